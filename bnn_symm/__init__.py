@@ -1,0 +1,1 @@
+"""Bayesian neural network inference that takes weight-space symmetry seriously."""

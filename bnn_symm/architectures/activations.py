@@ -1,0 +1,55 @@
+"""Nonlinearities by name, and the thresholded linear unit that filter response normalisation brings along."""
+
+from collections.abc import Callable
+from typing import no_type_check
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bnn_symm.architectures.config import Activation
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+}
+
+
+class ThresholdedLinearUnit(nn.Module):
+    """A relu with a learned threshold a channel, TLU.
+
+    ``z = max(y, tau)``
+
+    Filter response normalisation does not centre its input, so a fixed threshold of zero may cut off too much
+    or too little of a channel; `tau` learns where to cut. It starts at 0, where the unit is a relu.
+
+    Args:
+        num_channels: Channels of the maps; the shape of `tau`.
+
+    References:
+        Singh and Krishnan (2020), Filter Response Normalization Layer, arXiv:1911.09737.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.tau = nn.Parameter(torch.zeros(num_channels))
+
+    @no_type_check  # torch.fx traces with proxies, which are no tensors
+    def forward(
+        self, y: Float[Tensor, "point channel height width"]
+    ) -> Float[Tensor, "point channel height width"]:
+        """Channel by channel, the larger of `y` and `tau`."""
+        return torch.maximum(y, self.tau.view(1, -1, 1, 1))
+
+
+def image_activation(activation: Activation, norm: str, num_channels: int) -> nn.Module:
+    """The nonlinearity for maps: the named one, except that after `frn` a TLU takes the place of relu.
+
+    A relu after a TLU would hide every negative threshold, so one replaces the other. The smooth activations
+    stay as they are, without a threshold, whose kink would defeat their purpose.
+    """
+    if norm == "frn" and activation == "relu":
+        return ThresholdedLinearUnit(num_channels)
+    return ACTIVATIONS[activation]()

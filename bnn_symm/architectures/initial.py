@@ -1,0 +1,62 @@
+"""Initial values by key: a parameter's values depend on the seed, its name and its shape, nothing else."""
+
+import math
+
+import torch
+from torch import nn
+
+from bnn_symm.architectures.activations import ThresholdedLinearUnit
+from bnn_symm.architectures.norms import FilterResponseNorm
+from bnn_symm.randomness import torch_generator
+
+HIDDEN_GAIN_SQUARED = 2.0
+"""A relu passes half of the second moment of a symmetric input; a gain^2 of 2 makes up for it."""
+
+OUTPUT_GAIN_SQUARED = 1.0
+"""The output passes no activation, so there is nothing to make up for: it starts at its input's scale."""
+
+OUTPUT_LAYER = "head"
+"""The name of the last linear layer in every architecture of this package."""
+
+
+@torch.no_grad()
+def initialise(net: nn.Module, seed: int) -> None:
+    """Sets the initial values of a network, in place.
+
+    Weights of linear and convolution layers are drawn from ``Normal(0, gain^2 / fan_in)`` with gain^2 of 2,
+    and of 1 for the output layer `head`; their biases are zero. The one gain serves all activations, which
+    keeps "the same seed" to mean the same values whatever the activation. Norms start as the identity: weight
+    1, bias 0. Thresholds start at 0, where a thresholded linear unit is a relu. Parameters of any other
+    module keep the values they have.
+
+    The key of a parameter is `(seed, "initial value", name)`, so that adding a layer or changing another's
+    width leaves it alone. Numbers are drawn in float64 on the CPU and then cast: every dtype and device gets
+    the same.
+
+    Args:
+        net: The network.
+        seed: Seed of the values.
+
+    References:
+        He, Zhang, Ren and Sun (2015), Delving Deep into Rectifiers, arXiv:1502.01852.
+    """
+    for module_name, module in net.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            gain_squared = OUTPUT_GAIN_SQUARED if module_name == OUTPUT_LAYER else HIDDEN_GAIN_SQUARED
+            name = f"{module_name}.weight" if module_name else "weight"
+            _draw_normal(module.weight, gain_squared, torch_generator(seed, "initial value", name))
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm | FilterResponseNorm):
+            if module.weight is not None:
+                module.weight.fill_(1.0)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, ThresholdedLinearUnit):
+            module.tau.zero_()
+
+
+def _draw_normal(weight: torch.Tensor, gain_squared: float, generator: torch.Generator) -> None:
+    fan_in = weight[0].numel()  # a row of a matrix; the input channels and the kernel of a filter
+    values = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+    weight.copy_(values * math.sqrt(gain_squared / fan_in))

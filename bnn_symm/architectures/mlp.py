@@ -1,0 +1,49 @@
+"""The fully connected network."""
+
+import math
+from itertools import pairwise
+from typing import no_type_check
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bnn_symm.architectures.activations import ACTIVATIONS
+from bnn_symm.architectures.config import MLPConfig
+
+
+class MLP(nn.Module):
+    """A fully connected network; without hidden layers, a linear model.
+
+    ``h_0 = flatten(x);  h_l = activation(norm(W_l h_{l-1} + b_l));  output = W h_L + b``
+
+    Parameters are `layers.0.weight`, `layers.0.bias`, (`norms.0.weight`, `norms.0.bias`), ..., `head.weight`,
+    `head.bias`.
+
+    Args:
+        num_features: Length of a flattened point.
+        num_outputs: Length of the output.
+        config: Widths, activation and norm.
+    """
+
+    def __init__(self, num_features: int, num_outputs: int, config: MLPConfig) -> None:
+        super().__init__()
+        sizes = (num_features, *config.widths)
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(width) if config.norm == "layer" else nn.Identity() for width in config.widths
+        )
+        self.activation = ACTIVATIONS[config.activation]()
+        self.head = nn.Linear(sizes[-1], num_outputs)
+
+    @no_type_check  # torch.fx traces with proxies, which are no tensors
+    def forward(self, x: Float[Tensor, "point *input"]) -> Float[Tensor, "point output"]:
+        """Outputs, point by point."""
+        hidden = x.flatten(1)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            hidden = self.activation(norm(layer(hidden)))
+        return self.head(hidden)
+
+
+def build_mlp(config: MLPConfig, input_shape: tuple[int, ...], num_outputs: int) -> MLP:
+    """An MLP for points of any shape, which it flattens."""
+    return MLP(math.prod(input_shape), num_outputs, config)

@@ -1,0 +1,40 @@
+"""Data: sets by name, files of the user's, splits, scaling and shifts.
+
+This layer knows nothing of networks. Nothing is downloaded unless `fetch` is called.
+"""
+
+from bnn_symm.data.config import DataConfig
+from bnn_symm.data.dataset import Dataset, Part, Preprocessing, Provenance, Scaling, Task
+from bnn_symm.data.fetch import fetch
+from bnn_symm.data.registry import (
+    DatasetInfo,
+    dataset_names,
+    list_datasets,
+    load_dataset,
+    load_points,
+    read_inputs,
+    read_inputs_and_table,
+)
+from bnn_symm.data.shifts import SHIFTS, Shift, parse_shift, shift
+
+__all__ = [
+    "SHIFTS",
+    "DataConfig",
+    "Dataset",
+    "DatasetInfo",
+    "Part",
+    "Preprocessing",
+    "Provenance",
+    "Scaling",
+    "Shift",
+    "Task",
+    "dataset_names",
+    "fetch",
+    "list_datasets",
+    "load_dataset",
+    "load_points",
+    "parse_shift",
+    "read_inputs",
+    "read_inputs_and_table",
+    "shift",
+]

@@ -1,0 +1,165 @@
+"""From what a loader read to a `Dataset`: task, encoding, split, scaling fitted on the training part."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from bnn_symm.data.columns import infer_columns, numbers
+from bnn_symm.data.config import DataConfig
+from bnn_symm.data.dataset import Dataset, Part, Provenance
+from bnn_symm.data.labels import plain_label, sorted_labels
+from bnn_symm.data.preprocessing import Preprocessing
+from bnn_symm.data.raw import RawData, Task, default_feature_names
+from bnn_symm.data.scaling import Scaling
+from bnn_symm.data.splits import Split, split_points
+from bnn_symm.errors import ConfigError, InvalidData, nearest
+
+PARTS = ("train", "validation", "test")
+
+# An integer target is read as classes only with few distinct values: so many, each in so many rows ...
+_MANY_CLASSES, _ROWS_A_CLASS = 20, 20
+# ... or this many, in however few rows.
+_FEW_CLASSES = 10
+
+
+def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
+    """The data set that `config` describes, from the data of its loader.
+
+    Raises:
+        InvalidData: for a target that does not fit the task, too few rows, or a class without points.
+        ConfigError: for a target or a gap feature that the data do not have.
+    """
+    preprocessing = unscaled(raw, config)
+    features = preprocessing.features(raw.x)
+    target = preprocessing.encode_target(raw.y, torch.float64).numpy()
+    split = split_raw(raw, config, preprocessing, features, target)
+    if preprocessing.task == "classification":
+        _check_classes(preprocessing, target, split, config)
+    regression = preprocessing.task == "regression"
+    if config.standardize:
+        scaling = Scaling.fit(features, split.train, target if regression else None)
+        preprocessing = replace(preprocessing, scaling=scaling)
+    parts = {name: make_part(preprocessing, features, raw.y, getattr(split, name), dtype) for name in PARTS}
+    return Dataset(
+        name=config.name,
+        task=preprocessing.task,
+        num_outputs=len(preprocessing.class_labels) or 1,
+        preprocessing=preprocessing,
+        provenance=Provenance(
+            source=raw.source, licence=raw.licence, sha256=raw.sha256(), split_seed=config.split_seed
+        ),
+        **parts,
+    )
+
+
+def make_part(
+    preprocessing: Preprocessing, features: np.ndarray, y: np.ndarray, rows: np.ndarray, dtype: torch.dtype
+) -> Part:
+    """The points at `rows` of features that `preprocessing` made and of a raw target."""
+    x = preprocessing.scaling.standardise(features[rows], dtype)
+    return Part(x=x, y=preprocessing.encode_target(y, dtype)[torch.from_numpy(rows)])
+
+
+def split_raw(
+    raw: RawData, config: DataConfig, preprocessing: Preprocessing, features: np.ndarray, target: np.ndarray
+) -> Split:
+    """The split of raw data: its own if it has one, else by key; stratified for classification."""
+    fixed = (raw.train, raw.test) if raw.train is not None and raw.test is not None else None
+    gap_values = None
+    if config.gap_feature is not None:
+        if preprocessing.task == "classification":
+            raise ConfigError(
+                f"data.gap_feature is for regression, and the target {raw.target!r} is read as "
+                "classification; remove it or use --set data.task=regression"
+            )
+        if config.gap_feature not in preprocessing.feature_names:
+            hint = nearest(config.gap_feature, preprocessing.feature_names[:50])
+            raise ConfigError(f"data.gap_feature: there is no feature {config.gap_feature!r}; {hint}")
+        gap_values = features.reshape(len(features), -1)[
+            :, preprocessing.feature_names.index(config.gap_feature)
+        ]
+    return split_points(
+        len(raw.y),
+        config,
+        classes=target if preprocessing.task == "classification" else None,
+        fixed=fixed,
+        gap_values=gap_values,
+    )
+
+
+def unscaled(raw: RawData, config: DataConfig) -> Preprocessing:
+    """How raw data become features and targets, before any scaling is fitted; raises as `assemble` does."""
+    task = _task(raw, config)
+    labels = (raw.class_labels or sorted_labels(raw.y.tolist())) if task == "classification" else ()
+    if isinstance(raw.x, np.ndarray):
+        columns, shape = (), raw.x.shape[1:]
+        names = raw.feature_names or default_feature_names(shape)
+    else:
+        columns = infer_columns(raw.x)
+        names = tuple(name for column in columns for name in column.feature_names)
+        shape = (len(names),)
+    return Preprocessing(
+        task=task,
+        kind="array" if isinstance(raw.x, np.ndarray) else "table",
+        columns=columns,
+        target=raw.target,
+        class_labels=labels,
+        input_shape=shape,
+        feature_names=names,
+        scaling=Scaling.identity(shape),
+    )
+
+
+def _task(raw: RawData, config: DataConfig) -> Task:
+    import pandas as pd
+
+    y = raw.y
+    missing = pd.isna(y)
+    if missing.any():
+        raise InvalidData(
+            f"target {raw.target!r}: empty or NaN in row {int(np.argmax(missing)) + 1} "
+            f"({int(missing.sum())} such "
+            "values in all), wanted a value in every row; fill them in or drop the rows"
+        )
+    distinct = len(pd.unique(y))
+    task: Task = infer_task(y) if config.task == "auto" and raw.task is None else raw.task or "regression"
+    if config.task != "auto":
+        task = config.task
+    if distinct < 2:
+        raise InvalidData(
+            f"target {raw.target!r} has the one value {plain_label(y[0])!r} in all {len(y)} rows, wanted "
+            "at least two; give data with more, or another target with --set data.target=COLUMN"
+        )
+    if task == "classification" and distinct > len(y) / 2 and raw.task != "classification":
+        raise InvalidData(
+            f"target {raw.target!r} has {distinct} distinct values in {len(y)} rows, which is too many "
+            "for classes; use --set data.task=regression, or another target with --set data.target=COLUMN"
+        )
+    if task != "classification":
+        numbers(y, f"target {raw.target!r} of task {task}", booleans=True)
+    return task
+
+
+def infer_task(y: np.ndarray) -> Task:
+    """Text, booleans and integers with few distinct values are classes; other numbers are regression."""
+    if y.dtype.kind not in "uif":
+        return "classification"
+    if y.dtype.kind == "f":
+        return "regression"
+    distinct = len(np.unique(y))
+    few = distinct <= _FEW_CLASSES or (distinct <= _MANY_CLASSES and distinct * _ROWS_A_CLASS < len(y))
+    return "classification" if few and distinct * 2 <= len(y) else "regression"
+
+
+def _check_classes(
+    preprocessing: Preprocessing, target: np.ndarray, split: Split, config: DataConfig
+) -> None:
+    present = set(target[split.train].tolist())
+    absent = [label for index, label in enumerate(preprocessing.class_labels) if index not in present]
+    if absent:
+        why = f"data.limit={config.limit} is too small" if config.limit else "the split leaves it out"
+        raise InvalidData(
+            f"class {absent[0]!r} of target {preprocessing.target!r} has no training point ({why}); "
+            "use a larger --set data.limit=N, or another --set data.split_seed=N"
+        )

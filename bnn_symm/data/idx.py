@@ -1,0 +1,86 @@
+"""Fashion-MNIST, in the IDX format of MNIST: a big-endian header, then bytes."""
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from bnn_symm.data.raw import RawData, pixel_names
+from bnn_symm.data.store import check_sha256, locate
+from bnn_symm.errors import InvalidData
+
+# SHA-256 of the decompressed files: distributions compress them anew, so the compressed bytes differ.
+FASHION_MNIST = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+_LABELS = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+# The type byte of the header for unsigned 8-bit integers.
+_UINT8 = 0x08
+
+
+def fashion_mnist() -> RawData:
+    """60,000 training and 10,000 test images of clothes, (1, 28, 28), values 0..255."""
+    folder = locate("fashion_mnist", tuple(FASHION_MNIST))
+    train_x, train_y, test_x, test_y = (
+        read_idx(folder / file, sha256, "fashion_mnist") for file, sha256 in FASHION_MNIST.items()
+    )
+    labels = np.array(_LABELS, dtype=object)
+    return RawData(
+        x=np.concatenate([train_x, test_x])[:, None],
+        y=labels[np.concatenate([train_y, test_y])],
+        target="clothing",
+        source="Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747)",
+        licence="MIT",
+        task="classification",
+        class_labels=_LABELS,
+        feature_names=pixel_names((1, 28, 28)),
+        train=np.arange(len(train_y)),
+        test=np.arange(len(train_y), len(train_y) + len(test_y)),
+    )
+
+
+def read_idx(path: Path, sha256: str | None = None, name: str = "") -> np.ndarray:
+    """A gzipped IDX file of unsigned bytes.
+
+    Args:
+        path: the file.
+        sha256: of its decompressed content, checked if given.
+        name: the data set to fetch again if the file is damaged.
+
+    Raises:
+        InvalidData: if the file is truncated, damaged, or not IDX.
+    """
+    try:
+        with gzip.open(path) as file:
+            content = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidData(
+            f"{path} cannot be decompressed ({error}); delete it and type: bnn-symm data fetch {name}"
+        ) from error
+    if sha256 is not None:
+        check_sha256(content, sha256, path, name)
+    if len(content) < 4 or content[:3] != bytes([0, 0, _UINT8]):
+        raise InvalidData(
+            f"{path}: got the header {content[:4].hex()}, wanted IDX with unsigned bytes (000008..)"
+        )
+    header = 4 + 4 * content[3]
+    shape = struct.unpack(f">{content[3]}I", content[4:header]) if len(content) >= header else (-1,)
+    if int(np.prod(shape)) != len(content) - header:
+        raise InvalidData(f"{path}: got {len(content) - header} bytes of data, wanted shape {shape} of bytes")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)

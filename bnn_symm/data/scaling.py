@@ -1,0 +1,119 @@
+"""Standardisation: fitted on the training part in float64, applied everywhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.errors import InvalidData
+
+# Points in float64 at once: a large set of 8-bit images is never held whole in float64.
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scaling:
+    """Mean and scale of features and target: `standardised = (raw - mean) / scale`.
+
+    Args:
+        x_mean: in raw units; per feature of a table, per channel, shape (channel, 1, 1), of images.
+        x_scale: standard deviation; 1 where a feature is constant over the training part.
+        y_mean: of a regression target, in its own units; 0 for every other task.
+        y_scale: of a regression target, in its own units; 1 for every other task.
+    """
+
+    x_mean: np.ndarray
+    x_scale: np.ndarray
+    y_mean: float = 0.0
+    y_scale: float = 1.0
+
+    @classmethod
+    def identity(cls, input_shape: tuple[int, ...]) -> "Scaling":
+        """The scaling that changes nothing."""
+        shape = _statistics_shape(input_shape)
+        return cls(x_mean=np.zeros(shape), x_scale=np.ones(shape))
+
+    @classmethod
+    @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused when it is standardised
+    def fit(cls, x: np.ndarray, train: np.ndarray, y: np.ndarray | None = None) -> "Scaling":
+        """Mean and standard deviation over the rows `train` of `x`, and of `y` if it is given (regression).
+
+        Args:
+            x: (point, *feature), any numeric type.
+            train: row indices.
+            y: (point,).
+        """
+        shape = _statistics_shape(x.shape[1:])
+        axes = (0, 2, 3) if len(shape) == 3 else (0,)
+        count = len(train) * x[0].size / np.prod(shape)
+        total, low, high = np.zeros(shape), np.full(shape, np.inf), np.full(shape, -np.inf)
+        for chunk in _chunks(x, train):
+            total += chunk.sum(axis=axes).reshape(shape)
+            low = np.minimum(low, chunk.min(axis=axes).reshape(shape))
+            high = np.maximum(high, chunk.max(axis=axes).reshape(shape))
+        mean = total / count
+        squares = np.zeros(shape)
+        for chunk in _chunks(x, train):
+            squares += np.square(chunk - mean).sum(axis=axes).reshape(shape)
+        x_scale = _guarded(np.sqrt(squares / count), high > low)
+        if y is None:
+            return cls(x_mean=mean, x_scale=x_scale)
+        values = y[train].astype(np.float64)
+        y_scale = float(_guarded(values.std(), values.max() > values.min()))
+        return cls(x_mean=mean, x_scale=x_scale, y_mean=float(values.mean()), y_scale=y_scale)
+
+    def standardise(self, x: np.ndarray, dtype: torch.dtype) -> Float[Tensor, "point *feature"]:
+        """Raw features (point, *feature) as a standardised tensor; the arithmetic is in float64.
+
+        Raises:
+            InvalidData: if a value is too large for `dtype`.
+        """
+        result = torch.empty(x.shape, dtype=dtype)
+        for start in range(0, len(x), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            values = (x[rows].astype(np.float64) - self.x_mean) / self.x_scale
+            result[rows] = torch.from_numpy(values).to(dtype)
+        if not torch.isfinite(result).all():
+            row = int(torch.isfinite(result).reshape(len(x), -1).all(1).logical_not().nonzero()[0]) + 1
+            raise InvalidData(
+                f"row {row} has a feature too large for {dtype}; wanted smaller numbers: rescale the column "
+                "or use --set dtype=float64"
+            )
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scaling as JSON types; Python writes floats so that they are read back exactly."""
+        return {
+            "x_mean": self.x_mean.tolist(),
+            "x_scale": self.x_scale.tolist(),
+            "y_mean": self.y_mean,
+            "y_scale": self.y_scale,
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Scaling":
+        """The inverse of `to_dict`."""
+        return cls(
+            x_mean=np.array(content["x_mean"], dtype=np.float64),
+            x_scale=np.array(content["x_scale"], dtype=np.float64),
+            y_mean=float(content["y_mean"]),
+            y_scale=float(content["y_scale"]),
+        )
+
+
+def _statistics_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (input_shape[0], 1, 1) if len(input_shape) == 3 else tuple(input_shape)
+
+
+def _chunks(x: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _CHUNK):
+        yield x[rows[start : start + _CHUNK]].astype(np.float64)
+
+
+def _guarded(scale: Any, varies: Any) -> np.ndarray:
+    # Rounding gives a constant feature a tiny standard deviation in place of 0, so it is told by its range.
+    return np.where(varies & (scale > 0) & np.isfinite(scale), scale, 1.0)

@@ -1,0 +1,133 @@
+"""Shifts of the test data that need no further data: rotation, noise, blur and contrast."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from bnn_symm.data.dataset import Part
+from bnn_symm.errors import ConfigError, InvalidData, nearest
+from bnn_symm.randomness import torch_generator
+
+# For severities 1..5. Standard deviation of the noise, in standardised units.
+_NOISE = (0.25, 0.5, 0.75, 1.0, 1.5)
+# Standard deviation of the blur, in pixels.
+_BLUR = (0.4, 0.6, 0.8, 1.0, 1.5)
+# Factor on the deviations from an image's mean; those of Hendrycks and Dietterich (2019), arXiv:1903.12261.
+_CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
+
+SHIFTS = ("rotation", "gaussian_noise", "gaussian_blur", "contrast")
+Points = TypeVar("Points", Part, Tensor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """A shift of the inputs.
+
+    Args:
+        name: one of `SHIFTS`.
+        severity: degrees 0..180 counter-clockwise for `rotation`, else 1 to 5.
+    """
+
+    name: str
+    severity: float | int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.severity:g}"
+
+
+def parse_shift(text: str) -> Shift:
+    """The shift written `NAME:SEVERITY`, such as `rotation:30` or `gaussian_noise:3`.
+
+    Raises:
+        ConfigError: for an unknown name or a severity out of range.
+    """
+    name, _, severity = text.partition(":")
+    _check_name(name)
+    try:
+        value = float(severity)
+    except ValueError as error:
+        example = f"{name}:30" if name == "rotation" else f"{name}:3"
+        raise ConfigError(f"got the shift {text!r}, wanted NAME:SEVERITY such as {example}") from error
+    _check_severity(name, value)
+    return Shift(name=name, severity=value)
+
+
+def shift(points: Points, name: str, severity: float | int, *, seed: int = 0) -> Points:
+    """Standardised inputs, shifted; targets stay.
+
+    Rotation continues the border pixels outwards, for a standardised image has no value that means "nothing".
+
+    Args:
+        points: a `Part`, or its x: images (point, channel, height, width); noise is for tables as well.
+        name: one of `SHIFTS`.
+        severity: degrees 0..180 for `rotation`, else 1, 2, 3, 4 or 5.
+        seed: key of the noise, which does not depend on the device or the floating type.
+
+    Raises:
+        ConfigError: for an unknown name or a severity out of range.
+        InvalidData: for a shift of images on data that are not images.
+    """
+    _check_name(name)
+    _check_severity(name, severity)
+    if isinstance(points, Part):
+        return Part(x=shift(points.x, name, severity, seed=seed), y=points.y)
+    x: Tensor = points
+    if name == "gaussian_noise":
+        generator = torch_generator(seed, "shift", name, int(severity))
+        noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        return x + _NOISE[int(severity) - 1] * noise.to(x)
+    if x.ndim != 4:
+        raise InvalidData(
+            f"the shift {name!r} is for images (point, channel, height, width), got x of shape "
+            f"{tuple(x.shape)}; use gaussian_noise for tables"
+        )
+    if name == "rotation":
+        return _rotate(x, severity)
+    if name == "gaussian_blur":
+        return _blur(x, _BLUR[int(severity) - 1])
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + _CONTRAST[int(severity) - 1] * (x - mean)
+
+
+def _rotate(x: Float[Tensor, "point channel height width"], degrees: float | int) -> Tensor:
+    angle = math.radians(degrees)
+    height, width = x.shape[-2:]
+    # Coordinates of `affine_grid` run over [-1, 1] along each side; the ratio keeps angles in oblong images.
+    ratio = height / width
+    matrix = torch.tensor(
+        [
+            [math.cos(angle), -math.sin(angle) * ratio, 0.0],
+            [math.sin(angle) / ratio, math.cos(angle), 0.0],
+        ]
+    ).to(x)
+    grid = functional.affine_grid(matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _blur(x: Float[Tensor, "point channel height width"], sigma: float) -> Tensor:
+    radius = math.ceil(3 * sigma)  # beyond three standard deviations the weight is below 0.3 %
+    distance = torch.arange(-radius, radius + 1).to(x)
+    weights = torch.exp(-0.5 * (distance / sigma) ** 2)
+    weights = weights / weights.sum()
+    images = x.reshape(-1, 1, *x.shape[2:])
+    padded = functional.pad(images, (radius, radius, radius, radius), mode="replicate")
+    rows = functional.conv2d(padded, weights.reshape(1, 1, 1, -1))
+    return functional.conv2d(rows, weights.reshape(1, 1, -1, 1)).reshape(x.shape)
+
+
+def _check_name(name: str) -> None:
+    if name not in SHIFTS:
+        raise ConfigError(f"there is no shift {name!r}; {nearest(name, SHIFTS)}")
+
+
+def _check_severity(name: str, severity: float | int) -> None:
+    if name == "rotation":
+        if not 0 <= severity <= 180:
+            raise ConfigError(f"got rotation:{severity:g}, wanted 0 to 180 degrees, such as rotation:30")
+    elif severity not in (1, 2, 3, 4, 5):
+        raise ConfigError(f"got {name}:{severity:g}, wanted a severity of 1, 2, 3, 4 or 5, such as {name}:3")

@@ -1,0 +1,52 @@
+"""One hierarchy of errors. Each message says what was got, what was wanted and what to type next.
+
+The command line prints the message of a `BnnSymmError` as one line; everything else is a defect and keeps
+its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class BnnSymmError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class DatasetNotFound(BnnSymmError):
+    """A data set or file is not on this machine; the message has the command that gets it."""
+
+
+class InvalidData(BnnSymmError):
+    """Data were read but cannot be used as they are: NaN, one class only, a missing column."""
+
+
+class ConfigError(BnnSymmError):
+    """A key, a name or a value of a configuration is not valid."""
+
+
+class IncompatiblePosteriors(BnnSymmError):
+    """Two posteriors, or a posterior and a network, do not live in the same parameter space."""
+
+
+class InvalidRun(BnnSymmError):
+    """A run directory is missing, truncated, foreign, of another schema, or in use."""
+
+
+class FitDiverged(BnnSymmError):
+    """The objective became NaN or infinite.
+
+    Attributes:
+        posterior: the posterior of the last good state.
+        state: that state itself.
+    """
+
+    posterior: Any = None
+    state: Any = None
+
+
+def nearest(got: str, known: Iterable[str]) -> str:
+    """A hint "did you mean 'x'?" naming the known word nearest to `got`, or the known words when none is near."""
+    words = list(known)
+    close = difflib.get_close_matches(got, words, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"

@@ -1,0 +1,239 @@
+"""The configuration of a run: YAML, dotted overrides, and one checked settings object.
+
+Every section is a settings class of the layer that it configures, so a key is documented where it acts. An empty configuration is
+valid: every key has a default.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from bnn_symm.architectures import ArchitectureConfig
+from bnn_symm.architectures.config import MLPConfig
+from bnn_symm.data import DataConfig
+from bnn_symm.errors import ConfigError, nearest
+from bnn_symm.inference import AnyMethod, MeanFieldVI
+from bnn_symm.models import AnyLikelihood, Gaussian, Prior
+from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
+
+
+@settings
+class CheckpointConfig:
+    """When a running fit is written to disk.
+
+    Attributes:
+        every: seconds between checkpoints; at most so much work is lost when the process is killed.
+    """
+
+    every: Positive = 5.0
+
+
+@settings
+class SaveConfig:
+    """What is kept of a finished fit.
+
+    Attributes:
+        max_megabytes: of draws of a closed-form posterior, which their seed regenerates. A sampler's draws are always kept.
+    """
+
+    max_megabytes: Positive = 200.0
+
+
+@settings
+class Config:
+    """Everything that a run depends on.
+
+    Attributes:
+        config_schema: version of these keys.
+        seed: of initial values, data order, noise and draws.
+        device: `cpu`, or a torch device such as `cuda`.
+        dtype: of parameters, data and draws.
+        threads: of torch within an operation; `auto` chooses by problem size.
+        data: the data set and its parts.
+        architecture: the network.
+        prior: over its parameters.
+        likelihood: of targets given outputs; null chooses by task: categorical, gaussian (noise learned), or poisson.
+        inference: the method.
+        initial: a run directory whose posterior the fit starts from; null for none.
+        checkpoint: when a running fit is written to disk.
+        save: what is kept of a finished fit.
+    """
+
+    config_schema: Literal[1] = 1
+    seed: NonNegativeInt = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: PositiveInt | Literal["auto"] = "auto"
+    data: DataConfig = Field(default_factory=DataConfig)
+    architecture: ArchitectureConfig = Field(default_factory=MLPConfig)
+    prior: Prior = Field(default_factory=Prior)
+    likelihood: AnyLikelihood | None = None
+    inference: AnyMethod = Field(default_factory=MeanFieldVI)
+    initial: str | None = None
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    save: SaveConfig = Field(default_factory=SaveConfig)
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file (or starts from all defaults) and applies overrides such as `inference.num_steps=500`.
+
+    Raises:
+        ConfigError: for a missing or malformed file, an unknown key or name (with the nearest known one), a wrong value.
+    """
+    raw: dict[str, Any] = {}
+    if path is not None:
+        raw = _read_yaml(Path(path))
+    for override in overrides:
+        _override(raw, override)
+    return parse_config(raw)
+
+
+def parse_config(raw: Mapping[str, Any]) -> Config:
+    """Checks nested mappings and fills in defaults.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    raw = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+    _check_keys(raw, Config, "")
+    for section, default in (("architecture", "mlp"), ("inference", "mean_field_vi"), ("likelihood", None)):
+        if isinstance(raw.get(section), dict):
+            _check_variant(raw[section], section, default)
+        elif raw.get(section) is None:
+            raw.pop(section, None)
+    for section in ("data", "prior", "checkpoint", "save"):
+        if isinstance(raw.get(section), dict):
+            _check_keys(raw[section], _field_type(section), f"{section}.")
+        elif raw.get(section) is None:
+            raw.pop(section, None)
+    try:
+        return TypeAdapter(Config).validate_python(raw)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(problem) for problem in _most_relevant(error))) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}; see `bnn-symm fit --help` for an example") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a text file: {error}") from None
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds a {type(raw).__name__}, wanted sections such as `inference: {{name: nuts}}`")
+    return raw
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: wanted key=value, such as inference.num_steps=500")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
+    section = raw
+    *path, last = key.strip().split(".")
+    for name in path:
+        below = section.get(name)
+        if below is None:
+            below = section[name] = {}
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
+        section = below
+    section[last] = value
+
+
+def _variants(section: str) -> dict[str, type]:
+    """Name -> settings class of a section that comes in several kinds."""
+    union = get_args(_ANNOTATED[section])[0]
+    return {get_args(_fields(cls)["name"].type)[0]: cls for cls in get_args(union)}
+
+
+_ANNOTATED: dict[str, Any] = {
+    "architecture": ArchitectureConfig,
+    "inference": AnyMethod,
+    "likelihood": AnyLikelihood,
+}
+
+
+def _field_type(section: str) -> Any:
+    return {"data": DataConfig, "prior": Prior, "checkpoint": CheckpointConfig, "save": SaveConfig}[section]
+
+
+def _fields(cls: Any) -> dict[str, Any]:
+    return {field.name: field for field in dataclasses.fields(cls)}
+
+
+def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
+    for key in raw:
+        if key not in _fields(cls):
+            raise ConfigError(f"unknown key {prefix}{key}; {nearest(str(key), _fields(cls))}")
+
+
+def _check_variant(raw: dict[str, Any], section: str, default: str | None) -> None:
+    variants = _variants(section)
+    if raw.get("name") is None:
+        # A noise alone says which likelihood is meant.
+        if default is None and raw.keys() <= _fields(Gaussian).keys():
+            default = "gaussian"
+        if default is None:
+            raise ConfigError(f"{section}.name is missing; known: {', '.join(variants)}")
+        raw["name"] = default
+    if raw["name"] not in variants:
+        raise ConfigError(f"unknown {section}.name {raw['name']!r}; {nearest(str(raw['name']), variants)}")
+    chosen = variants[raw["name"]]
+    for key in raw:
+        if key not in _fields(chosen):
+            others = [name for name, cls in variants.items() if key in _fields(cls)]
+            hint = f"it belongs to {', '.join(others)}" if others else nearest(str(key), _fields(chosen))
+            raise ConfigError(f"unknown key {section}.{key} for {section}.name={raw['name']}; {hint}")
+
+
+def _most_relevant(error: ValidationError) -> list[Any]:
+    """One problem a place: of a union of types, every alternative reports its own."""
+    places: dict[tuple[Any, ...], Any] = {}
+    for problem in error.errors(include_url=False):
+        place = tuple(part for part in problem["loc"] if _is_key(part))
+        if place not in places:
+            places[place] = {**problem, "loc": place, "msgs": [problem["msg"]]}
+        else:
+            places[place]["msgs"].append(problem["msg"])
+    return list(places.values())
+
+
+def _is_key(part: Any) -> bool:
+    """Whether a part of pydantic's location is a key of ours: it also names variants and union members."""
+    names = {name for section in _ANNOTATED for name in _variants(section)}
+    known_types = ("function", "literal", "constrained", "float", "int", "str", "tuple", "bool")
+    return not (isinstance(part, str) and (part in names or part.startswith(known_types)))
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    wanted = ", or ".join(dict.fromkeys(msg[0].lower() + msg[1:] for msg in problem["msgs"]))
+    got = problem["input"]
+    return f"{key}: got {got!r}; {wanted}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

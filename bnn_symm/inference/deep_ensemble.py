@@ -1,0 +1,92 @@
+"""Deep ensembles: MAP fits from independent initial values and data orders. One chain of one draw a member.
+
+References:
+    Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from bnn_symm.data import Dataset, Scaling
+from bnn_symm.errors import FitDiverged
+from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached, State
+from bnn_symm.inference.chains import ChainMethod, run_chains
+from bnn_symm.inference.map import fit_mode, posterior_of_states
+from bnn_symm.inference.method import initial_positions
+from bnn_symm.inference.optimisation import OptimisedMethod
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors import Posterior
+from bnn_symm.randomness import key_seed
+from bnn_symm.settings import Positive, PositiveInt, settings
+
+
+@settings
+class DeepEnsemble(OptimisedMethod):
+    """Settings of deep ensembles (config `inference: {name: deep_ensemble}`).
+
+    Attributes:
+        num_members: networks in the ensemble.
+        chain_method: members one after another or in parallel processes, with the same results.
+    """
+
+    name: Literal["deep_ensemble"] = "deep_ensemble"
+    learning_rate: Positive = 0.003
+    num_members: PositiveInt = 5
+    chain_method: ChainMethod = "auto"
+
+    def _run(
+        self,
+        model: BayesianModel,
+        dataset: Dataset,
+        seed: int,
+        initial: Posterior | None,
+        callbacks: Callbacks,
+        collector: Collector,
+        reached: Reached,
+    ) -> bool:
+        starts = initial_positions(model, initial, self.num_members, seed)
+        work = _Member(self, model, dataset, seed, starts, reached.states)
+        try:
+            states = run_chains(work, range(self.num_members), callbacks, self.chain_method)
+        except FitDiverged as error:
+            states, failure = error.state, error
+        else:
+            failure = None
+        for chain, state in states.items():
+            collector.keep_state(chain, state)
+        if failure:
+            raise failure
+        return len(states) < self.num_members or callbacks.should_stop()
+
+    def _posterior(
+        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+    ) -> Posterior:
+        return posterior_of_states(model, scaling, reached.states, keywords)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """The fit of one member."""
+
+    method: DeepEnsemble
+    model: BayesianModel
+    dataset: Dataset
+    seed: int
+    starts: list[Tensor]
+    states: dict[int, State]
+
+    def __call__(self, chain: int, callbacks: Callback) -> State:
+        seed = key_seed(self.seed, "ensemble member", chain)
+        state, _ = fit_mode(
+            self.method,
+            self.model,
+            self.dataset,
+            seed,
+            chain,
+            self.starts[chain],
+            Callbacks([callbacks]),
+            self.states.get(chain),
+        )
+        return state

@@ -1,0 +1,49 @@
+"""Hamiltonian Monte Carlo with a fixed trajectory length (Neal 2011, arXiv:1206.1901), on Pyro's kernel."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pyro.infer import HMC as PyroHMC
+from torch import Tensor
+
+from bnn_symm.inference.pyro_sampling import PyroSampler, RecordsEnergy
+from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
+
+
+@settings
+class HMC(PyroSampler):
+    """Settings of HMC (config `inference: {name: hmc}`).
+
+    Attributes:
+        trajectory_length: integration time, in units of the adapted mass matrix. A quarter period, pi / 2, makes
+            consecutive draws of a whitened Gaussian independent; Pyro's default, a full period, returns them
+            to where they began.
+        jitter: the length of each trajectory is uniform within this fraction of it, so that no direction is periodic.
+        max_num_steps: the most leapfrog steps of a trajectory, while warm-up tries small step sizes.
+    """
+
+    name: Literal["hmc"] = "hmc"
+    trajectory_length: Positive = math.pi / 2
+    jitter: Fraction = 0.2
+    max_num_steps: PositiveInt = 1000
+
+    def _kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
+        return _Kernel(self.max_num_steps, potential_fn=potential, trajectory_length=1.0, **keywords)
+
+    def _before_iteration(self, kernel: PyroHMC) -> None:
+        factor = 1 + self.jitter * (2 * float(torch.rand(())) - 1)
+        kernel.trajectory_length = self.trajectory_length * factor
+
+
+class _Kernel(RecordsEnergy, PyroHMC):
+    """Pyro's HMC with a bound on its leapfrog steps."""
+
+    def __init__(self, max_num_steps: int, **keywords: Any):
+        super().__init__(**keywords)
+        self._max_num_steps = max_num_steps
+
+    @property
+    def num_steps(self) -> int:
+        return min(self._max_num_steps, max(1, round(self.trajectory_length / self.step_size)))

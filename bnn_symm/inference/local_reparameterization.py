@@ -1,0 +1,92 @@
+"""Local reparameterisation of linear layers (Kingma, Salimans & Welling 2015, arXiv:1506.02557).
+
+With independent normal weights, the pre-activations of a linear layer that is used once for each point are independent normals
+given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2. Sampling them in place of the weights gives the same
+distribution of outputs point by point, and gradients of far smaller variance. For a convolution that is not so: weight sharing makes
+its positions covary, so convolutions, and linear layers used otherwise, keep their weights sampled.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+
+class LocalReparameterization(TorchFunctionMode):
+    """While active, `F.linear` with a known mean weight returns a sample of its pre-activations.
+
+    Args:
+        weights: pairs (mean weight, its scale) of the layers to treat.
+        biases: pairs (mean bias, its scale).
+        noise: shape -> standard normal noise.
+    """
+
+    def __init__(
+        self,
+        weights: list[tuple[Tensor, Tensor]],
+        biases: list[tuple[Tensor, Tensor]],
+        noise: Callable[[torch.Size], Tensor],
+    ):
+        super().__init__()
+        self._weights = {id(mean): scale for mean, scale in weights}
+        self._biases = {id(mean): scale for mean, scale in biases}
+        self._noise = noise
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Replaces F.linear for the known weights, passes on everything else."""
+        kwargs = kwargs or {}
+        if func is F.linear:
+            x, weight, bias = _linear_arguments(*args, **kwargs)
+            scale = self._weights.get(id(weight))
+            if scale is not None:
+                mean = func(x, weight, bias)
+                bias_variance = self._biases[id(bias)].square() if bias is not None else None
+                variance = func(x.square(), scale.square(), bias_variance)
+                # A point whose inputs are all zero has variance zero without a bias; sqrt has no gradient there.
+                return mean + variance.clamp(min=1e-30).sqrt() * self._noise(mean.shape)
+        return func(*args, **kwargs)
+
+
+def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    return input, weight, bias
+
+
+def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[str]:
+    """Names of the linear layers for which local reparameterisation is exact.
+
+    These are the `nn.Linear` modules that one forward pass calls exactly once, with a (point, feature) input, and whose
+    parameters no other module shares.
+    """
+    calls: dict[str, list[int]] = {}
+    handles = []
+    for name, module in net.named_modules(remove_duplicate=False):
+        if type(module) is nn.Linear:
+            handles.append(
+                module.register_forward_hook(
+                    lambda _module, inputs, _output, name=name: calls.setdefault(name, []).append(
+                        inputs[0].dim() if len(inputs[0]) == len(x) else -1
+                    )
+                )
+            )
+    try:
+        with torch.no_grad():
+            functional_call(net, dict(parameters), (x,))
+    finally:
+        for handle in handles:
+            handle.remove()
+    owners: dict[int, int] = {}
+    for _, value in net.named_parameters(remove_duplicate=False):
+        owners[id(value)] = owners.get(id(value), 0) + 1
+    exact = []
+    for name, dims in calls.items():
+        module = net.get_submodule(name)
+        own = all(owners[id(value)] == 1 for value in module.parameters())
+        if dims == [2] and own:
+            exact.append(name)
+    return exact

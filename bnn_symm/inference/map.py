@@ -1,0 +1,100 @@
+"""Maximum a posteriori: the mode of the tempered posterior, by Adam. One chain of one draw.
+
+It minimises -log_likelihood / T - log_prior (or both over T). The latent variables of the likelihood are optimised with the
+weights, in their unconstrained coordinates.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnn_symm.data import Dataset, Scaling
+from bnn_symm.errors import FitDiverged
+from bnn_symm.inference.callbacks import Callbacks, Collector, Reached, State
+from bnn_symm.inference.method import initial_positions
+from bnn_symm.inference.optimisation import OptimisedMethod, Problem, optimise
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
+from bnn_symm.settings import Positive, settings
+
+
+@settings
+class MAP(OptimisedMethod):
+    """Settings of MAP (config `inference: {name: map}`)."""
+
+    name: Literal["map"] = "map"
+    learning_rate: Positive = 0.003
+
+    def _run(
+        self,
+        model: BayesianModel,
+        dataset: Dataset,
+        seed: int,
+        initial: Posterior | None,
+        callbacks: Callbacks,
+        collector: Collector,
+        reached: Reached,
+    ) -> bool:
+        start = model.initial() if initial is None else initial_positions(model, initial, 1, seed)[0]
+        try:
+            state, stopped = fit_mode(self, model, dataset, seed, 0, start, callbacks, reached.states.get(0))
+        except FitDiverged as error:
+            collector.keep_state(0, error.state)
+            raise
+        collector.keep_state(0, state)
+        return stopped
+
+    def _posterior(
+        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+    ) -> Posterior:
+        return posterior_of_states(model, scaling, reached.states, keywords)
+
+
+def posterior_of_states(
+    model: BayesianModel, scaling: Scaling, states: dict[int, State], keywords: dict[str, Any]
+) -> SamplePosterior:
+    """One chain of one draw for the position of every state."""
+    chunks = {chain: DrawChunk(chain, 0, state["position"][None], {}) for chain, state in states.items()}
+    return stack_chains(model, scaling, chunks, **keywords)
+
+
+def fit_mode(
+    method: OptimisedMethod,
+    model: BayesianModel,
+    dataset: Dataset,
+    seed: int,
+    chain: int,
+    start: Tensor,
+    callbacks: Callbacks,
+    state: State | None,
+) -> tuple[State, bool]:
+    """Optimises one position; see `optimise` for what it returns and raises."""
+    position = start.detach().clone().requires_grad_()
+    size = len(dataset.train)
+    log_scale = float(np.log(dataset.scaling.y_scale))
+
+    def objective(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (size / len(x))
+        log_prior = model.log_prior(position)
+        loss = -log_likelihood / method.temperature - method.prior_weight * log_prior
+        return loss, {"nll": log_scale - log_likelihood / size, "log_prior": log_prior}
+
+    def validation_nll(step: int) -> float | None:
+        part = dataset.validation
+        if len(part) == 0:
+            return None
+        with torch.no_grad():
+            return log_scale - float(model.log_likelihood(position, part.x, part.y).double().mean())
+
+    problem = Problem(
+        settings=method,
+        tensors={"position": position},
+        objective=objective,
+        validate=validation_nll,
+        train=dataset.train,
+        seed=seed,
+        chain=chain,
+    )
+    return optimise(problem, callbacks, state)

@@ -1,0 +1,176 @@
+"""What every inference method is: frozen settings and `fit`, which returns a posterior.
+
+    fit(model, dataset, *, seed, initial=None, callbacks=(), reached=None) -> Posterior
+
+`reached` continues a fit from what an interrupted one told (its last states, draws and history). `recover` makes the posterior of
+what was reached without going on. To add a method: one file here with a settings class, one line in `METHODS`.
+"""
+
+import math
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.data import Dataset, Scaling
+from bnn_symm.errors import ConfigError, FitDiverged
+from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached
+from bnn_symm.models import BayesianModel, Tempering, check_task
+from bnn_symm.posteriors import Posterior
+from bnn_symm.randomness import key_seed
+from bnn_symm.settings import Positive, settings
+
+
+@settings
+class Method(ABC):
+    """Settings that every method has.
+
+    Attributes:
+        temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder (narrower).
+        tempering: `likelihood`: exp(log_likelihood / T + log_prior); `posterior`: exp((log_likelihood + log_prior) / T).
+    """
+
+    temperature: Positive = 1.0
+    tempering: Tempering = "likelihood"
+
+    engine: ClassVar[str] = "torch"
+
+    @property
+    def prior_weight(self) -> float:
+        """The weight of the log prior in the tempered log density, where the log likelihood has 1 / T."""
+        return 1.0 if self.tempering == "likelihood" else 1.0 / self.temperature
+
+    def fit(
+        self,
+        model: BayesianModel,
+        dataset: Dataset,
+        *,
+        seed: int,
+        initial: Posterior | None = None,
+        callbacks: Sequence[Callback] = (),
+        reached: Reached | None = None,
+    ) -> Posterior:
+        """Fits the model to the training part.
+
+        Args:
+            model: is not changed.
+            dataset: the training part is fitted, the validation part only watched, the test part not touched.
+            seed: everything random follows from it.
+            initial: starting point; default the network's own initial values.
+            callbacks: told of every logged step, draw and state.
+            reached: what an interrupted fit with the same settings and seed had reached; it goes on from there.
+
+        Raises:
+            ConfigError: if likelihood and data do not fit.
+            FitDiverged: if the objective became NaN or infinite; its `posterior` is that of the last good state.
+        """
+        check_task(model.likelihood, dataset.task)
+        if len(dataset.train) == 0:
+            raise ConfigError("the training part has no points; lower data.test_fraction or raise data.limit")
+        dataset = dataset.to(model.device, model.dtype)
+        collector = Collector(reached)
+        before = sum(row["seconds"] for row in _last_rows(collector.reached()))
+        start = time.perf_counter()
+        failure = None
+        try:
+            stopped = self._run(
+                model,
+                dataset,
+                seed,
+                initial,
+                Callbacks([collector, *callbacks]),
+                collector,
+                reached or Reached(),
+            )
+        except FitDiverged as error:
+            failure, stopped = error, True
+        everything = collector.reached()
+        status = "failed" if failure else "interrupted" if stopped else "complete"
+        posterior = self.recover(model, dataset.scaling, everything, seed=seed)
+        posterior.info.update(
+            dataset=dataset.name,
+            status=status,
+            seconds=before + time.perf_counter() - start,
+            gradient_evaluations=int(sum(row["gradient_evaluations"] for row in _last_rows(everything))),
+        )
+        if failure:
+            failure.posterior = posterior
+            raise failure
+        return posterior
+
+    @abstractmethod
+    def _run(
+        self,
+        model: BayesianModel,
+        dataset: Dataset,
+        seed: int,
+        initial: Posterior | None,
+        callbacks: Callbacks,
+        collector: Collector,
+        reached: Reached,
+    ) -> bool:
+        """Does the work, telling `callbacks`; final states go to `collector`. Returns whether it was stopped early."""
+
+    @abstractmethod
+    def _posterior(
+        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+    ) -> Posterior:
+        """The posterior of what was reached."""
+
+    @abstractmethod
+    def rewind(self, reached: Reached) -> Reached:
+        """The part of what was reached from which `fit` can go on to the same bits as if never interrupted."""
+
+    def recover(self, model: BayesianModel, scaling: Scaling, reached: Reached, *, seed: int) -> Posterior:
+        """The posterior of what was reached, complete or not.
+
+        Raises:
+            IncompatiblePosteriors: if nothing was reached at all.
+        """
+        info = {"method": self.name, "engine": self.engine, "seed": seed, "versions": versions()}
+        return self._posterior(model, scaling, reached, seed, {"info": info, "history": reached.history})
+
+    name: str
+
+
+def _last_rows(reached: Reached) -> list[dict[str, Any]]:
+    """The last row of every chain."""
+    return list({row.get("chain", 0): row for row in reached.history}.values())
+
+
+def initial_positions(
+    model: BayesianModel, initial: Posterior | None, number: int, seed: int
+) -> list[Float[Tensor, " parameter"]]:
+    """Where `number` independent chains or ensemble members start.
+
+    From an `initial` posterior with as many chains, each starts at the last draw of its own; from any other, at
+    random draws of it; without one, at fresh random initial values of the network.
+    """
+    if initial is None:
+        return [model.initial(key_seed(seed, "initial value of chain", chain)) for chain in range(number)]
+    chains, draws, _ = initial.shape
+    if chains == number and number > 1:
+        return [initial._read(chain, draws - 1, draws)[0].to(model.device) for chain in range(number)]
+    if chains * draws == 1:
+        return [initial.mean().to(model.device)] * number
+    return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(model.device))
+
+
+def check_finite(value: float, step: int, advice: str) -> None:
+    """Raises FitDiverged when an objective is NaN or infinite."""
+    if not math.isfinite(value):
+        raise FitDiverged(
+            f"the objective became {value} at step {step}; the state before it was kept; {advice}"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = {name: version(name) for name in ("bnn_symm", "pyro-ppl", "numpy")}
+    return {"python": platform.python_version(), "torch": torch.__version__, **packages}

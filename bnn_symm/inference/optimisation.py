@@ -1,0 +1,257 @@
+"""Minibatch optimisation with Adam: what mean-field VI, MAP and deep ensembles share.
+
+The learning rate and the order of the data are functions of (seed, step) and nothing else, so a state is just the optimised
+tensors, Adam's two moments and a step number, and a fit that goes on from it does the same as one never stopped.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bnn_symm.data import Part
+from bnn_symm.errors import FitDiverged
+from bnn_symm.inference.callbacks import Callbacks, Reached, State, to_numpy
+from bnn_symm.inference.method import Method
+from bnn_symm.randomness import torch_generator
+from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
+
+# Data sets up to this size are used whole at every step when batch_size is auto; larger ones in minibatches.
+_FULL_BATCH = 512
+_MINIBATCH = 128
+
+
+@settings
+class EarlyStopping:
+    """Stop when the smoothed validation NLL has not improved for a while.
+
+    Attributes:
+        patience: logged steps without a new best smoothed value before stopping.
+        smoothing: weight of the past in the exponential moving average.
+    """
+
+    patience: PositiveInt = 20
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.8
+
+
+@settings
+class OptimisedMethod(Method):
+    """Settings of methods that optimise with Adam.
+
+    Attributes:
+        num_steps: gradient steps.
+        batch_size: points a step; `auto` is all of up to 512, otherwise 128.
+        learning_rate: of Adam, at its highest.
+        schedule: `cosine` falls to zero over the fit, `constant` does not.
+        warmup_steps: linear rise of the learning rate at the start.
+        clip_norm: gradients (of the objective per point) with a larger norm are scaled down to it; null for never.
+        early_stopping: null for none. It needs a validation part.
+        log_every: steps between rows of the history; `auto` gives about 200 rows.
+    """
+
+    num_steps: PositiveInt = 5000
+    batch_size: PositiveInt | Literal["auto"] = "auto"
+    learning_rate: Positive = 0.01
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: NonNegativeInt = 0
+    clip_norm: Positive | None = None
+    early_stopping: EarlyStopping | None = None
+    log_every: PositiveInt | Literal["auto"] = "auto"
+
+    def rewind(self, reached: Reached) -> Reached:
+        """Back to the last state of each chain."""
+        ends = {chain: int(state["step"]) for chain, state in reached.states.items()}
+        history = [row for row in reached.history if row["step"] <= ends.get(row["chain"], -1)]
+        return Reached(dict(reached.states), {}, history)
+
+
+Objective = Callable[[int, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
+Validate = Callable[[int], float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One optimisation.
+
+    Attributes:
+        settings: of the method.
+        tensors: name -> leaf tensor to optimise in place.
+        objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside it.
+        validate: step -> validation NLL, or None without a validation part.
+        train: the training part.
+        seed: of the data order.
+        chain: number of the ensemble member.
+    """
+
+    settings: OptimisedMethod
+    tensors: dict[str, Tensor]
+    objective: Objective
+    validate: Validate
+    train: Part
+    seed: int
+    chain: int = 0
+
+
+def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None) -> tuple[State, bool]:
+    """Runs Adam from the tensors' present values, or from a former state.
+
+    Returns:
+        The final state, and whether it was stopped from outside before its end.
+
+    Raises:
+        FitDiverged: with the last good state as its attribute `state`.
+    """
+    settings, train = problem.settings, problem.train
+    tensors = list(problem.tensors.values())
+    batch_size = _batch_size(settings, len(train))
+    log_every = settings.log_every if settings.log_every != "auto" else max(1, settings.num_steps // 200)
+    optimiser = torch.optim.Adam(tensors, lr=settings.learning_rate, fused=True)
+    run = _Progress()
+    if state is not None:
+        run = _restore(state, problem.tensors, optimiser)
+    order = torch.empty(0)
+    epoch = -1
+    per_epoch = len(train) // batch_size
+    started = time.perf_counter() - run.seconds
+    good = _state(problem.tensors, optimiser, run)
+    while run.step < settings.num_steps:
+        if run.step % log_every == 0:
+            callbacks.on_state(problem.chain, lambda: _state(problem.tensors, optimiser, run))
+        if callbacks.should_stop():
+            return _state(problem.tensors, optimiser, run), True
+        if run.step // per_epoch != epoch and batch_size < len(train):
+            epoch = run.step // per_epoch
+            order = torch.randperm(len(train), generator=torch_generator(problem.seed, "data order", epoch))
+        if batch_size == len(train):
+            x, y = train.x, train.y
+        else:
+            where = run.step % per_epoch * batch_size
+            index = order[where : where + batch_size].to(train.x.device)
+            x, y = train.x[index], train.y[index]
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(settings, run.step)
+        optimiser.zero_grad(set_to_none=True)
+        objective, terms = problem.objective(run.step, x, y)
+        value = float(objective.detach())
+        if not math.isfinite(value):
+            raise _diverged(problem, value, run.step, good)
+        # Per point, so that clip_norm means the same for any size of the data.
+        (objective / len(train)).backward()
+        if settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(tensors, settings.clip_norm)
+        optimiser.step()
+        run.step += 1
+        for name, term in {"objective": objective, **terms}.items():
+            run.window[name] = run.window.get(name, 0.0) + float(term.detach())
+        if run.step % log_every == 0 or run.step == settings.num_steps:
+            steps_in_window = run.step % log_every or log_every
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+                raise _diverged(problem, math.nan, run.step, good)
+            run.seconds = time.perf_counter() - started
+            row = {
+                "chain": problem.chain,
+                "step": run.step,
+                "epoch": run.step * batch_size / len(train),
+                "seconds": run.seconds,
+                "gradient_evaluations": run.step,
+                "learning_rate": _learning_rate(settings, run.step - 1),
+                **{name: total / steps_in_window for name, total in run.window.items()},
+            }
+            run.window = {}
+            row["validation_nll"] = problem.validate(run.step)
+            callbacks.on_history(row)
+            good = _state(problem.tensors, optimiser, run)
+            if _should_stop_early(settings, run, row["validation_nll"]):
+                break
+    return _state(problem.tensors, optimiser, run), False
+
+
+@dataclass
+class _Progress:
+    """How far an optimisation has come; `window` sums what was logged since the last row."""
+
+    step: int = 0
+    seconds: float = 0.0
+    smoothed: float = math.nan
+    best: float = math.inf
+    rows_since_best: int = 0
+    window: dict[str, float] = field(default_factory=dict)
+
+
+def _batch_size(settings: OptimisedMethod, num_points: int) -> int:
+    if settings.batch_size != "auto":
+        return min(settings.batch_size, num_points)
+    return num_points if num_points <= _FULL_BATCH else _MINIBATCH
+
+
+def _learning_rate(settings: OptimisedMethod, step: int) -> float:
+    rate = settings.learning_rate
+    if step < settings.warmup_steps:
+        rate *= (step + 1) / settings.warmup_steps
+    if settings.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * step / settings.num_steps))
+    return rate
+
+
+def _should_stop_early(settings: OptimisedMethod, run: _Progress, validation_nll: float | None) -> bool:
+    stopping = settings.early_stopping
+    if stopping is None or validation_nll is None:
+        return False
+    past = stopping.smoothing if math.isfinite(run.smoothed) else 0.0
+    run.smoothed = (past * run.smoothed if past else 0.0) + (1 - past) * validation_nll
+    if run.smoothed < run.best:
+        run.best, run.rows_since_best = run.smoothed, 0
+    else:
+        run.rows_since_best += 1
+    return run.rows_since_best >= stopping.patience
+
+
+def _diverged(problem: Problem, value: float, step: int, good: State) -> FitDiverged:
+    error = FitDiverged(
+        f"the objective became {value} at step {step}; the state at step {int(good['step'])} was kept; try a lower "
+        f"inference.learning_rate (now {problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
+    )
+    error.state = good
+    return error
+
+
+_WINDOW = "window."
+_PROGRESS = ("step", "seconds", "smoothed", "best", "rows_since_best")
+
+
+def _state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam, run: _Progress) -> State:
+    state = to_numpy(tensors)
+    for name, tensor in tensors.items():
+        moments: dict[str, Any] = optimiser.state.get(tensor, {})
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state[f"{name}.{moment}"] = to_numpy({"m": moments.get(moment, torch.zeros_like(tensor))})["m"]
+    for name in _PROGRESS:
+        state[name] = np.asarray(getattr(run, name), dtype=np.float64)
+    for name, total in run.window.items():
+        state[_WINDOW + name] = np.asarray(total, dtype=np.float64)
+    return state
+
+
+def _restore(state: State, tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam) -> _Progress:
+    run = _Progress(**{name: float(state[name]) for name in _PROGRESS})
+    run.step, run.rows_since_best = int(run.step), int(run.rows_since_best)
+    run.window = {
+        name.removeprefix(_WINDOW): float(state[name]) for name in state if name.startswith(_WINDOW)
+    }
+    for name, tensor in tensors.items():
+        with torch.no_grad():
+            tensor.copy_(torch.from_numpy(state[name]))
+        if run.step:
+            optimiser.state[tensor] = {
+                # Fused Adam counts its steps in a float32 tensor on the device of the parameter.
+                "step": torch.tensor(float(run.step), device=tensor.device),
+                "exp_avg": torch.from_numpy(state[f"{name}.exp_avg"]).to(tensor.device),
+                "exp_avg_sq": torch.from_numpy(state[f"{name}.exp_avg_sq"]).to(tensor.device),
+            }
+    return run

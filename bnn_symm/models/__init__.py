@@ -1,0 +1,29 @@
+"""Prior x likelihood x architecture = a Pyro model and its log density."""
+
+from bnn_symm.models.bayesian_model import BayesianModel, Tempering
+from bnn_symm.models.likelihoods import (
+    AnyLikelihood,
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    Poisson,
+    check_task,
+    default_likelihood,
+)
+from bnn_symm.models.priors import Prior, PriorOverride
+
+__all__ = [
+    "AnyLikelihood",
+    "BayesianModel",
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "HeteroscedasticGaussian",
+    "Poisson",
+    "Prior",
+    "PriorOverride",
+    "Tempering",
+    "check_task",
+    "default_likelihood",
+]

@@ -1,0 +1,220 @@
+"""One model, two views: a Pyro model, and the same density as pure functions of one flat vector.
+
+The flat vector holds every parameter of the network, in the order of `named_parameters()`, and after them the
+latent variables of the likelihood (names start with `likelihood.`). All of them live on the whole real line, so
+there is no change of variables anywhere. A test holds the two views equal, in value and gradient.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float, Shaped
+from pyro import poutine
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bnn_symm.architectures import initialise
+from bnn_symm.models.likelihoods import AnyLikelihood
+from bnn_symm.models.priors import Prior
+
+Tempering = Literal["likelihood", "posterior"]
+_LATENT = "likelihood."
+
+
+class BayesianModel:
+    """A network, a prior over its parameters and a likelihood of its outputs.
+
+    Called, it is a Pyro model that any Pyro algorithm accepts. Its methods give the same density in torch alone.
+
+    Args:
+        net: maps (point, *feature) to (point, output). Its parameters' present values are the initial ones; it
+            is never changed.
+        prior: the prior of the network's parameters.
+        likelihood: the likelihood of targets given outputs, with the prior of its own latent variables.
+
+    Attributes:
+        shapes: name -> shape of everything in the flat vector, in its order.
+        num_parameters: length of the flat vector.
+    """
+
+    def __init__(self, net: nn.Module, prior: Prior, likelihood: AnyLikelihood):
+        self.net = net
+        self.prior = prior
+        self.likelihood = likelihood
+        parameters = dict(net.named_parameters())
+        self.shapes: dict[str, torch.Size] = {name: value.shape for name, value in parameters.items()}
+        sizes = {name: value.numel() for name, value in parameters.items()}
+        self.num_net_parameters = sum(sizes.values())
+        self._prior = prior.bind(_fan_in(parameters), sizes)
+        for name in likelihood.latents:
+            self.shapes[_LATENT + name] = torch.Size([])
+        self._sizes = [shape.numel() for shape in self.shapes.values()]
+        self.num_parameters = sum(self._sizes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the network."""
+        return next(self.net.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        return next(self.net.parameters()).device
+
+    def slices(self) -> dict[str, slice]:
+        """Name -> where it lies in the flat vector."""
+        stops = [0]
+        for size in self._sizes:
+            stops.append(stops[-1] + size)
+        return {name: slice(a, b) for name, (a, b) in zip(self.shapes, pairwise(stops), strict=True)}
+
+    def unflatten(self, flat: Float[Tensor, "*draw parameter"]) -> dict[str, Tensor]:
+        """Views of the flat vector (or of a batch of them) by name, each (*draw, *shape)."""
+        parts = flat.split(self._sizes, dim=-1)
+        return {
+            name: part.reshape(*flat.shape[:-1], *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+    def flatten(self, values: Mapping[str, Tensor]) -> Float[Tensor, "*draw parameter"]:
+        """The inverse of `unflatten`."""
+        parts = []
+        for name, shape in self.shapes.items():
+            value = values[name]
+            parts.append(value.reshape(*value.shape[: value.dim() - len(shape)], -1))
+        return torch.cat(parts, dim=-1)
+
+    def initial(self, seed: int | None = None) -> Float[Tensor, " parameter"]:
+        """Initial values: the network's own, or, with a seed, its layers drawn afresh for that seed.
+
+        Latent variables start at their prior means.
+        """
+        net = self.net
+        if seed is not None:
+            net = copy.deepcopy(net)
+            initialise(net, seed)
+        values = {name: value.detach() for name, value in net.named_parameters()}
+        for name, (mean, _) in self.likelihood.latents.items():
+            values[_LATENT + name] = torch.tensor(mean, dtype=self.dtype, device=self.device)
+        return self.flatten(values)
+
+    def latents(self, flat: Float[Tensor, "*draw parameter"]) -> dict[str, Tensor]:
+        """The likelihood's own latent variables, each (*draw,)."""
+        start = self.num_net_parameters
+        return {name: flat[..., start + i] for i, name in enumerate(self.likelihood.latents)}
+
+    def outputs(
+        self, flat: Float[Tensor, " parameter"], x: Float[Tensor, "point *feature"]
+    ) -> Float[Tensor, "point output"]:
+        """The network's outputs at one flat vector."""
+        return functional_call(self.net, self.net_values(self.unflatten(flat)), (x,))
+
+    def net_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the named values that are parameters of the network."""
+        return {name: value for name, value in values.items() if _is_net(name)}
+
+    def latent_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the named values that are latent variables of the likelihood, by their own names."""
+        return {name.removeprefix(_LATENT): v for name, v in values.items() if not _is_net(name)}
+
+    def log_prior(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
+        """Log prior density of everything in the flat vector, in nats, summed in float64."""
+        total = self._prior.log_prob(flat[: self.num_net_parameters])
+        for (mean, sd), value in zip(
+            self.likelihood.latents.values(), self.latents(flat).values(), strict=True
+        ):
+            total = total - 0.5 * ((value - mean) / sd) ** 2 - math.log(sd) - 0.5 * math.log(2 * math.pi)
+        return total
+
+    def cross_entropy(
+        self, loc: Float[Tensor, " parameter"], scale: Float[Tensor, " parameter"]
+    ) -> Float[Tensor, " parameter"]:
+        """-E[log prior] under independent Normal(loc, scale), per coordinate, in nats."""
+        n = self.num_net_parameters
+        parts = [self._prior.cross_entropy(loc[:n], scale[:n])]
+        for i, (mean, sd) in enumerate(self.likelihood.latents.values(), start=n):
+            square = (loc[i] - mean) ** 2 + scale[i] ** 2
+            parts.append((0.5 * square / sd**2 + math.log(sd) + 0.5 * math.log(2 * math.pi)).reshape(1))
+        return torch.cat(parts)
+
+    def log_likelihood(
+        self,
+        flat: Float[Tensor, " parameter"],
+        x: Float[Tensor, "point *feature"],
+        y: Shaped[Tensor, " point"],
+    ) -> Float[Tensor, " point"]:
+        """Log likelihood of every point, in nats, in the units of training."""
+        return self.likelihood.log_prob(self.outputs(flat, x), y, self.latents(flat))
+
+    def potential(
+        self,
+        flat: Float[Tensor, " parameter"],
+        x: Float[Tensor, "point *feature"],
+        y: Shaped[Tensor, " point"],
+        *,
+        temperature: float = 1.0,
+        tempering: Tempering = "likelihood",
+    ) -> Float[Tensor, ""]:
+        """U = -log_likelihood / T - log_prior, the negative log density that HMC samples, in nats.
+
+        With `tempering="posterior"` the prior is divided by T too. Sums run in float64; the result has the dtype
+        of `flat`.
+        """
+        log_likelihood = self.log_likelihood(flat, x, y).sum(dtype=torch.float64)
+        log_prior = self.log_prior(flat)
+        prior_weight = 1.0 if tempering == "likelihood" else 1.0 / temperature
+        return -(log_likelihood / temperature + prior_weight * log_prior).to(flat.dtype)
+
+    def __call__(
+        self, x: Tensor, y: Tensor | None = None, *, data_size: int | None = None
+    ) -> Float[Tensor, "point output"]:
+        """The Pyro model: one sample site a parameter, and `y`, scaled to `data_size` points.
+
+        Args:
+            x: (point, *feature).
+            y: (point,), or None to sample targets.
+            data_size: number of points in the whole data set when x is a minibatch; default len(x).
+
+        Returns:
+            The network's outputs at the sampled parameters.
+        """
+        reference = next(self.net.parameters()).detach()
+        values = {}
+        for name, where in self.slices().items():
+            if not _is_net(name):
+                continue
+            values[name] = pyro.sample(
+                name, self._prior.distribution(where.start, self.shapes[name], reference)
+            )
+        latents = {
+            name: pyro.sample(
+                _LATENT + name, dist.Normal(reference.new_tensor(mean), reference.new_tensor(sd))
+            )
+            for name, (mean, sd) in self.likelihood.latents.items()
+        }
+        outputs = functional_call(self.net, values, (x,))
+        scale = 1.0 if data_size is None else data_size / len(x)
+        with pyro.plate("data", len(x)), poutine.scale(scale=scale):
+            pyro.sample("y", self.likelihood.distribution(outputs, latents), obs=y)
+        return outputs
+
+
+def _is_net(name: str) -> bool:
+    return not name.startswith(_LATENT)
+
+
+def _fan_in(parameters: Mapping[str, Tensor]) -> dict[str, int | None]:
+    """Inputs of a unit, by parameter name: of a weight from its shape, of a bias from its layer's weight."""
+    fan_in: dict[str, int | None] = {}
+    for name, value in parameters.items():
+        layer, _, _ = name.rpartition(".")
+        weight = parameters.get(f"{layer}.weight" if layer else "weight")
+        source = value if value.dim() >= 2 else weight
+        fan_in[name] = source.shape[1:].numel() if source is not None and source.dim() >= 2 else None
+    return fan_in

@@ -1,0 +1,31 @@
+"""The result type of every inference method, its predictions and its files."""
+
+from bnn_symm.posteriors.posterior import (
+    ArrayPositions,
+    GaussianPosterior,
+    Positions,
+    Posterior,
+    SamplePosterior,
+)
+from bnn_symm.posteriors.predictive import Predictive
+from bnn_symm.posteriors.storage import (
+    DrawChunk,
+    DrawLog,
+    load_posterior,
+    save_posterior,
+    stack_chains,
+)
+
+__all__ = [
+    "ArrayPositions",
+    "DrawChunk",
+    "DrawLog",
+    "GaussianPosterior",
+    "Positions",
+    "Posterior",
+    "Predictive",
+    "SamplePosterior",
+    "load_posterior",
+    "save_posterior",
+    "stack_chains",
+]

@@ -1,0 +1,167 @@
+"""The predictive distribution at some inputs: all draws of the network's outputs, and what follows from them.
+
+With draws theta_s, the predictive density of a target is the mixture (1/S) sum_s p(y | x, theta_s). All quantities here
+are those of this mixture, exactly, without sampling targets. Regression is in the target's own units: a standardised
+value z stands for `location + scale z`, and densities carry the Jacobian 1 / scale.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical, Poisson
+from bnn_symm.randomness import torch_generator
+
+# Halvings of the bracket of a quantile: from at most about 1e3 predictive standard deviations to below 1e-9 of one.
+_BISECTIONS = 40
+# Draws handled at once, so that temporaries stay a small part of the outputs themselves.
+_DRAWS_AT_ONCE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictive:
+    """Outputs of a network for every draw, and the likelihood that says what they mean.
+
+    Attributes:
+        outputs: (chain, draw, point, output).
+        latents: the likelihood's own variables, each (chain, draw).
+        likelihood: of the model.
+        location: mean that was subtracted from the targets.
+        scale: standard deviation that the targets were divided by.
+    """
+
+    outputs: Float[Tensor, "chain draw point output"]
+    latents: dict[str, Tensor]
+    likelihood: AnyLikelihood
+    location: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the target is a class."""
+        return isinstance(self.likelihood, Categorical | Bernoulli)
+
+    @property
+    def num_draws(self) -> int:
+        """Chains times draws."""
+        return self.outputs.shape[0] * self.outputs.shape[1]
+
+    # -- any target -------------------------------------------------------------------------------------
+
+    def draw_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, "chain draw point"]:
+        """Log p(y | x, theta_s) of every draw, in nats; y as in a `Part` (standardised), density in own units."""
+        y = y.to(self.outputs.device)
+        log_prob = torch.empty(self.outputs.shape[:3], dtype=self.outputs.dtype)
+        for c in range(self.outputs.shape[0]):
+            for s in range(0, self.outputs.shape[1], _DRAWS_AT_ONCE):
+                where = (c, slice(s, s + _DRAWS_AT_ONCE))
+                latents = {name: value[where] for name, value in self.latents.items()}
+                log_prob[where] = self.likelihood.log_prob(self.outputs[where], y, latents)
+        return log_prob - math.log(self.scale)
+
+    def log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
+        """Log of the mixture density at y: the marginal log likelihood of each point, in nats."""
+        return self.draw_log_prob(y).double().flatten(0, 1).logsumexp(0) - math.log(self.num_draws)
+
+    def expected_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
+        """Mean over draws of the log likelihood of each point, in nats; never above `log_prob`."""
+        return self.draw_log_prob(y).double().mean((0, 1))
+
+    # -- classes ----------------------------------------------------------------------------------------
+
+    def probabilities(self) -> Float[Tensor, "point class"]:
+        """Class probabilities of the mixture."""
+        return self._class_summary()[0]
+
+    def entropy(self) -> Float[Tensor, " point"]:
+        """Entropy of the mixture in nats: the total uncertainty about the class."""
+        probabilities = self.probabilities()
+        return torch.special.entr(probabilities).sum(-1)
+
+    def expected_entropy(self) -> Float[Tensor, " point"]:
+        """Mean entropy of the draws in nats: the aleatoric part."""
+        return self._class_summary()[1]
+
+    def mutual_information(self) -> Float[Tensor, " point"]:
+        """Entropy minus expected entropy, in nats: the epistemic part (what the draws disagree about)."""
+        return (self.entropy() - self.expected_entropy()).clamp(min=0.0)
+
+    def _class_summary(self) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.likelihood, Categorical | Bernoulli):
+            raise TypeError(f"a {self.likelihood.name} likelihood has no class probabilities; use mean()")
+        mean, entropy = 0.0, 0.0
+        for outputs in self.outputs.flatten(0, 1).split(_DRAWS_AT_ONCE):
+            p = self.likelihood.probabilities(outputs).double()
+            mean = mean + p.sum(0) / self.num_draws
+            entropy = entropy + torch.special.entr(p).sum(-1).sum(0) / self.num_draws
+        assert isinstance(mean, Tensor)
+        assert isinstance(entropy, Tensor)
+        return mean, entropy
+
+    # -- numbers ----------------------------------------------------------------------------------------
+
+    def draw_mean(self) -> Float[Tensor, "chain draw point"]:
+        """E[y | x, theta_s] of every draw, in the target's own units."""
+        return self.location + self.scale * self._numeric().mean(self.outputs, self.latents)
+
+    def mean(self) -> Float[Tensor, " point"]:
+        """E[y | x] of the mixture."""
+        return self.draw_mean().double().mean((0, 1))
+
+    def epistemic_sd(self) -> Float[Tensor, " point"]:
+        """Standard deviation over draws of E[y | x, theta_s]."""
+        return self.draw_mean().double().var((0, 1), correction=0).sqrt()
+
+    def aleatoric_sd(self) -> Float[Tensor, " point"]:
+        """Root of the mean over draws of Var[y | x, theta_s]."""
+        variance = self._numeric().variance(self.outputs, self.latents).double()
+        return self.scale * variance.mean((0, 1)).sqrt()
+
+    def standard_deviation(self) -> Float[Tensor, " point"]:
+        """Of the mixture: squares of the epistemic and the aleatoric part add up."""
+        return (self.epistemic_sd().square() + self.aleatoric_sd().square()).sqrt()
+
+    def cdf(self, value: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+        """P(y <= value) of the mixture, value in the target's own units."""
+        standardised = ((value - self.location) / self.scale).to(self.outputs.dtype)
+        return self._numeric().cdf(self.outputs, standardised, self.latents).double().mean((0, 1))
+
+    def quantiles(self, levels: Sequence[float]) -> Float[Tensor, "level point"]:
+        """Quantiles of the mixture (noise included), by bisection of its distribution function.
+
+        Of counts, the smallest integer whose probability of not being exceeded reaches the level.
+
+        Raises:
+            ValueError: if a level is not strictly between 0 and 1.
+        """
+        if not all(0 < level < 1 for level in levels):
+            raise ValueError(f"quantile levels lie strictly between 0 and 1; got {list(levels)}")
+        mean, sd = self.mean(), self.standard_deviation().clamp(min=1e-12)
+        rows = []
+        for level in levels:
+            # By Cantelli's inequality no quantile is further from the mean than this many standard deviations.
+            reach = math.sqrt(max(level / (1 - level), (1 - level) / level)) + 1
+            low, high = mean - reach * sd, mean + reach * sd
+            for _ in range(_BISECTIONS):
+                middle = 0.5 * (low + high)
+                below = self.cdf(middle) < level
+                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+            rows.append(high.floor().clamp(min=0) if isinstance(self.likelihood, Poisson) else high)
+        return torch.stack(rows)
+
+    def sample(self, *, seed: int = 0) -> Tensor:
+        """One target per draw and point, (chain, draw, point): class indices, or values in own units."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_generator(seed, "predictive sample").initial_seed())
+            y = self.likelihood.distribution(self.outputs, self.latents).sample()
+        return y if self.is_classification else self.location + self.scale * y
+
+    def _numeric(self) -> Any:
+        if self.is_classification:
+            raise TypeError(f"a {self.likelihood.name} likelihood has no mean; use probabilities()")
+        return self.likelihood

@@ -1,0 +1,285 @@
+"""Posteriors on disk: NetCDF at the end, an append-only log of draws while a sampler runs.
+
+`posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a group `sample_stats`, and for a
+closed form a group `variational` with `loc` and `scale` of the flat vector. It is written chunk by chunk and renamed into
+place. NetCDF cannot be appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers accept both.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.data import Scaling
+from bnn_symm.errors import IncompatiblePosteriors, InvalidRun
+from bnn_symm.files import write_atomically
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.posterior import (
+    ArrayPositions,
+    GaussianPosterior,
+    Posterior,
+    SamplePosterior,
+    check_shapes,
+)
+
+POSTERIOR_SCHEMA = 1
+
+
+def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 200.0) -> None:
+    """Writes `posterior.nc` atomically.
+
+    Draws of a closed form, which their seed regenerates, are cut to `max_megabytes`; a sampler's draws never are.
+    """
+    chains, draws, parameters = posterior.shape
+    closed_form = isinstance(posterior, GaussianPosterior)
+    if closed_form:
+        itemsize = posterior.loc.element_size()
+        draws = min(draws, max(1, int(max_megabytes * 1e6 / (parameters * itemsize))))
+    write_atomically(path, lambda temporary: _write(posterior, temporary, chains, draws))
+
+
+def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:
+    model = posterior.model
+    dtype = np.dtype(str(model.dtype).removeprefix("torch."))
+    with h5netcdf.File(path, "w") as file:
+        file.attrs["bnn_symm_posterior_schema"] = POSTERIOR_SCHEMA
+        file.attrs["kind"] = posterior.kind
+        file.attrs["flat_order"] = json.dumps(list(model.shapes))
+        if isinstance(posterior, GaussianPosterior):
+            file.attrs["num_draws"] = posterior.num_draws
+            file.attrs["draw_seed"] = str(posterior.seed)
+            _write_variational(file, posterior)
+        group = file.create_group("posterior")
+        _chain_and_draw(group, chains, draws)
+        variables = {}
+        for name, shape in model.shapes.items():
+            axes = [f"{name}_dim_{i}" for i in range(len(shape))]
+            for axis, size in zip(axes, shape, strict=True):
+                group.dimensions[axis] = size
+            variables[name] = group.create_variable(name, ("chain", "draw", *axes), dtype)
+        step = max(1, 2**22 // posterior.shape[2])
+        for chain in range(chains):
+            for start in range(0, draws, step):
+                stop = min(draws, start + step)
+                values = model.unflatten(posterior._read(chain, start, stop).detach().cpu())
+                for name, value in values.items():
+                    variables[name][chain, start:stop] = value.numpy()
+        if isinstance(posterior, SamplePosterior) and posterior.sample_stats:
+            stats = file.create_group("sample_stats")
+            _chain_and_draw(stats, chains, draws)
+            for name, value in posterior.sample_stats.items():
+                stored = value.astype("i1") if value.dtype == bool else value
+                variable = stats.create_variable(name, ("chain", "draw"), stored.dtype)
+                variable[...] = stored
+                if value.dtype == bool:
+                    variable.attrs["dtype"] = "bool"  # xarray's own convention for booleans
+
+
+def _write_variational(file: Any, posterior: GaussianPosterior) -> None:
+    group = file.create_group("variational")
+    group.dimensions["parameter"] = len(posterior.loc)
+    for name, value in (("loc", posterior.loc), ("scale", posterior.scale)):
+        array = value.detach().cpu().numpy()
+        group.create_variable(name, ("parameter",), array.dtype, data=array)
+
+
+def _chain_and_draw(group: Any, chains: int, draws: int) -> None:
+    for name, size in (("chain", chains), ("draw", draws)):
+        group.dimensions[name] = size
+        group.create_variable(name, (name,), "i8", data=np.arange(size))
+
+
+class NetCDFPositions:
+    """The draws of a `posterior.nc`, read when they are asked for."""
+
+    def __init__(self, path: Path, model: BayesianModel, shape: tuple[int, int, int]):
+        self._path = path
+        self._model = model
+        self._shape = shape
+        self._file: Any = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(chain, draw, parameter)."""
+        return self._shape
+
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Reads draws [start, stop) of one chain from the file."""
+        if self._file is None:
+            self._file = h5netcdf.File(self._path, "r")
+        group = self._file["posterior"]
+        values = {
+            name: torch.from_numpy(np.asarray(group[name][chain, start:stop])) for name in self._model.shapes
+        }
+        return self._model.flatten(values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+
+def load_posterior(
+    path: str | Path,
+    model: BayesianModel,
+    scaling: Scaling,
+    *,
+    info: Mapping[str, Any] | None = None,
+    history: list[dict[str, Any]] | None = None,
+) -> Posterior:
+    """Reads a `posterior.nc`; draws stay in the file until they are asked for.
+
+    Raises:
+        InvalidRun: if the file is missing, truncated, not one of ours, or of a newer schema.
+        IncompatiblePosteriors: if its names or shapes are not the model's.
+    """
+    path = Path(path)
+    try:
+        with h5netcdf.File(path, "r") as file:
+            return _read_open(file, path, model, scaling, info, history or [])
+    except FileNotFoundError:
+        raise InvalidRun(f"{path} does not exist; name a run directory that `bnn-symm fit` wrote") from None
+    except (OSError, KeyError, ValueError) as error:
+        raise InvalidRun(
+            f"{path} is not a complete posterior ({error}); it is truncated or was made by other software"
+        ) from error
+
+
+def _read_open(
+    file: Any,
+    path: Path,
+    model: BayesianModel,
+    scaling: Scaling,
+    info: Mapping[str, Any] | None,
+    history: list[dict[str, Any]],
+) -> Posterior:
+    schema = int(file.attrs["bnn_symm_posterior_schema"])
+    if schema > POSTERIOR_SCHEMA:
+        raise InvalidRun(
+            f"{path} has posterior schema {schema}, this version reads up to {POSTERIOR_SCHEMA}; upgrade bnn_symm"
+        )
+    group = file["posterior"]
+    names = [name for name in group.variables if group[name].dimensions[:2] == ("chain", "draw")]
+    check_shapes({name: tuple(group[name].shape[2:]) for name in names}, model)
+    if file.attrs["kind"] == "gaussian":
+        loc, scale = (
+            torch.from_numpy(np.asarray(file["variational"][name][...])) for name in ("loc", "scale")
+        )
+        return GaussianPosterior(
+            model,
+            scaling,
+            loc=loc.to(model.device),
+            scale=scale.to(model.device),
+            num_draws=int(file.attrs["num_draws"]),
+            seed=int(file.attrs["draw_seed"]),
+            info=info,
+            history=history,
+        )
+    chains, draws = group.dimensions["chain"].size, group.dimensions["draw"].size
+    stats = {}
+    if "sample_stats" in file.groups:
+        for name, variable in file["sample_stats"].variables.items():
+            if name not in ("chain", "draw"):
+                value = np.asarray(variable[...])
+                stats[name] = value.astype(bool) if variable.attrs.get("dtype") == "bool" else value
+    return SamplePosterior(
+        model,
+        scaling,
+        positions=NetCDFPositions(path, model, (chains, draws, model.num_parameters)),
+        sample_stats=stats,
+        info=info,
+        history=history,
+    )
+
+
+@dataclass(frozen=True)
+class DrawChunk:
+    """Consecutive draws of one chain: positions (draw, parameter), and what the sampler says of each."""
+
+    chain: int
+    first: int
+    positions: np.ndarray
+    stats: dict[str, np.ndarray]
+
+
+class DrawLog:
+    """The append-only log of draws of a running sampler: one structured array a file, renamed into place."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        directory.mkdir(exist_ok=True)
+        self._next = len(self._files())
+
+    def append(self, chunk: DrawChunk) -> None:
+        """Writes a chunk and syncs it to disk."""
+        positions = chunk.positions
+        fields = [("chain", "i4"), ("draw", "i8"), ("position", positions.dtype, positions.shape[1:])]
+        fields += [(name, value.dtype) for name, value in chunk.stats.items()]
+        rows = np.empty(len(positions), dtype=fields)
+        rows["chain"] = chunk.chain
+        rows["draw"] = chunk.first + np.arange(len(positions))
+        rows["position"] = positions
+        for name, value in chunk.stats.items():
+            rows[name] = value
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.save(file, rows, allow_pickle=False)
+
+        write_atomically(self._directory / f"{self._next:06d}.npy", write)
+        self._next += 1
+
+    def chains(self) -> dict[int, DrawChunk]:
+        """Everything written so far, one chunk a chain.
+
+        Raises:
+            InvalidRun: if a chain has a hole: a file was taken away.
+        """
+        rows: dict[int, list[np.ndarray]] = {}
+        for path in self._files():
+            array = np.load(path, allow_pickle=False)
+            for chain in np.unique(array["chain"]):
+                rows.setdefault(int(chain), []).append(array[array["chain"] == chain])
+        result = {}
+        for chain, parts in sorted(rows.items()):
+            array = np.concatenate(parts)
+            if not np.array_equal(array["draw"], np.arange(len(array))):
+                raise InvalidRun(f"{self._directory}: draws of chain {chain} are missing or doubled")
+            stats = {name: array[name] for name in array.dtype.names or () if name not in _OWN_FIELDS}
+            result[chain] = DrawChunk(chain, 0, np.ascontiguousarray(array["position"]), stats)
+        return result
+
+    def _files(self) -> list[Path]:
+        return sorted(self._directory.glob("[0-9]*.npy"))
+
+
+_OWN_FIELDS = ("chain", "draw", "position")
+
+
+def stack_chains(
+    model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
+) -> SamplePosterior:
+    """A posterior from the draws of several chains.
+
+    Chains of unequal length (the sampler was interrupted) are cut to a rectangle: of all choices of the longest k
+    chains, the one with the most draws.
+
+    Raises:
+        IncompatiblePosteriors: if there is no draw at all.
+    """
+    ordered = sorted(chains.values(), key=lambda chunk: (-len(chunk.positions), chunk.chain))
+    if not ordered or len(ordered[0].positions) == 0:
+        raise IncompatiblePosteriors("no draws were made yet")
+    best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
+    length = len(ordered[best - 1].positions)
+    kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
+    positions = torch.from_numpy(np.stack([chunk.positions[:length] for chunk in kept]))
+    stats = {name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats}
+    return SamplePosterior(
+        model, scaling, positions=ArrayPositions(positions), sample_stats=stats, **keywords
+    )
