@@ -57,9 +57,7 @@ def build_network(
             "four features: check data.name and data.target"
         )
     if num_outputs < 1:
-        raise ConfigError(
-            f"got num_outputs={num_outputs}; want 1 or more: check data.target and likelihood.name"
-        )
+        raise ConfigError(f"got num_outputs={num_outputs}; want 1 or more: check data.target and likelihood.name")
     with global_seed(seed, "module"):
         net = BUILDERS[type(config)](config, input_shape, num_outputs)
     if not isinstance(config, ModuleConfig):

@@ -33,9 +33,7 @@ def check_module(name: str, net: Any, input_shape: tuple[int, ...], num_outputs:
     if not isinstance(net, nn.Module):
         raise ConfigError(f"{name} returned an object of type {type(net).__name__}, want a torch.nn.Module")
     if next(net.parameters(), None) is None:
-        raise ConfigError(
-            f"{name} returned a module without parameters, want some: there is nothing to infer"
-        )
+        raise ConfigError(f"{name} returned a module without parameters, want some: there is nothing to infer")
     _check_layers(name, net)
     training = net.training
     net.eval()  # the first pass is also what gives lazy layers their parameters
@@ -67,9 +65,7 @@ def _check_output(name: str, net: nn.Module, input_shape: tuple[int, ...], num_o
     wanted = (2, num_outputs)
     if not isinstance(output, Tensor) or not output.is_floating_point():
         got = str(output.dtype) if isinstance(output, Tensor) else type(output).__name__
-        raise ConfigError(
-            f"{name}: got an output of type {got}, want one tensor of real numbers, of shape {wanted}"
-        )
+        raise ConfigError(f"{name}: got an output of type {got}, want one tensor of real numbers, of shape {wanted}")
     if tuple(output.shape) != wanted:
         raise ConfigError(
             f"{name}: got outputs of shape {tuple(output.shape)} for two points, want {wanted}; let the "

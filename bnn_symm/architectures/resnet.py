@@ -49,9 +49,7 @@ class ResidualBlock(nn.Module):
         self.activation2 = image_activation(config.activation, config.norm, new_channels)
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
-    def forward(
-        self, x: Float[Tensor, "point channel height width"]
-    ) -> Float[Tensor, "point out_channel h w"]:
+    def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point out_channel h w"]:
         """Maps of the block, point by point."""
         hidden = self.activation1(self.norm1(self.conv1(x)))
         return self.activation2(self.norm2(self.conv2(hidden)) + self.shortcut(x))

@@ -76,9 +76,7 @@ def split_raw(
         if config.gap_feature not in preprocessing.feature_names:
             hint = nearest(config.gap_feature, preprocessing.feature_names[:50])
             raise ConfigError(f"data.gap_feature: there is no feature {config.gap_feature!r}; {hint}")
-        gap_values = features.reshape(len(features), -1)[
-            :, preprocessing.feature_names.index(config.gap_feature)
-        ]
+        gap_values = features.reshape(len(features), -1)[:, preprocessing.feature_names.index(config.gap_feature)]
     return split_points(
         len(raw.y),
         config,
@@ -152,9 +150,7 @@ def infer_task(y: np.ndarray) -> Task:
     return "classification" if few and distinct * 2 <= len(y) else "regression"
 
 
-def _check_classes(
-    preprocessing: Preprocessing, target: np.ndarray, split: Split, config: DataConfig
-) -> None:
+def _check_classes(preprocessing: Preprocessing, target: np.ndarray, split: Split, config: DataConfig) -> None:
     present = set(target[split.train].tolist())
     absent = [label for index, label in enumerate(preprocessing.class_labels) if index not in present]
     if absent:

@@ -101,16 +101,12 @@ def _infer(series: "pandas.Series") -> Column:
         raise _refused(name, "holds complex numbers", "or turn it into real numbers")
     if types.is_numeric_dtype(dtype):
         if types.is_integer_dtype(dtype) and _ID_NAME.match(name):
-            raise _refused(
-                name, "holds integers and is named like an identifier", "or rename it if it is a feature"
-            )
+            raise _refused(name, "holds integers and is named like an identifier", "or rename it if it is a feature")
         return Column(name=name, kind="number")
     values = column_values(series)
     kinds = {type(value).__name__ for value in values}
     if not kinds <= {"str", "int", "float", "bool"}:
-        raise _refused(
-            name, f"holds values of type {', '.join(sorted(kinds))}", "or turn it into numbers or text"
-        )
+        raise _refused(name, f"holds values of type {', '.join(sorted(kinds))}", "or turn it into numbers or text")
     _refuse_text_without_meaning(name, [str(value) for value in values])
     return Column(name=name, kind="category", categories=sorted_labels(values))
 
@@ -128,9 +124,7 @@ def _refuse_text_without_meaning(name: str, texts: list[str]) -> None:
             )
     few = len(distinct) <= _FEW_CATEGORIES
     if len(texts) > 1 and (len(distinct) == len(texts) or (not few and len(distinct) > len(texts) / 2)):
-        raise _refused(
-            name, f"is text with {len(distinct)} distinct values in {len(texts)} rows", "from the file"
-        )
+        raise _refused(name, f"is text with {len(distinct)} distinct values in {len(texts)} rows", "from the file")
 
 
 def _is_number(text: str) -> bool:
@@ -187,9 +181,7 @@ def numbers(values: Any, what: str, *, booleans: bool = False) -> np.ndarray:
         coerced: Any = pd.to_numeric(series, errors="coerce")
         result = coerced.to_numpy(dtype=np.float64, na_value=np.nan)
     except TypeError as error:
-        raise InvalidData(
-            f"{what}: got values of type {series.dtype}, wanted numbers; convert the column"
-        ) from error
+        raise InvalidData(f"{what}: got values of type {series.dtype}, wanted numbers; convert the column") from error
     wrong = ~np.isfinite(result)
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -208,9 +200,7 @@ def column_values(series: "pandas.Series") -> np.ndarray:
     dtype = series.dtype
     plain = str(dtype) != "category" and (types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype))
     if plain and not series.isna().any():
-        kind = (
-            bool if types.is_bool_dtype(dtype) else np.int64 if types.is_integer_dtype(dtype) else np.float64
-        )
+        kind = bool if types.is_bool_dtype(dtype) else np.int64 if types.is_integer_dtype(dtype) else np.float64
         return series.to_numpy(dtype=kind)
     return series.astype(object).to_numpy()
 

@@ -34,9 +34,7 @@ class Part:
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Part":
         """The part on a device; `dtype` is for floating tensors, class indices stay int64."""
         y_dtype = dtype if self.y.is_floating_point() else None
-        return replace(
-            self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=y_dtype)
-        )
+        return replace(self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=y_dtype))
 
     def take(self, indices: Any) -> "Part":
         """The points at `indices` (or a mask, or a slice), in that order."""

@@ -46,14 +46,10 @@ def load_file(config: DataConfig) -> RawData:
     target = _target_column(frame, config.target, path)
     features = frame.drop(columns=target)
     if features.shape[1] == 0:
-        raise InvalidData(
-            f"{path} has no column but the target {target!r}, wanted at least one feature column"
-        )
+        raise InvalidData(f"{path} has no column but the target {target!r}, wanted at least one feature column")
     y = column_values(table_column(frame, target))
     if str(frame[target].dtype).startswith(("datetime", "timedelta")):
-        raise InvalidData(
-            f"target {target!r} holds dates or times, wanted numbers or labels; convert the column"
-        )
+        raise InvalidData(f"target {target!r} holds dates or times, wanted numbers or labels; convert the column")
     return RawData(x=features, y=y, target=target, source=path.name, licence=_LICENCE)
 
 
@@ -78,9 +74,7 @@ def checked_path(name: str) -> Path:
     """
     path = Path(name).expanduser()
     if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(
-            f"got the file {name!r}, wanted one that ends in {', '.join(SUFFIXES)}; convert the file"
-        )
+        raise ConfigError(f"got the file {name!r}, wanted one that ends in {', '.join(SUFFIXES)}; convert the file")
     if not path.is_file():
         why = "is a folder" if path.is_dir() else "does not exist"
         hint = "wanted a file"
@@ -126,8 +120,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
         if "pickle" not in str(error).lower() and "object" not in str(error).lower():
             raise _damaged(path, error) from error
         raise InvalidData(
-            f"{path} holds Python objects (a pickle), which are never loaded; save x and y as arrays of "
-            "numbers"
+            f"{path} holds Python objects (a pickle), which are never loaded; save x and y as arrays of numbers"
         ) from error
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error
@@ -137,9 +130,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != (len(x),):
-        raise InvalidData(
-            f"{path}: got {key} of shape {y.shape}, wanted ({len(x)},), one value for each row of x"
-        )
+        raise InvalidData(f"{path}: got {key} of shape {y.shape}, wanted ({len(x)},), one value for each row of x")
     return x, y
 
 
@@ -182,9 +173,7 @@ def _check_header(path: Path, names: list[str]) -> None:
     except ValueError:
         return
     if values:
-        raise InvalidData(
-            f"{path} starts with numbers ({short_list(named, 3)}), wanted a first line of column names"
-        )
+        raise InvalidData(f"{path} starts with numbers ({short_list(named, 3)}), wanted a first line of column names")
 
 
 def _read_parquet(path: Path) -> "pandas.DataFrame":
@@ -195,9 +184,7 @@ def _read_parquet(path: Path) -> "pandas.DataFrame":
         return pd.read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         if "uplicate" in str(error):
-            raise InvalidData(
-                f"{path} has duplicate columns ({_one_line(error)}); rename or drop them"
-            ) from error
+            raise InvalidData(f"{path} has duplicate columns ({_one_line(error)}); rename or drop them") from error
         raise InvalidData(f"{path} cannot be read as Parquet ({_one_line(error)}); write it again") from error
 
 
@@ -210,8 +197,7 @@ def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) ->
     if names[-1].lower() in _TARGET_NAMES:
         return names[-1]
     raise ConfigError(
-        f"which column of {path} is to be predicted? type --set data.target=COLUMN with one of: "
-        f"{short_list(names, 30)}"
+        f"which column of {path} is to be predicted? type --set data.target=COLUMN with one of: {short_list(names, 30)}"
     )
 
 
@@ -250,8 +236,7 @@ def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
         return x[:, None]
     if x.ndim not in (2, 4):
         raise InvalidData(
-            f"{path}: got x of shape {x.shape}, wanted (point, feature) or (point, channel, height, "
-            "width); reshape x"
+            f"{path}: got x of shape {x.shape}, wanted (point, feature) or (point, channel, height, width); reshape x"
         )
     return x
 

@@ -76,9 +76,7 @@ def read_idx(path: Path, sha256: str | None = None, name: str = "") -> np.ndarra
     if sha256 is not None:
         check_sha256(content, sha256, path, name)
     if len(content) < 4 or content[:3] != bytes([0, 0, _UINT8]):
-        raise InvalidData(
-            f"{path}: got the header {content[:4].hex()}, wanted IDX with unsigned bytes (000008..)"
-        )
+        raise InvalidData(f"{path}: got the header {content[:4].hex()}, wanted IDX with unsigned bytes (000008..)")
     header = 4 + 4 * content[3]
     shape = struct.unpack(f">{content[3]}I", content[4:header]) if len(content) >= header else (-1,)
     if int(np.prod(shape)) != len(content) - header:

@@ -113,7 +113,5 @@ def _read_archive(name: str, members: list[str]) -> dict[str, bytes]:
             if member.name in members and (stream := file.extractfile(member)) is not None:
                 found[member.name] = stream.read()
     if missing := [member for member in members if member not in found]:
-        raise InvalidData(
-            f"{path} has no member {missing[0]}; delete it and type: bnn-symm data fetch {name}"
-        )
+        raise InvalidData(f"{path} has no member {missing[0]}; delete it and type: bnn-symm data fetch {name}")
     return found

@@ -62,9 +62,7 @@ class Preprocessing:
             return self._from_array(raw_x)
         if self.kind == "table":
             self._check_columns(raw_x, [column.name for column in self.columns])
-            return np.concatenate(
-                [column.encode(table_column(raw_x, column.name)) for column in self.columns], axis=1
-            )
+            return np.concatenate([column.encode(table_column(raw_x, column.name)) for column in self.columns], axis=1)
         self._check_columns(raw_x, self.feature_names)
         encoded = [numbers(raw_x[name], f"column {name!r}") for name in self.feature_names]
         return np.stack(encoded, axis=1).reshape(-1, *self.input_shape)
@@ -160,16 +158,10 @@ class Preprocessing:
 
     def _from_array(self, x: np.ndarray) -> np.ndarray:
         if self.kind == "table":
-            if (
-                x.ndim != 2
-                or x.shape[1] != len(self.columns)
-                or any(c.kind == "category" for c in self.columns)
-            ):
+            if x.ndim != 2 or x.shape[1] != len(self.columns) or any(c.kind == "category" for c in self.columns):
                 names = short_list(column.name for column in self.columns)
                 raise InvalidData(f"got an array of shape {x.shape}, wanted a table with the columns {names}")
-            return np.concatenate(
-                [column.encode(_series(x[:, i])) for i, column in enumerate(self.columns)], axis=1
-            )
+            return np.concatenate([column.encode(_series(x[:, i])) for i, column in enumerate(self.columns)], axis=1)
         shape = self.input_shape
         flat = x.ndim == 2 and x.shape[1] == int(np.prod(shape))
         no_channel = len(shape) == 3 and shape[0] == 1 and x.shape[1:] == shape[1:]

@@ -68,9 +68,7 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
         text = (_LOADERS[name].__doc__ or "") if name in _LOADERS else "a regression set of the UCI suite."
         available = find(name, files_of(name)) is not None if fetchable else True
         infos.append(
-            DatasetInfo(
-                name=name, description=text.strip().splitlines()[0], available=available, fetchable=fetchable
-            )
+            DatasetInfo(name=name, description=text.strip().splitlines()[0], available=available, fetchable=fetchable)
         )
     return tuple(infos)
 
@@ -174,8 +172,7 @@ def _read(config: DataConfig) -> RawData:
         )
     if config.target not in (None, raw.target):
         raise ConfigError(
-            f"data set {name!r} predicts {raw.target!r}, got data.target={config.target!r}; remove "
-            "data.target"
+            f"data set {name!r} predicts {raw.target!r}, got data.target={config.target!r}; remove data.target"
         )
     return raw
 

@@ -20,8 +20,10 @@ class Scaling:
     """Mean and scale of features and target: `standardised = (raw - mean) / scale`.
 
     Args:
-        x_mean: in raw units; per feature of a table, per channel, shape (channel, 1, 1), of images.
-        x_scale: standard deviation; 1 where a feature is constant over the training part.
+        x_mean: in raw units, one a feature; of images one a pixel, (channel, height, width), so that a pixel that is always the
+            same (the border of a digit) becomes 0 and brings no noise through the weights behind it.
+        x_scale: standard deviation about that mean, one a feature; of images one a channel, (channel, 1, 1), so that
+            contrasts between neighbouring pixels stay. 1 where a feature is constant over the training part.
         y_mean: of a regression target, in its own units; 0 for every other task.
         y_scale: of a regression target, in its own units; 1 for every other task.
     """
@@ -34,8 +36,7 @@ class Scaling:
     @classmethod
     def identity(cls, input_shape: tuple[int, ...]) -> "Scaling":
         """The scaling that changes nothing."""
-        shape = _statistics_shape(input_shape)
-        return cls(x_mean=np.zeros(shape), x_scale=np.ones(shape))
+        return cls(x_mean=np.zeros(input_shape), x_scale=np.ones(_scale_shape(input_shape)))
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused when it is standardised
@@ -47,19 +48,19 @@ class Scaling:
             train: row indices.
             y: (point,).
         """
-        shape = _statistics_shape(x.shape[1:])
-        axes = (0, 2, 3) if len(shape) == 3 else (0,)
-        count = len(train) * x[0].size / np.prod(shape)
-        total, low, high = np.zeros(shape), np.full(shape, np.inf), np.full(shape, -np.inf)
+        total = np.zeros(x.shape[1:])
+        low, high = np.full(x.shape[1:], np.inf), np.full(x.shape[1:], -np.inf)
         for chunk in _chunks(x, train):
-            total += chunk.sum(axis=axes).reshape(shape)
-            low = np.minimum(low, chunk.min(axis=axes).reshape(shape))
-            high = np.maximum(high, chunk.max(axis=axes).reshape(shape))
-        mean = total / count
-        squares = np.zeros(shape)
+            total += chunk.sum(axis=0)
+            low, high = np.minimum(low, chunk.min(axis=0)), np.maximum(high, chunk.max(axis=0))
+        mean = total / len(train)
+        squares = np.zeros(x.shape[1:])
         for chunk in _chunks(x, train):
-            squares += np.square(chunk - mean).sum(axis=axes).reshape(shape)
-        x_scale = _guarded(np.sqrt(squares / count), high > low)
+            squares += np.square(chunk - mean).sum(axis=0)
+        variance, varies = squares / len(train), high > low
+        if _scale_shape(x.shape[1:]) != x.shape[1:]:
+            variance, varies = variance.mean((1, 2), keepdims=True), varies.any((1, 2), keepdims=True)
+        x_scale = _guarded(np.sqrt(variance), varies)
         if y is None:
             return cls(x_mean=mean, x_scale=x_scale)
         values = y[train].astype(np.float64)
@@ -105,7 +106,7 @@ class Scaling:
         )
 
 
-def _statistics_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
+def _scale_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
     return (input_shape[0], 1, 1) if len(input_shape) == 3 else tuple(input_shape)
 
 

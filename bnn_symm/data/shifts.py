@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from bnn_symm.data.dataset import Part
+from bnn_symm.data.dataset import Part, Scaling
 from bnn_symm.errors import ConfigError, InvalidData, nearest
 from bnn_symm.randomness import torch_generator
 
@@ -57,7 +57,7 @@ def parse_shift(text: str) -> Shift:
     return Shift(name=name, severity=value)
 
 
-def shift(points: Points, name: str, severity: float | int, *, seed: int = 0) -> Points:
+def shift(points: Points, name: str, severity: float | int, *, scaling: Scaling | None = None, seed: int = 0) -> Points:
     """Standardised inputs, shifted; targets stay.
 
     Rotation continues the border pixels outwards, for a standardised image has no value that means "nothing".
@@ -66,6 +66,8 @@ def shift(points: Points, name: str, severity: float | int, *, seed: int = 0) ->
         points: a `Part`, or its x: images (point, channel, height, width); noise is for tables as well.
         name: one of `SHIFTS`.
         severity: degrees 0..180 for `rotation`, else 1, 2, 3, 4 or 5.
+        scaling: that standardised the images. The mean of every pixel is put back before an image is moved and
+            subtracted after; without it, the images are taken to have been standardised with one mean.
         seed: key of the noise, which does not depend on the device or the floating type.
 
     Raises:
@@ -75,7 +77,7 @@ def shift(points: Points, name: str, severity: float | int, *, seed: int = 0) ->
     _check_name(name)
     _check_severity(name, severity)
     if isinstance(points, Part):
-        return Part(x=shift(points.x, name, severity, seed=seed), y=points.y)
+        return Part(x=shift(points.x, name, severity, scaling=scaling, seed=seed), y=points.y)
     x: Tensor = points
     if name == "gaussian_noise":
         generator = torch_generator(seed, "shift", name, int(severity))
@@ -86,6 +88,12 @@ def shift(points: Points, name: str, severity: float | int, *, seed: int = 0) ->
             f"the shift {name!r} is for images (point, channel, height, width), got x of shape "
             f"{tuple(x.shape)}; use gaussian_noise for tables"
         )
+    offset = torch.zeros(()) if scaling is None else torch.from_numpy(scaling.x_mean / scaling.x_scale)
+    offset = offset.to(x)
+    return _move(x + offset, name, severity) - offset
+
+
+def _move(x: Tensor, name: str, severity: float | int) -> Tensor:
     if name == "rotation":
         return _rotate(x, severity)
     if name == "gaussian_blur":

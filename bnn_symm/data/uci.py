@@ -59,9 +59,7 @@ def uci(name: str) -> RawData:
     if rest:
         train, test = (_split_rows(folder, part, rest[0], len(data)) for part in ("train", "test"))
         if np.intersect1d(train, test).size:
-            raise InvalidData(
-                f"{folder}: split {rest[0]} has points in train and test at once; get the files anew"
-            )
+            raise InvalidData(f"{folder}: split {rest[0]} has points in train and test at once; get the files anew")
     return RawData(
         x=data[:, features],
         y=data[:, target[0]],
@@ -87,9 +85,7 @@ def _indices(path: Path, end: int) -> np.ndarray:
     values = _numbers(path, 1)
     indices = values.astype(np.int64)
     if (values != indices).any() or (indices < 0).any() or (indices >= end).any():
-        raise InvalidData(
-            f"{path}: got {values.min():g} to {values.max():g}, wanted whole indices 0 to {end - 1}"
-        )
+        raise InvalidData(f"{path}: got {values.min():g} to {values.max():g}, wanted whole indices 0 to {end - 1}")
     return indices
 
 
@@ -101,9 +97,7 @@ def _numbers(path: Path, ndim: Literal[1, 2]) -> np.ndarray:
     except FileNotFoundError as error:
         raise DatasetNotFound(f"{path} is missing; put the set's files into {path.parent}") from error
     except ValueError as error:
-        raise InvalidData(
-            f"{path} is not whitespace-separated numbers ({error}); get the file anew"
-        ) from error
+        raise InvalidData(f"{path} is not whitespace-separated numbers ({error}); get the file anew") from error
     if values.size == 0:
         raise InvalidData(f"{path} is empty; get the file anew")
     return values

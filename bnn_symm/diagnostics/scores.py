@@ -72,9 +72,7 @@ def _numbers(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
     }
 
 
-def expected_calibration_error(
-    probabilities: Float[Tensor, "point class"], y: Shaped[Tensor, " point"]
-) -> float:
+def expected_calibration_error(probabilities: Float[Tensor, "point class"], y: Shaped[Tensor, " point"]) -> float:
     """Mean over 15 bins of confidence of |accuracy - confidence|, weighted by the points in the bin."""
     with warnings.catch_warnings():
         # torchmetrics imports the long-deprecated pkg_resources where it is installed.
@@ -82,9 +80,7 @@ def expected_calibration_error(
         from torchmetrics.functional.classification import multiclass_calibration_error
 
     return float(
-        multiclass_calibration_error(
-            probabilities, y, num_classes=probabilities.shape[-1], n_bins=ECE_BINS, norm="l1"
-        )
+        multiclass_calibration_error(probabilities, y, num_classes=probabilities.shape[-1], n_bins=ECE_BINS, norm="l1")
     )
 
 

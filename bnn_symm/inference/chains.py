@@ -34,9 +34,7 @@ class Work(Protocol):
         ...
 
 
-def run_chains(
-    work: Work, chains: Iterable[int], callbacks: Callbacks, how: ChainMethod = "auto"
-) -> dict[int, State]:
+def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: ChainMethod = "auto") -> dict[int, State]:
     """Runs the chains and returns their final states.
 
     Args:

@@ -11,7 +11,7 @@ References:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -127,13 +127,7 @@ class _Objective:
         size = len(self.dataset.train)
         scale = self.log_scale.exp()
         generator = torch_generator(self.seed, "variational noise", step)
-        log_likelihood = torch.zeros((), dtype=torch.float64, device=x.device)
-        state = generator.get_state()
-        for sample in range(method.num_samples):
-            # Odd samples repeat the noise of the even one before with the other sign (antithetic pairs).
-            state, sign = (generator.get_state(), 1.0) if sample % 2 == 0 else (state, -1.0)
-            generator.set_state(state)
-            log_likelihood = log_likelihood + self._log_likelihood(scale, x, y, generator, sign)
+        log_likelihood = self._sum_over_samples(scale, x, y, generator)
         expected = log_likelihood * (size / len(x) / method.num_samples)
         cross_entropy = self.model.cross_entropy(self.loc, scale).sum(dtype=torch.float64)
         entropy = (self.log_scale + 0.5 * math.log(2 * math.pi * math.e)).sum(dtype=torch.float64)
@@ -143,14 +137,39 @@ class _Objective:
         in_own_units = expected - self.log_jacobian
         return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / size, "kl": kl}
 
-    def _log_likelihood(
-        self, scale: Tensor, x: Tensor, y: Tensor, generator: torch.Generator, sign: float
-    ) -> Tensor:
-        """Sum over the minibatch of the log likelihood at one sample."""
+    def _sum_over_samples(self, scale: Tensor, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Sum over samples and the minibatch of the log likelihood."""
+        samples = self.method.num_samples
+        if self.local_names == set(self.model.shapes):
+            # No weight is sampled, so all samples are one pass over repeated points; of the noise of its units, the
+            # second half is the first with the other sign (antithetic pairs).
+            fresh = (samples + 1) // 2 * len(x)
+            pairs = samples // 2 * len(x)
 
-        def noise(shape: torch.Size) -> Tensor:
-            return sign * torch.randn(shape, generator=generator, dtype=self.loc.dtype).to(self.loc.device)
+            def paired(shape: torch.Size) -> Tensor:
+                noise = self._noise(torch.Size([fresh, *shape[1:]]), generator)
+                return torch.cat([noise, -noise[:pairs]])
 
+            return self._log_likelihood(scale, x.repeat(samples, *[1] * (x.dim() - 1)), y.repeat(samples), paired)
+        total = torch.zeros((), dtype=torch.float64, device=x.device)
+        state = generator.get_state()
+        for sample in range(samples):
+            # Odd samples repeat the noise of the even one before with the other sign.
+            if sample % 2 == 0:
+                state, sign = generator.get_state(), 1.0
+            else:
+                generator.set_state(state)
+                sign = -1.0
+            total = total + self._log_likelihood(
+                scale, x, y, lambda shape, sign=sign: sign * self._noise(shape, generator)
+            )
+        return total
+
+    def _noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=self.loc.dtype).to(self.loc.device)
+
+    def _log_likelihood(self, scale: Tensor, x: Tensor, y: Tensor, noise: Callable[[torch.Size], Tensor]) -> Tensor:
+        """Sum over points of the log likelihood at one sample."""
         model = self.model
         if not self.local_names:
             flat = self.loc + scale * noise(self.loc.shape)

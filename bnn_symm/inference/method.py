@@ -39,6 +39,7 @@ class Method(ABC):
     temperature: Positive = 1.0
     tempering: Tempering = "likelihood"
 
+    name: str
     engine: ClassVar[str] = "torch"
 
     @property
@@ -92,6 +93,9 @@ class Method(ABC):
             failure, stopped = error, True
         everything = collector.reached()
         status = "failed" if failure else "interrupted" if stopped else "complete"
+        if status != "complete":
+            for chain, state in everything.states.items():
+                Callbacks(callbacks).on_state(chain, lambda state=state: state, essential=True)
         posterior = self.recover(model, dataset.scaling, everything, seed=seed)
         posterior.info.update(
             dataset=dataset.name,
@@ -124,6 +128,10 @@ class Method(ABC):
         """The posterior of what was reached."""
 
     @abstractmethod
+    def points_per_gradient(self, num_points: int) -> int:
+        """How many of the training points one gradient evaluation uses."""
+
+    @abstractmethod
     def rewind(self, reached: Reached) -> Reached:
         """The part of what was reached from which `fit` can go on to the same bits as if never interrupted."""
 
@@ -135,8 +143,6 @@ class Method(ABC):
         """
         info = {"method": self.name, "engine": self.engine, "seed": seed, "versions": versions()}
         return self._posterior(model, scaling, reached, seed, {"info": info, "history": reached.history})
-
-    name: str
 
 
 def _last_rows(reached: Reached) -> list[dict[str, Any]]:
@@ -165,9 +171,7 @@ def initial_positions(
 def check_finite(value: float, step: int, advice: str) -> None:
     """Raises FitDiverged when an objective is NaN or infinite."""
     if not math.isfinite(value):
-        raise FitDiverged(
-            f"the objective became {value} at step {step}; the state before it was kept; {advice}"
-        )
+        raise FitDiverged(f"the objective became {value} at step {step}; the state before it was kept; {advice}")
 
 
 def versions() -> dict[str, str]:

@@ -57,12 +57,18 @@ class OptimisedMethod(Method):
 
     num_steps: PositiveInt = 5000
     batch_size: PositiveInt | Literal["auto"] = "auto"
-    learning_rate: Positive = 0.01
+    learning_rate: Positive = 0.02
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: NonNegativeInt = 0
     clip_norm: Positive | None = None
     early_stopping: EarlyStopping | None = None
     log_every: PositiveInt | Literal["auto"] = "auto"
+
+    def points_per_gradient(self, num_points: int) -> int:
+        """The batch size."""
+        if self.batch_size != "auto":
+            return min(self.batch_size, num_points)
+        return num_points if num_points <= _FULL_BATCH else _MINIBATCH
 
     def rewind(self, reached: Reached) -> Reached:
         """Back to the last state of each chain."""
@@ -109,7 +115,7 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
     """
     settings, train = problem.settings, problem.train
     tensors = list(problem.tensors.values())
-    batch_size = _batch_size(settings, len(train))
+    batch_size = settings.points_per_gradient(len(train))
     log_every = settings.log_every if settings.log_every != "auto" else max(1, settings.num_steps // 200)
     optimiser = torch.optim.Adam(tensors, lr=settings.learning_rate, fused=True)
     run = _Progress()
@@ -184,12 +190,6 @@ class _Progress:
     window: dict[str, float] = field(default_factory=dict)
 
 
-def _batch_size(settings: OptimisedMethod, num_points: int) -> int:
-    if settings.batch_size != "auto":
-        return min(settings.batch_size, num_points)
-    return num_points if num_points <= _FULL_BATCH else _MINIBATCH
-
-
 def _learning_rate(settings: OptimisedMethod, step: int) -> float:
     rate = settings.learning_rate
     if step < settings.warmup_steps:
@@ -241,9 +241,7 @@ def _state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam, run: _Pro
 def _restore(state: State, tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam) -> _Progress:
     run = _Progress(**{name: float(state[name]) for name in _PROGRESS})
     run.step, run.rows_since_best = int(run.step), int(run.rows_since_best)
-    run.window = {
-        name.removeprefix(_WINDOW): float(state[name]) for name in state if name.startswith(_WINDOW)
-    }
+    run.window = {name.removeprefix(_WINDOW): float(state[name]) for name in state if name.startswith(_WINDOW)}
     for name, tensor in tensors.items():
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(state[name]))

@@ -89,6 +89,10 @@ class PyroSampler(Method):
         lengths = [len(chunk.positions) for chunk in collector.reached().draws.values()]
         return len(lengths) < self.num_chains or min(lengths) < self.num_draws
 
+    def points_per_gradient(self, num_points: int) -> int:
+        """All."""
+        return num_points
+
     def rewind(self, reached: Reached) -> Reached:
         """A chain stopped in warm-up begins again; one that was drawing goes on after its last kept draw."""
         states = {chain: state for chain, state in reached.states.items() if "inverse_mass" in state}
@@ -173,7 +177,10 @@ class _Chain:
         progress = _ChainProgress(method, chain, done, adapted, self.reached.history)
         first = 0 if adapted is None else method.num_warmup + progress.drawn
         for iteration in range(first, method.num_warmup + method.num_draws):
-            if iteration < method.num_warmup and iteration % _LOG_EVERY == 0:
+            if iteration == method.num_warmup and adapted is None:
+                adapted = self._adapted_state(kernel, position, progress)
+                callbacks.on_state(chain, lambda: adapted or {}, essential=True)
+            elif iteration < method.num_warmup and iteration % _LOG_EVERY == 0:
                 callbacks.on_state(chain, lambda: {"position": position.cpu().numpy().copy()})
             if callbacks.should_stop():
                 break
@@ -199,10 +206,7 @@ class _Chain:
                     "step_size": float(kernel.step_size),
                 },
             )
-            if iteration + 1 == method.num_warmup:
-                state = self._adapted_state(kernel, position, progress)
-                callbacks.on_state(chain, lambda state=state: state, essential=True)
-        return self._adapted_state(kernel, position, progress)
+        return adapted or {"position": position.cpu().numpy().copy()}
 
     def _kernel(self, potential: _Potential, position: Tensor, chain: int, adapted: State | None) -> Any:
         method = self.method
@@ -270,9 +274,7 @@ class _ChainProgress:
         self._acceptance.append(stats["acceptance_rate"])
         if iteration >= warmup:
             arrays = {name: np.asarray([value]) for name, value in stats.items()}
-            callbacks.on_draws(
-                DrawChunk(self._chain, self.drawn, position.cpu().numpy()[None].copy(), arrays)
-            )
+            callbacks.on_draws(DrawChunk(self._chain, self.drawn, position.cpu().numpy()[None].copy(), arrays))
             self.drawn += 1
         done = iteration + 1
         if done in (warmup, last) or (done if done < warmup else done - warmup) % _LOG_EVERY == 0:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnn_symm.architectures import initialise
-from bnn_symm.models.likelihoods import AnyLikelihood
+from bnn_symm.models.likelihoods import AnyLikelihood, Bernoulli
 from bnn_symm.models.priors import Prior
 
 Tempering = Literal["likelihood", "posterior"]
@@ -78,7 +78,7 @@ class BayesianModel:
         """Views of the flat vector (or of a batch of them) by name, each (*draw, *shape)."""
         parts = flat.split(self._sizes, dim=-1)
         return {
-            name: part.reshape(*flat.shape[:-1], *shape)
+            name: part.reshape((*flat.shape[:-1], *shape))
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
 
@@ -126,9 +126,7 @@ class BayesianModel:
     def log_prior(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density of everything in the flat vector, in nats, summed in float64."""
         total = self._prior.log_prob(flat[: self.num_net_parameters])
-        for (mean, sd), value in zip(
-            self.likelihood.latents.values(), self.latents(flat).values(), strict=True
-        ):
+        for (mean, sd), value in zip(self.likelihood.latents.values(), self.latents(flat).values(), strict=True):
             total = total - 0.5 * ((value - mean) / sd) ** 2 - math.log(sd) - 0.5 * math.log(2 * math.pi)
         return total
 
@@ -189,17 +187,15 @@ class BayesianModel:
         for name, where in self.slices().items():
             if not _is_net(name):
                 continue
-            values[name] = pyro.sample(
-                name, self._prior.distribution(where.start, self.shapes[name], reference)
-            )
+            values[name] = pyro.sample(name, self._prior.distribution(where.start, self.shapes[name], reference))
         latents = {
-            name: pyro.sample(
-                _LATENT + name, dist.Normal(reference.new_tensor(mean), reference.new_tensor(sd))
-            )
+            name: pyro.sample(_LATENT + name, dist.Normal(reference.new_tensor(mean), reference.new_tensor(sd)))
             for name, (mean, sd) in self.likelihood.latents.items()
         }
         outputs = functional_call(self.net, values, (x,))
         scale = 1.0 if data_size is None else data_size / len(x)
+        if y is not None and isinstance(self.likelihood, Bernoulli):
+            y = y.to(outputs.dtype)  # class indices are integers, torch's Bernoulli takes floats only
         with pyro.plate("data", len(x)), poutine.scale(scale=scale):
             pyro.sample("y", self.likelihood.distribution(outputs, latents), obs=y)
         return outputs

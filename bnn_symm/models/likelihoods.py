@@ -12,12 +12,13 @@ from typing import Annotated, Literal, Protocol
 
 import pyro.distributions as dist
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from bnn_symm.errors import ConfigError
+from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
 Latents = Mapping[str, Tensor]
@@ -46,7 +47,7 @@ class Likelihood(Protocol):
         """Log density of the target given the outputs, in nats."""
         ...
 
-    def distribution(self, outputs: Tensor, latents: Latents) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
         """The same as a Pyro distribution with batch shape (..., point)."""
         ...
 
@@ -75,13 +76,11 @@ class Categorical(_Classification):
         index = y.expand(outputs.shape[:-1]).unsqueeze(-1)
         return outputs.gather(-1, index).squeeze(-1) - outputs.logsumexp(-1)
 
-    def distribution(self, outputs: Tensor, latents: Latents) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
         """Pyro's Categorical."""
         return dist.Categorical(logits=outputs)
 
-    def probabilities(
-        self, outputs: Float[Tensor, "*draw point output"]
-    ) -> Float[Tensor, "*draw point class"]:
+    def probabilities(self, outputs: Float[Tensor, "*draw point output"]) -> Float[Tensor, "*draw point class"]:
         """Class probabilities given each draw."""
         return outputs.softmax(-1)
 
@@ -106,9 +105,9 @@ class Bernoulli(_Classification):
     ) -> Float[Tensor, "*draw point"]:
         """Log sigmoid of the logit, signed by the class."""
         logits = outputs.squeeze(-1)
-        return F.logsigmoid(torch.where(y.bool(), logits, -logits))
+        return logsigmoid(torch.where(y.bool(), logits, -logits))
 
-    def distribution(self, outputs: Tensor, latents: Latents) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
         """Pyro's Bernoulli."""
         return dist.Bernoulli(logits=outputs.squeeze(-1))
 
@@ -133,7 +132,7 @@ class _Gaussian:
         mean, log_sd = self._moments(outputs, latents)
         return -0.5 * ((y - mean) * (-log_sd).exp()).square() - log_sd - 0.5 * math.log(2 * math.pi)
 
-    def distribution(self, outputs: Tensor, latents: Latents) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
         """Pyro's Normal."""
         mean, log_sd = self._moments(outputs, latents)
         return dist.Normal(mean, log_sd.exp())
@@ -231,7 +230,7 @@ class Poisson:
         log_rate = outputs.squeeze(-1)
         return y * log_rate - log_rate.exp() - torch.lgamma(y + 1)
 
-    def distribution(self, outputs: Tensor, latents: Latents) -> dist.TorchDistribution:
+    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
         """Pyro's Poisson."""
         return dist.Poisson(outputs.squeeze(-1).exp())
 

@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ _OUTPUTS_PER_PREDICTIVE = 2**25
 _INPUTS_PER_FORWARD = 2**18
 
 
+@runtime_checkable
 class Positions(Protocol):
     """Where the draws of a `SamplePosterior` lie: in memory or in a file."""
 
@@ -288,6 +289,9 @@ class SamplePosterior(Posterior):
         """
         if isinstance(draws, Mapping):
             check_shapes({name: tuple(value.shape[2:]) for name, value in draws.items()}, model)
+            leading = {name: tuple(value.shape[:2]) for name, value in draws.items()}
+            if len(set(leading.values())) > 1:
+                raise IncompatiblePosteriors(f"(chain, draw) differ from name to name: {leading}")
             draws = model.flatten(draws)
         draws = draws.to(model.dtype)
         return cls(
@@ -313,6 +317,8 @@ class SamplePosterior(Posterior):
                 latent variables, which no checkpoint of a network holds.
         """
         maps = [dict(state.named_parameters()) if isinstance(state, nn.Module) else state for state in states]
+        for values in maps:
+            check_shapes({name: tuple(value.shape) for name, value in values.items()}, model)
         stacked = {name: torch.stack([m[name].detach() for m in maps])[:, None] for name in maps[0]}
         return cls.from_draws(model, stacked, scaling)
 
@@ -352,9 +358,9 @@ class SamplePosterior(Posterior):
                 f"{num_samples} draws were asked for, the posterior holds {chains * draws}; ask for at most that"
             )
         chosen = numpy_generator(seed, "subset of draws").choice(chains * draws, num_samples, replace=False)
-        return torch.cat(
-            [self._read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]
-        ).to(self.model.device)
+        return torch.cat([self._read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]).to(
+            self.model.device
+        )
 
 
 def check_shapes(got: Mapping[str, tuple[int, ...]], model: BayesianModel) -> None:
@@ -373,6 +379,4 @@ def check_shapes(got: Mapping[str, tuple[int, ...]], model: BayesianModel) -> No
 
 def _check_length(model: BayesianModel, length: int) -> None:
     if length != model.num_parameters:
-        raise IncompatiblePosteriors(
-            f"the posterior has {length} parameters, the model has {model.num_parameters}"
-        )
+        raise IncompatiblePosteriors(f"the posterior has {length} parameters, the model has {model.num_parameters}")

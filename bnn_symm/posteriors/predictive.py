@@ -111,11 +111,11 @@ class Predictive:
 
     def mean(self) -> Float[Tensor, " point"]:
         """E[y | x] of the mixture."""
-        return self.draw_mean().double().mean((0, 1))
+        return self.location + self.scale * self._standardised_draw_mean().mean((0, 1))
 
     def epistemic_sd(self) -> Float[Tensor, " point"]:
         """Standard deviation over draws of E[y | x, theta_s]."""
-        return self.draw_mean().double().var((0, 1), correction=0).sqrt()
+        return self.scale * self._standardised_draw_mean().var((0, 1), correction=0).sqrt()
 
     def aleatoric_sd(self) -> Float[Tensor, " point"]:
         """Root of the mean over draws of Var[y | x, theta_s]."""
@@ -142,6 +142,7 @@ class Predictive:
         if not all(0 < level < 1 for level in levels):
             raise ValueError(f"quantile levels lie strictly between 0 and 1; got {list(levels)}")
         mean, sd = self.mean(), self.standard_deviation().clamp(min=1e-12)
+        counts = isinstance(self.likelihood, Poisson)
         rows = []
         for level in levels:
             # By Cantelli's inequality no quantile is further from the mean than this many standard deviations.
@@ -149,9 +150,10 @@ class Predictive:
             low, high = mean - reach * sd, mean + reach * sd
             for _ in range(_BISECTIONS):
                 middle = 0.5 * (low + high)
-                below = self.cdf(middle) < level
+                # Rounded down first: in float32, just below an integer is that integer.
+                below = self.cdf(middle.floor() if counts else middle) < level
                 low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-            rows.append(high.floor().clamp(min=0) if isinstance(self.likelihood, Poisson) else high)
+            rows.append(high.floor().clamp(min=0) if counts else high)
         return torch.stack(rows)
 
     def sample(self, *, seed: int = 0) -> Tensor:
@@ -159,7 +161,11 @@ class Predictive:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_generator(seed, "predictive sample").initial_seed())
             y = self.likelihood.distribution(self.outputs, self.latents).sample()
-        return y if self.is_classification else self.location + self.scale * y
+        return y.long() if self.is_classification else self.location + self.scale * y
+
+    def _standardised_draw_mean(self) -> Tensor:
+        # Float64 before the location is added: in float32 a large one would swallow the spread of the draws.
+        return self._numeric().mean(self.outputs, self.latents).double()
 
     def _numeric(self) -> Any:
         if self.is_classification:

@@ -1,8 +1,9 @@
 """Posteriors on disk: NetCDF at the end, an append-only log of draws while a sampler runs.
 
-`posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a group `sample_stats`, and for a
-closed form a group `variational` with `loc` and `scale` of the flat vector. It is written chunk by chunk and renamed into
-place. NetCDF cannot be appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers accept both.
+`posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a group `sample_stats`,
+and for a closed form a group `variational` with `loc` and `scale` of the flat vector. It is written chunk by chunk and
+renamed into place. NetCDF cannot be appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a
+`DrawLog`; readers accept both.
 """
 
 import json
@@ -30,6 +31,8 @@ from bnn_symm.posteriors.posterior import (
 )
 
 POSTERIOR_SCHEMA = 1
+# How many numbers are written at once: 32 MB in float64.
+_NUMBERS_PER_WRITE = 2**22
 
 
 def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 200.0) -> None:
@@ -64,7 +67,7 @@ def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:
             for axis, size in zip(axes, shape, strict=True):
                 group.dimensions[axis] = size
             variables[name] = group.create_variable(name, ("chain", "draw", *axes), dtype)
-        step = max(1, 2**22 // posterior.shape[2])
+        step = max(1, _NUMBERS_PER_WRITE // posterior.shape[2])
         for chain in range(chains):
             for start in range(0, draws, step):
                 stop = min(draws, start + step)
@@ -115,10 +118,8 @@ class NetCDFPositions:
         if self._file is None:
             self._file = h5netcdf.File(self._path, "r")
         group = self._file["posterior"]
-        values = {
-            name: torch.from_numpy(np.asarray(group[name][chain, start:stop])) for name in self._model.shapes
-        }
-        return self._model.flatten(values)
+        values = {name: torch.from_numpy(np.asarray(group[name][chain, start:stop])) for name in self._model.shapes}
+        return self._model.flatten(values).to(self._model.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
@@ -167,14 +168,18 @@ def _read_open(
     names = [name for name in group.variables if group[name].dimensions[:2] == ("chain", "draw")]
     check_shapes({name: tuple(group[name].shape[2:]) for name in names}, model)
     if file.attrs["kind"] == "gaussian":
-        loc, scale = (
-            torch.from_numpy(np.asarray(file["variational"][name][...])) for name in ("loc", "scale")
-        )
+        order = json.loads(file.attrs["flat_order"])
+        if order != list(model.shapes):
+            raise IncompatiblePosteriors(
+                f"{path} has its parameters in the order {', '.join(order)}, the network has them in the order "
+                f"{', '.join(model.shapes)}; build the network as it was when it was fitted"
+            )
+        loc, scale = (torch.from_numpy(np.asarray(file["variational"][name][...])) for name in ("loc", "scale"))
         return GaussianPosterior(
             model,
             scaling,
-            loc=loc.to(model.device),
-            scale=scale.to(model.device),
+            loc=loc.to(model.device, model.dtype),
+            scale=scale.to(model.device, model.dtype),
             num_draws=int(file.attrs["num_draws"]),
             seed=int(file.attrs["draw_seed"]),
             info=info,
@@ -213,7 +218,8 @@ class DrawLog:
     def __init__(self, directory: Path):
         self._directory = directory
         directory.mkdir(exist_ok=True)
-        self._next = len(self._files())
+        files = self._files()
+        self._next = int(files[-1].stem) + 1 if files else 0
 
     def append(self, chunk: DrawChunk) -> None:
         """Writes a chunk and syncs it to disk."""
@@ -280,6 +286,4 @@ def stack_chains(
     kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
     positions = torch.from_numpy(np.stack([chunk.positions[:length] for chunk in kept]))
     stats = {name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats}
-    return SamplePosterior(
-        model, scaling, positions=ArrayPositions(positions), sample_stats=stats, **keywords
-    )
+    return SamplePosterior(model, scaling, positions=ArrayPositions(positions), sample_stats=stats, **keywords)

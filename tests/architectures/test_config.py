@@ -19,9 +19,7 @@ ADAPTER = TypeAdapter(ArchitectureConfig)
         ),
     ],
 )
-def test_the_name_chooses_the_class_and_a_section_survives_a_round_trip(
-    section: dict, config: object
-) -> None:
+def test_the_name_chooses_the_class_and_a_section_survives_a_round_trip(section: dict, config: object) -> None:
     assert ADAPTER.validate_python(section) == config
     assert ADAPTER.validate_json(ADAPTER.dump_json(config)) == config
 

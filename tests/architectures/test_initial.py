@@ -14,9 +14,7 @@ from bnn_symm.architectures import (
 )
 
 
-def values(
-    config: ArchitectureConfig, input_shape: tuple[int, ...], seed: int = 0
-) -> dict[str, torch.Tensor]:
+def values(config: ArchitectureConfig, input_shape: tuple[int, ...], seed: int = 0) -> dict[str, torch.Tensor]:
     return build_network(config, input_shape=input_shape, num_outputs=3, seed=seed).state_dict()
 
 

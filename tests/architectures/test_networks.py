@@ -165,9 +165,7 @@ def test_many_networks_at_once_by_vmap(config: ArchitectureConfig, input_shape: 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh", "silu"])
 def test_permuting_hidden_units_leaves_the_mlp_unchanged(activation: str, norm: str) -> None:
     net = shaken(
-        build_network(
-            MLPConfig(widths=(8, 6), activation=activation, norm=norm), input_shape=(4,), num_outputs=2
-        )
+        build_network(MLPConfig(widths=(8, 6), activation=activation, norm=norm), input_shape=(4,), num_outputs=2)
     )
     assert isinstance(net, MLP)
     x = points(5, (4,))
@@ -198,9 +196,7 @@ def test_parameter_names_are_stable() -> None:
         *("blocks.0.conv.weight", "blocks.0.conv.bias", "blocks.0.norm.weight", "blocks.0.norm.bias"),
         *("blocks.0.activation.tau", "head.weight", "head.bias"),
     }
-    assert {"stem.conv.weight", "stages.1.0.shortcut.conv.weight", "stages.2.2.conv2.weight"} <= names(
-        ResNetConfig()
-    )
+    assert {"stem.conv.weight", "stages.1.0.shortcut.conv.weight", "stages.2.2.conv2.weight"} <= names(ResNetConfig())
 
 
 def test_flops_of_a_linear_model_are_two_a_weight_and_point() -> None:

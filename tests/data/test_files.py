@@ -79,9 +79,7 @@ def test_labels_keep_their_type(path):
 
 
 def test_parquet_categories_and_nullable_types(tmp_path):
-    frame = table(
-        town=pd.Categorical(["Ulm", "Jena"] * 20), count=pd.array([1, 2] * 20, dtype="Int64")
-    ).set_index("b")
+    frame = table(town=pd.Categorical(["Ulm", "Jena"] * 20), count=pd.array([1, 2] * 20, dtype="Int64")).set_index("b")
     data = load_dataset(write(frame, tmp_path / "x.parquet"))
     assert data.feature_names == ("town=Jena", "town=Ulm", "count", "a")
 
@@ -226,9 +224,7 @@ def test_npz_that_cannot_be_used(tmp_path, arrays, message):
         load_dataset(tmp_path / "x.npz")
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda content: content[:-30], lambda content: b"", lambda content: b"\x80\x04."]
-)
+@pytest.mark.parametrize("damage", [lambda content: content[:-30], lambda content: b"", lambda content: b"\x80\x04."])
 def test_damaged_npz(tmp_path, damage):
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 2)), y=np.zeros(3))
     content = (tmp_path / "x.npz").read_bytes()

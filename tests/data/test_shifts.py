@@ -15,9 +15,7 @@ def test_rotation_by_right_angles_is_exact(degrees, turns):
 
 
 def test_a_rotated_constant_image_is_constant():
-    torch.testing.assert_close(
-        shift(torch.full((1, 1, 8, 6), 2.5), "rotation", 33), torch.full((1, 1, 8, 6), 2.5)
-    )
+    torch.testing.assert_close(shift(torch.full((1, 1, 8, 6), 2.5), "rotation", 33), torch.full((1, 1, 8, 6), 2.5))
 
 
 def test_rotation_keeps_angles_in_oblong_images():

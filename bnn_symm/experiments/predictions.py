@@ -1,0 +1,84 @@
+"""Predictions for the raw inputs of a file, as a file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+
+from bnn_symm.data import read_inputs_and_table
+from bnn_symm.errors import ConfigError, InvalidRun
+from bnn_symm.experiments.run import Run
+from bnn_symm.experiments.run_directory import disk_errors
+from bnn_symm.files import write_atomically
+from bnn_symm.posteriors import Predictive
+from bnn_symm.threads import use_threads
+
+_SUFFIXES = (".csv", ".parquet", ".npz")
+
+
+def check_output(path: Path) -> None:
+    """Raises, before any work is done, if predictions could not be written there."""
+    if path.suffix not in _SUFFIXES:
+        raise ConfigError(f"output {path}: wanted a name that ends in {', '.join(_SUFFIXES)}")
+    if path.exists():
+        raise InvalidRun(f"{path} exists and is never overwritten; choose another -o")
+    if not path.parent.is_dir():
+        raise InvalidRun(f"{path.parent} is not a directory; make it first, or choose another -o")
+
+
+def predict_file(run: Run, source: Path, output: Path, levels: list[float]) -> int:
+    """Writes one row of predictions a row of `source`; returns the number of rows.
+
+    Columns for numbers: mean, sd, epistemic_sd, aleatoric_sd, quantile_<level>. For classes: prediction,
+    probability_<label>, entropy, expected_entropy, mutual_information. An NPZ has the same names as arrays.
+    """
+    x, _ = read_inputs_and_table(str(source), run.preprocessing, run.model.dtype)
+    columns: dict[str, list[np.ndarray]] = {}
+    with use_threads(run.threads):
+        for predictive in run.posterior.iter_predict(x):
+            part = _classes(run, predictive) if predictive.is_classification else _numbers(predictive, levels)
+            for name, values in part.items():
+                columns.setdefault(name, []).append(values)
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    with disk_errors(output):
+        write_atomically(output, lambda temporary: _write(joined, output.suffix, temporary))
+    return len(x)
+
+
+def _numbers(predictive: Predictive, levels: list[float]) -> dict[str, np.ndarray]:
+    quantiles = predictive.quantiles(levels)
+    values: dict[str, Any] = {
+        "mean": predictive.mean(),
+        "sd": predictive.standard_deviation(),
+        "epistemic_sd": predictive.epistemic_sd(),
+        "aleatoric_sd": predictive.aleatoric_sd(),
+        **{f"quantile_{level:g}": row for level, row in zip(levels, quantiles, strict=True)},
+    }
+    return {name: value.numpy() for name, value in values.items()}
+
+
+def _classes(run: Run, predictive: Predictive) -> dict[str, np.ndarray]:
+    probabilities = predictive.probabilities().numpy()
+    labels = run.preprocessing.class_labels or ()
+    return {
+        "prediction": run.preprocessing.decode_labels(probabilities.argmax(-1)),
+        **{f"probability_{label}": probabilities[:, i] for i, label in enumerate(labels)},
+        "entropy": predictive.entropy().numpy(),
+        "expected_entropy": predictive.expected_entropy().numpy(),
+        "mutual_information": predictive.mutual_information().numpy(),
+    }
+
+
+def _write(columns: dict[str, np.ndarray], suffix: str, path: Path) -> None:
+    if suffix == ".npz":
+        # Labels of mixed or text type would be pickled as objects; as fixed-width text they are not.
+        plain = {n: v.astype(str) if v.dtype == object else v for n, v in columns.items()}
+        with path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **plain)
+        return
+    frame = pandas.DataFrame(columns)
+    if suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, index=False)

@@ -1,0 +1,109 @@
+"""The callback that keeps a running fit on disk."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.inference import Callback, State
+from bnn_symm.posteriors import DrawChunk, DrawLog
+
+# Draws wait for each other in memory up to this size, so that small models do not make a file a draw.
+_BUFFER_BYTES = 16_000_000
+
+
+class RunWriter(Callback):
+    """Appends history at once, draws and states every few seconds.
+
+    Args:
+        directory: of the run; its lock is held.
+        every: seconds between checkpoints.
+    """
+
+    def __init__(self, directory: RunDirectory, every: float):
+        self._directory = directory
+        self._every = every
+        self._log = DrawLog(directory.draws)
+        self._buffer: list[DrawChunk] = []
+        self._last_flush = time.monotonic()
+        self._last_state: dict[int, float] = {}
+        self._history = directory.history_log.open("a", encoding="utf-8")
+
+    def on_history(self, row: Mapping[str, Any]) -> None:
+        """One line, flushed to the operating system, so that it survives this process."""
+        self._history.write(json.dumps(row) + "\n")
+        self._history.flush()
+
+    def on_draws(self, chunk: DrawChunk) -> None:
+        """Buffered for at most `every` seconds."""
+        self._buffer.append(chunk)
+        size = sum(part.positions.nbytes for part in self._buffer)
+        if time.monotonic() - self._last_flush >= self._every or size >= _BUFFER_BYTES:
+            self.flush()
+
+    def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
+        """The first, every essential one, and otherwise one every `every` seconds."""
+        last = self._last_state.get(chain)
+        if essential or last is None or time.monotonic() - last >= self._every:
+            self._directory.save_state(chain, state())
+            self._last_state[chain] = time.monotonic()
+
+    def flush(self) -> None:
+        """Writes the buffered draws, one file a chain."""
+        chunks: dict[int, list[DrawChunk]] = {}
+        for chunk in self._buffer:
+            chunks.setdefault(chunk.chain, []).append(chunk)
+        for parts in chunks.values():
+            first = parts[0]
+            self._log.append(
+                DrawChunk(
+                    first.chain,
+                    first.first,
+                    np.concatenate([part.positions for part in parts]),
+                    {name: np.concatenate([part.stats[name] for part in parts]) for name in first.stats},
+                )
+            )
+        self._buffer = []
+        self._last_flush = time.monotonic()
+
+    def close(self) -> None:
+        """Writes what is buffered and closes the history."""
+        self.flush()
+        self._history.close()
+
+
+class StopOnSignal(Callback):
+    """Ctrl-C, and the signal that schedulers send, stop a fit at its next step; a second one ends the process."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def should_stop(self) -> bool:
+        """Whether a signal came."""
+        return self.stopped
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handles the signals within; in a thread other than the main one, where Python cannot, does nothing."""
+        former = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                former[number] = signal.signal(number, self._handle)
+        except ValueError:
+            pass
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped = True

@@ -1,0 +1,1 @@
+"""The only place that draws or prints, beside the command line."""

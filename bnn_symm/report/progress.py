@@ -1,0 +1,70 @@
+"""Progress bars of a running fit: on a terminal, and nothing in a pipe."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bnn_symm.inference import Callback, DeepEnsemble, Method
+from bnn_symm.inference.optimisation import OptimisedMethod
+from bnn_symm.inference.pyro_sampling import PyroSampler
+
+
+class ProgressBars(Callback):
+    """One bar a chain or ensemble member, with what a person wants to know.
+
+    Args:
+        method: says how many steps each takes.
+    """
+
+    def __init__(self, method: Method):
+        self._total, self._label = _extent(method)
+        self._tasks: dict[int, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> "ProgressBars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def on_history(self, row: Mapping[str, Any]) -> None:
+        """Moves the bar of the row's chain."""
+        chain = row["chain"]
+        if chain not in self._tasks:
+            description = f"{self._label} {chain}"
+            self._tasks[chain] = self._progress.add_task(description, total=self._total, told="")
+        self._progress.update(self._tasks[chain], completed=row["step"], told=told(row))
+
+
+def _extent(method: Method) -> tuple[int | None, str]:
+    """Steps of each bar, and what a bar stands for."""
+    if isinstance(method, PyroSampler):
+        return method.num_warmup + method.num_draws, "chain"
+    if isinstance(method, OptimisedMethod):
+        return method.num_steps, "member" if isinstance(method, DeepEnsemble) else "fit"
+    return None, method.name
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """What a row of the history says to a person who waits."""
+    if "acceptance_rate" in row:
+        return (
+            f"{row['phase']}  acceptance {row['acceptance_rate']:.2f}  step size {row['step_size']:.2g}  "
+            f"divergences {row['divergences']}"
+        )
+    text = f"objective {row['objective']:.5g}"
+    if row.get("validation_nll") is not None:
+        text += f"  validation NLL {row['validation_nll']:.4f}"
+    return text

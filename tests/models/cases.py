@@ -1,0 +1,56 @@
+"""Every likelihood with a network and targets that fit it, small and in float64."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bnn_symm.architectures import MLPConfig, build_network
+from bnn_symm.models import (
+    AnyLikelihood,
+    BayesianModel,
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    Poisson,
+    Prior,
+)
+from bnn_symm.randomness import torch_generator
+
+NUM_CLASSES = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    likelihood: AnyLikelihood
+    num_outputs: int
+
+    def model(self, prior: Prior | None = None) -> BayesianModel:
+        config = MLPConfig(widths=(3,), activation="tanh", norm="layer")
+        net = build_network(config, input_shape=(2,), num_outputs=self.num_outputs).double()
+        return BayesianModel(net, prior or Prior(), self.likelihood)
+
+    def targets(self, number: int, seed: int = 0) -> Tensor:
+        generator = torch_generator(seed, "targets")
+        if isinstance(self.likelihood, Categorical):
+            return torch.randint(NUM_CLASSES, (number,), generator=generator)
+        if isinstance(self.likelihood, Bernoulli):
+            return torch.randint(2, (number,), generator=generator)
+        if isinstance(self.likelihood, Poisson):
+            return torch.randint(5, (number,), generator=generator).double()
+        return torch.randn(number, generator=generator, dtype=torch.float64)
+
+
+CASES = {
+    "categorical": Case(Categorical(), NUM_CLASSES),
+    "bernoulli": Case(Bernoulli(), 1),
+    "gaussian-fixed": Case(Gaussian(noise=0.3), 1),
+    "gaussian-learned": Case(Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6), 1),
+    "heteroscedastic": Case(HeteroscedasticGaussian(), 2),
+    "poisson": Case(Poisson(), 1),
+}
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch_generator(seed, "normal"), dtype=torch.float64)

@@ -1,0 +1,93 @@
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from bnn_symm.architectures import MLPConfig, build_network
+from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
+from tests.models.cases import CASES, normal
+
+
+def test_the_vector_holds_parameters_in_their_order_then_latent_variables() -> None:
+    model = CASES["gaussian-learned"].model()
+    assert list(model.shapes) == [*(name for name, _ in model.net.named_parameters()), "likelihood.log_noise"]
+    assert model.num_net_parameters == sum(p.numel() for p in model.net.parameters())
+    assert model.num_parameters == model.num_net_parameters + 1
+
+
+@pytest.mark.parametrize("leading", [(), (4,), (2, 3)], ids=str)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_unflatten_gives_every_shape_and_flatten_undoes_it(case, leading) -> None:
+    model = case.model()
+    flat = normal(*leading, model.num_parameters)
+    values = model.unflatten(flat)
+    assert {name: value.shape for name, value in values.items()} == {
+        name: (*leading, *shape) for name, shape in model.shapes.items()
+    }
+    assert torch.equal(model.flatten(values), flat)
+    assert torch.equal(model.flatten(dict(reversed(values.items()))), flat)  # order of the mapping is no matter
+
+
+def test_slices_cover_the_vector_and_say_where_a_name_lies() -> None:
+    model = CASES["gaussian-learned"].model()
+    flat = normal(model.num_parameters)
+    slices, values = model.slices(), model.unflatten(flat)
+    assert list(slices) == list(model.shapes)
+    assert [i for where in slices.values() for i in range(where.start, where.stop)] == list(range(len(flat)))
+    for name, where in slices.items():
+        assert torch.equal(flat[where], values[name].flatten())
+
+
+def test_a_batch_of_draws_is_every_draw_by_itself() -> None:
+    model = CASES["gaussian-learned"].model()
+    draws = normal(2, 3, model.num_parameters)
+    together = model.unflatten(draws)
+    for name, value in model.unflatten(draws[1, 2]).items():
+        assert torch.equal(together[name][1, 2], value)
+    assert torch.equal(model.latents(draws)["log_noise"], draws[..., -1])
+
+
+def test_outputs_are_those_of_the_network_with_these_parameters() -> None:
+    model = CASES["categorical"].model()
+    flat, x = normal(model.num_parameters), normal(6, 2, seed=1)
+    before = {name: value.clone() for name, value in model.net.state_dict().items()}
+    outputs = model.outputs(flat, x)
+    assert all(torch.equal(value, before[name]) for name, value in model.net.state_dict().items())
+    model.net.load_state_dict(model.unflatten(flat))
+    torch.testing.assert_close(outputs, model.net(x).detach(), rtol=1e-14, atol=1e-14)
+
+
+def test_initial_values_are_the_networks_own_and_prior_means_of_latents() -> None:
+    model = CASES["gaussian-learned"].model()
+    initial = model.initial()
+    for name, value in model.net.named_parameters():
+        assert torch.equal(initial[model.slices()[name]], value.detach().flatten())
+    assert float(initial[-1]) == -0.7
+    assert not initial.requires_grad
+
+
+def test_initial_values_of_a_seed_are_those_of_a_network_built_with_it() -> None:
+    config = MLPConfig(widths=(4, 3))
+    model = BayesianModel(build_network(config, input_shape=(2,), num_outputs=3, seed=0), Prior(), Categorical())
+    before = model.initial()
+    other = BayesianModel(build_network(config, input_shape=(2,), num_outputs=3, seed=7), Prior(), Categorical())
+    assert torch.equal(model.initial(seed=7), other.initial())
+    assert not torch.equal(model.initial(seed=7), before)
+    assert torch.equal(model.initial(), before)
+
+
+def test_values_are_told_apart_by_network_and_likelihood() -> None:
+    model = CASES["gaussian-learned"].model()
+    values = model.unflatten(normal(model.num_parameters))
+    assert list(model.net_values(values)) == [name for name, _ in model.net.named_parameters()]
+    assert list(model.latent_values(values)) == ["log_noise"]
+
+
+def test_a_network_of_one_unnamed_layer_works() -> None:
+    model = BayesianModel(nn.Linear(3, 1).double(), Prior(scale="fan_in"), Gaussian(noise=1.0))
+    flat = normal(4)
+    assert list(model.shapes) == ["weight", "bias"]
+    expected = stats.norm.logpdf(flat.numpy(), scale=math.sqrt(2 / 3)).sum()
+    assert float(model.log_prior(flat)) == pytest.approx(expected, rel=1e-12)
