@@ -1,11 +1,12 @@
 """The command line: `bnn-symm fit | evaluate | predict | data`.
 
-Heavy imports wait until a command runs, so that `--help` answers at once. The answer goes to stdout as a short table, or as JSON
-with --json; progress and warnings go to stderr. Exit status: 0 success, 2 wrong input, 1 a fit that failed, 130 interrupted.
+Heavy imports wait until a command runs, so that `--help` answers at once. The answer goes to stdout as a short table,
+or as JSON with --json; progress and warnings go to stderr. Exit status: 0 success, 2 wrong input, 1 a fit that
+failed, 130 interrupted.
 """
 
 import argparse
-import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,18 +33,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"bnn-symm: error: {message}", file=sys.stderr)
         return 1 if isinstance(error, FitDiverged) else 2
-    except KeyboardInterrupt:
-        print("bnn-symm: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"bnn-symm: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does; nothing more to say to it.
-        sys.stdout = None
+        _drop_output()
         return 0
     except OSError as error:
         if options.debug:
             raise
         print(f"bnn-symm: error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        _drop_output()
         return 2
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again when the interpreter ends, which would complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bnn-symm",
         description="Bayesian neural networks whose weight-space symmetries are modelled, measured and removed.",
+        formatter_class=_Help,
         epilog="example: bnn-symm fit --set inference.name=nuts --set data.name=gap --out runs/gap",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -75,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         "bnn-symm fit configs/gap_nuts.yaml --set inference.num_draws=1000 --out runs/gap",
     )
     fit.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file; every key has a default")
-    fit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
+    fit.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the config"
+    )
     fit.add_argument("--out", metavar="DIR", help="the run directory, which must not exist (default: runs/...)")
     fit.add_argument("--resume", metavar="DIR", help="go on with a run that was killed or interrupted")
 
@@ -112,7 +125,13 @@ def _parser() -> argparse.ArgumentParser:
         help="of numbers, separated by commas (default: %(default)s)",
     )
 
-    data = commands.add_parser("data", help="list the data sets, or fetch one", description="Data sets.")
+    data = commands.add_parser(
+        "data",
+        help="list the data sets, or fetch one",
+        description="List the data sets, or fetch one.",
+        epilog="example: bnn-symm data list",
+        formatter_class=_Help,
+    )
     data_commands = data.add_subparsers(metavar="ACTION", required=True)
     _command(
         data_commands,
@@ -151,9 +170,17 @@ def _command(
         help=help_text,
         description=f"{help_text[0].upper()}{help_text[1:]}. {details}",
         epilog=f"example: {example}",
+        formatter_class=_Help,
     )
     parser.set_defaults(command=function)
     return parser
+
+
+class _Help(argparse.HelpFormatter):
+    """Leaves an example in one line, so that it can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example: ") else super()._fill_text(text, width, indent)
 
 
 class _Version(argparse.Action):
@@ -178,6 +205,8 @@ def _fit(options: argparse.Namespace) -> int:
         config = load_run(options.resume, module=options.module).config
     else:
         overrides = list(options.set)
+        if options.config is None and overrides and "=" not in overrides[-1] and Path(overrides[-1]).is_file():
+            options.config = overrides.pop()  # fit --set KEY=VALUE CONFIG
         if options.module:
             overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
         config = load_config(options.config, overrides)
@@ -219,10 +248,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     run = _open(options, load_run)
     wanted = parse_shift(options.shift) if options.shift else None
-    if options.data is None:
+    source = options.data
+    if source is None:
         name, part = "test", run.dataset().test
     else:
-        name = Path(options.data).stem
+        name = Path(source).stem
+        if Path(source).is_file():
+            source = str(Path(source).resolve())
         part = load_points(options.data, run.preprocessing, dtype=run.model.dtype)
     if wanted is not None:
         part = shift(part, wanted.name, wanted.severity, scaling=run.preprocessing.scaling, seed=run.config.seed)
@@ -233,9 +265,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         from bnn_symm.errors import InvalidData
 
         raise InvalidData(f"{name} has no points to evaluate on; name others with --data")
-    content = {"run": str(run.path), "data": options.data, "shift": options.shift, "status": run.status, **scores}
-    path = run.directory.evaluations / f"{name}.json"
-    with disk_errors(path):
+    content = {"run": str(run.path), "data": source, "shift": options.shift, "status": run.status, **scores}
+    path = run.directory.evaluation_path(name, content)
+    with disk_errors(path, "make room, or make the folder writable, and evaluate again"):
         path.parent.mkdir(exist_ok=True)
         write_json(path, content)
     _answer(options, content, f"{scores_table({name: scores})}\nwritten: {path}")
@@ -297,8 +329,10 @@ def _levels(text: str) -> list[float]:
 
 
 def _answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:
+    from bnn_symm.files import json_text
+
     if options.json:
-        print(json.dumps(content, indent=2))
+        print(json_text(content))
     elif not options.quiet:
         print(text)
 

@@ -1,10 +1,11 @@
 """The configuration of a run: YAML, dotted overrides, and one checked settings object.
 
-Every section is a settings class of the layer that it configures, so a key is documented where it acts. An empty configuration is
-valid: every key has a default.
+Every section is a settings class of the layer that it configures, so a key is documented where it acts. An empty
+configuration is valid: every key has a default.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ from bnn_symm.architectures.config import MLPConfig
 from bnn_symm.data import DataConfig
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.inference import AnyMethod, MeanFieldVI
-from bnn_symm.models import AnyLikelihood, Gaussian, Prior
+from bnn_symm.models import AnyLikelihood, Prior
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
 
@@ -37,7 +38,8 @@ class SaveConfig:
     """What is kept of a finished fit.
 
     Attributes:
-        max_megabytes: of draws of a closed-form posterior, which their seed regenerates. A sampler's draws are always kept.
+        max_megabytes: of draws of a closed-form posterior, which their seed regenerates. A sampler's draws are always
+            kept.
     """
 
     max_megabytes: Positive = 200.0
@@ -82,7 +84,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """Reads a YAML file (or starts from all defaults) and applies overrides such as `inference.num_steps=500`.
 
     Raises:
-        ConfigError: for a missing or malformed file, an unknown key or name (with the nearest known one), a wrong value.
+        ConfigError: for a missing or malformed file, an unknown key or name (with the nearest known one), a wrong
+            value.
     """
     raw: dict[str, Any] = {}
     if path is not None:
@@ -100,16 +103,17 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     """
     raw = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
     _check_keys(raw, Config, "")
-    for section, default in (("architecture", "mlp"), ("inference", "mean_field_vi"), ("likelihood", None)):
-        if isinstance(raw.get(section), dict):
-            _check_variant(raw[section], section, default)
-        elif raw.get(section) is None:
+    for section in (*_ANNOTATED, *_SECTIONS):
+        if raw.get(section) is None:
             raw.pop(section, None)
-    for section in ("data", "prior", "checkpoint", "save"):
-        if isinstance(raw.get(section), dict):
-            _check_keys(raw[section], _field_type(section), f"{section}.")
-        elif raw.get(section) is None:
-            raw.pop(section, None)
+        elif not isinstance(raw[section], dict):
+            raise ConfigError(
+                f"{section}: got {raw[section]!r}, wanted a section with keys of its own{_name_of(section, raw)}"
+            )
+        elif section in _ANNOTATED:
+            _check_variant(raw[section], section)
+        else:
+            _check_keys(raw[section], _SECTIONS[section], f"{section}.")
     try:
         return TypeAdapter(Config).validate_python(raw)
     except ValidationError as error:
@@ -121,6 +125,15 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 1e3 as a number, as YAML 1.2 does and PyYAML does not."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -129,7 +142,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as a text file: {error}") from None
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if raw is None:
@@ -144,11 +157,13 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: wanted key=value, such as inference.num_steps=500")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
     section = raw
     *path, last = key.strip().split(".")
+    if not all([*path, last]):
+        raise ConfigError(f"--set {override!r}: wanted key=value, such as inference.num_steps=500")
     for name in path:
         below = section.get(name)
         if below is None:
@@ -172,8 +187,13 @@ _ANNOTATED: dict[str, Any] = {
 }
 
 
-def _field_type(section: str) -> Any:
-    return {"data": DataConfig, "prior": Prior, "checkpoint": CheckpointConfig, "save": SaveConfig}[section]
+_SECTIONS: dict[str, Any] = {"data": DataConfig, "prior": Prior, "checkpoint": CheckpointConfig, "save": SaveConfig}
+
+
+def _name_of(section: str, raw: Mapping[str, Any]) -> str:
+    """A hint for `inference: nuts`."""
+    cls = _SECTIONS.get(section) or next(iter(_variants(section).values()))
+    return f"; for its name, type {section}.name={raw[section]}" if "name" in _fields(cls) else ""
 
 
 def _fields(cls: Any) -> dict[str, Any]:
@@ -184,25 +204,27 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
     for key in raw:
         if key not in _fields(cls):
             raise ConfigError(f"unknown key {prefix}{key}; {nearest(str(key), _fields(cls))}")
+        for below in get_args(_fields(cls)[key].type):
+            if prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping):
+                _check_keys(raw[key], below, f"{prefix}{key}.")
 
 
-def _check_variant(raw: dict[str, Any], section: str, default: str | None) -> None:
+# The kind that is meant where a section has keys but no name. For a likelihood, only the Gaussian ones have keys.
+_UNNAMED = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
+
+
+def _check_variant(raw: dict[str, Any], section: str) -> None:
     variants = _variants(section)
-    if raw.get("name") is None:
-        # A noise alone says which likelihood is meant.
-        if default is None and raw.keys() <= _fields(Gaussian).keys():
-            default = "gaussian"
-        if default is None:
-            raise ConfigError(f"{section}.name is missing; known: {', '.join(variants)}")
-        raw["name"] = default
-    if raw["name"] not in variants:
-        raise ConfigError(f"unknown {section}.name {raw['name']!r}; {nearest(str(raw['name']), variants)}")
-    chosen = variants[raw["name"]]
+    name = raw["name"] = _UNNAMED[section] if raw.get("name") is None else raw["name"]
+    if not isinstance(name, str) or name not in variants:
+        raise ConfigError(f"unknown {section}.name {name!r}; {nearest(str(name), variants)}")
+    chosen = variants[name]
     for key in raw:
         if key not in _fields(chosen):
             others = [name for name, cls in variants.items() if key in _fields(cls)]
             hint = f"it belongs to {', '.join(others)}" if others else nearest(str(key), _fields(chosen))
-            raise ConfigError(f"unknown key {section}.{key} for {section}.name={raw['name']}; {hint}")
+            raise ConfigError(f"unknown key {section}.{key} for {section}.name={name}; {hint}")
+    _check_keys(raw, chosen, f"{section}.")
 
 
 def _most_relevant(error: ValidationError) -> list[Any]:

@@ -41,7 +41,7 @@ def predict_file(run: Run, source: Path, output: Path, levels: list[float]) -> i
             for name, values in part.items():
                 columns.setdefault(name, []).append(values)
     joined = {name: np.concatenate(values) for name, values in columns.items()}
-    with disk_errors(output):
+    with disk_errors(output, "make room, or choose another -o"):
         write_atomically(output, lambda temporary: _write(joined, output.suffix, temporary))
     return len(x)
 
@@ -75,7 +75,7 @@ def _write(columns: dict[str, np.ndarray], suffix: str, path: Path) -> None:
         # Labels of mixed or text type would be pickled as objects; as fixed-width text they are not.
         plain = {n: v.astype(str) if v.dtype == object else v for n, v in columns.items()}
         with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **plain)
+            np.savez(file, **plain)  # pyright: ignore[reportArgumentType]
         return
     frame = pandas.DataFrame(columns)
     if suffix == ".csv":

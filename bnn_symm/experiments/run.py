@@ -1,9 +1,11 @@
 """One run: from a configuration to a saved posterior with its metrics, and back from its directory.
 
-Data, network, model and method are made from the configuration; the fit is kept on disk while it runs; the posterior and its
-metrics are written at the end. A run that was killed, interrupted or failed still loads, with what was reached, and can go on.
+Data, network, model and method are made from the configuration; the fit is kept on disk while it runs; the posterior
+and its metrics are written at the end. A run that was killed, interrupted or failed still loads, with what was
+reached, and can go on.
 """
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -135,15 +137,21 @@ def fit_run(
         check_free(Path(out))
     prepared = _prepare(config)
     config = prepared.config
-    if out is None:
-        stem = f"{Path(config.data.name).stem}-{config.architecture.name}-{config.inference.name}"
-        out = next_free(Path("runs"), stem)
-    directory = RunDirectory.create(
-        Path(out),
-        config=dump_config(config),
-        record=prepared.record(),
-        preprocessing=prepared.dataset.preprocessing.to_dict(),
-    )
+    stem = f"{Path(config.data.name).stem}-{config.architecture.name}-{config.inference.name}"
+    while True:
+        path = Path(out) if out is not None else next_free(Path("runs"), stem)
+        try:
+            directory = RunDirectory.create(
+                path,
+                config=dump_config(config),
+                record=prepared.record(),
+                preprocessing=prepared.dataset.preprocessing.to_dict(),
+            )
+            break
+        except InvalidRun:
+            # Another process that started at the same moment took the number.
+            if out is not None or not path.exists():
+                raise
     return _fit(directory, prepared, Reached(), callbacks)
 
 
@@ -151,30 +159,51 @@ def resume_run(path: str | Path, *, module: str | None = None, callbacks: Sequen
     """Goes on with a run that was killed or interrupted, to the same bits as if it had not been.
 
     Raises:
-        InvalidRun: if it is complete, in use, or was made with other versions or threads.
+        InvalidRun: if it is complete, in use, or was made with other data, versions or threads.
     """
     directory = RunDirectory(path)
-    record = directory.read_record()
-    if record["status"] == "complete":
-        raise InvalidRun(f"{path} is complete; there is nothing to go on with")
-    if record["status"] == "failed" and record.get("diverged"):
-        raise InvalidRun(
-            f"{path} diverged, and would do so again; start afresh with other settings, from it with --set initial={path}"
-        )
+    _check_can_go_on(path, directory.read_record())
     directory.acquire()
     try:
+        record = directory.read_record()
+        _check_can_go_on(path, record)  # again: the process that held the lock may have completed it meanwhile
         prepared = _prepare(_with_module(_stored_config(directory), module))
-        for key, now in prepared.record().items():
-            if key in ("versions", "threads", "dataset") and record[key] != now:
-                raise InvalidRun(f"{path} cannot go on to the same bits: {key} was {record[key]}, is {now}")
-        with disk_errors(directory.path):
-            reached = prepared.config.inference.rewind(directory.reached())
-            directory.rewrite(reached)
-            directory.update_record(status="running")
+        _check_same(path, record, prepared.record())
+        with disk_errors(directory.path, _advice(directory)):
+            former = directory.reached()
+            reached = prepared.config.inference.rewind(former)
+            directory.rewrite(reached, former)
+            directory.update_record(status="running", error=None)
     except BaseException:
         directory.release()
         raise
     return _fit(directory, prepared, reached, callbacks)
+
+
+def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
+    if record["status"] == "complete":
+        raise InvalidRun(f"{path} is complete; there is nothing to go on with")
+    if record["status"] == "failed" and record.get("diverged"):
+        raise InvalidRun(
+            f"{path} diverged, and would do so again; start afresh with other settings, from where it came to with "
+            f"--set initial={path}"
+        )
+
+
+def _check_same(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises InvalidRun, naming what is not as it was, unless a fit can go on to the same bits."""
+    changes = []
+    for key in ("versions", "dataset"):
+        for name, value in now[key].items():
+            if record[key].get(name) != value:
+                changes.append(f"{name} was {record[key].get(name)}, is {value}")
+    if record["threads"] != now["threads"]:
+        changes.append(f"threads was {record['threads']}, is {now['threads']}")
+    if changes:
+        raise InvalidRun(
+            f"{path} cannot go on to the same bits: {'; '.join(changes)}; put it back, or start afresh from where it "
+            f"came to with --set initial={path}"
+        )
 
 
 def load_run(path: str | Path, *, module: str | None = None) -> Run:
@@ -191,7 +220,10 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     directory = RunDirectory(path)
     record = directory.read_record()
     config = _with_module(_stored_config(directory), module)
-    preprocessing = Preprocessing.from_dict(RunDirectory.read_json(directory.preprocessing))
+    try:
+        preprocessing = Preprocessing.from_dict(RunDirectory.read_json(directory.preprocessing))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidRun(f"{directory.preprocessing} is damaged: {type(error).__name__} {error}") from None
     model = _build_model(config, preprocessing.input_shape, record["num_outputs"])
     return Run(directory=directory, config=config, record=record, preprocessing=preprocessing, model=model)
 
@@ -236,7 +268,8 @@ def _prepare(config: Config) -> _Prepared:
     data = config.data
     if data.task == "auto" and config.likelihood is not None and config.likelihood.name == "poisson":
         data = dataclasses.replace(data, task="count")
-    if os.path.exists(data.name):
+    # Only of a file: the folder `digits` does not hide the data set.
+    if os.path.isfile(data.name):
         data = dataclasses.replace(data, name=os.path.abspath(data.name))
     dataset = load_dataset(data, dtype=getattr(torch, config.dtype))
     likelihood = config.likelihood or default_likelihood(dataset.task)
@@ -247,12 +280,7 @@ def _prepare(config: Config) -> _Prepared:
     flops = count_flops(model.net, dataset.input_shape, points)
     initial = None
     if config.initial is not None:
-        source = load_run(config.initial)
-        if source.model.shapes != model.shapes:
-            raise IncompatiblePosteriors(
-                f"initial: {config.initial} has another network; give it the same architecture and likelihood"
-            )
-        initial = source.posterior
+        initial = _initial(config.initial, config, model)
         config = dataclasses.replace(config, initial=os.path.abspath(config.initial))
     return _Prepared(
         config=config,
@@ -261,6 +289,28 @@ def _prepare(config: Config) -> _Prepared:
         initial=initial,
         threads=choose_threads(flops, config.threads),
     )
+
+
+def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
+    """The posterior of the run that a fit starts from."""
+    directory = RunDirectory(path)
+    directory.read_record()
+    # Of networks that the user's code makes, only that of the factory named in this configuration is built.
+    module = _module(config)
+    if _module(_stored_config(directory)) not in (None, module):
+        raise IncompatiblePosteriors(f"initial: {path} has a network of another factory; give it the same architecture")
+    source = load_run(path, module=module if _module(_stored_config(directory)) else None)
+    if list(source.model.shapes.items()) != list(model.shapes.items()):
+        raise IncompatiblePosteriors(
+            f"initial: {path} has another network ({_shapes(source.model)}, wanted {_shapes(model)}); give it the same "
+            f"data columns, architecture and likelihood"
+        )
+    return source.posterior
+
+
+def _shapes(model: BayesianModel) -> str:
+    shapes = [f"{name} {'x'.join(map(str, shape)) or 1}" for name, shape in model.shapes.items()]
+    return ", ".join(shapes[:6]) + (", ..." if len(shapes) > 6 else "")
 
 
 def _build_model(config: Config, input_shape: tuple[int, ...], num_outputs: int) -> BayesianModel:
@@ -287,9 +337,9 @@ def _fit(directory: RunDirectory, prepared: _Prepared, reached: Reached, callbac
     config, dataset = prepared.config, prepared.dataset
     stop = StopOnSignal()
     try:
-        with disk_errors(directory.path), use_threads(prepared.threads), stop.installed():
+        with disk_errors(directory.path, _advice(directory)), use_threads(prepared.threads), stop.installed():
             writer = RunWriter(directory, config.checkpoint.every)
-            failure = None
+            failure = posterior = None
             try:
                 posterior = config.inference.fit(
                     prepared.model,
@@ -301,9 +351,16 @@ def _fit(directory: RunDirectory, prepared: _Prepared, reached: Reached, callbac
                 )
             except FitDiverged as error:
                 failure, posterior = error, error.posterior
+            except IncompatiblePosteriors:
+                if not stop.stopped:
+                    raise
+                # It was stopped before there was anything to keep.
             finally:
                 writer.close()
             _finish(directory, prepared, posterior, failure)
+    except KeyboardInterrupt as error:
+        _mark(directory, error)
+        raise KeyboardInterrupt(f"go on with: bnn-symm fit --resume {directory.path}") from None
     except BaseException as error:
         _mark(directory, error)
         raise
@@ -319,7 +376,10 @@ def _finish(
 ) -> None:
     """Writes what a fit returned. Of a fit that was stopped the writer has kept the states, from which it can go on."""
     if posterior is None:
-        directory.update_record(status="failed", diverged=True, error=str(failure))
+        if failure is None:
+            directory.update_record(status="interrupted")
+        else:
+            directory.update_record(status="failed", diverged=True, error=str(failure))
         return
     record = {key: posterior.info[key] for key in ("status", "seconds", "gradient_evaluations")}
     if posterior.info["status"] == "complete":
@@ -335,13 +395,16 @@ def _finish(
     directory.update_record(**record)
 
 
+def _advice(directory: RunDirectory) -> str:
+    return f"what was written before is kept; make room and go on with: bnn-symm fit --resume {directory.path}"
+
+
 def _mark(directory: RunDirectory, error: BaseException) -> None:
     """Says in `run.json` how the fit ended, if the disk still lets us."""
     interrupted = isinstance(error, KeyboardInterrupt)
-    try:
-        directory.update_record(status="interrupted" if interrupted else "failed", error=str(error))
-    except OSError:
-        pass  # the status stays `running`, which reads as `interrupted` once this process is gone
+    # Where even that cannot be written, the status stays `running`, which reads as `interrupted`: the lock is given up.
+    with contextlib.suppress(OSError):
+        directory.update_record(status="interrupted" if interrupted else "failed", error=str(error) or None)
 
 
 def measure(posterior: Posterior, dataset: Dataset, *, seed: int = 0) -> dict[str, Any]:
@@ -369,7 +432,10 @@ def write_metrics(directory: RunDirectory, metrics: Mapping[str, Any]) -> None:
 def _stored_config(directory: RunDirectory) -> Config:
     if not directory.config.exists():
         raise InvalidRun(f"{directory.path} is not a run of bnn_symm: it has no config.yaml")
-    return load_config(directory.config)
+    config = load_config(directory.config)
+    if config.likelihood is None:
+        raise InvalidRun(f"{directory.config} is damaged: it has no likelihood")
+    return config
 
 
 def _module(config: Config) -> str | None:

@@ -3,23 +3,24 @@
     config.yaml  run.json  preprocessing.json  history.jsonl  draws/  checkpoint/      while it runs
     config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json      when it is complete
 
-A directory is made under a temporary name and renamed, so it never exists without its configuration. While a fit runs it only
-appends. A lock names the writer (host, process, start of the process); a run whose status is `running` but whose writer is gone
-reads as `interrupted`.
+A directory is made under a temporary name and renamed, so it never exists without its configuration. While a fit runs
+it only appends. A lock names the writer (host, process, start of the process); a run whose status is `running` but
+whose writer is gone reads as `interrupted`.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from bnn_symm.errors import BnnSymmError, InvalidRun
 from bnn_symm.files import write_atomically, write_json
@@ -27,6 +28,8 @@ from bnn_symm.inference import Reached, State
 from bnn_symm.posteriors import DrawLog
 
 RUN_SCHEMA = 1
+# What `run.json` has from the start.
+_KEYS = ("status", "threads", "versions", "num_outputs", "dataset", "mask_fingerprint")
 
 
 class RunDirectory:
@@ -46,6 +49,7 @@ class RunDirectory:
     metrics = property(lambda self: self.path / "metrics.json")
     evaluations = property(lambda self: self.path / "evaluations")
     lock = property(lambda self: self.path / "lock.json")
+    _new_draws = property(lambda self: self.path / "draws.new")
 
     @classmethod
     def create(
@@ -72,9 +76,12 @@ class RunDirectory:
             write_json(temporary.lock, _owner())
             temporary.draws.mkdir()
             temporary.checkpoint.mkdir()
+            check_free(path)
             os.rename(temporary.path, path)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary.path, ignore_errors=True)
+            if isinstance(error, OSError):
+                check_free(path)  # another process was faster
             raise
         return cls(path)
 
@@ -91,14 +98,20 @@ class RunDirectory:
         if not isinstance(schema, int):
             raise InvalidRun(f"{self.record} is not a run of bnn_symm")
         if schema > RUN_SCHEMA:
-            raise InvalidRun(f"{self.path} has run schema {schema}, this version reads up to {RUN_SCHEMA}; upgrade")
+            raise InvalidRun(
+                f"{self.path} has run schema {schema}, this version reads up to {RUN_SCHEMA}; upgrade bnn_symm"
+            )
+        missing = [key for key in _KEYS if key not in record]
+        if missing:
+            raise InvalidRun(f"{self.record} is damaged: it has no {', '.join(missing)}")
         if record.get("status") == "running" and not self.is_owned():
             record["status"] = "interrupted"
         return record
 
     def update_record(self, **changes: Any) -> None:
         """Changes keys of `run.json`, atomically."""
-        write_json(self.record, {**self.read_json(self.record), **changes})
+        record = {**self.read_json(self.record), **changes}
+        write_json(self.record, {key: value for key, value in record.items() if value is not None or key in _KEYS})
 
     @staticmethod
     def read_json(path: Path) -> dict[str, Any]:
@@ -110,10 +123,15 @@ class RunDirectory:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise InvalidRun(f"{path.parent} is not a run of bnn_symm: it has no {path.name}") from None
+            raise InvalidRun(
+                f"{path.parent} is not a run of bnn_symm: it has no {path.name}; name a directory that "
+                f"`bnn-symm fit` made"
+            ) from None
         except NotADirectoryError:
             raise InvalidRun(f"{path.parent} is a file, wanted the directory of a run") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise InvalidRun(f"{path} cannot be read ({error.strerror})") from None
+        except ValueError as error:
             raise InvalidRun(f"{path} is damaged: {error}") from None
         if not isinstance(content, dict):
             raise InvalidRun(f"{path} is damaged: it holds no object")
@@ -125,12 +143,15 @@ class RunDirectory:
         """Whether a live process holds the lock; of a process on another host, we believe that it lives."""
         try:
             owner = json.loads(self.lock.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            host, pid, start = (owner[key] for key in ("host", "pid", "start"))
+        except (OSError, ValueError, KeyError, TypeError):
             return False
-        if owner["host"] != socket.gethostname():
+        if host != socket.gethostname():
             return True
         try:
-            return abs(psutil.Process(owner["pid"]).create_time() - owner["start"]) < 1.0
+            process = psutil.Process(pid)
+            # A zombie is dead: only whoever started it has not asked for its exit status yet.
+            return abs(process.create_time() - start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
 
@@ -140,24 +161,19 @@ class RunDirectory:
         Raises:
             InvalidRun: if a live process holds it.
         """
-        if self.is_owned():
-            owner = self.read_json(self.lock)
-            raise InvalidRun(
-                f"{self.path} is being written by process {owner['pid']} on {owner['host']}; wait for it, or if that "
-                f"host is gone, remove {self.lock}"
-            )
-        # The rename leaves exactly one winner among processes that find the same dead lock.
-        stale = self.lock.with_name(f".lock.{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.lock, stale)
-            stale.unlink()
-        try:
-            with self.lock.open("x", encoding="utf-8") as file:
-                json.dump(_owner(), file)
-        except FileExistsError:
-            raise InvalidRun(f"{self.path} was just taken by another process; wait for it") from None
-        except OSError as error:
-            raise InvalidRun(f"{self.path} cannot be written ({error.strerror})") from None
+        with _one_at_a_time(self.path):
+            if self.is_owned():
+                owner = self.read_json(self.lock)
+                raise InvalidRun(
+                    f"{self.path} is being written by process {owner['pid']} on {owner['host']}; wait for it, or if "
+                    f"that host is gone, remove {self.lock}"
+                )
+            try:
+                write_json(self.lock, _owner())
+            except OSError as error:
+                raise InvalidRun(
+                    f"{self.path} cannot be written ({error.strerror}); make room, or copy it to where you may write"
+                ) from None
 
     def release(self) -> None:
         """Gives up the lock."""
@@ -168,52 +184,91 @@ class RunDirectory:
     def save_state(self, chain: int, state: State) -> None:
         """Replaces the checkpoint of a chain."""
         target = self.checkpoint / f"chain-{chain:04d}.safetensors"
-        write_atomically(target, lambda temporary: save_file(state, temporary))
+        # `save_file` would report a full disk with an exception of its own.
+        write_atomically(target, lambda temporary: temporary.write_bytes(save(state)))
 
     def reached(self) -> Reached:
-        """Everything that a run in progress, or one that was killed, has on disk."""
+        """Everything that a run in progress, or one that was killed, has on disk.
+
+        Raises:
+            InvalidRun: if a file is damaged.
+        """
         states = {}
         for path in sorted(self.checkpoint.glob("chain-*.safetensors")):
             try:
                 states[int(path.stem.split("-")[1])] = load_file(path)
             except Exception as error:
                 raise InvalidRun(f"{path} is damaged: {error}") from None
-        draws = DrawLog(self.draws).chains() if self.draws.exists() else {}
+        # Without `draws`, the process was killed within `rewrite`, between its two renames.
+        folder = self.draws if self.draws.exists() else self._new_draws
+        try:
+            draws = DrawLog(folder).chains() if folder.exists() else {}
+        except (OSError, ValueError) as error:
+            raise InvalidRun(f"{folder} is damaged: {error}") from None
         return Reached(states, draws, self.read_history())
 
-    def rewrite(self, reached: Reached) -> None:
-        """Replaces what is on disk by exactly this, so that a resumed fit appends in the right place."""
+    def rewrite(self, reached: Reached, former: Reached) -> None:
+        """Replaces what is on disk, `former`, by exactly `reached`: a resumed fit appends in the right place."""
+        for leftover in self.path.glob(".*"):
+            if leftover.is_file():
+                leftover.unlink()  # the temporary file of a process that was killed
         lines = "".join(json.dumps(row) + "\n" for row in reached.history)
-        write_atomically(self.history_log, lambda temporary: temporary.write_text(lines) and None)
-        fresh = self.path / "draws.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        log = DrawLog(fresh)
-        for chunk in reached.draws.values():
-            log.append(chunk)
-        shutil.rmtree(self.draws, ignore_errors=True)
-        os.rename(fresh, self.draws)
+        write_atomically(self.history_log, lambda temporary: temporary.write_text(lines))
+        self.history.unlink(missing_ok=True)
+        if not self.draws.exists() or _lengths(reached) != _lengths(former):
+            self._replace_draws(reached)
+        self.checkpoint.mkdir(exist_ok=True)
         for path in self.checkpoint.glob("chain-*.safetensors"):
             if int(path.stem.split("-")[1]) not in reached.states:
                 path.unlink()
+
+    def _replace_draws(self, reached: Reached) -> None:
+        """Whenever it is killed, either `draws` or, without it, `draws.new` is whole."""
+        old = self.path / "draws.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if self.draws.exists():
+            shutil.rmtree(self._new_draws, ignore_errors=True)
+            log = DrawLog(self._new_draws)
+            for chunk in reached.draws.values():
+                log.append(chunk)
+            os.rename(self.draws, old)
+        self._new_draws.mkdir(exist_ok=True)
+        os.rename(self._new_draws, self.draws)
+        shutil.rmtree(old, ignore_errors=True)
 
     def read_history(self) -> list[dict[str, Any]]:
         """The rows of the history, in either form; a last line cut off by a kill is left out."""
         if self.history.exists():
             import pandas
 
-            frame = pandas.read_parquet(self.history)
+            try:
+                frame = pandas.read_parquet(self.history)
+            except (OSError, ValueError) as error:
+                raise InvalidRun(f"{self.history} is damaged: {error}") from None
             return [
                 {name: None if pandas.isna(value) else value for name, value in row.items()}
                 for row in frame.to_dict("records")
             ]
         rows = []
         if self.history_log.exists():
-            for line in self.history_log.read_text(encoding="utf-8").splitlines():
+            for line in self.history_log.read_bytes().splitlines():
                 with contextlib.suppress(ValueError):
                     rows.append(json.loads(line))
         return rows
 
-    def finish_history(self, rows: list[dict[str, Any]]) -> None:
+    def evaluation_path(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Where an evaluation goes: it replaces one of the same data, and leaves one of other data alone."""
+        number = 1
+        while True:
+            path = self.evaluations / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
+            if not path.exists():
+                return path
+            former = self.read_json(path)
+            if all(former.get(key) == content[key] for key in ("data", "shift")):
+                return path
+            number += 1
+
+    def finish_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes `history.parquet` and removes the log."""
         import pandas
 
@@ -229,11 +284,11 @@ class RunDirectory:
 
 def check_free(path: Path) -> None:
     """Raises InvalidRun if a run directory of that name exists: none is ever overwritten."""
-    if path.exists():
-        raise InvalidRun(
-            f"{path} exists and is never overwritten; choose another --out, or go on with it: "
-            f"bnn-symm fit --resume {path}"
-        )
+    if path.exists() or path.is_symlink():
+        advice = "choose another --out"
+        if RunDirectory(path).record.exists():
+            advice += f", or go on with it: bnn-symm fit --resume {path}"
+        raise InvalidRun(f"{path} exists and is never overwritten; {advice}")
 
 
 def next_free(parent: Path, stem: str) -> Path:
@@ -245,15 +300,28 @@ def next_free(parent: Path, stem: str) -> Path:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns an error of the file system, such as a full disk, into one line that names the run."""
+def disk_errors(path: Path, advice: str) -> Iterator[None]:
+    """Turns an error of the file system, such as a full disk, into one line that names what was to be written."""
     try:
         yield
     except OSError as error:
-        raise BnnSymmError(
-            f"{path} could not be written ({error.strerror or error}); what was written before is kept; make room "
-            f"and go on with: bnn-symm fit --resume {path}"
-        ) from error
+        raise BnnSymmError(f"{path} could not be written ({error.strerror or error}); {advice}") from error
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Of processes on this machine, one at a time within; a file system that cannot lock gives no such promise."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)  # which unlocks
+
+
+def _lengths(reached: Reached) -> dict[int, int]:
+    return {chain: len(chunk.positions) for chain, chunk in reached.draws.items()}
 
 
 def _owner() -> dict[str, Any]:

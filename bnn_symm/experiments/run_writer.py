@@ -74,8 +74,10 @@ class RunWriter(Callback):
 
     def close(self) -> None:
         """Writes what is buffered and closes the history."""
-        self.flush()
-        self._history.close()
+        try:
+            self.flush()
+        finally:
+            self._history.close()
 
 
 class StopOnSignal(Callback):

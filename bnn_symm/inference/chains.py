@@ -5,13 +5,16 @@ forking a process that has used torch may deadlock: hence spawned processes. A w
 the parent alone calls the callbacks and writes.
 """
 
+import contextlib
 import multiprocessing
+import os
 import pickle
 import signal
+import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -26,6 +29,7 @@ ChainMethod = Literal["auto", "parallel", "sequential"]
 _POLL = 0.2
 
 
+@runtime_checkable
 class Work(Protocol):
     """The work of one chain. An instance is pickled for a worker, so it is a plain object with data."""
 
@@ -45,7 +49,8 @@ def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: Cha
 
     Raises:
         ConfigError: if the work cannot be sent to another process (a network class defined in a notebook).
-        FitDiverged, BnnSymmError: of a chain, once the others have been told to stop.
+        FitDiverged: of a chain, once the others have been told to stop; its `state` is the last state of each chain.
+        BnnSymmError: of a chain, as above.
     """
     chains = list(chains)
     if how == "auto":
@@ -56,7 +61,13 @@ def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: Cha
             for chain in chains:
                 if callbacks.should_stop():
                     break
-                state = work(chain, callbacks)
+                try:
+                    state = work(chain, callbacks)
+                except FitDiverged as error:
+                    if error.state is not None:
+                        states[chain] = error.state
+                    error.state = states
+                    raise
                 if state is not None:
                     states[chain] = state
             return states
@@ -89,14 +100,16 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
                 process = context.Process(
                     target=_worker, args=(payload, chain, sender, stop, torch.get_num_threads()), daemon=True
                 )
-                process.start()
+                with _signals_blocked():
+                    process.start()
                 sender.close()
                 running[receiver] = (chain, process)
+            content: Any
             for receiver in wait(list(running), timeout=_POLL):
                 chain, process = running[receiver]
                 try:
                     kind, content = receiver.recv()  # type: ignore[union-attr]
-                except EOFError:
+                except (EOFError, OSError):  # OSError: it died in the middle of a message
                     process.join()
                     kind, content = "error", _died(chain, process.exitcode)
                 if kind == "history":
@@ -111,7 +124,7 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
                         states[chain] = content
                     elif kind == "error":
                         failure = failure or content
-                        if isinstance(content, FitDiverged):
+                        if isinstance(content, FitDiverged) and content.state is not None:
                             states[chain] = content.state
                         stop.set()
                     process.join()
@@ -126,6 +139,23 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
             failure.state = states
         raise failure
     return states
+
+
+# What a terminal or a scheduler sends to a whole process group; the parent alone decides what it means.
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A process started within is deaf to these signals from its first moment, before it can ignore them itself."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _died(chain: int, code: int | None) -> BnnSymmError:
@@ -156,8 +186,10 @@ class _Pipe(Callback):
 
 
 def _worker(payload: bytes, chain: int, connection: Connection, stop: Any, threads: int) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    # A network class of the user's own is found where the parent found it; last, so that it hides nothing.
+    sys.path.append(os.getcwd())
     torch.set_num_threads(threads)
     try:
         work: Work = pickle.loads(payload)

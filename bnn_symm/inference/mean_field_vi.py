@@ -61,10 +61,10 @@ class MeanFieldVI(OptimisedMethod):
         collector: Collector,
         reached: Reached,
     ) -> bool:
-        loc = (model.initial() if initial is None else initial.mean().to(model.device)).clone()
+        loc = (model.initial() if initial is None else initial.mean().to(model.device, model.dtype)).clone()
         scale = torch.full_like(loc, self.initial_scale)
         if isinstance(initial, GaussianPosterior):
-            scale = initial.scale.to(model.device)
+            scale = initial.scale.to(model.device, model.dtype)
         tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
         objective = _Objective(self, model, dataset, seed, tensors)
         problem = Problem(
@@ -74,6 +74,7 @@ class MeanFieldVI(OptimisedMethod):
             validate=objective.validation_nll,
             train=dataset.train,
             seed=seed,
+            usable=objective.has_scales,
         )
         try:
             state, stopped = optimise(problem, callbacks, reached.states.get(0))
@@ -184,6 +185,11 @@ class _Objective:
         with LocalReparameterization(weights, biases, noise):
             outputs = functional_call(model.net, model.net_values(values), (x,))
         return model.likelihood.log_prob(outputs, y, model.latent_values(values)).sum(dtype=torch.float64)
+
+    def has_scales(self) -> bool:
+        """Whether every scale is positive and finite: its logarithm may be finite beyond where exp is."""
+        scale = self.log_scale.detach().exp()
+        return bool(((scale > 0) & torch.isfinite(scale)).all())
 
     def validation_nll(self, step: int) -> float | None:
         """Marginal NLL a point on the validation part, in the target's own units, from a few keyed draws."""

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
-from bnn_symm.errors import ConfigError, FitDiverged
+from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached
 from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
@@ -69,7 +69,8 @@ class Method(ABC):
 
         Raises:
             ConfigError: if likelihood and data do not fit.
-            FitDiverged: if the objective became NaN or infinite; its `posterior` is that of the last good state.
+            FitDiverged: if the objective became NaN or infinite; its `posterior` is of the last good state, if any.
+            IncompatiblePosteriors: if a callback stopped it before there was anything to return.
         """
         check_task(model.likelihood, dataset.task)
         if len(dataset.train) == 0:
@@ -96,7 +97,12 @@ class Method(ABC):
         if status != "complete":
             for chain, state in everything.states.items():
                 Callbacks(callbacks).on_state(chain, lambda state=state: state, essential=True)
-        posterior = self.recover(model, dataset.scaling, everything, seed=seed)
+        try:
+            posterior = self.recover(model, dataset.scaling, everything, seed=seed)
+        except IncompatiblePosteriors:
+            if failure:
+                raise failure from None  # it failed before there was anything to keep
+            raise
         posterior.info.update(
             dataset=dataset.name,
             status=status,
@@ -161,11 +167,16 @@ def initial_positions(
     if initial is None:
         return [model.initial(key_seed(seed, "initial value of chain", chain)) for chain in range(number)]
     chains, draws, _ = initial.shape
+    where = {"device": model.device, "dtype": model.dtype}
     if chains == number and number > 1:
-        return [initial._read(chain, draws - 1, draws)[0].to(model.device) for chain in range(number)]
+        return [initial._read(chain, draws - 1, draws)[0].to(**where) for chain in range(number)]
     if chains * draws == 1:
-        return [initial.mean().to(model.device)] * number
-    return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(model.device))
+        return [initial.mean().to(**where)] * number
+    if chains * draws < number:
+        raise ConfigError(
+            f"initial: it holds {chains * draws} draws, wanted {number} starting points; use at most as many"
+        )
+    return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(**where))
 
 
 def check_finite(value: float, step: int, advice: str) -> None:

@@ -24,7 +24,7 @@ from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
 # Data sets up to this size are used whole at every step when batch_size is auto; larger ones in minibatches.
 _FULL_BATCH = 512
-_MINIBATCH = 128
+_MINIBATCH = 256
 
 
 @settings
@@ -46,7 +46,7 @@ class OptimisedMethod(Method):
 
     Attributes:
         num_steps: gradient steps.
-        batch_size: points a step; `auto` is all of up to 512, otherwise 128.
+        batch_size: points a step; `auto` is all of up to 512, otherwise 256.
         learning_rate: of Adam, at its highest.
         schedule: `cosine` falls to zero over the fit, `constant` does not.
         warmup_steps: linear rise of the learning rate at the start.
@@ -55,7 +55,7 @@ class OptimisedMethod(Method):
         log_every: steps between rows of the history; `auto` gives about 200 rows.
     """
 
-    num_steps: PositiveInt = 5000
+    num_steps: PositiveInt = 4000
     batch_size: PositiveInt | Literal["auto"] = "auto"
     learning_rate: Positive = 0.02
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -93,6 +93,7 @@ class Problem:
         train: the training part.
         seed: of the data order.
         chain: number of the ensemble member.
+        usable: whether the tensors, finite as they are, make a posterior.
     """
 
     settings: OptimisedMethod
@@ -102,6 +103,7 @@ class Problem:
     train: Part
     seed: int
     chain: int = 0
+    usable: Callable[[], bool] = lambda: True
 
 
 def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None) -> tuple[State, bool]:
@@ -125,8 +127,8 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
     epoch = -1
     per_epoch = len(train) // batch_size
     started = time.perf_counter() - run.seconds
-    good = _state(problem.tensors, optimiser, run)
-    while run.step < settings.num_steps:
+    good = latest = _state(problem.tensors, optimiser, run)
+    while run.step < settings.num_steps and not _has_stopped_early(settings, run):
         if run.step % log_every == 0:
             callbacks.on_state(problem.chain, lambda: _state(problem.tensors, optimiser, run))
         if callbacks.should_stop():
@@ -147,6 +149,7 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
         value = float(objective.detach())
         if not math.isfinite(value):
             raise _diverged(problem, value, run.step, good)
+        good = latest
         # Per point, so that clip_norm means the same for any size of the data.
         (objective / len(train)).backward()
         if settings.clip_norm is not None:
@@ -157,7 +160,7 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
             run.window[name] = run.window.get(name, 0.0) + float(term.detach())
         if run.step % log_every == 0 or run.step == settings.num_steps:
             steps_in_window = run.step % log_every or log_every
-            if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors) or not problem.usable():
                 raise _diverged(problem, math.nan, run.step, good)
             run.seconds = time.perf_counter() - started
             row = {
@@ -172,9 +175,8 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
             run.window = {}
             row["validation_nll"] = problem.validate(run.step)
             callbacks.on_history(row)
-            good = _state(problem.tensors, optimiser, run)
-            if _should_stop_early(settings, run, row["validation_nll"]):
-                break
+            _watch(settings, run, row["validation_nll"])
+            latest = _state(problem.tensors, optimiser, run)
     return _state(problem.tensors, optimiser, run), False
 
 
@@ -199,24 +201,34 @@ def _learning_rate(settings: OptimisedMethod, step: int) -> float:
     return rate
 
 
-def _should_stop_early(settings: OptimisedMethod, run: _Progress, validation_nll: float | None) -> bool:
+def _watch(settings: OptimisedMethod, run: _Progress, validation_nll: float | None) -> None:
+    """Counts the rows since the smoothed validation NLL was at its best."""
     stopping = settings.early_stopping
     if stopping is None or validation_nll is None:
-        return False
+        return
     past = stopping.smoothing if math.isfinite(run.smoothed) else 0.0
     run.smoothed = (past * run.smoothed if past else 0.0) + (1 - past) * validation_nll
     if run.smoothed < run.best:
         run.best, run.rows_since_best = run.smoothed, 0
     else:
         run.rows_since_best += 1
-    return run.rows_since_best >= stopping.patience
+
+
+def _has_stopped_early(settings: OptimisedMethod, run: _Progress) -> bool:
+    return settings.early_stopping is not None and run.rows_since_best >= settings.early_stopping.patience
 
 
 def _diverged(problem: Problem, value: float, step: int, good: State) -> FitDiverged:
-    error = FitDiverged(
-        f"the objective became {value} at step {step}; the state at step {int(good['step'])} was kept; try a lower "
-        f"inference.learning_rate (now {problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
-    )
+    if step == 0:
+        advice = (
+            "which is before any step was taken: check the data, likelihood.noise and prior.scale, or try dtype=float64"
+        )
+    else:
+        advice = (
+            f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate (now "
+            f"{problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
+        )
+    error = FitDiverged(f"the objective became {value} at step {step}; {advice}")
     error.state = good
     return error
 
@@ -239,9 +251,14 @@ def _state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam, run: _Pro
 
 
 def _restore(state: State, tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam) -> _Progress:
-    run = _Progress(**{name: float(state[name]) for name in _PROGRESS})
-    run.step, run.rows_since_best = int(run.step), int(run.rows_since_best)
-    run.window = {name.removeprefix(_WINDOW): float(state[name]) for name in state if name.startswith(_WINDOW)}
+    run = _Progress(
+        step=int(state["step"]),
+        seconds=float(state["seconds"]),
+        smoothed=float(state["smoothed"]),
+        best=float(state["best"]),
+        rows_since_best=int(state["rows_since_best"]),
+        window={name.removeprefix(_WINDOW): float(state[name]) for name in state if name.startswith(_WINDOW)},
+    )
     for name, tensor in tensors.items():
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(state[name]))

@@ -176,6 +176,7 @@ class _Chain:
         kernel = self._kernel(potential, position, chain, adapted)
         progress = _ChainProgress(method, chain, done, adapted, self.reached.history)
         first = 0 if adapted is None else method.num_warmup + progress.drawn
+        kernel._t = first
         for iteration in range(first, method.num_warmup + method.num_draws):
             if iteration == method.num_warmup and adapted is None:
                 adapted = self._adapted_state(kernel, position, progress)
@@ -229,7 +230,6 @@ class _Chain:
         if adapted is not None:
             inverse_mass = torch.from_numpy(adapted["inverse_mass"]).to(position)
             kernel.mass_matrix_adapter.inverse_mass_matrix = {(_SITE,): inverse_mass}
-            kernel._t = method.num_warmup
         return kernel
 
     @staticmethod
