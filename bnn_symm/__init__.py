@@ -1,1 +1,40 @@
-"""Bayesian neural network inference that takes weight-space symmetry seriously."""
+"""Bayesian neural network inference that takes weight-space symmetry seriously.
+
+The names below are the public interface; each is imported from its own module when it is first used, so that
+`import bnn_symm` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "bnn_symm.errors": ("BnnSymmError",),
+    "bnn_symm.data": ("Dataset", "load_dataset"),
+    "bnn_symm.architectures": ("CNNConfig", "MLPConfig", "ModuleConfig", "ResNetConfig", "build_network"),
+    "bnn_symm.models": (
+        "BayesianModel",
+        "Bernoulli",
+        "Categorical",
+        "Gaussian",
+        "HeteroscedasticGaussian",
+        "Poisson",
+        "Prior",
+    ),
+    "bnn_symm.posteriors": ("GaussianPosterior", "Posterior", "Predictive", "SamplePosterior"),
+    "bnn_symm.inference": ("HMC", "MAP", "NUTS", "DeepEnsemble", "MeanFieldVI"),
+    "bnn_symm.diagnostics": ("elbo", "score"),
+    "bnn_symm.experiments": ("Config", "Run", "fit_run", "load_config", "load_run", "parse_config", "resume_run"),
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'bnn_symm' has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

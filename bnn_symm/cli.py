@@ -229,12 +229,27 @@ def _fit(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return _INTERRUPTED
+    picture = _draw(run)
     summary = f"{run.config.inference.name} on {run.record['dataset']['name']}: {run.record['seconds']:.1f} s"
     if metrics["elbo"] is not None:
         summary += f", ELBO {metrics['elbo']:.2f} +- {metrics['elbo_standard_error']:.2f} nats"
     parts = {part: metrics[part] for part in ("train", "validation", "test")}
-    _answer(options, {"run": str(run.path), **metrics}, f"{scores_table(parts)}\n{summary}\nrun: {run.path}")
+    _answer(options, {"run": str(run.path), **metrics}, f"{scores_table(parts)}\n{summary}\n{picture}run: {run.path}")
     return 0
+
+
+def _draw(run: "Run") -> str:
+    """Draws what there is to see of a run; returns a line that names the picture, or nothing."""
+    if run.preprocessing.input_shape != (1,) or run.preprocessing.task == "classification":
+        return ""
+    from bnn_symm.experiments.run_directory import disk_errors
+    from bnn_symm.report.plots.regression_bands import plot_regression_bands
+
+    path = run.path / "figures" / "regression_bands.png"
+    with disk_errors(run.path):
+        path.parent.mkdir(exist_ok=True)
+        plot_regression_bands(run.posterior, run.dataset(), path)
+    return f"picture: {path}\n"
 
 
 def _evaluate(options: argparse.Namespace) -> int:

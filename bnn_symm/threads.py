@@ -1,7 +1,7 @@
 """How many intra-op threads: by problem size, and put back on exit.
 
-On small problems torch spends more time handing work to a second thread than doing it: measured on two cores, one thread
-was from 2 to 100 times as fast for log densities of small networks.
+On small problems torch spends more time handing work to a second thread than doing it: measured on two cores, one
+thread was from 2 to 100 times as fast for log densities of small networks.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import torch
 _WORTH_TWO_THREADS = 2e8
 
 
-def choose_threads(flops: int | float, threads: int | Literal["auto"] = "auto") -> int:
+def choose_threads(flops: int, threads: int | Literal["auto"] = "auto") -> int:
     """The number of intra-op threads for forward passes of `flops` operations each, unless the user names one."""
     if threads != "auto":
         return threads

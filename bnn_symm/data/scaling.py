@@ -20,7 +20,8 @@ class Scaling:
     """Mean and scale of features and target: `standardised = (raw - mean) / scale`.
 
     Args:
-        x_mean: in raw units, one a feature; of images one a pixel, (channel, height, width), so that a pixel that is always the
+        x_mean: in raw units, one a feature; of images one a pixel, (channel, height, width), so that a pixel that
+            is always the
             same (the border of a digit) becomes 0 and brings no noise through the weights behind it.
         x_scale: standard deviation about that mean, one a feature; of images one a channel, (channel, 1, 1), so that
             contrasts between neighbouring pixels stay. 1 where a feature is constant over the training part.

@@ -2,8 +2,8 @@
 
     ELBO = E_q[log p(y | w)] - KL(q || p) <= log p(y),
 
-always untempered, for the training part whole, in the target's own units (the Jacobian of standardising it included). The KL
-is analytic or a quadrature; only the expected log likelihood is sampled.
+always untempered, for the training part whole, in the target's own units (the Jacobian of standardising it
+included). The KL is analytic or a quadrature; only the expected log likelihood is sampled.
 """
 
 import math
@@ -44,8 +44,8 @@ class Elbo:
 def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
     """Estimates the ELBO; None for a posterior without a closed form, which has none.
 
-    Where one pass over the data is too much work, every sample takes a random subset of the points, scaled up: still unbiased,
-    and the subset's variance is in the standard error.
+    Where one pass over the data is too much work, every sample takes a random subset of the points, scaled up:
+    still unbiased, and the subset's variance is in the standard error.
     """
     if not isinstance(posterior, GaussianPosterior):
         return None

@@ -1,7 +1,7 @@
 """Scores of predictions on one part of the data.
 
-Proper scores and calibration of the marginal predictive distribution; torchmetrics computes what it has. Regression scores are in
-the target's own units.
+Proper scores and calibration of the marginal predictive distribution; torchmetrics computes what it has. Regression
+scores are in the target's own units.
 """
 
 import warnings
@@ -25,8 +25,8 @@ def score(posterior: Posterior, part: Part) -> dict[str, Any] | None:
     """Scores of a posterior's predictions; None for a part without points.
 
     Returns:
-        `points`, `nll` (nats a point, of the marginal), `expected_nll` (mean over draws), and `accuracy`, `ece`, `brier`
-        for classes or `rmse`, `crps`, `coverage_90` (of the central interval) for numbers.
+        `points`, `nll` (nats a point, of the marginal), `expected_nll` (mean over draws), and `accuracy`, `ece`,
+        `brier` for classes or `rmse`, `crps`, `coverage_90` (of the central interval) for numbers.
     """
     if len(part) == 0:
         return None
@@ -87,8 +87,8 @@ def expected_calibration_error(probabilities: Float[Tensor, "point class"], y: S
 def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
     """Continuous ranked probability score of the predictive mixture, exact, in the target's own units.
 
-    Of a mixture of normals in closed form (Grimit et al. 2006, doi:10.1256/qj.05.235); of a mixture of Poissons as the sum over
-    counts of the squared difference of distribution functions.
+    Of a mixture of normals in closed form (Grimit et al. 2006, doi:10.1256/qj.05.235); of a mixture of Poissons as
+    the sum over counts of the squared difference of distribution functions.
     """
     if isinstance(predictive.likelihood, Poisson):
         return _crps_counts(predictive, target)

@@ -8,7 +8,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
@@ -204,9 +204,15 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
     for key in raw:
         if key not in _fields(cls):
             raise ConfigError(f"unknown key {prefix}{key}; {nearest(str(key), _fields(cls))}")
-        for below in get_args(_fields(cls)[key].type):
-            if prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping):
-                _check_keys(raw[key], below, f"{prefix}{key}.")
+        kind = _fields(cls)[key].type
+        for below in get_args(kind):
+            if not (prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping)):
+                continue
+            # The keys of a `dict` of settings are the user's own words, such as patterns.
+            groups = raw[key] if get_origin(kind) is dict else {"": raw[key]}
+            for name, group in groups.items():
+                if isinstance(group, Mapping):
+                    _check_keys(group, below, f"{prefix}{key}.{name}." if name else f"{prefix}{key}.")
 
 
 # The kind that is meant where a section has keys but no name. For a likelihood, only the Gaussian ones have keys.

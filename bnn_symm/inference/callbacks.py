@@ -1,7 +1,7 @@
 """What a running fit tells the outside: rows of history, draws, states; and whether it should stop.
 
-A fit never writes a file and never prints. It calls its callbacks between steps, in the process of the caller, also when chains
-run in processes of their own.
+A fit never writes a file and never prints. It calls its callbacks between steps, in the process of the caller, also
+when chains run in processes of their own.
 """
 
 from collections.abc import Callable, Mapping, Sequence

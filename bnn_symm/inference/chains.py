@@ -1,8 +1,9 @@
 """Independent chains (or ensemble members), one after another or each in a spawned process of its own.
 
-The work of a chain depends on its key and its thread count alone, so both ways give the same bits. Pyro is not thread-safe, and
-forking a process that has used torch may deadlock: hence spawned processes. A worker sends what it has to tell through a pipe;
-the parent alone calls the callbacks and writes.
+The work of a chain depends on its key and its thread count alone, so both ways give the same bits. Pyro is not
+thread-safe, and
+forking a process that has used torch may deadlock: hence spawned processes. A worker sends what it has to tell
+through a pipe; the parent alone calls the callbacks and writes.
 """
 
 import contextlib

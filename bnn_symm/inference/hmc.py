@@ -21,7 +21,9 @@ class HMC(PyroSampler):
             consecutive draws of a whitened Gaussian independent; Pyro's default, a full period, returns them
             to where they began.
         jitter: the length of each trajectory is uniform within this fraction of it, so that no direction is periodic.
-        max_num_steps: the most leapfrog steps of a trajectory, while warm-up tries small step sizes.
+        max_num_steps: the most leapfrog steps of a trajectory; in warm-up at most 50, for before the mass matrix is
+            known
+            long trajectories cost most and teach little.
     """
 
     name: Literal["hmc"] = "hmc"
@@ -37,6 +39,9 @@ class HMC(PyroSampler):
         kernel.trajectory_length = self.trajectory_length * factor
 
 
+_WARMUP_STEPS = 50
+
+
 class _Kernel(RecordsEnergy, PyroHMC):
     """Pyro's HMC with a bound on its leapfrog steps."""
 
@@ -46,4 +51,6 @@ class _Kernel(RecordsEnergy, PyroHMC):
 
     @property
     def num_steps(self) -> int:
-        return min(self._max_num_steps, max(1, round(self.trajectory_length / self.step_size)))
+        in_warmup = self._t < (self._warmup_steps or 0)
+        most = min(self._max_num_steps, _WARMUP_STEPS) if in_warmup else self._max_num_steps
+        return min(most, max(1, round(self.trajectory_length / self.step_size)))

@@ -1,9 +1,11 @@
 """Local reparameterisation of linear layers (Kingma, Salimans & Welling 2015, arXiv:1506.02557).
 
-With independent normal weights, the pre-activations of a linear layer that is used once for each point are independent normals
-given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2. Sampling them in place of the weights gives the same
-distribution of outputs point by point, and gradients of far smaller variance. For a convolution that is not so: weight sharing makes
-its positions covary, so convolutions, and linear layers used otherwise, keep their weights sampled.
+With independent normal weights, the pre-activations of a linear layer that is used once for each point are
+independent normals
+given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2. Sampling them in place of the weights gives the
+same distribution of outputs point by point, and gradients of far smaller variance. For a convolution that is not
+so: weight sharing makes its positions covary, so convolutions, and linear layers used otherwise, keep their weights
+sampled.
 """
 
 from collections.abc import Callable, Mapping

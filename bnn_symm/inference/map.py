@@ -1,7 +1,7 @@
 """Maximum a posteriori: the mode of the tempered posterior, by Adam. One chain of one draw.
 
-It minimises -log_likelihood / T - log_prior (or both over T). The latent variables of the likelihood are optimised with the
-weights, in their unconstrained coordinates.
+It minimises -log_likelihood / T - log_prior (or both over T). The latent variables of the likelihood are optimised
+with the weights, in their unconstrained coordinates.
 """
 
 from typing import Any, Literal

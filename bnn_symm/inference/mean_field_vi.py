@@ -3,8 +3,10 @@ r"""Mean-field variational inference: independent normals q = Normal(loc, scale)
     minimise  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
               -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
 
-The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled. The expected log likelihood is
-sampled: in weight space (w = loc + scale eps, one eps a step), or locally for linear layers (`local_reparameterization`).
+The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled. The expected log
+likelihood is
+sampled: in weight space (w = loc + scale eps, one eps a step), or locally for linear layers
+(`local_reparameterization`).
 
 References:
     Graves 2011 (NeurIPS); Blundell et al. 2015, arXiv:1505.05424; Kingma et al. 2015, arXiv:1506.02557.
@@ -39,7 +41,8 @@ class MeanFieldVI(OptimisedMethod):
     Attributes:
         estimator: `local`: local reparameterisation of linear layers, weights sampled elsewhere; `weight`: all weights
             sampled, one draw a step for all points.
-        num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs: with an even number the
+        num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs: with an even
+            number the
             gradient of `loc` has no noise at all in a linear Gaussian model, and less in every other.
         initial_scale: posterior standard deviation of every weight at the start.
         num_draws: draws that stand for the posterior in predictions and in files.

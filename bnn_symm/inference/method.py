@@ -2,8 +2,9 @@
 
     fit(model, dataset, *, seed, initial=None, callbacks=(), reached=None) -> Posterior
 
-`reached` continues a fit from what an interrupted one told (its last states, draws and history). `recover` makes the posterior of
-what was reached without going on. To add a method: one file here with a settings class, one line in `METHODS`.
+`reached` continues a fit from what an interrupted one told (its last states, draws and history). `recover` makes
+the posterior of what was reached without going on. To add a method: one file here with a settings class, one line
+in `METHODS`.
 """
 
 import math
@@ -33,7 +34,8 @@ class Method(ABC):
 
     Attributes:
         temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder (narrower).
-        tempering: `likelihood`: exp(log_likelihood / T + log_prior); `posterior`: exp((log_likelihood + log_prior) / T).
+        tempering: `likelihood`: exp(log_likelihood / T + log_prior); `posterior`: exp((log_likelihood + log_prior)
+            / T).
     """
 
     temperature: Positive = 1.0

@@ -1,7 +1,8 @@
 """Minibatch optimisation with Adam: what mean-field VI, MAP and deep ensembles share.
 
-The learning rate and the order of the data are functions of (seed, step) and nothing else, so a state is just the optimised
-tensors, Adam's two moments and a step number, and a fit that goes on from it does the same as one never stopped.
+The learning rate and the order of the data are functions of (seed, step) and nothing else, so a state is just the
+optimised tensors, Adam's two moments and a step number, and a fit that goes on from it does the same as one never
+stopped.
 """
 
 import math

@@ -1,11 +1,13 @@
 """HMC and NUTS on Pyro's kernels: what the two methods share.
 
-Each chain drives one Pyro kernel over the flat potential, iteration by iteration. Pyro reads torch's global generator, so it is
-seeded from the key (seed, chain, iteration) before every iteration: the draws do not depend on which process runs the chain, nor on
-what ran before, and a chain goes on from its last draw, its step size and its mass matrix to the same bits.
+Each chain drives one Pyro kernel over the flat potential, iteration by iteration. Pyro reads torch's global
+generator, so it is seeded from the key (seed, chain, iteration) before every iteration: the draws do not depend on
+which process runs the chain, nor on what ran before, and a chain goes on from its last draw, its step size and its
+mass matrix to the same bits.
 
 References:
-    Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014, arXiv:1111.4246; Betancourt 2017, arXiv:1701.02434 (energies, E-BFMI).
+    Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014, arXiv:1111.4246; Betancourt 2017, arXiv:1701.02434 (energies,
+    E-BFMI).
 """
 
 import math
@@ -180,9 +182,9 @@ class _Chain:
         for iteration in range(first, method.num_warmup + method.num_draws):
             if iteration == method.num_warmup and adapted is None:
                 adapted = self._adapted_state(kernel, position, progress)
-                callbacks.on_state(chain, lambda: adapted or {}, essential=True)
+                callbacks.on_state(chain, lambda state=adapted: state, essential=True)
             elif iteration < method.num_warmup and iteration % _LOG_EVERY == 0:
-                callbacks.on_state(chain, lambda: {"position": position.cpu().numpy().copy()})
+                callbacks.on_state(chain, lambda now=position: {"position": now.cpu().numpy().copy()})
             if callbacks.should_stop():
                 break
             potential.evaluations = 0

@@ -11,7 +11,11 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
 def test_empty_config_is_the_default():
     config = parse_config({})
     assert config == Config() == load_config()
-    assert (config.data.name, config.inference.name, config.architecture.widths) == ("digits", "mean_field_vi", (64, 64))
+    assert (config.data.name, config.inference.name, config.architecture.widths) == (
+        "digits",
+        "mean_field_vi",
+        (64, 64),
+    )
     assert config.likelihood is None
 
 
@@ -83,7 +87,7 @@ def test_numbers_with_an_exponent(tmp_path):
         ("inference.batch_size=0", "inference.batch_size: got 0"),
         ("data.test_fraction=1", "data.test_fraction: got 1; input should be less than 1"),
         ("prior.scale=fan_on", "prior.scale: got 'fan_on'"),
-        ("likelihood.noise=-1", "likelihood.noise: got -1; input should be greater than 0, or input should be 'learned'"),
+        ("likelihood.noise=-1", "got -1; input should be greater than 0, or input should be 'learned'"),
         ("architecture.widths=[5, a]", "architecture.widths.1: got 'a'"),
         ("dtype=float16", "dtype: got 'float16'; input should be 'float32' or 'float64'"),
         ("config_schema=2", "config_schema: got 2"),

@@ -2,7 +2,7 @@ import pytest
 
 from bnn_symm.experiments import load_run
 
-from .fits import GAP, METHODS, PARALLEL, fit, history, overrides, same_bits
+from .fits import GAP, METHODS, fit, history, overrides, same_bits
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -17,7 +17,7 @@ def test_the_same_config_gives_the_same_bits(tmp_path, method):
     assert not same_bits(first, other)
 
 
-@pytest.mark.parametrize("method", PARALLEL)
+@pytest.mark.parametrize("method", ["nuts", "deep_ensemble", pytest.param("hmc", marks=pytest.mark.slow)])
 def test_parallel_chains_draw_what_sequential_ones_do(tmp_path, method):
     one = fit(tmp_path / "a", overrides(method, "sequential"))
     other = fit(tmp_path / "b", overrides(method, "parallel"))

@@ -2,6 +2,7 @@
 
 import warnings
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,15 @@ from tests.inference.exact import (
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz
+
+
+@pytest.fixture(autouse=True)
+def unchecked():
+    """Thousands of steps on eleven numbers spend most of their time in the checks of annotations."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
 
 every_tempering = pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS)
 
@@ -84,9 +94,7 @@ def test_elbo_is_the_untempered_one_in_the_targets_own_units(tempering):
     model, data = linear_model()
     # Any Gaussian will do: also one that is no optimum, and one of a cold posterior.
     exact = exact_posterior(data, 0.1, tempering)
-    posterior = GaussianPosterior(
-        model, data.scaling, loc=exact.mean + 0.1 * exact.sd, scale=1.3 * exact.mean_field_sd
-    )
+    posterior = GaussianPosterior(model, data.scaling, loc=exact.mean + 0.1 * exact.sd, scale=1.3 * exact.mean_field_sd)
     bound = elbo(posterior, data.train)
     wanted = (
         log_evidence(data)
@@ -110,7 +118,7 @@ def test_weight_space_estimator_finds_the_exact_mean():
 def test_map_and_ensemble_find_the_mode(temperature, tempering):
     model, data = linear_model()
     exact = exact_posterior(data, temperature, tempering)
-    keywords = {"temperature": temperature, "tempering": tempering, "learning_rate": 0.03, "num_steps": 1500}
+    keywords = {"temperature": temperature, "tempering": tempering, "learning_rate": 0.1, "num_steps": 2000}
     mode = MAP(**keywords).fit(model, data, seed=0)
     assert mode.shape == (1, 1, 11)
     assert ((mode.mean() - exact.mean).abs() / exact.sd).max() < 1e-3

@@ -1,0 +1,54 @@
+"""Peak memory of predicting: 1,000 draws of an MLP with 500,000 weights on 10,000 inputs, from a file, within 2 GB.
+
+python benchmarks/predict_memory.py
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from bnn_symm import BayesianModel, Categorical, MLPConfig, Prior, build_network
+from bnn_symm.data import Scaling
+from bnn_symm.posteriors import load_posterior, save_posterior
+from bnn_symm.posteriors.posterior import SamplePosterior
+
+DRAWS, POINTS, LIMIT_GB = 1000, 10_000, 2.0
+
+
+class MadeUp:
+    """Draws that are made when they are read, so that writing the file needs no memory either."""
+
+    def __init__(self, parameters: int):
+        self.shape = (1, DRAWS, parameters)
+
+    def read(self, chain: int, start: int, stop: int) -> torch.Tensor:
+        return 0.05 * torch.randn(stop - start, self.shape[2], generator=torch.Generator().manual_seed(start))
+
+
+def main() -> int:
+    net = build_network(MLPConfig(widths=(400, 400)), input_shape=(1, 28, 28), num_outputs=10)
+    model = BayesianModel(net, Prior(), Categorical())
+    scaling = Scaling.identity((1, 28, 28))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "posterior.nc"
+        save_posterior(SamplePosterior(model, scaling, positions=MadeUp(model.num_parameters)), path)
+        posterior = load_posterior(path, model, scaling)
+        x = torch.randn(POINTS, 1, 28, 28)
+        started = time.perf_counter()
+        rows = sum(len(part.mutual_information()) for part in posterior.iter_predict(x))
+        seconds = time.perf_counter() - started
+        gigabytes = path.stat().st_size / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f"{model.num_parameters} parameters, {DRAWS} draws ({gigabytes:.1f} GB), {rows} points: "
+        f"{seconds:.0f} s, peak memory {peak:.2f} GB (limit {LIMIT_GB:g} GB)"
+    )
+    return 0 if peak <= LIMIT_GB else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _short_elbo(monkeypatch):
+    """What is tested here does not depend on how precise the ELBO is."""
+    import bnn_symm.diagnostics  # noqa: F401
+
+    monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.elbo"], "_MAX_SAMPLES", 60)
+
+
+@pytest.fixture
+def cli(capsys, tmp_path, monkeypatch):
+    """Runs the command line in an empty folder: (status, stdout, stderr)."""
+    from bnn_symm.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            status = int(error.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def refused(cli):
+    """Runs a command that must end with status 2 and one line on stderr; returns that line."""
+
+    def run(*arguments: object) -> str:
+        status, out, err = cli(*arguments)
+        assert (status, out) == (2, ""), err
+        assert err.startswith("bnn-symm: error: ")
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        return err
+
+    return run
