@@ -246,7 +246,7 @@ def _draw(run: "Run") -> str:
     from bnn_symm.report.plots.regression_bands import plot_regression_bands
 
     path = run.path / "figures" / "regression_bands.png"
-    with disk_errors(run.path):
+    with disk_errors(path, "the posterior and its scores are kept"):
         path.parent.mkdir(exist_ok=True)
         plot_regression_bands(run.posterior, run.dataset(), path)
     return f"picture: {path}\n"

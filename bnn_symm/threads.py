@@ -15,7 +15,7 @@ import torch
 _WORTH_TWO_THREADS = 2e8
 
 
-def choose_threads(flops: int, threads: int | Literal["auto"] = "auto") -> int:
+def choose_threads(flops: float, threads: int | Literal["auto"] = "auto") -> int:
     """The number of intra-op threads for forward passes of `flops` operations each, unless the user names one."""
     if threads != "auto":
         return threads

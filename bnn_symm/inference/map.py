@@ -14,7 +14,7 @@ from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, Collector, Reached, State
 from bnn_symm.inference.method import initial_positions
-from bnn_symm.inference.optimisation import OptimisedMethod, Problem, optimise
+from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
 from bnn_symm.settings import Positive, settings
@@ -82,7 +82,7 @@ def fit_mode(
         return loss, {"nll": log_scale - log_likelihood / size, "log_prior": log_prior}
 
     def validation_nll(step: int) -> float | None:
-        part = dataset.validation
+        part = dataset.validation.take(slice(0, VALIDATION_POINTS))
         if len(part) == 0:
             return None
         with torch.no_grad():

@@ -24,7 +24,7 @@ from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callbacks, Collector, Reached
 from bnn_symm.inference.local_reparameterization import LocalReparameterization, local_layers
-from bnn_symm.inference.optimisation import OptimisedMethod, Problem, optimise
+from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
@@ -206,5 +206,5 @@ class _Objective:
             num_draws=_VALIDATION_DRAWS,
             seed=self.seed,
         )
-        part = self.dataset.validation
+        part = self.dataset.validation.take(slice(0, VALIDATION_POINTS))
         return -float(posterior.predict(part.x).log_prob(part.y).mean())

@@ -26,6 +26,8 @@ from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 # Data sets up to this size are used whole at every step when batch_size is auto; larger ones in minibatches.
 _FULL_BATCH = 512
 _MINIBATCH = 256
+# Points of the validation part behind the NLL of a history row: enough to watch, so that watching stays cheap.
+VALIDATION_POINTS = 1000
 
 
 @settings
@@ -222,7 +224,7 @@ def _has_stopped_early(settings: OptimisedMethod, run: _Progress) -> bool:
 def _diverged(problem: Problem, value: float, step: int, good: State) -> FitDiverged:
     if step == 0:
         advice = (
-            "which is before any step was taken: check the data, likelihood.noise and prior.scale, or try dtype=float64"
+            "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
         )
     else:
         advice = (

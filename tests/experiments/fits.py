@@ -78,13 +78,14 @@ def run_elsewhere(arguments: list[str], log: Path) -> None:
 
 
 def _main(arguments: list[str], log: str) -> None:
+    import bnn_symm.diagnostics  # noqa: F401
     from bnn_symm.cli import main
 
+    sys.modules["bnn_symm.diagnostics.elbo"]._MAX_SAMPLES = 60  # type: ignore[attr-defined]
     os.setpgrp()
     handle = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    sys.stdin = open(os.devnull)
     sys.exit(main(arguments))
 
 

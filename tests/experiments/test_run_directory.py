@@ -38,7 +38,9 @@ def test_contents_of_a_complete_run(tmp_path, method):
     assert (metrics["elbo"] is not None) == (method in ("local", "weight"))
     table = pandas.read_parquet(run.path / "history.parquet")
     common = {"chain", "step", "seconds", "gradient_evaluations", "objective"}
-    own = {"epoch", "nll"} if "acceptance_rate" not in table else {"phase", "acceptance_rate", "step_size", "divergences"}
+    own = (
+        {"epoch", "nll"} if "acceptance_rate" not in table else {"phase", "acceptance_rate", "step_size", "divergences"}
+    )
     assert common | own <= set(table.columns)
     assert (method in ("local", "weight")) == ({"elbo", "kl"} <= set(table.columns))
     assert table.equals(table.sort_values(["chain", "step"], kind="stable"))
@@ -172,8 +174,10 @@ def _open(path):
         (lambda run: (run / "config.yaml").write_text("{}"), "config.yaml is damaged: it has no likelihood"),
         (lambda run: (run / "history.parquet").write_text("x"), "history.parquet is damaged"),
         (
-            lambda run: (run / "config.yaml").write_text("likelihood: {name: categorical}\narchitecture: {widths:
-                [3]}"), "do not fit the network",
+            lambda run: (run / "config.yaml").write_text(
+                "likelihood: {name: categorical}\narchitecture: {widths: [3]}"
+            ),
+            "do not fit the network",
         ),
     ],
 )

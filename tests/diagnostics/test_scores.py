@@ -1,0 +1,100 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from sklearn import metrics
+
+from bnn_symm.architectures import MLPConfig, build_network
+from bnn_symm.data import Part, Scaling
+from bnn_symm.diagnostics import crps, expected_calibration_error, score
+from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
+from bnn_symm.posteriors import Predictive, SamplePosterior
+from bnn_symm.randomness import torch_generator
+
+
+def randn(*shape, key="scores"):
+    return torch.randn(*shape, generator=torch_generator(0, key), dtype=torch.float64)
+
+
+def posterior_of(likelihood, num_outputs, scaling=None):
+    net = build_network(MLPConfig(widths=()), input_shape=(2,), num_outputs=num_outputs).double()
+    model = BayesianModel(net, Prior(), likelihood)
+    return SamplePosterior.from_draws(model, randn(2, 5, model.num_parameters), scaling)
+
+
+def test_class_scores_equal_scikit_learns():
+    posterior = posterior_of(Categorical(), 3)
+    y = torch.arange(40) % 3
+    part = Part(x=randn(40, 2, key="x"), y=y)
+    scores = score(posterior, part)
+    probabilities = posterior.predict(part.x).probabilities().numpy()
+    assert scores["points"] == 40
+    assert scores["nll"] == pytest.approx(metrics.log_loss(y, probabilities), rel=1e-9)
+    assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(y, probabilities.argmax(1)))
+    one_hot = np.eye(3)[y]
+    assert scores["brier"] == pytest.approx(((probabilities - one_hot) ** 2).sum(1).mean(), rel=1e-9)
+    assert scores["expected_nll"] > scores["nll"]
+
+
+def test_calibration_error_by_hand():
+    # Two bins in use: confidence 0.9 with accuracy 1/2 (2 points), 0.6 with accuracy 1 (2 points).
+    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]]).double()
+    error = expected_calibration_error(probabilities, torch.tensor([0, 1, 1, 1]))
+    assert error == pytest.approx(0.5 * 0.4 + 0.5 * 0.4, abs=1e-6)
+
+
+def test_regression_scores_are_in_the_targets_own_units():
+    scaling = Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=10.0, y_scale=4.0)
+    posterior = posterior_of(Gaussian(noise=0.5), 1, scaling)
+    part = Part(x=randn(30, 2, key="x"), y=randn(30, key="y"))
+    scores = score(posterior, part)
+    mean = 10 + 4 * posterior.predict(part.x).outputs.squeeze(-1).flatten(0, 1).numpy()
+    target = 10 + 4 * part.y.numpy()
+    density = stats.norm(mean, 2.0).pdf(target).mean(0)
+    assert scores["nll"] == pytest.approx(-np.log(density).mean(), rel=1e-9)
+    assert scores["rmse"] == pytest.approx(metrics.root_mean_squared_error(target, mean.mean(0)), rel=1e-9)
+    low, high = posterior.predict(part.x).quantiles([0.05, 0.95]).numpy()
+    assert scores["coverage_90"] == pytest.approx(((low <= target) & (target <= high)).mean())
+
+
+def test_crps_of_a_gaussian_mixture_is_the_integral():
+    predictive = Predictive(
+        outputs=randn(1, 6, 4, 1), latents={}, likelihood=Gaussian(noise=0.7), location=1.0, scale=3.0
+    )
+    target = torch.tensor([-2.0, 0.5, 1.0, 9.0]).double()
+    values = crps(predictive, target)
+    mean = predictive.draw_mean().flatten(0, 1).numpy()
+    for i in range(4):
+
+        def square(z, i=i):
+            return (stats.norm(mean[:, i], 2.1).cdf(z).mean() - (z >= float(target[i]))) ** 2
+
+        wanted = sum(
+            integrate.quad(square, a, b, epsabs=1e-10, limit=200)[0]
+            for a, b in ((-40, float(target[i])), (float(target[i]), 40))
+        )
+        assert float(values[i]) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_crps_of_one_normal_is_the_closed_form_of_gneiting_and_raftery():
+    predictive = Predictive(outputs=torch.zeros(1, 1, 1, 1).double(), latents={}, likelihood=Gaussian(noise=1.0))
+    z = 0.8
+    wanted = z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / math.sqrt(math.pi)
+    assert float(crps(predictive, torch.tensor([z], dtype=torch.float64))) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_crps_of_counts_is_the_sum():
+    predictive = Predictive(outputs=randn(1, 3, 5, 1), latents={}, likelihood=Poisson())
+    target = torch.tensor([0.0, 1.0, 2.0, 5.0, 30.0]).double()
+    rates = predictive.outputs.squeeze(-1).exp().flatten(0, 1).numpy()
+    counts = np.arange(400)
+    for i, value in enumerate(crps(predictive, target)):
+        cdf = stats.poisson(rates[:, i][:, None]).cdf(counts).mean(0)
+        assert float(value) == pytest.approx(((cdf - (counts >= float(target[i]))) ** 2).sum(), abs=1e-6)
+
+
+def test_a_part_without_points_has_no_scores():
+    posterior = posterior_of(Categorical(), 3)
+    assert score(posterior, Part(x=torch.zeros(0, 2).double(), y=torch.zeros(0).long())) is None

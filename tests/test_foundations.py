@@ -1,0 +1,77 @@
+"""Randomness by key, atomic files, threads, and the lazy public names."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import bnn_symm
+from bnn_symm.files import write_atomically, write_json
+from bnn_symm.randomness import global_seed, key_seed, numpy_generator, torch_generator
+from bnn_symm.threads import choose_threads, use_threads
+
+
+def test_keys_are_the_same_in_every_process():
+    code = "from bnn_symm.randomness import key_seed; print(key_seed(3, 'noise', 7))"
+    for salt in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": salt}
+        out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert int(out.stdout) == key_seed(3, "noise", 7)
+
+
+def test_every_part_of_a_key_counts():
+    keys = [(1, "a"), (1, "b"), (2, "a"), ("1", "a"), (1, "a", 0), ("1a",), (1,), (11,), (1, 1)]
+    assert len({key_seed(*key) for key in keys}) == len(keys)
+    assert all(0 <= key_seed(*key) < 2**63 for key in keys)
+    with pytest.raises(TypeError):
+        key_seed(1.5)  # type: ignore[arg-type]
+
+
+def test_generators_repeat():
+    assert torch.equal(*(torch.randn(3, generator=torch_generator(0, "x")) for _ in range(2)))
+    assert numpy_generator(0, "x").normal() == numpy_generator(0, "x").normal()
+    torch.manual_seed(0)
+    wanted = torch.rand(2)
+    torch.manual_seed(0)
+    with global_seed(5):
+        inside = torch.rand(2)
+    assert torch.equal(torch.rand(2), wanted)
+    assert not torch.equal(inside, wanted)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"x": 1})
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+    assert path.read_text().strip() == '{\n  "x": 1\n}'
+    write_json(path, {"x": [float("nan")]})
+    assert json.loads(path.read_text()) == {"x": [None]}
+
+
+def test_threads_go_by_problem_size_and_come_back():
+    assert choose_threads(1e5) == 1
+    assert choose_threads(1e12) >= 1
+    assert choose_threads(1e12, 3) == 3
+    before = torch.get_num_threads()
+    with use_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_public_names_are_lazy_and_complete():
+    code = "import sys, bnn_symm; assert not {'torch', 'pyro', 'pandas'} & set(sys.modules); bnn_symm.MeanFieldVI"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for name in bnn_symm.__all__:
+        assert getattr(bnn_symm, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        bnn_symm.nothing  # noqa: B018
