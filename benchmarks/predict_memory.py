@@ -13,8 +13,7 @@ import torch
 
 from bnn_symm import BayesianModel, Categorical, MLPConfig, Prior, build_network
 from bnn_symm.data import Scaling
-from bnn_symm.posteriors import load_posterior, save_posterior
-from bnn_symm.posteriors.posterior import SamplePosterior
+from bnn_symm.posteriors import SamplePosterior, load_posterior, save_posterior
 
 DRAWS, POINTS, LIMIT_GB = 1000, 10_000, 2.0
 

@@ -7,14 +7,15 @@ References:
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import FitDiverged
-from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached, State
+from bnn_symm.inference.callbacks import Callback, Callbacks, Reached, State
 from bnn_symm.inference.chains import ChainMethod, run_chains
 from bnn_symm.inference.map import fit_mode, posterior_of_states
-from bnn_symm.inference.method import initial_positions
+from bnn_symm.inference.method import Fit, initial_positions
 from bnn_symm.inference.optimisation import OptimisedMethod
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
@@ -36,29 +37,18 @@ class DeepEnsemble(OptimisedMethod):
     num_members: PositiveInt = 5
     chain_method: ChainMethod = "auto"
 
-    def _run(
-        self,
-        model: BayesianModel,
-        dataset: Dataset,
-        seed: int,
-        initial: Posterior | None,
-        callbacks: Callbacks,
-        collector: Collector,
-        reached: Reached,
-    ) -> bool:
-        starts = initial_positions(model, initial, self.num_members, seed)
-        work = _Member(self, model, dataset, seed, starts, reached.states)
+    def _run(self, fit: Fit) -> bool:
+        starts = initial_positions(fit.model, fit.initial, self.num_members, fit.seed)
+        work = _Member(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
         try:
-            states = run_chains(work, range(self.num_members), callbacks, self.chain_method)
+            states = run_chains(work, range(self.num_members), fit.callbacks, self.chain_method)
         except FitDiverged as error:
-            states, failure = error.state, error
-        else:
-            failure = None
+            for chain, state in error.state.items():
+                fit.collector.keep_state(chain, state)
+            raise
         for chain, state in states.items():
-            collector.keep_state(chain, state)
-        if failure:
-            raise failure
-        return len(states) < self.num_members or callbacks.should_stop()
+            fit.collector.keep_state(chain, state)
+        return len(states) < self.num_members or any(bool(state["stopped"]) for state in states.values())
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
@@ -79,7 +69,7 @@ class _Member:
 
     def __call__(self, chain: int, callbacks: Callback) -> State:
         seed = key_seed(self.seed, "ensemble member", chain)
-        state, _ = fit_mode(
+        state, stopped = fit_mode(
             self.method,
             self.model,
             self.dataset,
@@ -89,4 +79,4 @@ class _Member:
             Callbacks([callbacks]),
             self.states.get(chain),
         )
-        return state
+        return {**state, "stopped": np.asarray(stopped)}

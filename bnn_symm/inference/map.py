@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import FitDiverged
-from bnn_symm.inference.callbacks import Callbacks, Collector, Reached, State
-from bnn_symm.inference.method import initial_positions
+from bnn_symm.inference.callbacks import Callbacks, Reached, State
+from bnn_symm.inference.method import Fit, initial_positions
 from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
@@ -27,23 +27,18 @@ class MAP(OptimisedMethod):
     name: Literal["map"] = "map"
     learning_rate: Positive = 0.003
 
-    def _run(
-        self,
-        model: BayesianModel,
-        dataset: Dataset,
-        seed: int,
-        initial: Posterior | None,
-        callbacks: Callbacks,
-        collector: Collector,
-        reached: Reached,
-    ) -> bool:
-        start = model.initial() if initial is None else initial_positions(model, initial, 1, seed)[0]
+    def _run(self, fit: Fit) -> bool:
+        start = fit.model.initial()
+        if fit.initial is not None:
+            (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
         try:
-            state, stopped = fit_mode(self, model, dataset, seed, 0, start, callbacks, reached.states.get(0))
+            state, stopped = fit_mode(
+                self, fit.model, fit.dataset, fit.seed, 0, start, fit.callbacks, fit.reached.states.get(0)
+            )
         except FitDiverged as error:
-            collector.keep_state(0, error.state)
+            fit.collector.keep_state(0, error.state)
             raise
-        collector.keep_state(0, state)
+        fit.collector.keep_state(0, state)
         return stopped
 
     def _posterior(

@@ -22,8 +22,9 @@ from torch.func import functional_call
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import FitDiverged, IncompatiblePosteriors
-from bnn_symm.inference.callbacks import Callbacks, Collector, Reached
+from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.local_reparameterization import LocalReparameterization, local_layers
+from bnn_symm.inference.method import Fit
 from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import GaussianPosterior, Posterior
@@ -54,37 +55,28 @@ class MeanFieldVI(OptimisedMethod):
     initial_scale: Positive = 0.02
     num_draws: PositiveInt = 200
 
-    def _run(
-        self,
-        model: BayesianModel,
-        dataset: Dataset,
-        seed: int,
-        initial: Posterior | None,
-        callbacks: Callbacks,
-        collector: Collector,
-        reached: Reached,
-    ) -> bool:
-        loc = (model.initial() if initial is None else initial.mean().to(model.device, model.dtype)).clone()
+    def _run(self, fit: Fit) -> bool:
+        model, initial = fit.model, fit.initial
+        loc = (model.initial() if initial is None else initial.mean().to(model.device)).clone()
         scale = torch.full_like(loc, self.initial_scale)
         if isinstance(initial, GaussianPosterior):
-            scale = initial.scale.to(model.device, model.dtype)
+            scale = initial.scale.to(model.device)
         tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
-        objective = _Objective(self, model, dataset, seed, tensors)
+        objective = _Objective(self, model, fit.dataset, fit.seed, tensors)
         problem = Problem(
             settings=self,
             tensors=tensors,
             objective=objective,
             validate=objective.validation_nll,
-            train=dataset.train,
-            seed=seed,
-            usable=objective.has_scales,
+            train=fit.dataset.train,
+            seed=fit.seed,
         )
         try:
-            state, stopped = optimise(problem, callbacks, reached.states.get(0))
+            state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
         except FitDiverged as error:
-            collector.keep_state(0, error.state)
+            fit.collector.keep_state(0, error.state)
             raise
-        collector.keep_state(0, state)
+        fit.collector.keep_state(0, state)
         return stopped
 
     def _posterior(

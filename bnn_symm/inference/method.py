@@ -12,6 +12,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -26,6 +27,25 @@ from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.settings import Positive, settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """One call of `Method.fit`: its arguments, made ready.
+
+    Attributes:
+        callbacks: to be told everything.
+        collector: one of them; it is handed the final state of each chain.
+        reached: where to go on from.
+    """
+
+    model: BayesianModel
+    dataset: Dataset
+    seed: int
+    initial: Posterior | None
+    callbacks: Callbacks
+    collector: Collector
+    reached: Reached
 
 
 @settings
@@ -82,16 +102,17 @@ class Method(ABC):
         before = sum(row["seconds"] for row in _last_rows(collector.reached()))
         start = time.perf_counter()
         failure = None
+        fit = Fit(
+            model=model,
+            dataset=dataset,
+            seed=seed,
+            initial=initial,
+            callbacks=Callbacks([collector, *callbacks]),
+            collector=collector,
+            reached=reached or Reached(),
+        )
         try:
-            stopped = self._run(
-                model,
-                dataset,
-                seed,
-                initial,
-                Callbacks([collector, *callbacks]),
-                collector,
-                reached or Reached(),
-            )
+            stopped = self._run(fit)
         except FitDiverged as error:
             failure, stopped = error, True
         everything = collector.reached()
@@ -117,17 +138,8 @@ class Method(ABC):
         return posterior
 
     @abstractmethod
-    def _run(
-        self,
-        model: BayesianModel,
-        dataset: Dataset,
-        seed: int,
-        initial: Posterior | None,
-        callbacks: Callbacks,
-        collector: Collector,
-        reached: Reached,
-    ) -> bool:
-        """Does the work, telling `callbacks`; final states go to `collector`. Returns whether it was stopped early."""
+    def _run(self, fit: Fit) -> bool:
+        """Does the work; returns whether it was stopped before its end."""
 
     @abstractmethod
     def _posterior(

@@ -223,9 +223,7 @@ def _has_stopped_early(settings: OptimisedMethod, run: _Progress) -> bool:
 
 def _diverged(problem: Problem, value: float, step: int, good: State) -> FitDiverged:
     if step == 0:
-        advice = (
-            "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
-        )
+        advice = "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
     else:
         advice = (
             f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate (now "

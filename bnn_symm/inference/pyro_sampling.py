@@ -24,9 +24,9 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import FitDiverged
-from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached, State
+from bnn_symm.inference.callbacks import Callback, Reached, State
 from bnn_symm.inference.chains import ChainMethod, run_chains
-from bnn_symm.inference.method import Method, initial_positions
+from bnn_symm.inference.method import Fit, Method, initial_positions
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
 from bnn_symm.randomness import global_seed
@@ -73,22 +73,13 @@ class PyroSampler(Method):
     def _before_iteration(self, kernel: PyroHMC) -> None:
         """Called with the generator seeded, before each iteration."""
 
-    def _run(
-        self,
-        model: BayesianModel,
-        dataset: Dataset,
-        seed: int,
-        initial: Posterior | None,
-        callbacks: Callbacks,
-        collector: Collector,
-        reached: Reached,
-    ) -> bool:
-        starts = initial_positions(model, initial, self.num_chains, seed)
-        work = _Chain(self, model, dataset, seed, starts, reached)
-        states = run_chains(work, range(self.num_chains), callbacks, self.chain_method)
+    def _run(self, fit: Fit) -> bool:
+        starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
+        work = _Chain(self, fit.model, fit.dataset, fit.seed, starts, fit.reached)
+        states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
         for chain, state in states.items():
-            collector.keep_state(chain, state)
-        lengths = [len(chunk.positions) for chunk in collector.reached().draws.values()]
+            fit.collector.keep_state(chain, state)
+        lengths = [len(chunk.positions) for chunk in fit.collector.reached().draws.values()]
         return len(lengths) < self.num_chains or min(lengths) < self.num_draws
 
     def points_per_gradient(self, num_points: int) -> int:

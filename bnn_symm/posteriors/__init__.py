@@ -1,13 +1,9 @@
 """The result type of every inference method, its predictions and its files."""
 
-from bnn_symm.posteriors.posterior import (
-    ArrayPositions,
-    GaussianPosterior,
-    Positions,
-    Posterior,
-    SamplePosterior,
-)
+from bnn_symm.posteriors.gaussian import GaussianPosterior
+from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.predictive import Predictive
+from bnn_symm.posteriors.samples import ArrayPositions, Positions, SamplePosterior
 from bnn_symm.posteriors.storage import (
     DrawChunk,
     DrawLog,

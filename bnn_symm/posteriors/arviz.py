@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.posteriors.posterior import Posterior, SamplePosterior
+from bnn_symm.posteriors.posterior import Posterior
+from bnn_symm.posteriors.samples import SamplePosterior
 
 
 def to_arviz(posterior: Posterior) -> Any:

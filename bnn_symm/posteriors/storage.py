@@ -22,13 +22,9 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors, InvalidRun
 from bnn_symm.files import write_atomically
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors.posterior import (
-    ArrayPositions,
-    GaussianPosterior,
-    Posterior,
-    SamplePosterior,
-    check_shapes,
-)
+from bnn_symm.posteriors.gaussian import GaussianPosterior
+from bnn_symm.posteriors.posterior import Posterior
+from bnn_symm.posteriors.samples import ArrayPositions, SamplePosterior, check_shapes
 
 POSTERIOR_SCHEMA = 1
 # How many numbers are written at once: 32 MB in float64.

@@ -176,7 +176,7 @@ def test_a_diverging_fit_keeps_its_last_good_state(problem, method):
 
 @pytest.mark.parametrize("method", METHODS[-2:], ids=lambda m: m.name)
 def test_a_start_of_density_zero_is_an_error(problem, method):
-    model, data = problem
+    model, _ = problem
     broken = load_dataset("iris")
     broken.train.x[0] = float("nan")
     with pytest.raises(FitDiverged, match="log density is not finite where chain 0 starts"):
