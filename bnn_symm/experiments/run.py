@@ -277,7 +277,7 @@ def _prepare(config: Config) -> _Prepared:
     config = dataclasses.replace(config, data=data, likelihood=likelihood)
     model = _build_model(config, dataset.input_shape, dataset.num_outputs)
     points = config.inference.points_per_gradient(len(dataset.train))
-    flops = count_flops(model.net, dataset.input_shape, points)
+    flops = float(count_flops(model.net, dataset.input_shape, points))
     initial = None
     if config.initial is not None:
         initial = _initial(config.initial, config, model)

@@ -99,7 +99,7 @@ class Method(ABC):
             raise ConfigError("the training part has no points; lower data.test_fraction or raise data.limit")
         dataset = dataset.to(model.device, model.dtype)
         collector = Collector(reached)
-        before = sum(row["seconds"] for row in _last_rows(collector.reached()))
+        before = max((row["seconds"] for row in _last_rows(collector.reached())), default=0.0)
         start = time.perf_counter()
         failure = None
         fit = Fit(

@@ -7,6 +7,7 @@ renamed into place. NetCDF cannot be appended to safely, so a running sampler on
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,21 @@ def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 2
     if closed_form:
         itemsize = posterior.loc.element_size()
         draws = min(draws, max(1, int(max_megabytes * 1e6 / (parameters * itemsize))))
-    write_atomically(path, lambda temporary: _write(posterior, temporary, chains, draws))
+    # Metadata of HDF5: a few kilobytes a variable. Draws and statistics: 8 bytes at most each.
+    size = 2**16 + 2**13 * len(posterior.model.shapes) + 8 * chains * draws * (parameters + 8)
+
+    def write(temporary: Path) -> None:
+        _check_room(temporary, size)
+        _write(posterior, temporary, chains, draws)
+
+    write_atomically(path, write)
+
+
+def _check_room(path: Path, size: int) -> None:
+    """Raises OSError if the disk has no room for `size` bytes: HDF5 crashes the process when it finds out itself."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:

@@ -238,3 +238,18 @@ def test_too_few_draws_to_start_from(tmp_path):
     source = fit(tmp_path / "two", overrides("deep_ensemble"))
     with pytest.raises(ConfigError, match="it holds 2 draws, wanted 3 starting points"):
         fit(tmp_path / "run", [*overrides("nuts"), "inference.num_chains=3", f"initial={source.path}"])
+
+
+def test_a_posterior_that_does_not_fit_on_the_disk(tmp_path):
+    """HDF5 would crash the process; so the room is looked for first."""
+    run = fit(tmp_path / "run", overrides("map"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            run.posterior.save(tmp_path / "posterior.nc")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
