@@ -40,10 +40,11 @@ def numpy_generator(*key: Key) -> np.random.Generator:
 
 @contextlib.contextmanager
 def global_seed(*key: Key) -> Iterator[None]:
-    """Seeds torch's global CPU generator by a key, and puts its former state back on exit.
+    """Seeds torch's global generators by a key, and puts their former states back on exit.
 
     Only for code that cannot be handed a generator: Pyro's kernels and a module's own initialisation.
     """
-    with torch.random.fork_rng(devices=[]):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(key_seed(*key))
         yield

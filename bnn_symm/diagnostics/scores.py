@@ -4,6 +4,7 @@ Proper scores and calibration of the marginal predictive distribution; torchmetr
 scores are in the target's own units.
 """
 
+import math
 import warnings
 from typing import Any
 
@@ -19,6 +20,8 @@ from bnn_symm.posteriors import Posterior, Predictive
 ECE_BINS = 15
 # Components of the mixture behind the CRPS, whose closed form needs every pair of them; of more, evenly spaced ones.
 _CRPS_DRAWS = 500
+# Counts at which the distribution function of a count is compared.
+_COUNTS = 4096
 # Pairs of mixture components handled at once by the closed-form CRPS (32 MB in float64).
 _PAIRS_AT_ONCE = 2**22
 
@@ -89,25 +92,29 @@ def expected_calibration_error(probabilities: Float[Tensor, "point class"], y: S
 def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
     """Continuous ranked probability score of the predictive mixture, in the target's own units.
 
-    Of a mixture of normals in closed form (Grimit et al. 2006, doi:10.1256/qj.05.235); of a mixture of Poissons as
-    the sum over counts of the squared difference of distribution functions.
+    Of a mixture of normals in closed form (Grimit et al. 2006, doi:10.1256/qj.05.235), of at most 500 components,
+    evenly spaced among the draws; of a mixture of Poissons as the sum over counts of the squared difference of
+    distribution functions. Infinite where a rate is.
     """
     if isinstance(predictive.likelihood, Poisson):
         return _crps_counts(predictive, target)
-    mean = predictive.draw_mean().double().flatten(0, 1)
-    kept = torch.linspace(0, len(mean) - 1, min(len(mean), _CRPS_DRAWS)).round().long()
-    mean = mean[kept]
     likelihood: Any = predictive.likelihood
-    variance = likelihood.variance(predictive.outputs, predictive.latents).double().flatten(0, 1)[kept]
-    sd = predictive.scale * variance.sqrt()
-    near = _mean_absolute(target - mean, sd).mean(0)
-    draws, points = mean.shape
-    apart = torch.zeros(points, dtype=torch.float64)
-    step = max(1, _PAIRS_AT_ONCE // (draws * points))
-    for rows in torch.arange(draws).split(step):
-        spread = (sd[rows, None].square() + sd[None].square()).sqrt()
-        apart += _mean_absolute(mean[rows, None] - mean[None], spread).sum((0, 1))
-    return near - 0.5 * apart / draws**2
+    kept = torch.linspace(0, predictive.num_draws - 1, min(predictive.num_draws, _CRPS_DRAWS)).round().long()
+    outputs = predictive.outputs.flatten(0, 1)[kept]
+    latents = {name: value.flatten()[kept] for name, value in predictive.latents.items()}
+    # In standardised units: adding a large location first would swallow the spread of the draws.
+    mean = likelihood.mean(outputs, latents).double()
+    sd = likelihood.variance(outputs, latents).double().sqrt()
+    z = (target.double() - predictive.location) / predictive.scale
+    draws = len(mean)
+    values = []
+    for points in torch.arange(len(z)).split(max(1, _PAIRS_AT_ONCE // draws**2)):
+        m, s = mean[:, points], sd[:, points]
+        near = _mean_absolute(z[points] - m, s).mean(0)
+        spread = (s[:, None].square() + s[None].square()).sqrt()
+        apart = _mean_absolute(m[:, None] - m[None], spread).mean((0, 1))
+        values.append(near - 0.5 * apart)
+    return predictive.scale * torch.cat(values)
 
 
 def _mean_absolute(mean: Tensor, sd: Tensor) -> Tensor:
@@ -118,13 +125,16 @@ def _mean_absolute(mean: Tensor, sd: Tensor) -> Tensor:
 
 
 def _crps_counts(predictive: Predictive, target: Tensor) -> Tensor:
+    rates = predictive.draw_mean().double().flatten(0, 1)
+    finite = torch.isfinite(rates).all(0)
+    # Beyond ten standard deviations above the largest rate a Poisson has no mass left that counts.
+    top = (rates + 10 * rates.sqrt() + 30).amax(0).maximum(target)
+    highest = float(top[finite].max()) if bool(finite.any()) else 0.0
+    # Every count up to some thousands; of more, evenly spaced ones, each standing for those up to the next.
+    counts = torch.linspace(0, math.ceil(highest), min(math.ceil(highest) + 1, _COUNTS)).floor().double()
+    gaps = torch.diff(counts, append=counts[-1:] + 1)
     total = torch.zeros_like(target)
-    count = 0
-    while True:
-        value = torch.full_like(target, float(count))
-        below = predictive.cdf(value)
-        total += (below - (target <= count).double()).square()
-        # Beyond the largest target, the terms left are squares of upper tails, which shrink faster than geometrically.
-        if count >= float(target.max()) and float((1 - below).max()) < 1e-9:
-            return total
-        count += 1
+    for count, gap in zip(counts, gaps, strict=True):
+        below = predictive.cdf(count.expand_as(target))
+        total += gap * (below - (target <= count).double()).square()
+    return torch.where(finite, total, math.inf)

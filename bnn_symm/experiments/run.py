@@ -357,6 +357,7 @@ def _fit(directory: RunDirectory, prepared: _Prepared, reached: Reached, callbac
                 # It was stopped before there was anything to keep.
             finally:
                 writer.close()
+            stop.at_once = True
             _finish(directory, prepared, posterior, failure)
     except KeyboardInterrupt as error:
         _mark(directory, error)

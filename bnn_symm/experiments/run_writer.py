@@ -81,10 +81,16 @@ class RunWriter(Callback):
 
 
 class StopOnSignal(Callback):
-    """Ctrl-C, and the signal that schedulers send, stop a fit at its next step; a second one ends the process."""
+    """Ctrl-C, and the signal that schedulers send, stop a fit at its next step; a second one stops it at once.
+
+    Attributes:
+        stopped: whether a signal came.
+        at_once: whether the next one raises KeyboardInterrupt: there are no steps any more after which to stop.
+    """
 
     def __init__(self) -> None:
         self.stopped = False
+        self.at_once = False
 
     def should_stop(self) -> bool:
         """Whether a signal came."""
@@ -106,6 +112,6 @@ class StopOnSignal(Callback):
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped:
+        if self.stopped or self.at_once:
             raise KeyboardInterrupt
         self.stopped = True

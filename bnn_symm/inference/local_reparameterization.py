@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 
 class LocalReparameterization(TorchFunctionMode):
@@ -86,36 +87,47 @@ def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None)
     return input, weight, bias
 
 
-def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[str]:
-    """Names of the linear layers for which local reparameterisation is exact.
+def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[tuple[str, str | None]]:
+    """Names (weight, bias or None) of the linear layers for which local reparameterisation is exact.
 
-    These are the `nn.Linear` modules that one forward pass calls exactly once, with a (point, feature) input, and whose
-    parameters no other module shares.
+    One forward pass is watched: a weight counts if the only operation that ever sees it, and its bias, is one
+    `F.linear` with a (point, feature) input. Weights that are shared, or used once more in any other way, do not.
     """
-    calls: dict[str, list[int]] = {}
-    handles = []
-    for name, module in net.named_modules(remove_duplicate=False):
-        if type(module) is nn.Linear:
-            handles.append(
-                module.register_forward_hook(
-                    lambda _module, inputs, _output, name=name: calls.setdefault(name, []).append(
-                        inputs[0].dim() if len(inputs[0]) == len(x) else -1
-                    )
-                )
-            )
-    try:
-        with torch.no_grad():
-            functional_call(net, dict(parameters), (x,))
-    finally:
-        for handle in handles:
-            handle.remove()
-    owners: dict[int, int] = {}
-    for _, value in net.named_parameters(remove_duplicate=False):
-        owners[id(value)] = owners.get(id(value), 0) + 1
+    watch = _Uses({id(value): name for name, value in parameters.items()})
+    with torch.no_grad(), watch:
+        functional_call(net, dict(parameters), (x,))
     exact = []
-    for name, dims in calls.items():
-        module = net.get_submodule(name)
-        own = all(owners[id(value)] == 1 for value in module.parameters())
-        if dims == [2] and own:
-            exact.append(name)
+    for name, calls in watch.calls.items():
+        if len(calls) != 1 or calls[0] is None:
+            continue
+        weight, bias, shape = calls[0]
+        alone = bias is None or watch.calls[bias] == [calls[0]]
+        if name == weight and alone and len(shape) == 2 and shape[0] == len(x):
+            exact.append((weight, bias))
     return exact
+
+
+class _Uses(TorchFunctionMode):
+    """Notes what sees a parameter: (weight, bias, shape of the input) for F.linear, None for any other operation."""
+
+    def __init__(self, names: dict[int, str]):
+        super().__init__()
+        self._names = names
+        self.calls: dict[str, list[tuple[str, str | None, tuple[int, ...]] | None]] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        # Reading an attribute, such as the shape, is no use of the values.
+        if getattr(func, "__name__", "") != "__get__":
+            call = None
+            if func is F.linear:
+                x, weight, bias = _linear_arguments(*args, **kwargs)
+                name, bias_name = self._names.get(id(weight)), self._names.get(id(bias))
+                if name is not None and (bias is None) == (bias_name is None):
+                    call = (name, bias_name, tuple(x.shape))
+            for value in tree_leaves((args, kwargs)):
+                if isinstance(value, Tensor) and id(value) in self._names:
+                    self.calls.setdefault(self._names[id(value)], []).append(call)
+        return func(*args, **kwargs)

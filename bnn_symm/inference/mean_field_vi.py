@@ -57,10 +57,10 @@ class MeanFieldVI(OptimisedMethod):
 
     def _run(self, fit: Fit) -> bool:
         model, initial = fit.model, fit.initial
-        loc = (model.initial() if initial is None else initial.mean().to(model.device)).clone()
+        loc = (model.initial() if initial is None else initial.mean().to(model.device, model.dtype)).clone()
         scale = torch.full_like(loc, self.initial_scale)
         if isinstance(initial, GaussianPosterior):
-            scale = initial.scale.to(model.device)
+            scale = initial.scale.to(model.device, model.dtype)
         tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
         objective = _Objective(self, model, fit.dataset, fit.seed, tensors)
         problem = Problem(
@@ -70,6 +70,7 @@ class MeanFieldVI(OptimisedMethod):
             validate=objective.validation_nll,
             train=fit.dataset.train,
             seed=fit.seed,
+            usable=objective.has_scales,
         )
         try:
             state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
@@ -110,13 +111,11 @@ class _Objective:
         self.method, self.model, self.dataset, self.seed = method, model, dataset, seed
         self.loc, self.log_scale = tensors["loc"], tensors["log_scale"]
         self.log_jacobian = len(dataset.train) * math.log(dataset.scaling.y_scale)
-        self.local: list[str] = []
+        self.local: list[tuple[str, str | None]] = []
         if method.estimator == "local":
             parameters = {name: value.detach() for name, value in model.net.named_parameters()}
             self.local = local_layers(model.net, parameters, dataset.train.x[:2])
-        kept = {f"{layer}.{kind}" for layer in self.local for kind in ("weight", "bias")}
-        kept |= {"weight", "bias"} if "" in self.local else set()
-        self.local_names = kept & set(model.shapes)
+        self.local_names = {name for layer in self.local for name in layer if name is not None}
 
     def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         method = self.method
@@ -175,8 +174,8 @@ class _Objective:
             name: loc if name in self.local_names else loc + scales[name] * noise(loc.shape)
             for name, loc in locs.items()
         }
-        weights = [(values[name], scales[name]) for name in self.local_names if name.endswith("weight")]
-        biases = [(values[name], scales[name]) for name in self.local_names if name.endswith("bias")]
+        weights = [(values[weight], scales[weight]) for weight, _ in self.local]
+        biases = [(values[bias], scales[bias]) for _, bias in self.local if bias is not None]
         with LocalReparameterization(weights, biases, noise):
             outputs = functional_call(model.net, model.net_values(values), (x,))
         return model.likelihood.log_prob(outputs, y, model.latent_values(values)).sum(dtype=torch.float64)

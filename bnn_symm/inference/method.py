@@ -4,10 +4,9 @@
 
 `reached` continues a fit from what an interrupted one told (its last states, draws and history). `recover` makes
 the posterior of what was reached without going on. To add a method: one file here with a settings class, one line
-in `METHODS`.
+in `AnyMethod`.
 """
 
-import math
 import platform
 import time
 from abc import ABC, abstractmethod
@@ -97,6 +96,7 @@ class Method(ABC):
         check_task(model.likelihood, dataset.task)
         if len(dataset.train) == 0:
             raise ConfigError("the training part has no points; lower data.test_fraction or raise data.limit")
+        self._check(dataset)
         dataset = dataset.to(model.device, model.dtype)
         collector = Collector(reached)
         before = max((row["seconds"] for row in _last_rows(collector.reached())), default=0.0)
@@ -137,6 +137,9 @@ class Method(ABC):
             raise failure
         return posterior
 
+    def _check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
+        """Raises ConfigError for settings that these data cannot serve."""
+
     @abstractmethod
     def _run(self, fit: Fit) -> bool:
         """Does the work; returns whether it was stopped before its end."""
@@ -175,8 +178,8 @@ def initial_positions(
 ) -> list[Float[Tensor, " parameter"]]:
     """Where `number` independent chains or ensemble members start.
 
-    From an `initial` posterior with as many chains, each starts at the last draw of its own; from any other, at
-    random draws of it; without one, at fresh random initial values of the network.
+    From an `initial` posterior with as many chains (two or more), each starts at the last draw of its own; from any
+    other, at random draws of it; without one, at fresh random initial values of the network.
     """
     if initial is None:
         return [model.initial(key_seed(seed, "initial value of chain", chain)) for chain in range(number)]
@@ -191,12 +194,6 @@ def initial_positions(
             f"initial: it holds {chains * draws} draws, wanted {number} starting points; use at most as many"
         )
     return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(**where))
-
-
-def check_finite(value: float, step: int, advice: str) -> None:
-    """Raises FitDiverged when an objective is NaN or infinite."""
-    if not math.isfinite(value):
-        raise FitDiverged(f"the objective became {value} at step {step}; the state before it was kept; {advice}")
 
 
 def versions() -> dict[str, str]:

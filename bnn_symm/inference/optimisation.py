@@ -16,8 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bnn_symm.data import Part
-from bnn_symm.errors import FitDiverged
+from bnn_symm.data import Dataset, Part
+from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, Reached, State, to_numpy
 from bnn_symm.inference.method import Method
 from bnn_symm.randomness import torch_generator
@@ -66,6 +66,10 @@ class OptimisedMethod(Method):
     clip_norm: Positive | None = None
     early_stopping: EarlyStopping | None = None
     log_every: PositiveInt | Literal["auto"] = "auto"
+
+    def _check(self, dataset: Dataset) -> None:
+        if self.early_stopping is not None and len(dataset.validation) == 0:
+            raise ConfigError("inference.early_stopping needs a validation part; raise data.validation_fraction")
 
     def points_per_gradient(self, num_points: int) -> int:
         """The batch size."""

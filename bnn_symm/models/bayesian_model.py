@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnn_symm.architectures import initialise
+from bnn_symm.errors import ConfigError
 from bnn_symm.models.likelihoods import AnyLikelihood, Bernoulli
 from bnn_symm.models.priors import Prior
 
@@ -48,6 +49,11 @@ class BayesianModel:
         self.prior = prior
         self.likelihood = likelihood
         parameters = dict(net.named_parameters())
+        for name in parameters:
+            if not _is_net(name):
+                raise ConfigError(
+                    f"parameter {name}: names that begin with {_LATENT!r} are taken; rename the submodule"
+                )
         self.shapes: dict[str, torch.Size] = {name: value.shape for name, value in parameters.items()}
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())

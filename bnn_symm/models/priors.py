@@ -1,6 +1,7 @@
 """Priors over the parameters of a network: independent, zero-mean, one scale a parameter tensor.
 
-A `Prior` is the setting; `Prior.bind(shapes)` gives the `ParameterPrior`, the density of the flat vector. A family
+A `Prior` is the setting; `Prior.bind(fan_in, sizes)` gives the `ParameterPrior`, the density of the flat vector. A
+family
 is one small class below: its density in terms of the standard deviation-like `scale`, its Pyro distribution and
 its cross-entropy with a Gaussian, which is all that any inference method asks of it.
 """
@@ -324,5 +325,8 @@ class ParameterPrior:
     def _bound(self, like: Tensor) -> list[Tensor]:
         key = (like.dtype, like.device)
         if key not in self._scales:
-            self._scales[key] = [block.scales(like.detach()) for block in self.blocks]
+            # Kept for later, so never as tensors of inference mode, which no gradient may pass through.
+            with torch.inference_mode(False):
+                empty = torch.empty(0, dtype=like.dtype, device=like.device)
+                self._scales[key] = [block.scales(empty) for block in self.blocks]
         return self._scales[key]

@@ -8,6 +8,7 @@ value z stands for `location + scale z`, and densities carry the Jacobian 1 / sc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical, Poisson
-from bnn_symm.randomness import torch_generator
+from bnn_symm.randomness import global_seed
 
 # Halvings of the bracket of a quantile: from at most about 1e3 predictive standard deviations to below 1e-9 of one.
 _BISECTIONS = 40
@@ -76,7 +77,7 @@ class Predictive:
 
     def probabilities(self) -> Float[Tensor, "point class"]:
         """Class probabilities of the mixture."""
-        return self._class_summary()[0]
+        return self._class_summary[0]
 
     def entropy(self) -> Float[Tensor, " point"]:
         """Entropy of the mixture in nats: the total uncertainty about the class."""
@@ -85,12 +86,13 @@ class Predictive:
 
     def expected_entropy(self) -> Float[Tensor, " point"]:
         """Mean entropy of the draws in nats: the aleatoric part."""
-        return self._class_summary()[1]
+        return self._class_summary[1]
 
     def mutual_information(self) -> Float[Tensor, " point"]:
         """Entropy minus expected entropy, in nats: the epistemic part (what the draws disagree about)."""
         return (self.entropy() - self.expected_entropy()).clamp(min=0.0)
 
+    @cached_property
     def _class_summary(self) -> tuple[Tensor, Tensor]:
         if not isinstance(self.likelihood, Categorical | Bernoulli):
             raise TypeError(f"a {self.likelihood.name} likelihood has no class probabilities; use mean()")
@@ -107,7 +109,7 @@ class Predictive:
 
     def draw_mean(self) -> Float[Tensor, "chain draw point"]:
         """E[y | x, theta_s] of every draw, in the target's own units."""
-        return self.location + self.scale * self._numeric().mean(self.outputs, self.latents)
+        return self.location + self.scale * self._standardised_draw_mean()
 
     def mean(self) -> Float[Tensor, " point"]:
         """E[y | x] of the mixture."""
@@ -158,8 +160,7 @@ class Predictive:
 
     def sample(self, *, seed: int = 0) -> Tensor:
         """One target per draw and point, (chain, draw, point): class indices, or values in own units."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch_generator(seed, "predictive sample").initial_seed())
+        with global_seed(seed, "predictive sample"):
             y = self.likelihood.distribution(self.outputs, self.latents).sample()
         return y.long() if self.is_classification else self.location + self.scale * y
 

@@ -6,6 +6,7 @@ renamed into place. NetCDF cannot be appended to safely, so a running sampler on
 `DrawLog`; readers accept both.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -56,7 +57,11 @@ def _check_room(path: Path, size: int) -> None:
     """Raises OSError if the disk has no room for `size` bytes: HDF5 crashes the process when it finds out itself."""
     if hasattr(os, "posix_fallocate"):
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # file systems that cannot say
+                    raise
 
 
 def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:

@@ -1,6 +1,8 @@
 """A fit that cannot go on: it says why in one line, and keeps what it had."""
 
 import math
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +59,8 @@ def test_the_last_good_state_is_kept(tmp_path):
     """The objective is NaN from step 30 on: what is kept is the state of the last row before."""
 
     class Late(MAP):
-        def _run(self, model, dataset, seed, initial, callbacks, collector, reached):
-            likelihood = model.log_likelihood
+        def _run(self, fit):
+            likelihood = fit.model.log_likelihood
             calls = []
 
             def broken(flat, x, y):
@@ -66,8 +68,8 @@ def test_the_last_good_state_is_kept(tmp_path):
                 value = likelihood(flat, x, y)
                 return value * (math.nan if len(calls) > 30 else 1.0)
 
-            object.__setattr__(model, "log_likelihood", broken)
-            return super()._run(model, dataset, seed, initial, callbacks, collector, reached)
+            object.__setattr__(fit.model, "log_likelihood", broken)
+            return super()._run(fit)
 
     import dataclasses
 

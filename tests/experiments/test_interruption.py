@@ -249,3 +249,21 @@ def test_half_a_line_of_history_is_left_out(tmp_path):
     log = tmp_path / "run" / "history.jsonl"
     log.write_bytes(log.read_bytes() + b'{"chain": 1, "step": 3\xc3')
     assert history(resume_run(tmp_path / "run")) == history(fit(tmp_path / "undisturbed", keys))
+
+
+def test_a_signal_while_the_scores_are_made_stops_at_once(tmp_path, monkeypatch):
+    """No step follows at which the fit could stop."""
+    import bnn_symm.experiments.run as module
+
+    def slow(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        raise AssertionError("the signal was ignored")
+
+    keys = [*IRIS, "inference.name=map", "inference.num_steps=3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "measure", slow)
+        with pytest.raises(KeyboardInterrupt, match="go on with: bnn-symm fit --resume"):
+            fit(tmp_path / "run", keys)
+    assert load_run(tmp_path / "run").status == "interrupted"
+    assert resume_run(tmp_path / "run").status == "complete"
