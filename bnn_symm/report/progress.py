@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from bnn_symm.inference import Callback, DeepEnsemble, Method
 from bnn_symm.inference.optimisation import OptimisedMethod
@@ -24,9 +25,9 @@ class ProgressBars(Callback):
         self._tasks: dict[int, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
             TextColumn("{task.fields[told]}"),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
@@ -61,8 +62,8 @@ def told(row: Mapping[str, Any]) -> str:
     """What a row of the history says to a person who waits."""
     if "acceptance_rate" in row:
         return (
-            f"{row['phase']}  acceptance {row['acceptance_rate']:.2f}  step size {row['step_size']:.2g}  "
-            f"divergences {row['divergences']}"
+            f"{row['phase']}  accepted {row['acceptance_rate']:.2f}  step {row['step_size']:.2g}  "
+            f"diverged {row['divergences']}"
         )
     text = f"objective {row['objective']:.5g}"
     if row.get("validation_nll") is not None:

@@ -98,3 +98,24 @@ def test_crps_of_counts_is_the_sum():
 def test_a_part_without_points_has_no_scores():
     posterior = posterior_of(Categorical(), 3)
     assert score(posterior, Part(x=torch.zeros(0, 2).double(), y=torch.zeros(0).long())) is None
+
+
+def test_crps_of_counts_ends_whatever_the_rates():
+    outputs = torch.tensor([[90.0, 20.0, 1.0], [0.0, 20.0, 2.0]]).reshape(1, 2, 3, 1)
+    values = crps(
+        Predictive(outputs=outputs, latents={}, likelihood=Poisson()), torch.tensor([1.0, 4.8e8, 3.0]).double()
+    )
+    assert values[0] == math.inf
+    assert torch.isfinite(values[1:]).all()
+
+
+def test_crps_does_not_lose_the_spread_to_a_large_mean():
+    outputs = randn(1, 6, 4, 1).float()
+    near, far = (
+        crps(
+            Predictive(outputs=outputs, latents={}, likelihood=Gaussian(noise=0.3), location=location),
+            torch.full((4,), location + 0.5, dtype=torch.float64),
+        )
+        for location in (0.0, 1e8)
+    )
+    torch.testing.assert_close(near, far, rtol=1e-6, atol=1e-6)

@@ -6,6 +6,7 @@ from scipy import stats
 from torch import nn
 
 from bnn_symm.architectures import MLPConfig, build_network
+from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from tests.models.cases import CASES, normal
 
@@ -91,3 +92,16 @@ def test_a_network_of_one_unnamed_layer_works() -> None:
     assert list(model.shapes) == ["weight", "bias"]
     expected = stats.norm.logpdf(flat.numpy(), scale=math.sqrt(2 / 3)).sum()
     assert float(model.log_prior(flat)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_submodule_named_like_the_likelihood_is_refused():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.likelihood = torch.nn.Linear(2, 1)
+
+        def forward(self, x):
+            return self.likelihood(x)
+
+    with pytest.raises(ConfigError, match=r"likelihood\.weight: names that begin with 'likelihood.' are taken"):
+        BayesianModel(Net(), Prior(), Gaussian())
