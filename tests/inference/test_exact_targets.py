@@ -129,6 +129,7 @@ def test_map_and_ensemble_find_the_mode(temperature, tempering):
     assert ((members.draws() - exact.mean).abs() / exact.sd).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_learned_noise_has_its_exact_marginal():
     """The marginal posterior of log_noise by quadrature over the evidence, against NUTS."""
     model, data = linear_model(noise="learned")
