@@ -99,7 +99,8 @@ class Posterior(ABC):
                 for flat in chunk:
                     parts = [self.model.outputs(flat, part) for part in x.split(step)]
                     outputs.append(torch.cat(parts).cpu())
-                latents.append(chunk[:, self.model.num_net_parameters :].cpu())
+                # A copy: a view of these few columns would keep every chunk of draws in memory.
+                latents.append(chunk[:, self.model.num_net_parameters :].clone().cpu())
             stacked = torch.stack(outputs)
             del outputs
             names = self.model.likelihood.latents
