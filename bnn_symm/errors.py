@@ -29,6 +29,14 @@ class IncompatiblePosteriors(BnnSymmError):
     """Two posteriors, or a posterior and a network, do not live in the same parameter space."""
 
 
+class SymmetryError(BnnSymmError):
+    """The symmetries of a network cannot be derived: an operation without a rule, or an unknown input shape."""
+
+
+class NotRepresentable(BnnSymmError):
+    """A permutation of weights moves what is fixed, so that it leaves the parameter space of the network."""
+
+
 class InvalidRun(BnnSymmError):
     """A run directory is missing, truncated, foreign, of another schema, or in use."""
 

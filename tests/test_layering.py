@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "bnn_symm"
 # From the bottom up; names in one row know nothing of each other.
 LAYERS = [
     {"errors", "randomness", "settings", "files", "threads"},
-    {"data", "architectures"},
+    {"data", "symmetry"},
+    {"architectures"},
     {"models"},
     {"posteriors"},
     {"inference"},

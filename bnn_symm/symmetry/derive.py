@@ -1,0 +1,256 @@
+"""The permutation spec of any network, derived by watching one forward pass and certified by permuting it.
+
+    permutation_spec(net) -> PermutationSpec
+
+Every axis of every parameter starts as units of its own; each operation relates axes (`labels`, `rules_*`), and what
+may still be permuted when the outputs are pinned are the symmetries. The result is not believed: a random element is
+applied to random weights, and outputs are compared in float64.
+
+The derivation sees the structure of a network only, as if nothing of it were fixed: weights with fixed entries take
+part at their full shape, and so do buffers. What these leave of the group is `symmetry.group`'s question.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bnn_symm.errors import SymmetryError
+from bnn_symm.randomness import torch_generator
+from bnn_symm.symmetry import (  # noqa: F401 - the rules register themselves
+    rules_attention,
+    rules_elementwise,
+    rules_layers,
+    rules_shape,
+)
+from bnn_symm.symmetry.fixed import dense_twin
+from bnn_symm.symmetry.labels import CannotDerive, Label, Labels, Part
+from bnn_symm.symmetry.spec import Axis, Group, PermutationSpec, Segment
+from bnn_symm.symmetry.watch import Watch
+
+NUM_POINTS = 3
+"""Points of the watched pass and of the certificate."""
+
+TOLERANCE = 1e-10
+"""Largest difference of outputs in float64, relative to the largest output, that counts as none."""
+
+
+def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> PermutationSpec:
+    """The signed permutations of hidden units that leave the network's function unchanged.
+
+    Args:
+        net: any module whose operations have rules; it is not changed. Fixed entries and buffers are taken as if they
+            could move with the rest.
+        input_shape: shape of one point; default `net.input_shape`, which `build_network` sets, or the features of
+            the first linear layer.
+
+    Returns:
+        The spec, certified.
+
+    Raises:
+        SymmetryError: if an operation has no rule (it names the operation and the line), or no input shape is known.
+    """
+    twin, x = dense_twin(net).double(), input_points(net, input_shape)
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in twin.named_parameters()}
+    leaves |= {name: value.clone() for name, value in twin.named_buffers() if value.is_floating_point()}
+    labels = Labels()
+    watch = Watch(labels, leaves)
+    with watch:
+        # With gradients on, attention takes the path that is made of single operations.
+        out = functional_call(twin, leaves, (x,))
+    outputs = []
+    try:
+        for label in watch.axes(out):
+            outputs.extend(part.node for part in labels.resolve(label))
+            labels.pin(label)
+        spec = _spec(labels, {name: watch.axes(leaves[name]) for name in leaves if name in watch.read}, outputs)
+    except CannotDerive as error:
+        raise SymmetryError(f"the outputs of the network: {error}") from None
+    certify(twin, spec, x)
+    return spec
+
+
+def input_shape_of(net: nn.Module) -> tuple[int, ...]:
+    """The shape of one point that a network says it takes.
+
+    Raises:
+        SymmetryError: if it does not say.
+    """
+    shape = getattr(net, "input_shape", None)
+    if shape is not None:
+        return tuple(shape)
+    first = next((module for module in net.modules() if not list(module.children())), None)
+    if isinstance(first, nn.Flatten):
+        first = next((module for module in net.modules() if isinstance(module, nn.Linear)), None)
+    if isinstance(first, nn.Linear):
+        return (first.in_features,)
+    raise SymmetryError(
+        f"the shape of a point is not known for a {type(net).__name__}; pass it, such as input_shape=(3, 32, 32)"
+    )
+
+
+def input_points(net: nn.Module, input_shape: tuple[int, ...] | None) -> Tensor:
+    """(point, *input) of standard normals in float64, the same ones always."""
+    shape = input_shape_of(net) if input_shape is None else tuple(input_shape)
+    return torch.randn(NUM_POINTS, *shape, generator=torch_generator("watched points"), dtype=torch.float64)
+
+
+def _spec(labels: Labels, leaves: Mapping[str, tuple[Label, ...]], outputs: list[int]) -> PermutationSpec:
+    """From labels at the end of the pass to segments with names."""
+    resolved = {name: tuple(labels.resolve(label) for label in axes) for name, axes in leaves.items()}
+    names, signed, scaled = _names(labels, resolved), {}, {}
+    for node in names:
+        parts = [part for axes in resolved.values() for label in axes for part in label if part.node == node]
+        signed[node] = _only({labels.signs.find(part.sign)[0] for part in parts})
+        scaled[node] = _only({labels.scales.find(part.scale)[0] for part in parts})
+
+    def segment(part: Part) -> Segment:
+        if part.node not in names:
+            return Segment(group=None, size=labels.length(part))
+        scale, power = labels.scales.find(part.scale)
+        return Segment(
+            group=names[part.node],
+            size=labels.units(part),
+            outer=part.outer,
+            inner=part.inner,
+            within=part.within,
+            signed=signed[part.node] is not None and labels.signs.find(part.sign)[0] == signed[part.node],
+            scale=power if scaled[part.node] is not None and scale == scaled[part.node] else 0,
+        )
+
+    axes: dict[str, tuple[Axis, ...]] = {
+        name: tuple(_tidy(tuple(segment(part) for part in label)) for label in own) for name, own in resolved.items()
+    }
+    groups = {}
+    for node in _parents_first(labels, names):
+        parent = labels.parent(node)
+        groups[names[node]] = Group(
+            name=names[node],
+            size=labels.node_size(node),
+            parent=names.get(parent) if parent is not None else None,
+            blocks=labels.node_size(parent) if parent is not None else 1,
+            signed=signed[node] is not None,
+        )
+    output_axes = {
+        name: dim
+        for name, own in leaves.items()
+        for dim, label in enumerate(own)
+        if any(part.node in outputs for part in label) or any(p.node in outputs for p in labels.resolve(label))
+    }
+    return PermutationSpec(groups, _oriented(axes), output_axes)
+
+
+def _names(labels: Labels, resolved: Mapping[str, tuple[Label, ...]]) -> dict[int, str]:
+    """Node -> name of its group: of the first layer that makes its units."""
+    names: dict[int, str] = {}
+    for dims in (slice(0, 1), slice(1, None)):  # what a layer makes lies on its first axis
+        for name, axes in resolved.items():
+            for label in axes[dims]:
+                for part in label:
+                    if labels.is_pinned(part) or part.node in names:
+                        continue
+                    _give_name(labels, names, part.node, name)
+    return names
+
+
+def _give_name(labels: Labels, names: dict[int, str], node: int, tensor: str) -> None:
+    layer = tensor.rpartition(".")[0] or tensor
+    parent = labels.parent(node)
+    if parent is not None and parent not in names and not labels.node_pinned(parent):
+        names[parent] = _free(f"{layer}.blocks", names)
+    names[node] = _free(layer, names)
+
+
+def _free(name: str, names: Mapping[int, str]) -> str:
+    number = 2
+    candidate = name
+    while candidate in names.values():
+        candidate, number = f"{name}#{number}", number + 1
+    return candidate
+
+
+def _parents_first(labels: Labels, names: Mapping[int, str]) -> list[int]:
+    order: list[int] = []
+    for node in names:
+        parent = labels.parent(node)
+        for one in (parent, node):
+            if one is not None and one in names and one not in order:
+                order.append(one)
+    return order
+
+
+def _only(roots: set[int]) -> int | None:
+    """The one flavour of a group's occurrences; with several, which of them flips is not one choice, so none does."""
+    roots = roots - {0}
+    return roots.pop() if len(roots) == 1 else None
+
+
+def _tidy(axis: Axis) -> Axis:
+    """Joins neighbouring stretches that stay where they are."""
+    joined: list[Segment] = []
+    for segment in axis:
+        if joined and segment.group is None and joined[-1].group is None:
+            joined[-1] = Segment(group=None, size=joined[-1].length + segment.length)
+        else:
+            joined.append(segment)
+    return tuple(joined)
+
+
+def _oriented(axes: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...]]:
+    """Powers such that what makes a unit, its layer's first axis, has power 1."""
+    first: dict[str, int] = {}
+    for own in axes.values():
+        for segment in own[0] if own else ():
+            if segment.group is not None and segment.scale:
+                first.setdefault(segment.group, segment.scale)
+
+    def turned(segment: Segment) -> Segment:
+        if segment.group is None or not segment.scale:
+            return segment
+        return replace(segment, scale=segment.scale * first.get(segment.group, 1))
+
+    return {name: tuple(tuple(turned(s) for s in axis) for axis in own) for name, own in axes.items()}
+
+
+def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
+    """Applies a random element to random weights and compares outputs.
+
+    Args:
+        net: without fixed entries, in float64.
+        spec: to be certified.
+        x: (point, *input).
+
+    Raises:
+        SymmetryError: if the outputs differ by more than 1e-10 of the largest.
+    """
+    values = random_values(net, "certificate")
+    permuted = spec.random("certificate").apply(values)
+    difference = relative_difference(net, values, permuted, x)
+    if not difference <= TOLERANCE:
+        raise SymmetryError(
+            f"a derived permutation changes the outputs by {difference:.1e} of their size: a rule does not fit this "
+            f"network; please report it with the network"
+        )
+
+
+def random_values(net: nn.Module, *key: int | str) -> dict[str, Tensor]:
+    """Parameters and buffers of a network in float64, none left at a value that another shares."""
+    generator = torch_generator(*key, "values")
+    named = dict(net.named_parameters()) | dict(net.named_buffers())
+    values = {}
+    for name, value in named.items():
+        value = value.detach()
+        if value.is_floating_point():
+            noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            value = value.double().cpu() + 0.1 * noise
+        values[name] = value
+    return values
+
+
+def relative_difference(net: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], x: Tensor) -> float:
+    """Largest difference of the outputs at two sets of values, relative to the largest output."""
+    with torch.no_grad():
+        before, after = (functional_call(net, dict(values), (x,)) for values in (first, second))
+    return float((before - after).abs().max() / before.abs().max().clamp(min=1e-300))

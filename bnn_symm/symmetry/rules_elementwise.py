@@ -1,0 +1,247 @@
+"""Rules of operations that treat entries one by one, and of those that reduce axes.
+
+An entrywise function commutes with every permutation. Whether it commutes with flips and positive factors depends on
+whether it is odd, and on whether it is homogeneous of degree 1, as relu is.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from bnn_symm.symmetry.labels import Label
+from bnn_symm.symmetry.watch import Axes, Watch, rule
+
+# Attributes and conversions: the same entries, or none at all.
+_SAME = (
+    *("clone", "contiguous", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda"),
+    *("data", "real", "requires_grad_", "neg", "negative", "positive", "__neg__", "__pos__", "alias"),
+)
+_HOMOGENEOUS = ("relu", "leaky_relu", "rrelu")
+_ODD = ("tanh", "sin", "asin", "atan", "arctan", "erf", "sinh", "asinh", "arcsinh", "softsign", "tanhshrink")
+_ODD += ("softshrink", "hardshrink", "sign", "sgn")
+_EVEN = ("square", "cos", "cosh")
+_NEITHER = (
+    *("gelu", "silu", "sigmoid", "logsigmoid", "log_sigmoid", "softplus", "elu", "selu", "celu", "mish", "relu6"),
+    *("hardswish", "hardsigmoid", "hardtanh", "threshold", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p"),
+    *("sqrt", "rsqrt", "reciprocal", "clamp", "clip", "clamp_min", "clamp_max", "erfc", "floor", "ceil", "round"),
+    *("isfinite", "isnan", "logical_not", "nan_to_num", "long", "int", "bool"),
+)
+
+
+@rule(*_SAME)
+def _same(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return w.axes(x)
+
+
+@rule("dropout", "alpha_dropout", "feature_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout")
+def _dropout(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return w.axes(x)  # modules that drop anything are refused before
+
+
+@rule(*_HOMOGENEOUS)
+def _homogeneous(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(w, x, sign=False)
+
+
+@rule("abs", "absolute", "__abs__")
+def _absolute(w: Watch, out: Any, x: Tensor) -> Axes:
+    return tuple(w.labels.without_flavours(label, scale=False) for label in w.axes(x))
+
+
+@rule(*_ODD)
+def _odd(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(w, x, scale=False)
+
+
+@rule(*_EVEN)
+def _even(w: Watch, out: Any, x: Tensor) -> Axes:
+    axes = _mapped(w, x, scale=False)
+    return tuple(w.labels.without_flavours(label) for label in axes)
+
+
+@rule(*_NEITHER)
+def _neither(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(w, x, sign=False, scale=False)
+
+
+@rule("prelu")
+def _prelu(w: Watch, out: Any, x: Tensor, weight: Tensor) -> Axes:
+    axes = list(_mapped(w, x, sign=False))
+    if weight.numel() > 1:
+        dim = min(1, x.dim() - 1)
+        w.labels.kill(w.axis(weight, 0))
+        axes[dim] = w.labels.product(axes[dim], w.axis(weight, 0), (False, True))
+    return tuple(axes)
+
+
+def _mapped(w: Watch, x: Tensor, *, sign: bool = True, scale: bool = True) -> Axes:
+    """Axes of an entrywise function of `x` that commutes, or not, with flips and with positive factors."""
+    for label in w.axes(x):
+        w.labels.kill(label, sign=not sign, scale=not scale)
+    return w.axes(x)
+
+
+# -- two arguments -------------------------------------------------------------------------------------------------
+
+
+@rule("add", "sub", "subtract", "__add__", "__radd__", "__sub__", "__rsub__", "rsub")
+def _add(w: Watch, out: Tensor, x: Any, y: Any, **kwargs: Any) -> Axes:
+    return _joined(w, out, x, y)
+
+
+@rule("maximum", "minimum", "fmax", "fmin")
+def _maximum(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+    for value in (x, y):
+        _mapped(w, value, sign=False)
+    return _joined(w, out, x, y)
+
+
+@rule("lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "atan2", "logaddexp", "hypot")
+def _compare(w: Watch, out: Tensor, x: Any, y: Any) -> Axes:
+    for value in (x, y):
+        if isinstance(value, Tensor):
+            _mapped(w, value, sign=False, scale=False)
+    return _joined(w, out, x, y)
+
+
+@rule("where")
+def _where(w: Watch, out: Tensor, condition: Tensor, x: Any, y: Any) -> Axes:
+    return _compare_all(w, out, condition, x, y)
+
+
+@rule("masked_fill")
+def _masked_fill(w: Watch, out: Tensor, x: Tensor, mask: Tensor, value: Any) -> Axes:
+    return _compare_all(w, out, x, mask, value)
+
+
+def _compare_all(w: Watch, out: Tensor, *values: Any) -> Axes:
+    for value in values:
+        if isinstance(value, Tensor):
+            _mapped(w, value, sign=False, scale=False)
+    return _joined(w, out, *values)
+
+
+def _joined(w: Watch, out: Tensor, *values: Any) -> Axes:
+    """Axes of a sum: entries that meet change together; one that meets a constant does not change."""
+    result: list[Label | None] = [None] * out.dim()
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    for tensor in tensors:
+        for dim, label in enumerate(w.axes(tensor), start=out.dim() - tensor.dim()):
+            if out.shape[dim] == 1 or tensor.shape[dim - out.dim()] != 1:
+                other = result[dim]
+                result[dim] = label if other is None else w.labels.same(other, label)
+    for dim, label in enumerate(result):
+        assert label is not None
+        everywhere = all(
+            dim >= out.dim() - tensor.dim() and tensor.shape[dim - out.dim()] == out.shape[dim] for tensor in tensors
+        )
+        if not everywhere or len(tensors) < len(values):
+            w.labels.kill(label)
+    return tuple(label for label in result if label is not None)
+
+
+@rule("mul", "multiply", "__mul__", "__rmul__")
+def _multiply(w: Watch, out: Tensor, x: Any, y: Any) -> Axes:
+    result: list[Label | None] = [None] * out.dim()
+    leaf = [False] * out.dim()
+    for tensor in (x, y):
+        if not isinstance(tensor, Tensor):
+            continue
+        is_leaf = w.is_leaf(tensor)
+        for dim, label in enumerate(w.axes(tensor), start=out.dim() - tensor.dim()):
+            if out.shape[dim] != 1 and tensor.shape[dim - out.dim()] == 1:
+                continue
+            other = result[dim]
+            result[dim] = label if other is None else w.labels.product(other, label, (leaf[dim], is_leaf))
+            leaf[dim] = is_leaf
+    return tuple(label for label in result if label is not None)
+
+
+@rule("div", "divide", "true_divide", "__truediv__")
+def _divide(w: Watch, out: Tensor, x: Any, y: Any, **kwargs: Any) -> Axes:
+    if isinstance(y, Tensor):
+        _mapped(w, y, sign=False, scale=False)
+    return _multiply(w, out, x, y)
+
+
+@rule("__rtruediv__", "__rdiv__")
+def _divide_into(w: Watch, out: Tensor, x: Tensor, y: Any) -> Axes:
+    return _divide(w, out, y, x)
+
+
+@rule("pow", "__pow__", "float_power")
+def _power(w: Watch, out: Tensor, x: Tensor, exponent: Any) -> Axes:
+    if isinstance(exponent, Tensor):
+        return _compare_all(w, out, x, exponent)
+    if exponent == 1:
+        return w.axes(x)
+    if exponent % 2 == 0:
+        return _even(w, out, x)
+    return _mapped(w, x, sign=exponent % 2 == 1, scale=False)
+
+
+# -- reductions ----------------------------------------------------------------------------------------------------
+
+
+@rule("mean", "sum", "nansum", "nanmean")
+def _linear_reduction(w: Watch, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Axes:
+    return _reduced(w, x, dim, keepdim)
+
+
+@rule("amax", "amin")
+def _extreme(w: Watch, out: Tensor, x: Tensor, dim: Any = (), keepdim: bool = False) -> Axes:
+    return _reduced(w, _changed(w, x, sign=False), dim, keepdim)
+
+
+@rule("logsumexp", "var", "std", "prod", "norm", "vector_norm")
+def _other_reduction(w: Watch, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any) -> Axes:
+    names = [value for value in args if isinstance(value, int | tuple | list) and not isinstance(value, bool)]
+    dim = dim if dim is not None or not names else names[-1]
+    return _reduced(w, _changed(w, x, sign=False, scale=False), dim, bool(kwargs.get("keepdim", False)))
+
+
+@rule("max", "min")
+def _max(w: Watch, out: Any, x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    if isinstance(dim, Tensor):
+        return _maximum(w, out, x, dim)
+    _mapped(w, x, sign=False)
+    if dim is None:
+        return _reduced(w, x, None, False)
+    axes = _reduced(w, x, dim, keepdim)
+    if not w.labels.is_fixed(w.axis(x, dim)):
+        w.forbid(out.indices, "the place of a maximum among hidden units changes with their order")
+        return axes, None
+    return axes, tuple(w.labels.without_flavours(label) for label in axes)
+
+
+@rule("argmax", "argmin")
+def _argmax(w: Watch, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False) -> Axes:
+    _mapped(w, x, sign=False)
+    w.labels.pin(w.axis(x, dim)) if dim is not None else [w.labels.pin(label) for label in w.axes(x)]
+    return _reduced(w, x, dim, keepdim)
+
+
+@rule("softmax", "log_softmax", "softmin", "normalize")
+def _softmax(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    _mapped(w, x, sign=False, scale=False)
+    return w.axes(x)
+
+
+def _changed(w: Watch, x: Tensor, *, sign: bool = True, scale: bool = True) -> Tensor:
+    _mapped(w, x, sign=sign, scale=scale)
+    return x
+
+
+def _reduced(w: Watch, x: Tensor, dim: Any, keepdim: bool) -> Axes:
+    """Axes without those reduced; units that are summed over may change places, but not sign or size."""
+    dims = range(x.dim()) if dim is None or dim == () else ([dim] if isinstance(dim, int) else dim)
+    gone = {d % x.dim() for d in dims}
+    axes = []
+    for d, label in enumerate(w.axes(x)):
+        if d not in gone:
+            axes.append(label)
+            continue
+        w.labels.kill(label)
+        if keepdim:
+            axes.append(w.labels.fixed(1))
+    return tuple(axes)

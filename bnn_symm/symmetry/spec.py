@@ -1,0 +1,303 @@
+"""Which signed permutations of hidden units act on which axes of which parameters.
+
+A `PermutationSpec` is data. It has *groups* of interchangeable hidden units (a layer's units, the channels of a
+residual stream, the heads of an attention layer) and, for every parameter, what each of its axes is made of: a tuple
+of `Segment`s, each a stretch of units of one group or a stretch that stays where it is (inputs, outputs, positions of
+a kernel). A `Permutation` is an element of the group: an order of the units of every group, with signs where units
+may flip. `symmetry.derive` makes the spec of a network, `symmetry.group` finds what of it masks leave over.
+
+References:
+    Ainsworth, Hayase and Srinivasa (2023), Git Re-Basin, arXiv:2209.04836: permutations of axes by name.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.randomness import torch_generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Hidden units that may change places.
+
+    Attributes:
+        name: of the layer whose outputs they are.
+        size: number of units.
+        parent: a group whose units own blocks of this one's, such as heads own the units within a head: then this
+            group's units move with their block, and within it.
+        blocks: number of such blocks, each of size / blocks consecutive units; 1 for units free to go anywhere. With
+            `blocks` above 1 and no parent, units stay in their block.
+        signed: whether a unit may change its sign (odd activations).
+    """
+
+    name: str
+    size: int
+    parent: str | None = None
+    blocks: int = 1
+    signed: bool = False
+
+    @property
+    def order(self) -> int:
+        """How many elements, given what the parent does."""
+        return math.factorial(self.size // self.blocks) ** self.blocks * (2**self.size if self.signed else 1)
+
+    @property
+    def log10_order(self) -> float:
+        """The base-10 logarithm of `order`, without computing it."""
+        units = self.size // self.blocks
+        signs = self.size * math.log10(2) if self.signed else 0.0
+        return self.blocks * math.lgamma(units + 1) / math.log(10) + signs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A stretch of an axis: `outer * size * inner` entries, numbered (outer, unit, inner), the last one fastest.
+
+    Attributes:
+        group: whose units they are; None for entries that stay where they are.
+        size: units of the group, or entries that stay.
+        outer: how often the units are repeated as a whole.
+        inner: how many consecutive entries belong to one unit, such as positions of a flattened map.
+        within: the axis holds one block of the group; which one, another axis of the tensor says (grouped
+            convolution: the input channels of the block that the output channel is in). `size` is then a block's.
+        signed: whether entries change sign with their unit.
+        scale: the power of its unit's positive factor that an entry takes when units are rescaled (relu): 1 for
+            what makes the unit, -1 for what reads it, 0 for neither.
+    """
+
+    group: str | None
+    size: int
+    outer: int = 1
+    inner: int = 1
+    within: bool = False
+    signed: bool = False
+    scale: int = 0
+
+    @property
+    def length(self) -> int:
+        """Entries of the axis that it covers."""
+        return self.outer * self.size * self.inner
+
+
+Axis = tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class PermutationSpec:
+    """The signed permutations of hidden units that leave a network's function unchanged, if nothing is fixed.
+
+    Attributes:
+        groups: by name, in the order of the network's layers; a parent comes before its children.
+        axes: tensor name -> one `Axis` a dimension, for every parameter and every buffer that the function reads.
+        output_axes: tensor name -> the dimension that is the network's outputs, where there is one.
+    """
+
+    groups: Mapping[str, Group]
+    axes: Mapping[str, tuple[Axis, ...]]
+    output_axes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def log10_order(self) -> float:
+        """The base-10 logarithm of the number of elements."""
+        return math.fsum(group.log10_order for group in self.groups.values())
+
+    def tensors_of(self, group: str) -> list[str]:
+        """Names of the tensors that a group acts on."""
+        return [name for name, axes in self.axes.items() if any(s.group == group for axis in axes for s in axis)]
+
+    def identity(self) -> "Permutation":
+        """The permutation that moves nothing."""
+        indices = {name: torch.arange(group.size) for name, group in self.groups.items()}
+        return Permutation(self, indices, self._positive())
+
+    def random(self, *key: int | str) -> "Permutation":
+        """A uniformly random element for a key such as (seed, "control")."""
+        indices: dict[str, Tensor] = {}
+        signs = self._positive()
+        for name, group in self.groups.items():
+            generator = torch_generator(*key, "permutation", name)
+            block = group.size // group.blocks
+            within = torch.stack([torch.randperm(block, generator=generator) for _ in range(group.blocks)])
+            blocks = torch.arange(group.blocks) if group.parent is None else indices[group.parent]
+            indices[name] = (blocks[:, None] * block + within).flatten()
+            if group.signed:
+                signs[name] = torch.randint(2, (group.size,), generator=generator) * 2 - 1
+        return Permutation(self, indices, signs)
+
+    def permutation(
+        self, indices: Mapping[str, Int[Tensor, " _"]], signs: Mapping[str, Int[Tensor, " unit"]] | None = None
+    ) -> "Permutation":
+        """An element from the order of some groups' units; groups that are not named stay as they are.
+
+        Args:
+            indices: group -> index of the old unit that each new unit is.
+            signs: group -> +1 or -1 for each new unit.
+
+        Raises:
+            IncompatiblePosteriors: if a group is unknown, an order is none of its units, units leave their block, or
+                a sign is given to a group whose units may not flip.
+        """
+        identity = self.identity()
+        for name in [*indices, *(signs or {})]:
+            if name not in self.groups:
+                raise IncompatiblePosteriors(f"no group {name!r}; the groups are {', '.join(self.groups)}")
+        made = Permutation(self, {**identity.indices, **indices}, {**identity.signs, **(signs or {})})
+        made.check()
+        return made
+
+    def _positive(self) -> dict[str, Tensor]:
+        return {name: torch.ones(group.size, dtype=torch.long) for name, group in self.groups.items() if group.signed}
+
+
+@dataclass(frozen=True, eq=False)
+class Permutation:
+    """An element of the group of a spec: `(P x)[i] = signs[i] * x[indices[i]]` on the units of every group.
+
+    Attributes:
+        spec: what it acts on.
+        indices: group -> (unit,), the old unit that each new unit is.
+        signs: group -> (unit,) of +1 and -1, for the groups whose units may flip.
+    """
+
+    spec: PermutationSpec
+    indices: Mapping[str, Int[Tensor, " _"]]
+    signs: Mapping[str, Int[Tensor, " _"]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises IncompatiblePosteriors, naming the group, unless this is an element of the spec's group."""
+        for name, group in self.spec.groups.items():
+            index = self.indices[name]
+            if not torch.equal(index.sort().values, torch.arange(group.size)):
+                raise IncompatiblePosteriors(f"group {name!r}: got an order that is none of its {group.size} units")
+            block = group.size // group.blocks
+            of = index.reshape(group.blocks, block) // block
+            wanted = torch.arange(group.blocks) if group.parent is None else self.indices[group.parent]
+            if not torch.equal(of, wanted[:, None].expand_as(of)):
+                raise IncompatiblePosteriors(
+                    f"group {name!r}: units leave their block of {block}"
+                    + (f", which moves with {group.parent!r}" if group.parent else "")
+                )
+        for name, sign in self.signs.items():
+            group = self.spec.groups[name]
+            if not group.signed and bool((sign != 1).any()):
+                raise IncompatiblePosteriors(f"group {name!r}: its units may not change sign")
+            if sign.shape != (group.size,) or bool((sign.abs() != 1).any()):
+                raise IncompatiblePosteriors(f"group {name!r}: wanted {group.size} signs, each +1 or -1")
+
+    def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Permutes named tensors, each (*draw, *shape); names that the spec does not have pass through.
+
+        For a network whose weights have fixed entries these are the *effective* weights, at their full shape.
+        """
+        return {
+            name: self._apply(value, self.spec.axes[name]) if name in self.spec.axes else value
+            for name, value in tensors.items()
+        }
+
+    def compose(self, first: "Permutation") -> "Permutation":
+        """The permutation that does `first` and then this one."""
+        indices = {name: first.indices[name][index] for name, index in self.indices.items()}
+        signs = {name: sign * first.signs[name][self.indices[name]] for name, sign in self.signs.items()}
+        return Permutation(self.spec, indices, signs)
+
+    def inverse(self) -> "Permutation":
+        """The permutation that undoes this one."""
+        indices = {name: index.argsort() for name, index in self.indices.items()}
+        signs = {name: sign[indices[name]] for name, sign in self.signs.items()}
+        return Permutation(self.spec, indices, signs)
+
+    def fixed_points(self) -> dict[str, int]:
+        """Group -> how many units stay where they are, sign included."""
+        return {name: int(stays.sum()) for name, stays in self._stays().items()}
+
+    @property
+    def num_moved(self) -> int:
+        """Units, over all groups, that change place or sign."""
+        return sum(int((~stays).sum()) for stays in self._stays().values())
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it moves nothing."""
+        return self.num_moved == 0
+
+    def same_as(self, other: "Permutation") -> bool:
+        """Whether both do the same to every unit."""
+        return all(torch.equal(self.indices[name], other.indices[name]) for name in self.indices) and all(
+            torch.equal(self.signs[name], other.signs[name]) for name in self.signs
+        )
+
+    def _stays(self) -> dict[str, Tensor]:
+        stays = {name: index == torch.arange(len(index)) for name, index in self.indices.items()}
+        for name, sign in self.signs.items():
+            stays[name] = stays[name] & (sign == 1)
+        return stays
+
+    def _apply(self, value: Tensor, axes: tuple[Axis, ...]) -> Tensor:
+        for axis, segments in enumerate(axes):
+            if all(segment.group is None for segment in segments):
+                continue
+            dim = value.dim() - len(axes) + axis
+            if any(segment.within for segment in segments):
+                value = self._apply_within(value, dim, axes, segments)
+                continue
+            index, sign = self._gather(segments)
+            value = value.index_select(dim, index.to(value.device))
+            if bool((sign != 1).any()):
+                shape = [-1] + [1] * (value.dim() - dim - 1)
+                value = value * sign.to(value.device, value.dtype).reshape(shape)
+        return value
+
+    def _gather(self, segments: Axis) -> tuple[Tensor, Tensor]:
+        """The old entry and the sign of every entry of an axis."""
+        indices, signs, start = [], [], 0
+        for s in segments:
+            units = torch.arange(s.size) if s.group is None else self.indices[s.group]
+            sign = torch.ones(s.size, dtype=torch.long)
+            if s.group is not None and s.signed and s.group in self.signs:
+                sign = self.signs[s.group]
+            grid = torch.arange(s.length).reshape(s.outer, s.size, s.inner)
+            indices.append(start + grid[:, units].flatten())
+            signs.append(sign[None, :, None].expand(grid.shape).flatten())
+            start += s.length
+        return torch.cat(indices), torch.cat(signs)
+
+    def _apply_within(self, value: Tensor, dim: int, axes: tuple[Axis, ...], segments: Axis) -> Tensor:
+        """An axis that holds one block: the block, and so the order within it, goes with the owner's new unit.
+
+        The owner's axis has been gathered already, so that row `r` now holds what belongs to its new block.
+        """
+        (segment,) = segments
+        assert segment.group is not None
+        owner = block_owner(self.spec, axes, segment)
+        rows = value.dim() - len(axes) + owner
+        blocks = self.spec.groups[segment.group].blocks
+        order = self.indices[segment.group].reshape(blocks, segment.size) % segment.size
+        per_row = value.shape[rows] // blocks
+        index = order.repeat_interleave(per_row, dim=0).to(value.device)  # (row, entry)
+        moved = value.movedim((rows, dim), (-2, -1))
+        moved = moved.gather(-1, index.expand(moved.shape))
+        if segment.signed and segment.group in self.signs:
+            sign = self.signs[segment.group].reshape(blocks, segment.size).repeat_interleave(per_row, dim=0)
+            moved = moved * sign.to(value.device, value.dtype)
+        return moved.movedim((-2, -1), (rows, dim))
+
+
+def block_owner(spec: PermutationSpec, axes: tuple[Axis, ...], segment: Segment) -> int:
+    """The dimension whose units say which block a `within` segment holds: its parent group, or a sibling of it."""
+    assert segment.group is not None
+    group = spec.groups[segment.group]
+    for dim, other in enumerate(axes):
+        if len(other) != 1 or other[0].within:
+            continue
+        name = other[0].group
+        if name is not None and (name == group.parent or spec.groups[name].blocks == group.blocks):
+            return dim
+        if name is None and group.parent is None and other[0].length % group.blocks == 0:
+            return dim
+    raise AssertionError(f"no axis says which block of {segment.group} another one holds")
