@@ -10,7 +10,15 @@ from typing import Any
 _PUBLIC = {
     "bnn_symm.errors": ("BnnSymmError",),
     "bnn_symm.data": ("Dataset", "load_dataset"),
-    "bnn_symm.architectures": ("CNNConfig", "MLPConfig", "ModuleConfig", "ResNetConfig", "build_network"),
+    "bnn_symm.architectures": (
+        "CNNConfig",
+        "MLPConfig",
+        "ModuleConfig",
+        "ResNetConfig",
+        "SymmetryConfig",
+        "asymmetrize",
+        "build_network",
+    ),
     "bnn_symm.models": (
         "BayesianModel",
         "Bernoulli",

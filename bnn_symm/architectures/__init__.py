@@ -1,5 +1,6 @@
 """Networks: (point, *input_shape) in, (point, num_outputs) out; no data, no prior, no likelihood."""
 
+from bnn_symm.architectures.asymmetric import asymmetrize
 from bnn_symm.architectures.build import build_network
 from bnn_symm.architectures.config import (
     ArchitectureConfig,
@@ -7,6 +8,20 @@ from bnn_symm.architectures.config import (
     MLPConfig,
     ModuleConfig,
     ResNetConfig,
+    SymmetryConfig,
+)
+from bnn_symm.architectures.fingerprint import (
+    fingerprint,
+    fingerprint_of,
+    fixed_buffers,
+    load_fixed_buffers,
+    short_fingerprint,
+)
+from bnn_symm.architectures.fixed_entries import (
+    effective_parameters,
+    effective_scales,
+    free_parameters,
+    weight_shapes,
 )
 from bnn_symm.architectures.flops import count_flops
 from bnn_symm.architectures.initial import initialise
@@ -17,7 +32,18 @@ __all__ = [
     "MLPConfig",
     "ModuleConfig",
     "ResNetConfig",
+    "SymmetryConfig",
+    "asymmetrize",
     "build_network",
     "count_flops",
+    "effective_parameters",
+    "effective_scales",
+    "fingerprint",
+    "fingerprint_of",
+    "fixed_buffers",
+    "free_parameters",
     "initialise",
+    "load_fixed_buffers",
+    "short_fingerprint",
+    "weight_shapes",
 ]

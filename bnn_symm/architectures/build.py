@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from bnn_symm.architectures.asymmetric import apply_symmetry
 from bnn_symm.architectures.cnn import build_cnn
 from bnn_symm.architectures.config import (
     ArchitectureConfig,
@@ -16,6 +17,7 @@ from bnn_symm.architectures.config import (
 from bnn_symm.architectures.from_module import build_from_module
 from bnn_symm.architectures.initial import initialise
 from bnn_symm.architectures.mlp import build_mlp
+from bnn_symm.architectures.parameter_matched import build_parameter_matched
 from bnn_symm.architectures.resnet import build_resnet
 from bnn_symm.errors import ConfigError
 from bnn_symm.randomness import global_seed
@@ -45,11 +47,12 @@ def build_network(
         seed: Seed of the initial values.
 
     Returns:
-        A module from (point, *input_shape) to (point, num_outputs), in training mode. torch's global
-        generator is left as it was found.
+        A module from (point, *input_shape) to (point, num_outputs), in training mode, with the attribute
+        `input_shape`. torch's global generator is left as it was found.
 
     Raises:
-        ConfigError: If the architecture does not fit the inputs, or a user's module fails a check.
+        ConfigError: If the architecture does not fit the inputs, a user's module fails a check, or
+            `config.symmetry` does not fit the network.
     """
     if not input_shape or min(input_shape) < 1:
         raise ConfigError(
@@ -59,7 +62,13 @@ def build_network(
     if num_outputs < 1:
         raise ConfigError(f"got num_outputs={num_outputs}; want 1 or more: check data.target and likelihood.name")
     with global_seed(seed, "module"):
-        net = BUILDERS[type(config)](config, input_shape, num_outputs)
+        if config.symmetry.kind == "parameter_matched" and not isinstance(config, ModuleConfig):
+            net = build_parameter_matched(config, input_shape, num_outputs)
+        else:
+            net = BUILDERS[type(config)](config, input_shape, num_outputs)
+            net = apply_symmetry(net, config.symmetry, input_shape)
     if not isinstance(config, ModuleConfig):
         initialise(net, seed)
+    if not hasattr(net, "input_shape"):  # a user's module may have one of its own
+        net.input_shape = tuple(input_shape)  # pyright: ignore[reportArgumentType]
     return net

@@ -4,12 +4,52 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bnn_symm.settings import PositiveInt, settings
+from bnn_symm.settings import NonNegative, NonNegativeInt, Positive, PositiveInt, settings
 
 Activation = Literal["relu", "gelu", "tanh", "silu"]
 """Nonlinearities. gelu, tanh and silu are smooth, which gradient-based samplers like; only tanh is odd."""
 
+SymmetryKind = Literal[
+    "standard", "weight_asymmetric", "sigma_asymmetric", "init_matched", "parameter_matched", "block_fixed"
+]
+"""What is done about the permutation symmetry: nothing, one of two ways to break it, or one of three controls."""
+
+MaskKind = Literal["random", "densest", "filters"]
+"""Which entries of a weight are fixed."""
+
 ArgumentName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
+
+
+@settings
+class SymmetryConfig:
+    """Whether, and how, a network's permutation symmetry is broken; the key `architecture.symmetry`.
+
+    The kinds share their keys, so that a control is one key away from the network that it controls for.
+
+    References:
+        Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter Symmetries, or
+        Lack Thereof, arXiv:2405.20231.
+    """
+
+    kind: SymmetryKind = "standard"
+    """`weight_asymmetric`: weights have fixed entries. `sigma_asymmetric`: FiGLU in place of every activation.
+    Controls: `init_matched` starts where the weight-asymmetric network does and trains everything;
+    `parameter_matched` is a standard network, narrowed to as many parameters; `block_fixed` has as many fixed
+    entries of the same size, arranged so that units within a block stay interchangeable."""
+    fixed_per_row: Literal["auto"] | NonNegativeInt | tuple[NonNegativeInt, ...] = "auto"
+    """Fixed entries a row (the inputs of one unit, or of one output channel); one number, or one a layer. With
+    `mask: filters` the number of fixed input channels."""
+    kappa: Literal["auto"] | NonNegative | tuple[NonNegative, ...] = "auto"
+    """Standard deviation of the fixed values; one number, or one a layer."""
+    mask: MaskKind = "random"
+    """`random`: fixed entries at random. `densest`: as few as make all rows differ. `filters`: whole input channels
+    of a convolution, at random."""
+    block: PositiveInt = 1
+    """Of `block_fixed`: how many units a block has; with 1 the network is the weight-asymmetric one."""
+    gate_scale: Literal["auto"] | Positive = "auto"
+    """Of `sigma_asymmetric`: standard deviation of the matrix in the gate; auto is 1 / sqrt(width)."""
+    seed: NonNegativeInt = 0
+    """Of masks and fixed values. Networks can be compared weight by weight only if they share it."""
 
 
 @settings
@@ -22,6 +62,7 @@ class MLPConfig:
     activation: Activation = "relu"
     norm: Literal["none", "layer"] = "none"
     """`layer`: LayerNorm over a layer's units, before the activation."""
+    symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
@@ -34,6 +75,7 @@ class CNNConfig:
     activation: Activation = "relu"
     norm: Literal["none", "layer", "frn"] = "none"
     """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces relu."""
+    symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
@@ -48,6 +90,7 @@ class ResNetConfig:
     activation: Activation = "relu"
     norm: Literal["layer", "frn"] = "layer"
     """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces relu."""
+    symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
@@ -59,6 +102,7 @@ class ModuleConfig:
     """`package.module:factory`, a function or class that returns a `torch.nn.Module`."""
     keywords: dict[ArgumentName, Any] = Field(default_factory=dict)
     """Given to the factory, next to `input_shape` and `num_outputs` where it takes them."""
+    symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 ArchitectureConfig = Annotated[

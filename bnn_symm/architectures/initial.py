@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from bnn_symm.architectures.activations import ThresholdedLinearUnit
+from bnn_symm.architectures.fixed_entries import FixedEntries
+from bnn_symm.architectures.initial_entries import InitialEntries
 from bnn_symm.architectures.norms import FilterResponseNorm
 from bnn_symm.randomness import torch_generator
 
@@ -31,7 +33,8 @@ def initialise(net: nn.Module, seed: int) -> None:
 
     The key of a parameter is `(seed, "initial value", name)`, so that adding a layer or changing another's
     width leaves it alone. Numbers are drawn in float64 on the CPU and then cast: every dtype and device gets
-    the same.
+    the same. A weight with fixed entries is drawn as a whole and then restricted to the free ones: the same seed
+    means the same values in a standard and in an asymmetric network.
 
     Args:
         net: The network.
@@ -44,7 +47,7 @@ def initialise(net: nn.Module, seed: int) -> None:
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             gain_squared = OUTPUT_GAIN_SQUARED if module_name == OUTPUT_LAYER else HIDDEN_GAIN_SQUARED
             name = f"{module_name}.weight" if module_name else "weight"
-            _draw_normal(module.weight, gain_squared, torch_generator(seed, "initial value", name))
+            _draw_normal(module, gain_squared, torch_generator(seed, "initial value", name))
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.LayerNorm | nn.GroupNorm | FilterResponseNorm):
@@ -56,7 +59,13 @@ def initialise(net: nn.Module, seed: int) -> None:
             module.tau.zero_()
 
 
-def _draw_normal(weight: torch.Tensor, gain_squared: float, generator: torch.Generator) -> None:
-    fan_in = weight[0].numel()  # a row of a matrix; the input channels and the kernel of a filter
-    values = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-    weight.copy_(values * math.sqrt(gain_squared / fan_in))
+def _draw_normal(layer: nn.Module, gain_squared: float, generator: torch.Generator) -> None:
+    weight = layer.get_parameter("weight")
+    shape = layer.weight_shape if isinstance(layer, FixedEntries) else weight.shape
+    fan_in = shape[1:].numel()  # a row of a matrix; the input channels and the kernel of a filter
+    values = torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(gain_squared / fan_in)
+    if isinstance(layer, FixedEntries):
+        values = layer.restrict(values.to(weight.device))
+    weight.copy_(values)
+    if isinstance(layer, InitialEntries):
+        layer.reset_given_entries()

@@ -32,15 +32,16 @@ class MLP(nn.Module):
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if config.norm == "layer" else nn.Identity() for width in config.widths
         )
-        self.activation = ACTIVATIONS[config.activation]()
+        # One a layer, though they hold nothing: FiGLU, which may take their place, has a width.
+        self.activations = nn.ModuleList(ACTIVATIONS[config.activation]() for _ in config.widths)
         self.head = nn.Linear(sizes[-1], num_outputs)
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, x: Float[Tensor, "point *input"]) -> Float[Tensor, "point output"]:
         """Outputs, point by point."""
         hidden = x.flatten(1)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            hidden = self.activation(norm(layer(hidden)))
+        for layer, norm, activation in zip(self.layers, self.norms, self.activations, strict=True):
+            hidden = activation(norm(layer(hidden)))
         return self.head(hidden)
 
 

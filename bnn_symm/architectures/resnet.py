@@ -66,16 +66,19 @@ class ResNet(nn.Module):
         channels: Channels of an image.
         num_outputs: Length of the output.
         config: Depth, width multiplier, activation and norm.
+        stage_channels: Channels of the three stages, in place of those that the width multiplier gives.
 
     References:
         He, Zhang, Ren and Sun (2016), Deep Residual Learning for Image Recognition, arXiv:1512.03385.
     """
 
-    def __init__(self, channels: int, num_outputs: int, config: ResNetConfig) -> None:
+    def __init__(
+        self, channels: int, num_outputs: int, config: ResNetConfig, stage_channels: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
         # depth = 6 n + 2: three stages of n blocks of two convolutions, the stem and the head.
         blocks_per_stage = (config.depth - 2) // 6
-        widths = [channels * config.width_multiplier for channels in STAGE_CHANNELS]
+        widths = stage_channels or default_stage_channels(config)
         self.stem = nn.Sequential(
             OrderedDict[str, nn.Module](
                 conv=nn.Conv2d(channels, widths[0], kernel_size=3, padding=1, bias=False),
@@ -97,6 +100,11 @@ class ResNet(nn.Module):
     def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point output"]:
         """Outputs, point by point."""
         return self.head(self.stages(self.stem(x)).mean(dim=(2, 3)))
+
+
+def default_stage_channels(config: ResNetConfig) -> tuple[int, ...]:
+    """Channels of the three stages that a configuration asks for."""
+    return tuple(channels * config.width_multiplier for channels in STAGE_CHANNELS)
 
 
 def build_resnet(config: ResNetConfig, input_shape: tuple[int, ...], num_outputs: int) -> ResNet:

@@ -114,7 +114,7 @@ class _Objective:
         self.local: list[tuple[str, str | None]] = []
         if method.estimator == "local":
             parameters = {name: value.detach() for name, value in model.net.named_parameters()}
-            self.local = local_layers(model.net, parameters, dataset.train.x[:2])
+            self.local = local_layers(model.net, model.layer_values(parameters), dataset.train.x[:2])
         self.local_names = {name for layer in self.local for name in layer if name is not None}
 
     def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -174,10 +174,13 @@ class _Objective:
             name: loc if name in self.local_names else loc + scales[name] * noise(loc.shape)
             for name, loc in locs.items()
         }
-        weights = [(values[weight], scales[weight]) for weight, _ in self.local]
-        biases = [(values[bias], scales[bias]) for _, bias in self.local if bias is not None]
+        # As the layers see them: pre-activations are linear in these, whatever the parameters are.
+        seen = model.layer_values(values)
+        seen_scales = model.layer_scales({name: scales[name] for name in self.local_names})
+        weights = [(seen[weight], seen_scales[weight]) for weight, _ in self.local]
+        biases = [(seen[bias], seen_scales[bias]) for _, bias in self.local if bias is not None]
         with LocalReparameterization(weights, biases, noise):
-            outputs = functional_call(model.net, model.net_values(values), (x,))
+            outputs = functional_call(model.net, seen, (x,))
         return model.likelihood.log_prob(outputs, y, model.latent_values(values)).sum(dtype=torch.float64)
 
     def has_scales(self) -> bool:

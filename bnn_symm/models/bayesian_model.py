@@ -1,8 +1,9 @@
 """One model, two views: a Pyro model, and the same density as pure functions of one flat vector.
 
-The flat vector holds every parameter of the network, in the order of `named_parameters()`, and after them the
-latent variables of the likelihood (names start with `likelihood.`). All of them live on the whole real line, so
-there is no change of variables anywhere. A test holds the two views equal, in value and gradient.
+The flat vector holds every parameter of the network, in the order of `named_parameters()` (of a weight with fixed
+entries the parameter is the vector of its free ones), and after them the latent variables of the likelihood (names
+start with `likelihood.`). All of them live on the whole real line, so there is no change of variables anywhere. A test
+holds the two views equal, in value and gradient.
 """
 
 import copy
@@ -19,10 +20,17 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn_symm.architectures import initialise
-from bnn_symm.errors import ConfigError
+from bnn_symm.architectures import (
+    effective_parameters,
+    effective_scales,
+    free_parameters,
+    initialise,
+    weight_shapes,
+)
+from bnn_symm.errors import ConfigError, NotRepresentable
 from bnn_symm.models.likelihoods import AnyLikelihood, Bernoulli
 from bnn_symm.models.priors import Prior
+from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors
 
 Tempering = Literal["likelihood", "posterior"]
 _LATENT = "likelihood."
@@ -57,7 +65,7 @@ class BayesianModel:
         self.shapes: dict[str, torch.Size] = {name: value.shape for name, value in parameters.items()}
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())
-        self._prior = prior.bind(_fan_in(parameters), sizes)
+        self._prior = prior.bind(_fan_in(weight_shapes(net)), sizes)
         for name in likelihood.latents:
             self.shapes[_LATENT + name] = torch.Size([])
         self._sizes = [shape.numel() for shape in self.shapes.values()]
@@ -128,6 +136,37 @@ class BayesianModel:
     def latent_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those of the named values that are latent variables of the likelihood, by their own names."""
         return {name.removeprefix(_LATENT): v for name, v in values.items() if not _is_net(name)}
+
+    def layer_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the named values that are parameters of the network, as its layers use them: whole weights."""
+        return effective_parameters(self.net, self.net_values(values))
+
+    def layer_scales(self, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Standard deviations of `layer_values`, from those of the named values: 0 where nothing varies."""
+        return effective_scales(self.net, self.net_values(scales))
+
+    def permute(
+        self, flat: Float[Tensor, "*draw parameter"], permutation: Permutation, *, project: bool = False
+    ) -> Float[Tensor, "*draw parameter"]:
+        """The flat vector (or a batch of them) with the network's units permuted: the same function.
+
+        Args:
+            flat: free coordinates, and latent variables of the likelihood, which stay as they are.
+            permutation: of the network's spec.
+            project: put what is fixed back in its place where the permutation moves it, which changes the function.
+
+        Raises:
+            NotRepresentable: if the permutation moves what is fixed, and is not to be projected.
+        """
+        moved = None if project else next(moved_tensors(permutation, fixed_entries(self.net)), None)
+        if moved is not None:
+            raise NotRepresentable(
+                f"the permutation moves fixed entries of {moved}: the permuted weights are not in the parameter space "
+                f"of this network; permute within its symmetry_group"
+            )
+        values = self.unflatten(flat)
+        permuted = free_parameters(self.net, permutation.apply(self.layer_values(values)))
+        return self.flatten({**values, **permuted})
 
     def log_prior(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density of everything in the flat vector, in nats, summed in float64."""
@@ -211,12 +250,12 @@ def _is_net(name: str) -> bool:
     return not name.startswith(_LATENT)
 
 
-def _fan_in(parameters: Mapping[str, Tensor]) -> dict[str, int | None]:
-    """Inputs of a unit, by parameter name: of a weight from its shape, of a bias from its layer's weight."""
+def _fan_in(shapes: Mapping[str, torch.Size]) -> dict[str, int | None]:
+    """Inputs of a unit, by parameter name: of a weight from its whole shape, of a bias from its layer's weight."""
     fan_in: dict[str, int | None] = {}
-    for name, value in parameters.items():
+    for name, shape in shapes.items():
         layer, _, _ = name.rpartition(".")
-        weight = parameters.get(f"{layer}.weight" if layer else "weight")
-        source = value if value.dim() >= 2 else weight
-        fan_in[name] = source.shape[1:].numel() if source is not None and source.dim() >= 2 else None
+        weight = shapes.get(f"{layer}.weight" if layer else "weight")
+        source = shape if len(shape) >= 2 else weight
+        fan_in[name] = source[1:].numel() if source is not None and len(source) >= 2 else None
     return fan_in

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bnn_symm.architectures import fingerprint, fingerprint_of, fixed_buffers, short_fingerprint
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
@@ -118,11 +119,14 @@ class SamplePosterior(Posterior):
     ) -> "SamplePosterior":
         """An ensemble from ordinary checkpoints, one chain of one draw each.
 
+        Buffers of the network that a checkpoint holds are left out; the model has its own.
+
         Raises:
-            IncompatiblePosteriors: if names or shapes do not fit the model's network, or the likelihood has
-                latent variables, which no checkpoint of a network holds.
+            IncompatiblePosteriors: if names or shapes do not fit the model's network, if it fixes other entries of its
+                weights or at other values, or the likelihood has latent variables, which no checkpoint of a network
+                holds.
         """
-        maps = [dict(state.named_parameters()) if isinstance(state, nn.Module) else state for state in states]
+        maps = [_parameters(state, model.net, index) for index, state in enumerate(states)]
         for values in maps:
             check_shapes({name: tuple(value.shape) for name, value in values.items()}, model)
         stacked = {name: torch.stack([m[name].detach() for m in maps])[:, None] for name in maps[0]}
@@ -167,6 +171,22 @@ class SamplePosterior(Posterior):
         return torch.cat([self._read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]).to(
             self.model.device
         )
+
+
+def _parameters(state: Mapping[str, Tensor] | nn.Module, net: nn.Module, index: int) -> dict[str, Tensor]:
+    """The parameters in a checkpoint, after a look at what is fixed at random."""
+    if isinstance(state, nn.Module):
+        state = {**dict(state.named_parameters()), **dict(state.named_buffers())}
+    wanted = fixed_buffers(net)
+    got = {**wanted, **{name: state[name] for name in wanted if name in state}}
+    if wanted and fingerprint_of(got) != fingerprint(net):
+        raise IncompatiblePosteriors(
+            f"checkpoint {index} has the fingerprint {short_fingerprint(fingerprint_of(got))}, the network "
+            f"{short_fingerprint(fingerprint(net))}: what is fixed of their weights differs; build the network with "
+            f"the architecture.symmetry of the checkpoint, its seed included"
+        )
+    buffers = dict(net.named_buffers())
+    return {name: value for name, value in state.items() if name not in buffers}
 
 
 def check_shapes(got: Mapping[str, tuple[int, ...]], model: BayesianModel) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.architectures import CNNConfig, MLPConfig, build_network
+from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, asymmetrize, build_network, fingerprint
 from bnn_symm.data import load_dataset
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference import HMC, MAP, NUTS, Callback, DeepEnsemble, MeanFieldVI, Reached
@@ -154,6 +154,42 @@ def test_convolutions_and_learned_noise_are_no_special_case(method):
     net = build_network(MLPConfig(widths=(3,)), input_shape=gap.input_shape, num_outputs=1)
     posterior = method.fit(BayesianModel(net, Prior(), Gaussian()), gap, seed=0)
     assert posterior.predict(gap.test.x).latents["log_noise"].shape == posterior.shape[:2]
+
+
+@every_method
+@pytest.mark.parametrize("kind", ["weight_asymmetric", "sigma_asymmetric"])
+def test_asymmetric_networks_are_no_special_case(method, kind):
+    """What is fixed stays so, is no coordinate, and the posterior predicts with it, whatever made it."""
+    data = load_dataset("digits", limit=60)
+    symmetry = SymmetryConfig(kind=kind)
+    for config in (MLPConfig(widths=(8,), symmetry=symmetry), CNNConfig(widths=(2, 3), symmetry=symmetry)):
+        net = build_network(config, input_shape=data.input_shape, num_outputs=10)
+        before = fingerprint(net)
+        model = BayesianModel(net, Prior(scale="fan_in"), Categorical())
+        posterior = method.fit(model, data, seed=0)
+        assert posterior.shape[2] == sum(value.numel() for value in net.parameters())
+        assert fingerprint(net) == before
+        flat = next(posterior.iter_draws())[0]
+        whole = model.layer_values(model.unflatten(flat))
+        wanted = torch.func.functional_call(net, whole, (data.test.x[:3],))
+        torch.testing.assert_close(posterior.predict(data.test.x[:3]).outputs[0, 0], wanted.detach())
+
+
+@every_method
+def test_a_residual_network_with_fixed_entries_too(method):
+    class Residual(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.conv, self.head = torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 1), torch.nn.Linear(4, 10)
+
+        def forward(self, x):
+            hidden = self.stem(x).relu()
+            return self.head((hidden + self.conv(hidden)).mean(dim=(2, 3)))
+
+    data = load_dataset("digits", limit=60)
+    net = asymmetrize(Residual(), fixed_per_row=(2, 1, 0))
+    posterior = method.fit(BayesianModel(net, Prior(), Categorical()), data, seed=0)
+    assert posterior.shape[2] == 4 * (9 - 2 + 1) + 4 * (4 - 1 + 1) + 10 * (4 + 1)
 
 
 @every_method

@@ -1,11 +1,11 @@
 """Every likelihood with a network and targets that fit it, small and in float64."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from bnn_symm.architectures import MLPConfig, build_network
+from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network
 from bnn_symm.models import (
     AnyLikelihood,
     BayesianModel,
@@ -25,9 +25,10 @@ NUM_CLASSES = 3
 class Case:
     likelihood: AnyLikelihood
     num_outputs: int
+    symmetry: SymmetryConfig = field(default_factory=SymmetryConfig)
 
     def model(self, prior: Prior | None = None) -> BayesianModel:
-        config = MLPConfig(widths=(3,), activation="tanh", norm="layer")
+        config = MLPConfig(widths=(3,), activation="tanh", norm="layer", symmetry=self.symmetry)
         net = build_network(config, input_shape=(2,), num_outputs=self.num_outputs).double()
         return BayesianModel(net, prior or Prior(), self.likelihood)
 
@@ -49,6 +50,8 @@ CASES = {
     "gaussian-learned": Case(Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6), 1),
     "heteroscedastic": Case(HeteroscedasticGaussian(), 2),
     "poisson": Case(Poisson(), 1),
+    # With one fixed entry of two inputs, two of the three rows of the first layer's weight would be the same.
+    "fixed-entries": Case(Categorical(), NUM_CLASSES, SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(0, 1))),
 }
 
 

@@ -5,7 +5,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from bnn_symm.architectures import MLPConfig, build_network
+from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network, free_parameters
+from bnn_symm.architectures.fixed_entries import FixedEntries
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from tests.models.cases import CASES, normal
@@ -105,3 +106,34 @@ def test_a_submodule_named_like_the_likelihood_is_refused():
 
     with pytest.raises(ConfigError, match=r"likelihood\.weight: names that begin with 'likelihood.' are taken"):
         BayesianModel(Net(), Prior(), Gaussian())
+
+
+def test_fixed_entries_are_no_coordinates_and_change_no_fan_in():
+    def model(kind):
+        config = MLPConfig(widths=(16,), norm="layer", symmetry=SymmetryConfig(kind=kind))
+        net = build_network(config, input_shape=(9,), num_outputs=2, seed=1).double()
+        return BayesianModel(net, Prior(scale="fan_in"), Categorical())
+
+    standard, asymmetric = model("standard"), model("weight_asymmetric")
+    layers = {name: module for name, module in asymmetric.net.named_modules() if isinstance(module, FixedEntries)}
+    assert set(layers) == {"layers.0", "head"}
+    fixed = sum(int((~layer.mask).sum()) for layer in layers.values())
+    assert asymmetric.num_parameters == standard.num_parameters - fixed
+    assert list(asymmetric.shapes) == list(standard.shapes)
+    # The prior of what is left is the standard network's: of each coordinate its own density.
+    flat = standard.initial()
+    values = free_parameters(asymmetric.net, standard.unflatten(flat))
+    free = asymmetric.flatten(values)
+    density = standard.cross_entropy(flat, torch.full_like(flat, 0.3))
+    wanted = asymmetric.flatten(free_parameters(asymmetric.net, standard.unflatten(density)))
+    torch.testing.assert_close(asymmetric.cross_entropy(free, torch.full_like(free, 0.3)), wanted)
+    # The same function of whole weights, and of a batch of vectors.
+    x = normal(4, 9)
+    effective = asymmetric.layer_values(asymmetric.unflatten(free))
+    assert torch.equal(standard.outputs(standard.flatten(effective), x), asymmetric.outputs(free, x))
+    assert torch.equal(asymmetric.initial(), free)
+    assert not torch.equal(asymmetric.initial(seed=5), free)
+    batch = torch.stack([free, 2 * free])
+    assert asymmetric.layer_values(asymmetric.unflatten(batch))["head.weight"].shape == (2, 2, 16)
+    scales = asymmetric.layer_scales(asymmetric.unflatten(torch.ones_like(free)))
+    assert torch.equal(scales["head.weight"], layers["head"].mask.double())

@@ -6,8 +6,10 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network, fingerprint
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
+from bnn_symm.models import BayesianModel, Bernoulli, Prior
 from bnn_symm.posteriors import ArrayPositions, GaussianPosterior, SamplePosterior, posterior
 from tests.models.cases import CASES, normal
 
@@ -245,6 +247,30 @@ def test_from_state_dicts_says_that_a_learned_noise_is_missing() -> None:
     nets, _ = networks(2)
     with pytest.raises(IncompatiblePosteriors, match=r"likelihood\.log_noise is missing"):
         SamplePosterior.from_state_dicts(MODEL, nets)
+
+
+@pytest.mark.parametrize("kind", ["weight_asymmetric", "sigma_asymmetric"])
+def test_from_state_dicts_leaves_out_what_is_fixed_if_it_is_the_same(kind) -> None:
+    def net(symmetry_seed: int, seed: int = 0) -> nn.Module:
+        symmetry = SymmetryConfig(kind=kind, seed=symmetry_seed)
+        return build_network(
+            MLPConfig(widths=(8,), symmetry=symmetry), input_shape=(6,), num_outputs=1, seed=seed
+        ).double()
+
+    model = BayesianModel(net(0), Prior(), Bernoulli())
+    own, other = net(0, seed=1), net(1, seed=1)
+    ensemble = SamplePosterior.from_state_dicts(model, [own, own.state_dict(), dict(own.named_parameters())])
+    x = normal(4, 6)
+    for outputs in ensemble.predict(x).outputs[:, 0]:
+        torch.testing.assert_close(outputs, own(x).detach())
+    for state in (other, other.state_dict()):
+        with pytest.raises(IncompatiblePosteriors, match="checkpoint 1 has the fingerprint") as error:
+            SamplePosterior.from_state_dicts(model, [own, state])
+        for each in (own, other):
+            assert (fingerprint(each) or "")[:12] in str(error.value)
+    standard = build_network(MLPConfig(widths=(8,)), input_shape=(6,), num_outputs=1).double()
+    with pytest.raises(IncompatiblePosteriors, match=r"(mask|matrix) is unknown"):
+        SamplePosterior.from_state_dicts(BayesianModel(standard, Prior(), Bernoulli()), [own.state_dict()])
 
 
 # -- predictions -------------------------------------------------------------------------------------------

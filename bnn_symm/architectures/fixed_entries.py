@@ -1,0 +1,240 @@
+"""Weights with fixed entries: linear and convolution layers whose parameter is the vector of the free ones.
+
+``W' = M * W + (1 - M) * F``
+
+M is 1 at free entries and 0 at fixed ones, F holds the fixed values. The parameter `weight` is the vector of the free
+entries in the row-major order of M, so a prior over it, a variational family or an optimiser covers exactly what is
+free. M and F are the buffers `mask` and `fixed`.
+
+References:
+    Lim, Putterman, Walters, Maron and Jegelka (2024), arXiv:2405.20231, section 3.1.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, cast, no_type_check
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+PLAIN_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""The layers whose weights can have fixed entries."""
+
+
+class FixedEntries(nn.Module):
+    """What the layers of this module share; a mixin that comes before `nn.Linear` or `nn.ConvNd`.
+
+    Args:
+        args: Of the plain layer.
+        mask: True at free entries, of the weight's shape; it has at least one.
+        fixed: Values of the fixed entries, of the weight's shape; read only where `mask` is False.
+        keywords: Of the plain layer.
+
+    Attributes:
+        weight: (free,), the free entries. A caller may put the whole weight in its place, as
+            `torch.func.functional_call` does with the values of `effective_parameters`.
+        mask: (*weight_shape), True at free entries.
+        fixed: (*weight_shape), 0 at free entries.
+    """
+
+    plain: ClassVar[type[nn.Module]]
+    weight: nn.Parameter
+    mask: Tensor
+    fixed: Tensor
+    _positions: Tensor
+
+    def __init__(self, *args: Any, mask: Tensor, fixed: Tensor, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._fix(mask, fixed)
+
+    def _fix(self, mask: Tensor, fixed: Tensor) -> None:
+        weight = self.weight
+        if not mask.shape == fixed.shape == weight.shape:
+            raise ValueError(
+                f"got a mask of shape {tuple(mask.shape)} and fixed values of shape {tuple(fixed.shape)}, want both of "
+                f"the weight's, {tuple(weight.shape)}"
+            )
+        if not mask.any():
+            raise ValueError("got a mask without any free entry, want at least one: nothing is left to infer")
+        mask = mask.to(weight.device).clone()
+        self.register_buffer("mask", mask)
+        self.register_buffer("fixed", fixed.to(weight.device, weight.dtype).masked_fill(mask, 0))
+        # Not saved: `mask` says it.
+        self.register_buffer("_positions", _positions(mask), persistent=False)
+        self.weight = nn.Parameter(self.restrict(weight.detach()).clone(), requires_grad=weight.requires_grad)
+
+    @property
+    def weight_shape(self) -> torch.Size:
+        """Shape of the whole weight."""
+        return self.fixed.shape
+
+    def embed(self, free: Float[Tensor, "*draw free"]) -> Float[Tensor, "..."]:
+        """The whole weight, (*draw, *weight_shape): the given values at free entries, F at fixed ones; a new tensor."""
+        return _embed(free, self.fixed.to(free.dtype), self._positions)
+
+    def embed_scale(self, scale: Float[Tensor, "*draw free"]) -> Float[Tensor, "..."]:
+        """The linear part of `embed`, which standard deviations go by: 0 at fixed entries."""
+        return _embed(scale, torch.zeros_like(self.fixed, dtype=scale.dtype), self._positions)
+
+    def restrict(self, full: Float[Tensor, "..."]) -> Float[Tensor, "*draw free"]:
+        """The free entries of a whole weight, (*draw, *weight_shape); the inverse of `embed`."""
+        draw = full.shape[: full.ndim - self.fixed.ndim]
+        return full.reshape(*draw, -1).index_select(-1, self._positions)
+
+    def effective_weight(self) -> Float[Tensor, "*shape"]:
+        """The whole weight that the layer computes with."""
+        return _effective_weight(self.weight, self.fixed, self._positions)
+
+    def dense(self) -> nn.Module:
+        """A plain layer of the same function: every entry, the fixed ones too, is a parameter of it."""
+        twin = copy.deepcopy(self)
+        weight = self.effective_weight().detach().clone()
+        del twin.mask, twin.fixed, twin._positions
+        twin.__class__ = cast(Any, self.plain)
+        twin.weight = nn.Parameter(weight, requires_grad=self.weight.requires_grad)
+        return twin
+
+    def refresh(self) -> None:
+        """Follows a `mask` that was changed in place, with as many free entries as before."""
+        self._positions = _positions(self.mask)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.refresh()
+
+    def extra_repr(self) -> str:
+        """The plain layer's, and how many entries are free."""
+        return f"{super().extra_repr()}, free={self._positions.numel()} of {self.fixed.numel()}"
+
+
+class FixedEntriesLinear(FixedEntries, nn.Linear):
+    """A linear layer whose weight has fixed entries."""
+
+    plain = nn.Linear
+
+    @no_type_check  # torch.fx traces with proxies, which are no tensors
+    def forward(self, input: Tensor) -> Tensor:
+        """(*, in_features) to (*, out_features)."""
+        return F.linear(input, _effective_weight(self.weight, self.fixed, self._positions), self.bias)
+
+
+class _FixedEntriesConv(FixedEntries):
+    bias: nn.Parameter | None
+
+    @no_type_check  # torch.fx traces with proxies, which are no tensors
+    def forward(self, input: Tensor) -> Tensor:
+        """(point, channel, *positions) to (point, out_channel, *new_positions)."""
+        weight = _effective_weight(self.weight, self.fixed, self._positions)
+        return cast(Any, self)._conv_forward(input, weight, self.bias)
+
+
+class FixedEntriesConv1d(_FixedEntriesConv, nn.Conv1d):
+    """A convolution over one axis whose weight has fixed entries."""
+
+    plain = nn.Conv1d
+
+
+class FixedEntriesConv2d(_FixedEntriesConv, nn.Conv2d):
+    """A convolution over two axes whose weight has fixed entries."""
+
+    plain = nn.Conv2d
+
+
+class FixedEntriesConv3d(_FixedEntriesConv, nn.Conv3d):
+    """A convolution over three axes whose weight has fixed entries."""
+
+    plain = nn.Conv3d
+
+
+_FIXED = {cls.plain: cls for cls in (FixedEntriesLinear, FixedEntriesConv1d, FixedEntriesConv2d, FixedEntriesConv3d)}
+
+
+def fix_entries(layer: nn.Module, mask: Tensor, fixed: Tensor) -> FixedEntries:
+    """Gives a plain layer fixed entries, in place; free entries keep their present values.
+
+    The layer changes its class, as with `torch.nn.utils.parametrize`, so that everything that refers to it sees it.
+
+    Args:
+        layer: Exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`.
+        mask: True at free entries; of the weight's shape.
+        fixed: Values of the others; of the weight's shape.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ValueError: If shapes differ, or no entry is free.
+    """
+    former = type(layer)
+    layer.__class__ = _FIXED[former]
+    fixed_layer = cast(FixedEntries, layer)
+    try:
+        fixed_layer._fix(mask, fixed)
+    except ValueError:
+        layer.__class__ = former
+        raise
+    return fixed_layer
+
+
+def fixed_layers(net: nn.Module) -> Iterator[tuple[str, FixedEntries]]:
+    """Name of the weight and layer of every layer with fixed entries."""
+    for name, module in net.named_modules():
+        if isinstance(module, FixedEntries):
+            yield f"{name}.weight" if name else "weight", module
+
+
+def effective_parameters(net: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters as the layers use them: whole weights where entries are fixed, everything else as it is.
+
+    Args:
+        net: The network.
+        values: Name -> (*draw, *shape) of some of its parameters.
+
+    Returns:
+        Name -> (*draw, *shape of the whole parameter), fit for `torch.func.functional_call`.
+    """
+    layers = dict(fixed_layers(net))
+    return {name: layers[name].embed(value) if name in layers else value for name, value in values.items()}
+
+
+def effective_scales(net: nn.Module, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Standard deviations of the `effective_parameters` from those of the parameters: 0 at fixed entries."""
+    layers = dict(fixed_layers(net))
+    return {name: layers[name].embed_scale(value) if name in layers else value for name, value in scales.items()}
+
+
+def free_parameters(net: nn.Module, effective: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `effective_parameters`: what lies at fixed entries is dropped, not looked at."""
+    layers = dict(fixed_layers(net))
+    return {name: layers[name].restrict(value) if name in layers else value for name, value in effective.items()}
+
+
+def weight_shapes(net: nn.Module) -> dict[str, torch.Size]:
+    """Name -> shape of every parameter as the layers use it: of weights with fixed entries, the whole one's."""
+    layers = dict(fixed_layers(net))
+    return {
+        name: layers[name].weight_shape if name in layers else value.shape for name, value in net.named_parameters()
+    }
+
+
+def _positions(mask: Bool[Tensor, "*shape"]) -> Int[Tensor, " free"]:
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def _embed(free: Tensor, base: Tensor, positions: Tensor) -> Tensor:
+    draw = free.shape[:-1]
+    flat = base.flatten().expand(*draw, -1)
+    # Out of place, so that it works under vmap and grad. Positions differ, so the order of writing does not matter.
+    return flat.scatter(-1, positions.expand(*draw, -1), free).reshape(*draw, *base.shape)
+
+
+def _effective_weight(weight: Tensor, fixed: Tensor, positions: Tensor) -> Tensor:
+    # Attributes only, no `dim()`: whoever watches operations should see none where the weight is passed through.
+    if weight.ndim == fixed.ndim:
+        return weight
+    return _embed(weight, fixed.to(weight.dtype), positions)
+
+
+torch.fx.wrap("_effective_weight")  # which of the two it is, tracing cannot know: it is one operation to it
