@@ -205,7 +205,7 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
         if key not in _fields(cls):
             raise ConfigError(f"unknown key {prefix}{key}; {nearest(str(key), _fields(cls))}")
         kind = _fields(cls)[key].type
-        for below in get_args(kind):
+        for below in (kind, *get_args(kind)):
             if not (prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping)):
                 continue
             # The keys of a `dict` of settings are the user's own words, such as patterns.
@@ -231,6 +231,22 @@ def _check_variant(raw: dict[str, Any], section: str) -> None:
             hint = f"it belongs to {', '.join(others)}" if others else nearest(str(key), _fields(chosen))
             raise ConfigError(f"unknown key {section}.{key} for {section}.name={name}; {hint}")
     _check_keys(raw, chosen, f"{section}.")
+    if section == "architecture":
+        _check_symmetry(raw)
+
+
+def _check_symmetry(raw: dict[str, Any]) -> None:
+    """Keys without a kind would do nothing, since the default is a standard network."""
+    if raw.get("symmetry") is None:
+        raw.pop("symmetry", None)
+        return
+    symmetry, advice = raw["symmetry"], "type --set architecture.symmetry.kind=weight_asymmetric"
+    if not isinstance(symmetry, Mapping):
+        raise ConfigError(f"architecture.symmetry: got {symmetry!r}, wanted a section with keys of its own; {advice}")
+    if symmetry and symmetry.get("kind") is None:
+        raise ConfigError(
+            f"architecture.symmetry has {', '.join(symmetry)} but no kind, so that nothing would change; {advice}"
+        )
 
 
 def _most_relevant(error: ValidationError) -> list[Any]:

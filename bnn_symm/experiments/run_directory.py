@@ -3,6 +3,8 @@
     config.yaml  run.json  preprocessing.json  history.jsonl  draws/  checkpoint/      while it runs
     config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json      when it is complete
 
+and symmetry.safetensors, the masks and fixed values of a network that has them, throughout.
+
 A directory is made under a temporary name and renamed, so it never exists without its configuration. While a fit runs
 it only appends. A lock names the writer (host, process, start of the process); a run whose status is `running` but
 whose writer is gone reads as `interrupted`.
@@ -20,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from safetensors.numpy import load_file, save
+from torch import Tensor
 
 from bnn_symm.errors import BnnSymmError, InvalidRun
 from bnn_symm.files import write_atomically, write_json
@@ -41,6 +45,7 @@ class RunDirectory:
     config = property(lambda self: self.path / "config.yaml")
     record = property(lambda self: self.path / "run.json")
     preprocessing = property(lambda self: self.path / "preprocessing.json")
+    fixed = property(lambda self: self.path / "symmetry.safetensors")
     history_log = property(lambda self: self.path / "history.jsonl")
     history = property(lambda self: self.path / "history.parquet")
     draws = property(lambda self: self.path / "draws")
@@ -53,9 +58,22 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: Path, *, config: str, record: Mapping[str, Any], preprocessing: Mapping[str, Any]
+        cls,
+        path: Path,
+        *,
+        config: str,
+        record: Mapping[str, Any],
+        preprocessing: Mapping[str, Any],
+        fixed: Mapping[str, Tensor],
     ) -> "RunDirectory":
         """Makes a new run directory, complete with its first files and this process's lock.
+
+        Args:
+            path: where.
+            config: text of `config.yaml`.
+            record: content of `run.json`.
+            preprocessing: content of `preprocessing.json`.
+            fixed: what is fixed at random in the network, by name; may be empty.
 
         Raises:
             InvalidRun: if it exists, or its parent cannot be written.
@@ -73,6 +91,11 @@ class RunDirectory:
             temporary.config.write_text(config, encoding="utf-8")
             write_json(temporary.preprocessing, preprocessing)
             write_json(temporary.record, {"run_schema": RUN_SCHEMA, "status": "running", **record})
+            if fixed:
+                # Fixed values are float32 numbers in networks of any dtype.
+                arrays = {name: value.cpu() for name, value in fixed.items()}
+                single = {name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()}
+                temporary.fixed.write_bytes(save({name: value.numpy() for name, value in single.items()}))
             write_json(temporary.lock, _owner())
             temporary.draws.mkdir()
             temporary.checkpoint.mkdir()
@@ -112,6 +135,22 @@ class RunDirectory:
         """Changes keys of `run.json`, atomically."""
         record = {**self.read_json(self.record), **changes}
         write_json(self.record, {key: value for key, value in record.items() if value is not None or key in _KEYS})
+
+    def read_fixed(self) -> dict[str, Tensor]:
+        """Masks, fixed values and matrices by name, as they were when the run was made.
+
+        Raises:
+            InvalidRun: if the file is missing or damaged.
+        """
+        try:
+            return {name: torch.from_numpy(value) for name, value in load_file(self.fixed).items()}
+        except FileNotFoundError:
+            raise InvalidRun(
+                f"{self.path} has no {self.fixed.name}, which holds what is fixed of its weights; copy the whole "
+                f"directory, or fit again"
+            ) from None
+        except Exception as error:
+            raise InvalidRun(f"{self.fixed} is damaged: {error}") from None
 
     @staticmethod
     def read_json(path: Path) -> dict[str, Any]:

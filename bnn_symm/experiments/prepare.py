@@ -1,0 +1,126 @@
+"""What a configuration means: data, model, initial posterior and threads, before anything is written."""
+
+import dataclasses
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bnn_symm.architectures import count_flops, fingerprint, short_fingerprint
+from bnn_symm.data import Dataset, load_dataset
+from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.experiments.config import Config
+from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.experiments.stored_run import build_model, load_run, module_of, stored_config
+from bnn_symm.inference import versions
+from bnn_symm.models import BayesianModel, check_task, default_likelihood
+from bnn_symm.posteriors import Posterior
+from bnn_symm.threads import choose_threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a configuration means.
+
+    Attributes:
+        config: resolved.
+        dataset: with its parts.
+        model: prior x likelihood x architecture.
+        initial: the posterior that the fit starts from, if any.
+        threads: of torch within an operation.
+    """
+
+    config: Config
+    dataset: Dataset
+    model: BayesianModel
+    initial: Posterior | None
+    threads: int
+
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says from the start."""
+        return {
+            "method": self.config.inference.name,
+            "engine": self.config.inference.engine,
+            "seed": self.config.seed,
+            "threads": self.threads,
+            "device": self.config.device,
+            "dtype": self.config.dtype,
+            "versions": versions(),
+            "host": socket.gethostname(),
+            "num_parameters": self.model.num_parameters,
+            "num_outputs": self.dataset.num_outputs,
+            "dataset": {
+                "name": self.dataset.name,
+                "task": self.dataset.task,
+                **self.dataset.provenance.to_dict(),
+                "train": len(self.dataset.train),
+                "validation": len(self.dataset.validation),
+                "test": len(self.dataset.test),
+            },
+            "mask_fingerprint": fingerprint(self.model.net),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+
+
+def prepare(config: Config) -> Prepared:
+    """Reads the data and builds the model.
+
+    Raises:
+        BnnSymmError: with one line that says what in the configuration does not fit.
+    """
+    data = config.data
+    if data.task == "auto" and config.likelihood is not None and config.likelihood.name == "poisson":
+        data = dataclasses.replace(data, task="count")
+    # Only of a file: the folder `digits` does not hide the data set.
+    if os.path.isfile(data.name):
+        data = dataclasses.replace(data, name=os.path.abspath(data.name))
+    dataset = load_dataset(data, dtype=getattr(torch, config.dtype))
+    likelihood = config.likelihood or default_likelihood(dataset.task)
+    check_task(likelihood, dataset.task)
+    config = dataclasses.replace(config, data=data, likelihood=likelihood)
+    model = build_model(config, dataset.input_shape, dataset.num_outputs)
+    points = config.inference.points_per_gradient(len(dataset.train))
+    flops = float(count_flops(model.net, dataset.input_shape, points))
+    initial = None
+    if config.initial is not None:
+        initial = _initial(config.initial, config, model)
+        config = dataclasses.replace(config, initial=os.path.abspath(config.initial))
+    return Prepared(
+        config=config,
+        dataset=dataset,
+        model=model,
+        initial=initial,
+        threads=choose_threads(flops, config.threads),
+    )
+
+
+def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
+    """The posterior of the run that a fit starts from."""
+    directory = RunDirectory(path)
+    directory.read_record()
+    # Of networks that the user's code makes, only that of the factory named in this configuration is built.
+    module = module_of(config)
+    if module_of(stored_config(directory)) not in (None, module):
+        raise IncompatiblePosteriors(f"initial: {path} has a network of another factory; give it the same architecture")
+    source = load_run(path, module=module if module_of(stored_config(directory)) else None)
+    theirs, ours = source.record["mask_fingerprint"], fingerprint(model.net)
+    if theirs != ours:
+        raise IncompatiblePosteriors(
+            f"initial: {path} has the mask fingerprint {short_fingerprint(theirs)}, this network "
+            f"{short_fingerprint(ours)}: what is fixed of their weights differs; give it the same architecture, its "
+            f"symmetry and that section's seed included"
+        )
+    if list(source.model.shapes.items()) != list(model.shapes.items()):
+        raise IncompatiblePosteriors(
+            f"initial: {path} has another network ({_shapes(source.model)}, wanted {_shapes(model)}); give it the same "
+            f"data columns, architecture and likelihood"
+        )
+    return source.posterior
+
+
+def _shapes(model: BayesianModel) -> str:
+    shapes = [f"{name} {'x'.join(map(str, shape)) or 1}" for name, shape in model.shapes.items()]
+    return ", ".join(shapes[:6]) + (", ..." if len(shapes) > 6 else "")

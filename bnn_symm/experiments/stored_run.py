@@ -1,0 +1,203 @@
+"""A run on disk, opened: its configuration, model and posterior, complete or not."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
+from bnn_symm.architectures.config import ModuleConfig
+from bnn_symm.data import Dataset, Preprocessing, load_dataset
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
+from bnn_symm.experiments.config import Config, load_config
+from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors import Posterior, load_posterior
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run on disk.
+
+    Attributes:
+        directory: its files.
+        config: resolved.
+        record: `run.json`, with the true status.
+        preprocessing: from raw inputs to points and back.
+        model: prior x likelihood x architecture.
+    """
+
+    directory: RunDirectory
+    config: Config
+    record: dict[str, Any]
+    preprocessing: Preprocessing
+    model: BayesianModel
+
+    @property
+    def path(self) -> Path:
+        """Of its directory."""
+        return self.directory.path
+
+    @property
+    def status(self) -> str:
+        """running, complete, interrupted or failed."""
+        return self.record["status"]
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """The posterior; of a run that did not complete, what was reached.
+
+        Raises:
+            InvalidRun: if nothing was reached, or a file is damaged.
+        """
+        scaling = self.preprocessing.scaling
+        if self.directory.posterior.exists():
+            history = self.directory.read_history()
+            info = {key: self.record.get(key) for key in _INFO}
+            return load_posterior(self.directory.posterior, self.model, scaling, info=info, history=history)
+        try:
+            posterior = self.config.inference.recover(
+                self.model, scaling, self.directory.reached(), seed=self.config.seed
+            )
+        except IncompatiblePosteriors as error:
+            raise InvalidRun(f"{self.path} holds no posterior ({error}); status: {self.status}") from None
+        posterior.info["status"] = self.status
+        return posterior
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """`metrics.json`, or None for a run that did not complete."""
+        return RunDirectory.read_json(self.directory.metrics) if self.directory.metrics.exists() else None
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads of the fit, also right for predictions."""
+        return int(self.record["threads"])
+
+    def dataset(self) -> Dataset:
+        """The data of the run, read and split again.
+
+        Raises:
+            InvalidRun: if they are not those that were fitted.
+        """
+        dataset = load_dataset(self.config.data, dtype=self.model.dtype)
+        fitted = self.record["dataset"]["sha256"]
+        if dataset.provenance.sha256 != fitted:
+            raise InvalidRun(
+                f"{self.config.data.name} changed since the fit (sha256 {dataset.provenance.sha256[:12]}, was "
+                f"{fitted[:12]}); name data explicitly with --data"
+            )
+        return dataset
+
+
+_INFO = ("method", "engine", "seed", "seconds", "gradient_evaluations", "status", "versions")
+
+
+def load_run(path: str | Path, *, module: str | None = None) -> Run:
+    """Opens a run directory, complete or not.
+
+    Args:
+        path: of the directory.
+        module: `package.module:factory` of a user's own network. Loading never runs code that a directory names,
+            so it has to be said again.
+
+    Raises:
+        InvalidRun: if it is not a run, damaged, or of a newer schema.
+    """
+    directory = RunDirectory(path)
+    record = directory.read_record()
+    config = with_module(stored_config(directory), module)
+    try:
+        preprocessing = Preprocessing.from_dict(RunDirectory.read_json(directory.preprocessing))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidRun(f"{directory.preprocessing} is damaged: {type(error).__name__} {error}") from None
+    model = build_model(config, preprocessing.input_shape, record["num_outputs"])
+    _restore_fixed(directory, record, model)
+    return Run(directory=directory, config=config, record=record, preprocessing=preprocessing, model=model)
+
+
+def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], model: BayesianModel) -> None:
+    """Puts the run's own masks, fixed values and matrices into the network that its configuration makes.
+
+    Another version might draw them otherwise; those of the fit are what the posterior is about.
+    """
+    fitted = record["mask_fingerprint"]
+    if fitted is not None:
+        try:
+            load_fixed_buffers(model.net, directory.read_fixed())
+        except IncompatiblePosteriors as error:
+            raise InvalidRun(f"{directory.fixed} does not fit {directory.config}: {error}") from None
+    now = fingerprint(model.net)
+    if now != fitted:
+        what = directory.config if fitted is None else directory.fixed
+        raise InvalidRun(
+            f"{what} has the mask fingerprint {short_fingerprint(now)}, {directory.record} says "
+            f"{short_fingerprint(fitted)}: one of them was changed since the fit; put it back, or fit again"
+        )
+
+
+def build_model(config: Config, input_shape: tuple[int, ...], num_outputs: int) -> BayesianModel:
+    """The model of a resolved configuration, on its device.
+
+    Raises:
+        ConfigError: if the device is not there, or the architecture does not fit.
+    """
+    likelihood = config.likelihood
+    assert likelihood is not None
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {config.device!r} is not available here ({reason}); use `--set device=cpu`"
+        ) from None
+    net = build_network(
+        config.architecture,
+        input_shape=input_shape,
+        num_outputs=likelihood.num_net_outputs(num_outputs),
+        seed=config.seed,
+    )
+    return BayesianModel(net.to(device=device, dtype=getattr(torch, config.dtype)), config.prior, likelihood)
+
+
+def stored_config(directory: RunDirectory) -> Config:
+    """The resolved configuration of a run.
+
+    Raises:
+        InvalidRun: if there is none.
+    """
+    if not directory.config.exists():
+        raise InvalidRun(f"{directory.path} is not a run of bnn_symm: it has no config.yaml")
+    config = load_config(directory.config)
+    if config.likelihood is None:
+        raise InvalidRun(f"{directory.config} is damaged: it has no likelihood")
+    return config
+
+
+def module_of(config: Config) -> str | None:
+    """The factory of a user's own network; None for the package's."""
+    return config.architecture.factory if isinstance(config.architecture, ModuleConfig) else None
+
+
+def with_module(config: Config, module: str | None) -> Config:
+    """The configuration with the factory that the user says; the one that a directory names is never imported.
+
+    Raises:
+        ConfigError: if one is needed and not said, or said and not needed.
+    """
+    stored = module_of(config)
+    if stored is None:
+        if module is not None:
+            raise ConfigError(f"--module is for networks of your own; this run's is {config.architecture.name}")
+        return config
+    if module is None:
+        raise ConfigError(
+            f"this run's network is made by code of yours; loading never runs code that a directory names, so "
+            f"say it again: --module {stored}"
+        )
+    return dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, factory=module))

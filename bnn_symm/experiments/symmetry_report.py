@@ -1,0 +1,104 @@
+"""Everything that is known of a model's symmetries, as plain data: the content of `bnn-symm symmetry --json`."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bnn_symm.architectures import fingerprint, weight_shapes
+from bnn_symm.data import Part
+from bnn_symm.diagnostics import symmetry_defect
+from bnn_symm.models import BayesianModel, Categorical
+from bnn_symm.symmetry import SymmetryGroup, continuous_symmetries, duplicate_rows, symmetry_group
+
+# Interchangeable units are listed by number up to so many components.
+_COMPONENTS = 20
+
+
+def describe_symmetry(
+    model: BayesianModel, part: Part, flat: Float[Tensor, " parameter"], *, where: str, kind: str
+) -> dict[str, Any]:
+    """The groups, what is fixed, what is left, with its certificate, and how far from a symmetry it is.
+
+    Args:
+        model: any whose network's operations have rules.
+        part: of the data, for the defect.
+        flat: where the defect is measured.
+        where: what to call that place.
+        kind: of the architecture's symmetry settings.
+
+    Raises:
+        SymmetryError: if the symmetries cannot be derived.
+    """
+    net, shape = model.net, tuple(part.x.shape[1:])
+    group = symmetry_group(net, input_shape=shape)
+    softmax = isinstance(model.likelihood, Categorical)
+    defect = symmetry_defect(model, part, flat, spec=group.spec)
+    total = sum(size.numel() for size in weight_shapes(net).values())
+    return {
+        "kind": kind,
+        "log10_order": group.log10_order,
+        "log10_order_if_nothing_fixed": group.spec.log10_order,
+        "order": str(group.order) if group.log10_order < 30 else None,
+        "certificate": group.certificate,
+        "fingerprint": fingerprint(net),
+        "free_parameters": model.num_net_parameters,
+        "network_parameters": total,
+        "fixed_parameters": total - model.num_net_parameters,
+        "groups": [_group(group, name) for name in group.spec.groups],
+        "components": [
+            {
+                "kind": component.kind,
+                "order": str(component.order) if component.order < 10**30 else None,
+                "units": {name: list(units) for name, units in component.units.items()},
+            }
+            for component in group.components[:_COMPONENTS]
+        ],
+        "num_components": len(group.components),
+        "duplicate_mask_rows": duplicate_rows(group.fixed),
+        "fixed": [_fixed(net, name, entry) for name, entry in group.fixed.items() if not bool(entry.free.all())],
+        "continuous": [
+            {"kind": c.kind, "where": c.where, "dimensions": c.dimensions, "removed": c.removed}
+            for c in continuous_symmetries(net, group.spec, group.fixed, input_shape=shape, softmax=softmax)
+        ],
+        "defect": None
+        if defect is None
+        else {
+            "best": defect.best,
+            "median": defect.median,
+            "reference": defect.reference,
+            "relative": defect.relative,
+            "group": defect.group,
+            "units": list(defect.units),
+            "swaps": defect.num_swaps,
+            "points": defect.num_points,
+            "at": where,
+        },
+    }
+
+
+def _group(group: SymmetryGroup, name: str) -> dict[str, Any]:
+    one = group.spec.groups[name]
+    moving = {unit for component in group.components for unit in component.units.get(name, ())}
+    return {
+        "name": name,
+        "size": one.size,
+        "signed": one.signed,
+        "parent": one.parent,
+        "blocks": one.blocks,
+        "tensors": group.spec.tensors_of(name),
+        "log10_order": one.log10_order,
+        "log10_order_left": group.log10_order_of(name),
+        "units_that_move": len(moving),
+    }
+
+
+def _fixed(net: nn.Module, name: str, entry: Any) -> dict[str, Any]:
+    values = entry.values[~entry.free]
+    return {
+        "tensor": name,
+        "trainable": name in dict(net.named_parameters()),
+        "fixed": int((~entry.free).sum()),
+        "entries": entry.free.numel(),
+        "standard_deviation": float(values.square().mean().sqrt()),
+    }
