@@ -1,0 +1,80 @@
+"""What the commands share: their parsers, opening a run, giving the answer."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnn_symm.experiments import Run
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Leaves an example in one line, so that it can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example: ") else super()._fill_text(text, width, indent)
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    help_text: str,
+    *,
+    example: str,
+    details: str = "",
+    module: bool = False,
+) -> argparse.ArgumentParser:
+    """Adds a command with what all commands take: --quiet, --json, --debug.
+
+    Args:
+        commands: what argparse's `add_subparsers` returned.
+        name: of the command.
+        function: runs it; returns the exit status.
+        help_text: one line, in lower case.
+        example: a line to copy.
+        details: further sentences for its own --help.
+        module: whether it takes --module, the factory of a user's own network.
+    """
+    parser = commands.add_parser(
+        name,
+        help=help_text,
+        description=f"{help_text[0].upper()}{help_text[1:]}. {details}",
+        epilog=f"example: {example}",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no table")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON instead of a table")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if module:
+        parser.add_argument(
+            "--module",
+            metavar="PACKAGE.MODULE:FACTORY",
+            help="the factory of your own network; repeated, since loading a run never executes code that it names",
+        )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def open_run(options: argparse.Namespace, path: str | None = None) -> "Run":
+    """The run that a command is about; one that is not complete is used with a note."""
+    from bnn_symm.experiments import load_run
+
+    run = load_run(path or options.run, module=options.module)
+    if run.status != "complete":
+        print(f"bnn-symm: note: {run.path} is {run.status}; this uses what it has reached", file=sys.stderr)
+    return run
+
+
+def answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:
+    """Prints the answer as JSON, as a table, or not at all."""
+    from bnn_symm.files import json_text
+
+    if options.json:
+        print(json_text(content))
+    elif not options.quiet:
+        print(text)

@@ -1,0 +1,101 @@
+"""`bnn-symm fit`: from a configuration to a saved posterior."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnn_symm.cli.command import INTERRUPTED, add_command, answer
+
+if TYPE_CHECKING:
+    from bnn_symm.experiments import Config, Run
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "fit",
+        _fit,
+        "fit a posterior to data and save it as a run",
+        details="With no CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at temperature 1.",
+        example="bnn-symm fit configs/gap_nuts.yaml --set inference.num_draws=1000 --out runs/gap",
+        module=True,
+    )
+    add_config(parser)
+    parser.add_argument("--out", metavar="DIR", help="the run directory, which must not exist (default: runs/...)")
+    parser.add_argument("--resume", metavar="DIR", help="go on with a run that was killed or interrupted")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """CONFIG and --set, as every command takes them that starts from a configuration."""
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file; every key has a default")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the config"
+    )
+
+
+def config_of(options: argparse.Namespace) -> "Config":
+    """The configuration that CONFIG, --set and --module say."""
+    from bnn_symm.experiments import load_config
+
+    overrides = list(options.set)
+    if options.config is None and overrides and "=" not in overrides[-1] and Path(overrides[-1]).is_file():
+        options.config = overrides.pop()  # --set KEY=VALUE CONFIG
+    if options.module:
+        overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
+    return load_config(options.config, overrides)
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.experiments import fit_run, load_run, resume_run
+    from bnn_symm.report.progress import ProgressBars
+    from bnn_symm.report.tables import scores_table
+
+    if options.resume:
+        if options.config or options.set or options.out:
+            raise ConfigError("--resume goes on with a run as it was; it takes no CONFIG, --set or --out")
+        config = load_run(options.resume, module=options.module).config
+    else:
+        config = config_of(options)
+    method = config.inference
+    bars = [] if options.quiet else [ProgressBars(method)]
+    try:
+        for bar in bars:
+            bar.__enter__()
+        if options.resume:
+            run = resume_run(options.resume, module=options.module, callbacks=bars)
+        else:
+            run = fit_run(config, options.out, callbacks=bars)
+    finally:
+        for bar in bars:
+            bar.__exit__()
+    metrics = run.metrics
+    if metrics is None:
+        print(
+            f"bnn-symm: interrupted; what was reached is in {run.path}; go on with: bnn-symm fit --resume {run.path}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    picture = _draw(run)
+    summary = f"{run.config.inference.name} on {run.record['dataset']['name']}: {run.record['seconds']:.1f} s"
+    if metrics["elbo"] is not None:
+        summary += f", ELBO {metrics['elbo']:.2f} +- {metrics['elbo_standard_error']:.2f} nats"
+    parts = {part: metrics[part] for part in ("train", "validation", "test")}
+    answer(options, {"run": str(run.path), **metrics}, f"{scores_table(parts)}\n{summary}\n{picture}run: {run.path}")
+    return 0
+
+
+def _draw(run: "Run") -> str:
+    """Draws what there is to see of a run; returns a line that names the picture, or nothing."""
+    if run.preprocessing.input_shape != (1,) or run.preprocessing.task == "classification":
+        return ""
+    from bnn_symm.experiments.run_directory import disk_errors
+    from bnn_symm.report.plots.regression_bands import plot_regression_bands
+
+    path = run.path / "figures" / "regression_bands.png"
+    with disk_errors(path, "the posterior and its scores are kept"):
+        path.parent.mkdir(exist_ok=True)
+        plot_regression_bands(run.posterior, run.dataset(), path)
+    return f"picture: {path}\n"

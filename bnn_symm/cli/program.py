@@ -1,0 +1,76 @@
+"""The program: parses a command line, runs its command, turns errors into one line and an exit status.
+
+Heavy imports wait until a command runs, so that `--help` answers at once. The answer goes to stdout as a short table,
+or as JSON with --json; progress and warnings go to stderr. Exit status: 0 success, 2 wrong input, 1 a fit that
+failed, 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bnn_symm.cli import data, evaluate, fit, predict, symmetry
+from bnn_symm.cli.command import INTERRUPTED, HelpFormatter
+from bnn_symm.errors import BnnSymmError, FitDiverged
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status = options.command(options)
+        sys.stdout.flush()
+        return status
+    except BnnSymmError as error:
+        if options.debug:
+            raise
+        message = " ".join(str(error).split())
+        print(f"bnn-symm: error: {message}", file=sys.stderr)
+        return 1 if isinstance(error, FitDiverged) else 2
+    except KeyboardInterrupt as error:
+        print(f"bnn-symm: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does; nothing more to say to it.
+        _drop_output()
+        return 0
+    except OSError as error:
+        if options.debug:
+            raise
+        print(f"bnn-symm: error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        _drop_output()
+        return 2
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again when the interpreter ends, which would complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bnn-symm",
+        description="Bayesian neural networks whose weight-space symmetries are modelled, measured and removed.",
+        formatter_class=HelpFormatter,
+        epilog="example: bnn-symm fit --set inference.name=nuts --set data.name=gap --out runs/gap",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (fit, evaluate, predict, symmetry, data):
+        command.add(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version; looking it up takes time that other commands need not spend."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"bnn-symm {version('bnn_symm')}")
+        parser.exit()

@@ -1,0 +1,46 @@
+"""`bnn-symm symmetry`: which permutations of weights leave a network's function unchanged, and what is left of them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.cli.command import add_command, answer, open_run
+from bnn_symm.cli.fit import add_config, config_of
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "symmetry",
+        _symmetry,
+        "tell which weight permutations leave a network unchanged, how many, and prove when none is left",
+        details="Of a CONFIG the network at its initial values, of a RUN the one that was fitted, at its posterior "
+        "mean. Groups and their order are derived from the network's operations and certified by permuting it.",
+        example="bnn-symm symmetry --set architecture.symmetry.kind=weight_asymmetric",
+        module=True,
+    )
+    add_config(parser)
+
+
+def _symmetry(options: argparse.Namespace) -> int:
+    from bnn_symm.experiments.symmetry_report import describe_symmetry
+    from bnn_symm.report.symmetry import symmetry_text
+
+    if options.config and Path(options.config).is_dir():
+        from bnn_symm.errors import ConfigError
+
+        if options.set:
+            raise ConfigError(f"--set changes a configuration; {options.config} is a run, which is as it was fitted")
+        run = open_run(options, options.config)
+        model, part, at, where = run.model, run.dataset().train, run.posterior.mean(), "the posterior mean"
+        symmetry = run.config.architecture.symmetry
+    else:
+        from bnn_symm.experiments.prepare import prepare
+
+        prepared = prepare(config_of(options))
+        model, part, at, where = prepared.model, prepared.dataset.train, prepared.model.initial(), "initial values"
+        symmetry = prepared.config.architecture.symmetry
+    content = describe_symmetry(model, part, at, where=where, kind=symmetry.kind)
+    answer(options, content, symmetry_text(content))
+    return 0
