@@ -15,6 +15,7 @@ LAYERS = [
     {"models"},
     {"posteriors"},
     {"inference"},
+    {"alignment"},
     {"diagnostics"},
     {"experiments"},
     {"report"},

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bnn_symm.data import Scaling
@@ -13,6 +13,7 @@ from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.posterior import Posterior, check_length
 from bnn_symm.randomness import torch_generator
+from bnn_symm.symmetry import Permutation
 
 
 class GaussianPosterior(Posterior):
@@ -25,6 +26,9 @@ class GaussianPosterior(Posterior):
         scale: standard deviations, (parameter,).
         num_draws: how many draws stand for it in predictions, as one chain. They are regenerated from `seed`.
         seed: of these draws.
+        noise_order: (parameter,), which coordinate of the keyed noise, and with which sign, each coordinate takes:
+            what a permutation did to it, so that a permuted posterior has the permuted draws. Coordinate i counts as
+            i + 1, so that it can have a sign. None for each its own.
         info: how it was made.
         history: one row a logged step.
     """
@@ -40,6 +44,7 @@ class GaussianPosterior(Posterior):
         scale: Float[Tensor, " parameter"],
         num_draws: int = 200,
         seed: int = 0,
+        noise_order: Int[Tensor, " parameter"] | None = None,
         info: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
     ):
@@ -51,6 +56,7 @@ class GaussianPosterior(Posterior):
         self.scale = scale
         self.num_draws = num_draws
         self.seed = seed
+        self.noise_order = noise_order
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -67,6 +73,8 @@ class GaussianPosterior(Posterior):
                 for i in range(start, stop)
             ]
         )
+        if self.noise_order is not None:
+            noise = noise[:, self.noise_order.abs() - 1] * self.noise_order.sign()
         return self.loc + self.scale * noise.to(self.loc.device)
 
     def mean(self) -> Float[Tensor, " parameter"]:
@@ -80,6 +88,28 @@ class GaussianPosterior(Posterior):
     def draws(self, num_samples: int | None = None, *, seed: int = 0) -> Float[Tensor, "draw parameter"]:
         """Fresh draws, each from its own key (seed, index): more samples begin with the same ones."""
         return self._keyed(seed, 0, num_samples or self.num_draws)
+
+    def permute(self, permutation: Permutation) -> "GaussianPosterior":
+        """The posterior of the permuted network: the same function, draw by draw.
+
+        Raises:
+            NotRepresentable: if the permutation moves what is fixed of the network.
+        """
+        order = self.noise_order
+        if order is None:
+            order = torch.arange(1, len(self.loc) + 1)
+        return GaussianPosterior(
+            self.model,
+            self.scaling,
+            loc=self.model.permute(self.loc, permutation),
+            scale=self.model.permute(self.scale, permutation).abs(),
+            num_draws=self.num_draws,
+            seed=self.seed,
+            # Exact in float64 up to 2^53 coordinates.
+            noise_order=self.model.permute(order.double(), permutation).round().long(),
+            info=self.info,
+            history=self.history,
+        )
 
     def entropy(self) -> float:
         """In nats."""

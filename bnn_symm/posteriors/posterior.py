@@ -18,6 +18,7 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.predictive import Predictive
+from bnn_symm.symmetry import Permutation
 
 # How many draws `iter_draws` holds at once: at most this many numbers (64 MB in float32).
 _NUMBERS_PER_CHUNK = 2**24
@@ -75,6 +76,14 @@ class Posterior(ABC):
 
         Raises:
             ConfigError: if a `SamplePosterior` holds fewer.
+        """
+
+    @abstractmethod
+    def permute(self, permutation: Permutation) -> "Posterior":
+        """The posterior of the network with its hidden units permuted: the same function, draw by draw.
+
+        Raises:
+            NotRepresentable: if the permutation moves what is fixed of the network.
         """
 
     def iter_draws(self, chunk: int | None = None) -> Iterator[Float[Tensor, "draw parameter"]]:

@@ -14,6 +14,7 @@ from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.posterior import Posterior, check_length
 from bnn_symm.randomness import numpy_generator
+from bnn_symm.symmetry import Permutation
 
 
 @runtime_checkable
@@ -45,6 +46,38 @@ class ArrayPositions:
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         """A view."""
         return self._draws[chain, start:stop]
+
+
+class PermutedPositions:
+    """Draws with the hidden units of their network permuted, when they are read.
+
+    Args:
+        base: the draws as they were.
+        model: of the draws.
+        permutations: one a chain, or one a draw of every chain.
+    """
+
+    def __init__(
+        self,
+        base: Positions,
+        model: BayesianModel,
+        permutations: Sequence[Permutation] | Sequence[Sequence[Permutation]],
+    ):
+        self._base, self._model, self._permutations = base, model, permutations
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(chain, draw, parameter)."""
+        return self._base.shape
+
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Draws [start, stop) of one chain, permuted."""
+        draws = self._base.read(chain, start, stop)
+        own = self._permutations[chain]
+        if isinstance(own, Permutation):
+            return self._model.permute(draws, own)
+        pairs = zip(draws, own[start:stop], strict=True)
+        return torch.stack([self._model.permute(draw, permutation) for draw, permutation in pairs])
 
 
 class SamplePosterior(Posterior):
@@ -157,6 +190,41 @@ class SamplePosterior(Posterior):
         for chunk in self.iter_draws():
             square += (chunk.double().cpu() - mean).square().sum(0)
         return mean, (square / max(1, chains * draws - 1)).sqrt()
+
+    def permute(self, permutation: Permutation) -> "SamplePosterior":
+        """All draws with the hidden units of their network permuted alike; they are permuted when they are read.
+
+        Raises:
+            NotRepresentable: if the permutation moves what is fixed of the network.
+        """
+        return self.permute_chains([permutation] * self.shape[0])
+
+    def permute_chains(
+        self, permutations: Sequence[Permutation] | Sequence[Sequence[Permutation]]
+    ) -> "SamplePosterior":
+        """The same with a permutation of its own for every chain, or for every draw of every chain.
+
+        Raises:
+            NotRepresentable: if one moves what is fixed of the network.
+            IncompatiblePosteriors: if there are not as many as chains, or as draws.
+        """
+        chains, draws, _ = self.shape
+        lengths = [1 if isinstance(own, Permutation) else len(own) for own in permutations]
+        if len(lengths) != chains or any(length not in (1, draws) for length in lengths):
+            raise IncompatiblePosteriors(
+                f"got permutations for {lengths} draws of {len(lengths)} chains, wanted one for each of {chains} "
+                f"chains, or for each of their {draws} draws"
+            )
+        positions = PermutedPositions(self._positions, self.model, permutations)
+        positions.read(0, 0, 1)  # says at once if it cannot be
+        return SamplePosterior(
+            self.model,
+            self.scaling,
+            positions=positions,
+            sample_stats=self.sample_stats,
+            info=self.info,
+            history=self.history,
+        )
 
     def draws(self, num_samples: int | None = None, *, seed: int = 0) -> Float[Tensor, "draw parameter"]:
         """A random subset without replacement, in random order; all draws in their order for None."""

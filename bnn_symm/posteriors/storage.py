@@ -104,7 +104,10 @@ def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:
 def _write_variational(file: Any, posterior: GaussianPosterior) -> None:
     group = file.create_group("variational")
     group.dimensions["parameter"] = len(posterior.loc)
-    for name, value in (("loc", posterior.loc), ("scale", posterior.scale)):
+    arrays = {"loc": posterior.loc, "scale": posterior.scale}
+    if posterior.noise_order is not None:
+        arrays["noise_order"] = posterior.noise_order
+    for name, value in arrays.items():
         array = value.detach().cpu().numpy()
         group.create_variable(name, ("parameter",), array.dtype, data=array)
 
@@ -184,13 +187,15 @@ def _read_open(
     names = [name for name in group.variables if group[name].dimensions[:2] == ("chain", "draw")]
     check_shapes({name: tuple(group[name].shape[2:]) for name in names}, model)
     if file.attrs["kind"] == "gaussian":
-        order = json.loads(file.attrs["flat_order"])
-        if order != list(model.shapes):
+        names_in_order = json.loads(file.attrs["flat_order"])
+        if names_in_order != list(model.shapes):
             raise IncompatiblePosteriors(
-                f"{path} has its parameters in the order {', '.join(order)}, the network has them in the order "
-                f"{', '.join(model.shapes)}; build the network as it was when it was fitted"
+                f"{path} has its parameters in the order {', '.join(names_in_order)}, the network has them in the "
+                f"order {', '.join(model.shapes)}; build the network as it was when it was fitted"
             )
-        loc, scale = (torch.from_numpy(np.asarray(file["variational"][name][...])) for name in ("loc", "scale"))
+        variational = file["variational"].variables
+        loc, scale = (torch.from_numpy(np.asarray(variational[name][...])) for name in ("loc", "scale"))
+        order = torch.from_numpy(np.asarray(variational["noise_order"][...])) if "noise_order" in variational else None
         return GaussianPosterior(
             model,
             scaling,
@@ -198,6 +203,7 @@ def _read_open(
             scale=scale.to(model.device, model.dtype),
             num_draws=int(file.attrs["num_draws"]),
             seed=int(file.attrs["draw_seed"]),
+            noise_order=order,
             info=info,
             history=history,
         )

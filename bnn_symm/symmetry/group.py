@@ -147,9 +147,8 @@ class SymmetryGroup:
 
     def generators(self) -> Iterator[Permutation]:
         """Permutations whose products are the whole group: swaps of neighbours, single flips, entangled moves."""
+        yield from self.entangled_moves()
         for component in self.components:
-            for move in component.moves:
-                yield self._move(component, move)
             if component.kind == "entangled":
                 continue
             ((group, units),) = component.units.items()
@@ -161,6 +160,12 @@ class SymmetryGroup:
                 flipped = np.ones(len(units), dtype=np.int64)
                 flipped[0] = -1
                 yield self._move(component, {group: (np.asarray(units), flipped)})
+
+    def entangled_moves(self) -> Iterator[Permutation]:
+        """Generators of the components whose units only move together."""
+        for component in self.components:
+            for move in component.moves:
+                yield self._move(component, move)
 
     def _move(self, component: Component, move: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Permutation:
         identity = self.spec.identity()

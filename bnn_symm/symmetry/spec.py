@@ -11,7 +11,7 @@ References:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -200,6 +200,14 @@ class Permutation:
             for name, value in tensors.items()
         }
 
+    def apply_along(self, name: str, value: Tensor, dims: Collection[int]) -> Tensor:
+        """Permutes one tensor, (*draw, *shape), along some of its own dimensions only."""
+        return self._apply(value, self.spec.axes[name], dims)
+
+    def unsigned(self) -> "Permutation":
+        """The same order without signs: how standard deviations are permuted."""
+        return Permutation(self.spec, self.indices, {name: torch.ones_like(sign) for name, sign in self.signs.items()})
+
     def compose(self, first: "Permutation") -> "Permutation":
         """The permutation that does `first` and then this one."""
         indices = {name: first.indices[name][index] for name, index in self.indices.items()}
@@ -238,9 +246,9 @@ class Permutation:
             stays[name] = stays[name] & (sign == 1)
         return stays
 
-    def _apply(self, value: Tensor, axes: tuple[Axis, ...]) -> Tensor:
+    def _apply(self, value: Tensor, axes: tuple[Axis, ...], dims: Collection[int] | None = None) -> Tensor:
         for axis, segments in enumerate(axes):
-            if all(segment.group is None for segment in segments):
+            if all(segment.group is None for segment in segments) or (dims is not None and axis not in dims):
                 continue
             dim = value.dim() - len(axes) + axis
             if any(segment.within for segment in segments):

@@ -1,0 +1,98 @@
+"""Matching hidden units by what they do: the correlation of their activations on given inputs.
+
+Activations of a group are what the first layer that reads its units is given. Each is averaged over draws of its
+posterior, centred and scaled over inputs (and positions of maps); each group is one assignment, independent of all
+others.
+
+References:
+    Li et al. (2016), Convergent Learning, arXiv:1511.07543; Ainsworth et al. (2023), arXiv:2209.04836, section 3.1.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bnn_symm.alignment.assignment import assign, movable_groups
+from bnn_symm.alignment.objective import Gain
+from bnn_symm.posteriors import Posterior
+from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup
+
+_DRAWS = 10
+_POINTS = 1000
+_READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def activation_alignment(
+    reference: Posterior, other: Posterior, x: Float[Tensor, "point *feature"], group: SymmetryGroup
+) -> Permutation:
+    """The element of the group that matches units by the correlation of their activations.
+
+    Groups that no linear layer or convolution reads (within attention) stay as they are.
+
+    Args:
+        reference: stays as it is.
+        other: is to be permuted.
+        x: inputs; at most 1,000 are used.
+        group: of their network.
+    """
+    first, second = (mean_activations(posterior, x[:_POINTS], group.spec) for posterior in (reference, other))
+    indices, signs = {}, {}
+    for name, components in movable_groups(group).items():
+        if name not in first:
+            continue
+        correlation = (_standardised(first[name]) @ _standardised(second[name]).T).cpu()
+        nothing = torch.zeros_like(correlation)
+        flips = group.spec.groups[name].signed
+        gain = Gain(correlation, nothing) if flips else Gain(nothing, correlation)
+        indices[name], sign = assign(components, gain)
+        if flips:
+            signs[name] = sign
+    return group.spec.permutation(indices, signs)
+
+
+def mean_activations(
+    posterior: Posterior, x: Float[Tensor, "point *feature"], spec: PermutationSpec
+) -> dict[str, Float[Tensor, "unit entry"]]:
+    """Group -> activations of its units, one entry for each input and position, averaged over draws."""
+    model = posterior.model
+    readers: dict[str, tuple[str, int]] = {}
+    for path, module in model.net.named_modules():
+        name = f"{path}.weight" if path else "weight"
+        if isinstance(module, _READERS) and name in spec.axes and getattr(module, "groups", 1) == 1:
+            (*_, segment) = spec.axes[name][1]
+            if len(spec.axes[name][1]) == 1 and segment.group is not None and segment.group not in readers:
+                readers[segment.group] = (path, segment.inner)
+    total: dict[str, Tensor] = {}
+
+    def keep(group: str, inner: int):
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            value = inputs[0]
+            channel = 1 if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else value.dim() - 1
+            value = value.movedim(channel, 0)
+            own = value.reshape(value.shape[0] // inner, -1).double()
+            total[group] = total[group] + own if group in total else own
+
+        return hook
+
+    hooks = [
+        model.net.get_submodule(path).register_forward_pre_hook(keep(group, inner))
+        for group, (path, inner) in readers.items()
+    ]
+    try:
+        x = x.to(model.device, model.dtype)
+        held = posterior.shape[0] * posterior.shape[1]
+        with torch.no_grad():
+            for flat in posterior.draws(min(_DRAWS, held)):
+                functional_call(model.net, model.net_values(model.unflatten(flat)), (x,))
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return total
+
+
+def _standardised(activations: Tensor) -> Tensor:
+    """Rows of mean 0 and norm 1; a unit that never changes correlates with none."""
+    centred = activations - activations.mean(1, keepdim=True)
+    norm = centred.norm(dim=1, keepdim=True)
+    return torch.where(norm > 0, centred / norm.clamp(min=1e-300), torch.zeros_like(centred)).float()

@@ -1,0 +1,198 @@
+"""Aligning two posteriors: the element of the symmetry group that brings one nearest to another.
+
+    align(reference, other) -> Alignment
+
+The search stays inside the group that what is fixed leaves (`symmetry_group`): an asymmetric network has nothing to
+align, and the result says so. Both solvers run from the identity and from random elements, the best objective wins, and
+the permuted network is checked to compute the same function.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from bnn_symm.alignment.activations import activation_alignment
+from bnn_symm.alignment.objective import Cost, Objective, objective
+from bnn_symm.alignment.solvers import coordinate, frank_wolfe
+from bnn_symm.architectures import fingerprint, short_fingerprint
+from bnn_symm.data import Part
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
+from bnn_symm.posteriors import Posterior
+from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
+from bnn_symm.symmetry.derive import input_points, relative_difference
+
+Matching = Literal["w2", "means", "precision", "activations"]
+Solver = Literal["coordinate", "frank_wolfe", "activations", "none"]
+
+# Units in a group above which a start costs seconds, so that fewer are made.
+_LARGE = 300
+_RESTARTS, _RESTARTS_LARGE = 6, 2
+_SAME_FUNCTION = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """The result of aligning one posterior to another.
+
+    Attributes:
+        permutation: to be applied to the other one.
+        matching: what was compared.
+        solver: whose result won; `none` where there is nothing to align.
+        starts: of each solver.
+        distance_before: squared distance of the cost before, at the identity.
+        distance_after: with the permutation.
+        distance_random: at a random element of the group, the baseline beside the identity.
+        coordinate_from_identity: what coordinate matching from the identity alone reaches.
+        num_moved: units that change place or sign.
+        num_movable: units that could.
+        function_difference: largest relative change of the outputs at the posterior mean, in float64; checked to be
+            below 1e-6.
+        group: that was searched.
+    """
+
+    permutation: Permutation
+    matching: Matching
+    solver: Solver
+    starts: int
+    distance_before: float
+    distance_after: float
+    distance_random: float
+    coordinate_from_identity: float
+    num_moved: int
+    num_movable: int
+    function_difference: float
+    group: SymmetryGroup
+
+    def apply(self, other: Posterior) -> Posterior:
+        """The other posterior, permuted."""
+        return other.permute(self.permutation)
+
+
+def align(
+    reference: Posterior,
+    other: Posterior,
+    *,
+    matching: Matching = "w2",
+    part: Part | None = None,
+    group: SymmetryGroup | None = None,
+    restarts: int | None = None,
+    seed: int = 0,
+) -> Alignment:
+    """Finds the permutation that brings a posterior nearest to a reference.
+
+    Args:
+        reference: stays as it is.
+        other: of the same network.
+        matching: `w2`: means and standard deviations; `means`; `precision`: means, weighted by the reference's
+            precision; `activations`: correlation of hidden activations on the points of `part`.
+        part: points for `activations`.
+        group: of the network, if it is known already.
+        restarts: random starts of each solver beside the identity; default 6, or 2 above 300 units a layer.
+        seed: of these.
+
+    Raises:
+        IncompatiblePosteriors: if the two have other parameters.
+        ConfigError: if activations are to be matched without points.
+        SymmetryError: if the network's symmetries cannot be derived, or the permuted network is another function.
+    """
+    check_same_parameters([reference, other])
+    model = reference.model
+    group = group or symmetry_group(model.net, input_shape=tuple(part.x.shape[1:]) if part is not None else None)
+    cost: Cost = "w2" if matching == "activations" else matching
+    goal = objective(reference, other, group.spec, cost)
+    identity = group.spec.identity()
+    if group.is_trivial:
+        return _result(other, goal, group, identity, matching, "none", 0, goal.value(identity))
+    if matching == "activations":
+        if part is None:
+            raise ConfigError("activations are matched on points; give some, such as part=dataset.train")
+        found = activation_alignment(reference, other, part.x, group)
+        return _result(other, goal, group, found, matching, "activations", 1, goal.value(identity))
+    largest = max(one.size for one in group.spec.groups.values())
+    restarts = restarts if restarts is not None else (_RESTARTS if largest <= _LARGE else _RESTARTS_LARGE)
+    starts = [identity, *(group.random(seed, "start", number) for number in range(restarts))]
+    candidates: list[tuple[float, Solver, Permutation]] = []
+    for number, start in enumerate(starts):
+        permutation, value = coordinate(goal, group, start, seed, "coordinate", number)
+        candidates.append((value, "coordinate", permutation))
+        permutation, value = frank_wolfe(goal, group, start, seed, "frank_wolfe", number)
+        candidates.append((value, "frank_wolfe", permutation))
+    _, solver, best = max(candidates, key=lambda entry: entry[0])
+    return _result(other, goal, group, best, matching, solver, len(starts), candidates[0][0])
+
+
+def _result(
+    other: Posterior,
+    goal: Objective,
+    group: SymmetryGroup,
+    permutation: Permutation,
+    matching: Matching,
+    solver: Solver,
+    starts: int,
+    from_identity: float,
+) -> Alignment:
+    movable = {(name, unit) for c in group.components for name, units in c.units.items() for unit in units}
+    return Alignment(
+        permutation=permutation,
+        matching=matching,
+        solver=solver,
+        starts=starts,
+        distance_before=goal.distance(group.spec.identity()),
+        distance_after=goal.distance(permutation),
+        distance_random=goal.distance(group.random("baseline")),
+        coordinate_from_identity=goal.constant - 2 * from_identity,
+        num_moved=permutation.num_moved,
+        num_movable=len(movable),
+        function_difference=check_same_function(other, permutation),
+        group=group,
+    )
+
+
+def check_same_function(posterior: Posterior, permutation: Permutation) -> float:
+    """Largest relative change of the outputs when the posterior mean is permuted, in float64, on random inputs.
+
+    Raises:
+        SymmetryError: if it is not below 1e-6.
+    """
+    model = posterior.model
+    net = copy.deepcopy(model.net).double().cpu()
+    flat = posterior.mean().detach().double().cpu()
+    values, permuted = (model.net_values(model.unflatten(at)) for at in (flat, model.permute(flat, permutation)))
+    difference = relative_difference(net, values, permuted, input_points(net, None))
+    if not difference < _SAME_FUNCTION:
+        raise SymmetryError(
+            f"the permuted network computes another function: outputs differ by {difference:.1e} of their size; please "
+            f"report it with the network"
+        )
+    return difference
+
+
+def check_same_parameters(posteriors: list[Posterior]) -> None:
+    """Raises IncompatiblePosteriors, naming what differs, unless all live in one parameter space."""
+    first = posteriors[0].model
+    for number, posterior in enumerate(posteriors[1:], start=2):
+        model = posterior.model
+        if list(model.shapes.items()) != list(first.shapes.items()):
+            differs = {
+                n
+                for n, shape in [*model.shapes.items(), *first.shapes.items()]
+                if model.shapes.get(n) != first.shapes.get(n)
+            }
+            raise IncompatiblePosteriors(
+                f"posterior {number} has other parameters than the first ({', '.join(sorted(differs)[:5])}); align "
+                f"posteriors of one architecture"
+            )
+        check_same_fixed(first.net, model.net, f"posterior {number}")
+
+
+def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -> None:
+    """Raises IncompatiblePosteriors, naming both fingerprints, unless two networks have the same fixed entries."""
+    mine, theirs = fingerprint(first), fingerprint(other)
+    if mine != theirs:
+        raise IncompatiblePosteriors(
+            f"{who} has the mask fingerprint {short_fingerprint(theirs)}, the first has {short_fingerprint(mine)}: "
+            f"coordinates of networks with other masks or fixed values mean other things; compare runs of one "
+            f"architecture.symmetry, its seed included"
+        )

@@ -1,0 +1,58 @@
+"""One linear assignment: the best element of the group that is left, given what each assignment of units would gain.
+
+Only units of one cell of the residual group (`symmetry.group.Component`) may take each other's places; each cell is
+one linear assignment problem. Units that may flip take the sign of their gain.
+"""
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from bnn_symm.alignment.objective import Gain
+from bnn_symm.symmetry import Component, SymmetryGroup
+
+
+def movable_groups(group: SymmetryGroup) -> dict[str, list[Component]]:
+    """Group of units -> its cells of interchangeable units."""
+    found: dict[str, list[Component]] = {}
+    for component in group.components:
+        if component.kind != "entangled":
+            ((name, _),) = component.units.items()
+            found.setdefault(name, []).append(component)
+    return found
+
+
+def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:
+    """The order and the signs of a group's units that gain most.
+
+    Args:
+        components: the cells of the group.
+        gain: (new unit, old unit).
+
+    Returns:
+        (unit,) old units, and (unit,) signs; units in no cell stay.
+    """
+    size = len(gain.signed)
+    index, sign = torch.arange(size), torch.ones(size, dtype=torch.long)
+    signed, best = gain.signed.numpy(), gain.best().numpy()
+    both = (gain.signed + gain.unsigned).numpy()
+    for component in components:
+        ((_, own),) = component.units.items()
+        units = np.asarray(own)
+        square = np.ix_(units, units)
+        if component.kind == "interchangeable, with signs":
+            rows, columns = linear_sum_assignment(best[square], maximize=True)
+            flips = np.where(signed[square][rows, columns] < 0, -1, 1)
+        elif component.orientation and len(set(component.orientation)) > 1:
+            turned = np.outer(component.orientation, component.orientation)
+            rows, columns = linear_sum_assignment(
+                turned * signed[square] + gain.unsigned.numpy()[square], maximize=True
+            )
+            flips = turned[rows, columns]
+        else:
+            rows, columns = linear_sum_assignment(both[square], maximize=True)
+            flips = np.ones(len(units), dtype=np.int64)
+        index[torch.from_numpy(units[rows])] = torch.from_numpy(units[columns])
+        sign[torch.from_numpy(units[rows])] = torch.from_numpy(flips)
+    return index, sign

@@ -1,0 +1,160 @@
+"""What aligning maximises: inner products between the tensors of one posterior and the permuted tensors of another.
+
+For independent normals the squared Wasserstein-2 distance is a sum over weights, and permuting leaves norms as they
+are, so that minimising it is maximising a sum of bilinear assignments (Rossi et al. 2023; Ainsworth et al. 2023):
+
+    W2^2(q_A, P # q_B) = |m_A - P m_B|^2 + |s_A - P s_B|^2
+                       = constant - 2 [ <m_A, P m_B> + <s_A, P s_B> ]
+
+Means take signs, standard deviations do not. `cost`:
+
+- `w2`: means and standard deviations;
+- `means`: means only;
+- `precision`: |m_A - P m_B|^2 weighted by the precision of A, still bilinear since only the reference's is taken.
+
+Tensors are whole effective weights; entries that are fixed are the same in both and stay where they are.
+
+References:
+    Rossi, Singh and Hannagan (2023), arXiv:2310.10171; Ainsworth et al. (2023), arXiv:2209.04836, section 3.2.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bnn_symm.posteriors import Posterior
+from bnn_symm.symmetry import Permutation, PermutationSpec
+from bnn_symm.symmetry.spec import Segment
+
+Cost = Literal["w2", "means", "precision"]
+
+_SMALLEST_SD = 1e-12
+
+
+@dataclass(frozen=True)
+class Term:
+    """One sum of inner products, over the tensors of a spec.
+
+    Attributes:
+        reference: tensor name -> (*shape).
+        other: the same of what is permuted.
+        signed: whether signs of units act on it.
+    """
+
+    reference: Mapping[str, Tensor]
+    other: Mapping[str, Tensor]
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What each assignment of units would add: (new unit, old unit), the part that a flip negates, and the rest."""
+
+    signed: Tensor
+    unsigned: Tensor
+
+    def best(self) -> Tensor:
+        """Of either sign, the larger."""
+        return self.signed.abs() + self.unsigned
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The sum of all terms as a function of the permutation.
+
+    Attributes:
+        spec: of the network.
+        terms: whose sum is maximised.
+        constant: such that `constant - 2 value` is the squared distance that the cost names.
+    """
+
+    spec: PermutationSpec
+    terms: tuple[Term, ...]
+    constant: float
+
+    def value(self, permutation: Permutation) -> float:
+        """The sum of inner products, in float64."""
+        total = 0.0
+        for term in self.terms:
+            moved = (permutation if term.signed else permutation.unsigned()).apply(term.other)
+            total += sum(float((term.reference[name].double() * moved[name].double()).sum()) for name in moved)
+        return total
+
+    def distance(self, permutation: Permutation) -> float:
+        """The squared distance, never below zero but for rounding."""
+        return self.constant - 2 * self.value(permutation)
+
+    def gain(self, group: str, permutation: Permutation) -> Gain:
+        """What every assignment of a group's units would give, with all other units where the permutation puts them."""
+        size = self.spec.groups[group].size
+        gains: dict[bool, Tensor] = {}
+        for term in self.terms:
+            acting = permutation if term.signed else permutation.unsigned()
+            for name, dim, segment, start in self.places(group):
+                rest = [d for d in range(term.other[name].dim()) if d != dim]
+                moved = acting.apply_along(name, term.other[name], rest)
+                own = product(term.reference[name], moved, dim, start, segment)
+                # An axis that does not flip with its unit belongs to the part that a flip leaves.
+                flips = term.signed and segment.signed
+                gains[flips] = gains.get(flips, torch.zeros(size, size)) + own
+        return Gain(gains.get(True, torch.zeros(size, size)), gains.get(False, torch.zeros(size, size)))
+
+    def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
+        """Where a group's units lie: tensor, dimension, segment, and where in the dimension it starts."""
+        for name in self.terms[0].other:
+            for dim, axis in enumerate(self.spec.axes[name]):
+                start = 0
+                for segment in axis:
+                    if segment.group == group:
+                        yield name, dim, segment, start
+                    start += segment.length
+
+
+def product(reference: Tensor, other: Tensor, dim: int, start: int, segment: Segment) -> Tensor:
+    """(unit, unit): inner products of the stretches of one tensor that belong to units, with those of another's."""
+    return _by_unit(reference, dim, start, segment) @ _by_unit(other, dim, start, segment).T
+
+
+def _by_unit(tensor: Tensor, dim: int, start: int, segment: Segment) -> Tensor:
+    own = tensor.movedim(dim, 0)[start : start + segment.length]
+    return own.reshape(segment.outer, segment.size, -1).movedim(1, 0).flatten(1)
+
+
+def objective(reference: Posterior, other: Posterior, spec: PermutationSpec, cost: Cost = "w2") -> Objective:
+    """The objective of aligning one posterior to another, by their means and standard deviations.
+
+    Args:
+        reference: stays as it is.
+        other: is to be permuted.
+        spec: of their network.
+        cost: see the module.
+    """
+    model = reference.model
+    mean_a, mean_b = (model.layer_values(model.unflatten(p.mean())) for p in (reference, other))
+    sd_a, sd_b = (model.layer_scales(model.unflatten(p.standard_deviation())) for p in (reference, other))
+    names = [name for name in mean_a if name in spec.axes]
+
+    def chosen(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: values[name].detach().cpu().float() for name in names}
+
+    mean_a, mean_b, sd_a, sd_b = (chosen(values) for values in (mean_a, mean_b, sd_a, sd_b))
+    if cost == "precision":
+        weight = {name: sd_a[name].double().clamp(min=_SMALLEST_SD).pow(-2).float() for name in names}
+        weighted = {name: weight[name] * mean_a[name] for name in names}
+        halved = {name: -0.5 * weight[name] for name in names}
+        squared = {name: mean_b[name].square() for name in names}
+        constant = sum(float((weighted[name].double() * mean_a[name]).sum()) for name in names)
+        return Objective(spec, (Term(weighted, mean_b, True), Term(halved, squared, False)), constant)
+    terms = [Term(mean_a, mean_b, True)]
+    if cost == "w2" and any(bool((sd != 0).any()) for own in (sd_a, sd_b) for sd in own.values()):
+        terms.append(Term(sd_a, sd_b, False))
+    constant = sum(
+        float(own[name].double().square().sum())
+        for term in terms
+        for own in (term.reference, term.other)
+        for name in names
+    )
+    return Objective(spec, tuple(terms), constant)

@@ -1,0 +1,155 @@
+"""Draws along a path between posteriors, and what they predict: the raw material of loss barriers.
+
+Draws at the ends are coupled, and each pair moves on a straight line. Which coupling makes which path:
+
+- normals with the same noise at both ends: the Wasserstein-2 geodesic, means and standard deviations linear in tau;
+- points: the straight line between them;
+- samples: the moment map (draws of the first, shifted and scaled to the moments of the second: the same geodesic for
+  the moments), an optimal assignment of draws, or draws paired as they come.
+
+References:
+    Rossi, Singh and Hannagan (2023), arXiv:2310.10171; McCann (1997), doi:10.1006/aima.1997.1634 (displacement
+    interpolation).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from bnn_symm.data import Part
+from bnn_symm.diagnostics.scores import expected_calibration_error
+from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.posteriors import GaussianPosterior, Posterior, Predictive, SamplePosterior
+
+Coupling = Literal["moment", "assignment", "independent"]
+PathName = Literal["wasserstein", "straight line", "moment", "assignment", "independent"]
+
+
+@dataclass(frozen=True)
+class CoupledDraws:
+    """Draws of several posteriors in pairs (or triples, ...), in one parameter space.
+
+    Attributes:
+        draws: one (draw, parameter) a posterior; row s of all of them belongs together.
+        path: what interpolating them is called.
+    """
+
+    draws: tuple[Float[Tensor, "draw parameter"], ...]
+    path: PathName
+
+    def at(self, weights: Sequence[float]) -> Float[Tensor, "draw parameter"]:
+        """The draws at a point of the simplex: with two posteriors, (1 - tau, tau)."""
+        total = weights[0] * self.draws[0]
+        for weight, own in zip(weights[1:], self.draws[1:], strict=True):
+            total = total + weight * own
+        return total
+
+
+def couple(
+    posteriors: Sequence[Posterior], *, num_draws: int, coupling: Coupling = "moment", seed: int = 0
+) -> CoupledDraws:
+    """Draws of posteriors of one model, coupled for interpolation.
+
+    Args:
+        posteriors: two or more, in one parameter space; align them first for a meaningful path.
+        num_draws: of each; at most as many as the smallest sample posterior holds.
+        coupling: of sample posteriors.
+        seed: of the noise, common to all.
+
+    Raises:
+        IncompatiblePosteriors: if their parameters differ.
+    """
+    shapes = [list(posterior.model.shapes.items()) for posterior in posteriors]
+    if any(shape != shapes[0] for shape in shapes):
+        raise IncompatiblePosteriors("the posteriors have other parameters; compare networks of one architecture")
+    if all(isinstance(posterior, GaussianPosterior) for posterior in posteriors):
+        return CoupledDraws(tuple(_same_noise(posterior, num_draws, seed) for posterior in posteriors), "wasserstein")
+    if all(posterior.shape[0] * posterior.shape[1] == 1 for posterior in posteriors):
+        return CoupledDraws(tuple(posterior.draws() for posterior in posteriors), "straight line")
+    held = [p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)]
+    number = min(num_draws, *held)
+    draws = [posterior.draws(number, seed=seed) for posterior in posteriors]
+    if coupling == "moment":
+        first = posteriors[0]
+        standard = _standardised(draws[0], first)
+        rest = [p.mean() + p.standard_deviation() * standard for p in posteriors[1:]]
+        return CoupledDraws((draws[0], *rest), "moment")
+    if coupling == "assignment":
+        draws[1:] = [own[_assigned(draws[0], own)] for own in draws[1:]]
+    return CoupledDraws(tuple(draws), coupling)
+
+
+def _same_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
+    """Draws whose noise is that of every other posterior, coordinate by coordinate, whatever permuted it."""
+    assert isinstance(posterior, GaussianPosterior)
+    plain = GaussianPosterior(posterior.model, posterior.scaling, loc=posterior.loc, scale=posterior.scale)
+    return plain.draws(number, seed=seed)
+
+
+def _standardised(draws: Tensor, posterior: Posterior) -> Tensor:
+    sd = posterior.standard_deviation()
+    return (draws - posterior.mean()) / torch.where(sd > 0, sd, torch.ones_like(sd))
+
+
+def _assigned(first: Tensor, second: Tensor) -> Tensor:
+    """The order of the second's draws that makes the sum of squared distances smallest."""
+    cost = torch.cdist(first.double(), second.double()).square()
+    return torch.from_numpy(linear_sum_assignment(cost.cpu().numpy())[1])
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What draws predict on one part of the data.
+
+    Attributes:
+        log_likelihood: (draw, point), in nats, in the target's own units.
+        error: share of points classified wrongly by the mixture, or root mean squared error.
+        ece: expected calibration error; None for regression.
+    """
+
+    log_likelihood: Float[Tensor, "draw point"]
+    error: float
+    ece: float | None
+
+    @property
+    def marginal_nll(self) -> float:
+        """Mean over points of -log of the mean over draws of the likelihood."""
+        draws = len(self.log_likelihood)
+        marginal = self.log_likelihood.logsumexp(0) - torch.tensor(float(draws), dtype=torch.float64).log()
+        return float(-marginal.mean())
+
+    @property
+    def expected_nll(self) -> float:
+        """Mean over points and draws of -log likelihood."""
+        return float(-self.log_likelihood.mean())
+
+
+def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: Part) -> Losses:
+    """Predicts with given draws in place of the posterior's own."""
+    sample = SamplePosterior.from_draws(posterior.model, draws[None], posterior.scaling)
+    parts = []
+    start = 0
+    for predictive in sample.iter_predict(part.x):
+        size = predictive.outputs.shape[2]
+        parts.append(_summary(predictive, part.y[start : start + size].cpu()))
+        start += size
+    log_likelihood = torch.cat([own[0] for own in parts], dim=1)
+    wrong = float(torch.cat([own[1] for own in parts]).double().mean())
+    if parts[0][2] is None:
+        return Losses(log_likelihood, wrong**0.5, None)
+    probabilities = torch.cat([own[2] for own in parts if own[2] is not None])
+    return Losses(log_likelihood, wrong, expected_calibration_error(probabilities, part.y.cpu()))
+
+
+def _summary(predictive: Predictive, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    log_likelihood = predictive.draw_log_prob(y).double().flatten(0, 1)
+    if predictive.is_classification:
+        probabilities = predictive.probabilities()
+        return log_likelihood, probabilities.argmax(-1) != y, probabilities
+    target = predictive.location + predictive.scale * y.double()
+    return log_likelihood, (predictive.mean() - target).square(), None
