@@ -1,5 +1,46 @@
 """Aligning posteriors over permutations of hidden units: pairs, samples, many; and merging what is aligned."""
 
-from bnn_symm.alignment.align import Alignment, align, check_same_parameters
+from bnn_symm.alignment.align import Alignment, Matching, align, check_same_parameters
+from bnn_symm.alignment.canonical import canonical_samples, canonicalise
+from bnn_symm.alignment.connectivity import (
+    ComposedPath,
+    Cycle,
+    PairwiseAlignments,
+    SequenceAlignment,
+    agreement,
+    align_pairs,
+    align_sequences,
+    composed_paths,
+    cycles,
+)
+from bnn_symm.alignment.merge import Rule, merge
+from bnn_symm.alignment.samples import Agreement, SampleAlignment, align_samples, prior_draws, transpositions
+from bnn_symm.alignment.universe import JointCost, Synchronization, synchronize
 
-__all__ = ["Alignment", "align", "check_same_parameters"]
+__all__ = [
+    "Agreement",
+    "Alignment",
+    "ComposedPath",
+    "Cycle",
+    "JointCost",
+    "Matching",
+    "PairwiseAlignments",
+    "Rule",
+    "SampleAlignment",
+    "SequenceAlignment",
+    "Synchronization",
+    "agreement",
+    "align",
+    "align_pairs",
+    "align_samples",
+    "align_sequences",
+    "canonical_samples",
+    "canonicalise",
+    "check_same_parameters",
+    "composed_paths",
+    "cycles",
+    "merge",
+    "prior_draws",
+    "synchronize",
+    "transpositions",
+]

@@ -56,6 +56,13 @@ class Gain:
     signed: Tensor
     unsigned: Tensor
 
+    def at(self, permutation: Permutation, group: str) -> float:
+        """What the assignment of a permutation gives, in float64."""
+        index = permutation.indices[group]
+        signed, unsigned = (part.gather(1, index[:, None])[:, 0].double() for part in (self.signed, self.unsigned))
+        sign = permutation.signs.get(group)
+        return float((signed if sign is None else signed * sign).sum() + unsigned.sum())
+
     def best(self) -> Tensor:
         """Of either sign, the larger."""
         return self.signed.abs() + self.unsigned
@@ -94,13 +101,17 @@ class Objective:
         for term in self.terms:
             acting = permutation if term.signed else permutation.unsigned()
             for name, dim, segment, start in self.places(group):
-                rest = [d for d in range(term.other[name].dim()) if d != dim]
-                moved = acting.apply_along(name, term.other[name], rest)
+                moved = acting.apply_along(name, term.other[name], all_but(term.other[name], dim))
                 own = product(term.reference[name], moved, dim, start, segment)
                 # An axis that does not flip with its unit belongs to the part that a flip leaves.
                 flips = term.signed and segment.signed
                 gains[flips] = gains.get(flips, torch.zeros(size, size)) + own
         return Gain(gains.get(True, torch.zeros(size, size)), gains.get(False, torch.zeros(size, size)))
+
+    def is_twice(self, group: str) -> bool:
+        """Whether a tensor has the group's units on two axes, so that it is quadratic in their order."""
+        tensors = [name for name, _, _, _ in self.places(group)]
+        return len(set(tensors)) < len(tensors)
 
     def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
         """Where a group's units lie: tensor, dimension, segment, and where in the dimension it starts."""
@@ -113,6 +124,11 @@ class Objective:
                     start += segment.length
 
 
+def all_but(tensor: Tensor, dim: int) -> list[int]:
+    """All dimensions of a tensor but one."""
+    return [d for d in range(tensor.dim()) if d != dim]
+
+
 def product(reference: Tensor, other: Tensor, dim: int, start: int, segment: Segment) -> Tensor:
     """(unit, unit): inner products of the stretches of one tensor that belong to units, with those of another's."""
     return _by_unit(reference, dim, start, segment) @ _by_unit(other, dim, start, segment).T
@@ -121,6 +137,31 @@ def product(reference: Tensor, other: Tensor, dim: int, start: int, segment: Seg
 def _by_unit(tensor: Tensor, dim: int, start: int, segment: Segment) -> Tensor:
     own = tensor.movedim(dim, 0)[start : start + segment.length]
     return own.reshape(segment.outer, segment.size, -1).movedim(1, 0).flatten(1)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is compared of a posterior: its whole weights, in float32 on the CPU.
+
+    Attributes:
+        mean: tensor name -> (*shape).
+        sd: tensor name -> (*shape), standard deviations; 0 where nothing varies.
+    """
+
+    mean: Mapping[str, Tensor]
+    sd: Mapping[str, Tensor]
+
+
+def moments(posterior: Posterior, spec: PermutationSpec) -> Moments:
+    """Means and standard deviations of a posterior, of the tensors that a spec has."""
+    model = posterior.model
+    mean = model.layer_values(model.unflatten(posterior.mean()))
+    sd = model.layer_scales(model.unflatten(posterior.standard_deviation()))
+
+    def chosen(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: values[name].detach().cpu().float() for name in mean if name in spec.axes}
+
+    return Moments(chosen(mean), chosen(sd))
 
 
 def objective(reference: Posterior, other: Posterior, spec: PermutationSpec, cost: Cost = "w2") -> Objective:
@@ -132,15 +173,20 @@ def objective(reference: Posterior, other: Posterior, spec: PermutationSpec, cos
         spec: of their network.
         cost: see the module.
     """
-    model = reference.model
-    mean_a, mean_b = (model.layer_values(model.unflatten(p.mean())) for p in (reference, other))
-    sd_a, sd_b = (model.layer_scales(model.unflatten(p.standard_deviation())) for p in (reference, other))
-    names = [name for name in mean_a if name in spec.axes]
+    return objective_of(moments(reference, spec), moments(other, spec), spec, cost)
 
-    def chosen(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: values[name].detach().cpu().float() for name in names}
 
-    mean_a, mean_b, sd_a, sd_b = (chosen(values) for values in (mean_a, mean_b, sd_a, sd_b))
+def objective_of(reference: Moments, other: Moments, spec: PermutationSpec, cost: Cost = "w2") -> Objective:
+    """The same for moments that no posterior has, such as sums over several.
+
+    Args:
+        reference: stay as they are.
+        other: are to be permuted.
+        spec: of their network.
+        cost: see the module.
+    """
+    mean_a, mean_b, sd_a, sd_b = reference.mean, other.mean, reference.sd, other.sd
+    names = list(mean_a)
     if cost == "precision":
         weight = {name: sd_a[name].double().clamp(min=_SMALLEST_SD).pow(-2).float() for name in names}
         weighted = {name: weight[name] * mean_a[name] for name in names}

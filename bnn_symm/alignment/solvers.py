@@ -5,8 +5,8 @@
 - `frank_wolfe`: all groups at once over doubly stochastic matrices, with exact line search, then one assignment a group
   and a coordinate descent from there (Crisostomi et al. 2024).
 
-Both stay inside the residual group. Entangled components (heads of attention, blocks of grouped convolutions), whose
-units only move together, are searched by their generators.
+Both stay inside the residual group. Of entangled components, whose units only move together, heads of attention are
+assigned block by block (`blocks`); all others are searched by their generators.
 
 References:
     Ainsworth et al. (2023), arXiv:2209.04836, algorithm 1; Crisostomi et al. (2024), arXiv:2405.17897; Frank and Wolfe
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from bnn_symm.alignment.assignment import assign, movable_groups
-from bnn_symm.alignment.objective import Gain, Objective, Term, product
+from bnn_symm.alignment.blocks import assign_blocks, nested_components
+from bnn_symm.alignment.objective import Gain, Objective, Term, all_but, product
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Component, Permutation, SymmetryGroup
 from bnn_symm.symmetry.spec import Axis
@@ -49,21 +50,23 @@ def coordinate(
     """
     cells = movable_groups(group)
     names = list(cells)
-    current, value = start, objective.value(start)
+    current, size = start, abs(objective.value(start))
     for sweep in range(_MAX_SWEEPS):
-        before = value
+        improved = False
         for number in torch.randperm(len(names), generator=torch_generator(*key, "sweep", sweep)).tolist():
             name = names[number]
-            index, sign = assign(cells[name], objective.gain(name, current))
-            moved = _replaced(current, name, index, sign)
-            # Where a tensor has the group on two axes the gain is a linearisation, which need not improve.
-            reached = objective.value(moved)
-            if reached > value:
-                current, value = moved, reached
-        current, value = _entangled(objective, group, current, value)
-        if value - before <= _TOLERANCE * abs(value):
+            gain = objective.gain(name, current)
+            moved = _replaced(current, name, *assign(cells[name], gain))
+            better = gain.at(moved, name) - gain.at(current, name)
+            if objective.is_twice(name):
+                # A tensor with the group on two axes is no bilinear form: the gain says the direction only.
+                better = objective.value(moved) - objective.value(current)
+            if better > _TOLERANCE * size:
+                current, improved = moved, True
+        current, helped = _entangled(objective, group, current)
+        if not improved and not helped:
             break
-    return current, value
+    return current, objective.value(current)
 
 
 def _replaced(current: Permutation, name: str, index: Tensor, sign: Tensor) -> Permutation:
@@ -71,20 +74,25 @@ def _replaced(current: Permutation, name: str, index: Tensor, sign: Tensor) -> P
     return Permutation(current.spec, {**current.indices, name: index}, signs)
 
 
-def _entangled(
-    objective: Objective, group: SymmetryGroup, current: Permutation, value: float
-) -> tuple[Permutation, float]:
-    """Takes generators of entangled components as long as one improves."""
+def _entangled(objective: Objective, group: SymmetryGroup, current: Permutation) -> tuple[Permutation, bool]:
+    """Assigns blocks, and takes generators of entangled components as long as one improves; says whether any did."""
     moves = list(group.entangled_moves())
-    improved = bool(moves)
+    if not moves:
+        return current, False
+    improved, helped, value = True, False, objective.value(current)
     while improved:
         improved = False
+        for owner, children in nested_components(group):
+            moved = assign_blocks(objective, owner, children, current)
+            reached = objective.value(moved)
+            if reached > value + _TOLERANCE * abs(value):
+                current, value, improved, helped = moved, reached, True, True
         for move in moves:
             moved = move.compose(current)
             reached = objective.value(moved)
             if reached > value + _TOLERANCE * abs(value):
-                current, value, improved = moved, reached, True
-    return current, value
+                current, value, improved, helped = moved, reached, True, True
+    return current, helped
 
 
 @dataclass
@@ -133,10 +141,11 @@ def frank_wolfe(
         slope = sum(_inner(gains[name], corner, name) - _inner(gains[name], point, name) for name in cells)
         if slope <= _GAP * abs(value):
             break
-        bend = objective.value(vertex) - products.constant() - value - slope
+        at_vertex = products.at(vertex)
+        bend = products.value_at(at_vertex, vertex) - value - slope
         step = 1.0 if bend >= 0 else min(1.0, -slope / (2 * bend))
         point.move(corner, step)
-        products.move(vertex, step)
+        products.move(at_vertex, step)
     rounded = start
     for name in cells:
         nearest = Gain(point.signed[name], torch.zeros_like(point.signed[name]))
@@ -216,23 +225,36 @@ class _Products:
                 value += float((own * matrix).sum()) / self._count[tensor]
         return found, value
 
-    def constant(self) -> float:
-        """What tensors without a place add to the objective."""
-        total = 0.0
+    def at(self, vertex: Permutation) -> list[list[Tensor]]:
+        """The products at a permutation: gathers, no multiplications."""
+        found = []
         for term in self._objective.terms:
-            acting = self._start if term.signed else self._start.unsigned()
-            rest = {name: value for name, value in term.other.items() if name not in self._count}
-            for name, value in acting.apply(rest).items():
-                total += float((term.reference[name].double() * value.double()).sum())
+            acting = vertex if term.signed else vertex.unsigned()
+            found.append(
+                [
+                    acting.apply_along(tensor, term.other[tensor], all_but(term.other[tensor], dim))
+                    for _, tensor, dim, _, _ in self._places
+                ]
+            )
+        return found
+
+    def value_at(self, products: list[list[Tensor]], vertex: Permutation) -> float:
+        """The objective at a permutation, of all tensors with a place, from its products."""
+        total = 0.0
+        for term, others in zip(self._objective.terms, products, strict=True):
+            acting = vertex if term.signed else vertex.unsigned()
+            seen: set[str] = set()
+            for (_, tensor, dim, _, _), other in zip(self._places, others, strict=True):
+                if tensor not in seen:
+                    seen.add(tensor)
+                    total += float((term.reference[tensor] * acting.apply_along(tensor, other, [dim])).sum())
         return total
 
-    def move(self, vertex: Permutation, step: float) -> None:
+    def move(self, at_vertex: list[list[Tensor]], step: float) -> None:
         """After a step towards a permutation: the products are linear in the one other axis."""
-        for term, others in zip(self._objective.terms, self._others, strict=True):
-            acting = vertex if term.signed else vertex.unsigned()
-            for i, (_, tensor, dim, _, _) in enumerate(self._places):
-                rest = [d for d in range(term.other[tensor].dim()) if d != dim]
-                others[i] = torch.lerp(others[i], acting.apply_along(tensor, term.other[tensor], rest), step)
+        for own, others in zip(self._others, at_vertex, strict=True):
+            for i, other in enumerate(others):
+                own[i] = torch.lerp(own[i], other, step)
 
 
 def _relaxed_along(value: Tensor, dim: int, axis: Axis, signed: bool, point: _Relaxed) -> Tensor:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,6 +68,21 @@ def open_run(options: argparse.Namespace, path: str | None = None) -> "Run":
     if run.status != "complete":
         print(f"bnn-symm: note: {run.path} is {run.status}; this uses what it has reached", file=sys.stderr)
     return run
+
+
+def open_comparable(options: argparse.Namespace, paths: Sequence[str]) -> "tuple[list[Run], list[str]]":
+    """Runs whose posteriors live in one parameter space, and warnings about what else differs."""
+    from bnn_symm.experiments import load_run
+    from bnn_symm.experiments.comparable import check_comparable
+
+    runs = [load_run(path, module=options.module) for path in paths]
+    return runs, check_comparable(runs)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Says on stderr what a user should know of a comparison."""
+    for warning in warnings:
+        print(f"bnn-symm: note: {warning}", file=sys.stderr)
 
 
 def answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:

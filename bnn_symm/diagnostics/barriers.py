@@ -28,7 +28,7 @@ from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
 
 # Of each part, at most so many points; the order of the training part is random, so the first ones are a sample.
-_POINTS = 5000
+_POINTS = 2000
 _BOOTSTRAP = 400
 
 

@@ -28,9 +28,12 @@ class CheckpointConfig:
 
     Attributes:
         every: seconds between checkpoints; at most so much work is lost when the process is killed.
+        keep: epochs whose state is kept for good, at the first logged step from each on, to be loaded as posteriors
+            of their own (`Run.checkpoints`). Of methods that optimise; with full batches a step is an epoch.
     """
 
     every: Positive = 5.0
+    keep: tuple[Positive, ...] = ()
 
 
 @settings

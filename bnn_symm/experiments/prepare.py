@@ -11,11 +11,12 @@ import torch
 
 from bnn_symm.architectures import count_flops, fingerprint, short_fingerprint
 from bnn_symm.data import Dataset, load_dataset
-from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import build_model, load_run, module_of, stored_config
 from bnn_symm.inference import versions
+from bnn_symm.inference.optimisation import OptimisedMethod
 from bnn_symm.models import BayesianModel, check_task, default_likelihood
 from bnn_symm.posteriors import Posterior
 from bnn_symm.threads import choose_threads
@@ -83,6 +84,7 @@ def prepare(config: Config) -> Prepared:
     config = dataclasses.replace(config, data=data, likelihood=likelihood)
     model = build_model(config, dataset.input_shape, dataset.num_outputs)
     points = config.inference.points_per_gradient(len(dataset.train))
+    steps_to_keep(config, len(dataset.train))  # says at once if there is nothing to keep
     flops = float(count_flops(model.net, dataset.input_shape, points))
     initial = None
     if config.initial is not None:
@@ -95,6 +97,28 @@ def prepare(config: Config) -> Prepared:
         initial=initial,
         threads=choose_threads(flops, config.threads),
     )
+
+
+def steps_to_keep(config: Config, num_points: int) -> list[int]:
+    """The steps of the epochs in `checkpoint.keep`.
+
+    Raises:
+        ConfigError: if the method draws samples, which have no such states, or ends before an epoch.
+    """
+    if not config.checkpoint.keep:
+        return []
+    if not isinstance(config.inference, OptimisedMethod):
+        raise ConfigError(
+            f"checkpoint.keep is for methods that optimise; {config.inference.name} keeps all of its draws"
+        )
+    batch = config.inference.points_per_gradient(num_points)
+    steps = [round(epoch * num_points / batch) for epoch in config.checkpoint.keep]
+    if max(steps) >= config.inference.num_steps:
+        raise ConfigError(
+            f"checkpoint.keep has epoch {max(config.checkpoint.keep):g}, which is step {max(steps)}; the fit ends at "
+            f"step {config.inference.num_steps}, whose state is the posterior itself: name earlier ones"
+        )
+    return steps
 
 
 def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:

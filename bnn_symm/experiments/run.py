@@ -15,7 +15,7 @@ from bnn_symm.data import Dataset
 from bnn_symm.diagnostics import elbo, score
 from bnn_symm.errors import FitDiverged, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments.config import Config, dump_config
-from bnn_symm.experiments.prepare import Prepared, prepare
+from bnn_symm.experiments.prepare import Prepared, prepare, steps_to_keep
 from bnn_symm.experiments.run_directory import RunDirectory, check_free, disk_errors, next_free
 from bnn_symm.experiments.run_writer import RunWriter, StopOnSignal
 from bnn_symm.experiments.stored_run import Run, load_run, module_of, stored_config, with_module
@@ -127,7 +127,7 @@ def _fit(directory: RunDirectory, prepared: Prepared, reached: Reached, callback
     stop = StopOnSignal()
     try:
         with disk_errors(directory.path, _advice(directory)), use_threads(prepared.threads), stop.installed():
-            writer = RunWriter(directory, config.checkpoint.every)
+            writer = RunWriter(directory, config.checkpoint.every, steps_to_keep(config, len(dataset.train)))
             failure = posterior = None
             try:
                 posterior = config.inference.fit(

@@ -50,6 +50,7 @@ class RunDirectory:
     history = property(lambda self: self.path / "history.parquet")
     draws = property(lambda self: self.path / "draws")
     checkpoint = property(lambda self: self.path / "checkpoint")
+    kept = property(lambda self: self.path / "checkpoints")
     posterior = property(lambda self: self.path / "posterior.nc")
     metrics = property(lambda self: self.path / "metrics.json")
     evaluations = property(lambda self: self.path / "evaluations")
@@ -226,6 +227,27 @@ class RunDirectory:
         # `save_file` would report a full disk with an exception of its own.
         write_atomically(target, lambda temporary: temporary.write_bytes(save(state)))
 
+    def keep_state(self, chain: int, step: int, state: State) -> None:
+        """Writes a state that is kept for good; of the same step, the same again."""
+        self.kept.mkdir(exist_ok=True)
+        target = self.kept / f"step-{step:09d}-chain-{chain:04d}.safetensors"
+        write_atomically(target, lambda temporary: temporary.write_bytes(save(state)))
+
+    def kept_states(self) -> dict[int, dict[int, State]]:
+        """Step -> chain -> state, of all that were kept for good.
+
+        Raises:
+            InvalidRun: if a file is damaged.
+        """
+        found: dict[int, dict[int, State]] = {}
+        for path in sorted(self.kept.glob("step-*-chain-*.safetensors")):
+            _, step, _, chain = path.stem.split("-")
+            try:
+                found.setdefault(int(step), {})[int(chain)] = load_file(path)
+            except Exception as error:
+                raise InvalidRun(f"{path} is damaged: {error}") from None
+        return found
+
     def reached(self) -> Reached:
         """Everything that a run in progress, or one that was killed, has on disk.
 
@@ -336,6 +358,21 @@ def next_free(parent: Path, stem: str) -> Path:
     while (parent / f"{stem}-{number}").exists():
         number += 1
     return parent / f"{stem}-{number}"
+
+
+def new_directory(path: Path | None, stem: str) -> Path:
+    """Makes a directory for the answer of a command: the one that is named, or `runs/<stem>-<number>`.
+
+    Raises:
+        InvalidRun: if it exists, or cannot be made.
+    """
+    path = path or next_free(Path("runs"), stem)
+    check_free(path)
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise InvalidRun(f"{path} cannot be made ({error.strerror}); choose another place with -o DIR") from None
+    return path
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -24,11 +24,14 @@ class RunWriter(Callback):
     Args:
         directory: of the run; its lock is held.
         every: seconds between checkpoints.
+        keep: steps from which on the first state that is told is kept for good, chain by chain.
     """
 
-    def __init__(self, directory: RunDirectory, every: float):
+    def __init__(self, directory: RunDirectory, every: float, keep: Sequence[int] = ()):
         self._directory = directory
         self._every = every
+        self._keep = sorted(keep)
+        self._pending: dict[int, list[int]] = {}
         self._log = DrawLog(directory.draws)
         self._buffer: list[DrawChunk] = []
         self._last_flush = time.monotonic()
@@ -49,6 +52,13 @@ class RunWriter(Callback):
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
         """The first, every essential one, and otherwise one every `every` seconds."""
+        pending = self._pending.setdefault(chain, list(self._keep))
+        if pending:
+            now = state()
+            step = int(now["step"])
+            if step >= pending[0]:
+                self._directory.keep_state(chain, step, now)
+                self._pending[chain] = [later for later in pending if later > step]
         last = self._last_state.get(chain)
         if essential or last is None or time.monotonic() - last >= self._every:
             self._directory.save_state(chain, state())

@@ -15,6 +15,7 @@ from bnn_symm.data import Dataset, Preprocessing, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments.config import Config, load_config
 from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.inference import Reached
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, load_posterior
 
@@ -67,6 +68,18 @@ class Run:
             raise InvalidRun(f"{self.path} holds no posterior ({error}); status: {self.status}") from None
         posterior.info["status"] = self.status
         return posterior
+
+    def checkpoints(self) -> dict[int, Posterior]:
+        """Step -> the posterior as it was then, for the epochs that `checkpoint.keep` named.
+
+        Raises:
+            InvalidRun: if a file is damaged.
+        """
+        scaling, seed = self.preprocessing.scaling, self.config.seed
+        return {
+            step: self.config.inference.recover(self.model, scaling, Reached(states=states), seed=seed)
+            for step, states in self.directory.kept_states().items()
+        }
 
     @property
     def metrics(self) -> dict[str, Any] | None:

@@ -1,0 +1,201 @@
+"""Many draws matched to one reference at once: coordinate matching, batched over draws.
+
+Each draw has a permutation of its own, and its tensors are kept where that permutation puts them. One step takes one
+group of units: inner products with the reference for all draws in one matrix product, one assignment a draw, and one
+gather that moves all draws. A draw whose units each gain most where they are needs no assignment at all, so that draws
+that start near their optimum, such as those of a chain that has been aligned, cost a matrix product only.
+
+Where units only move together (heads, blocks of grouped convolutions), or a tensor has one group on two axes, draws are
+matched one by one by the solver of pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bnn_symm.alignment.assignment import assign, movable_groups
+from bnn_symm.alignment.objective import Gain, Objective, Term
+from bnn_symm.alignment.solvers import coordinate
+from bnn_symm.symmetry import Permutation, PermutationSpec, Segment, SymmetryGroup
+from bnn_symm.symmetry.spec import Axis
+
+_MAX_SWEEPS = 30
+# Gain, relative to the largest possible one, below which a move counts as none: products are in float32.
+_TOLERANCE = 1e-6
+
+
+class Draws:
+    """Draws of whole weights, where their permutations put them.
+
+    Args:
+        tensors: name -> (draw, *shape), of the tensors that the spec has, as they were.
+        permutations: one a draw.
+
+    Attributes:
+        tensors: name -> (draw, *shape), permuted.
+        indices: group -> (draw, unit), the old unit that each new unit is.
+        signs: group -> (draw, unit), for groups whose units may flip.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], permutations: Sequence[Permutation]):
+        self._spec = permutations[0].spec
+        self.tensors = {name: value.clone() for name, value in tensors.items()}  # they are moved in place
+        self.indices = _stacked([own.indices for own in permutations])
+        self.signs = _stacked([own.signs for own in permutations])
+        if any(not own.is_identity for own in permutations):
+            if any(segment.within for axes in self._spec.axes.values() for axis in axes for segment in axis):
+                moved = [
+                    own.apply({name: value[i] for name, value in tensors.items()}) for i, own in enumerate(permutations)
+                ]
+                self.tensors = {name: torch.stack([own[name] for own in moved]) for name in tensors}
+            else:
+                for name in self.indices:
+                    self._gather(name, self.indices[name], self.signs.get(name))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def permutations(self) -> list[Permutation]:
+        """One a draw."""
+        return [
+            Permutation(
+                self._spec,
+                {name: index[i] for name, index in self.indices.items()},
+                {name: sign[i] for name, sign in self.signs.items()},
+            )
+            for i in range(len(self))
+        ]
+
+    def match(self, reference: Mapping[str, Tensor], group: SymmetryGroup) -> int:
+        """Moves every draw to where its inner product with a reference is largest, from where it is.
+
+        Args:
+            reference: name -> (*shape).
+            group: to stay in.
+
+        Returns:
+            How many draws moved. No draw's inner product falls.
+        """
+        if not _can_batch(group):
+            return self._one_by_one(reference, group)
+        cells = movable_groups(group)
+        objective = Objective(group.spec, (Term(reference, reference, True),), 0.0)
+        active = torch.ones(len(self), dtype=torch.bool)
+        changed = torch.zeros(len(self), dtype=torch.bool)
+        for _ in range(_MAX_SWEEPS):
+            moved = torch.zeros(len(self), dtype=torch.bool)
+            for name in cells:
+                rows = active.nonzero().squeeze(1)
+                gain = self._gain(objective, name, rows)
+                stays = (gain.signed + gain.unsigned).diagonal(dim1=1, dim2=2)
+                most = gain.best().amax(2)
+                open_rows = (stays < most).any(1).nonzero().squeeze(1)
+                if not len(open_rows):
+                    continue
+                found = [assign(cells[name], Gain(gain.signed[i], gain.unsigned[i])) for i in open_rows.tolist()]
+                index, sign = torch.stack([own[0] for own in found]), torch.stack([own[1] for own in found])
+                chosen = (sign * _at(gain.signed[open_rows], index) + _at(gain.unsigned[open_rows], index)).sum(1)
+                better = chosen - stays[open_rows].sum(1) > _TOLERANCE * most[open_rows].abs().sum(1)
+                self._move(name, rows[open_rows[better]], index[better], sign[better])
+                moved[rows[open_rows[better]]] = True
+            changed |= moved
+            active = moved
+            if not bool(active.any()):
+                break
+        return int(changed.sum())
+
+    def _gain(self, objective: Objective, name: str, rows: Tensor) -> Gain:
+        """(draw, new unit, old unit), with all other groups where they are."""
+        size = objective.spec.groups[name].size
+        signed, unsigned = torch.zeros(len(rows), size, size), torch.zeros(len(rows), size, size)
+        for tensor, dim, segment, start in objective.places(name):
+            reference = _by_unit(objective.terms[0].reference[tensor][None], dim, start, segment)
+            own = _by_unit(self.tensors[tensor][rows], dim, start, segment)
+            (signed if segment.signed else unsigned).add_(reference @ own.transpose(1, 2))
+        return Gain(signed, unsigned)
+
+    def _move(self, name: str, rows: Tensor, index: Tensor, sign: Tensor) -> None:
+        """Permutes one group's units of some draws further."""
+        self._gather(name, index, sign, rows)
+        self.indices[name][rows] = self.indices[name][rows].gather(1, index)
+        if name in self.signs:
+            self.signs[name][rows] = sign * self.signs[name][rows].gather(1, index)
+
+    def _gather(self, name: str, index: Tensor, sign: Tensor | None, rows: Tensor | None = None) -> None:
+        for tensor in self._spec.tensors_of(name):
+            if tensor not in self.tensors:
+                continue
+            value = self.tensors[tensor] if rows is None else self.tensors[tensor][rows]
+            for dim, axis in enumerate(self._spec.axes[tensor]):
+                value = _gather_along(value, dim, axis, name, index, sign)
+            if rows is None:
+                self.tensors[tensor] = value
+            else:
+                self.tensors[tensor][rows] = value
+
+    def _one_by_one(self, reference: Mapping[str, Tensor], group: SymmetryGroup) -> int:
+        changed = 0
+        identity = group.spec.identity()
+        for i in range(len(self)):
+            own = {name: value[i] for name, value in self.tensors.items()}
+            goal = Objective(group.spec, (Term(reference, own, True),), 0.0)
+            found, reached = coordinate(goal, group, identity, "one draw")
+            before = goal.value(identity)
+            if reached <= before + _TOLERANCE * abs(before):
+                continue
+            changed += 1
+            for name, value in found.apply(own).items():
+                self.tensors[name][i] = value
+            for name, index in found.indices.items():
+                self.indices[name][i] = self.indices[name][i][index]
+            for name, sign in found.signs.items():
+                self.signs[name][i] = sign * self.signs[name][i][found.indices[name]]
+        return changed
+
+
+def _stacked(values: Sequence[Mapping[str, Tensor]]) -> dict[str, Int[Tensor, "draw _"]]:
+    return {name: torch.stack([own[name] for own in values]) for name in values[0]}
+
+
+def _can_batch(group: SymmetryGroup) -> bool:
+    if any(component.kind == "entangled" for component in group.components):
+        return False
+    return not any(_twice(group.spec, axes) for axes in group.spec.axes.values())
+
+
+def _twice(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
+    """Whether a tensor holds blocks of a group, or a group on two of its axes: then its gain is not linear."""
+    if any(segment.within for axis in axes for segment in axis):
+        return True
+    return any(sum(any(s.group == name for s in axis) for axis in axes) > 1 for name in spec.groups)
+
+
+def _at(value: Float[Tensor, "draw unit unit"], index: Int[Tensor, "draw unit"]) -> Float[Tensor, "draw unit"]:
+    return value.gather(2, index[:, :, None]).squeeze(2)
+
+
+def _by_unit(value: Tensor, dim: int, start: int, segment: Segment) -> Float[Tensor, "draw unit entry"]:
+    """What of every unit a stretch of one axis of a tensor (draw, *shape) holds."""
+    own = value.movedim(dim + 1, 1)[:, start : start + segment.length]
+    return own.reshape(len(value), segment.outer, segment.size, -1).movedim(2, 1).flatten(2)
+
+
+def _gather_along(value: Tensor, dim: int, axis: Axis, name: str, index: Tensor, sign: Tensor | None) -> Tensor:
+    """Permutes the units of one group along one axis of a tensor (draw, *shape), each draw in its own way."""
+    if all(segment.group != name for segment in axis):
+        return value
+    along = value.movedim(dim + 1, 1)
+    pieces, start = [], 0
+    for segment in axis:
+        piece = along[:, start : start + segment.length]
+        start += segment.length
+        if segment.group == name:
+            grid = piece.unflatten(1, (segment.outer, segment.size, segment.inner)).flatten(3)
+            moved = grid.gather(2, index[:, None, :, None].expand(grid.shape))
+            if segment.signed and sign is not None:
+                moved = moved * sign[:, None, :, None].to(moved.dtype)
+            piece = moved.reshape(piece.shape)
+        pieces.append(piece)
+    return torch.cat(pieces, dim=1).movedim(1, dim + 1)

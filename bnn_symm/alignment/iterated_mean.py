@@ -1,0 +1,143 @@
+"""In turns, every draw moved to where it is nearest to the mean of all, and the mean taken anew.
+
+    P_i = argmax <M, P x_i>        M = (1/N) sum_i P_i x_i
+
+Permuting leaves |x_i| as it is, so the dispersion is (1/N) sum_i |x_i|^2 - |M|^2, and |M| never falls:
+|M'| |M| >= <M', M> >= |M|^2, since each draw's part of the middle one is what was maximised. So it ends.
+
+Draws are read in stretches, so that memory stays bounded whatever their number; what is kept of each is its
+permutation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bnn_symm.alignment.draws import Draws
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors import SamplePosterior
+from bnn_symm.randomness import numpy_generator
+from bnn_symm.symmetry import Permutation, SymmetryGroup
+
+_MAX_ROUNDS = 50
+# Relative fall of the dispersion below which a round counts as the last.
+_TOLERANCE = 1e-4
+# Numbers of draws held at once (32 MB in float32); with their products and moved copies some five times as much.
+_NUMBERS_PER_CHUNK = 2**23
+
+
+@dataclass(frozen=True)
+class ChainMeans:
+    """Means of the chains of aligned draws, tensor by tensor (chain, *shape), and what follows from them."""
+
+    means: Mapping[str, Tensor]
+    second_moment: float
+
+    @property
+    def mean(self) -> dict[str, Tensor]:
+        """Of all draws: chains are equally long."""
+        return {name: value.mean(0) for name, value in self.means.items()}
+
+    @property
+    def dispersion(self) -> float:
+        """E|x|^2 - |mean|^2; permuting leaves the first as it is."""
+        return self.second_moment - sum(float(value.square().sum()) for value in self.mean.values())
+
+    @property
+    def between_chains(self) -> float:
+        """Mean squared distance of the means of chains to their mean."""
+        centre = self.mean
+        return sum(float((value - centre[name]).square().sum()) / len(value) for name, value in self.means.items())
+
+
+def _whole_weights(model: BayesianModel, flat: Tensor, group: SymmetryGroup) -> dict[str, Tensor]:
+    values = model.layer_values(model.unflatten(flat))
+    return {name: value.detach().cpu().float() for name, value in values.items() if name in group.spec.axes}
+
+
+def _chunks(posterior: SamplePosterior) -> list[tuple[int, int, int]]:
+    """(chain, start, stop) of stretches of draws that fit in memory together with what is made of them."""
+    chains, draws, parameters = posterior.shape
+    step = max(1, _NUMBERS_PER_CHUNK // parameters)
+    return [(c, start, min(draws, start + step)) for c in range(chains) for start in range(0, draws, step)]
+
+
+def chain_means(
+    posterior: SamplePosterior,
+    permutations: list[list[Permutation]],
+    group: SymmetryGroup,
+    towards: Mapping[str, Tensor] | None = None,
+) -> ChainMeans:
+    """One walk over the draws: the means of the chains when every draw is where its permutation puts it.
+
+    Args:
+        posterior: whose draws they are.
+        permutations: of each chain, one, or one a draw.
+        group: of the network.
+        towards: tensor name -> (*shape), a mean that each draw is first moved nearest to; its permutation is changed
+            in place. Then there is one a draw.
+    """
+    chains, draws, _ = posterior.shape
+    sums: dict[str, Tensor] = {}
+    second = 0.0
+    for chain, start, stop in _chunks(posterior):
+        own = permutations[chain]
+        whole = _whole_weights(posterior.model, posterior._read(chain, start, stop), group)
+        second += sum(float(value.double().square().sum()) for value in whole.values())
+        if len(own) == 1 and towards is None:  # a whole chain: its sum is permuted, not its draws
+            total = own[0].apply({name: value.double().sum(0) for name, value in whole.items()})
+        else:
+            batch = Draws(whole, own[start:stop])
+            if towards is not None and batch.match(towards, group):
+                own[start:stop] = batch.permutations()
+            total = {name: value.double().sum(0) for name, value in batch.tensors.items()}
+        for name, value in total.items():
+            if name not in sums:
+                sums[name] = torch.zeros(chains, *value.shape, dtype=torch.float64)
+            sums[name][chain] += value / draws
+    return ChainMeans(sums, second / (chains * draws))
+
+
+def to_the_mean(
+    posterior: SamplePosterior, first: list[list[Permutation]], group: SymmetryGroup, restarts: int, seed: int
+) -> tuple[list[list[Permutation]], int]:
+    """The permutations of the smallest dispersion, from several first means.
+
+    Args:
+        posterior: whose draws they are.
+        first: of each chain, one a draw: where each draw starts. The mean of all draws there is the one first mean.
+        group: to stay in; not trivial.
+        restarts: random draws that serve as first means beside it.
+        seed: of these.
+
+    Returns:
+        Of each chain, one a draw; and how many rounds they took.
+    """
+    chains, draws, _ = posterior.shape
+    chosen = numpy_generator(seed, "first means").permutation(chains * draws)[:restarts].tolist()
+    best: tuple[float, list[list[Permutation]], int] | None = None
+    for number in [None, *chosen]:
+        permutations = [list(own) for own in first]
+        if number is None:
+            reached = chain_means(posterior, permutations, group)
+            mean = reached.mean
+        else:
+            chain, draw = divmod(number, draws)
+            whole = _whole_weights(posterior.model, posterior._read(chain, draw, draw + 1), group)
+            mean = permutations[chain][draw].apply({name: value[0] for name, value in whole.items()})
+            reached = None
+        rounds = 0
+        done = False
+        while not done and rounds < _MAX_ROUNDS:
+            rounds += 1
+            now = chain_means(posterior, permutations, group, {name: value.float() for name, value in mean.items()})
+            # The dispersion falls round by round, but for that from a single draw to the first mean.
+            done = reached is not None and not now.dispersion < reached.dispersion * (1 - _TOLERANCE)
+            reached, mean = now, now.mean
+        assert reached is not None
+        if best is None or reached.dispersion < best[0]:
+            best = reached.dispersion, permutations, rounds
+    assert best is not None
+    return best[1], best[2]

@@ -1,0 +1,67 @@
+"""`bnn-symm align`: permutes posteriors so that they lie nearest to a reference."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.cli.command import add_command, answer, open_comparable, warn
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "align",
+        _align,
+        "permute the hidden units of posteriors so that they lie nearest to a reference",
+        details="Writes each aligned posterior as a run of its own, DIR/<name of the run>, which predicts as before; "
+        "alignment.json with solver, distances and baselines; and a picture.",
+        example="bnn-symm align runs/a runs/b runs/c -o runs/aligned-to-a",
+        module=True,
+    )
+    parser.add_argument("reference", metavar="REFERENCE", help="a run directory; it stays as it is")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories to align to it")
+    parser.add_argument("-o", "--out", metavar="DIR", required=True, help="a new directory")
+    parser.add_argument(
+        "--matching",
+        choices=["w2", "means", "precision", "activations"],
+        default="w2",
+        help="what is compared: means and standard deviations, means, means weighted by the reference's precision, or "
+        "hidden activations on training points (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)")
+
+
+def _align(options: argparse.Namespace) -> int:
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.experiments.comparable import save_derived_run
+    from bnn_symm.experiments.comparisons import align_runs
+    from bnn_symm.experiments.run_directory import disk_errors, new_directory
+    from bnn_symm.files import write_json
+    from bnn_symm.report.comparisons import alignment_text
+    from bnn_symm.report.plots.distances import plot_distances
+
+    names = [Path(run).resolve().name for run in options.runs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two of the runs are called {max(names, key=names.count)}; give them different names")
+    (reference, *others), warnings = open_comparable(options, [options.reference, *options.runs])
+    warn(warnings)
+    out = new_directory(Path(options.out), "align")
+    posteriors, alignments = align_runs(reference, others, matching=options.matching, seed=options.seed)
+    content = {
+        "reference": str(reference.path),
+        "matching": options.matching,
+        "alignments": alignments,
+        "warnings": warnings,
+    }
+    with disk_errors(out, "make room, and align them again"):
+        write_json(out / "alignment.json", content)
+        (out / "figures").mkdir()
+        plot_distances(alignments, names, out / "figures" / "alignment.png")
+    for name, run, posterior, alignment in zip(names, others, posteriors, alignments, strict=True):
+        derived = {"by": "align", "from": str(run.path), "reference": str(reference.path), **alignment}
+        save_derived_run(out / name, run, posterior, derived)
+    lines = [alignment_text(alignments), f"picture: {out / 'figures' / 'alignment.png'}"]
+    lines += [f"run: {out / name}" for name in names]
+    answer(options, content, "\n".join(lines))
+    return 0

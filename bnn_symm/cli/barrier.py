@@ -1,0 +1,69 @@
+"""`bnn-symm barrier`: how much worse predictions are between posteriors than at them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.cli.command import add_command, answer, open_comparable, warn
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "barrier",
+        _barrier,
+        "measure the marginalized loss barrier between posteriors, aligned over permutations",
+        details="Of two runs the curve along the Wasserstein geodesic, naive and aligned; of three or more the loss "
+        "over the simplex, aligned jointly. Writes barrier.json and pictures into the output directory.",
+        example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
+        module=True,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="two or more run directories")
+    parser.add_argument("--no-align", action="store_true", help="leave out the alignment")
+    parser.add_argument("-o", "--out", metavar="DIR", help="a new directory (default: runs/barrier-1, -2, ...)")
+    parser.add_argument(
+        "--matching",
+        choices=["w2", "means", "precision", "activations"],
+        default="w2",
+        help="what the alignment of two compares (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--coupling",
+        choices=["moment", "assignment", "independent"],
+        default="moment",
+        help="of draws, where posteriors are draws (default: %(default)s)",
+    )
+    parser.add_argument("--draws", type=int, default=50, metavar="N", help="at every place (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of draws and starts (default: %(default)s)")
+
+
+def _barrier(options: argparse.Namespace) -> int:
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.experiments.comparisons import barrier_runs
+    from bnn_symm.experiments.run_directory import disk_errors, new_directory
+    from bnn_symm.files import write_json
+    from bnn_symm.report.comparisons import barrier_text, draw_barrier
+
+    if len(options.runs) < 2:
+        raise ConfigError("a barrier is between posteriors; name two runs or more")
+    if options.draws < 1:
+        raise ConfigError(f"--draws {options.draws}: wanted 1 or more")
+    runs, warnings = open_comparable(options, options.runs)
+    warn(warnings)
+    out = new_directory(Path(options.out) if options.out else None, "barrier")
+    content = barrier_runs(
+        runs,
+        aligned=not options.no_align,
+        matching=options.matching,
+        coupling=options.coupling,
+        num_draws=options.draws,
+        seed=options.seed,
+    )
+    content["warnings"] = warnings
+    with disk_errors(out, "make room, and measure it again"):
+        write_json(out / "barrier.json", content)
+        pictures = draw_barrier(content, out / "figures")
+    lines = [barrier_text(content), *(f"picture: {path}" for path in pictures), f"written: {out / 'barrier.json'}"]
+    answer(options, content, "\n".join(lines))
+    return 0

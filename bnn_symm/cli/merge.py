@@ -1,0 +1,46 @@
+"""`bnn-symm merge`: one posterior from several, at the cost of one network."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.cli.command import add_command, answer, open_comparable, warn
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "merge",
+        _merge,
+        "align posteriors jointly and merge them into one",
+        details="barycentre, for runs on the same data: means and standard deviations averaged. product, for runs on "
+        "disjoint data: normals multiplied, the prior divided out again. The result is a run of its own, scored beside "
+        "its parts, their ensemble and the naive merge.",
+        example="bnn-symm merge runs/a runs/b runs/c -o runs/merged --rule barycentre",
+        module=True,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="two or more run directories")
+    parser.add_argument("-o", "--out", metavar="DIR", required=True, help="a new directory, the merged run")
+    parser.add_argument(
+        "--rule", choices=["barycentre", "product"], default="barycentre", help="how (default: %(default)s)"
+    )
+    parser.add_argument("--no-align", action="store_true", help="merge them as they are")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)")
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.experiments.merging import merge_runs
+    from bnn_symm.report.tables import scores_table
+
+    if len(options.runs) < 2:
+        raise ConfigError("merging takes several posteriors; name two runs or more")
+    runs, warnings = open_comparable(options, options.runs)
+    if options.rule == "product":
+        warnings = [word for word in warnings if "was trained on" not in word]  # which is what a product is for
+    warn(warnings)
+    content = merge_runs(runs, Path(options.out), rule=options.rule, aligned=not options.no_align, seed=options.seed)
+    text = f"{scores_table(content['test'])}\nparts are averages over {len(runs)} runs\nrun: {options.out}"
+    answer(options, {**content, "warnings": warnings}, text)
+    return 0

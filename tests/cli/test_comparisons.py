@@ -1,0 +1,165 @@
+"""align, barrier and merge, as a person types them."""
+
+import json
+
+import pytest
+
+TINY = ["data.name=iris", "architecture.widths=[5]", "inference.num_steps=60", "inference.num_draws=10"]
+
+
+@pytest.fixture
+def fitted(cli):
+    """Fits a tiny run: fitted(name, *keys)."""
+
+    def fit(name: str, *keys: str) -> str:
+        status, _, err = cli("fit", "--quiet", "--set", *TINY, *keys, "--out", name)
+        assert status == 0, err
+        return name
+
+    return fit
+
+
+@pytest.fixture
+def pair(fitted):
+    return fitted("a"), fitted("b", "seed=1")
+
+
+def test_barrier_of_two(cli, pair, tmp_path):
+    status, out, err = cli("barrier", *pair, "-o", "ab", "--draws", 8)
+    assert (status, err) == (0, "")
+    assert "naive" in out
+    assert "aligned" in out
+    assert "picture: ab/figures/barrier.png" in out
+    content = json.loads((tmp_path / "ab" / "barrier.json").read_text())
+    assert {"height", "standard_error", "path", "naive", "alignment", "test", "train"} <= set(content)
+    assert content["path"] == "wasserstein"
+    assert content["height"] == content["test"]["height"] >= 0
+    assert content["height"] == max(
+        nll - (1 - tau) * content["test"]["marginal_nll"][0] - tau * content["test"]["marginal_nll"][-1]
+        for tau, nll in zip(content["test"]["tau"], content["test"]["marginal_nll"], strict=True)
+    )
+    assert content["alignment"]["distance_after"] <= content["alignment"]["coordinate_from_identity"]
+    assert (tmp_path / "ab" / "figures" / "barrier.png").read_bytes()[:4] == b"\x89PNG"
+    _, printed, _ = cli("barrier", *pair, "-o", "again", "--draws", 8, "--json")
+    assert json.loads(printed)["height"] == content["height"]
+    _, printed, _ = cli("barrier", *pair, "--no-align", "--draws", 8, "--json")
+    naive = json.loads(printed)
+    assert naive["height"] == content["naive"]["test"]["height"]
+    assert "alignment" not in naive
+    assert (tmp_path / "runs" / "barrier-1" / "barrier.json").exists()
+
+
+def test_a_run_and_itself_have_no_barrier(cli, fitted):
+    _, printed, _ = cli("barrier", fitted("a"), "a", "--draws", 8, "--json")
+    content = json.loads(printed)
+    assert content["height"] == pytest.approx(0, abs=1e-7)
+    assert content["alignment"]["num_moved"] == 0
+
+
+def test_barrier_of_three(cli, pair, fitted, tmp_path):
+    status, out, _ = cli("barrier", *pair, fitted("c", "seed=2"), "-o", "abc", "--draws", 8)
+    assert status == 0
+    assert "plane through 3 posteriors" in out
+    content = json.loads((tmp_path / "abc" / "barrier.json").read_text())
+    assert len(content["pairs"]) == len(content["naive"]["pairs"]) == 3
+    assert len(content["simplex"]["weights"]) == len(content["simplex"]["marginal_nll"])
+    assert content["height"] == content["simplex"]["height"]
+    assert content["alignment"]["objective_after"] >= content["alignment"]["objective_before"]
+    for name in ("pairs", "simplex"):
+        assert (tmp_path / "abc" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_an_aligned_run_predicts_as_before_and_is_a_run(cli, pair, tmp_path):
+    status, out, err = cli("align", *pair, "-o", "aligned")
+    assert (status, err) == (0, "")
+    assert "units moved" in out
+    before, after = (json.loads((tmp_path / d / "metrics.json").read_text()) for d in ("b", "aligned/b"))
+    assert after["test"]["nll"] == pytest.approx(before["test"]["nll"], rel=1e-5)
+    assert after["elbo"] == pytest.approx(before["elbo"], abs=6 * before["elbo_standard_error"])
+    record = json.loads((tmp_path / "aligned" / "b" / "run.json").read_text())
+    assert (record["status"], record["derived"]["by"]) == ("complete", "align")
+    assert cli("evaluate", "aligned/b", "--quiet")[0] == 0
+    _, printed, _ = cli("barrier", "a", "aligned/b", "--no-align", "--draws", 8, "--json")
+    _, direct, _ = cli("barrier", "a", "b", "--draws", 8, "--json")
+    assert json.loads(printed)["height"] == pytest.approx(json.loads(direct)["height"], abs=1e-5)
+    assert (tmp_path / "aligned" / "figures" / "alignment.png").exists()
+    content = json.loads((tmp_path / "aligned" / "alignment.json").read_text())
+    assert content["alignments"][0]["distance_after"] <= content["alignments"][0]["distance_before"]
+
+
+@pytest.mark.parametrize("rule", ["barycentre", "product"])
+def test_merge(cli, pair, rule, tmp_path):
+    status, out, err = cli("merge", *pair, "-o", "merged", "--rule", rule)
+    assert status == 0, err
+    assert all(word in out for word in ("merged", "naive", "ensemble", "parts"))
+    record = json.loads((tmp_path / "merged" / "run.json").read_text())
+    assert record["derived"]["rule"] == rule
+    assert cli("predict", "merged", "missing.csv", "-o", "p.csv")[0] == 2  # it opens; the input is what is missing
+    assert cli("evaluate", "merged", "--quiet")[0] == 0
+
+
+def test_an_asymmetric_network_has_nothing_to_align(cli, fitted):
+    keys = ["architecture.widths=[6]", "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 3]}"]
+    status, out, _ = cli("align", fitted("a", *keys), fitted("b", "seed=1", *keys), "-o", "aligned")
+    assert status == 0
+    assert "there is nothing to align: trivial: proved" in out
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["architecture.widths=[6]"], "has architecture.widths [6], a has [5]"),
+        (["architecture.activation=tanh"], "has architecture.activation tanh, a has relu"),
+        (["data.name=wine"], "has inputs of shape"),
+        (["architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 2]}"], "has architecture.symmetry.kind"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(fitted, refused, keys, message):
+    fitted("a")
+    fitted("b", *keys)
+    for command in (["barrier", "a", "b"], ["align", "a", "b", "-o", "x"], ["merge", "a", "b", "-o", "x"]):
+        assert message in refused(*command)
+
+
+def test_other_masks_are_refused_with_both_fingerprints(fitted, refused, tmp_path):
+    symmetry = "architecture.symmetry={{kind: weight_asymmetric, fixed_per_row: [2, 3], seed: {}}}"
+    fitted("a", "architecture.widths=[6]", symmetry.format(0))
+    fitted("b", "architecture.widths=[6]", symmetry.format(1))
+    message = refused("barrier", "a", "b")
+    for run in ("a", "b"):
+        fingerprint = json.loads((tmp_path / run / "run.json").read_text())["mask_fingerprint"]
+        assert fingerprint[:12] in message
+
+
+def test_other_data_is_a_warning(cli, fitted):
+    status, _, err = cli("barrier", fitted("a"), fitted("b", "data.split_seed=1"), "--draws", 4, "--quiet")
+    assert status == 0
+    assert "b was trained on a split seed 1, a on 0" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["barrier", "a"], "name two runs or more"),
+        (["barrier", "a", "missing"], "no run at missing"),
+        (["barrier", "a", "a", "--draws", "0"], "--draws 0: wanted 1 or more"),
+        (["barrier", "a", "a", "-o", "a"], "a exists and is never overwritten"),
+        (["align", "a", "a", "a", "-o", "x"], "two of the runs are called a"),
+        (["merge", "a", "-o", "x"], "name two runs or more"),
+        (["merge", "a", "a", "-o", "a"], "a exists and is never overwritten"),
+    ],
+)
+def test_wrong_input(fitted, refused, command, message):
+    fitted("a")
+    assert message in refused(*command)
+
+
+def test_points_and_samples(cli, fitted):
+    keys = ["inference={name: map, num_steps: 60}"]
+    _, printed, _ = cli("barrier", fitted("a", *keys), fitted("b", "seed=1", *keys), "--json")
+    assert json.loads(printed)["path"] == "straight line"
+    nuts = ["inference={name: hmc, num_warmup: 5, num_draws: 6, num_chains: 2, chain_method: sequential}"]
+    runs = fitted("c", *nuts), fitted("d", "seed=1", *nuts)
+    for coupling in ("moment", "assignment", "independent"):
+        _, printed, _ = cli("barrier", *runs, "--coupling", coupling, "--json")
+        assert json.loads(printed)["path"] == coupling
