@@ -19,6 +19,7 @@ _PUBLIC = {
         "asymmetrize",
         "build_network",
     ),
+    "bnn_symm.symmetry": ("Permutation", "PermutationSpec", "SymmetryGroup", "permutation_spec", "symmetry_group"),
     "bnn_symm.models": (
         "BayesianModel",
         "Bernoulli",
@@ -30,7 +31,8 @@ _PUBLIC = {
     ),
     "bnn_symm.posteriors": ("GaussianPosterior", "Posterior", "Predictive", "SamplePosterior"),
     "bnn_symm.inference": ("HMC", "MAP", "NUTS", "DeepEnsemble", "MeanFieldVI"),
-    "bnn_symm.diagnostics": ("elbo", "score"),
+    "bnn_symm.alignment": ("align", "align_samples", "align_sequences", "canonicalise", "merge", "synchronize"),
+    "bnn_symm.diagnostics": ("barrier", "elbo", "score", "simplex_barrier", "symmetry_defect"),
     "bnn_symm.experiments": ("Config", "Run", "fit_run", "load_config", "load_run", "parse_config", "resume_run"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -19,8 +19,8 @@ log_prior), a is 1 at any T; under tempering of the posterior it is 1 / T. Exact
 exactly normal and independent.
 
 References:
-    Agueh and Carlier (2011), doi:10.1137/100805741 (barycentres); Scott et al. (2016), doi:10.1080/17509275.2016.1142191
-    (consensus Monte Carlo: products of posteriors of parts).
+    Agueh and Carlier (2011), doi:10.1137/100805741 (barycentres); Scott et al. (2016), Bayes and big data: the
+    consensus Monte Carlo algorithm, doi:10.1080/17509275.2016.1142191 (products of posteriors of parts).
 """
 
 from collections.abc import Sequence
@@ -87,8 +87,8 @@ def merge(
             raise ConfigError("a product has no weights: every part counts by its precision; leave them out")
         if points:
             raise ConfigError(
-                "points have no width, so that there is no density to multiply; merge them by rule 'barycentre', or fit "
-                "with inference.name=mean_field_vi"
+                "points have no width, so that there is no density to multiply; merge them by rule 'barycentre', or "
+                "fit with inference.name=mean_field_vi"
             )
         _check_same_scaling(normals)
         power = _prior_power(normals, temperature, tempering)

@@ -47,7 +47,7 @@ def _align(options: argparse.Namespace) -> int:
     (reference, *others), warnings = open_comparable(options, [options.reference, *options.runs])
     warn(warnings)
     out = new_directory(Path(options.out), "align")
-    posteriors, alignments = align_runs(reference, others, matching=options.matching, seed=options.seed)
+    (_, *posteriors), alignments = align_runs(reference, others, matching=options.matching, seed=options.seed)
     content = {
         "reference": str(reference.path),
         "matching": options.matching,

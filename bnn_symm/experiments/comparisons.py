@@ -5,13 +5,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from bnn_symm.alignment import Alignment, Matching, Synchronization, align, synchronize
+from bnn_symm.alignment import Alignment, Matching, Synchronization, align, align_samples, synchronize
 from bnn_symm.diagnostics import Barrier, barrier, simplex_barrier
 from bnn_symm.diagnostics.interpolation import Coupling
 from bnn_symm.diagnostics.simplex import SimplexBarrier
 from bnn_symm.experiments.stored_run import Run
-from bnn_symm.posteriors import Posterior
-from bnn_symm.symmetry import SymmetryGroup, symmetry_group
+from bnn_symm.posteriors import Posterior, SamplePosterior
+from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 from bnn_symm.threads import available_cores, use_threads
 
 # Units a layer from which matrix products of an alignment are large enough for all cores.
@@ -21,22 +21,36 @@ _LARGE = 256
 def align_runs(
     reference: Run, others: Sequence[Run], *, matching: Matching = "w2", seed: int = 0
 ) -> tuple[list[Posterior], list[dict[str, Any]]]:
-    """Each of the other runs' posteriors aligned to the reference's; and what `alignment.json` says of each."""
+    """The reference's posterior and the others', aligned to it; and what `alignment.json` says of each of the others.
+
+    Chains of draws, and members of ensembles, are brought into one mode first, the reference's too: the mean over
+    several modes is no place to align to.
+    """
     group, train = _group(reference), reference.dataset().train
-    aligned, contents = [], []
-    for run in others:
-        with use_threads(_threads(group)):
-            found = align(reference.posterior, run.posterior, matching=matching, part=train, group=group, seed=seed)
-        aligned.append(found.apply(run.posterior))
-        contents.append({"run": str(run.path), **describe_alignment(found)})
+    with use_threads(_threads(group)):
+        first, _ = in_one_mode(reference.posterior, group, seed)
+        aligned, contents = [first], []
+        for run in others:
+            posterior, moved = in_one_mode(run.posterior, group, seed)
+            found = align(first, posterior, matching=matching, part=train, group=group, seed=seed)
+            aligned.append(found.apply(posterior))
+            contents.append({"run": str(run.path), **describe_alignment(found), "chains_moved_first": moved})
     return aligned, contents
+
+
+def in_one_mode(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[Posterior, int]:
+    """Chains aligned to one another, and how many of them moved relative to most; anything else as it is."""
+    if not isinstance(posterior, SamplePosterior) or posterior.shape[0] == 1 or group.is_trivial:
+        return posterior, 0
+    found = align_samples(posterior, per="chain", null=False, group=group, seed=seed)
+    return found.posterior, sum(not isinstance(p, Permutation) or not p.is_identity for p in found.permutations)
 
 
 def align_jointly(runs: Sequence[Run], *, seed: int = 0) -> tuple[list[Posterior], dict[str, Any]]:
     """The posteriors of several runs aligned through a universe, which prefers none; and how that went."""
     group = _group(runs[0])
-    posteriors = [run.posterior for run in runs]
     with use_threads(_threads(group)):
+        posteriors = [in_one_mode(run.posterior, group, seed)[0] for run in runs]
         found = synchronize(posteriors, group=group, seed=seed)
     return found.apply(posteriors), describe_synchronization(found)
 
@@ -89,9 +103,9 @@ def barrier_runs(
             naive = barrier(posteriors[0], posteriors[1], dataset, **options)
         chosen = naive
         if aligned:
-            (moved,), (alignment,) = align_runs(first, runs[1:], matching=matching, seed=seed)
+            (reference, moved), (alignment,) = align_runs(first, runs[1:], matching=matching, seed=seed)
             with use_threads(first.threads):
-                chosen = barrier(posteriors[0], moved, dataset, **options)
+                chosen = barrier(reference, moved, dataset, **options)
             content["alignment"] = alignment
         return {
             "height": chosen.height,
