@@ -16,7 +16,7 @@ from torch.func import functional_call
 from bnn_symm.alignment.assignment import assign, movable_groups
 from bnn_symm.alignment.objective import Gain
 from bnn_symm.posteriors import Posterior
-from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup
+from bnn_symm.symmetry import Permutation, PermutationSpec, Segment, SymmetryGroup
 
 _DRAWS = 10
 _POINTS = 1000
@@ -56,28 +56,28 @@ def mean_activations(
 ) -> dict[str, Float[Tensor, "unit entry"]]:
     """Group -> activations of its units, one entry for each input and position, averaged over draws."""
     model = posterior.model
-    readers: dict[str, tuple[str, int]] = {}
+    readers: dict[str, tuple[str, Segment]] = {}
     for path, module in model.net.named_modules():
         name = f"{path}.weight" if path else "weight"
         if isinstance(module, _READERS) and name in spec.axes and getattr(module, "groups", 1) == 1:
             (*_, segment) = spec.axes[name][1]
             if len(spec.axes[name][1]) == 1 and segment.group is not None and segment.group not in readers:
-                readers[segment.group] = (path, segment.inner)
+                readers[segment.group] = (path, segment)
     total: dict[str, Tensor] = {}
 
-    def keep(group: str, inner: int):
+    def keep(group: str, segment: Segment):
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             value = inputs[0]
             channel = 1 if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else value.dim() - 1
-            value = value.movedim(channel, 0)
-            own = value.reshape(value.shape[0] // inner, -1).double()
+            units = value.movedim(channel, 0).reshape(segment.outer, segment.size, -1)
+            own = units.movedim(1, 0).flatten(1).double()
             total[group] = total[group] + own if group in total else own
 
         return hook
 
     hooks = [
-        model.net.get_submodule(path).register_forward_pre_hook(keep(group, inner))
-        for group, (path, inner) in readers.items()
+        model.net.get_submodule(path).register_forward_pre_hook(keep(group, segment))
+        for group, (path, segment) in readers.items()
     ]
     try:
         x = x.to(model.device, model.dtype)

@@ -162,7 +162,7 @@ def check_same_function(posterior: Posterior, permutation: Permutation) -> float
     net = copy.deepcopy(model.net).double().cpu()
     flat = posterior.mean().detach().double().cpu()
     values, permuted = (model.net_values(model.unflatten(at)) for at in (flat, model.permute(flat, permutation)))
-    difference = relative_difference(net, values, permuted, input_points(net, None))
+    difference = relative_difference(net, values, permuted, input_points(net, permutation.spec.input_shape))
     if not difference < _SAME_FUNCTION:
         raise SymmetryError(
             f"the permuted network computes another function: outputs differ by {difference:.1e} of their size; please "
@@ -185,6 +185,13 @@ def check_same_parameters(posteriors: list[Posterior]) -> None:
             raise IncompatiblePosteriors(
                 f"posterior {number} has other parameters than the first ({', '.join(sorted(differs)[:5])}); align "
                 f"posteriors of one architecture"
+            )
+        if repr(model.net) != repr(first.net):
+            pairs = zip(repr(first.net).splitlines(), repr(model.net).splitlines(), strict=False)
+            mine, theirs = next((a.strip(), b.strip()) for a, b in pairs if a != b)
+            raise IncompatiblePosteriors(
+                f"posterior {number} has another network than the first: {theirs} in place of {mine}; align posteriors "
+                f"of one architecture"
             )
         check_same_fixed(first.net, model.net, f"posterior {number}")
 

@@ -4,23 +4,46 @@ Only units of one cell of the residual group (`symmetry.group.Component`) may ta
 one linear assignment problem. Units that may flip take the sign of their gain.
 """
 
+import itertools
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bnn_symm.alignment.objective import Gain
-from bnn_symm.symmetry import Component, SymmetryGroup
+from bnn_symm.symmetry import Component, Permutation, SymmetryGroup
+
+# Units of a group up to which all swaps of two are tried.
+_SWAPPED = 24
 
 
 def movable_groups(group: SymmetryGroup) -> dict[str, list[Component]]:
-    """Group of units -> its cells of interchangeable units."""
+    """Group of units -> its cells of interchangeable units, which one assignment each serves."""
     found: dict[str, list[Component]] = {}
     for component in group.components:
         if component.kind != "entangled":
             ((name, _),) = component.units.items()
             found.setdefault(name, []).append(component)
     return found
+
+
+def searched_moves(group: SymmetryGroup) -> list[Permutation]:
+    """Moves of entangled components, which no assignment serves: generators, and swaps of any two units of a block."""
+    moves: list[Permutation] = []
+    for component in group.components:
+        if component.kind != "entangled":
+            continue
+        moves += group.generators_of(component)
+        swaps = [
+            group.spec.transposition(name, (i, j))
+            for name, units in component.units.items()
+            if group.spec.groups[name].size <= _SWAPPED
+            for i, j in itertools.combinations(units, 2)
+            if group.spec.same_block(name, i, j)
+        ]
+        moves += [swap for swap in swaps if group.represents(swap)]
+    return moves
 
 
 def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:

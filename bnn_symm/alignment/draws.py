@@ -12,7 +12,7 @@ matched one by one by the solver of pairs.
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bnn_symm.alignment.assignment import assign, movable_groups
@@ -105,6 +105,20 @@ class Draws:
             if not bool(active.any()):
                 break
         return int(changed.sum())
+
+    def inner(self, reference: Mapping[str, Tensor]) -> Float[Tensor, " draw"]:
+        """The inner product of every draw with a reference, in float64."""
+        parts = [
+            (value.flatten(1) @ reference[name].flatten().to(value.dtype)).double()
+            for name, value in self.tensors.items()
+        ]
+        return torch.stack(parts).sum(0)
+
+    def take(self, other: "Draws", which: Bool[Tensor, " draw"]) -> None:
+        """Puts some draws where they are in another batch of the same."""
+        for mine, theirs in ((self.tensors, other.tensors), (self.indices, other.indices), (self.signs, other.signs)):
+            for name, value in theirs.items():
+                mine[name][which] = value[which]
 
     def _gain(self, objective: Objective, name: str, rows: Tensor) -> Gain:
         """(draw, new unit, old unit), with all other groups where they are."""

@@ -25,13 +25,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import Permutation, PermutationSpec
-from bnn_symm.symmetry.spec import Segment
+from bnn_symm.symmetry.spec import Segment, block_owner
 
 Cost = Literal["w2", "means", "precision"]
 
-_SMALLEST_SD = 1e-12
+_SMALLEST_SD = 1e-9
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,31 @@ class Objective:
             acting = permutation if term.signed else permutation.unsigned()
             for name, dim, segment, start in self.places(group):
                 moved = acting.apply_along(name, term.other[name], all_but(term.other[name], dim))
-                own = product(term.reference[name], moved, dim, start, segment)
+                if segment.within:
+                    own = self._within(name, term.reference[name], moved, dim, segment)
+                else:
+                    own = product(term.reference[name], moved, dim, start, segment)
                 # An axis that does not flip with its unit belongs to the part that a flip leaves.
                 flips = term.signed and segment.signed
                 gains[flips] = gains.get(flips, torch.zeros(size, size)) + own
         return Gain(gains.get(True, torch.zeros(size, size)), gains.get(False, torch.zeros(size, size)))
 
+    def _within(self, name: str, reference: Tensor, other: Tensor, dim: int, segment: Segment) -> Tensor:
+        """(unit, unit), of an axis that holds one block, which another axis names: 0 between units of two blocks."""
+        assert segment.group is not None
+        group = self.spec.groups[segment.group]
+        owner = block_owner(self.spec, self.spec.axes[name], segment)
+        own = torch.zeros(group.size, group.size)
+        by_block = [a.movedim((owner, dim), (0, 1)).chunk(group.blocks) for a in (reference, other)]
+        for block, (a, b) in enumerate(zip(*by_block, strict=True)):
+            units = slice(block * segment.size, (block + 1) * segment.size)
+            own[units, units] = a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).T
+        return own
+
     def is_twice(self, group: str) -> bool:
         """Whether a tensor has the group's units on two axes, so that it is quadratic in their order."""
-        tensors = [name for name, _, _, _ in self.places(group)]
-        return len(set(tensors)) < len(tensors)
+        axes = {(name, dim) for name, dim, _, _ in self.places(group)}
+        return len({name for name, _ in axes}) < len(axes)
 
     def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
         """Where a group's units lie: tensor, dimension, segment, and where in the dimension it starts."""
@@ -179,6 +195,9 @@ def objective(reference: Posterior, other: Posterior, spec: PermutationSpec, cos
 def objective_of(reference: Moments, other: Moments, spec: PermutationSpec, cost: Cost = "w2") -> Objective:
     """The same for moments that no posterior has, such as sums over several.
 
+    Raises:
+        ConfigError: if precisions are wanted of a point.
+
     Args:
         reference: stay as they are.
         other: are to be permuted.
@@ -188,7 +207,10 @@ def objective_of(reference: Moments, other: Moments, spec: PermutationSpec, cost
     mean_a, mean_b, sd_a, sd_b = reference.mean, other.mean, reference.sd, other.sd
     names = list(mean_a)
     if cost == "precision":
-        weight = {name: sd_a[name].double().clamp(min=_SMALLEST_SD).pow(-2).float() for name in names}
+        # Entries that do not vary are fixed, or those of a point: they have no precision, and no say.
+        weight = {name: torch.where(sd_a[name] > 0, sd_a[name].clamp(min=_SMALLEST_SD).pow(-2), 0.0) for name in names}
+        if not any(bool((own > 0).any()) for own in weight.values()):
+            raise ConfigError("precision: the reference is a point, which has no precision; match `means`")
         weighted = {name: weight[name] * mean_a[name] for name in names}
         halved = {name: -0.5 * weight[name] for name in names}
         squared = {name: mean_b[name].square() for name in names}

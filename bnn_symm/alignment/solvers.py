@@ -13,14 +13,13 @@ References:
     (1956), doi:10.1002/nav.3800030109.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bnn_symm.alignment.assignment import assign, movable_groups
+from bnn_symm.alignment.assignment import assign, movable_groups, searched_moves
 from bnn_symm.alignment.blocks import assign_blocks, nested_components
 from bnn_symm.alignment.objective import Gain, Objective, Term, all_but, product
 from bnn_symm.randomness import torch_generator
@@ -76,7 +75,7 @@ def _replaced(current: Permutation, name: str, index: Tensor, sign: Tensor) -> P
 
 def _entangled(objective: Objective, group: SymmetryGroup, current: Permutation) -> tuple[Permutation, bool]:
     """Assigns blocks, and takes generators of entangled components as long as one improves; says whether any did."""
-    moves = list(group.entangled_moves())
+    moves = searched_moves(group)
     if not moves:
         return current, False
     improved, helped, value = True, False, objective.value(current)
@@ -127,7 +126,7 @@ def frank_wolfe(
         An element of the group, and its objective.
     """
     cells = movable_groups(group)
-    if not cells:
+    if not cells or any(segment.within for name in cells for _, _, segment, _ in objective.places(name)):
         return coordinate(objective, group, start, *key)
     point = _matrices(start, list(cells))
     _towards_the_centre(point, cells)
@@ -189,7 +188,9 @@ class _Products:
     def __init__(self, objective: Objective, names: list[str], start: Permutation, point: _Relaxed):
         self._objective, self._names, self._start = objective, names, start
         self._places = [(name, *place) for name in names for place in objective.places(name)]
-        self._count = Counter(tensor for _, tensor, *_ in self._places)
+        self._first: dict[str, int] = {}
+        for _, tensor, dim, _, _ in self._places:
+            self._first.setdefault(tensor, dim)
         self._others = [
             [self._all_but(term, tensor, dim, point) for _, tensor, dim, _, _ in self._places]
             for term in objective.terms
@@ -220,10 +221,28 @@ class _Products:
                 own = product(term.reference[tensor], other, dim, start, segment)
                 flips = term.signed and segment.signed
                 (found[name].signed if flips else found[name].unsigned).add_(own)
-                matrix = point.signed[name] if flips else point.unsigned[name]
-                # A tensor with two places is seen from both.
-                value += float((own * matrix).sum()) / self._count[tensor]
+                # Seen from one axis, a tensor is counted once.
+                if dim == self._first[tensor]:
+                    value += float((own * (point.signed[name] if flips else point.unsigned[name])).sum())
+            value += self._of_unplaced(term, others)
         return found, value
+
+    def _of_unplaced(self, term: Term, others: list[Tensor]) -> float:
+        """What the stretches of a tensor's first axis that have no place add: inputs beside hidden units."""
+        total, seen = 0.0, set()
+        for (_, tensor, dim, _, _), other in zip(self._places, others, strict=True):
+            if dim != self._first[tensor] or tensor in seen:
+                continue
+            seen.add(tensor)
+            acting = self._start if term.signed else self._start.unsigned()
+            moved, start = acting.apply_along(tensor, other, [dim]).movedim(dim, 0), 0
+            reference = term.reference[tensor].movedim(dim, 0)
+            for segment in self._objective.spec.axes[tensor][dim]:
+                stretch = slice(start, start + segment.length)
+                start += segment.length
+                if segment.group not in self._names:
+                    total += float((reference[stretch] * moved[stretch]).sum())
+        return total
 
     def at(self, vertex: Permutation) -> list[list[Tensor]]:
         """The products at a permutation: gathers, no multiplications."""

@@ -27,9 +27,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--resume", metavar="DIR", help="go on with a run that was killed or interrupted")
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+def add_config(
+    parser: argparse.ArgumentParser, metavar: str = "CONFIG", text: str = "a YAML file; every key has a default"
+) -> None:
     """CONFIG and --set, as every command takes them that starts from a configuration."""
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file; every key has a default")
+    parser.add_argument("config", nargs="?", metavar=metavar, help=text)
     parser.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the config"
     )

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Part
 from bnn_symm.diagnostics.interpolation import CoupledDraws, Coupling, Losses, couple, losses
+from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
 
@@ -117,13 +118,19 @@ def barrier(
         second: at tau = 1, in the same parameter space.
         dataset: its test and training parts are predicted.
         num_draws: at each tau; the marginal NLL is biased upwards by O(1 / num_draws), alike at all tau.
-        num_tau: evenly spaced positions; three more are put around the maximum.
+        num_tau: evenly spaced positions; up to six more are put around the maximum.
         coupling: of sample posteriors.
         seed: of the draws.
 
     Raises:
-        IncompatiblePosteriors: if the parameters differ.
+        IncompatiblePosteriors: if the parameters, or what is fixed of them, differ.
+        ConfigError: for fewer than two positions, or a part without points.
     """
+    if num_tau < 2:
+        raise ConfigError(f"num_tau={num_tau}: wanted both ends, and so 2 positions or more")
+    for name, part in (("test", dataset.test), ("training", dataset.train)):
+        if len(part) == 0:
+            raise ConfigError(f"the {name} part has no points to measure a barrier on; raise data.{name[:4]}_fraction")
     pairs = couple([first, second], num_draws=num_draws, coupling=coupling, seed=seed)
     test, train = (part.take(slice(0, _POINTS)) for part in (dataset.test, dataset.train))
     own = second.draws(len(pairs.draws[0]), seed=seed)

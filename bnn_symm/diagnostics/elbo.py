@@ -67,7 +67,7 @@ def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
             if points < size:
                 index = torch.randperm(size, generator=generator)[:points].to(x.device)
                 x, y = x[index], y[index]
-            total = model.log_likelihood(loc + scale * noise, x, y).sum(dtype=torch.float64)
+            total = model.log_likelihood(posterior.at_noise(noise), x, y).sum(dtype=torch.float64)
             value = float(total) * size / points
             count += 1
             change = value - mean

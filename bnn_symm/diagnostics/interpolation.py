@@ -21,9 +21,9 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from bnn_symm.alignment import check_same_parameters
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.scores import expected_calibration_error
-from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.posteriors import GaussianPosterior, Posterior, Predictive, SamplePosterior
 
 Coupling = Literal["moment", "assignment", "independent"]
@@ -64,9 +64,7 @@ def couple(
     Raises:
         IncompatiblePosteriors: if their parameters differ.
     """
-    shapes = [list(posterior.model.shapes.items()) for posterior in posteriors]
-    if any(shape != shapes[0] for shape in shapes):
-        raise IncompatiblePosteriors("the posteriors have other parameters; compare networks of one architecture")
+    check_same_parameters(list(posteriors))
     if all(isinstance(posterior, GaussianPosterior) for posterior in posteriors):
         return CoupledDraws(tuple(_same_noise(posterior, num_draws, seed) for posterior in posteriors), "wasserstein")
     if all(posterior.shape[0] * posterior.shape[1] == 1 for posterior in posteriors):

@@ -14,14 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.architectures import count_flops
 from bnn_symm.data import Part
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Fixed, Permutation, PermutationSpec, fixed_entries, permutation_spec
 from bnn_symm.symmetry.spec import Segment
 
-# Points whose log likelihood is compared; their order is random, so the first ones are a sample.
-_POINTS = 500
+# Points whose log likelihood is compared; their order is random, so the first ones are a sample. Of a network whose
+# passes cost much, fewer: as many as all swaps together may have so many floating-point operations for.
+_POINTS, _FEWEST_POINTS = 500, 10
+_FLOPS = 1e10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ def symmetry_defect(
 
     Args:
         model: with any network whose spec can be derived.
-        part: of the data; at most 500 points are used.
+        part: of the data; at most 500 points are used, fewer where a pass is expensive.
         flat: where the density is looked at: initial values, a posterior mean, a draw.
         spec: of the network, if it has been derived already.
         num_swaps: pairs tried, over all groups.
@@ -83,7 +86,9 @@ def symmetry_defect(
     """
     spec = spec or permutation_spec(model.net, tuple(part.x.shape[1:]))
     double = BayesianModel(copy.deepcopy(model.net).double(), model.prior, model.likelihood)
-    part = part.take(slice(0, _POINTS)).to(double.device, double.dtype)
+    flops = count_flops(double.net, tuple(part.x.shape[1:]), 1)
+    points = int(min(_POINTS, max(_FEWEST_POINTS, _FLOPS / max(1, flops * num_swaps))))
+    part = part.take(slice(0, points)).to(double.device, double.dtype)
     flat = flat.detach().to(double.device, double.dtype)
     swappable = [name for name, group in spec.groups.items() if group.size // group.blocks > 1]
     if not swappable:
@@ -100,10 +105,11 @@ def symmetry_defect(
     changes: list[tuple[float, str, tuple[int, int]]] = []
     references = []
     for name in swappable:
-        for number, units in enumerate(_pairs(double, spec, flat, name, each, seed)):
-            swap = transposition(spec, name, units)
+        pairs = _pairs(double, spec, flat, name, each, seed)
+        for number, units in enumerate(pairs):
+            swap = spec.transposition(name, units)
             changes.append((change_to(double.permute(flat, swap, project=True)), name, units))
-            if number % 4 == 0:
+            if number >= len(pairs) - max(1, len(pairs) // 4):  # of any pairs, not of the nearest, which come first
                 references.append(change_to(_half(double, spec, flat, name, swap)))
     best = min(changes)
     return SymmetryDefect(
@@ -117,27 +123,11 @@ def symmetry_defect(
     )
 
 
-def transposition(spec: PermutationSpec, name: str, units: tuple[int, int]) -> Permutation:
-    """The swap of two units of a group, with the blocks that they own."""
-    i, j = units
-    indices = {}
-    for group in spec.groups.values():
-        index = torch.arange(group.size)
-        if group.name == name or group.parent == name:
-            block = index.reshape(spec.groups[name].size, -1) if group.parent == name else index[:, None]
-            index = block[_swapped(len(block), i, j)].flatten()
-            indices[group.name] = index
-    return spec.permutation(indices)
-
-
-def _swapped(size: int, i: int, j: int) -> Tensor:
-    order = torch.arange(size)
-    order[i], order[j] = j, i
-    return order
-
-
 def _half(model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str, swap: Permutation) -> Tensor:
-    """Units swapped where they are made, on the first axis of a parameter, and not where they are read."""
+    """Units swapped where they are made, on the first axis of a parameter, and not where they are read.
+
+    Where no parameter reads them on a later axis, as within attention, one of those that make them is left out.
+    """
     values = model.unflatten(flat)
     permuted = model.unflatten(model.permute(flat, swap, project=True))
     read = [
@@ -145,7 +135,15 @@ def _half(model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str, 
         for tensor, axes in spec.axes.items()
         if tensor in values and any(segment.group == name for axis in axes[1:] for segment in axis)
     ]
+    own = [tensor for tensor in _with_children(spec, name) if tensor in values]
+    read = read or own[-1:]
     return model.flatten({**permuted, **{tensor: values[tensor] for tensor in read}})
+
+
+def _with_children(spec: PermutationSpec, name: str) -> list[str]:
+    """Tensors that a group acts on, or one whose blocks it owns."""
+    family = [name, *(child.name for child in spec.groups.values() if child.parent == name)]
+    return [tensor for member in family for tensor in spec.tensors_of(member)]
 
 
 def _pairs(

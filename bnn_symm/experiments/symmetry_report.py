@@ -79,6 +79,8 @@ def describe_symmetry(
 
 def _group(group: SymmetryGroup, name: str) -> dict[str, Any]:
     one = group.spec.groups[name]
+    # Heads own units that lie in tensors; they have no axis of their own.
+    family = [name, *(child.name for child in group.spec.groups.values() if child.parent == name)]
     moving = {unit for component in group.components for unit in component.units.get(name, ())}
     return {
         "name": name,
@@ -86,7 +88,7 @@ def _group(group: SymmetryGroup, name: str) -> dict[str, Any]:
         "signed": one.signed,
         "parent": one.parent,
         "blocks": one.blocks,
-        "tensors": group.spec.tensors_of(name),
+        "tensors": [tensor for member in family for tensor in group.spec.tensors_of(member)],
         "log10_order": one.log10_order,
         "log10_order_left": group.log10_order_of(name),
         "units_that_move": len(moving),
@@ -100,5 +102,5 @@ def _fixed(net: nn.Module, name: str, entry: Any) -> dict[str, Any]:
         "trainable": name in dict(net.named_parameters()),
         "fixed": int((~entry.free).sum()),
         "entries": entry.free.numel(),
-        "standard_deviation": float(values.square().mean().sqrt()),
+        "root_mean_square": float(values.square().mean().sqrt()),
     }

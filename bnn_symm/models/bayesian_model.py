@@ -158,15 +158,20 @@ class BayesianModel:
         Raises:
             NotRepresentable: if the permutation moves what is fixed, and is not to be projected.
         """
-        moved = None if project else next(moved_tensors(permutation, fixed_entries(self.net)), None)
+        if not project:
+            self.check_representable(permutation)
+        values = self.unflatten(flat)
+        permuted = free_parameters(self.net, permutation.apply(self.layer_values(values)))
+        return self.flatten({**values, **permuted})
+
+    def check_representable(self, permutation: Permutation) -> None:
+        """Raises NotRepresentable, naming the tensor, if a permutation moves what is fixed of the network."""
+        moved = next(moved_tensors(permutation, fixed_entries(self.net)), None)
         if moved is not None:
             raise NotRepresentable(
                 f"the permutation moves fixed entries of {moved}: the permuted weights are not in the parameter space "
                 f"of this network; permute within its symmetry_group"
             )
-        values = self.unflatten(flat)
-        permuted = free_parameters(self.net, permutation.apply(self.layer_values(values)))
-        return self.flatten({**values, **permuted})
 
     def log_prior(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density of everything in the flat vector, in nats, summed in float64."""

@@ -73,9 +73,14 @@ class GaussianPosterior(Posterior):
                 for i in range(start, stop)
             ]
         )
+        return self.at_noise(noise.to(self.loc.device))
+
+    def at_noise(self, noise: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw parameter"]:
+        """The draws of standard normal noise; of a permuted posterior the permuted draws of the same noise."""
         if self.noise_order is not None:
-            noise = noise[:, self.noise_order.abs() - 1] * self.noise_order.sign()
-        return self.loc + self.scale * noise.to(self.loc.device)
+            order = self.noise_order.to(noise.device)
+            noise = noise[..., order.abs() - 1] * order.sign()
+        return self.loc + self.scale * noise
 
     def mean(self) -> Float[Tensor, " parameter"]:
         """`loc`."""

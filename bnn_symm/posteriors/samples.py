@@ -209,14 +209,16 @@ class SamplePosterior(Posterior):
             IncompatiblePosteriors: if there are not as many as chains, or as draws.
         """
         chains, draws, _ = self.shape
-        lengths = [1 if isinstance(own, Permutation) else len(own) for own in permutations]
-        if len(lengths) != chains or any(length not in (1, draws) for length in lengths):
+        lengths = [draws if isinstance(own, Permutation) else len(own) for own in permutations]
+        if len(lengths) != chains or any(length != draws for length in lengths):
             raise IncompatiblePosteriors(
                 f"got permutations for {lengths} draws of {len(lengths)} chains, wanted one for each of {chains} "
                 f"chains, or for each of their {draws} draws"
             )
         positions = PermutedPositions(self._positions, self.model, permutations)
-        positions.read(0, 0, 1)  # says at once if it cannot be
+        for own in permutations:
+            for permutation in [own] if isinstance(own, Permutation) else own:
+                self.model.check_representable(permutation)
         return SamplePosterior(
             self.model,
             self.scaling,

@@ -4,16 +4,23 @@ They are reported, so that nobody takes a trivial permutation group for a poster
 is fixed at a value other than zero takes away the directions that it lies in.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from bnn_symm.symmetry.derive import input_points, random_values, relative_difference
+from bnn_symm.randomness import torch_generator
+from bnn_symm.symmetry.derive import TOLERANCE, input_points, random_values, relative_difference
 from bnn_symm.symmetry.fixed import Fixed, dense_twin
-from bnn_symm.symmetry.spec import PermutationSpec, Segment
+from bnn_symm.symmetry.relations import pieces
+from bnn_symm.symmetry.spec import Axis, PermutationSpec, Segment, block_owner
 
 # A norm's `eps` makes the invariance approximate; doubling weights that no norm follows changes outputs by far more.
 _SAME_OUTPUTS = 1e-3
@@ -55,11 +62,29 @@ def rescale(spec: PermutationSpec, tensors: Mapping[str, Tensor], factors: Mappi
     for name, value in tensors.items():
         axes = spec.axes.get(name, ())
         for dim, axis in enumerate(axes):
+            if axis[0].within:
+                value = _rescale_within(spec, axes, value, dim, factors)
+                continue
             along = torch.cat([_factor(segment, factors, value) for segment in axis])
             if bool((along != 1).any()):
                 value = value * along.reshape([-1] + [1] * (len(axes) - dim - 1))
         result[name] = value
     return result
+
+
+def _rescale_within(
+    spec: PermutationSpec, axes: tuple[Axis, ...], value: Tensor, dim: int, factors: Mapping[str, Tensor]
+) -> Tensor:
+    """An axis that holds one block: each row of the axis that says which takes the factors of its block."""
+    (segment,) = axes[dim]
+    factor = factors.get(segment.group) if segment.group is not None else None
+    if factor is None or not segment.scale or segment.group is None:
+        return value
+    blocks = spec.groups[segment.group].blocks
+    last = (value.dim() - len(axes) + block_owner(spec, axes, segment), value.dim() - len(axes) + dim)
+    moved = value.movedim(last, (-2, -1))
+    own = (factor.to(value.device, value.dtype) ** segment.scale).reshape(blocks, segment.size)
+    return (moved * own.repeat_interleave(moved.shape[-2] // blocks, dim=0)).movedim((-2, -1), last)
 
 
 def _factor(segment: Segment, factors: Mapping[str, Tensor], like: Tensor) -> Tensor:
@@ -87,38 +112,51 @@ def continuous_symmetries(
         input_shape: see `permutation_spec`.
         softmax: whether its outputs are the logits of a softmax.
     """
-    found = [*_positive_scalings(spec, fixed), *_before_norms(net, fixed, input_shape)]
-    return found + (_shifts(spec, fixed) if softmax else [])
+    found = [*_positive_scalings(spec, fixed), *_before_norms(net, spec, fixed, input_shape)]
+    return found + (_shifts(net, spec, fixed, input_shape) if softmax else [])
 
 
 def _positive_scalings(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> list[ContinuousSymmetry]:
+    """One direction a unit, less those that entries fixed at other values than zero take away.
+
+    Such an entry between two units ties their factors to one another; between a unit and anything else it holds the
+    unit's factor at 1. What is left are the sets of units tied to each other and to nothing else.
+    """
+    scaled = {s.group for axes in spec.axes.values() for axis in axes for s in axis if s.group is not None and s.scale}
+    names = [name for name in spec.groups if name in scaled]
+    sizes = [spec.groups[name].size for name in names]
+    start = dict(zip(names, itertools.accumulate(sizes, initial=0), strict=False))
+    ground = sum(sizes)
+    ties = [np.empty((0, 2), dtype=np.int64)]
+    for tensor, entry in fixed.items():
+        nonzero = (entry.values != 0).numpy().astype(np.int64)
+        for hidden, (own,) in pieces(spec, spec.axes[tensor], nonzero):
+            places = np.argwhere((own == 1).any(-1))
+            units = [start[s.group] + places[:, i] for i, s in enumerate(hidden) if s.scale and s.group is not None]
+            opposite = len(units) == 2 and sum(segment.scale for segment in hidden) == 0
+            for one in units:
+                other = units[1] if opposite else np.full_like(one, ground)
+                ties.append(np.stack([one, other], axis=1))
+    edges = np.concatenate(ties)
+    graph = coo_array((np.ones(len(edges)), edges.T), shape=(ground + 1, ground + 1))
+    _, component = connected_components(graph, directed=False)
+    free = [first for first in np.unique(component, return_index=True)[1] if component[first] != component[ground]]
     found = []
-    for name, group in spec.groups.items():
-        segments = [s for axes in spec.axes.values() for axis in axes for s in axis if s.group == name]
-        if not any(segment.scale for segment in segments) or any(segment.within for segment in segments):
-            continue
-        held = torch.zeros(group.size, dtype=torch.bool)
-        for tensor, entry in fixed.items():
-            for dim, axis in enumerate(spec.axes[tensor]):
-                start = 0
-                for segment in axis:
-                    own = (entry.values != 0).movedim(dim, 0)[start : start + segment.length]
-                    start += segment.length
-                    if segment.group == name and segment.scale:
-                        held |= own.reshape(segment.outer, segment.size, -1).any(-1).any(0)
-        found.append(ContinuousSymmetry("positive scaling", name, int((~held).sum()), int(held.sum())))
+    for name, size in zip(names, sizes, strict=True):
+        left = int(sum(start[name] <= unit < start[name] + size for unit in free))
+        found.append(ContinuousSymmetry("positive scaling", name, left, size - left))
     return found
 
 
 def _before_norms(
-    net: nn.Module, fixed: Mapping[str, Fixed], input_shape: tuple[int, ...] | None
+    net: nn.Module, spec: PermutationSpec, fixed: Mapping[str, Fixed], input_shape: tuple[int, ...] | None
 ) -> list[ContinuousSymmetry]:
     """Layers whose weights may all be doubled: found by doubling them."""
     twin, x = dense_twin(net).double(), input_points(net, input_shape)
     values = random_values(twin, "scale before a norm")
     layers: dict[str, list[str]] = {}
     for name, value in twin.named_parameters():
-        if value.dim() >= 2 or name.endswith(".bias"):
+        if name in spec.axes and (value.dim() >= 2 or name.endswith(".bias")):
             layers.setdefault(name.rpartition(".")[0], []).append(name)
     found = []
     for layer, names in layers.items():
@@ -131,13 +169,25 @@ def _before_norms(
     return found
 
 
-def _shifts(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> list[ContinuousSymmetry]:
-    """A constant added along the output axis of the last layer's bias, or of one column of its weights."""
+def _shifts(
+    net: nn.Module, spec: PermutationSpec, fixed: Mapping[str, Fixed], input_shape: tuple[int, ...] | None
+) -> list[ContinuousSymmetry]:
+    """A constant added along the output axis of a bias, or of one column of weights, of tensors that shift all logits.
+
+    Found by adding one: all outputs of a point must change alike.
+    """
+    twin, x = dense_twin(net).double(), input_points(net, input_shape)
+    values = random_values(twin, "shift of the softmax")
     found = []
     for name, dim in spec.output_axes.items():
-        columns = 1
-        for axis in (axis for d, axis in enumerate(spec.axes[name]) if d != dim):
-            columns *= sum(segment.length for segment in axis)
+        shape = [1 if d == dim else size for d, size in enumerate(values[name].shape)]
+        added = torch.randn(shape, dtype=torch.float64, generator=torch_generator("shift", name))
+        with torch.no_grad():
+            before, after = (functional_call(twin, v, (x,)) for v in (values, {**values, name: values[name] + added}))
+        change = after - before
+        if not float((change - change.mean(-1, keepdim=True)).abs().max()) <= TOLERANCE * float(before.abs().max()):
+            continue
+        columns = values[name].numel() // values[name].shape[dim]
         held = int((~fixed[name].free).movedim(dim, 0).flatten(1).any(0).sum()) if name in fixed else 0
         found.append(ContinuousSymmetry("shift of the softmax", name, columns - held, held))
     return found

@@ -69,7 +69,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     except CannotDerive as error:
         raise SymmetryError(f"the outputs of the network: {error}") from None
     certify(twin, spec, x)
-    return spec
+    return replace(spec, input_shape=tuple(x.shape[1:]))
 
 
 def input_shape_of(net: nn.Module) -> tuple[int, ...]:

@@ -93,15 +93,21 @@ class SymmetryGroup:
     @property
     def certificate(self) -> str:
         """What is proved of the group, and how."""
-        units = sum(group.size for group in self.spec.groups.values())
+        owners = {group.parent for group in self.spec.groups.values()}
+        units = sum(group.size for name, group in self.spec.groups.items() if name not in owners)  # heads are no units
         if not units:
             return "trivial: proved, there are no hidden units"
         rounds = _count(self.rounds, "round")
         if self.is_trivial:
-            return f"trivial: proved by colour refinement, which told all {units} hidden units apart in {rounds}"
+            how = "at once from what is fixed of each" if self.rounds == 0 else f"in {rounds}"
+            return f"trivial: proved by colour refinement, which told all {_count(units, 'hidden unit')} apart {how}"
         if not any(not bool(entry.free.all()) for entry in self.fixed.values()):
-            return f"full: nothing is fixed, so that every permutation of the {units} hidden units is a symmetry"
-        moved = sum(len(own) for component in self.components for own in component.units.values())
+            flips = any(group.signed for group in self.spec.groups.values())
+            return (
+                f"full: nothing is fixed, so that every permutation of the {_count(units, 'hidden unit')} that was "
+                f"derived{', with its flips,' if flips else ''} is a symmetry"
+            )
+        moved = sum(len(o) for c in self.components for name, o in c.units.items() if name not in owners)
         tangled = sum(component.kind == "entangled" for component in self.components)
         how = f"proved by colour refinement in {rounds}"
         how += f" and by BLISS for {_count(tangled, 'entangled component')}" if tangled else ""
@@ -147,10 +153,14 @@ class SymmetryGroup:
 
     def generators(self) -> Iterator[Permutation]:
         """Permutations whose products are the whole group: swaps of neighbours, single flips, entangled moves."""
-        yield from self.entangled_moves()
         for component in self.components:
-            if component.kind == "entangled":
-                continue
+            yield from self.generators_of(component)
+
+    def generators_of(self, component: Component) -> Iterator[Permutation]:
+        """The same of one component."""
+        for move in component.moves:
+            yield self._move(component, move)
+        if component.kind != "entangled":
             ((group, units),) = component.units.items()
             for i in range(len(units) - 1):
                 order = np.arange(len(units))
@@ -160,12 +170,6 @@ class SymmetryGroup:
                 flipped = np.ones(len(units), dtype=np.int64)
                 flipped[0] = -1
                 yield self._move(component, {group: (np.asarray(units), flipped)})
-
-    def entangled_moves(self) -> Iterator[Permutation]:
-        """Generators of the components whose units only move together."""
-        for component in self.components:
-            for move in component.moves:
-                yield self._move(component, move)
 
     def _move(self, component: Component, move: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Permutation:
         identity = self.spec.identity()
@@ -206,6 +210,8 @@ def group_of(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> SymmetryGroup
     components = []
     for numbers in _connected(made, cell_of, len(cells)):
         components.append(_component(made, list(spec.groups), [cells[i] for i in numbers], cell_of))
+    names = list(spec.groups)
+    components.sort(key=lambda c: min((names.index(name), units[0]) for name, units in c.units.items()))
     return SymmetryGroup(spec, dict(fixed), tuple(c for c in components if c.order > 1), colouring.rounds)
 
 

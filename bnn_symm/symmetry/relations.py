@@ -6,7 +6,7 @@ their own, so a permutation that keeps all colours maps mask and fixed values to
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,14 +122,31 @@ def _add_tensor(
     every = np.unique(np.concatenate([values[~free], -values[~free]]))
     codes = np.where(free, _FREE, np.searchsorted(every, values) + 1)
     negated = np.where(free, _FREE, np.searchsorted(every, -values) + 1)
-    axes, codes, negated = _expand_blocks(spec, axes, codes, negated)
+    for hidden, arrays in pieces(spec, axes, codes, negated):
+        _add_piece(made, spec, where, name, hidden, *arrays)
+
+
+def pieces(
+    spec: PermutationSpec, axes: tuple[Axis, ...], *arrays: np.ndarray
+) -> Iterator[tuple[list[Segment], list[np.ndarray]]]:
+    """Stretches of a tensor between segments of its axes: the hidden segments, and arrays by their units.
+
+    Args:
+        spec: of the network.
+        axes: of the tensor.
+        arrays: of its shape, of integers; -1 stands where an axis that holds one block has no entry.
+
+    Yields:
+        The segments with a group, and of each array (*unit of each, everything else).
+    """
+    axes, *wide = _expand_blocks(spec, axes, *arrays)
     starts = [list(itertools.accumulate([segment.length for segment in axis], initial=0)) for axis in axes]
     for choice in itertools.product(*(range(len(axis)) for axis in axes)):
         segments = [axis[i] for axis, i in zip(axes, choice, strict=True)]
         place = tuple(slice(own[i], own[i + 1]) for own, i in zip(starts, choice, strict=True))
         hidden = [segment for segment in segments if segment.group is not None]
         if hidden:
-            _add_piece(made, spec, where, name, hidden, *(_by_unit(a[place], segments) for a in (codes, negated)))
+            yield hidden, [_by_unit(array[place], segments) for array in wide]
 
 
 def _by_unit(piece: np.ndarray, segments: list[Segment]) -> np.ndarray:
@@ -204,6 +221,6 @@ def _expand_blocks(
                 own = slice(block * rows, (block + 1) * rows)
                 wide[own, block * segment.size : (block + 1) * segment.size] = moved[own]
             expanded.append(np.moveaxis(wide, (0, 1), (owner, dim)))
-        whole = Segment(group=segment.group, size=group.size, signed=segment.signed)
+        whole = Segment(group=segment.group, size=group.size, signed=segment.signed, scale=segment.scale)
         return (*axes[:dim], (whole,), *axes[dim + 1 :]), *expanded
     return axes, *arrays

@@ -96,11 +96,13 @@ class PermutationSpec:
         groups: by name, in the order of the network's layers; a parent comes before its children.
         axes: tensor name -> one `Axis` a dimension, for every parameter and every buffer that the function reads.
         output_axes: tensor name -> the dimension that is the network's outputs, where there is one.
+        input_shape: of one point, where the spec was derived.
     """
 
     groups: Mapping[str, Group]
     axes: Mapping[str, tuple[Axis, ...]]
     output_axes: Mapping[str, int] = field(default_factory=dict)
+    input_shape: tuple[int, ...] | None = None
 
     @property
     def log10_order(self) -> float:
@@ -150,6 +152,22 @@ class PermutationSpec:
         made = Permutation(self, {**identity.indices, **indices}, {**identity.signs, **(signs or {})})
         made.check()
         return made
+
+    def transposition(self, name: str, units: tuple[int, int]) -> "Permutation":
+        """The swap of two units of a group, with the blocks that they own."""
+        i, j = units
+        order = torch.arange(self.groups[name].size)
+        order[i], order[j] = j, i
+        indices = {name: order}
+        for child in self.groups.values():
+            if child.parent == name:
+                indices[child.name] = torch.arange(child.size).reshape(len(order), -1)[order].flatten()
+        return self.permutation(indices)
+
+    def same_block(self, name: str, i: int, j: int) -> bool:
+        """Whether two units of a group may take each other's places without their blocks."""
+        block = self.groups[name].size // self.groups[name].blocks
+        return i // block == j // block
 
     def _positive(self) -> dict[str, Tensor]:
         return {name: torch.ones(group.size, dtype=torch.long) for name, group in self.groups.items() if group.signed}
