@@ -58,7 +58,7 @@ STUDIES: dict[str, tuple[str, int, dict[str, list[str]]]] = {
             for width in (16, 32, 64, 128, 256)
         },
     ),
-    "fashion": ("fashion_mnist_posterior_barrier", 2, {"T=0.1, width 512": []}),
+    "fashion": ("fashion_mnist_posterior_barrier", 2, {"T=0.1, width 512": ["threads=1"]}),
 }
 
 

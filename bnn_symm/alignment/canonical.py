@@ -9,8 +9,9 @@ which is where the sum of squared weights is smallest over all scales: it is con
 minimum in one group's scales, so the rounds end at the same point wherever in the orbit they begin. The function stays
 the same, the prior density does not.
 
-Units held by a fixed entry other than zero have no scale and stay. So do units with nothing going in, or nothing coming
-out, whose smallest sum is not attained.
+Units with a fixed entry other than zero among what makes or reads them stay: alone they have no scale, and the scale
+that units tied by such an entry keep in common is left as it is. So do units of grouped convolutions' blocks, and units
+with nothing going in, or nothing coming out, whose smallest sum is not attained.
 
 References:
     Neyshabur, Salakhutdinov and Srebro (2015), Path-SGD, arXiv:1506.02617 (balance); Du, Hu and Lee (2018),

@@ -129,14 +129,16 @@ def _product(parts: Sequence[GaussianPosterior], power: float, match_prior_momen
 
 def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the prior of every coordinate, latent variables included, in float64."""
-    others = {type(block.family).__name__ for block in model._prior.blocks if not isinstance(block.family, Normal)}
+    others = {
+        type(block.family).__name__ for block in model.parameter_prior.blocks if not isinstance(block.family, Normal)
+    }
     if others and not match:
         raise ConfigError(
             f"a product divides by a normal prior, this one is {', '.join(sorted(others))}; set "
             f"match_prior_moments=True to divide by the normal of the same variance, or merge by rule 'barycentre'"
         )
     like = torch.empty(0, dtype=torch.float64)
-    sd = [block.family.unit_variance**0.5 * block.scales(like) for block in model._prior.blocks]
+    sd = [block.family.unit_variance**0.5 * block.scales(like) for block in model.parameter_prior.blocks]
     means = [torch.zeros(model.num_net_parameters, dtype=torch.float64)]
     for latent_mean, latent_sd in model.likelihood.latents.values():
         means.append(like.new_tensor([latent_mean]))

@@ -169,7 +169,7 @@ def prior_draws(model: BayesianModel, chains: int, draws: int, *, seed: int = 0)
     for name, where in model.slices().items():
         with global_seed(seed, "draws of the prior", name):
             if where.start < model.num_net_parameters:
-                own = model._prior.distribution(where.start, model.shapes[name], like)
+                own = model.parameter_prior.distribution(where.start, model.shapes[name], like)
                 values[name] = own.sample(torch.Size((chains, draws)))
             else:
                 mean, sd = model.likelihood.latents[name.removeprefix("likelihood.")]

@@ -59,6 +59,7 @@ class Run:
         if self.directory.posterior.exists():
             history = self.directory.read_history()
             info = {key: self.record.get(key) for key in _INFO}
+            info |= {key: getattr(self.config.inference, key) for key in ("temperature", "tempering")}
             return load_posterior(self.directory.posterior, self.model, scaling, info=info, history=history)
         try:
             posterior = self.config.inference.recover(

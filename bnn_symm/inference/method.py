@@ -165,6 +165,7 @@ class Method(ABC):
             IncompatiblePosteriors: if nothing was reached at all.
         """
         info = {"method": self.name, "engine": self.engine, "seed": seed, "versions": versions()}
+        info |= {"temperature": self.temperature, "tempering": self.tempering}
         return self._posterior(model, scaling, reached, seed, {"info": info, "history": reached.history})
 
 

@@ -50,6 +50,7 @@ class BayesianModel:
     Attributes:
         shapes: name -> shape of everything in the flat vector, in its order.
         num_parameters: length of the flat vector.
+        parameter_prior: density of the network's part of the flat vector.
     """
 
     def __init__(self, net: nn.Module, prior: Prior, likelihood: AnyLikelihood):
@@ -65,7 +66,7 @@ class BayesianModel:
         self.shapes: dict[str, torch.Size] = {name: value.shape for name, value in parameters.items()}
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())
-        self._prior = prior.bind(_fan_in(weight_shapes(net)), sizes)
+        self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes)
         for name in likelihood.latents:
             self.shapes[_LATENT + name] = torch.Size([])
         self._sizes = [shape.numel() for shape in self.shapes.values()]
@@ -175,7 +176,7 @@ class BayesianModel:
 
     def log_prior(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density of everything in the flat vector, in nats, summed in float64."""
-        total = self._prior.log_prob(flat[: self.num_net_parameters])
+        total = self.parameter_prior.log_prob(flat[: self.num_net_parameters])
         for (mean, sd), value in zip(self.likelihood.latents.values(), self.latents(flat).values(), strict=True):
             total = total - 0.5 * ((value - mean) / sd) ** 2 - math.log(sd) - 0.5 * math.log(2 * math.pi)
         return total
@@ -185,7 +186,7 @@ class BayesianModel:
     ) -> Float[Tensor, " parameter"]:
         """-E[log prior] under independent Normal(loc, scale), per coordinate, in nats."""
         n = self.num_net_parameters
-        parts = [self._prior.cross_entropy(loc[:n], scale[:n])]
+        parts = [self.parameter_prior.cross_entropy(loc[:n], scale[:n])]
         for i, (mean, sd) in enumerate(self.likelihood.latents.values(), start=n):
             square = (loc[i] - mean) ** 2 + scale[i] ** 2
             parts.append((0.5 * square / sd**2 + math.log(sd) + 0.5 * math.log(2 * math.pi)).reshape(1))
@@ -237,7 +238,9 @@ class BayesianModel:
         for name, where in self.slices().items():
             if not _is_net(name):
                 continue
-            values[name] = pyro.sample(name, self._prior.distribution(where.start, self.shapes[name], reference))
+            values[name] = pyro.sample(
+                name, self.parameter_prior.distribution(where.start, self.shapes[name], reference)
+            )
         latents = {
             name: pyro.sample(_LATENT + name, dist.Normal(reference.new_tensor(mean), reference.new_tensor(sd)))
             for name, (mean, sd) in self.likelihood.latents.items()

@@ -264,7 +264,7 @@ def test_draws_are_where_their_permutations_put_them(name):
     batch = Draws(tensors, start)
     for matched in (False, True):
         if matched:
-            assert batch.match(reference, group) == 5
+            assert batch.match(reference, group) > 0
         for draw, permutation in enumerate(batch.permutations()):
             group.check(permutation)
             wanted = permutation.apply({n: v[draw] for n, v in kept.items()})
@@ -277,11 +277,11 @@ def test_draws_are_where_their_permutations_put_them(name):
 def test_many_draws_reach_what_one_by_one_cannot_improve(name):
     group, tensors, start, reference = prepared(name, 6)
     batch = Draws(tensors, start)
-    batch.match(reference, group)
+    assert batch.match(reference, group) > 0
     for draw, permutation in enumerate(batch.permutations()):
         own = {n: v[draw] for n, v in tensors.items()}
         goal = Objective(group.spec, (Term(reference, own, True),), 0.0)
-        assert goal.value(permutation) > goal.value(start[draw])
+        assert goal.value(permutation) >= goal.value(start[draw])
         _, reached = coordinate(goal, group, permutation, "after")
         assert reached == pytest.approx(goal.value(permutation), rel=1e-5)
     assert batch.match(reference, group) == 0
