@@ -40,6 +40,8 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
     axes.set_ylabel("marginal test NLL, nats a point")
     axes.set_title(title, fontsize=10)
     axes.set_xlim(0, 1)
+    if min(min(own["marginal_nll"]) for own in curves.values()) > 0:
+        axes.set_ylim(bottom=0)  # so that a small barrier looks small; densities of numbers have no such place
     axes.legend(fontsize=8, frameon=False)
     _save(figure, path)
 
