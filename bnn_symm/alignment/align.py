@@ -20,7 +20,7 @@ from bnn_symm.architectures import fingerprint, short_fingerprint
 from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.posteriors import Posterior
-from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
+from bnn_symm.symmetry import Permutation, SymmetryGroup, fixed_entries, symmetry_group
 from bnn_symm.symmetry.derive import input_points, relative_difference
 
 Matching = Literal["w2", "means", "precision", "activations"]
@@ -198,6 +198,16 @@ def check_same_parameters(posteriors: list[Posterior]) -> None:
 
 def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -> None:
     """Raises IncompatiblePosteriors, naming both fingerprints, unless two networks have the same fixed entries."""
+    own, others = fixed_entries(first), fixed_entries(other)
+    for name, entry in own.items():
+        same = name in others and torch.equal(entry.free, others[name].free)
+        if not same or not torch.equal(entry.values, others[name].values):
+            mine, theirs = short_fingerprint(fingerprint(first)), short_fingerprint(fingerprint(other))
+            raise IncompatiblePosteriors(
+                f"{who} has other fixed values in {name} (mask fingerprint {theirs}, the first has {mine}): "
+                f"coordinates of networks with other masks or fixed values mean other things; compare runs of one "
+                f"architecture.symmetry, its seed included"
+            )
     mine, theirs = fingerprint(first), fingerprint(other)
     if mine != theirs:
         raise IncompatiblePosteriors(

@@ -36,21 +36,30 @@ def _align(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.experiments.comparable import save_derived_run
     from bnn_symm.experiments.comparisons import align_runs
-    from bnn_symm.experiments.run_directory import disk_errors, new_directory
+    from bnn_symm.experiments.run_directory import check_free, disk_errors, new_directory
     from bnn_symm.files import write_json
     from bnn_symm.report.comparisons import alignment_text
     from bnn_symm.report.plots.distances import plot_distances
 
     names = [Path(run).resolve().name for run in options.runs]
+    taken = {"figures", "alignment.json"} & {*names, Path(options.reference).resolve().name}
+    if taken:
+        raise ConfigError(f"a run called {taken.pop()} would hide what this command writes; rename it")
     if len(set(names)) < len(names):
         raise ConfigError(f"two of the runs are called {max(names, key=names.count)}; give them different names")
     (reference, *others), warnings = open_comparable(options, [options.reference, *options.runs])
     warn(warnings)
+    check_free(Path(options.out))
+    for run in others:
+        run.dataset()  # scores of the aligned runs need it: better said now than after the work
+    (first, *posteriors), alignments, chains_moved = align_runs(
+        reference, others, matching=options.matching, seed=options.seed
+    )
     out = new_directory(Path(options.out), "align")
-    (_, *posteriors), alignments = align_runs(reference, others, matching=options.matching, seed=options.seed)
     content = {
         "reference": str(reference.path),
         "matching": options.matching,
+        "reference_chains_moved": chains_moved,
         "alignments": alignments,
         "warnings": warnings,
     }
@@ -58,6 +67,13 @@ def _align(options: argparse.Namespace) -> int:
         write_json(out / "alignment.json", content)
         (out / "figures").mkdir()
         plot_distances(alignments, names, out / "figures" / "alignment.png")
+    if chains_moved:
+        name = reference.path.resolve().name
+        derived = {"by": "align", "from": str(reference.path), "chains_moved": chains_moved}
+        save_derived_run(out / name, reference, first, derived)
+        warn(
+            [f"{chains_moved} chains of the reference sat in other modes: compare with {out / name}, brought into one"]
+        )
     for name, run, posterior, alignment in zip(names, others, posteriors, alignments, strict=True):
         derived = {"by": "align", "from": str(run.path), "reference": str(reference.path), **alignment}
         save_derived_run(out / name, run, posterior, derived)

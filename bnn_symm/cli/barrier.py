@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
 def _barrier(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.experiments.comparisons import barrier_runs
-    from bnn_symm.experiments.run_directory import disk_errors, new_directory
+    from bnn_symm.experiments.run_directory import check_free, disk_errors, new_directory
     from bnn_symm.files import write_json
     from bnn_symm.report.comparisons import barrier_text, draw_barrier
 
@@ -51,7 +51,8 @@ def _barrier(options: argparse.Namespace) -> int:
         raise ConfigError(f"--draws {options.draws}: wanted 1 or more")
     runs, warnings = open_comparable(options, options.runs)
     warn(warnings)
-    out = new_directory(Path(options.out) if options.out else None, "barrier")
+    if options.out:
+        check_free(Path(options.out))
     content = barrier_runs(
         runs,
         aligned=not options.no_align,
@@ -61,6 +62,7 @@ def _barrier(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     content["warnings"] = warnings
+    out = new_directory(Path(options.out) if options.out else None, "barrier")
     with disk_errors(out, "make room, and measure it again"):
         write_json(out / "barrier.json", content)
         pictures = draw_barrier(content, out / "figures")

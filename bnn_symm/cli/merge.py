@@ -32,15 +32,24 @@ def add(commands: Any) -> None:
 def _merge(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.experiments.merging import merge_runs
+    from bnn_symm.experiments.run_directory import disk_errors
+    from bnn_symm.report.plots.merge import plot_merge
     from bnn_symm.report.tables import scores_table
 
     if len(options.runs) < 2:
         raise ConfigError("merging takes several posteriors; name two runs or more")
     runs, warnings = open_comparable(options, options.runs)
-    if options.rule == "product":
-        warnings = [word for word in warnings if "was trained on" not in word]  # which is what a product is for
+    if options.rule == "product" and len({run.record["dataset"]["sha256"] for run in runs}) < len(runs):
+        raise ConfigError(
+            "a product is of runs on disjoint data, and two of these are on the same set; use --rule barycentre"
+        )
     warn(warnings)
     content = merge_runs(runs, Path(options.out), rule=options.rule, aligned=not options.no_align, seed=options.seed)
-    text = f"{scores_table(content['test'])}\nparts are averages over {len(runs)} runs\nrun: {options.out}"
+    picture = Path(options.out) / "figures" / "merge.png"
+    with disk_errors(picture, "the merged run is kept"):
+        picture.parent.mkdir(exist_ok=True)
+        plot_merge(content["test"], picture)
+    lines = [scores_table(content["test"]), f"parts are averages over {len(runs)} runs", f"picture: {picture}"]
+    text = "\n".join([*lines, f"run: {options.out}"])
     answer(options, {**content, "warnings": warnings}, text)
     return 0

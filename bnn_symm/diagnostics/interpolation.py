@@ -24,6 +24,7 @@ from torch import Tensor
 from bnn_symm.alignment import check_same_parameters
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.scores import expected_calibration_error
+from bnn_symm.errors import InvalidData
 from bnn_symm.posteriors import GaussianPosterior, Posterior, Predictive, SamplePosterior
 
 Coupling = Literal["moment", "assignment", "independent"]
@@ -67,11 +68,15 @@ def couple(
     check_same_parameters(list(posteriors))
     if all(isinstance(posterior, GaussianPosterior) for posterior in posteriors):
         return CoupledDraws(tuple(_same_noise(posterior, num_draws, seed) for posterior in posteriors), "wasserstein")
-    if all(posterior.shape[0] * posterior.shape[1] == 1 for posterior in posteriors):
+    if all(_is_point(posterior) for posterior in posteriors):
         return CoupledDraws(tuple(posterior.draws() for posterior in posteriors), "straight line")
     held = [p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)]
-    number = min(num_draws, *held)
-    draws = [posterior.draws(number, seed=seed) for posterior in posteriors]
+    number = min([num_draws, *(count for count in held if count > 1)])
+    # A point is the same in every draw.
+    draws = [
+        posterior.draws().expand(number, -1) if _is_point(posterior) else posterior.draws(number, seed=seed)
+        for posterior in posteriors
+    ]
     if coupling == "moment":
         first = posteriors[0]
         standard = _standardised(draws[0], first)
@@ -80,6 +85,10 @@ def couple(
     if coupling == "assignment":
         draws[1:] = [own[_assigned(draws[0], own)] for own in draws[1:]]
     return CoupledDraws(tuple(draws), coupling)
+
+
+def _is_point(posterior: Posterior) -> bool:
+    return isinstance(posterior, SamplePosterior) and posterior.shape[0] * posterior.shape[1] == 1
 
 
 def _same_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
@@ -137,6 +146,11 @@ def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: P
         parts.append(_summary(predictive, part.y[start : start + size].cpu()))
         start += size
     log_likelihood = torch.cat([own[0] for own in parts], dim=1)
+    if not bool(torch.isfinite(log_likelihood).all()):
+        raise InvalidData(
+            "a draw on the path predicts a target with density zero, so that the loss is infinite and has no barrier; "
+            "look at `bnn-symm evaluate` of each run, and at extreme inputs"
+        )
     wrong = float(torch.cat([own[1] for own in parts]).double().mean())
     if parts[0][2] is None:
         return Losses(log_likelihood, wrong**0.5, None)

@@ -1,18 +1,24 @@
 """Whether runs may be compared weight by weight, and a directory for a posterior that was made from others."""
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bnn_symm.architectures import short_fingerprint
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.experiments.config import dump_config
 from bnn_symm.experiments.run import measure, write_metrics
 from bnn_symm.experiments.run_directory import RunDirectory, disk_errors
-from bnn_symm.experiments.stored_run import Run
+from bnn_symm.experiments.stored_run import Run, module_of, stored_config
 from bnn_symm.posteriors import Posterior
+
+# Standard deviations by which standardisations may differ: splits of one data set are far nearer than that.
+_TOO_FAR = 0.5
 
 
 def check_comparable(runs: Sequence[Run]) -> list[str]:
@@ -29,6 +35,9 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
     for run in runs[1:]:
         for what, mine, theirs in (
             ("inputs of shape", first.preprocessing.input_shape, run.preprocessing.input_shape),
+            ("features", first.preprocessing.feature_names, run.preprocessing.feature_names),
+            ("classes", first.preprocessing.class_labels, run.preprocessing.class_labels),
+            ("a factory", *(module_of(stored_config(r.directory)) for r in (first, run))),
             ("a number of outputs of", first.record["num_outputs"], run.record["num_outputs"]),
             ("the likelihood", _short(first.config.likelihood), _short(run.config.likelihood)),
             *_architectures(first, run),
@@ -39,6 +48,17 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
                     f"{run.path} has {what} {theirs}, {first.path} has {mine}: their weights mean other things; "
                     f"compare runs of one architecture, likelihood and architecture.symmetry, its seed included"
                 )
+        apart = _apart(first, run)
+        if apart > _TOO_FAR:
+            raise IncompatiblePosteriors(
+                f"{run.path} standardises its data otherwise than {first.path}, by {apart:.2g} standard deviations: "
+                f"their weights and outputs mean other things; fit both to data of one distribution, or with "
+                f"data.standardize=false"
+            )
+        if apart > 0:
+            warnings.append(
+                f"{run.path} standardises its data by up to {apart:.1g} standard deviations otherwise than {first.path}"
+            )
         warnings += _differences(first, run)
     return warnings
 
@@ -69,8 +89,22 @@ def _differences(first: Run, run: Run) -> list[str]:
     return found
 
 
+def _apart(first: Run, run: Run) -> float:
+    """How far means and logarithms of scales of two runs' features and targets are apart, in standard deviations."""
+    mine, theirs = first.preprocessing.scaling, run.preprocessing.scaling
+    means = np.abs(mine.x_mean - theirs.x_mean) / mine.x_scale
+    scales = np.abs(np.log(mine.x_scale / theirs.x_scale))
+    target = [abs(mine.y_mean - theirs.y_mean) / mine.y_scale, abs(math.log(mine.y_scale / theirs.y_scale))]
+    return max(float(means.max()), float(scales.max()), *target)
+
+
 def _short(settings: Any) -> str:
     return ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(settings).items())
+
+
+# What `run.json` says of a fit, and not of what is made of fits.
+_OF_A_FIT = ("run_schema", "status", "seconds", "gradient_evaluations", "started", "derived")
+_BOUND = ("expected_log_likelihood", "kl")
 
 
 def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Mapping[str, Any]) -> None:
@@ -86,7 +120,7 @@ def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Map
         InvalidRun: if the directory exists or cannot be written.
     """
     fixed = source.directory.read_fixed() if source.record["mask_fingerprint"] is not None else {}
-    record = {key: value for key, value in source.record.items() if key not in ("run_schema", "status")}
+    record = {key: value for key, value in source.record.items() if key not in _OF_A_FIT}
     directory = RunDirectory.create(
         path,
         config=dump_config(source.config),
@@ -97,7 +131,10 @@ def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Map
     try:
         with disk_errors(path, "make room, and run the command again"):
             posterior.save(directory.posterior, max_megabytes=source.config.save.max_megabytes)
-            write_metrics(directory, measure(posterior, source.dataset(), seed=source.config.seed))
+            metrics = measure(posterior, source.dataset(), seed=source.config.seed)
+            if derived.get("rule") == "product":  # it is of more data than this run's training part
+                metrics |= {"train": None} | {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
+            write_metrics(directory, metrics)
             directory.finish_history(posterior.history)
             directory.update_record(status="complete")
             directory.remove_working_files()

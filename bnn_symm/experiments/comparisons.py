@@ -5,10 +5,11 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from bnn_symm.alignment import Alignment, Matching, Synchronization, align, align_samples, synchronize
+from bnn_symm.alignment import Alignment, JointCost, Matching, Synchronization, align, align_samples, synchronize
 from bnn_symm.diagnostics import Barrier, barrier, simplex_barrier
 from bnn_symm.diagnostics.interpolation import Coupling
 from bnn_symm.diagnostics.simplex import SimplexBarrier
+from bnn_symm.errors import ConfigError
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
@@ -20,22 +21,22 @@ _LARGE = 256
 
 def align_runs(
     reference: Run, others: Sequence[Run], *, matching: Matching = "w2", seed: int = 0
-) -> tuple[list[Posterior], list[dict[str, Any]]]:
+) -> tuple[list[Posterior], list[dict[str, Any]], int]:
     """The reference's posterior and the others', aligned to it; and what `alignment.json` says of each of the others.
 
     Chains of draws, and members of ensembles, are brought into one mode first, the reference's too: the mean over
-    several modes is no place to align to.
+    several modes is no place to align to. The last of what is returned counts chains of the reference that moved.
     """
     group, train = _group(reference), reference.dataset().train
     with use_threads(_threads(group)):
-        first, _ = in_one_mode(reference.posterior, group, seed)
+        first, chains_moved = in_one_mode(reference.posterior, group, seed)
         aligned, contents = [first], []
         for run in others:
             posterior, moved = in_one_mode(run.posterior, group, seed)
             found = align(first, posterior, matching=matching, part=train, group=group, seed=seed)
             aligned.append(found.apply(posterior))
             contents.append({"run": str(run.path), **describe_alignment(found), "chains_moved_first": moved})
-    return aligned, contents
+    return aligned, contents, chains_moved
 
 
 def in_one_mode(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[Posterior, int]:
@@ -46,12 +47,14 @@ def in_one_mode(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[
     return found.posterior, sum(not isinstance(p, Permutation) or not p.is_identity for p in found.permutations)
 
 
-def align_jointly(runs: Sequence[Run], *, seed: int = 0) -> tuple[list[Posterior], dict[str, Any]]:
+def align_jointly(
+    runs: Sequence[Run], *, cost: JointCost = "w2", seed: int = 0
+) -> tuple[list[Posterior], dict[str, Any]]:
     """The posteriors of several runs aligned through a universe, which prefers none; and how that went."""
     group = _group(runs[0])
     with use_threads(_threads(group)):
         posteriors = [in_one_mode(run.posterior, group, seed)[0] for run in runs]
-        found = synchronize(posteriors, group=group, seed=seed)
+        found = synchronize(posteriors, cost=cost, group=group, seed=seed)
     return found.apply(posteriors), describe_synchronization(found)
 
 
@@ -71,12 +74,9 @@ def describe_alignment(found: Alignment) -> dict[str, Any]:
 
 def describe_synchronization(found: Synchronization) -> dict[str, Any]:
     """Numbers of a joint alignment."""
-    return {
-        "objective_before": found.objective_before,
-        "objective_after": found.objective_after,
-        "sweeps": found.sweeps,
-        "num_moved": [permutation.num_moved for permutation in found.permutations],
-    }
+    own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    del own["permutations"], own["group"]
+    return {**own, "distance_before": found.distance_before, "distance_after": found.distance_after}
 
 
 def barrier_runs(
@@ -94,6 +94,8 @@ def barrier_runs(
         `height` and `standard_error` on the test part, marginal NLL, maximum over tau (or the simplex) against the
         chord (or the plane), with the alignment if `aligned`; and everything else beside them.
     """
+    if len(runs) > 2 and matching not in ("w2", "means"):
+        raise ConfigError(f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or means")
     first, dataset = runs[0], runs[0].dataset()
     options = {"coupling": coupling, "num_draws": num_draws, "seed": seed}
     posteriors = [run.posterior for run in runs]
@@ -103,7 +105,7 @@ def barrier_runs(
             naive = barrier(posteriors[0], posteriors[1], dataset, **options)
         chosen = naive
         if aligned:
-            (reference, moved), (alignment,) = align_runs(first, runs[1:], matching=matching, seed=seed)
+            (reference, moved), (alignment,), _ = align_runs(first, runs[1:], matching=matching, seed=seed)
             with use_threads(first.threads):
                 chosen = barrier(reference, moved, dataset, **options)
             content["alignment"] = alignment
@@ -125,7 +127,8 @@ def barrier_runs(
     chosen_simplex: SimplexBarrier = naive_simplex
     content["simplex"], content["pairs"] = content["naive"]["simplex"], content["naive"]["pairs"]
     if aligned:
-        moved, content["alignment"] = align_jointly(runs, seed=seed)
+        cost = "means" if matching == "means" else "w2"
+        moved, content["alignment"] = align_jointly(runs, cost=cost, seed=seed)
         with use_threads(first.threads):
             chosen_simplex = simplex_barrier(moved, dataset.test, **options)
             content["simplex"] = dataclasses.asdict(chosen_simplex)

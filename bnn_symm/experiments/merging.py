@@ -11,8 +11,9 @@ from bnn_symm.diagnostics import score
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.experiments.comparable import save_derived_run
 from bnn_symm.experiments.comparisons import align_jointly
-from bnn_symm.experiments.run_directory import check_free
+from bnn_symm.experiments.run_directory import check_free, disk_errors
 from bnn_symm.experiments.stored_run import Run
+from bnn_symm.files import write_json
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.threads import use_threads
 
@@ -49,7 +50,10 @@ def merge_runs(
             scores["naive"] = _naive(posteriors, rule, test)
         scores["ensemble"] = score(_ensemble(posteriors, seed), test)
         scores["parts"] = _average([score(posterior, test) for posterior in posteriors])
-    return {"run": str(out), **derived, "alignment": alignment, "test": scores}
+    content = {"run": str(out), **derived, "alignment": alignment, "test": scores}
+    with disk_errors(out, "the merged run is kept"):
+        write_json(out / "merge.json", content)
+    return content
 
 
 def _naive(posteriors: Sequence[Posterior], rule: Rule, test: Any) -> dict[str, Any] | None:

@@ -96,6 +96,8 @@ def resume_run(path: str | Path, *, module: str | None = None, callbacks: Sequen
 
 
 def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
+    if "derived" in record:
+        raise InvalidRun(f"{path} was made by {record['derived'].get('by')} from other runs; make it again from these")
     if record["status"] == "complete":
         raise InvalidRun(f"{path} is complete; there is nothing to go on with")
     if record["status"] == "failed" and record.get("diverged"):

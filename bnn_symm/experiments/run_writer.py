@@ -31,6 +31,7 @@ class RunWriter(Callback):
         self._directory = directory
         self._every = every
         self._keep = sorted(keep)
+        self._kept = directory.kept_states() if keep else {}
         self._pending: dict[int, list[int]] = {}
         self._log = DrawLog(directory.draws)
         self._buffer: list[DrawChunk] = []
@@ -52,7 +53,10 @@ class RunWriter(Callback):
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
         """The first, every essential one, and otherwise one every `every` seconds."""
-        pending = self._pending.setdefault(chain, list(self._keep))
+        if chain not in self._pending:  # of a resumed fit, what was kept before is not kept again later
+            reached = max((step for step, own in self._kept.items() if chain in own), default=-1)
+            self._pending[chain] = [step for step in self._keep if step > reached]
+        pending = self._pending[chain]
         if pending:
             now = state()
             step = int(now["step"])

@@ -24,6 +24,7 @@ from bnn_symm.symmetry.spec import Axis, PermutationSpec, Segment, block_owner
 
 # A norm's `eps` makes the invariance approximate; doubling weights that no norm follows changes outputs by far more.
 _SAME_OUTPUTS = 1e-3
+_POINTS = 12
 
 Kind = Literal["positive scaling", "scale before a norm", "shift of the softmax"]
 
@@ -152,8 +153,8 @@ def _before_norms(
     net: nn.Module, spec: PermutationSpec, fixed: Mapping[str, Fixed], input_shape: tuple[int, ...] | None
 ) -> list[ContinuousSymmetry]:
     """Layers whose weights may all be doubled: found by doubling them."""
-    twin, x = dense_twin(net).double(), input_points(net, input_shape)
-    values = random_values(twin, "scale before a norm")
+    twin, x = dense_twin(net).double(), input_points(net, input_shape, _POINTS)
+    values, others = (random_values(twin, "scale before a norm", number) for number in (0, 1))
     layers: dict[str, list[str]] = {}
     for name, value in twin.named_parameters():
         if name in spec.axes and (value.dim() >= 2 or name.endswith(".bias")):
@@ -163,6 +164,10 @@ def _before_norms(
         if all(values[name].dim() < 2 for name in names):
             continue
         doubled = {**values, **{name: 2 * values[name] for name in names}}
+        # A layer that changes nothing whatever its weights, such as one dead unit, says nothing about norms.
+        changed = {**values, **{name: others[name] for name in names}}
+        if relative_difference(twin, values, changed, x) < _SAME_OUTPUTS:
+            continue
         if relative_difference(twin, values, doubled, x) < _SAME_OUTPUTS:
             held = any(bool((fixed[name].values != 0).any()) for name in names if name in fixed)
             found.append(ContinuousSymmetry("scale before a norm", layer, int(not held), int(held)))

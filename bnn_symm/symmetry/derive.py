@@ -69,7 +69,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     except CannotDerive as error:
         raise SymmetryError(f"the outputs of the network: {error}") from None
     certify(twin, spec, x)
-    return replace(spec, input_shape=tuple(x.shape[1:]))
+    return replace(spec, input_shape=tuple(x.shape[1:]), held=labels.held)
 
 
 def input_shape_of(net: nn.Module) -> tuple[int, ...]:
@@ -91,10 +91,10 @@ def input_shape_of(net: nn.Module) -> tuple[int, ...]:
     )
 
 
-def input_points(net: nn.Module, input_shape: tuple[int, ...] | None) -> Tensor:
+def input_points(net: nn.Module, input_shape: tuple[int, ...] | None, number: int = NUM_POINTS) -> Tensor:
     """(point, *input) of standard normals in float64, the same ones always."""
     shape = input_shape_of(net) if input_shape is None else tuple(input_shape)
-    return torch.randn(NUM_POINTS, *shape, generator=torch_generator("watched points"), dtype=torch.float64)
+    return torch.randn(number, *shape, generator=torch_generator("watched points"), dtype=torch.float64)
 
 
 def _spec(labels: Labels, leaves: Mapping[str, tuple[Label, ...]], outputs: list[int]) -> PermutationSpec:

@@ -68,12 +68,14 @@ class SymmetryGroup:
         fixed: what is fixed, by tensor; only of tensors that the spec has.
         components: the group is their direct product.
         rounds: of colour refinement.
+        searched: components that colour refinement left entangled, and that BLISS decided.
     """
 
     spec: PermutationSpec
     fixed: Mapping[str, Fixed]
     components: tuple[Component, ...]
     rounds: int
+    searched: int = 0
 
     @cached_property
     def order(self) -> int:
@@ -96,11 +98,13 @@ class SymmetryGroup:
         owners = {group.parent for group in self.spec.groups.values()}
         units = sum(group.size for name, group in self.spec.groups.items() if name not in owners)  # heads are no units
         if not units:
-            return "trivial: proved, there are no hidden units"
+            return f"trivial: proved, there are no hidden units{self._held}"
         rounds = _count(self.rounds, "round")
         if self.is_trivial:
             how = "at once from what is fixed of each" if self.rounds == 0 else f"in {rounds}"
-            return f"trivial: proved by colour refinement, which told all {_count(units, 'hidden unit')} apart {how}"
+            told, rest = ("all", "") if not self.searched else ("most of", ", and by BLISS for the rest")
+            counted = _count(units, "hidden unit")
+            return f"trivial: proved by colour refinement, which told {told} {counted} apart {how}{rest}{self._held}"
         if not any(not bool(entry.free.all()) for entry in self.fixed.values()):
             flips = any(group.signed for group in self.spec.groups.values())
             return (
@@ -108,13 +112,18 @@ class SymmetryGroup:
                 f"derived{', with its flips,' if flips else ''} is a symmetry"
             )
         moved = sum(len(o) for c in self.components for name, o in c.units.items() if name not in owners)
-        tangled = sum(component.kind == "entangled" for component in self.components)
         how = f"proved by colour refinement in {rounds}"
-        how += f" and by BLISS for {_count(tangled, 'entangled component')}" if tangled else ""
+        how += f" and by BLISS for {_count(self.searched, 'entangled component')}" if self.searched else ""
         return (
             f"not trivial: {moved} of {units} hidden units can move, in "
             f"{_count(len(self.components), 'independent component')}; {how}"
         )
+
+    @property
+    def _held(self) -> str:
+        """What the derivation gave up on, so that nobody takes it for proved."""
+        held = self.spec.held
+        return f"; of {held} more that the code tells apart by their place, nothing is proved" if held else ""
 
     def log10_order_of(self, group: str) -> float:
         """The base-10 logarithm of the number of elements of the components that move units of one group."""
@@ -212,7 +221,8 @@ def group_of(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> SymmetryGroup
         components.append(_component(made, list(spec.groups), [cells[i] for i in numbers], cell_of))
     names = list(spec.groups)
     components.sort(key=lambda c: min((names.index(name), units[0]) for name, units in c.units.items()))
-    return SymmetryGroup(spec, dict(fixed), tuple(c for c in components if c.order > 1), colouring.rounds)
+    searched = sum(component.kind == "entangled" for component in components)
+    return SymmetryGroup(spec, dict(fixed), tuple(c for c in components if c.order > 1), colouring.rounds, searched)
 
 
 def _connected(made: Structure, cell_of: np.ndarray, count: int) -> list[list[int]]:
@@ -268,7 +278,7 @@ def _unit_move(
 
 def _log10(order: int) -> float:
     """Of an integer of any size."""
-    return math.log10(order) if order < 10**300 else (len(digits := str(order)) - 16) + math.log10(int(digits[:16]))
+    return math.log10(order)
 
 
 def _count(number: int, word: str) -> str:

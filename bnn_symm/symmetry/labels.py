@@ -45,10 +45,17 @@ class _Node:
 
 @dataclass
 class Labels:
-    """All nodes of one derivation."""
+    """All nodes of one derivation.
+
+    Attributes:
+        signs: flavours of flips.
+        scales: flavours of positive factors.
+        held: units that were pinned because nothing better could be said of them.
+    """
 
     signs: Flavours = field(default_factory=lambda: Flavours(powers=False))
     scales: Flavours = field(default_factory=lambda: Flavours(powers=True))
+    held: int = 0
     _nodes: list[_Node] = field(default_factory=list)
 
     # -- making and reading labels ------------------------------------------------------------------------
@@ -154,6 +161,13 @@ class Labels:
         for part in self.resolve(label):
             self._pin(part.node)
 
+    def hold(self, label: Label) -> None:
+        """Pins what the operation tells apart by its place; that is no proof, so the units are counted."""
+        for part in self.resolve(label):
+            if not self.is_pinned(part):
+                self.held += self._nodes[part.node].size
+                self._pin(part.node)
+
     def _pin(self, node: int) -> None:
         node = self._root(node)
         self._nodes[node].pinned = True
@@ -187,7 +201,7 @@ class Labels:
         else:
             node = self._nodes[longer.node]
             if longer.outer != 1 or longer.within or node.parent is not None or length % longer.inner:
-                self._pin(longer.node)
+                self.hold((longer,))
                 return [*self.resolve((a,)), *left], [*self.resolve((b,)), *right]
             self.split(longer.node, [length // longer.inner, node.size - length // longer.inner])
             cut = self.resolve((longer,))
@@ -219,8 +233,8 @@ class Labels:
         elif self._is_plain(b):
             self._nodes[b.node].pieces = (Part(a.node, a.outer, a.inner, a.within),)
         else:
-            self._pin(a.node)
-            self._pin(b.node)
+            self.hold((a,))
+            self.hold((b,))
 
     def _is_plain(self, part: Part) -> bool:
         return (part.outer, part.inner, part.within) == (1, 1, False) and self._nodes[part.node].parent is None

@@ -55,7 +55,7 @@ def _multi_head_attention(
     for label in rows:
         parts = labels.resolve(label)
         if len(parts) != 1 or labels.is_pinned(parts[0]):
-            labels.pin(label)
+            labels.hold(label)
             continue
         owners.append(labels.own_blocks(parts[0], heads))
     for owner in owners[1:]:

@@ -217,7 +217,7 @@ def _max(w: Watch, out: Any, x: Tensor, dim: Any = None, keepdim: bool = False) 
 @rule("argmax", "argmin")
 def _argmax(w: Watch, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False) -> Axes:
     _mapped(w, x, sign=False)
-    w.labels.pin(w.axis(x, dim)) if dim is not None else [w.labels.pin(label) for label in w.axes(x)]
+    w.labels.hold(w.axis(x, dim)) if dim is not None else [w.labels.hold(label) for label in w.axes(x)]
     return _reduced(w, x, dim, keepdim)
 
 

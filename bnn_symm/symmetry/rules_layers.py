@@ -136,7 +136,8 @@ def _transposed_convolution(
 
 def _spatial(w: Watch, x: Tensor, out: Tensor, number: int) -> list[Label]:
     """The last axes, which an operation over neighbours leaves in no other order."""
-    pin_all(w, w.axes(x)[x.dim() - number :])
+    for label in w.axes(x)[x.dim() - number :]:
+        w.labels.hold(label)  # positions, unless somebody convolves over units
     return [w.labels.fixed(size) for size in out.shape[out.dim() - number :]]
 
 

@@ -190,7 +190,7 @@ def _split(w: Watch, out: Sequence[Tensor], x: Tensor, *args: Any, dim: int | No
 
 @rule("unbind")
 def _unbind(w: Watch, out: Sequence[Tensor], x: Tensor, dim: int = 0) -> list[Axes]:
-    w.labels.pin(w.axis(x, dim))
+    w.labels.hold(w.axis(x, dim))
     axes = list(w.axes(x))
     del axes[dim]
     return [tuple(axes)] * len(out)
@@ -205,7 +205,7 @@ def _narrow(w: Watch, out: Tensor, x: Tensor, dim: int, start: int, length: int)
 
 @rule("select")
 def _select(w: Watch, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
-    w.labels.pin(w.axis(x, dim))
+    w.labels.hold(w.axis(x, dim))
     axes = list(w.axes(x))
     del axes[dim]
     return tuple(axes)
@@ -233,7 +233,7 @@ def _getitem(w: Watch, out: Tensor, x: Tensor, index: Any) -> Axes:
         if isinstance(item, slice):
             axes.append(_slice(w, label, *item.indices(size)))
         else:
-            w.labels.pin(label)  # one unit is told apart by its place
+            w.labels.hold(label)  # one unit is told apart by its place
     return tuple(axes)
 
 
@@ -241,7 +241,7 @@ def _getitem(w: Watch, out: Tensor, x: Tensor, index: Any) -> Axes:
 def _reordered(w: Watch, out: Tensor, x: Tensor, *args: Any, dims: Any = None, **kwargs: Any) -> Axes:
     where = dims if dims is not None else args[-1]
     for dim in [where] if isinstance(where, int) else where:
-        w.labels.pin(w.axis(x, dim))
+        w.labels.hold(w.axis(x, dim))
     return w.axes(x)
 
 
@@ -252,7 +252,7 @@ def _pad(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
         if before == after:
             axes.append(label)
             continue
-        w.labels.pin(label)
+        w.labels.hold(label)
         axes.append(w.labels.fixed(after))
     return tuple(axes)
 
@@ -282,7 +282,7 @@ def _slice(w: Watch, label: Label, start: int, stop: int, step: int) -> Label:
     if (start, length, step) == (0, size, 1):
         return label
     if step != 1 or length == 0:
-        w.labels.pin(label)
+        w.labels.hold(label)
         return w.labels.fixed(length)
     sizes = [part for part in (start, length, size - start - length) if part]
     return cut_axis(w, label, sizes)[1 if start else 0]

@@ -97,12 +97,15 @@ class PermutationSpec:
         axes: tensor name -> one `Axis` a dimension, for every parameter and every buffer that the function reads.
         output_axes: tensor name -> the dimension that is the network's outputs, where there is one.
         input_shape: of one point, where the spec was derived.
+        held: units that the derivation keeps in place because the code tells them apart by their place, or relates them
+            in a way that labels cannot say; symmetries among them are not looked for.
     """
 
     groups: Mapping[str, Group]
     axes: Mapping[str, tuple[Axis, ...]]
     output_axes: Mapping[str, int] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
+    held: int = 0
 
     @property
     def log10_order(self) -> float:

@@ -115,9 +115,12 @@ class Watch(TorchFunctionMode):
         out = func(*args, **kwargs)
         inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         outputs = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
-        if not outputs or not any(self.is_hidden(value) for value in inputs):
-            return out
         name = _name(func)
+        written = name == "__setitem__" and any(self.is_hidden(value) for value in inputs)
+        if not written and (not outputs or not any(self.is_hidden(value) for value in inputs)):
+            return out
+        if kwargs.get("out") is None:
+            kwargs = {key: value for key, value in kwargs.items() if key != "out"}
         self.read |= {self._names[id(value)] for value in inputs if id(value) in self._names}
         known = RULES.get(name) or RULES.get(name.removesuffix("_"))
         if known is None:

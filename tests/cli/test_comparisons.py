@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from sklearn.datasets import load_iris
 
 TINY = ["data.name=iris", "architecture.widths=[5]", "inference.num_steps=60", "inference.num_draws=10"]
 
@@ -87,10 +88,33 @@ def test_an_aligned_run_predicts_as_before_and_is_a_run(cli, pair, tmp_path):
     assert content["alignments"][0]["distance_after"] <= content["alignments"][0]["distance_before"]
 
 
+@pytest.fixture
+def halves(fitted, tmp_path):
+    """Runs on two disjoint halves of one set, not standardised, so that their weights mean the same."""
+    frame = load_iris(as_frame=True).frame.sample(frac=1.0, random_state=0)
+    names = []
+    for name, half in (("left", frame.iloc[:75]), ("right", frame.iloc[75:])):
+        half.to_csv(tmp_path / f"{name}.csv", index=False)
+        keys = [f"data.name={name}.csv", "data.target=target", "data.task=classification", "data.standardize=false"]
+        names.append(fitted(name, *keys))
+    return names
+
+
+def test_a_product_of_the_same_data_twice_is_refused(pair, refused):
+    assert "a product is of runs on disjoint data" in refused("merge", *pair, "-o", "merged", "--rule", "product")
+
+
 @pytest.mark.parametrize("rule", ["barycentre", "product"])
-def test_merge(cli, pair, rule, tmp_path):
-    status, out, err = cli("merge", *pair, "-o", "merged", "--rule", rule)
+def test_merge(cli, request, rule, tmp_path):
+    runs = request.getfixturevalue("pair" if rule == "barycentre" else "halves")
+    status, out, err = cli("merge", *runs, "-o", "merged", "--rule", rule)
     assert status == 0, err
+    content = json.loads((tmp_path / "merged" / "merge.json").read_text())
+    assert content["test"]["merged"]["nll"] > 0
+    assert (tmp_path / "merged" / "figures" / "merge.png").read_bytes()[:4] == b"\x89PNG"
+    metrics = json.loads((tmp_path / "merged" / "metrics.json").read_text())
+    assert (metrics["elbo"] is None) == (rule == "product")
+    assert cli("fit", "--resume", "merged")[0] == 2
     assert all(word in out for word in ("merged", "naive", "ensemble", "parts"))
     record = json.loads((tmp_path / "merged" / "run.json").read_text())
     assert record["derived"]["rule"] == rule

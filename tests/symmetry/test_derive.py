@@ -148,6 +148,8 @@ def test_random_elements_leave_outputs_unchanged(data):
     permuted = spec.random(data.draw(st.integers(0, 9))).apply(values)
     assert relative_difference(net, values, permuted, x) <= 1e-10
 
+    if kind != "resnet" and config.activation == "relu":
+        return  # few units may all be off at every point, and nothing that is done to them shows
     group = data.draw(st.sampled_from(sorted(spec.groups)))
     order = torch.arange(spec.groups[group].size).roll(1)
     half = spec.permutation({group: order}).apply(values)
