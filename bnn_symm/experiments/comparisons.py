@@ -16,7 +16,7 @@ from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 from bnn_symm.threads import available_cores, use_threads
 
 # Units a layer from which matrix products of an alignment are large enough for all cores.
-_LARGE = 256
+_LARGE = 512
 
 
 def align_runs(
