@@ -59,9 +59,11 @@ def align_jointly(
 
 
 def describe_alignment(found: Alignment) -> dict[str, Any]:
-    """Everything of an alignment but the permutation itself."""
+    """Everything of an alignment; of the permutation, the old unit and the sign of every new one, group by group."""
     own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    del own["permutation"], own["group"]
+    del own["group"]
+    own["permutation"] = {name: index.tolist() for name, index in found.permutation.indices.items()}
+    own["signs"] = {name: sign.tolist() for name, sign in found.permutation.signs.items()}
     movable = found.num_movable
     own["note"] = (
         f"{found.num_moved} of {movable} movable hidden units moved"

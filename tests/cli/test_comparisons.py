@@ -85,7 +85,9 @@ def test_an_aligned_run_predicts_as_before_and_is_a_run(cli, pair, tmp_path):
     assert json.loads(printed)["height"] == pytest.approx(json.loads(direct)["height"], abs=1e-5)
     assert (tmp_path / "aligned" / "figures" / "alignment.png").exists()
     content = json.loads((tmp_path / "aligned" / "alignment.json").read_text())
-    assert content["alignments"][0]["distance_after"] <= content["alignments"][0]["distance_before"]
+    (alignment,) = content["alignments"]
+    assert alignment["distance_after"] <= alignment["distance_before"]
+    assert sorted(alignment["permutation"]["layers.0"]) == list(range(5))
 
 
 @pytest.fixture
