@@ -84,13 +84,9 @@ def canonical_samples(posterior: SamplePosterior, spec: PermutationSpec | None =
 
 def _places(spec: PermutationSpec, group: str) -> Iterator[tuple[str, int, int, Segment]]:
     """Where a group's units have a scale: tensor, dimension, where in it, segment."""
-    for tensor, axes in spec.axes.items():
-        for dim, axis in enumerate(axes):
-            start = 0
-            for segment in axis:
-                if segment.group == group and segment.scale:
-                    yield tensor, dim, start, segment
-                start += segment.length
+    for tensor, dim, segment, start in spec.places(group):
+        if segment.scale:
+            yield tensor, dim, start, segment
 
 
 def _held(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from bnn_symm.alignment.assignment import assign, movable_groups
 from bnn_symm.alignment.objective import Gain, Objective, Term
 from bnn_symm.alignment.solvers import coordinate
-from bnn_symm.symmetry import Permutation, PermutationSpec, Segment, SymmetryGroup
+from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup
 from bnn_symm.symmetry.spec import Axis
 
 _MAX_SWEEPS = 30
@@ -125,8 +125,8 @@ class Draws:
         size = objective.spec.groups[name].size
         signed, unsigned = torch.zeros(len(rows), size, size), torch.zeros(len(rows), size, size)
         for tensor, dim, segment, start in objective.places(name):
-            reference = _by_unit(objective.terms[0].reference[tensor][None], dim, start, segment)
-            own = _by_unit(self.tensors[tensor][rows], dim, start, segment)
+            reference = segment.by_unit(objective.terms[0].reference[tensor][None], dim, start, leading=1)
+            own = segment.by_unit(self.tensors[tensor][rows], dim, start, leading=1)
             (signed if segment.signed else unsigned).add_(reference @ own.transpose(1, 2))
         return Gain(signed, unsigned)
 
@@ -188,12 +188,6 @@ def _twice(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
 
 def _at(value: Float[Tensor, "draw unit unit"], index: Int[Tensor, "draw unit"]) -> Float[Tensor, "draw unit"]:
     return value.gather(2, index[:, :, None]).squeeze(2)
-
-
-def _by_unit(value: Tensor, dim: int, start: int, segment: Segment) -> Float[Tensor, "draw unit entry"]:
-    """What of every unit a stretch of one axis of a tensor (draw, *shape) holds."""
-    own = value.movedim(dim + 1, 1)[:, start : start + segment.length]
-    return own.reshape(len(value), segment.outer, segment.size, -1).movedim(2, 1).flatten(2)
 
 
 def _gather_along(value: Tensor, dim: int, axis: Axis, name: str, index: Tensor, sign: Tensor | None) -> Tensor:

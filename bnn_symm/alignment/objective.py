@@ -130,14 +130,8 @@ class Objective:
         return len({name for name, _ in axes}) < len(axes)
 
     def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
-        """Where a group's units lie: tensor, dimension, segment, and where in the dimension it starts."""
-        for name in self.terms[0].other:
-            for dim, axis in enumerate(self.spec.axes[name]):
-                start = 0
-                for segment in axis:
-                    if segment.group == group:
-                        yield name, dim, segment, start
-                    start += segment.length
+        """Those places of a group's units (`PermutationSpec.places`) that are compared."""
+        return (place for place in self.spec.places(group) if place[0] in self.terms[0].other)
 
 
 def all_but(tensor: Tensor, dim: int) -> list[int]:
@@ -147,12 +141,7 @@ def all_but(tensor: Tensor, dim: int) -> list[int]:
 
 def product(reference: Tensor, other: Tensor, dim: int, start: int, segment: Segment) -> Tensor:
     """(unit, unit): inner products of the stretches of one tensor that belong to units, with those of another's."""
-    return _by_unit(reference, dim, start, segment) @ _by_unit(other, dim, start, segment).T
-
-
-def _by_unit(tensor: Tensor, dim: int, start: int, segment: Segment) -> Tensor:
-    own = tensor.movedim(dim, 0)[start : start + segment.length]
-    return own.reshape(segment.outer, segment.size, -1).movedim(1, 0).flatten(1)
+    return segment.by_unit(reference, dim, start) @ segment.by_unit(other, dim, start).T
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from bnn_symm.data import Part
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Fixed, Permutation, PermutationSpec, fixed_entries, permutation_spec
-from bnn_symm.symmetry.spec import Segment
 
 # Points whose log likelihood is compared; their order is random, so the first ones are a sample. Of a network whose
 # passes cost much, fewer: as many as all swaps together may have so many floating-point operations for.
@@ -186,16 +185,8 @@ def _projection_cost(model: BayesianModel, spec: PermutationSpec, flat: Tensor, 
 
 def _rows(spec: PermutationSpec, tensor: str, entry: Fixed, whole: Tensor, name: str) -> list[tuple[Tensor, Tensor]]:
     """(unit, entry) of what is fixed and of the values, for each stretch of an axis that has the group's units."""
-    found = []
-    for dim, axis in enumerate(spec.axes[tensor]):
-        start = 0
-        for segment in axis:
-            if segment.group == name and not segment.within:
-                found.append(tuple(_by_unit(a, dim, start, segment) for a in (~entry.free, whole)))
-            start += segment.length
-    return found
-
-
-def _by_unit(array: Tensor, dim: int, start: int, segment: Segment) -> Tensor:
-    own = array.movedim(dim, 0)[start : start + segment.length]
-    return own.reshape(segment.outer, segment.size, -1).movedim(1, 0).flatten(1)
+    return [
+        (segment.by_unit(~entry.free, dim, start), segment.by_unit(whole, dim, start))
+        for place, dim, segment, start in spec.places(name)
+        if place == tensor and not segment.within
+    ]

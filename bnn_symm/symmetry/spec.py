@@ -11,7 +11,7 @@ References:
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -84,6 +84,19 @@ class Segment:
         """Entries of the axis that it covers."""
         return self.outer * self.size * self.inner
 
+    def by_unit(self, tensor: Tensor, dim: int, start: int, *, leading: int = 0) -> Tensor:
+        """What of a tensor belongs to each unit: (*leading, unit, entry), for the stretch from `start` along `dim`.
+
+        Args:
+            tensor: (*leading, *shape).
+            dim: of the shape.
+            start: where in it the segment begins.
+            leading: number of axes before the shape, such as draws.
+        """
+        own = tensor.movedim(leading + dim, leading).narrow(leading, start, self.length)
+        own = own.reshape(*tensor.shape[:leading], self.outer, self.size, -1)
+        return own.movedim(leading + 1, leading).flatten(leading + 1)
+
 
 Axis = tuple[Segment, ...]
 
@@ -115,6 +128,16 @@ class PermutationSpec:
     def tensors_of(self, group: str) -> list[str]:
         """Names of the tensors that a group acts on."""
         return [name for name, axes in self.axes.items() if any(s.group == group for axis in axes for s in axis)]
+
+    def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
+        """Where a group's units lie: tensor, dimension, segment, and where in the dimension it begins."""
+        for name, axes in self.axes.items():
+            for dim, axis in enumerate(axes):
+                start = 0
+                for segment in axis:
+                    if segment.group == group:
+                        yield name, dim, segment, start
+                    start += segment.length
 
     def identity(self) -> "Permutation":
         """The permutation that moves nothing."""
