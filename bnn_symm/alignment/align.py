@@ -199,19 +199,15 @@ def check_same_parameters(posteriors: list[Posterior]) -> None:
 def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -> None:
     """Raises IncompatiblePosteriors, naming both fingerprints, unless two networks have the same fixed entries."""
     own, others = fixed_entries(first), fixed_entries(other)
-    for name, entry in own.items():
-        same = name in others and torch.equal(entry.free, others[name].free)
-        if not same or not torch.equal(entry.values, others[name].values):
-            mine, theirs = short_fingerprint(fingerprint(first)), short_fingerprint(fingerprint(other))
-            raise IncompatiblePosteriors(
-                f"{who} has other fixed values in {name} (mask fingerprint {theirs}, the first has {mine}): "
-                f"coordinates of networks with other masks or fixed values mean other things; compare runs of one "
-                f"architecture.symmetry, its seed included"
-            )
-    mine, theirs = fingerprint(first), fingerprint(other)
-    if mine != theirs:
+    for name in dict.fromkeys([*own, *others]):
+        both = name in own and name in others
+        if both and all(
+            torch.equal(getattr(own[name], part), getattr(others[name], part)) for part in ("free", "values")
+        ):
+            continue
+        mine, theirs = short_fingerprint(fingerprint(first)), short_fingerprint(fingerprint(other))
         raise IncompatiblePosteriors(
-            f"{who} has the mask fingerprint {short_fingerprint(theirs)}, the first has {short_fingerprint(mine)}: "
-            f"coordinates of networks with other masks or fixed values mean other things; compare runs of one "
-            f"architecture.symmetry, its seed included"
+            f"{who} has other fixed values in {name} (mask fingerprint {theirs}, the first has {mine}): coordinates of "
+            f"networks with other masks or fixed values mean other things; compare runs of one architecture.symmetry, "
+            f"its seed included"
         )

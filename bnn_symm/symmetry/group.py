@@ -105,7 +105,7 @@ class SymmetryGroup:
             told, rest = ("all", "") if not self.searched else ("most of", ", and by BLISS for the rest")
             counted = _count(units, "hidden unit")
             return f"trivial: proved by colour refinement, which told {told} {counted} apart {how}{rest}{self._held}"
-        if not any(not bool(entry.free.all()) for entry in self.fixed.values()):
+        if all(bool(entry.free.all()) for entry in self.fixed.values()):
             flips = any(group.signed for group in self.spec.groups.values())
             return (
                 f"full: nothing is fixed, so that every permutation of the {_count(units, 'hidden unit')} that was "
