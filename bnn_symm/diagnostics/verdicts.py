@@ -1,0 +1,175 @@
+"""What the views of `mixing` say together, in words: one verdict a view, and what to do next.
+
+| raw | aligned | chainwise | function | what it is |
+| --- | --- | --- | --- | --- |
+| fails | passes | passes | passes | copies of one mode: numbering, not mixing |
+| fails | fails | passes | fails | different modes, each explored by its own chain |
+| fails | fails | passes | passes | weights that do not matter to the function (or an alignment that was not found) |
+| any | any | fails | any | chains that have not settled: run longer before reading anything else |
+| passes | no evidence | passes | passes | nothing ties the weights to a place; functions are all there is |
+"""
+
+from dataclasses import dataclass
+
+from bnn_symm.diagnostics.mixing import AlignedView, Mixing
+from bnn_symm.diagnostics.sampler import SamplerStatistics
+from bnn_symm.diagnostics.views import View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """What a person should read.
+
+    Attributes:
+        usable: whether predictions of the draws may be used as those of the posterior; None where it cannot be told.
+        conclusion: one or two sentences.
+        next: what to do, if anything.
+        views: name of a view -> a sentence.
+    """
+
+    usable: bool | None
+    conclusion: str
+    next: str | None
+    views: dict[str, str]
+
+
+def verdicts(found: Mixing, sampler: SamplerStatistics | None = None) -> Verdicts:
+    """Reads all views together, and what the sampler says."""
+    views = {
+        "raw": _raw(found),
+        "aligned": _aligned(found),
+        "chainwise": _chainwise(found),
+        "function": _function(found),
+    }
+    usable, conclusion, following = _conclusion(found)
+    if sampler is not None and sampler.problems:
+        biased = bool(sum(sampler.divergences or ())) or any("E-BFMI" in problem for problem in sampler.problems)
+        if biased:
+            usable = False
+            conclusion = f"do not use these draws as they are: {sampler.problems[0]}. Besides, {conclusion}"
+            following = following or "see the sampler's problems"
+    return Verdicts(usable=usable, conclusion=conclusion, next=following, views=views)
+
+
+def _passes(view: View | AlignedView | None) -> bool:
+    view = view.view if isinstance(view, AlignedView) else view
+    return view is not None and view.status in ("pass", "too few draws")
+
+
+def _rhat(view: View) -> str:
+    return "undefined" if view.rhat_max is None else f"{view.rhat_max:.3g}"
+
+
+def _raw(found: Mixing) -> str:
+    view = found.raw
+    if view.status == "undefined":
+        return f"undefined: {view.reason}"
+    if _passes(view):
+        return f"weights of the chains agree as they are (R-hat up to {_rhat(view)}{_too_few(view)})"
+    if _passes(found.aligned):
+        return (
+            f"R-hat up to {_rhat(view)} counts how units are numbered, not how chains mix: aligned, they agree. Do not "
+            f"read this view, and do not average these weights"
+        )
+    return f"weights of the chains differ (R-hat up to {_rhat(view)}); the other views say why"
+
+
+def _aligned(found: Mixing) -> str:
+    aligned = found.aligned
+    if aligned is None:
+        return f"not computed: {found.aligned_reason}"
+    view = aligned.view
+    if view.status in ("undefined", "no evidence"):
+        return f"{view.status}: {view.reason}"
+    beside = f"in common {aligned.common:.1%}, of the prior's draws {aligned.null_common:.1%}"
+    if aligned.group.is_trivial:
+        return f"nothing can be permuted, so that this is the raw view ({beside})"
+    if _passes(view):
+        return f"with one permutation a chain, weights agree (R-hat up to {_rhat(view)}{_too_few(view)}; {beside})"
+    if _passes(found.per_draw):
+        return (
+            f"with one permutation a chain, weights differ (R-hat up to {_rhat(view)}); with one a draw they agree, so "
+            f"that numbering changes along the chains ({beside})"
+        )
+    return f"weights differ however units are numbered (R-hat up to {_rhat(view)}; {beside})"
+
+
+def _chainwise(found: Mixing) -> str:
+    view = found.chainwise
+    frozen = f"; frozen: chain {_listed(found.frozen)}" if found.frozen else ""
+    if view.status == "undefined":
+        return f"undefined: {view.reason}{frozen}"
+    if view.status == "fail":
+        moving = [i for i, rhat in enumerate(found.by_chain) if rhat is not None and rhat > view.threshold]
+        return (
+            f"weights of chain {_listed(moving)} still drift (R-hat of early against late up to {_rhat(view)}){frozen}"
+        )
+    return f"every chain agrees with itself over time (R-hat up to {_rhat(view)}){frozen}"
+
+
+def _function(found: Mixing) -> str:
+    view = found.function
+    if view.status == "undefined":
+        return f"undefined: {view.reason}"
+    points = f"{found.values.num_points} held-out points"
+    if _passes(view):
+        return f"predictions at {points} agree across chains (R-hat up to {_rhat(view)}{_too_few(view)})"
+    worst = "" if view.worst is None else f", worst: {found.values.column_name(view.worst)}"
+    return f"predictions at {points} differ between chains (R-hat up to {_rhat(view)}{worst})"
+
+
+def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
+    function, chainwise = found.function, found.chainwise
+    chains, draws = function.num_chains, function.num_draws
+    if found.frozen:
+        return (
+            False,
+            f"chain {_listed(found.frozen)} never moved: its draws are one point",
+            "look at its acceptance rate; lower inference.initial_step_size, or start elsewhere (another seed)",
+        )
+    if function.status == "undefined":
+        if draws == 1 and chains > 1:
+            return None, f"{chains} single draws, as of an ensemble: nothing mixes here", None
+        return None, f"mixing cannot be told: {function.reason}", "fit with inference.num_chains=4"
+    if _passes(function):
+        apart = found.raw.status == "fail" and not _passes(found.aligned)
+        weights = "; read weights with care: they differ" if apart else ""
+        if function.status == "too few draws":
+            smallest = min(function.ess_bulk_min or 1.0, function.ess_tail_min or 1.0)
+            factor = (function.ess_wanted or smallest) / max(1.0, smallest)
+            return (
+                True,
+                f"chains agree as functions, but their draws are few: the smallest ESS is {smallest:.0f}{weights}",
+                f"for intervals that can be relied on, draw {factor:.1f} times as many "
+                f"(inference.num_draws={_rounded(factor * draws)})",
+            )
+        return True, f"predictions can be used: chains agree as functions{weights}", None
+    if chainwise.status == "fail":
+        return (
+            False,
+            "chains have not settled, and disagree as functions",
+            f"run longer before reading anything else: double inference.num_warmup and inference.num_draws "
+            f"({2 * draws}), or start from a good fit (--set initial=RUN)",
+        )
+    count = "" if found.function_modes is None else f"{found.function_modes.count} "
+    aligned = "" if found.aligned_modes is None else f"; modulo symmetry {found.aligned_modes.count}"
+    return (
+        False,
+        f"each chain has settled, but they are in different modes: {count}as functions{aligned}. No alignment joins "
+        f"them",
+        "more draws of these chains will not help; run more chains and read their predictions as a mixture, or widen "
+        "the network, whose modes are then easier to leave",
+    )
+
+
+def _too_few(view: View) -> str:
+    smallest = min(view.ess_bulk_min or 0.0, view.ess_tail_min or 0.0)
+    return f", smallest ESS {smallest:.0f}" if view.status == "too few draws" else ""
+
+
+def _rounded(draws: float) -> int:
+    return int(-(-draws // 100) * 100)
+
+
+def _listed(chains: "tuple[int, ...] | list[int]") -> str:
+    return ", ".join(str(chain) for chain in chains)

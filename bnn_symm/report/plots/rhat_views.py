@@ -1,0 +1,74 @@
+"""R-hat in every view, layer by layer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from bnn_symm.files import write_atomically
+
+# Told apart by lightness and by the shape of the marker.
+_STYLES = {
+    "raw": ("raw weights", "#b2182b", "X"),
+    "aligned": ("aligned, one permutation a chain", "#2166ac", "o"),
+    "aligned_per_draw": ("aligned, one a draw", "#92c5de", "s"),
+    "chainwise": ("each chain against itself", "0.55", "^"),
+    "function": ("functions", "black", "D"),
+}
+# R-hat less 1 is drawn on a logarithmic scale from here on.
+_LEAST = 1e-3
+
+
+def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> None:
+    """The largest (marker) and the median (tick) R-hat of every layer, side by side, and of functions.
+
+    Args:
+        mixing: `experiments.mixing_report` as plain data.
+        path: of the PNG.
+        title: of the picture.
+    """
+    layers = list(mixing["raw"]["by_layer"])
+    kinds = {"outputs": "outputs", "points": "log likelihood\nof points", "log_likelihood": "log likelihood"}
+    columns = [*layers, *kinds]
+    figure = Figure(figsize=(max(6.4, 2.2 + 0.9 * len(columns)), 4.0), layout="constrained")
+    axes = figure.subplots()
+    weights = [name for name in _STYLES if name != "function" and (mixing.get(name) or {}).get("by_layer")]
+    every = []
+    for number, name in enumerate(weights):
+        label, colour, marker = _STYLES[name]
+        place = np.arange(len(layers)) + 0.16 * (number - (len(weights) - 1) / 2)
+        own = [mixing[name]["by_layer"][layer] for layer in layers]
+        every += _draw(axes, place, own, label, colour, marker)
+    label, colour, marker = _STYLES["function"]
+    place = len(layers) + np.arange(len(kinds))
+    every += _draw(axes, place, [mixing["function"]["by_kind"][kind] for kind in kinds], label, colour, marker)
+    threshold = mixing["function"]["threshold"]
+    axes.axhline(threshold - 1, color="0.3", ls="--", lw=1.0, label=f"passes below {threshold:.3g}")
+    axes.axvline(len(layers) - 0.5, color="0.8", lw=0.8)
+    axes.set_yscale("log")
+    top = max([*every, threshold - 1, 0.1])
+    axes.set_ylim(_LEAST, 2 * top)
+    ticks = [tick for tick in (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e3) if tick <= 2 * top]
+    axes.set_yticks(ticks, labels=[f"{1 + tick:g}" for tick in ticks])
+    axes.set_xticks(range(len(columns)), [*layers, *kinds.values()], fontsize=8)
+    axes.set_xlim(-0.6, len(columns) - 0.4)
+    axes.set_ylabel("R-hat: largest (marker), median (line)")
+    axes.set_title(title, fontsize=10)
+    figure.legend(loc="outside lower center", fontsize=7, frameon=False, ncols=3)
+    with matplotlib.rc_context({"savefig.dpi": 150}):
+        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def _draw(
+    axes: Any, place: np.ndarray, own: list[Mapping[str, Any]], label: str, colour: str, marker: str
+) -> list[float]:
+    """Markers of what is defined; returns their heights above 1."""
+    largest = [np.nan if row["rhat_max"] is None else max(row["rhat_max"] - 1, _LEAST) for row in own]
+    median = [np.nan if row["rhat_median"] is None else max(row["rhat_median"] - 1, _LEAST) for row in own]
+    axes.plot(place, largest, marker, color=colour, ms=6, mec="white", mew=0.4, label=label, clip_on=False)
+    axes.hlines(median, place - 0.06, place + 0.06, color=colour, lw=1.6)
+    axes.vlines(place, median, largest, color=colour, lw=0.8, alpha=0.6)
+    return [value for value in largest if np.isfinite(value)]
