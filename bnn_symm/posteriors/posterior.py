@@ -8,13 +8,13 @@ memory stays bounded whatever their number. Axes are always (chain, draw, point,
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.data import Scaling
+from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.predictive import Predictive
@@ -138,11 +138,26 @@ class Posterior(ABC):
 
         save_posterior(self, Path(path), max_megabytes=max_megabytes)
 
-    def to_arviz(self) -> Any:
-        """An ArviZ InferenceData (ArviZ 0.x) or DataTree (1.x) with `posterior` and `sample_stats`."""
+    def to_arviz(
+        self,
+        dataset: Dataset | None = None,
+        *,
+        part: Literal["train", "validation", "test"] = "test",
+        thin: int = 1,
+        max_gigabytes: float = 4.0,
+        seed: int = 0,
+    ) -> Any:
+        """An ArviZ InferenceData (ArviZ 0.x) or DataTree (1.x).
+
+        It has `posterior` and `sample_stats`, and with a data set `log_likelihood`, `posterior_predictive` and
+        `observed_data` of one of its parts; see `bnn_symm.posteriors.arviz`.
+
+        Raises:
+            ConfigError: if the arrays would take more than `max_gigabytes`, or the part has no points.
+        """
         from bnn_symm.posteriors.arviz import to_arviz
 
-        return to_arviz(self)
+        return to_arviz(self, dataset, part=part, thin=thin, max_gigabytes=max_gigabytes, seed=seed)
 
 
 def check_length(model: BayesianModel, length: int) -> None:

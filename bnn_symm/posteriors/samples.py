@@ -1,6 +1,7 @@
 """Posteriors as draws, in memory or in a file."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,9 @@ from bnn_symm.architectures import fingerprint, fingerprint_of, fixed_buffers, s
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.foreign import read_checkpoint
+from bnn_symm.posteriors.matching import Matching, match_names
+from bnn_symm.posteriors.name_map import Names
 from bnn_symm.posteriors.posterior import Posterior, check_length
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.symmetry import Permutation
@@ -115,24 +119,37 @@ class SamplePosterior(Posterior):
     def from_draws(
         cls,
         model: BayesianModel,
-        draws: Float[Tensor, "chain draw parameter"] | Mapping[str, Tensor],
+        draws: Float[Tensor, "chain draw parameter"] | Mapping[str, Tensor | np.ndarray],
         scaling: Scaling | None = None,
         *,
+        names: Names | None = None,
         sample_stats: Mapping[str, np.ndarray] | None = None,
         info: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
     ) -> "SamplePosterior":
         """A posterior from draws made elsewhere: a flat tensor, or name -> (chain, draw, *shape).
 
+        Names and shapes of other software are paired with the parameters by `match_names`; `info["matching"]` says
+        what was paired with what, and what was turned.
+
+        Args:
+            model: whose network they are of.
+            draws: flat, or by name.
+            scaling: of the targets; default none.
+            names: parameter -> name of theirs, or {name, transpose, flatten, transform}, where names do not say it.
+            sample_stats: name -> (chain, draw).
+            info: how they were made.
+            history: one row a logged step.
+
         Raises:
+            ConfigError: if `names` names what is not there.
             IncompatiblePosteriors: if a name is missing or unknown, or a shape does not fit the model.
         """
         if isinstance(draws, Mapping):
-            check_shapes({name: tuple(value.shape[2:]) for name, value in draws.items()}, model)
-            leading = {name: tuple(value.shape[:2]) for name, value in draws.items()}
-            if len(set(leading.values())) > 1:
-                raise IncompatiblePosteriors(f"(chain, draw) differ from name to name: {leading}")
-            draws = model.flatten(draws)
+            matching = match_names(draws, model, names, strict=True)
+            draws, info = matching.flatten(draws), _with_matching(info, matching)
+        elif names is not None:
+            raise ConfigError("names are for draws by name; a flat tensor has none: leave them out")
         draws = draws.to(model.dtype)
         return cls(
             model,
@@ -147,23 +164,46 @@ class SamplePosterior(Posterior):
     def from_state_dicts(
         cls,
         model: BayesianModel,
-        states: Sequence[Mapping[str, Tensor] | nn.Module],
+        states: Sequence[Mapping[str, Tensor] | nn.Module | str | Path],
         scaling: Scaling | None = None,
+        *,
+        names: Names | None = None,
+        info: Mapping[str, Any] | None = None,
     ) -> "SamplePosterior":
         """An ensemble from ordinary checkpoints, one chain of one draw each.
 
-        Buffers of the network that a checkpoint holds are left out; the model has its own.
+        Buffers of the network that a checkpoint holds are left out; the model has its own. `info["matching"]` says what
+        was paired with what.
+
+        Args:
+            model: whose network they are of.
+            states: state dicts, networks, or files of state dicts (`foreign.read_checkpoint`).
+            scaling: of the targets; default none.
+            names: as for `from_draws`.
+            info: how they were made.
 
         Raises:
+            ConfigError: if `names` names what is not there.
+            InvalidRun: if a file cannot be read, or holds more than tensors.
             IncompatiblePosteriors: if names or shapes do not fit the model's network, if it fixes other entries of its
                 weights or at other values, or the likelihood has latent variables, which no checkpoint of a network
                 holds.
         """
-        maps = [_parameters(state, model.net, index) for index, state in enumerate(states)]
-        for values in maps:
-            check_shapes({name: tuple(value.shape) for name, value in values.items()}, model)
-        stacked = {name: torch.stack([m[name].detach() for m in maps])[:, None] for name in maps[0]}
-        return cls.from_draws(model, stacked, scaling)
+        if not states:
+            raise IncompatiblePosteriors("no checkpoints: an ensemble needs at least one")
+        members: list[Tensor] = []
+        known = dict(info or {})
+        for index, state in enumerate(states):
+            which = str(state) if isinstance(state, str | Path) else f"checkpoint {index}"
+            own = read_checkpoint(state) if isinstance(state, str | Path) else state
+            values = {name: value[None, None] for name, value in _parameters(own, model.net, which).items()}
+            try:
+                matching = match_names(values, model, names, strict=True)
+                members.append(matching.flatten(values))
+                known = _with_matching(info, matching)
+            except IncompatiblePosteriors as error:
+                raise IncompatiblePosteriors(f"{which}: {error}") from None
+        return cls.from_draws(model, torch.cat(members), scaling, info=known)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -243,7 +283,12 @@ class SamplePosterior(Posterior):
         )
 
 
-def _parameters(state: Mapping[str, Tensor] | nn.Module, net: nn.Module, index: int) -> dict[str, Tensor]:
+def _with_matching(info: Mapping[str, Any] | None, matching: Matching) -> dict[str, Any]:
+    """What is known of draws, and which of theirs is which parameter."""
+    return {**(info or {}), "matching": matching.rows()}
+
+
+def _parameters(state: Mapping[str, Tensor] | nn.Module, net: nn.Module, which: str) -> dict[str, Tensor]:
     """The parameters in a checkpoint, after a look at what is fixed at random."""
     if isinstance(state, nn.Module):
         state = {**dict(state.named_parameters()), **dict(state.named_buffers())}
@@ -251,7 +296,7 @@ def _parameters(state: Mapping[str, Tensor] | nn.Module, net: nn.Module, index: 
     got = {**wanted, **{name: state[name] for name in wanted if name in state}}
     if wanted and fingerprint_of(got) != fingerprint(net):
         raise IncompatiblePosteriors(
-            f"checkpoint {index} has the fingerprint {short_fingerprint(fingerprint_of(got))}, the network "
+            f"{which} has the fingerprint {short_fingerprint(fingerprint_of(got))}, the network "
             f"{short_fingerprint(fingerprint(net))}: what is fixed of their weights differs; build the network with "
             f"the architecture.symmetry of the checkpoint, its seed included"
         )

@@ -1,0 +1,203 @@
+"""Files that other software made: draws in NetCDF, as ArviZ 0.x and 1.x save them, and checkpoints of networks.
+
+Both are read as plain arrays, name -> (chain, draw, *shape); `matching` makes parameters of them. NetCDF is read with
+h5netcdf, whatever version of ArviZ is installed. A checkpoint is a state dict in safetensors, or one of tensors alone
+that `torch.load(weights_only=True)` takes: nothing that a file names is ever run.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import h5netcdf
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnn_symm.errors import InvalidRun
+
+CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+"""Endings of checkpoints."""
+
+# What samplers call their statistics, by ArviZ's names. A potential energy is minus the log density.
+_STATISTICS = {
+    "acceptance_rate": ("accept_prob", "acceptance_prob", "mean_tree_accept", "accept_stat__", "accept_stat"),
+    "diverging": ("divergent", "is_divergent", "divergent__"),
+    "energy": ("energy__",),
+    "lp": ("lp__", "logdensity", "log_density"),
+    "n_steps": ("num_steps", "num_integration_steps", "n_leapfrog__", "n_leapfrog", "tree_size"),
+    "step_size": ("stepsize__", "adapt_state.step_size"),
+    "tree_depth": ("depth", "treedepth__", "num_trajectory_expansions"),
+}
+# Under which key training loops keep the state dict of the network.
+_NESTED = ("state_dict", "model_state_dict", "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignDraws:
+    """Draws as a file holds them.
+
+    Attributes:
+        arrays: name -> (chain, draw, *shape).
+        sample_stats: ArviZ's name -> (chain, draw).
+        library: what the file says made it, with its version; None if it says nothing.
+    """
+
+    arrays: dict[str, np.ndarray]
+    sample_stats: dict[str, np.ndarray]
+    library: str | None = None
+
+
+def read_netcdf(path: str | Path) -> ForeignDraws:
+    """Reads the groups `posterior` and `sample_stats` of a NetCDF file.
+
+    Variables without the dimensions chain and draw, or without numbers, are left out.
+
+    Raises:
+        InvalidRun: if the file is missing, damaged, in the older NetCDF format, or has no draws.
+    """
+    path = Path(path)
+    _check_format(path)
+    try:
+        with h5netcdf.File(path, "r") as file:
+            if "posterior" not in file.groups:
+                groups = ", ".join(file.groups) or "none"
+                raise InvalidRun(
+                    f"{path} has no group `posterior` (its groups: {groups}); save draws with ArviZ: "
+                    f"arviz.from_numpyro(mcmc).to_netcdf(FILE), or from_dict, from_pymc, from_cmdstanpy"
+                )
+            group = file["posterior"]
+            arrays = dict(_variables(group))
+            stats = dict(_variables(file["sample_stats"])) if "sample_stats" in file.groups else {}
+            library = " ".join(
+                str(group.attrs[key])
+                for key in ("inference_library", "inference_library_version")
+                if key in group.attrs
+            )
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise InvalidRun(
+            f"{path} cannot be read as NetCDF ({error}); it is damaged, or was not wholly copied"
+        ) from None
+    if not arrays:
+        raise InvalidRun(
+            f"{path} has no variables with the dimensions chain and draw; save (chain, draw, *shape) arrays with ArviZ"
+        )
+    return ForeignDraws(arrays=arrays, sample_stats=_statistics(stats), library=library or None)
+
+
+def _check_format(path: Path) -> None:
+    """Says what a file is, where it is not NetCDF4."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except FileNotFoundError:
+        raise InvalidRun(f"no file {path}; name the NetCDF file that ArviZ saved") from None
+    except IsADirectoryError:
+        advice = "a Zarr store is opened with arviz.from_zarr and saved with to_netcdf"
+        raise InvalidRun(f"{path} is a directory, wanted a NetCDF file; {advice}") from None
+    except OSError as error:
+        raise InvalidRun(f"{path} cannot be read ({error.strerror})") from None
+    if start[:3] == b"CDF":
+        raise InvalidRun(
+            f"{path} is in the older NetCDF3 format, which has no groups; save it as NetCDF4: install h5netcdf, then "
+            f"to_netcdf(FILE, engine='h5netcdf')"
+        )
+    if start != b"\x89HDF\r\n\x1a\n":
+        raise InvalidRun(f"{path} is no NetCDF file; save draws with ArviZ's to_netcdf, checkpoints as .safetensors")
+
+
+def _variables(group: Any, scope: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """Name -> (chain, draw, ...); a slash in a name makes groups within groups."""
+    for name, variable in group.variables.items():
+        axes = tuple(variable.dimensions)
+        if not {"chain", "draw"} <= set(axes):
+            continue
+        value = np.asarray(variable[...])
+        if value.dtype.kind not in "biuf":
+            continue
+        rest = [axis for axis in range(len(axes)) if axes[axis] not in ("chain", "draw")]
+        value = value.transpose(axes.index("chain"), axes.index("draw"), *rest)
+        yield scope + name, value.astype(bool) if variable.attrs.get("dtype") == "bool" else value
+    for name, below in group.groups.items():
+        yield from _variables(below, f"{scope}{name}/")
+
+
+def _statistics(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The statistics that samplers share, by ArviZ's names."""
+    found = {}
+    for name, others in _STATISTICS.items():
+        own = next((stats[key] for key in (name, *others) if key in stats and stats[key].ndim == 2), None)
+        if own is not None:
+            found[name] = own.astype(bool) if name == "diverging" else own
+    if "lp" not in found and "potential_energy" in stats:
+        found["lp"] = -stats["potential_energy"]
+    return dict(sorted(found.items()))
+
+
+def join_chains(parts: Sequence[ForeignDraws], paths: Sequence[str | Path]) -> ForeignDraws:
+    """The chains of several files one after the other.
+
+    Raises:
+        InvalidRun: if they hold other variables or numbers of draws.
+    """
+    first = parts[0]
+    for part, path in zip(parts[1:], paths[1:], strict=True):
+        mine, theirs = ({name: value.shape[1:] for name, value in p.arrays.items()} for p in (first, part))
+        for name in {**mine, **theirs}:
+            if mine.get(name) != theirs.get(name):
+                raise InvalidRun(
+                    f"{path} has {name} as (draw, *shape) {theirs.get(name)}, {paths[0]} as {mine.get(name)}; chains "
+                    f"of one posterior have the same variables and as many draws: import them apart"
+                )
+    shared = [name for name in first.sample_stats if all(name in part.sample_stats for part in parts)]
+    return ForeignDraws(
+        arrays={name: np.concatenate([part.arrays[name] for part in parts]) for name in first.arrays},
+        sample_stats={name: np.concatenate([part.sample_stats[name] for part in parts]) for name in shared},
+        library=first.library,
+    )
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Reads the state dict of a network from safetensors, or from a file of torch that holds tensors alone.
+
+    Raises:
+        InvalidRun: if the file is missing or damaged, or holds more than tensors, which would run code when read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidRun(f"no file {path}; name a checkpoint: {', '.join(CHECKPOINTS)}")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InvalidRun(f"{path} is no safetensors file ({error}), or was not wholly copied") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles of other software, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise InvalidRun(
+            f"{path} holds more than tensors, and reading it could run code; save the network's state dict alone: "
+            f"safetensors.torch.save_file(net.state_dict(), FILE)"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidRun(f"{path} is no checkpoint of torch ({reason}), or was not wholly copied") from None
+    for key in _NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InvalidRun(f"{path} holds no state dict; save net.state_dict(), not the network or a training state")
+    return {str(name): value for name, value in content.items()}
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a file is a checkpoint, by its ending."""
+    return Path(path).suffix.lower() in CHECKPOINTS

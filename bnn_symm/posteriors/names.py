@@ -1,0 +1,124 @@
+"""Which name of other software stands for which parameter of a network, by the names alone.
+
+Rules are tried in this order, each for all parameters or not at all, so that half of a network is never paired by one
+reading of the names and half by another:
+
+1. identical names;
+2. equal up to separators, case and the words of other libraries: `layers.0.weight`, `layers_0_kernel`;
+3. the same within one scope: `model.layers.0.weight`, `nn/layers_0.kernel`;
+4. numbered in order: `w1, b1, w2, b2`, or `Dense_0/kernel, Dense_1/kernel`, if there are as many weights and as many
+   biases as the network has, under one stem each, and the shapes fit.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+# What flax, haiku, Keras and people call a weight and a bias; the second words only at the end of a name.
+_WORDS = {"weights": "weight", "kernel": "weight", "w": "weight", "biases": "bias", "b": "bias"}
+_LAST_WORDS = {"scale": "weight", "embedding": "weight", "offset": "bias"}
+_KINDS = ("weight", "bias")
+
+Tokens = tuple[str, ...]
+
+
+def pair_names(
+    parameters: Sequence[str], names: Sequence[str], fits: Callable[[str, str], bool]
+) -> tuple[dict[str, str], str] | None:
+    """Parameter -> name of theirs, and the rule; None if no rule pairs all parameters.
+
+    Args:
+        parameters: of the network, in its order.
+        names: of theirs.
+        fits: whether the shapes of a parameter and of one of theirs can be the same array.
+    """
+    if set(parameters) <= set(names):
+        return {name: name for name in parameters}, "same name"
+    for rule, pair in (("same name up to separators", _by_words), ("same name in a scope", _in_scope)):
+        pairs = pair(parameters, names)
+        if pairs is not None:
+            return pairs, rule
+    pairs = _by_number(parameters, names)
+    if pairs is not None and all(fits(parameter, name) for parameter, name in pairs.items()):
+        return pairs, "numbered in order"
+    return None
+
+
+def looks_like_parameter(name: str) -> bool:
+    """Whether a name has a word for a weight or a bias in it."""
+    return any(_WORDS.get(word, word) in _KINDS for word in _split(name))
+
+
+def words(name: str) -> Tokens:
+    """The words and numbers of a name, in lower case, with `weight` and `bias` for what others call them."""
+    *first, last = _split(name) or ("",)
+    return tuple(_WORDS.get(word, word) for word in (*first, _LAST_WORDS.get(last, last)))
+
+
+def _split(name: str) -> Tokens:
+    return tuple(re.findall(r"[a-z]+|\d+", name.lower()))
+
+
+def _index(names: Collection[str]) -> dict[Tokens, str] | None:
+    """Words -> name; None if two names have the same words."""
+    index = {words(name): name for name in names}
+    return index if len(index) == len(names) else None
+
+
+def _by_words(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str] | None:
+    ours, theirs = _index(parameters), _index(names)
+    if ours is None or theirs is None or not set(ours) <= set(theirs):
+        return None
+    return {parameter: theirs[key] for key, parameter in ours.items()}
+
+
+def _in_scope(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str] | None:
+    """One and the same scope before all of their names, and nothing else in it; or before all of ours."""
+    ours, theirs = _index(parameters), _index(names)
+    if not ours or theirs is None:
+        return None
+    key = next(iter(ours))
+    for other in theirs:
+        scope = other[: len(other) - len(key)]
+        inside = {own[len(scope) :]: name for own, name in theirs.items() if own[: len(scope)] == scope}
+        if scope and other[len(scope) :] == key and set(inside) == set(ours):
+            return {parameter: inside[own] for own, parameter in ours.items()}
+    for length in range(1, len(key)):
+        if len({own[:length] for own in ours}) == 1 and all(own[length:] in theirs for own in ours):
+            return {parameter: theirs[own[length:]] for own, parameter in ours.items()}
+    return None
+
+
+def _by_number(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str] | None:
+    stems: dict[str, dict[Tokens, dict[int, str]]] = {kind: {} for kind in _KINDS}
+    for name in names:
+        own = words(name)
+        kinds, numbers = [word for word in own if word in _KINDS], [word for word in own if word.isdigit()]
+        if len(kinds) == len(numbers) == 1:
+            stem = tuple(word for word in own if not word.isdigit())
+            numbered = stems[kinds[0]].setdefault(stem, {})
+            if int(numbers[0]) in numbered:
+                return None
+            numbered[int(numbers[0])] = name
+    pairs: dict[str, str] = {}
+    for kind in _KINDS:
+        ours = [parameter for parameter in parameters if words(parameter)[-1] == kind]
+        if not ours:
+            continue
+        groups = list(stems[kind].values())
+        if len(groups) != 1 or len(groups[0]) != len(ours):
+            return None
+        pairs |= dict(zip(ours, (groups[0][number] for number in sorted(groups[0])), strict=True))
+    return pairs if len(pairs) == len(parameters) else None
+
+
+def suggestions(
+    parameters: Sequence[str], names: Sequence[str], shapes_fit: Mapping[str, Collection[str]]
+) -> dict[str, str]:
+    """Parameter -> the only one of their names whose shape fits and that no other parameter could be, or FILL_IN."""
+    free = set(names)
+    found: dict[str, str] = {}
+    for parameter in parameters:
+        candidates = [name for name in shapes_fit[parameter] if name in free]
+        rivals = [other for other in parameters if other != parameter and set(shapes_fit[other]) & set(candidates)]
+        found[parameter] = candidates[0] if len(candidates) == 1 and not rivals else "FILL_IN"
+    return found
