@@ -4,15 +4,26 @@
 
 always untempered, for the training part whole, in the target's own units (the Jacobian of standardising it
 included). The KL is analytic or a quadrature; only the expected log likelihood is sampled.
+
+Posterior and prior are independent over coordinates, so that the KL is a sum over them, and so over tensors and layers:
+how many nats the data have put where. Over the parameters of a layer it is the cost of describing one of them to the
+precision that the posterior says is enough (Hinton and van Camp 1993).
+
+References:
+    Hinton and van Camp (1993), doi:10.1145/168304.168306; Blei, Kucukelbir and McAuliffe (2017), arXiv:1601.00670.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from bnn_symm.architectures import count_flops
 from bnn_symm.data import Part
+from bnn_symm.diagnostics.by_unit import layer_of
 from bnn_symm.posteriors import GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 
@@ -20,6 +31,29 @@ from bnn_symm.randomness import torch_generator
 _STANDARD_ERROR = 0.005
 _FLOPS = 5e10
 _MIN_SAMPLES, _MAX_SAMPLES = 50, 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlShare:
+    """What a tensor or a layer has of the KL.
+
+    Attributes:
+        kl: in nats.
+        num_parameters: free coordinates; fixed entries cost nothing and are not counted.
+    """
+
+    kl: float
+    num_parameters: int
+
+    @property
+    def nats_per_parameter(self) -> float:
+        """The mean over its coordinates."""
+        return self.kl / self.num_parameters
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """The same in bits."""
+        return self.nats_per_parameter / math.log(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +66,7 @@ class Elbo:
         expected_log_likelihood: over the whole training part.
         kl: KL(q || prior).
         num_samples: draws of the weights behind it.
+        by_tensor: name -> its share of the KL; the likelihood's latent variables come last.
     """
 
     value: float
@@ -39,6 +74,34 @@ class Elbo:
     expected_log_likelihood: float
     kl: float
     num_samples: int
+    by_tensor: Mapping[str, KlShare]
+
+    @property
+    def by_layer(self) -> dict[str, KlShare]:
+        """Layer -> its share of the KL; latent variables of the likelihood are a layer of their own."""
+        found: dict[str, KlShare] = {}
+        for name, share in self.by_tensor.items():
+            former = found.get(layer_of(name), KlShare(kl=0.0, num_parameters=0))
+            found[layer_of(name)] = KlShare(
+                kl=former.kl + share.kl, num_parameters=former.num_parameters + share.num_parameters
+            )
+        return found
+
+
+def kl_by_coordinate(posterior: GaussianPosterior) -> Float[Tensor, " parameter"]:
+    """KL(q || prior) of every coordinate of the flat vector, in nats, in float64."""
+    with torch.inference_mode():
+        cross = posterior.model.cross_entropy(posterior.loc, posterior.scale).double()
+        return (cross - posterior.scale.double().log() - 0.5 * math.log(2 * math.pi * math.e)).cpu()
+
+
+def kl_by_tensor(posterior: GaussianPosterior) -> dict[str, KlShare]:
+    """Name -> share of the KL, for everything in the flat vector, in its order."""
+    kl = kl_by_coordinate(posterior)
+    return {
+        name: KlShare(kl=float(kl[where].sum()), num_parameters=where.stop - where.start)
+        for name, where in posterior.model.slices().items()
+    }
 
 
 def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
@@ -82,4 +145,5 @@ def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
         expected_log_likelihood=expected,
         kl=kl,
         num_samples=count,
+        by_tensor=kl_by_tensor(posterior),
     )

@@ -1,0 +1,96 @@
+"""How wide a posterior is, layer by layer, beside its prior, and which of its weights are told from 0."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from bnn_symm.files import write_atomically
+
+_LIGHT, _DARK, _LINE = "#c6dbef", "#4292c6", "#08306b"
+_PRIOR = "#b2182b"
+# Heights of the bars, in rows.
+_THIN, _THICK = 0.3, 0.56
+# |mean| / sd below this is drawn there, and sd below this part of the largest.
+_LEAST_RATIO, _LEAST_SD = 1e-3, 1e-6
+
+
+def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) -> None:
+    """Layers from top to bottom: posterior standard deviations on the left, |mean| / sd on the right.
+
+    A bar goes over half of a layer's weights, a lighter and thinner one over 90 % of them, a line marks the median.
+
+    Args:
+        scales: of `experiments.posterior_scales.describe_posterior_scales`, with layers.
+        path: of the PNG.
+        title: of the picture.
+    """
+    layers = {name: own for name, own in scales["layers"].items() if own["sd"] is not None}
+    levels = [scales["quantiles"].index(level) for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    height = 1.9 + (0.42 if len(layers) <= 12 else 0.27) * len(layers) + (0.25 if scales["note"] else 0.0)
+    figure = Figure(figsize=(9.0, height), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    largest = max(own["sd"][-1] for own in layers.values())
+    widths, ratios = [], []
+    for row, own in enumerate(layers.values()):
+        sd = [max(own["sd"][i], _LEAST_SD * largest) for i in levels]
+        ratio = [max(own["signal_to_noise"][i], _LEAST_RATIO) for i in levels]
+        _bars(left, row, sd)
+        _bars(right, row, ratio)
+        _prior(left, row, own["prior_sd"])
+        widths += [*sd, *own["prior_sd"]]
+        ratios += [*ratio, 1.0]
+        text = f"{own['told_from_zero']:.0%}"
+        right.text(1.02, row, text, transform=right.get_yaxis_transform(), va="center", fontsize=7)
+    right.axvline(1.0, color=_PRIOR, ls="--", lw=1.2, label="|mean| = sd")
+    right.text(1.02, -0.75, "above 1", transform=right.get_yaxis_transform(), va="center", fontsize=7, style="italic")
+    for axes, values in ((left, widths), (right, ratios)):
+        _logarithmic(axes, min(values), max(values))
+        axes.grid(axis="x", color="0.9", lw=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(labelsize=7)
+    names = [f"{name}  ({own['num_parameters']:,})" for name, own in layers.items()]
+    left.set_yticks(range(len(layers)), names, fontsize=8)
+    left.set_ylim(len(layers) - 0.4, -1.0)
+    left.set_xlabel("posterior standard deviation", fontsize=8)
+    right.set_xlabel("|posterior mean| / standard deviation", fontsize=8)
+    handles, labels = left.get_legend_handles_labels()
+    for handle, label in zip(*right.get_legend_handles_labels(), strict=True):
+        handles.append(handle)
+        labels.append(label)
+    chosen = dict(zip(labels, handles, strict=True))
+    figure.legend(chosen.values(), chosen.keys(), loc="outside lower center", ncols=5, fontsize=7, frameon=False)
+    note = f"\n{scales['note']}" if scales["note"] else ""
+    figure.suptitle(f"{title}{note}", fontsize=9 if note else 10)
+    with matplotlib.rc_context({"savefig.dpi": 150}):
+        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def _logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Ticks at 1, 2 and 5 where there are few decades, else at powers of ten."""
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.25, high * 1.25)
+    few = high / low < 300
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=10))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if few:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _bars(axes: Axes, row: int, quantiles: Sequence[float]) -> None:
+    low, lower, median, upper, high = quantiles
+    axes.barh(row, high - low, left=low, height=_THIN, color=_LIGHT, label="90 % of the weights")
+    axes.barh(row, upper - lower, left=lower, height=_THICK, color=_DARK, label="half of the weights")
+    axes.vlines(median, row - _THICK / 2, row + _THICK / 2, color=_LINE, lw=2.2, label="median")
+
+
+def _prior(axes: Axes, row: int, ends: Sequence[float]) -> None:
+    low, high = ends
+    if high > low:
+        axes.hlines(row, low, high, color=_PRIOR, lw=1.2)
+    marks = [low] if low == high else [low, high]
+    axes.plot(marks, [row] * len(marks), "D", color="white", mec=_PRIOR, mew=1.4, ms=6, ls="none", label="prior sd")
