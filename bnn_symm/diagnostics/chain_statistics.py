@@ -206,7 +206,7 @@ def _ess(x: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " colum
 
 
 def columns_of(
-    read: Callable[[int, int, int], Any], shape: tuple[int, int, int], *, megabytes: float = 512.0
+    read: Callable[[int, int, int], Any], shape: tuple[int, int, int], *, megabytes: float = 256.0
 ) -> Iterator[Float[np.ndarray, "chain draw _"]]:
     """All draws of a few parameters after another, from something that reads whole draws.
 

@@ -41,6 +41,8 @@ _BEYOND_NULL = 0.05
 _WORK = 1.5e8
 # Fewer draws a chain than this make no R-hat worth the name.
 _LEAST_DRAWS = 20
+# Draws of the prior a chain that are aligned per chain: 1 % in common by chance, far below what counts as beyond them.
+_NULL_DRAWS = 100
 # Numbers of draws of the prior held in memory (256 MB in float32).
 _PRIOR_NUMBERS = 2**26
 
@@ -210,10 +212,7 @@ def _aligned(
     chains, draws, parameters = posterior.shape
     found = align_samples(posterior, per=per, null=False, group=group, seed=seed)
     statistics, moments, _ = _weights(found.posterior)
-    if null_draws is None:
-        units = sum(one.size**3 for one in group.spec.groups.values())
-        null_draws = int(min(draws, _PRIOR_NUMBERS / (chains * parameters), 1e3 * _WORK / max(1, units)))
-    null_draws = max(min(draws, 2), null_draws)
+    null_draws = max(min(draws, 2), null_draws or min(draws, _NULL_DRAWS, _PRIOR_NUMBERS // (chains * parameters)))
     prior = prior_draws(posterior.model, chains, null_draws, seed=seed)
     null, _, _ = _weights(align_samples(prior, per=per, null=False, group=group, seed=seed).posterior)
     size = posterior.model.num_net_parameters
