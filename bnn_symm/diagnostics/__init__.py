@@ -2,14 +2,17 @@
 
 from bnn_symm.diagnostics.barriers import Barrier, barrier
 from bnn_symm.diagnostics.chain_statistics import ChainStatistics, chain_statistics
+from bnn_symm.diagnostics.convergence import Curve, TimeToTarget, area_under, curves_of_history, time_to_target
 from bnn_symm.diagnostics.ecdf_bands import EcdfBand, ecdf_band
 from bnn_symm.diagnostics.elbo import Elbo, KlShare, elbo
 from bnn_symm.diagnostics.mixing import Mixing, mixing
+from bnn_symm.diagnostics.plateau import Plateau, find_plateau
 from bnn_symm.diagnostics.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.sampler import SamplerStatistics, sampler_statistics
 from bnn_symm.diagnostics.sbc import SbcResult, simulation_based_calibration
 from bnn_symm.diagnostics.scores import crps, expected_calibration_error, score
 from bnn_symm.diagnostics.simplex import SimplexBarrier, simplex_barrier
+from bnn_symm.diagnostics.speed_tests import SpeedTest, compare_paired, compare_unpaired, speed
 from bnn_symm.diagnostics.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
 from bnn_symm.diagnostics.symmetry_defect import SymmetryDefect, symmetry_defect
 from bnn_symm.diagnostics.verdicts import Verdicts, verdicts
@@ -17,30 +20,41 @@ from bnn_symm.diagnostics.verdicts import Verdicts, verdicts
 __all__ = [
     "Barrier",
     "ChainStatistics",
+    "Curve",
     "EcdfBand",
     "Elbo",
     "KlShare",
     "Mixing",
+    "Plateau",
     "Pruning",
     "SamplerStatistics",
     "SbcResult",
     "SimplexBarrier",
+    "SpeedTest",
     "SymmetrizedElbo",
     "SymmetryDefect",
+    "TimeToTarget",
     "Verdicts",
+    "area_under",
     "barrier",
     "chain_statistics",
+    "compare_paired",
+    "compare_unpaired",
     "crps",
+    "curves_of_history",
     "ecdf_band",
     "elbo",
     "expected_calibration_error",
+    "find_plateau",
     "mixing",
     "pruned_units",
     "sampler_statistics",
     "score",
     "simplex_barrier",
     "simulation_based_calibration",
+    "speed",
     "symmetrized_elbo",
     "symmetry_defect",
+    "time_to_target",
     "verdicts",
 ]

@@ -15,7 +15,7 @@ from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, Reached, State
 from bnn_symm.inference.method import Fit, initial_positions
 from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise
-from bnn_symm.models import BayesianModel
+from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
 from bnn_symm.settings import Positive, settings
 
@@ -76,18 +76,25 @@ def fit_mode(
         loss = -log_likelihood / method.temperature - method.prior_weight * log_prior
         return loss, {"nll": log_scale - log_likelihood / size, "log_prior": log_prior}
 
-    def validation_nll(step: int) -> float | None:
+    def validate(step: int) -> dict[str, float | None]:
         part = dataset.validation.take(slice(0, VALIDATION_POINTS))
         if len(part) == 0:
-            return None
+            return {"validation_nll": None}
+        likelihood = model.likelihood
         with torch.no_grad():
-            return log_scale - float(model.log_likelihood(position, part.x, part.y).double().mean())
+            outputs = model.outputs(position, part.x)
+            log_prob = likelihood.log_prob(outputs, part.y, model.latents(position))
+            found: dict[str, float | None] = {"validation_nll": log_scale - float(log_prob.double().mean())}
+            if isinstance(likelihood, Categorical | Bernoulli):
+                right = likelihood.probabilities(outputs).argmax(-1) == part.y
+                found["validation_accuracy"] = float(right.double().mean())
+        return found
 
     problem = Problem(
         settings=method,
         tensors={"position": position},
         objective=objective,
-        validate=validation_nll,
+        validate=validate,
         train=dataset.train,
         seed=seed,
         chain=chain,

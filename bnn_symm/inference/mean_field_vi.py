@@ -67,7 +67,7 @@ class MeanFieldVI(OptimisedMethod):
             settings=self,
             tensors=tensors,
             objective=objective,
-            validate=objective.validation_nll,
+            validate=objective.validate,
             train=fit.dataset.train,
             seed=fit.seed,
             usable=objective.has_scales,
@@ -188,10 +188,13 @@ class _Objective:
         scale = self.log_scale.detach().exp()
         return bool(((scale > 0) & torch.isfinite(scale)).all())
 
-    def validation_nll(self, step: int) -> float | None:
-        """Marginal NLL a point on the validation part, in the target's own units, from a few keyed draws."""
+    def validate(self, step: int) -> dict[str, float | None]:
+        """Marginal NLL a point on the validation part, in the target's own units, from a few keyed draws.
+
+        Of classes, the accuracy of the same predictions beside it.
+        """
         if len(self.dataset.validation) == 0:
-            return None
+            return {"validation_nll": None}
         posterior = GaussianPosterior(
             self.model,
             self.dataset.scaling,
@@ -201,4 +204,9 @@ class _Objective:
             seed=self.seed,
         )
         part = self.dataset.validation.take(slice(0, VALIDATION_POINTS))
-        return -float(posterior.predict(part.x).log_prob(part.y).mean())
+        predictive = posterior.predict(part.x)
+        found: dict[str, float | None] = {"validation_nll": -float(predictive.log_prob(part.y).mean())}
+        if predictive.is_classification:
+            right = predictive.probabilities().argmax(-1) == part.y.cpu()
+            found["validation_accuracy"] = float(right.double().mean())
+        return found

@@ -3,6 +3,10 @@
 The learning rate and the order of the data are functions of (seed, step) and nothing else, so a state is just the
 optimised tensors, Adam's two moments and a step number, and a fit that goes on from it does the same as one never
 stopped.
+
+A row of the history has the means since the row before of what the steps saw, each on its own minibatch: `objective`
+(what is minimised, for the whole training part, in nats), `nll` (the training part's, in nats a point, in the
+target's own units) and what else the method names; and, at that step, `validation_nll` and `validation_accuracy`.
 """
 
 import math
@@ -85,7 +89,7 @@ class OptimisedMethod(Method):
 
 
 Objective = Callable[[int, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
-Validate = Callable[[int], float | None]
+Validate = Callable[[int], dict[str, float | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,8 @@ class Problem:
         settings: of the method.
         tensors: name -> leaf tensor to optimise in place.
         objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside it.
-        validate: step -> validation NLL, or None without a validation part.
+        validate: step -> what a row of the history says of the validation part: `validation_nll` (None without one)
+            and, of classes, `validation_accuracy`.
         train: the training part.
         seed: of the data order.
         chain: number of the ensemble member.
@@ -180,7 +185,7 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
                 **{name: total / steps_in_window for name, total in run.window.items()},
             }
             run.window = {}
-            row["validation_nll"] = problem.validate(run.step)
+            row.update(problem.validate(run.step))
             callbacks.on_history(row)
             _watch(settings, run, row["validation_nll"])
             latest = _state(problem.tensors, optimiser, run)

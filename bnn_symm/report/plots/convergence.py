@@ -1,0 +1,156 @@
+"""Curves of runs over work and over time, with bands over seeds, the target and where each kind of run reaches it.
+
+Fractions of the way are drawn as the share still to go, on a logarithmic scale: exponential convergence bends down
+ever faster over the logarithm of work, and noise shows where it ends. Values are drawn as they are.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bnn_symm.files import write_atomically
+from bnn_symm.report.convergence import target_text
+
+# Told apart in grey by lightness, and by dash and marker where lightness repeats.
+_COLOURS = ("#1b1b1b", "#c05a00", "#2b7bba", "#8a8a8a", "#6a2c91", "#b59a00")
+_DASHES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_LABELS = {"gradient_evaluations": "gradient evaluations of one chain", "seconds": "seconds"}
+_QUANTITIES = {
+    "objective": "objective, nats",
+    "elbo": "ELBO, nats",
+    "nll": "training NLL, nats a point",
+    "validation_nll": "validation NLL, nats a point",
+    "validation_accuracy": "validation accuracy",
+}
+# Below a thousandth of the way is the floor of the picture.
+_FLOOR = 1e-3
+# More kinds of runs than this are not told apart by any eye; the text has them all.
+_MOST = len(_COLOURS)
+# Characters that the legend has room for in one line.
+_LEGEND = 130
+
+
+def plot_convergence(content: dict[str, Any], path: Path) -> bool:
+    """Writes the picture as PNG, one panel a clock.
+
+    Args:
+        content: of `experiments.convergence_report.describe_convergence`.
+        path: of the picture.
+
+    Returns:
+        Whether there was anything to draw: not without a row of history.
+    """
+    groups = [group for group in content["groups"] if group["bands"]][:_MOST]
+    clocks = [clock for clock in _LABELS if groups and all(clock in group["bands"] for group in groups)]
+    if not clocks:
+        return False
+    figure = Figure(figsize=(1.2 + 4.4 * len(clocks), 4.0), layout="constrained")
+    panels: Sequence[Axes] = list(np.atleast_1d(np.asarray(figure.subplots(1, len(clocks), sharey=True))))
+    shares = all(group["target"]["kind"] == "fraction" and group["target"]["value"] is not None for group in groups)
+    for axes, clock in zip(panels, clocks, strict=True):
+        for number, group in enumerate(groups):
+            _draw(axes, group, clock, number, shares)
+        _target(axes, groups, shares)
+        axes.set_xscale("log")
+        axes.set_xlabel(_LABELS[clock])
+        axes.spines[["top", "right"]].set_visible(False)
+    quantity = _QUANTITIES[content["quantity"]]
+    panels[0].set_ylabel(f"{quantity.split(',')[0]}: share of the way still to go" if shares else quantity)
+    if shares:
+        panels[0].set_yscale("log")
+        tops = [max(_shares(group["bands"][clock]["median"], group["target"])) for group in groups for clock in clocks]
+        panels[0].set_ylim(_FLOOR, 1.6 * max(1.0, *tops))
+    else:
+        panels[0].set_ylim(*_limits(groups, clocks))
+    figure.suptitle(f"timed to {target_text(content)}", fontsize=9, wrap=True)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), fontsize=8, frameon=False)
+    with matplotlib.rc_context({"savefig.dpi": 150}):
+        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    return True
+
+
+def _draw(axes: Axes, group: dict[str, Any], clock: str, number: int, shares: bool) -> None:
+    band, aim = group["bands"][clock], group["target"]
+    times, median, low, high = (np.asarray(band[key]) for key in ("times", "median", "low", "high"))
+    if shares:
+        median, low, high = (np.maximum(_shares(values, aim), _FLOOR / 2) for values in (median, low, high))
+    runs = f"{len(group['runs'])} run{'s' * (len(group['runs']) > 1)}"
+    axes.fill_between(times, low, high, color=_COLOURS[number], alpha=0.18, lw=0)
+    label = (
+        _shortened(f"{group['label']} ({runs})")
+        if len(group["runs"]) > 1 or group["differences"]
+        else "the run, smoothed"
+    )
+    axes.plot(times, median, color=_COLOURS[number], ls=_DASHES[number], lw=1.7, label=label)
+    speed = group["speed"].get(clock)
+    if speed is None or speed["median"]["value"] is None or aim["kind"] == "band":
+        return
+    # The median time, with its interval, on the line of the target.
+    at = _share(aim) if shares else aim["value"]
+    where = speed["median"]
+    ends = [where["value"] if where[end] is None else where[end] for end in ("low", "high")]
+    axes.plot(ends, [at, at], color=_COLOURS[number], lw=3.0, solid_capstyle="butt")
+    axes.plot([where["value"]], [at], _MARKERS[number], color=_COLOURS[number], mec="white", ms=8, zorder=5)
+
+
+def _shares(values: Any, aim: dict[str, Any]) -> Any:
+    """Of the way still to go: 1 where runs start, 0 on the best plateau."""
+    return (np.asarray(values) - aim["level"]) / (aim["start"] - aim["level"])
+
+
+def _share(aim: dict[str, Any]) -> float:
+    return float(_shares(aim["value"], aim))
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """As many as fit side by side."""
+    return max(1, min(3, len(labels), _LEGEND // max(map(len, labels))))
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= _LEGEND else label[: _LEGEND - 3] + "..."
+
+
+def _target(axes: Axes, groups: Sequence[dict[str, Any]], shares: bool) -> None:
+    """The target, and the plateau or the band in which runs settle."""
+    label = "target; the marker is the median time to it"
+    if shares:
+        axes.axhline(_share(groups[0]["target"]), color="0.4", lw=0.9, ls=(0, (4, 3)), zorder=0, label=label)
+        return
+    named: set[str] = set()
+
+    def once(text: str) -> str:
+        """The label, the first time; matplotlib leaves out those that begin with an underscore."""
+        fresh = text not in named
+        named.add(text)
+        return text if fresh else f"_{text}"
+
+    for aim in {str(group["target"]): group["target"] for group in groups}.values():
+        if aim["kind"] == "band":
+            low, high = aim["level"] - aim["half_width"], aim["level"] + aim["half_width"]
+            label_of_band = once("band in which it settles")
+            axes.axhspan(low, high, fc="none", ec="0.75", hatch="///", lw=0, zorder=0, label=label_of_band)
+        elif aim["value"] is not None:
+            axes.axhline(aim["value"], color="0.4", lw=0.9, ls=(0, (4, 3)), zorder=0, label=once(label))
+            if aim["level"] is not None:
+                axes.axhline(aim["level"], color="0.7", lw=0.9, ls=":", zorder=0, label=once("best plateau"))
+
+
+def _limits(groups: Sequence[dict[str, Any]], clocks: Sequence[str]) -> tuple[float, float]:
+    """Of the medians after the first tenth of the grid, and the targets: a steep start would flatten the rest."""
+    medians = [group["bands"][clock]["median"] for group in groups for clock in clocks]
+    seen = [value for median in medians for value in median[len(median) // 10 :]]
+    for group in groups:
+        aim = group["target"]
+        half = aim["half_width"] or 0.0
+        seen += [aim["value"] - half, aim["value"] + half] if aim["value"] is not None else []
+    low, high = min(seen), max(seen)
+    room = 0.08 * (high - low or abs(high) or 1.0)
+    return low - room, high + room
