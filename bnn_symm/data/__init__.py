@@ -6,6 +6,7 @@ This layer knows nothing of networks. Nothing is downloaded unless `fetch` is ca
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Part, Preprocessing, Provenance, Scaling, Task
 from bnn_symm.data.fetch import fetch
+from bnn_symm.data.out_of_distribution import OUT_OF_DISTRIBUTION, out_of_distribution_inputs
 from bnn_symm.data.registry import (
     DatasetInfo,
     dataset_names,
@@ -18,6 +19,7 @@ from bnn_symm.data.registry import (
 from bnn_symm.data.shifts import SHIFTS, Shift, parse_shift, shift
 
 __all__ = [
+    "OUT_OF_DISTRIBUTION",
     "SHIFTS",
     "DataConfig",
     "Dataset",
@@ -33,6 +35,7 @@ __all__ = [
     "list_datasets",
     "load_dataset",
     "load_points",
+    "out_of_distribution_inputs",
     "parse_shift",
     "read_inputs",
     "read_inputs_and_table",

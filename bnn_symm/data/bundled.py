@@ -1,6 +1,7 @@
 """Data sets that need no download: those of scikit-learn, and a made one with a gap."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,27 @@ def digits() -> RawData:
         licence=_LICENCE,
         task="classification",
         feature_names=pixel_names((1, 8, 8)),
+    )
+
+
+def digits_0_4() -> RawData:
+    """901 images of the digits 0 to 4, to fit where 5 to 9 shall be out of distribution."""
+    return _some_digits(range(5))
+
+
+def digits_5_9() -> RawData:
+    """896 images of the digits 5 to 9, to fit where 0 to 4 shall be out of distribution."""
+    return _some_digits(range(5, 10))
+
+
+def _some_digits(classes: range) -> RawData:
+    every = digits()
+    rows = np.isin(every.y, classes)
+    return replace(
+        every,
+        x=np.asarray(every.x)[rows],
+        y=every.y[rows],
+        source=f"scikit-learn load_digits, classes {classes.start} to {classes.stop - 1}",
     )
 
 

@@ -32,6 +32,8 @@ _LOADERS: dict[str, Callable[[], RawData]] = {
     "iris": bundled.iris,
     "diabetes": bundled.diabetes,
     "gap": bundled.gap,
+    "digits_0_4": bundled.digits_0_4,
+    "digits_5_9": bundled.digits_5_9,
     "fashion_mnist": idx.fashion_mnist,
     "mnist10k": images.mnist10k,
     "cifar10": images.cifar10,

@@ -1,16 +1,23 @@
 """Numbers from posteriors."""
 
 from bnn_symm.diagnostics.barriers import Barrier, barrier
+from bnn_symm.diagnostics.bootstrap import Score
+from bnn_symm.diagnostics.calibration_tests import CalibrationTest, calibration_test
 from bnn_symm.diagnostics.chain_statistics import ChainStatistics, chain_statistics
 from bnn_symm.diagnostics.convergence import Curve, TimeToTarget, area_under, curves_of_history, time_to_target
 from bnn_symm.diagnostics.ecdf_bands import EcdfBand, ecdf_band
 from bnn_symm.diagnostics.elbo import Elbo, KlShare, elbo
+from bnn_symm.diagnostics.loo import Loo, loo
 from bnn_symm.diagnostics.mixing import Mixing, mixing
+from bnn_symm.diagnostics.out_of_distribution import OutOfDistribution, out_of_distribution
 from bnn_symm.diagnostics.plateau import Plateau, find_plateau
 from bnn_symm.diagnostics.pruning import Pruning, pruned_units
+from bnn_symm.diagnostics.reliability import ClassReliability, NumberReliability, reliability
 from bnn_symm.diagnostics.sampler import SamplerStatistics, sampler_statistics
 from bnn_symm.diagnostics.sbc import SbcResult, simulation_based_calibration
+from bnn_symm.diagnostics.score_intervals import Scores, scores_with_intervals
 from bnn_symm.diagnostics.scores import crps, expected_calibration_error, score
+from bnn_symm.diagnostics.shift_curves import ShiftCurve, shift_curve
 from bnn_symm.diagnostics.simplex import SimplexBarrier, simplex_barrier
 from bnn_symm.diagnostics.speed_tests import SpeedTest, compare_paired, compare_unpaired, speed
 from bnn_symm.diagnostics.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
@@ -19,16 +26,24 @@ from bnn_symm.diagnostics.verdicts import Verdicts, verdicts
 
 __all__ = [
     "Barrier",
+    "CalibrationTest",
     "ChainStatistics",
+    "ClassReliability",
     "Curve",
     "EcdfBand",
     "Elbo",
     "KlShare",
+    "Loo",
     "Mixing",
+    "NumberReliability",
+    "OutOfDistribution",
     "Plateau",
     "Pruning",
     "SamplerStatistics",
     "SbcResult",
+    "Score",
+    "Scores",
+    "ShiftCurve",
     "SimplexBarrier",
     "SpeedTest",
     "SymmetrizedElbo",
@@ -37,6 +52,7 @@ __all__ = [
     "Verdicts",
     "area_under",
     "barrier",
+    "calibration_test",
     "chain_statistics",
     "compare_paired",
     "compare_unpaired",
@@ -46,10 +62,15 @@ __all__ = [
     "elbo",
     "expected_calibration_error",
     "find_plateau",
+    "loo",
     "mixing",
+    "out_of_distribution",
     "pruned_units",
+    "reliability",
     "sampler_statistics",
     "score",
+    "scores_with_intervals",
+    "shift_curve",
     "simplex_barrier",
     "simulation_based_calibration",
     "speed",

@@ -258,10 +258,10 @@ def _notes(
     # Read off the row's own step: such a time is only an upper bound.
     early = sum(own["at_first_row"] for own in described)
     if early:
-        notes.append(
-            f"{early} at the target at the first row of the history: they may have been earlier; "
-            f"--set inference.log_every=1 tells"
-        )
+        # Samplers log at fixed intervals.
+        sampled = any(own["at_first_row"] and own["sampler"] for own in described)
+        tells = "" if sampled else "; --set inference.log_every=1 tells"
+        notes.append(f"{early} at the target at the first row of the history: they may have been earlier{tells}")
     if groups > 1:
         notes.append("seconds are those of the machine that each run was fitted on")
     return notes

@@ -325,7 +325,7 @@ class RunDirectory:
             if not path.exists():
                 return path
             former = self.read_json(path)
-            if all(former.get(key) == content[key] for key in ("data", "shift")):
+            if all(former.get(key) == content.get(key) for key in ("data", "shift", "ood")):
                 return path
             number += 1
 

@@ -51,6 +51,13 @@ def test_files_with_the_name_of_another(cli, mine, table, tmp_path):
     assert points == {"test.json": 12, "test-2.json": 20, "test-3.json": 30}
 
 
+def refused_usage(cli, *arguments):
+    """What argparse says of flags that do not go together."""
+    status, out, err = cli(*arguments)
+    assert (status, out) == (2, "")
+    return err
+
+
 def test_wrong_data(cli, refused, mine, table, tmp_path):
     table.drop(columns="kind").to_csv(tmp_path / "no_target.csv", index=False)
     table.assign(kind="huge").to_csv(tmp_path / "unknown.csv", index=False)
@@ -65,8 +72,14 @@ def test_wrong_data(cli, refused, mine, table, tmp_path):
     assert "no run at absent" in refused("evaluate", "absent")
     assert "is for images" in refused("evaluate", "run", "--shift", "rotation:30")
     assert "there is no shift 'rotatin'" in refused("evaluate", "run", "--shift", "rotatin:30")
-    assert "wanted NAME:SEVERITY" in refused("evaluate", "run", "--shift", "rotation")
+    assert "wanted NAME:SEVERITY" in refused("evaluate", "run", "--shift", "rotation:")
+    assert "is for images" in refused("evaluate", "run", "--shift", "rotation")
+    assert "there is no shift 'rotatin'; did you mean 'rotation'?" in refused("evaluate", "run", "--shift", "rotatin")
+    assert "columns are missing: size" in refused("evaluate", "run", "--ood", "no_size.csv")
+    assert "did you mean 'photo_patches'" in refused("evaluate", "run", "--ood", "photo_patch")
+    assert "not allowed with" in refused_usage(cli, "evaluate", "run", "--ood", "wine", "--shift", "all")
     assert not (tmp_path / "run" / "evaluations").exists()
+    assert not (tmp_path / "run" / "figures").exists()
 
 
 def test_data_that_changed_since_the_fit(refused, mine, table, tmp_path):
@@ -105,3 +118,53 @@ def test_shifted_images(cli, tmp_path):
     outputs_other = run.posterior.predict(other).probabilities().argmax(-1)
     accuracies = [float((o == test.y).double().mean()) for o in (outputs, outputs_other)]
     assert min(abs(content["accuracy"] - accuracy) for accuracy in accuracies) < 0.01
+
+
+def test_a_whole_shift(cli, mine, tmp_path):
+    status, out, err = cli("evaluate", "run", "--shift", "gaussian_noise")
+    assert (status, err) == (0, "")
+    assert "severity  accuracy" in out
+    content = json.loads((tmp_path / "run/evaluations/test-gaussian_noise.json").read_text())
+    curve = content["curves"]["gaussian_noise"]
+    assert (content["shift"], content["points"], curve["severities"]) == ("gaussian_noise", 12, [0, 1, 2, 3, 4, 5])
+    picture = tmp_path / "run/figures/test-gaussian_noise.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert out.splitlines()[-2:] == [
+        "picture: run/figures/test-gaussian_noise.png",
+        "written: run/evaluations/test-gaussian_noise.json",
+    ]
+    # Without a shift, and at one severity, the scores are those of the other ways to ask.
+    values = {name: [row["value"] for row in rows] for name, rows in curve["scores"].items()}
+    noisy = json.loads(cli("evaluate", "run", "--shift", "gaussian_noise:2", "--json")[1])
+    for name in ("nll", "accuracy", "brier", "ece"):
+        assert values[name][0] == pytest.approx(mine.metrics["test"][name], abs=1e-6)
+        assert values[name][2] == pytest.approx(noisy[name], abs=1e-6)
+
+
+def test_every_shift_that_the_data_can_undergo(cli, mine, tmp_path):
+    content = json.loads(cli("evaluate", "run", "--shift", "all", "--json")[1])
+    assert list(content["curves"]) == ["gaussian_noise"]
+    assert json.loads((tmp_path / "run/evaluations/test-shifts.json").read_text()) == content
+    assert (tmp_path / "run/figures/test-shifts-gaussian_noise.png").exists()
+
+
+def test_points_from_elsewhere(cli, mine, table, tmp_path):
+    table.assign(size=1000.0).drop(columns="kind").to_csv(tmp_path / "odd.csv", index=False)
+    status, out, err = cli("evaluate", "run", "--ood", "odd.csv")
+    assert (status, err) == (0, "")
+    assert out.startswith("odd (60 points) against test (12 points): ")
+    assert "mutual information" in out
+    assert out.splitlines()[-1] == "written: run/evaluations/test-ood-odd.json"
+    content = json.loads((tmp_path / "run/evaluations/test-ood-odd.json").read_text())
+    assert (content["data"], content["ood"]) == (None, str((tmp_path / "odd.csv").resolve()))
+    assert (content["inside_points"], content["outside_points"]) == (12, 60)
+    assert list(content["by"]) == ["entropy", "confidence", "mutual_information"]
+    assert json.loads(cli("evaluate", "run", "--ood", "odd.csv", "--json")[1]) == content
+    # A linear model is ever surer the farther away: the certain points are the odd ones.
+    assert content["by"]["entropy"]["auroc"]["value"] < 0.5
+
+
+def test_the_run_s_own_points_are_not_told_apart(cli, mine, tmp_path):
+    content = json.loads(cli("evaluate", "run", "--data", "mine.csv", "--ood", "mine.csv", "--json")[1])
+    assert all(own["auroc"]["value"] == pytest.approx(0.5) for own in content["by"].values())
+    assert content["conclusion"].startswith("no kind of uncertainty tells the two apart")

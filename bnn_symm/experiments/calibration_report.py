@@ -1,0 +1,122 @@
+"""How well a run is calibrated, as plain data: the key `calibration` of `bnn-symm diagnose --json`.
+
+Also what `bnn-symm evaluate` tells of points from elsewhere (`describe_out_of_distribution`) and of shifted ones
+(`describe_shifts`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.data import Part
+from bnn_symm.diagnostics.calibration_tests import calibration_test
+from bnn_symm.diagnostics.loo import loo
+from bnn_symm.diagnostics.out_of_distribution import out_of_distribution
+from bnn_symm.diagnostics.point_predictions import ClassPredictions, predict_points
+from bnn_symm.diagnostics.reliability import reliability_of
+from bnn_symm.diagnostics.score_intervals import scores_of, scores_with_intervals
+from bnn_symm.diagnostics.shift_curves import shift_curve, shifts_for
+from bnn_symm.experiments.mixing_report import held_out
+from bnn_symm.experiments.stored_run import Run
+
+# Resamples at every severity of a shift.
+_SHIFT_RESAMPLES = 200
+
+
+def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Scores with intervals, reliability, whether errors are chance, and leave-one-out predictions.
+
+    Args:
+        run: with a posterior.
+        num_resamples: behind the intervals, and simulations of a calibrated model.
+        seed: of both.
+
+    Returns:
+        `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and what the diagnostics of the
+        same names say: `scores`, `test`, `reliability`, `loo`, `notes`.
+
+    Raises:
+        InvalidRun: if the data changed since the fit, or there is no posterior.
+    """
+    dataset = run.dataset()
+    name, part = held_out(dataset)
+    predictions = predict_points(run.posterior, part, seed=seed)
+    scores = scores_of(predictions, num_resamples=num_resamples, seed=seed)
+    test = calibration_test(predictions, num_simulations=num_resamples, seed=seed)
+    notes = list(scores.notes)
+    if name != "test":
+        fitted = ", which it was fitted to, so that every score is too good" if name == "train" else ""
+        notes.insert(0, f"there are no test points: these are the {name} part{fitted}")
+    return {
+        "conclusion": f"{name} part: {test.verdict}",
+        "calibrated": test.is_calibrated,
+        "part": name,
+        "kind": "classes" if isinstance(predictions, ClassPredictions) else "numbers",
+        "scores": scores.to_dict(),
+        "test": test.to_dict(),
+        "reliability": reliability_of(predictions).to_dict(),
+        "loo": loo(run.posterior, dataset.train).to_dict(),
+        "notes": notes,
+    }
+
+
+def describe_out_of_distribution(
+    run: Run,
+    inside: Part,
+    outside: Float[Tensor, "point *feature"],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How well the uncertainty of a run tells points from elsewhere from its own, and a sentence that says so.
+
+    Args:
+        run: with a posterior.
+        inside: points of the kind that it was fitted to; not empty.
+        outside: inputs of another kind, standardised as those of the run; not empty.
+        num_resamples: behind the intervals.
+        seed: of the resamples.
+    """
+    found = out_of_distribution(run.posterior, inside.x, outside, num_resamples=num_resamples, seed=seed)
+    best = max(found.by, key=lambda name: found.by[name].auroc.value or 0.0)
+    score = found.by[best].auroc
+    assert score.value is not None
+    told = score.low is not None and score.low > 0.5
+    words = best.replace("_", " ")
+    conclusion = (
+        f"by {words}, a point from outside looks less certain than one from inside in {score.value:.1%} of pairs"
+        if told
+        else f"no kind of uncertainty tells the two apart: the best, {words}, has an AUROC of {score.value:.3g}"
+    )
+    return {"conclusion": conclusion, "best": best, **found.to_dict()}
+
+
+def describe_shifts(run: Run, part: Part, names: Sequence[str] | None = None, *, seed: int = 0) -> dict[str, Any]:
+    """Curves of every score against severity: name of the shift -> curve.
+
+    Args:
+        run: with a posterior.
+        part: points to shift; not empty.
+        names: of shifts; default, all that the points can undergo.
+        seed: of noise and resamples.
+
+    Raises:
+        InvalidData: for a shift of images on data that are not images.
+    """
+    names = shifts_for(part) if names is None else names
+    unshifted = scores_with_intervals(run.posterior, part, num_resamples=_SHIFT_RESAMPLES, seed=seed)
+    scaling = run.preprocessing.scaling
+    return {
+        name: shift_curve(
+            run.posterior,
+            part,
+            name,
+            scaling=scaling,
+            unshifted=unshifted,
+            num_resamples=_SHIFT_RESAMPLES,
+            seed=seed,
+        ).to_dict()
+        for name in names
+    }

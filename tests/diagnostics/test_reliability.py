@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from bnn_symm.data import Part
+from bnn_symm.diagnostics import expected_calibration_error
+from bnn_symm.diagnostics.calibration_tests import calibration_test
+from bnn_symm.diagnostics.reliability import reliability, reliability_of
+from bnn_symm.files import json_text
+from bnn_symm.randomness import numpy_generator
+from tests.diagnostics.test_classification import predictions_of
+from tests.diagnostics.test_regression import normal_predictions
+
+
+def binary(points, *, temperature=1.0, key="binary"):
+    """Predictions of two classes whose logits are `temperature` times too small, against labels drawn from them."""
+    random = numpy_generator(0, key)
+    logit = 2 * random.normal(size=points)
+    y = (random.uniform(size=points) < 1 / (1 + np.exp(-logit))).astype(int)
+    p = 1 / (1 + np.exp(-logit / temperature))
+    return predictions_of(np.stack([1 - p, p], 1), y)
+
+
+def test_bins_by_hand():
+    # Four points of confidence 0.9 (two right), two of 0.62 (both right), one certain and right.
+    p = torch.tensor([[0.9, 0.1]] * 4 + [[0.38, 0.62]] * 2 + [[0.0, 1.0]]).double()
+    y = torch.tensor([0, 0, 1, 1, 1, 1, 1])
+    found = reliability(p, Part(x=torch.zeros(7, 1), y=y))
+    assert found.count.tolist() == [2, 4, 1]
+    np.testing.assert_allclose(found.confidence, [0.62, 0.9, 1.0])
+    np.testing.assert_allclose(found.accuracy, [1.0, 0.5, 1.0])
+    np.testing.assert_allclose(found.left, [9 / 15, 13 / 15, 1.0])
+    np.testing.assert_allclose(found.right, [10 / 15, 14 / 15, 1.0])
+    np.testing.assert_allclose(found.low, stats.binom([2, 4, 1], [0.62, 0.9, 1.0]).ppf(0.025) / [2, 4, 1])
+    np.testing.assert_allclose(found.high, 1.0)
+    json.loads(json_text(found.to_dict()))
+
+
+def test_bins_make_the_expected_calibration_error():
+    predictions = binary(500)
+    found = reliability_of(predictions)
+    error = (found.count * np.abs(found.accuracy - found.confidence)).sum() / 500
+    preds, y = torch.from_numpy(predictions.probabilities), torch.from_numpy(predictions.y)
+    assert error == pytest.approx(expected_calibration_error(preds, y), abs=1e-6)
+
+
+def test_quantiles_by_hand():
+    predictions = normal_predictions(200)
+    found = reliability_of(predictions)
+    assert found.nominal.tolist() == [percent / 100 for percent in range(5, 100, 5)]
+    z = (predictions.target - predictions.mean) / predictions.sd
+    np.testing.assert_allclose(found.observed, [(z <= stats.norm.ppf(level)).mean() for level in found.nominal])
+    np.testing.assert_allclose(found.low, stats.binom(200, found.nominal).ppf(0.025) / 200)
+    np.testing.assert_allclose(found.high, stats.binom(200, found.nominal).ppf(0.975) / 200)
+    json.loads(json_text(found.to_dict()))
+
+
+def test_the_band_holds_a_calibrated_model():
+    # Every bin's accuracy is outside its band with a probability of at most 5 %; of 20 x 8 bins at most 8 on average,
+    # and not more than 8 + 4 sqrt(8).
+    outside = 0
+    for trial in range(20):
+        found = reliability_of(binary(400, key=f"band {trial}"))
+        outside += int(((found.accuracy < found.low) | (found.accuracy > found.high)).sum())
+    assert outside < 8 + 4 * np.sqrt(8)
+
+
+def test_probabilities_and_targets_of_different_lengths():
+    with pytest.raises(ValueError, match="probabilities of 3 points and 2 targets"):
+        reliability(torch.full((3, 2), 0.5).double(), Part(x=torch.zeros(2, 1), y=torch.zeros(2).long()))
+
+
+def test_a_calibrated_model_seldom_fails():
+    tests = [calibration_test(binary(200, key=f"own {i}"), num_simulations=200) for i in range(100)]
+    tests += [calibration_test(normal_predictions(100, key=f"own {i}"), num_simulations=200) for i in range(100)]
+    failed = sum(not test.is_calibrated for test in tests)
+    # At most 5 % of 200, 10, with a standard deviation of 3.1; and not never.
+    assert 1 <= failed <= 10 + 3 * 3.1
+
+
+@pytest.mark.parametrize(("temperature", "word"), [(0.5, "overconfident"), (2.5, "underconfident")])
+def test_the_direction_of_classes(temperature, word):
+    test = calibration_test(binary(1000, temperature=temperature))
+    assert not test.is_calibrated
+    assert test.direction == word
+    assert test.verdict.startswith(word)
+    assert test.value > test.threshold > test.expected
+    assert test.p_value < 0.01
+
+
+@pytest.mark.parametrize(("stretch", "word"), [(0.6, "overconfident"), (1.6, "underconfident")])
+def test_the_direction_of_numbers(stretch, word):
+    test = calibration_test(normal_predictions(500, stretch=stretch))
+    assert not test.is_calibrated
+    assert test.verdict.startswith(word)
+    json.loads(json_text(test.to_dict()))
+
+
+def test_a_bias_is_neither():
+    test = calibration_test(normal_predictions(200, bias=0.25, key="biased"))
+    assert not test.is_calibrated
+    assert test.verdict.startswith("miscalibrated, though neither over- nor underconfident")
+
+
+def test_few_errors_are_no_underconfidence():
+    # All right at a confidence of 0.99: of 50 points a calibrated model makes no error in 60 % of cases.
+    test = calibration_test(predictions_of(np.tile([0.99, 0.01], (50, 1)), np.zeros(50, int)))
+    assert test.is_calibrated
+
+
+def test_one_point_is_told_to_be_few():
+    test = calibration_test(predictions_of([[0.7, 0.3]], [0]))
+    assert test.is_calibrated
+    assert "calibrated as far as 1 point can tell" in test.verdict
+    assert "so few show gross errors only" in test.verdict
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="at least one simulation"):
+        calibration_test(binary(10), num_simulations=0)
