@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bnn_symm.cli import align, barrier, data, evaluate, fit, import_, merge, predict, sbc, symmetry
+from bnn_symm.cli import align, barrier, data, diagnose, evaluate, fit, import_, merge, predict, sbc, symmetry
 from bnn_symm.cli.command import INTERRUPTED, HelpFormatter
 from bnn_symm.errors import BnnSymmError, FitDiverged
 
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (fit, evaluate, predict, symmetry, align, barrier, merge, import_, sbc, data):
+    for command in (fit, evaluate, predict, diagnose, symmetry, align, barrier, merge, import_, sbc, data):
         command.add(commands)
     return parser
 
