@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 # Told apart in grey and by the colour-blind: by lightness, and by the dash of the line.
 _STYLES = {"naive": ("#b2182b", "--"), "aligned": ("#2166ac", "-")}
@@ -43,7 +42,7 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
     if min(min(own["marginal_nll"]) for own in curves.values()) > 0:
         axes.set_ylim(bottom=0)  # so that a small barrier looks small; densities of numbers have no such place
     axes.legend(fontsize=8, frameon=False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_barrier_matrix(matrices: Mapping[str, np.ndarray], labels: Sequence[str], path: Path, *, title: str) -> None:
@@ -72,7 +71,7 @@ def plot_barrier_matrix(matrices: Mapping[str, np.ndarray], labels: Sequence[str
     if image is not None:
         figure.colorbar(image, ax=list(panels), label="barrier, nats a point", shrink=0.8)
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_simplex(simplexes: Mapping[str, Mapping[str, Any]], labels: Sequence[str], path: Path, *, title: str) -> None:
@@ -113,9 +112,4 @@ def plot_simplex(simplexes: Mapping[str, Mapping[str, Any]], labels: Sequence[st
         bar = figure.colorbar(filled, ax=list(panels), label="marginal test NLL, nats a point", shrink=0.8)
         bar.set_ticks(levels[::3], labels=[f"{level:.3g}" for level in levels[::3]])
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnn_symm.files import write_atomically
 from bnn_symm.report.convergence import target_text
+from bnn_symm.report.plots.png import save_png
 
 # Told apart in grey by lightness, and by dash and marker where lightness repeats.
 _COLOURS = ("#1b1b1b", "#c05a00", "#2b7bba", "#8a8a8a", "#6a2c91", "#b59a00")
@@ -71,8 +70,7 @@ def plot_convergence(content: dict[str, Any], path: Path) -> bool:
     figure.suptitle(f"timed to {target_text(content)}", fontsize=9, wrap=True)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), fontsize=8, frameon=False)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)
     return True
 
 

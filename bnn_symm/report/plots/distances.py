@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 _BARS = (
     ("distance_random", "random permutation", "0.85", "//"),
@@ -37,5 +36,4 @@ def plot_distances(alignments: Sequence[Mapping[str, Any]], labels: Sequence[str
     axes.set_ylabel("squared distance to the reference")
     axes.legend(fontsize=8, frameon=False)
     axes.set_ylim(0, 1.35 * max(max(alignment[key] for key, *_ in _BARS) for alignment in alignments))
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)

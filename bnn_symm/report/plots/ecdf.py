@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 _MOST_PANELS = 12
 _COLUMNS = 4
@@ -57,5 +56,4 @@ def plot_ecdf_differences(content: Mapping[str, Any], path: Path, *, title: str)
     more = f"; {left_out} more, which fit better, are not shown" if left_out else ""
     share = f"grey: where all of them stay with probability {1 - content['level']:.0%} if the inference is right"
     figure.suptitle(f"{title}\n{share}{more}", fontsize=9)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)

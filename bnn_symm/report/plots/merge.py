@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 
 def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> None:
@@ -25,5 +24,4 @@ def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> No
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.set_xlabel("marginal test NLL, nats a point")
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)

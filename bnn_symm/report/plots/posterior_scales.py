@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 _LIGHT, _DARK, _LINE = "#c6dbef", "#4292c6", "#08306b"
 _PRIOR = "#b2182b"
@@ -66,8 +65,7 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
     figure.legend(chosen.values(), chosen.keys(), loc="outside lower center", ncols=5, fontsize=7, frameon=False)
     note = f"\n{scales['note']}" if scales["note"] else ""
     figure.suptitle(f"{title}{note}", fontsize=9 if note else 10)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)
 
 
 def _logarithmic(axes: Axes, low: float, high: float) -> None:

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from bnn_symm.data import Dataset
-from bnn_symm.files import write_atomically
 from bnn_symm.posteriors import Posterior
+from bnn_symm.report.plots.png import save_png
 
 # Points of the curve, and how far it runs beyond the data on either side, as a fraction of their range.
 _CURVE_POINTS = 240
@@ -61,8 +60,7 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
     axes.set_xlim(x.min(), x.max())
     axes.set_ylim(*_limits(centre, total))
     axes.legend(fontsize=8, ncols=2, frameon=False)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)
 
 
 def _limits(centre: np.ndarray, total: np.ndarray) -> tuple[float, float]:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 _BAND, _OBSERVED = "0.82", "#0b3c5d"
 # Drawn width of the bin of confidences of exactly 1, which has none of its own.
@@ -35,8 +34,7 @@ def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> N
     axes.set_yticks(np.linspace(0, 1, 6))
     figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     axes.set_title(title, fontsize=10)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)
 
 
 def _classes(axes: Any, below: Any, content: Mapping[str, Any]) -> None:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 # Told apart by lightness and by the shape of the marker.
 _STYLES = {
@@ -18,8 +17,8 @@ _STYLES = {
     "chainwise": ("each chain against itself", "0.55", "^"),
     "function": ("functions", "black", "D"),
 }
-# R-hat less 1 is drawn on a logarithmic scale from here on.
-_LEAST = 1e-3
+# R-hat less 1 is drawn on a logarithmic scale between these; what is infinite is drawn at the top.
+_LEAST, _MOST = 1e-3, 1e3
 
 
 def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> None:
@@ -46,7 +45,7 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
     place = len(layers) + np.arange(len(kinds))
     every += _draw(axes, place, [mixing["function"]["by_kind"][kind] for kind in kinds], label, colour, marker)
     threshold = mixing["function"]["threshold"]
-    axes.axhline(threshold - 1, color="0.3", ls="--", lw=1.0, label=f"passes below {threshold:.3g}")
+    axes.axhline(threshold - 1, color="0.3", ls="--", lw=1.0, label=f"functions pass below {threshold:.3g}")
     axes.axvline(len(layers) - 0.5, color="0.8", lw=0.8)
     axes.set_yscale("log")
     top = max([*every, threshold - 1, 0.1])
@@ -58,17 +57,18 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
     axes.set_ylabel("R-hat: largest (marker), median (line)")
     axes.set_title(title, fontsize=10)
     figure.legend(loc="outside lower center", fontsize=7, frameon=False, ncols=3)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)
 
 
 def _draw(
     axes: Any, place: np.ndarray, own: list[Mapping[str, Any]], label: str, colour: str, marker: str
 ) -> list[float]:
     """Markers of what is defined; returns their heights above 1."""
-    largest = [np.nan if row["rhat_max"] is None else max(row["rhat_max"] - 1, _LEAST) for row in own]
-    median = [np.nan if row["rhat_median"] is None else max(row["rhat_median"] - 1, _LEAST) for row in own]
+    largest, median = (
+        [np.nan if row[key] is None else min(max(row[key] - 1, _LEAST), _MOST) for row in own]
+        for key in ("rhat_max", "rhat_median")
+    )
     axes.plot(place, largest, marker, color=colour, ms=6, mec="white", mew=0.4, label=label, clip_on=False)
     axes.hlines(median, place - 0.06, place + 0.06, color=colour, lw=1.6)
     axes.vlines(place, median, largest, color=colour, lw=0.8, alpha=0.6)
-    return [value for value in largest if np.isfinite(value)]
+    return [value for value in largest if not np.isnan(value)]

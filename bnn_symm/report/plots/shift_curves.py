@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 # Of classes and of numbers: each panel's label and its curves, told apart by dash, marker and lightness.
 _CLASS_PANELS = (
@@ -69,8 +68,7 @@ def plot_shift_curve(curve: Mapping[str, Any], path: Path, *, name: str, title: 
     unit = ", degrees" if name == "rotation" else ", severity (0: as they are)"
     figure.supxlabel(f"{name.replace('_', ' ')}{unit}", fontsize=9)
     figure.suptitle(f"{title} (bands: {curve['level']:.0%} intervals over points)", fontsize=10)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)
 
 
 def _confidence(scores: Mapping[str, Any]) -> list[dict[str, float | None]]:

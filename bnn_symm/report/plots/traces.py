@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from bnn_symm.files import write_atomically
+from bnn_symm.report.plots.png import save_png
 
 _BINS = 20
 # Chains, from dark to light and back, so that neighbours differ in grey.
@@ -53,5 +52,4 @@ def plot_traces(panels: Sequence[Mapping[str, Any]], path: Path, *, title: str) 
     shown = min(len(handles), 8)
     figure.legend(handles[:shown], labels[:shown], loc="outside lower center", ncols=shown, fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=10)
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
+    save_png(figure, path)
