@@ -125,7 +125,8 @@ def _statistics(x: Float[np.ndarray, "column chain draw"]) -> dict[str, np.ndarr
         # Two runs, one falling and one rising, which a stable sort merges.
         again = folded.argsort(1, kind="stable")
         spread = _scores(np.take_along_axis(order, again, 1), np.take_along_axis(folded, again, 1))
-        result["rhat"][kept] = np.maximum(_rhat(scores), _rhat(spread.reshape(halves.shape)))
+        # Distances may all be the same where values are not: of two places half of the draws each are in.
+        result["rhat"][kept] = np.fmax(_rhat(scores), _rhat(spread.reshape(halves.shape)))
     whole = ordered if draws % 2 == 0 else np.sort(x.reshape(len(kept), -1), 1)
     tails = [_ess((halves <= _quantile(whole, level)[:, None, None]).astype(np.float64)) for level in _TAILS]
     result["ess_tail"][kept] = np.minimum(*tails)
@@ -156,8 +157,12 @@ def _scores(order: np.ndarray, ordered: np.ndarray) -> np.ndarray:
 
 def _rhat(scores: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " column"]:
     length = scores.shape[2]
-    within = scores.var(2, ddof=1).mean(1)
-    between = length * scores.mean(2).var(1, ddof=1)
+    # Exactly 0 where chains stand still, whose means rounding moves a little.
+    still = scores.max(2) == scores.min(2)
+    within = np.where(still, 0.0, scores.var(2, ddof=1)).mean(1)
+    between = length * np.where(still, scores[:, :, 0], scores.mean(2)).var(1, ddof=1)
+    # Likewise where all stand in one place.
+    between = np.where(scores.max((1, 2)) == scores.min((1, 2)), 0.0, between)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sqrt((between / within + length - 1) / length)
 

@@ -50,7 +50,10 @@ class FunctionValues:
     def columns(self) -> Float[np.ndarray, "chain draw column"]:
         """Outputs point by point, log likelihoods (or log odds) of the points, and the log likelihood of all."""
         flat = self.outputs.reshape(*self.outputs.shape[:2], -1)
-        return np.concatenate([flat, self.pointwise, self.log_likelihood[..., None]], 2).astype(np.float32)
+        columns = np.concatenate([flat, self.pointwise, self.log_likelihood[..., None]], 2)
+        # Finite numbers that float32 cannot hold (of Poisson rates far out) stay finite, and in their order.
+        most = float(np.finfo(np.float32).max)
+        return np.where(np.isfinite(columns), columns.clip(-most, most), columns).astype(np.float32)
 
     def column_name(self, column: int) -> str:
         """In words."""

@@ -30,7 +30,7 @@ from bnn_symm.diagnostics.by_unit import ByUnit
 from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS, ChainStatistics, chain_statistics, columns_of
 from bnn_symm.diagnostics.function_values import FunctionValues, function_values
 from bnn_symm.diagnostics.modes import ChainMoments, Modes, modes_of_functions, modes_of_weights
-from bnn_symm.diagnostics.views import View, judge, judge_chainwise
+from bnn_symm.diagnostics.views import NOT_FINITE, View, judge, judge_chainwise
 from bnn_symm.errors import SymmetryError
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
@@ -150,8 +150,10 @@ def mixing(
     whole, moments, own = _weights(posterior, chainwise=True)
     values = function_values(posterior, part, num_points=num_points)
     aligned = aligned_modes = by_draw = None
+    if aligned_reason is None and not np.isfinite(moments.mean).all():
+        aligned_reason = NOT_FINITE
     per_draw_reason = aligned_reason
-    if group is not None:
+    if group is not None and aligned_reason is None:
         aligned, aligned_moments = _aligned(posterior, "chain", group, None, seed)
         aligned_modes = _modes(posterior, aligned_moments, places)
         thinned, per_draw_reason = _affordable(posterior, group)

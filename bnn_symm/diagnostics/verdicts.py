@@ -5,15 +5,21 @@
 | fails | passes | passes | passes | copies of one mode: numbering, not mixing |
 | fails | fails | passes | fails | different modes, each explored by its own chain |
 | fails | fails | passes | passes | weights that do not matter to the function (or an alignment that was not found) |
-| any | any | fails | any | chains that have not settled: run longer before reading anything else |
+| any | any | fails | fails | chains that have not settled: run longer before reading anything else |
+| any | any | passes | fails, in one mode | chains that mix slowly: run longer |
+| any | any | fails | passes | weights that drift where functions do not feel it |
 | passes | no evidence | passes | passes | nothing ties the weights to a place; functions are all there is |
 """
 
 from dataclasses import dataclass
 
+from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS
 from bnn_symm.diagnostics.mixing import AlignedView, Mixing
 from bnn_symm.diagnostics.sampler import SamplerStatistics
-from bnn_symm.diagnostics.views import View
+from bnn_symm.diagnostics.views import NOT_FINITE, View
+
+# Where independent draws reach a larger R-hat than this (Gelman and Rubin's own limit), passing is no evidence.
+_WEAK = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,9 @@ def verdicts(found: Mixing, sampler: SamplerStatistics | None = None) -> Verdict
         biased = bool(sum(sampler.divergences or ())) or any("E-BFMI" in problem for problem in sampler.problems)
         if biased:
             usable = False
-            conclusion = f"do not use these draws as they are: {sampler.problems[0]}. Besides, {conclusion}"
+            conclusion = (
+                f"do not use these draws as they are: {sampler.problems[0]}. Of the draws that there are: {conclusion}"
+            )
             following = following or "see the sampler's problems"
     return Verdicts(usable=usable, conclusion=conclusion, next=following, views=views)
 
@@ -65,7 +73,7 @@ def _raw(found: Mixing) -> str:
     if view.status == "undefined":
         return f"undefined: {view.reason}"
     if _passes(view):
-        return f"weights of the chains agree as they are (R-hat up to {_rhat(view)}{_too_few(view)})"
+        return f"weights of the chains agree as they are (R-hat up to {_rhat(view)}{_few(view)})"
     if _passes(found.aligned):
         return (
             f"R-hat up to {_rhat(view)} counts how units are numbered, not how chains mix: aligned, they agree. Do not "
@@ -85,7 +93,7 @@ def _aligned(found: Mixing) -> str:
     if aligned.group.is_trivial:
         return f"nothing can be permuted, so that this is the raw view ({beside})"
     if _passes(view):
-        return f"with one permutation a chain, weights agree (R-hat up to {_rhat(view)}{_too_few(view)}; {beside})"
+        return f"with one permutation a chain, weights agree (R-hat up to {_rhat(view)}{_few(view)}; {beside})"
     if _passes(found.per_draw):
         return (
             f"with one permutation a chain, weights differ (R-hat up to {_rhat(view)}); with one a draw they agree, so "
@@ -102,18 +110,19 @@ def _chainwise(found: Mixing) -> str:
     if view.status == "fail":
         moving = [i for i, rhat in enumerate(found.by_chain) if rhat is not None and rhat > view.threshold]
         return (
-            f"weights of chain {_listed(moving)} still drift (R-hat of early against late up to {_rhat(view)}){frozen}"
+            f"weights of chain {_listed(moving)} still drift, or move too slowly to tell (R-hat of early against late "
+            f"up to {_rhat(view)}){frozen}"
         )
-    return f"every chain agrees with itself over time (R-hat up to {_rhat(view)}){frozen}"
+    return f"every chain agrees with itself over time (R-hat up to {_rhat(view)}{_few(view)}){frozen}"
 
 
 def _function(found: Mixing) -> str:
     view = found.function
     if view.status == "undefined":
         return f"undefined: {view.reason}"
-    points = f"{found.values.num_points} held-out points"
+    points = f"{found.values.num_points} points"
     if _passes(view):
-        return f"predictions at {points} agree across chains (R-hat up to {_rhat(view)}{_too_few(view)})"
+        return f"predictions at {points} agree across chains (R-hat up to {_rhat(view)}{_few(view)})"
     worst = "" if view.worst is None else f", worst: {found.values.column_name(view.worst)}"
     return f"predictions at {points} differ between chains (R-hat up to {_rhat(view)}{worst})"
 
@@ -124,16 +133,23 @@ def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
     if found.frozen:
         return (
             False,
-            f"chain {_listed(found.frozen)} never moved: its draws are one point",
+            f"chain {_listed(found.frozen)} never moved: all of its draws are one point",
             "look at its acceptance rate; lower inference.initial_step_size, or start elsewhere (another seed)",
         )
     if function.status == "undefined":
         if draws == 1 and chains > 1:
             return None, f"{chains} single draws, as of an ensemble: nothing mixes here", None
-        return None, f"mixing cannot be told: {function.reason}", "fit with inference.num_chains=4"
+        return _untold(found)
     if _passes(function):
         apart = found.raw.status == "fail" and not _passes(found.aligned)
         weights = "; read weights with care: they differ" if apart else ""
+        if function.threshold > _WEAK:
+            return (
+                None,
+                f"mixing cannot be told: of {draws} draws a chain, even independent ones reach an R-hat of "
+                f"{function.threshold:.3g}, so that chains which agree by it say little",
+                f"draw more (inference.num_draws={max(10 * draws, 1000)})",
+            )
         if function.status == "too few draws":
             smallest = min(function.ess_bulk_min or 1.0, function.ess_tail_min or 1.0)
             factor = (function.ess_wanted or smallest) / max(1.0, smallest)
@@ -147,9 +163,22 @@ def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
     if chainwise.status == "fail":
         return (
             False,
-            "chains have not settled, and disagree as functions",
+            "chains have not settled, or move too slowly to tell, and disagree as functions",
             f"run longer before reading anything else: double inference.num_warmup and inference.num_draws "
             f"({2 * draws}), or start from a good fit (--set initial=RUN)",
+        )
+    if chainwise.status == "undefined" or chainwise.threshold > _WEAK:
+        why = chainwise.reason or f"of {draws} draws, even independent ones reach an R-hat of {chainwise.threshold:.3g}"
+        return (
+            False,
+            f"chains disagree as functions; whether each has settled cannot be told: {why}",
+            f"draw more (inference.num_draws={max(10 * draws, 1000)})",
+        )
+    if found.function_modes is not None and found.function_modes.count == 1:
+        return (
+            False,
+            "chains disagree as functions, though not by more than each spreads: they mix slowly within one mode",
+            f"run longer: double inference.num_warmup and inference.num_draws ({2 * draws}), until R-hat passes",
         )
     count = "" if found.function_modes is None else f"{found.function_modes.count} "
     aligned = "" if found.aligned_modes is None else f"; modulo symmetry {found.aligned_modes.count}"
@@ -162,9 +191,30 @@ def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
     )
 
 
-def _too_few(view: View) -> str:
+def _untold(found: Mixing) -> tuple[bool | None, str, str | None]:
+    """Without an R-hat of functions: what is missing, and how to get it."""
+    function = found.function
+    conclusion = f"mixing cannot be told: {function.reason}"
+    if (function.reason or "").startswith(NOT_FINITE):
+        return False, conclusion, "find the chain that they come from, and leave it out or fit it again"
+    if function.num_draws == 1:
+        return (
+            None,
+            conclusion,
+            "a point has no chains: for a posterior, fit with inference.name=nuts, or several seeds",
+        )
+    if function.num_draws < MIN_DRAWS:
+        return None, conclusion, "draw more (inference.num_draws=1000)"
+    if function.num_chains == 1:
+        drifts = ". And its weights still drift, or move too slowly to tell" if found.chainwise.status == "fail" else ""
+        return None, f"{conclusion}{drifts}", "fit with inference.num_chains=4"
+    return None, conclusion, "look at the network: its outputs are the same for all of its weights"
+
+
+def _few(view: View) -> str:
     smallest = min(view.ess_bulk_min or 0.0, view.ess_tail_min or 0.0)
-    return f", smallest ESS {smallest:.0f}" if view.status == "too few draws" else ""
+    size = f", smallest ESS {smallest:.0f}" if view.status == "too few draws" else ""
+    return f"{size}, where even independent draws reach {view.threshold:.3g}" if view.threshold > _WEAK else size
 
 
 def _rounded(draws: float) -> int:

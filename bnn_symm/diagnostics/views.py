@@ -22,6 +22,8 @@ that no data tie to anything would pass as well."""
 # Of Vehtari et al. 2021: R-hat, and effective draws a chain.
 RHAT = 1.01
 ESS_PER_CHAIN = 100
+# Begins the reason of a view with infinite or undefined values.
+NOT_FINITE = "values are not finite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +177,11 @@ def _judged(
         )
     if constant.all():
         return view.with_status("undefined", "nothing ever changes: every chain is frozen in the same place")
+    # Of enough draws, an ESS is undefined only where a draw is not finite: left out, it would let the others pass.
+    broken = int(np.isnan(ess_bulk).sum())
+    if broken:
+        return view.with_status("undefined", f"{NOT_FINITE} in {broken} of {len(ess_bulk)} quantities")
     if view.rhat_max is None:
-        if not np.isfinite(ess_bulk).any():
-            return view.with_status("undefined", "draws are not finite")
         if name != "chainwise":
             return view.with_status(
                 "undefined", "one chain: there is no other to set it against; see it against itself over time"

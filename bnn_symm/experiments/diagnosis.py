@@ -124,7 +124,7 @@ def _together(
 
 def _lengths(runs: Sequence[Run]) -> tuple[str | None, list[str]]:
     """Why chains of these lengths cannot be set side by side; and what is lost where they can."""
-    lengths = {run.path.name: run.posterior.shape[1] for run in runs}
+    lengths = {str(run.path): run.posterior.shape[1] for run in runs}
     shortest = min(lengths, key=lambda name: lengths[name])
     fewest, most = lengths[shortest], max(lengths.values())
     if fewest < MIN_DRAWS <= most:

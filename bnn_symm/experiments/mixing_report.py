@@ -102,7 +102,7 @@ def describe_mixing(
         )
     }
     content["sampler"] = None if sampler is None else dataclasses.asdict(sampler)
-    return content, _traces(found, posterior)
+    return content, _traces(found, posterior, name)
 
 
 def _numbers(view: View) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _modes(modes: Modes) -> dict[str, Any]:
     return {"count": modes.count, "labels": modes.labels.tolist(), "separation": modes.separation.tolist()}
 
 
-def _traces(found: Mixing, posterior: SamplePosterior) -> list[dict[str, Any]]:
+def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[str, Any]]:
     """Of the unit with the largest R-hat, the worst weight, raw and aligned; and the log likelihood."""
     if posterior.shape[1] == 1:
         return []
@@ -175,7 +175,7 @@ def _traces(found: Mixing, posterior: SamplePosterior) -> list[dict[str, Any]]:
         if found.aligned is not None and not found.aligned.group.is_trivial:
             values = _column(found.aligned.posterior, index)
             panels.append({"title": f"{name}, aligned (one permutation a chain)", "values": values})
-    title = f"log likelihood of {found.values.num_points} held-out points, nats"
+    title = f"log likelihood of {found.values.num_points} {part} points, nats"
     return [*panels, {"title": title, "values": found.values.log_likelihood}]
 
 

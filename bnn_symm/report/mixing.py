@@ -41,6 +41,8 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
                 f"{_NAMES[name]}: {view['common']:.1%} in common, where draws of the prior, aligned likewise, have "
                 f"{view['null_common']:.1%} and an R-hat of up to {_number(view['null_rhat_max'])}"
             )
+    if mixing.get("part") == "train":
+        lines.append("note: no points are held out: functions are compared at points that were fitted")
     lines += _modes(mixing)
     lines += _sampler(mixing)
     return "\n".join(lines)

@@ -62,6 +62,10 @@ def test_chains_and_runs_side_by_side(cli, fitted, tmp_path):
     assert [own["run"] for own in content["each"]] == ["a", "b"]
     assert len(content["convergence"]["runs"]) == 2
     assert (tmp_path / "both" / "figures" / "2-b" / "reliability.png").exists()
+    point = fitted("point", *METHODS["map"])
+    status, out, _ = cli("diagnose", runs[0], point, "--no-per-draw", "-o", "mixed")
+    assert status == 0
+    assert "not told of the runs together: point has 1 draw a chain, and others have up to 20" in out
 
 
 def test_runs_of_other_networks_are_diagnosed_apart(cli, fitted, tmp_path):
@@ -108,5 +112,6 @@ def test_refused(refused, words, said):
 def test_a_target_that_cannot_be_read_and_a_directory_that_exists(refused, fitted, tmp_path):
     run = fitted("vi", *METHODS["local"])
     assert "target" in refused("diagnose", run, "--target", "soon")
+    assert "named twice" in refused("diagnose", run, f"./{run}")
     (tmp_path / "d").mkdir()
     assert "exists and is never overwritten" in refused("diagnose", run, "-o", "d")

@@ -73,6 +73,17 @@ def test_constants_have_no_rhat_and_chains_that_stand_apart_an_infinite_one():
     assert found.sd[0] == 0
 
 
+@pytest.mark.parametrize(("chains", "draws"), [(2, 20), (2, 333), (3, 7), (4, 20), (4, 333), (5, 100)])
+def test_r_hat_of_chains_that_stand_apart_is_infinite_whatever_rounding_does(chains, draws):
+    """Of two chains all distances to the median are equal, and have no R-hat of their own."""
+    values = np.zeros((chains, draws, 3))
+    values[:, :, 1] = 0.1 * np.arange(chains)[:, None]
+    values[1:, :, 2] = 1.0
+    found = chain_statistics(values)
+    assert np.isnan(found.rhat[0])
+    assert np.isinf(found.rhat[1:]).all()
+
+
 def test_draws_that_are_not_finite_and_too_few_draws_are_undefined():
     values = autoregressive(2, 50, 2, 0.0)
     values[1, 7, 0] = np.inf

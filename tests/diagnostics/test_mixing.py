@@ -13,7 +13,7 @@ from bnn_symm.diagnostics.mixing import Mixing, mixing
 from bnn_symm.diagnostics.sampler import sampler_statistics
 from bnn_symm.diagnostics.verdicts import verdicts
 from bnn_symm.inference import NUTS
-from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
+from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.symmetry import permutation_spec
 
@@ -147,6 +147,16 @@ def test_a_drifting_chain_is_named():
     assert "run longer" in (verdicts(found).next or "")
 
 
+def test_a_single_chain_that_drifts_is_told_so():
+    model = model_of(widths=(4,))
+    draws = around(model, one_mode(model)[None])._read(0, 0, DRAWS)[None]
+    drifting = draws + torch.linspace(0, 1, DRAWS, dtype=torch.float64)[:, None]
+    for values, drifts in ((draws, False), (drifting, True)):
+        said = verdicts(mixing(SamplePosterior.from_draws(model, values), points(), per_draw=False))
+        assert said.usable is None
+        assert ("its weights still drift" in said.conclusion) is drifts
+
+
 def test_a_frozen_chain_is_named():
     model = model_of()
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
@@ -161,18 +171,83 @@ def test_a_frozen_chain_is_named():
     everywhere = mixing(SamplePosterior.from_draws(model, draws[1:2].expand(2, -1, -1)), points(), per_draw=False)
     assert everywhere.raw.status == "undefined"
     assert everywhere.raw.reason == "nothing ever changes: every chain is frozen in the same place"
+    apart = mixing(SamplePosterior.from_draws(model, draws[:2, :1].expand(2, 50, -1).clone()), points(), per_draw=False)
+    assert apart.frozen == (0, 1)
+    assert (apart.raw.rhat_max, apart.function.rhat_max) == (np.inf, np.inf)
+    assert (apart.raw.status, apart.function.status) == ("fail", "fail")
+
+
+def test_a_draw_that_is_not_finite_is_never_a_pass():
+    model = model_of(widths=(4,))
+    posterior = around(model, one_mode(model).expand(CHAINS, -1))
+    draws = torch.stack([posterior._read(c, 0, DRAWS) for c in range(CHAINS)])
+    draws[0, 3, 5] = torch.nan
+    found = mixing(SamplePosterior.from_draws(model, draws), points())
+    assert set(statuses(found).values()) == {"undefined"}
+    assert found.raw.reason == f"values are not finite in 1 of {model.num_parameters} quantities"
+    assert (found.aligned, found.aligned_reason) == (None, "values are not finite")
+    said = verdicts(found)
+    assert said.usable is False
+    assert said.next == "find the chain that they come from, and leave it out or fit it again"
+
+
+def test_log_likelihoods_that_float32_cannot_hold_are_ranked_all_the_same():
+    net = build_network(MLPConfig(widths=(4,)), input_shape=(4,), num_outputs=1, seed=0)
+    model = BayesianModel(net.double(), Prior(), Poisson())
+    part = Part(x=points().x, y=points().y.double())
+    found = mixing(around(model, 5 * one_mode(model).expand(2, -1), spread=2.0), part, per_draw=False)
+    assert found.values.log_likelihood.min() < -1e39
+    assert np.isfinite(found.function.rhat).all()
+
+
+def test_chains_that_mix_slowly_in_one_mode_are_not_said_to_be_in_different_modes():
+    model = model_of(widths=(4,))
+    posterior = around(model, one_mode(model).expand(CHAINS, -1))
+    draws = torch.stack([posterior._read(c, 0, DRAWS) for c in range(CHAINS)])
+    draws += 0.04 * torch.linspace(-1, 1, CHAINS, dtype=torch.float64)[:, None, None] * one_mode(model).sign()
+    found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
+    assert (found.function.status, found.chainwise.status) == ("fail", "pass")
+    assert found.function_modes is not None
+    assert found.function_modes.count == 1
+    said = verdicts(found)
+    assert said.usable is False
+    assert "mix slowly within one mode" in said.conclusion
+    assert "run longer" in (said.next or "")
+
+
+def test_agreement_of_a_handful_of_draws_is_no_evidence():
+    model = model_of(widths=(4,))
+    posterior = around(model, one_mode(model).expand(CHAINS, -1))
+    draws = torch.stack([posterior._read(c, 0, 6) for c in range(CHAINS)])
+    found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
+    assert found.function.status == "too few draws"
+    said = verdicts(found)
+    assert said.usable is None
+    assert "even independent ones reach an R-hat of" in said.conclusion
+    assert "where even independent draws reach" in said.views["function"]
+    centres = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
+    draws = 0.01 * (draws - one_mode(model)) + centres[:, None]
+    said = verdicts(mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False))
+    assert said.usable is False
+    assert "whether each has settled cannot be told" in said.conclusion
+    assert "num_draws" in (said.next or "")
+    around_each = around(model, centres)
+    draws = torch.stack([around_each._read(c, 0, 12) for c in range(CHAINS)])
+    found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
+    assert found.chainwise.status == "pass"
+    assert "whether each has settled cannot be told: of 12 draws" in verdicts(found).conclusion
 
 
 @pytest.mark.parametrize(
-    ("chains", "draws", "reason"),
+    ("chains", "draws", "reason", "following"),
     [
-        (4, 1, "1 draw a chain: R-hat needs at least 4, to be split in two"),
-        (4, 3, "3 draws a chain"),
-        (1, 100, "one chain: there is no other to set it against"),
-        (1, 1, "1 draw a chain"),
+        (4, 1, "1 draw a chain: R-hat needs at least 4, to be split in two", None),
+        (4, 3, "3 draws a chain", "inference.num_draws="),
+        (1, 100, "one chain: there is no other to set it against", "inference.num_chains=4"),
+        (1, 1, "1 draw a chain", "a point has no chains"),
     ],
 )
-def test_too_little_is_said_and_never_nan_without_a_reason(chains, draws, reason):
+def test_too_little_is_said_and_never_nan_without_a_reason(chains, draws, reason, following):
     model = model_of()
     posterior = around(model, one_mode(model).expand(chains, -1))
     values = torch.stack([posterior._read(c, 0, draws) for c in range(chains)])
@@ -184,6 +259,7 @@ def test_too_little_is_said_and_never_nan_without_a_reason(chains, draws, reason
     said = verdicts(found)
     assert said.usable is None
     assert said.conclusion
+    assert said.next is None if following is None else following in (said.next or "")
     if chains == 1 and draws > 1:
         assert found.chainwise.status == "pass"
 
@@ -272,3 +348,4 @@ def test_the_centred_funnel_has_divergences_and_a_bad_verdict():
     said = verdicts(found, sampler)
     assert said.usable is False
     assert said.conclusion.startswith("do not use these draws")
+    assert "Of the draws that there are: " in said.conclusion

@@ -57,6 +57,8 @@ def test_every_view_has_its_numbers_and_a_verdict(model, iris, tmp_path):
     assert content["sampler"]["divergences"] == [0, 0, 0]
     assert content["part"] == "test"
     text = mixing_text(content)
+    assert "no points are held out" not in text
+    assert "no points are held out" in mixing_text({**content, "part": "train"})
     assert "counts how units are numbered" in text
     assert "E-BFMI" in text
     assert [panel["values"].shape for panel in traces] == [(3, 100)] * 3
@@ -85,6 +87,18 @@ def test_chains_of_several_posteriors_are_those_of_each_cut_to_the_shortest(mode
     assert torch.equal(found._read(2, 5, 9), whole._read(2, 5, 9))
     assert torch.equal(found._read(4, 0, 40), draws[1])
     assert {name: value.shape for name, value in found.sample_stats.items()} == {"energy": (5, 40)}
+
+
+def test_an_infinite_r_hat_is_drawn_and_said(model, iris, tmp_path):
+    draws = torch.randn(3, 1, model.num_parameters, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    posterior = SamplePosterior.from_draws(model, draws.expand(-1, 30, -1).clone())
+    content, traces = describe_mixing(posterior, iris, per_draw=False)
+    assert content["frozen_chains"] == [0, 1, 2]
+    assert content["function"]["rhat_max"] == np.inf
+    written = json.loads(json_text(content))["function"]  # JSON has no infinity: the reason says it
+    assert (written["rhat_max"], written["status"]) == (None, "fail")
+    assert "R-hat is inf" in written["reason"]
+    assert [path.name for path in draw_mixing(content, traces, tmp_path, title="frozen")] == ["traces.png", "rhat.png"]
 
 
 def test_a_single_draw_and_a_sampler_of_ours(model, iris, tmp_path):
