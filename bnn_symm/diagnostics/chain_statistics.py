@@ -87,13 +87,14 @@ def chain_statistics(values: Float[np.ndarray, "chain draw column"]) -> ChainSta
     return ChainStatistics(**arrays, num_chains=chains, num_draws=draws)
 
 
-def independent_rhat(num_chains: int, num_draws: int, num_columns: int, *, level: float = 0.01) -> float:
+def independent_rhat(num_chains: int, num_draws: int | float, num_columns: int, *, level: float = 0.01) -> float:
     """What the largest R-hat of so many columns stays below with probability 1 - level, if all draws are independent.
 
     Of m half chains of n normal scores, n (R-hat^2 - 1) + 1 has the F distribution with m - 1 and m (n - 1) degrees of
-    freedom; the level is shared out over the columns and R-hat's two parts (Bonferroni).
+    freedom; the level is shared out over the columns and R-hat's two parts (Bonferroni). Of dependent draws that is
+    about so for as many effective ones, which need not be a whole number.
     """
-    halves, length = 2 * num_chains, num_draws // 2
+    halves, length = 2 * num_chains, max(2.0, num_draws / 2)
     largest = stats.f.isf(level / (2 * max(1, num_columns)), halves - 1, halves * (length - 1))
     return math.sqrt((length - 1 + largest) / length)
 

@@ -30,7 +30,7 @@ from bnn_symm.diagnostics.by_unit import ByUnit
 from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS, ChainStatistics, chain_statistics, columns_of
 from bnn_symm.diagnostics.function_values import FunctionValues, function_values
 from bnn_symm.diagnostics.modes import ChainMoments, Modes, modes_of_functions, modes_of_weights
-from bnn_symm.diagnostics.views import NOT_FINITE, View, judge, judge_chainwise
+from bnn_symm.diagnostics.views import NOT_FINITE, View, effective_draws, judge, judge_chainwise
 from bnn_symm.errors import SymmetryError
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
@@ -56,7 +56,7 @@ class AlignedView:
         posterior: aligned.
         agreement: which chains or draws moved.
         common: |mean|^2 / E|w|^2 of the aligned draws.
-        null_common: of aligned draws of the prior.
+        null_common: of aligned draws of the prior; None where nothing can be permuted.
         null_rhat_max: largest R-hat of these.
         num_draws: of each chain, evenly spaced among them.
         group: that was searched.
@@ -66,7 +66,7 @@ class AlignedView:
     posterior: SamplePosterior
     agreement: Agreement
     common: float
-    null_common: float
+    null_common: float | None
     null_rhat_max: float | None
     num_draws: int
     group: SymmetryGroup
@@ -148,26 +148,29 @@ def mixing(
             aligned_reason = f"the network's symmetries cannot be derived: {error}"
     places = ByUnit(posterior.model, None if group is None else group.spec)
     whole, moments, own = _weights(posterior, chainwise=True)
+    effective = effective_draws(own)
     values = function_values(posterior, part, num_points=num_points)
     aligned = aligned_modes = by_draw = None
     if aligned_reason is None and not np.isfinite(moments.mean).all():
         aligned_reason = NOT_FINITE
     per_draw_reason = aligned_reason
     if group is not None and aligned_reason is None:
-        aligned, aligned_moments = _aligned(posterior, "chain", group, None, seed)
+        aligned, aligned_moments = _aligned(posterior, "chain", group, effective, seed)
         aligned_modes = _modes(posterior, aligned_moments, places)
         thinned, per_draw_reason = _affordable(posterior, group)
         if not per_draw:
             per_draw_reason = "not asked for"
         elif thinned is not None:
-            by_draw, _ = _aligned(thinned, "draw", group, thinned.shape[1], seed)
+            by_draw, _ = _aligned(thinned, "draw", group, effective, seed)
     outputs = values.outputs.reshape(*values.outputs.shape[:2], -1)
     return Mixing(
-        raw=judge("raw", whole),
+        raw=judge("raw", whole, effective=effective),
         aligned=aligned,
         per_draw=by_draw,
         chainwise=judge_chainwise(own, whole),
-        function=judge("function", chain_statistics(values.columns)),
+        function=judge(
+            "function", chain_statistics(values.columns), effective=effective_draws(_against_themselves(values.columns))
+        ),
         aligned_reason=aligned_reason,
         per_draw_reason=per_draw_reason,
         by_chain=tuple(None if np.isnan(one.rhat).all() else float(np.nanmax(one.rhat)) for one in own),
@@ -188,17 +191,22 @@ def _weights(
     """Chains set against one another, their moments, and, if that is wanted, each against itself."""
     wholes, moments = [], []
     own: list[list[ChainStatistics]] = [[] for _ in range(posterior.shape[0])]
-    half = max(1, posterior.shape[1] // 2)
     for values in columns_of(posterior._read, posterior.shape):
         wholes.append(chain_statistics(values))
         moments.append(ChainMoments.of(values))
-        for chain, one in enumerate(values if chainwise else ()):
-            own[chain].append(chain_statistics(np.stack([one[:half], one[len(one) - half :]])))
+        for chain, part in enumerate(_against_themselves(values) if chainwise else ()):
+            own[chain].append(part)
     return (
         ChainStatistics.join(wholes),
         ChainMoments.join(moments),
         [ChainStatistics.join(parts) for parts in own] if chainwise else [],
     )
+
+
+def _against_themselves(values: Float[np.ndarray, "chain draw column"]) -> list[ChainStatistics]:
+    """Of every chain, its two halves taken for chains."""
+    half = max(1, values.shape[1] // 2)
+    return [chain_statistics(np.stack([own[:half], own[len(own) - half :]])) for own in values]
 
 
 def _modes(posterior: Posterior, moments: ChainMoments, places: ByUnit) -> Modes | None:
@@ -207,38 +215,44 @@ def _modes(posterior: Posterior, moments: ChainMoments, places: ByUnit) -> Modes
 
 
 def _aligned(
-    posterior: SamplePosterior, per: Per, group: SymmetryGroup, null_draws: int | None, seed: int
+    posterior: SamplePosterior, per: Per, group: SymmetryGroup, effective: float, seed: int
 ) -> tuple[AlignedView, ChainMoments]:
     """The view of aligned draws and its null, and the moments of the aligned chains."""
     name = "aligned" if per == "chain" else "aligned_per_draw"
     chains, draws, parameters = posterior.shape
     found = align_samples(posterior, per=per, null=False, group=group, seed=seed)
     statistics, moments, _ = _weights(found.posterior)
-    null_draws = max(min(draws, 2), null_draws or min(draws, _NULL_DRAWS, _PRIOR_NUMBERS // (chains * parameters)))
-    prior = prior_draws(posterior.model, chains, null_draws, seed=seed)
-    null, _, _ = _weights(align_samples(prior, per=per, null=False, group=group, seed=seed).posterior)
+    view = judge(name, statistics, effective=effective)
     size = posterior.model.num_net_parameters
-    common, null_common = _common(statistics, size), _common(null, size)
-    view = judge(name, statistics)
-    if view.status in ("pass", "too few draws") and common - null_common < _BEYOND_NULL * (1 - null_common):
-        view = view.with_status(
-            "no evidence",
-            f"aligned draws have {common:.1%} in common, those of the prior {null_common:.1%}: the data tie "
-            f"the weights to no place, so that agreement says nothing",
-        )
-    return (
-        AlignedView(
-            view=view,
-            posterior=found.posterior,
-            agreement=found.agreement,
-            common=common,
-            null_common=null_common,
-            null_rhat_max=None if np.isnan(null.rhat).all() else float(np.nanmax(null.rhat)),
-            num_draws=draws,
-            group=group,
-        ),
-        moments,
+    common, null_common, null_rhat_max = _common(statistics, size), None, None
+    if not group.is_trivial:  # nothing makes draws agree that are not moved
+        null_draws = draws if per == "draw" else max(min(draws, 2), min(draws, _NULL_DRAWS, _room(chains, parameters)))
+        prior = prior_draws(posterior.model, chains, null_draws, seed=seed)
+        null, _, _ = _weights(align_samples(prior, per=per, null=False, group=group, seed=seed).posterior)
+        null_common = _common(null, size)
+        null_rhat_max = None if np.isnan(null.rhat).all() else float(np.nanmax(null.rhat))
+        if view.status in ("pass", "too few draws") and common - null_common < _BEYOND_NULL * (1 - null_common):
+            view = view.with_status(
+                "no evidence",
+                f"aligned draws have {common:.1%} in common, those of the prior {null_common:.1%}: the data tie "
+                f"the weights to no place, so that agreement says nothing",
+            )
+    aligned = AlignedView(
+        view=view,
+        posterior=found.posterior,
+        agreement=found.agreement,
+        common=common,
+        null_common=null_common,
+        null_rhat_max=null_rhat_max,
+        num_draws=draws,
+        group=group,
     )
+    return aligned, moments
+
+
+def _room(chains: int, parameters: int) -> int:
+    """Draws of the prior a chain that may be held in memory."""
+    return _PRIOR_NUMBERS // (chains * parameters)
 
 
 def _common(statistics: ChainStatistics, num_net_parameters: int) -> float:
@@ -250,15 +264,15 @@ def _common(statistics: ChainStatistics, num_net_parameters: int) -> float:
 
 def _affordable(posterior: SamplePosterior, group: SymmetryGroup) -> tuple[SamplePosterior | None, str | None]:
     """Evenly spaced draws, as many as may be aligned one by one; or why that cannot be."""
-    chains, draws, _ = posterior.shape
+    chains, draws, parameters = posterior.shape
     if group.is_trivial:
-        return posterior, None
+        return None, "nothing can be permuted: it would be the raw view"
     units = sum(one.size**3 for one in group.spec.groups.values())
-    most = int(_WORK / (chains * max(1, units)))
+    most = min(int(_WORK / (chains * max(1, units))), _room(chains, parameters))
     if draws < MIN_DRAWS:
         return None, f"{draws} draw{'s' * (draws > 1)} a chain: there is nothing to align along a chain"
     if most < min(draws, _LEAST_DRAWS):
-        return None, f"its layers are too wide: {most} draws a chain could be aligned one by one in reasonable time"
+        return None, f"the network is too large: {most} draws a chain could be aligned one by one in reasonable time"
     if draws <= most:
         return posterior, None
     kept = np.linspace(0, draws - 1, most).round().astype(int).tolist()

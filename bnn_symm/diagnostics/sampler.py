@@ -13,6 +13,8 @@ import numpy as np
 
 # Of Betancourt 2016.
 _LOW_EBFMI = 0.3
+# A share of draws that may diverge by chance, as round-off does, before means are held to be biased.
+_FEW_DIVERGED = 0.001
 # A share of trajectories that end at the largest allowed depth, above which they are cut short for good.
 _MANY_AT_DEPTH = 0.05
 # An acceptance rate so far from the one that the step size was adapted to says that the adaptation did not end.
@@ -33,6 +35,7 @@ class SamplerStatistics:
         n_steps: gradients a draw, mean.
         num_draws: of each chain.
         problems: in words; empty if there are none.
+        biased: whether one of them means that draws are not those of the posterior.
     """
 
     divergences: Sequence[int] | None
@@ -44,6 +47,7 @@ class SamplerStatistics:
     n_steps: Sequence[float] | None
     num_draws: int
     problems: tuple[str, ...]
+    biased: bool
 
 
 def sampler_statistics(
@@ -76,7 +80,13 @@ def sampler_statistics(
         "step_size": [float(own[-1]) for own in stats["step_size"]] if "step_size" in stats else None,
         "n_steps": _means(stats.get("n_steps")),
     }
-    return SamplerStatistics(**found, num_draws=draws, problems=tuple(_problems(found, draws, target)))
+    low = any(value is not None and value < _LOW_EBFMI for value in ebfmi or [])
+    return SamplerStatistics(
+        **found,
+        num_draws=draws,
+        problems=tuple(_problems(found, draws, target)),
+        biased=low or sum(divergences or []) > _FEW_DIVERGED * draws * len(divergences or []),
+    )
 
 
 def _ebfmi(energy: np.ndarray) -> float | None:

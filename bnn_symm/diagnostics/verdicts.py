@@ -48,14 +48,12 @@ def verdicts(found: Mixing, sampler: SamplerStatistics | None = None) -> Verdict
         "function": _function(found),
     }
     usable, conclusion, following = _conclusion(found)
-    if sampler is not None and sampler.problems:
-        biased = bool(sum(sampler.divergences or ())) or any("E-BFMI" in problem for problem in sampler.problems)
-        if biased:
-            usable = False
-            conclusion = (
-                f"do not use these draws as they are: {sampler.problems[0]}. Of the draws that there are: {conclusion}"
-            )
-            following = following or "see the sampler's problems"
+    if sampler is not None and sampler.biased and not found.frozen:
+        usable = False
+        conclusion = (
+            f"do not use these draws as they are: {sampler.problems[0]}. Of the draws that there are: {conclusion}"
+        )
+        following = following or "see the sampler's problems"
     return Verdicts(usable=usable, conclusion=conclusion, next=following, views=views)
 
 
@@ -89,9 +87,9 @@ def _aligned(found: Mixing) -> str:
     view = aligned.view
     if view.status in ("undefined", "no evidence"):
         return f"{view.status}: {view.reason}"
+    if aligned.null_common is None:
+        return "nothing can be permuted, so that this is the raw view"
     beside = f"in common {aligned.common:.1%}, of the prior's draws {aligned.null_common:.1%}"
-    if aligned.group.is_trivial:
-        return f"nothing can be permuted, so that this is the raw view ({beside})"
     if _passes(view):
         return f"with one permutation a chain, weights agree (R-hat up to {_rhat(view)}{_few(view)}; {beside})"
     if _passes(found.per_draw):

@@ -2,8 +2,10 @@
 
 A view passes if its largest R-hat is at most 1.01 (Vehtari et al. 2021), or what independent draws of that number
 would reach for so many quantities (the largest of 10^5 R-hats is above 1.01 with a few hundred perfect draws), and if
-bulk and tail ESS of every quantity are at least 100 a chain. A quantity that never changes has no R-hat; it is
-counted, and left out. Of the chainwise view only R-hat counts: it asks whether chains have settled.
+bulk and tail ESS of every quantity are at least 100 a chain. Dependent draws reach what as many effective ones would,
+by the ESS that each chain has alone; that is granted up to an R-hat of 1.05, and whether they are enough, ESS says.
+A quantity that never changes has no R-hat; it is counted, and left out. Of the chainwise view only R-hat counts: it
+asks whether chains have settled, with quarters of chains, and is granted 1.1.
 """
 
 from collections.abc import Sequence
@@ -22,6 +24,8 @@ that no data tie to anything would pass as well."""
 # Of Vehtari et al. 2021: R-hat, and effective draws a chain.
 RHAT = 1.01
 ESS_PER_CHAIN = 100
+# However few draws are effective, an R-hat above this fails; chains against themselves have quarters of chains only.
+_LARGEST, _LARGEST_CHAINWISE = 1.05, 1.1
 # Begins the reason of a view with infinite or undefined values.
 NOT_FINITE = "values are not finite"
 
@@ -60,6 +64,11 @@ class View:
     def rhat_max(self) -> float | None:
         """The largest; infinite where chains stand still in different places; None if there is none."""
         return _reduced(np.max, self._defined(self.rhat))
+
+    @property
+    def num_infinite(self) -> int:
+        """Quantities whose chains stand still, each at a value of its own."""
+        return int(np.isinf(self.rhat).sum())
 
     @property
     def rhat_median(self) -> float | None:
@@ -104,8 +113,23 @@ class View:
         return values[~np.isnan(values) & ~self.constant]
 
 
-def judge(name: str, statistics: ChainStatistics) -> View:
-    """The view of quantities whose chains are set against one another."""
+def effective_draws(parts: Sequence[ChainStatistics]) -> float:
+    """Of a chain, as it judges itself: the tenth percentile over quantities of the mean bulk ESS of chains alone.
+
+    Unlike that of the chains together it does not fall when they disagree.
+    """
+    ess = np.stack([part.ess_bulk for part in parts]).mean(0)
+    return float(np.nanquantile(ess, 0.1)) if np.isfinite(ess).any() else 0.0
+
+
+def judge(name: str, statistics: ChainStatistics, *, effective: float) -> View:
+    """The view of quantities whose chains are set against one another.
+
+    Args:
+        name: of the view.
+        statistics: of the chains.
+        effective: draws of each chain (`effective_draws`).
+    """
     chains, draws = statistics.num_chains, statistics.num_draws
     return _judged(
         name,
@@ -113,7 +137,7 @@ def judge(name: str, statistics: ChainStatistics) -> View:
         statistics.ess_bulk,
         statistics.ess_tail,
         statistics.sd == 0,
-        max(RHAT, _independent(chains, draws, len(statistics))),
+        _limit(chains, draws, effective, len(statistics), _LARGEST),
         float(ESS_PER_CHAIN * chains),
         (chains, draws),
     )
@@ -136,14 +160,18 @@ def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) ->
         np.stack([part.ess_bulk for part in parts]).min(0),
         np.stack([part.ess_tail for part in parts]).min(0),
         whole.sd == 0,
-        max(RHAT, _independent(2, draws // 2, len(whole) * chains)),
+        _limit(2, draws / 2, effective_draws(parts) / 2, len(whole) * chains, _LARGEST_CHAINWISE),
         None,
         (chains, draws),
     )
 
 
-def _independent(chains: int, draws: int, columns: int) -> float:
-    return independent_rhat(chains, draws, columns) if draws >= MIN_DRAWS else RHAT
+def _limit(chains: int, draws: int | float, effective: float, columns: int, largest: float) -> float:
+    """What R-hat may reach: see the module."""
+    if draws < MIN_DRAWS:
+        return RHAT
+    dependent = independent_rhat(chains, min(effective, draws), columns)
+    return max(RHAT, independent_rhat(chains, draws, columns), min(dependent, largest))
 
 
 def _judged(
@@ -190,7 +218,7 @@ def _judged(
     largest, smallest = view.rhat_max, min(view.ess_bulk_min or 0.0, view.ess_tail_min or 0.0)
     if largest > threshold:
         return view.with_status(
-            "fail", f"the largest R-hat is {largest:.3g}, where independent draws stay below {threshold:.3g}"
+            "fail", f"the largest R-hat is {largest:.3g}, where as many effective draws stay below {threshold:.3g}"
         )
     if ess_wanted is not None and smallest < ess_wanted:
         return view.with_status(

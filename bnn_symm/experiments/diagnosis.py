@@ -15,7 +15,7 @@ from bnn_symm.experiments.calibration_report import describe_calibration
 from bnn_symm.experiments.comparable import check_comparable
 from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.elbo_report import describe_elbo
-from bnn_symm.experiments.mixing_report import describe_mixing, joined
+from bnn_symm.experiments.mixing_report import describe_mixing, joined, no_mixing
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.threads import use_threads
 
@@ -58,6 +58,9 @@ def diagnose(
     """
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ConfigError("one run is named twice; its chains would count as independent: name each once")
+    told("data")
+    for run in runs:
+        run.dataset()  # whether they changed since a fit is better said now than after the work
     told("convergence")
     content: dict[str, Any] = {"runs": [str(run.path) for run in runs], "warnings": []}
     convergence = describe_convergence(runs, target=target)
@@ -82,8 +85,9 @@ def _one(run: Run, per_draw: bool, seed: int, told: Told) -> tuple[dict[str, Any
     try:
         posterior = run.posterior
     except InvalidRun as error:
-        nothing = {"conclusion": str(error), "reason": str(error), "usable": None, "next": None}
-        return {"run": str(run.path), "mixing": nothing, "elbo": {"value": None, **nothing}, "calibration": None}, []
+        reason = str(error)
+        elbo = {"value": None, "conclusion": reason, "reason": reason}
+        return {"run": str(run.path), "mixing": no_mixing(reason), "elbo": elbo, "calibration": None}, []
     with use_threads(run.threads):
         told(f"mixing of {name}")
         # What another tool's sampler aimed at is not known, unless its user said so.
@@ -109,17 +113,31 @@ def _together(
         except IncompatiblePosteriors as error:
             reason = str(error)
     if reason is None:
+        reason = _other_posteriors(runs)
+    if reason is None:
         reason, cut = _lengths(runs)
         warnings = [*warnings, *cut]
     if reason is not None:
-        reason = f"not told of the runs together: {reason}"
-        return {"conclusion": reason, "next": None, "usable": None, "reason": reason}, [], warnings
+        return no_mixing(f"not told of the runs together: {reason}"), [], warnings
     told("mixing of all runs together")
     with use_threads(runs[0].threads):
         mixing, traces = describe_mixing(
             joined([run.posterior for run in runs]), runs[0].dataset(), per_draw=per_draw, seed=seed
         )
     return mixing, traces, warnings
+
+
+def _other_posteriors(runs: Sequence[Run]) -> str | None:
+    """Why fits of one network do not have one posterior to agree on."""
+    first = runs[0].config.inference
+    for run in runs[1:]:
+        own = run.config.inference
+        if (own.temperature, own.tempering) != (first.temperature, first.tempering):
+            return (
+                f"{run.path} has temperature {own.temperature:g} of the {own.tempering}, {runs[0].path} has "
+                f"{first.temperature:g} of the {first.tempering}: these are different posteriors"
+            )
+    return None
 
 
 def _lengths(runs: Sequence[Run]) -> tuple[str | None, list[str]]:

@@ -31,6 +31,7 @@ _NUMBERS = (
     "num_chains",
     "num_draws",
     "num_constant",
+    "num_infinite",
     "status",
     "reason",
 )
@@ -43,6 +44,12 @@ def held_out(dataset: Dataset) -> tuple[str, Part]:
         if len(part):
             return name, part
     raise AssertionError("a data set has points")
+
+
+def no_mixing(reason: str) -> dict[str, Any]:
+    """What `describe_mixing` says where there are no chains to tell of."""
+    keys = (*_VIEWS, "aligned_per_draw", "modes", "sampler", "usable", "next", "part", "num_points", "frozen_chains")
+    return {"conclusion": reason, "reason": reason, **dict.fromkeys(keys)}
 
 
 def describe_mixing(
@@ -58,9 +65,9 @@ def describe_mixing(
         seed: of alignments and of draws of the prior.
     """
     if not isinstance(posterior, SamplePosterior):
-        reason = "a closed form has no chains: its draws are independent. Fit several seeds and diagnose them together"
-        none = {"conclusion": reason, "next": None, "usable": None, "sampler": None, "reason": reason}
-        return {**none, **dict.fromkeys(_VIEWS)}, []
+        return no_mixing(
+            "a closed form has no chains: its draws are independent. Fit several seeds and diagnose them together"
+        ), []
     name, part = held_out(dataset)
     found = mixing(posterior, part, per_draw=per_draw, seed=seed)
     sampler = sampler_statistics(
@@ -155,6 +162,7 @@ def _numbers_of(view: View, where: np.ndarray) -> dict[str, Any]:
         "ess_bulk_median",
         "ess_tail_min",
         "num_constant",
+        "num_infinite",
     )
     return {name: getattr(own, name) for name in names} | {"quantities": len(where)}
 

@@ -102,8 +102,9 @@ class Run:
         fitted = self.record["dataset"]["sha256"]
         if dataset.provenance.sha256 != fitted:
             raise InvalidRun(
-                f"{self.config.data.name} changed since the fit (sha256 {dataset.provenance.sha256[:12]}, was "
-                f"{fitted[:12]}); name data explicitly with --data"
+                f"{self.path}: {self.config.data.name} changed since the fit (sha256 "
+                f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); put it back, or evaluate on other data: "
+                f"bnn-symm evaluate {self.path} --data FILE"
             )
         return dataset
 

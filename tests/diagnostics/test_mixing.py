@@ -9,6 +9,7 @@ from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.by_unit import ByUnit
+from bnn_symm.diagnostics.chain_statistics import independent_rhat
 from bnn_symm.diagnostics.mixing import Mixing, mixing
 from bnn_symm.diagnostics.sampler import sampler_statistics
 from bnn_symm.diagnostics.verdicts import verdicts
@@ -58,6 +59,25 @@ def test_independent_draws_of_one_mode_pass_everywhere():
     said = verdicts(found)
     assert said.usable is True
     assert said.next is None
+
+
+def test_autocorrelated_chains_of_one_mode_are_held_against_their_effective_draws():
+    """Dependent draws reach an R-hat that independent ones would not; ESS says how far they go."""
+    model = model_of(widths=(4,))
+    posterior = around(model, one_mode(model).expand(CHAINS, -1))
+    draws = torch.stack([posterior._read(c, 0, DRAWS) for c in range(CHAINS)]) - one_mode(model)
+    for t in range(1, DRAWS):
+        draws[:, t] = 0.5 * draws[:, t - 1] + 0.75**0.5 * draws[:, t]
+    found = mixing(SamplePosterior.from_draws(model, draws + one_mode(model)), points(), per_draw=False)
+    assert found.raw.rhat_max is not None
+    assert found.raw.rhat_max > independent_rhat(CHAINS, DRAWS, len(found.raw.rhat))
+    assert statuses(found) == {
+        "raw": "too few draws",
+        "aligned": "too few draws",
+        "chainwise": "pass",
+        "function": "too few draws",
+    }
+    assert "times as many" in (verdicts(found).next or "")
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -284,9 +304,10 @@ def test_an_asymmetric_network_has_nothing_to_align():
     assert found.aligned is not None
     np.testing.assert_array_equal(found.aligned.view.rhat, found.raw.rhat)
     assert "nothing can be permuted" in verdicts(found).views["aligned"]
-    # Every free coordinate that touches a hidden unit is counted, and fixed entries are nobody's.
+    # Of (4, 6, 5, 3) units the last layer's biases alone touch no hidden unit; fixed entries are not in the vector.
     owned = np.unique(np.concatenate([own for units in found.places.units.values() for own in units]))
-    assert owned.max() < model.num_parameters
+    output_biases = np.arange(model.num_parameters - 3, model.num_parameters)
+    assert owned.tolist() == np.setdiff1d(np.arange(model.num_parameters), output_biases).tolist()
 
 
 class Untraceable(nn.Module):
