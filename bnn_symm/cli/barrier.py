@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
 def _barrier(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.experiments.comparisons import barrier_runs
-    from bnn_symm.experiments.run_directory import check_free, disk_errors, new_directory
+    from bnn_symm.experiments.output_directory import check_free, disk_errors, new_directory
     from bnn_symm.files import write_json
     from bnn_symm.report.comparisons import barrier_text, draw_barrier
 

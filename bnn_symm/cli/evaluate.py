@@ -71,7 +71,7 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
     from bnn_symm.data import SHIFTS
     from bnn_symm.errors import ConfigError, nearest
     from bnn_symm.experiments.calibration_report import describe_shifts
-    from bnn_symm.experiments.run_directory import disk_errors
+    from bnn_symm.experiments.output_directory import disk_errors
     from bnn_symm.report.calibration import draw_shifts, shifts_text
     from bnn_symm.threads import use_threads
 
@@ -146,7 +146,7 @@ def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, 
 
 def _write(run: "Run", name: str, content: dict[str, Any]) -> Path:
     """Writes an evaluation into the run's directory; returns where it is."""
-    from bnn_symm.experiments.run_directory import disk_errors
+    from bnn_symm.experiments.output_directory import disk_errors
     from bnn_symm.files import write_json
 
     path = run.directory.evaluation_path(name, content)

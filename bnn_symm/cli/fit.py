@@ -93,7 +93,7 @@ def _draw(run: "Run") -> str:
     """Draws what there is to see of a run; returns a line that names the picture, or nothing."""
     if run.preprocessing.input_shape != (1,) or run.preprocessing.task == "classification":
         return ""
-    from bnn_symm.experiments.run_directory import disk_errors
+    from bnn_symm.experiments.output_directory import disk_errors
     from bnn_symm.report.plots.regression_bands import plot_regression_bands
 
     path = run.path / "figures" / "regression_bands.png"

@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
 def _merge(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.experiments.merging import merge_runs
-    from bnn_symm.experiments.run_directory import disk_errors
+    from bnn_symm.experiments.output_directory import disk_errors
     from bnn_symm.report.plots.merge import plot_merge
     from bnn_symm.report.tables import scores_table
 

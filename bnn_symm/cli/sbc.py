@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
 
 def _sbc(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
-    from bnn_symm.experiments.run_directory import disk_errors
+    from bnn_symm.experiments.output_directory import disk_errors
     from bnn_symm.report.sbc import SimulationBar, draw_sbc, sbc_text
     from bnn_symm.threads import available_cores
 
@@ -63,7 +63,7 @@ def _sbc(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> "SelfCheck":
     """The check that the options ask for, new or resumed."""
     from bnn_symm.errors import ConfigError
-    from bnn_symm.experiments.run_directory import check_free
+    from bnn_symm.experiments.output_directory import check_free
     from bnn_symm.experiments.self_check import default_overrides, new_self_check, resume_self_check
 
     if options.resume:

@@ -8,7 +8,7 @@ import pandas
 
 from bnn_symm.data import read_inputs_and_table
 from bnn_symm.errors import ConfigError, InvalidRun
-from bnn_symm.experiments.run_directory import disk_errors
+from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.files import write_atomically
 from bnn_symm.posteriors import Predictive

@@ -15,8 +15,9 @@ from bnn_symm.data import Dataset
 from bnn_symm.diagnostics import elbo, score
 from bnn_symm.errors import FitDiverged, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments.config import Config, dump_config
+from bnn_symm.experiments.output_directory import check_free, disk_errors, next_free
 from bnn_symm.experiments.prepare import Prepared, prepare, steps_to_keep
-from bnn_symm.experiments.run_directory import RunDirectory, check_free, disk_errors, next_free
+from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.run_writer import RunWriter, StopOnSignal
 from bnn_symm.experiments.stored_run import Run, load_run, module_of, stored_config, with_module
 from bnn_symm.files import write_json

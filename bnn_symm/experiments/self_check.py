@@ -23,8 +23,9 @@ from bnn_symm.diagnostics.sbc import SbcResult, simulation_based_calibration
 from bnn_symm.diagnostics.simulated_fits import SimulatedFit
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.config import Config, dump_config, load_config
+from bnn_symm.experiments.output_directory import disk_errors, new_directory
 from bnn_symm.experiments.prepare import Prepared, prepare
-from bnn_symm.experiments.run_directory import RunDirectory, disk_errors, new_directory
+from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import with_module
 from bnn_symm.files import write_atomically, write_json
 
