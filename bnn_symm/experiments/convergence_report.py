@@ -241,8 +241,9 @@ def _notes(
 ) -> list[str]:
     """What a reader has to know to read the numbers."""
     notes = []
-    if by_default and groups > 1 and quantity == "nll":
-        notes.append("the groups minimise different functions: they are timed by the training NLL, which all log")
+    if by_default and groups > 1 and quantity in ("elbo", "nll"):
+        what = "ELBO" if quantity == "elbo" else "training NLL"
+        notes.append(f"the groups minimise different functions: they are timed by the {what}, which all log")
     if reference == "own" and groups > 1:
         notes.append(
             "the groups have no quantity in common: each is timed to its own end, so that fast does not mean good"

@@ -122,8 +122,11 @@ def choose_quantity(
     if len(groups) == 1 or _one_objective(groups, configs):
         return "objective", "best"
     told = [own for own in curves if own["objective"]]
-    if told and all(own["nll"] for own in told) and _goes_a_way([own["nll"] for own in told]):
-        return "nll", "best"
+    # The evidence lower bound is in nats of the same data whatever the network; the training NLL may rise again when
+    # the prior takes hold, so that its first passage says less.
+    for name in ("elbo", "nll"):
+        if told and all(own[name] for own in told) and _goes_a_way([own[name] for own in told]):
+            return name, "best"
     return "objective", "own"
 
 
