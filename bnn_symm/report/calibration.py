@@ -38,6 +38,7 @@ _WORDS = {
     "width_90": "width of 90 %",
     "width_95": "width of 95 %",
 }
+_UNCERTAINTIES = {"confidence": "1 - confidence"}
 _CURVE_SCORES = (
     ("accuracy", "nll", "ece", "brier", "entropy", "mutual_information"),
     ("rmse", "nll", "crps", "coverage_90", "sd", "epistemic_sd"),
@@ -100,7 +101,11 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
     for name, own in content["by"].items():
         cells = [_with_interval(own[key]) for key in ("auroc", "aupr_out", "aupr_in", "fpr95")]
         rows.append(
-            [name.replace("_", " "), *cells, *(format_number(own[key]["value"]) for key in ("inside", "outside"))]
+            [
+                _UNCERTAINTIES.get(name, name.replace("_", " ")),
+                *cells,
+                *(format_number(own[key]["value"]) for key in ("inside", "outside")),
+            ]
         )
     header = ["uncertainty", "AUROC", "AUPR, out", "AUPR, in", "FPR at 95 %", "mean inside", "mean outside"]
     lines = [
