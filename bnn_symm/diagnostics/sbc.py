@@ -41,6 +41,8 @@ from bnn_symm.posteriors import Posterior
 
 __all__ = ["Calibration", "SbcResult", "Shape", "calibration_of", "simulate", "simulation_based_calibration"]
 
+# Of fewer simulations, bands are so wide that posteriors of half the right width stay within.
+_TELLING = 20
 Shape = Literal["calibrated", "too narrow", "too wide", "too low", "too high", "wrong shape"]
 
 # A chi-square test wants about five expected values a bin (Cochran's rule), and has at most 20 bins.
@@ -283,6 +285,8 @@ def _conclusion(
     found = f"{total} quantities are uniform as far as {number} simulations can tell"
     if failures:
         return None, f"cannot be told, since fits failed; of the others, ranks of all {found}{besides}"
+    if number < _TELLING:
+        return None, f"cannot be told: ranks of all {found}, and fewer than {_TELLING} tell little{besides}"
     return True, f"calibrated: ranks of all {found}{besides}"
 
 
