@@ -111,13 +111,13 @@ def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> lis
     if low:
         smallest = min(value for value in found["ebfmi"] or [] if value is not None)
         problems.append(
-            f"E-BFMI of chain {_listed(low)} is below {_LOW_EBFMI} (smallest {smallest:.2f}): momenta are refreshed "
+            f"E-BFMI of chain {listed(low)} is below {_LOW_EBFMI} (smallest {smallest:.2f}): momenta are refreshed "
             f"too weakly to cross the energies, as in a funnel; reparametrise, or fix the scale that makes it"
         )
     deep = [i for i, share in enumerate(found["at_max_depth"] or []) if share is not None and share > _MANY_AT_DEPTH]
     if deep:
         problems.append(
-            f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain {_listed(deep)} ended at the largest depth: "
+            f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain {listed(deep)} ended at the largest depth: "
             f"slow, though not biased; raise inference.max_tree_depth"
         )
     if target is not None:
@@ -125,11 +125,12 @@ def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> lis
         far = [i for i, rate in enumerate(rates) if rate is not None and abs(rate - target) > _FAR_FROM_TARGET]
         if far:
             problems.append(
-                f"chain {_listed(far)} accepts {', '.join(f'{rates[i]:.2f}' for i in far)} where {target:g} was the "
+                f"chain {listed(far)} accepts {', '.join(f'{rates[i]:.2f}' for i in far)} where {target:g} was the "
                 f"aim: the step size did not settle; raise inference.num_warmup"
             )
     return problems
 
 
-def _listed(chains: Sequence[int]) -> str:
+def listed(chains: Sequence[int]) -> str:
+    """Their numbers, for a sentence."""
     return ", ".join(str(chain) for chain in chains)

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.data import Dataset, Part
+from bnn_symm.diagnostics.by_unit import layer_of
 from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS, chain_statistics
 from bnn_symm.diagnostics.function_values import in_double
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidData, SymmetryError
@@ -132,7 +133,7 @@ def _layers(model: BayesianModel) -> dict[str, list[slice]]:
     """Layer -> where its parameters lie in the flat vector."""
     layers: dict[str, list[slice]] = {}
     for name, where in _net_slices(model).items():
-        layers.setdefault(name.rpartition(".")[0] or name, []).append(where)
+        layers.setdefault(layer_of(name), []).append(where)
     return layers
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS
 from bnn_symm.diagnostics.mixing import AlignedView, Mixing
-from bnn_symm.diagnostics.sampler import SamplerStatistics
+from bnn_symm.diagnostics.sampler import SamplerStatistics, listed
 from bnn_symm.diagnostics.views import NOT_FINITE, View
 
 # Where independent draws reach a larger R-hat than this (Gelman and Rubin's own limit), passing is no evidence.
@@ -102,13 +102,13 @@ def _aligned(found: Mixing) -> str:
 
 def _chainwise(found: Mixing) -> str:
     view = found.chainwise
-    frozen = f"; frozen: chain {_listed(found.frozen)}" if found.frozen else ""
+    frozen = f"; frozen: chain {listed(found.frozen)}" if found.frozen else ""
     if view.status == "undefined":
         return f"undefined: {view.reason}{frozen}"
     if view.status == "fail":
         moving = [i for i, rhat in enumerate(found.by_chain) if rhat is not None and rhat > view.threshold]
         return (
-            f"weights of chain {_listed(moving)} still drift, or move too slowly to tell (R-hat of early against late "
+            f"weights of chain {listed(moving)} still drift, or move too slowly to tell (R-hat of early against late "
             f"up to {_rhat(view)}){frozen}"
         )
     return f"every chain agrees with itself over time (R-hat up to {_rhat(view)}{_few(view)}){frozen}"
@@ -131,7 +131,7 @@ def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
     if found.frozen:
         return (
             False,
-            f"chain {_listed(found.frozen)} never moved: all of its draws are one point",
+            f"chain {listed(found.frozen)} never moved: all of its draws are one point",
             "look at its acceptance rate; lower inference.initial_step_size, or start elsewhere (another seed)",
         )
     if function.status == "undefined":
@@ -217,7 +217,3 @@ def _few(view: View) -> str:
 
 def _rounded(draws: float) -> int:
     return int(-(-draws // 100) * 100)
-
-
-def _listed(chains: "tuple[int, ...] | list[int]") -> str:
-    return ", ".join(str(chain) for chain in chains)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from bnn_symm.diagnostics.by_unit import layer_of
 from bnn_symm.diagnostics.elbo import Elbo, KlShare, elbo
 from bnn_symm.diagnostics.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
@@ -75,9 +76,7 @@ def describe_elbo(run: Run) -> dict[str, Any]:
 def _by_layer(found: Elbo) -> dict[str, Any]:
     layers: dict[str, Any] = {}
     for layer, share in found.by_layer.items():
-        tensors = {
-            name: own for name, own in found.by_tensor.items() if name == layer or name.rpartition(".")[0] == layer
-        }
+        tensors = {name: own for name, own in found.by_tensor.items() if layer_of(name) == layer}
         layers[layer] = {
             **_share(share, found.kl),
             "at_prior": share.nats_per_parameter < _AT_PRIOR,
