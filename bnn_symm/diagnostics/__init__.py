@@ -17,6 +17,15 @@ from bnn_symm.diagnostics.sampler import SamplerStatistics, sampler_statistics
 from bnn_symm.diagnostics.sbc import SbcResult, simulation_based_calibration
 from bnn_symm.diagnostics.score_intervals import Scores, scores_with_intervals
 from bnn_symm.diagnostics.scores import crps, expected_calibration_error, score
+from bnn_symm.diagnostics.seed_statistics import (
+    Difference,
+    Estimate,
+    Share,
+    estimate,
+    pair_estimate,
+    paired_difference,
+    share_of_effect,
+)
 from bnn_symm.diagnostics.shift_curves import ShiftCurve, shift_curve
 from bnn_symm.diagnostics.simplex import SimplexBarrier, simplex_barrier
 from bnn_symm.diagnostics.speed_tests import SpeedTest, compare_paired, compare_unpaired, speed
@@ -30,8 +39,10 @@ __all__ = [
     "ChainStatistics",
     "ClassReliability",
     "Curve",
+    "Difference",
     "EcdfBand",
     "Elbo",
+    "Estimate",
     "KlShare",
     "Loo",
     "Mixing",
@@ -43,6 +54,7 @@ __all__ = [
     "SbcResult",
     "Score",
     "Scores",
+    "Share",
     "ShiftCurve",
     "SimplexBarrier",
     "SpeedTest",
@@ -60,16 +72,20 @@ __all__ = [
     "curves_of_history",
     "ecdf_band",
     "elbo",
+    "estimate",
     "expected_calibration_error",
     "find_plateau",
     "loo",
     "mixing",
     "out_of_distribution",
+    "pair_estimate",
+    "paired_difference",
     "pruned_units",
     "reliability",
     "sampler_statistics",
     "score",
     "scores_with_intervals",
+    "share_of_effect",
     "shift_curve",
     "simplex_barrier",
     "simulation_based_calibration",
