@@ -22,11 +22,19 @@ def choose_threads(flops: float, threads: int | Literal["auto"] = "auto") -> int
     return 1 if flops < _WORTH_TWO_THREADS else available_cores()
 
 
+_limit: int | None = None
+
+
 def available_cores() -> int:
     """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return there if _limit is None else min(there, _limit)
+
+
+def limit_cores(number: int) -> None:
+    """Leaves the other cores to processes that do other work beside this one, for as long as this one lives."""
+    global _limit
+    _limit = max(1, number)
 
 
 @contextlib.contextmanager

@@ -71,7 +71,12 @@ def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
         (f"architecture.{key}", _as_typed(mine.get(key)), _as_typed(theirs.get(key)))
         for key in dict.fromkeys([*mine, *theirs])
         if key != "symmetry"
-    ] + [("architecture.symmetry.kind", mine["symmetry"]["kind"], theirs["symmetry"]["kind"])]
+    ] + [("architecture.symmetry.kind", _space(mine["symmetry"]["kind"]), _space(theirs["symmetry"]["kind"]))]
+
+
+def _space(kind: str) -> str:
+    """The kind, but that a network which differs from a standard one in where it starts is a standard one."""
+    return "standard" if kind == "init_matched" else kind
 
 
 def _as_typed(value: Any) -> Any:

@@ -103,23 +103,7 @@ def barrier_runs(
     posteriors = [run.posterior for run in runs]
     content: dict[str, Any] = {"runs": [str(run.path) for run in runs], "aligned": aligned}
     if len(runs) == 2:
-        with use_threads(first.threads):
-            naive = barrier(posteriors[0], posteriors[1], dataset, **options)
-        chosen = naive
-        if aligned:
-            (reference, moved), (alignment,), _ = align_runs(first, runs[1:], matching=matching, seed=seed)
-            with use_threads(first.threads):
-                chosen = barrier(reference, moved, dataset, **options)
-            content["alignment"] = alignment
-        return {
-            "height": chosen.height,
-            "standard_error": chosen.standard_error,
-            **content,
-            "path": chosen.path,
-            "num_draws": chosen.num_draws,
-            **describe_barrier(chosen),
-            "naive": describe_barrier(naive),
-        }
+        return pair_runs(runs[0], runs[1], aligned=aligned, matching=matching, **options)[0]
     with use_threads(first.threads):
         naive_simplex = simplex_barrier(posteriors, dataset.test, **options)
         content["naive"] = {
@@ -142,6 +126,39 @@ def barrier_runs(
         "path": chosen_simplex.path,
         **content,
     }
+
+
+def pair_runs(
+    first: Run,
+    second: Run,
+    *,
+    aligned: bool = True,
+    matching: Matching = "w2",
+    coupling: Coupling = "moment",
+    num_draws: int = 50,
+    seed: int = 0,
+) -> tuple[dict[str, Any], list[Posterior]]:
+    """What `barrier_runs` says of two runs; and the two posteriors, aligned if that is wanted."""
+    content: dict[str, Any] = {"runs": [str(first.path), str(second.path)], "aligned": aligned}
+    posteriors, dataset = [first.posterior, second.posterior], first.dataset()
+    options = {"coupling": coupling, "num_draws": num_draws, "seed": seed}
+    with use_threads(first.threads):
+        naive = barrier(posteriors[0], posteriors[1], dataset, **options)
+    chosen = naive
+    if aligned:
+        posteriors, (content["alignment"],), _ = align_runs(first, [second], matching=matching, seed=seed)
+        with use_threads(first.threads):
+            chosen = barrier(posteriors[0], posteriors[1], dataset, **options)
+    described = {
+        "height": chosen.height,
+        "standard_error": chosen.standard_error,
+        **content,
+        "path": chosen.path,
+        "num_draws": chosen.num_draws,
+        **describe_barrier(chosen),
+        "naive": describe_barrier(naive),
+    }
+    return described, posteriors
 
 
 def describe_barrier(found: Barrier) -> dict[str, Any]:

@@ -90,12 +90,39 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         ConfigError: for a missing or malformed file, an unknown key or name (with the nearest known one), a wrong
             value.
     """
-    raw: dict[str, Any] = {}
-    if path is not None:
-        raw = _read_yaml(Path(path))
+    return parse_config(read_raw(path, overrides))
+
+
+def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A YAML file with overrides, as nested mappings whose keys are not checked yet.
+
+    Raises:
+        ConfigError: for a missing or malformed file or override.
+    """
+    raw = {} if path is None else _read_yaml(Path(path))
     for override in overrides:
         _override(raw, override)
-    return parse_config(raw)
+    return raw
+
+
+def put(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
+    """Sets a dotted key of nested mappings; `said` is what an error calls it.
+
+    Raises:
+        ConfigError: if a part of the key is a value, not a section.
+    """
+    section = raw
+    *path, last = key.strip().split(".")
+    if not all([*path, last]):
+        raise ConfigError(f"{said}: wanted a key such as inference.num_steps")
+    for name in path:
+        below = section.get(name)
+        if below is None:
+            below = section[name] = {}
+        if not isinstance(below, dict):
+            raise ConfigError(f"{said}: {name} is a value, not a section")
+        section = below
+    section[last] = value
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -105,6 +132,8 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         ConfigError: as `load_config`.
     """
     raw = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+    if "study" in raw:
+        raise ConfigError("this configuration is a study, of many fits; type: bnn-symm compare CONFIG")
     _check_keys(raw, Config, "")
     for section in (*_ANNOTATED, *_SECTIONS):
         if raw.get(section) is None:
@@ -163,18 +192,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
-    section = raw
-    *path, last = key.strip().split(".")
-    if not all([*path, last]):
+    if not all(key.strip().split(".")):
         raise ConfigError(f"--set {override!r}: wanted key=value, such as inference.num_steps=500")
-    for name in path:
-        below = section.get(name)
-        if below is None:
-            below = section[name] = {}
-        if not isinstance(below, dict):
-            raise ConfigError(f"--set {override!r}: {name} is a value, not a section")
-        section = below
-    section[last] = value
+    put(raw, key, value, f"--set {override!r}")
 
 
 def _variants(section: str) -> dict[str, type]:

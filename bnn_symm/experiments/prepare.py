@@ -4,6 +4,7 @@ import dataclasses
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +67,12 @@ class Prepared:
         }
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, load: Callable[..., Dataset] = load_dataset) -> Prepared:
     """Reads the data and builds the model.
+
+    Args:
+        config: everything.
+        load: reads the data; one that remembers them saves time where many configurations share them.
 
     Raises:
         BnnSymmError: with one line that says what in the configuration does not fit.
@@ -78,7 +83,7 @@ def prepare(config: Config) -> Prepared:
     # Only of a file: the folder `digits` does not hide the data set.
     if os.path.isfile(data.name):
         data = dataclasses.replace(data, name=os.path.abspath(data.name))
-    dataset = load_dataset(data, dtype=getattr(torch, config.dtype))
+    dataset = load(data, dtype=getattr(torch, config.dtype))
     likelihood = config.likelihood or default_likelihood(dataset.task)
     check_task(likelihood, dataset.task)
     config = dataclasses.replace(config, data=data, likelihood=likelihood)

@@ -107,5 +107,7 @@ def _say(name: str, value: Any, names: Sequence[str]) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, tuple | list):
+        if len(value) > 3 and len(set(map(repr, value))) == 1:  # a deep network
+            return f"{len(value)} x {_short(value[0])}"
         return "[" + ", ".join(_short(item) for item in value) + "]"
     return f"{value:g}" if isinstance(value, float) else "null" if value is None else str(value)

@@ -1,11 +1,7 @@
-from pathlib import Path
-
 import pytest
 
 from bnn_symm.errors import ConfigError
 from bnn_symm.experiments import Config, dump_config, load_config, parse_config
-
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
 
 
 def test_empty_config_is_the_default():
@@ -141,8 +137,3 @@ def test_a_noise_alone_is_gaussian():
     likelihood = load_config(None, ["likelihood.noise=0.1"]).likelihood
     assert likelihood is not None
     assert (likelihood.name, likelihood.noise) == ("gaussian", 0.1)
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_shipped_configs_parse(path):
-    assert isinstance(load_config(path), Config)

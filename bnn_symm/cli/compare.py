@@ -1,0 +1,72 @@
+"""`bnn-symm compare`: a study of symmetric against asymmetric networks, with controls and seeds."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.cli.command import INTERRUPTED, add_command, answer
+from bnn_symm.cli.fit import add_config
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "compare",
+        _compare,
+        "compare symmetric and asymmetric networks: a grid of fits with controls, seeds and a report",
+        details="The section `study` of CONFIG says what varies. Fits and barriers run in processes of their own; what "
+        "is done stays done, and --resume does what is missing. Writes cells and pairs as tables (Parquet and CSV), "
+        "summary.json and report.html. Exit status 1 if a fit or a barrier failed.",
+        example="bnn-symm compare configs/quickstart.yaml --set study.seeds=5 --out runs/quickstart",
+    )
+    add_config(parser, text="a YAML file with a section `study`")
+    parser.add_argument("--out", metavar="DIR", help="a new directory (default: runs/<config>-1, -2, ...)")
+    parser.add_argument(
+        "--resume", metavar="DIR", help="go on with a study; with a CONFIG that has more in it, do what is new"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes at once on this machine (default: one a core)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, tcp://host:8786, to work there instead")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.experiments.study import load_study
+    from bnn_symm.experiments.study_run import run_study
+    from bnn_symm.report.html import write_study_report
+    from bnn_symm.report.progress import StudyBar
+    from bnn_symm.report.study_table import study_text
+
+    if options.config is None and options.set and "=" not in options.set[-1]:
+        options.config = options.set.pop()  # --set KEY=VALUE CONFIG
+    if options.resume and options.out:
+        raise ConfigError("--resume goes on in the directory that it names; it takes no --out")
+    if options.resume and options.set and not options.config:
+        raise ConfigError("--resume without CONFIG goes on with the study as it was; --set needs the CONFIG")
+    if not options.resume and not options.config:
+        raise ConfigError("there is no CONFIG; type: bnn-symm compare configs/quickstart.yaml")
+    study = load_study(options.config, options.set) if options.config else None
+    directory = options.resume or options.out or (_next(Path(options.config)) if options.config else None)
+    bar = StudyBar(quiet=options.quiet)
+    try:
+        with bar:
+            content = run_study(
+                study, directory, resume=bool(options.resume), jobs=options.jobs, dask=options.dask, told=bar
+            )
+    except KeyboardInterrupt:
+        print(
+            f"bnn-symm: interrupted; what is done is kept; go on with: bnn-symm compare --resume {directory}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    report = write_study_report(Path(content["directory"]))
+    text = f"{study_text(content)}\ntables: {directory}/cells.csv, {directory}/pairs.csv\nreport: {report}"
+    answer(options, content, text)
+    return 1 if content["failures"] else 0
+
+
+def _next(config: Path) -> Path:
+    from bnn_symm.experiments.output_directory import next_free
+
+    return next_free(Path("runs"), config.stem)

@@ -1,0 +1,165 @@
+"""The directory of a study: results appear in it whole, by a rename, and are never changed.
+
+    study.yaml  plan.json                                   what is to be done
+    cells/<key>/                                            a run, with measures.json
+    pairs/<key>.json  failures/<key>.json
+    attempts/<key>-<host>-<process>-<start>/                work in progress of one process
+    cells.parquet  pairs.parquet  (and .csv)  summary.json  report.html
+
+Whoever works on a fit does so in an attempt of its own, so that any number of processes, on any number of machines
+that share the directory, may do the same without harm: the first to finish publishes, the others throw theirs away.
+The attempt of a process that died on this machine is taken over by a rename, which only one can win, and goes on from
+its last checkpoint.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bnn_symm.errors import InvalidRun
+from bnn_symm.experiments.output_directory import disk_errors, new_directory
+from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.experiments.study import Study, load_study
+from bnn_symm.experiments.study_plan import Plan
+from bnn_symm.files import write_atomically, write_json
+
+# Seconds by which two readings of when a process started may differ.
+_SAME_START = 1.0
+
+
+class StudyDirectory:
+    """Paths and files of a study; see the module for the layout."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    study = property(lambda self: self.path / "study.yaml")
+    plan = property(lambda self: self.path / "plan.json")
+    cells = property(lambda self: self.path / "cells")
+    pairs = property(lambda self: self.path / "pairs")
+    failures = property(lambda self: self.path / "failures")
+    attempts = property(lambda self: self.path / "attempts")
+    summary = property(lambda self: self.path / "summary.json")
+
+    @classmethod
+    def create(cls, path: Path | None, stem: str) -> "StudyDirectory":
+        """Makes a new directory: the one that is named, or `runs/<stem>-<number>`.
+
+        Raises:
+            InvalidRun: if it exists, or cannot be made.
+        """
+        return cls(new_directory(path, stem))
+
+    def write_plan(self, study: Study, plan: Plan) -> None:
+        """What is to be done; of a study that grew, the new one."""
+        with disk_errors(self.path, "make room, and run the command again"):
+            for folder in (self.cells, self.pairs, self.failures, self.attempts):
+                folder.mkdir(exist_ok=True)
+            write_json(self.plan, plan.to_json())
+            text = study.to_yaml()
+            write_atomically(self.study, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def read_study(self) -> Study:
+        """The study as it was configured.
+
+        Raises:
+            InvalidRun: if this is no study.
+        """
+        if not self.study.exists():
+            what = f"{self.path} is not a study" if self.path.exists() else f"no study at {self.path}"
+            raise InvalidRun(f"{what}: it has no study.yaml; `bnn-symm compare CONFIG --out DIR` makes one")
+        return load_study(self.study)
+
+    def read_plan(self) -> dict[str, Any]:
+        """`plan.json`.
+
+        Raises:
+            InvalidRun: if it is missing or damaged.
+        """
+        return RunDirectory.read_json(self.plan)
+
+    def cell(self, key: str) -> Path:
+        """The run of a fit."""
+        return self.cells / key
+
+    def pair(self, key: str) -> Path:
+        """The barrier of a pair."""
+        return self.pairs / f"{key}.json"
+
+    def is_done(self, key: str) -> bool:
+        """Whether a fit or a pair has its result."""
+        return self.cell(key).exists() or self.pair(key).exists()
+
+    def failure(self, key: str) -> str | None:
+        """Why a task failed the last time; None if it did not."""
+        path = self.failures / f"{key}.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["error"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def set_failure(self, key: str, error: str | None) -> None:
+        """Notes why a task failed, or that it did not."""
+        path = self.failures / f"{key}.json"
+        if error is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_json(path, {"error": error})
+
+    # -- work in progress -------------------------------------------------------------------------------
+
+    def begin(self, key: str) -> Path:
+        """A directory for this process's work on a fit; that of a dead one on this machine if there is any."""
+        mine = self.attempts / f"{key}-{_owner()}-{uuid.uuid4().hex[:8]}"
+        for other in sorted(self.attempts.glob(f"{key}-*")):
+            if _is_dead(other.name):
+                with contextlib.suppress(OSError):  # another process was faster
+                    os.rename(other, mine)
+                    return mine
+        mine.mkdir()
+        return mine
+
+    def publish(self, run: Path, key: str) -> None:
+        """Moves a finished run into place, unless another process was faster; either way the attempt is over."""
+        with contextlib.suppress(OSError):
+            os.rename(run, self.cell(key))
+        if not self.cell(key).exists():
+            raise InvalidRun(f"{run} could not be moved to {self.cell(key)}; both have to be on one file system")
+        shutil.rmtree(run.parent, ignore_errors=True)
+
+    def remove_leftovers(self, plan: Plan) -> None:
+        """Attempts of dead processes at what is done by now, or is not asked for any more."""
+        wanted = {cell.key for cell in plan.cells if not self.is_done(cell.key)}
+        for attempt in self.attempts.glob("*"):
+            if _is_dead(attempt.name) and attempt.name.split("-", 1)[0] not in wanted:
+                shutil.rmtree(attempt, ignore_errors=True)
+
+
+def _owner() -> str:
+    process = psutil.Process()
+    return f"{_host()}-{process.pid}-{process.create_time():.2f}"
+
+
+def _host() -> str:
+    return socket.gethostname().replace("-", "_")
+
+
+def _is_dead(attempt: str) -> bool:
+    """Whether the process of an attempt is known to be dead; of a process on another host, we believe that it lives."""
+    try:
+        _, host, pid, start, _ = attempt.split("-")
+        if host != _host():
+            return False
+        process = psutil.Process(int(pid))
+        # A zombie is dead: only whoever started it has not asked for its exit status yet.
+        alive = abs(process.create_time() - float(start)) < _SAME_START and process.status() != psutil.STATUS_ZOMBIE
+    except (ValueError, psutil.Error):
+        return True
+    return not alive

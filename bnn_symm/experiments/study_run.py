@@ -1,0 +1,197 @@
+"""A study from its configuration to its tables: what is missing is done, wherever, and all that is there is told."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.errors import ConfigError, InvalidRun
+from bnn_symm.experiments.executors import cores_for, dask_executor, local_executor, run_in_process
+from bnn_symm.experiments.output_directory import disk_errors
+from bnn_symm.experiments.study import Study, load_study
+from bnn_symm.experiments.study_directory import StudyDirectory
+from bnn_symm.experiments.study_plan import Pair, Plan, plan_study
+from bnn_symm.experiments.study_summary import write_summary
+from bnn_symm.threads import available_cores
+
+# Tasks that wait at an executor beyond those that run: few, so that a study that is stopped has little to take back.
+_AHEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a study has come.
+
+    Attributes:
+        done: tasks that have a result, those of former calls included.
+        failed: tasks that failed, in this call.
+        total: fits and pairs.
+        last: what came to an end last, in words.
+    """
+
+    done: int
+    failed: int
+    total: int
+    last: str = ""
+
+
+Told = Callable[[Progress], None]
+
+
+def run_study(
+    study: Study | str | Path | None = None,
+    directory: str | Path | None = None,
+    *,
+    resume: bool = False,
+    jobs: int | None = None,
+    dask: str | None = None,
+    told: Told = lambda progress: None,
+) -> dict[str, Any]:
+    """Does what is missing of a study and writes its tables and its summary.
+
+    Args:
+        study: or the path of its configuration; with `resume`, None for the one that is there.
+        directory: a new one, default `runs/<name>-<number>`; with `resume`, that of a study.
+        resume: go on with what is there; of a study that grew, only what is new is done.
+        jobs: processes at once on this machine; default one a core.
+        dask: address of a Dask scheduler, whose workers do the work instead.
+        told: called with the progress.
+
+    Returns:
+        The content of `summary.json`; `directory` in it says where everything is.
+
+    Raises:
+        ConfigError: for a wrong study, or where there is no such cluster.
+        InvalidRun: if the directory is not free, or, to resume, not a study; or if the data of one changed.
+    """
+    study, plan, place = _planned(study, None if directory is None else Path(directory), resume)
+    with _executor(place, jobs, dask) as (executor, slots, cores):
+        place.remove_leftovers(plan)
+        _do(place, plan, executor, slots, cores, told)
+    with disk_errors(place.path, f"make room and go on with: bnn-symm compare --resume {place.path}"):
+        return write_summary(place, study, plan)
+
+
+def _planned(
+    study: Study | str | Path | None, directory: Path | None, resume: bool
+) -> tuple[Study, Plan, StudyDirectory]:
+    stem = Path(study).stem if isinstance(study, str | Path) else "study"
+    own = load_study(study) if isinstance(study, str | Path) else study
+    if not resume:
+        if own is None:
+            raise ConfigError("there is no study; name its configuration")
+        plan = plan_study(own)
+        place = StudyDirectory.create(directory, stem)
+    else:
+        if directory is None:
+            raise ConfigError("to resume, name the directory of the study")
+        place = StudyDirectory(directory)
+        former = place.read_study()
+        plan = plan_study(own or former)
+        if own is None:
+            _check_unchanged(place, plan)
+    place.write_plan(own or place.read_study(), plan)
+    return place.read_study(), plan, place
+
+
+def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
+    if not place.plan.exists():  # it was killed before anything was done
+        return
+    before = set(place.read_plan()["cells"])
+    now = {cell.key for cell in plan.cells}
+    if before and not before & now:
+        raise InvalidRun(
+            f"the fits of {place.path} are not those of its study.yaml any more: the data, or the version of bnn_symm, "
+            f"changed; put it back, or begin anew: bnn-symm compare {place.study} --out DIR"
+        )
+
+
+@contextmanager
+def _executor(place: StudyDirectory, jobs: int | None, dask: str | None) -> Iterator[tuple[Executor, int, int]]:
+    if dask is not None:
+        if jobs is not None:
+            raise ConfigError("--jobs is for this machine; a Dask cluster has as many as its workers have threads")
+        with dask_executor(dask, place.path.resolve()) as (executor, slots):
+            yield executor, slots, 1
+        return
+    number = available_cores() if jobs is None else jobs
+    with local_executor(number) as executor:
+        yield executor, number, cores_for(number)
+
+
+def _do(place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores: int, told: Told) -> None:
+    """Fits first, in the order of seeds, so that a study that is stopped has whole seeds; pairs once both are there."""
+    order = sorted(range(len(plan.cells)), key=lambda i: plan.cells[i].seed)
+    names = _names(plan)
+    missing = [plan.cells[i].key for i in order if not place.is_done(plan.cells[i].key)]
+    waiting = [pair for pair in plan.pairs if not place.is_done(pair.key)]
+    total = len({cell.key for cell in plan.cells}) + len({pair.key for pair in plan.pairs})
+    missing = list(dict.fromkeys(missing))
+    left = len(missing) + len({pair.key for pair in waiting})
+    progress = Progress(done=total - left, failed=0, total=total)
+    told(progress)
+    running: dict[Future[str | None], str] = {}
+    absolute = str(place.path.resolve())
+
+    def ready() -> Iterator[str]:
+        """The next task, as long as there is one; pairs before fits, since they end what was begun."""
+        while True:
+            pair = _next_pair(place, waiting)
+            if pair is not None:
+                yield pair.key
+            elif missing:
+                yield missing.pop(0)
+            else:
+                return
+
+    tasks = ready()
+    while True:
+        for key in itertools.islice(tasks, max(0, slots + _AHEAD - len(running))):
+            running[executor.submit(run_in_process, absolute, key, cores)] = key
+        if not running:
+            break
+        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in ended:
+            key = running.pop(future)
+            error = _outcome(place, key, future)
+            place.set_failure(key, error)
+            progress = Progress(
+                done=progress.done + (error is None),
+                failed=progress.failed + (error is not None),
+                total=total,
+                last=names[key] if error is None else f"{names[key]} failed: {error}",
+            )
+            told(progress)
+        tasks = ready()
+    for pair in waiting:
+        lost = next((side for side in (pair.first, pair.second) if not place.cell(side).exists()), None)
+        place.set_failure(pair.key, f"there is no {names[lost]}" if lost else "it was not begun")
+
+
+def _next_pair(place: StudyDirectory, waiting: list[Pair]) -> Pair | None:
+    for i, pair in enumerate(waiting):
+        if place.cell(pair.first).exists() and place.cell(pair.second).exists():
+            return waiting.pop(i)
+    return None
+
+
+def _outcome(place: StudyDirectory, key: str, future: Future[str | None]) -> str | None:
+    """What went wrong with a task: what counts is whether its result is there."""
+    try:
+        error = future.result()
+    except CancelledError:
+        error = "it was cancelled"
+    except Exception as raised:  # of the cluster: a worker lost too often
+        error = f"{type(raised).__name__}: {raised}"
+    if place.is_done(key):
+        return None
+    return error or "it ended without a result"
+
+
+def _names(plan: Plan) -> dict[str, str]:
+    """What tasks are called, by key."""
+    names = {cell.key: f"{plan.settings[cell.setting].label}, seed {cell.seed}" for cell in plan.cells}
+    return names | {pair.key: f"barrier between {names[pair.first]} and {names[pair.second]}" for pair in plan.pairs}
