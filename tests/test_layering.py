@@ -18,7 +18,7 @@ LAYERS = [
     {"alignment"},
     {"diagnostics"},
     {"experiments"},
-    {"report"},
+    {"report", "estimators"},
     {"cli"},
     {"__init__"},
 ]

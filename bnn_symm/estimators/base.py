@@ -1,0 +1,121 @@
+"""What the two estimators share: parameters, one fit, and predictions at raw inputs."""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from bnn_symm.architectures import count_flops
+from bnn_symm.data import Task
+from bnn_symm.data.labels import Label
+from bnn_symm.estimators.parameters import default_parameters, resolve
+from bnn_symm.estimators.training_data import training_data
+from bnn_symm.experiments.config import Config
+from bnn_symm.experiments.stored_run import build_model
+from bnn_symm.models import check_task, default_likelihood
+from bnn_symm.posteriors import Predictive
+from bnn_symm.threads import choose_threads, use_threads
+
+# Seeds from a generator are as large as scikit-learn's own.
+_LARGEST_SEED = np.iinfo(np.int32).max
+
+# Pyro is not thread-safe, and the number of torch's threads belongs to the process: under joblib's threads, fits and
+# predictions take turns.
+_TURN = threading.RLock()
+
+
+class BNNEstimator(BaseEstimator):
+    """A Bayesian neural network behind scikit-learn's interface; see `BNNClassifier` and `BNNRegressor`."""
+
+    # Parameters, without type hints: scikit-learn's rule is that a constructor takes anything and `fit` checks it.
+    def __init__(
+        self,
+        widths=(64, 64),
+        *,
+        activation="relu",
+        norm="none",
+        symmetry="standard",
+        prior_scale=1.0,
+        method="mean_field_vi",
+        temperature=1.0,
+        num_steps=None,
+        validation_fraction=0.0,
+        random_state=None,
+        config=None,
+    ):
+        self.widths = widths
+        self.activation = activation
+        self.norm = norm
+        self.symmetry = symmetry
+        self.prior_scale = prior_scale
+        self.method = method
+        self.temperature = temperature
+        self.num_steps = num_steps
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.config = config
+
+    def _resolve(self, x: np.ndarray) -> Config:
+        """The configuration of a fit to these inputs, its seed drawn."""
+        dtype = "float32" if x.dtype == np.float32 else "float64"
+        seed = _seed(self.random_state)
+        return resolve(self.get_params(deep=False), default_parameters(type(self)), dtype=dtype, seed=seed)
+
+    def _fit(
+        self, x: np.ndarray, y: np.ndarray, config: Config, *, task: Task, class_labels: tuple[Label, ...] = ()
+    ) -> None:
+        """Fits checked inputs (point, feature) and a target (point,) of class indices or numbers."""
+        likelihood = config.likelihood or default_likelihood(task)
+        check_task(likelihood, task)
+        config = dataclasses.replace(config, likelihood=likelihood)
+        names = getattr(self, "feature_names_in_", None)
+        with _TURN:
+            dataset = training_data(
+                x,
+                y,
+                config.data,
+                task=task,
+                class_labels=class_labels,
+                feature_names=None if names is None else tuple(names),
+                dtype=getattr(torch, config.dtype),
+                seed=config.seed,
+            )
+            model = build_model(config, dataset.input_shape, dataset.num_outputs)
+            points = config.inference.points_per_gradient(len(dataset.train))
+            with use_threads(_threads(count_flops(model.net, dataset.input_shape, points), config)):
+                posterior = config.inference.fit(model, dataset, seed=config.seed)
+        self.config_ = config
+        self.preprocessing_ = dataset.preprocessing
+        self.model_ = posterior.model
+        self.posterior_ = posterior
+        self.history_ = posterior.history
+        self.n_iter_ = max((int(row["step"]) for row in posterior.history), default=0)
+
+    def _predict(self, X: Any, summary: Callable[[Predictive], Tensor]) -> np.ndarray:
+        """A summary of the predictive distribution, (point, ...), at raw inputs."""
+        check_is_fitted(self, "posterior_")
+        x: Any = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        net, shape = self.model_.net, self.preprocessing_.input_shape
+        with _TURN, use_threads(_threads(count_flops(net, shape, len(x)), self.config_)):
+            inputs = self.preprocessing_.encode(x, self.model_.dtype)
+            return torch.cat([summary(part) for part in self.posterior_.iter_predict(inputs)]).numpy()
+
+
+def _seed(random_state: Any) -> int:
+    """An int is the seed itself; a generator, or NumPy's global one for None, gives the next."""
+    if isinstance(random_state, int | np.integer) and random_state >= 0:
+        return int(random_state)
+    return int(check_random_state(random_state).randint(_LARGEST_SEED))
+
+
+def _threads(flops: int, config: Config) -> int:
+    """As `choose_threads`, but by `auto` no more than torch has now: joblib's workers are given their share."""
+    threads = choose_threads(float(flops), config.threads)
+    return min(threads, torch.get_num_threads()) if config.threads == "auto" else threads

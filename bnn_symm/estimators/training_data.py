@@ -1,0 +1,77 @@
+"""From arrays that scikit-learn has checked to the data set of a fit: split, scaling, provenance."""
+
+import numpy as np
+import torch
+
+from bnn_symm.data import DataConfig, Dataset, Part, Preprocessing, Provenance, Scaling, Task
+from bnn_symm.data.labels import Label
+from bnn_symm.data.raw import RawData, default_feature_names
+from bnn_symm.data.splits import split_points
+
+_NAME = "the data given to fit"
+
+
+def training_data(
+    x: np.ndarray,
+    y: np.ndarray,
+    config: DataConfig,
+    *,
+    task: Task,
+    class_labels: tuple[Label, ...],
+    feature_names: tuple[str, ...] | None,
+    dtype: torch.dtype,
+    seed: int,
+) -> Dataset:
+    """A data set without a test part, standardised on its training part as those by name are.
+
+    No target is refused: one class only, or a constant one, is what a fold of a cross-validation may have.
+
+    Args:
+        x: (point, feature), finite.
+        y: (point,); class indices, or numbers.
+        config: validation_fraction and standardize.
+        task: what the target is.
+        class_labels: in the order of the indices; empty unless the task is classification.
+        feature_names: None for x0, x1, ...
+        dtype: floating type of the tensors.
+        seed: key of the shuffle behind the split.
+
+    Raises:
+        InvalidData: for too few rows for the parts, negative counts, or numbers too large for `dtype`.
+    """
+    shape = (x.shape[1],)
+    classes = y if task == "classification" else None
+    split_config = DataConfig(test_fraction=0.0, validation_fraction=config.validation_fraction, split_seed=seed)
+    split = split_points(len(x), split_config, classes=classes)
+    scaling = Scaling.identity(shape)
+    if config.standardize:
+        scaling = Scaling.fit(x, split.train, y if task == "regression" else None)
+    preprocessing = Preprocessing(
+        task=task,
+        kind="array",
+        columns=(),
+        target="y",
+        class_labels=class_labels,
+        input_shape=shape,
+        feature_names=feature_names or default_feature_names(shape),
+        scaling=scaling,
+    )
+    # A copy, since torch takes no arrays that are read-only, as those of a memory map and of pandas are.
+    target = (
+        torch.from_numpy(y.astype(np.int64)) if classes is not None else preprocessing.encode_target(y.copy(), dtype)
+    )
+
+    def part(rows: np.ndarray) -> Part:
+        return Part(x=scaling.standardise(x[rows], dtype), y=target[torch.from_numpy(rows)])
+
+    raw = RawData(x=x, y=y, target="y", source=_NAME, licence="", task=task)
+    return Dataset(
+        name=_NAME,
+        task=task,
+        num_outputs=len(class_labels) or 1,
+        preprocessing=preprocessing,
+        provenance=Provenance(source=raw.source, licence=raw.licence, sha256=raw.sha256(), split_seed=seed),
+        train=part(split.train),
+        validation=part(split.validation),
+        test=part(split.test),
+    )
