@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format types bench clean
+.PHONY: demo test test-slow lint format types docs bench clean
 
 demo: $(INSTALLED)
-	$(BIN)/bnn-symm fit
+	$(BIN)/bnn-symm compare configs/quickstart.yaml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" -n 2
@@ -27,6 +27,9 @@ format: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/pyright
 
+docs: $(INSTALLED)
+	$(BIN)/python docs/build_pages.py docs/_build
+
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/predict_memory.py
 
@@ -41,5 +44,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev --group docs
 	@touch $@

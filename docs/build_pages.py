@@ -1,0 +1,132 @@
+"""Builds the documentation: a page a module from its docstrings, and the guides, linked and searchable (`make docs`).
+
+    python docs/build_pages.py [FOLDER]                       default: docs/_build; open FOLDER/index.html
+
+pdoc reads docstrings as they are written here: Markdown in Google sections, strings under fields, names that
+`bnn_symm.__all__` exports. Any warning of it is an error. Nothing is fetched, and the pages work without a server.
+"""
+
+import argparse
+import importlib
+import inspect
+import pkgutil
+import re
+import shutil
+import types
+import warnings
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import jinja2
+import pdoc
+import pdoc.doc
+import pdoc.render
+import pdoc.render_helpers
+from pydantic.dataclasses import is_pydantic_dataclass
+
+import bnn_symm
+
+ROOT = Path(__file__).resolve().parent.parent
+
+GUIDES = {
+    "index": (ROOT / "README.md", "Read me"),
+    "architecture": (ROOT / "ARCHITECTURE.md", "How it is built"),
+    "changelog": (ROOT / "CHANGELOG.md", "What changed"),
+}
+"""Page -> its file and its title. Every docs/*.md is a page beside these, under its own name and first heading."""
+
+
+def build(folder: Path) -> list[str]:
+    """Writes all pages into a folder, which is made anew; returns the names of the modules that have one.
+
+    Raises:
+        SystemExit: if the folder holds something that is not pages of an earlier build.
+        UserWarning: for a docstring, annotation or module that pdoc cannot read.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "search.js").exists():
+        raise SystemExit(f"{folder} is not empty and has no pages of an earlier build; name another folder")
+    _resolve_public_names()
+    names = public_modules()
+    for name in names:
+        # Before warnings are errors: what libraries warn of when imported is not about our pages.
+        _show_fields(importlib.import_module(name))
+    guides = _guides()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pages = _pages(guides) | {name: pdoc.doc.Module.from_name(name) for name in names}
+        pdoc.render.configure(
+            docformat="google", include_undocumented=False, template_directory=ROOT / "docs" / "templates"
+        )
+        pdoc.render.env.filters["link"] = _link
+        pdoc.render.env.globals["guides"] = {name: title for name, (_, title) in guides.items()}
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, page in pages.items():
+            file = folder / f"{name.replace('.', '/')}.html"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(pdoc.render.html_module(page, pages), encoding="utf-8")
+        (folder / "search.js").write_text(pdoc.render.search_index(pages), encoding="utf-8")
+    # The guides name pictures by their place in the repository.
+    for picture in (ROOT / "docs").glob("*.png"):
+        (folder / "docs").mkdir(exist_ok=True)
+        shutil.copy(picture, folder / "docs" / picture.name)
+    return names
+
+
+def public_modules() -> list[str]:
+    """`bnn_symm` and every module in it whose name has no underscore in front, whether or not its package names it."""
+    found = [module.name for module in pkgutil.walk_packages(bnn_symm.__path__, "bnn_symm.")]
+    return ["bnn_symm", *sorted(name for name in found if "._" not in name)]
+
+
+def _resolve_public_names() -> None:
+    """Imports what `bnn_symm` imports when it is first used: pdoc looks into the module's dictionary only."""
+    for name in bnn_symm.__all__:
+        setattr(bnn_symm, name, getattr(bnn_symm, name))
+
+
+def _show_fields(module: types.ModuleType) -> None:
+    """Gives the constructors of settings their keywords, types and defaults: pydantic's is `(*args, **kwargs)`."""
+    for cls in vars(module).values():
+        if isinstance(cls, type) and cls.__module__ == module.__name__ and is_pydantic_dataclass(cls):
+            plain = get_type_hints(cls)  # without the bounds, which make lines of 200 characters
+            fields = inspect.signature(cls).parameters.values()
+            parameters = [field.replace(annotation=plain.get(field.name, field.annotation)) for field in fields]
+            own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            init: Any = cls.__init__
+            init.__signature__ = inspect.Signature([own, *parameters])
+            cls.__annotations__ = {name: plain[name] for name in cls.__annotations__}
+
+
+@jinja2.pass_context
+def _link(context: jinja2.runtime.Context, spec: tuple[str, str], text: str | None = None) -> str:
+    """As pdoc's, but for private base classes, which have no entry: their names stay text."""
+    is_private = any(part.startswith("_") and not part.startswith("__") for part in spec[1].split("."))
+    return (text or spec[1]) if is_private else pdoc.render_helpers.link(context, spec, text)
+
+
+def _guides() -> dict[str, tuple[Path, str]]:
+    found = {name: guide for name, guide in GUIDES.items() if guide[0].exists()}
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        heading = re.search(r"^# (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        found[path.stem] = (path, heading[1] if heading else path.stem)
+    return found
+
+
+def _pages(guides: dict[str, tuple[Path, str]]) -> dict[str, pdoc.doc.Module]:
+    """Guides as modules whose docstring is their text: so they are rendered, linked and searched as the others are."""
+    page_of = {str(path.relative_to(ROOT)): name for name, (path, _) in guides.items()}
+    pages = {}
+    for name, (path, _) in guides.items():
+        module = types.ModuleType(name, path.read_text(encoding="utf-8"))
+        for file, page in page_of.items():
+            module.__doc__ = str(module.__doc__).replace(f"`{file}`", f"[{file}]({page}.html)")
+        module.__dict__["__docformat__"] = "markdown"
+        pages[name] = pdoc.doc.Module(module)
+    return pages
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "_build")
+    target = parser.parse_args().folder
+    print(f"{len(build(target))} modules: {target / 'index.html'}")
