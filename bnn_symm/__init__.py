@@ -63,9 +63,12 @@ _PUBLIC = {
         "import_run",
         "load_config",
         "load_run",
+        "load_study",
         "parse_config",
         "resume_run",
+        "run_study",
     ),
+    "bnn_symm.estimators": ("BNNClassifier", "BNNRegressor"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

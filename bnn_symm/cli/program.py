@@ -11,9 +11,26 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bnn_symm.cli import align, barrier, data, diagnose, evaluate, fit, import_, merge, predict, sbc, symmetry
+from bnn_symm.cli import (
+    align,
+    barrier,
+    compare,
+    data,
+    diagnose,
+    evaluate,
+    fit,
+    import_,
+    merge,
+    predict,
+    report,
+    sbc,
+    symmetry,
+)
 from bnn_symm.cli.command import INTERRUPTED, HelpFormatter
 from bnn_symm.errors import BnnSymmError, FitDiverged
+
+# In the order of `--help`.
+_COMMANDS = (fit, evaluate, predict, diagnose, symmetry, align, barrier, merge, compare, report, import_, sbc, data)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (fit, evaluate, predict, diagnose, symmetry, align, barrier, merge, import_, sbc, data):
+    for command in _COMMANDS:
         command.add(commands)
     return parser
 

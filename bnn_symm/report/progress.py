@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from bnn_symm.experiments.study_run import Progress as StudyProgress
 from bnn_symm.inference import Callback, DeepEnsemble, Method
 from bnn_symm.inference.optimisation import OptimisedMethod
 from bnn_symm.inference.pyro_sampling import PyroSampler
@@ -47,6 +48,38 @@ class ProgressBars(Callback):
             description = f"{self._label} {chain}"
             self._tasks[chain] = self._progress.add_task(description, total=self._total, told="")
         self._progress.update(self._tasks[chain], completed=row["step"], told=told(row))
+
+
+class StudyBar:
+    """One bar for a study, and a line for every task that failed.
+
+    Args:
+        quiet: draw nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False):
+        self._progress = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "StudyBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, progress: StudyProgress) -> None:
+        """Moves the bar."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=progress.total)
+        self._progress.update(self._task, completed=progress.done + progress.failed, description=progress.last)
 
 
 def _extent(method: Method) -> tuple[int | None, str]:

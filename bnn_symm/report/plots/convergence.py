@@ -14,11 +14,8 @@ from matplotlib.figure import Figure
 
 from bnn_symm.report.convergence import target_text
 from bnn_symm.report.plots.png import save_png
+from bnn_symm.report.plots.study_styles import Style, plain, styles_of
 
-# Told apart in grey by lightness, and by dash and marker where lightness repeats.
-_COLOURS = ("#1b1b1b", "#c05a00", "#2b7bba", "#8a8a8a", "#6a2c91", "#b59a00")
-_DASHES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 1)))
-_MARKERS = ("o", "s", "^", "D", "v", "P")
 _LABELS = {"gradient_evaluations": "gradient evaluations of one chain", "seconds": "seconds"}
 _QUANTITIES = {
     "objective": "objective, nats",
@@ -30,13 +27,14 @@ _QUANTITIES = {
 # Below a thousandth of the way is the floor of the picture.
 _FLOOR = 1e-3
 # More kinds of runs than this are not told apart by any eye; the text has them all.
-_MOST = len(_COLOURS)
+_MOST = 6
+_STYLES = styles_of([("standard", ""), *((str(number), "") for number in range(1, _MOST))])
 # Characters that the legend has room for in one line.
 _LEGEND = 130
 
 
 def plot_convergence(content: dict[str, Any], path: Path) -> bool:
-    """Writes the picture as PNG, one panel a clock.
+    """Writes the picture of the first six kinds of runs as PNG.
 
     Args:
         content: of `experiments.convergence_report.describe_convergence`.
@@ -45,16 +43,32 @@ def plot_convergence(content: dict[str, Any], path: Path) -> bool:
     Returns:
         Whether there was anything to draw: not without a row of history.
     """
-    groups = [group for group in content["groups"] if group["bands"]][:_MOST]
+    shown = [group for group in content["groups"] if group["bands"]][:_MOST]
+    figure = convergence_figure({**content, "groups": shown})
+    if figure is None:
+        return False
+    save_png(figure, path)
+    return True
+
+
+def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLES) -> Figure | None:
+    """The picture, one panel a clock; None without a row of history.
+
+    Args:
+        content: of `experiments.convergence_report.describe_convergence`; all its groups are drawn.
+        styles: of the groups, at least as many.
+    """
+    drawn = [(group, style) for group, style in zip(content["groups"], styles, strict=False) if group["bands"]]
+    groups = [group for group, _ in drawn]
     clocks = [clock for clock in _LABELS if groups and all(clock in group["bands"] for group in groups)]
     if not clocks:
-        return False
+        return None
     figure = Figure(figsize=(1.2 + 4.4 * len(clocks), 4.0), layout="constrained")
     panels: Sequence[Axes] = list(np.atleast_1d(np.asarray(figure.subplots(1, len(clocks), sharey=True))))
     shares = all(group["target"]["kind"] == "fraction" and group["target"]["value"] is not None for group in groups)
     for axes, clock in zip(panels, clocks, strict=True):
-        for number, group in enumerate(groups):
-            _draw(axes, group, clock, number, shares)
+        for group, style in drawn:
+            _draw(axes, group, clock, style, shares)
         _target(axes, groups, shares)
         axes.set_xscale("log")
         axes.set_xlabel(_LABELS[clock])
@@ -70,23 +84,22 @@ def plot_convergence(content: dict[str, Any], path: Path) -> bool:
     figure.suptitle(f"timed to {target_text(content)}", fontsize=9, wrap=True)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), fontsize=8, frameon=False)
-    save_png(figure, path)
-    return True
+    return figure
 
 
-def _draw(axes: Axes, group: dict[str, Any], clock: str, number: int, shares: bool) -> None:
+def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: bool) -> None:
     band, aim = group["bands"][clock], group["target"]
     times, median, low, high = (np.asarray(band[key]) for key in ("times", "median", "low", "high"))
     if shares:
         median, low, high = (np.maximum(_shares(values, aim), _FLOOR / 2) for values in (median, low, high))
     runs = f"{len(group['runs'])} run{'s' * (len(group['runs']) > 1)}"
-    axes.fill_between(times, low, high, color=_COLOURS[number], alpha=0.18, lw=0)
+    axes.fill_between(times, low, high, color=style.colour, alpha=0.18, lw=0)
     label = (
-        _shortened(f"{group['label']} ({runs})")
+        _shortened(plain(f"{group['label']} ({runs})"))
         if len(group["runs"]) > 1 or group["differences"]
         else "the run, smoothed"
     )
-    axes.plot(times, median, color=_COLOURS[number], ls=_DASHES[number], lw=1.7, label=label)
+    axes.plot(times, median, color=style.colour, ls=style.dash, lw=1.7, label=label)
     speed = group["speed"].get(clock)
     if speed is None or speed["median"]["value"] is None or aim["kind"] == "band":
         return
@@ -94,8 +107,8 @@ def _draw(axes: Axes, group: dict[str, Any], clock: str, number: int, shares: bo
     at = _share(aim) if shares else aim["value"]
     where = speed["median"]
     ends = [where["value"] if where[end] is None else where[end] for end in ("low", "high")]
-    axes.plot(ends, [at, at], color=_COLOURS[number], lw=3.0, solid_capstyle="butt")
-    axes.plot([where["value"]], [at], _MARKERS[number], color=_COLOURS[number], mec="white", ms=8, zorder=5)
+    axes.plot(ends, [at, at], color=style.colour, lw=3.0, solid_capstyle="butt")
+    axes.plot([where["value"]], [at], style.marker, color=style.colour, mec="white", ms=8, zorder=5)
 
 
 def _shares(values: Any, aim: dict[str, Any]) -> Any:

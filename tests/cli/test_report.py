@@ -1,0 +1,82 @@
+"""report, as a person types it."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.experiments.fits import METHODS
+from tests.report.synthetic_study import write_study
+
+IRIS = ["data.name=iris", "architecture.widths=[4]"]
+
+
+@pytest.fixture
+def fitted(cli):
+    """Fits a tiny run: fitted(name, *keys)."""
+
+    def fit(name: str, *keys: str) -> str:
+        status, _, err = cli("fit", "--quiet", "--set", *IRIS, *keys, "--out", name)
+        assert status == 0, err
+        return name
+
+    return fit
+
+
+def test_a_run_has_a_page_with_its_scores_settings_and_commands(cli, fitted, tmp_path):
+    run = fitted("vi", *METHODS["local"])
+    assert cli("report", run) == (0, "written: vi/report.html\n", "")
+    text = (tmp_path / "vi" / "report.html").read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    metrics = json.loads((tmp_path / "vi" / "metrics.json").read_text())
+    assert f"NLL, nats a point {metrics['test']['nll']:.4g}" in text
+    assert (tmp_path / "vi" / "config.yaml").read_text().splitlines()[0] in text
+    assert "bnn-symm fit vi/config.yaml --out DIR" in text
+    for title in ("Convergence", "Scores", "Calibration", "Parameters and symmetries", "Settings", "Provenance"):
+        assert f"<h2>{title}</h2>" in text
+    assert "<h2>Mixing</h2>" not in text  # a closed form has no chains
+    assert text.count("<img ") == 1
+    before = text
+    assert cli("report", run)[0] == 0  # replaces the old one
+    assert (tmp_path / "vi" / "report.html").read_text() == before
+
+
+def test_chains_are_told_in_their_views(cli, fitted, tmp_path):
+    run = fitted("nuts", *METHODS["nuts"], "inference.chain_method=sequential")
+    assert cli("report", run, "-o", "page.html") == (0, "written: page.html\n", "")
+    text = (tmp_path / "page.html").read_text()
+    assert not (tmp_path / "nuts" / "report.html").exists()
+    for view in ("raw weights", "aligned weights", "chain by chain", "functions"):
+        assert f">{view}</th>" in text
+
+
+def test_a_run_that_lost_its_results_still_has_a_page(cli, fitted, tmp_path):
+    run = fitted("vi", *METHODS["local"])
+    for name in ("metrics.json", "posterior.nc"):
+        (tmp_path / run / name).unlink()
+    assert cli("report", run)[0] == 0
+    text = (tmp_path / run / "report.html").read_text()
+    assert "There are no scores" in text
+    assert "Not told: vi holds no posterior" in text
+
+
+def test_a_study_has_a_page(cli, tmp_path):
+    write_study(tmp_path / "new", bare=True)
+    assert cli("report", "new") == (0, "written: new/report.html\n", "")
+    status, out, _ = cli("report", "new", "--json")
+    assert (status, json.loads(out)) == (0, {"report": "new/report.html"})
+    assert cli("report", "new", "--quiet") == (0, "", "")
+    assert "Nothing can be told" in (tmp_path / "new" / "report.html").read_text()
+
+
+def test_what_cannot_be_reported_is_refused_in_one_line(refused, fitted, tmp_path):
+    assert "neither a study nor a run" in refused("report", tmp_path)
+    assert "there is no directory" in refused("report", "nowhere")
+    run = fitted("vi", *METHODS["local"])
+    assert "--module is for networks of your own" in refused("report", run, "--module", "a:b")
+    assert f"--out {tmp_path} is a directory" in refused("report", run, "-o", tmp_path)
+    assert "nowhere" in refused("report", run, "-o", "nowhere/page.html")
+    shutil.rmtree(run)
+    (tmp_path / "vi").mkdir()
+    (tmp_path / "vi" / "summary.json").write_text("{}")
+    assert "has no study_schema" in refused("report", "vi")
