@@ -1,7 +1,7 @@
 """The picture of the README: what settings of a study reached, with 95 % intervals over seeds.
 
-    bnn-symm compare configs/digits_study.yaml --out runs/digits_study
-    python benchmarks/study_picture.py runs/digits_study docs/digits_study.png
+bnn-symm compare configs/digits_study.yaml --out runs/digits_study
+python benchmarks/study_picture.py runs/digits_study docs/digits_study.png
 """
 
 import argparse

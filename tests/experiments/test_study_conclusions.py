@@ -248,6 +248,14 @@ def test_without_controls_nothing_is_said_of_the_cause():
     assert "(init_matched, parameter_matched and block_fixed were not run)" in found["sentence"]
 
 
+def test_a_control_that_was_not_run_leaves_the_cause_open():
+    study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
+    study.put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5})
+    found = study.answer("nll")
+    assert (found["answer"], found["because_of_symmetry"]) == ("yes", "cannot be told")
+    assert "parameter_matched and block_fixed were not run" in found["sentence"]
+
+
 def test_a_control_whose_fits_failed_is_no_evidence():
     study = with_controls().put(
         "test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5, "parameter_matched": 0.5}
@@ -501,12 +509,12 @@ def test_false_alarms_of_a_whole_study():
 
 def test_contexts_are_concluded_apart_and_counted_together():
     contexts = ("widths=[16]", "widths=[64]", "widths=[256]")
-    study = Synthetic(("standard", "weight_asymmetric", "init_matched"), contexts=contexts)
+    study = Synthetic(("standard", "weight_asymmetric", *ALL_CONTROLS), contexts=contexts)
+    base = {"standard": 0.5, "weight_asymmetric": 0.3, **dict.fromkeys(ALL_CONTROLS, 0.5)}
     for context in contexts[:2]:
-        values = {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5}
-        study.put("test_nll", values, context=context)
-    study.put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.3}, context=contexts[2])
-    study.put("test_ece", {"standard": 0.05, "weight_asymmetric": 0.05, "init_matched": 0.05}, sd=0.05)
+        study.put("test_nll", base, context=context)
+    study.put("test_nll", {**base, "init_matched": 0.3}, context=contexts[2])
+    study.put("test_ece", dict.fromkeys(base, 0.05), sd=0.05)
     assert [study.answer("nll", context=i)["because_of_symmetry"] for i in range(3)] == ["yes", "yes", "no"]
     _, comparisons, conclusions, headline = study.concluded()
     assert {one["context"] for one in comparisons} == {0, 1, 2}

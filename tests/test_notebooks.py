@@ -1,0 +1,53 @@
+"""The notebooks run as they are, and what is stored of them is what a reader should see."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def outputs(notebook):
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_there_are_five():
+    assert len(NOTEBOOKS) == 5
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_outputs_are_whole_and_clean(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    found = outputs(notebook)
+    assert sum("image/png" in output.get("data", {}) for output in found) >= 2
+    assert not [output for output in found if output.output_type == "error" or output.get("name") == "stderr"]
+    text = "\n".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in found)
+    assert not re.search(r"/(tmp|home|root|work)/", text)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_only_the_public_interface_is_used(path):
+    code = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
+    assert not re.search(r"\._[a-z]", code)
+    assert not re.search(r"from bnn_symm\.\w+\.", code)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the notebook client, about its own sockets
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = read(path)
+    before = [cell.source for cell in notebook.cells]
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert [cell.source for cell in notebook.cells] == before
+    assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
+    assert list(tmp_path.iterdir()) == []
