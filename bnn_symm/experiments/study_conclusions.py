@@ -10,7 +10,8 @@ Whether it is because of the symmetry is for controls to say. A share is how muc
 - A control that keeps the symmetry, is told from the baseline in the same direction and has at least half of the effect
   explains it: "no".
 - "yes" wants that all three controls that keep the symmetry were run, told apart from the asymmetric setting, and have
-  less than half; that none has a fifth or more of it with certainty; and that no control without the symmetry lacks the effect.
+  less than half; that none has a fifth or more of it with certainty; and that no control without the symmetry lacks the
+  effect.
 - "partly" if all of them were told apart, but some have a part, or breaking the symmetry alone is not enough.
 - "cannot be told" otherwise: without such a control, or with too few seeds.
 
