@@ -132,8 +132,10 @@ def test_keys_follow_the_data_not_their_name(study, tmp_path):
     for name in ("one.csv", "two.csv"):
         (tmp_path / name).write_text(rows)
     (tmp_path / "three.csv").write_text(rows.replace("3,9", "3,10"))
+    section = {"vary": {"architecture.activation": ["relu", "tanh"]}, "seeds": 1}
     one, two, three = (
-        keys(study(data={"name": str(tmp_path / name), "target": "y"})) for name in ("one.csv", "two.csv", "three.csv")
+        keys(study(data={"name": str(tmp_path / name), "target": "y"}, study=section))
+        for name in ("one.csv", "two.csv", "three.csv")
     )
     assert one == two
     assert not set(one) & set(three)
