@@ -15,19 +15,18 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.output_directory import check_free
+from bnn_symm.experiments.processes import is_alive, this_process
 from bnn_symm.files import write_atomically, write_json
 from bnn_symm.inference import Reached, State
 from bnn_symm.posteriors import DrawLog
@@ -98,7 +97,7 @@ class RunDirectory:
                 arrays = {name: value.cpu() for name, value in fixed.items()}
                 single = {name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()}
                 temporary.fixed.write_bytes(save({name: value.numpy() for name, value in single.items()}))
-            write_json(temporary.lock, _owner())
+            write_json(temporary.lock, this_process())
             temporary.draws.mkdir()
             temporary.checkpoint.mkdir()
             check_free(path)
@@ -187,14 +186,7 @@ class RunDirectory:
             host, pid, start = (owner[key] for key in ("host", "pid", "start"))
         except (OSError, ValueError, KeyError, TypeError):
             return False
-        if host != socket.gethostname():
-            return True
-        try:
-            process = psutil.Process(pid)
-            # A zombie is dead: only whoever started it has not asked for its exit status yet.
-            return abs(process.create_time() - start) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        return is_alive(host, pid, start)
 
     def acquire(self) -> None:
         """Takes over the lock of a dead writer.
@@ -210,7 +202,7 @@ class RunDirectory:
                     f"that host is gone, remove {self.lock}"
                 )
             try:
-                write_json(self.lock, _owner())
+                write_json(self.lock, this_process())
             except OSError as error:
                 raise InvalidRun(
                     f"{self.path} cannot be written ({error.strerror}); make room, or copy it to where you may write"
@@ -358,8 +350,3 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 def _lengths(reached: Reached) -> dict[int, int]:
     return {chain: len(chunk.positions) for chain, chunk in reached.draws.items()}
-
-
-def _owner() -> dict[str, Any]:
-    process = psutil.Process()
-    return {"host": socket.gethostname(), "pid": process.pid, "start": process.create_time()}

@@ -16,22 +16,17 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import uuid
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.output_directory import disk_errors, new_directory
+from bnn_symm.experiments.processes import is_alive, this_process
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.study import Study, load_study
 from bnn_symm.experiments.study_plan import Plan
 from bnn_symm.files import write_atomically, write_json
-
-# Seconds by which two readings of when a process started may differ.
-_SAME_START = 1.0
 
 
 class StudyDirectory:
@@ -143,23 +138,19 @@ class StudyDirectory:
 
 
 def _owner() -> str:
-    process = psutil.Process()
-    return f"{_host()}-{process.pid}-{process.create_time():.2f}"
+    own = this_process()
+    return f"{_in_a_name(own['host'])}-{own['pid']}-{own['start']:.2f}"
 
 
-def _host() -> str:
-    return socket.gethostname().replace("-", "_")
+def _in_a_name(host: str) -> str:
+    return host.replace("-", "_")
 
 
 def _is_dead(attempt: str) -> bool:
-    """Whether the process of an attempt is known to be dead; of a process on another host, we believe that it lives."""
+    """Whether the process of an attempt is known to be dead."""
     try:
         _, host, pid, start, _ = attempt.split("-")
-        if host != _host():
-            return False
-        process = psutil.Process(int(pid))
-        # A zombie is dead: only whoever started it has not asked for its exit status yet.
-        alive = abs(process.create_time() - float(start)) < _SAME_START and process.status() != psutil.STATUS_ZOMBIE
-    except (ValueError, psutil.Error):
+        here = this_process()["host"]
+        return not is_alive(here if host == _in_a_name(here) else host, int(pid), float(start))
+    except ValueError:
         return True
-    return not alive
