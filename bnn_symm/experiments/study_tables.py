@@ -9,8 +9,8 @@ from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import Run, load_run, module_of
 from bnn_symm.experiments.study_directory import StudyDirectory
+from bnn_symm.experiments.study_measures import MEASURES
 from bnn_symm.experiments.study_plan import Cell, Pair, Plan
-from bnn_symm.experiments.study_task import MEASURES
 from bnn_symm.files import write_atomically
 
 _SCORES = ("nll", "accuracy", "rmse", "ece", "brier", "crps")
