@@ -51,7 +51,8 @@ def _sbc(options: argparse.Namespace) -> int:
             raise ConfigError(f"--{name} {value}: wanted 1 or more")
     check = _check(options)
     warn(check.warnings)
-    with SimulationBar(check.num_simulations, len(check.done), quiet=options.quiet) as bar:
+    bar = SimulationBar(check.num_simulations, len(check.done), quiet=options.quiet)
+    with bar:
         content = check.run(jobs=options.jobs or available_cores(), tell=bar)
     with disk_errors(check.path, "make room, and go on with --resume"):
         pictures = draw_sbc(content, check.path / "figures")

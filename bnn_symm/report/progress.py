@@ -50,36 +50,46 @@ class ProgressBars(Callback):
         self._progress.update(self._tasks[chain], completed=row["step"], told=told(row))
 
 
-class StudyBar:
-    """One bar for a study, and a line for every task that failed.
+class CountBar:
+    """One bar that counts what is done: on a terminal, and nothing in a pipe.
 
     Args:
-        quiet: draw nothing.
+        label: what is counted.
+        total: how many are wanted; None if the first move says so.
+        done: those that were there before.
+        quiet: show nothing on a terminal either.
     """
 
-    def __init__(self, *, quiet: bool = False):
+    def __init__(self, label: str, *, total: int | None = None, done: int = 0, quiet: bool = False):
         self._progress = Progress(
+            TextColumn(label),
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total}"),
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("{task.description}"),
+            TextColumn("{task.fields[told]}"),
             console=Console(stderr=True),
             disable=quiet or not sys.stderr.isatty(),
         )
-        self._task: TaskID | None = None
+        self._task = self._progress.add_task("", total=total, completed=done, told="")
 
-    def __enter__(self) -> "StudyBar":
+    def __enter__(self) -> "CountBar":
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+
+class StudyBar(CountBar):
+    """The fits and barriers of a study, and what came to an end last."""
+
+    def __init__(self, *, quiet: bool = False):
+        super().__init__("study", quiet=quiet)
+
     def __call__(self, progress: StudyProgress) -> None:
         """Moves the bar."""
-        if self._task is None:
-            self._task = self._progress.add_task("", total=progress.total)
-        self._progress.update(self._task, completed=progress.done + progress.failed, description=progress.last)
+        done = progress.done + progress.failed
+        self._progress.update(self._task, total=progress.total, completed=done, told=progress.last)
 
 
 def _extent(method: Method) -> tuple[int | None, str]:

@@ -1,16 +1,12 @@
 """The answer of `bnn-symm sbc`: its text, its picture, and a bar while it runs."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
-
 from bnn_symm.diagnostics.simulated_fits import SimulatedFit
 from bnn_symm.report.plots.ecdf import plot_ecdf_differences
+from bnn_symm.report.progress import CountBar
 from bnn_symm.report.tables import table
 
 
@@ -53,7 +49,7 @@ def draw_sbc(content: Mapping[str, Any], folder: Path) -> list[Path]:
     return [folder / "sbc.png"]
 
 
-class SimulationBar:
+class SimulationBar(CountBar):
     """One bar for all simulations: on a terminal, and nothing in a pipe.
 
     Args:
@@ -63,24 +59,8 @@ class SimulationBar:
     """
 
     def __init__(self, total: int, done: int = 0, *, quiet: bool = False):
+        super().__init__("simulations", total=total, done=done, quiet=quiet)
         self._failed = 0
-        self._progress = Progress(
-            TextColumn("simulations"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("{task.fields[told]}"),
-            console=Console(stderr=True),
-            disable=quiet or not sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task("", total=total, completed=done, told="")
-
-    def __enter__(self) -> "SimulationBar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def __call__(self, simulation: SimulatedFit) -> None:
         """One more is there."""
