@@ -1,11 +1,10 @@
 """`bnn-symm compare`: a study of symmetric against asymmetric networks, with controls and seeds."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import INTERRUPTED, add_command, answer
+from bnn_symm.cli.command import add_command, answer
 from bnn_symm.cli.fit import add_config
 
 
@@ -47,26 +46,18 @@ def _compare(options: argparse.Namespace) -> int:
     if not options.resume and not options.config:
         raise ConfigError("there is no CONFIG; type: bnn-symm compare configs/quickstart.yaml")
     study = load_study(options.config, options.set) if options.config else None
-    directory = options.resume or options.out or (_next(Path(options.config)) if options.config else None)
     bar = StudyBar(quiet=options.quiet)
-    try:
-        with bar:
-            content = run_study(
-                study, directory, resume=bool(options.resume), jobs=options.jobs, dask=options.dask, told=bar
-            )
-    except KeyboardInterrupt:
-        print(
-            f"bnn-symm: interrupted; what is done is kept; go on with: bnn-symm compare --resume {directory}",
-            file=sys.stderr,
+    with bar:
+        content = run_study(
+            study,
+            options.resume or options.out,
+            resume=bool(options.resume),
+            jobs=options.jobs,
+            dask=options.dask,
+            told=bar,
         )
-        return INTERRUPTED
-    report = write_study_report(Path(content["directory"]))
+    directory = content["directory"]
+    report = write_study_report(Path(directory))
     text = f"{study_text(content)}\ntables: {directory}/cells.csv, {directory}/pairs.csv\nreport: {report}"
     answer(options, content, text)
     return 1 if content["failures"] else 0
-
-
-def _next(config: Path) -> Path:
-    from bnn_symm.experiments.output_directory import next_free
-
-    return next_free(Path("runs"), config.stem)

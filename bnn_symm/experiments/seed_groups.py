@@ -46,7 +46,7 @@ def group_by_seed(configs: Sequence[Config]) -> list[SeedGroup]:
     return [
         SeedGroup(
             label=label,
-            differences={name: _plain(own[name]) for name in different if name in own},
+            differences={name: listed(own[name]) for name in different if name in own},
             members=tuple(members),
             seeds=tuple((settings[i]["seed"], settings[i].get(_SEEDS[1])) for i in members),
         )
@@ -81,8 +81,9 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+def listed(value: Any) -> Any:
+    """A value whose tuples are lists, as in JSON."""
+    return [listed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _labels(groups: Sequence[Mapping[str, Any]], different: Sequence[str]) -> list[str]:
@@ -102,12 +103,13 @@ def _say(name: str, value: Any, names: Sequence[str]) -> str:
     if last in ("name", "kind"):
         return str(value)
     short = last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
-    return f"{short}={_short(value)}"
+    return f"{short}={value_text(value)}"
 
 
-def _short(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value as labels say it."""
     if isinstance(value, tuple | list):
         if len(value) > 3 and len(set(map(repr, value))) == 1:  # a deep network
-            return f"{len(value)} x {_short(value[0])}"
-        return "[" + ", ".join(_short(item) for item in value) + "]"
+            return f"{len(value)} x {value_text(value[0])}"
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
     return f"{value:g}" if isinstance(value, float) else "null" if value is None else str(value)

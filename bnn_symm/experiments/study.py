@@ -24,7 +24,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from bnn_symm.architectures.config import SymmetryConfig, SymmetryKind
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.experiments.config import Config, parse_config, put, read_raw
-from bnn_symm.experiments.seed_groups import group_by_seed
+from bnn_symm.experiments.seed_groups import group_by_seed, listed, value_text
 from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
 
 Role = Literal["baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry"]
@@ -115,10 +115,12 @@ class Study:
     Attributes:
         base: what all fits share, as nested mappings.
         config: the section `study`.
+        name: of the file that it was read from, without its ending.
     """
 
     base: dict[str, Any]
     config: StudyConfig
+    name: str = "study"
 
     def to_yaml(self) -> str:
         """Everything, to be read by `load_study`."""
@@ -220,7 +222,7 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
             raise ConfigError(
                 f"study.vary.{key}: masks of other seeds cannot be compared weight by weight; leave it to the base"
             )
-    study = Study(base=raw, config=config)
+    study = Study(base=raw, config=config, name=Path(path).stem if path else "study")
     study.settings()
     return study
 
@@ -234,8 +236,8 @@ def _described(found: Sequence[tuple[bool, list[Config]]]) -> list[Setting]:
         symmetry = configs[0].architecture.symmetry
         own = {key: value for key, value in _not_default(symmetry).items() if key in _differing(found)}
         context = context_of[i]
-        label = ", ".join([symmetry.kind, *(f"{key}={_short(value)}" for key, value in own.items())])
-        differences = {_KIND: symmetry.kind, **{f"{_SYMMETRY}.{key}": _listed(value) for key, value in own.items()}}
+        label = ", ".join([symmetry.kind, *(f"{key}={value_text(value)}" for key, value in own.items())])
+        differences = {_KIND: symmetry.kind, **{f"{_SYMMETRY}.{key}": listed(value) for key, value in own.items()}}
         described.append(
             Setting(
                 label=label if len(contexts) == 1 else f"{context.label}, {label}",
@@ -267,16 +269,6 @@ def _differing(found: Sequence[tuple[bool, list[Config]]]) -> set[str]:
         for key in _READ[symmetry.kind]:
             by_kind.setdefault((symmetry.kind, key), set()).add(repr(getattr(symmetry, key)))
     return {key for (_, key), values in by_kind.items() if len(values) > 1} | {"block"}
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_short(item) for item in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _without_symmetry(config: Config) -> Config:

@@ -1,6 +1,5 @@
 """A study from its configuration to its tables: what is missing is done, wherever, and all that is there is told."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from bnn_symm.experiments.executors import cores_for, dask_executor, local_execu
 from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.study import Study, load_study
 from bnn_symm.experiments.study_directory import StudyDirectory
-from bnn_symm.experiments.study_plan import Pair, Plan, plan_study
+from bnn_symm.experiments.study_plan import Plan, plan_study
 from bnn_symm.experiments.study_summary import write_summary
 from bnn_symm.threads import available_cores
 
@@ -66,35 +65,38 @@ def run_study(
     Raises:
         ConfigError: for a wrong study, or where there is no such cluster.
         InvalidRun: if the directory is not free, or, to resume, not a study; or if the data of one changed.
+        KeyboardInterrupt: after what runs was given time to keep what it has reached; says how to go on.
     """
+    if isinstance(study, str | Path):
+        study = load_study(study)
     study, plan, place = _planned(study, None if directory is None else Path(directory), resume)
-    with _executor(place, jobs, dask) as (executor, slots, cores):
-        place.remove_leftovers(plan)
-        _do(place, plan, executor, slots, cores, told)
+    try:
+        with _executor(place, jobs, dask) as (executor, slots, cores):
+            place.remove_leftovers(plan)
+            _do(place, plan, executor, slots, cores, told)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with: bnn-symm compare --resume {place.path}") from None
     with disk_errors(place.path, f"make room and go on with: bnn-symm compare --resume {place.path}"):
         return write_summary(place, study, plan)
 
 
-def _planned(
-    study: Study | str | Path | None, directory: Path | None, resume: bool
-) -> tuple[Study, Plan, StudyDirectory]:
-    stem = Path(study).stem if isinstance(study, str | Path) else "study"
-    own = load_study(study) if isinstance(study, str | Path) else study
+def _planned(study: Study | None, directory: Path | None, resume: bool) -> tuple[Study, Plan, StudyDirectory]:
     if not resume:
-        if own is None:
+        if study is None:
             raise ConfigError("there is no study; name its configuration")
-        plan = plan_study(own)
-        place = StudyDirectory.create(directory, stem)
+        plan = plan_study(study)
+        place = StudyDirectory.create(directory, study.name)
     else:
         if directory is None:
             raise ConfigError("to resume, name the directory of the study")
         place = StudyDirectory(directory)
         former = place.read_study()
-        plan = plan_study(own or former)
-        if own is None:
+        plan = plan_study(study or former)
+        if study is None:
+            study = former
             _check_unchanged(place, plan)
-    place.write_plan(own or place.read_study(), plan)
-    return place.read_study(), plan, place
+    place.write_plan(study, plan)
+    return study, plan, place
 
 
 def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
@@ -124,40 +126,35 @@ def _executor(place: StudyDirectory, jobs: int | None, dask: str | None) -> Iter
 
 def _do(place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores: int, told: Told) -> None:
     """Fits first, in the order of seeds, so that a study that is stopped has whole seeds; pairs once both are there."""
-    order = sorted(range(len(plan.cells)), key=lambda i: plan.cells[i].seed)
     names = _names(plan)
-    missing = [plan.cells[i].key for i in order if not place.is_done(plan.cells[i].key)]
-    waiting = [pair for pair in plan.pairs if not place.is_done(pair.key)]
-    total = len({cell.key for cell in plan.cells}) + len({pair.key for pair in plan.pairs})
-    missing = list(dict.fromkeys(missing))
-    left = len(missing) + len({pair.key for pair in waiting})
-    progress = Progress(done=total - left, failed=0, total=total)
+    in_order = sorted(plan.cells, key=lambda cell: cell.seed)
+    fits = [key for key in dict.fromkeys(cell.key for cell in in_order) if not place.is_done(key)]
+    pairs = {pair.key: pair for pair in plan.pairs if not place.is_done(pair.key)}
+    fitted = {cell.key for cell in plan.cells} - set(fits)
+
+    def next_task() -> str | None:
+        """A pair whose fits are both there, since it ends what was begun; else a fit."""
+        ready = next((key for key, pair in pairs.items() if {pair.first, pair.second} <= fitted), None)
+        if ready is not None:
+            del pairs[ready]
+        return ready or (fits.pop(0) if fits else None)
+
+    total = len(fitted) + len(fits) + len({pair.key for pair in plan.pairs})
+    progress = Progress(done=total - len(fits) - len(pairs), failed=0, total=total)
     told(progress)
     running: dict[Future[str | None], str] = {}
     absolute = str(place.path.resolve())
-
-    def ready() -> Iterator[str]:
-        """The next task, as long as there is one; pairs before fits, since they end what was begun."""
-        while True:
-            pair = _next_pair(place, waiting)
-            if pair is not None:
-                yield pair.key
-            elif missing:
-                yield missing.pop(0)
-            else:
-                return
-
-    tasks = ready()
     while True:
-        for key in itertools.islice(tasks, max(0, slots + _AHEAD - len(running))):
+        while len(running) < slots + _AHEAD and (key := next_task()) is not None:
             running[executor.submit(run_in_process, absolute, key, cores)] = key
         if not running:
             break
-        ended, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in ended:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
             key = running.pop(future)
             error = _outcome(place, key, future)
             place.set_failure(key, error)
+            if error is None:
+                fitted.add(key)
             progress = Progress(
                 done=progress.done + (error is None),
                 failed=progress.failed + (error is not None),
@@ -165,17 +162,9 @@ def _do(place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores
                 last=names[key] if error is None else f"{names[key]} failed: {error}",
             )
             told(progress)
-        tasks = ready()
-    for pair in waiting:
-        lost = next((side for side in (pair.first, pair.second) if not place.cell(side).exists()), None)
-        place.set_failure(pair.key, f"there is no {names[lost]}" if lost else "it was not begun")
-
-
-def _next_pair(place: StudyDirectory, waiting: list[Pair]) -> Pair | None:
-    for i, pair in enumerate(waiting):
-        if place.cell(pair.first).exists() and place.cell(pair.second).exists():
-            return waiting.pop(i)
-    return None
+    for pair in pairs.values():
+        lost = next(key for key in (pair.first, pair.second) if key not in fitted)
+        place.set_failure(pair.key, f"there is no {names[lost]}")
 
 
 def _outcome(place: StudyDirectory, key: str, future: Future[str | None]) -> str | None:
