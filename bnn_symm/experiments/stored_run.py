@@ -93,11 +93,15 @@ class Run:
         return int(self.record["threads"])
 
     def dataset(self) -> Dataset:
-        """The data of the run, read and split again.
+        """The data of the run, read and split again the first time.
 
         Raises:
             InvalidRun: if they are not those that were fitted.
         """
+        return self._dataset
+
+    @cached_property
+    def _dataset(self) -> Dataset:
         dataset = load_dataset(self.config.data, dtype=self.model.dtype)
         fitted = self.record["dataset"]["sha256"]
         if dataset.provenance.sha256 != fitted:
