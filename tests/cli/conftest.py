@@ -43,3 +43,18 @@ def refused(cli):
         return err
 
     return run
+
+
+IRIS = ["data.name=iris", "architecture.widths=[4]"]
+
+
+@pytest.fixture
+def fitted(cli):
+    """Fits a tiny run: fitted(name, *keys)."""
+
+    def fit(name: str, *keys: str) -> str:
+        status, _, err = cli("fit", "--quiet", "--set", *IRIS, *keys, "--out", name)
+        assert status == 0, err
+        return name
+
+    return fit

@@ -9,20 +9,6 @@ import pytest
 from tests.experiments.fits import METHODS
 from tests.posteriors.test_foreign import NUMPYRO
 
-IRIS = ["data.name=iris", "architecture.widths=[4]"]
-
-
-@pytest.fixture
-def fitted(cli):
-    """Fits a tiny run: fitted(name, *keys)."""
-
-    def fit(name: str, *keys: str) -> str:
-        status, _, err = cli("fit", "--quiet", "--set", *IRIS, *keys, "--out", name)
-        assert status == 0, err
-        return name
-
-    return fit
-
 
 def test_a_variational_run(cli, fitted, tmp_path):
     status, out, err = cli("diagnose", fitted("vi", *METHODS["local"]), "-o", "d")

@@ -3,24 +3,8 @@
 import json
 import shutil
 
-import pytest
-
 from tests.experiments.fits import METHODS
 from tests.report.synthetic_study import write_study
-
-IRIS = ["data.name=iris", "architecture.widths=[4]"]
-
-
-@pytest.fixture
-def fitted(cli):
-    """Fits a tiny run: fitted(name, *keys)."""
-
-    def fit(name: str, *keys: str) -> str:
-        status, _, err = cli("fit", "--quiet", "--set", *IRIS, *keys, "--out", name)
-        assert status == 0, err
-        return name
-
-    return fit
 
 
 def test_a_run_has_a_page_with_its_scores_settings_and_commands(cli, fitted, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bnn_symm.architectures import build_network
+from bnn_symm.architectures import build_network, fingerprint
 from bnn_symm.data.registry import dataset_names
 from bnn_symm.experiments.config import Config, load_config
 from bnn_symm.experiments.study import Study, load_study
@@ -101,6 +101,8 @@ def test_their_networks_can_be_built(path):
         net = build_network(config.architecture, input_shape=SHAPES[config.data.name], num_outputs=10)
         sizes = {key: value.numel() for key, value in net.named_parameters()}
         config.prior.bind(dict.fromkeys(sizes, 1), sizes)
+        has_fixed = config.architecture.symmetry.kind not in ("standard", "init_matched", "parameter_matched")
+        assert (fingerprint(net) is not None) == has_fixed
 
 
 def test_fixed_entries_at_width_8_are_those_of_the_paper():
