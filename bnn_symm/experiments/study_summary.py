@@ -5,7 +5,8 @@ from typing import Any
 
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.experiments.study import Study
-from bnn_symm.experiments.study_conclusions import compare_settings, conclude, summarise_settings
+from bnn_symm.experiments.study_comparisons import compare_settings, summarise_settings
+from bnn_symm.experiments.study_conclusions import conclude
 from bnn_symm.experiments.study_directory import StudyDirectory
 from bnn_symm.experiments.study_plan import NUMERICS, Plan
 from bnn_symm.experiments.study_tables import cell_rows, describe_contexts, load_cells, pair_rows, write_table

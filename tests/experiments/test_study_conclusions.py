@@ -10,7 +10,8 @@ from scipy import stats
 from bnn_symm.diagnostics.convergence import TimeToTarget
 from bnn_symm.experiments.convergence_comparisons import compare_groups
 from bnn_symm.experiments.seed_groups import SeedGroup
-from bnn_symm.experiments.study_conclusions import compare_settings, conclude, summarise_settings
+from bnn_symm.experiments.study_comparisons import compare_settings, summarise_settings
+from bnn_symm.experiments.study_conclusions import conclude
 from bnn_symm.files import json_text
 from bnn_symm.randomness import numpy_generator
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bnn_symm.experiments.study_conclusions import compare_settings, conclude, summarise_settings
+from bnn_symm.experiments.study_comparisons import compare_settings, summarise_settings
+from bnn_symm.experiments.study_conclusions import conclude
 from bnn_symm.files import write_json
 
 SYMMETRY = "architecture.symmetry"
