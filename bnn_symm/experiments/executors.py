@@ -64,13 +64,7 @@ def run_in_process(directory: str, key: str, cores: int) -> str | None:
 
 @contextlib.contextmanager
 def local_executor(jobs: int) -> Iterator[Executor]:
-    """So many processes at once, on this machine; stopped, and given time to keep what they have reached, on exit.
-
-    Raises:
-        ConfigError: for fewer than one.
-    """
-    if jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: wanted 1 or more")
+    """So many processes at once, on this machine; stopped, and given time to keep what they have reached, on exit."""
     _stopping.clear()
     pool = ThreadPoolExecutor(jobs)
     try:

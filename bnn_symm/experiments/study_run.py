@@ -67,6 +67,10 @@ def run_study(
         InvalidRun: if the directory is not free, or, to resume, not a study; or if the data of one changed.
         KeyboardInterrupt: after what runs was given time to keep what it has reached; says how to go on.
     """
+    if jobs is not None and dask is not None:
+        raise ConfigError("--jobs is for this machine; a Dask cluster has as many as its workers have threads")
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: wanted 1 or more")
     if isinstance(study, str | Path):
         study = load_study(study)
     study, plan, place = _planned(study, None if directory is None else Path(directory), resume)
@@ -114,8 +118,6 @@ def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
 @contextmanager
 def _executor(place: StudyDirectory, jobs: int | None, dask: str | None) -> Iterator[tuple[Executor, int, int]]:
     if dask is not None:
-        if jobs is not None:
-            raise ConfigError("--jobs is for this machine; a Dask cluster has as many as its workers have threads")
         with dask_executor(dask, place.path.resolve()) as (executor, slots):
             yield executor, slots, 1
         return
