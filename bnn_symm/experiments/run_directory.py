@@ -183,7 +183,7 @@ class RunDirectory:
         """Whether a live process holds the lock; of a process on another host, we believe that it lives."""
         try:
             owner = json.loads(self.lock.read_text(encoding="utf-8"))
-            host, pid, start = (owner[key] for key in ("host", "pid", "start"))
+            host, pid, start = str(owner["host"]), int(owner["pid"]), float(owner["start"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
         return is_alive(host, pid, start)

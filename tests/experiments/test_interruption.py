@@ -198,7 +198,18 @@ def test_a_zombie_holds_no_lock(tmp_path):
     dead.wait()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"host": "HERE", "pid": 1, "start": 0}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"host": "HERE", "pid": "one", "start": 0}',
+        '{"host": "HERE", "pid": 1, "start": 0}',
+        '{"host": "HERE", "pid": 1, "start": 0.5}',
+    ],
+)
 def test_a_stale_or_damaged_lock_is_taken_over(tmp_path, content):
     directory = RunDirectory(tmp_path)
     directory.lock.write_text(content.replace("HERE", os.uname().nodename))
