@@ -67,6 +67,7 @@ class BayesianModel:
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())
         self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes)
+        self.parameter_prior.keep_scales(next(net.parameters()))
         for name in likelihood.latents:
             self.shapes[_LATENT + name] = torch.Size([])
         self._sizes = [shape.numel() for shape in self.shapes.values()]

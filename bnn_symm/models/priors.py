@@ -322,11 +322,15 @@ class ParameterPrior:
         values = flat.split([block.size for block in self.blocks])
         return list(zip(self.blocks, self._bound(flat), values, strict=True))
 
+    def keep_scales(self, like: Tensor) -> None:
+        """Keeps the scales for flat vectors like this one; for others they are made at every call.
+
+        Not by itself at first use, for that may be under a transform of `torch.func`, whose tensors die with it.
+        """
+        with torch.inference_mode(False):  # no gradient may pass through the tensors of that mode
+            empty = torch.empty(0, dtype=like.dtype, device=like.device)
+            self._scales[like.dtype, like.device] = [block.scales(empty) for block in self.blocks]
+
     def _bound(self, like: Tensor) -> list[Tensor]:
-        key = (like.dtype, like.device)
-        if key not in self._scales:
-            # Kept for later, so never as tensors of inference mode, which no gradient may pass through.
-            with torch.inference_mode(False):
-                empty = torch.empty(0, dtype=like.dtype, device=like.device)
-                self._scales[key] = [block.scales(empty) for block in self.blocks]
-        return self._scales[key]
+        kept = self._scales.get((like.dtype, like.device))
+        return kept if kept is not None else [block.scales(like) for block in self.blocks]
