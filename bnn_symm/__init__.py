@@ -37,7 +37,7 @@ _PUBLIC = {
         "match_names",
         "read_netcdf",
     ),
-    "bnn_symm.inference": ("HMC", "MAP", "NUTS", "DeepEnsemble", "MeanFieldVI"),
+    "bnn_symm.inference": ("HMC", "MAP", "NUTS", "ChEESHMC", "DeepEnsemble", "MeanFieldVI"),
     "bnn_symm.alignment": ("align", "align_samples", "align_sequences", "canonicalise", "merge", "synchronize"),
     "bnn_symm.diagnostics": (
         "barrier",

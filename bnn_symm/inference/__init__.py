@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bnn_symm.inference.callbacks import Callback, Collector, Reached, State
+from bnn_symm.inference.chees_hmc import ChEESHMC
 from bnn_symm.inference.deep_ensemble import DeepEnsemble
 from bnn_symm.inference.hmc import HMC
 from bnn_symm.inference.map import MAP
@@ -12,8 +13,9 @@ from bnn_symm.inference.mean_field_vi import MeanFieldVI
 from bnn_symm.inference.method import Method, versions
 from bnn_symm.inference.nuts import NUTS
 from bnn_symm.inference.optimisation import EarlyStopping
+from bnn_symm.inference.sampler import Sampler
 
-AnyMethod = Annotated[MeanFieldVI | HMC | NUTS | MAP | DeepEnsemble, Field(discriminator="name")]
+AnyMethod = Annotated[MeanFieldVI | HMC | NUTS | ChEESHMC | MAP | DeepEnsemble, Field(discriminator="name")]
 
 __all__ = [
     "HMC",
@@ -21,12 +23,14 @@ __all__ = [
     "NUTS",
     "AnyMethod",
     "Callback",
+    "ChEESHMC",
     "Collector",
     "DeepEnsemble",
     "EarlyStopping",
     "MeanFieldVI",
     "Method",
     "Reached",
+    "Sampler",
     "State",
     "versions",
 ]

@@ -1,14 +1,19 @@
-"""Hamiltonian Monte Carlo with a fixed trajectory length (Neal 2011, arXiv:1206.1901), on Pyro's kernel."""
+"""Hamiltonian Monte Carlo with a fixed trajectory length (Neal 2011, arXiv:1206.1901)."""
 
 import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pyro.infer import HMC as PyroHMC
 from torch import Tensor
 
+from bnn_symm.inference.adaptation import Adapter
+from bnn_symm.inference.density import TemperedDensity
 from bnn_symm.inference.pyro_sampling import PyroSampler, RecordsEnergy
+from bnn_symm.inference.static_trajectories import StaticTrajectories
+from bnn_symm.randomness import numpy_generator
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 
 
@@ -22,8 +27,7 @@ class HMC(PyroSampler):
             to where they began.
         jitter: the length of each trajectory is uniform within this fraction of it, so that no direction is periodic.
         max_num_steps: the most leapfrog steps of a trajectory; in warm-up at most 50, for before the mass matrix is
-            known
-            long trajectories cost most and teach little.
+            known long trajectories cost most and teach little.
     """
 
     name: Literal["hmc"] = "hmc"
@@ -31,10 +35,21 @@ class HMC(PyroSampler):
     jitter: Fraction = 0.2
     max_num_steps: PositiveInt = 1000
 
-    def _kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
-        return _Kernel(self.max_num_steps, potential_fn=potential, trajectory_length=1.0, **keywords)
+    def _batched_kernel(
+        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, adapter: Adapter, seed: int
+    ) -> StaticTrajectories:
+        def num_steps(iteration: int, step: np.ndarray) -> np.ndarray:
+            jitter = 2 * numpy_generator(seed, "trajectory length", iteration).random() - 1
+            most = self.max_num_steps if iteration >= self.num_warmup else min(self.max_num_steps, _WARMUP_STEPS)
+            steps = np.rint(self.trajectory_length * (1 + self.jitter * jitter) / step)
+            return np.clip(steps, 1, most).astype(np.int64)
 
-    def _before_iteration(self, kernel: PyroHMC) -> None:
+        return StaticTrajectories(density, positions, inverse_mass, seed, num_steps=num_steps)
+
+    def _pyro_kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
+        return _PyroKernel(self.max_num_steps, potential_fn=potential, trajectory_length=1.0, **keywords)
+
+    def _before_pyro_iteration(self, kernel: PyroHMC) -> None:
         factor = 1 + self.jitter * (2 * float(torch.rand(())) - 1)
         kernel.trajectory_length = self.trajectory_length * factor
 
@@ -42,7 +57,7 @@ class HMC(PyroSampler):
 _WARMUP_STEPS = 50
 
 
-class _Kernel(RecordsEnergy, PyroHMC):
+class _PyroKernel(RecordsEnergy, PyroHMC):
     """Pyro's HMC with a bound on its leapfrog steps."""
 
     def __init__(self, max_num_steps: int, **keywords: Any):

@@ -1,4 +1,4 @@
-"""The No-U-Turn sampler (Hoffman & Gelman 2014, arXiv:1111.4246), on Pyro's kernel with multinomial sampling."""
+"""The No-U-Turn sampler (Hoffman & Gelman 2014, arXiv:1111.4246), multinomial (Betancourt 2017, arXiv:1701.02434)."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -7,6 +7,9 @@ from pyro.infer import HMC as PyroHMC
 from pyro.infer import NUTS as PyroNUTS
 from torch import Tensor
 
+from bnn_symm.inference.adaptation import Adapter
+from bnn_symm.inference.density import TemperedDensity
+from bnn_symm.inference.no_u_turn import NoUTurn
 from bnn_symm.inference.pyro_sampling import PyroSampler, RecordsEnergy
 from bnn_symm.settings import PositiveInt, settings
 
@@ -22,9 +25,14 @@ class NUTS(PyroSampler):
     name: Literal["nuts"] = "nuts"
     max_tree_depth: PositiveInt = 10
 
-    def _kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
-        return _Kernel(potential_fn=potential, max_tree_depth=self.max_tree_depth, **keywords)
+    def _batched_kernel(
+        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, adapter: Adapter, seed: int
+    ) -> NoUTurn:
+        return NoUTurn(density, positions, inverse_mass, seed, max_depth=self.max_tree_depth)
+
+    def _pyro_kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
+        return _PyroKernel(potential_fn=potential, max_tree_depth=self.max_tree_depth, **keywords)
 
 
-class _Kernel(RecordsEnergy, PyroNUTS):
+class _PyroKernel(RecordsEnergy, PyroNUTS):
     """Pyro's NUTS that remembers its energies."""

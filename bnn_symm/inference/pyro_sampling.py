@@ -1,4 +1,4 @@
-"""HMC and NUTS on Pyro's kernels: what the two methods share.
+"""The engine `pyro` of HMC and NUTS: Pyro's own kernels, which the batched engine is tested against.
 
 Each chain drives one Pyro kernel over the flat potential, iteration by iteration. Pyro reads torch's global
 generator, so it is seeded from the key (seed, chain, iteration) before every iteration: the draws do not depend on
@@ -15,65 +15,50 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pyro.infer import HMC as PyroHMC
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Scaling
+from bnn_symm.data import Dataset
 from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callback, Reached, State
 from bnn_symm.inference.chains import ChainMethod, run_chains
-from bnn_symm.inference.method import Fit, Method, initial_positions
+from bnn_symm.inference.method import Fit, initial_positions
+from bnn_symm.inference.sampler import Sampler
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
+from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import global_seed
-from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
+from bnn_symm.settings import settings
 
-# Up to this many parameters, `mass_matrix: auto` estimates all covariances; beyond, the warm-up is too short for that.
-_DENSE_UP_TO = 30
 # Iterations between rows of the history.
 _LOG_EVERY = 20
 
 
 @settings
-class PyroSampler(Method):
-    """Settings that HMC and NUTS share.
+class PyroSampler(Sampler):
+    """Settings of the methods that Pyro has too.
 
     Attributes:
-        num_chains: independent chains, each from its own initial values.
-        num_warmup: iterations that adapt step size and mass matrix, thrown away.
-        num_draws: draws kept of each chain.
-        target_accept_prob: that the step size is adapted to.
-        initial_step_size: where the search for a step size begins.
-        mass_matrix: `diagonal`, `dense`, or `auto`: dense for up to 30 parameters.
-        adapt_step_size: whether warm-up changes the step size.
-        adapt_mass_matrix: whether warm-up estimates the mass matrix; otherwise it is the identity.
-        chain_method: chains one after another or in parallel processes, with the same draws.
+        engine: `batched`: all chains together in this process; `pyro`: Pyro's own kernel, the reference.
+        chain_method: of Pyro's engine: chains one after another or in parallel processes, with the same draws.
     """
 
-    num_chains: PositiveInt = 4
-    num_warmup: NonNegativeInt = 500
-    num_draws: PositiveInt = 500
-    target_accept_prob: Positive = 0.8
-    initial_step_size: Positive = 0.1
-    mass_matrix: Literal["auto", "diagonal", "dense"] = "auto"
-    adapt_step_size: bool = True
-    adapt_mass_matrix: bool = True
+    engine: Literal["batched", "pyro"] = "batched"  # pyright: ignore[reportIncompatibleVariableOverride]
     chain_method: ChainMethod = "auto"
 
-    engine: ClassVar[str] = "pyro"
-
     @abstractmethod
-    def _kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
+    def _pyro_kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
         """A fresh Pyro kernel, with `RecordsEnergy` mixed in, made with these keywords."""
 
-    def _before_iteration(self, kernel: PyroHMC) -> None:
-        """Called with the generator seeded, before each iteration."""
+    def _before_pyro_iteration(self, kernel: PyroHMC) -> None:
+        """Called with the generator seeded, before each iteration of Pyro's kernel."""
 
     def _run(self, fit: Fit) -> bool:
+        if self.engine == "batched":
+            return super()._run(fit)
         starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
         work = _Chain(self, fit.model, fit.dataset, fit.seed, starts, fit.reached)
         states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
@@ -82,12 +67,14 @@ class PyroSampler(Method):
         lengths = [len(chunk.positions) for chunk in fit.collector.reached().draws.values()]
         return len(lengths) < self.num_chains or min(lengths) < self.num_draws
 
-    def points_per_gradient(self, num_points: int) -> int:
-        """All."""
-        return num_points
-
     def rewind(self, reached: Reached) -> Reached:
-        """A chain stopped in warm-up begins again; one that was drawing goes on after its last kept draw."""
+        """As the engine does it.
+
+        Of Pyro's, a chain stopped in warm-up begins again, to the same bits; one that was drawing goes on after its
+        last kept draw.
+        """
+        if self.engine == "batched":
+            return super().rewind(reached)
         states = {chain: state for chain, state in reached.states.items() if "inverse_mass" in state}
         draws = {chain: chunk for chain, chunk in reached.draws.items() if chain in states}
         ends = {chain: len(draws[chain].positions) if chain in draws else 0 for chain in states}
@@ -98,15 +85,10 @@ class PyroSampler(Method):
         ]
         return Reached(states, draws, history)
 
-    def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
-    ) -> Posterior:
-        draws = reached.draws
-        if not draws:
-            # Stopped in warm-up: the last positions, one draw a chain, are what was reached.
-            keywords["info"]["warmup_only"] = True
-            draws = {c: DrawChunk(c, 0, state["position"][None], {}) for c, state in reached.states.items()}
-        return stack_chains(model, scaling, draws, **keywords)
+    def _positions(self, reached: Reached) -> dict[int, np.ndarray]:
+        if self.engine == "batched":
+            return super()._positions(reached)
+        return {chain: state["position"] for chain, state in reached.states.items()}
 
 
 class RecordsEnergy:
@@ -184,7 +166,7 @@ class _Chain:
             kernel._mean_accept_prob = 0.0
             known_divergences = len(kernel._divergences)
             with global_seed(self.seed, "chain", chain, iteration):
-                method._before_iteration(kernel)
+                method._before_pyro_iteration(kernel)
                 position = kernel.sample({_SITE: position})[_SITE].detach()
             n = iteration + 1 if iteration < method.num_warmup else iteration + 1 - method.num_warmup
             progress.record(
@@ -204,16 +186,13 @@ class _Chain:
 
     def _kernel(self, potential: _Potential, position: Tensor, chain: int, adapted: State | None) -> Any:
         method = self.method
-        dense = method.mass_matrix == "dense" or (
-            method.mass_matrix == "auto" and self.model.num_parameters <= _DENSE_UP_TO
-        )
-        kernel = method._kernel(
+        kernel = method._pyro_kernel(
             potential,
             {
                 "step_size": float(adapted["step_size"]) if adapted else method.initial_step_size,
                 "adapt_step_size": method.adapt_step_size and adapted is None,
                 "adapt_mass_matrix": method.adapt_mass_matrix and adapted is None,
-                "full_mass": dense,
+                "full_mass": method.is_dense(self.model.num_parameters),
                 "target_accept_prob": method.target_accept_prob,
             },
         )

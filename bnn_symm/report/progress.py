@@ -9,9 +9,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Column
 
 from bnn_symm.experiments.study_run import Progress as StudyProgress
-from bnn_symm.inference import Callback, DeepEnsemble, Method
+from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler
 from bnn_symm.inference.optimisation import OptimisedMethod
-from bnn_symm.inference.pyro_sampling import PyroSampler
 
 
 class ProgressBars(Callback):
@@ -94,7 +93,7 @@ class StudyBar(CountBar):
 
 def _extent(method: Method) -> tuple[int | None, str]:
     """Steps of each bar, and what a bar stands for."""
-    if isinstance(method, PyroSampler):
+    if isinstance(method, Sampler):
         return method.num_warmup + method.num_draws, "chain"
     if isinstance(method, OptimisedMethod):
         return method.num_steps, "member" if isinstance(method, DeepEnsemble) else "fit"

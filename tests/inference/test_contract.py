@@ -9,11 +9,12 @@ import torch
 from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, asymmetrize, build_network, fingerprint
 from bnn_symm.data import load_dataset
 from bnn_symm.errors import ConfigError, FitDiverged
-from bnn_symm.inference import HMC, MAP, NUTS, Callback, DeepEnsemble, MeanFieldVI, Reached
+from bnn_symm.inference import HMC, MAP, NUTS, Callback, ChEESHMC, DeepEnsemble, MeanFieldVI, Reached
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import DrawChunk, Posterior
 
-CHAINS = {"num_chains": 2, "num_warmup": 20, "num_draws": 25, "chain_method": "sequential"}
+CHAINS = {"num_chains": 2, "num_warmup": 20, "num_draws": 25}
+PYRO = {**CHAINS, "engine": "pyro", "chain_method": "sequential"}
 METHODS = [
     MeanFieldVI(num_steps=60, log_every=7, num_draws=5),
     MeanFieldVI(num_steps=60, log_every=7, num_draws=5, estimator="weight", num_samples=3),
@@ -21,8 +22,19 @@ METHODS = [
     DeepEnsemble(num_steps=60, log_every=7, num_members=2, chain_method="sequential"),
     HMC(max_num_steps=10, **CHAINS),
     NUTS(max_tree_depth=3, **CHAINS),
+    NUTS(max_tree_depth=3, adaptation="per_chain", mass_matrix="dense", **CHAINS),
+    ChEESHMC(num_chains=4, num_warmup=20, num_draws=25, max_num_steps=10),
+    HMC(max_num_steps=10, **PYRO),
+    NUTS(max_tree_depth=3, **PYRO),
 ]
-every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name}-{getattr(m, 'estimator', '')}")
+
+
+def name_of(method) -> str:
+    parts = [method.name, *(getattr(method, name, "") for name in ("estimator", "adaptation", "engine"))]
+    return "-".join(part for part in parts if part)
+
+
+every_method = pytest.mark.parametrize("method", METHODS, ids=name_of)
 
 
 @pytest.fixture(scope="module")

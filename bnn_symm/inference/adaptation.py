@@ -1,0 +1,245 @@
+"""What warm-up learns of the posterior: step sizes and inverse mass matrices.
+
+Chains form groups: all of them one (`shared`), which learns from every chain, or each its own. What a group learns
+follows from the transitions of its chains in the order in which they end, so chains need not go in step.
+
+Step sizes follow from the acceptance rates by dual averaging (Hoffman & Gelman 2014, arXiv:1111.4246, section 3.2).
+Inverse mass matrices are the covariances, or variances, of the positions in windows that double in length, as in
+Stan (Stan Reference Manual, section "HMC algorithm parameters"): deviations from each chain's own mean, pooled over
+the chains of a group, for what scales a trajectory is the width of the mode that it is in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Dual averaging: Hoffman & Gelman's gamma, t0 and kappa, and the pull towards 10 times the first step size.
+_GAMMA, _T0, _KAPPA = 0.05, 10.0, 0.75
+_AMBITION = 10.0
+# Iterations before the first window, in the first, and after the last.
+_BEFORE, _FIRST, _AFTER = 75, 25, 50
+
+
+def windows(num_warmup: int) -> list[tuple[int, int]]:
+    """Iterations [start, stop) of the windows in which covariances are estimated, the last one the longest."""
+    if num_warmup < 20:
+        return []
+    before, first, after = _BEFORE, _FIRST, _AFTER
+    if before + first + after > num_warmup:
+        before, after = round(0.15 * num_warmup), round(0.1 * num_warmup)
+        first = num_warmup - before - after
+    found = []
+    start, length, last = before, first, num_warmup - after
+    while start < last:
+        # A window that the next one, twice as long, would overrun takes what is left.
+        stop = last if start + 3 * length > last else start + length
+        found.append((start, stop))
+        start, length = stop, 2 * length
+    return found
+
+
+@dataclass
+class Adaptation:
+    """The state of adaptation: plain arrays, a row a group or a chain.
+
+    Attributes:
+        log_step: (group,) logarithm of the step size.
+        log_step_mean: (group,) its weighted mean, in force after warm-up.
+        anchor: (group,) what dual averaging is drawn to.
+        error: (group,) mean of target minus acceptance.
+        updates: (group,) of dual averaging since it began anew.
+        seen: (group,) transitions.
+        window: (group,) index of the present or next window.
+        inverse_mass: (group, parameter) or (group, parameter, parameter).
+        count: (chain,) positions in the present window.
+        mean: (chain, parameter) theirs.
+        scatter: (group, parameter[, parameter]) sum of their squared deviations.
+    """
+
+    log_step: np.ndarray
+    log_step_mean: np.ndarray
+    anchor: np.ndarray
+    error: np.ndarray
+    updates: np.ndarray
+    seen: np.ndarray
+    window: np.ndarray
+    inverse_mass: Tensor
+    count: np.ndarray
+    mean: Tensor
+    scatter: Tensor
+
+
+class Adapter:
+    """Learns from transitions.
+
+    Args:
+        num_warmup: iterations of a chain.
+        target: acceptance rate that step sizes aim at.
+        adapt_step_size: whether they do.
+        adapt_mass_matrix: whether covariances are estimated.
+        groups: (chain,) the group of each chain.
+        state: what was learned so far.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_warmup: int,
+        target: float,
+        adapt_step_size: bool,
+        adapt_mass_matrix: bool,
+        groups: np.ndarray,
+        state: Adaptation,
+    ):
+        self._num_warmup, self._target = num_warmup, target
+        self._adapt_step_size = adapt_step_size
+        self._windows = windows(num_warmup) if adapt_mass_matrix else []
+        self._groups = groups
+        self._sizes = np.bincount(groups)
+        self.state = state
+
+    def step_size(self, chains: np.ndarray) -> np.ndarray:
+        """(chain,) of these chains, for the transitions that they begin now."""
+        state, groups = self.state, self._groups[chains]
+        warm = state.seen[groups] >= self._num_warmup * self._sizes[groups]
+        averaged = warm & (state.updates[groups] > 0)
+        return np.exp(np.where(averaged, state.log_step_mean[groups], state.log_step[groups]))
+
+    def inverse_mass(self, chains: np.ndarray) -> Tensor:
+        """(chain, parameter[, parameter]) of these chains."""
+        return self.state.inverse_mass[torch.from_numpy(self._groups[chains])]
+
+    def begin(self, step_size: np.ndarray) -> None:
+        """Sets the (group,) step sizes that adaptation starts from."""
+        self.state.log_step[:] = np.log(step_size)
+        self._restart(np.arange(len(step_size)))
+
+    def learn(self, chains: np.ndarray, positions: Tensor, acceptance: np.ndarray) -> None:
+        """Takes in the transitions that these chains ended together.
+
+        Args:
+            chains: their numbers.
+            positions: (chain, parameter) where they came to.
+            acceptance: (chain,) rates.
+        """
+        state = self.state
+        counts = np.bincount(self._groups[chains], minlength=len(self._sizes))
+        if self._adapt_step_size:
+            sums = np.bincount(self._groups[chains], weights=acceptance, minlength=len(self._sizes))
+            self._average(np.flatnonzero(counts), sums[counts > 0] / counts[counts > 0])
+        for group in np.flatnonzero(counts).tolist():
+            own = self._groups[chains] == group
+            self._observe(group, chains[own], positions, np.flatnonzero(own))
+            state.seen[group] += counts[group]
+            self._close_window(group)
+
+    def _average(self, groups: np.ndarray, acceptance: np.ndarray) -> None:
+        state = self.state
+        state.updates[groups] += 1
+        t = state.updates[groups]
+        weight = 1.0 / (t + _T0)
+        state.error[groups] = (1 - weight) * state.error[groups] + weight * (self._target - acceptance)
+        state.log_step[groups] = state.anchor[groups] - np.sqrt(t) / _GAMMA * state.error[groups]
+        weight = t**-_KAPPA
+        state.log_step_mean[groups] = weight * state.log_step[groups] + (1 - weight) * state.log_step_mean[groups]
+
+    def _restart(self, groups: np.ndarray) -> None:
+        state = self.state
+        state.anchor[groups] = np.log(_AMBITION) + state.log_step[groups]
+        state.error[groups] = 0.0
+        state.updates[groups] = 0
+        state.log_step_mean[groups] = state.log_step[groups]
+
+    def _present(self, group: int) -> tuple[int, int] | None:
+        """The window that the group is in or before, in transitions of all its chains; None after the last."""
+        index = int(self.state.window[group])
+        if index >= len(self._windows):
+            return None
+        start, stop = self._windows[index]
+        size = int(self._sizes[group])
+        return start * size, stop * size
+
+    def _observe(self, group: int, chains: np.ndarray, positions: Tensor, rows: np.ndarray) -> None:
+        """Welford's update (Technometrics 1962) of the means of the chains and the scatter of the group."""
+        state, present = self.state, self._present(group)
+        if present is None or state.seen[group] < present[0]:
+            return
+        chosen = positions[torch.from_numpy(rows)]
+        index = torch.from_numpy(chains)
+        state.count[chains] += 1
+        before = chosen - state.mean[index]
+        state.mean[index] += before / torch.from_numpy(state.count[chains]).to(chosen)[:, None]
+        after = chosen - state.mean[index]
+        if state.scatter.dim() == 2:
+            state.scatter[group] += (before * after).sum(0)
+        else:
+            state.scatter[group] += before.mT @ after
+
+    def _close_window(self, group: int) -> None:
+        state, present = self.state, self._present(group)
+        if present is None or state.seen[group] < present[1]:
+            return
+        own = self._groups == group
+        number = int(state.count[own].sum())
+        freedom = int(np.maximum(state.count[own] - 1, 0).sum())
+        if freedom > 0:
+            # Stan's shrinkage towards 1e-3, for windows that are short for what they estimate.
+            kept = number / (number + 5.0)
+            unit = torch.ones_like(state.scatter[group])
+            if unit.dim() == 2:
+                unit = torch.eye(len(unit), dtype=unit.dtype, device=unit.device)
+            state.inverse_mass[group] = kept * state.scatter[group] / freedom + 1e-3 * (1 - kept) * unit
+        state.count[own] = 0
+        state.mean[torch.from_numpy(own)] = 0.0
+        state.scatter[group] = 0.0
+        state.window[group] += 1
+        if self._adapt_step_size:
+            if state.updates[group] > 0:
+                state.log_step[group] = state.log_step_mean[group]
+            self._restart(np.asarray([group]))
+
+
+def new_adaptation(positions: Tensor, num_groups: int, step_size: float, *, dense: bool) -> Adaptation:
+    """Nothing learned yet: identity mass, the given step size."""
+    chains, size = positions.shape
+    if dense:
+        inverse_mass = torch.eye(size, dtype=positions.dtype, device=positions.device).repeat(num_groups, 1, 1)
+    else:
+        inverse_mass = positions.new_ones((num_groups, size))
+    log_step = np.full(num_groups, np.log(step_size))
+    zeros, counts = np.zeros(num_groups), np.zeros(num_groups, dtype=np.int64)
+    return Adaptation(
+        log_step=log_step,
+        log_step_mean=log_step.copy(),
+        anchor=np.log(_AMBITION) + log_step,
+        error=zeros,
+        updates=counts.copy(),
+        seen=counts.copy(),
+        window=counts.copy(),
+        inverse_mass=inverse_mass,
+        count=np.zeros(chains, dtype=np.int64),
+        mean=torch.zeros_like(positions),
+        scatter=torch.zeros_like(inverse_mass),
+    )
+
+
+def to_arrays(state: Any, prefix: str) -> dict[str, np.ndarray]:
+    """Copies of the arrays and tensors of a dataclass, by prefixed name."""
+    return {
+        f"{prefix}.{name}": (value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)).copy()
+        for name, value in vars(state).items()
+    }
+
+
+def restore_arrays(state: Any, prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Sets the arrays and tensors of a dataclass, in place, to those of `to_arrays`."""
+    for name, value in vars(state).items():
+        saved = arrays[f"{prefix}.{name}"]
+        if isinstance(value, Tensor):
+            value.copy_(torch.from_numpy(saved))
+        else:
+            value[...] = saved

@@ -1,0 +1,69 @@
+"""Compilation of a function of tensors, with one line and the function itself where it cannot be had."""
+
+import functools
+import inspect
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_COMPILE_KEYWORDS = inspect.signature(torch.compile).parameters
+
+
+class CompilerWarning(UserWarning):
+    """Something runs uncompiled: to the same results up to rounding, but slower."""
+
+
+@functools.cache
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler, which `torch.compile` needs on the CPU."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name)
+
+
+class Compiled:
+    """A function that is compiled when it is first called, once for every shape of its arguments.
+
+    torch keeps what it compiles on disk, so a second process with the same shapes only reads it. Where there is no
+    compiler, or it fails, a warning says so in one line and the function runs as it is. Nothing random may happen
+    in it.
+
+    Args:
+        function: of tensors, without side effects.
+        name: what the warning calls it.
+        dynamic: whether the shapes of tensors may differ from call to call without compiling again.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, *, dynamic: bool = False):
+        self._function = function
+        self._name = name
+        self._compiled: Callable[..., Any] | None = None
+        if has_compiler():
+            # Each of these counts its own recompilations: torch has a limit, and a process may make many fits.
+            own: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in _COMPILE_KEYWORDS else {}
+            self._compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, **own)
+        else:
+            _warn(name, "there is no C++ compiler; install g++ or clang++")
+        self._works = False
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's result."""
+        if self._compiled is None:
+            return self._function(*arguments)
+        if self._works:
+            return self._compiled(*arguments)
+        try:
+            result = self._compiled(*arguments)
+            self._works = True
+            return result
+        except Exception as error:
+            result = self._function(*arguments)  # an error of the function itself is raised here, as it is
+            _warn(self._name, (str(error).strip().splitlines() or [type(error).__name__])[0])
+            self._compiled = None
+            return result
+
+
+def _warn(name: str, reason: str) -> None:
+    warnings.warn(f"{name} runs uncompiled, and slower: {reason[:200]}", CompilerWarning, stacklevel=3)

@@ -1,0 +1,129 @@
+"""The tempered log density of a model and its gradient, for a batch of flat vectors at once.
+
+    U(w) = -log p(y | x, w) / T - prior_weight log p(w)
+
+Values are summed in float64; gradients have the dtype of the vectors. All of a batch is one call: `torch.func.vmap`
+of the gradient turns the matrix products of all vectors into batched ones, and `torch.compile` fuses the rest, so that
+little more than the matrix products remains. A network that `vmap` cannot transform is evaluated vector by vector.
+
+What a pass over the data keeps for its gradient is measured, and a training part for which that would take more than
+`_PASS_BYTES` is passed over in equal pieces, so memory does not grow with the data.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.data import Part
+from bnn_symm.inference.compiled import Compiled
+from bnn_symm.models import BayesianModel
+
+# What one pass may keep for its gradient.
+_PASS_BYTES = 512_000_000
+
+
+class TemperedDensity:
+    """U and its gradient as a function of a batch of flat vectors.
+
+    Args:
+        model: whose density.
+        part: the data.
+        temperature: T, which divides the log likelihood.
+        prior_weight: the factor of the log prior.
+        like: (chain, parameter), finite, as they will come: with these, what the network allows is found out.
+        compile: whether to compile.
+
+    Attributes:
+        evaluate: the function itself, uncompiled, for use inside a larger compiled one; that is for densities with
+            `passes` of 1 only.
+        passes: over the data, each over a piece of it.
+        is_compiled: whether compilation was asked for.
+    """
+
+    def __init__(
+        self,
+        model: BayesianModel,
+        part: Part,
+        *,
+        temperature: float,
+        prior_weight: float,
+        like: Float[Tensor, "chain parameter"],
+        compile: bool,
+    ):
+        self._model, self._temperature, self._prior_weight = model, temperature, prior_weight
+        self.is_compiled = compile
+        per_point = _bytes_per_point(model, like[0], part)
+        self.passes = max(1, math.ceil(len(like) * len(part) * per_point / _PASS_BYTES))
+        size = math.ceil(len(part) / self.passes)
+        self._pieces = [
+            (part.x[start : start + size], part.y[start : start + size]) for start in range(0, len(part), size)
+        ]
+        self.passes = len(self._pieces)
+        self._batched: Callable[..., Any] = torch.func.vmap(
+            torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None)
+        )
+        try:
+            with torch.no_grad():
+                self._batched(like[:2], *(piece[:2] for piece in self._pieces[0]), True)
+        except RuntimeError:
+            self._batched = self._one_by_one
+            self.is_compiled = False
+        self._call: Callable[..., Any] = self._batched
+        if self.is_compiled:
+            self._call = Compiled(self._batched, "the log density")
+
+    def evaluate(
+        self, positions: Float[Tensor, "chain parameter"]
+    ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
+        """U in float64, and its gradient, in one pass over all of the data."""
+        gradients, energies = self._batched(positions, *self._pieces[0], True)
+        return energies, gradients
+
+    def __call__(
+        self, positions: Float[Tensor, "chain parameter"]
+    ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
+        """U in float64, and its gradient."""
+        with torch.no_grad():
+            gradients, energies = self._call(positions, *self._pieces[0], True)
+            for piece in self._pieces[1:]:
+                more_gradients, more_energies = self._call(positions, *piece, False)
+                gradients, energies = gradients + more_gradients, energies + more_energies
+        return energies, gradients
+
+    def _energy(self, flat: Tensor, x: Tensor, y: Tensor, with_prior: bool) -> Tensor:
+        energy = -self._model.log_likelihood(flat, x, y).sum(dtype=torch.float64) / self._temperature
+        return energy - self._prior_weight * self._model.log_prior(flat) if with_prior else energy
+
+    def _one_by_one(self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool) -> tuple[Tensor, Tensor]:
+        gradients, energies = [], []
+        for position in positions:
+            with torch.enable_grad():
+                leaf = position.detach().requires_grad_()
+                energy = self._energy(leaf, x, y, with_prior)
+                (gradient,) = torch.autograd.grad(energy, leaf)
+            gradients.append(gradient)
+            energies.append(energy.detach())
+        return torch.stack(gradients), torch.stack(energies)
+
+
+def _bytes_per_point(model: BayesianModel, flat: Tensor, part: Part) -> float:
+    """What the likelihood of one more point keeps for the gradient."""
+    most = min(len(part), 4)
+    kept = []
+    for points in (1, most):
+        total = 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            leaf = flat.detach().requires_grad_()
+            model.log_likelihood(leaf, part.x[:points], part.y[:points]).sum()
+        kept.append(total)
+    return (kept[1] - kept[0]) / max(1, most - 1)

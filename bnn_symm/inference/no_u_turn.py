@@ -1,0 +1,359 @@
+"""The No-U-Turn sampler for many chains, none of which waits for another.
+
+Vectorised samplers usually advance all chains by a whole transition, and every transition takes as long as the longest
+tree among the chains. Here a batch advances by one leapfrog step: each chain is at its own leaf of its own tree, of
+its own transition, and begins its next transition when its tree is complete. So every gradient that is computed is
+one that a chain asked for.
+
+A tree is built iteratively. The leaves of a subtree of depth d are numbered from 0 to 2^d - 1; at an even leaf n,
+its momentum and the sum of momenta so far are kept as checkpoint number popcount(n >> 1); an odd leaf n ends as many
+balanced subtrees as n has trailing ones in binary, and each of them is checked against the checkpoint of its first
+leaf. So log2 of the leaves are kept, not all (Phan & Pradhan 2019, arXiv:1912.11554, section 3; Lao & Dillon 2019).
+
+Draws are multinomial within subtrees and biased towards the newer subtree when two are joined (Betancourt 2017,
+arXiv:1701.02434, appendix A.3); a trajectory turns where the sum of momenta rho, without half of its ends, has
+no positive product with the velocity at one of the ends.
+
+References:
+    Hoffman & Gelman 2014, arXiv:1111.4246.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnn_symm.inference.compiled import Compiled
+from bnn_symm.inference.density import TemperedDensity
+from bnn_symm.inference.integrator import (
+    MAX_ENERGY_ERROR,
+    kinetic_energy,
+    leapfrog,
+    momentum_from,
+    velocity,
+    with_density,
+)
+from bnn_symm.inference.transitions import Ended, Kernel
+
+
+@dataclass
+class _Trees:
+    """The trees of all chains, (chain, ...), each in the middle of its newest subtree.
+
+    Of the newest subtree: `position`, `momentum`, `gradient` of its last leaf; `drawn_*`, what was drawn from it so
+    far; `sum`, of its momenta; `log_weight`; `direction` in time; `leaf`, the number of the next; `first_momentum`,
+    `first_sum`, the checkpoints. Of the tree without it: `end_*`, both ends (backward, forward); `tree_sum`;
+    `tree_log_weight`; `depth`. Its draw is the kernel's point. Of the transition: `start_energy`, `acceptance` summed
+    over `leaves`, and uniform numbers `choose_leaf`, `choose_subtree`, `choose_direction`.
+    """
+
+    position: Tensor
+    momentum: Tensor
+    gradient: Tensor
+    drawn_position: Tensor
+    drawn_gradient: Tensor
+    drawn_energy: Tensor
+    sum: Tensor
+    log_weight: Tensor
+    first_momentum: Tensor
+    first_sum: Tensor
+    end_position: Tensor
+    end_momentum: Tensor
+    end_gradient: Tensor
+    tree_sum: Tensor
+    start_energy: Tensor
+    choose_leaf: Tensor
+    tree_log_weight: np.ndarray
+    choose_subtree: np.ndarray
+    choose_direction: np.ndarray
+    direction: np.ndarray
+    leaf: np.ndarray
+    depth: np.ndarray
+    leaves: np.ndarray
+    acceptance: np.ndarray
+    under_way: np.ndarray
+
+
+def _new_trees(positions: Tensor, max_depth: int) -> _Trees:
+    chains, size = positions.shape
+
+    def rows(*leading: int) -> Tensor:
+        return positions.new_zeros(*leading, size)
+
+    def double() -> Tensor:
+        return positions.new_zeros(chains, dtype=torch.float64)
+
+    def counts() -> np.ndarray:
+        return np.zeros(chains, dtype=np.int64)
+
+    return _Trees(
+        position=rows(chains),
+        momentum=rows(chains),
+        gradient=rows(chains),
+        drawn_position=rows(chains),
+        drawn_gradient=rows(chains),
+        drawn_energy=double(),
+        sum=rows(chains),
+        log_weight=double(),
+        first_momentum=rows(chains, max_depth),
+        first_sum=rows(chains, max_depth),
+        end_position=rows(2, chains),
+        end_momentum=rows(2, chains),
+        end_gradient=rows(2, chains),
+        tree_sum=rows(chains),
+        start_energy=double(),
+        choose_leaf=positions.new_zeros(2**max_depth, chains),
+        tree_log_weight=np.zeros(chains),
+        choose_subtree=np.zeros((chains, max_depth)),
+        choose_direction=np.zeros((chains, max_depth)),
+        direction=np.ones(chains),
+        leaf=counts(),
+        depth=counts(),
+        leaves=counts(),
+        acceptance=np.zeros(chains),
+        under_way=np.zeros(chains, dtype=bool),
+    )
+
+
+def _grow(
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
+    position: Tensor,
+    momentum: Tensor,
+    gradient: Tensor,
+    step: Tensor,
+    inverse_mass: Tensor,
+    start_energy: Tensor,
+    log_weight: Tensor,
+    uniform: Tensor,
+    drawn_position: Tensor,
+    drawn_gradient: Tensor,
+    drawn_energy: Tensor,
+    sum: Tensor,
+) -> tuple[Tensor, ...]:
+    """A leaf more for every chain, drawn from its subtree with the probability of its weight."""
+    position, momentum, gradient, energy = leapfrog(evaluate, position, momentum, gradient, step, inverse_mass)
+    weight = start_energy - energy - kinetic_energy(momentum, inverse_mass)
+    weight = torch.where(torch.isnan(weight), -math.inf, weight)
+    log_weight = torch.logaddexp(log_weight, weight)
+    take = uniform < (weight - log_weight).exp()
+    drawn_position = torch.where(take[:, None], position, drawn_position)
+    drawn_gradient = torch.where(take[:, None], gradient, drawn_gradient)
+    drawn_energy = torch.where(take, energy, drawn_energy)
+    return (
+        position,
+        momentum,
+        gradient,
+        drawn_position,
+        drawn_gradient,
+        drawn_energy,
+        sum + momentum,
+        log_weight,
+        weight,
+    )
+
+
+def _turns(sum: Tensor, one: Tensor, other: Tensor, inverse_mass: Tensor) -> Tensor:
+    """Whether a trajectory with this sum of momenta turns back at one of its ends, whose momenta are given."""
+    along = velocity(sum - 0.5 * (one + other), inverse_mass)
+    return ((along * one).sum(-1) <= 0) | ((along * other).sum(-1) <= 0)
+
+
+def _subtrees_turn(
+    sum: Tensor, momentum: Tensor, first_sum: Tensor, first_momentum: Tensor, inverse_mass: Tensor, chain: Any, at: Any
+) -> Tensor:
+    """Whether subtrees turn that the present leaves end, one for each pair of a chain and a checkpoint."""
+    first = first_momentum[chain, at]
+    return _turns(sum[chain] - first_sum[chain, at] + first, first, momentum[chain], inverse_mass[chain])
+
+
+class NoUTurn(Kernel):
+    """Trees of all chains, grown leaf by leaf.
+
+    Args:
+        density: of the target.
+        positions: (chain, parameter) to begin with.
+        inverse_mass: (chain, parameter[, parameter]).
+        seed: everything random follows from it.
+        max_depth: a tree has at most 2^max_depth - 1 leaves beside its start.
+    """
+
+    in_step = False
+
+    def __init__(self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int, *, max_depth: int):
+        super().__init__(density, positions, inverse_mass, seed)
+        self._max_depth = max_depth
+        self._trees = _new_trees(positions, max_depth)
+        self._grow = with_density(_grow, density, "the leapfrog step")
+        self._subtrees_turn: Callable[..., Tensor] = _subtrees_turn
+        if density.is_compiled:
+            self._subtrees_turn = Compiled(_subtrees_turn, "the check for U-turns", dynamic=True)
+        leaves = range(2 ** max(max_depth - 1, 0))
+        self._checkpoint = np.array([(leaf >> 1).bit_count() for leaf in leaves])
+        # Checkpoints of the subtrees that end at an odd leaf: as many as it has trailing ones.
+        self._ended = [
+            np.arange((leaf >> 1).bit_count(), (leaf >> 1).bit_count() - _trailing_ones(leaf), -1) for leaf in leaves
+        ]
+
+    def _parts(self) -> dict[str, Any]:
+        return {"trees": self._trees}
+
+    def begin(self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor) -> None:
+        """Draws momenta, and the first subtree's direction."""
+        self._keep(chains, step, inverse_mass)
+        trees, points = self._trees, self.points
+        index = torch.from_numpy(chains)
+        noise = points.position.new_empty(len(chains), points.position.shape[1])
+        for row, (chain, iteration) in enumerate(zip(chains.tolist(), iterations.tolist(), strict=True)):
+            generator = self._noise(chain, iteration)
+            noise[row] = torch.randn(noise.shape[1], generator=generator, dtype=noise.dtype)
+            for name in ("choose_direction", "choose_subtree"):
+                uniform = torch.rand(self._max_depth, generator=generator, dtype=torch.float64)
+                getattr(trees, name)[chain] = uniform.numpy()
+            trees.choose_leaf[:, chain] = torch.rand(2**self._max_depth, generator=generator, dtype=noise.dtype)
+        momentum = momentum_from(noise, inverse_mass)
+        trees.start_energy[index] = points.energy[index] + kinetic_energy(momentum, inverse_mass)
+        trees.end_position[:, index] = points.position[index]
+        trees.end_momentum[:, index] = momentum
+        trees.end_gradient[:, index] = points.gradient[index]
+        trees.tree_sum[index] = momentum
+        trees.tree_log_weight[chains] = 0.0
+        trees.depth[chains] = trees.leaves[chains] = 0
+        trees.acceptance[chains] = 0.0
+        trees.under_way[chains] = True
+        self._begin_subtrees(chains)
+
+    def _begin_subtrees(self, chains: np.ndarray) -> None:
+        """From one of the ends, in the direction that the chain's uniform number says."""
+        trees, index = self._trees, torch.from_numpy(chains)
+        forward = trees.choose_direction[chains, trees.depth[chains]] < 0.5
+        end = torch.from_numpy(forward.astype(np.int64))
+        trees.direction[chains] = np.where(forward, 1.0, -1.0)
+        trees.position[index] = trees.end_position[end, index]
+        trees.momentum[index] = trees.end_momentum[end, index]
+        trees.gradient[index] = trees.end_gradient[end, index]
+        trees.sum[index] = 0.0
+        trees.log_weight[index] = -math.inf
+        trees.leaf[chains] = 0
+
+    def advance(self) -> Ended:
+        """A leaf more for every chain under way."""
+        trees, points = self._trees, self.points
+        all_chains = np.arange(len(trees.leaf))
+        with torch.no_grad():
+            direction = torch.from_numpy(trees.direction).to(points.step)
+            uniform = trees.choose_leaf[torch.from_numpy(trees.leaves), torch.from_numpy(all_chains)]
+            (
+                trees.position,
+                trees.momentum,
+                trees.gradient,
+                trees.drawn_position,
+                trees.drawn_gradient,
+                trees.drawn_energy,
+                trees.sum,
+                trees.log_weight,
+                weight,
+            ) = self._grow(
+                trees.position,
+                trees.momentum,
+                trees.gradient,
+                direction * points.step,
+                points.inverse_mass,
+                trees.start_energy,
+                trees.log_weight,
+                uniform,
+                trees.drawn_position,
+                trees.drawn_gradient,
+                trees.drawn_energy,
+                trees.sum,
+            )
+            weights = weight.cpu().numpy()
+            trees.leaves += trees.under_way
+            trees.acceptance += np.where(trees.under_way, np.exp(np.minimum(weights, 0.0)), 0.0)
+            diverging = weights < -MAX_ENERGY_ERROR
+            ends = diverging | self._turned()
+            complete = trees.under_way & ~ends & (trees.leaf + 1 == 2**trees.depth)
+            trees.leaf += 1
+            if complete.any():
+                chains = np.flatnonzero(complete)
+                ends[chains] = self._join(chains)
+                grown = chains[~ends[chains]]
+                if len(grown):
+                    self._begin_subtrees(grown)
+        return self._end(np.flatnonzero(trees.under_way & ends), diverging)
+
+    def _turned(self) -> np.ndarray:
+        """(chain,) whether a subtree turns that the present leaf ends; of the others the leaf is kept."""
+        trees = self._trees
+        even = np.flatnonzero(trees.under_way & (trees.leaf % 2 == 0))
+        if len(even):
+            rows, at = torch.from_numpy(even), torch.from_numpy(self._checkpoint[trees.leaf[even]])
+            trees.first_momentum[rows, at] = trees.momentum[rows]
+            trees.first_sum[rows, at] = trees.sum[rows]
+        turned = np.zeros(len(trees.leaf), dtype=bool)
+        odd = np.flatnonzero(trees.under_way & (trees.leaf % 2 == 1))
+        if not len(odd):
+            return turned
+        ended = [self._ended[leaf] for leaf in trees.leaf[odd].tolist()]
+        chain = np.repeat(odd, [len(one) for one in ended])
+        at = np.concatenate(ended)
+        if len(chain) == 1:
+            # A length of one would be compiled anew, as a constant.
+            chain, at = np.repeat(chain, 2), np.repeat(at, 2)
+        found = self._subtrees_turn(
+            trees.sum,
+            trees.momentum,
+            trees.first_sum,
+            trees.first_momentum,
+            self.points.inverse_mass,
+            torch.from_numpy(chain),
+            torch.from_numpy(at),
+        )
+        turned[chain[found.cpu().numpy()]] = True
+        return turned
+
+    def _join(self, chains: np.ndarray) -> np.ndarray:
+        """Joins the complete subtrees of these chains to their trees; returns which of the trees end with it."""
+        trees, points = self._trees, self.points
+        index = torch.from_numpy(chains)
+        log_weight = trees.log_weight[index].cpu().numpy()
+        odds = np.exp(np.minimum(log_weight - trees.tree_log_weight[chains], 0.0))
+        taken = torch.from_numpy(chains[trees.choose_subtree[chains, trees.depth[chains]] < odds])
+        points.position[taken] = trees.drawn_position[taken]
+        points.gradient[taken] = trees.drawn_gradient[taken]
+        points.energy[taken] = trees.drawn_energy[taken]
+        trees.tree_log_weight[chains] = np.logaddexp(trees.tree_log_weight[chains], log_weight)
+        end = torch.from_numpy((trees.direction[chains] > 0).astype(np.int64))
+        trees.end_position[end, index] = trees.position[index]
+        trees.end_momentum[end, index] = trees.momentum[index]
+        trees.end_gradient[end, index] = trees.gradient[index]
+        trees.tree_sum[index] += trees.sum[index]
+        trees.depth[chains] += 1
+        turns = _turns(
+            trees.tree_sum[index],
+            trees.end_momentum[0, index],
+            trees.end_momentum[1, index],
+            points.inverse_mass[index],
+        )
+        return turns.cpu().numpy() | (trees.depth[chains] == self._max_depth)
+
+    def _end(self, chains: np.ndarray, diverging: np.ndarray) -> Ended:
+        trees, points = self._trees, self.points
+        trees.under_way[chains] = False
+        index = torch.from_numpy(chains)
+        stats = {
+            "acceptance_rate": trees.acceptance[chains] / np.maximum(trees.leaves[chains], 1),
+            "diverging": diverging[chains],
+            "energy": trees.start_energy[index].cpu().numpy(),
+            "lp": -points.energy[index].cpu().numpy(),
+            "n_steps": trees.leaves[chains],
+            "step_size": points.step[index].cpu().double().numpy(),
+        }
+        return Ended(chains, stats)
+
+
+def _trailing_ones(number: int) -> int:
+    return (number ^ (number + 1)).bit_length() - 1
