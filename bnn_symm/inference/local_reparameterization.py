@@ -8,7 +8,7 @@ so: weight sharing makes its positions covary, so convolutions, and linear layer
 sampled.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,25 +19,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 
-class LocalReparameterization(TorchFunctionMode):
-    """While active, `F.linear` with a known mean weight returns a sample of its pre-activations.
+class KnownLinear(TorchFunctionMode):
+    """While active, `F.linear` with a known weight is computed by `apply`; the base of what replaces linear layers."""
 
-    Args:
-        weights: pairs (mean weight, its scale) of the layers to treat.
-        biases: pairs (mean bias, its scale).
-        noise: shape -> standard normal noise.
-    """
-
-    def __init__(
-        self,
-        weights: list[tuple[Tensor, Tensor]],
-        biases: list[tuple[Tensor, Tensor]],
-        noise: Callable[[torch.Size], Tensor],
-    ):
+    def __init__(self, weights: Iterable[Tensor]):
         super().__init__()
-        self._weights = {id(mean): scale for mean, scale in weights}
-        self._biases = {id(mean): scale for mean, scale in biases}
-        self._noise = noise
+        self._known = {id(weight) for weight in weights}
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """In place of F.linear(x, weight, bias)."""
+        raise NotImplementedError
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -46,12 +37,88 @@ class LocalReparameterization(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.linear:
             x, weight, bias = _linear_arguments(*args, **kwargs)
-            scale = self._weights.get(id(weight))
-            if scale is not None:
-                bias_scale = None if bias is None else self._biases[id(bias)]
-                noise = self._noise(torch.Size([*x.shape[:-1], len(weight)]))
-                return _LocalLinear.apply(x, weight, scale, bias, bias_scale, noise)
+            if id(weight) in self._known:
+                return self.apply(x, weight, bias)
         return func(*args, **kwargs)
+
+
+class GradientBuffer:
+    """Where the gradient of a leaf goes in place of autograd's own accumulation: it costs no memory of its own.
+
+    Attributes:
+        tensor: of the leaf's shape.
+        is_written: whether a backward pass has come by since the last `close`.
+    """
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+        self.is_written = False
+
+    def take(self, gradient: Callable[[Tensor | None], Tensor]) -> None:
+        """Puts a gradient there, or adds it to what came before: `gradient` makes it, in the tensor it is given."""
+        if self.is_written:
+            self.tensor.add_(gradient(None))
+        else:
+            gradient(self.tensor)
+        self.is_written = True
+
+    def close(self) -> None:
+        """Ends a step: what no backward pass has reached has gradient 0."""
+        if not self.is_written:
+            self.tensor.zero_()
+        self.is_written = False
+
+
+Buffers = Mapping[int, GradientBuffer]
+
+
+class LocalReparameterization(KnownLinear):
+    """While active, `F.linear` with a known mean weight returns a sample of its pre-activations.
+
+    Args:
+        weights: pairs (mean weight, its scale) of the layers to treat.
+        biases: pairs (mean bias, its scale).
+        noise: shape -> standard normal noise.
+        buffers: by `id` of any of these means and scales, where its gradient goes.
+    """
+
+    def __init__(
+        self,
+        weights: Iterable[tuple[Tensor, Tensor]],
+        biases: Iterable[tuple[Tensor, Tensor]],
+        noise: Callable[[torch.Size], Tensor],
+        buffers: Buffers | None = None,
+    ):
+        weights = list(weights)
+        super().__init__(mean for mean, _ in weights)
+        self._scales = {id(mean): scale for mean, scale in [*weights, *biases]}
+        self._noise = noise
+        self._buffers = buffers or {}
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """A sample of the pre-activations."""
+        scale = self._scales[id(weight)]
+        bias_scale = None if bias is None else self._scales[id(bias)]
+        noise = self._noise(torch.Size([*x.shape[:-1], len(weight)]))
+        into = [self._buffers.get(id(value)) for value in (weight, scale, bias, bias_scale)]
+        return _LocalLinear.apply(x, weight, scale, bias, bias_scale, noise, into)
+
+
+class PlainLinear(KnownLinear):
+    """While active, the gradients of known weights of `F.linear` and of their biases go into buffers.
+
+    Args:
+        weights: of the layers to treat.
+        buffers: by `id` of weight or bias, where its gradient goes.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], buffers: Buffers):
+        super().__init__(weights)
+        self._buffers = buffers
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """F.linear, with another backward pass."""
+        return _PlainLinear.apply(x, weight, bias, [self._buffers.get(id(value)) for value in (weight, bias)])
 
 
 class _LocalLinear(torch.autograd.Function):
@@ -59,28 +126,63 @@ class _LocalLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Any, bias_scale: Any, noise: Tensor
+        ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Any, bias_scale: Any, noise: Tensor, into: Any = None
     ) -> Tensor:
         square, variance = x.square(), scale.square()
         bias_variance = None if bias_scale is None else bias_scale.square()
         # A point whose inputs are all zero has variance zero without a bias; sqrt has no gradient there.
         sd = F.linear(square, variance, bias_variance).clamp_(min=1e-30).sqrt_()
-        ctx.save_for_backward(x, square, weight, scale, variance, bias_scale, noise / (2 * sd))
-        return torch.addcmul(F.linear(x, weight, bias), sd, noise)
+        output = F.linear(x, weight, bias).addcmul_(sd, noise)
+        ctx.save_for_backward(x, square, weight, scale, variance, bias_scale, torch.div(noise, sd))
+        ctx.into = into or [None] * 4
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = gradients
-        x, square, weight, scale, variance, bias_scale, half = ctx.saved_tensors
-        of_variance = gradient * half
+        x, square, weight, scale, variance, bias_scale, ratio = ctx.saved_tensors
+        twice = gradient * ratio  # the gradient with respect to the variance, twice
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = torch.addcmul(gradient @ weight, x, of_variance @ variance, value=2)
-        of_scale = 2 * scale * (of_variance.t() @ square)
+            of_x = (gradient @ weight).addcmul_(x, twice @ variance)
+        into_weight, into_scale, into_bias, into_bias_scale = ctx.into
+        of_weight = _deliver(into_weight, lambda out: torch.mm(gradient.t(), x, out=out))
+        of_scale = _deliver(into_scale, lambda out: torch.mm(twice.t(), square, out=out).mul_(scale))
         of_bias = of_bias_scale = None
         if bias_scale is not None:
-            of_bias, of_bias_scale = gradient.sum(0), 2 * bias_scale * of_variance.sum(0)
-        return of_x, gradient.t() @ x, of_scale, of_bias, of_bias_scale, None
+            of_bias = _deliver(into_bias, lambda out: torch.sum(gradient, 0, out=out))
+            of_bias_scale = _deliver(into_bias_scale, lambda out: torch.sum(twice, 0, out=out).mul_(bias_scale))
+        return of_x, of_weight, of_scale, of_bias, of_bias_scale, None, None
+
+
+class _PlainLinear(torch.autograd.Function):
+    """x W^T + b."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Any, into: Any) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.into = into
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        of_x = gradient @ weight if ctx.needs_input_grad[0] else None
+        into_weight, into_bias = ctx.into
+        of_weight = _deliver(into_weight, lambda out: torch.mm(gradient.t(), x, out=out))
+        of_bias = None
+        if ctx.needs_input_grad[2]:
+            of_bias = _deliver(into_bias, lambda out: torch.sum(gradient, 0, out=out))
+        return of_x, of_weight, of_bias, None
+
+
+def _deliver(buffer: GradientBuffer | None, gradient: Callable[[Any], Tensor]) -> Tensor | None:
+    """A gradient for autograd, or None when it has gone into a buffer."""
+    if buffer is None:
+        return gradient(None)
+    buffer.take(gradient)
+    return None
 
 
 def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:

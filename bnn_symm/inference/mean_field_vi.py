@@ -4,31 +4,27 @@ r"""Mean-field variational inference: independent normals q = Normal(loc, scale)
               -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
 
 The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled. The expected log
-likelihood is
-sampled: in weight space (w = loc + scale eps, one eps a step), or locally for linear layers
-(`local_reparameterization`).
+likelihood is sampled: in weight space (w = loc + scale eps, one eps a step), or locally for linear layers
+(`local_reparameterization`). All of it lies on flat vectors, with gradients written out (`variational_objective`).
 
 References:
     Graves 2011 (NeurIPS); Blundell et al. 2015, arXiv:1505.05424; Kingma et al. 2015, arXiv:1506.02557.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Reached
-from bnn_symm.inference.local_reparameterization import LocalReparameterization, local_layers
 from bnn_symm.inference.method import Fit
 from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise
+from bnn_symm.inference.variational_objective import VariationalObjective
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import GaussianPosterior, Posterior
-from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
 # Draws behind the validation NLL of a history row: enough to watch, too few to report.
@@ -43,8 +39,7 @@ class MeanFieldVI(OptimisedMethod):
         estimator: `local`: local reparameterisation of linear layers, weights sampled elsewhere; `weight`: all weights
             sampled, one draw a step for all points.
         num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs: with an even
-            number the
-            gradient of `loc` has no noise at all in a linear Gaussian model, and less in every other.
+            number the gradient of `loc` has no noise at all in a linear Gaussian model, and less in every other.
         initial_scale: posterior standard deviation of every weight at the start.
         num_draws: draws that stand for the posterior in predictions and in files.
     """
@@ -62,15 +57,17 @@ class MeanFieldVI(OptimisedMethod):
         if isinstance(initial, GaussianPosterior):
             scale = initial.scale.to(model.device, model.dtype)
         tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
-        objective = _Objective(self, model, fit.dataset, fit.seed, tensors)
+        objective = VariationalObjective(self, model, fit.dataset, fit.seed, tensors["loc"], tensors["log_scale"])
+        watch = _Watch(model, fit.dataset, fit.seed, tensors)
         problem = Problem(
             settings=self,
             tensors=tensors,
             objective=objective,
-            validate=objective.validate,
+            validate=watch.validate,
             train=fit.dataset.train,
             seed=fit.seed,
-            usable=objective.has_scales,
+            usable=watch.has_scales,
+            leaves_gradients=True,
         )
         try:
             state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
@@ -97,91 +94,12 @@ class MeanFieldVI(OptimisedMethod):
         )
 
 
-class _Objective:
-    """The objective of one fit as a function of the step and a minibatch."""
+class _Watch:
+    """What is asked of a fit beside its objective: whether it makes a posterior, and how good that is."""
 
-    def __init__(
-        self,
-        method: MeanFieldVI,
-        model: BayesianModel,
-        dataset: Dataset,
-        seed: int,
-        tensors: Mapping[str, Tensor],
-    ):
-        self.method, self.model, self.dataset, self.seed = method, model, dataset, seed
+    def __init__(self, model: BayesianModel, dataset: Dataset, seed: int, tensors: Mapping[str, Tensor]):
+        self.model, self.dataset, self.seed = model, dataset, seed
         self.loc, self.log_scale = tensors["loc"], tensors["log_scale"]
-        self.log_jacobian = len(dataset.train) * math.log(dataset.scaling.y_scale)
-        self.local: list[tuple[str, str | None]] = []
-        if method.estimator == "local":
-            parameters = {name: value.detach() for name, value in model.net.named_parameters()}
-            self.local = local_layers(model.net, model.layer_values(parameters), dataset.train.x[:2])
-        self.local_names = {name for layer in self.local for name in layer if name is not None}
-
-    def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        method = self.method
-        size = len(self.dataset.train)
-        scale = self.log_scale.exp()
-        generator = torch_generator(self.seed, "variational noise", step)
-        log_likelihood = self._sum_over_samples(scale, x, y, generator)
-        expected = log_likelihood * (size / len(x) / method.num_samples)
-        cross_entropy = self.model.cross_entropy(self.loc, scale).sum(dtype=torch.float64)
-        entropy = (self.log_scale + 0.5 * math.log(2 * math.pi * math.e)).sum(dtype=torch.float64)
-        temperature = method.temperature
-        objective = -expected + temperature * (method.prior_weight * cross_entropy - entropy)
-        kl = cross_entropy - entropy
-        in_own_units = expected - self.log_jacobian
-        return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / size, "kl": kl}
-
-    def _sum_over_samples(self, scale: Tensor, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """Sum over samples and the minibatch of the log likelihood."""
-        samples = self.method.num_samples
-        if self.local_names == set(self.model.shapes):
-            # No weight is sampled, so all samples are one pass over repeated points; of the noise of its units, the
-            # second half is the first with the other sign (antithetic pairs).
-            fresh = (samples + 1) // 2 * len(x)
-            pairs = samples // 2 * len(x)
-
-            def paired(shape: torch.Size) -> Tensor:
-                noise = self._noise(torch.Size([fresh, *shape[1:]]), generator)
-                return torch.cat([noise, -noise[:pairs]])
-
-            return self._log_likelihood(scale, x.repeat(samples, *[1] * (x.dim() - 1)), y.repeat(samples), paired)
-        total = torch.zeros((), dtype=torch.float64, device=x.device)
-        state = generator.get_state()
-        for sample in range(samples):
-            # Odd samples repeat the noise of the even one before with the other sign.
-            if sample % 2 == 0:
-                state, sign = generator.get_state(), 1.0
-            else:
-                generator.set_state(state)
-                sign = -1.0
-            total = total + self._log_likelihood(
-                scale, x, y, lambda shape, sign=sign: sign * self._noise(shape, generator)
-            )
-        return total
-
-    def _noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=self.loc.dtype).to(self.loc.device)
-
-    def _log_likelihood(self, scale: Tensor, x: Tensor, y: Tensor, noise: Callable[[torch.Size], Tensor]) -> Tensor:
-        """Sum over points of the log likelihood at one sample."""
-        model = self.model
-        if not self.local_names:
-            flat = self.loc + scale * noise(self.loc.shape)
-            return model.log_likelihood(flat, x, y).sum(dtype=torch.float64)
-        locs, scales = model.unflatten(self.loc), model.unflatten(scale)
-        values = {
-            name: loc if name in self.local_names else loc + scales[name] * noise(loc.shape)
-            for name, loc in locs.items()
-        }
-        # As the layers see them: pre-activations are linear in these, whatever the parameters are.
-        seen = model.layer_values(values)
-        seen_scales = model.layer_scales({name: scales[name] for name in self.local_names})
-        weights = [(seen[weight], seen_scales[weight]) for weight, _ in self.local]
-        biases = [(seen[bias], seen_scales[bias]) for _, bias in self.local if bias is not None]
-        with LocalReparameterization(weights, biases, noise):
-            outputs = functional_call(model.net, seen, (x,))
-        return model.likelihood.log_prob(outputs, y, model.latent_values(values)).sum(dtype=torch.float64)
 
     def has_scales(self) -> bool:
         """Whether every scale is positive and finite: its logarithm may be finite beyond where exp is."""

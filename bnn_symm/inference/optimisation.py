@@ -88,7 +88,7 @@ class OptimisedMethod(Method):
         return Reached(dict(reached.states), {}, history)
 
 
-Objective = Callable[[int, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
+Objective = Callable[[int, Tensor, Tensor], tuple[Tensor | float, Mapping[str, Tensor | float]]]
 Validate = Callable[[int], dict[str, float | None]]
 
 
@@ -100,6 +100,8 @@ class Problem:
         settings: of the method.
         tensors: name -> leaf tensor to optimise in place.
         objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside it.
+        leaves_gradients: whether `objective` itself leaves its gradient, divided by the number of points, in the
+            `grad` of every tensor; otherwise it is autograd's.
         validate: step -> what a row of the history says of the validation part: `validation_nll` (None without one)
             and, of classes, `validation_accuracy`.
         train: the training part.
@@ -115,6 +117,7 @@ class Problem:
     train: Part
     seed: int
     chain: int = 0
+    leaves_gradients: bool = False
     usable: Callable[[], bool] = lambda: True
 
 
@@ -128,16 +131,12 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
         FitDiverged: with the last good state as its attribute `state`.
     """
     settings, train = problem.settings, problem.train
-    tensors = list(problem.tensors.values())
-    batch_size = settings.points_per_gradient(len(train))
+    steps = Steps(problem)
+    batch_size, optimiser = steps.batch_size, steps.optimiser
     log_every = settings.log_every if settings.log_every != "auto" else max(1, settings.num_steps // 200)
-    optimiser = torch.optim.Adam(tensors, lr=settings.learning_rate, fused=True)
     run = _Progress()
     if state is not None:
         run = _restore(state, problem.tensors, optimiser)
-    order = torch.empty(0)
-    epoch = -1
-    per_epoch = len(train) // batch_size
     started = time.perf_counter() - run.seconds
     good = latest = _state(problem.tensors, optimiser, run)
     while run.step < settings.num_steps and not _has_stopped_early(settings, run):
@@ -145,34 +144,17 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
             callbacks.on_state(problem.chain, lambda: _state(problem.tensors, optimiser, run))
         if callbacks.should_stop():
             return _state(problem.tensors, optimiser, run), True
-        if run.step // per_epoch != epoch and batch_size < len(train):
-            epoch = run.step // per_epoch
-            order = torch.randperm(len(train), generator=torch_generator(problem.seed, "data order", epoch))
-        if batch_size == len(train):
-            x, y = train.x, train.y
-        else:
-            where = run.step % per_epoch * batch_size
-            index = order[where : where + batch_size].to(train.x.device)
-            x, y = train.x[index], train.y[index]
-        for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(settings, run.step)
-        optimiser.zero_grad(set_to_none=True)
-        objective, terms = problem.objective(run.step, x, y)
-        value = float(objective.detach())
-        if not math.isfinite(value):
-            raise _diverged(problem, value, run.step, good)
+        terms = steps.take(run.step)
+        if not math.isfinite(terms["objective"]):
+            raise _diverged(problem, terms["objective"], run.step, good)
         good = latest
-        # Per point, so that clip_norm means the same for any size of the data.
-        (objective / len(train)).backward()
-        if settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(tensors, settings.clip_norm)
-        optimiser.step()
         run.step += 1
-        for name, term in {"objective": objective, **terms}.items():
-            run.window[name] = run.window.get(name, 0.0) + float(term.detach())
+        for name, term in terms.items():
+            run.window[name] = run.window.get(name, 0.0) + term
         if run.step % log_every == 0 or run.step == settings.num_steps:
             steps_in_window = run.step % log_every or log_every
-            if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors) or not problem.usable():
+            finite = all(bool(torch.isfinite(tensor).all()) for tensor in problem.tensors.values())
+            if not finite or not problem.usable():
                 raise _diverged(problem, math.nan, run.step, good)
             run.seconds = time.perf_counter() - started
             row = {
@@ -190,6 +172,59 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
             _watch(settings, run, row["validation_nll"])
             latest = _state(problem.tensors, optimiser, run)
     return _state(problem.tensors, optimiser, run), False
+
+
+class Steps:
+    """The steps of one optimisation, each a function of its number and of where the tensors and the moments are.
+
+    Attributes:
+        batch_size: points a step.
+        optimiser: Adam over the tensors, fused.
+    """
+
+    def __init__(self, problem: Problem):
+        self._problem = problem
+        self._tensors = list(problem.tensors.values())
+        self.batch_size = problem.settings.points_per_gradient(len(problem.train))
+        self.optimiser = torch.optim.Adam(self._tensors, lr=problem.settings.learning_rate, fused=True)
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def take(self, step: int) -> dict[str, float]:
+        """One step, unless the objective is not finite: then the tensors stay. `objective` and the other terms."""
+        problem, optimiser = self._problem, self.optimiser
+        x, y = self._minibatch(step)
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(problem.settings, step)
+        if not problem.leaves_gradients:
+            optimiser.zero_grad(set_to_none=True)
+        objective, others = problem.objective(step, x, y)
+        terms = {name: _number(term) for name, term in {"objective": objective, **others}.items()}
+        if not math.isfinite(terms["objective"]):
+            return terms
+        if isinstance(objective, Tensor) and not problem.leaves_gradients:
+            # Per point, so that clip_norm means the same for any size of the data.
+            (objective / len(problem.train)).backward()
+        if problem.settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._tensors, problem.settings.clip_norm)
+        optimiser.step()
+        return terms
+
+    def _minibatch(self, step: int) -> tuple[Tensor, Tensor]:
+        train = self._problem.train
+        if self.batch_size == len(train):
+            return train.x, train.y
+        per_epoch = len(train) // self.batch_size
+        if step // per_epoch != self._epoch:
+            self._epoch = step // per_epoch
+            generator = torch_generator(self._problem.seed, "data order", self._epoch)
+            self._order = torch.randperm(len(train), generator=generator).to(train.x.device)
+        where = step % per_epoch * self.batch_size
+        index = self._order[where : where + self.batch_size]
+        return train.x[index], train.y[index]
+
+
+def _number(term: Tensor | float) -> float:
+    return float(term.detach()) if isinstance(term, Tensor) else term
 
 
 @dataclass
