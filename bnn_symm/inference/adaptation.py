@@ -5,8 +5,9 @@ follows from the transitions of its chains in the order in which they end, so ch
 
 Step sizes follow from the acceptance rates by dual averaging (Hoffman & Gelman 2014, arXiv:1111.4246, section 3.2).
 Inverse mass matrices are the covariances, or variances, of the positions in windows that double in length, as in
-Stan (Stan Reference Manual, section "HMC algorithm parameters"): deviations from each chain's own mean, pooled over
-the chains of a group, for what scales a trajectory is the width of the mode that it is in.
+Stan (Stan Reference Manual, section "HMC algorithm parameters"). Deviations are from each chain's own mean, pooled over
+the chains of a group, for what scales a trajectory is the width of the mode that it is in; or, `across` chains, from
+their common mean, for methods whose many chains each move too little in a window to know it.
 """
 
 from collections.abc import Mapping
@@ -52,6 +53,8 @@ class Adaptation:
         anchor: (group,) what dual averaging is drawn to.
         error: (group,) mean of target minus acceptance.
         updates: (group,) of dual averaging since it began anew.
+        acceptance: (group,) sum of the rates since the last update.
+        rates: (group,) how many these are.
         seen: (group,) transitions.
         window: (group,) index of the present or next window.
         inverse_mass: (group, parameter) or (group, parameter, parameter).
@@ -65,6 +68,8 @@ class Adaptation:
     anchor: np.ndarray
     error: np.ndarray
     updates: np.ndarray
+    acceptance: np.ndarray
+    rates: np.ndarray
     seen: np.ndarray
     window: np.ndarray
     inverse_mass: Tensor
@@ -82,6 +87,7 @@ class Adapter:
         adapt_step_size: whether they do.
         adapt_mass_matrix: whether covariances are estimated.
         groups: (chain,) the group of each chain.
+        across: whether deviations are from the common mean of a group.
         state: what was learned so far.
     """
 
@@ -93,12 +99,14 @@ class Adapter:
         adapt_step_size: bool,
         adapt_mass_matrix: bool,
         groups: np.ndarray,
+        across: bool,
         state: Adaptation,
     ):
         self._num_warmup, self._target = num_warmup, target
         self._adapt_step_size = adapt_step_size
         self._windows = windows(num_warmup) if adapt_mass_matrix else []
         self._groups = groups
+        self._across = across
         self._sizes = np.bincount(groups)
         self.state = state
 
@@ -128,9 +136,13 @@ class Adapter:
         """
         state = self.state
         counts = np.bincount(self._groups[chains], minlength=len(self._sizes))
+        state.rates += counts
+        state.acceptance += np.bincount(self._groups[chains], weights=acceptance, minlength=len(self._sizes))
+        # As many rates as there are chains make one update: single ones are so noisy that step sizes end too small.
+        full = np.flatnonzero(state.rates >= self._sizes)
         if self._adapt_step_size:
-            sums = np.bincount(self._groups[chains], weights=acceptance, minlength=len(self._sizes))
-            self._average(np.flatnonzero(counts), sums[counts > 0] / counts[counts > 0])
+            self._average(full, state.acceptance[full] / state.rates[full])
+        state.acceptance[full], state.rates[full] = 0.0, 0
         for group in np.flatnonzero(counts).tolist():
             own = self._groups[chains] == group
             self._observe(group, chains[own], positions, np.flatnonzero(own))
@@ -152,6 +164,7 @@ class Adapter:
         state.anchor[groups] = np.log(_AMBITION) + state.log_step[groups]
         state.error[groups] = 0.0
         state.updates[groups] = 0
+        state.acceptance[groups], state.rates[groups] = 0.0, 0
         state.log_step_mean[groups] = state.log_step[groups]
 
     def _present(self, group: int) -> tuple[int, int] | None:
@@ -186,6 +199,15 @@ class Adapter:
         own = self._groups == group
         number = int(state.count[own].sum())
         freedom = int(np.maximum(state.count[own] - 1, 0).sum())
+        if self._across and number > 1:
+            index = torch.from_numpy(own)
+            weight = torch.from_numpy(state.count[own]).to(state.mean)
+            between = state.mean[index] - (weight @ state.mean[index]) / number
+            if state.scatter.dim() == 2:
+                state.scatter[group] += weight @ between.square()
+            else:
+                state.scatter[group] += (weight[:, None] * between).mT @ between
+            freedom = number - 1
         if freedom > 0:
             # Stan's shrinkage towards 1e-3, for windows that are short for what they estimate.
             kept = number / (number + 5.0)
@@ -218,6 +240,8 @@ def new_adaptation(positions: Tensor, num_groups: int, step_size: float, *, dens
         anchor=np.log(_AMBITION) + log_step,
         error=zeros,
         updates=counts.copy(),
+        acceptance=zeros.copy(),
+        rates=counts.copy(),
         seen=counts.copy(),
         window=counts.copy(),
         inverse_mass=inverse_mass,

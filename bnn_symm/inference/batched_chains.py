@@ -84,6 +84,7 @@ class _Chains:
             adapt_step_size=method.adapt_step_size,
             adapt_mass_matrix=method.adapt_mass_matrix,
             groups=groups,
+            across=method.scales_across_chains,
             state=adaptation,
         )
         inverse_mass = self._adapter.inverse_mass(np.arange(number))

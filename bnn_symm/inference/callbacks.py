@@ -38,6 +38,14 @@ class Callback:
         """Whether the fit should end at this step and return what it has."""
         return False
 
+    def kept_draws(self) -> dict[int, DrawChunk] | None:
+        """All draws of each chain, where this callback keeps them to be read again; None if it keeps none.
+
+        A callback that keeps draws (on a disk) spares the fit a second copy in memory. Of a resumed fit it has those of
+        before as well.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class Callbacks(Callback):
@@ -64,6 +72,10 @@ class Callbacks(Callback):
         """Whether any wants to."""
         return any(member.should_stop() for member in self.members)
 
+    def kept_draws(self) -> dict[int, DrawChunk] | None:
+        """Of the first that keeps them."""
+        return next((kept for member in self.members if (kept := member.kept_draws()) is not None), None)
+
 
 @dataclass
 class Reached:
@@ -71,7 +83,7 @@ class Reached:
 
     Attributes:
         states: the last state of each chain.
-        draws: all draws of each chain so far.
+        draws: all draws of each chain so far, in memory or in a log on disk, from which they are read when asked for.
         history: all rows so far.
     """
 
@@ -81,11 +93,17 @@ class Reached:
 
 
 class Collector(Callback):
-    """Keeps in memory what a fit tells."""
+    """Keeps what a fit tells: history and states in memory, draws too unless another callback keeps them.
 
-    def __init__(self, reached: Reached | None = None):
+    Args:
+        reached: what an interrupted fit had reached.
+        keeper: another callback of the same fit, if its `kept_draws` are to be read in place of a copy in memory.
+    """
+
+    def __init__(self, reached: Reached | None = None, keeper: Callback | None = None):
         reached = reached or Reached()
-        self._chunks = {chain: [chunk] for chain, chunk in reached.draws.items()}
+        self._keeper = keeper
+        self._chunks = {} if keeper else {chain: [chunk] for chain, chunk in reached.draws.items()}
         self._states = dict(reached.states)
         self._history = list(reached.history)
 
@@ -94,8 +112,9 @@ class Collector(Callback):
         self._history.append(dict(row))
 
     def on_draws(self, chunk: DrawChunk) -> None:
-        """Kept."""
-        self._chunks.setdefault(chunk.chain, []).append(chunk)
+        """Kept, unless another callback does."""
+        if self._keeper is None:
+            self._chunks.setdefault(chunk.chain, []).append(chunk)
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
         """Only essential ones are copied: a fit hands over its final state itself."""
@@ -108,7 +127,9 @@ class Collector(Callback):
 
     def reached(self) -> Reached:
         """Everything, draws joined by chain."""
-        draws = {chain: _join(chunks) for chain, chunks in sorted(self._chunks.items())}
+        draws = self._keeper.kept_draws() if self._keeper else None
+        if draws is None:
+            draws = {chain: _join(chunks) for chain, chunks in sorted(self._chunks.items())}
         history = sorted(self._history, key=lambda row: (row.get("chain", 0), row["step"]))
         return Reached(dict(sorted(self._states.items())), draws, history)
 
@@ -118,7 +139,7 @@ def _join(chunks: Sequence[DrawChunk]) -> DrawChunk:
     return DrawChunk(
         first.chain,
         first.first,
-        np.concatenate([chunk.positions for chunk in chunks]),
+        np.concatenate([np.asarray(chunk.positions) for chunk in chunks]),
         {name: np.concatenate([chunk.stats[name] for chunk in chunks]) for name in first.stats},
     )
 

@@ -8,13 +8,15 @@ climbs the gradient of the expected change of the squared distance from the mean
     dChEES/dT = h_n E[(|z' - E z'|^2 - |z - E z|^2) (z' - E z')^T v'],   v' the velocity of z at the end,
 
 with acceptance probabilities for weights. Step sizes aim at a harmonic mean of the acceptance probabilities, which one
-stuck chain pulls down. With trees there is nothing to wait for, and nothing is thrown away: on many short chains it is
-the cheapest of the samplers here.
+stuck chain pulls down. Mass matrices are estimated across chains. In the first half of warm-up, until there is one,
+trajectories are bounded and T stays at 1, in units in which a scale of the posterior is 1 too.
+
+No tree has to be built, and none of its points is thrown away; the price is that all scales share one length.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -32,6 +34,8 @@ from bnn_symm.settings import Fraction, PositiveInt, settings
 _RATE, _DECAY, _EPSILON = 0.025, 0.95, 1e-8
 # Weight of the newest value in the average of log T: n^-0.5.
 _AVERAGING = 0.5
+# The most leapfrog steps in the first half of warm-up.
+_EARLY_STEPS = 50
 # Acceptance probabilities below this count as this in the harmonic mean.
 _LEAST = 1e-3
 
@@ -51,6 +55,8 @@ class ChEESHMC(Sampler):
     num_draws: PositiveInt = 100
     target_accept_prob: Fraction = 0.651
     max_num_steps: PositiveInt = 1000
+
+    scales_across_chains: ClassVar[bool] = True
 
     def _check(self, dataset: Dataset) -> None:
         if self.num_chains < 4:
@@ -83,9 +89,7 @@ class _ChEESKernel(StaticTrajectories):
     def __init__(self, method: ChEESHMC, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int):
         super().__init__(density, positions, inverse_mass, seed, num_steps=self._steps, learn=self._climb)
         self._method = method
-        # It begins with single steps; the mean is what draws are made with.
-        start = math.log(method.initial_step_size)
-        self._length = _Length(np.full(1, start), np.full(1, start), np.zeros(1), np.zeros(1, dtype=np.int64))
+        self._length = _Length(np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64))
 
     def _parts(self) -> dict[str, Any]:
         return {**super()._parts(), "length": self._length}
@@ -99,10 +103,14 @@ class _ChEESKernel(StaticTrajectories):
         warming = iteration < self._method.num_warmup
         log_length = (self._length.log_length if warming else self._length.log_length_mean)[0]
         number = math.ceil(halton(iteration) * math.exp(log_length) / float(step[0]))
-        return np.full(len(step), min(max(number, 1), self._method.max_num_steps), dtype=np.int64)
+        most = self._method.max_num_steps
+        return np.full(len(step), np.clip(number, 1, min(most, _EARLY_STEPS) if self._is_early(iteration) else most))
+
+    def _is_early(self, iteration: int) -> bool:
+        return iteration < self._method.num_warmup // 2
 
     def _climb(self, trajectory: Trajectory) -> None:
-        if trajectory.iteration >= self._method.num_warmup:
+        if trajectory.iteration >= self._method.num_warmup or self._is_early(trajectory.iteration):
             return
         length, step = self._length, float(self.points.step[0])
         gradient = chees_gradient(trajectory) * halton(trajectory.iteration) * math.exp(length.log_length[0])

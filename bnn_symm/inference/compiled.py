@@ -24,16 +24,17 @@ def has_compiler() -> bool:
 
 
 class Compiled:
-    """A function that is compiled when it is first called, once for every shape of its arguments.
+    """A function that is compiled when it is first called, for the arguments that it gets then.
 
-    torch keeps what it compiles on disk, so a second process with the same shapes only reads it. Where there is no
-    compiler, or it fails, a warning says so in one line and the function runs as it is. Nothing random may happen
-    in it.
+    All later calls must have arguments of the same shapes, dtypes and devices, unless it is dynamic, for nothing
+    looks: to check what a compiled function depends on took longer than small networks take. torch keeps what it
+    compiles on disk, so a second process with the same shapes only reads it. Where there is no compiler, or it fails,
+    a warning says so in one line and the function runs as it is. Nothing random may happen in it.
 
     Args:
         function: of tensors, without side effects.
         name: what the warning calls it.
-        dynamic: whether the shapes of tensors may differ from call to call without compiling again.
+        dynamic: whether sizes may differ from call to call.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, *, dynamic: bool = False):
@@ -41,9 +42,13 @@ class Compiled:
         self._name = name
         self._compiled: Callable[..., Any] | None = None
         if has_compiler():
-            # Each of these counts its own recompilations: torch has a limit, and a process may make many fits.
-            own: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in _COMPILE_KEYWORDS else {}
-            self._compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, **own)
+            keywords: dict[str, Any] = {}
+            if "isolate_recompiles" in _COMPILE_KEYWORDS:
+                # Each of these counts its own recompilations: torch has a limit, and a process may make many fits.
+                keywords["isolate_recompiles"] = True
+                if not dynamic and hasattr(torch.compiler, "skip_all_guards_unsafe"):
+                    keywords["options"] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+            self._compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, **keywords)
         else:
             _warn(name, "there is no C++ compiler; install g++ or clang++")
         self._works = False

@@ -72,9 +72,11 @@ class TemperedDensity:
         except RuntimeError:
             self._batched = self._one_by_one
             self.is_compiled = False
-        self._call: Callable[..., Any] = self._batched
+        self._calls: list[Callable[..., Any]] = [self._batched] * self.passes
         if self.is_compiled:
-            self._call = Compiled(self._batched, "the log density")
+            # The first piece has the prior with it, the last may be shorter; those between are alike.
+            first, between, last = (Compiled(self._batched, "the log density") for _ in range(3))
+            self._calls = [first, *[between] * (self.passes - 2), last][: self.passes]
 
     def evaluate(
         self, positions: Float[Tensor, "chain parameter"]
@@ -88,9 +90,9 @@ class TemperedDensity:
     ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
         """U in float64, and its gradient."""
         with torch.no_grad():
-            gradients, energies = self._call(positions, *self._pieces[0], True)
-            for piece in self._pieces[1:]:
-                more_gradients, more_energies = self._call(positions, *piece, False)
+            gradients, energies = self._calls[0](positions, *self._pieces[0], True)
+            for call, piece in zip(self._calls[1:], self._pieces[1:], strict=True):
+                more_gradients, more_energies = call(positions, *piece, False)
                 gradients, energies = gradients + more_gradients, energies + more_energies
         return energies, gradients
 

@@ -85,7 +85,8 @@ class Method(ABC):
             dataset: the training part is fitted, the validation part only watched, the test part not touched.
             seed: everything random follows from it.
             initial: starting point; default the network's own initial values.
-            callbacks: told of every logged step, draw and state.
+            callbacks: told of every logged step, draw and state; where one keeps the draws (`Callback.kept_draws`),
+                they are not in memory, and the posterior reads them from there.
             reached: what an interrupted fit with the same settings and seed had reached; it goes on from there.
 
         Raises:
@@ -98,7 +99,8 @@ class Method(ABC):
             raise ConfigError("the training part has no points; lower data.test_fraction or raise data.limit")
         self._check(dataset)
         dataset = dataset.to(model.device, model.dtype)
-        collector = Collector(reached)
+        keeper = next((callback for callback in callbacks if callback.kept_draws() is not None), None)
+        collector = Collector(reached, keeper)
         before = max((row["seconds"] for row in _last_rows(collector.reached())), default=0.0)
         start = time.perf_counter()
         failure = None

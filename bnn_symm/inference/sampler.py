@@ -57,6 +57,8 @@ class Sampler(Method):
     compile: bool | Literal["auto"] = "auto"
 
     engine: ClassVar[str] = "batched"
+    # Whether mass matrices follow from how chains differ, and not only from how each moves.
+    scales_across_chains: ClassVar[bool] = False
 
     @abstractmethod
     def _batched_kernel(

@@ -1,0 +1,134 @@
+"""The compiled density of a batch is the model's own, in value and gradient, whatever network and data."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from bnn_symm.architectures import CNNConfig, MLPConfig, asymmetrize, build_network
+from bnn_symm.data import load_dataset
+from bnn_symm.inference import compiled, density
+from bnn_symm.inference.compiled import Compiled, CompilerWarning, has_compiler
+from bnn_symm.inference.density import TemperedDensity
+from bnn_symm.models import BayesianModel, Categorical, Prior
+
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+
+
+def problem(kind="mlp"):
+    name = "digits" if kind == "cnn" else "iris"
+    data = load_dataset(name)
+    config = CNNConfig(widths=(3,)) if kind == "cnn" else MLPConfig(widths=(5, 4), activation="tanh")
+    net = build_network(config, input_shape=data.input_shape, num_outputs=data.num_outputs)
+    if kind == "asymmetric":
+        net = asymmetrize(net, kind="weight_asymmetric")
+    return BayesianModel(net.double(), Prior(name="laplace"), Categorical()), data.to(
+        torch.device("cpu"), torch.float64
+    )
+
+
+def check(found: TemperedDensity, model, data, positions, **keywords) -> None:
+    energies, gradients = found(positions)
+    for position, energy, gradient in zip(positions, energies, gradients, strict=True):
+        wanted, value = torch.func.grad_and_value(
+            lambda flat: model.potential(flat, data.train.x, data.train.y, **keywords)
+        )(position)
+        assert torch.isclose(energy, value, rtol=1e-10)
+        assert torch.allclose(gradient, wanted, rtol=1e-8, atol=1e-9)
+
+
+def starts(model, number):
+    return torch.stack([model.initial(seed) for seed in range(number)])
+
+
+@pytest.mark.parametrize("kind", ["mlp", "asymmetric", "cnn"])
+@pytest.mark.parametrize("tempering", ["likelihood", "posterior"])
+def test_it_is_the_models_own(kind, tempering):
+    model, data = problem(kind)
+    positions = starts(model, 3)
+    weight = 1.0 if tempering == "likelihood" else 1 / 0.3
+    found = TemperedDensity(model, data.train, temperature=0.3, prior_weight=weight, like=positions, compile=False)
+    check(found, model, data, positions, temperature=0.3, tempering=tempering)
+
+
+def check_compiled(pass_bytes: int) -> None:
+    density._PASS_BYTES = pass_bytes
+    model, data = problem()
+    positions = starts(model, 3)
+    found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=True)
+    assert found.is_compiled
+    assert found.passes == 1 if pass_bytes > 1_000_000 else found.passes > 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CompilerWarning)
+        check(found, model, data, positions)
+
+
+@needs_compiler
+@pytest.mark.parametrize("pass_bytes", [500_000_000, 50_000])
+def test_compiled_it_is_the_same(pass_bytes):
+    # In a process of its own: functions whose annotations are checked, as they are here, cannot be compiled.
+    code = f"from tests.inference.test_density import check_compiled; check_compiled({pass_bytes})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_data_too_large_for_one_pass_are_passed_over_in_pieces(monkeypatch):
+    model, data = problem()
+    positions = starts(model, 3)
+    whole = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
+    assert whole.passes == 1
+    monkeypatch.setattr(density, "_PASS_BYTES", 50_000)
+    found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
+    assert found.passes > 2
+    check(found, model, data, positions)
+
+
+class _Branches(nn.Module):
+    """A network that looks at its values, which `vmap` cannot."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = self.layer(x)
+        return y if float(y.detach().sum()) > 0 else 2 * y
+
+
+def test_a_network_that_vmap_refuses_is_evaluated_vector_by_vector():
+    data = load_dataset("iris", dtype=torch.float64)
+    model = BayesianModel(_Branches().double(), Prior(), Categorical())
+    positions = torch.stack([model.initial(), -model.initial()])
+    found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=True)
+    assert not found.is_compiled
+    check(found, model, data, positions)
+
+
+def test_without_a_compiler_it_says_so_and_works(monkeypatch):
+    monkeypatch.setattr(compiled, "has_compiler", lambda: False)
+    with pytest.warns(CompilerWarning, match="runs uncompiled, and slower: there is no C"):
+        function = Compiled(torch.sin, "the sine")
+    assert torch.equal(function(torch.ones(2)), torch.ones(2).sin())
+
+
+@needs_compiler
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_so():
+    def looks(x):
+        return x + 1 if float(x.sum()) > 0 else x
+
+    function = Compiled(looks, "the function that looks")
+    with pytest.warns(CompilerWarning, match="the function that looks runs uncompiled"):
+        assert torch.equal(function(torch.ones(2)), torch.full((2,), 2.0))
+    assert torch.equal(function(-torch.ones(2)), -torch.ones(2))
+
+
+@needs_compiler
+def test_an_error_of_the_function_itself_is_raised():
+    def fails(x):
+        raise ZeroDivisionError("as it is")
+
+    with pytest.raises(ZeroDivisionError, match="as it is"):
+        Compiled(fails, "the function")(torch.ones(2))
