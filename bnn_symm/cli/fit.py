@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.cli.command import INTERRUPTED, add_command, answer
+from bnn_symm.cli.command import INTERRUPTED, add_command, answer, warn
 
 if TYPE_CHECKING:
     from bnn_symm.experiments import Config, Run
@@ -25,6 +25,12 @@ def add(commands: Any) -> None:
     add_config(parser)
     parser.add_argument("--out", metavar="DIR", help="the run directory, which must not exist (default: runs/...)")
     parser.add_argument("--resume", metavar="DIR", help="go on with a run that was killed or interrupted")
+    parser.add_argument(
+        "--insist",
+        action="store_true",
+        help="with --resume: go on although the engine, threads, versions, dtype or device are others than they were, "
+        "which changes the bits; run.json keeps a note of it",
+    )
 
 
 def add_config(
@@ -59,6 +65,8 @@ def _fit(options: argparse.Namespace) -> int:
         if options.config or options.set or options.out:
             raise ConfigError("--resume goes on with a run as it was; it takes no CONFIG, --set or --out")
         config = load_run(options.resume, module=options.module).config
+    elif options.insist:
+        raise ConfigError("--insist is about going on with a run that was made otherwise; name it: --resume DIR")
     else:
         config = config_of(options)
     method = config.inference
@@ -67,7 +75,13 @@ def _fit(options: argparse.Namespace) -> int:
         for bar in bars:
             bar.__enter__()
         if options.resume:
-            run = resume_run(options.resume, module=options.module, callbacks=bars)
+            run = resume_run(
+                options.resume,
+                module=options.module,
+                insist=options.insist,
+                told=lambda line: warn([line]),
+                callbacks=bars,
+            )
         else:
             run = fit_run(config, options.out, callbacks=bars)
     finally:

@@ -6,7 +6,7 @@ reached, and can go on.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,27 @@ def fit_run(
     return _fit(directory, prepared, Reached(), callbacks)
 
 
-def resume_run(path: str | Path, *, module: str | None = None, callbacks: Sequence[Callback] = ()) -> Run:
+def resume_run(
+    path: str | Path,
+    *,
+    module: str | None = None,
+    insist: bool = False,
+    told: Callable[[str], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """Goes on with a run that was killed or interrupted, to the same bits as if it had not been.
 
+    Args:
+        path: of its directory.
+        module: `package.module:factory` of a user's own network, said again.
+        insist: whether to go on although the engine, threads, versions, dtype or device are others, which changes the
+            bits; `run.json` says so from then on, under `resumed_with_changes`.
+        told: called with one line that says what differs, if it goes on nevertheless.
+        callbacks: told of progress beside the run's own.
+
     Raises:
-        InvalidRun: if it is complete, in use, or was made with other data, versions or threads.
+        InvalidRun: if it is complete, in use, or was made with other data; or with another engine, threads, versions,
+            dtype or device, unless insisted.
     """
     directory = RunDirectory(path)
     _check_can_go_on(path, directory.read_record())
@@ -83,13 +99,22 @@ def resume_run(path: str | Path, *, module: str | None = None, callbacks: Sequen
     try:
         record = directory.read_record()
         _check_can_go_on(path, record)  # again: the process that held the lock may have completed it meanwhile
+        if directory.is_finished():  # it was killed between the last file and the word `complete`
+            directory.finish()
+            directory.release()
+            return load_run(path, module=module)
         prepared = prepare(with_module(stored_config(directory), module))
-        _check_same(path, record, prepared.record())
+        now = prepared.record()
+        changes = _changes(path, record, now, insist)
         with disk_errors(directory.path, _advice(directory)):
-            former = directory.reached()
-            reached = prepared.config.inference.rewind(former)
-            directory.rewrite(reached, former)
+            reached = directory.rewrite(prepared.config.inference.rewind(directory.reached()))
+            if changes:
+                former = record.get("resumed_with_changes", [])
+                again = {"resumed": now["started"], "changes": changes}
+                directory.update_record(resumed_with_changes=[*former, again], **{key: now[key] for key in _TO_BITS})
             directory.update_record(status="running", error=None)
+        if changes and told is not None:
+            told(f"{path} goes on, but not to the same bits: {'; '.join(changes)}")
     except BaseException:
         directory.release()
         raise
@@ -108,21 +133,32 @@ def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def _check_same(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises InvalidRun, naming what is not as it was, unless a fit can go on to the same bits."""
-    changes = []
-    for key in ("versions", "dataset"):
-        for name, value in now[key].items():
-            if record[key].get(name) != value:
-                changes.append(f"{name} was {record[key].get(name)}, is {value}")
-    for key in ("threads", "mask_fingerprint"):
-        if record[key] != now[key]:
-            changes.append(f"{key} was {record[key]}, is {now[key]}")
-    if changes:
-        raise InvalidRun(
-            f"{path} cannot go on to the same bits: {'; '.join(changes)}; put it back, or start afresh from where it "
-            f"came to with --set initial={path}"
-        )
+# What bits depend on, besides what a fit is of.
+_TO_BITS = ("engine", "threads", "device", "dtype", "versions")
+
+
+def _changes(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any], insist: bool) -> list[str]:
+    """In words, what is not as it was among all that the bits depend on.
+
+    Raises:
+        InvalidRun: if something is, unless the user insists; if data or masks are others, also then.
+    """
+    lost = _differences(record["dataset"], now["dataset"])
+    lost += _differences(record, now, ("mask_fingerprint",))
+    changes = _differences(record, now, [key for key in _TO_BITS if key != "versions" and key in record])
+    changes += _differences(record["versions"], now["versions"])
+    if lost or (changes and not insist):
+        advice = f"put it back, or start afresh from where it came to with --set initial={path}"
+        if not lost:
+            advice += f", or go on to other bits with: bnn-symm fit --resume {path} --insist"
+        raise InvalidRun(f"{path} cannot go on to the same bits: {'; '.join([*lost, *changes])}; {advice}")
+    return changes
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str] | None = None) -> list[str]:
+    return [
+        f"{key} was {then.get(key)}, is {now[key]}" for key in keys or now if key in now and then.get(key) != now[key]
+    ]
 
 
 def _fit(directory: RunDirectory, prepared: Prepared, reached: Reached, callbacks: Sequence[Callback]) -> Run:
@@ -175,17 +211,17 @@ def _finish(
             directory.update_record(status="failed", diverged=True, error=str(failure))
         return
     record = {key: posterior.info[key] for key in ("status", "seconds", "gradient_evaluations")}
-    if posterior.info["status"] == "complete":
+    if record.pop("status") == "complete":
         posterior.save(directory.posterior, max_megabytes=prepared.config.save.max_megabytes)
+        directory.update_record(**record)
         metrics = measure(posterior, prepared.dataset, seed=prepared.config.seed)
         write_metrics(directory, metrics)
         directory.finish_history(posterior.history)
-        directory.update_record(**record)
-        directory.remove_working_files()
+        directory.finish()
         return
     if failure is not None:
         record.update(diverged=True, error=str(failure))
-    directory.update_record(**record)
+    directory.update_record(status=posterior.info["status"], **record)
 
 
 def _advice(directory: RunDirectory) -> str:

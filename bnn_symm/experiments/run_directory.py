@@ -11,6 +11,7 @@ whose writer is gone reads as `interrupted`.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -55,7 +56,6 @@ class RunDirectory:
     metrics = property(lambda self: self.path / "metrics.json")
     evaluations = property(lambda self: self.path / "evaluations")
     lock = property(lambda self: self.path / "lock.json")
-    _new_draws = property(lambda self: self.path / "draws.new")
 
     @classmethod
     def create(
@@ -82,12 +82,14 @@ class RunDirectory:
         check_free(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_unborn(path)
             temporary = cls(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         except OSError as error:
             raise InvalidRun(
                 f"{path.parent} cannot be written ({error.strerror}); choose another place with --out DIR"
             ) from None
         try:
+            write_json(temporary.lock, this_process())
             temporary.path.chmod(0o755)
             temporary.config.write_text(config, encoding="utf-8")
             write_json(temporary.preprocessing, preprocessing)
@@ -97,7 +99,6 @@ class RunDirectory:
                 arrays = {name: value.cpu() for name, value in fixed.items()}
                 single = {name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()}
                 temporary.fixed.write_bytes(save({name: value.numpy() for name, value in single.items()}))
-            write_json(temporary.lock, this_process())
             temporary.draws.mkdir()
             temporary.checkpoint.mkdir()
             check_free(path)
@@ -253,42 +254,38 @@ class RunDirectory:
                 states[int(path.stem.split("-")[1])] = load_file(path)
             except Exception as error:
                 raise InvalidRun(f"{path} is damaged: {error}") from None
-        # Without `draws`, the process was killed within `rewrite`, between its two renames.
-        folder = self.draws if self.draws.exists() else self._new_draws
         try:
-            draws = DrawLog(folder).chains() if folder.exists() else {}
+            draws = DrawLog(self.draws).chains() if self.draws.exists() else {}
         except (OSError, ValueError) as error:
-            raise InvalidRun(f"{folder} is damaged: {error}") from None
+            raise InvalidRun(f"{self.draws} is damaged: {error}") from None
         return Reached(states, draws, self.read_history())
 
-    def rewrite(self, reached: Reached, former: Reached) -> None:
-        """Replaces what is on disk, `former`, by exactly `reached`: a resumed fit appends in the right place."""
-        for leftover in self.path.glob(".*"):
-            if leftover.is_file():
-                leftover.unlink()  # the temporary file of a process that was killed
+    def rewrite(self, reached: Reached) -> Reached:
+        """Takes off the disk what is beyond `reached`, so that a resumed fit appends in the right place.
+
+        Killed at any moment, it leaves something from which the same can be reached again.
+
+        Returns:
+            The same, its draws as they now lie on disk.
+        """
+        self._remove_leftovers()
         lines = "".join(json.dumps(row) + "\n" for row in reached.history)
         write_atomically(self.history_log, lambda temporary: temporary.write_text(lines))
         self.history.unlink(missing_ok=True)
-        if not self.draws.exists() or _lengths(reached) != _lengths(former):
-            self._replace_draws(reached)
+        log = DrawLog(self.draws)
+        log.cut({chain: len(chunk.positions) for chain, chunk in reached.draws.items()})
         self.checkpoint.mkdir(exist_ok=True)
         for path in self.checkpoint.glob("chain-*.safetensors"):
             if int(path.stem.split("-")[1]) not in reached.states:
                 path.unlink()
+        return dataclasses.replace(reached, draws=log.chains())
 
-    def _replace_draws(self, reached: Reached) -> None:
-        """Whenever it is killed, either `draws` or, without it, `draws.new` is whole."""
-        old = self.path / "draws.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if self.draws.exists():
-            shutil.rmtree(self._new_draws, ignore_errors=True)
-            log = DrawLog(self._new_draws)
-            for chunk in reached.draws.values():
-                log.append(chunk)
-            os.rename(self.draws, old)
-        self._new_draws.mkdir(exist_ok=True)
-        os.rename(self._new_draws, self.draws)
-        shutil.rmtree(old, ignore_errors=True)
+    def _remove_leftovers(self) -> None:
+        """The temporary files of a process that was killed."""
+        for folder in (self.path, self.draws, self.checkpoint, self.kept):
+            for leftover in folder.glob(".*"):
+                if leftover.is_file():
+                    leftover.unlink()
 
     def read_history(self) -> list[dict[str, Any]]:
         """The rows of the history, in either form; a last line cut off by a kill is left out."""
@@ -323,17 +320,35 @@ class RunDirectory:
             number += 1
 
     def finish_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes `history.parquet` and removes the log."""
+        """Writes `history.parquet`, the last of the files of a complete run; see `is_finished`."""
         import pandas
 
         frame = pandas.DataFrame(rows)
         write_atomically(self.history, lambda temporary: frame.to_parquet(temporary, index=False))
-        self.history_log.unlink(missing_ok=True)
+
+    def is_finished(self) -> bool:
+        """Whether all files of a complete run are there, whatever `run.json` says of it yet."""
+        return all(path.exists() for path in (self.posterior, self.metrics, self.history))
+
+    def finish(self) -> None:
+        """Once `is_finished`: removes the files that led to the posterior, then calls the run complete."""
+        self._remove_leftovers()
+        self.remove_working_files()
+        self.update_record(status="complete", error=None)
 
     def remove_working_files(self) -> None:
-        """Once the posterior is in place: the draws and checkpoints that led to it."""
+        """Once all files of a complete run are in place: those that led to them."""
+        self.history_log.unlink(missing_ok=True)
         shutil.rmtree(self.draws, ignore_errors=True)
         shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+
+def _remove_unborn(path: Path) -> None:
+    """What processes left that were killed while they made this directory, before they gave it its name."""
+    for unborn in path.parent.glob(f".{path.name}.*"):
+        directory = RunDirectory(unborn)
+        if directory.lock.exists() and not directory.is_owned():
+            shutil.rmtree(unborn, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -346,7 +361,3 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # which unlocks
-
-
-def _lengths(reached: Reached) -> dict[int, int]:
-    return {chain: len(chunk.positions) for chain, chunk in reached.draws.items()}

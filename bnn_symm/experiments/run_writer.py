@@ -1,14 +1,13 @@
 """The callback that keeps a running fit on disk."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
-
-import numpy as np
 
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.inference import Callback, State
@@ -20,6 +19,9 @@ _BUFFER_BYTES = 16_000_000
 
 class RunWriter(Callback):
     """Appends history at once, draws and states every few seconds.
+
+    Whatever moment the process is killed at, no state on disk is ahead of the draws and the history there: both are
+    written before it. The draws live on disk alone (`kept_draws`), so memory does not grow with their number.
 
     Args:
         directory: of the run; its lock is held.
@@ -35,6 +37,7 @@ class RunWriter(Callback):
         self._pending: dict[int, list[int]] = {}
         self._log = DrawLog(directory.draws)
         self._buffer: list[DrawChunk] = []
+        self._buffered = 0
         self._last_flush = time.monotonic()
         self._last_state: dict[int, float] = {}
         self._history = directory.history_log.open("a", encoding="utf-8")
@@ -47,8 +50,8 @@ class RunWriter(Callback):
     def on_draws(self, chunk: DrawChunk) -> None:
         """Buffered for at most `every` seconds."""
         self._buffer.append(chunk)
-        size = sum(part.positions.nbytes for part in self._buffer)
-        if time.monotonic() - self._last_flush >= self._every or size >= _BUFFER_BYTES:
+        self._buffered += chunk.positions.nbytes
+        if time.monotonic() - self._last_flush >= self._every or self._buffered >= _BUFFER_BYTES:
             self.flush()
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
@@ -61,29 +64,25 @@ class RunWriter(Callback):
             now = state()
             step = int(now["step"])
             if step >= pending[0]:
+                self.flush()
                 self._directory.keep_state(chain, step, now)
                 self._pending[chain] = [later for later in pending if later > step]
         last = self._last_state.get(chain)
         if essential or last is None or time.monotonic() - last >= self._every:
+            self.flush()
             self._directory.save_state(chain, state())
             self._last_state[chain] = time.monotonic()
 
+    def kept_draws(self) -> dict[int, DrawChunk]:
+        """All that are on disk, the buffered ones written first."""
+        self.flush()
+        return self._log.chains()
+
     def flush(self) -> None:
-        """Writes the buffered draws, one file a chain."""
-        chunks: dict[int, list[DrawChunk]] = {}
-        for chunk in self._buffer:
-            chunks.setdefault(chunk.chain, []).append(chunk)
-        for parts in chunks.values():
-            first = parts[0]
-            self._log.append(
-                DrawChunk(
-                    first.chain,
-                    first.first,
-                    np.concatenate([part.positions for part in parts]),
-                    {name: np.concatenate([part.stats[name] for part in parts]) for name in first.stats},
-                )
-            )
-        self._buffer = []
+        """Writes the buffered draws, as one file, and syncs the history."""
+        os.fsync(self._history.fileno())
+        self._log.append(*self._buffer)
+        self._buffer, self._buffered = [], 0
         self._last_flush = time.monotonic()
 
     def close(self) -> None:

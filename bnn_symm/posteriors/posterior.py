@@ -5,27 +5,36 @@ A posterior is a distribution over the flat vector of one `BayesianModel`. A `Ga
 memory stays bounded whatever their number. Axes are always (chain, draw, point, output).
 """
 
+import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors.predictive import Predictive
+from bnn_symm.posteriors.predictive import Predictive, check_classes, class_sums
 from bnn_symm.symmetry import Permutation
 
 # How many draws `iter_draws` holds at once: at most this many numbers (64 MB in float32).
 _NUMBERS_PER_CHUNK = 2**24
 # Numbers of outputs a `Predictive` of `iter_predict` may hold (128 MB in float32).
 _OUTPUTS_PER_PREDICTIVE = 2**25
-# Inputs to one forward pass: hidden layers of convolutions are some 16 times as large as their input.
-_INPUTS_PER_FORWARD = 2**18
+# Points whose class probabilities are summed over all draws before the next ones, and numbers of outputs that are kept for
+# that (2 MB in float32): they stay in the cache until they are summed.
+_POINTS_AT_A_TIME = 2**14
+_NUMBERS_IN_CACHE = 2**19
+# Points of one forward pass, and numbers in its largest input or hidden layer (4 MB in float32): what a layer writes the
+# next one finds in the cache, and products are long enough to hide what a call costs.
+_POINTS_PER_FORWARD = 1280
+_NUMBERS_PER_FORWARD = 2**20
 
 
 class Posterior(ABC):
@@ -101,34 +110,63 @@ class Posterior(ABC):
         """
         chains, draws, _ = self.shape
         x = x.to(device=self.model.device, dtype=self.model.dtype)
-        outputs, latents = [], []
-        step = max(1, _INPUTS_PER_FORWARD // max(1, x[:1].numel()))
-        with torch.inference_mode():
-            for chunk in self.iter_draws():
-                for flat in chunk:
-                    parts = [self.model.outputs(flat, part) for part in x.split(step)]
-                    outputs.append(torch.cat(parts).cpu())
-                # A copy: a view of these few columns would keep every chunk of draws in memory.
-                latents.append(chunk[:, self.model.num_net_parameters :].clone().cpu())
-            stacked = torch.stack(outputs)
-            del outputs
-            names = self.model.likelihood.latents
-            latent = torch.cat(latents).unflatten(0, (chains, draws))
+        network = _Network(self.model, x)
+        parts = x.split(network.points_at_once)
+        shape = (chains * draws, len(x), network.num_outputs)
+        # NumPy asks the system for large pages, which are several times as fast to touch for the first time.
+        outputs = torch.from_numpy(np.empty(shape, dtype=torch.empty(0, dtype=x.dtype).numpy().dtype))
+        latents = []
+        with torch.no_grad():
+            for s, flat in enumerate(self._each_draw(latents)):
+                network.write(flat, parts, outputs[s])
+        names = self.model.likelihood.latents
+        latent = torch.cat(latents).unflatten(0, (chains, draws))
         return Predictive(
-            outputs=stacked.unflatten(0, (chains, draws)),
+            outputs=outputs.unflatten(0, (chains, draws)),
             latents={name: latent[..., i] for i, name in enumerate(names)},
             likelihood=self.model.likelihood,
             location=self.scaling.y_mean,
             scale=self.scaling.y_scale,
         )
 
+    def class_probabilities(self, x: Float[Tensor, "point *feature"]) -> Float[Tensor, "point class"]:
+        """Class probabilities of the mixture at standardised inputs: those of `predict`, without keeping its outputs.
+
+        The memory grows neither with the number of draws nor, beyond the result, with the number of points.
+
+        Raises:
+            TypeError: if the target is no class.
+        """
+        check_classes(self.model.likelihood)
+        chains, draws, _ = self.shape
+        found = []
+        for points in x.split(_POINTS_AT_A_TIME):
+            points = points.to(device=self.model.device, dtype=self.model.dtype)
+            network = _Network(self.model, points)
+            parts = points.split(network.points_at_once)
+            together = max(1, _NUMBERS_IN_CACHE // (len(points) * network.num_outputs))
+            block = torch.empty(together, len(points), network.num_outputs, dtype=points.dtype)
+            filled, total = 0, 0.0
+            with torch.no_grad():
+                for number, flat in enumerate(self._each_draw([]), start=1):
+                    network.write(flat, parts, block[filled])
+                    filled += 1
+                    if filled == together or number == chains * draws:
+                        total, filled = total + class_sums(block[:filled])[0], 0
+            found.append(total / (chains * draws))
+        return torch.cat(found)
+
+    def _each_draw(self, latents: list[Tensor]) -> Iterator[Float[Tensor, " parameter"]]:
+        """One draw after another; the likelihood's own columns of each chunk are appended to `latents`."""
+        for chunk in self.iter_draws():
+            # A copy: a view of these few columns would keep every chunk of draws in memory.
+            latents.append(chunk[:, self.model.num_net_parameters :].clone().cpu())
+            yield from chunk
+
     def iter_predict(self, x: Float[Tensor, "point *feature"]) -> Iterator[Predictive]:
         """`predict` for consecutive slices of the points, small enough that memory stays bounded."""
         chains, draws, _ = self.shape
-        with torch.inference_mode():
-            width = self.model.outputs(
-                self._read(0, 0, 1)[0].to(self.model.device), x[:1].to(self.model.device, self.model.dtype)
-            ).shape[-1]
+        width = _Network(self.model, x[:1].to(self.model.device, self.model.dtype)).num_outputs
         for part in x.split(max(1, _OUTPUTS_PER_PREDICTIVE // (chains * draws * width))):
             yield self.predict(part)
 
@@ -164,3 +202,53 @@ def check_length(model: BayesianModel, length: int) -> None:
     """Raises IncompatiblePosteriors unless a flat vector of this length is the model's."""
     if length != model.num_parameters:
         raise IncompatiblePosteriors(f"the posterior has {length} parameters, the model has {model.num_parameters}")
+
+
+class _Network:
+    """A copy of a model's network whose parameters are pointed at one draw after another.
+
+    A functional call exchanges all parameters and puts them back; for every slice of the inputs that would cost as much
+    as a small network does.
+
+    Args:
+        model: whose network it is.
+        x: points that it will see; one of them is tried.
+
+    Attributes:
+        num_outputs: of the network.
+        points_at_once: how many points a forward pass takes, by what the layers make of one.
+    """
+
+    def __init__(self, model: BayesianModel, x: Float[Tensor, "point *feature"]):
+        self._model = model
+        self._net = copy.deepcopy(model.net).requires_grad_(False)
+        self._parameters = dict(self._net.named_parameters())
+        sizes = [1, x[:1].numel()]
+
+        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                sizes.append(output.numel())
+
+        hooks = [module.register_forward_hook(note) for module in self._net.modules()]
+        with torch.no_grad():
+            self.num_outputs: int = self._net(x[:1]).shape[-1]
+        for hook in hooks:
+            hook.remove()
+        most = max(1, min(_POINTS_PER_FORWARD, _NUMBERS_PER_FORWARD // max(sizes)))
+        # Slices of one length, or nearly: a short last one would cost a call for little.
+        self.points_at_once = max(1, math.ceil(len(x) / max(1, math.ceil(len(x) / most))))
+
+    def write(
+        self,
+        flat: Float[Tensor, " parameter"],
+        parts: Sequence[Float[Tensor, "_ *feature"]],
+        out: Float[Tensor, "point output"],
+    ) -> None:
+        """Writes the outputs at a draw, which is not copied, for points that come in parts."""
+        for name, value in self._model.net_values(self._model.unflatten(flat)).items():
+            self._parameters[name].data = value
+        values = [self._net(part) for part in parts]
+        if out.device == values[0].device:
+            torch.cat(values, out=out)
+        else:
+            out.copy_(torch.cat(values))

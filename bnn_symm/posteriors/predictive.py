@@ -22,6 +22,10 @@ from bnn_symm.randomness import global_seed
 _BISECTIONS = 40
 # Draws handled at once, so that temporaries stay a small part of the outputs themselves.
 _DRAWS_AT_ONCE = 32
+# Logits whose probabilities are summed at once: a few temporaries of them stay in the cache.
+_NUMBERS_AT_ONCE = 2**15
+# Sums of exp of logits between this and its inverse are far from what float32 cannot hold.
+_SAFE = 1e30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,33 +81,29 @@ class Predictive:
 
     def probabilities(self) -> Float[Tensor, "point class"]:
         """Class probabilities of the mixture."""
-        return self._class_summary[0]
+        return class_sums(self._class_logits())[0] / self.num_draws
 
     def entropy(self) -> Float[Tensor, " point"]:
         """Entropy of the mixture in nats: the total uncertainty about the class."""
-        probabilities = self.probabilities()
-        return torch.special.entr(probabilities).sum(-1)
+        return self._entropies[0]
 
     def expected_entropy(self) -> Float[Tensor, " point"]:
         """Mean entropy of the draws in nats: the aleatoric part."""
-        return self._class_summary[1]
+        return self._entropies[1]
 
     def mutual_information(self) -> Float[Tensor, " point"]:
         """Entropy minus expected entropy, in nats: the epistemic part (what the draws disagree about)."""
         return (self.entropy() - self.expected_entropy()).clamp(min=0.0)
 
     @cached_property
-    def _class_summary(self) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.likelihood, Categorical | Bernoulli):
-            raise TypeError(f"a {self.likelihood.name} likelihood has no class probabilities; use mean()")
-        mean, entropy = 0.0, 0.0
-        for outputs in self.outputs.flatten(0, 1).split(_DRAWS_AT_ONCE):
-            p = self.likelihood.probabilities(outputs).double()
-            mean = mean + p.sum(0) / self.num_draws
-            entropy = entropy + torch.special.entr(p).sum(-1).sum(0) / self.num_draws
-        assert isinstance(mean, Tensor)
-        assert isinstance(entropy, Tensor)
-        return mean, entropy
+    def _entropies(self) -> tuple[Tensor, Tensor]:
+        """Entropy of the mixture, and the mean of the draws' entropies."""
+        probabilities, entropy = class_sums(self._class_logits(), with_entropy=True)
+        return torch.special.entr(probabilities / self.num_draws).sum(-1), entropy / self.num_draws
+
+    def _class_logits(self) -> Tensor:
+        check_classes(self.likelihood)
+        return self.outputs.flatten(0, 1)
 
     # -- numbers ----------------------------------------------------------------------------------------
 
@@ -172,3 +172,57 @@ class Predictive:
         if self.is_classification:
             raise TypeError(f"a {self.likelihood.name} likelihood has no mean; use probabilities()")
         return self.likelihood
+
+
+def check_classes(likelihood: AnyLikelihood) -> None:
+    """Raises TypeError unless the target is a class."""
+    if not isinstance(likelihood, Categorical | Bernoulli):
+        raise TypeError(f"a {likelihood.name} likelihood has no class probabilities; use mean()")
+
+
+def class_sums(logits: Float[Tensor, "draw point output"], *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
+    """Sums over draws of the class probabilities, (point, class), and of their entropy in nats, (point,), in float64.
+
+    With logits z, e = exp(z) and s = sum(e): p = e / s and H = log s - sum(e z) / s, which take one exponential a
+    number; torch's softmax of rows as short as these takes some ten times as long. Where exp could overflow or
+    underflow, z is taken relative to its maximum.
+
+    Args:
+        logits: one a class, or the one logit of the second of two classes.
+        with_entropy: whether to sum the entropies; zeros if not.
+    """
+    draws, points, width = logits.shape
+    classes = max(2, width)
+    probabilities = torch.zeros(points, classes, dtype=torch.float64)
+    entropies = torch.zeros(points, dtype=torch.float64)
+    step = max(1, min(points, _NUMBERS_AT_ONCE // classes))
+    together = max(1, min(draws, _NUMBERS_AT_ONCE // (classes * step)))
+    for start in range(0, points, step):
+        own = slice(start, start + step)
+        for block in logits[:, own].split(together):
+            if width == 1:
+                block = torch.cat([torch.zeros_like(block), block], dim=-1)
+            p, h = _sums(block, with_entropy)
+            probabilities[own] += p
+            if h is not None:
+                entropies[own] += h
+    return probabilities, entropies
+
+
+def _sums(logits: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+    """`class_sums` of a block that fits the cache."""
+    powers = logits.exp()
+    # Sums of short rows: a product with a vector of ones is faster than torch's sum.
+    ones = powers.new_ones(powers.shape[-1])
+    total = powers @ ones
+    low, high = total.aminmax()
+    if not (float(low) > 1 / _SAFE and float(high) < _SAFE) or (with_entropy and bool(logits.isinf().any())):
+        logits = logits - logits.amax(-1, keepdim=True)
+        # What underflows in exp adds nothing to an entropy; minus infinity would make it undefined.
+        logits.clamp_(min=2 * math.log(torch.finfo(logits.dtype).tiny))
+        powers = logits.exp()
+        total = powers @ ones
+    entropy = None
+    if with_entropy:
+        entropy = (total.log() - (powers * logits) @ ones / total).sum(0)
+    return powers.div_(total[..., None]).sum(0), entropy

@@ -1,16 +1,15 @@
-"""Posteriors on disk: NetCDF at the end, an append-only log of draws while a sampler runs.
+"""Posteriors on disk: NetCDF at the end, a log of draws (`draw_log`) while a sampler runs.
 
 `posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a group `sample_stats`,
 and for a closed form a group `variational` with `loc` and `scale` of the flat vector. It is written chunk by chunk and
-renamed into place. NetCDF cannot be appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a
-`DrawLog`; readers accept both.
+renamed into place, from a posterior whose draws may lie in a log: never are all of them in memory. NetCDF cannot be
+appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers accept both.
 """
 
 import errno
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,10 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors, InvalidRun
 from bnn_symm.files import write_atomically
 from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.draw_log import DrawChunk, LoggedArray
 from bnn_symm.posteriors.gaussian import GaussianPosterior
 from bnn_symm.posteriors.posterior import Posterior
-from bnn_symm.posteriors.samples import ArrayPositions, SamplePosterior, check_shapes
+from bnn_symm.posteriors.samples import SamplePosterior, check_shapes
 
 POSTERIOR_SCHEMA = 1
 # How many numbers are written at once: 32 MB in float64.
@@ -224,75 +224,26 @@ def _read_open(
     )
 
 
-@dataclass(frozen=True)
-class DrawChunk:
-    """Consecutive draws of one chain: positions (draw, parameter), and what the sampler says of each."""
+class StackedPositions:
+    """The draws of several chains, each where it lies, in memory or in a `DrawLog`, all cut to the same number."""
 
-    chain: int
-    first: int
-    positions: np.ndarray
-    stats: dict[str, np.ndarray]
+    def __init__(self, chains: Sequence[np.ndarray | LoggedArray], length: int, dtype: torch.dtype):
+        self._chains, self._length, self._dtype = chains, length, dtype
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(chain, draw, parameter)."""
+        return len(self._chains), self._length, self._chains[0].shape[1]
 
-class DrawLog:
-    """The append-only log of draws of a running sampler: one structured array a file, renamed into place."""
-
-    def __init__(self, directory: Path):
-        self._directory = directory
-        directory.mkdir(exist_ok=True)
-        files = self._files()
-        self._next = int(files[-1].stem) + 1 if files else 0
-
-    def append(self, chunk: DrawChunk) -> None:
-        """Writes a chunk and syncs it to disk."""
-        positions = chunk.positions
-        fields = [("chain", "i4"), ("draw", "i8"), ("position", positions.dtype, positions.shape[1:])]
-        fields += [(name, value.dtype) for name, value in chunk.stats.items()]
-        rows = np.empty(len(positions), dtype=fields)
-        rows["chain"] = chunk.chain
-        rows["draw"] = chunk.first + np.arange(len(positions))
-        rows["position"] = positions
-        for name, value in chunk.stats.items():
-            rows[name] = value
-
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:
-                np.save(file, rows, allow_pickle=False)
-
-        write_atomically(self._directory / f"{self._next:06d}.npy", write)
-        self._next += 1
-
-    def chains(self) -> dict[int, DrawChunk]:
-        """Everything written so far, one chunk a chain.
-
-        Raises:
-            InvalidRun: if a chain has a hole: a file was taken away.
-        """
-        rows: dict[int, list[np.ndarray]] = {}
-        for path in self._files():
-            array = np.load(path, allow_pickle=False)
-            for chain in np.unique(array["chain"]):
-                rows.setdefault(int(chain), []).append(array[array["chain"] == chain])
-        result = {}
-        for chain, parts in sorted(rows.items()):
-            array = np.concatenate(parts)
-            if not np.array_equal(array["draw"], np.arange(len(array))):
-                raise InvalidRun(f"{self._directory}: draws of chain {chain} are missing or doubled")
-            stats = {name: array[name] for name in array.dtype.names or () if name not in _OWN_FIELDS}
-            result[chain] = DrawChunk(chain, 0, np.ascontiguousarray(array["position"]), stats)
-        return result
-
-    def _files(self) -> list[Path]:
-        return sorted(self._directory.glob("[0-9]*.npy"))
-
-
-_OWN_FIELDS = ("chain", "draw", "position")
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Draws [start, stop) of one chain: a view of those in memory, or read from the log."""
+        return torch.from_numpy(np.asarray(self._chains[chain][start : min(stop, self._length)])).to(self._dtype)
 
 
 def stack_chains(
     model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
 ) -> SamplePosterior:
-    """A posterior from the draws of several chains.
+    """A posterior from the draws of several chains; those in a `DrawLog` stay there, their statistics are read.
 
     Chains of unequal length (the sampler was interrupted) are cut to a rectangle: of all choices of the longest k
     chains, the one with the most draws.
@@ -306,6 +257,6 @@ def stack_chains(
     best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
     length = len(ordered[best - 1].positions)
     kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
-    positions = torch.from_numpy(np.stack([chunk.positions[:length] for chunk in kept]))
+    positions = StackedPositions([chunk.positions for chunk in kept], length, model.dtype)
     stats = {name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats}
-    return SamplePosterior(model, scaling, positions=ArrayPositions(positions), sample_stats=stats, **keywords)
+    return SamplePosterior(model, scaling, positions=positions, sample_stats=stats, **keywords)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -116,7 +115,7 @@ def test_signals_stop_at_the_next_step(tmp_path, number):
 def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
     """As Ctrl-C in a terminal: the signal reaches workers that do not handle signals yet."""
     path = tmp_path / "run"
-    process = start(["fit", *flags(LONG["nuts"]), "--out", str(path)], tmp_path / "log")
+    process = start(["fit", *flags([*LONG["nuts"], "inference.engine=pyro"]), "--out", str(path)], tmp_path / "log")
     wait_until(lambda: path.exists() and len(psutil.Process(process.pid).children()) >= 2)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
@@ -130,7 +129,7 @@ def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
 
 def test_stopped_before_the_first_draw(tmp_path):
     """Nothing was reached: it is no error, and the run goes on from the start."""
-    keys = [*LONG["hmc"], "inference.num_draws=20"]
+    keys = [*LONG["hmc"], "inference.engine=pyro", "inference.num_draws=20"]
     before = StopOnSignal.should_stop
     StopOnSignal.should_stop = lambda self: setattr(self, "stopped", True) or True  # type: ignore[method-assign]
     try:
@@ -229,15 +228,31 @@ def test_a_lock_of_another_host_is_believed(tmp_path):
         directory.acquire()
 
 
-def test_killed_while_the_draws_are_replaced(tmp_path):
-    """Between the two renames there is no `draws`: the new ones are read."""
-    path = tmp_path / "run"
+@pytest.mark.parametrize("left", ["everything", "nothing"])
+def test_killed_between_the_last_file_and_the_word_complete(tmp_path, monkeypatch, left):
+    """All files are there, those that led to them still or no more: going on only says so."""
     keys = [*LONG["hmc"], "inference.num_draws=20"]
     undisturbed = fit(tmp_path / "undisturbed", keys)
-    _stop_after_draws(path, keys, 25)
-    shutil.move(path / "draws", path / "draws.new")
-    assert sum(len(chunk.positions) for chunk in load_run(path).directory.reached().draws.values()) >= 25
-    assert same_bits(resume_run(path), undisturbed)
+
+    def killed(self):
+        if left == "nothing":
+            self.remove_working_files()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "run", keys)
+    run = load_run(tmp_path / "run")
+    assert run.status == "interrupted"
+    assert same_bits(run, undisturbed)
+    with monkeypatch.context() as patch:
+        patch.setattr("bnn_symm.inference.HMC.fit", None)  # no fit is needed
+        resumed = resume_run(tmp_path / "run")
+    assert resumed.status == "complete"
+    assert same_bits(resumed, undisturbed)
+    assert {*resumed.record} == {*undisturbed.record}
+    assert {file.name for file in resumed.path.iterdir()} == {file.name for file in undisturbed.path.iterdir()}
 
 
 def _stop_after_draws(path: Path, keys: list[str], number: int) -> None:
@@ -255,7 +270,7 @@ def _stop_after_draws(path: Path, keys: list[str], number: int) -> None:
 
 
 def test_half_a_line_of_history_is_left_out(tmp_path):
-    keys = [*LONG["hmc"], "inference.num_draws=20"]
+    keys = [*LONG["hmc"], "inference.num_draws=60"]
     _stop_after_draws(tmp_path / "run", keys, 25)
     log = tmp_path / "run" / "history.jsonl"
     log.write_bytes(log.read_bytes() + b'{"chain": 1, "step": 3\xc3')

@@ -67,7 +67,7 @@ def check_compiled(pass_bytes: int) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("pass_bytes", [500_000_000, 50_000])
+@pytest.mark.parametrize("pass_bytes", [500_000_000, 20_000])
 def test_compiled_it_is_the_same(pass_bytes):
     # In a process of its own: functions whose annotations are checked, as they are here, cannot be compiled.
     code = f"from tests.inference.test_density import check_compiled; check_compiled({pass_bytes})"
@@ -80,7 +80,7 @@ def test_data_too_large_for_one_pass_are_passed_over_in_pieces(monkeypatch):
     positions = starts(model, 3)
     whole = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
     assert whole.passes == 1
-    monkeypatch.setattr(density, "_PASS_BYTES", 50_000)
+    monkeypatch.setattr(density, "_PASS_BYTES", 20_000)
     found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
     assert found.passes > 2
     check(found, model, data, positions)

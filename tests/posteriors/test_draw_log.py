@@ -111,6 +111,90 @@ def test_a_crash_while_appending_leaves_the_log_as_it_was(tmp_path, monkeypatch)
     assert len(log.chains()[0].positions) == 4
 
 
+def test_chunks_of_many_chains_make_one_file(tmp_path) -> None:
+    log = DrawLog(tmp_path / "draws")
+    log.append(chunk(1, 0, 2), chunk(0, 0, 3), chunk(1, 2, 2))
+    log.append(chunk(0, 3, 1), chunk(1, 4, 1))
+    log.append()
+    assert files(tmp_path / "draws") == ["000000.npy", "000001.npy"]
+    chains = log.chains()
+    for chain, parts in {0: [(0, 3), (3, 1)], 1: [(0, 2), (2, 2), (4, 1)]}.items():
+        expected = np.concatenate([chunk(chain, *part).positions for part in parts])
+        np.testing.assert_array_equal(chains[chain].positions, expected)
+
+
+def test_draws_of_a_log_are_read_where_they_are_asked_for(tmp_path) -> None:
+    log = DrawLog(tmp_path / "draws")
+    parts = [chunk(0, first, 3) for first in (0, 3, 6, 9)]
+    for part in parts:
+        log.append(part)
+    expected = np.concatenate([part.positions for part in parts])
+    positions = log.chains()[0].positions
+    assert (len(positions), positions.shape, positions.nbytes) == (12, expected.shape, expected.nbytes)
+    for where in (0, 2, 3, 11, -1, -12):
+        np.testing.assert_array_equal(positions[where], expected[where])
+    for where in (slice(2, 8), slice(None, 5), slice(7, None), slice(4, 4), slice(-2, 100), slice(9, 3)):
+        np.testing.assert_array_equal(np.asarray(positions[where]), expected[where])
+        np.testing.assert_array_equal(np.asarray(positions[2:][where]), expected[2:][where])
+    np.testing.assert_array_equal(positions[3:][0], expected[3])
+    with pytest.raises(IndexError, match="draw 12 of 12"):
+        positions[12]
+    with pytest.raises(ValueError, match="step 2"):
+        positions[::2]
+    (tmp_path / "draws" / "000001.npy").unlink()
+    np.testing.assert_array_equal(np.asarray(positions[:3]), expected[:3])
+    with pytest.raises(InvalidRun, match=r"000001.npy is not there any more: the run went on meanwhile"):
+        np.asarray(positions)
+
+
+@pytest.mark.parametrize("killed_after", [0, 1, 2, None], ids=str)
+def test_a_cut_log_has_no_holes_whenever_it_is_killed(killed_after, tmp_path, monkeypatch) -> None:
+    log = DrawLog(tmp_path / "draws")
+    log.append(chunk(0, 0, 2), chunk(1, 0, 4), chunk(2, 0, 1))
+    log.append(chunk(0, 2, 3), chunk(1, 4, 1), chunk(2, 1, 2))
+    log.append(chunk(0, 5, 1), chunk(2, 3, 3))
+    log.append(chunk(0, 6, 2))
+    changes = []
+
+    def dies(function):
+        def changed(*arguments):
+            if len(changes) == killed_after:
+                raise KeyboardInterrupt
+            changes.append(arguments)
+            return function(*arguments)
+
+        return changed
+
+    keep = {0: 3, 2: 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", dies(Path.unlink))
+        patch.setattr(DrawLog, "_write", staticmethod(dies(DrawLog._write)))
+        if killed_after is None:
+            log.cut(keep)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                log.cut(keep)
+    between = {chain: len(part.positions) for chain, part in DrawLog(tmp_path / "draws").chains().items()}
+    assert all(length >= keep.get(chain, 0) for chain, length in between.items())
+    log.cut(keep)
+    assert {chain: len(part.positions) for chain, part in log.chains().items()} == keep
+    np.testing.assert_array_equal(
+        log.chains()[2].positions, np.concatenate([chunk(2, *p).positions for p in [(0, 1), (1, 2), (3, 3)]])[:4]
+    )
+    log.append(chunk(0, 3, 2))
+    assert len(DrawLog(tmp_path / "draws").chains()[0].positions) == 5
+
+
+@pytest.mark.parametrize("length", [0, 20, 500])
+def test_a_damaged_file_is_noticed(length, tmp_path) -> None:
+    log = DrawLog(tmp_path / "draws")
+    log.append(chunk(0, 0, 9))
+    with (tmp_path / "draws" / "000000.npy").open("rb+") as file:
+        file.truncate(length)
+    with pytest.raises(ValueError):  # noqa: PT011 - numpy's words
+        log.chains()
+
+
 def stacked(lengths: dict[int, int], **keywords):
     chains = {chain: chunk(chain, 0, length) for chain, length in lengths.items()}
     return stack_chains(MODEL, Scaling.identity((2,)), chains, **keywords), chains

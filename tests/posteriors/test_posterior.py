@@ -303,7 +303,7 @@ def test_predictions_do_not_depend_on_the_chunks(make, monkeypatch) -> None:
     whole = one.predict(x)
     monkeypatch.setattr(posterior, "_OUTPUTS_PER_PREDICTIVE", 2 * 14)
     monkeypatch.setattr(posterior, "_NUMBERS_PER_CHUNK", 4 * LENGTH)
-    monkeypatch.setattr(posterior, "_INPUTS_PER_FORWARD", 4)
+    monkeypatch.setattr(posterior, "_NUMBERS_PER_FORWARD", 4)
     parts = list(one.iter_predict(x))
     assert [part.outputs.shape[2] for part in parts] == [2, 2, 1]
     torch.testing.assert_close(torch.cat([part.outputs for part in parts], dim=2), whole.outputs)

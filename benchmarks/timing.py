@@ -1,0 +1,173 @@
+"""Timing of candidates in turn, ratios round by round, and the rows of the table of `benchmarks/README.md`.
+
+Seconds on a shared machine drift by tens of per cent within minutes. Candidates are therefore timed in turn, a, b, c,
+a, b, c, ..., and a ratio is the median over rounds of the ratio within a round, where the machine was the same for
+both. One round that is thrown away comes first: it compiles, allocates and fills caches.
+"""
+
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of one call of a candidate.
+
+    Attributes:
+        median: over rounds.
+        low: lower quartile.
+        high: upper quartile.
+        seconds: of one call, round by round.
+    """
+
+    median: float
+    low: float
+    high: float
+    seconds: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A ratio of two candidates: the median over rounds and the quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interleaved(
+    candidates: dict[str, Callable[[], object]], *, repeats: int, inner: int | dict[str, int] = 1, warm_up: int = 1
+) -> dict[str, Timing]:
+    """Seconds of each candidate, timed in turn.
+
+    Args:
+        candidates: name -> what is timed; what it returns is dropped.
+        repeats: rounds that count.
+        inner: calls of a candidate in a row within a round, so that a round lasts well above the clock's resolution; or
+            name -> calls.
+        warm_up: rounds of one call each before those that count.
+    """
+    calls = inner if isinstance(inner, dict) else dict.fromkeys(candidates, inner)
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(warm_up):
+        for call in candidates.values():
+            call()
+    gc.collect()
+    for _ in range(repeats):
+        for name, call in candidates.items():
+            started = time.perf_counter()
+            for _ in range(calls[name]):
+                call()
+            seconds[name].append((time.perf_counter() - started) / calls[name])
+    return {name: timing_of(own) for name, own in seconds.items()}
+
+
+def timing_of(seconds: Sequence[float]) -> Timing:
+    """A `Timing` of seconds that were measured round by round elsewhere, in other processes for example."""
+    low, median, high = _quartiles(seconds)
+    return Timing(median=median, low=low, high=high, seconds=list(seconds))
+
+
+def ratio(a: Timing, b: Timing) -> Ratio:
+    """A over b: the median of the ratios round by round, and their quartiles."""
+    return ratio_of([first / second for first, second in zip(a.seconds, b.seconds, strict=True)])
+
+
+def ratio_of(values: Sequence[float]) -> Ratio:
+    """A `Ratio` of values that were measured round by round."""
+    low, median, high = _quartiles(values)
+    return Ratio(median=median, low=low, high=high)
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    if len(values) == 1:
+        return (values[0],) * 3
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
+
+
+def row(
+    quantity: str,
+    *,
+    ours: float | None,
+    peer: str,
+    theirs: float | None,
+    unit: str,
+    ratio: Ratio | None,
+    target: float | None = None,
+    sense: Literal["at most", "at least"] = "at most",
+    limit: str = "",
+    note: str = "",
+    details: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A row of the table, as plain data.
+
+    Args:
+        quantity: what was measured, on which problem.
+        ours: median of this package, in `unit`; None where there is none, for a row about peers alone.
+        peer: what it was measured against.
+        theirs: median of the peer.
+        unit: of both: s, ms, ESS/s, MB.
+        ratio: ours over the peer's, whatever the unit; None if one of the two is missing, and then `note` says why.
+        target: what the ratio should reach; None for a row that is shown for comparison.
+        sense: whether the target is an upper or a lower bound.
+        limit: the physical limit of this quantity and what ours is beside it, in words.
+        note: whatever a reader has to know: quality reached, what bounds a target that was missed.
+        details: more numbers for `results.json`.
+    """
+    met = None
+    if target is not None and ratio is not None:
+        met = ratio.median <= target if sense == "at most" else ratio.median >= target
+    return {
+        "quantity": quantity,
+        "ours": ours,
+        "peer": peer,
+        "theirs": theirs,
+        "unit": unit,
+        "ratio": None if ratio is None else {"median": ratio.median, "low": ratio.low, "high": ratio.high},
+        "target": target,
+        "sense": sense,
+        "met": met,
+        "limit": limit,
+        "note": note,
+        "details": details or {},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, system, versions of the packages that are measured, and when."""
+    versions = {}
+    for name in ("bnn_symm", "torch", "pyro-ppl", "numpy", "scipy", "jax", "numpyro", "blackjax", "bayesian-torch"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gigabytes": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+
+
+def _processor() -> str:
+    """The model as /proc/cpuinfo names it, with family and model numbers where its name says little."""
+    found: dict[str, str] = {}
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    name = found.get("model name") or platform.processor() or platform.machine()
+    vectors = [flag for flag in ("avx2", "avx512f", "amx_tile") if flag in found.get("flags", "").split()]
+    return f"{name} (family {found.get('cpu family', '?')}, model {found.get('model', '?')}, {' '.join(vectors)})"
