@@ -17,6 +17,7 @@ from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import build_model, load_run, module_of, stored_config
 from bnn_symm.inference import versions
+from bnn_symm.inference.compiled import has_compiler
 from bnn_symm.inference.optimisation import OptimisedMethod
 from bnn_symm.models import BayesianModel, check_task, default_likelihood
 from bnn_symm.posteriors import Posterior
@@ -46,6 +47,7 @@ class Prepared:
         return {
             "method": self.config.inference.name,
             "engine": self.config.inference.engine,
+            "compiled": self.config.inference.is_compiled() and has_compiler(),
             "seed": self.config.seed,
             "threads": self.threads,
             "device": self.config.device,

@@ -134,7 +134,7 @@ def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
 
 
 # What bits depend on, besides what a fit is of.
-_TO_BITS = ("engine", "threads", "device", "dtype", "versions")
+_TO_BITS = ("engine", "compiled", "threads", "device", "dtype", "versions")
 
 
 def _changes(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any], insist: bool) -> list[str]:

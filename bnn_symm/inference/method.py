@@ -139,6 +139,10 @@ class Method(ABC):
             raise failure
         return posterior
 
+    def is_compiled(self) -> bool:
+        """Whether what it computes is compiled, where there is a compiler."""
+        return False
+
     def _check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
         """Raises ConfigError for settings that these data cannot serve."""
 

@@ -72,7 +72,8 @@ class Sampler(Method):
 
     def is_compiled(self) -> bool:
         """Whether the density is to be compiled."""
-        return self.num_warmup + self.num_draws >= _COMPILE_FROM if self.compile == "auto" else self.compile
+        wanted = self.num_warmup + self.num_draws >= _COMPILE_FROM if self.compile == "auto" else self.compile
+        return wanted and self.engine == "batched"
 
     def _run(self, fit: Fit) -> bool:
         return run_batched(self, fit)
@@ -83,9 +84,9 @@ class Sampler(Method):
 
     def rewind(self, reached: Reached) -> Reached:
         """Back to the last state of all chains: draws and rows that came after it are made again."""
-        if 0 not in reached.states:
-            return Reached()
-        state = reached.states[0]
+        state = reached.states.get(0, {})
+        if "counts.done" not in state:
+            return Reached()  # nothing yet, or what another engine had reached
         done = dict(enumerate(state["counts.done"].tolist()))
         wanted = {chain: max(0, number - self.num_warmup) for chain, number in done.items()}
         there = {chain: len(chunk.positions) for chain, chunk in reached.draws.items()}
@@ -107,8 +108,7 @@ class Sampler(Method):
 
     def _positions(self, reached: Reached) -> dict[int, np.ndarray]:
         """Where each chain is."""
-        positions = reached.states[0]["points.position"] if 0 in reached.states else []
-        return dict(enumerate(positions))
+        return dict(enumerate(reached.states.get(0, {}).get("points.position", [])))
 
 
 def _head(chunk: DrawChunk, number: int) -> DrawChunk:

@@ -20,19 +20,15 @@ from torch import Tensor, nn
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors.predictive import Predictive, check_classes, class_sums
+from bnn_symm.posteriors.predictive import Predictive
 from bnn_symm.symmetry import Permutation
 
 # How many draws `iter_draws` holds at once: at most this many numbers (64 MB in float32).
 _NUMBERS_PER_CHUNK = 2**24
 # Numbers of outputs a `Predictive` of `iter_predict` may hold (128 MB in float32).
 _OUTPUTS_PER_PREDICTIVE = 2**25
-# Points whose class probabilities are summed over all draws before the next ones, and numbers of outputs that are kept for
-# that (2 MB in float32): they stay in the cache until they are summed.
-_POINTS_AT_A_TIME = 2**14
-_NUMBERS_IN_CACHE = 2**19
-# Points of one forward pass, and numbers in its largest input or hidden layer (4 MB in float32): what a layer writes the
-# next one finds in the cache, and products are long enough to hide what a call costs.
+# Points of one forward pass, and numbers in its largest input or hidden layer (4 MB in float32): what a layer writes
+# the next one finds in the cache, and products are long enough to hide what a call costs.
 _POINTS_PER_FORWARD = 1280
 _NUMBERS_PER_FORWARD = 2**20
 
@@ -128,33 +124,6 @@ class Posterior(ABC):
             location=self.scaling.y_mean,
             scale=self.scaling.y_scale,
         )
-
-    def class_probabilities(self, x: Float[Tensor, "point *feature"]) -> Float[Tensor, "point class"]:
-        """Class probabilities of the mixture at standardised inputs: those of `predict`, without keeping its outputs.
-
-        The memory grows neither with the number of draws nor, beyond the result, with the number of points.
-
-        Raises:
-            TypeError: if the target is no class.
-        """
-        check_classes(self.model.likelihood)
-        chains, draws, _ = self.shape
-        found = []
-        for points in x.split(_POINTS_AT_A_TIME):
-            points = points.to(device=self.model.device, dtype=self.model.dtype)
-            network = _Network(self.model, points)
-            parts = points.split(network.points_at_once)
-            together = max(1, _NUMBERS_IN_CACHE // (len(points) * network.num_outputs))
-            block = torch.empty(together, len(points), network.num_outputs, dtype=points.dtype)
-            filled, total = 0, 0.0
-            with torch.no_grad():
-                for number, flat in enumerate(self._each_draw([]), start=1):
-                    network.write(flat, parts, block[filled])
-                    filled += 1
-                    if filled == together or number == chains * draws:
-                        total, filled = total + class_sums(block[:filled])[0], 0
-            found.append(total / (chains * draws))
-        return torch.cat(found)
 
     def _each_draw(self, latents: list[Tensor]) -> Iterator[Float[Tensor, " parameter"]]:
         """One draw after another; the likelihood's own columns of each chunk are appended to `latents`."""
