@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 
 .PHONY: demo test test-slow lint format types docs bench clean
 
@@ -30,8 +31,8 @@ types: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/build_pages.py docs/_build
 
-bench: $(INSTALLED)
-	$(BIN)/python benchmarks/predict_memory.py
+bench: $(PEERS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m benchmarks.run
 
 clean:
 	rm -rf $(VENV)
@@ -45,4 +46,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev --group docs
+	@touch $@
+
+# What the benchmarks measure against; torch stays as it is.
+$(PEERS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group peers
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --group peers-without-dependencies
 	@touch $@

@@ -1,27 +1,48 @@
-"""Seconds, memory and objective of aligning two mean-field posteriors, by width.
+"""Aligning two networks: against git-re-basin's weight matching, and the cost of aligning posteriors by width.
 
-    python benchmarks/alignment.py [--widths 64 128 ...] [--resnet 1 2 4]
+    python -m benchmarks.alignment [--quick]
+    python -m benchmarks.alignment --widths 64 128 ... [--resnet 1 2 4]
 
-The two are independent random posteriors of an MLP with three hidden layers (784 inputs), or of a ResNet-20 with
-`width_multiplier`: unstructured, which is the hardest case for an assignment, and then one and its own noisy
-permutation, where the answer is known. `share` is the part of the planted distance that was removed.
+The first compares seconds and objective, the inner product of the one network's weights with the other's permuted, on
+pairs of independent MLPs 64-w-w-10 with ReLU units, means only. Independent networks are the hardest case for an
+assignment. The peer is weight matching as its paper states it (algorithm 1), on the same BLAS and the same assignment
+solver. Ours is `align` from one start, with both of its solvers; and `coordinate`, the first of them, alone.
+
+The second is about two independent random posteriors of an MLP with three hidden layers (784 inputs), or of a
+ResNet-20 with `width_multiplier`, and then one and its own noisy permutation, where the answer is known. `share` is the
+part of the planted distance that was removed.
+
+References:
+    Ainsworth et al. (2023), arXiv:2209.04836.
 """
 
 import argparse
+import json
 import resource
 import time
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
+from benchmarks.timing import interleaved, ratio, ratio_of, row
 from bnn_symm.alignment import align
+from bnn_symm.alignment.objective import objective
+from bnn_symm.alignment.solvers import coordinate
 from bnn_symm.architectures import MLPConfig, ResNetConfig, build_network
 from bnn_symm.data import Scaling
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import GaussianPosterior
 from bnn_symm.randomness import torch_generator
-from bnn_symm.symmetry import symmetry_group
+from bnn_symm.symmetry import Permutation, symmetry_group
 from bnn_symm.threads import available_cores
 
+WIDTHS = (256, 512, 1024, 2048)
+# Rounds that are timed, by width: one of a large width lasts minutes.
+ROUNDS = {256: 3, 512: 3, 1024: 1, 2048: 1}
 NOISE = 0.5
 
 
@@ -39,7 +60,7 @@ def posterior(model: BayesianModel, seed: int) -> GaussianPosterior:
     return GaussianPosterior(model, Scaling.identity((1,)), loc=loc, scale=0.01 + 0.04 * noise)
 
 
-def row(name: str, width: int, resnet: bool) -> None:
+def cost_row(name: str, width: int, resnet: bool) -> None:
     model = model_of(width, resnet)
     started = time.perf_counter()
     group = symmetry_group(model.net)
@@ -66,18 +87,128 @@ def row(name: str, width: int, resnet: bool) -> None:
     )
 
 
+def weight_matching(first: list[Tensor], second: list[Tensor], seed: int) -> list[Tensor]:
+    """Git-re-basin's weight matching of an MLP with two hidden layers: one layer at a time, the others held.
+
+    Args:
+        first: weight and bias of each layer of the network that stays.
+        second: of the one whose hidden units are permuted.
+        seed: of the random order of the layers.
+
+    Returns:
+        For each hidden layer the old unit that each new unit is.
+    """
+    (w1, b1, w2, b2, w3, _), (v1, c1, v2, c2, v3, _) = first, second
+    own_first = w1 @ v1.T + torch.outer(b1, c1)
+    own_second = w3.T @ v3 + torch.outer(b2, c2)
+    orders = [torch.arange(len(w1)), torch.arange(len(w2))]
+    generator = np.random.default_rng(seed)
+    improved = True
+    while improved:
+        improved = False
+        for layer in generator.permutation(2):
+            gain = own_first + w2.T @ v2[orders[1]] if layer == 0 else own_second + w2 @ v2[:, orders[0]].T
+            rows = torch.arange(len(gain))
+            order = torch.from_numpy(linear_sum_assignment(gain.numpy(), maximize=True)[1])
+            before, after = (float(gain[rows, one].double().sum()) for one in (orders[layer], order))
+            if after > before + 1e-9 * abs(before):
+                orders[layer], improved = order, True
+    return orders
+
+
+def pair_of(width: int, pair: int) -> list[GaussianPosterior]:
+    """Two independent networks 64-w-w-10, as posteriors of which only the means count."""
+    net = build_network(MLPConfig(widths=(width, width), activation="relu"), input_shape=(64,), num_outputs=10)
+    model = BayesianModel(net, Prior(scale="fan_in"), Categorical())
+    means = [model.initial(2 * pair + member) for member in range(2)]
+    return [GaussianPosterior(model, Scaling.identity((1,)), loc=m, scale=torch.full_like(m, 0.01)) for m in means]
+
+
+def compared(width: int, rounds: int) -> list[dict[str, Any]]:
+    """Rows of one width; every round is another pair of networks."""
+    group = symmetry_group(pair_of(width, 0)[0].model.net)
+    names = list(group.spec.groups)
+    pairs = [pair_of(width, number) for number in range(rounds + 1)]
+    gains: dict[str, list[float]] = {"align": [], "coordinate": [], "peer": []}
+
+    def candidate(name: str, find: Callable[[GaussianPosterior, GaussianPosterior], Permutation]) -> Callable[[], None]:
+        def call() -> None:
+            first, second = pairs[len(gains[name])]
+            moved = first.model.permute(second.loc, find(first, second)).double()
+            gains[name].append(float(first.loc.double() @ moved))
+
+        return call
+
+    def peer(first: GaussianPosterior, second: GaussianPosterior) -> Permutation:
+        layers = [[*one.model.unflatten(one.loc).values()] for one in (first, second)]
+        orders = weight_matching(*layers, seed=0)
+        return Permutation(group.spec, dict(zip(names, orders, strict=True)))
+
+    def alone(first: GaussianPosterior, second: GaussianPosterior) -> Permutation:
+        goal = objective(first, second, group.spec, "means")
+        return coordinate(goal, group, group.spec.identity(), 0)[0]
+
+    def ours(first: GaussianPosterior, second: GaussianPosterior) -> Permutation:
+        return align(first, second, matching="means", group=group, restarts=0).permutation
+
+    finders = {"align": ours, "coordinate": alone, "peer": peer}
+    # No round to warm up at large widths: there is nothing to compile, and one lasts minutes.
+    warm_up = 1 if rounds > 1 else 0
+    found = interleaved({n: candidate(n, f) for n, f in finders.items()}, repeats=rounds, warm_up=warm_up)
+    higher = {n: [a / b for a, b in zip(gains[n], gains["peer"], strict=True)] for n in gains}
+    titles = {"align": "align from one start", "coordinate": "the coordinate solver alone"}
+    rows = []
+    for name, title in titles.items():
+        shared: dict[str, Any] = {"peer": "git-re-basin's weight matching", "details": {"objectives": gains}}
+        rows.append(
+            row(
+                f"{title}, MLP 64-{width}-{width}-10: seconds",
+                ours=found[name].median,
+                theirs=found["peer"].median,
+                unit="s",
+                ratio=ratio(found[name], found["peer"]),
+                target=1.0,
+                note=f"{rounds} pair{'s' * (rounds > 1)} of networks",
+                **shared,
+            )
+        )
+        rows.append(
+            row(
+                f"{title}, MLP 64-{width}-{width}-10: objective",
+                ours=float(np.median(gains[name])),
+                theirs=float(np.median(gains["peer"])),
+                unit="",
+                ratio=ratio_of(higher[name]),
+                target=1.0,
+                sense="at least",
+                **shared,
+            )
+        )
+    return rows
+
+
+def measure(*, quick: bool = False) -> list[dict[str, Any]]:
+    """Rows of the table, two a width and solver."""
+    torch.set_num_threads(1)
+    return [one for width in WIDTHS[: 1 if quick else None] for one in compared(width, 2 if quick else ROUNDS[width])]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--widths", type=int, nargs="*", default=[64, 128, 256, 512, 1024])
-    parser.add_argument("--resnet", type=int, nargs="*", default=[1, 4])
+    parser.add_argument("--quick", action="store_true", help="the smallest width, two pairs")
+    parser.add_argument("--widths", type=int, nargs="*", help="the cost of aligning posteriors of these MLPs instead")
+    parser.add_argument("--resnet", type=int, nargs="*", help="and of these ResNets; default 1 4")
     options = parser.parse_args()
+    if options.widths is None and options.resnet is None:
+        print(json.dumps(measure(quick=options.quick), indent=1))
+        return
     torch.set_num_threads(available_cores())
     print("| network | weights | derive s | align s | solver | distance | coordinate | best | planted s | share | GB |")
     print("|" + " --- |" * 11)
-    for width in options.widths:
-        row(f"MLP 784-{width}-{width}-{width}-10", width, False)
-    for multiplier in options.resnet:
-        row(f"ResNet-20 x{multiplier}", multiplier, True)
+    for width in options.widths or []:
+        cost_row(f"MLP 784-{width}-{width}-{width}-10", width, False)
+    for multiplier in options.resnet if options.resnet is not None else [1, 4]:
+        cost_row(f"ResNet-20 x{multiplier}", multiplier, True)
 
 
 if __name__ == "__main__":

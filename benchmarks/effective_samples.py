@@ -1,0 +1,159 @@
+"""Smallest bulk ESS of predictions a second: ChEES-HMC and NUTS of this toolkit, NumPyro's NUTS and Pyro's.
+
+    python -m benchmarks.effective_samples [--problems breast_cancer gap digits] [--quick]
+
+ESS is the smallest over 100 test inputs, all chains together; seconds are of the processor, for a core that others want
+too gives wall seconds that say little (`results.json` has both): those after warm-up, and those with warm-up;
+compilation is shown apart. What is compared was chosen before it was measured: ChEES-HMC; NUTS is shown
+beside it. A candidate with an R-hat above 1.05 in any repeat is marked "not converged": its ESS says nothing, and a
+ratio that would need it is left out. Pyro runs two chains, one after the other, for fewer iterations.
+
+Every run is written to `--log` as soon as it is measured, a line of JSON each.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.sampler_problems import CONVERGED_RHAT, Problem, problem, quality
+from benchmarks.sampler_worker import checked_worker
+from benchmarks.timing import ratio_of, row
+
+PROBLEMS = ("breast_cancer", "gap", "digits")
+OURS, BESIDE, NUMPYRO, PYRO = "ChEES-HMC", "NUTS", "NumPyro NUTS", "Pyro NUTS, jit"
+ENGINES = {OURS: "chees_hmc", BESIDE: "nuts", NUMPYRO: "numpyro", PYRO: "pyro"}
+# Problem -> candidate -> (chains, warm-up iterations, draws, tree depth), which ChEES-HMC has no use for.
+SETTINGS = {
+    "breast_cancer": {
+        OURS: (16, 200, 200, 10),
+        BESIDE: (16, 200, 200, 10),
+        NUMPYRO: (16, 200, 200, 10),
+        PYRO: (2, 100, 50, 10),
+    },
+    "gap": {OURS: (16, 200, 100, 8), BESIDE: (16, 200, 60, 8), NUMPYRO: (16, 200, 60, 8)},
+    "digits": {OURS: (16, 150, 60, 6), BESIDE: (16, 100, 50, 6), NUMPYRO: (16, 100, 50, 6)},
+}
+REPEATS = {"breast_cancer": 3, "gap": 2, "digits": 1}
+# A smoke test.
+QUICK = {OURS: (16, 20, 20, 4), NUMPYRO: (16, 20, 20, 4)}
+# Ours over the peer's.
+TARGETS = {("gap", NUMPYRO): 5.0, ("breast_cancer", NUMPYRO): 5.0, ("digits", NUMPYRO): 1.5}
+
+
+def measure(
+    *, quick: bool = False, problems: Sequence[str] = PROBLEMS, repeats: int | None = None, log: Path | None = None
+) -> list[dict[str, Any]]:
+    """Rows of the table: of every problem and peer one after warm-up and one with it."""
+    torch.set_num_threads(1)
+    rows = []
+    for name in problems[:1] if quick else problems:
+        number = repeats or (1 if quick else REPEATS[name])
+        rows += _rows(problem(name), _run(problem(name), QUICK if quick else SETTINGS[name], number, log))
+    return rows
+
+
+def _run(
+    own: Problem, candidates: dict[str, tuple[int, int, int, int]], repeats: int, log: Path | None
+) -> dict[str, list[dict[str, Any]]]:
+    """Candidate -> what it reached, seed by seed."""
+    runs: dict[str, list[dict[str, Any]]] = {label: [] for label in candidates}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        most = max(chains for chains, *_ in candidates.values())
+        path = own.write(Path(folder) / "problem.npz", chains=most, seeds=range(1, repeats + 1))
+        workers = {label: stack.enter_context(checked_worker(ENGINES[label], path)) for label in candidates}
+        for seed in range(1, repeats + 1):
+            for label, worker in workers.items():
+                settings = dict(zip(("chains", "iterations", "draws", "depth"), candidates[label], strict=True))
+                warm = worker("warmup", seed=seed, accept=0.8, **settings)
+                answer, positions = worker.sample(settings["draws"])
+                run = _reached(own, settings, warm, answer, positions) | {"seed": seed}
+                runs[label].append(run)
+                if log is not None:
+                    with log.open("a") as lines:
+                        lines.write(json.dumps({"problem": own.name, "candidate": label} | run) + "\n")
+    return runs
+
+
+def _reached(
+    own: Problem, settings: dict[str, Any], warm: dict[str, Any], answer: dict[str, Any], positions: Any
+) -> dict[str, Any]:
+    found = quality(own.predictions(positions))
+    busy, warm_busy = answer["busy_seconds"], warm["busy_seconds"]
+    return {
+        **settings,
+        **found,
+        "warmup_seconds": warm["seconds"],
+        "sampling_seconds": answer["seconds"],
+        "compile_seconds": warm["compile_seconds"] + answer["compile_seconds"],
+        "warmup_busy_seconds": warm_busy,
+        "sampling_busy_seconds": busy,
+        "divergences": answer["divergences"],
+        "steps_per_draw": answer["steps_per_draw"],
+        "after": found["ess_bulk_min"] / busy,
+        "included": found["ess_bulk_min"] / (busy + warm_busy),
+    }
+
+
+def _converged(runs: list[dict[str, Any]]) -> bool:
+    return all(run["rhat_max"] <= CONVERGED_RHAT for run in runs)
+
+
+def _rows(own: Problem, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    rows = []
+    for key, words in (("after", "after warm-up"), ("included", "warm-up included")):
+        for peer in (label for label in (NUMPYRO, PYRO) if label in runs):
+            ours, theirs = (runs[label] if _converged(runs[label]) else None for label in (OURS, peer))
+            found = None
+            if ours and theirs:
+                found = ratio_of([a[key] / b[key] for a, b in zip(ours, theirs, strict=True)])
+            rows.append(
+                row(
+                    f"smallest bulk ESS of predictions a second, {words}; {own.title}",
+                    ours=statistics.median(run[key] for run in ours) if ours else None,
+                    peer=peer,
+                    theirs=statistics.median(run[key] for run in theirs) if theirs else None,
+                    unit="ESS/s",
+                    ratio=found,
+                    target=TARGETS.get((own.name, peer)),
+                    sense="at least",
+                    limit="draws are independent at best: ESS about the number of draws",
+                    note="; ".join(_words(label, runs[label]) for label in runs if label in (OURS, BESIDE, peer)),
+                    details={"runs": {label: runs[label] for label in runs if label in (OURS, BESIDE, peer)}},
+                )
+            )
+    return rows
+
+
+def _words(label: str, runs: list[dict[str, Any]]) -> str:
+    keys = ("ess_bulk_min", "after", "included", "compile_seconds", "steps_per_draw")
+    middle = {key: statistics.median(run[key] for run in runs) for key in keys}
+    first = runs[0]
+    rates = f"{middle['after']:.1f} and with warm-up {middle['included']:.1f} a second, " if _converged(runs) else ""
+    return (
+        f"{label} ({first['chains']} chains, {first['iterations']} + {first['draws']}): "
+        f"{'' if _converged(runs) else 'not converged, '}largest R-hat {max(run['rhat_max'] for run in runs):.3f}, "
+        f"ESS {middle['ess_bulk_min']:.0f}, {rates}{middle['steps_per_draw']:.0f} steps a draw, "
+        f"divergences {sum(run['divergences'] for run in runs)}, compilation {middle['compile_seconds']:.0f} s"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="*", default=list(PROBLEMS), choices=PROBLEMS)
+    parser.add_argument("--repeats", type=int, help="runs of each candidate, each with its own seed")
+    parser.add_argument("--log", type=Path, help="file that every run is appended to at once")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: short trees, few draws")
+    options = parser.parse_args()
+    rows = measure(quick=options.quick, problems=options.problems, repeats=options.repeats, log=options.log)
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Value and gradient of the log density of MLP 64-50-50-10 on 1,500 digits, one thread, against its matrix products.
+
+    python -m benchmarks.gradient [--quick]
+
+The limit is what any implementation has to do: for each layer the product forwards and the two products backwards
+(the first layer has no gradient by its input), on arrays that exist. Everything else (tanh, softmax, prior, sums) is
+what the ratio is above 1 for. Beside it the potential that Pyro makes of the same model; its `jit_compile` refuses
+models that call a module with other parameters than its own.
+"""
+
+import argparse
+import itertools
+import json
+from typing import Any
+
+import torch
+from pyro.infer.mcmc.util import initialize_model
+
+from benchmarks.sampler_problems import Problem, problem, starting_positions
+from benchmarks.timing import interleaved, ratio, row
+from bnn_symm.inference.density import TemperedDensity
+
+
+def matrix_products(own: Problem, chains: int) -> Any:
+    """A call that makes the matrix products of one gradient of each chain."""
+    points = len(own.dataset.train)
+    layers = []
+    for a, b in itertools.pairwise(own.sizes):
+        batch = (chains,) if chains > 1 else ()
+        x, w, y = (torch.randn(*batch, *shape) for shape in ((points, a), (a, b), (points, b)))
+        layers.append((x, w, y, torch.empty_like(x), torch.empty_like(w), torch.empty_like(y)))
+
+    multiply = torch.bmm if chains > 1 else torch.mm
+
+    def products() -> None:
+        for depth, (x, w, y, of_x, of_w, out) in enumerate(layers):
+            multiply(x, w, out=out)
+            multiply(x.mT, y, out=of_w)
+            if depth:
+                multiply(y, w.mT, out=of_x)
+
+    return products
+
+
+def pyro_gradient(own: Problem) -> Any:
+    """A call of Pyro's potential of the model and its gradient, one chain."""
+    part = own.dataset.train
+    start, potential, *_ = initialize_model(own.model, model_args=(part.x, part.y))
+    leaves = {name: value.detach().requires_grad_() for name, value in start.items()}
+
+    def call() -> None:
+        torch.autograd.grad(potential(leaves), list(leaves.values()))
+
+    return call
+
+
+def measure(*, quick: bool = False) -> list[dict[str, Any]]:
+    """Rows of the table, one a number of chains."""
+    torch.set_num_threads(1)
+    own = problem("digits")
+    rows = []
+    for chains in (1, 16):
+        positions = starting_positions(own.model, chains, 0)
+        density = TemperedDensity(
+            own.model, own.dataset.train, temperature=1.0, prior_weight=1.0, like=positions, compile=True
+        )
+        candidates = {
+            "ours": lambda density=density, positions=positions: density(positions),
+            "products": matrix_products(own, chains),
+        }
+        if chains == 1:
+            candidates["Pyro"] = pyro_gradient(own)
+        found = interleaved(candidates, repeats=5 if quick else 40, inner=20 if chains == 1 else 2)
+        products = found["products"]
+        others = [
+            f"{name} {1e3 * found[name].median:.2f} ms, {found[name].median / products.median:.1f} x"
+            for name in found
+            if name.startswith("Pyro")
+        ]
+        rows.append(
+            row(
+                f"gradient of the log density, {chains} chain{'s' * (chains > 1)}; {own.title}",
+                ours=1e3 * found["ours"].median,
+                peer="the matrix products alone",
+                theirs=1e3 * products.median,
+                unit="ms",
+                ratio=ratio(found["ours"], products),
+                target=1.3,
+                limit="the matrix products are the limit",
+                note="; ".join(others),
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
+
+
+if __name__ == "__main__":
+    main()

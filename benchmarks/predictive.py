@@ -1,0 +1,120 @@
+"""The predictive of 1,000 draws on 10,000 inputs, against as many deterministic forward passes, one thread.
+
+    python -m benchmarks.predictive [--quick]
+
+A deterministic pass is the network under `torch.no_grad` on the 10,000 inputs in chunks of 1,024, with nothing kept.
+Ours is `Posterior.predict` on the slices of the inputs that `Posterior.iter_predict` makes of them for 1,000 draws:
+outputs of all draws exist for some inputs at a time, so that memory stays bounded; from them follow the mixture's class
+probabilities. Fewer draws are timed, on those slices, and seconds are scaled: both sides grow with the draws. The peak
+of memory is that of a process that does nothing else, of the small network with all 1,000 draws.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from benchmarks.timing import interleaved, ratio, row
+from bnn_symm import BayesianModel, Categorical, MLPConfig, Prior, SamplePosterior, build_network
+from bnn_symm.data import Scaling
+from bnn_symm.posteriors.predictive import Predictive
+from bnn_symm.posteriors.samples import ArrayPositions
+
+POINTS, CHUNK = 10_000, 1024
+# As `iter_predict` cuts the inputs for 1,000 draws of 10 outputs: 2^25 numbers at a time.
+SLICE = 2**25 // 10_000
+# Name -> draws that are timed, inputs, widths.
+NETWORKS = {"64-50-50-10": (250, 64, (50, 50)), "784-400-400-10": (5, 784, (400, 400))}
+
+
+def made(name: str, draws: int) -> tuple[SamplePosterior, torch.Tensor]:
+    """Random draws of the network's weights, and random inputs."""
+    _, features, widths = NETWORKS[name]
+    net = build_network(MLPConfig(widths=widths), input_shape=(features,), num_outputs=10)
+    model = BayesianModel(net, Prior(), Categorical())
+    generator = torch.Generator().manual_seed(0)
+    positions = model.initial() + 0.02 * torch.randn(1, draws, model.num_parameters, generator=generator)
+    posterior = SamplePosterior(
+        model, Scaling(x_mean=torch.zeros(features), x_scale=torch.ones(features)), positions=ArrayPositions(positions)
+    )
+    return posterior, torch.randn(POINTS, features, generator=generator)
+
+
+def predictives(posterior: SamplePosterior, x: torch.Tensor) -> Iterator[Predictive]:
+    """The predictive of one slice of the inputs after another."""
+    return (posterior.predict(part) for part in x.split(SLICE))
+
+
+def summarise(posterior: SamplePosterior, x: torch.Tensor) -> torch.Tensor:
+    """Class probabilities of all inputs."""
+    return torch.cat([part.probabilities() for part in predictives(posterior, x)])
+
+
+def peak_megabytes(name: str, draws: int) -> float:
+    """The most memory that a process needs which predicts, beyond the draws themselves."""
+    code = f"""
+import torch; torch.set_num_threads(1)
+from benchmarks.predictive import made, summarise
+def most(): return float(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1000
+posterior, x = made({name!r}, {draws})
+before = most()
+summarise(posterior, x)
+print(most() - before)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def measure(*, quick: bool = False) -> list[dict[str, Any]]:
+    """Rows of the table, one a network."""
+    torch.set_num_threads(1)
+    rows = []
+    for name, (number, _, _) in NETWORKS.items():
+        draws = 5 if quick else number
+        posterior, x = made(name, draws)
+        net = posterior.model.net
+
+        def passes(net: Any = net, x: torch.Tensor = x, draws: int = draws) -> None:
+            with torch.no_grad():
+                for _ in range(draws):
+                    for start in range(0, POINTS, CHUNK):
+                        net(x[start : start + CHUNK])
+
+        candidates = {
+            "outputs": lambda posterior=posterior, x=x: [None for _ in predictives(posterior, x)],
+            "probabilities": lambda posterior=posterior, x=x: summarise(posterior, x),
+            "passes": passes,
+        }
+        found = interleaved(candidates, repeats=2 if quick else 9)
+        whole = 1000 / draws
+        # 1,000 draws of the large network are for a file: benchmarks/predict_memory.py.
+        memory = f"{peak_megabytes(name, 1000):.0f} MB beside 1,000 draws" if name.startswith("64") else ""
+        for what in ("outputs", "probabilities"):
+            rows.append(
+                row(
+                    f"predictive of 1,000 draws on {POINTS:,} inputs, {what}; MLP {name}",
+                    ours=whole * found[what].median,
+                    peer="1,000 deterministic passes",
+                    theirs=whole * found["passes"].median,
+                    unit="s",
+                    ratio=ratio(found[what], found["passes"]),
+                    target=1.2 if what == "outputs" else None,
+                    limit="the deterministic passes are the limit",
+                    note="; ".join(part for part in (f"{draws} draws timed, times {whole:g}", memory) if part),
+                )
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
+
+
+if __name__ == "__main__":
+    main()

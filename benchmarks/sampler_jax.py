@@ -1,0 +1,223 @@
+"""NumPyro's and BlackJAX's NUTS on one problem, as `sampler_peers` serves them."""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Answer = dict[str, Any]
+
+
+class CompileClock:
+    """Seconds that JAX traced, lowered and compiled, each moment counted once."""
+
+    def __init__(self) -> None:
+        from jax import monitoring
+
+        self._spans: list[tuple[float, float]] = []
+        self.busy = 0.0  # processor seconds of what was timed last, its share of compilation taken off
+        monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, seconds: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            now = time.perf_counter()
+            self._spans.append((now - seconds, now))
+
+    def timed(self, work: Callable[[], Any]) -> tuple[Any, float, float]:
+        """What `work` returns, once it is computed; its seconds without compilation; the seconds of compilation."""
+        import jax
+
+        self._spans.clear()
+        started, busy = time.perf_counter(), time.process_time()
+        result = jax.block_until_ready(work())
+        seconds, busy = time.perf_counter() - started, time.process_time() - busy
+        compiling, end = 0.0, started
+        for begin, stop in sorted(self._spans):
+            compiling += max(0.0, stop - max(begin, end))
+            end = max(end, stop)
+        self.busy = busy * (1 - compiling / seconds)
+        return result, seconds - compiling, compiling
+
+
+class _Jax:
+    """What NumPyro and BlackJAX share: the log density of a problem on one flat vector."""
+
+    def __init__(self, problem: dict[str, np.ndarray]):
+        import jax
+        import jax.numpy as jnp
+
+        self.clock = CompileClock()
+        self.starts = {int(seed): jnp.asarray(at) for seed, at in zip(problem["seeds"], problem["starts"], strict=True)}
+        x, y = jnp.asarray(problem["x"]), jnp.asarray(problem["y"])
+        scales = jnp.asarray(problem["scales"])
+        sizes, kind, noise = problem["sizes"].tolist(), str(problem["kind"]), float(problem["noise"])
+
+        def outputs(flat: Any) -> Any:
+            hidden, start = x, 0
+            for depth, (before, after) in enumerate(itertools.pairwise(sizes)):
+                weight = flat[start : start + before * after].reshape(after, before)
+                start += before * after
+                hidden = hidden @ weight.T + flat[start : start + after]
+                start += after
+                if depth < len(sizes) - 2:
+                    hidden = jnp.tanh(hidden)
+            return hidden
+
+        def log_density(flat: Any) -> Any:
+            out = outputs(flat)
+            if kind == "gaussian":
+                points = jax.scipy.stats.norm.logpdf(y, out[:, 0], noise)
+            elif kind == "bernoulli":
+                points = jax.nn.log_sigmoid(jnp.where(y == 1, out[:, 0], -out[:, 0]))
+            else:
+                points = jnp.take_along_axis(jax.nn.log_softmax(out), y[:, None], axis=1)[:, 0]
+            return points.sum() + jax.scipy.stats.norm.logpdf(flat, 0, scales).sum()
+
+        self.log_density = log_density
+
+    def check(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import jax
+
+        values, gradients = jax.jit(jax.vmap(jax.value_and_grad(self.log_density)))(positions)
+        return np.asarray(values), np.asarray(gradients)
+
+
+class NumPyroNUTS(_Jax):
+    """numpyro.infer.MCMC(NUTS(potential_fn), chain_method="vectorized")."""
+
+    def warmup(self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float) -> Answer:
+        import jax
+        from numpyro.infer import MCMC, NUTS
+
+        settings = (chains, iterations, draws, depth, accept)
+        if settings != getattr(self, "_settings", None):  # the same object again compiles nothing again
+            self._settings = settings
+            self.mcmc = MCMC(
+                NUTS(
+                    potential_fn=lambda flat: -self.log_density(flat), max_tree_depth=depth, target_accept_prob=accept
+                ),
+                num_warmup=iterations,
+                num_samples=draws,
+                num_chains=chains,
+                chain_method="vectorized",
+                progress_bar=False,
+            )
+        key = jax.random.key(seed)
+
+        def work() -> Any:
+            self.mcmc.warmup(
+                key,
+                init_params=self.starts[seed][:chains],
+                extra_fields=("num_steps", "accept_prob"),
+                collect_warmup=True,
+            )
+            return self.mcmc.last_state
+
+        state, seconds, compiling = self.clock.timed(work)
+        steps = np.asarray(self.mcmc.get_extra_fields(group_by_chain=True)["num_steps"])
+        return {
+            "seconds": seconds,
+            "busy_seconds": self.clock.busy,
+            "compile_seconds": compiling,
+            "steps": int(steps.sum()),
+            "lane_steps": int(steps.max(0).sum()) * chains,
+            "step_size": np.asarray(state.adapt_state.step_size).tolist(),
+        }
+
+    def sample(self, draws: int) -> tuple[Answer, np.ndarray]:
+        assert draws == self.mcmc.num_samples, "NumPyro compiles for a number of draws"
+
+        def work() -> Any:
+            self.mcmc.run(self.mcmc.last_state.rng_key, extra_fields=("num_steps", "accept_prob"))
+            self.mcmc.post_warmup_state = self.mcmc.last_state
+            return self.mcmc.get_samples(group_by_chain=True)
+
+        positions, seconds, compiling = self.clock.timed(work)
+        fields = {name: np.asarray(v) for name, v in self.mcmc.get_extra_fields(group_by_chain=True).items()}
+        return sampled(
+            seconds, self.clock.busy, compiling, fields["num_steps"], fields["diverging"], fields["accept_prob"]
+        ), np.asarray(positions)
+
+
+class BlackJaxNUTS(_Jax):
+    """blackjax.window_adaptation and blackjax.nuts, every chain adapted on its own, under vmap and scan."""
+
+    _compiled: dict[Any, Any]
+
+    def warmup(self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float) -> Answer:
+        import blackjax
+        import jax
+        from blackjax.adaptation.base import get_filter_adapt_info_fn
+
+        self._keys = jax.random.key(seed)
+        if (chains, iterations, depth, accept) != getattr(self, "_adapted", None):
+            self._adapted = (chains, iterations, depth, accept)
+            adaptation = blackjax.window_adaptation(
+                blackjax.nuts,
+                self.log_density,
+                target_acceptance_rate=accept,
+                initial_step_size=0.1,
+                adaptation_info_fn=get_filter_adapt_info_fn(info_keys={"num_integration_steps"}),
+                max_num_doublings=depth,
+            )
+
+            def one(key: Any, start: Any) -> Any:
+                (state, parameters), info = adaptation.run(key, start, iterations)
+                return state, parameters["step_size"], parameters["inverse_mass_matrix"], info.info
+
+            self._run_adaptation = jax.jit(jax.vmap(one))
+            kernel = blackjax.nuts.build_kernel()
+
+            def step(state: Any, key: Any, step_size: Any, inverse_mass: Any) -> Any:
+                return kernel(key, state, self.log_density, step_size, inverse_mass, max_num_doublings=depth)
+
+            def scanned(states: Any, keys: Any, step_size: Any, inverse_mass: Any) -> Any:
+                def body(states: Any, keys: Any) -> Any:
+                    states, info = jax.vmap(step)(states, keys, step_size, inverse_mass)
+                    told = (info.num_integration_steps, info.is_divergent, info.acceptance_rate)
+                    return states, (states.position, *told)
+
+                return jax.lax.scan(body, states, keys)
+
+            self._run_sampling = jax.jit(scanned)
+        self._chains = chains
+        keys = jax.random.split(jax.random.fold_in(self._keys, 0), chains)
+        (self._states, self._step_size, self._inverse_mass, info), seconds, compiling = self.clock.timed(
+            lambda: self._run_adaptation(keys, self.starts[seed][:chains])
+        )
+        steps = np.asarray(info.num_integration_steps)
+        return {
+            "seconds": seconds,
+            "busy_seconds": self.clock.busy,
+            "compile_seconds": compiling,
+            "steps": int(steps.sum()),
+            "lane_steps": int(steps.max(0).sum()) * chains,
+            "step_size": np.asarray(self._step_size).tolist(),
+        }
+
+    def sample(self, draws: int) -> tuple[Answer, np.ndarray]:
+        import jax
+
+        self._keys, key = jax.random.split(self._keys)
+        keys = jax.random.split(key, (draws, self._chains))
+        (self._states, told), seconds, compiling = self.clock.timed(
+            lambda: self._run_sampling(self._states, keys, self._step_size, self._inverse_mass)
+        )
+        positions, steps, diverging, accepted = (np.asarray(array).swapaxes(0, 1) for array in told)
+        return sampled(seconds, self.clock.busy, compiling, steps, diverging, accepted), positions
+
+
+def sampled(seconds: float, busy: float, compiling: float, steps: Any, diverging: Any, accepted: Any) -> Answer:
+    """What a worker says of draws; `lane_steps`: steps that were computed, those of finished chains included."""
+    return {
+        "seconds": seconds,
+        "busy_seconds": busy,
+        "compile_seconds": compiling,
+        "steps": int(steps.sum()),
+        "lane_steps": int(steps.max(0).sum()) * len(steps),
+        "steps_per_draw": float(steps.mean()),
+        "divergences": int(diverging.sum()),
+        "acceptance": float(accepted.mean()),
+    }
