@@ -81,7 +81,7 @@ class Predictive:
 
     def probabilities(self) -> Float[Tensor, "point class"]:
         """Class probabilities of the mixture."""
-        return class_sums(self._class_logits())[0] / self.num_draws
+        return self._class_sums()[0] / self.num_draws
 
     def entropy(self) -> Float[Tensor, " point"]:
         """Entropy of the mixture in nats: the total uncertainty about the class."""
@@ -98,12 +98,14 @@ class Predictive:
     @cached_property
     def _entropies(self) -> tuple[Tensor, Tensor]:
         """Entropy of the mixture, and the mean of the draws' entropies."""
-        probabilities, entropy = class_sums(self._class_logits(), with_entropy=True)
+        probabilities, entropy = self._class_sums(with_entropy=True)
         return torch.special.entr(probabilities / self.num_draws).sum(-1), entropy / self.num_draws
 
-    def _class_logits(self) -> Tensor:
-        check_classes(self.likelihood)
-        return self.outputs.flatten(0, 1)
+    def _class_sums(self, *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.likelihood, Categorical | Bernoulli):
+            raise TypeError(f"a {self.likelihood.name} likelihood has no class probabilities; use mean()")
+        is_binary = isinstance(self.likelihood, Bernoulli)
+        return class_sums(self.outputs.flatten(0, 1), is_binary=is_binary, with_entropy=with_entropy)
 
     # -- numbers ----------------------------------------------------------------------------------------
 
@@ -174,13 +176,9 @@ class Predictive:
         return self.likelihood
 
 
-def check_classes(likelihood: AnyLikelihood) -> None:
-    """Raises TypeError unless the target is a class."""
-    if not isinstance(likelihood, Categorical | Bernoulli):
-        raise TypeError(f"a {likelihood.name} likelihood has no class probabilities; use mean()")
-
-
-def class_sums(logits: Float[Tensor, "draw point output"], *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
+def class_sums(
+    logits: Float[Tensor, "draw point output"], *, is_binary: bool = False, with_entropy: bool = False
+) -> tuple[Tensor, Tensor]:
     """Sums over draws of the class probabilities, (point, class), and of their entropy in nats, (point,), in float64.
 
     With logits z, e = exp(z) and s = sum(e): p = e / s and H = log s - sum(e z) / s, which take one exponential a
@@ -188,11 +186,12 @@ def class_sums(logits: Float[Tensor, "draw point output"], *, with_entropy: bool
     underflow, z is taken relative to its maximum.
 
     Args:
-        logits: one a class, or the one logit of the second of two classes.
+        logits: one a class.
+        is_binary: whether it is the one logit of the second of two classes.
         with_entropy: whether to sum the entropies; zeros if not.
     """
     draws, points, width = logits.shape
-    classes = max(2, width)
+    classes = width + is_binary
     probabilities = torch.zeros(points, classes, dtype=torch.float64)
     entropies = torch.zeros(points, dtype=torch.float64)
     step = max(1, min(points, _NUMBERS_AT_ONCE // classes))
@@ -200,7 +199,7 @@ def class_sums(logits: Float[Tensor, "draw point output"], *, with_entropy: bool
     for start in range(0, points, step):
         own = slice(start, start + step)
         for block in logits[:, own].split(together):
-            if width == 1:
+            if is_binary:
                 block = torch.cat([torch.zeros_like(block), block], dim=-1)
             p, h = _sums(block, with_entropy)
             probabilities[own] += p

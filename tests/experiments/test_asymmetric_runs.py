@@ -140,7 +140,7 @@ def test_a_fit_starts_only_from_a_run_with_the_same_masks(tmp_path, good):
 def test_a_run_goes_on_only_with_its_own_masks(tmp_path):
     keys = [
         *("data={name: diabetes, limit: 60}", "architecture.widths=[4]", WEIGHT),
-        "inference={name: hmc, max_num_steps: 5, num_warmup: 20, num_draws: 20, num_chains: 2}",
+        "inference={name: hmc, max_num_steps: 5, num_warmup: 20, num_draws: 60, num_chains: 2}",
         "inference.chain_method=sequential",
     ]
     _stop_after_draws(tmp_path / "run", keys, 5)
