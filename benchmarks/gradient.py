@@ -8,16 +8,14 @@ what the ratio is above 1 for. Beside it the potential that Pyro makes of the sa
 models that call a module with other parameters than its own.
 """
 
-import argparse
 import itertools
-import json
 from typing import Any
 
 import torch
 from pyro.infer.mcmc.util import initialize_model
 
 from benchmarks.sampler_problems import Problem, problem, starting_positions
-from benchmarks.timing import interleaved, ratio, row
+from benchmarks.timing import interleaved, print_rows, ratio, row
 from bnn_symm.inference.density import TemperedDensity
 
 
@@ -93,11 +91,5 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(measure, __doc__)

@@ -9,8 +9,6 @@ have the same starts, warm-up, depth and target acceptance, long before anything
 bound. The limit is the matrix products of as many gradients, alone and in one batch.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from contextlib import ExitStack
@@ -21,7 +19,7 @@ import torch
 
 from benchmarks.sampler_problems import Problem, problem
 from benchmarks.sampler_worker import checked_worker
-from benchmarks.timing import ratio, row, timing_of
+from benchmarks.timing import print_rows, ratio, row, timing_of
 
 CHAINS = 16
 ENGINES = {"numpyro": "NumPyro NUTS", "blackjax": "BlackJAX NUTS"}
@@ -104,12 +102,5 @@ def _useful(answers: list[dict[str, Any]]) -> str:
     return f"{sum(told['steps'] for told in answers) / sum(told['lane_steps'] for told in answers):.0%}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smoke test: one problem, short trees, few draws")
-    options = parser.parse_args()
-    print(json.dumps(measure(quick=options.quick), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(measure, __doc__)

@@ -9,8 +9,6 @@ probabilities. Fewer draws are timed, on those slices, and seconds are scaled: b
 of memory is that of a process that does nothing else, of the small network with all 1,000 draws.
 """
 
-import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import interleaved, ratio, row
+from benchmarks.timing import interleaved, print_rows, ratio, row
 from bnn_symm import BayesianModel, Categorical, MLPConfig, Prior, SamplePosterior, build_network
 from bnn_symm.data import Scaling
 from bnn_symm.posteriors.predictive import Predictive
@@ -110,11 +108,5 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(measure, __doc__)

@@ -3,14 +3,12 @@
 python -m benchmarks.start_up [--quick]
 """
 
-import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import Ratio, interleaved, row
+from benchmarks.timing import Ratio, interleaved, print_rows, row
 
 _TARGETS = {"import bnn_symm": 0.3, "bnn-symm --help": 0.5}
 
@@ -44,11 +42,5 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(measure, __doc__)

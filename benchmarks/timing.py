@@ -5,7 +5,9 @@ a, b, c, ..., and a ratio is the median over rounds of the ratio within a round,
 both. One round that is thrown away comes first: it compiles, allocates and fills caches.
 """
 
+import argparse
 import gc
+import json
 import os
 import platform
 import statistics
@@ -140,6 +142,13 @@ def row(
         "note": note,
         "details": details or {},
     }
+
+
+def print_rows(measure: Callable[..., list[dict[str, Any]]], description: str | None) -> None:
+    """The command line of a row's module: prints what `measure` finds as JSON; `--quick` is a smoke test."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a smoke test: few repeats")
+    print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
 
 
 def machine() -> dict[str, Any]:

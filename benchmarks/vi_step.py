@@ -15,9 +15,7 @@ Adam where they leave the optimiser to the user:
   autograd follows, and local reparameterisation, with an analytic KL.
 """
 
-import argparse
 import itertools
-import json
 import math
 import time
 import warnings
@@ -31,7 +29,7 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
-from benchmarks.timing import interleaved, ratio, row, timing_of
+from benchmarks.timing import interleaved, print_rows, ratio, row, timing_of
 from bnn_symm import BayesianModel, Categorical, MeanFieldVI, MLPConfig, Prior, build_network
 from bnn_symm.data import Dataset, load_dataset
 
@@ -265,11 +263,5 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(measure, __doc__)

@@ -9,8 +9,6 @@ what the candidate that ends lowest ends with, so that all reach it; seconds to 
 evaluations. What differs is the estimator, how scales are parametrised, and what a step costs.
 """
 
-import argparse
-import json
 import math
 import time
 import warnings
@@ -22,7 +20,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import ratio, row, timing_of
+from benchmarks.timing import print_rows, ratio, row, timing_of
 from benchmarks.vi_step import BATCH, SIZES, Step, auto_normal, bayesian_torch, data, written
 from bnn_symm import BayesianModel, Categorical, MeanFieldVI, MLPConfig, Prior, build_network
 from bnn_symm.data import Dataset
@@ -218,11 +216,5 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(measure, __doc__)
