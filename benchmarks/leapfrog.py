@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gradient import matrix_products
 from benchmarks.sampler_problems import Problem, problem
 from benchmarks.sampler_worker import checked_worker
 from benchmarks.timing import print_rows, ratio, row, timing_of
@@ -29,22 +30,9 @@ SETTINGS = {"gap": (20, 40, 6), "digits": (10, 8, 5)}
 QUICK = {"gap": (4, 3, 3)}
 
 
-def matrix_products(own: Problem, repeats: int) -> float:
+def seconds_of_products(own: Problem, repeats: int) -> float:
     """Processor seconds of the matrix products of one gradient of one chain, of a batch of them, one thread."""
-    points = len(own.dataset.train)
-    layers = [
-        tuple(torch.randn(CHAINS, *shape) for shape in ((points, a), (a, b), (points, b)))
-        for a, b in zip(own.sizes, own.sizes[1:], strict=False)
-    ]
-    results = [tuple(torch.empty_like(array) for array in layer) for layer in layers]
-
-    def products() -> None:
-        for depth, ((x, w, y), (dx, dw, out)) in enumerate(zip(layers, results, strict=True)):
-            torch.bmm(x, w, out=out)
-            torch.bmm(x.mT, y, out=dw)
-            if depth:
-                torch.bmm(y, w.mT, out=dx)
-
+    products = matrix_products(own, CHAINS)
     products()
     started = time.process_time()
     for _ in range(repeats):
@@ -76,7 +64,7 @@ def _measure(own: Problem, iterations: int, draws: int, depth: int, repeats: int
                     worker("warmup", **settings)
                 answers[name].append(worker.sample(draws)[0])
     timings = {name: timing_of([own["busy_seconds"] / own["steps"] for own in told]) for name, told in answers.items()}
-    limit = matrix_products(own, 100)
+    limit = seconds_of_products(own, 100)
     ours = timings["nuts"]
     return [
         row(
