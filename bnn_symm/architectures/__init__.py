@@ -10,6 +10,7 @@ from bnn_symm.architectures.config import (
     ResNetConfig,
     SymmetryConfig,
 )
+from bnn_symm.architectures.figlu import FiGLU
 from bnn_symm.architectures.fingerprint import (
     fingerprint,
     fingerprint_of,
@@ -18,6 +19,7 @@ from bnn_symm.architectures.fingerprint import (
     short_fingerprint,
 )
 from bnn_symm.architectures.fixed_entries import (
+    FixedEntriesLinear,
     effective_parameters,
     effective_scales,
     free_parameters,
@@ -25,10 +27,13 @@ from bnn_symm.architectures.fixed_entries import (
 )
 from bnn_symm.architectures.flops import count_flops
 from bnn_symm.architectures.initial import initialise
+from bnn_symm.architectures.sequence import module_sequence
 
 __all__ = [
     "ArchitectureConfig",
     "CNNConfig",
+    "FiGLU",
+    "FixedEntriesLinear",
     "MLPConfig",
     "ModuleConfig",
     "ResNetConfig",
@@ -44,6 +49,7 @@ __all__ = [
     "free_parameters",
     "initialise",
     "load_fixed_buffers",
+    "module_sequence",
     "short_fingerprint",
     "weight_shapes",
 ]

@@ -40,9 +40,14 @@ class MLP(nn.Module):
     def forward(self, x: Float[Tensor, "point *input"]) -> Float[Tensor, "point output"]:
         """Outputs, point by point."""
         hidden = x.flatten(1)
-        for layer, norm, activation in zip(self.layers, self.norms, self.activations, strict=True):
-            hidden = activation(norm(layer(hidden)))
-        return self.head(hidden)
+        for module in self.in_order():
+            hidden = module(hidden)
+        return hidden
+
+    def in_order(self) -> list[nn.Module]:
+        """The modules as they are applied, one after the other, to the flattened input."""
+        hidden = zip(self.layers, self.norms, self.activations, strict=True)
+        return [*(module for modules in hidden for module in modules), self.head]
 
 
 def build_mlp(config: MLPConfig, input_shape: tuple[int, ...], num_outputs: int) -> MLP:

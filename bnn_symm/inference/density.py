@@ -2,11 +2,13 @@
 
     U(w) = -log p(y | x, w) / T - prior_weight log p(w)
 
-Values are summed in float64; gradients have the dtype of the vectors. All of a batch is one call: `torch.func.vmap`
-of the gradient turns the matrix products of all vectors into batched ones, and `torch.compile` fuses the rest, so that
-little more than the matrix products remains. A network that `vmap` cannot transform is evaluated vector by vector.
+Values are summed in float64; gradients have the dtype of the vectors. All of a batch is one call: `DenseNetworks` for
+fully connected networks, for others `torch.func.vmap` of the gradient, which turns the products of all vectors into
+batched ones; `torch.compile` fuses the rest, so that little more than the products remains. A network that `vmap`
+cannot transform is evaluated vector by vector.
 
-What a pass over the data keeps for its gradient is measured, and a training part for which that would take more than
+What a pass over the data keeps for its gradient is measured. Vectors are evaluated on a CPU in groups for which that
+stays within `_GROUP_BYTES`, near what its caches hold; and a training part for which it would take more than
 `_PASS_BYTES` is passed over in equal pieces, so memory does not grow with the data.
 """
 
@@ -20,8 +22,11 @@ from torch import Tensor
 
 from bnn_symm.data import Part
 from bnn_symm.inference.compiled import Compiled
+from bnn_symm.inference.dense_networks import DenseNetworks
 from bnn_symm.models import BayesianModel
 
+# 16 networks 64-50-50-10 on 1,500 points took 12 ms in groups of 4 and of 8 (7 and 13 MB), 16 ms at once.
+_GROUP_BYTES = 8_000_000
 # What one pass may keep for its gradient.
 _PASS_BYTES = 512_000_000
 
@@ -38,8 +43,8 @@ class TemperedDensity:
         compile: whether to compile.
 
     Attributes:
-        evaluate: the function itself, uncompiled, for use inside a larger compiled one; that is for densities with
-            `passes` of 1 only.
+        evaluate: the function itself, uncompiled, for use inside a larger compiled one where it
+            `can_be_inlined`.
         passes: over the data, each over a piece of it.
         is_compiled: whether compilation was asked for.
     """
@@ -56,15 +61,24 @@ class TemperedDensity:
     ):
         self._model, self._temperature, self._prior_weight = model, temperature, prior_weight
         self.is_compiled = compile
-        per_point = _bytes_per_point(model, like[0], part)
-        self.passes = max(1, math.ceil(len(like) * len(part) * per_point / _PASS_BYTES))
+        per_vector = _bytes_per_point(model, like[0], part) * len(part)
+        self._number = len(like)
+        self._group_size = self._number
+        if like.device.type == "cpu" and per_vector:
+            groups = math.ceil(self._number / max(1, _GROUP_BYTES // per_vector))
+            self._group_size = math.ceil(self._number / groups)
+        self.passes = max(1, math.ceil(self._group_size * per_vector / _PASS_BYTES))
         size = math.ceil(len(part) / self.passes)
         self._pieces = [
             (part.x[start : start + size], part.y[start : start + size]) for start in range(0, len(part), size)
         ]
         self.passes = len(self._pieces)
-        self._batched: Callable[..., Any] = torch.func.vmap(
-            torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None)
+        self._networks = DenseNetworks.of(model)
+        self._prior = torch.func.vmap(torch.func.grad_and_value(model.log_prior))
+        self._batched: Callable[..., Any] = (
+            self._by_networks
+            if self._networks
+            else torch.func.vmap(torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None))
         )
         try:
             with torch.no_grad():
@@ -78,6 +92,11 @@ class TemperedDensity:
             first, between, last = (Compiled(self._batched, "the log density") for _ in range(3))
             self._calls = [first, *[between] * (self.passes - 2), last][: self.passes]
 
+    @property
+    def can_be_inlined(self) -> bool:
+        """Whether a larger compiled function may contain `evaluate`."""
+        return self.passes == 1 and self.is_compiled and self._group_size == self._number
+
     def evaluate(
         self, positions: Float[Tensor, "chain parameter"]
     ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
@@ -89,6 +108,19 @@ class TemperedDensity:
         self, positions: Float[Tensor, "chain parameter"]
     ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
         """U in float64, and its gradient."""
+        size, number = self._group_size, len(positions)
+        if size >= number:
+            return self._of_group(positions)
+        # All groups are of one size, for compiled functions have one shape: the last may repeat some of the one before.
+        starts = [*range(0, number - size, size), number - size]
+        energies = positions.new_empty(number, dtype=torch.float64)
+        gradients = torch.empty_like(positions)
+        for start in starts:
+            group = slice(start, start + size)
+            energies[group], gradients[group] = self._of_group(positions[group])
+        return energies, gradients
+
+    def _of_group(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             gradients, energies = self._calls[0](positions, *self._pieces[0], True)
             for call, piece in zip(self._calls[1:], self._pieces[1:], strict=True):
@@ -99,6 +131,16 @@ class TemperedDensity:
     def _energy(self, flat: Tensor, x: Tensor, y: Tensor, with_prior: bool) -> Tensor:
         energy = -self._model.log_likelihood(flat, x, y).sum(dtype=torch.float64) / self._temperature
         return energy - self._prior_weight * self._model.log_prior(flat) if with_prior else energy
+
+    def _by_networks(self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool) -> tuple[Tensor, Tensor]:
+        assert self._networks is not None
+        log_likelihoods, gradients = self._networks.log_likelihood_and_gradient(positions, x, y)
+        energies, gradients = -log_likelihoods / self._temperature, -gradients / self._temperature
+        if with_prior:
+            prior_gradients, log_priors = self._prior(positions)
+            energies = energies - self._prior_weight * log_priors
+            gradients = gradients - self._prior_weight * prior_gradients
+        return gradients, energies
 
     def _one_by_one(self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool) -> tuple[Tensor, Tensor]:
         gradients, energies = [], []

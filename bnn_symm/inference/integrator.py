@@ -70,6 +70,6 @@ def leapfrog(
 
 def with_density(function: Callable[..., Any], density: TemperedDensity, name: str) -> Callable[..., Any]:
     """`function(evaluate, *tensors)` as a function of the tensors, compiled as a whole where the density allows it."""
-    if density.passes == 1 and density.is_compiled:
+    if density.can_be_inlined:
         return Compiled(lambda *tensors: function(density.evaluate, *tensors), name)
     return lambda *tensors: function(density, *tensors)

@@ -147,6 +147,14 @@ class BayesianModel:
         """Standard deviations of `layer_values`, from those of the named values: 0 where nothing varies."""
         return effective_scales(self.net, self.net_values(scales))
 
+    def pull_back(
+        self, of_layers: Mapping[str, Tensor], of_latents: Mapping[str, Tensor]
+    ) -> Float[Tensor, "*draw parameter"]:
+        """The gradient by the flat vector, from gradients by all `layer_values` and by the `latents`."""
+        return self.flatten(
+            {**free_parameters(self.net, of_layers), **{_LATENT + name: value for name, value in of_latents.items()}}
+        )
+
     def permute(
         self, flat: Float[Tensor, "*draw parameter"], permutation: Permutation, *, project: bool = False
     ) -> Float[Tensor, "*draw parameter"]:

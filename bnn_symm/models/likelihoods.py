@@ -73,8 +73,9 @@ class Categorical(_Classification):
         self, outputs: Float[Tensor, "*draw point output"], y: Shaped[Tensor, " point"], latents: Latents
     ) -> Float[Tensor, "*draw point"]:
         """Log softmax at the target class."""
-        index = y.expand(outputs.shape[:-1]).unsqueeze(-1)
-        return outputs.gather(-1, index).squeeze(-1) - outputs.logsumexp(-1)
+        # A sum with one term that is not 0, where `gather` would do: a compiler makes one pass of it and its gradient.
+        is_target = y.unsqueeze(-1) == torch.arange(outputs.shape[-1], device=outputs.device)
+        return torch.where(is_target, outputs, 0.0).sum(-1) - outputs.logsumexp(-1)
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
         """Pyro's Categorical."""

@@ -12,8 +12,9 @@ from bnn_symm.architectures import CNNConfig, MLPConfig, asymmetrize, build_netw
 from bnn_symm.data import load_dataset
 from bnn_symm.inference import compiled, density
 from bnn_symm.inference.compiled import Compiled, CompilerWarning, has_compiler
+from bnn_symm.inference.dense_networks import DenseNetworks
 from bnn_symm.inference.density import TemperedDensity
-from bnn_symm.models import BayesianModel, Categorical, Prior
+from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -42,6 +43,55 @@ def check(found: TemperedDensity, model, data, positions, **keywords) -> None:
 
 def starts(model, number):
     return torch.stack([model.initial(seed) for seed in range(number)])
+
+
+def network(kind):
+    """A regression network of 13 features, and whether its layers are known one by one."""
+    match kind:
+        case "layer_norm" | "narrow" | "linear" | "figlu" | "block_fixed":
+            widths = {"narrow": (1, 4, 1), "linear": ()}.get(kind, (6, 4))
+            norm = "layer" if kind == "layer_norm" else "none"
+            config = MLPConfig(widths=widths, activation="gelu" if kind == "layer_norm" else "tanh", norm=norm)
+            net = build_network(config, input_shape=(10,), num_outputs=1)
+            if kind == "figlu":
+                net = asymmetrize(net, kind="sigma_asymmetric", input_shape=(10,))
+            if kind == "block_fixed":
+                net = asymmetrize(net, kind="block_fixed", input_shape=(10,))
+            return net, True
+        case "sequence":
+            inner = nn.Sequential(nn.Linear(10, 4, bias=False), nn.LayerNorm(4, elementwise_affine=False), nn.SiLU())
+            return nn.Sequential(nn.Flatten(), inner, nn.Linear(4, 1)), True
+        case "batch_free":
+            return nn.Sequential(nn.Linear(10, 4), nn.Unflatten(1, (2, 2)), nn.Flatten(), nn.Linear(4, 1)), False
+        case "hook":
+            net = nn.Sequential(nn.Linear(10, 4), nn.Tanh(), nn.Linear(4, 1))
+            net[1].register_forward_hook(lambda module, inputs, output: 2 * output)
+            return net, False
+        case "subclass":
+            return nn.Sequential(_Doubling(10, 4), nn.Tanh(), nn.Linear(4, 1)), False
+    raise AssertionError(kind)
+
+
+class _Doubling(nn.Linear):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("layer_norm", "narrow", "linear", "figlu", "block_fixed", "sequence"),
+        *("batch_free", "hook", "subclass"),
+    ],
+)
+def test_layers_that_are_known_are_computed_unit_by_unit_to_the_same(kind):
+    net, known = network(kind)
+    data = load_dataset("diabetes", dtype=torch.float64)
+    model = BayesianModel(net.double(), Prior(scale=0.7), Gaussian())
+    assert (DenseNetworks.of(model) is not None) == known
+    positions = starts(model, 3) + 0.1 * torch.randn(model.num_parameters, generator=torch.manual_seed(0))
+    found = TemperedDensity(model, data.train, temperature=0.5, prior_weight=1.0, like=positions, compile=False)
+    check(found, model, data, positions, temperature=0.5)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "asymmetric", "cnn"])
@@ -84,6 +134,22 @@ def test_data_too_large_for_one_pass_are_passed_over_in_pieces(monkeypatch):
     found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
     assert found.passes > 2
     check(found, model, data, positions)
+
+
+@pytest.mark.parametrize(("number", "calls"), [(6, 3), (7, 4)])
+def test_vectors_too_many_for_the_cache_are_evaluated_in_groups_of_one_size(number, calls, monkeypatch):
+    model, data = problem()
+    positions = starts(model, number)
+    # What the gradient keeps of one vector, from the passes of one: two vectors fit.
+    monkeypatch.setattr(
+        density, "_GROUP_BYTES", 2.5 * density._bytes_per_point(model, positions[0], data.train) * len(data.train)
+    )
+    found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
+    sizes = []
+    whole = found._of_group
+    monkeypatch.setattr(found, "_of_group", lambda group: sizes.append(len(group)) or whole(group))
+    check(found, model, data, positions)
+    assert sizes == [2] * calls
 
 
 class _Branches(nn.Module):
