@@ -10,8 +10,13 @@ from typing import Any
 
 import torch
 
-# tanh by one exponential: six times as fast as by its own series, and as accurate in absolute terms.
-_TANH = "cpp.use_decompose_tanh"
+_OPTIONS = {
+    # tanh by one exponential: six times as fast as by its own series, and as accurate in absolute terms.
+    "cpp.use_decompose_tanh": True,
+    # Arguments are always alike, so nothing has to be looked at anew in every call.
+    "size_asserts": False,
+    "alignment_asserts": False,
+}
 _COMPILE_KEYWORDS = inspect.signature(torch.compile).parameters
 
 
@@ -44,14 +49,13 @@ class Compiled:
         self._name = name
         self._compiled: Callable[..., Any] | None = None
         if has_compiler():
-            keywords: dict[str, Any] = {}
+            known = torch._inductor.list_options()
+            keywords: dict[str, Any] = {"options": {name: on for name, on in _OPTIONS.items() if name in known}}
             if "isolate_recompiles" in _COMPILE_KEYWORDS:
                 # Each of these counts its own recompilations: torch has a limit, and a process may make many fits.
                 keywords["isolate_recompiles"] = True
                 if not dynamic and hasattr(torch.compiler, "skip_all_guards_unsafe"):
-                    keywords["options"] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-            if _TANH in torch._inductor.list_options():
-                keywords.setdefault("options", {})[_TANH] = True
+                    keywords["options"]["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
             self._compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, **keywords)
         else:
             _warn(name, "there is no C++ compiler; install g++ or clang++")

@@ -46,6 +46,7 @@ class TemperedDensity:
         evaluate: the function itself, uncompiled, for use inside a larger compiled one where it
             `can_be_inlined`.
         passes: over the data, each over a piece of it.
+        group_size: vectors that are evaluated together.
         is_compiled: whether compilation was asked for.
     """
 
@@ -63,11 +64,11 @@ class TemperedDensity:
         self.is_compiled = compile
         per_vector = _bytes_per_point(model, like[0], part) * len(part)
         self._number = len(like)
-        self._group_size = self._number
+        self.group_size = self._number
         if like.device.type == "cpu" and per_vector:
             groups = math.ceil(self._number / max(1, _GROUP_BYTES // per_vector))
-            self._group_size = math.ceil(self._number / groups)
-        self.passes = max(1, math.ceil(self._group_size * per_vector / _PASS_BYTES))
+            self.group_size = math.ceil(self._number / groups)
+        self.passes = max(1, math.ceil(self.group_size * per_vector / _PASS_BYTES))
         size = math.ceil(len(part) / self.passes)
         self._pieces = [
             (part.x[start : start + size], part.y[start : start + size]) for start in range(0, len(part), size)
@@ -95,7 +96,7 @@ class TemperedDensity:
     @property
     def can_be_inlined(self) -> bool:
         """Whether a larger compiled function may contain `evaluate`."""
-        return self.passes == 1 and self.is_compiled and self._group_size == self._number
+        return self.passes == 1 and self.is_compiled and self.group_size == self._number
 
     def evaluate(
         self, positions: Float[Tensor, "chain parameter"]
@@ -108,7 +109,7 @@ class TemperedDensity:
         self, positions: Float[Tensor, "chain parameter"]
     ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
         """U in float64, and its gradient."""
-        size, number = self._group_size, len(positions)
+        size, number = self.group_size, len(positions)
         if size >= number:
             return self._of_group(positions)
         # All groups are of one size, for compiled functions have one shape: the last may repeat some of the one before.
