@@ -1,6 +1,6 @@
 """Aligning posteriors over permutations of hidden units: pairs, samples, many; and merging what is aligned."""
 
-from bnn_symm.alignment.align import Alignment, Matching, align, check_same_parameters
+from bnn_symm.alignment.align import Alignment, Matching, Solver, align, check_same_parameters
 from bnn_symm.alignment.canonical import canonical_samples, canonicalise
 from bnn_symm.alignment.connectivity import (
     ComposedPath,
@@ -28,6 +28,7 @@ __all__ = [
     "Rule",
     "SampleAlignment",
     "SequenceAlignment",
+    "Solver",
     "Synchronization",
     "agreement",
     "align",

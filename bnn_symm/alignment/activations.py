@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnn_symm.alignment.assignment import assign, movable_groups
-from bnn_symm.alignment.objective import Gain
+from bnn_symm.alignment.gains import Gain
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import Permutation, PermutationSpec, Segment, SymmetryGroup
 
@@ -42,9 +42,8 @@ def activation_alignment(
         if name not in first:
             continue
         correlation = (_standardised(first[name]) @ _standardised(second[name]).T).cpu()
-        nothing = torch.zeros_like(correlation)
         flips = group.spec.groups[name].signed
-        gain = Gain(correlation, nothing) if flips else Gain(nothing, correlation)
+        gain = Gain(torch.zeros_like(correlation), correlation) if flips else Gain(correlation)
         indices[name], sign = assign(components, gain)
         if flips:
             signs[name] = sign

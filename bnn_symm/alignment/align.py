@@ -3,19 +3,22 @@
     align(reference, other) -> Alignment
 
 The search stays inside the group that what is fixed leaves (`symmetry_group`): an asymmetric network has nothing to
-align, and the result says so. Both solvers run from the identity and from random elements, the best objective wins, and
-the permuted network is checked to compute the same function.
+align, and the result says so. The problem is NP-hard: solvers run from the identity and from random elements, the best
+objective wins, and the permuted network is checked to compute the same function.
 """
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from bnn_symm.alignment.activations import activation_alignment
+from bnn_symm.alignment.coordinate import coordinate
+from bnn_symm.alignment.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.objective import Cost, Objective, objective
-from bnn_symm.alignment.solvers import coordinate, frank_wolfe
+from bnn_symm.alignment.sinkhorn import sinkhorn
+from bnn_symm.alignment.straight_through import straight_through
 from bnn_symm.architectures import fingerprint, short_fingerprint
 from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
@@ -24,8 +27,11 @@ from bnn_symm.symmetry import Permutation, SymmetryGroup, fixed_entries, symmetr
 from bnn_symm.symmetry.derive import input_points, relative_difference
 
 Matching = Literal["w2", "means", "precision", "activations"]
-Solver = Literal["coordinate", "frank_wolfe", "activations", "none"]
+Solver = Literal["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"]
+FoundBy = Literal["coordinate", "frank_wolfe", "sinkhorn", "straight_through", "activations", "none"]
 
+# Of the objective alone.
+_SOLVERS = {"coordinate": coordinate, "frank_wolfe": frank_wolfe, "sinkhorn": sinkhorn}
 # Units in a group above which a start costs seconds, so that fewer are made.
 _LARGE = 300
 _RESTARTS, _RESTARTS_LARGE = 6, 2
@@ -40,11 +46,11 @@ class Alignment:
         permutation: to be applied to the other one.
         matching: what was compared.
         solver: whose result won; `none` where there is nothing to align.
-        starts: of each solver.
+        starts: the identity, and random ones.
         distance_before: squared distance of the cost before, at the identity.
         distance_after: with the permutation.
         distance_random: at a random element of the group, the baseline beside the identity.
-        coordinate_from_identity: what coordinate matching from the identity alone reaches.
+        coordinate_from_identity: what coordinate matching from the identity alone reaches, whichever solver was asked.
         num_moved: units that change place or sign.
         num_movable: units that could.
         function_difference: largest relative change of the outputs at the posterior mean, in float64; checked to be
@@ -54,7 +60,7 @@ class Alignment:
 
     permutation: Permutation
     matching: Matching
-    solver: Solver
+    solver: FoundBy
     starts: int
     distance_before: float
     distance_after: float
@@ -75,6 +81,7 @@ def align(
     other: Posterior,
     *,
     matching: Matching = "w2",
+    solver: Solver = "auto",
     part: Part | None = None,
     group: SymmetryGroup | None = None,
     restarts: int | None = None,
@@ -87,42 +94,75 @@ def align(
         other: of the same network.
         matching: `w2`: means and standard deviations; `means`; `precision`: means, weighted by the reference's
             precision; `activations`: correlation of hidden activations on the points of `part`.
-        part: points for `activations`.
+        solver: `coordinate`: one group of units at a time, the fastest; `frank_wolfe` and `sinkhorn`: all groups
+            relaxed, by linear steps or by cooling; `auto`: the best of these three; `straight_through`: the lowest loss
+            at the midpoint, of means and standard deviations for `w2`, of means for `means`.
+        part: points for `activations` and `straight_through`.
         group: of the network, if it is known already.
-        restarts: random starts of each solver beside the identity; default 6. Above 300 units a layer the default is 2,
-            and Frank-Wolfe, which begins between the start and the centre, starts from the identity only.
-        seed: of these.
+        restarts: random starts beside the identity; default 6, or 2 above 300 units a layer. With `auto`, Sinkhorn
+            matching begins at the identity only, and Frank-Wolfe is left out above 300 units. Activations and
+            `straight_through` have none.
+        seed: of these, and of the order of data and the noise of `straight_through`.
 
     Raises:
         IncompatiblePosteriors: if the two have other parameters.
-        ConfigError: if activations are to be matched without points.
+        ConfigError: if points are wanted and not given, or matching and solver do not go together.
         SymmetryError: if the network's symmetries cannot be derived, or the permuted network is another function.
     """
     check_same_parameters([reference, other])
-    model = reference.model
-    group = group or symmetry_group(model.net, input_shape=tuple(part.x.shape[1:]) if part is not None else None)
+    _check_choices(matching, solver, part)
+    group = group or symmetry_group(
+        reference.model.net, input_shape=tuple(part.x.shape[1:]) if part is not None else None
+    )
     cost: Cost = "w2" if matching == "activations" else matching
     goal = objective(reference, other, group.spec, cost)
     identity = group.spec.identity()
     if group.is_trivial:
         return _result(other, goal, group, identity, matching, "none", 0, goal.value(identity))
-    if matching == "activations":
-        if part is None:
-            raise ConfigError("activations are matched on points; give some, such as part=dataset.train")
+    first, baseline = coordinate(goal, group, identity, seed, "coordinate", 0)
+    if part is not None and matching == "activations":
         found = activation_alignment(reference, other, part.x, group)
-        return _result(other, goal, group, found, matching, "activations", 1, goal.value(identity))
-    largest = max(one.size for one in group.spec.groups.values())
-    restarts = restarts if restarts is not None else (_RESTARTS if largest <= _LARGE else _RESTARTS_LARGE)
-    starts = [identity, *(group.random(seed, "start", number) for number in range(restarts))]
-    candidates: list[tuple[float, Solver, Permutation]] = []
-    for number, start in enumerate(starts):
-        permutation, value = coordinate(goal, group, start, seed, "coordinate", number)
-        candidates.append((value, "coordinate", permutation))
-        if number == 0 or largest <= _LARGE:
-            permutation, value = frank_wolfe(goal, group, start, seed, "frank_wolfe", number)
-            candidates.append((value, "frank_wolfe", permutation))
-    _, solver, best = max(candidates, key=lambda entry: entry[0])
-    return _result(other, goal, group, best, matching, solver, len(starts), candidates[0][0])
+        return _result(other, goal, group, found, matching, "activations", 1, baseline)
+    if part is not None and solver == "straight_through":
+        found, _ = straight_through(reference, other, part, group, noisy=matching == "w2", seed=seed)
+        return _result(other, goal, group, found, matching, "straight_through", 1, baseline)
+    large = max(one.size for one in group.spec.groups.values()) > _LARGE
+    restarts = restarts if restarts is not None else (_RESTARTS_LARGE if large else _RESTARTS)
+    candidates: list[tuple[float, FoundBy, Permutation]] = []
+    for number in range(restarts + 1):
+        start = group.random(seed, "start", number - 1) if number else identity
+        for name in _solvers(solver, number, large):
+            if name == "coordinate" and number == 0:
+                permutation, value = first, baseline
+            else:
+                permutation, value = _SOLVERS[name](goal, group, start, seed, name, number)
+            candidates.append((value, name, permutation))
+    _, winner, best = max(candidates, key=lambda entry: entry[0])
+    return _result(other, goal, group, best, matching, winner, restarts + 1, baseline)
+
+
+def _check_choices(matching: Matching, solver: Solver, part: Part | None) -> None:
+    """Raises ConfigError unless matching and solver are known, go together, and have the points that they want."""
+    for what, got, known in (("matching", matching, get_args(Matching)), ("solver", solver, get_args(Solver))):
+        if got not in known:
+            raise ConfigError(f"got {what} {got!r}; use {', '.join(known[:-1])} or {known[-1]}")
+    if matching == "activations" and solver != "auto":
+        raise ConfigError(f"got solver {solver} for activations, which are matched by one assignment; leave it auto")
+    if solver == "straight_through" and matching == "precision":
+        raise ConfigError("straight_through looks at the loss at the midpoint, not at precisions; match w2 or means")
+    if part is None and matching == "activations":
+        raise ConfigError("activations are matched on points; give some, such as part=dataset.train")
+    if part is None and solver == "straight_through":
+        raise ConfigError("straight_through learns from points; give some, such as part=dataset.train")
+
+
+def _solvers(solver: Solver, number: int, large: bool) -> list[FoundBy]:
+    """Those that begin at a start; of all, Sinkhorn hardly depends on it, and Frank-Wolfe takes seconds a start."""
+    if solver == "straight_through":
+        return []
+    if solver != "auto":
+        return [solver]
+    return ["coordinate", *(["frank_wolfe"] if not large else []), *(["sinkhorn"] if number == 0 else [])]
 
 
 def _result(
@@ -131,7 +171,7 @@ def _result(
     group: SymmetryGroup,
     permutation: Permutation,
     matching: Matching,
-    solver: Solver,
+    solver: FoundBy,
     starts: int,
     from_identity: float,
 ) -> Alignment:

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from bnn_symm.alignment.objective import Gain
+from bnn_symm.alignment.gains import Gain
 from bnn_symm.symmetry import Component, Permutation, SymmetryGroup
 
 # Units of a group up to which all swaps of two are tried.
@@ -56,26 +56,33 @@ def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:
     Returns:
         (unit,) old units, and (unit,) signs; units in no cell stay.
     """
-    size = len(gain.signed)
+    size = len(gain.unsigned)
     index, sign = torch.arange(size), torch.ones(size, dtype=torch.long)
-    signed, best = gain.signed.numpy(), gain.best().numpy()
-    both = (gain.signed + gain.unsigned).numpy()
     for component in components:
         ((_, own),) = component.units.items()
         units = np.asarray(own)
-        square = np.ix_(units, units)
+        # Most often one cell is the whole group, and nothing is copied.
+        square = ... if len(units) == size else np.ix_(units, units)
         if component.kind == "interchangeable, with signs":
-            rows, columns = linear_sum_assignment(best[square], maximize=True)
-            flips = np.where(signed[square][rows, columns] < 0, -1, 1)
-        elif component.orientation and len(set(component.orientation)) > 1:
+            assert gain.signed is not None
+            rows, columns = linear_sum_assignment(gain.best().numpy()[square], maximize=True)
+            flips = np.where(gain.signed.numpy()[square][rows, columns] < 0, -1, 1)
+        elif len(set(component.orientation)) > 1:
+            assert gain.signed is not None
             turned = np.outer(component.orientation, component.orientation)
-            rows, columns = linear_sum_assignment(
-                turned * signed[square] + gain.unsigned.numpy()[square], maximize=True
-            )
+            worth = turned * gain.signed.numpy()[square] + gain.unsigned.numpy()[square]
+            rows, columns = linear_sum_assignment(worth, maximize=True)
             flips = turned[rows, columns]
         else:
-            rows, columns = linear_sum_assignment(both[square], maximize=True)
+            rows, columns = linear_sum_assignment(gain.unflipped().numpy()[square], maximize=True)
             flips = np.ones(len(units), dtype=np.int64)
         index[torch.from_numpy(units[rows])] = torch.from_numpy(units[columns])
         sign[torch.from_numpy(units[rows])] = torch.from_numpy(flips)
     return index, sign
+
+
+def assigned(current: Permutation, name: str, components: list[Component], gain: Gain) -> Permutation:
+    """A permutation with one group's units where their assignment gains most."""
+    index, sign = assign(components, gain)
+    signs = {**current.signs, name: sign} if name in current.signs else current.signs
+    return Permutation(current.spec, {**current.indices, name: index}, signs)

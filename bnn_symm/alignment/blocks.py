@@ -11,7 +11,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from bnn_symm.alignment.objective import Gain, Objective
+from bnn_symm.alignment.gains import Gain
+from bnn_symm.alignment.objective import Objective
 from bnn_symm.symmetry import Component, Permutation, PermutationSpec, SymmetryGroup
 
 
@@ -72,9 +73,9 @@ def assign_blocks(objective: Objective, owner: str, children: list[str], current
 def _best(gain: Gain, signed: bool, i: int, j: int, units: int) -> tuple[float, np.ndarray, np.ndarray]:
     """Value, order and signs of the best assignment of block j's units to block i's places."""
     square = (slice(i * units, (i + 1) * units), slice(j * units, (j + 1) * units))
-    own = (gain.best() if signed else gain.signed + gain.unsigned)[square].numpy()
+    own = (gain.best() if signed else gain.unflipped())[square].numpy()
     rows, columns = linear_sum_assignment(own, maximize=True)
     flips = np.ones(units, dtype=np.int64)
-    if signed:
+    if signed and gain.signed is not None:
         flips = np.where(gain.signed[square].numpy()[rows, columns] < 0, -1, 1)
     return float(own[rows, columns].sum()), columns, flips

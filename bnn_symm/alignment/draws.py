@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bnn_symm.alignment.assignment import assign, movable_groups
-from bnn_symm.alignment.objective import Gain, Objective, Term
-from bnn_symm.alignment.solvers import coordinate
+from bnn_symm.alignment.coordinate import coordinate
+from bnn_symm.alignment.gains import Gain, Term
+from bnn_symm.alignment.objective import Objective
 from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup
 from bnn_symm.symmetry.spec import Axis
 
@@ -89,15 +90,18 @@ class Draws:
             for name in cells:
                 rows = active.nonzero().squeeze(1)
                 gain = self._gain(objective, name, rows)
-                stays = (gain.signed + gain.unsigned).diagonal(dim1=1, dim2=2)
+                stays = gain.unflipped().diagonal(dim1=1, dim2=2)
                 most = gain.best().amax(2)
                 open_rows = (stays < most).any(1).nonzero().squeeze(1)
                 if not len(open_rows):
                     continue
-                found = [assign(cells[name], Gain(gain.signed[i], gain.unsigned[i])) for i in open_rows.tolist()]
+                gain = _of(gain, open_rows)
+                found = [assign(cells[name], _of(gain, i)) for i in range(len(open_rows))]
                 index, sign = torch.stack([own[0] for own in found]), torch.stack([own[1] for own in found])
-                chosen = (sign * _at(gain.signed[open_rows], index) + _at(gain.unsigned[open_rows], index)).sum(1)
-                better = chosen - stays[open_rows].sum(1) > _TOLERANCE * most[open_rows].abs().sum(1)
+                chosen = _at(gain.unsigned, index)
+                if gain.signed is not None:
+                    chosen = chosen + sign * _at(gain.signed, index)
+                better = chosen.sum(1) - stays[open_rows].sum(1) > _TOLERANCE * most[open_rows].abs().sum(1)
                 self._move(name, rows[open_rows[better]], index[better], sign[better])
                 moved[rows[open_rows[better]]] = True
             changed |= moved
@@ -123,12 +127,15 @@ class Draws:
     def _gain(self, objective: Objective, name: str, rows: Tensor) -> Gain:
         """(draw, new unit, old unit), with all other groups where they are."""
         size = objective.spec.groups[name].size
-        signed, unsigned = torch.zeros(len(rows), size, size), torch.zeros(len(rows), size, size)
-        for tensor, dim, segment, start in objective.places(name):
+        places = list(objective.places(name))
+        unsigned = torch.zeros(len(rows), size, size)
+        signed = torch.zeros_like(unsigned) if any(segment.signed for _, _, segment, _ in places) else None
+        for tensor, dim, segment, start in places:
             reference = segment.by_unit(objective.terms[0].reference[tensor][None], dim, start, leading=1)
             own = segment.by_unit(self.tensors[tensor][rows], dim, start, leading=1)
-            (signed if segment.signed else unsigned).add_(reference @ own.transpose(1, 2))
-        return Gain(signed, unsigned)
+            part = signed if signed is not None and segment.signed else unsigned
+            part += reference @ own.transpose(1, 2)
+        return Gain(unsigned, signed)
 
     def _move(self, name: str, rows: Tensor, index: Tensor, sign: Tensor) -> None:
         """Permutes one group's units of some draws further."""
@@ -184,6 +191,11 @@ def _twice(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
     if any(segment.within for axis in axes for segment in axis):
         return True
     return any(sum(any(s.group == name for s in axis) for axis in axes) > 1 for name in spec.groups)
+
+
+def _of(gain: Gain, draws: Tensor | int) -> Gain:
+    """Of some draws among many."""
+    return Gain(gain.unsigned[draws], None if gain.signed is None else gain.signed[draws])
 
 
 def _at(value: Float[Tensor, "draw unit unit"], index: Int[Tensor, "draw unit"]) -> Float[Tensor, "draw unit"]:

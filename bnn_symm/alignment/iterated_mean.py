@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.alignment.draws import Draws
-from bnn_symm.models import BayesianModel
+from bnn_symm.alignment.objective import whole_weights
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.symmetry import Permutation, SymmetryGroup
@@ -59,11 +59,6 @@ class ChainMeans:
         return sum(float((value - centre[name]).square().sum()) / len(value) for name, value in self.means.items())
 
 
-def _whole_weights(model: BayesianModel, flat: Tensor, group: SymmetryGroup) -> dict[str, Tensor]:
-    values = model.layer_values(model.unflatten(flat))
-    return {name: value.detach().cpu().float() for name, value in values.items() if name in group.spec.axes}
-
-
 def _chunks(posterior: SamplePosterior) -> list[tuple[int, int, int]]:
     """(chain, start, stop) of stretches of draws that fit in memory together with what is made of them."""
     chains, draws, parameters = posterior.shape
@@ -93,7 +88,7 @@ def chain_means(
     second = 0.0
     for chain, start, stop in _chunks(posterior):
         own = permutations[chain]
-        whole = _whole_weights(posterior.model, posterior._read(chain, start, stop), group)
+        whole = whole_weights(posterior.model, posterior._read(chain, start, stop), group.spec)
         second += sum(float(value.double().square().sum()) for value in whole.values())
         if len(own) == 1 and towards is None:  # a whole chain: its sum is permuted, not its draws
             total = own[0].apply({name: value.double().sum(0) for name, value in whole.items()})
@@ -139,7 +134,7 @@ def to_the_mean(
             start = _Settled(permutations, chain_means(posterior, permutations, group), 0)
         else:
             chain, draw = divmod(number, draws)
-            whole = _whole_weights(posterior.model, posterior._read(chain, draw, draw + 1), group)
+            whole = whole_weights(posterior.model, posterior._read(chain, draw, draw + 1), group.spec)
             own = permutations[chain][draw].apply({name: value[0] for name, value in whole.items()})
             start = _Settled(permutations, chain_means(posterior, permutations, group, own), 1)
         found.append(_settle(posterior, start, group, _TRIAL_ROUNDS))

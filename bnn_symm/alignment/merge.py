@@ -34,7 +34,7 @@ from bnn_symm.alignment.align import check_same_parameters
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel, Tempering
 from bnn_symm.models.prior_families import Normal
-from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior
+from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior, SamplePosterior
 
 Rule = Literal["barycentre", "product"]
 
@@ -139,7 +139,7 @@ def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
         )
     like = torch.empty(0, dtype=torch.float64)
     sd = [block.family.unit_variance**0.5 * block.scales(like) for block in model.parameter_prior.blocks]
-    means = [torch.zeros(model.num_net_parameters, dtype=torch.float64)]
+    means = [model.parameter_prior.means(like)]
     for latent_mean, latent_sd in model.likelihood.latents.values():
         means.append(like.new_tensor([latent_mean]))
         sd.append(like.new_tensor([latent_sd]))
@@ -203,10 +203,15 @@ def _is_point(posterior: Posterior) -> bool:
 
 
 def _kinds(posteriors: Sequence[Posterior]) -> str:
-    return ", ".join(
-        "a normal" if isinstance(posterior, GaussianPosterior) else f"{posterior.shape[0] * posterior.shape[1]} draw(s)"
-        for posterior in posteriors
-    )
+    return ", ".join(_kind(posterior) for posterior in posteriors)
+
+
+def _kind(posterior: Posterior) -> str:
+    if isinstance(posterior, GaussianPosterior):
+        return "a normal"
+    if isinstance(posterior, ClosedFormPosterior):
+        return "a normal with covariances"
+    return f"{posterior.shape[0] * posterior.shape[1]} draw(s)"
 
 
 def _check_same_likelihood(posteriors: Sequence[Posterior]) -> None:

@@ -25,48 +25,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bnn_symm.alignment.gains import Gain, Gains, Place, Term, places
 from bnn_symm.errors import ConfigError
+from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import Permutation, PermutationSpec
-from bnn_symm.symmetry.spec import Segment, block_owner
 
 Cost = Literal["w2", "means", "precision"]
 
 _SMALLEST_SD = 1e-9
-
-
-@dataclass(frozen=True)
-class Term:
-    """One sum of inner products, over the tensors of a spec.
-
-    Attributes:
-        reference: tensor name -> (*shape).
-        other: the same of what is permuted.
-        signed: whether signs of units act on it.
-    """
-
-    reference: Mapping[str, Tensor]
-    other: Mapping[str, Tensor]
-    signed: bool
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What each assignment of units would add: (new unit, old unit), the part that a flip negates, and the rest."""
-
-    signed: Tensor
-    unsigned: Tensor
-
-    def at(self, permutation: Permutation, group: str) -> float:
-        """What the assignment of a permutation gives, in float64."""
-        index = permutation.indices[group]
-        signed, unsigned = (part.gather(1, index[:, None])[:, 0].double() for part in (self.signed, self.unsigned))
-        sign = permutation.signs.get(group)
-        return float((signed if sign is None else signed * sign).sum() + unsigned.sum())
-
-    def best(self) -> Tensor:
-        """Of either sign, the larger."""
-        return self.signed.abs() + self.unsigned
 
 
 @dataclass(frozen=True)
@@ -97,51 +64,30 @@ class Objective:
 
     def gain(self, group: str, permutation: Permutation) -> Gain:
         """What every assignment of a group's units would give, with all other units where the permutation puts them."""
-        size = self.spec.groups[group].size
-        gains: dict[bool, Tensor] = {}
-        for term in self.terms:
-            acting = permutation if term.signed else permutation.unsigned()
-            for name, dim, segment, start in self.places(group):
-                moved = acting.apply_along(name, term.other[name], all_but(term.other[name], dim))
-                if segment.within:
-                    own = self._within(name, term.reference[name], moved, dim, segment)
-                else:
-                    own = product(term.reference[name], moved, dim, start, segment)
-                # An axis that does not flip with its unit belongs to the part that a flip leaves.
-                flips = term.signed and segment.signed
-                gains[flips] = gains.get(flips, torch.zeros(size, size)) + own
-        return Gain(gains.get(True, torch.zeros(size, size)), gains.get(False, torch.zeros(size, size)))
+        return self.gains().at(group, permutation)
 
-    def _within(self, name: str, reference: Tensor, other: Tensor, dim: int, segment: Segment) -> Tensor:
-        """(unit, unit), of an axis that holds one block, which another axis names: 0 between units of two blocks."""
-        assert segment.group is not None
-        group = self.spec.groups[segment.group]
-        owner = block_owner(self.spec, self.spec.axes[name], segment)
-        own = torch.zeros(group.size, group.size)
-        by_block = [a.movedim((owner, dim), (0, 1)).chunk(group.blocks) for a in (reference, other)]
-        for block, (a, b) in enumerate(zip(*by_block, strict=True)):
-            units = slice(block * segment.size, (block + 1) * segment.size)
-            own[units, units] = a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).T
-        return own
+    def gains(self) -> Gains:
+        """The same for all groups, for permutations that follow one another."""
+        return Gains(self.spec, self.terms)
 
     def is_twice(self, group: str) -> bool:
         """Whether a tensor has the group's units on two axes, so that it is quadratic in their order."""
-        axes = {(name, dim) for name, dim, _, _ in self.places(group)}
-        return len({name for name, _ in axes}) < len(axes)
+        return group in self.neighbours(group)
 
-    def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
+    def neighbours(self, group: str) -> set[str]:
+        """Groups on other axes of a group's tensors: what it gains depends on them. Itself, if it is there twice."""
+        found = {
+            segment.group
+            for name, dim, _, _ in self.places(group)
+            for d, axis in enumerate(self.spec.axes[name])
+            if d != dim
+            for segment in axis
+        }
+        return {name for name in found if name is not None}
+
+    def places(self, group: str) -> Iterator[Place]:
         """Those places of a group's units (`PermutationSpec.places`) that are compared."""
-        return (place for place in self.spec.places(group) if place[0] in self.terms[0].other)
-
-
-def all_but(tensor: Tensor, dim: int) -> list[int]:
-    """All dimensions of a tensor but one."""
-    return [d for d in range(tensor.dim()) if d != dim]
-
-
-def product(reference: Tensor, other: Tensor, dim: int, start: int, segment: Segment) -> Tensor:
-    """(unit, unit): inner products of the stretches of one tensor that belong to units, with those of another's."""
-    return segment.by_unit(reference, dim, start) @ segment.by_unit(other, dim, start).T
+        return places(self.spec, self.terms, group)
 
 
 @dataclass(frozen=True)
@@ -160,13 +106,15 @@ class Moments:
 def moments(posterior: Posterior, spec: PermutationSpec) -> Moments:
     """Means and standard deviations of a posterior, of the tensors that a spec has."""
     model = posterior.model
-    mean = model.layer_values(model.unflatten(posterior.mean()))
-    sd = model.layer_scales(model.unflatten(posterior.standard_deviation()))
+    scales = model.layer_scales(model.unflatten(posterior.standard_deviation()))
+    mean = whole_weights(model, posterior.mean(), spec)
+    return Moments(mean, {name: scales[name].detach().cpu().float() for name in mean})
 
-    def chosen(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: values[name].detach().cpu().float() for name in mean if name in spec.axes}
 
-    return Moments(chosen(mean), chosen(sd))
+def whole_weights(model: BayesianModel, flat: Tensor, spec: PermutationSpec) -> dict[str, Tensor]:
+    """Whole weights of a flat vector, or of a batch of them, in float32 on the CPU, of the tensors that a spec has."""
+    values = model.layer_values(model.unflatten(flat))
+    return {name: value.detach().cpu().float() for name, value in values.items() if name in spec.axes}
 
 
 def objective(reference: Posterior, other: Posterior, spec: PermutationSpec, cost: Cost = "w2") -> Objective:

@@ -33,8 +33,9 @@ import torch
 from torch import Tensor
 
 from bnn_symm.alignment.align import check_same_function, check_same_parameters
+from bnn_symm.alignment.coordinate import coordinate
+from bnn_symm.alignment.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.objective import Moments, moments, objective_of
-from bnn_symm.alignment.solvers import coordinate, frank_wolfe
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
