@@ -53,6 +53,10 @@ class FitDiverged(BnnSymmError):
     state: Any = None
 
 
+class ProcessLost(BnnSymmError):
+    """Of the processes that share a fit, one died, does not answer, or went another way than the others."""
+
+
 def nearest(got: str, known: Iterable[str]) -> str:
     """A hint "did you mean 'x'?" naming the known word nearest to `got`, or the known words when none is near."""
     words = list(known)

@@ -10,6 +10,7 @@ from bnn_symm.architectures.config import (
     ResNetConfig,
     SymmetryConfig,
 )
+from bnn_symm.architectures.dropout import drop_inputs
 from bnn_symm.architectures.figlu import FiGLU
 from bnn_symm.architectures.fingerprint import (
     fingerprint,
@@ -19,7 +20,6 @@ from bnn_symm.architectures.fingerprint import (
     short_fingerprint,
 )
 from bnn_symm.architectures.fixed_entries import (
-    FixedEntriesLinear,
     effective_parameters,
     effective_scales,
     free_parameters,
@@ -27,13 +27,12 @@ from bnn_symm.architectures.fixed_entries import (
 )
 from bnn_symm.architectures.flops import count_flops
 from bnn_symm.architectures.initial import initialise
-from bnn_symm.architectures.sequence import module_sequence
+from bnn_symm.architectures.sequence import is_linear, module_sequence
 
 __all__ = [
     "ArchitectureConfig",
     "CNNConfig",
     "FiGLU",
-    "FixedEntriesLinear",
     "MLPConfig",
     "ModuleConfig",
     "ResNetConfig",
@@ -41,6 +40,7 @@ __all__ = [
     "asymmetrize",
     "build_network",
     "count_flops",
+    "drop_inputs",
     "effective_parameters",
     "effective_scales",
     "fingerprint",
@@ -48,6 +48,7 @@ __all__ = [
     "fixed_buffers",
     "free_parameters",
     "initialise",
+    "is_linear",
     "load_fixed_buffers",
     "module_sequence",
     "short_fingerprint",

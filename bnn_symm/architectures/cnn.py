@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bnn_symm.architectures.activations import image_activation
 from bnn_symm.architectures.config import CNNConfig
+from bnn_symm.architectures.dropout import drop_inputs
 from bnn_symm.architectures.inputs import image_shape
 from bnn_symm.architectures.norms import image_norm
 
@@ -28,7 +29,7 @@ class CNN(nn.Module):
     Args:
         input_shape: (channel, height, width) of an image.
         num_outputs: Length of the output.
-        config: Channels of each block, activation and norm.
+        config: Channels of each block, activation, norm and dropout.
     """
 
     def __init__(self, input_shape: tuple[int, int, int], num_outputs: int, config: CNNConfig) -> None:
@@ -48,6 +49,8 @@ class CNN(nn.Module):
             channels = new_channels
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(channels * height * width, num_outputs)
+        for layer in [*(block.get_submodule("conv") for block in blocks), self.head][1:]:
+            drop_inputs(layer, config.dropout)
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point output"]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bnn_symm.settings import NonNegative, NonNegativeInt, Positive, PositiveInt, settings
+from bnn_symm.settings import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, settings
 
 Activation = Literal["relu", "gelu", "tanh", "silu"]
 """Nonlinearities. gelu, tanh and silu are smooth, which gradient-based samplers like; only tanh is odd."""
@@ -62,6 +62,8 @@ class MLPConfig:
     activation: Activation = "relu"
     norm: Literal["none", "layer"] = "none"
     """`layer`: LayerNorm over a layer's units, before the activation."""
+    dropout: Fraction = 0.0
+    """Rate at which hidden units are dropped by methods that drop (`mc_dropout`); to others it is nothing."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
@@ -75,6 +77,9 @@ class CNNConfig:
     activation: Activation = "relu"
     norm: Literal["none", "layer", "frn"] = "none"
     """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces relu."""
+    dropout: Fraction = 0.0
+    """Rate at which channels between convolutions, and inputs of the linear layer, are dropped by methods that drop
+    (`mc_dropout`); to others it is nothing."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
@@ -90,6 +95,9 @@ class ResNetConfig:
     activation: Activation = "relu"
     norm: Literal["layer", "frn"] = "layer"
     """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces relu."""
+    dropout: Fraction = 0.0
+    """Rate at which channels within a block, and inputs of the linear layer, are dropped by methods that drop
+    (`mc_dropout`); to others it is nothing."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 

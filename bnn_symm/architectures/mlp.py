@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bnn_symm.architectures.activations import ACTIVATIONS
 from bnn_symm.architectures.config import MLPConfig
+from bnn_symm.architectures.dropout import drop_inputs
 
 
 class MLP(nn.Module):
@@ -22,7 +23,7 @@ class MLP(nn.Module):
     Args:
         num_features: Length of a flattened point.
         num_outputs: Length of the output.
-        config: Widths, activation and norm.
+        config: Widths, activation, norm and dropout.
     """
 
     def __init__(self, num_features: int, num_outputs: int, config: MLPConfig) -> None:
@@ -35,6 +36,8 @@ class MLP(nn.Module):
         # One a layer, though they hold nothing: FiGLU, which may take their place, has a width.
         self.activations = nn.ModuleList(ACTIVATIONS[config.activation]() for _ in config.widths)
         self.head = nn.Linear(sizes[-1], num_outputs)
+        for layer in [*self.layers, self.head][1:]:
+            drop_inputs(layer, config.dropout)
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, x: Float[Tensor, "point *input"]) -> Float[Tensor, "point output"]:

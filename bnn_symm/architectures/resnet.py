@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bnn_symm.architectures.activations import image_activation
 from bnn_symm.architectures.config import ResNetConfig
+from bnn_symm.architectures.dropout import drop_inputs
 from bnn_symm.architectures.inputs import image_shape
 from bnn_symm.architectures.norms import image_norm
 
@@ -27,7 +28,7 @@ class ResidualBlock(nn.Module):
         channels: Channels of the input.
         new_channels: Channels of the output.
         stride: 1, or 2 to halve height and width.
-        config: Activation and norm.
+        config: Activation, norm and dropout.
     """
 
     def __init__(self, channels: int, new_channels: int, stride: int, config: ResNetConfig) -> None:
@@ -37,6 +38,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = image_norm(config.norm, new_channels)
         self.activation1 = image_activation(config.activation, config.norm, new_channels)
         self.conv2 = nn.Conv2d(new_channels, new_channels, kernel_size=3, padding=1, bias=False)
+        drop_inputs(self.conv2, config.dropout)
         self.norm2 = image_norm(config.norm, new_channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != new_channels:
@@ -65,7 +67,7 @@ class ResNet(nn.Module):
     Args:
         channels: Channels of an image.
         num_outputs: Length of the output.
-        config: Depth, width multiplier, activation and norm.
+        config: Depth, width multiplier, activation, norm and dropout.
         stage_channels: Channels of the three stages, in place of those that the width multiplier gives.
 
     References:
@@ -95,6 +97,7 @@ class ResNet(nn.Module):
             before = width
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(before, num_outputs)
+        drop_inputs(self.head, config.dropout)
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point output"]:

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from bnn_symm.architectures.fixed_entries import FixedEntriesLinear
 from bnn_symm.architectures.mlp import MLP
 
 
@@ -30,3 +31,8 @@ def module_sequence(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
     if modules and type(modules[0]) is nn.Flatten and (modules[0].start_dim, modules[0].end_dim) == (1, -1):
         modules = modules[1:]
     return [(names[module], module) for module in modules]
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a layer computes `weight @ x + bias` of its whole weight, as a subclass of a linear layer may not."""
+    return type(module) in (nn.Linear, FixedEntriesLinear)

@@ -4,9 +4,10 @@
     L(q)      = -(1/N) sum_n log E_q[p(y_n | x_n, w)]
 
 The loss is that of the *marginal* prediction (the mean over draws, inside the logarithm), the path a Wasserstein
-geodesic (see `interpolation`). Papers differ in the convention: height is against the chord (Sharma et al.) or against
-the mean of the end points (Ainsworth et al., Lim et al.), at its maximum or at the midpoint (Lim et al.); all four are
-in the result. The path of mixtures is computed as a check: by convexity of -log its barrier is never positive.
+geodesic (see `interpolation`), unless it is the line between means or a learned curve (`curves`). Papers differ in the
+convention: height is against the chord (Sharma et al.) or against the mean of the end points (Ainsworth et al., Lim et
+al.), at its maximum or at the midpoint (Lim et al.); all four are in the result. The path of mixtures is computed as a
+check: by convexity of -log its barrier is never positive.
 
 References:
     Rossi, Singh and Hannagan (2023), arXiv:2310.10171; Sharma et al. (2024), arXiv:2404.06498; Lim et al. (2024),
@@ -17,19 +18,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Part
-from bnn_symm.diagnostics.interpolation import CoupledDraws, Coupling, Losses, couple, losses
+from bnn_symm.diagnostics.curves import bent
+from bnn_symm.diagnostics.interpolation import CoupledDraws, Coupling, Losses, couple, losses, means
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
 
+Path = Literal["geodesic", "line", "bezier"]
+
 # Of each part, at most so many points; the order of the training part is random, so the first ones are a sample.
-_POINTS = 2000
+POINTS = 2000
 _BOOTSTRAP = 400
 
 
@@ -108,7 +113,9 @@ def barrier(
     *,
     num_draws: int = 50,
     num_tau: int = 11,
+    path: Path = "geodesic",
     coupling: Coupling = "moment",
+    curve_steps: int = 500,
     seed: int = 0,
 ) -> Barrier:
     """The marginalized loss barrier between two posteriors, as they are: align them first to remove permutations.
@@ -119,8 +126,11 @@ def barrier(
         dataset: its test and training parts are predicted.
         num_draws: at each tau; the marginal NLL is biased upwards by O(1 / num_draws), alike at all tau.
         num_tau: evenly spaced positions; up to six more are put around the maximum.
+        path: `geodesic`: of the posteriors whole (see `interpolation`); `line`: between their means, as points;
+            `bezier`: the geodesic bent to the curve that is best on the training part (see `curves`).
         coupling: of sample posteriors.
-        seed: of the draws.
+        curve_steps: of Adam, where a curve is learned.
+        seed: of the draws, and of what finds a curve.
 
     Raises:
         IncompatiblePosteriors: if the parameters, or what is fixed of them, differ.
@@ -131,9 +141,15 @@ def barrier(
     for name, part in (("test", dataset.test), ("training", dataset.train)):
         if len(part) == 0:
             raise ConfigError(f"the {name} part has no points to measure a barrier on; raise data.{name[:4]}_fraction")
-    pairs = couple([first, second], num_draws=num_draws, coupling=coupling, seed=seed)
-    test, train = (part.take(slice(0, _POINTS)) for part in (dataset.test, dataset.train))
-    own = second.draws(len(pairs.draws[0]), seed=seed)
+    if path == "line":
+        pairs = means([first, second])
+        own = pairs.draws[1]
+    else:
+        pairs = couple([first, second], num_draws=num_draws, coupling=coupling, seed=seed)
+        own = second.draws(len(pairs.draws[0]), seed=seed)
+    if path == "bezier":
+        pairs = bent(pairs, first.model, dataset, num_steps=curve_steps, seed=seed)
+    test, train = (part.take(slice(0, POINTS)) for part in (dataset.test, dataset.train))
     return Barrier(
         path=pairs.path,
         num_draws=len(pairs.draws[0]),

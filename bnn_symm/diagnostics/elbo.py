@@ -1,12 +1,13 @@
-"""The evidence lower bound of a Gaussian posterior, in nats, with its Monte Carlo error.
+"""The evidence lower bound of a posterior in closed form, in nats, with its Monte Carlo error.
 
     ELBO = E_q[log p(y | w)] - KL(q || p) <= log p(y),
 
 always untempered, for the training part whole, in the target's own units (the Jacobian of standardising it
 included). The KL is analytic or a quadrature; only the expected log likelihood is sampled.
 
-Posterior and prior are independent over coordinates, so that the KL is a sum over them, and so over tensors and layers:
-how many nats the data have put where. Over the parameters of a layer it is the cost of describing one of them to the
+Posterior and prior are independent over layers, so that the KL is a sum over them: how many nats the data have put
+where. Within a layer a tensor has what it adds to those before it, and where weights do not covary, each coordinate has
+its own. Over the parameters of a layer it is the cost of describing one of them to the
 precision that the posterior says is enough (Hinton and van Camp 1993).
 
 References:
@@ -24,7 +25,7 @@ from torch import Tensor
 from bnn_symm.architectures import count_flops
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.by_unit import layer_of
-from bnn_symm.posteriors import GaussianPosterior, Posterior
+from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 
 # Sampling ends at this standard error in nats, or when the work below is done, whichever comes first.
@@ -95,11 +96,13 @@ def kl_by_coordinate(posterior: GaussianPosterior) -> Float[Tensor, " parameter"
         return (cross - posterior.scale.double().log() - 0.5 * math.log(2 * math.pi * math.e)).cpu()
 
 
-def kl_by_tensor(posterior: GaussianPosterior) -> dict[str, KlShare]:
+def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
     """Name -> share of the KL, for everything in the flat vector, in its order."""
-    kl = kl_by_coordinate(posterior)
+    entropy = posterior.entropy_by_tensor()
+    with torch.inference_mode():
+        cross = posterior.model.cross_entropy(posterior.mean(), posterior.standard_deviation()).double()
     return {
-        name: KlShare(kl=float(kl[where].sum()), num_parameters=where.stop - where.start)
+        name: KlShare(kl=float(cross[where].sum()) - entropy[name], num_parameters=where.stop - where.start)
         for name, where in posterior.model.slices().items()
     }
 
@@ -110,7 +113,7 @@ def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
     Where one pass over the data is too much work, every sample takes a random subset of the points, scaled up:
     still unbiased, and the subset's variance is in the standard error.
     """
-    if not isinstance(posterior, GaussianPosterior):
+    if not isinstance(posterior, ClosedFormPosterior):
         return None
     model = posterior.model
     size = len(train)
@@ -121,11 +124,11 @@ def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
     log_jacobian = size * math.log(posterior.scaling.y_scale)
     count, mean, square = 0, 0.0, 0.0
     with torch.inference_mode():
-        loc, scale = posterior.loc, posterior.scale
-        kl = float(model.cross_entropy(loc, scale).sum(dtype=torch.float64)) - posterior.entropy()
+        loc, sd = posterior.mean(), posterior.standard_deviation()
+        kl = float(model.cross_entropy(loc, sd).sum(dtype=torch.float64)) - posterior.entropy()
         while count < most:
             generator = torch_generator(seed, "elbo", count)
-            noise = torch.randn(loc.shape, generator=generator, dtype=loc.dtype).to(loc.device)
+            noise = torch.randn(posterior.num_noise, generator=generator, dtype=loc.dtype).to(loc.device)
             x, y = train.x, train.y
             if points < size:
                 index = torch.randperm(size, generator=generator)[:points].to(x.device)

@@ -1,8 +1,13 @@
 """Draws along a path between posteriors, and what they predict: the raw material of loss barriers.
 
-Draws at the ends are coupled, and each pair moves on a straight line. Which coupling makes which path:
+Draws at the ends are coupled, and each pair moves on a straight line, or on a learned curve (`curves`). Which coupling
+makes which path:
 
 - normals with the same noise at both ends: the Wasserstein-2 geodesic, means and standard deviations linear in tau;
+- normals of which some covary by factors: the same noise too, with factors turned to be those of the first as nearly as
+  a rotation can, which is no other distribution; means, standard deviations of the diagonal and factors are linear in
+  tau, the ends are exact, and no path of this kind is shorter (the geodesic of their whole covariances would be, but
+  leaves the family);
 - points: the straight line between them;
 - samples: the moment map (draws of the first, shifted and scaled to the moments of the second: the same geodesic for
   the moments), an optimal assignment of draws, or draws paired as they come.
@@ -13,7 +18,7 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,10 +30,18 @@ from bnn_symm.alignment import check_same_parameters
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.scores import expected_calibration_error
 from bnn_symm.errors import InvalidData
-from bnn_symm.posteriors import GaussianPosterior, Posterior, Predictive, SamplePosterior
+from bnn_symm.posteriors import (
+    ClosedFormPosterior,
+    GaussianPosterior,
+    LowRankGaussianPosterior,
+    Posterior,
+    Predictive,
+    SamplePosterior,
+)
+from bnn_symm.posteriors.low_rank import layer_sizes
 
 Coupling = Literal["moment", "assignment", "independent"]
-PathName = Literal["wasserstein", "straight line", "moment", "assignment", "independent"]
+PathName = Literal["wasserstein", "turned factors", "straight line", "moment", "assignment", "independent", "bezier"]
 
 
 @dataclass(frozen=True)
@@ -38,17 +51,34 @@ class CoupledDraws:
     Attributes:
         draws: one (draw, parameter) a posterior; row s of all of them belongs together.
         path: what interpolating them is called.
+        bend: (parameter,), how far the control point of a curve is from the middle of two draws; None for a straight
+            path (see `curves`).
     """
 
     draws: tuple[Float[Tensor, "draw parameter"], ...]
     path: PathName
+    bend: Float[Tensor, " parameter"] | None = None
 
     def at(self, weights: Sequence[float]) -> Float[Tensor, "draw parameter"]:
         """The draws at a point of the simplex: with two posteriors, (1 - tau, tau)."""
         total = weights[0] * self.draws[0]
         for weight, own in zip(weights[1:], self.draws[1:], strict=True):
             total = total + weight * own
-        return total
+        return total if self.bend is None else total + 2 * weights[0] * weights[1] * self.bend
+
+    def take(self, number: int) -> "CoupledDraws":
+        """One of the pairs alone."""
+        return replace(self, draws=tuple(own[number : number + 1] for own in self.draws))
+
+
+def means(posteriors: Sequence[Posterior]) -> CoupledDraws:
+    """The means of posteriors as points, and so the straight line between them.
+
+    Raises:
+        IncompatiblePosteriors: if their parameters differ.
+    """
+    check_same_parameters(list(posteriors))
+    return CoupledDraws(tuple(posterior.mean()[None] for posterior in posteriors), "straight line")
 
 
 def couple(
@@ -68,6 +98,9 @@ def couple(
     check_same_parameters(list(posteriors))
     if all(isinstance(posterior, GaussianPosterior) for posterior in posteriors):
         return CoupledDraws(tuple(_same_noise(posterior, num_draws, seed) for posterior in posteriors), "wasserstein")
+    closed = [posterior for posterior in posteriors if isinstance(posterior, ClosedFormPosterior)]
+    if len(closed) == len(posteriors):
+        return CoupledDraws(tuple(own.draws(num_draws, seed=seed) for own in _turned(closed)), "turned factors")
     if all(_is_point(posterior) for posterior in posteriors):
         return CoupledDraws(tuple(posterior.draws() for posterior in posteriors), "straight line")
     held = [p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)]
@@ -96,6 +129,28 @@ def _same_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
     assert isinstance(posterior, GaussianPosterior)
     plain = GaussianPosterior(posterior.model, posterior.scaling, loc=posterior.loc, scale=posterior.scale)
     return plain.draws(number, seed=seed)
+
+
+def _turned(posteriors: Sequence[ClosedFormPosterior]) -> list[LowRankGaussianPosterior]:
+    """The same distributions, their noise coordinate by coordinate, factors of one number and near the first one's."""
+    rank = max(len(own.factors) for own in posteriors if isinstance(own, LowRankGaussianPosterior))
+    made: list[LowRankGaussianPosterior] = []
+    for own in posteriors:
+        factors = own.loc.new_zeros(rank, len(own.loc))
+        if isinstance(own, LowRankGaussianPosterior):
+            factors[: len(own.factors)] = own.factors
+        if made:
+            sizes = list(layer_sizes(own.model).values())
+            layers = zip(made[0].factors.split(sizes, dim=-1), factors.split(sizes, dim=-1), strict=True)
+            factors = torch.cat([_rotation(first, other) @ other for first, other in layers], dim=-1)
+        made.append(LowRankGaussianPosterior(own.model, own.scaling, loc=own.loc, scale=own.scale, factors=factors))
+    return made
+
+
+def _rotation(first: Tensor, other: Tensor) -> Tensor:
+    """The orthogonal matrix that brings the rows of the second nearest to those of the first (Procrustes)."""
+    left, _, right = torch.linalg.svd((first @ other.mT).double())
+    return (left @ right).to(first)
 
 
 def _standardised(draws: Tensor, posterior: Posterior) -> Tensor:

@@ -7,18 +7,10 @@ units are numbered. It holds for every q where likelihood and prior are invarian
 of Kurle et al. 2022). Predictions of q^G and q are the same. I is near 0 where units cannot be told apart, as where q
 has gone back to the prior, and log |G| where all can: so the plain ELBO undervalues posteriors that use their units.
 
-A set of n units that may take any order adds, with a the weights that belong to one unit (its flips averaged over),
-
-    I = log n! - E_q[log perm(A)],        A[i, j] = q_j(a_i) / q_i(a_i),        a ~ q
-
-since q^G is perm(A) / n! times q. It is *exact* where units of one hidden layer are all that moves, up to
-`exact_up_to` units. Otherwise it is a *lower bound*, of three valid steps:
-
-- Permanents of more units are bounded from above (`permanent`), or the units are taken in blocks of `exact_up_to`,
-  exactly, which is I of a subgroup and never above I of the group.
-- Sets that share weights, as neighbouring layers do, are told one after the other:
-  I(g_1, g_2; w) = I(g_1; w) + I(g_2; w | g_1) >= I(g_1; what g_2 leaves alone) + I(g_2; w | g_1).
-- Units that only move together count as if they stayed.
+`inference.symmetry_information` says how, by permanents of densities. It is *exact* where units of one hidden layer are
+all that moves, up to `exact_up_to` units. Otherwise it is a *lower bound*: permanents of more units are bounded from
+above, or the units are taken in blocks of `exact_up_to`; layers are told one after the other; units that only move
+together count as if they stayed.
 
 Which order of the layers, and permanents or blocks, is decided on draws of its own, so that the estimate on other draws
 is not the largest of several. Nothing is drawn from the group: permutations near the identity would give no bound, and
@@ -38,14 +30,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.diagnostics.elbo import Elbo
-from bnn_symm.diagnostics.exchangeable import Exchangeable, check_invariant_prior, exchangeable_units, free_of
-from bnn_symm.diagnostics.permanent import log_factorial, log_permanent, log_permanent_bound
 from bnn_symm.errors import ConfigError
+from bnn_symm.inference.symmetry_information import How, Term, orders_of_telling, told_in_order
+from bnn_symm.models.exchangeable import Exchangeable, check_invariant_prior, exchangeable_units
 from bnn_symm.posteriors import GaussianPosterior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
+from bnn_symm.symmetry.permanent import log_factorial
 
-How = Literal["permanent", "bounded permanent", "blocks"]
 _WAYS: dict[How, str] = {
     "permanent": "exact permanents",
     "bounded permanent": "permanents bounded from above",
@@ -58,8 +50,8 @@ _MAX_SAMPLES, _MIN_SAMPLES = 5000, 20
 _FLOPS = 1e10
 # Draws, and numbers in a table of densities or of weights, at once (32 MB).
 _BATCH, _NUMBERS = 50, 2**22
-# Draws on which it is decided what to compute, and layers that are tried as the last one told.
-_PILOT, _PIVOTS = 8, 8
+# Draws on which it is decided what to compute.
+_PILOT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,24 +94,6 @@ class SymmetrizedElbo:
     by_group: Mapping[str, GroupShare]
     num_samples: int
     method: str
-
-
-@dataclass(frozen=True)
-class _Term:
-    """One set of units, the columns that it is told by, and how its permanent is taken, of which units at a time."""
-
-    units: Exchangeable
-    columns: Tensor
-    how: How
-    blocks: tuple[Tensor, ...] = ()
-
-    @property
-    def cost(self) -> float:
-        """Operations a draw, roughly."""
-        size = len(self.units.units)
-        products = 4.0 * (1 + self.units.flips) * size**2 * int(self.columns.sum())
-        # Logarithms and exponentials count as twenty.
-        return products + 500.0 * size**2 + sum(20.0 * len(block) * 2.0 ** len(block) for block in self.blocks)
 
 
 def symmetrized_elbo(
@@ -182,17 +156,16 @@ def symmetrized_elbo(
     )
 
 
-def _plan(posterior: GaussianPosterior, sets: Sequence[Exchangeable], exact_up_to: int, seed: int) -> list[_Term]:
+def _plan(posterior: GaussianPosterior, sets: Sequence[Exchangeable], exact_up_to: int, seed: int) -> list[Term]:
     """The order in which sets are told, and how, that does best on a few draws of its own."""
     batch = _batch(len(one.units) * max(len(one.units), one.index.shape[1]) for one in sets)
     draws = list(_draws(posterior, seed, "symmetrized elbo, pilot", _PILOT, batch))
-    best: list[_Term] = []
+    best: list[Term] = []
     highest = -math.inf
-    known: dict[tuple[int, bytes], tuple[float, _Term]] = {}
-    for order in _orders(sets):
+    known: dict[tuple[int, bytes], tuple[float, Term]] = {}
+    for order in orders_of_telling(sets):
         total, terms = 0.0, []
-        for place, number in enumerate(order):
-            columns = free_of(sets[number], [sets[later] for later in order[place + 1 :]])
+        for number, columns in told_in_order(sets, order):
             key = (number, columns.numpy().tobytes())
             if key not in known:
                 known[key] = _best_way(posterior, sets[number], columns, draws, exact_up_to)
@@ -204,40 +177,31 @@ def _plan(posterior: GaussianPosterior, sets: Sequence[Exchangeable], exact_up_t
     return best
 
 
-def _orders(sets: Sequence[Exchangeable]) -> Iterator[list[int]]:
-    """Layers from both ends towards one that is told last, with all its weights, for several such ones."""
-    names = list(dict.fromkeys(one.group for one in sets))
-    step = max(1, math.ceil(len(names) / _PIVOTS))
-    for pivot in sorted({*range(0, len(names), step), len(names) - 1}):
-        layers = [*names[:pivot], *reversed(names[pivot:])]
-        yield [i for name in layers for i, one in enumerate(sets) if one.group == name]
-
-
 def _best_way(
     posterior: GaussianPosterior, units: Exchangeable, columns: Tensor, draws: Sequence[Tensor], exact_up_to: int
-) -> tuple[float, _Term]:
+) -> tuple[float, Term]:
     """How to take the permanent of a set of units, and what that gives on some draws."""
 
-    def mean(term: _Term) -> float:
+    def mean(term: Term) -> float:
         return float(torch.cat([_information(term, posterior, batch) for batch in draws]).mean())
 
     size = len(units.units)
     if size <= exact_up_to:
-        whole = _Term(units, columns, "permanent", (torch.arange(size),))
+        whole = Term(units, columns, "permanent", (torch.arange(size),))
         return mean(whole), whole
-    bounded = _Term(units, columns, "bounded permanent")
+    bounded = Term(units, columns, "bounded permanent")
     value = mean(bounded)
     # Dealt out like cards, so that the units of a block are as unlike as can be: alike ones tell nothing.
     loc, scale = (moment.double().cpu()[units.index][:, columns] for moment in (posterior.loc, posterior.scale))
     rank = (loc.square() / scale.square()).sum(1).argsort()
     hands = math.ceil(size / exact_up_to)
-    blocks = _Term(units, columns, "blocks", tuple(rank[hand::hands] for hand in range(hands)))
+    blocks = Term(units, columns, "blocks", tuple(rank[hand::hands] for hand in range(hands)))
     if value < sum(log_factorial(len(block)) for block in blocks.blocks):
         return max((value, bounded), (mean(blocks), blocks), key=lambda way: way[0])
     return value, bounded
 
 
-def _sample(posterior: GaussianPosterior, terms: Sequence[_Term], seed: int) -> Float[Tensor, "draw term"]:
+def _sample(posterior: GaussianPosterior, terms: Sequence[Term], seed: int) -> Float[Tensor, "draw term"]:
     """Each term at each of as many fresh draws as it takes."""
     most = int(min(_MAX_SAMPLES, max(_MIN_SAMPLES, _FLOPS / sum(term.cost for term in terms))))
     batch = _batch(len(term.units.units) * max(len(term.units.units), len(term.columns)) for term in terms)
@@ -268,36 +232,12 @@ def _draws(
 
 
 def _information(
-    term: _Term, posterior: GaussianPosterior, draws: Float[Tensor, "draw parameter"]
+    term: Term, posterior: GaussianPosterior, draws: Float[Tensor, "draw parameter"]
 ) -> Float[Tensor, " draw"]:
-    """Log q - log q^G of one set of units at each draw."""
-    own, logs = _densities(term, posterior, draws)
-    total = own.sum(-1)
-    if term.how == "bounded permanent":
-        return total + log_factorial(own.shape[-1]) - log_permanent_bound(logs)
-    for block in term.blocks:
-        total = total + log_factorial(len(block)) - log_permanent(logs[:, block][..., block])
-    return total
+    return term.information(posterior.loc.double().cpu(), posterior.scale.double().cpu(), draws)
 
 
-def _densities(
-    term: _Term, posterior: GaussianPosterior, draws: Float[Tensor, "draw parameter"]
-) -> tuple[Float[Tensor, "draw unit"], Float[Tensor, "draw unit unit"]]:
-    """Log q_i(a_i), and log q_j(a_i) with flips averaged over, both up to what is the same for every order."""
-    units = term.units
-    own, loc = (units.oriented(value.double().cpu())[..., term.columns] for value in (draws, posterior.loc))
-    scale = posterior.scale.double().cpu()[units.index][:, term.columns]
-    precision = scale.square().reciprocal()
-    even = -0.5 * own.square() @ precision.T - 0.5 * (loc.square() * precision).sum(1) - scale.log().sum(1)
-    logs = even + own @ (loc * precision).T
-    diagonal = logs.diagonal(dim1=-2, dim2=-1)
-    if units.flips:
-        flipped = torch.where(units.signed[term.columns], -own, own)
-        logs = torch.logaddexp(logs, even + flipped @ (loc * precision).T) - math.log(2)
-    return diagonal, logs
-
-
-def _in_words(group: SymmetryGroup, terms: Sequence[_Term], left_out: int, exact: bool) -> str:
+def _in_words(group: SymmetryGroup, terms: Sequence[Term], left_out: int, exact: bool) -> str:
     if group.is_trivial:
         return f"nothing can be permuted, so that q^G is q; {group.certificate}"
     layers = list(dict.fromkeys(term.units.group for term in terms))

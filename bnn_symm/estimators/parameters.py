@@ -14,8 +14,7 @@ import numpy as np
 
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.experiments.config import Config, parse_config, put
-from bnn_symm.inference import AnyMethod, DeepEnsemble, Method
-from bnn_symm.inference.pyro_sampling import PyroSampler
+from bnn_symm.inference import AnyMethod, Method
 
 KEYS = {
     "widths": "architecture.widths",
@@ -147,6 +146,6 @@ def _one_after_another(method: Any) -> Any:
     scikit-learn's way to several processes is `n_jobs` of what calls the estimator; processes of its own beneath them
     would fight for the same cores, and need the `__main__` guard of a script that its users would not think of.
     """
-    if isinstance(method, PyroSampler | DeepEnsemble) and method.chain_method == "auto":
+    if getattr(method, "chain_method", None) == "auto":
         return dataclasses.replace(method, chain_method="sequential")
     return method

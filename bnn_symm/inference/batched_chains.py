@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from bnn_symm.inference.callbacks import Callbacks, State
 from bnn_symm.inference.density import TemperedDensity
 from bnn_symm.inference.integrator import kinetic_energy, leapfrog, momentum_from
 from bnn_symm.inference.method import Fit, initial_positions
+from bnn_symm.inference.sharded_density import ShardedDensity
 from bnn_symm.inference.transitions import Ended
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import torch_generator
@@ -63,14 +64,7 @@ class _Chains:
         self._method = method
         number = method.num_chains
         positions = torch.stack(initial_positions(fit.model, fit.initial, number, fit.seed))
-        density = TemperedDensity(
-            fit.model,
-            fit.dataset.train,
-            temperature=method.temperature,
-            prior_weight=method.prior_weight,
-            like=positions,
-            compile=method.is_compiled(),
-        )
+        density = self._density(method, fit, positions)
         groups = np.zeros(number, dtype=np.int64) if method.adaptation == "shared" else np.arange(number)
         adaptation = new_adaptation(
             positions,
@@ -109,13 +103,29 @@ class _Chains:
         if method.adapt_step_size and method.num_warmup:
             self._find_step_sizes(density, groups, fit.seed)
 
+    def _density(self, method: "Sampler", fit: Fit, positions: Tensor) -> TemperedDensity:
+        keywords: dict[str, Any] = {
+            "temperature": method.temperature,
+            "prior_weight": method.prior_weight,
+            "like": positions,
+            "compile": method.is_compiled(),
+        }
+        self._should_stop = fit.callbacks.should_stop
+        if fit.group.size == 1:
+            return TemperedDensity(fit.model, fit.dataset.train, **keywords)
+        density = ShardedDensity(
+            fit.model, fit.dataset.train, group=fit.group, should_stop=self._should_stop, **keywords
+        )
+        self._should_stop = density.should_stop
+        return density
+
     def run(self, callbacks: Callbacks) -> bool:
         """Runs them to their end, or until they are to stop; returns whether that came first."""
         method, counts = self._method, self._counts
         total = method.num_warmup + method.num_draws
         callbacks.on_state(0, self.state)
         while counts.done.min() < total:
-            if callbacks.should_stop():
+            if self._should_stop():
                 self._tell(callbacks)
                 return True
             limit = method.num_warmup if counts.done.min() < method.num_warmup else total

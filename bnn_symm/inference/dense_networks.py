@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnn_symm.architectures import FiGLU, FixedEntriesLinear, module_sequence
+from bnn_symm.architectures import FiGLU, is_linear, module_sequence
 from bnn_symm.models import BayesianModel
 
 _ELEMENTWISE = (nn.Identity, nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.ELU, nn.LeakyReLU)
@@ -42,7 +42,7 @@ class DenseNetworks:
     def of(cls, model: BayesianModel) -> "DenseNetworks | None":
         """Of a model, or None if its network is not a sequence of linear layers, layer norms and activations."""
         modules = module_sequence(model.net)
-        if not modules or not isinstance(modules[0][1], nn.Linear):
+        if not modules or not is_linear(modules[0][1]):
             return None
         stages: list[tuple[_Stage, list[str]]] = []
         for name, module in modules:
@@ -101,7 +101,7 @@ def _stage(module: nn.Module) -> _Stage | None:
             return lambda hidden: torch.sigmoid(matrix @ hidden) * hidden
         case nn.LayerNorm(normalized_shape=(_,), eps=eps):
             return functools.partial(_layer_norm, eps)
-        case nn.Linear() if type(module) in (nn.Linear, FixedEntriesLinear):
+        case nn.Linear() if is_linear(module):
             return _linear
     return module if type(module) in _ELEMENTWISE and not getattr(module, "inplace", False) else None
 

@@ -9,6 +9,7 @@ sampled.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+OPERATIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
+"""Of layers: input, weight, bias and what else they take."""
+
+Noise = Callable[[torch.Size], Tensor]
+"""Shape -> standard normal noise."""
 
 
 class KnownLinear(TorchFunctionMode):
@@ -86,7 +93,7 @@ class LocalReparameterization(KnownLinear):
         self,
         weights: Iterable[tuple[Tensor, Tensor]],
         biases: Iterable[tuple[Tensor, Tensor]],
-        noise: Callable[[torch.Size], Tensor],
+        noise: Noise,
         buffers: Buffers | None = None,
     ):
         weights = list(weights)
@@ -189,33 +196,58 @@ def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None)
     return input, weight, bias
 
 
+@dataclass(frozen=True)
+class LayerUse:
+    """One call of a layer's operation.
+
+    Attributes:
+        operation: one of `OPERATIONS`.
+        weight: its name.
+        bias: its name, None without one.
+        shape: of the input.
+    """
+
+    operation: Any
+    weight: str
+    bias: str | None
+    shape: tuple[int, ...]
+
+
 def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[tuple[str, str | None]]:
     """Names (weight, bias or None) of the linear layers for which local reparameterisation is exact.
 
-    One forward pass is watched: a weight counts if the only operation that ever sees it, and its bias, is one
-    `F.linear` with a (point, feature) input. Weights that are shared, or used once more in any other way, do not.
+    A weight counts if the only operation that ever sees it, and its bias, is one `F.linear` with a (point, feature)
+    input. Weights that are shared, or used once more in any other way, do not.
     """
+    return [
+        (use.weight, use.bias)
+        for use in layer_uses(net, parameters, x)
+        if use.operation is F.linear and len(use.shape) == 2 and use.shape[0] == len(x)
+    ]
+
+
+def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
+    """The layers whose weight and bias are seen by one operation and nothing else; one forward pass is watched."""
     watch = _Uses({id(value): name for name, value in parameters.items()})
     with torch.no_grad(), watch:
         functional_call(net, dict(parameters), (x,))
-    exact = []
+    found = []
     for name, calls in watch.calls.items():
-        if len(calls) != 1 or calls[0] is None:
+        use = calls[0]
+        if len(calls) > 1 or use is None or name != use.weight:
             continue
-        weight, bias, shape = calls[0]
-        alone = bias is None or watch.calls[bias] == [calls[0]]
-        if name == weight and alone and len(shape) == 2 and shape[0] == len(x):
-            exact.append((weight, bias))
-    return exact
+        if use.bias is None or watch.calls[use.bias] == [use]:
+            found.append(use)
+    return found
 
 
 class _Uses(TorchFunctionMode):
-    """Notes what sees a parameter: (weight, bias, shape of the input) for F.linear, None for any other operation."""
+    """Notes what sees a parameter: a layer's operation, or None for any other."""
 
     def __init__(self, names: dict[int, str]):
         super().__init__()
         self._names = names
-        self.calls: dict[str, list[tuple[str, str | None, tuple[int, ...]] | None]] = {}
+        self.calls: dict[str, list[LayerUse | None]] = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -223,13 +255,17 @@ class _Uses(TorchFunctionMode):
         kwargs = kwargs or {}
         # Reading an attribute, such as the shape, is no use of the values.
         if getattr(func, "__name__", "") != "__get__":
-            call = None
-            if func is F.linear:
-                x, weight, bias = _linear_arguments(*args, **kwargs)
+            use = None
+            if func in OPERATIONS:
+                x, weight, bias = _layer_arguments(*args, **kwargs)
                 name, bias_name = self._names.get(id(weight)), self._names.get(id(bias))
                 if name is not None and (bias is None) == (bias_name is None):
-                    call = (name, bias_name, tuple(x.shape))
+                    use = LayerUse(func, name, bias_name, tuple(x.shape))
             for value in tree_leaves((args, kwargs)):
                 if isinstance(value, Tensor) and id(value) in self._names:
-                    self.calls.setdefault(self._names[id(value)], []).append(call)
+                    self.calls.setdefault(self._names[id(value)], []).append(use)
         return func(*args, **kwargs)
+
+
+def _layer_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **keywords: Any) -> Any:
+    return input, weight, bias

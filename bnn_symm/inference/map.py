@@ -4,6 +4,7 @@ It minimises -log_likelihood / T - log_prior (or both over T). The latent variab
 with the weights, in their unconstrained coordinates.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -66,13 +67,37 @@ def fit_mode(
     state: State | None,
 ) -> tuple[State, bool]:
     """Optimises one position; see `optimise` for what it returns and raises."""
+    return optimise(mode_problem(method, model, dataset, seed, chain, start), callbacks, state)
+
+
+def mode_problem(
+    method: OptimisedMethod,
+    model: BayesianModel,
+    dataset: Dataset,
+    seed: int,
+    chain: int,
+    start: Tensor,
+    at: Callable[[int, Tensor], Tensor] = lambda step, position: position,
+) -> Problem:
+    """The optimisation of one position, from a copy of `start`; its one tensor is called `position`.
+
+    Args:
+        method: its settings.
+        model: whose density it is.
+        dataset: the training part is fitted, the validation part watched.
+        seed: of the data order.
+        chain: number of the ensemble member.
+        start: (parameter,).
+        at: (step, position) -> where the density is taken; for a mode the position itself.
+    """
     position = start.detach().clone().requires_grad_()
     size = len(dataset.train)
     log_scale = float(np.log(dataset.scaling.y_scale))
 
     def objective(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (size / len(x))
-        log_prior = model.log_prior(position)
+        flat = at(step, position)
+        log_likelihood = model.log_likelihood(flat, x, y).sum(dtype=torch.float64) * (size / len(x))
+        log_prior = model.log_prior(flat)
         loss = -log_likelihood / method.temperature - method.prior_weight * log_prior
         return loss, {"nll": log_scale - log_likelihood / size, "log_prior": log_prior}
 
@@ -90,7 +115,7 @@ def fit_mode(
                 found["validation_accuracy"] = float(right.double().mean())
         return found
 
-    problem = Problem(
+    return Problem(
         settings=method,
         tensors={"position": position},
         objective=objective,
@@ -99,4 +124,3 @@ def fit_mode(
         seed=seed,
         chain=chain,
     )
-    return optimise(problem, callbacks, state)

@@ -4,8 +4,9 @@ r"""Mean-field variational inference: independent normals q = Normal(loc, scale)
               -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
 
 The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled. The expected log
-likelihood is sampled: in weight space (w = loc + scale eps, one eps a step), or locally for linear layers
-(`local_reparameterization`). All of it lies on flat vectors, with gradients written out (`variational_objective`).
+likelihood is sampled: in weight space (w = loc + scale eps, one eps a step), locally for linear layers
+(`local_reparameterization`), or with signs of its own for each point (`flipout`). All of it lies on flat vectors, with
+gradients written out (`variational_objective`).
 
 References:
     Graves 2011 (NeurIPS); Blundell et al. 2015, arXiv:1505.05424; Kingma et al. 2015, arXiv:1506.02557.
@@ -21,14 +22,13 @@ from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.method import Fit
-from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise
+from bnn_symm.inference.optimisation import Objective, OptimisedMethod, Problem, optimise
+from bnn_symm.inference.starting_points import first_mean
+from bnn_symm.inference.validation import VALIDATION_DRAWS, validation_scores
 from bnn_symm.inference.variational_objective import VariationalObjective
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import GaussianPosterior, Posterior
 from bnn_symm.settings import Positive, PositiveInt, settings
-
-# Draws behind the validation NLL of a history row: enough to watch, too few to report.
-_VALIDATION_DRAWS = 10
 
 
 @settings
@@ -36,8 +36,8 @@ class MeanFieldVI(OptimisedMethod):
     """Settings of mean-field VI (config `inference: {name: mean_field_vi}`).
 
     Attributes:
-        estimator: `local`: local reparameterisation of linear layers, weights sampled elsewhere; `weight`: all weights
-            sampled, one draw a step for all points.
+        estimator: `local`: local reparameterisation of linear layers; `flipout`: dense layers and convolutions by signs
+            of each point; weights are sampled elsewhere. `weight`: all are sampled, one draw a step for all points.
         num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs: with an even
             number the gradient of `loc` has no noise at all in a linear Gaussian model, and less in every other.
         initial_scale: posterior standard deviation of every weight at the start.
@@ -45,19 +45,19 @@ class MeanFieldVI(OptimisedMethod):
     """
 
     name: Literal["mean_field_vi"] = "mean_field_vi"
-    estimator: Literal["local", "weight"] = "local"
+    estimator: Literal["local", "weight", "flipout"] = "local"
     num_samples: PositiveInt = 2
     initial_scale: Positive = 0.02
     num_draws: PositiveInt = 200
 
     def _run(self, fit: Fit) -> bool:
         model, initial = fit.model, fit.initial
-        loc = (model.initial() if initial is None else initial.mean().to(model.device, model.dtype)).clone()
+        loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
         scale = torch.full_like(loc, self.initial_scale)
         if isinstance(initial, GaussianPosterior):
             scale = initial.scale.to(model.device, model.dtype)
         tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
-        objective = VariationalObjective(self, model, fit.dataset, fit.seed, tensors["loc"], tensors["log_scale"])
+        objective = self._objective(fit, tensors["loc"], tensors["log_scale"])
         watch = _Watch(model, fit.dataset, fit.seed, tensors)
         problem = Problem(
             settings=self,
@@ -76,6 +76,10 @@ class MeanFieldVI(OptimisedMethod):
             raise
         fit.collector.keep_state(0, state)
         return stopped
+
+    def _objective(self, fit: Fit, loc: Tensor, log_scale: Tensor) -> Objective:
+        """What is minimised; a call leaves its gradient in the `grad` of both."""
+        return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
@@ -107,10 +111,7 @@ class _Watch:
         return bool(((scale > 0) & torch.isfinite(scale)).all())
 
     def validate(self, step: int) -> dict[str, float | None]:
-        """Marginal NLL a point on the validation part, in the target's own units, from a few keyed draws.
-
-        Of classes, the accuracy of the same predictions beside it.
-        """
+        """Scores of the validation part from a few keyed draws."""
         if len(self.dataset.validation) == 0:
             return {"validation_nll": None}
         posterior = GaussianPosterior(
@@ -118,13 +119,7 @@ class _Watch:
             self.dataset.scaling,
             loc=self.loc.detach(),
             scale=self.log_scale.detach().exp(),
-            num_draws=_VALIDATION_DRAWS,
+            num_draws=VALIDATION_DRAWS,
             seed=self.seed,
         )
-        part = self.dataset.validation.take(slice(0, VALIDATION_POINTS))
-        predictive = posterior.predict(part.x)
-        found: dict[str, float | None] = {"validation_nll": -float(predictive.log_prob(part.y).mean())}
-        if predictive.is_classification:
-            right = predictive.probabilities().argmax(-1) == part.y.cpu()
-            found["validation_accuracy"] = float(right.double().mean())
-        return found
+        return validation_scores(posterior, self.dataset)

@@ -11,7 +11,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached
+from bnn_symm.inference.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
@@ -33,6 +34,8 @@ class Fit:
     """One call of `Method.fit`: its arguments, made ready.
 
     Attributes:
+        dataset: of the training part, this process's share.
+        group: the processes that share it.
         callbacks: to be told everything.
         collector: one of them; it is handed the final state of each chain.
         reached: where to go on from.
@@ -45,6 +48,7 @@ class Fit:
     callbacks: Callbacks
     collector: Collector
     reached: Reached
+    group: ProcessGroup
 
 
 @settings
@@ -62,6 +66,10 @@ class Method(ABC):
 
     name: str
     engine: ClassVar[str] = "torch"
+    is_sampler: ClassVar[bool] = False
+    """Whether draws are those of Markov chains, which have to mix."""
+    settles_by: ClassVar[str] = "num_steps"
+    """The setting that gives a fit more time to settle."""
 
     @property
     def prior_weight(self) -> float:
@@ -77,6 +85,7 @@ class Method(ABC):
         initial: Posterior | None = None,
         callbacks: Sequence[Callback] = (),
         reached: Reached | None = None,
+        group: ProcessGroup | None = None,
     ) -> Posterior:
         """Fits the model to the training part.
 
@@ -88,17 +97,22 @@ class Method(ABC):
             callbacks: told of every logged step, draw and state; where one keeps the draws (`Callback.kept_draws`),
                 they are not in memory, and the posterior reads them from there.
             reached: what an interrupted fit with the same settings and seed had reached; it goes on from there.
+            group: processes that share the training part; all call this with the same arguments, callbacks aside, and
+                get the same posterior.
 
         Raises:
-            ConfigError: if likelihood and data do not fit.
+            ConfigError: if likelihood and data do not fit, or the method has no use for several processes.
             FitDiverged: if the objective became NaN or infinite; its `posterior` is of the last good state, if any.
             IncompatiblePosteriors: if a callback stopped it before there was anything to return.
+            ProcessLost: if another process of the group is gone.
         """
+        group = group or ProcessGroup()
+        self.check_group(group)
         check_task(model.likelihood, dataset.task)
         if len(dataset.train) == 0:
             raise ConfigError("the training part has no points; lower data.test_fraction or raise data.limit")
         self._check(dataset)
-        dataset = dataset.to(model.device, model.dtype)
+        dataset = replace(dataset, train=group.share(dataset.train)).to(model.device, model.dtype)
         keeper = next((callback for callback in callbacks if callback.kept_draws() is not None), None)
         collector = Collector(reached, keeper)
         before = max((row["seconds"] for row in _last_rows(collector.reached())), default=0.0)
@@ -112,6 +126,7 @@ class Method(ABC):
             callbacks=Callbacks([collector, *callbacks]),
             collector=collector,
             reached=reached or Reached(),
+            group=group,
         )
         try:
             stopped = self._run(fit)
@@ -142,6 +157,18 @@ class Method(ABC):
     def is_compiled(self) -> bool:
         """Whether what it computes is compiled, where there is a compiler."""
         return False
+
+    def shares_data(self) -> bool:
+        """Whether several processes can share the training part."""
+        return False
+
+    def check_group(self, group: ProcessGroup) -> None:
+        """Raises ConfigError if there are several processes and the method has no use for them."""
+        if group.size > 1 and not self.shares_data():
+            raise ConfigError(
+                f"inference.name={self.name} (engine {self.engine}) runs in one process, got {group.size}; start it "
+                f"without torchrun, or use hmc, nuts or chees_hmc with the engine batched"
+            )
 
     def _check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
         """Raises ConfigError for settings that these data cannot serve."""

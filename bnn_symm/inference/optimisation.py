@@ -24,12 +24,9 @@ from bnn_symm.data import Dataset, Part
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, Reached, State, to_numpy
 from bnn_symm.inference.method import Method
-from bnn_symm.randomness import torch_generator
+from bnn_symm.inference.minibatches import Minibatches, points_a_step
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
-# Data sets up to this size are used whole at every step when batch_size is auto; larger ones in minibatches.
-_FULL_BATCH = 512
-_MINIBATCH = 256
 # Points of the validation part behind the NLL of a history row: enough to watch, so that watching stays cheap.
 VALIDATION_POINTS = 1000
 
@@ -77,9 +74,7 @@ class OptimisedMethod(Method):
 
     def points_per_gradient(self, num_points: int) -> int:
         """The batch size."""
-        if self.batch_size != "auto":
-            return min(self.batch_size, num_points)
-        return num_points if num_points <= _FULL_BATCH else _MINIBATCH
+        return points_a_step(self.batch_size, num_points)
 
     def rewind(self, reached: Reached) -> Reached:
         """Back to the last state of each chain."""
@@ -187,12 +182,12 @@ class Steps:
         self._tensors = list(problem.tensors.values())
         self.batch_size = problem.settings.points_per_gradient(len(problem.train))
         self.optimiser = torch.optim.Adam(self._tensors, lr=problem.settings.learning_rate, fused=True)
-        self._epoch, self._order = -1, torch.empty(0)
+        self._minibatches = Minibatches(problem.train, self.batch_size, problem.seed)
 
     def take(self, step: int) -> dict[str, float]:
         """One step, unless the objective is not finite: then the tensors stay. `objective` and the other terms."""
         problem, optimiser = self._problem, self.optimiser
-        x, y = self._minibatch(step)
+        x, y = self._minibatches.take(step)
         for group in optimiser.param_groups:
             group["lr"] = _learning_rate(problem.settings, step)
         if not problem.leaves_gradients:
@@ -208,19 +203,6 @@ class Steps:
             torch.nn.utils.clip_grad_norm_(self._tensors, problem.settings.clip_norm)
         optimiser.step()
         return terms
-
-    def _minibatch(self, step: int) -> tuple[Tensor, Tensor]:
-        train = self._problem.train
-        if self.batch_size == len(train):
-            return train.x, train.y
-        per_epoch = len(train) // self.batch_size
-        if step // per_epoch != self._epoch:
-            self._epoch = step // per_epoch
-            generator = torch_generator(self._problem.seed, "data order", self._epoch)
-            self._order = torch.randperm(len(train), generator=generator).to(train.x.device)
-        where = step % per_epoch * self.batch_size
-        index = self._order[where : where + self.batch_size]
-        return train.x[index], train.y[index]
 
 
 def _number(term: Tensor | float) -> float:

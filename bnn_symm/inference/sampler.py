@@ -57,6 +57,8 @@ class Sampler(Method):
     compile: bool | Literal["auto"] = "auto"
 
     engine: ClassVar[str] = "batched"
+    is_sampler: ClassVar[bool] = True
+    settles_by: ClassVar[str] = "num_warmup"
     # Whether mass matrices follow from how chains differ, and not only from how each moves.
     scales_across_chains: ClassVar[bool] = False
 
@@ -74,6 +76,10 @@ class Sampler(Method):
         """Whether the density is to be compiled."""
         wanted = self.num_warmup + self.num_draws >= _COMPILE_FROM if self.compile == "auto" else self.compile
         return wanted and self.engine == "batched"
+
+    def shares_data(self) -> bool:
+        """Whether this package's own engine runs the chains."""
+        return self.engine == "batched"
 
     def _run(self, fit: Fit) -> bool:
         return run_batched(self, fit)

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset
+from bnn_symm.inference.flipout import flipout_layers
 from bnn_symm.inference.local_reparameterization import local_layers
 from bnn_symm.inference.variational_samples import Place, samples_of
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
-# Entries of a piece: five float32 vectors of this length fit a cache of 1 MiB a core.
-_PIECE = 1 << 16
+# Entries of a piece: five float32 vectors of this length are 5 MiB. Timed alone, on 478,410 entries that were in the
+# cache, the pass took 0.28 ms so, and 0.40 ms in pieces of 1 << 16: each is half a dozen calls.
+_PIECE = 1 << 18
 
 
 @runtime_checkable
@@ -32,7 +34,7 @@ class Estimator(Protocol):
 
     @property
     def estimator(self) -> str:
-        """Local or weight."""
+        """Local, flipout or weight."""
         ...
 
     @property
@@ -77,16 +79,19 @@ class VariationalObjective:
         parameters = {name: value.detach() for name, value in model.net.named_parameters()}
         loc.grad, log_scale.grad = torch.zeros_like(loc), torch.zeros_like(log_scale)
         self._log_scale = log_scale.detach()
+        find_layers = flipout_layers if method.estimator == "flipout" else local_layers
         self._place = Place(
             model=model,
-            layers=local_layers(model.net, model.layer_values(parameters), dataset.train.x[:2]),
-            is_local=method.estimator == "local",
+            layers=find_layers(model.net, model.layer_values(parameters), dataset.train.x[:2]),
+            is_local=method.estimator != "weight",
+            is_flipout=method.estimator == "flipout",
             loc=loc.detach(),
             scale=log_scale.detach().exp(),
             of_loc=loc.grad,
             of_scale=log_scale.grad,
         )
         self._samples = samples_of(self._place, method.num_samples)
+        self._of_entropy = loc.new_tensor(-self._temperature / self._size)
         # On a device other than the CPU, every piece costs a wait; there is nothing to gain from small ones.
         limit = _PIECE if loc.device.type == "cpu" else model.num_parameters
         flat = (self._place.loc, self._log_scale, self._place.scale, loc.grad, log_scale.grad)
@@ -116,9 +121,8 @@ class VariationalObjective:
         weight = per_point * self._prior_weight
         cross_entropy = entropy = 0.0
         for family, prior_scale, loc, log_scale, scale, of_loc, of_scale in self._pieces:
-            of_log_scale = of_scale.mul_(scale)
+            of_log_scale = torch.addcmul(self._of_entropy, of_scale, scale, out=of_scale)
             cross_entropy += family.add_cross_entropy_gradient(loc, scale, prior_scale, weight, of_loc, of_log_scale)
-            of_log_scale.sub_(per_point)
             entropy += float(log_scale.sum())
         for i, (mean, sd) in enumerate(self._model.likelihood.latents.values(), start=self._model.num_net_parameters):
             difference, scale = float(place.loc[i]) - mean, float(place.scale[i])

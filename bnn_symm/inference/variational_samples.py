@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from bnn_symm.inference.flipout import Flipout
 from bnn_symm.inference.local_reparameterization import (
     GradientBuffer,
     KnownLinear,
@@ -38,8 +39,9 @@ class Place:
 
     Attributes:
         model: what is fitted.
-        layers: names (weight, bias or None) of linear layers that see a point once (`local_layers`).
-        is_local: whether these layers are treated locally.
+        layers: names (weight, bias or None) of layers that see a point once (`local_layers`, `flipout_layers`).
+        is_local: whether these layers have noise of their own for each point.
+        is_flipout: whether that is by flipout, in place of at their pre-activations.
         loc: means.
         scale: standard deviations; whoever calls keeps them up to date.
         of_loc: receives the gradient with respect to `loc`.
@@ -49,6 +51,7 @@ class Place:
     model: BayesianModel
     layers: Layers
     is_local: bool
+    is_flipout: bool
     loc: Tensor
     scale: Tensor
     of_loc: Tensor
@@ -74,7 +77,7 @@ class Place:
 def samples_of(place: Place, num_samples: int) -> "OneByOne | AtOnce":
     """The faster of the two ways that do this model and number of samples."""
     parameters = {name for name, _ in place.model.net.named_parameters()}
-    all_at_once = num_samples > 1 and parameters == _names(place.layers)
+    all_at_once = num_samples > 1 and not place.is_flipout and parameters == _names(place.layers)
     if all_at_once and (place.is_local or num_samples * place.model.num_parameters <= _BATCHED_WEIGHTS):
         return AtOnce(place, num_samples)
     return OneByOne(place, num_samples)
@@ -216,6 +219,7 @@ class _Leaves:
 
     def __init__(self, place: Place, flat: Tensor, of_flat: Tensor, of_scale: Tensor):
         self._model, self._layers, self._is_local = place.model, place.layers, place.is_local
+        self._is_flipout = place.is_flipout
         local = place.local_names
         self._values = {name: view.requires_grad_() for name, view in _views(place.model, flat).items()}
         means, scales = _views(place.model, place.loc), _views(place.model, place.scale)
@@ -223,7 +227,7 @@ class _Leaves:
         self._scales = {name: scales[name].requires_grad_() for name in self._values if name in local}
         seen, seen_scales = self._see()
         # What a layer sees as it is has its gradient written by the layer; what is made of a leaf, by autograd.
-        known = _names(place.layers)
+        known = set[str]() if place.is_flipout else _names(place.layers)
         self._is_plain = all(seen[name] is self._values[name] for name in seen)
         self._seen = seen, seen_scales
         self._buffers: dict[int, GradientBuffer] = {}
@@ -247,7 +251,10 @@ class _Leaves:
         if self._is_local:
             weights = [(seen[weight], scales[weight]) for weight, _ in self._layers]
             biases = [(seen[bias], scales[bias]) for _, bias in self._layers if bias is not None]
-            mode = LocalReparameterization(weights, biases, noise, self._buffers)
+            if self._is_flipout:
+                mode = Flipout(weights, biases, noise)
+            else:
+                mode = LocalReparameterization(weights, biases, noise, self._buffers)
         else:
             mode = PlainLinear((seen[weight] for weight, _ in self._layers), self._buffers)
         with mode if self._layers else nullcontext():

@@ -11,6 +11,7 @@ from bnn_symm.models.likelihoods import (
     check_task,
     default_likelihood,
 )
+from bnn_symm.models.prior_mean import PriorMean
 from bnn_symm.models.priors import Prior, PriorOverride
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "HeteroscedasticGaussian",
     "Poisson",
     "Prior",
+    "PriorMean",
     "PriorOverride",
     "Tempering",
     "check_task",

@@ -66,7 +66,7 @@ class BayesianModel:
         self.shapes: dict[str, torch.Size] = {name: value.shape for name, value in parameters.items()}
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())
-        self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes)
+        self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes, _mean(prior, net))
         self.parameter_prior.keep_scales(next(net.parameters()))
         for name in likelihood.latents:
             self.shapes[_LATENT + name] = torch.Size([])
@@ -109,13 +109,18 @@ class BayesianModel:
     def initial(self, seed: int | None = None) -> Float[Tensor, " parameter"]:
         """Initial values: the network's own, or, with a seed, its layers drawn afresh for that seed.
 
-        Latent variables start at their prior means.
+        Where the prior has a mean, that of the network's parameters instead, whatever the seed. Latent variables start
+        at their prior means.
         """
         net = self.net
-        if seed is not None:
+        if seed is not None and self.parameter_prior.mean is None:
             net = copy.deepcopy(net)
             initialise(net, seed)
         values = {name: value.detach() for name, value in net.named_parameters()}
+        if self.parameter_prior.mean is not None:
+            own = self.parameter_prior.means(next(net.parameters()).detach())
+            parts = own.split([value.numel() for value in values.values()])
+            values = {name: part.reshape(self.shapes[name]) for name, part in zip(values, parts, strict=True)}
         for name, (mean, _) in self.likelihood.latents.items():
             values[_LATENT + name] = torch.tensor(mean, dtype=self.dtype, device=self.device)
         return self.flatten(values)
@@ -261,6 +266,16 @@ class BayesianModel:
         with pyro.plate("data", len(x)), poutine.scale(scale=scale):
             pyro.sample("y", self.likelihood.distribution(outputs, latents), obs=y)
         return outputs
+
+
+def _mean(prior: Prior, net: nn.Module) -> dict[str, Tensor] | None:
+    """Of every parameter, if the prior has one."""
+    if isinstance(prior.mean, str):
+        raise ConfigError(
+            f"prior.mean={prior.mean} names weights that a model does not read by itself; give it the weights: "
+            f"Prior(mean=PriorMean(state_dict))"
+        )
+    return None if prior.mean is None else prior.mean.free(net)
 
 
 def _is_net(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 A family is one small class: its density in terms of the standard deviation-like `scale`, its Pyro distribution and its
 cross-entropy with a Gaussian, also with its gradient written out, which is all that any inference method asks of it.
+Densities are around zero; `Centred` moves one to a mean of its own for every entry.
 """
 
 import math
@@ -35,8 +36,8 @@ class Family(Protocol):
         """Log density, elementwise."""
         ...
 
-    def distribution(self, scale: Tensor) -> PyroDistribution:
-        """The same density as a Pyro distribution."""
+    def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
+        """The same density, moved to `loc`, as a Pyro distribution."""
         ...
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
@@ -77,9 +78,9 @@ class Normal:
         """Log density, elementwise."""
         return -0.5 * (value / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
 
-    def distribution(self, scale: Tensor) -> PyroDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
         """Pyro's Normal."""
-        return dist.Normal(torch.zeros_like(scale), scale)
+        return dist.Normal(loc, scale)
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
         """Closed form."""
@@ -106,9 +107,9 @@ class Laplace:
         """Log density, elementwise."""
         return -value.abs() / scale - scale.log() - math.log(2.0)
 
-    def distribution(self, scale: Tensor) -> PyroDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
         """Pyro's Laplace."""
-        return dist.Laplace(torch.zeros_like(scale), scale)
+        return dist.Laplace(loc, scale)
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
         """Closed form, from the mean of a folded normal."""
@@ -146,9 +147,9 @@ class StudentT:
         constant = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi)
         return constant - 0.5 * (df + 1) * torch.log1p((value / scale).square() / df) - scale.log()
 
-    def distribution(self, scale: Tensor) -> PyroDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
         """Pyro's StudentT."""
-        return dist.StudentT(self.degrees_of_freedom, torch.zeros_like(scale), scale)
+        return dist.StudentT(self.degrees_of_freedom, loc, scale)
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
         """By a Gauss-Hermite rule for the standard normal."""
@@ -200,11 +201,11 @@ class ScaleMixture:
             normal.log_prob(value, scale * self.narrow_ratio) + math.log(self.narrow_weight),
         )
 
-    def distribution(self, scale: Tensor) -> PyroDistribution:
+    def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
         """Pyro's MixtureSameFamily of two normals."""
         scales = torch.stack([scale, scale * self.narrow_ratio], dim=-1)
         weights = scales.new_tensor([1 - self.narrow_weight, self.narrow_weight]).expand(scales.shape)
-        return _RealMixture(dist.Categorical(weights), dist.Normal(torch.zeros_like(scales), scales))
+        return _RealMixture(dist.Categorical(weights), dist.Normal(loc[..., None].expand(scales.shape), scales))
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
         """The wide component in closed form, what the narrow one adds by a Gauss-Legendre rule.
@@ -265,3 +266,29 @@ class _RealMixture(dist.MixtureSameFamily):
     """A mixture that says that it lives on the whole real line, without which NUTS and guides refuse it."""
 
     support = constraints.real
+
+
+@dataclass(frozen=True)
+class Centred:
+    """What a family adds to an objective where every entry has a mean of its own, and maybe a scale of its own.
+
+    Attributes:
+        family: the density around zero.
+        mean: (entry,).
+        scale: of all entries, or (entry,).
+    """
+
+    family: Family
+    mean: Tensor
+    scale: float | Tensor
+
+    def add_cross_entropy_gradient(
+        self, loc: Tensor, sd: Tensor, scale: float, weight: float, of_loc: Tensor, of_log_sd: Tensor
+    ) -> float:
+        """In units of the scale around the mean it is the family's; `scale` is a factor on its own scale."""
+        unit = self.scale * scale
+        by_standardised = torch.zeros_like(loc)
+        standardised = (loc - self.mean).div_(unit)
+        total = self.family.add_cross_entropy_gradient(standardised, sd / unit, 1.0, weight, by_standardised, of_log_sd)
+        of_loc.add_(by_standardised.div_(unit))
+        return total + (float(unit.log().sum()) if isinstance(unit, Tensor) else len(loc) * math.log(unit))

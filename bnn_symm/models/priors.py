@@ -1,12 +1,13 @@
 """Priors over the parameters of a network: independent, zero-mean, one scale a parameter tensor.
 
+A prior may instead be centred on weights that were learned before (`prior_mean`), with scales in proportion to them.
 A `Prior` is the setting; `Prior.bind(fan_in, sizes)` gives the `ParameterPrior`, the density of the flat vector. The
 families of densities are in `prior_families`.
 """
 
 import fnmatch
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Literal
@@ -17,12 +18,13 @@ from pydantic import Field
 from torch import Tensor
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.models.prior_families import Family, Laplace, Normal, ScaleMixture, StudentT
+from bnn_symm.models.prior_families import Centred, Family, Laplace, Normal, ScaleMixture, StudentT
+from bnn_symm.models.prior_mean import PriorMean
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
 FamilyName = Literal["normal", "laplace", "student_t", "scale_mixture"]
-Scale = Positive | Literal["fan_in"]
+Scale = Positive | Literal["fan_in", "moped"]
 
 
 @settings
@@ -35,13 +37,18 @@ class PriorOverride:
 
 @settings
 class Prior:
-    """An independent zero-mean prior for every parameter of a network (config section `prior`).
+    """An independent prior for every parameter of a network, zero-mean unless told (config section `prior`).
 
     Attributes:
         name: the family: normal, laplace, student_t or scale_mixture.
         scale: the family's own scale (a normal's standard deviation, a Laplace's b), or `fan_in`: the scale at
             which the *variance* is 2 / fan_in (He et al. 2015), whatever the family. A bias takes its layer's
-            fan_in; a parameter of a norm layer has none and gets variance 1.
+            fan_in; a parameter of a norm layer has none and gets variance 1. `moped`, for a prior with a mean:
+            delta times the size of the mean, entry by entry (after Krishnan et al. 2020, arXiv:1906.05323).
+        mean: what the prior is centred on, and where fits start: in a config a run of one chain, or a file of weights
+            (a state dict as .safetensors); in Python a `PriorMean`. Fixed entries of weights have none. null for zero.
+        delta: of scale `moped`, the scale as a fraction of the mean.
+        smallest_scale: of scale `moped`, for entries whose mean is near zero.
         degrees_of_freedom: of student_t; above 2, so that the variance exists.
         narrow_weight: of scale_mixture, the weight of the narrow component (Blundell et al. 2015,
             arXiv:1505.05424, with pi = 1 - narrow_weight).
@@ -51,20 +58,26 @@ class Prior:
 
     name: FamilyName = "normal"
     scale: Scale = 1.0
+    mean: str | PriorMean | None = None
+    delta: Positive = 0.1
+    smallest_scale: Positive = 1e-3
     degrees_of_freedom: Annotated[float, Field(gt=2)] = 4.0
     narrow_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5
     narrow_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.1
     overrides: dict[str, PriorOverride] = Field(default_factory=dict)
 
-    def bind(self, fan_in: Mapping[str, int | None], sizes: Mapping[str, int]) -> "ParameterPrior":
+    def bind(
+        self, fan_in: Mapping[str, int | None], sizes: Mapping[str, int], mean: Mapping[str, Tensor] | None = None
+    ) -> "ParameterPrior":
         """The density over the concatenation of the named parameters.
 
         Args:
             fan_in: per parameter name, its fan-in, or None where it has none.
             sizes: per parameter name, its number of entries, in the order of the flat vector.
+            mean: per parameter name, its mean, of any shape; None for zero.
 
         Raises:
-            ConfigError: if a pattern of `overrides` matches no parameter.
+            ConfigError: if a pattern of `overrides` matches no parameter, or a scale needs a mean and there is none.
         """
         for pattern in self.overrides:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in sizes):
@@ -73,14 +86,15 @@ class Prior:
                 )
         blocks: list[Block] = []
         for name, size in sizes.items():
-            family, scale = self._resolve(name, fan_in[name])
+            family, scale = self._resolve(name, fan_in[name], None if mean is None else mean[name])
             if blocks and blocks[-1].family == family:
                 blocks[-1] = Block(family, (*blocks[-1].runs, (scale, size)))
             else:
                 blocks.append(Block(family, ((scale, size),)))
-        return ParameterPrior(tuple(blocks))
+        centre = None if mean is None else torch.cat([mean[name].flatten() for name in sizes])
+        return ParameterPrior(tuple(blocks), centre)
 
-    def _resolve(self, parameter: str, fan_in: int | None) -> tuple[Family, float]:
+    def _resolve(self, parameter: str, fan_in: int | None, mean: Tensor | None) -> tuple[Family, float | Tensor]:
         name, scale = self.name, self.scale
         for pattern, override in self.overrides.items():
             if fnmatch.fnmatchcase(parameter, pattern):
@@ -90,6 +104,13 @@ class Prior:
         if scale == "fan_in":
             variance = 2.0 / fan_in if fan_in else 1.0
             scale = math.sqrt(variance / family.unit_variance)
+        if scale == "moped":
+            if mean is None:
+                raise ConfigError(
+                    "prior.scale=moped is a fraction of prior.mean, which is not set; type --set prior.mean=RUN, or "
+                    "prior.scale=fan_in"
+                )
+            return family, (self.delta * mean.flatten().abs()).clamp(min=self.smallest_scale)
         return family, float(scale)
 
     def _family(self, name: FamilyName) -> Family:
@@ -106,10 +127,10 @@ class Prior:
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of the flat vector with one family: runs of (scale, number of entries)."""
+    """A stretch of the flat vector with one family: runs of (scale of all entries or of each, number of entries)."""
 
     family: Family
-    runs: tuple[tuple[float, int], ...]
+    runs: tuple[tuple[float | Tensor, int], ...]
 
     @property
     def size(self) -> int:
@@ -118,20 +139,37 @@ class Block:
 
     def scales(self, like: Tensor) -> Tensor:
         """The scale of every entry, (entry,), on the device and in the dtype of `like`."""
-        return torch.cat([like.new_full((size,), scale) for scale, size in self.runs])
+        return torch.cat(
+            [
+                scale.to(like.device, like.dtype) if isinstance(scale, Tensor) else like.new_full((size,), scale)
+                for scale, size in self.runs
+            ]
+        )
 
 
 class ParameterPrior:
-    """The prior density of the flat parameter vector, block by block."""
+    """The prior density of the flat parameter vector, block by block.
 
-    def __init__(self, blocks: tuple[Block, ...]):
+    Args:
+        blocks: in the order of the flat vector.
+        mean: (parameter,), or None for zero.
+    """
+
+    def __init__(self, blocks: tuple[Block, ...], mean: Float[Tensor, " parameter"] | None = None):
         self.blocks = blocks
+        self.mean = mean
         self._scales: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+
+    def means(self, like: Tensor) -> Float[Tensor, " parameter"]:
+        """The mean of every entry, on the device and in the dtype of `like`."""
+        if self.mean is None:
+            return like.new_zeros(sum(block.size for block in self.blocks))
+        return self.mean.to(like.device, like.dtype)
 
     def log_prob(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density in nats, summed in float64."""
         total = flat.new_zeros((), dtype=torch.float64)
-        for block, scale, value in self._split(flat):
+        for block, scale, value in self._split(self._centred(flat)):
             total = total + block.family.log_prob(value, scale).sum(dtype=torch.float64)
         return total
 
@@ -141,31 +179,45 @@ class ParameterPrior:
         """-E[log p(w)] under w ~ Normal(loc, sd), per coordinate, in nats: closed form or quadrature."""
         parts = []
         start = 0
-        for block, scale, value in self._split(loc):
+        for block, scale, value in self._split(self._centred(loc)):
             parts.append(block.family.cross_entropy(value, sd[start : start + block.size], scale))
             start += block.size
         return torch.cat(parts)
 
-    def pieces(self, limit: int) -> Iterator[tuple[slice, Family, float]]:
-        """The flat vector in stretches of one family and one scale, of at most `limit` entries, in its order."""
+    def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centred, float]]:
+        """The flat vector in stretches of one family and one scale, of at most `limit` entries, in its order.
+
+        Where there is a mean, the family is `Centred` and has scales of its own; the scale beside it is 1.
+        """
         start = 0
         for block in self.blocks:
-            for scale, runs in groupby(block.runs, key=lambda run: run[0]):
-                stop = start + sum(size for _, size in runs)
-                for begin in range(start, stop, limit):
-                    yield slice(begin, min(begin + limit, stop)), block.family, scale
-                start = stop
+            for scale, size in _joined(block.runs):
+                for begin in range(start, start + size, limit):
+                    where = slice(begin, min(begin + limit, start + size))
+                    if self.mean is None:
+                        assert not isinstance(scale, Tensor), "scales of single entries come with a mean"
+                        yield where, block.family, scale
+                    else:
+                        own = scale[begin - start : where.stop - start] if isinstance(scale, Tensor) else scale
+                        yield where, Centred(block.family, self.mean[where], own), 1.0
+                start += size
 
     def distribution(self, start: int, shape: torch.Size, like: Tensor) -> PyroDistribution:
         """The Pyro distribution, with event shape `shape`, of one parameter that begins at entry `start`."""
         offset = 0
         for block, scale in zip(self.blocks, self._bound(like), strict=True):
             if offset <= start < offset + block.size:
-                begin = start - offset
-                scale = scale[begin : begin + shape.numel()].reshape(shape)
-                return block.family.distribution(scale).to_event(len(shape))
+                begin, number = start - offset, shape.numel()
+                scale = scale[begin : begin + number].reshape(shape)
+                loc = torch.zeros_like(scale)
+                if self.mean is not None:
+                    loc = self.means(like)[start : start + number].reshape(shape)
+                return block.family.distribution(loc, scale).to_event(len(shape))
             offset += block.size
         raise IndexError(f"no parameter begins at entry {start}")
+
+    def _centred(self, flat: Tensor) -> Tensor:
+        return flat if self.mean is None else flat - self.means(flat)
 
     def _split(self, flat: Tensor) -> list[tuple[Block, Tensor, Tensor]]:
         values = flat.split([block.size for block in self.blocks])
@@ -183,3 +235,10 @@ class ParameterPrior:
     def _bound(self, like: Tensor) -> list[Tensor]:
         kept = self._scales.get((like.dtype, like.device))
         return kept if kept is not None else [block.scales(like) for block in self.blocks]
+
+
+def _joined(runs: Sequence[tuple[float | Tensor, int]]) -> Iterator[tuple[float | Tensor, int]]:
+    """Neighbours of one scale as one run."""
+    for _, same in groupby(runs, key=lambda run: id(run[0]) if isinstance(run[0], Tensor) else run[0]):
+        together = list(same)
+        yield together[0][0], sum(size for _, size in together)

@@ -1,9 +1,10 @@
 """Posteriors on disk: NetCDF at the end, a log of draws (`draw_log`) while a sampler runs.
 
 `posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a group `sample_stats`,
-and for a closed form a group `variational` with `loc` and `scale` of the flat vector. It is written chunk by chunk and
-renamed into place, from a posterior whose draws may lie in a log: never are all of them in memory. NetCDF cannot be
-appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers accept both.
+and for a closed form a group `variational` with `loc`, `scale` and what else says it, of the flat vector. It is written
+chunk by chunk and renamed into place, from a posterior whose draws may lie in a log: never are all of them in memory.
+NetCDF cannot be appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers
+accept both.
 """
 
 import errno
@@ -23,12 +24,15 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors, InvalidRun
 from bnn_symm.files import write_atomically
 from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.closed_form import ClosedFormPosterior
 from bnn_symm.posteriors.draw_log import DrawChunk, LoggedArray
 from bnn_symm.posteriors.gaussian import GaussianPosterior
+from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.samples import SamplePosterior, check_shapes
 
 POSTERIOR_SCHEMA = 1
+_CLOSED_FORMS = {cls.kind: cls for cls in (GaussianPosterior, LowRankGaussianPosterior)}
 # How many numbers are written at once: 32 MB in float64.
 _NUMBERS_PER_WRITE = 2**22
 
@@ -39,12 +43,13 @@ def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 2
     Draws of a closed form, which their seed regenerates, are cut to `max_megabytes`; a sampler's draws never are.
     """
     chains, draws, parameters = posterior.shape
-    closed_form = isinstance(posterior, GaussianPosterior)
-    if closed_form:
+    described = 0
+    if isinstance(posterior, ClosedFormPosterior):
+        described = sum(array.numel() for array in posterior.arrays().values())
         itemsize = posterior.loc.element_size()
         draws = min(draws, max(1, int(max_megabytes * 1e6 / (parameters * itemsize))))
     # Metadata of HDF5: a few kilobytes a variable. Draws and statistics: 8 bytes at most each.
-    size = 2**16 + 2**13 * len(posterior.model.shapes) + 8 * chains * draws * (parameters + 8)
+    size = 2**16 + 2**13 * len(posterior.model.shapes) + 8 * (chains * draws * (parameters + 8) + described)
 
     def write(temporary: Path) -> None:
         _check_room(temporary, size)
@@ -71,7 +76,7 @@ def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:
         file.attrs["bnn_symm_posterior_schema"] = POSTERIOR_SCHEMA
         file.attrs["kind"] = posterior.kind
         file.attrs["flat_order"] = json.dumps(list(model.shapes))
-        if isinstance(posterior, GaussianPosterior):
+        if isinstance(posterior, ClosedFormPosterior):
             file.attrs["num_draws"] = posterior.num_draws
             file.attrs["draw_seed"] = str(posterior.seed)
             _write_variational(file, posterior)
@@ -101,15 +106,15 @@ def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:
                     variable.attrs["dtype"] = "bool"  # xarray's own convention for booleans
 
 
-def _write_variational(file: Any, posterior: GaussianPosterior) -> None:
+def _write_variational(file: Any, posterior: ClosedFormPosterior) -> None:
     group = file.create_group("variational")
     group.dimensions["parameter"] = len(posterior.loc)
-    arrays = {"loc": posterior.loc, "scale": posterior.scale}
-    if posterior.noise_order is not None:
-        arrays["noise_order"] = posterior.noise_order
-    for name, value in arrays.items():
+    for name, value in posterior.arrays().items():
         array = value.detach().cpu().numpy()
-        group.create_variable(name, ("parameter",), array.dtype, data=array)
+        axes = [f"{name}_dim_{i}" for i in range(array.ndim - 1)]
+        for axis, size in zip(axes, array.shape, strict=False):
+            group.dimensions[axis] = size
+        group.create_variable(name, (*axes, "parameter"), array.dtype, data=array)
 
 
 def _chain_and_draw(group: Any, chains: int, draws: int) -> None:
@@ -186,7 +191,7 @@ def _read_open(
     group = file["posterior"]
     names = [name for name in group.variables if group[name].dimensions[:2] == ("chain", "draw")]
     check_shapes({name: tuple(group[name].shape[2:]) for name in names}, model)
-    if file.attrs["kind"] == "gaussian":
+    if file.attrs["kind"] in _CLOSED_FORMS:
         names_in_order = json.loads(file.attrs["flat_order"])
         if names_in_order != list(model.shapes):
             raise IncompatiblePosteriors(
@@ -194,16 +199,13 @@ def _read_open(
                 f"order {', '.join(model.shapes)}; build the network as it was when it was fitted"
             )
         variational = file["variational"].variables
-        loc, scale = (torch.from_numpy(np.asarray(variational[name][...])) for name in ("loc", "scale"))
-        order = torch.from_numpy(np.asarray(variational["noise_order"][...])) if "noise_order" in variational else None
-        return GaussianPosterior(
+        arrays = {name: torch.from_numpy(np.asarray(variable[...])) for name, variable in variational.items()}
+        return _CLOSED_FORMS[file.attrs["kind"]](
             model,
             scaling,
-            loc=loc.to(model.device, model.dtype),
-            scale=scale.to(model.device, model.dtype),
+            **{n: a.to(model.device, model.dtype) if a.is_floating_point() else a for n, a in arrays.items()},
             num_draws=int(file.attrs["num_draws"]),
             seed=int(file.attrs["draw_seed"]),
-            noise_order=order,
             info=info,
             history=history,
         )

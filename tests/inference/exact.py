@@ -62,6 +62,14 @@ def kl_from_diagonal(loc: Tensor, scale: Tensor, exact: Exact) -> float:
     return float(0.5 * (trace + difference @ exact.precision @ difference - len(loc) + log_determinants))
 
 
+def kl_from_normal(loc: Tensor, covariance: Tensor, exact: Exact) -> float:
+    """KL(Normal(loc, covariance) || exact) in nats."""
+    difference = loc - exact.mean
+    trace = (exact.precision * covariance).sum()
+    log_determinants = -torch.logdet(exact.precision) - torch.logdet(covariance)
+    return float(0.5 * (trace + difference @ exact.precision @ difference - len(loc) + log_determinants))
+
+
 def log_jacobian(data: Dataset) -> float:
     """What changes a log density of all standardised targets into one in the target's own units."""
     return -len(data.train) * math.log(data.scaling.y_scale)

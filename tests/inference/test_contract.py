@@ -6,31 +6,70 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, asymmetrize, build_network, fingerprint
+from bnn_symm.architectures import (
+    CNNConfig,
+    MLPConfig,
+    SymmetryConfig,
+    asymmetrize,
+    build_network,
+    drop_inputs,
+    fingerprint,
+)
 from bnn_symm.data import load_dataset
 from bnn_symm.errors import ConfigError, FitDiverged
-from bnn_symm.inference import HMC, MAP, NUTS, Callback, ChEESHMC, DeepEnsemble, MeanFieldVI, Reached
+from bnn_symm.inference import (
+    HMC,
+    MAP,
+    NUTS,
+    SGHMC,
+    SGLD,
+    SWAG,
+    Callback,
+    ChEESHMC,
+    CyclicalSGHMC,
+    DeepEnsemble,
+    LaplaceApproximation,
+    LowRankVI,
+    MCDropout,
+    MeanFieldVI,
+    Reached,
+    RMSprop,
+    SymmetrizedVI,
+)
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import DrawChunk, Posterior
 
 CHAINS = {"num_chains": 2, "num_warmup": 20, "num_draws": 25}
+SEQUENTIAL = {"num_chains": 2, "chain_method": "sequential", "learning_rate": 0.01, "log_every": 7}
+MINIBATCHES = {"num_warmup": 20, "num_draws": 10, "thinning": 2, **SEQUENTIAL}
 PYRO = {**CHAINS, "engine": "pyro", "chain_method": "sequential"}
 METHODS = [
     MeanFieldVI(num_steps=60, log_every=7, num_draws=5),
     MeanFieldVI(num_steps=60, log_every=7, num_draws=5, estimator="weight", num_samples=3),
+    MeanFieldVI(num_steps=60, log_every=7, num_draws=5, estimator="flipout", num_samples=3),
+    LowRankVI(num_steps=60, log_every=7, num_draws=5),
+    LowRankVI(num_steps=60, log_every=7, num_draws=5, estimator="flipout", num_samples=3, learn_diagonal=False),
+    SymmetrizedVI(num_steps=60, log_every=7, num_draws=5, exact_up_to=3, num_information_samples=2),
     MAP(num_steps=60, log_every=7),
     DeepEnsemble(num_steps=60, log_every=7, num_members=2, chain_method="sequential"),
+    LaplaceApproximation(num_steps=60, log_every=7, num_draws=5),
+    LaplaceApproximation(num_steps=60, log_every=7, num_draws=5, structure="last_layer"),
+    SWAG(num_steps=60, log_every=7, num_draws=5, rank=3),
+    MCDropout(num_steps=60, log_every=7, num_draws=5),
     HMC(max_num_steps=10, **CHAINS),
     NUTS(max_tree_depth=3, **CHAINS),
     NUTS(max_tree_depth=3, adaptation="per_chain", mass_matrix="dense", **CHAINS),
     ChEESHMC(num_chains=4, num_warmup=20, num_draws=25, max_num_steps=10),
+    SGLD(preconditioner=RMSprop(), schedule="polynomial", **MINIBATCHES),
+    SGHMC(batch_size=32, **MINIBATCHES),
+    CyclicalSGHMC(num_cycles=2, cycle_steps=20, exploration=0.5, draws_per_cycle=3, **SEQUENTIAL),
     HMC(max_num_steps=10, **PYRO),
     NUTS(max_tree_depth=3, **PYRO),
 ]
 
 
 def name_of(method) -> str:
-    parts = [method.name, *(getattr(method, name, "") for name in ("estimator", "adaptation", "engine"))]
+    parts = [method.name, *(getattr(method, name, "") for name in ("estimator", "structure", "adaptation", "engine"))]
     return "-".join(part for part in parts if part)
 
 
@@ -40,7 +79,7 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=name_of)
 @pytest.fixture(scope="module")
 def problem():
     data = load_dataset("iris")
-    net = build_network(MLPConfig(widths=(4,), norm="layer"), input_shape=data.input_shape, num_outputs=3)
+    net = build_network(MLPConfig(widths=(4,), norm="layer", dropout=0.2), input_shape=data.input_shape, num_outputs=3)
     return BayesianModel(net, Prior(), Categorical()), data
 
 
@@ -146,7 +185,7 @@ def test_a_stopped_fit_returns_what_it_has_and_goes_on_to_the_same_bits(problem,
 @every_method
 def test_float64_and_initial_posterior(problem, method):
     _, data = problem
-    net = build_network(MLPConfig(widths=()), input_shape=data.input_shape, num_outputs=3).double()
+    net = build_network(MLPConfig(widths=(3,), dropout=0.2), input_shape=data.input_shape, num_outputs=3).double()
     model = BayesianModel(net, Prior(), Categorical())
     start = MAP(num_steps=300, learning_rate=0.05).fit(model, data, seed=0)
     posterior = dataclasses.replace(method).fit(model, data, seed=0, initial=start)
@@ -160,10 +199,10 @@ def test_float64_and_initial_posterior(problem, method):
 @every_method
 def test_convolutions_and_learned_noise_are_no_special_case(method):
     digits = load_dataset("digits", limit=60)
-    net = build_network(CNNConfig(widths=(2,), norm="frn"), input_shape=digits.input_shape, num_outputs=10)
+    net = build_network(CNNConfig(widths=(2,), norm="frn", dropout=0.2), input_shape=digits.input_shape, num_outputs=10)
     assert method.fit(BayesianModel(net, Prior(scale="fan_in"), Categorical()), digits, seed=0).shape[2] > 10
     gap = load_dataset("gap")
-    net = build_network(MLPConfig(widths=(3,)), input_shape=gap.input_shape, num_outputs=1)
+    net = build_network(MLPConfig(widths=(3,), dropout=0.2), input_shape=gap.input_shape, num_outputs=1)
     posterior = method.fit(BayesianModel(net, Prior(), Gaussian()), gap, seed=0)
     assert posterior.predict(gap.test.x).latents["log_noise"].shape == posterior.shape[:2]
 
@@ -174,7 +213,8 @@ def test_asymmetric_networks_are_no_special_case(method, kind):
     """What is fixed stays so, is no coordinate, and the posterior predicts with it, whatever made it."""
     data = load_dataset("digits", limit=60)
     symmetry = SymmetryConfig(kind=kind)
-    for config in (MLPConfig(widths=(8,), symmetry=symmetry), CNNConfig(widths=(2, 3), symmetry=symmetry)):
+    common = {"dropout": 0.2, "symmetry": symmetry}
+    for config in (MLPConfig(widths=(8,), **common), CNNConfig(widths=(2, 3), **common)):
         net = build_network(config, input_shape=data.input_shape, num_outputs=10)
         before = fingerprint(net)
         model = BayesianModel(net, Prior(scale="fan_in"), Categorical())
@@ -200,6 +240,7 @@ def test_a_residual_network_with_fixed_entries_too(method):
 
     data = load_dataset("digits", limit=60)
     net = asymmetrize(Residual(), fixed_per_row=(2, 1, 0))
+    drop_inputs(net.conv, 0.2)
     posterior = method.fit(BayesianModel(net, Prior(), Categorical()), data, seed=0)
     assert posterior.shape[2] == 4 * (9 - 2 + 1) + 4 * (4 - 1 + 1) + 10 * (4 + 1)
 
@@ -215,7 +256,8 @@ def test_likelihood_of_another_task_is_refused(problem, method):
 @pytest.mark.parametrize("method", [m for m in METHODS if hasattr(m, "learning_rate")], ids=lambda m: m.name)
 def test_a_diverging_fit_keeps_its_last_good_state(problem, method):
     model, data = problem
-    wild = dataclasses.replace(method, learning_rate=1e30, schedule="constant")
+    constant = {"schedule": "constant"} if hasattr(method, "schedule") else {}
+    wild = dataclasses.replace(method, learning_rate=1e30, **constant)
     with pytest.raises(FitDiverged, match=r"at step \d+; the state at step \d+ was kept; try a lower") as caught:
         wild.fit(model, data, seed=0)
     assert caught.value.posterior.info["status"] == "failed"

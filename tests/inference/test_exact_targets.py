@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from bnn_symm.diagnostics import elbo
-from bnn_symm.inference import HMC, MAP, NUTS, ChEESHMC, DeepEnsemble, MeanFieldVI
-from bnn_symm.posteriors import GaussianPosterior
+from bnn_symm.inference import HMC, MAP, NUTS, ChEESHMC, DeepEnsemble, LowRankVI, MeanFieldVI
+from bnn_symm.posteriors import GaussianPosterior, LowRankGaussianPosterior
 from tests.inference.exact import (
     TEMPERINGS,
     Exact,
     design,
     exact_posterior,
     kl_from_diagonal,
+    kl_from_normal,
     linear_model,
     log_evidence,
     log_jacobian,
@@ -126,6 +127,33 @@ def test_mean_field_vi_reaches_its_optimum(temperature, tempering):
     exact = exact_posterior(data, temperature, tempering)
     assert ((posterior.loc - exact.mean).abs() / exact.sd).max() < 0.05
     assert (posterior.scale / exact.mean_field_sd - 1).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("temperature", "tempering", "estimator"),
+    [
+        (1.0, "likelihood", "local"),
+        slow(0.1, "posterior", "flipout"),
+        slow(0.1, "likelihood", "local"),
+        slow(1.0, "likelihood", "flipout"),
+    ],
+)
+def test_low_rank_vi_of_full_rank_finds_the_exact_posterior(temperature, tempering, estimator):
+    """Mean-field VI, which cannot have its covariances, stays 3 nats away.
+
+    The gradient of factors is noisy: steps of learning rate a leave errors of about sqrt(a) of a scale, which the
+    schedule anneals. 0.008 to 0.011 nats were seen over estimators and temperatures; seven digits of the means.
+    """
+    model, data = linear_model()
+    method = LowRankVI(rank=11, estimator=estimator, num_steps=1000, temperature=temperature, tempering=tempering)
+    posterior = method.fit(model, data, seed=0)
+    assert isinstance(posterior, LowRankGaussianPosterior)
+    exact = exact_posterior(data, temperature, tempering)
+    covariance = posterior.scale.square().diag() + posterior.factors.T @ posterior.factors
+    assert kl_from_normal(posterior.loc, covariance, exact) < 0.03
+    assert kl_from_diagonal(exact.mean, exact.mean_field_sd, exact) > 1
+    assert ((posterior.loc - exact.mean).abs() / exact.sd).max() < 1e-3
+    assert (posterior.standard_deviation() / exact.sd - 1).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("tempering", ["likelihood", "posterior"])

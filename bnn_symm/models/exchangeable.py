@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bnn_symm.errors import IncompatiblePosteriors, SymmetryError
-from bnn_symm.models import BayesianModel
+from bnn_symm.models.bayesian_model import BayesianModel
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import SymmetryGroup
 from bnn_symm.symmetry.group import Component
@@ -103,7 +103,7 @@ def check_invariant_prior(model: BayesianModel, group: SymmetryGroup, *, seed: i
             if abs(change) > _ROUNDING * max(1.0, abs(before)):
                 raise SymmetryError(
                     f"the prior is not the same for units that can be permuted: its log density changes by "
-                    f"{change:.3g} nats; a symmetrized ELBO wants one scale for all units of a layer"
+                    f"{change:.3g} nats; symmetrizing wants one prior for all units of a layer"
                 )
 
 

@@ -1,0 +1,139 @@
+"""What a prior means before anything is fitted: the functions that it draws, beside what the data have.
+
+A scale of weights says little by itself; how much functions vary from point to point, and how sure they are of a class,
+says whether a prior is one for these data (Gelman et al. 2020, section 2.4; Wenzel et al. 2020, appendix K, where
+functions drawn from a Normal(0, 1) prior put nearly all images into one class).
+
+References:
+    Gelman et al. 2020, arXiv:2011.01808; Wenzel et al. 2020, arXiv:2002.02405.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from bnn_symm.alignment.samples import prior_draws
+from bnn_symm.data import Dataset
+from bnn_symm.errors import ConfigError
+from bnn_symm.models import BayesianModel, Bernoulli, Categorical
+from bnn_symm.posteriors import SamplePosterior
+from bnn_symm.posteriors.predictive import Predictive
+
+# A class with more probability than this is taken for certain.
+CERTAIN = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorPredictive:
+    """Functions of a prior in numbers, in the target's own units or nats, and the same numbers of the data.
+
+    Attributes:
+        functions: quantity -> its value of every function, (draw,). Of numbers, over the points: `variation` (standard
+            deviation of the function), `range`, `level` (mean), `noise` (root mean variance of the likelihood) and
+            `targets` (standard deviation of simulated targets). Of classes: `confidence` (mean largest probability),
+            `entropy` (mean, in nats), `certain` (share of points with a probability above 0.99) and `classes` (exp of
+            the entropy of the mean probabilities: how many classes the function makes use of).
+        data: quantity -> its value of the targets; None where they have none. Of classes, those of a model that knows
+            their frequencies alone.
+        sd_at_points: (point,), of numbers: standard deviation over functions at every point.
+        overflowing: share of the functions that are left out, for they overflow, as rates of counts do.
+    """
+
+    functions: dict[str, Float[np.ndarray, " draw"]]
+    data: dict[str, float | None]
+    sd_at_points: Float[np.ndarray, " point"] | None
+    overflowing: float
+
+    def quantiles(self, quantity: str, levels: Sequence[float]) -> list[float]:
+        """Of a quantity, over functions."""
+        return [float(value) for value in np.quantile(self.functions[quantity], levels)]
+
+
+def prior_functions(model: BayesianModel, dataset: Dataset, num_draws: int, *, seed: int = 0) -> SamplePosterior:
+    """Independent draws of the prior, to be asked for predictions in the target's own units."""
+    draws = prior_draws(model, 1, num_draws, seed=seed).draws()[None]
+    return SamplePosterior.from_draws(model, draws, dataset.scaling, info={"method": "prior"})
+
+
+def prior_predictive(
+    model: BayesianModel, dataset: Dataset, *, num_draws: int = 200, num_points: int = 500, seed: int = 0
+) -> PriorPredictive:
+    """Draws functions from the prior and describes them at training inputs; targets are looked at for comparison only.
+
+    Args:
+        model: prior x likelihood x architecture.
+        dataset: whose training part it is.
+        num_draws: functions.
+        num_points: of the training part, whose order is random, at most.
+        seed: of the draws.
+
+    Raises:
+        ConfigError: if there are fewer than two draws or points, or every function overflows.
+    """
+    part = dataset.train.take(slice(0, num_points))
+    if num_draws < 2 or len(part) < 2:
+        raise ConfigError(f"a spread needs two functions and points; got {num_draws} and {len(part)}")
+    predictive = prior_functions(model, dataset, num_draws, seed=seed).predict(part.x)
+    if predictive.is_classification:
+        return _of_classes(predictive, part.y.cpu().numpy())
+    targets = (dataset.scaling.y_mean + dataset.scaling.y_scale * part.y.double()).cpu().numpy()
+    return _of_numbers(predictive, targets)
+
+
+def _of_numbers(predictive: Predictive, targets: Float[np.ndarray, " point"]) -> PriorPredictive:
+    likelihood = predictive.likelihood
+    assert not isinstance(likelihood, Categorical | Bernoulli), "classes have no variance"
+    means = predictive.draw_mean()[0].numpy()
+    variance = likelihood.variance(predictive.outputs, predictive.latents)[0].double().numpy()
+    variance = np.broadcast_to(variance * predictive.scale**2, means.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        noise = variance.mean(1)
+        spread = means.var(1)
+        fine = np.isfinite(spread) & np.isfinite(noise)
+    if not fine.any():
+        raise ConfigError("every function of this prior overflows; lower prior.scale, or use prior.scale=fan_in")
+    means, noise, spread = means[fine], noise[fine], spread[fine]
+    sd, extent = float(targets.std()), float(np.ptp(targets))
+    return PriorPredictive(
+        functions={
+            "variation": np.sqrt(spread),
+            "range": np.ptp(means, axis=1),
+            "level": means.mean(1),
+            "noise": np.sqrt(noise),
+            "targets": np.sqrt(spread + noise),
+        },
+        data={"variation": sd, "range": extent, "level": float(targets.mean()), "noise": None, "targets": sd},
+        sd_at_points=means.std(0),
+        overflowing=float(1 - fine.mean()),
+    )
+
+
+def _of_classes(predictive: Predictive, classes: np.ndarray) -> PriorPredictive:
+    logits = predictive.outputs[0].double()
+    if logits.shape[-1] == 1:  # the logit of the second of two classes
+        logits = torch.cat([torch.zeros_like(logits), logits], -1)
+    probabilities = logits.softmax(-1)
+    largest = probabilities.amax(-1)
+    entropy = torch.special.entr(probabilities).sum(-1)
+    used = torch.special.entr(probabilities.mean(1)).sum(-1).exp()
+    frequencies = torch.bincount(torch.from_numpy(classes), minlength=logits.shape[-1]).double() / len(classes)
+    of_frequencies = float(torch.special.entr(frequencies).sum())
+    return PriorPredictive(
+        functions={
+            "confidence": largest.mean(1).numpy(),
+            "entropy": entropy.mean(1).numpy(),
+            "certain": (largest > CERTAIN).double().mean(1).numpy(),
+            "classes": used.numpy(),
+        },
+        data={
+            "confidence": float(frequencies.max()),
+            "entropy": of_frequencies,
+            "certain": None,
+            "classes": float(np.exp(of_frequencies)),
+        },
+        sd_at_points=None,
+        overflowing=0.0,
+    )

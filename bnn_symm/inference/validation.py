@@ -1,0 +1,19 @@
+"""What a history row says of the validation part, of methods that fit a distribution."""
+
+from bnn_symm.data import Dataset
+from bnn_symm.inference.optimisation import VALIDATION_POINTS
+from bnn_symm.posteriors import Posterior
+
+VALIDATION_DRAWS = 10
+"""Draws behind the validation NLL of a history row: enough to watch, too few to report."""
+
+
+def validation_scores(posterior: Posterior, dataset: Dataset) -> dict[str, float | None]:
+    """Marginal NLL a point on the validation part, in the target's own units; of classes, the accuracy beside it."""
+    part = dataset.validation.take(slice(0, VALIDATION_POINTS))
+    predictive = posterior.predict(part.x)
+    found: dict[str, float | None] = {"validation_nll": -float(predictive.log_prob(part.y).mean())}
+    if predictive.is_classification:
+        right = predictive.probabilities().argmax(-1) == part.y.cpu()
+        found["validation_accuracy"] = float(right.double().mean())
+    return found

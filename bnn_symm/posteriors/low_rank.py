@@ -1,0 +1,154 @@
+"""Posteriors in closed form: normals whose weights covary within a layer, by a few factors.
+
+    q(w) = prod over layers of Normal(loc, diag(scale^2) + factors^T factors)
+
+A layer is what the parameters of one module are, its weight and bias; the latent variables of the likelihood are one
+too. Layers are independent. Densities need r x r matrices only, by the matrix determinant lemma and Woodbury's
+identity.
+
+References:
+    Tomczak, Swaroop and Turner (2020), NeurIPS, "Efficient low rank Gaussian variational inference for neural
+    networks".
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.closed_form import ClosedFormPosterior
+from bnn_symm.symmetry import Permutation
+
+
+def layer_sizes(model: BayesianModel) -> dict[str, int]:
+    """Layer -> number of its coordinates, in the order of the flat vector: those of one module follow each other."""
+    sizes: dict[str, int] = {}
+    for name, where in model.slices().items():
+        sizes[layer_of(name)] = sizes.get(layer_of(name), 0) + where.stop - where.start
+    return sizes
+
+
+def layer_of(name: str) -> str:
+    """The module that a parameter is of."""
+    return name.rpartition(".")[0]
+
+
+def capacitances(
+    scale: Float[Tensor, " parameter"], factors: Float[Tensor, "rank parameter"], sizes: Sequence[int]
+) -> Float[Tensor, "part rank rank"]:
+    """Of consecutive parts of the vector: factors diag(scale^-2) factors^T, in float64.
+
+    With 1 added, their determinants are those of the lemma:
+    log det(diag(scale^2) + factors^T factors) = 2 sum log scale + log det(1 + capacitance).
+    """
+    parts = (factors.double() / scale.double()).split(list(sizes), dim=-1)
+    return torch.stack([part @ part.mT for part in parts])
+
+
+def log_determinants(capacitance: Float[Tensor, "part rank rank"]) -> Float[Tensor, " part"]:
+    """Of every part log det(1 + capacitance)."""
+    return 2 * _cholesky(capacitance).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _cholesky(capacitance: Tensor) -> Tensor:
+    return torch.linalg.cholesky(capacitance + torch.eye(capacitance.shape[-1]).to(capacitance))
+
+
+class LowRankGaussianPosterior(ClosedFormPosterior):
+    """Normals whose covariance within a layer is a diagonal and a few factors: the result of `low_rank_vi`.
+
+    Args:
+        args: model and scaling, as of every closed form.
+        factors: (rank, parameter); the covariance within a layer is diag(scale^2) + factors^T factors. Of the whole
+            vector, layer by layer: a factor has noise of its own in every layer.
+        keywords: as of every closed form; `scale` is of the diagonal part alone.
+
+    Raises:
+        IncompatiblePosteriors: if lengths differ, or a scale is not positive.
+    """
+
+    kind = "low_rank_gaussian"
+
+    def __init__(self, *args: Any, factors: Float[Tensor, "rank parameter"], **keywords: Any):
+        super().__init__(*args, **keywords)
+        if factors.shape[-1] != len(self.loc) or len(factors) == 0:
+            raise IncompatiblePosteriors(
+                f"factors of shape {tuple(factors.shape)} for {len(self.loc)} parameters; want (rank, parameter), with "
+                f"a rank of at least 1"
+            )
+        self.factors = factors
+        self._sizes = list(layer_sizes(self.model).values())
+
+    @property
+    def num_noise(self) -> int:
+        """Numbers of a draw: one a coordinate, and after them (layer, rank) of the factors."""
+        return len(self.loc) + len(self._sizes) * len(self.factors)
+
+    def at_noise(self, noise: Float[Tensor, "*draw noise"]) -> Float[Tensor, "*draw parameter"]:
+        """The draws of standard normal noise; of a permuted posterior the permuted draws of the same noise."""
+        own, shared = noise.split([len(self.loc), noise.shape[-1] - len(self.loc)], dim=-1)
+        by_layer = shared.unflatten(-1, (len(self._sizes), len(self.factors)))
+        sizes = torch.tensor(self._sizes, device=noise.device)
+        draws = self._independent(own)
+        # Factor by factor: a matrix product would round a draw by how many are made with it.
+        for number, factor in enumerate(self.factors):
+            draws = draws + by_layer[..., number].repeat_interleave(sizes, dim=-1) * factor
+        return draws
+
+    def standard_deviation(self) -> Float[Tensor, " parameter"]:
+        """Marginal ones: sqrt(scale^2 + sum of squared factors)."""
+        return marginal_scale(self.scale, self.factors)
+
+    def log_prob(self, flat: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw"]:
+        """Log density in nats, in float64."""
+        scale, factors = self.scale.double(), self.factors.double()
+        standard = (flat.double() - self.loc.double()) / scale
+        quadratic = standard.square().sum(-1)
+        cholesky = _cholesky(capacitances(scale, factors, self._sizes))
+        parts = (values.split(self._sizes, dim=-1) for values in (standard, factors / scale))
+        for own, of_factors, lower in zip(*parts, cholesky, strict=True):
+            projected = (own @ of_factors.mT).unsqueeze(-1)
+            quadratic = quadratic - torch.linalg.solve_triangular(lower, projected, upper=False).square().sum((-2, -1))
+        log_determinant = 2 * (scale.log().sum() + cholesky.diagonal(dim1=-2, dim2=-1).log().sum())
+        return -0.5 * (quadratic + log_determinant + len(scale) * math.log(2 * math.pi))
+
+    def entropy_by_tensor(self) -> dict[str, float]:
+        """Name -> what it adds to the entropy of those before it in its layer, in nats."""
+        sizes = {name: where.stop - where.start for name, where in self.model.slices().items()}
+        independent = self.scale.double().log() + 0.5 * math.log(2 * math.pi * math.e)
+        own = capacitances(self.scale, self.factors, list(sizes.values()))
+        found: dict[str, float] = {}
+        layer, total, before = None, torch.zeros_like(own[:1]), 0.0
+        for name, part, capacitance in zip(sizes, independent.split(list(sizes.values())), own, strict=True):
+            if layer_of(name) != layer:
+                layer, total, before = layer_of(name), torch.zeros_like(own[:1]), 0.0
+            total = total + capacitance
+            determinant = float(log_determinants(total))
+            found[name] = float(part.sum()) + 0.5 * (determinant - before)
+            before = determinant
+        return found
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Those of every closed form, and the factors, (rank, parameter)."""
+        return {**super().arrays(), "factors": self.factors}
+
+    def permute(self, permutation: Permutation) -> "LowRankGaussianPosterior":
+        """The posterior of the permuted network: the same function, draw by draw. Factors are permuted exactly.
+
+        Raises:
+            NotRepresentable: if the permutation moves what is fixed of the network.
+        """
+        factors = self.model.permute(self.factors, permutation)
+        return LowRankGaussianPosterior(self.model, self.scaling, factors=factors, **self._permuted(permutation))
+
+
+def marginal_scale(
+    scale: Float[Tensor, " parameter"], factors: Float[Tensor, "rank parameter"]
+) -> Float[Tensor, " parameter"]:
+    """Standard deviation of every coordinate."""
+    return (scale.square() + factors.square().sum(0)).sqrt()

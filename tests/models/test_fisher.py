@@ -1,0 +1,64 @@
+"""Roots of Fisher information against the likelihoods' own densities."""
+
+import math
+
+import pytest
+import torch
+
+from bnn_symm.models import HeteroscedasticGaussian
+from bnn_symm.models.fisher import fisher_root
+from tests.models.cases import CASES, normal
+
+POINTS = 4
+# Gauss-Hermite: exact for the expectation of a quadratic in y, which the Hessian of a Gaussian's log density is.
+NODES, WEIGHTS = (-math.sqrt(3), 0.0, math.sqrt(3)), (1 / 6, 2 / 3, 1 / 6)
+
+
+def variables(case, model):
+    """Outputs, latents, and both in one vector a point."""
+    outputs = normal(POINTS, model.likelihood.num_net_outputs(2 if case == "bernoulli" else CASES[case].num_outputs))
+    latents = {name: torch.tensor(-0.4, dtype=torch.float64) for name in model.likelihood.latents}
+    return outputs, latents
+
+
+def hessian(likelihood, outputs, latents, y):
+    """Of -log p(y), by point, in outputs and latents."""
+
+    def minus_log_prob(z, own):
+        values = dict(zip(latents, z[outputs.shape[1] :], strict=True))
+        return -likelihood.log_prob(z[None, : outputs.shape[1]], own[None], values)[0]
+
+    z = torch.cat([outputs, *(value.expand(POINTS, 1) for value in latents.values())], 1)
+    return torch.stack([torch.func.hessian(minus_log_prob)(*point) for point in zip(z, y, strict=True)])
+
+
+@pytest.mark.parametrize("name", ["categorical", "bernoulli", "poisson", "gaussian-fixed"])
+def test_of_natural_parameters_it_is_the_hessian_whatever_the_target(name):
+    model = CASES[name].model()
+    outputs, latents = variables(name, model)
+    root = fisher_root(model.likelihood, outputs, latents)
+    for seed in range(3):
+        wanted = hessian(model.likelihood, outputs, latents, CASES[name].targets(POINTS, seed))
+        torch.testing.assert_close(root.mT @ root, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gaussian-learned", "heteroscedastic"])
+def test_of_learned_and_predicted_noise_it_is_the_expected_hessian(name):
+    model = CASES[name].model()
+    outputs, latents = variables(name, model)
+    mean = model.likelihood.mean(outputs, latents)
+    sd = model.likelihood.variance(outputs, latents).sqrt()
+    wanted = sum(
+        weight * hessian(model.likelihood, outputs, latents, mean + node * sd)
+        for node, weight in zip(NODES, WEIGHTS, strict=True)
+    )
+    root = fisher_root(model.likelihood, outputs, latents)
+    torch.testing.assert_close(root.mT @ root, wanted, rtol=1e-10, atol=1e-12)
+    # And the Hessian itself will not do: far from the mean it has a negative eigenvalue.
+    assert torch.linalg.eigvalsh(hessian(model.likelihood, outputs, latents, mean + 2 * sd)).min() < -0.1
+
+
+def test_predicted_noise_beyond_its_bounds_tells_nothing():
+    outputs = torch.tensor([[0.3, 10.5], [0.3, 9.5]], dtype=torch.float64)
+    root = fisher_root(HeteroscedasticGaussian(), outputs, {})
+    assert root[:, 1, 1].tolist() == [0.0, math.sqrt(2.0)]
