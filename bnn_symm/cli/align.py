@@ -29,6 +29,13 @@ def add(commands: Any) -> None:
         help="what is compared: means and standard deviations, means, means weighted by the reference's precision, or "
         "hidden activations on training points (default: %(default)s)",
     )
+    parser.add_argument(
+        "--solver",
+        choices=["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"],
+        default="auto",
+        help="how units are matched: one layer at a time (fastest), all relaxed by linear steps or by cooling, the "
+        "best of these three, or by the loss at the midpoint on training points (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)")
 
 
@@ -53,7 +60,7 @@ def _align(options: argparse.Namespace) -> int:
     for run in others:
         run.dataset()  # scores of the aligned runs need it: better said now than after the work
     (first, *posteriors), alignments, chains_moved = align_runs(
-        reference, others, matching=options.matching, seed=options.seed
+        reference, others, matching=options.matching, solver=options.solver, seed=options.seed
     )
     out = new_directory(Path(options.out), "align")
     content = {

@@ -15,13 +15,24 @@ def add(commands: Any) -> None:
         _barrier,
         "measure the marginalized loss barrier between posteriors, aligned over permutations",
         details="Of two runs the curve along the Wasserstein geodesic, naive and aligned; of three or more the loss "
-        "over the simplex, aligned jointly. Writes barrier.json and pictures into the output directory.",
+        "over the simplex, aligned jointly. --path line takes the means as points, and shows also how the loss falls "
+        "from the initial value of each run, of which one is enough, to its mean. --path bezier learns a curve of low "
+        "loss on the training part. Writes barrier.json and pictures into the output directory.",
         example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
         module=True,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="two or more run directories")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="two or more run directories; one for --path line")
     parser.add_argument("--no-align", action="store_true", help="leave out the alignment")
     parser.add_argument("-o", "--out", metavar="DIR", help="a new directory (default: runs/barrier-1, -2, ...)")
+    parser.add_argument(
+        "--path",
+        choices=["geodesic", "line", "bezier"],
+        default="geodesic",
+        help="from one posterior to the other (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--curve-steps", type=int, metavar="N", help="of Adam, to learn the curve of --path bezier (default: 500)"
+    )
     parser.add_argument(
         "--matching",
         choices=["w2", "means", "precision", "activations"],
@@ -45,8 +56,10 @@ def _barrier(options: argparse.Namespace) -> int:
     from bnn_symm.files import write_json
     from bnn_symm.report.comparisons import barrier_text, draw_barrier
 
-    if len(options.runs) < 2:
-        raise ConfigError("a barrier is between posteriors; name two runs or more")
+    if len(options.runs) < 2 and options.path != "line":
+        raise ConfigError("a barrier is between posteriors; name two runs or more, or use --path line for one")
+    if options.curve_steps is not None and (options.path != "bezier" or options.curve_steps < 1):
+        raise ConfigError(f"--curve-steps {options.curve_steps}: wanted 1 or more, together with --path bezier")
     if options.draws < 1:
         raise ConfigError(f"--draws {options.draws}: wanted 1 or more")
     runs, warnings = open_comparable(options, options.runs)
@@ -57,9 +70,11 @@ def _barrier(options: argparse.Namespace) -> int:
         runs,
         aligned=not options.no_align,
         matching=options.matching,
+        path=options.path,
         coupling=options.coupling,
         num_draws=options.draws,
         seed=options.seed,
+        **({} if options.curve_steps is None else {"curve_steps": options.curve_steps}),
     )
     content["warnings"] = warnings
     out = new_directory(Path(options.out) if options.out else None, "barrier")

@@ -5,11 +5,22 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bnn_symm.errors import BnnSymmError, FitDiverged, ProcessLost
+
 if TYPE_CHECKING:
     from bnn_symm.experiments import Run
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
+
+
+def exit_status(error: BaseException) -> int:
+    """The exit status that an error means: of wrong input, of a fit that failed, of Ctrl-C."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return 2 if isinstance(error, BnnSymmError) and not isinstance(error, FitDiverged | ProcessLost) else 1
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -28,6 +39,7 @@ def add_command(
     example: str,
     details: str = "",
     module: bool = False,
+    several_processes: bool = False,
 ) -> argparse.ArgumentParser:
     """Adds a command with what all commands take: --quiet, --json, --debug.
 
@@ -39,6 +51,7 @@ def add_command(
         example: a line to copy.
         details: further sentences for its own --help.
         module: whether it takes --module, the factory of a user's own network.
+        several_processes: whether `torchrun` may start it in several that work together.
     """
     parser = commands.add_parser(
         name,
@@ -56,7 +69,7 @@ def add_command(
             metavar="PACKAGE.MODULE:FACTORY",
             help="the factory of your own network; repeated, since loading a run never executes code that it names",
         )
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, prog=parser.prog, several_processes=several_processes)
     return parser
 
 

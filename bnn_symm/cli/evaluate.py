@@ -37,13 +37,27 @@ def add(commands: Any) -> None:
         help="points from elsewhere, such as photo_patches for digits, digits_5_9 for digits_0_4, mnist10k for "
         "fashion_mnist, or a file",
     )
+    parser.add_argument(
+        "--temperature-scaling",
+        action="store_true",
+        help="score classes again with logits divided by a number that is fitted on the run's validation part",
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    whole_shift = options.shift is not None and ":" not in options.shift
+    if options.temperature_scaling and (options.ood is not None or whole_shift):
+        from bnn_symm.errors import ConfigError
+
+        given = f"--ood {options.ood}" if options.ood is not None else f"--shift {options.shift}"
+        raise ConfigError(
+            f"--temperature-scaling is for scores of one set of points, got {given}; leave it out, or give a shift its "
+            f"severity, such as --shift rotation:30"
+        )
     run = open_run(options)
     if options.ood is not None:
         return _out_of_distribution(options, run)
-    if options.shift is not None and ":" not in options.shift:
+    if whole_shift:
         return _shifts(options, run)
     return _scores(options, run)
 
@@ -51,6 +65,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _scores(options: argparse.Namespace, run: "Run") -> int:
     from bnn_symm.data import parse_shift, shift
     from bnn_symm.diagnostics import score
+    from bnn_symm.diagnostics.temperature_scaling import fit_temperature
     from bnn_symm.report.tables import scores_table
     from bnn_symm.threads import use_threads
 
@@ -59,11 +74,20 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
     if wanted is not None:
         part = shift(part, wanted.name, wanted.severity, scaling=run.preprocessing.scaling, seed=run.config.seed)
         name = f"{name}-{wanted.name}-{wanted.severity:g}"
+    rows = {}
     with use_threads(run.threads):
-        scores = score(run.posterior, part)
-    content = {"run": str(run.path), "data": source, "shift": options.shift, "status": run.status, **(scores or {})}
+        scores = rows[name] = score(run.posterior, part)
+        content = {"run": str(run.path), "data": source, "shift": options.shift, "status": run.status, **(scores or {})}
+        if options.temperature_scaling:
+            scaling = fit_temperature(run.posterior, run.dataset().validation)
+            scaled = rows[f"{name}, scaled"] = score(scaling.apply(run.posterior), part)
+            content["temperature_scaling"] = {**scaling.to_dict(), "scores": scaled}
+    text = scores_table(rows)
+    if options.temperature_scaling:
+        text += f"\n{content['temperature_scaling']['conclusion']}"
+        name += "-temperature-scaled"
     path = _write(run, name, content)
-    answer(options, content, f"{scores_table({name: scores})}\nwritten: {path}")
+    answer(options, content, f"{text}\nwritten: {path}")
     return 0
 
 

@@ -2,13 +2,16 @@
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn_symm.cli.command import INTERRUPTED, add_command, answer, warn
+from bnn_symm.cli.torchrun import one_voice
 
 if TYPE_CHECKING:
     from bnn_symm.experiments import Config, Run
+    from bnn_symm.inference.process_group import ProcessGroup
 
 
 def add(commands: Any) -> None:
@@ -21,6 +24,7 @@ def add(commands: Any) -> None:
         details="With no CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at temperature 1.",
         example="bnn-symm fit configs/gap_nuts.yaml --set inference.num_draws=1000 --out runs/gap",
         module=True,
+        several_processes=True,
     )
     add_config(parser)
     parser.add_argument("--out", metavar="DIR", help="the run directory, which must not exist (default: runs/...)")
@@ -28,8 +32,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--insist",
         action="store_true",
-        help="with --resume: go on although the engine, threads, versions, dtype or device are others than they were, "
-        "which changes the bits; run.json keeps a note of it",
+        help="with --resume: go on although the engine, threads, processes, versions, dtype or device are others "
+        "than they were, which changes the bits; run.json keeps a note of it",
     )
 
 
@@ -56,8 +60,20 @@ def config_of(options: argparse.Namespace) -> "Config":
 
 
 def _fit(options: argparse.Namespace) -> int:
+    from bnn_symm.experiments.shared_fit import take_part
+    from bnn_symm.inference.process_group import joined
+
+    with joined() as group, one_voice(group):
+        if group.is_first:
+            return _fit_as_first(options, group)
+        warnings.simplefilter("ignore")  # the first process says the same
+        return INTERRUPTED if take_part(group) else 0
+
+
+def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.experiments import fit_run, load_run, resume_run
+    from bnn_symm.inference.process_group import command_of
     from bnn_symm.report.progress import ProgressBars
     from bnn_symm.report.tables import scores_table
 
@@ -69,8 +85,7 @@ def _fit(options: argparse.Namespace) -> int:
         raise ConfigError("--insist is about going on with a run that was made otherwise; name it: --resume DIR")
     else:
         config = config_of(options)
-    method = config.inference
-    bars = [] if options.quiet else [ProgressBars(method)]
+    bars = [] if options.quiet else [ProgressBars(config.inference, config.warm_start)]
     try:
         for bar in bars:
             bar.__enter__()
@@ -81,16 +96,18 @@ def _fit(options: argparse.Namespace) -> int:
                 insist=options.insist,
                 told=lambda line: warn([line]),
                 callbacks=bars,
+                group=group,
             )
         else:
-            run = fit_run(config, options.out, callbacks=bars)
+            run = fit_run(config, options.out, callbacks=bars, group=group)
     finally:
         for bar in bars:
             bar.__exit__()
     metrics = run.metrics
     if metrics is None:
         print(
-            f"bnn-symm: interrupted; what was reached is in {run.path}; go on with: bnn-symm fit --resume {run.path}",
+            f"bnn-symm: interrupted; what was reached is in {run.path}; go on with: {command_of(group.size)} fit "
+            f"--resume {run.path}",
             file=sys.stderr,
         )
         return INTERRUPTED

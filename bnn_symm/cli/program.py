@@ -22,21 +22,29 @@ from bnn_symm.cli import (
     import_,
     merge,
     predict,
+    prior,
     report,
     sbc,
     symmetry,
 )
-from bnn_symm.cli.command import INTERRUPTED, HelpFormatter
-from bnn_symm.errors import BnnSymmError, FitDiverged
+from bnn_symm.cli.command import INTERRUPTED, HelpFormatter, exit_status
+from bnn_symm.cli.torchrun import check_alone, first_speaks
+from bnn_symm.errors import BnnSymmError
 
 # In the order of `--help`.
-_COMMANDS = (fit, evaluate, predict, diagnose, symmetry, align, barrier, merge, compare, report, import_, sbc, data)
+_COMMANDS = (
+    *(fit, evaluate, predict, diagnose, prior, symmetry),
+    *(align, barrier, merge, compare, report, import_, sbc, data),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    with first_speaks():
+        options = _parser().parse_args(arguments)
     try:
+        with first_speaks():
+            check_alone(options)
         status = options.command(options)
         sys.stdout.flush()
         return status
@@ -45,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         message = " ".join(str(error).split())
         print(f"bnn-symm: error: {message}", file=sys.stderr)
-        return 1 if isinstance(error, FitDiverged) else 2
+        return exit_status(error)
     except KeyboardInterrupt as error:
         print(f"bnn-symm: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return INTERRUPTED

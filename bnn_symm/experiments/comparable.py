@@ -133,6 +133,7 @@ def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Map
         record={**record, "derived": dict(derived)},
         preprocessing=source.preprocessing.to_dict(),
         fixed=fixed,
+        prior_mean=source.directory.read_prior_mean(source.record),
     )
     try:
         with disk_errors(path, "make room, and run the command again"):

@@ -5,11 +5,22 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from bnn_symm.alignment import Alignment, JointCost, Matching, Synchronization, align, align_samples, synchronize
+from bnn_symm.alignment import (
+    Alignment,
+    JointCost,
+    Matching,
+    Solver,
+    Synchronization,
+    align,
+    align_samples,
+    synchronize,
+)
 from bnn_symm.diagnostics import Barrier, barrier, simplex_barrier
+from bnn_symm.diagnostics.barriers import Path
 from bnn_symm.diagnostics.interpolation import Coupling
 from bnn_symm.diagnostics.simplex import SimplexBarrier
 from bnn_symm.errors import ConfigError
+from bnn_symm.experiments.line_report import line_shapes, lines_from_initial
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
@@ -20,7 +31,7 @@ _LARGE = 512
 
 
 def align_runs(
-    reference: Run, others: Sequence[Run], *, matching: Matching = "w2", seed: int = 0
+    reference: Run, others: Sequence[Run], *, matching: Matching = "w2", solver: Solver = "auto", seed: int = 0
 ) -> tuple[list[Posterior], list[dict[str, Any]], int]:
     """The reference's posterior and the others', aligned to it; and what `alignment.json` says of each of the others.
 
@@ -33,7 +44,7 @@ def align_runs(
         aligned, contents = [first], []
         for run in others:
             posterior, moved = in_one_mode(run.posterior, group, seed)
-            found = align(first, posterior, matching=matching, part=train, group=group, seed=seed)
+            found = align(first, posterior, matching=matching, solver=solver, part=train, group=group, seed=seed)
             aligned.append(found.apply(posterior))
             contents.append({"run": str(run.path), **describe_alignment(found), "chains_moved_first": moved})
     return aligned, contents, chains_moved
@@ -86,16 +97,24 @@ def barrier_runs(
     *,
     aligned: bool = True,
     matching: Matching = "w2",
+    path: Path = "geodesic",
     coupling: Coupling = "moment",
+    curve_steps: int = 500,
     num_draws: int = 50,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The barrier between two runs, or over the simplex of three or more; naive, and aligned unless that is not wanted.
 
+    Along lines there is also, for any number of runs, the line from each one's initial value to its mean.
+
     Returns:
         `height` and `standard_error` on the test part, marginal NLL, maximum over tau (or the simplex) against the
         chord (or the plane), with the alignment if `aligned`; and everything else beside them.
     """
+    if path == "line" and len(runs) != 2:
+        return lines_from_initial(runs)
+    if len(runs) > 2 and path != "geodesic":
+        raise ConfigError(f"--path {path} is between two runs, got {len(runs)}; name two, or use --path geodesic")
     if len(runs) > 2 and matching not in ("w2", "means"):
         raise ConfigError(f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or means")
     first, dataset = runs[0], runs[0].dataset()
@@ -103,7 +122,10 @@ def barrier_runs(
     posteriors = [run.posterior for run in runs]
     content: dict[str, Any] = {"runs": [str(run.path) for run in runs], "aligned": aligned}
     if len(runs) == 2:
-        return pair_runs(runs[0], runs[1], aligned=aligned, matching=matching, **options)[0]
+        found, _ = pair_runs(
+            runs[0], runs[1], aligned=aligned, matching=matching, path=path, curve_steps=curve_steps, **options
+        )
+        return found if path != "line" else lines_from_initial(runs) | found
     with use_threads(first.threads):
         naive_simplex = simplex_barrier(posteriors, dataset.test, **options)
         content["naive"] = {
@@ -134,29 +156,38 @@ def pair_runs(
     *,
     aligned: bool = True,
     matching: Matching = "w2",
+    path: Path = "geodesic",
     coupling: Coupling = "moment",
+    curve_steps: int = 500,
     num_draws: int = 50,
     seed: int = 0,
 ) -> tuple[dict[str, Any], list[Posterior]]:
     """What `barrier_runs` says of two runs; and the two posteriors, aligned if that is wanted."""
+
+    def measured(start: Posterior, end: Posterior) -> tuple[Barrier, dict[str, Any]]:
+        with use_threads(first.threads):
+            found = barrier(start, end, dataset, **options)
+            described = describe_barrier(found)
+            if path == "line":
+                described["shape"] = line_shapes(start, start.mean(), end.mean(), dataset)
+        return found, described
+
     content: dict[str, Any] = {"runs": [str(first.path), str(second.path)], "aligned": aligned}
     posteriors, dataset = [first.posterior, second.posterior], first.dataset()
-    options = {"coupling": coupling, "num_draws": num_draws, "seed": seed}
-    with use_threads(first.threads):
-        naive = barrier(posteriors[0], posteriors[1], dataset, **options)
+    options = {"coupling": coupling, "num_draws": num_draws, "seed": seed, "path": path, "curve_steps": curve_steps}
+    found, naive = measured(*posteriors)
     chosen = naive
     if aligned:
         posteriors, (content["alignment"],), _ = align_runs(first, [second], matching=matching, seed=seed)
-        with use_threads(first.threads):
-            chosen = barrier(posteriors[0], posteriors[1], dataset, **options)
+        found, chosen = measured(*posteriors)
     described = {
-        "height": chosen.height,
-        "standard_error": chosen.standard_error,
+        "height": found.height,
+        "standard_error": found.standard_error,
         **content,
-        "path": chosen.path,
-        "num_draws": chosen.num_draws,
-        **describe_barrier(chosen),
-        "naive": describe_barrier(naive),
+        "path": found.path,
+        "num_draws": found.num_draws,
+        **chosen,
+        "naive": naive,
     }
     return described, posteriors
 

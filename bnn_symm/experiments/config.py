@@ -5,13 +5,14 @@ configuration is valid: every key has a default.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from bnn_symm.architectures import ArchitectureConfig
 from bnn_symm.architectures.config import MLPConfig
@@ -22,17 +23,26 @@ from bnn_symm.models import AnyLikelihood, Prior
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
 
+def _interval(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[1-9]\d* steps", value):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise ValueError("wanted seconds, such as 5, or steps, such as '500 steps'")
+
+
 @settings
 class CheckpointConfig:
     """When a running fit is written to disk.
 
     Attributes:
-        every: seconds between checkpoints; at most so much work is lost when the process is killed.
+        every: seconds between checkpoints, or steps, `500 steps`, as the history counts them (logged ones, and in
+            each chain); at most so much work is lost when the process is killed.
         keep: epochs whose state is kept for good, at the first logged step from each on, to be loaded as posteriors
             of their own (`Run.checkpoints`). Of methods that optimise; with full batches a step is an epoch.
     """
 
-    every: Positive = 5.0
+    every: Annotated[float | str, BeforeValidator(_interval)] = 5.0
     keep: tuple[Positive, ...] = ()
 
 
@@ -63,6 +73,7 @@ class Config:
         prior: over its parameters.
         likelihood: of targets given outputs; null chooses by task: categorical, gaussian (noise learned), or poisson.
         inference: the method.
+        warm_start: methods that run before it in the same run, each from the posterior of the one before.
         initial: a run directory whose posterior the fit starts from; null for none.
         checkpoint: when a running fit is written to disk.
         save: what is kept of a finished fit.
@@ -78,6 +89,7 @@ class Config:
     prior: Prior = Field(default_factory=Prior)
     likelihood: AnyLikelihood | None = None
     inference: AnyMethod = Field(default_factory=MeanFieldVI)
+    warm_start: tuple[AnyMethod, ...] = ()
     initial: str | None = None
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     save: SaveConfig = Field(default_factory=SaveConfig)
@@ -146,6 +158,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
             _check_variant(raw[section], section)
         else:
             _check_keys(raw[section], _SECTIONS[section], f"{section}.")
+    raw["warm_start"] = _warm_start(raw.get("warm_start"))
     try:
         return TypeAdapter(Config).validate_python(raw)
     except ValidationError as error:
@@ -242,18 +255,37 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
 _UNNAMED = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
 
 
-def _check_variant(raw: dict[str, Any], section: str) -> None:
+def _warm_start(stages: Any) -> list[dict[str, Any]]:
+    """Methods with their keys; a name alone is a method with its defaults."""
+    advice = "wanted a list of methods, such as [{name: map, num_steps: 500}]"
+    if stages is None:
+        return []
+    if not isinstance(stages, list | tuple):
+        raise ConfigError(f"warm_start: got {stages!r}, {advice}")
+    found = []
+    for number, stage in enumerate(stages):
+        if not isinstance(stage, str | Mapping):
+            raise ConfigError(f"warm_start.{number}: got {stage!r}, {advice}")
+        own = {"name": stage} if isinstance(stage, str) else dict(stage)
+        _check_variant(own, "inference", f"warm_start.{number}")
+        found.append(own)
+    return found
+
+
+def _check_variant(raw: dict[str, Any], section: str, said: str | None = None) -> None:
+    """Checks name and keys of a section that comes in several kinds; `said` is what errors call it."""
+    said = said or section
     variants = _variants(section)
     name = raw["name"] = _UNNAMED[section] if raw.get("name") is None else raw["name"]
     if not isinstance(name, str) or name not in variants:
-        raise ConfigError(f"unknown {section}.name {name!r}; {nearest(str(name), variants)}")
+        raise ConfigError(f"unknown {said}.name {name!r}; {nearest(str(name), variants)}")
     chosen = variants[name]
     for key in raw:
         if key not in _fields(chosen):
             others = [name for name, cls in variants.items() if key in _fields(cls)]
             hint = f"it belongs to {', '.join(others)}" if others else nearest(str(key), _fields(chosen))
-            raise ConfigError(f"unknown key {section}.{key} for {section}.name={name}; {hint}")
-    _check_keys(raw, chosen, f"{section}.")
+            raise ConfigError(f"unknown key {said}.{key} for {said}.name={name}; {hint}")
+    _check_keys(raw, chosen, f"{said}.")
     if section == "architecture":
         _check_symmetry(raw)
 

@@ -109,7 +109,7 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
     inference = run.config.inference
     sampler = is_sampler(run.config)
     warmup = getattr(inference, "num_warmup", 0)
-    planned = warmup + getattr(inference, "num_draws", 0) if sampler else getattr(inference, "num_steps", None)
+    planned = getattr(inference, "num_steps", None) or warmup + getattr(inference, "num_draws", 0)
     own = {
         "run": str(run.path),
         "name": run.path.name,
@@ -118,6 +118,7 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
         "status": run.status,
         "sampler": sampler,
         "num_warmup": warmup,
+        "settles_by": [inference.settles_by, getattr(inference, inference.settles_by)],
         "learning_rate": getattr(inference, "learning_rate", None),
         "steps": int(max((curve.budget("step") for curve in objective), default=0)),
         "planned_steps": planned,

@@ -23,7 +23,6 @@ from bnn_symm.diagnostics.plateau import Plateau, find_plateau
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.seed_groups import SeedGroup
-from bnn_symm.inference import Sampler
 
 _FRACTION = 0.95
 # Half the width of a sampler's band, in standard deviations of its rows.
@@ -180,7 +179,7 @@ def run_level(curves: Sequence[Curve]) -> tuple[float, float]:
 
 def is_sampler(config: Config) -> bool:
     """Whether the method draws, rather than optimises."""
-    return isinstance(config.inference, Sampler)
+    return config.inference.is_sampler
 
 
 def _fraction(runs: Sequence[Sequence[Curve]], fraction: float) -> Aim:

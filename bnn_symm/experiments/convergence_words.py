@@ -55,7 +55,7 @@ def _resume(own: dict[str, Any]) -> str:
 
 
 def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
-    longer = f"--set inference.num_steps={2 * own['planned_steps']}"
+    longer = _longer(own)
     flatness = settled["flatness"]
     if flatness == "too short":
         # Twice the rows that are needed, since the first are on their way.
@@ -91,13 +91,18 @@ def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
     return verdict, None
 
 
+def _longer(own: dict[str, Any]) -> str:
+    key, value = own["settles_by"]
+    return f"--set inference.{key}={max(100, 2 * value)}"
+
+
 def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
     warmup, flatness = own["num_warmup"], settled["flatness"]
-    more = f"--set inference.num_warmup={max(100, 2 * warmup)}"
+    more = _longer(own)
     if flatness == "too short":
         return (
             f"{settled['rows']} rows a chain are too few to tell whether the log density has settled "
-            f"(wanted {MIN_ROWS}, one is logged every 20 iterations)",
+            f"(wanted {MIN_ROWS})",
             "see R-hat, which uses every draw",
         )
     ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])}"
@@ -114,7 +119,7 @@ def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | N
         return (
             f"the log density settles at iteration {number(start)} only, after warm-up ({number(warmup)}): the first "
             f"draws are not of the posterior",
-            f"--set inference.num_warmup={math.ceil(1.5 * start)}",
+            f"--set inference.num_warmup={math.ceil(1.5 * start)}" if own["settles_by"][0] == "num_warmup" else more,
         )
     return f"the log density is stationary from iteration {number(start)} on, within warm-up ({number(warmup)})", None
 

@@ -17,7 +17,7 @@ from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.elbo_report import describe_elbo
 from bnn_symm.experiments.mixing_report import describe_mixing, joined, no_mixing
 from bnn_symm.experiments.stored_run import Run
-from bnn_symm.posteriors import GaussianPosterior
+from bnn_symm.posteriors import ClosedFormPosterior
 from bnn_symm.threads import use_threads
 
 _APPROXIMATIONS = (
@@ -130,7 +130,7 @@ def _together(
         mixing, traces = describe_mixing(
             joined([run.posterior for run in runs]), runs[0].dataset(), per_draw=per_draw, seed=seed
         )
-    if any(isinstance(run.posterior, GaussianPosterior) for run in runs):
+    if any(isinstance(run.posterior, ClosedFormPosterior) for run in runs):
         # Nothing settles in a closed form, and more draws of it change nothing.
         mixing["conclusion"] = f"draws of a closed form, taken for a chain: {mixing['conclusion']}"
         mixing["next"] = None if mixing["usable"] else _APPROXIMATIONS

@@ -12,11 +12,13 @@ from bnn_symm.errors import SymmetryError
 from bnn_symm.experiments.elbo_words import elbo_advice, elbo_sentences
 from bnn_symm.experiments.posterior_scales import describe_posterior_scales
 from bnn_symm.experiments.stored_run import Run
-from bnn_symm.posteriors import GaussianPosterior
+from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior
 
 _NUMBERS = ("value", "standard_error", "expected_log_likelihood", "kl", "num_samples")
 # A layer with less KL than this a parameter, in nats, counts as being at its prior: see `diagnostics.pruning`.
 _AT_PRIOR = 0.01
+# Why nothing is told by unit of weights that covary.
+_COVARIES = "weights covary within a layer, so that units are not independent; fit with inference.name=mean_field_vi"
 
 
 def describe_elbo(run: Run) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def describe_elbo(run: Run) -> dict[str, Any]:
     scales = describe_posterior_scales(posterior)
     method = run.config.inference
     temperature = float(getattr(method, "temperature", 1.0))
-    if not isinstance(posterior, GaussianPosterior):
+    if not isinstance(posterior, ClosedFormPosterior):
         reason = (
             f"{method.name} gives draws and no density, so that there is no KL and no ELBO; compare such posteriors by "
             f"the log likelihood of held-out points, or by PSIS-LOO"
@@ -96,7 +98,9 @@ def _share(share: KlShare, total: float) -> dict[str, Any]:
     }
 
 
-def _pruned(posterior: GaussianPosterior) -> dict[str, Any]:
+def _pruned(posterior: ClosedFormPosterior) -> dict[str, Any]:
+    if not isinstance(posterior, GaussianPosterior):
+        return {"fraction": None, "num_units": None, "groups": {}, "reason": _COVARIES}
     try:
         found = pruned_units(posterior)
     except SymmetryError as error:
@@ -126,7 +130,7 @@ def _groups(found: Pruning) -> dict[str, Any]:
     }
 
 
-def _symmetrized(posterior: GaussianPosterior, found: Elbo, seed: int) -> dict[str, Any]:
+def _symmetrized(posterior: ClosedFormPosterior, found: Elbo, seed: int) -> dict[str, Any]:
     names = (
         "kind",
         "value",
@@ -137,6 +141,8 @@ def _symmetrized(posterior: GaussianPosterior, found: Elbo, seed: int) -> dict[s
         "num_samples",
         "method",
     )
+    if not isinstance(posterior, GaussianPosterior):
+        return {**dict.fromkeys(names), "by_group": {}, "reason": _COVARIES}
     try:
         made: SymmetrizedElbo = symmetrized_elbo(posterior, found, seed=seed)
     except SymmetryError as error:

@@ -115,6 +115,7 @@ def import_run(
         record={**prepared.record(), "method": "imported", "engine": derived["library"], "derived": derived},
         preprocessing=prepared.dataset.preprocessing.to_dict(),
         fixed=fixed_buffers(prepared.model.net),
+        prior_mean=prepared.prior_mean,
     )
     try:
         with disk_errors(out, "make room, and import them again"), use_threads(prepared.threads):

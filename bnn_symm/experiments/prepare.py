@@ -14,12 +14,13 @@ from bnn_symm.architectures import count_flops, fingerprint, short_fingerprint
 from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.experiments.config import Config
+from bnn_symm.experiments.prior_mean import read_prior_mean
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import build_model, load_run, module_of, stored_config
 from bnn_symm.inference import versions
 from bnn_symm.inference.compiled import has_compiler
 from bnn_symm.inference.optimisation import OptimisedMethod
-from bnn_symm.models import BayesianModel, check_task, default_likelihood
+from bnn_symm.models import BayesianModel, PriorMean, check_task, default_likelihood
 from bnn_symm.posteriors import Posterior
 from bnn_symm.threads import choose_threads
 
@@ -42,12 +43,19 @@ class Prepared:
     initial: Posterior | None
     threads: int
 
+    @property
+    def prior_mean(self) -> PriorMean | None:
+        """What the prior is centred on."""
+        mean = self.model.prior.mean
+        return mean if isinstance(mean, PriorMean) else None
+
     def record(self) -> dict[str, Any]:
         """What `run.json` says from the start."""
+        methods = (*self.config.warm_start, self.config.inference)
         return {
             "method": self.config.inference.name,
             "engine": self.config.inference.engine,
-            "compiled": self.config.inference.is_compiled() and has_compiler(),
+            "compiled": any(method.is_compiled() for method in methods) and has_compiler(),
             "seed": self.config.seed,
             "threads": self.threads,
             "device": self.config.device,
@@ -66,15 +74,18 @@ class Prepared:
             },
             "mask_fingerprint": fingerprint(self.model.net),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **({"warm_start": [{"method": method.name} for method in methods[:-1]]} if methods[:-1] else {}),
+            **({"prior_mean": self.prior_mean.sha256} if self.prior_mean else {}),
         }
 
 
-def prepare(config: Config, load: Callable[..., Dataset] = load_dataset) -> Prepared:
+def prepare(config: Config, load: Callable[..., Dataset] = load_dataset, mean: PriorMean | None = None) -> Prepared:
     """Reads the data and builds the model.
 
     Args:
         config: everything.
         load: reads the data; one that remembers them saves time where many configurations share them.
+        mean: what the prior is centred on, where it was read before; default what `prior.mean` names.
 
     Raises:
         BnnSymmError: with one line that says what in the configuration does not fit.
@@ -89,8 +100,10 @@ def prepare(config: Config, load: Callable[..., Dataset] = load_dataset) -> Prep
     likelihood = config.likelihood or default_likelihood(dataset.task)
     check_task(likelihood, dataset.task)
     config = dataclasses.replace(config, data=data, likelihood=likelihood)
-    model = build_model(config, dataset.input_shape, dataset.num_outputs)
-    points = config.inference.points_per_gradient(len(dataset.train))
+    config, mean = named_mean(config, mean)
+    model = build_model(config, dataset.input_shape, dataset.num_outputs, mean)
+    methods = (*config.warm_start, config.inference)
+    points = max(method.points_per_gradient(len(dataset.train)) for method in methods)
     steps_to_keep(config, len(dataset.train))  # says at once if there is nothing to keep
     flops = float(count_flops(model.net, dataset.input_shape, points))
     initial = None
@@ -104,6 +117,26 @@ def prepare(config: Config, load: Callable[..., Dataset] = load_dataset) -> Prep
         initial=initial,
         threads=choose_threads(flops, config.threads),
     )
+
+
+def named_mean(config: Config, mean: PriorMean | None = None) -> tuple[Config, PriorMean | None]:
+    """The configuration with a name for what its prior is centred on that can be written down, and that itself.
+
+    Args:
+        config: whose `prior.mean` names it, or is it.
+        mean: where it was read before.
+
+    Raises:
+        BnnSymmError: if it cannot be read.
+    """
+    named = config.prior.mean
+    if named is None:
+        return config, None
+    if isinstance(named, PriorMean):
+        mean, named = named, f"sha256:{named.sha256}"
+    elif mean is None:
+        mean, named = read_prior_mean(named, module_of(config)), os.path.abspath(named)
+    return dataclasses.replace(config, prior=dataclasses.replace(config.prior, mean=named)), mean
 
 
 def steps_to_keep(config: Config, num_points: int) -> list[int]:

@@ -18,10 +18,14 @@ from bnn_symm.experiments.config import Config, dump_config
 from bnn_symm.experiments.output_directory import check_free, disk_errors, next_free
 from bnn_symm.experiments.prepare import Prepared, prepare, steps_to_keep
 from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.experiments.run_history import all_stages, cost_before
 from bnn_symm.experiments.run_writer import RunWriter, StopOnSignal
+from bnn_symm.experiments.shared_fit import check_can_share, handed_out, leave_together
+from bnn_symm.experiments.stages import Stage, TellStage, costs, stages_of
 from bnn_symm.experiments.stored_run import Run, load_run, module_of, stored_config, with_module
 from bnn_symm.files import write_json
-from bnn_symm.inference import Callback, Reached
+from bnn_symm.inference import Callback
+from bnn_symm.inference.process_group import ProcessGroup, command_of
 from bnn_symm.posteriors import Posterior
 from bnn_symm.threads import use_threads
 
@@ -34,6 +38,7 @@ def fit_run(
     out: str | Path | None = None,
     *,
     callbacks: Sequence[Callback] = (),
+    group: ProcessGroup | None = None,
 ) -> Run:
     """Fits what a configuration says and saves it.
 
@@ -41,6 +46,7 @@ def fit_run(
         config: everything.
         out: a directory that does not exist; default `runs/<data>-<architecture>-<method>-<number>`.
         callbacks: told of progress beside the run's own.
+        group: processes that share the training part, of which this is the first; the others `take_part`.
 
     Returns:
         The run; its status is `complete`, or `interrupted` after a signal.
@@ -48,6 +54,8 @@ def fit_run(
     Raises:
         BnnSymmError: with one line; FitDiverged after saving the last good state.
     """
+    group = group or ProcessGroup()
+    check_can_share(config, group)
     if out is not None:
         check_free(Path(out))
     prepared = prepare(config)
@@ -59,16 +67,17 @@ def fit_run(
             directory = RunDirectory.create(
                 path,
                 config=dump_config(config),
-                record=prepared.record(),
+                record={**prepared.record(), "processes": group.size},
                 preprocessing=prepared.dataset.preprocessing.to_dict(),
                 fixed=fixed_buffers(prepared.model.net),
+                prior_mean=prepared.prior_mean,
             )
             break
         except InvalidRun:
             # Another process that started at the same moment took the number.
             if out is not None or not path.exists():
                 raise
-    return _fit(directory, prepared, Reached(), callbacks)
+    return _fit(directory, prepared, callbacks, group)
 
 
 def resume_run(
@@ -78,36 +87,41 @@ def resume_run(
     insist: bool = False,
     told: Callable[[str], None] | None = None,
     callbacks: Sequence[Callback] = (),
+    group: ProcessGroup | None = None,
 ) -> Run:
     """Goes on with a run that was killed or interrupted, to the same bits as if it had not been.
 
     Args:
         path: of its directory.
         module: `package.module:factory` of a user's own network, said again.
-        insist: whether to go on although the engine, threads, versions, dtype or device are others, which changes the
-            bits; `run.json` says so from then on, under `resumed_with_changes`.
+        insist: whether to go on although the engine, threads, processes, versions, dtype or device are others, which
+            changes the bits; `run.json` says so from then on, under `resumed_with_changes`.
         told: called with one line that says what differs, if it goes on nevertheless.
         callbacks: told of progress beside the run's own.
+        group: processes that share the training part, of which this is the first; the others `take_part`.
 
     Raises:
-        InvalidRun: if it is complete, in use, or was made with other data; or with another engine, threads, versions,
-            dtype or device, unless insisted.
+        InvalidRun: if it is complete, in use, or was made with other data; or with another engine, threads, processes,
+            versions, dtype or device, unless insisted.
     """
+    group = group or ProcessGroup()
     directory = RunDirectory(path)
     _check_can_go_on(path, directory.read_record())
     directory.acquire()
     try:
-        record = directory.read_record()
+        record = {"processes": 1, **directory.read_record()}
         _check_can_go_on(path, record)  # again: the process that held the lock may have completed it meanwhile
         if directory.is_finished():  # it was killed between the last file and the word `complete`
             directory.finish()
             directory.release()
+            leave_together(group)
             return load_run(path, module=module)
-        prepared = prepare(with_module(stored_config(directory), module))
-        now = prepared.record()
+        mean = directory.read_prior_mean(record)
+        prepared = prepare(with_module(stored_config(directory), module), mean=mean)
+        check_can_share(prepared.config, group)
+        now = {**prepared.record(), "processes": group.size}
         changes = _changes(path, record, now, insist)
-        with disk_errors(directory.path, _advice(directory)):
-            reached = directory.rewrite(prepared.config.inference.rewind(directory.reached()))
+        with disk_errors(directory.path, _advice(directory, group)):
             if changes:
                 former = record.get("resumed_with_changes", [])
                 again = {"resumed": now["started"], "changes": changes}
@@ -118,7 +132,7 @@ def resume_run(
     except BaseException:
         directory.release()
         raise
-    return _fit(directory, prepared, reached, callbacks)
+    return _fit(directory, prepared, callbacks, group)
 
 
 def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -134,7 +148,7 @@ def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
 
 
 # What bits depend on, besides what a fit is of.
-_TO_BITS = ("engine", "compiled", "threads", "device", "dtype", "versions")
+_TO_BITS = ("engine", "compiled", "threads", "processes", "device", "dtype", "versions")
 
 
 def _changes(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any], insist: bool) -> list[str]:
@@ -148,9 +162,12 @@ def _changes(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any]
     changes = _differences(record, now, [key for key in _TO_BITS if key != "versions" and key in record])
     changes += _differences(record["versions"], now["versions"])
     if lost or (changes and not insist):
-        advice = f"put it back, or start afresh from where it came to with --set initial={path}"
+        back = "put it back"
+        if record["processes"] != now["processes"]:
+            back = f"start it with {command_of(record['processes'])} fit --resume {path}"
+        advice = f"{back}, or start afresh from where it came to with --set initial={path}"
         if not lost:
-            advice += f", or go on to other bits with: bnn-symm fit --resume {path} --insist"
+            advice += f", or go on to other bits with: {command_of(now['processes'])} fit --resume {path} --insist"
         raise InvalidRun(f"{path} cannot go on to the same bits: {'; '.join([*lost, *changes])}; {advice}")
     return changes
 
@@ -161,35 +178,23 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable
     ]
 
 
-def _fit(directory: RunDirectory, prepared: Prepared, reached: Reached, callbacks: Sequence[Callback]) -> Run:
-    config, dataset = prepared.config, prepared.dataset
+def _fit(directory: RunDirectory, prepared: Prepared, callbacks: Sequence[Callback], group: ProcessGroup) -> Run:
     stop = StopOnSignal()
+    failure = None
     try:
-        with disk_errors(directory.path, _advice(directory)), use_threads(prepared.threads), stop.installed():
-            writer = RunWriter(directory, config.checkpoint.every, steps_to_keep(config, len(dataset.train)))
-            failure = posterior = None
+        with disk_errors(directory.path, _advice(directory, group)), use_threads(prepared.threads), stop.installed():
             try:
-                posterior = config.inference.fit(
-                    prepared.model,
-                    dataset,
-                    seed=config.seed,
-                    initial=prepared.initial,
-                    callbacks=[writer, stop, *callbacks],
-                    reached=reached,
-                )
+                posterior = _run_stages(directory, prepared, stop, callbacks, group)
             except FitDiverged as error:
                 failure, posterior = error, error.posterior
-            except IncompatiblePosteriors:
-                if not stop.stopped:
-                    raise
-                # It was stopped before there was anything to keep.
-            finally:
-                writer.close()
             stop.at_once = True
             _finish(directory, prepared, posterior, failure)
+            if posterior is None or posterior.info["status"] != "complete":
+                leave_together(group)
     except KeyboardInterrupt as error:
         _mark(directory, error)
-        raise KeyboardInterrupt(f"go on with: bnn-symm fit --resume {directory.path}") from None
+        again = f"{command_of(group.size)} fit --resume {directory.path}"
+        raise KeyboardInterrupt(f"go on with: {again}") from None
     except BaseException as error:
         _mark(directory, error)
         raise
@@ -197,7 +202,64 @@ def _fit(directory: RunDirectory, prepared: Prepared, reached: Reached, callback
         directory.release()
     if failure is not None:
         raise failure
-    return load_run(directory.path, module=module_of(config))
+    return load_run(directory.path, module=module_of(prepared.config))
+
+
+def _run_stages(
+    directory: RunDirectory,
+    prepared: Prepared,
+    stop: StopOnSignal,
+    callbacks: Sequence[Callback],
+    group: ProcessGroup,
+) -> Posterior | None:
+    """The posterior of the last stage, or of the one that was stopped; None if that had nothing to keep yet."""
+    initial, stages = prepared.initial, stages_of(directory, prepared.config)
+    for stage in stages:
+        if not stage.is_complete:
+            posterior = _run_stage(stage, initial, prepared, stop, callbacks, group)
+            if stage.is_last or posterior is None or posterior.info["status"] != "complete":
+                return posterior
+            stage.complete(posterior, max_megabytes=prepared.config.save.max_megabytes)
+            directory.update_record(warm_start=costs(stages))
+        # As it lies on disk, also where it is still in memory: a resumed run has nothing else.
+        initial = stage.posterior(prepared.model, prepared.dataset.scaling)
+    raise AssertionError("a run whose last stage is complete is finished, and does not go on")
+
+
+def _run_stage(
+    stage: Stage,
+    initial: Posterior | None,
+    prepared: Prepared,
+    stop: StopOnSignal,
+    callbacks: Sequence[Callback],
+    group: ProcessGroup,
+) -> Posterior | None:
+    config, dataset = prepared.config, prepared.dataset
+    reached = stage.begin()
+    keep = steps_to_keep(config, len(dataset.train)) if stage.is_last else []
+    writer = RunWriter(stage.directory, config.checkpoint.every, keep)
+    told = [TellStage(callback, stage.number) for callback in callbacks] if config.warm_start else callbacks
+    try:
+        with handed_out(group, str(stage.directory.path), prepared, reached):
+            return stage.method.fit(
+                prepared.model,
+                dataset,
+                seed=stage.seed,
+                initial=initial,
+                callbacks=[writer, stop, *told],
+                reached=reached,
+                group=group,
+            )
+    except FitDiverged as error:
+        if not stage.is_last:
+            error.args = (f"{stage.name}: {error}",)
+        raise
+    except IncompatiblePosteriors:
+        if not stop.stopped:
+            raise
+        return None  # it was stopped before there was anything to keep
+    finally:
+        writer.close()
 
 
 def _finish(
@@ -210,13 +272,14 @@ def _finish(
         else:
             directory.update_record(status="failed", diverged=True, error=str(failure))
         return
-    record = {key: posterior.info[key] for key in ("status", "seconds", "gradient_evaluations")}
-    if record.pop("status") == "complete":
+    before = cost_before(directory.path)
+    record = {key: posterior.info[key] + value for key, value in before.items()}
+    if posterior.info["status"] == "complete":
         posterior.save(directory.posterior, max_megabytes=prepared.config.save.max_megabytes)
         directory.update_record(**record)
         metrics = measure(posterior, prepared.dataset, seed=prepared.config.seed)
         write_metrics(directory, metrics)
-        directory.finish_history(posterior.history)
+        directory.finish_history(all_stages(directory.path, posterior.history))
         directory.finish()
         return
     if failure is not None:
@@ -224,8 +287,9 @@ def _finish(
     directory.update_record(status=posterior.info["status"], **record)
 
 
-def _advice(directory: RunDirectory) -> str:
-    return f"what was written before is kept; make room and go on with: bnn-symm fit --resume {directory.path}"
+def _advice(directory: RunDirectory, group: ProcessGroup) -> str:
+    command = f"{command_of(group.size)} fit --resume {directory.path}"
+    return f"what was written before is kept; make room and go on with: {command}"
 
 
 def _mark(directory: RunDirectory, error: BaseException) -> None:

@@ -3,7 +3,8 @@
     config.yaml  run.json  preprocessing.json  history.jsonl  draws/  checkpoint/      while it runs
     config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json      when it is complete
 
-and symmetry.safetensors, the masks and fixed values of a network that has them, throughout.
+and throughout symmetry.safetensors, the masks and fixed values of a network that has them, and prior_mean.safetensors,
+what a prior is centred on. What the methods of a warm start reach is in folders of their own (`stages`).
 
 A directory is made under a temporary name and renamed, so it never exists without its configuration. While a fit runs
 it only appends. A lock names the writer (host, process, start of the process); a run whose status is `running` but
@@ -28,8 +29,10 @@ from torch import Tensor
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.output_directory import check_free
 from bnn_symm.experiments.processes import is_alive, this_process
+from bnn_symm.experiments.run_history import LOG, TABLE, last_stage, own_rows
 from bnn_symm.files import write_atomically, write_json
 from bnn_symm.inference import Reached, State
+from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawLog
 
 RUN_SCHEMA = 1
@@ -47,8 +50,9 @@ class RunDirectory:
     record = property(lambda self: self.path / "run.json")
     preprocessing = property(lambda self: self.path / "preprocessing.json")
     fixed = property(lambda self: self.path / "symmetry.safetensors")
-    history_log = property(lambda self: self.path / "history.jsonl")
-    history = property(lambda self: self.path / "history.parquet")
+    prior_mean = property(lambda self: self.path / "prior_mean.safetensors")
+    history_log = property(lambda self: self.path / LOG)
+    history = property(lambda self: self.path / TABLE)
     draws = property(lambda self: self.path / "draws")
     checkpoint = property(lambda self: self.path / "checkpoint")
     kept = property(lambda self: self.path / "checkpoints")
@@ -66,6 +70,7 @@ class RunDirectory:
         record: Mapping[str, Any],
         preprocessing: Mapping[str, Any],
         fixed: Mapping[str, Tensor],
+        prior_mean: PriorMean | None = None,
     ) -> "RunDirectory":
         """Makes a new run directory, complete with its first files and this process's lock.
 
@@ -75,6 +80,7 @@ class RunDirectory:
             record: content of `run.json`.
             preprocessing: content of `preprocessing.json`.
             fixed: what is fixed at random in the network, by name; may be empty.
+            prior_mean: what the prior of the model is centred on.
 
         Raises:
             InvalidRun: if it exists, or its parent cannot be written.
@@ -99,6 +105,10 @@ class RunDirectory:
                 arrays = {name: value.cpu() for name, value in fixed.items()}
                 single = {name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()}
                 temporary.fixed.write_bytes(save({name: value.numpy() for name, value in single.items()}))
+            if prior_mean is not None:
+                temporary.prior_mean.write_bytes(
+                    save({name: value.numpy() for name, value in prior_mean.weights.items()})
+                )
             temporary.draws.mkdir()
             temporary.checkpoint.mkdir()
             check_free(path)
@@ -153,6 +163,31 @@ class RunDirectory:
             ) from None
         except Exception as error:
             raise InvalidRun(f"{self.fixed} is damaged: {error}") from None
+
+    def read_prior_mean(self, record: Mapping[str, Any]) -> PriorMean | None:
+        """What the prior is centred on, as it was when the run was made; None for zero.
+
+        Raises:
+            InvalidRun: if the file is missing or damaged, or was changed.
+        """
+        wanted = record.get("prior_mean")
+        if wanted is None:
+            return None
+        try:
+            mean = PriorMean({name: torch.from_numpy(value) for name, value in load_file(self.prior_mean).items()})
+        except FileNotFoundError:
+            raise InvalidRun(
+                f"{self.path} has no {self.prior_mean.name}, on which its prior is centred; copy the whole directory, "
+                f"or fit again"
+            ) from None
+        except Exception as error:
+            raise InvalidRun(f"{self.prior_mean} is damaged: {error}") from None
+        if mean.sha256 != wanted:
+            raise InvalidRun(
+                f"{self.prior_mean} was changed since the fit (sha256 {mean.sha256[:12]}, {self.record.name} says "
+                f"{str(wanted)[:12]}); put it back, or fit again"
+            )
+        return mean
 
     @staticmethod
     def read_json(path: Path) -> dict[str, Any]:
@@ -258,7 +293,7 @@ class RunDirectory:
             draws = DrawLog(self.draws).chains() if self.draws.exists() else {}
         except (OSError, ValueError) as error:
             raise InvalidRun(f"{self.draws} is damaged: {error}") from None
-        return Reached(states, draws, self.read_history())
+        return Reached(states, draws, own_rows(self.path))
 
     def rewrite(self, reached: Reached) -> Reached:
         """Takes off the disk what is beyond `reached`, so that a resumed fit appends in the right place.
@@ -288,24 +323,8 @@ class RunDirectory:
                     leftover.unlink()
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The rows of the history, in either form; a last line cut off by a kill is left out."""
-        if self.history.exists():
-            import pandas
-
-            try:
-                frame = pandas.read_parquet(self.history)
-            except (OSError, ValueError) as error:
-                raise InvalidRun(f"{self.history} is damaged: {error}") from None
-            return [
-                {name: None if pandas.isna(value) else value for name, value in row.items()}
-                for row in frame.to_dict("records")
-            ]
-        rows = []
-        if self.history_log.exists():
-            for line in self.history_log.read_bytes().splitlines():
-                with contextlib.suppress(ValueError):
-                    rows.append(json.loads(line))
-        return rows
+        """The rows of the history, of a run with a warm start those of the last method that has any."""
+        return last_stage(self.path)
 
     def evaluation_path(self, name: str, content: Mapping[str, Any]) -> Path:
         """Where an evaluation goes: it replaces one of the same data, and leaves one of other data alone."""

@@ -1,6 +1,7 @@
 """The callback that keeps a running fit on disk."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -18,20 +19,21 @@ _BUFFER_BYTES = 16_000_000
 
 
 class RunWriter(Callback):
-    """Appends history at once, draws and states every few seconds.
+    """Appends history at once, draws and states every few seconds or steps.
 
     Whatever moment the process is killed at, no state on disk is ahead of the draws and the history there: both are
     written before it. The draws live on disk alone (`kept_draws`), so memory does not grow with their number.
 
     Args:
         directory: of the run; its lock is held.
-        every: seconds between checkpoints.
+        every: seconds between checkpoints, or `N steps`, as the history counts them.
         keep: steps from which on the first state that is told is kept for good, chain by chain.
     """
 
-    def __init__(self, directory: RunDirectory, every: float, keep: Sequence[int] = ()):
+    def __init__(self, directory: RunDirectory, every: float | str, keep: Sequence[int] = ()):
         self._directory = directory
-        self._every = every
+        self._seconds = math.inf if isinstance(every, str) else every
+        self._steps = int(every.split()[0]) if isinstance(every, str) else math.inf
         self._keep = sorted(keep)
         self._kept = directory.kept_states() if keep else {}
         self._pending: dict[int, list[int]] = {}
@@ -39,23 +41,26 @@ class RunWriter(Callback):
         self._buffer: list[DrawChunk] = []
         self._buffered = 0
         self._last_flush = time.monotonic()
-        self._last_state: dict[int, float] = {}
+        # Of each chain the step of its last row; the time and the step of its last state on disk.
+        self._step: dict[int, int] = {}
+        self._last_state: dict[int, tuple[float, int]] = {}
         self._history = directory.history_log.open("a", encoding="utf-8")
 
     def on_history(self, row: Mapping[str, Any]) -> None:
         """One line, flushed to the operating system, so that it survives this process."""
+        self._step[row.get("chain", 0)] = row["step"]
         self._history.write(json.dumps(row) + "\n")
         self._history.flush()
 
     def on_draws(self, chunk: DrawChunk) -> None:
-        """Buffered for at most `every` seconds."""
+        """Buffered until the next checkpoint, or until there are many."""
         self._buffer.append(chunk)
         self._buffered += chunk.positions.nbytes
-        if time.monotonic() - self._last_flush >= self._every or self._buffered >= _BUFFER_BYTES:
+        if time.monotonic() - self._last_flush >= self._seconds or self._buffered >= _BUFFER_BYTES:
             self.flush()
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
-        """The first, every essential one, and otherwise one every `every` seconds."""
+        """The first, every essential one, and otherwise one after so many seconds or steps."""
         if chain not in self._pending:  # of a resumed fit, what was kept before is not kept again later
             reached = max((step for step, own in self._kept.items() if chain in own), default=-1)
             self._pending[chain] = [step for step in self._keep if step > reached]
@@ -67,11 +72,16 @@ class RunWriter(Callback):
                 self.flush()
                 self._directory.keep_state(chain, step, now)
                 self._pending[chain] = [later for later in pending if later > step]
-        last = self._last_state.get(chain)
-        if essential or last is None or time.monotonic() - last >= self._every:
+        if essential or self._is_due(chain):
             self.flush()
             self._directory.save_state(chain, state())
-            self._last_state[chain] = time.monotonic()
+            self._last_state[chain] = (time.monotonic(), self._step.get(chain, 0))
+
+    def _is_due(self, chain: int) -> bool:
+        if chain not in self._last_state:
+            return True
+        saved_at, step = self._last_state[chain]
+        return time.monotonic() - saved_at >= self._seconds or self._step.get(chain, 0) - step >= self._steps
 
     def kept_draws(self) -> dict[int, DrawChunk]:
         """All that are on disk, the buffered ones written first."""

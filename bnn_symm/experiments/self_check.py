@@ -21,7 +21,7 @@ import numpy as np
 
 from bnn_symm.diagnostics.sbc import SbcResult, simulation_based_calibration
 from bnn_symm.diagnostics.simulated_fits import SimulatedFit
-from bnn_symm.errors import InvalidRun
+from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.experiments.config import Config, dump_config, load_config
 from bnn_symm.experiments.output_directory import disk_errors, new_directory
 from bnn_symm.experiments.prepare import Prepared, prepare
@@ -135,6 +135,8 @@ def new_self_check(config: Config, out: Path | None, *, num_simulations: int) ->
     Raises:
         BnnSymmError: with one line that says what in the configuration does not fit.
     """
+    if config.warm_start:
+        raise ConfigError("a check is of one method on many data sets, and has no warm start; leave warm_start out")
     prepared = prepare(config)
     path = new_directory(out, "sbc")
     with disk_errors(path, "choose another place with -o DIR"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
 from bnn_symm.architectures.config import ModuleConfig
@@ -15,8 +16,9 @@ from bnn_symm.data import Dataset, Preprocessing, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments.config import Config, load_config
 from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.experiments.stages import stages_of
 from bnn_symm.inference import Reached
-from bnn_symm.models import BayesianModel
+from bnn_symm.models import BayesianModel, PriorMean
 from bnn_symm.posteriors import Posterior, load_posterior
 
 
@@ -50,7 +52,7 @@ class Run:
 
     @cached_property
     def posterior(self) -> Posterior:
-        """The posterior; of a run that did not complete, what was reached.
+        """The posterior; of a run that did not complete, what was reached, if need be by its warm start.
 
         Raises:
             InvalidRun: if nothing was reached, or a file is damaged.
@@ -61,14 +63,16 @@ class Run:
             info = {key: self.record.get(key) for key in _INFO}
             info |= {key: getattr(self.config.inference, key) for key in ("temperature", "tempering")}
             return load_posterior(self.directory.posterior, self.model, scaling, info=info, history=history)
-        try:
-            posterior = self.config.inference.recover(
-                self.model, scaling, self.directory.reached(), seed=self.config.seed
-            )
-        except IncompatiblePosteriors as error:
-            raise InvalidRun(f"{self.path} holds no posterior ({error}); status: {self.status}") from None
-        posterior.info["status"] = self.status
-        return posterior
+        reasons = []
+        for stage in reversed(stages_of(self.directory, self.config)):
+            try:
+                posterior = stage.posterior(self.model, scaling)
+            except IncompatiblePosteriors as error:
+                reasons.append(error)
+                continue
+            posterior.info["status"] = self.status
+            return posterior
+        raise InvalidRun(f"{self.path} holds no posterior ({reasons[-1]}); status: {self.status}")
 
     def checkpoints(self) -> dict[int, Posterior]:
         """Step -> the posterior as it was then, for the epochs that `checkpoint.keep` named.
@@ -134,12 +138,13 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
         preprocessing = Preprocessing.from_dict(RunDirectory.read_json(directory.preprocessing))
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidRun(f"{directory.preprocessing} is damaged: {type(error).__name__} {error}") from None
-    model = build_model(config, preprocessing.input_shape, record["num_outputs"])
-    _restore_fixed(directory, record, model)
+    net = _build_network(config, preprocessing.input_shape, record["num_outputs"])
+    _restore_fixed(directory, record, net)
+    model = _model(config, net, directory.read_prior_mean(record))
     return Run(directory=directory, config=config, record=record, preprocessing=preprocessing, model=model)
 
 
-def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], model: BayesianModel) -> None:
+def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.Module) -> None:
     """Puts the run's own masks, fixed values and matrices into the network that its configuration makes.
 
     Another version might draw them otherwise; those of the fit are what the posterior is about.
@@ -147,10 +152,10 @@ def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], model: Ba
     fitted = record["mask_fingerprint"]
     if fitted is not None:
         try:
-            load_fixed_buffers(model.net, directory.read_fixed())
+            load_fixed_buffers(net, directory.read_fixed())
         except IncompatiblePosteriors as error:
             raise InvalidRun(f"{directory.fixed} does not fit {directory.config}: {error}") from None
-    now = fingerprint(model.net)
+    now = fingerprint(net)
     if now != fitted:
         what = directory.config if fitted is None else directory.fixed
         raise InvalidRun(
@@ -159,12 +164,24 @@ def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], model: Ba
         )
 
 
-def build_model(config: Config, input_shape: tuple[int, ...], num_outputs: int) -> BayesianModel:
+def build_model(
+    config: Config, input_shape: tuple[int, ...], num_outputs: int, mean: PriorMean | None = None
+) -> BayesianModel:
     """The model of a resolved configuration, on its device.
 
+    Args:
+        config: with a likelihood.
+        input_shape: of a point.
+        num_outputs: of the data.
+        mean: what its prior is centred on, if anything; what the configuration names is not read here.
+
     Raises:
-        ConfigError: if the device is not there, or the architecture does not fit.
+        ConfigError: if the device is not there, or the architecture or the mean does not fit.
     """
+    return _model(config, _build_network(config, input_shape, num_outputs), mean)
+
+
+def _build_network(config: Config, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
     likelihood = config.likelihood
     assert likelihood is not None
     try:
@@ -181,7 +198,13 @@ def build_model(config: Config, input_shape: tuple[int, ...], num_outputs: int) 
         num_outputs=likelihood.num_net_outputs(num_outputs),
         seed=config.seed,
     )
-    return BayesianModel(net.to(device=device, dtype=getattr(torch, config.dtype)), config.prior, likelihood)
+    return net.to(device=device, dtype=getattr(torch, config.dtype))
+
+
+def _model(config: Config, net: nn.Module, mean: PriorMean | None) -> BayesianModel:
+    assert config.likelihood is not None
+    prior = dataclasses.replace(config.prior, mean=None if mean is None else mean.whole(net))
+    return BayesianModel(net, prior, config.likelihood)
 
 
 def stored_config(directory: RunDirectory) -> Config:

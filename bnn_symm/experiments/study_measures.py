@@ -12,7 +12,6 @@ from bnn_symm.experiments.comparable import check_comparable
 from bnn_symm.experiments.comparisons import pair_runs
 from bnn_symm.experiments.mixing_report import describe_mixing, held_out, joined
 from bnn_symm.experiments.stored_run import Run
-from bnn_symm.inference import Sampler
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
@@ -31,7 +30,7 @@ def measure_cell(run: Run) -> dict[str, Any]:
     except SymmetryError as error:
         content |= {"log10_order": None, "certificate": f"not derived: {error}"}
     method = run.config.inference
-    if isinstance(method, Sampler):
+    if method.is_sampler:
         with use_threads(run.threads):
             content["mixing"] = describe_mixing(run.posterior, run.dataset(), method=method, per_draw=False)[0]
     return content

@@ -140,7 +140,13 @@ def _identity(prepared: Prepared) -> dict[str, Any]:
     for section in ("checkpoint", "save"):  # these do not change what is fitted
         own.pop(section, None)
     # Names are the defaults of their own section, and would be left out.
-    names = {section: getattr(config, section).name for section in ("architecture", "inference", "likelihood")}
+    names: dict[str, Any] = {
+        section: getattr(config, section).name for section in ("architecture", "inference", "likelihood")
+    }
+    if config.warm_start:
+        names["warm_start"] = [method.name for method in config.warm_start]
+    if prepared.prior_mean is not None:  # a path in the settings; the hash says what is there
+        own["prior"]["mean"] = prepared.prior_mean.sha256
     data = dict(own.get("data", {}))
     if data:
         data.pop("name", None)  # of a file this is a path; the hash says what is in it

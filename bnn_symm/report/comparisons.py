@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bnn_symm.report.plots.barriers import plot_barrier_curves, plot_barrier_matrix, plot_simplex
+from bnn_symm.report.plots.line_shapes import plot_line_shapes
 from bnn_symm.report.tables import table
 
 
@@ -29,7 +30,43 @@ def alignment_text(alignments: list[dict[str, Any]]) -> str:
 
 
 def barrier_text(content: dict[str, Any]) -> str:
-    """Heights of a pair in all conventions, or of all pairs and the simplex."""
+    """Heights of a pair in all conventions, or of all pairs and the simplex, or the shapes of lines."""
+    if "from_initial" not in content:
+        return _heights_text(content)
+    lines = _line_shapes_text(content)
+    return "\n\n".join([_heights_text(content), lines]) if "naive" in content else lines
+
+
+def _line_shapes_text(content: dict[str, Any]) -> str:
+    rows = []
+    for name, shapes in _lines(content).items():
+        for part, own in shapes.items():
+            keys = ("delta", "local_convexity", "global_convexity", "height")
+            rows.append([name, part, "yes" if own["is_monotone"] else "no", *(own[key] for key in keys)])
+    header = ["line", "part", "monotone", "largest rise", "locally convex", "below the chord", "height"]
+    share = content["percent_monotone"]
+    return (
+        f"NLL of points on straight lines, nats a point\n{table(header, rows)}\n"
+        f"monotone from the initial value: {share['test']:.0f} % of {len(content['runs'])} on the test part, "
+        f"{share['train']:.0f} % on the training part"
+    )
+
+
+def _lines(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each line is -> part -> its shape."""
+    found = {
+        f"initial value to {Path(row['run']).name}": {part: row[part] for part in ("test", "train")}
+        for row in content["from_initial"]
+    }
+    if "naive" in content:
+        names = " to ".join(Path(run).name for run in content["runs"])
+        found[f"{names}, naive"] = content["naive"]["shape"]
+        if content["aligned"]:
+            found[f"{names}, aligned"] = content["shape"]
+    return found
+
+
+def _heights_text(content: dict[str, Any]) -> str:
     ways = {"naive": content["naive"]} | ({"aligned": content} if content["aligned"] else {})
     if "simplex" in content:
         rows = [
@@ -48,7 +85,8 @@ def barrier_text(content: dict[str, Any]) -> str:
             height = f"{curve['height']:.4f} +- {curve['standard_error']:.4f}"
             rows.append([name, part, height, *(curve[key] for key in keys)])
     header = ["", "part", "height", "above mean", "midpoint", "expected NLL", "error", "mixture"]
-    lines = [f"marginal NLL above the chord, nats a point ({content['path']} path, {content['num_draws']} draws)"]
+    draws = "1 draw" if content["num_draws"] == 1 else f"{content['num_draws']} draws"
+    lines = [f"marginal NLL above the chord, nats a point ({content['path']} path, {draws})"]
     lines.append(table(header, rows))
     if content["aligned"]:
         own = content["alignment"]
@@ -63,14 +101,22 @@ def barrier_text(content: dict[str, Any]) -> str:
 def draw_barrier(content: dict[str, Any], folder: Path) -> list[Path]:
     """Writes the pictures of a barrier; returns where they are."""
     folder.mkdir(exist_ok=True)
+    paths = []
+    if "from_initial" in content:
+        paths.append(folder / "lines.png")
+        plot_line_shapes(_lines(content), paths[0], title="along straight lines")
+        if "naive" not in content:
+            return paths
     labels = [Path(run).name for run in content["runs"]]
     ways = {"naive": content["naive"]} | ({"aligned": content} if content["aligned"] else {})
     if "simplex" not in content:
         path = folder / "barrier.png"
         plot_barrier_curves(
-            {name: own["test"] for name, own in ways.items()}, path, title=f"{labels[0]} to {labels[1]}"
+            {name: own["test"] for name, own in ways.items()},
+            path,
+            title=f"{labels[0]} to {labels[1]} ({content['path']} path)",
         )
-        return [path]
+        return [path, *paths]
     matrices = {}
     for name, own in ways.items():
         matrix = np.zeros((len(labels), len(labels)))

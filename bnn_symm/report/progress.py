@@ -1,7 +1,7 @@
 """Progress bars of a running fit: on a terminal, and nothing in a pipe."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Column
 
 from bnn_symm.experiments.study_run import Progress as StudyProgress
-from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler
+from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler, StochasticGradientMethod
 from bnn_symm.inference.optimisation import OptimisedMethod
 
 
@@ -18,11 +18,12 @@ class ProgressBars(Callback):
 
     Args:
         method: says how many steps each takes.
+        warm_start: methods that run before it.
     """
 
-    def __init__(self, method: Method):
-        self._total, self._label = _extent(method)
-        self._tasks: dict[int, TaskID] = {}
+    def __init__(self, method: Method, warm_start: Sequence[Method] = ()):
+        self._stages = [*warm_start, method]
+        self._tasks: dict[tuple[int, int], TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=10),
@@ -42,11 +43,13 @@ class ProgressBars(Callback):
 
     def on_history(self, row: Mapping[str, Any]) -> None:
         """Moves the bar of the row's chain."""
-        chain = row["chain"]
-        if chain not in self._tasks:
-            description = f"{self._label} {chain}"
-            self._tasks[chain] = self._progress.add_task(description, total=self._total, told="")
-        self._progress.update(self._tasks[chain], completed=row["step"], told=told(row))
+        where = (row.get("stage", len(self._stages)), row["chain"])
+        if where not in self._tasks:
+            method = self._stages[where[0] - 1]
+            total, label = _extent(method)
+            description = f"{label} {where[1]}" if len(self._stages) == 1 else f"{method.name}: {label} {where[1]}"
+            self._tasks[where] = self._progress.add_task(description, total=total, told="")
+        self._progress.update(self._tasks[where], completed=row["step"], told=told(row))
 
 
 class CountBar:
@@ -95,6 +98,8 @@ def _extent(method: Method) -> tuple[int | None, str]:
     """Steps of each bar, and what a bar stands for."""
     if isinstance(method, Sampler):
         return method.num_warmup + method.num_draws, "chain"
+    if isinstance(method, StochasticGradientMethod):
+        return method.num_steps, "chain"
     if isinstance(method, OptimisedMethod):
         return method.num_steps, "member" if isinstance(method, DeepEnsemble) else "fit"
     return None, method.name

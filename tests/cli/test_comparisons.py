@@ -57,6 +57,49 @@ def test_a_run_and_itself_have_no_barrier(cli, fitted):
     assert content["alignment"]["num_moved"] == 0
 
 
+def test_barrier_along_lines_and_curves(cli, pair, tmp_path):
+    status, out, err = cli("barrier", *pair, "--path", "line", "-o", "line")
+    assert (status, err) == (0, "")
+    assert "straight line path, 1 draw)" in out
+    assert "monotone from the initial value" in out
+    content = json.loads((tmp_path / "line" / "barrier.json").read_text())
+    assert [row["run"] for row in content["from_initial"]] == ["a", "b"]
+    for own in (content["naive"]["shape"], content["shape"], *content["from_initial"]):
+        assert len(own["test"]["loss"]) == len(own["train"]["alpha"]) == 25
+    # The line is one thing, at 25 places of one and at 11 and more of the other.
+    assert content["shape"]["test"]["loss"][0] == pytest.approx(content["test"]["marginal_nll"][0], rel=1e-6)
+    assert content["height"] == content["test"]["height"]
+    for name in ("barrier", "lines"):
+        assert (tmp_path / "line" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    _, printed, _ = cli("barrier", *pair, "--path", "bezier", "--curve-steps", 30, "--draws", 8, "--json")
+    curve = json.loads(printed)
+    _, printed, _ = cli("barrier", *pair, "--draws", 8, "--json")
+    straight = json.loads(printed)
+    assert (curve["path"], straight["path"]) == ("bezier", "wasserstein")
+    for end in (0, -1):
+        assert curve["test"]["marginal_nll"][end] == straight["test"]["marginal_nll"][end]
+    assert curve["train"]["expected_nll"][5] < straight["train"]["expected_nll"][5]
+
+
+def test_the_line_from_the_initial_value_of_one_run(cli, fitted, tmp_path):
+    status, out, _ = cli("barrier", fitted("a"), "--path", "line", "-o", "line")
+    assert status == 0
+    assert "initial value to a" in out
+    content = json.loads((tmp_path / "line" / "barrier.json").read_text())
+    assert content["percent_monotone"]["train"] in (0, 100)
+    (row,) = content["from_initial"]
+    assert row["train"]["loss"][-1] < row["train"]["loss"][0]
+    assert (tmp_path / "line" / "figures" / "lines.png").exists()
+
+
+def test_paths_that_do_not_fit_are_refused(pair, refused):
+    assert "use --path line for one" in refused("barrier", "a")
+    assert "--path bezier is between two runs, got 3" in refused("barrier", *pair, "a", "--path", "bezier")
+    assert "--curve-steps 5: wanted 1 or more, together with --path bezier" in refused(
+        "barrier", *pair, "--curve-steps", 5
+    )
+
+
 def test_barrier_of_three(cli, pair, fitted, tmp_path):
     status, out, _ = cli("barrier", *pair, fitted("c", "seed=2"), "-o", "abc", "--draws", 8)
     assert status == 0

@@ -168,3 +168,33 @@ def test_the_run_s_own_points_are_not_told_apart(cli, mine, tmp_path):
     content = json.loads(cli("evaluate", "run", "--data", "mine.csv", "--ood", "mine.csv", "--json")[1])
     assert all(own["auroc"]["value"] == pytest.approx(0.5) for own in content["by"].values())
     assert content["conclusion"].startswith("no kind of uncertainty tells the two apart")
+
+
+def test_temperature_scaling(cli, refused, mine, tmp_path):
+    status, out, err = cli("evaluate", "run", "--temperature-scaling")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["test", "test, scaled"]
+    assert lines[4].startswith("logits divided by ")
+    assert lines[5] == "written: run/evaluations/test-temperature-scaled.json"
+    content = json.loads((tmp_path / "run/evaluations/test-temperature-scaled.json").read_text())
+    scaling = content.pop("temperature_scaling")
+    assert {"run": "run", "data": None, "shift": None, "status": "complete", **mine.metrics["test"]} == content
+    # It was fitted to the validation part alone, and its scores are those of scaled logits.
+    data = mine.dataset()
+    assert scaling["points"] == len(data.validation)
+    assert scaling["nll"] <= scaling["nll_before"] == pytest.approx(mine.metrics["validation"]["nll"], rel=1e-5)
+    outputs = mine.posterior.predict(data.test.x).outputs[0].double() / scaling["logit_temperature"]
+    probabilities = outputs.softmax(-1).mean(0)[torch.arange(len(data.test)), data.test.y]
+    assert scaling["scores"]["nll"] == pytest.approx(-float(probabilities.log().mean()), rel=1e-5)
+    noisy = json.loads(cli("evaluate", "run", "--shift", "gaussian_noise:2", "--temperature-scaling", "--json")[1])
+    assert noisy["temperature_scaling"]["logit_temperature"] == scaling["logit_temperature"]
+    assert "got --ood wine; leave it out, or" in refused("evaluate", "run", "--ood", "wine", "--temperature-scaling")
+    assert "got --shift all; leave" in refused("evaluate", "run", "--shift", "all", "--temperature-scaling")
+
+
+def test_temperature_scaling_is_for_classes(cli, refused):
+    cli("fit", "--set", "data.name=gap", *TINY, "--out", "run")
+    assert "likelihood gaussian has none; leave out" in refused("evaluate", "run", "--temperature-scaling")
+    cli("fit", "--set", "data.name=iris", "data.validation_fraction=0", *TINY, "--out", "iris")
+    assert "the validation part, which has no points" in refused("evaluate", "iris", "--temperature-scaling")

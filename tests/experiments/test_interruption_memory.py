@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_symm.experiments import load_run
+from bnn_symm.errors import ConfigError
+from bnn_symm.experiments import fit_run, load_config, load_run, resume_run
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.run_writer import RunWriter
 from bnn_symm.inference import Callback, Collector
 from bnn_symm.posteriors import DrawChunk
 
-from .fits import IRIS, fit
+from .fits import IRIS, fit, history
 
 # A run in a process of its own that says the most memory it ever had. What is held at a time by design, 16 MB here and
 # there, is set to 1 MB, so that a small run already needs all of it.
@@ -76,7 +77,7 @@ def test_draws_that_a_callback_keeps_are_not_kept_twice(tmp_path):
     assert Collector(keeper=keeper).reached().draws[2] is chunk
 
 
-def _writer(path: Path, every: float) -> RunWriter:
+def _writer(path: Path, every: float | str) -> RunWriter:
     directory = RunDirectory(fit(path, [*IRIS, "inference.num_steps=1"]).path)
     directory.draws.mkdir()
     directory.checkpoint.mkdir()
@@ -117,3 +118,39 @@ def test_draws_told_at_once_make_one_file(tmp_path):
     assert len(list(writer._directory.draws.iterdir())) == 1
     assert sorted(kept) == list(range(20))
     assert all(np.asarray(chunk.positions)[:, 0].tolist() == [0, 1, 2, 3, 4] for chunk in kept.values())
+
+
+def test_states_are_saved_every_so_many_steps_of_each_chain(tmp_path):
+    writer = _writer(tmp_path / "run", every="50 steps")
+    saved = []
+    writer._directory.save_state = lambda chain, state: saved.append((chain, state["step"]))  # type: ignore
+    for step in range(0, 201, 20):
+        for chain in (0, 1):
+            if step <= 100 or chain == 0:
+                writer.on_history({"chain": chain, "step": step})
+                writer.on_state(chain, lambda step=step: {"step": step})
+    writer.on_state(1, lambda: {"step": 101}, essential=True)
+    writer.close()
+    assert [step for chain, step in saved if chain == 0] == [0, 60, 120, 180]
+    assert [step for chain, step in saved if chain == 1] == [0, 60, 101]
+
+
+def test_an_interval_in_steps_resumes_to_the_same_bits(tmp_path):
+    keys = [*IRIS, "inference={name: map, num_steps: 300, log_every: 10}", "checkpoint.every=40 steps"]
+
+    class Stop(Callback):
+        def on_history(self, row):
+            self.step = row["step"]
+
+        def should_stop(self):
+            return getattr(self, "step", 0) >= 100
+
+    run = fit_run(load_config(None, keys), tmp_path / "run", callbacks=[Stop()])
+    assert run.status == "interrupted"
+    assert history(resume_run(tmp_path / "run")) == history(fit(tmp_path / "undisturbed", keys))
+
+
+@pytest.mark.parametrize("every", ["0 steps", "-1", "steps", "5 epochs"])
+def test_an_interval_that_is_none_is_refused(every):
+    with pytest.raises(ConfigError, match=r"checkpoint\.every: .* wanted seconds, such as 5, or steps, such as"):
+        load_config(None, [f"checkpoint.every={every}"])

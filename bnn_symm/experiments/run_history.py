@@ -1,0 +1,108 @@
+"""The history of a run on disk: a log while it runs, a table once it is complete, also of several methods.
+
+A method writes rows of its own cost. Read together, rows say which `stage` they are of, from 1 on, and their `seconds`
+and `gradient_evaluations` count what the stages before had cost.
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.errors import InvalidRun
+
+Rows = list[dict[str, Any]]
+Cost = dict[str, int | float]
+"""`seconds` and `gradient_evaluations`."""
+
+LOG, TABLE, COST = "history.jsonl", "history.parquet", "cost.json"
+_CLOCKS = ("seconds", "gradient_evaluations")
+
+
+def stage_folders(run: Path) -> list[Path]:
+    """Of a run with a warm start, where its earlier methods keep what they reach, as far as they were begun."""
+    folders = [path for path in (run / "warm_start").glob("*") if path.name.isdigit()]
+    return sorted(folders, key=lambda path: int(path.name))
+
+
+def own_rows(folder: Path) -> Rows:
+    """The rows in a folder, in either form; a last line cut off by a kill is left out.
+
+    Raises:
+        InvalidRun: if the table is damaged.
+    """
+    table, log = folder / TABLE, folder / LOG
+    if table.exists():
+        import pandas
+
+        try:
+            frame = pandas.read_parquet(table)
+        except (OSError, ValueError) as error:
+            raise InvalidRun(f"{table} is damaged: {error}") from None
+        return [
+            {name: None if pandas.isna(value) else value for name, value in row.items()}
+            for row in frame.to_dict("records")
+        ]
+    rows = []
+    if log.exists():
+        for line in log.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+    return rows
+
+
+def cost_before(run: Path) -> Cost:
+    """Seconds and gradient evaluations of the stages of a warm start that are complete.
+
+    Raises:
+        InvalidRun: if a file is damaged.
+    """
+    total: Cost = dict.fromkeys(_CLOCKS, 0)
+    for folder in stage_folders(run):
+        for clock, value in (cost_of(folder) or {}).items():
+            total[clock] += value
+    return total
+
+
+def all_stages(run: Path, last: Sequence[Mapping[str, Any]]) -> Rows:
+    """The rows of every stage of a warm start and then those of the last; these alone where there was none.
+
+    Args:
+        run: its directory.
+        last: rows of the method that the run is of, with its own cost.
+    """
+    folders = stage_folders(run)
+    if not folders:
+        return [dict(row) for row in last]
+    rows: Rows = []
+    before: Cost = dict.fromkeys(_CLOCKS, 0)
+    for stage, own in enumerate([*map(own_rows, folders), last], start=1):
+        rows += [{"stage": stage, **row, **{clock: row[clock] + before[clock] for clock in _CLOCKS}} for row in own]
+        if stage <= len(folders):
+            for clock, value in (cost_of(folders[stage - 1]) or {}).items():
+                before[clock] += value
+    return rows
+
+
+def last_stage(run: Path) -> Rows:
+    """The rows of the last method that has any, with what led to it counted in its clocks."""
+    own = own_rows(run)
+    rows = own if (run / TABLE).exists() else all_stages(run, own)
+    if not rows or rows[0].get("stage") is None:
+        return rows
+    rows = [row for row in rows if row["stage"] == rows[-1]["stage"]]
+    said = {name for row in rows for name, value in row.items() if value is not None}
+    return [{name: value for name, value in row.items() if name in said} for row in rows]
+
+
+def cost_of(folder: Path) -> Cost | None:
+    """What a complete stage had cost; None of one that is not complete."""
+    path = folder / COST
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {clock: content[clock] for clock in _CLOCKS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRun(f"{path} is damaged: {type(error).__name__} {error}") from None
