@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--temperature-scaling",
         action="store_true",
-        help="score classes again with logits divided by a number that is fitted on the run's validation part",
+        help="score classes again with log probabilities divided by a number, fitted on the run's validation part",
     )
 
 

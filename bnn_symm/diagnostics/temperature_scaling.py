@@ -1,12 +1,13 @@
 r"""Temperature scaling: one number that makes class probabilities flatter or sharper, fitted on the validation part.
 
-    p(y | x) = mean_s softmax(z_s(x) / tau)_y
+    p_tau(y | x)  proportional to  p(y | x)^(1 / tau),     p(y | x) the mixture over all draws
 
-for draws s of a posterior; tau minimises the NLL of this mixture. It is not the temperature T of the posterior: the
-draws stay what they are. For one draw the predicted classes do too; of several, the mixture may change its mind.
+tau minimises the NLL, which has one minimum, for it is convex in 1 / tau. Of a single draw this divides its logits. The
+most likely class stays what it is. It is not the temperature T of the posterior: draws stay too, and what tells them
+apart in predictions, such as mutual information, is lost, as one calibrated distribution is left.
 
-For one draw the NLL has one minimum. For a mixture there may be a second one near tau = 0, where every draw votes for
-one class and the votes are counted; what is found is the minimum to which the NLL falls from tau = 1.
+To divide the logits of every draw, and then to average, is another thing: as tau falls every draw comes to vote for one
+class, so that a mixture may have its minimum where nothing is calibrated.
 
 References:
     Guo, Pleiss, Sun & Weinberger 2017, arXiv:1706.04599, section 4.2.
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import minimize_scalar
@@ -30,17 +30,13 @@ from bnn_symm.models import Bernoulli, Categorical
 from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.symmetry import Permutation
 
-# Where tau is looked for. At the ends probabilities are those of the largest logit alone, or nearly uniform.
+# Where tau is looked for. At the ends probabilities are those of the most likely class alone, or nearly uniform.
 _LOWEST, _HIGHEST = 0.01, 100.0
-# Places, evenly spaced in log tau, over which it is followed downhill; the middle one is tau = 1.
-_PLACES = 21
-# Points that it is fitted to at most: the outputs of all draws there are in memory at once.
-_MOST_POINTS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemperatureScaling:
-    """A fitted temperature of the logits.
+    """A fitted temperature of the log probabilities.
 
     Attributes:
         logit_temperature: tau; above 1 where predictions were too sure.
@@ -66,8 +62,8 @@ class TemperatureScaling:
         tau = self.logit_temperature
         found = f"{tau:.4g}, {'an end of the range that was searched' if self.is_bounded else _meaning(tau)}"
         return (
-            f"logits divided by {found}; NLL of the {self.points} validation points: {self.nll_before:.4g} before, "
-            f"{self.nll:.4g} after"
+            f"log probabilities divided by {found}; NLL of the {self.points} validation points: {self.nll_before:.4g} "
+            f"before, {self.nll:.4g} after"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,11 +76,11 @@ def _meaning(logit_temperature: float) -> str:
 
 
 def fit_temperature(posterior: Posterior, part: Part) -> TemperatureScaling:
-    """The temperature of the logits that predicts a part best.
+    """The temperature that predicts a part best.
 
     Args:
         posterior: of a classification.
-        part: points that are neither fitted nor tested, such as the validation part; of many, the first 5,000.
+        part: points that are neither fitted nor tested, such as the validation part.
 
     Raises:
         ConfigError: if the target is no class.
@@ -101,31 +97,14 @@ def fit_temperature(posterior: Posterior, part: Part) -> TemperatureScaling:
             "temperature scaling is fitted on the validation part, which has no points; fit with "
             "data.validation_fraction=0.1"
         )
-    part = part.take(slice(0, _MOST_POINTS))
-    # In float64, so that a minimum can be told from its neighbours.
-    predictives = [
-        dataclasses.replace(predictive, outputs=predictive.outputs.double())
-        for predictive in posterior.iter_predict(part.x)
-    ]
-    targets = part.y.cpu().split([predictive.outputs.shape[2] for predictive in predictives])
+    log_p = torch.cat([_log_probabilities(predictive) for predictive in posterior.iter_predict(part.x)])
+    y = part.y.to(log_p.device)[:, None]
 
     def nll(log_temperature: float) -> float:
-        parts = [
-            _scaled(predictive, math.exp(log_temperature)).log_prob(y)
-            for predictive, y in zip(predictives, targets, strict=True)
-        ]
-        return -float(torch.cat(parts).mean())
+        return -float((log_p / math.exp(log_temperature)).log_softmax(-1).gather(1, y).mean())
 
-    places = np.linspace(math.log(_LOWEST), math.log(_HIGHEST), _PLACES)
-    values = [nll(float(place)) for place in places]
-    best = _PLACES // 2
-    while True:
-        around = [max(0, best - 1), min(_PLACES - 1, best + 1)]
-        lower = min(around, key=lambda place: values[place])
-        if values[lower] >= values[best]:
-            break
-        best = lower
-    found = minimize_scalar(nll, bounds=tuple(places[around]), method="bounded", options={"xatol": 1e-6})
+    ends = (math.log(_LOWEST), math.log(_HIGHEST))
+    found = minimize_scalar(nll, bounds=ends, method="bounded", options={"xatol": 1e-6})
     tau = math.exp(float(found.x))
     return TemperatureScaling(
         logit_temperature=tau,
@@ -137,7 +116,7 @@ def fit_temperature(posterior: Posterior, part: Part) -> TemperatureScaling:
 
 
 class TemperatureScaledPosterior(Posterior):
-    """A posterior whose predictions have their logits divided by a number; its draws are those of the posterior.
+    """A posterior whose predictions are scaled; its draws are those of the posterior.
 
     Args:
         base: the posterior.
@@ -175,7 +154,7 @@ class TemperatureScaledPosterior(Posterior):
         return TemperatureScaledPosterior(self._base.permute(permutation), self.logit_temperature)
 
     def predict(self, x: Float[Tensor, "point *feature"]) -> Predictive:
-        """The predictive distribution of the posterior, its logits divided by the temperature."""
+        """The scaled mixture, as the prediction of one draw."""
         return _scaled(self._base.predict(x), self.logit_temperature)
 
     def save(self, path: str | Path, *, max_megabytes: float = 200.0) -> None:
@@ -190,5 +169,16 @@ class TemperatureScaledPosterior(Posterior):
         )
 
 
+def _log_probabilities(predictive: Predictive) -> Float[Tensor, "point class"]:
+    """Of the mixture, in float64, in which a minimum can be told from its neighbours."""
+    outputs = predictive.outputs.double().flatten(0, 1)
+    if isinstance(predictive.likelihood, Bernoulli):
+        outputs = torch.cat([torch.zeros_like(outputs), outputs], -1)
+    return outputs.log_softmax(-1).logsumexp(0) - math.log(len(outputs))
+
+
 def _scaled(predictive: Predictive, logit_temperature: float) -> Predictive:
-    return dataclasses.replace(predictive, outputs=predictive.outputs / logit_temperature)
+    logits = _log_probabilities(predictive) / logit_temperature
+    if isinstance(predictive.likelihood, Bernoulli):
+        logits = logits[:, 1:] - logits[:, :1]
+    return dataclasses.replace(predictive, outputs=logits.to(predictive.outputs.dtype)[None, None])

@@ -175,17 +175,17 @@ def test_temperature_scaling(cli, refused, mine, tmp_path):
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert [line.split("  ")[0] for line in lines[2:4]] == ["test", "test, scaled"]
-    assert lines[4].startswith("logits divided by ")
+    assert lines[4].startswith("log probabilities divided by ")
     assert lines[5] == "written: run/evaluations/test-temperature-scaled.json"
     content = json.loads((tmp_path / "run/evaluations/test-temperature-scaled.json").read_text())
     scaling = content.pop("temperature_scaling")
     assert {"run": "run", "data": None, "shift": None, "status": "complete", **mine.metrics["test"]} == content
-    # It was fitted to the validation part alone, and its scores are those of scaled logits.
+    # It was fitted to the validation part alone, and its scores are those of the scaled mixture.
     data = mine.dataset()
     assert scaling["points"] == len(data.validation)
     assert scaling["nll"] <= scaling["nll_before"] == pytest.approx(mine.metrics["validation"]["nll"], rel=1e-5)
-    outputs = mine.posterior.predict(data.test.x).outputs[0].double() / scaling["logit_temperature"]
-    probabilities = outputs.softmax(-1).mean(0)[torch.arange(len(data.test)), data.test.y]
+    power = mine.posterior.predict(data.test.x).probabilities().double() ** (1 / scaling["logit_temperature"])
+    probabilities = (power / power.sum(-1, keepdim=True))[torch.arange(len(data.test)), data.test.y]
     assert scaling["scores"]["nll"] == pytest.approx(-float(probabilities.log().mean()), rel=1e-5)
     noisy = json.loads(cli("evaluate", "run", "--shift", "gaussian_noise:2", "--temperature-scaling", "--json")[1])
     assert noisy["temperature_scaling"]["logit_temperature"] == scaling["logit_temperature"]
