@@ -37,7 +37,7 @@ SETTINGS = {
         NUMPYRO: (16, 200, 200, 10),
         PYRO: (4, 200, 200, 10),
     },
-    "gap": {OURS: (16, 200, 100, 8), BESIDE: (16, 200, 60, 8), NUMPYRO: (16, 200, 60, 8)},
+    "gap": {OURS: (16, 200, 100, 8), BESIDE: (16, 200, 60, 8), NUMPYRO: (16, 200, 150, 8)},
     "digits": {OURS: (16, 150, 60, 6), BESIDE: (16, 100, 50, 6), NUMPYRO: (16, 100, 50, 6)},
 }
 REPEATS = {"breast_cancer": 3, "gap": 2, "digits": 1}
