@@ -19,8 +19,8 @@ from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Permutation, SymmetryGroup
 
 _MAX_SWEEPS = 100
-# Relative improvement of the objective below which a move counts as none.
-_TOLERANCE = 1e-9
+# Relative improvement of the objective below which a move counts as none: gains are in single precision.
+_TOLERANCE = 1e-7
 
 
 def coordinate(
@@ -62,7 +62,9 @@ def coordinate(
             unsettled = set(names)
         if not unsettled:
             break
-    return current, objective.value(current)
+    reached = objective.value(current)
+    # Gains are corrected in single precision, so that the last moves may have taken a little away.
+    return (current, reached) if reached >= objective.value(start) else (start, objective.value(start))
 
 
 def _entangled(objective: Objective, group: SymmetryGroup, current: Permutation) -> tuple[Permutation, bool]:

@@ -9,7 +9,6 @@ References:
     Schraudolph 2002, doi:10.1162/08997660260028683; Martens 2020, arXiv:1412.1193.
 """
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bnn_symm.data import Part
+from bnn_symm.errors import ConfigError
+from bnn_symm.inference.local_reparameterization import layer_uses
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.fisher import fisher_root
 
@@ -28,24 +29,22 @@ _POINTS_AT_ONCE = 256
 
 
 def last_layer(model: BayesianModel, x: Float[Tensor, "point *feature"]) -> Int[Tensor, " coordinate"]:
-    """Coordinates of the layer that a forward pass calls last, and of the likelihood's own variables.
+    """Coordinates of the layer that a forward pass ends with, and of the likelihood's own variables.
 
     Args:
-        model: any; its network is copied.
+        model: any.
         x: one point is enough.
+
+    Raises:
+        ConfigError: if no dense layer or convolution is the only one to use its weight.
     """
-    net = copy.deepcopy(model.net)
-    called: list[str] = []
-
-    def note(name: str) -> Any:
-        return lambda module, inputs, output: called.append(name)
-
-    for name, module in net.named_modules():
-        if next(module.parameters(recurse=False), None) is not None:
-            module.register_forward_hook(note(name))
-    with torch.no_grad():
-        net(x[:1])
-    names = [name for name, _ in net.get_submodule(called[-1]).named_parameters(called[-1], recurse=False)]
+    uses = layer_uses(model.net, model.layer_values(model.unflatten(model.initial())), x[:1])
+    if not uses:
+        raise ConfigError(
+            "inference.structure=last_layer wants a linear layer or a convolution whose weight nothing else uses, and "
+            "finds none; type --set inference.structure=diagonal"
+        )
+    names = (uses[-1].weight, uses[-1].bias)
     own = [torch.arange(where.start, where.stop) for name, where in model.slices().items() if name in names]
     return torch.cat([*own, torch.arange(model.num_net_parameters, model.num_parameters)])
 

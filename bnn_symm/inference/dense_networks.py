@@ -7,7 +7,8 @@ time. Here the points are the last axis, (chain, unit, point), of all arrays and
 long rows; the first layers of all chains are one matrix product with the data; and layers with a single input or output
 are no matrix products at all, but sums that are fused with what is around them. Measured in `benchmarks/gradient.py`.
 
-`torch.func.vjp` of each module in turn gives the gradient; no formula is written twice.
+Linear layers, layer norms and FiGLU are written anew for this layout, activations are the modules themselves, and
+`torch.func.vjp` of each in turn gives the gradient. A network with anything else in it is not taken.
 """
 
 import functools
@@ -51,6 +52,10 @@ class DenseNetworks:
                 return None
             owned = dict(module.named_parameters())
             stages.append((stage, [f"{name}.{own}" for own in ("weight", "bias") if own in owned]))
+        taken = [name for _, names in stages for name in names]
+        # A weight that is used twice has one name: its gradient would be that of one use.
+        if len(set(taken)) < len(taken) or set(taken) != set(model.layer_values(model.unflatten(model.initial()))):
+            return None
         return cls(model, stages)
 
     def log_likelihood_and_gradient(self, positions: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,13 +101,13 @@ def _vjp(function: Callable[..., Tensor], *values: Any) -> tuple[Tensor, Callabl
 
 
 def _stage(module: nn.Module) -> _Stage | None:
-    match module:
-        case FiGLU(matrix=matrix):
-            return lambda hidden: torch.sigmoid(matrix @ hidden) * hidden
-        case nn.LayerNorm(normalized_shape=(_,), eps=eps):
-            return functools.partial(_layer_norm, eps)
-        case nn.Linear() if is_linear(module):
-            return _linear
+    """What a module does to (chain, unit, point); None for any other, subclasses included: they may do otherwise."""
+    if is_linear(module):
+        return _linear
+    if isinstance(module, FiGLU) and type(module) is FiGLU:
+        return functools.partial(_figlu, module.matrix)
+    if isinstance(module, nn.LayerNorm) and type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
+        return functools.partial(_layer_norm, module.eps)
     return module if type(module) in _ELEMENTWISE and not getattr(module, "inplace", False) else None
 
 
@@ -110,13 +115,17 @@ def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     chains, outputs, inputs = weight.shape
     if inputs == 1:
         product = weight * hidden
-    elif outputs == 1:
-        product = (weight.mT * hidden).sum(-2, keepdim=True)
     elif hidden.dim() == 2:
         product = (weight.reshape(-1, inputs) @ hidden).reshape(chains, outputs, -1)
+    elif outputs == 1:
+        product = (weight.mT * hidden).sum(-2, keepdim=True)
     else:
         product = weight @ hidden
     return product if bias is None else product + bias[..., None]
+
+
+def _figlu(matrix: Tensor, hidden: Tensor) -> Tensor:
+    return torch.sigmoid(matrix @ hidden) * hidden
 
 
 def _layer_norm(eps: float, hidden: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:

@@ -76,17 +76,15 @@ class TemperedDensity:
         self.passes = len(self._pieces)
         self._networks = DenseNetworks.of(model)
         self._prior = torch.func.vmap(torch.func.grad_and_value(model.log_prior))
-        self._batched: Callable[..., Any] = (
-            self._by_networks
-            if self._networks
-            else torch.func.vmap(torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None))
-        )
-        try:
-            with torch.no_grad():
-                self._batched(like[:2], *(piece[:2] for piece in self._pieces[0]), True)
-        except RuntimeError:
-            self._batched = self._one_by_one
-            self.is_compiled = False
+        self._batched: Callable[..., Any] = self._by_networks
+        if self._networks is None:
+            self._batched = torch.func.vmap(torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None))
+            try:
+                with torch.no_grad():
+                    self._batched(like[:2], *(piece[:2] for piece in self._pieces[0]), True)
+            except RuntimeError:
+                self._batched = self._one_by_one
+                self.is_compiled = False
         self._calls: list[Callable[..., Any]] = [self._batched] * self.passes
         if self.is_compiled:
             # The first piece has the prior with it, the last may be shorter; those between are alike.

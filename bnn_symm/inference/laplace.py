@@ -3,8 +3,9 @@ r"""The Laplace approximation: a mode, and around it the normal of the curvature
     N(w*, P^-1),   P = G / T + prior_weight S^-1,   S: prior covariance
 
 G is the generalised Gauss-Newton curvature of the training part (`curvature`): exact, of all its points, with no target
-sampled. In a linear Gaussian model it is the exact tempered posterior. `diagonal` keeps the diagonal of P, for all
-parameters; `last_layer` keeps all of P for the layer that the network ends with, with everything below it at the mode.
+sampled. With all of P it would be the exact tempered posterior of a linear Gaussian model. `diagonal` keeps the
+diagonal of P, for all parameters; `last_layer` keeps all of P for the layer that the network ends with, with everything
+below it at the mode.
 
 Predictions are those of draws, as of every method, of the network as it is, not of its linearisation at the mode:
 where P is small in directions that the data do not see, a diagonal spreads more than the posterior does.
@@ -43,7 +44,7 @@ class LaplaceApproximation(OptimisedMethod):
 
     Attributes:
         structure: `diagonal`: of the curvature of all parameters. `last_layer`: all of it, for the parameters of the
-            layer that a forward pass calls last and the likelihood's own variables; the rest stays at the mode.
+            layer that a forward pass ends with and the likelihood's own variables; the rest stays at the mode.
         num_draws: draws that stand for the posterior in predictions and in files.
     """
 
@@ -54,6 +55,7 @@ class LaplaceApproximation(OptimisedMethod):
 
     def _run(self, fit: Fit) -> bool:
         coordinates = self._coordinates(fit)
+        self._check_curvature(fit, coordinates)
         start = fit.model.initial()
         if fit.initial is not None:
             (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
@@ -95,6 +97,18 @@ class LaplaceApproximation(OptimisedMethod):
                 f"most {_LARGEST_BLOCK} is kept; type --set inference.structure=diagonal"
             )
         return found
+
+    def _check_curvature(self, fit: Fit, coordinates: Tensor) -> None:
+        """Raises ConfigError, before the mode is fitted, for a network whose curvature cannot be had."""
+        try:
+            for _ in blocks(fit.model, fit.model.initial(), coordinates[-1:], fit.dataset.train.take(slice(0, 2))):
+                pass
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(
+                f"inference.name=laplace needs derivatives that this network does not allow ({reason[:160]}); type "
+                f"--set inference.name=swag, or write the network without looking at values"
+            ) from error
 
     def _precision_root(self, fit: Fit, position: Tensor, coordinates: Tensor) -> Tensor | None:
         """The root of P: of a diagonal elementwise, of a block its Cholesky factor; None if stopped on the way."""

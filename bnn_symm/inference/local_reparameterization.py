@@ -253,8 +253,9 @@ class _Uses(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        # Reading an attribute, such as the shape, is no use of the values.
-        if getattr(func, "__name__", "") != "__get__":
+        result = func(*args, **kwargs)
+        # Reading an attribute, such as the shape, is no use of the values; `weight.T` is an attribute too, and is one.
+        if getattr(func, "__name__", "") != "__get__" or isinstance(result, Tensor):
             use = None
             if func in OPERATIONS:
                 x, weight, bias = _layer_arguments(*args, **kwargs)
@@ -264,7 +265,7 @@ class _Uses(TorchFunctionMode):
             for value in tree_leaves((args, kwargs)):
                 if isinstance(value, Tensor) and id(value) in self._names:
                     self.calls.setdefault(self._names[id(value)], []).append(use)
-        return func(*args, **kwargs)
+        return result
 
 
 def _layer_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **keywords: Any) -> Any:

@@ -89,13 +89,14 @@ class LowRankVI(OptimisedMethod):
         return stopped
 
     def _start(self, fit: Fit) -> dict[str, Tensor]:
-        """Of a closed form as the initial posterior its scales, and its factors where there are as many."""
+        """Of a closed form as the initial posterior its marginals, and its factors where there are as many."""
         model, initial = fit.model, fit.initial
         loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
         scale = torch.full_like(loc, self.initial_scale)
         if isinstance(initial, ClosedFormPosterior):
-            scale = initial.scale.to(model.device, model.dtype)
+            scale = initial.standard_deviation().to(model.device, model.dtype)
         if isinstance(initial, LowRankGaussianPosterior) and len(initial.factors) == self.rank:
+            scale = initial.scale.to(model.device, model.dtype)
             factors = math.sqrt(self.rank) * initial.factors.to(model.device, model.dtype)
         else:
             generator = torch_generator(fit.seed, "initial factors")

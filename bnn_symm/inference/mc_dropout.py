@@ -7,7 +7,8 @@ that read a kept one, unit by unit independently. theta minimises what variation
 
 (the entropy of k does not depend on theta), with one k a step for all points of its minibatch. So a draw is a vector of
 weights, as of every other method, and the network itself is deterministic. Dropping a unit's outgoing weights is
-dropping the unit. Weights that read inputs of the network, and biases, are never dropped.
+dropping the unit, but for entries that are fixed, which stay. Weights that read inputs of the network, and biases, are
+never dropped.
 
 `validation_nll` of the history is that of theta itself, all units kept, as is usual of dropout.
 

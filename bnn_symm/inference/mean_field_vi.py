@@ -27,7 +27,7 @@ from bnn_symm.inference.starting_points import first_mean
 from bnn_symm.inference.validation import VALIDATION_DRAWS, validation_scores
 from bnn_symm.inference.variational_objective import VariationalObjective
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import GaussianPosterior, Posterior
+from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.settings import Positive, PositiveInt, settings
 
 
@@ -54,8 +54,8 @@ class MeanFieldVI(OptimisedMethod):
         model, initial = fit.model, fit.initial
         loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
         scale = torch.full_like(loc, self.initial_scale)
-        if isinstance(initial, GaussianPosterior):
-            scale = initial.scale.to(model.device, model.dtype)
+        if isinstance(initial, ClosedFormPosterior):
+            scale = initial.standard_deviation().to(model.device, model.dtype)
         tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
         objective = self._objective(fit, tensors["loc"], tensors["log_scale"])
         watch = _Watch(model, fit.dataset, fit.seed, tensors)

@@ -39,12 +39,12 @@ class Momentum(StochasticGradientMethod):
         return math.sqrt(2 * (self.momentum_decay - self.noise_estimate))
 
     def _check(self, dataset: Dataset) -> None:
-        super()._check(dataset)
         if self.noise_estimate >= self.momentum_decay:
             raise ConfigError(
                 f"inference.noise_estimate is {self.noise_estimate:g}, wanted less than inference.momentum_decay "
                 f"({self.momentum_decay:g}): no noise would be left to add; lower it, or raise momentum_decay"
             )
+        super()._check(dataset)
 
 
 @settings

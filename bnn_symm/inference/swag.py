@@ -93,10 +93,11 @@ class SWAG(OptimisedMethod):
                 f"spread is the noise of minibatches: type --set inference.batch_size={max(1, points // _BATCHES)}"
             )
         if self.collect_steps < 2 * self.steps_between(points):
+            wanted = math.ceil(2 * self.steps_between(points) / self.collect_fraction) + 1
             raise ConfigError(
                 f"inference.num_steps={self.num_steps} and collect_fraction={self.collect_fraction:g} give "
                 f"{self.collect_steps} steps of SGD and fewer than two iterates, one every "
-                f"{self.steps_between(points)} steps; type --set inference.num_steps={10 * self.steps_between(points)}"
+                f"{self.steps_between(points)} steps; type --set inference.num_steps={wanted}"
             )
 
     def _run(self, fit: Fit) -> bool:

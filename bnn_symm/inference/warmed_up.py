@@ -17,7 +17,8 @@ class WarmedUp(StochasticGradientMethod):
         num_draws: draws kept of each chain.
         thinning: steps from draw to draw.
         schedule: `constant`; `polynomial`: learning_rate (1 + step / decay_steps)^-decay_exponent from the first step
-            on, as in Welling & Teh. The statistic `step_size` of the draws then gives the weights of their averages.
+            on, as in Welling & Teh. Averages here count all draws alike, and do not weight them by their steps, which
+            are the statistic `step_size`.
         decay_steps: of the polynomial schedule.
         decay_exponent: of the polynomial schedule; above 1/2, as is needed for convergence, at most 1.
     """

@@ -67,6 +67,15 @@ def network(kind):
             net = nn.Sequential(nn.Linear(10, 4), nn.Tanh(), nn.Linear(4, 1))
             net[1].register_forward_hook(lambda module, inputs, output: 2 * output)
             return net, False
+        case "shared":
+            shared = nn.Linear(4, 4)
+            return nn.Sequential(nn.Linear(10, 4), shared, nn.Tanh(), shared, nn.Linear(4, 1)), False
+        case "tied":
+            net = nn.Sequential(nn.Linear(10, 4), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 1))
+            net[3].weight = net[1].weight
+            return net, False
+        case "other norm":
+            return nn.Sequential(nn.Linear(10, 4), _DoubledNorm(4), nn.Linear(4, 1)), False
         case "subclass":
             return nn.Sequential(_Doubling(10, 4), nn.Tanh(), nn.Linear(4, 1)), False
     raise AssertionError(kind)
@@ -77,11 +86,16 @@ class _Doubling(nn.Linear):
         return 2 * super().forward(input)
 
 
+class _DoubledNorm(nn.LayerNorm):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
 @pytest.mark.parametrize(
     "kind",
     [
         *("layer_norm", "narrow", "linear", "figlu", "block_fixed", "sequence"),
-        *("batch_free", "hook", "subclass"),
+        *("batch_free", "hook", "subclass", "shared", "tied", "other norm"),
     ],
 )
 def test_layers_that_are_known_are_computed_unit_by_unit_to_the_same(kind):
