@@ -16,8 +16,8 @@ def add(commands: Any) -> None:
         "measure the marginalized loss barrier between posteriors, aligned over permutations",
         details="Of two runs the curve along the Wasserstein geodesic, naive and aligned; of three or more the loss "
         "over the simplex, aligned jointly. --path line takes the means as points, and shows also how the loss falls "
-        "from the initial value of each run, of which one is enough, to its mean. --path bezier learns a curve of low "
-        "loss on the training part. Writes barrier.json and pictures into the output directory.",
+        "from the initial value of each run's network, of which one is enough, to its mean. --path bezier learns a "
+        "curve of low loss on the training part. Writes barrier.json and pictures into the output directory.",
         example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
         module=True,
     )
@@ -60,6 +60,13 @@ def _barrier(options: argparse.Namespace) -> int:
         raise ConfigError("a barrier is between posteriors; name two runs or more, or use --path line for one")
     if options.curve_steps is not None and (options.path != "bezier" or options.curve_steps < 1):
         raise ConfigError(f"--curve-steps {options.curve_steps}: wanted 1 or more, together with --path bezier")
+    if options.path == "line" and (options.draws != 50 or options.coupling != "moment"):
+        raise ConfigError("--draws and --coupling have no say with --path line, which goes from point to point")
+    if options.path == "line" and len(options.runs) != 2 and (options.no_align or options.matching != "w2"):
+        raise ConfigError(
+            f"--path line of {len(options.runs)} runs goes from each one's initial value and aligns nothing; leave out "
+            f"--no-align and --matching, or name two runs"
+        )
     if options.draws < 1:
         raise ConfigError(f"--draws {options.draws}: wanted 1 or more")
     runs, warnings = open_comparable(options, options.runs)

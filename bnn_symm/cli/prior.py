@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
 
 def _prior(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
-    from bnn_symm.experiments.output_directory import disk_errors, new_directory
+    from bnn_symm.experiments.output_directory import check_free, disk_errors, new_directory
     from bnn_symm.experiments.prepare import prepare
     from bnn_symm.experiments.prior_report import describe_prior
     from bnn_symm.files import write_json
@@ -39,6 +39,8 @@ def _prior(options: argparse.Namespace) -> int:
 
     if options.draws < 2:
         raise ConfigError(f"--draws {options.draws}: wanted two functions or more, such as --draws 200")
+    if options.out:
+        check_free(Path(options.out))
     prepared = prepare(config_of(options))
     with use_threads(prepared.threads):
         content = describe_prior(prepared, num_draws=options.draws)

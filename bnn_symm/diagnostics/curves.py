@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.interpolation import CoupledDraws
+from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference import MAP
 from bnn_symm.inference.callbacks import Callbacks
 from bnn_symm.inference.optimisation import Problem, optimise
@@ -74,5 +75,8 @@ def bent(
         train=dataset.train,
         seed=seed,
     )
-    optimise(problem, Callbacks([]))
+    try:
+        optimise(problem, Callbacks([]))
+    except FitDiverged as error:
+        raise ConfigError("the loss along the learned curve is not finite; use --path geodesic") from error
     return dataclasses.replace(curve, bend=straight.detach())

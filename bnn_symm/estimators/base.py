@@ -19,7 +19,6 @@ from bnn_symm.estimators.parameters import default_parameters, resolve
 from bnn_symm.estimators.training_data import training_data
 from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.prepare import named_mean
-from bnn_symm.experiments.stages import stage_seed
 from bnn_symm.experiments.stored_run import build_model
 from bnn_symm.models import check_task, default_likelihood
 from bnn_symm.posteriors import Predictive
@@ -92,11 +91,8 @@ class BNNEstimator(BaseEstimator):
             config, mean = named_mean(config)
             model = build_model(config, dataset.input_shape, dataset.num_outputs, mean)
             points = config.inference.points_per_gradient(len(dataset.train))
-            posterior = None
             with use_threads(_threads(count_flops(model.net, dataset.input_shape, points), config)):
-                for number, method in enumerate([*config.warm_start, config.inference], start=1):
-                    posterior = method.fit(model, dataset, seed=stage_seed(config, number), initial=posterior)
-        assert posterior is not None
+                posterior = config.inference.fit(model, dataset, seed=config.seed)
         self.config_ = config
         self.preprocessing_ = dataset.preprocessing
         self.model_ = posterior.model

@@ -36,6 +36,7 @@ _DATA_KEYS = ("standardize", "validation_fraction")
 _ELSEWHERE = {
     "seed": "use random_state",
     "initial": "an estimator starts at the network's own initial values",
+    "warm_start": "an estimator runs one method; bnn-symm fit, and fit_run in Python, run several",
     "checkpoint": "an estimator writes no files",
     "save": "an estimator writes no files; pickle it, or use posterior_.save(PATH)",
 }

@@ -109,7 +109,10 @@ def _short(settings: Any) -> str:
 
 
 # What `run.json` says of a fit, and not of what is made of fits.
-_OF_A_FIT = ("run_schema", "status", "seconds", "gradient_evaluations", "started", "derived")
+_OF_A_FIT = (
+    *("run_schema", "status", "seconds", "gradient_evaluations", "started", "derived"),
+    *("warm_start", "processes", "resumed_with_changes"),
+)
 _BOUND = ("expected_log_likelihood", "kl")
 
 
@@ -139,6 +142,8 @@ def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Map
         with disk_errors(path, "make room, and run the command again"):
             posterior.save(directory.posterior, max_megabytes=source.config.save.max_megabytes)
             metrics = measure(posterior, source.dataset(), seed=source.config.seed)
+            if source.record.get("prior_mean") is not None:  # of the units as they were numbered in the source
+                metrics |= {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
             if derived.get("rule") == "product":  # it is of more data than this run's training part
                 metrics |= {"train": None} | {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
             write_metrics(directory, metrics)

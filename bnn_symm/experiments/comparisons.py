@@ -20,7 +20,7 @@ from bnn_symm.diagnostics.barriers import Path
 from bnn_symm.diagnostics.interpolation import Coupling
 from bnn_symm.diagnostics.simplex import SimplexBarrier
 from bnn_symm.errors import ConfigError
-from bnn_symm.experiments.line_report import line_shapes, lines_from_initial
+from bnn_symm.experiments.line_report import check_means, line_shapes, lines_from_initial
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
@@ -111,8 +111,10 @@ def barrier_runs(
         `height` and `standard_error` on the test part, marginal NLL, maximum over tau (or the simplex) against the
         chord (or the plane), with the alignment if `aligned`; and everything else beside them.
     """
-    if path == "line" and len(runs) != 2:
-        return lines_from_initial(runs)
+    if path == "line":
+        check_means(runs)
+        if len(runs) != 2:
+            return lines_from_initial(runs)
     if len(runs) > 2 and path != "geodesic":
         raise ConfigError(f"--path {path} is between two runs, got {len(runs)}; name two, or use --path geodesic")
     if len(runs) > 2 and matching not in ("w2", "means"):

@@ -120,6 +120,7 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
         "num_warmup": warmup,
         "settles_by": [inference.settles_by, getattr(inference, inference.settles_by)],
         "learning_rate": getattr(inference, "learning_rate", None),
+        "clips": hasattr(inference, "clip_norm"),
         "steps": int(max((curve.budget("step") for curve in objective), default=0)),
         "planned_steps": planned,
         "rows": len(history),

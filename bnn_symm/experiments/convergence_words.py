@@ -16,6 +16,11 @@ CLOCK_WORDS = {
 # Conventional, and said as such.
 _EVIDENCE, _STRONG = 0.05, 0.01
 
+_ADVICE_OF_DIVERGED = {
+    True: "--set inference.clip_norm=1.0, or a lower inference.learning_rate",
+    False: "a lower inference.learning_rate",
+}
+
 
 def number(value: float | int | None) -> str:
     """Three significant digits, whole numbers from 100 on."""
@@ -38,7 +43,7 @@ def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[st
         at = number(own["steps"])
         return (
             f"diverged after the row at step {at}: it did not converge",
-            "--set inference.clip_norm=1.0, or a lower inference.learning_rate",
+            _ADVICE_OF_DIVERGED[bool(own["clips"])] if own["learning_rate"] else "start from a good fit (initial: RUN)",
         )
     verdict, advice = _sampler(own, settled) if own["sampler"] else _optimiser(own, settled)
     if own["status"] == "interrupted":

@@ -99,7 +99,10 @@ def _one(run: Run, per_draw: bool, seed: int, told: Told) -> tuple[dict[str, Any
         # What another tool's sampler aimed at is not known, unless its user said so.
         assumed = run.record.get("derived", {}).get("method_assumed", False)
         method = None if assumed else run.config.inference
-        mixing, traces = describe_mixing(posterior, run.dataset(), method=method, per_draw=per_draw, seed=seed)
+        if method is not None and method.has_independent_draws:
+            mixing, traces = no_mixing(f"not told: draws of {method.name} are independent, there are no chains"), []
+        else:
+            mixing, traces = describe_mixing(posterior, run.dataset(), method=method, per_draw=per_draw, seed=seed)
         told(f"ELBO of {name}")
         elbo = describe_elbo(run)
         told(f"calibration of {name}")
@@ -130,8 +133,10 @@ def _together(
         mixing, traces = describe_mixing(
             joined([run.posterior for run in runs]), runs[0].dataset(), per_draw=per_draw, seed=seed
         )
-    if any(isinstance(run.posterior, ClosedFormPosterior) for run in runs):
-        # Nothing settles in a closed form, and more draws of it change nothing.
+    if any(
+        isinstance(run.posterior, ClosedFormPosterior) or run.config.inference.has_independent_draws for run in runs
+    ):
+        # Nothing settles in a fitted law, and more draws of it change nothing.
         mixing["conclusion"] = f"draws of a closed form, taken for a chain: {mixing['conclusion']}"
         mixing["next"] = None if mixing["usable"] else _APPROXIMATIONS
     return mixing, traces, warnings

@@ -10,19 +10,21 @@ from torch import Tensor
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.barriers import POINTS
 from bnn_symm.diagnostics.line_shape import loss_along_line
+from bnn_symm.errors import ConfigError
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.posteriors import Posterior
 from bnn_symm.threads import use_threads
 
 
 def lines_from_initial(runs: Sequence[Run]) -> dict[str, Any]:
-    """From the initial value of each run's network to the mean of its posterior.
+    """From the initial value of each run's network, wherever its fit began, to the mean of its posterior.
 
     Returns:
         `from_initial`, a row a run with the shapes on both parts; `percent_monotone` of the runs, by part; `height`
         above the chord on the test part, the largest of all runs.
     """
     rows = []
+    check_means(runs)
     for run in runs:
         posterior = run.posterior
         with use_threads(run.threads):
@@ -38,6 +40,17 @@ def lines_from_initial(runs: Sequence[Run]) -> dict[str, Any]:
         "from_initial": rows,
         "percent_monotone": {part: 100 * number / len(rows) for part, number in monotone.items()},
     }
+
+
+def check_means(runs: Sequence[Run]) -> None:
+    """Raises ConfigError for a run whose mean is the weights of no network: chains number their units differently."""
+    for run in runs:
+        chains = run.posterior.shape[0]
+        if chains > 1:
+            raise ConfigError(
+                f"--path line goes to the mean of a posterior, and {run.path} has {chains} chains, whose mean is the "
+                f"weights of no network; use --path geodesic, or fit one chain"
+            )
 
 
 def line_shapes(

@@ -103,6 +103,8 @@ def prepare(config: Config, load: Callable[..., Dataset] = load_dataset, mean: P
     config, mean = named_mean(config, mean)
     model = build_model(config, dataset.input_shape, dataset.num_outputs, mean)
     methods = (*config.warm_start, config.inference)
+    for method in methods:
+        method.check(dataset)
     points = max(method.points_per_gradient(len(dataset.train)) for method in methods)
     steps_to_keep(config, len(dataset.train))  # says at once if there is nothing to keep
     flops = float(count_flops(model.net, dataset.input_shape, points))

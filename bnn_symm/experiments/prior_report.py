@@ -95,6 +95,9 @@ def _judged(content: dict[str, Any]) -> dict[str, Any]:
     quantity = "classes" if classes else "variation"
     wanted = max(content["of_data"][quantity], _TINY)
     best = min(usable, key=lambda other: _distance(_median(other, quantity), wanted), default=None)
+    own = _distance(_median(content["own"], quantity), wanted)
+    if best is not None and _distance(_median(best, quantity), wanted) >= own:
+        best = None  # none of those tried is nearer to the data
     if classes:
         confidence = _median(content["own"], "confidence")
         verdict = "decided" if confidence > _DECIDED else "open"

@@ -13,7 +13,7 @@ from typing import Any
 from bnn_symm.architectures import fixed_buffers
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics import elbo, score
-from bnn_symm.errors import FitDiverged, IncompatiblePosteriors, InvalidRun
+from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments.config import Config, dump_config
 from bnn_symm.experiments.output_directory import check_free, disk_errors, next_free
 from bnn_symm.experiments.prepare import Prepared, prepare, steps_to_keep
@@ -220,7 +220,9 @@ def _run_stages(
             if stage.is_last or posterior is None or posterior.info["status"] != "complete":
                 return posterior
             stage.complete(posterior, max_megabytes=prepared.config.save.max_megabytes)
-            directory.update_record(warm_start=costs(stages))
+        # Also of one that was complete when its process was killed, which may not have come to this.
+        stage.directory.remove_working_files()
+        directory.update_record(warm_start=costs(stages))
         # As it lies on disk, also where it is still in memory: a resumed run has nothing else.
         initial = stage.posterior(prepared.model, prepared.dataset.scaling)
     raise AssertionError("a run whose last stage is complete is finished, and does not go on")
@@ -250,9 +252,9 @@ def _run_stage(
                 reached=reached,
                 group=group,
             )
-    except FitDiverged as error:
+    except (FitDiverged, ConfigError) as error:
         if not stage.is_last:
-            error.args = (f"{stage.name}: {error}",)
+            error.args = (f"{stage.name}: {error} (what is said of inference is of this method in warm_start)",)
         raise
     except IncompatiblePosteriors:
         if not stop.stopped:

@@ -38,7 +38,7 @@ _DEFAULTS = {
 # Parameters from which hundreds of fits take long, and raw weights are long past being quantities.
 _LARGE = 200
 # Of `sbc.json`: what must not change between the simulations of one check.
-_SAME = ("dataset", "mask_fingerprint", "num_parameters", "versions")
+_SAME = ("dataset", "mask_fingerprint", "num_parameters", "versions", "prior_mean")
 
 Tell = Callable[[SimulatedFit], None]
 
@@ -162,7 +162,7 @@ def resume_self_check(path: Path, *, num_simulations: int | None, module: str | 
     former = RunDirectory.read_json(path / "sbc.json")
     prepared = prepare(with_module(load_config(path / "config.yaml"), module))
     record, before = prepared.record(), former.get("run", {})
-    changed = [name for name in _SAME if before.get(name) != record[name]]
+    changed = [name for name in _SAME if before.get(name) != record.get(name)]
     if changed:
         raise InvalidRun(
             f"{path} was made with another {', '.join(changed)}: its simulations cannot be continued; start afresh "

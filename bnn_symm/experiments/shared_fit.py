@@ -17,6 +17,7 @@ from bnn_symm.experiments.processes import is_alive, this_process
 from bnn_symm.experiments.run_writer import StopOnSignal
 from bnn_symm.inference import Callback, Reached, State
 from bnn_symm.inference.process_group import ProcessGroup, command_of
+from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.threads import use_threads
 
@@ -30,6 +31,7 @@ class _Work:
 
     path: str
     config: Config
+    prior_mean: PriorMean | None
     states: dict[int, State]
 
 
@@ -57,7 +59,7 @@ def handed_out(group: ProcessGroup, path: str, prepared: Prepared, reached: Reac
         InvalidRun: if the others have other data, threads or versions.
         ProcessLost: if one is gone or does not answer.
     """
-    group.broadcast(_Work(path, prepared.config, reached.states))
+    group.broadcast(_Work(path, prepared.config, prepared.prior_mean, reached.states))
     with _met(group, path, prepared):
         yield
 
@@ -76,7 +78,8 @@ def take_part(group: ProcessGroup) -> bool:
     work = group.broadcast()
     if work is None:  # nothing was left to do
         return False
-    prepared, stop = prepare(work.config), StopOnSignal()
+    # The prior's mean as the first process has it: what the configuration names may be gone, or other weights by now.
+    prepared, stop = prepare(work.config, mean=work.prior_mean), StopOnSignal()
     with _met(group, work.path, prepared), use_threads(prepared.threads), stop.installed():
         try:
             posterior = prepared.config.inference.fit(

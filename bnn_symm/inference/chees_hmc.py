@@ -58,7 +58,8 @@ class ChEESHMC(Sampler):
 
     scales_across_chains: ClassVar[bool] = True
 
-    def _check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
+        """Also that chains can learn from each other."""
         if self.num_chains < 4:
             raise ConfigError(
                 f"inference.num_chains of chees_hmc is {self.num_chains}, wanted 4 or more, for it learns trajectory "

@@ -66,11 +66,12 @@ class CyclicalSGHMC(Momentum):
         """Steps before the first cycle samples."""
         return round(self.exploration * self.cycle_steps)
 
-    def _check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
+        """Also that a cycle has steps left for its draws."""
         left = self.cycle_steps - self.num_warmup
         if left < self.draws_per_cycle:
             raise ConfigError(
                 f"inference.draws_per_cycle is {self.draws_per_cycle}, but {left} of the {self.cycle_steps} steps of a "
                 f"cycle are left after its exploration; raise inference.cycle_steps or lower inference.exploration"
             )
-        super()._check(dataset)
+        super().check(dataset)

@@ -15,7 +15,7 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ class LaplaceApproximation(OptimisedMethod):
             layer that a forward pass ends with and the likelihood's own variables; the rest stays at the mode.
         num_draws: draws that stand for the posterior in predictions and in files.
     """
+
+    has_independent_draws: ClassVar[bool] = True
 
     name: Literal["laplace"] = "laplace"
     learning_rate: Positive = 0.003

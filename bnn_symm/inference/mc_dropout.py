@@ -17,7 +17,7 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class MCDropout(OptimisedMethod):
     Attributes:
         num_draws: draws that stand for the posterior in predictions and in files.
     """
+
+    has_independent_draws: ClassVar[bool] = True
 
     name: Literal["mc_dropout"] = "mc_dropout"
     learning_rate: Positive = 0.003

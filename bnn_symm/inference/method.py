@@ -68,6 +68,8 @@ class Method(ABC):
     engine: ClassVar[str] = "torch"
     is_sampler: ClassVar[bool] = False
     """Whether draws are those of Markov chains, which have to mix."""
+    has_independent_draws: ClassVar[bool] = False
+    """Whether draws are made one by one of a fitted law, and no chain links them."""
     settles_by: ClassVar[str] = "num_steps"
     """The setting that gives a fit more time to settle."""
 
@@ -111,7 +113,7 @@ class Method(ABC):
         check_task(model.likelihood, dataset.task)
         if len(dataset.train) == 0:
             raise ConfigError("the training part has no points; lower data.test_fraction or raise data.limit")
-        self._check(dataset)
+        self.check(dataset)
         dataset = replace(dataset, train=group.share(dataset.train)).to(model.device, model.dtype)
         keeper = next((callback for callback in callbacks if callback.kept_draws() is not None), None)
         collector = Collector(reached, keeper)
@@ -170,7 +172,7 @@ class Method(ABC):
                 f"without torchrun, or use hmc, nuts or chees_hmc with the engine batched"
             )
 
-    def _check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
+    def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
         """Raises ConfigError for settings that these data cannot serve."""
 
     @abstractmethod
@@ -225,7 +227,8 @@ def initial_positions(
         return [initial.mean().to(**where)] * number
     if chains * draws < number:
         raise ConfigError(
-            f"initial: it holds {chains * draws} draws, wanted {number} starting points; use at most as many"
+            f"the posterior that the fit starts from holds {chains * draws} draws, wanted {number} starting points; "
+            f"set inference.num_chains (of an ensemble inference.num_members) to at most as many"
         )
     return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(**where))
 

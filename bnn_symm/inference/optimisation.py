@@ -68,7 +68,8 @@ class OptimisedMethod(Method):
     early_stopping: EarlyStopping | None = None
     log_every: PositiveInt | Literal["auto"] = "auto"
 
-    def _check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
+        """Also that there are points to watch, if the fit is to stop early by them."""
         if self.early_stopping is not None and len(dataset.validation) == 0:
             raise ConfigError("inference.early_stopping needs a validation part; raise data.validation_fraction")
 

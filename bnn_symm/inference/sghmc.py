@@ -38,13 +38,14 @@ class Momentum(StochasticGradientMethod):
         """Factor of the noise that is added to a momentum in units of its own law, sqrt(2 (a - b))."""
         return math.sqrt(2 * (self.momentum_decay - self.noise_estimate))
 
-    def _check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
+        """Also that noise is left to add."""
         if self.noise_estimate >= self.momentum_decay:
             raise ConfigError(
                 f"inference.noise_estimate is {self.noise_estimate:g}, wanted less than inference.momentum_decay "
                 f"({self.momentum_decay:g}): no noise would be left to add; lower it, or raise momentum_decay"
             )
-        super()._check(dataset)
+        super().check(dataset)
 
 
 @settings

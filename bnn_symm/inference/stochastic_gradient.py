@@ -120,7 +120,8 @@ class StochasticGradientMethod(Method):
         back.history = [row for row in reached.history if row["step"] <= ends.get(row["chain"], -1)]
         return back
 
-    def _check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
+        """Also that the preconditioner has steps to learn in."""
         if self.preconditioner is not None and self.stage(0).phase == "sampling":
             raise ConfigError(
                 "inference.preconditioner learns before draws are made only, and there are no steps before; give "

@@ -15,7 +15,7 @@ References:
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class SWAG(OptimisedMethod):
         num_draws: draws that stand for the posterior in predictions and in files.
     """
 
+    has_independent_draws: ClassVar[bool] = True
+
     name: Literal["swag"] = "swag"
     learning_rate: Positive = 0.003
     collect_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -84,8 +86,9 @@ class SWAG(OptimisedMethod):
         epoch = num_points // self.points_per_gradient(num_points)
         return max(1, min(epoch, self.collect_steps // (2 * self.rank)))
 
-    def _check(self, dataset: Dataset) -> None:
-        super()._check(dataset)
+    def check(self, dataset: Dataset) -> None:
+        """Also that minibatches have noise, and that there are iterates enough."""
+        super().check(dataset)
         points = len(dataset.train)
         if self.points_per_gradient(points) == points:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
@@ -86,8 +87,10 @@ def test_the_line_from_the_initial_value_of_one_run(cli, fitted, tmp_path):
     assert status == 0
     assert "initial value to a" in out
     content = json.loads((tmp_path / "line" / "barrier.json").read_text())
-    assert content["percent_monotone"]["train"] in (0, 100)
     (row,) = content["from_initial"]
+    assert content["percent_monotone"]["train"] == (100 if row["train"]["is_monotone"] else 0)
+    loss = row["train"]["loss"]
+    assert row["train"]["is_monotone"] == bool(np.diff(loss).max() <= 1e-6 * max(loss))
     assert row["train"]["loss"][-1] < row["train"]["loss"][0]
     assert (tmp_path / "line" / "figures" / "lines.png").exists()
 
