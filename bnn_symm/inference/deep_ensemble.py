@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
-from bnn_symm.errors import ConfigError, FitDiverged
+from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callback, Callbacks, Reached, State
 from bnn_symm.inference.chains import ChainMethod, run_chains
 from bnn_symm.inference.map import fit_mode, posterior_of_states
@@ -40,14 +39,6 @@ class DeepEnsemble(OptimisedMethod):
 
     def _run(self, fit: Fit) -> bool:
         starts = initial_positions(fit.model, fit.initial, self.num_members, fit.seed)
-        size = len(fit.dataset.train)
-        alike = all(torch.equal(start, starts[0]) for start in starts[1:])
-        if self.num_members > 1 and alike and self.points_per_gradient(size) == size:
-            raise ConfigError(
-                f"all {self.num_members} members start at the same weights and see all {size} points at every step, so "
-                f"that they are one network; give inference.batch_size={max(1, size // 4)}, or a start of their own "
-                f"(no prior.mean, initial or warm_start of one network)"
-            )
         work = _Member(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
         try:
             states = run_chains(work, range(self.num_members), fit.callbacks, self.chain_method)
