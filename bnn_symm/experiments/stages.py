@@ -73,7 +73,7 @@ class Stage:
             IncompatiblePosteriors: if nothing was reached.
             InvalidRun: if a file is damaged.
         """
-        if not self.is_complete:
+        if not self.directory.posterior.exists():
             return self.method.recover(model, scaling, self.directory.reached(), seed=self.seed)
         info = {"method": self.method.name, "engine": self.method.engine, "seed": self.seed}
         info |= {"temperature": self.method.temperature, "tempering": self.method.tempering}
