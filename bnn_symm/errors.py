@@ -5,7 +5,7 @@ its traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -44,13 +44,20 @@ class InvalidRun(BnnSymmError):
 class FitDiverged(BnnSymmError):
     """The objective became NaN or infinite.
 
+    Args:
+        message: what happened, and what to type next.
+        states: chain -> its last good state.
+
     Attributes:
-        posterior: the posterior of the last good state.
-        state: that state itself.
+        posterior: the posterior of the last good states.
+        states: these themselves.
     """
 
     posterior: Any = None
-    state: Any = None
+
+    def __init__(self, message: str, states: Mapping[int, Any] | None = None):
+        super().__init__(message)
+        self.states = dict(states or {})
 
 
 class ProcessLost(BnnSymmError):

@@ -50,7 +50,7 @@ def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: Cha
 
     Raises:
         ConfigError: if the work cannot be sent to another process (a network class defined in a notebook).
-        FitDiverged: of a chain, once the others have been told to stop; its `state` is the last state of each chain.
+        FitDiverged: of a chain, once the others have been told to stop; its `states` has the last state of each chain.
         BnnSymmError: of a chain, as above.
     """
     chains = list(chains)
@@ -65,9 +65,7 @@ def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: Cha
                 try:
                     state = work(chain, callbacks)
                 except FitDiverged as error:
-                    if error.state is not None:
-                        states[chain] = error.state
-                    error.state = states
+                    error.states = states | error.states
                     raise
                 if state is not None:
                     states[chain] = state
@@ -125,8 +123,8 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
                         states[chain] = content
                     elif kind == "error":
                         failure = failure or content
-                        if isinstance(content, FitDiverged) and content.state is not None:
-                            states[chain] = content.state
+                        if isinstance(content, FitDiverged):
+                            states |= content.states
                         stop.set()
                     process.join()
                     receiver.close()  # type: ignore[union-attr]
@@ -137,7 +135,7 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
             process.join()
     if failure is not None:
         if isinstance(failure, FitDiverged):
-            failure.state = states
+            failure.states = states
         raise failure
     return states
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.local_reparameterization import layer_uses
+from bnn_symm.inference.known_layers import layer_uses
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.fisher import fisher_root
 

@@ -11,12 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
-from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callback, Callbacks, Reached, State
 from bnn_symm.inference.chains import ChainMethod, run_chains
-from bnn_symm.inference.map import fit_mode, posterior_of_states
+from bnn_symm.inference.map import mode_problem, posterior_of_states
 from bnn_symm.inference.method import Fit, initial_positions
-from bnn_symm.inference.optimisation import OptimisedMethod
+from bnn_symm.inference.optimisation import OptimisedMethod, optimise
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
@@ -40,12 +39,7 @@ class DeepEnsemble(OptimisedMethod):
     def _run(self, fit: Fit) -> bool:
         starts = initial_positions(fit.model, fit.initial, self.num_members, fit.seed)
         work = _Member(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
-        try:
-            states = run_chains(work, range(self.num_members), fit.callbacks, self.chain_method)
-        except FitDiverged as error:
-            for chain, state in error.state.items():
-                fit.collector.keep_state(chain, state)
-            raise
+        states = run_chains(work, range(self.num_members), fit.callbacks, self.chain_method)
         for chain, state in states.items():
             fit.collector.keep_state(chain, state)
         return len(states) < self.num_members or any(bool(state["stopped"]) for state in states.values())
@@ -69,14 +63,6 @@ class _Member:
 
     def __call__(self, chain: int, callbacks: Callback) -> State:
         seed = key_seed(self.seed, "ensemble member", chain)
-        state, stopped = fit_mode(
-            self.method,
-            self.model,
-            self.dataset,
-            seed,
-            chain,
-            self.starts[chain],
-            Callbacks([callbacks]),
-            self.states.get(chain),
-        )
+        problem = mode_problem(self.method, self.model, self.dataset, seed, chain, self.starts[chain])
+        state, stopped = optimise(problem, Callbacks([callbacks]), self.states.get(chain))
         return {**state, "stopped": np.asarray(stopped)}

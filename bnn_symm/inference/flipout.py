@@ -11,45 +11,14 @@ counts as the weight of an input of 1. Where a weight is used more than once a p
 different weights, so it is sampled as everywhere else.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from bnn_symm.inference.local_reparameterization import OPERATIONS, Noise, layer_uses
-
-Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""A layer with its stride, groups and so on: input, weight and bias -> output."""
-
-
-class KnownLayers(TorchFunctionMode):
-    """While active, dense layers and convolutions with a known weight are computed by `apply`."""
-
-    def __init__(self, weights: Iterable[Tensor]):
-        super().__init__()
-        self._known = {id(weight) for weight in weights}
-
-    def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """In place of operation(x, weight, bias)."""
-        raise NotImplementedError
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Replaces the operation for the known weights, passes on everything else."""
-        kwargs = kwargs or {}
-        if func in OPERATIONS:
-            x, weight, bias, rest, keywords = _arguments(*args, **kwargs)
-            if id(weight) in self._known:
-                return self.apply(lambda x, weight, bias: func(x, weight, bias, *rest, **keywords), x, weight, bias)
-        return func(*args, **kwargs)
-
-
-def _arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **keywords: Any) -> Any:
-    return input, weight, bias, rest, keywords
+from bnn_symm.inference.known_layers import KnownLayers, Operation, layer_uses
+from bnn_symm.inference.local_reparameterization import Noise
 
 
 class Flipout(KnownLayers):

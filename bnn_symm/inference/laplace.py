@@ -24,9 +24,9 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.curvature import blocks, diagonals, last_layer, prior_precision
-from bnn_symm.inference.map import fit_mode, posterior_of_states
-from bnn_symm.inference.method import Fit, initial_positions
-from bnn_symm.inference.optimisation import OptimisedMethod
+from bnn_symm.inference.map import mode_problem, posterior_of_states
+from bnn_symm.inference.method import Fit, initial_position
+from bnn_symm.inference.optimisation import OptimisedMethod, optimise_alone
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.prior_families import Normal
 from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior
@@ -58,17 +58,8 @@ class LaplaceApproximation(OptimisedMethod):
     def _run(self, fit: Fit) -> bool:
         coordinates = self._coordinates(fit)
         self._check_curvature(fit, coordinates)
-        start = fit.model.initial()
-        if fit.initial is not None:
-            (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
-        try:
-            state, stopped = fit_mode(
-                self, fit.model, fit.dataset, fit.seed, 0, start, fit.callbacks, fit.reached.states.get(0)
-            )
-        except FitDiverged as error:
-            fit.collector.keep_state(0, error.state)
-            raise
-        fit.collector.keep_state(0, state)
+        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
+        state, stopped = optimise_alone(fit, problem)
         if stopped:
             return True
         root = self._precision_root(fit, torch.from_numpy(state["position"]).to(coordinates.device), coordinates)

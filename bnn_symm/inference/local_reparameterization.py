@@ -1,52 +1,23 @@
 """Local reparameterisation of linear layers (Kingma, Salimans & Welling 2015, arXiv:1506.02557).
 
-With independent normal weights, the pre-activations of a linear layer that is used once for each point are
-independent normals
-given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2. Sampling them in place of the weights gives the
-same distribution of outputs point by point, and gradients of far smaller variance. For a convolution that is not
+With independent normal weights, the pre-activations of a linear layer that is used once for each point are independent
+normals given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2. Sampling them in place of the weights gives
+the same distribution of outputs point by point, and gradients of far smaller variance. For a convolution that is not
 so: weight sharing makes its positions covary, so convolutions, and linear layers used otherwise, keep their weights
 sampled.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
-OPERATIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
-"""Of layers: input, weight, bias and what else they take."""
+from bnn_symm.inference.known_layers import KnownLayers, Operation, layer_uses
 
 Noise = Callable[[torch.Size], Tensor]
 """Shape -> standard normal noise."""
-
-
-class KnownLinear(TorchFunctionMode):
-    """While active, `F.linear` with a known weight is computed by `apply`; the base of what replaces linear layers."""
-
-    def __init__(self, weights: Iterable[Tensor]):
-        super().__init__()
-        self._known = {id(weight) for weight in weights}
-
-    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """In place of F.linear(x, weight, bias)."""
-        raise NotImplementedError
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Replaces F.linear for the known weights, passes on everything else."""
-        kwargs = kwargs or {}
-        if func is F.linear:
-            x, weight, bias = _linear_arguments(*args, **kwargs)
-            if id(weight) in self._known:
-                return self.apply(x, weight, bias)
-        return func(*args, **kwargs)
 
 
 class GradientBuffer:
@@ -79,7 +50,7 @@ class GradientBuffer:
 Buffers = Mapping[int, GradientBuffer]
 
 
-class LocalReparameterization(KnownLinear):
+class LocalReparameterization(KnownLayers):
     """While active, `F.linear` with a known mean weight returns a sample of its pre-activations.
 
     Args:
@@ -102,7 +73,7 @@ class LocalReparameterization(KnownLinear):
         self._noise = noise
         self._buffers = buffers or {}
 
-    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """A sample of the pre-activations."""
         scale = self._scales[id(weight)]
         bias_scale = None if bias is None else self._scales[id(bias)]
@@ -111,7 +82,7 @@ class LocalReparameterization(KnownLinear):
         return _LocalLinear.apply(x, weight, scale, bias, bias_scale, noise, into)
 
 
-class PlainLinear(KnownLinear):
+class PlainLinear(KnownLayers):
     """While active, the gradients of known weights of `F.linear` and of their biases go into buffers.
 
     Args:
@@ -123,7 +94,7 @@ class PlainLinear(KnownLinear):
         super().__init__(weights)
         self._buffers = buffers
 
-    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """F.linear, with another backward pass."""
         return _PlainLinear.apply(x, weight, bias, [self._buffers.get(id(value)) for value in (weight, bias)])
 
@@ -192,27 +163,6 @@ def _deliver(buffer: GradientBuffer | None, gradient: Callable[[Any], Tensor]) -
     return None
 
 
-def _linear_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    return input, weight, bias
-
-
-@dataclass(frozen=True)
-class LayerUse:
-    """One call of a layer's operation.
-
-    Attributes:
-        operation: one of `OPERATIONS`.
-        weight: its name.
-        bias: its name, None without one.
-        shape: of the input.
-    """
-
-    operation: Any
-    weight: str
-    bias: str | None
-    shape: tuple[int, ...]
-
-
 def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[tuple[str, str | None]]:
     """Names (weight, bias or None) of the linear layers for which local reparameterisation is exact.
 
@@ -224,49 +174,3 @@ def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) ->
         for use in layer_uses(net, parameters, x)
         if use.operation is F.linear and len(use.shape) == 2 and use.shape[0] == len(x)
     ]
-
-
-def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
-    """The layers whose weight and bias are seen by one operation and nothing else; one forward pass is watched."""
-    watch = _Uses({id(value): name for name, value in parameters.items()})
-    with torch.no_grad(), watch:
-        functional_call(net, dict(parameters), (x,))
-    found = []
-    for name, calls in watch.calls.items():
-        use = calls[0]
-        if len(calls) > 1 or use is None or name != use.weight:
-            continue
-        if use.bias is None or watch.calls[use.bias] == [use]:
-            found.append(use)
-    return found
-
-
-class _Uses(TorchFunctionMode):
-    """Notes what sees a parameter: a layer's operation, or None for any other."""
-
-    def __init__(self, names: dict[int, str]):
-        super().__init__()
-        self._names = names
-        self.calls: dict[str, list[LayerUse | None]] = {}
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        # Reading an attribute, such as the shape, is no use of the values; `weight.T` is an attribute too, and is one.
-        if getattr(func, "__name__", "") != "__get__" or isinstance(result, Tensor):
-            use = None
-            if func in OPERATIONS:
-                x, weight, bias = _layer_arguments(*args, **kwargs)
-                name, bias_name = self._names.get(id(weight)), self._names.get(id(bias))
-                if name is not None and (bias is None) == (bias_name is None):
-                    use = LayerUse(func, name, bias_name, tuple(x.shape))
-            for value in tree_leaves((args, kwargs)):
-                if isinstance(value, Tensor) and id(value) in self._names:
-                    self.calls.setdefault(self._names[id(value)], []).append(use)
-        return result
-
-
-def _layer_arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **keywords: Any) -> Any:
-    return input, weight, bias

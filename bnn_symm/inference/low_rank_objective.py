@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bnn_symm.data import Dataset
-from bnn_symm.inference.flipout import Flipout, KnownLayers, Operation, channel_axis, flipout_layers
+from bnn_symm.inference.flipout import Flipout, channel_axis, flipout_layers
+from bnn_symm.inference.known_layers import KnownLayers, Operation
 from bnn_symm.inference.local_reparameterization import LocalReparameterization, Noise, local_layers
 from bnn_symm.inference.variational_objective import Estimator
 from bnn_symm.inference.variational_samples import fill_with_noise

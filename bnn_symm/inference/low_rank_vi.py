@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Scaling
-from bnn_symm.errors import FitDiverged, IncompatiblePosteriors
+from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.low_rank_objective import LowRankObjective
 from bnn_symm.inference.method import Fit
-from bnn_symm.inference.optimisation import OptimisedMethod, Problem, optimise
+from bnn_symm.inference.optimisation import OptimisedMethod, Problem, optimise_alone
 from bnn_symm.inference.starting_points import first_mean
-from bnn_symm.inference.validation import VALIDATION_DRAWS, validation_scores
+from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, LowRankGaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
@@ -65,8 +65,6 @@ class LowRankVI(OptimisedMethod):
         objective = LowRankObjective(self, model, fit.dataset, fit.seed, **tensors)
 
         def validate(step: int) -> dict[str, float | None]:
-            if len(fit.dataset.validation) == 0:
-                return {"validation_nll": None}
             values = {name: tensor.detach() for name, tensor in tensors.items()}
             keywords = {"num_draws": VALIDATION_DRAWS, "seed": fit.seed}
             return validation_scores(_posterior_of(model, fit.dataset.scaling, values, **keywords), fit.dataset)
@@ -78,15 +76,9 @@ class LowRankVI(OptimisedMethod):
             validate=validate,
             train=fit.dataset.train,
             seed=fit.seed,
-            usable=lambda: _is_usable(tensors["log_scale"].detach().exp()),
+            usable=lambda: are_scales(tensors["log_scale"].detach().exp()),
         )
-        try:
-            state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
-        except FitDiverged as error:
-            fit.collector.keep_state(0, error.state)
-            raise
-        fit.collector.keep_state(0, state)
-        return stopped
+        return optimise_alone(fit, problem)[1]
 
     def _start(self, fit: Fit) -> dict[str, Tensor]:
         """Of a closed form as the initial posterior its marginals, and its factors where there are as many."""
@@ -125,8 +117,3 @@ def _posterior_of(
     factors = values["factors"] / math.sqrt(len(values["factors"]))
     scale = values["log_scale"].exp()
     return LowRankGaussianPosterior(model, scaling, loc=values["loc"], scale=scale, factors=factors, **keywords)
-
-
-def _is_usable(scale: Tensor) -> bool:
-    """Whether every scale is positive and finite: its logarithm may be finite beyond where exp is."""
-    return bool(((scale > 0) & torch.isfinite(scale)).all())

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
-from bnn_symm.errors import FitDiverged
-from bnn_symm.inference.callbacks import Callbacks, Reached, State
-from bnn_symm.inference.method import Fit, initial_positions
-from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise
+from bnn_symm.inference.callbacks import Reached, State
+from bnn_symm.inference.method import Fit, initial_position
+from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise_alone
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
 from bnn_symm.settings import Positive, settings
@@ -29,18 +28,8 @@ class MAP(OptimisedMethod):
     learning_rate: Positive = 0.003
 
     def _run(self, fit: Fit) -> bool:
-        start = fit.model.initial()
-        if fit.initial is not None:
-            (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
-        try:
-            state, stopped = fit_mode(
-                self, fit.model, fit.dataset, fit.seed, 0, start, fit.callbacks, fit.reached.states.get(0)
-            )
-        except FitDiverged as error:
-            fit.collector.keep_state(0, error.state)
-            raise
-        fit.collector.keep_state(0, state)
-        return stopped
+        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
+        return optimise_alone(fit, problem)[1]
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
@@ -54,20 +43,6 @@ def posterior_of_states(
     """One chain of one draw for the position of every state."""
     chunks = {chain: DrawChunk(chain, 0, state["position"][None], {}) for chain, state in states.items()}
     return stack_chains(model, scaling, chunks, **keywords)
-
-
-def fit_mode(
-    method: OptimisedMethod,
-    model: BayesianModel,
-    dataset: Dataset,
-    seed: int,
-    chain: int,
-    start: Tensor,
-    callbacks: Callbacks,
-    state: State | None,
-) -> tuple[State, bool]:
-    """Optimises one position; see `optimise` for what it returns and raises."""
-    return optimise(mode_problem(method, model, dataset, seed, chain, start), callbacks, state)
 
 
 def mode_problem(

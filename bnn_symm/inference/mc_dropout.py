@@ -24,11 +24,11 @@ from torch import Tensor
 
 from bnn_symm.architectures.dropout import DroppedInputs
 from bnn_symm.data import Scaling
-from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.map import mode_problem
-from bnn_symm.inference.method import Fit, initial_positions
-from bnn_symm.inference.optimisation import OptimisedMethod, optimise
+from bnn_symm.inference.method import Fit, initial_position
+from bnn_symm.inference.optimisation import OptimisedMethod, optimise_alone
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -52,17 +52,8 @@ class MCDropout(OptimisedMethod):
 
     def _run(self, fit: Fit) -> bool:
         drop = _Drop(fit.model, fit.seed, "dropped units of step")
-        start = fit.model.initial()
-        if fit.initial is not None:
-            (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
-        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start, at=drop)
-        try:
-            state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
-        except FitDiverged as error:
-            fit.collector.keep_state(0, error.state)
-            raise
-        fit.collector.keep_state(0, state)
-        return stopped
+        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit), at=drop)
+        return optimise_alone(fit, problem)[1]
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]

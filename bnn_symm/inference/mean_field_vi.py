@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
-from bnn_symm.errors import FitDiverged, IncompatiblePosteriors
+from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.method import Fit
-from bnn_symm.inference.optimisation import Objective, OptimisedMethod, Problem, optimise
+from bnn_symm.inference.optimisation import Objective, OptimisedMethod, Problem, optimise_alone
 from bnn_symm.inference.starting_points import first_mean
-from bnn_symm.inference.validation import VALIDATION_DRAWS, validation_scores
+from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
 from bnn_symm.inference.variational_objective import VariationalObjective
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
@@ -69,13 +69,7 @@ class MeanFieldVI(OptimisedMethod):
             usable=watch.has_scales,
             leaves_gradients=True,
         )
-        try:
-            state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
-        except FitDiverged as error:
-            fit.collector.keep_state(0, error.state)
-            raise
-        fit.collector.keep_state(0, state)
-        return stopped
+        return optimise_alone(fit, problem)[1]
 
     def _objective(self, fit: Fit, loc: Tensor, log_scale: Tensor) -> Objective:
         """What is minimised; a call leaves its gradient in the `grad` of both."""
@@ -106,14 +100,11 @@ class _Watch:
         self.loc, self.log_scale = tensors["loc"], tensors["log_scale"]
 
     def has_scales(self) -> bool:
-        """Whether every scale is positive and finite: its logarithm may be finite beyond where exp is."""
-        scale = self.log_scale.detach().exp()
-        return bool(((scale > 0) & torch.isfinite(scale)).all())
+        """Whether the scales are some."""
+        return are_scales(self.log_scale.detach().exp())
 
     def validate(self, step: int) -> dict[str, float | None]:
         """Scores of the validation part from a few keyed draws."""
-        if len(self.dataset.validation) == 0:
-            return {"validation_nll": None}
         posterior = GaussianPosterior(
             self.model,
             self.dataset.scaling,

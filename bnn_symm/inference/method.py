@@ -134,6 +134,8 @@ class Method(ABC):
             stopped = self._run(fit)
         except FitDiverged as error:
             failure, stopped = error, True
+            for chain, state in error.states.items():
+                collector.keep_state(chain, state)
         everything = collector.reached()
         status = "failed" if failure else "interrupted" if stopped else "complete"
         if status != "complete":
@@ -207,6 +209,14 @@ class Method(ABC):
 def _last_rows(reached: Reached) -> list[dict[str, Any]]:
     """The last row of every chain."""
     return list({row.get("chain", 0): row for row in reached.history}.values())
+
+
+def initial_position(fit: Fit) -> Float[Tensor, " parameter"]:
+    """Where a method with one chain starts: at a draw of the initial posterior, or at the network's own values."""
+    if fit.initial is None:
+        return fit.model.initial()
+    (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
+    return start
 
 
 def initial_positions(

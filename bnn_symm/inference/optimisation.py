@@ -23,7 +23,7 @@ from torch import Tensor
 from bnn_symm.data import Dataset, Part
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, Reached, State, to_numpy
-from bnn_symm.inference.method import Method
+from bnn_symm.inference.method import Fit, Method
 from bnn_symm.inference.minibatches import Minibatches, points_a_step
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
@@ -124,7 +124,7 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
         The final state, and whether it was stopped from outside before its end.
 
     Raises:
-        FitDiverged: with the last good state as its attribute `state`.
+        FitDiverged: with the last good state.
     """
     settings, train = problem.settings, problem.train
     steps = Steps(problem)
@@ -168,6 +168,13 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
             _watch(settings, run, row["validation_nll"])
             latest = _state(problem.tensors, optimiser, run)
     return _state(problem.tensors, optimiser, run), False
+
+
+def optimise_alone(fit: Fit, problem: Problem) -> tuple[State, bool]:
+    """`optimise`, as the only chain of a fit, which is handed the final state."""
+    state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
+    fit.collector.keep_state(0, state)
+    return state, stopped
 
 
 class Steps:
@@ -256,9 +263,7 @@ def _diverged(problem: Problem, value: float, step: int, good: State) -> FitDive
             f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate (now "
             f"{problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
         )
-    error = FitDiverged(f"the objective became {value} at step {step}; {advice}")
-    error.state = good
-    return error
+    return FitDiverged(f"the objective became {value} at step {step}; {advice}", {problem.chain: good})
 
 
 _WINDOW = "window."

@@ -25,10 +25,10 @@ from torch import Tensor
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Reached, State, to_numpy
-from bnn_symm.inference.map import fit_mode, mode_problem, posterior_of_states
-from bnn_symm.inference.method import Fit, initial_positions
+from bnn_symm.inference.map import mode_problem, posterior_of_states
+from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.minibatches import Minibatches
-from bnn_symm.inference.optimisation import OptimisedMethod, Problem
+from bnn_symm.inference.optimisation import OptimisedMethod, Problem, optimise_alone
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -105,20 +105,13 @@ class SWAG(OptimisedMethod):
 
     def _run(self, fit: Fit) -> bool:
         state = fit.reached.states.get(0)
-        start = fit.model.initial()
-        if fit.initial is not None:
-            (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
-        try:
-            if state is None or "count" not in state:
-                to_mode = replace(self, num_steps=self.num_steps - self.collect_steps)
-                state, stopped = fit_mode(to_mode, fit.model, fit.dataset, fit.seed, 0, start, fit.callbacks, state)
-                if stopped:
-                    fit.collector.keep_state(0, state)
-                    return True
-            state, stopped = self._collect(fit, state)
-        except FitDiverged as error:
-            fit.collector.keep_state(0, error.state)
-            raise
+        if state is None or "count" not in state:
+            to_mode = replace(self, num_steps=self.num_steps - self.collect_steps)
+            problem = mode_problem(to_mode, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
+            state, stopped = optimise_alone(fit, problem)
+            if stopped:
+                return True
+        state, stopped = self._collect(fit, state)
         fit.collector.keep_state(0, state)
         return stopped
 
@@ -286,9 +279,8 @@ class _Draw:
 
 
 def _diverged(method: SWAG, step: int, good: State) -> FitDiverged:
-    error = FitDiverged(
+    message = (
         f"SGD left the mode at step {step}; the state at step {int(good['step'])} was kept; try a lower "
         f"inference.collect_learning_rate (now {method.collect_learning_rate:g}) or inference.clip_norm=1.0"
     )
-    error.state = good
-    return error
+    return FitDiverged(message, {0: good})

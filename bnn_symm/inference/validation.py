@@ -1,4 +1,7 @@
-"""What a history row says of the validation part, of methods that fit a distribution."""
+"""What is asked of a fitted distribution while it is fitted: whether it is one, and how good it is."""
+
+import torch
+from torch import Tensor
 
 from bnn_symm.data import Dataset
 from bnn_symm.inference.optimisation import VALIDATION_POINTS
@@ -8,8 +11,18 @@ VALIDATION_DRAWS = 10
 """Draws behind the validation NLL of a history row: enough to watch, too few to report."""
 
 
+def are_scales(scale: Tensor) -> bool:
+    """Whether every scale is positive and finite: its logarithm may be finite beyond where exp is."""
+    return bool(((scale > 0) & torch.isfinite(scale)).all())
+
+
 def validation_scores(posterior: Posterior, dataset: Dataset) -> dict[str, float | None]:
-    """Marginal NLL a point on the validation part, in the target's own units; of classes, the accuracy beside it."""
+    """Marginal NLL a point on the validation part, in the target's own units; of classes, the accuracy beside it.
+
+    Without such a part the NLL is None.
+    """
+    if len(dataset.validation) == 0:
+        return {"validation_nll": None}
     part = dataset.validation.take(slice(0, VALIDATION_POINTS))
     predictive = posterior.predict(part.x)
     found: dict[str, float | None] = {"validation_nll": -float(predictive.log_prob(part.y).mean())}

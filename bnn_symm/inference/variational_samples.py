@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bnn_symm.inference.flipout import Flipout
+from bnn_symm.inference.known_layers import KnownLayers, Operation
 from bnn_symm.inference.local_reparameterization import (
     GradientBuffer,
-    KnownLinear,
     LocalReparameterization,
     PlainLinear,
 )
@@ -192,14 +192,14 @@ class AtOnce:
             return functional_call(self._place.model.net, first, (points,))
 
 
-class _BatchedLinear(KnownLinear):
+class _BatchedLinear(KnownLayers):
     """While active, `F.linear` with a known weight uses a weight for each sample: (sample x point, feature)."""
 
     def __init__(self, layers: Mapping[int, tuple[Tensor, Tensor | None]], first: Iterable[Tensor]):
         super().__init__(first)
         self._layers = layers
 
-    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The same for every sample."""
         weights, biases = self._layers[id(weight)]
         x = x.unflatten(0, (len(weights), -1))

@@ -1,0 +1,109 @@
+"""Layers of any network by their operations: which weights an operation sees, and another operation in its place.
+
+A layer is known by its weight, and computed through torch's own functions, whatever module calls them; so nothing is
+asked of the modules of a network.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+OPERATIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
+"""Of layers: input, weight, bias and what else they take."""
+
+Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""A layer with its stride, groups and so on: input, weight and bias -> output."""
+
+
+class KnownLayers(TorchFunctionMode, ABC):
+    """While active, dense layers and convolutions with a known weight are computed by `apply`."""
+
+    def __init__(self, weights: Iterable[Tensor]):
+        super().__init__()
+        self._known = {id(weight) for weight in weights}
+
+    @abstractmethod
+    def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """In place of operation(x, weight, bias)."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Replaces the operation for the known weights, passes on everything else."""
+        kwargs = kwargs or {}
+        if func in OPERATIONS:
+            x, weight, bias, rest, keywords = _arguments(*args, **kwargs)
+            if id(weight) in self._known:
+                return self.apply(lambda x, weight, bias: func(x, weight, bias, *rest, **keywords), x, weight, bias)
+        return func(*args, **kwargs)
+
+
+def _arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **keywords: Any) -> Any:
+    return input, weight, bias, rest, keywords
+
+
+@dataclass(frozen=True)
+class LayerUse:
+    """One call of a layer's operation.
+
+    Attributes:
+        operation: one of `OPERATIONS`.
+        weight: its name.
+        bias: its name, None without one.
+        shape: of the input.
+    """
+
+    operation: Any
+    weight: str
+    bias: str | None
+    shape: tuple[int, ...]
+
+
+def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
+    """The layers whose weight and bias are seen by one operation and nothing else; one forward pass is watched."""
+    watch = _Uses({id(value): name for name, value in parameters.items()})
+    with torch.no_grad(), watch:
+        functional_call(net, dict(parameters), (x,))
+    found = []
+    for name, calls in watch.calls.items():
+        use = calls[0]
+        if len(calls) > 1 or use is None or name != use.weight:
+            continue
+        if use.bias is None or watch.calls[use.bias] == [use]:
+            found.append(use)
+    return found
+
+
+class _Uses(TorchFunctionMode):
+    """Notes what sees a parameter: a layer's operation, or None for any other."""
+
+    def __init__(self, names: dict[int, str]):
+        super().__init__()
+        self._names = names
+        self.calls: dict[str, list[LayerUse | None]] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        # Reading an attribute, such as the shape, is no use of the values; `weight.T` is an attribute too, and is one.
+        if getattr(func, "__name__", "") != "__get__" or isinstance(result, Tensor):
+            use = None
+            if func in OPERATIONS:
+                x, weight, bias, *_ = _arguments(*args, **kwargs)
+                name, bias_name = self._names.get(id(weight)), self._names.get(id(bias))
+                if name is not None and (bias is None) == (bias_name is None):
+                    use = LayerUse(func, name, bias_name, tuple(x.shape))
+            for value in tree_leaves((args, kwargs)):
+                if isinstance(value, Tensor) and id(value) in self._names:
+                    self.calls.setdefault(self._names[id(value)], []).append(use)
+        return result
