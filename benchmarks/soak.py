@@ -56,6 +56,8 @@ _SMALL = {
     "chain_method": "sequential",
 }
 _COMMON = ["data.name=gap", "architecture.widths=[4]", "checkpoint.every=0.02"]
+# What a method cannot do without.
+_NEEDED = {"mc_dropout": ["architecture.dropout=0.2"]}
 # Settings of which every choice is soaked.
 _CHOICES = ("engine", "estimator")
 # Files of a complete run that are not the run's.
@@ -91,7 +93,7 @@ def cases() -> dict[str, list[str]]:
                 }
         for variant, own in variants.items():
             fewer = ["inference.num_chains=2"] if "inference.engine=pyro" in own else []  # it runs one after another
-            found[variant] = [*_COMMON, f"inference.name={name}", *keys, *own, *fewer]
+            found[variant] = [*_COMMON, f"inference.name={name}", *_NEEDED.get(name, []), *keys, *own, *fewer]
     return found
 
 

@@ -1,5 +1,7 @@
 """The four views, on chains whose modes are known."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -245,7 +247,7 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
     said = verdicts(mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False))
     assert said.usable is False
     assert "whether each has settled cannot be told" in said.conclusion
-    assert "num_draws" in (said.next or "")
+    assert said.next == "draw more (1000 draws a chain)"
     around_each = around(model, centres)
     draws = torch.stack([around_each._read(c, 0, 12) for c in range(CHAINS)])
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
@@ -257,7 +259,7 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
     ("chains", "draws", "reason", "following"),
     [
         (4, 1, "1 draw a chain: R-hat needs at least 4, to be split in two", None),
-        (4, 3, "3 draws a chain", "inference.num_draws="),
+        (4, 3, "3 draws a chain", "draw more (--set inference.num_draws=1000)"),
         (1, 100, "one chain: there is no other to set it against", "inference.num_chains=4"),
         (1, 1, "1 draw a chain", "a point has no chains"),
     ],
@@ -271,7 +273,7 @@ def test_too_little_is_said_and_never_nan_without_a_reason(chains, draws, reason
     assert found.raw.rhat_max is None
     assert reason in (found.raw.reason or "")
     assert reason in (found.function.reason or "")
-    said = verdicts(found)
+    said = verdicts(found, method=NUTS())
     assert said.usable is None
     assert said.conclusion
     assert said.next is None if following is None else following in (said.next or "")
@@ -364,7 +366,8 @@ def test_the_centred_funnel_has_divergences_and_a_bad_verdict():
     sampler = sampler_statistics(posterior.sample_stats, max_tree_depth=6, target=0.8)
     assert sampler is not None
     assert sum(sampler.divergences or ()) > 0
+    assert sampler.biased
     said = verdicts(found, sampler)
     assert said.usable is False
-    assert said.conclusion.startswith("do not use these draws")
-    assert "Of the draws that there are: " in said.conclusion
+    # Which trajectories diverge depends on how a machine rounds: on some, a chain never moves, and that is said.
+    assert found.frozen or re.match(r"do not use these draws .*\. Of the draws that there are: ", said.conclusion)
