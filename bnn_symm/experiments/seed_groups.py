@@ -41,7 +41,7 @@ def group_by_seed(configs: Sequence[Config]) -> list[SeedGroup]:
         found.setdefault(key, []).append(i)
     firsts = [settings[members[0]] for members in found.values()]
     names = [name for name in dict.fromkeys(name for own in firsts for name in own) if _matters(name)]
-    different = [name for name in names if len({repr(own.get(name, _ABSENT)) for own in firsts}) > 1]
+    different = [name for name in names if len({_values(own, [name]) for own in firsts}) > 1]
     labels = _labels(firsts, different)
     return [
         SeedGroup(
@@ -87,20 +87,41 @@ def listed(value: Any) -> Any:
 
 
 def _labels(groups: Sequence[Mapping[str, Any]], different: Sequence[str]) -> list[str]:
-    """Of the keys that all groups have; of all keys where that does not tell them apart."""
+    """Of every group the keys that tell it from others.
+
+    A key within a section that has a name, or a kind, is held against groups of this name alone: that methods have
+    different rates of learning by default need not be said.
+    """
     if not different:
         return ["all runs"]
-    shared = [name for name in different if all(name in own for own in groups)]
-    labels = [", ".join(_say(name, own[name], shared) for name in shared) for own in groups]
-    if len(set(labels)) == len(groups):
-        return labels
-    return [", ".join(_say(name, own[name], different) for name in different if name in own) for own in groups]
+    labels = []
+    for own in groups:
+        telling = [
+            key
+            for key in different
+            if key in own and len({_values(rival, [key]) for rival in _rivals(own, groups, key)}) > 1
+        ]
+        labels.append(", ".join(_say(key, own[key], different) for key in telling))
+    return labels
+
+
+def _rivals(own: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
+    names = [name for name in own if _is_name(name) and name != key and key.startswith(name.rpartition(".")[0] + ".")]
+    return [other for other in groups if _values(other, names) == _values(own, names)]
+
+
+def _values(own: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(repr(own.get(name, _ABSENT)) for name in names)
+
+
+def _is_name(key: str) -> bool:
+    return key.rpartition(".")[2] in ("name", "kind")
 
 
 def _say(name: str, value: Any, names: Sequence[str]) -> str:
     """A name stands for itself; another key by its last word where no other ends in it."""
     last = name.rpartition(".")[2]
-    if last in ("name", "kind"):
+    if _is_name(name):
         return str(value)
     short = last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
     return f"{short}={value_text(value)}"

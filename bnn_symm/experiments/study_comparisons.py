@@ -31,8 +31,8 @@ ALIGNED = "aligned_less_naive"
 """Measure of the aligned barrier against the naive one of the same setting."""
 
 _OF_CELLS = (
-    *("test_nll", "test_accuracy", "test_rmse", "test_ece", "test_brier", "test_crps", "train_nll", "validation_nll"),
-    *("elbo", "kl", "expected_log_likelihood", SPEED, "gradient_evaluations", "seconds"),
+    *("test_nll", "test_accuracy", "test_rmse", "test_ece", "test_brier", "test_crps", "test_coverage_90"),
+    *("train_nll", "validation_nll", "elbo", "kl", "expected_log_likelihood", SPEED, "gradient_evaluations", "seconds"),
     *("rhat_raw_max", "rhat_aligned_max", "rhat_function_max", "ess_function_min"),
 )
 _OF_PAIRS = (

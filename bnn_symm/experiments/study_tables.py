@@ -13,7 +13,7 @@ from bnn_symm.experiments.study_measures import MEASURES
 from bnn_symm.experiments.study_plan import Cell, Pair, Plan
 from bnn_symm.files import write_atomically
 
-_SCORES = ("nll", "accuracy", "rmse", "ece", "brier", "crps")
+_SCORES = ("nll", "accuracy", "rmse", "ece", "brier", "crps", "coverage_90")
 _MIXING = ("raw", "aligned", "function")
 # In which runs of equal settings differ from time to time.
 TIMINGS = ("seconds",)

@@ -166,7 +166,11 @@ def headline(
         return "Nothing can be told: no fit is complete."
     told = [one for one in asked if one["strength"] != "none"]
     if not any(setting["role"] == "asymmetric" for setting in settings):
-        text = "Nothing is compared: there is no asymmetric network in this study."
+        text = (
+            f"{len(settings)} settings side by side; no symmetry is broken in this study, and nothing is said of it."
+            if len(settings) > 1
+            else "Nothing is compared: there is no asymmetric network in this study."
+        )
     elif not any(setting["role"] == "baseline" for setting in settings):
         text = "Nothing is compared: there is no standard network in this study."
     elif not told:

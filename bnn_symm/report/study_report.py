@@ -11,13 +11,16 @@ from bnn_symm.report.study_sections import (
     calibration,
     comparisons,
     convergence,
+    cost,
     parameters,
     rhat,
     scores,
     times,
 )
-from bnn_symm.report.study_settings import ContextView, context_views
+from bnn_symm.report.study_settings import ContextView, context_views, side_by_side
 
+# Sections of a context that are told of all settings at once where these stand side by side.
+_SIDE_BY_SIDE = ("Conclusions", "Scores", "Calibration")
 _MARKS = {"yes": "yes", "no": "no", "the other way": "other", "cannot be told": "open"}
 
 
@@ -25,16 +28,19 @@ def study_page(data: StudyData) -> Page:
     """All sections; those that the study has nothing to say of are left out, with the reason where there is one."""
     views = context_views(data.summary)
     several = len(views) > 1
+    joined = side_by_side(views)
     middle: list[Section] = []
-    if several:
+    if joined is not None:
+        blocks = [*scores(data, joined), *calibration(data, joined), *cost(data, joined)]
+        middle.append(Section(title="Side by side", blocks=blocks))
+    elif several:
         middle.append(overview(data, views))
-        middle += [
-            Section(title=view.title, name=f"context-{view.number + 1}", parts=_parts(data, view)) for view in views
-        ]
-    elif views:
-        middle += _parts(data, views[0])
+    for view in views:
+        parts = _parts(data, view, without=() if joined is None else _SIDE_BY_SIDE)
+        middle += [Section(title=view.title, name=f"context-{view.number + 1}", parts=parts)] if several else parts
     return Page(
-        title=f"{data.summary.get('name') or data.path.name}: symmetric against asymmetric",
+        title=f"{data.summary.get('name') or data.path.name}: "
+        + ("symmetric against asymmetric" if joined is None else "settings side by side"),
         about=_about(data.summary, several),
         headline=data.summary["headline"],
         warnings=_warnings(data.summary),
@@ -71,8 +77,8 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _parts(data: StudyData, view: ContextView) -> list[Section]:
-    """Of one context, in the order in which a reader asks."""
+def _parts(data: StudyData, view: ContextView, without: Sequence[str] = ()) -> list[Section]:
+    """Of one context, in the order in which a reader asks; `without` the sections of these titles."""
     sections = {
         "Conclusions": _conclusions(data.summary, view),
         "Convergence": convergence(view),
@@ -88,7 +94,7 @@ def _parts(data: StudyData, view: ContextView) -> list[Section]:
     return [
         Section(title=title, name=title.lower().replace(" ", "-") + end, blocks=blocks)
         for title, blocks in sections.items()
-        if blocks
+        if blocks and title not in without
     ]
 
 

@@ -19,7 +19,8 @@ from bnn_symm.report.study_settings import ContextView, differences_text, role_t
 
 _SCORES = ("test_nll", "test_accuracy", "test_rmse", "test_ece", "elbo", "train_nll")
 _DRAWN = ("test_nll", "test_accuracy", "test_rmse", "elbo")
-_CALIBRATION = ("test_ece", "test_brier", "test_crps")
+_CALIBRATION = ("test_ece", "test_brier", "test_crps", "test_coverage_90")
+_COST = ("seconds", "gradient_evaluations")
 _CLOCKS = {"gradient_evaluations": "gradient evaluations", "seconds": "seconds"}
 _VIEWS = ("raw", "aligned", "function")
 _INTERVALS = "Small: 95 % intervals over seeds."
@@ -158,6 +159,11 @@ def scores(data: StudyData, view: ContextView) -> list[Block]:
 def calibration(data: StudyData, view: ContextView) -> list[Block]:
     """Calibration error and proper scores."""
     return _measured(data, view, _CALIBRATION, "How far probabilities can be trusted", drawn=_CALIBRATION)
+
+
+def cost(data: StudyData, view: ContextView) -> list[Block]:
+    """What a fit took; seconds are those of the machines that fitted."""
+    return _measured(data, view, _COST, "What a fit took", drawn=())
 
 
 def _measured(

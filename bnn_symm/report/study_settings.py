@@ -1,7 +1,7 @@
 """The settings of one context of a study, in the order in which they are shown, with their names, roles and styles."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bnn_symm.report.page import said
@@ -88,6 +88,14 @@ def context_views(summary: Mapping[str, Any]) -> list[ContextView]:
             )
         )
     return views
+
+
+def side_by_side(views: Sequence[ContextView]) -> ContextView | None:
+    """One view of all settings, where no context has two to compare: methods on one kind of network, say; else None."""
+    if len(views) < 2 or any(len(view.own) != 1 for view in views):
+        return None
+    names = {number: view.title for view in views for number in view.numbers}
+    return replace(views[0], title="All settings", context={}, numbers=list(names), names=names)
 
 
 def role_text(setting: Mapping[str, Any]) -> str:

@@ -6,13 +6,15 @@ from typing import Any
 
 from bnn_symm.experiments.convergence_words import number
 from bnn_symm.report.intervals import plus_minus_text
-from bnn_symm.report.study_settings import ContextView, context_views
+from bnn_symm.report.study_settings import ContextView, context_views, side_by_side
 from bnn_symm.report.tables import table
 
 _WIDTH = 120
 # Characters of the name of a setting.
 _NAME = 34
 _SCORES = {"test_nll": "test NLL", "test_accuracy": "accuracy", "test_rmse": "RMSE", "test_ece": "ECE"}
+# Beside these where nothing but scores is compared.
+_SIDE_BY_SIDE = {**_SCORES, "test_coverage_90": "in 90 %", "seconds": "seconds"}
 _BARRIERS = {"naive": "naive barrier", "aligned": "aligned barrier"}
 _BASE = ("parameters", "log10 modes")
 
@@ -25,6 +27,10 @@ def study_text(summary: Mapping[str, Any]) -> str:
     """
     blocks = [_wrapped(summary["headline"])]
     views = context_views(summary)
+    joined = side_by_side(views)
+    if joined is not None:
+        blocks.append(_scores(joined))
+        views = []
     for view in views:
         lines = [view.title] if len(views) > 1 else []
         lines += [_settings(view)]
@@ -35,6 +41,13 @@ def study_text(summary: Mapping[str, Any]) -> str:
     failures: Sequence[Mapping[str, Any]] = summary.get("failures") or []
     blocks += ["\n".join(_wrapped(f"failed: {one['what']}: {one['error']}") for one in failures)] if failures else []
     return "\n\n".join(blocks)
+
+
+def _scores(view: ContextView) -> str:
+    scores = [name for name in _SIDE_BY_SIDE if any(_known(setting, name) for setting in view.own)]
+    texts = [[plus_minus_text(_known(setting, name)) for setting in view.own] for name in scores]
+    columns = list(zip((_SIDE_BY_SIDE[name] for name in scores), texts, strict=True))
+    return _table([_short(label) for label in view.labels], columns)
 
 
 def _settings(view: ContextView) -> str:
@@ -52,11 +65,15 @@ def _settings(view: ContextView) -> str:
     if any(speeds):
         columns.append(("gradients to target", [speed or "-" for speed in speeds]))
     columns += [(_BARRIERS[name], [plus_minus_text(_known(setting, name)) for setting in own]) for name in barriers]
-    names = [label if len(label) <= _NAME else f"{label[: _NAME - 3]}..." for label in view.labels]
+    names = [_short(label) for label in view.labels]
     whole = _table(names, columns)
     if max(map(len, whole.splitlines())) <= _WIDTH or split == len(columns):
         return whole
     return "\n\n".join([_table(names, columns[:split]), _table(names, columns[split:])])
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _NAME else f"{label[: _NAME - 3]}..."
 
 
 def _table(names: Sequence[str], columns: Sequence[tuple[str, Sequence[Any]]]) -> str:

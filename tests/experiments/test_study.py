@@ -79,6 +79,17 @@ def test_whole_sections_vary(study):
     assert [setting.configs[0].inference.num_steps for setting in made.settings()] == [5, 7]
 
 
+def test_methods_are_called_by_name_and_by_what_differs_among_those_of_one_name(study):
+    laplace = "{name: laplace, structure: diagonal}, {name: laplace, structure: last_layer}"
+    made = study(f'study.vary={{"inference": [{{name: map}}, {laplace}, {{name: sgld}}]}}', "study.controls=[]")
+    assert [setting.context for setting in made.settings()] == [
+        "map",
+        "laplace, structure=diagonal",
+        "laplace, structure=last_layer",
+        "sgld",
+    ]
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

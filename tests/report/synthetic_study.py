@@ -153,6 +153,8 @@ def _cells(own, context, truth, number, seeds, generator, regression, failures, 
             "test_accuracy": 0.965 - nll / 20 + noise[2] / 2,
             "test_rmse": None,
             "test_ece": 0.03 - nll / 10 + noise[3] / 4,
+            "test_coverage_90": None,
+            "seconds": speed / 100,
             "elbo": -1900 + 30 * (speed < 500) + 900 * noise[4],
             "train_nll": nll / 2,
             "gradients_to_target": speed * (1 + 5 * noise[5]),
@@ -164,7 +166,7 @@ def _cells(own, context, truth, number, seeds, generator, regression, failures, 
         }
         if regression:
             found |= {"test_accuracy": None, "test_ece": None, "test_brier": None}
-            found |= {"test_rmse": 2.4 + nll, "test_crps": 1.3 + nll}
+            found |= {"test_rmse": 2.4 + nll, "test_crps": 1.3 + nll, "test_coverage_90": 0.9 - nll / 10}
         row |= dict.fromkeys(found) if bare else found
         if failures and own["role"] == "asymmetric" and seed == 0:
             row |= {

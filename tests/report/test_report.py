@@ -309,6 +309,25 @@ def test_text_for_the_terminal_has_the_headline_first_and_fits(study, contexts):
     assert nll in line
 
 
+def test_settings_with_nothing_to_compare_within_stand_side_by_side(tmp_path, undrawn):
+    """As methods on one kind of network do: one table of all, on the terminal and on the page."""
+    methods = ("map", "nuts", "laplace, structure=diagonal")
+    path = write_study(tmp_path / "methods", contexts=methods, seeds=3, regression=True, kinds=1)
+    summary = json.loads((path / "summary.json").read_text())
+    text = study_text(summary)
+    assert text.startswith("3 settings side by side; no symmetry is broken in this study")
+    header, _, *rows = text.split("\n\n")[1].splitlines()
+    assert header.split("  ")[0] == "setting"
+    assert all(title in header for title in ("test NLL", "RMSE", "in 90 %", "seconds"))
+    assert [row.split("  ")[0] for row in rows] == list(methods)
+    assert plus_minus_text(summary["settings"][1]["measures"]["test_coverage_90"]) in rows[1]
+    page = Page(write_study_report(path).read_text())
+    titles = [title for _, title in page.headings]
+    assert titles.index("Side by side") < min(titles.index(method) for method in methods)
+    assert "Conclusions" not in titles
+    assert "Overview" not in titles
+
+
 def test_what_is_neither_a_study_nor_a_run_is_refused(tmp_path):
     with pytest.raises(InvalidRun, match="neither a study nor a run"):
         write_report(tmp_path)

@@ -1,0 +1,46 @@
+"""The table of methods in the README: what studies of many methods reached, one row a method.
+
+bnn-symm compare configs/methods_digits.yaml --jobs 1 --out runs/methods_digits
+bnn-symm compare configs/methods_fashion_mnist.yaml --jobs 1 --out runs/methods_fashion_mnist
+bnn-symm compare configs/methods_diabetes.yaml --jobs 1 --out runs/methods_diabetes
+python -m benchmarks.methods_table runs/methods_digits runs/methods_fashion_mnist runs/methods_diabetes
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.report.intervals import plus_minus_text
+
+# Of which a study has those of its task.
+MEASURES = {"test_nll": "NLL", "test_ece": "ECE", "test_coverage_90": "inside 90 %", "seconds": "s"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", type=Path, nargs="+")
+    studies = [json.loads((path / "summary.json").read_text()) for path in parser.parse_args().studies]
+    columns = [(study, measure) for study in studies for measure in MEASURES if _has(study, measure)]
+    names = [f"{study['provenance']['dataset']['name']}, {MEASURES[measure]}" for study, measure in columns]
+    methods = list(dict.fromkeys(context["label"] for study in studies for context in study["contexts"]))
+    for row in [["method", *names], ["---"] * (len(names) + 1)]:
+        print(f"| {' | '.join(row)} |")
+    for method in methods:
+        cells = [plus_minus_text(_measure(study, method, measure)) for study, measure in columns]
+        print(f"| {' | '.join([method, *cells])} |")
+
+
+def _has(study: dict[str, Any], measure: str) -> bool:
+    return any((setting["measures"].get(measure) or {}).get("mean") is not None for setting in study["settings"])
+
+
+def _measure(study: dict[str, Any], method: str, measure: str) -> dict[str, Any] | None:
+    for setting in study["settings"]:
+        if study["contexts"][setting["context"]]["label"] == method:
+            return setting["measures"].get(measure)
+    return None
+
+
+if __name__ == "__main__":
+    main()
