@@ -15,8 +15,11 @@ import torch
 _WORTH_TWO_THREADS = 2e8
 
 
-def choose_threads(flops: float, threads: int | Literal["auto"] = "auto") -> int:
-    """The number of intra-op threads for forward passes of `flops` operations each, unless the user names one."""
+def choose_threads(flops: int, threads: int | Literal["auto"] = "auto") -> int:
+    """The number of intra-op threads for forward passes of `flops` operations each, unless the user names one.
+
+    A pass is of all that is evaluated together: every point of the batch, and every chain.
+    """
     if threads != "auto":
         return threads
     return 1 if flops < _WORTH_TWO_THREADS else available_cores()

@@ -59,9 +59,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_threads_go_by_problem_size_and_come_back():
-    assert choose_threads(1e5) == 1
-    assert choose_threads(1e12) >= 1
-    assert choose_threads(1e12, 3) == 3
+    assert choose_threads(10**5) == 1
+    assert choose_threads(10**12) >= 1
+    assert choose_threads(10**12, 3) == 3
     before = torch.get_num_threads()
     with use_threads(before + 1):
         assert torch.get_num_threads() == before + 1

@@ -73,6 +73,7 @@ def _fit(options: argparse.Namespace) -> int:
 def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.experiments import fit_run, load_run, resume_run
+    from bnn_symm.experiments.unused_settings import notes_of_unused
     from bnn_symm.inference.process_group import command_of
     from bnn_symm.report.progress import ProgressBars
     from bnn_symm.report.tables import scores_table
@@ -85,6 +86,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
         raise ConfigError("--insist is about going on with a run that was made otherwise; name it: --resume DIR")
     else:
         config = config_of(options)
+    warn(notes_of_unused(config))
     bars = [] if options.quiet else [ProgressBars(config.inference, config.warm_start)]
     try:
         for bar in bars:

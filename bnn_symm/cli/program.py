@@ -6,9 +6,11 @@ failed, 130 interrupted.
 """
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bnn_symm.cli import (
@@ -45,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with first_speaks():
             check_alone(options)
-        status = options.command(options)
+        with _warnings_in_one_line():
+            status = options.command(options)
         sys.stdout.flush()
         return status
     except BnnSymmError as error:
@@ -67,6 +70,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bnn-symm: error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         _drop_output()
         return 2
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Shows this package's own warnings as the notes that they are; others as Python does."""
+    with warnings.catch_warnings():
+        former = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if category.__module__.startswith("bnn_symm."):
+                print(f"bnn-symm: note: {message}", file=sys.stderr)
+            else:
+                former(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _drop_output() -> None:

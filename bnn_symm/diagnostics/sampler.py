@@ -103,9 +103,11 @@ def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> lis
     diverged = sum(n or 0 for n in found["divergences"] or [])
     if diverged:
         total = draws * len(found["divergences"] or [])
+        # Of another tool's sampler the name of the setting is not known.
+        aimed_at = "the acceptance rate that is aimed at" if target is None else "inference.target_accept_prob"
         problems.append(
             f"{diverged:.0f} of {total} draws diverged: the sampler cannot enter parts of the posterior, so that means "
-            f"and intervals are biased; raise inference.target_accept_prob, or reparametrise"
+            f"and intervals are biased; raise {aimed_at}, or reparametrise"
         )
     low = [i for i, value in enumerate(found["ebfmi"] or []) if value is not None and value < _LOW_EBFMI]
     if low:

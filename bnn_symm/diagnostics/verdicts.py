@@ -17,9 +17,12 @@ from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS
 from bnn_symm.diagnostics.mixing import AlignedView, Mixing
 from bnn_symm.diagnostics.sampler import SamplerStatistics, listed
 from bnn_symm.diagnostics.views import NOT_FINITE, View
+from bnn_symm.inference import Method, Sampler, StochasticGradientMethod
 
 # Where independent draws reach a larger R-hat than this (Gelman and Rubin's own limit), passing is no evidence.
 _WEAK = 1.1
+# Draws a chain that are advised at least.
+_MANY = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +42,21 @@ class Verdicts:
     views: dict[str, str]
 
 
-def verdicts(found: Mixing, sampler: SamplerStatistics | None = None) -> Verdicts:
-    """Reads all views together, and what the sampler says."""
+def verdicts(found: Mixing, sampler: SamplerStatistics | None = None, method: Method | None = None) -> Verdicts:
+    """Reads all views together, and what the sampler says.
+
+    Args:
+        found: the views.
+        sampler: what it recorded.
+        method: whose settings are advised; None of chains that another tool made, or several methods.
+    """
     views = {
         "raw": _raw(found),
         "aligned": _aligned(found),
         "chainwise": _chainwise(found),
         "function": _function(found),
     }
-    usable, conclusion, following = _conclusion(found)
+    usable, conclusion, following = _conclusion(found, method)
     if sampler is not None and sampler.biased and not found.frozen:
         usable = False
         conclusion = (
@@ -125,19 +134,19 @@ def _function(found: Mixing) -> str:
     return f"predictions at {points} differ between chains (R-hat up to {_rhat(view)}{worst})"
 
 
-def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
+def _conclusion(found: Mixing, method: Method | None) -> tuple[bool | None, str, str | None]:
     function, chainwise = found.function, found.chainwise
     chains, draws = function.num_chains, function.num_draws
     if found.frozen:
         return (
             False,
             f"chain {listed(found.frozen)} never moved: all of its draws are one point",
-            "look at its acceptance rate; lower inference.initial_step_size, or start elsewhere (another seed)",
+            f"{_to_move(method)}, or start elsewhere (another seed)",
         )
     if function.status == "undefined":
         if draws == 1 and chains > 1:
             return None, f"{chains} single draws, as of an ensemble: nothing mixes here", None
-        return _untold(found)
+        return _untold(found, method)
     if _passes(function):
         apart = found.raw.status == "fail" and not _passes(found.aligned)
         weights = "; read weights with care: they differ" if apart else ""
@@ -146,7 +155,7 @@ def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
                 None,
                 f"mixing cannot be told: of {draws} draws a chain, even independent ones reach an R-hat of "
                 f"{function.threshold:.3g}, so that chains which agree by it say little",
-                f"draw more (inference.num_draws={max(10 * draws, 1000)})",
+                f"draw more ({_draws(method, max(10 * draws, _MANY))})",
             )
         if function.status == "too few draws":
             smallest = min(function.ess_bulk_min or 1.0, function.ess_tail_min or 1.0)
@@ -155,28 +164,28 @@ def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
                 True,
                 f"chains agree as functions, but their draws are few: the smallest ESS is {smallest:.0f}{weights}",
                 f"for intervals that can be relied on, draw {factor:.1f} times as many "
-                f"(inference.num_draws={_rounded(factor * draws)})",
+                f"({_draws(method, _rounded(factor * draws))})",
             )
         return True, f"predictions can be used: chains agree as functions{weights}", None
     if chainwise.status == "fail":
         return (
             False,
             "chains have not settled, or move too slowly to tell, and disagree as functions",
-            f"run longer before reading anything else: double inference.num_warmup and inference.num_draws "
-            f"({2 * draws}), or start from a good fit (--set initial=RUN)",
+            f"run longer before reading anything else ({_longer(method, draws)}), or start from a good fit "
+            f"(--set initial=RUN)",
         )
     if chainwise.status == "undefined" or chainwise.threshold > _WEAK:
         why = chainwise.reason or f"of {draws} draws, even independent ones reach an R-hat of {chainwise.threshold:.3g}"
         return (
             False,
             f"chains disagree as functions; whether each has settled cannot be told: {why}",
-            f"draw more (inference.num_draws={max(10 * draws, 1000)})",
+            f"draw more ({_draws(method, max(10 * draws, _MANY))})",
         )
     if found.function_modes is not None and found.function_modes.count == 1:
         return (
             False,
             "chains disagree as functions, though not by more than each spreads: they mix slowly within one mode",
-            f"run longer: double inference.num_warmup and inference.num_draws ({2 * draws}), until R-hat passes",
+            f"run longer, until R-hat passes ({_longer(method, draws)})",
         )
     count = "" if found.function_modes is None else f"{found.function_modes.count} "
     aligned = "" if found.aligned_modes is None else f"; modulo symmetry {found.aligned_modes.count}"
@@ -189,7 +198,7 @@ def _conclusion(found: Mixing) -> tuple[bool | None, str, str | None]:
     )
 
 
-def _untold(found: Mixing) -> tuple[bool | None, str, str | None]:
+def _untold(found: Mixing, method: Method | None) -> tuple[bool | None, str, str | None]:
     """Without an R-hat of functions: what is missing, and how to get it."""
     function = found.function
     conclusion = f"mixing cannot be told: {function.reason}"
@@ -202,11 +211,33 @@ def _untold(found: Mixing) -> tuple[bool | None, str, str | None]:
             "a point has no chains: for a posterior, fit with inference.name=nuts, or several seeds",
         )
     if function.num_draws < MIN_DRAWS:
-        return None, conclusion, "draw more (inference.num_draws=1000)"
+        return None, conclusion, f"draw more ({_draws(method, _MANY)})"
     if function.num_chains == 1:
         drifts = ". And its weights still drift, or move too slowly to tell" if found.chainwise.status == "fail" else ""
-        return None, f"{conclusion}{drifts}", "fit with inference.num_chains=4"
+        advice = "sample 4 chains or more" if method is None else "fit with inference.num_chains=4"
+        return None, f"{conclusion}{drifts}", advice
     return None, conclusion, "look at the network: its outputs are the same for all of its weights"
+
+
+def _draws(method: Method | None, number: int) -> str:
+    """How so many draws a chain are had."""
+    setting = None if method is None else method.for_draws(number)
+    return f"{number} draws a chain" if setting is None else f"--set {setting}"
+
+
+def _longer(method: Method | None, draws: int) -> str:
+    """How twice the warm-up and twice the draws are had."""
+    if method is None:
+        return f"twice the warm-up, and {_draws(None, 2 * draws)}"
+    return " ".join(["--set", *filter(None, (method.for_time(), method.for_draws(2 * draws)))])
+
+
+def _to_move(method: Method | None) -> str:
+    """What helps a chain that stays where it is."""
+    if isinstance(method, StochasticGradientMethod):
+        return "raise inference.learning_rate"
+    lower = "inference.initial_step_size" if isinstance(method, Sampler) else "its first step size"
+    return f"look at its acceptance rate; lower {lower}"
 
 
 def _few(view: View) -> str:

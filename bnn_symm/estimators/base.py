@@ -18,7 +18,7 @@ from bnn_symm.data.labels import Label
 from bnn_symm.estimators.parameters import default_parameters, resolve
 from bnn_symm.estimators.training_data import training_data
 from bnn_symm.experiments.config import Config
-from bnn_symm.experiments.prepare import named_mean
+from bnn_symm.experiments.prepare import gradient_flops, named_mean
 from bnn_symm.experiments.stored_run import build_model
 from bnn_symm.models import check_task, default_likelihood
 from bnn_symm.posteriors import Predictive
@@ -90,8 +90,7 @@ class BNNEstimator(BaseEstimator):
             )
             config, mean = named_mean(config)
             model = build_model(config, dataset.input_shape, dataset.num_outputs, mean)
-            points = config.inference.points_per_gradient(len(dataset.train))
-            with use_threads(_threads(count_flops(model.net, dataset.input_shape, points), config)):
+            with use_threads(_threads(gradient_flops([config.inference], model, dataset), config)):
                 posterior = config.inference.fit(model, dataset, seed=config.seed)
         self.config_ = config
         self.preprocessing_ = dataset.preprocessing
@@ -119,5 +118,5 @@ def _seed(random_state: Any) -> int:
 
 def _threads(flops: int, config: Config) -> int:
     """As `choose_threads`, but by `auto` no more than torch has now: joblib's workers are given their share."""
-    threads = choose_threads(float(flops), config.threads)
+    threads = choose_threads(flops, config.threads)
     return min(threads, torch.get_num_threads()) if config.threads == "auto" else threads

@@ -16,6 +16,7 @@ from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.run import measure, write_metrics
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import Run, module_of, stored_config
+from bnn_symm.experiments.unused_settings import dropout_rate
 from bnn_symm.posteriors import Posterior
 
 # Standard deviations by which standardisations may differ: splits of one data set are far nearer than that.
@@ -26,7 +27,8 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
     """Warnings about runs whose posteriors live in one parameter space.
 
     Returns:
-        What differs and does not forbid a comparison: training data, temperature, the status of a run.
+        What differs and does not forbid a comparison: training data, temperature, rates of dropout, the status of a
+        run.
 
     Raises:
         IncompatiblePosteriors: if inputs, outputs, architecture, likelihood or mask fingerprint differ, naming both.
@@ -65,12 +67,12 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
 
 
 def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
-    """Settings of the architecture that differ; of the symmetry, what is fixed is compared by its fingerprint."""
+    """Settings of the architecture that weights depend on; of the symmetry, what is fixed has a fingerprint."""
     mine, theirs = (dataclasses.asdict(r.config.architecture) for r in (first, run))
     return [
         (f"architecture.{key}", _as_typed(mine.get(key)), _as_typed(theirs.get(key)))
         for key in dict.fromkeys([*mine, *theirs])
-        if key != "symmetry"
+        if key not in ("symmetry", "dropout")
     ] + [("architecture.symmetry.kind", _space(mine["symmetry"]["kind"]), _space(theirs["symmetry"]["kind"]))]
 
 
@@ -92,6 +94,9 @@ def _differences(first: Run, run: Run) -> list[str]:
     mine, theirs = first.config.inference, run.config.inference
     if (mine.temperature, mine.tempering) != (theirs.temperature, theirs.tempering):
         found.append(f"{run.path} has temperature {theirs.temperature}, {first.path} has {mine.temperature}")
+    rates = [dropout_rate(r.config) for r in (first, run)]
+    if all(rates) and rates[0] != rates[1]:
+        found.append(f"{run.path} drops units at a rate of {rates[1]:g}, {first.path} of {rates[0]:g}")
     return found
 
 

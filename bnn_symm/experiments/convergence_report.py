@@ -20,6 +20,7 @@ from bnn_symm.diagnostics.convergence import (
     curves_of_history,
     slowest,
 )
+from bnn_symm.diagnostics.cycles import ends_of_cycles, without_exploration
 from bnn_symm.diagnostics.plateau import Plateau, find_plateau, pooled_flatness
 from bnn_symm.diagnostics.speed_tests import speed
 from bnn_symm.experiments.convergence_comparisons import COMPARED, compare_groups
@@ -36,6 +37,8 @@ from bnn_symm.experiments.convergence_times import chain_times, common_clocks, r
 from bnn_symm.experiments.convergence_words import run_verdict, speed_sentence
 from bnn_symm.experiments.seed_groups import SeedGroup, group_by_seed
 from bnn_symm.experiments.stored_run import Run
+from bnn_symm.experiments.unused_settings import as_used
+from bnn_symm.inference import Method
 
 # Of the worst chain of a run: which end counts first.
 _WORST = ("not reached", "unclear", "too short", "reached")
@@ -61,7 +64,7 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
         InvalidRun: if a history is damaged.
     """
     request = parse_target(target)
-    configs = [run.config for run in runs]
+    configs = as_used([run.config for run in runs])
     groups = group_by_seed(configs)
     histories = [run.directory.read_history() for run in runs]
     every = [{name: curves_of_history(history, name) for name in QUANTITIES} for history in histories]
@@ -74,6 +77,7 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
         reference,
         groups,
         curves,
+        drawn=[curves_of_history(without_exploration(history), quantity) for history in histories],
         samplers=[is_sampler(config) for config in configs],
         failed=[run.status == "failed" for run in runs],
     )
@@ -105,28 +109,37 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
     }
 
 
-def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) -> dict[str, Any]:
-    inference = run.config.inference
-    sampler = is_sampler(run.config)
+def describe_method(inference: Method) -> dict[str, Any]:
+    """What the words about a run depend on of its method, as plain data; `longer` is what `--set` takes."""
     warmup = getattr(inference, "num_warmup", 0)
-    planned = getattr(inference, "num_steps", None) or warmup + getattr(inference, "num_draws", 0)
+    return {
+        "method": inference.name,
+        "sampler": inference.is_sampler,
+        "num_warmup": warmup,
+        "cycle_steps": getattr(inference, "cycle_steps", None),
+        "settles_by": inference.settles_by,
+        "longer": f"--set {inference.for_time()}",
+        "learning_rate": getattr(inference, "learning_rate", None),
+        "clips": hasattr(inference, "clip_norm"),
+        "planned_steps": getattr(inference, "num_steps", None) or warmup + getattr(inference, "num_draws", 0),
+    }
+
+
+def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) -> dict[str, Any]:
     own = {
         "run": str(run.path),
         "name": run.path.name,
-        "method": inference.name,
         "seed": run.config.seed,
         "status": run.status,
-        "sampler": sampler,
-        "num_warmup": warmup,
-        "settles_by": [inference.settles_by, getattr(inference, inference.settles_by)],
-        "learning_rate": getattr(inference, "learning_rate", None),
-        "clips": hasattr(inference, "clip_norm"),
+        **describe_method(run.config.inference),
         "steps": int(max((curve.budget("step") for curve in objective), default=0)),
-        "planned_steps": planned,
         "rows": len(history),
         "chains": len(objective),
     }
-    settled = _end(objective, history, spreads=_SAMPLER_SPREADS if sampler else 0.0)
+    if own["cycle_steps"]:
+        drawn = curves_of_history(without_exploration(history), "objective")
+        objective = [ends_of_cycles(curve, own["cycle_steps"]) for curve in drawn or objective]
+    settled = _end(objective, history, spreads=_SAMPLER_SPREADS if own["sampler"] else 0.0)
     verdict, advice = run_verdict(own, settled)
     converged = {"reached": True, "not reached": False}.get(settled["flatness"]) if settled else None
     return {

@@ -7,7 +7,8 @@
 Without one: 95 % of the way of what is optimised. Objectives of different models, methods or temperatures are no
 common scale: then it is 95 % of the way of the training NLL, which all optimising methods log, and where that does not
 fall, or is not logged, each group goes its own way. Of a sampler the objective is the negative log density, and the
-target the band in which that settles: its stationary level, and two standard deviations of its rows on either side.
+target the band in which that settles: its stationary level, and two standard deviations of its rows on either side,
+of rows without exploration where a sampler goes in cycles.
 """
 
 import dataclasses
@@ -136,6 +137,7 @@ def aims(
     groups: Sequence[SeedGroup],
     runs: Sequence[list[Curve]],
     *,
+    drawn: Sequence[list[Curve]],
     samplers: Sequence[bool],
     failed: Sequence[bool],
 ) -> list[Aim]:
@@ -147,6 +149,7 @@ def aims(
         reference: as `choose_quantity` says.
         groups: of runs.
         runs: curves of the quantity, by run.
+        drawn: the same without exploration.
         samplers: whether a run's method is a sampler.
         failed: whether a run diverged; the best plateau is not sought among those.
     """
@@ -160,7 +163,7 @@ def aims(
         elif not mine:
             found.append(Aim(kind="fraction", value=None, reason=f"no history of this group has {quantity}"))
         elif samplers[group.members[0]] and request.fraction is None:
-            found.append(_band(mine))
+            found.append(_band(mine, [drawn[i] or runs[i] for i in group.members if runs[i]]))
         else:
             found.append(_fraction(own, _FRACTION if request.fraction is None else request.fraction))
     return found
@@ -193,9 +196,9 @@ def _fraction(runs: Sequence[Sequence[Curve]], fraction: float) -> Aim:
     return Aim(kind="fraction", value=start - sign * fraction * way, start=start, level=level)
 
 
-def _band(runs: Sequence[Sequence[Curve]]) -> Aim:
+def _band(runs: Sequence[Sequence[Curve]], drawn: Sequence[Sequence[Curve]]) -> Aim:
     # Chains that settle at different levels pull the middle between them, and then do not reach it.
-    found = [run_level([curve]) for curves in runs for curve in curves]
+    found = [run_level([curve]) for curves in drawn for curve in curves]
     level, spread = (float(np.median(values)) for values in zip(*found, strict=True))
     start = float(np.median([curve.start for curves in runs for curve in curves]))
     half = _BAND * spread

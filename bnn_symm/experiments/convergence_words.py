@@ -16,6 +16,9 @@ CLOCK_WORDS = {
 # Conventional, and said as such.
 _EVIDENCE, _STRONG = 0.05, 0.01
 
+# Standard deviations of the ends of cycles that these must have come, to be said to have settled late.
+_WAY_OF_CYCLES = 3.0
+
 _ADVICE_OF_DIVERGED = {
     True: "--set inference.clip_norm=1.0, or a lower inference.learning_rate",
     False: "a lower inference.learning_rate",
@@ -33,8 +36,8 @@ def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[st
     """Whether one run has converged, and what to do next.
 
     Args:
-        own: the run as plain data: status, steps, planned_steps, sampler, num_warmup, run.
-        settled: its objective's end, as `describe_end` in `convergence_report` gives it; None without rows.
+        own: the run as plain data: run, status, steps, and of its method what `describe_method` says.
+        settled: its objective's end, as `_end` in `convergence_report` gives it; None without rows.
     """
     if settled is None:
         reason = "its history has no row with an objective: nothing is known of its convergence"
@@ -43,9 +46,10 @@ def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[st
         at = number(own["steps"])
         return (
             f"diverged after the row at step {at}: it did not converge",
-            _ADVICE_OF_DIVERGED[bool(own["clips"])] if own["learning_rate"] else "start from a good fit (initial: RUN)",
+            _ADVICE_OF_DIVERGED[bool(own["clips"])] if own["learning_rate"] else "from a good fit: --set initial=RUN",
         )
-    verdict, advice = _sampler(own, settled) if own["sampler"] else _optimiser(own, settled)
+    words = _cyclical if own["cycle_steps"] else _sampler if own["sampler"] else _optimiser
+    verdict, advice = words(own, settled)
     if own["status"] == "interrupted":
         verdict = f"interrupted at step {number(own['steps'])} of {number(own['planned_steps'])}; {verdict}"
         advice = _resume(own)
@@ -60,7 +64,7 @@ def _resume(own: dict[str, Any]) -> str:
 
 
 def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
-    longer = _longer(own)
+    longer = own["longer"]
     flatness = settled["flatness"]
     if flatness == "too short":
         # Twice the rows that are needed, since the first are on their way.
@@ -96,14 +100,9 @@ def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
     return verdict, None
 
 
-def _longer(own: dict[str, Any]) -> str:
-    key, value = own["settles_by"]
-    return f"--set inference.{key}={max(100, 2 * value)}"
-
-
 def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
     warmup, flatness = own["num_warmup"], settled["flatness"]
-    more = _longer(own)
+    more = own["longer"]
     if flatness == "too short":
         return (
             f"{settled['rows']} rows a chain are too few to tell whether the log density has settled "
@@ -124,9 +123,39 @@ def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | N
         return (
             f"the log density settles at iteration {number(start)} only, after warm-up ({number(warmup)}): the first "
             f"draws are not of the posterior",
-            f"--set inference.num_warmup={math.ceil(1.5 * start)}" if own["settles_by"][0] == "num_warmup" else more,
+            f"--set inference.num_warmup={math.ceil(1.5 * start)}" if own["settles_by"] == "num_warmup" else more,
         )
     return f"the log density is stationary from iteration {number(start)} on, within warm-up ({number(warmup)})", None
+
+
+def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
+    """Of one value a cycle, since within a cycle the curve rises and falls by design."""
+    more, flatness, cycles = own["longer"], settled["flatness"], settled["rows"]
+    functions = "see R-hat of functions, which uses every draw"
+    if flatness == "too short":
+        return (
+            f"the log density rises and falls with each cycle, and the ends of {cycles} cycles a chain are too few to "
+            f"tell whether these settle (wanted {MIN_ROWS})",
+            functions,
+        )
+    ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])} nats per 1,000 iterations"
+    if flatness == "not reached":
+        return f"not converged: the negative log density at the ends of cycles still drifts by {ends}", more
+    if flatness == "unclear":
+        return (
+            f"it cannot be told whether the log density at the ends of cycles has settled: its drift lies between "
+            f"{ends}",
+            functions,
+        )
+    first = math.ceil(settled["start"]["step"] / own["cycle_steps"])
+    # Of few values a later start is found by chance; it says something where they came a way that is no scatter.
+    if first > 1 and settled["way"] > _WAY_OF_CYCLES * settled["spread"]:
+        return (
+            f"the log density at the ends of cycles settles from cycle {first} of {cycles} on only: draws of those "
+            f"before are not of the posterior",
+            more,
+        )
+    return f"the log density is stationary over the ends of {cycles} cycles a chain", None
 
 
 def speed_sentence(label: str, clock: str, speed: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.elbo_report import describe_elbo
 from bnn_symm.experiments.mixing_report import describe_mixing, joined, no_mixing
 from bnn_symm.experiments.stored_run import Run
+from bnn_symm.inference import Method
 from bnn_symm.posteriors import ClosedFormPosterior
 from bnn_symm.threads import use_threads
 
@@ -96,9 +97,7 @@ def _one(run: Run, per_draw: bool, seed: int, told: Told) -> tuple[dict[str, Any
         return {"run": str(run.path), "mixing": no_mixing(reason), "elbo": elbo, "calibration": None}, []
     with use_threads(run.threads):
         told(f"mixing of {name}")
-        # What another tool's sampler aimed at is not known, unless its user said so.
-        assumed = run.record.get("derived", {}).get("method_assumed", False)
-        method = None if assumed else run.config.inference
+        method = _method(run)
         if method is not None and method.has_independent_draws:
             mixing, traces = no_mixing(f"not told: draws of {method.name} are independent, there are no chains"), []
         else:
@@ -131,7 +130,11 @@ def _together(
     told("mixing of all runs together")
     with use_threads(runs[0].threads):
         mixing, traces = describe_mixing(
-            joined([run.posterior for run in runs]), runs[0].dataset(), per_draw=per_draw, seed=seed
+            joined([run.posterior for run in runs]),
+            runs[0].dataset(),
+            method=_method(runs[0]) if all(_method(run) == _method(runs[0]) for run in runs) else None,
+            per_draw=per_draw,
+            seed=seed,
         )
     if any(
         isinstance(run.posterior, ClosedFormPosterior) or run.config.inference.has_independent_draws for run in runs
@@ -140,6 +143,11 @@ def _together(
         mixing["conclusion"] = f"draws of a closed form, taken for a chain: {mixing['conclusion']}"
         mixing["next"] = None if mixing["usable"] else _APPROXIMATIONS
     return mixing, traces, warnings
+
+
+def _method(run: Run) -> Method | None:
+    """Settings of the fit; what another tool's sampler aimed at is not known, unless its user said so."""
+    return None if run.record.get("derived", {}).get("method_assumed", False) else run.config.inference
 
 
 def _other_posteriors(runs: Sequence[Run]) -> str | None:

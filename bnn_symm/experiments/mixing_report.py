@@ -60,7 +60,7 @@ def describe_mixing(
     Args:
         posterior: any.
         dataset: with the held-out points.
-        method: settings of the fit, for what the sampler aimed at.
+        method: settings of the fit, for what the sampler aimed at and what is advised.
         per_draw: align draws one by one too.
         seed: of alignments and of draws of the prior.
     """
@@ -75,7 +75,7 @@ def describe_mixing(
         max_tree_depth=getattr(method, "max_tree_depth", None),
         target=getattr(method, "target_accept_prob", None),
     )
-    said = verdicts(found, sampler)
+    said = verdicts(found, sampler, method)
     content: dict[str, Any] = {
         "conclusion": said.conclusion,
         "next": said.next,

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.prior_mean import read_prior_mean
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import build_model, load_run, module_of, stored_config
-from bnn_symm.inference import versions
+from bnn_symm.experiments.unused_settings import unused_settings
+from bnn_symm.inference import Method, versions
 from bnn_symm.inference.compiled import has_compiler
 from bnn_symm.inference.optimisation import OptimisedMethod
 from bnn_symm.models import BayesianModel, PriorMean, check_task, default_likelihood
@@ -76,6 +77,7 @@ class Prepared:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **({"warm_start": [{"method": method.name} for method in methods[:-1]]} if methods[:-1] else {}),
             **({"prior_mean": self.prior_mean.sha256} if self.prior_mean else {}),
+            **({"unused": unused} if (unused := unused_settings(self.config)) else {}),
         }
 
 
@@ -105,9 +107,7 @@ def prepare(config: Config, load: Callable[..., Dataset] = load_dataset, mean: P
     methods = (*config.warm_start, config.inference)
     for method in methods:
         method.check(dataset)
-    points = max(method.points_per_gradient(len(dataset.train)) for method in methods)
     steps_to_keep(config, len(dataset.train))  # says at once if there is nothing to keep
-    flops = float(count_flops(model.net, dataset.input_shape, points))
     initial = None
     if config.initial is not None:
         initial = _initial(config.initial, config, model)
@@ -117,8 +117,21 @@ def prepare(config: Config, load: Callable[..., Dataset] = load_dataset, mean: P
         dataset=dataset,
         model=model,
         initial=initial,
-        threads=choose_threads(flops, config.threads),
+        threads=choose_threads(gradient_flops(methods, model, dataset), config.threads),
     )
+
+
+def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dataset) -> int:
+    """Floating-point operations of the forward pass of the largest gradient evaluation, by which threads are chosen.
+
+    Args:
+        methods: whose gradients.
+        model: the model.
+        dataset: whose training part.
+    """
+    train = dataset.train
+    passes = [method.points_per_gradient(len(train)) * method.chains_together(model, train) for method in methods]
+    return count_flops(model.net, dataset.input_shape, max(passes))
 
 
 def named_mean(config: Config, mean: PriorMean | None = None) -> tuple[Config, PriorMean | None]:

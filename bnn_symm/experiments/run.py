@@ -22,7 +22,7 @@ from bnn_symm.experiments.run_history import all_stages, cost_before
 from bnn_symm.experiments.run_writer import RunWriter, StopOnSignal
 from bnn_symm.experiments.shared_fit import check_can_share, handed_out, leave_together
 from bnn_symm.experiments.stages import Stage, TellStage, costs, stages_of
-from bnn_symm.experiments.stored_run import Run, load_run, module_of, stored_config, with_module
+from bnn_symm.experiments.stored_run import Run, load_run, module_of, on_device_here, stored_config, with_module
 from bnn_symm.files import write_json
 from bnn_symm.inference import Callback
 from bnn_symm.inference.process_group import ProcessGroup, command_of
@@ -117,7 +117,8 @@ def resume_run(
             leave_together(group)
             return load_run(path, module=module)
         mean = directory.read_prior_mean(record)
-        prepared = prepare(with_module(stored_config(directory), module), mean=mean)
+        # Where its device is missing, `_changes` says so.
+        prepared = prepare(on_device_here(with_module(stored_config(directory), module)), mean=mean)
         check_can_share(prepared.config, group)
         now = {**prepared.record(), "processes": group.size}
         changes = _changes(path, record, now, insist)

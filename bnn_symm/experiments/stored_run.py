@@ -1,6 +1,7 @@
 """A run on disk, opened: its configuration, model and posterior, complete or not."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,10 @@ from bnn_symm.experiments.stages import stages_of
 from bnn_symm.inference import Reached
 from bnn_symm.models import BayesianModel, PriorMean
 from bnn_symm.posteriors import Posterior, load_posterior
+
+
+class DeviceWarning(UserWarning):
+    """A run is opened on another device than it was fitted on: to the same results up to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,7 @@ _INFO = ("method", "engine", "seed", "seconds", "gradient_evaluations", "status"
 
 
 def load_run(path: str | Path, *, module: str | None = None) -> Run:
-    """Opens a run directory, complete or not.
+    """Opens a run directory, complete or not; where the device of its fit is missing, on the CPU, with a warning.
 
     Args:
         path: of the directory.
@@ -138,7 +143,14 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
         preprocessing = Preprocessing.from_dict(RunDirectory.read_json(directory.preprocessing))
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidRun(f"{directory.preprocessing} is damaged: {type(error).__name__} {error}") from None
-    net = _build_network(config, preprocessing.input_shape, record["num_outputs"])
+    here = on_device_here(config)
+    if here is not config:
+        warnings.warn(
+            f"{directory.path} was fitted on {config.device}, which is not available here; it is opened on the CPU",
+            DeviceWarning,
+            stacklevel=2,
+        )
+    net = _build_network(here, preprocessing.input_shape, record["num_outputs"])
     _restore_fixed(directory, record, net)
     model = _model(config, net, directory.read_prior_mean(record))
     return Run(directory=directory, config=config, record=record, preprocessing=preprocessing, model=model)
@@ -184,6 +196,17 @@ def build_model(
 def _build_network(config: Config, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
     likelihood = config.likelihood
     assert likelihood is not None
+    device = _device(config)
+    net = build_network(
+        config.architecture,
+        input_shape=input_shape,
+        num_outputs=likelihood.num_net_outputs(num_outputs),
+        seed=config.seed,
+    )
+    return net.to(device=device, dtype=getattr(torch, config.dtype))
+
+
+def _device(config: Config) -> torch.device:
     try:
         device = torch.device(config.device)
         torch.empty(0, device=device)
@@ -192,13 +215,16 @@ def _build_network(config: Config, input_shape: tuple[int, ...], num_outputs: in
         raise ConfigError(
             f"device {config.device!r} is not available here ({reason}); use `--set device=cpu`"
         ) from None
-    net = build_network(
-        config.architecture,
-        input_shape=input_shape,
-        num_outputs=likelihood.num_net_outputs(num_outputs),
-        seed=config.seed,
-    )
-    return net.to(device=device, dtype=getattr(torch, config.dtype))
+    return device
+
+
+def on_device_here(config: Config) -> Config:
+    """The configuration itself, or with the CPU in place of a device that is not available here."""
+    try:
+        _device(config)
+    except ConfigError:
+        return dataclasses.replace(config, device="cpu")
+    return config
 
 
 def _model(config: Config, net: nn.Module, mean: PriorMean | None) -> BayesianModel:

@@ -165,6 +165,7 @@ def _space(prepared: Prepared) -> tuple[Any, ...]:
     config, dataset = prepared.config, prepared.dataset
     architecture = dataclasses.asdict(config.architecture)
     symmetry = architecture.pop("symmetry")
+    architecture.pop("dropout", None)  # no network computes with it
     return (
         repr(architecture),
         symmetry["kind"] if fingerprint(prepared.model.net) is not None else None,

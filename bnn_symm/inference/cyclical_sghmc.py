@@ -61,6 +61,10 @@ class CyclicalSGHMC(Momentum):
             is_draw=left % thinning == 0 and left // thinning < self.draws_per_cycle,
         )
 
+    def for_draws(self, number: int) -> str:
+        """By more cycles, since draws of one cycle are of one mode."""
+        return f"inference.num_cycles={math.ceil(number / self.draws_per_cycle)}"
+
     @property
     def num_warmup(self) -> int:
         """Steps before the first cycle samples."""

@@ -64,10 +64,7 @@ class TemperedDensity:
         self.is_compiled = compile
         per_vector = _bytes_per_point(model, like[0], part) * len(part)
         self._number = len(like)
-        self.group_size = self._number
-        if like.device.type == "cpu" and per_vector:
-            groups = math.ceil(self._number / max(1, _GROUP_BYTES // per_vector))
-            self.group_size = math.ceil(self._number / groups)
+        self.group_size = _group_size(self._number, per_vector) if like.device.type == "cpu" else self._number
         self.passes = max(1, math.ceil(self.group_size * per_vector / _PASS_BYTES))
         size = math.ceil(len(part) / self.passes)
         self._pieces = [
@@ -151,6 +148,21 @@ class TemperedDensity:
             gradients.append(gradient)
             energies.append(energy.detach())
         return torch.stack(gradients), torch.stack(energies)
+
+
+def vectors_together(model: BayesianModel, part: Part, number: int) -> int:
+    """How many of a number of flat vectors are evaluated together: on a CPU a group that caches hold, elsewhere all."""
+    flat = model.initial()
+    if number == 1 or flat.device.type != "cpu":
+        return number
+    return _group_size(number, _bytes_per_point(model, flat, part) * len(part))
+
+
+def _group_size(number: int, bytes_per_vector: float) -> int:
+    if not bytes_per_vector:
+        return number
+    groups = math.ceil(number / max(1, _GROUP_BYTES // bytes_per_vector))
+    return math.ceil(number / groups)
 
 
 def _bytes_per_point(model: BayesianModel, flat: Tensor, part: Part) -> float:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnn_symm.inference.known_layers import KnownLayers, Operation, layer_uses
+from bnn_symm.inference.known_layers import KnownLayers, Operation, uses_by_point
 from bnn_symm.inference.local_reparameterization import Noise
 
 
@@ -69,6 +69,6 @@ def flipout_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) 
     """
     return [
         (use.weight, use.bias)
-        for use in layer_uses(net, parameters, x)
-        if use.shape[0] == len(x) and (use.operation is F.linear or len(use.shape) == parameters[use.weight].dim())
+        for use in uses_by_point(net, parameters, x)
+        if use.operation is F.linear or len(use.shape) == parameters[use.weight].dim()
     ]

@@ -82,6 +82,25 @@ def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> l
     return found
 
 
+def uses_by_point(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
+    """Those of `layer_uses` whose input has the points as its first axis.
+
+    That axis is two long of two points and three long of three, which no size of the network's own is.
+
+    Args:
+        net: any network.
+        parameters: by name.
+        x: at least one point, which is repeated.
+    """
+
+    def uses(number: int) -> dict[str, LayerUse]:
+        points = x[:1].repeat_interleave(number, 0)
+        return {use.weight: use for use in layer_uses(net, parameters, points) if use.shape[0] == number}
+
+    of_three = uses(3)
+    return [use for weight, use in uses(2).items() if weight in of_three]
+
+
 class _Uses(TorchFunctionMode):
     """Notes what sees a parameter: a layer's operation, or None for any other."""
 

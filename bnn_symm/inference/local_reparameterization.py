@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnn_symm.inference.known_layers import KnownLayers, Operation, layer_uses
+from bnn_symm.inference.known_layers import KnownLayers, Operation, uses_by_point
 
 Noise = Callable[[torch.Size], Tensor]
 """Shape -> standard normal noise."""
@@ -171,6 +171,6 @@ def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) ->
     """
     return [
         (use.weight, use.bias)
-        for use in layer_uses(net, parameters, x)
-        if use.operation is F.linear and len(use.shape) == 2 and use.shape[0] == len(x)
+        for use in uses_by_point(net, parameters, x)
+        if use.operation is F.linear and len(use.shape) == 2
     ]

@@ -45,6 +45,7 @@ class MCDropout(OptimisedMethod):
     """
 
     has_independent_draws: ClassVar[bool] = True
+    drops_units: ClassVar[bool] = True
 
     name: Literal["mc_dropout"] = "mc_dropout"
     learning_rate: Positive = 0.003

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Scaling
+from bnn_symm.data import Dataset, Part, Scaling
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached
 from bnn_symm.inference.process_group import ProcessGroup
@@ -27,6 +27,9 @@ from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.settings import Positive, settings
+
+# Steps to settle in that are advised where a fit had none, or next to none.
+_LEAST_TIME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +75,21 @@ class Method(ABC):
     """Whether draws are made one by one of a fitted law, and no chain links them."""
     settles_by: ClassVar[str] = "num_steps"
     """The setting that gives a fit more time to settle."""
+    drops_units: ClassVar[bool] = False
+    """Whether it drops units, at the rates that layers have (`architecture.dropout`)."""
 
     @property
     def prior_weight(self) -> float:
         """The weight of the log prior in the tempered log density, where the log likelihood has 1 / T."""
         return 1.0 if self.tempering == "likelihood" else 1.0 / self.temperature
+
+    def for_draws(self, number: int) -> str | None:
+        """What `--set` takes for chains of at least so many draws; None of a method that makes one each."""
+        return f"inference.num_draws={number}" if hasattr(self, "num_draws") else None
+
+    def for_time(self) -> str:
+        """What `--set` takes for twice the time to settle, and some where there was none."""
+        return f"inference.{self.settles_by}={max(_LEAST_TIME, 2 * getattr(self, self.settles_by))}"
 
     def fit(
         self,
@@ -190,6 +203,15 @@ class Method(ABC):
     @abstractmethod
     def points_per_gradient(self, num_points: int) -> int:
         """How many of the training points one gradient evaluation uses."""
+
+    def chains_together(self, model: BayesianModel, part: Part) -> int:
+        """How many chains one gradient evaluation is of: their products are so many times as large as those of one.
+
+        Args:
+            model: whose density.
+            part: the training part.
+        """
+        return 1
 
     @abstractmethod
     def rewind(self, reached: Reached) -> Reached:

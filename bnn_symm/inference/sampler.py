@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from bnn_symm.data import Scaling
+from bnn_symm.data import Part, Scaling
 from bnn_symm.inference.adaptation import Adapter
 from bnn_symm.inference.batched_chains import run_batched
 from bnn_symm.inference.callbacks import Reached
-from bnn_symm.inference.density import TemperedDensity
+from bnn_symm.inference.density import TemperedDensity, vectors_together
 from bnn_symm.inference.method import Fit, Method
 from bnn_symm.inference.transitions import Kernel
 from bnn_symm.models import BayesianModel
@@ -87,6 +87,10 @@ class Sampler(Method):
     def points_per_gradient(self, num_points: int) -> int:
         """All."""
         return num_points
+
+    def chains_together(self, model: BayesianModel, part: Part) -> int:
+        """Of this package's own engine, those that are evaluated together; of Pyro's, one."""
+        return vectors_together(model, part, self.num_chains) if self.engine == "batched" else 1
 
     def rewind(self, reached: Reached) -> Reached:
         """Back to the last state of all chains: draws and rows that came after it are made again."""

@@ -5,6 +5,8 @@ import sys
 import pytest
 
 from bnn_symm.cli import main
+from bnn_symm.experiments import load_run
+from bnn_symm.experiments.comparable import check_comparable
 
 IRIS = ["--set", "data.name=iris", "architecture.widths=[]", "inference.num_steps=5"]
 
@@ -28,6 +30,27 @@ def test_json_is_metrics(cli):
 
 def test_quiet_says_nothing(cli):
     assert cli("fit", *IRIS, "--out", "run", "--quiet") == (0, "", "")
+
+
+def test_a_rate_of_dropout_that_nothing_reads_is_said_and_makes_no_difference(cli, tmp_path):
+    keys = ["data.name=iris", "architecture.widths=[4]", "inference.num_steps=2"]
+    said = {}
+    for name, method, rate in (("map", "map", 0.2), ("a", "mc_dropout", 0.1), ("b", "mc_dropout", 0.3)):
+        own = [f"inference.name={method}", f"architecture.dropout={rate}"]
+        status, _, said[name] = cli("fit", "--quiet", "--set", *keys, *own, "--out", name)
+        assert status == 0
+    reason = "map drops no units; --set inference.name=mc_dropout does"
+    assert said == {
+        "map": f"bnn-symm: note: architecture.dropout=0.2 does nothing in this fit, for {reason}\n",
+        "a": "",
+        "b": "",
+    }
+    records = {name: json.loads((tmp_path / name / "run.json").read_text()) for name in said}
+    assert records["map"]["unused"] == {"architecture.dropout": 0.2}
+    assert "unused" not in records["a"]
+    runs = {name: load_run(name) for name in said}
+    assert check_comparable([runs["map"], runs["a"]]) == []
+    assert check_comparable([runs["a"], runs["b"]]) == ["b drops units at a rate of 0.3, a of 0.1"]
 
 
 def test_config_file_and_overrides(cli, tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from bnn_symm.experiments.convergence_target import Request, parse_target
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.seed_groups import group_by_seed, pair_by_seed
 from bnn_symm.files import json_text
+from bnn_symm.inference import MCDropout
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.report.convergence import convergence_text
 from bnn_symm.report.plots.convergence import plot_convergence
@@ -172,6 +174,60 @@ def test_a_sampler_that_settles_and_one_that_does_not(planted):
     assert drifting["next"] == ["--set inference.num_warmup=1200"]
 
 
+def cyclical(planted, name, *, cycles, drift=0.0, way=0.0, explored=1.0, status="complete"):
+    """4 chains of cycles of 100 steps, 10 rows each, the last 4 of which sample: at 50, and `drift` more a cycle."""
+    rows = []
+    for chain in range(4):
+        noise = numpy_generator(0, "cyclical", chain).standard_normal((cycles, 10))
+        for cycle, i in np.ndindex(cycles, 10):
+            if cycle == cycles - 1 and i >= 10 * explored:
+                continue
+            step, sampling = 100 * cycle + 10 * (i + 1), i >= 6
+            level = 50 + drift * cycle + way * np.exp(-cycle)
+            value = level + (2 * (9 - i) if sampling else 300 - 50 * i) + 3 * noise[cycle, i]
+            phase = "sampling" if sampling else "exploration"
+            clocks = {"step": step, "seconds": float(step), "gradient_evaluations": step}
+            rows.append({"chain": chain, "phase": phase, "objective": float(value), **clocks})
+    keys = ["inference.name=cyclical_sghmc", "inference.cycle_steps=100", f"inference.num_cycles={cycles}"]
+    run = planted.written(name, rows, status=status)
+    return dataclasses.replace(run, config=load_config(None, keys))
+
+
+def test_a_sampler_that_goes_in_cycles_is_judged_by_their_ends(planted):
+    few = describe_convergence([cyclical(planted, "few", cycles=4)])
+    assert few["runs"][0]["converged"] is None
+    assert "the ends of 4 cycles a chain are too few to tell whether these settle (wanted 20)" in few["verdict"]
+    assert few["next"] == ["see R-hat of functions, which uses every draw"]
+    # The band is that of rows that sample, of mean 53 and standard deviation sqrt(9 + 5), not of the whole curve.
+    aim = few["groups"][0]["target"]
+    assert aim["level"] == pytest.approx(53, abs=2)
+    assert aim["half_width"] == pytest.approx(2 * 14**0.5, rel=0.4)
+    words(few)
+
+    level = describe_convergence([cyclical(planted, "level", cycles=40)])
+    assert level["runs"][0]["converged"] is True
+    assert level["verdict"] == "the log density is stationary over the ends of 40 cycles a chain"
+    assert level["next"] == []
+
+    drifting = describe_convergence([cyclical(planted, "drifting", cycles=40, drift=-5.0)])
+    assert drifting["runs"][0]["converged"] is False
+    assert "at the ends of cycles still drifts by" in drifting["verdict"]
+    assert drifting["next"] == ["--set inference.cycle_steps=200"]
+
+    late = describe_convergence([cyclical(planted, "late", cycles=40, way=200.0)])
+    found = re.search(r"settles from cycle (\d+) of 40 on only", late["verdict"])
+    assert found is not None
+    assert 2 <= int(found[1]) <= 10
+    assert late["next"] == ["--set inference.cycle_steps=200"]
+
+
+def test_a_sampler_that_was_stopped_while_it_explored_is_answered(planted):
+    for status in ("interrupted", "failed"):
+        content = describe_convergence([cyclical(planted, status, cycles=1, explored=0.4, status=status)])
+        assert content["runs"][0]["rows"] == 16
+        assert "no row" not in words(content)
+
+
 # -- several ---------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +255,16 @@ def test_groups_are_compared_paired_by_seed(planted, tmp_path):
     picture = tmp_path / "convergence.png"
     assert plot_convergence(content, picture)
     assert picture.stat().st_size > 10_000
+
+
+def test_a_rate_of_dropout_that_nothing_reads_makes_no_group(planted):
+    runs = [planted(f"r{rate}", [f"seed={rate}", f"architecture.dropout=0.{rate}"]) for rate in (0, 1, 2)]
+    content = describe_convergence(runs)
+    assert [group["label"] for group in content["groups"]] == ["all runs"]
+    used = dataclasses.replace(
+        runs[1], config=dataclasses.replace(runs[1].config, inference=MCDropout(num_steps=STEPS))
+    )
+    assert len(describe_convergence([*runs, used])["groups"]) == 2
 
 
 def test_too_few_pairs_are_said_to_be_too_few(planted):

@@ -10,7 +10,7 @@ from torch import nn
 
 from bnn_symm.architectures import CNNConfig, MLPConfig, asymmetrize, build_network
 from bnn_symm.data import load_dataset
-from bnn_symm.inference import compiled, density
+from bnn_symm.inference import NUTS, compiled, density
 from bnn_symm.inference.compiled import Compiled, CompilerWarning, has_compiler
 from bnn_symm.inference.dense_networks import DenseNetworks
 from bnn_symm.inference.density import TemperedDensity
@@ -164,6 +164,9 @@ def test_vectors_too_many_for_the_cache_are_evaluated_in_groups_of_one_size(numb
     monkeypatch.setattr(found, "_of_group", lambda group: sizes.append(len(group)) or whole(group))
     check(found, model, data, positions)
     assert sizes == [2] * calls
+    # What threads are chosen by, before there is a density.
+    assert NUTS(num_chains=number).chains_together(model, data.train) == 2
+    assert NUTS(num_chains=number, engine="pyro").chains_together(model, data.train) == 1
 
 
 class _Branches(nn.Module):

@@ -105,6 +105,11 @@ class Reused(nn.Module):
         return self.c(self.b(self.b(x)))  # b twice
 
 
+class Swapped(nn.Module):
+    def forward(self, x):
+        return x.transpose(0, 1)
+
+
 def test_only_layers_used_once_a_point_are_treated() -> None:
     def found(net: nn.Module, *shape: int) -> list[str]:
         parameters = {name: value.detach() for name, value in net.named_parameters()}
@@ -115,6 +120,9 @@ def test_only_layers_used_once_a_point_are_treated() -> None:
     assert found(Reused(), 1, 4, 4) == ["c.weight"]
     over_positions = nn.Sequential(nn.Unflatten(1, (3, 2)), nn.Linear(2, 2), nn.Flatten(), nn.Linear(6, 2))
     assert found(over_positions, 6) == ["1.weight", "3.weight"]
+    # Positions come first, as many as a size of two would tell from points.
+    positions_first = nn.Sequential(nn.Unflatten(1, (2, 3)), Swapped(), nn.Linear(3, 4), Swapped(), nn.Flatten())
+    assert found(positions_first, 6) == []
     rows_first = nn.Sequential(nn.Unflatten(1, (3, 2)), nn.Flatten(0, 1), nn.Linear(2, 2), nn.Unflatten(0, (-1, 3)))
     assert found(rows_first, 6) == []
 

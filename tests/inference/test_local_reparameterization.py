@@ -33,6 +33,18 @@ class Reused(nn.Module):
         return self.c(x)
 
 
+class Prototypes(nn.Module):
+    """A layer whose input is a table of the network's own, of as many rows as a class has."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 3)
+        self.register_buffer("table", torch.ones(2, 3))
+
+    def forward(self, x):
+        return x @ self.embed(self.table).T
+
+
 def test_only_layers_used_once_a_point_are_local():
     mlp = build_network(MLPConfig(widths=(4,), norm="layer"), input_shape=(3,), num_outputs=2)
     assert layers(mlp, torch.ones(2, 3)) == [("layers.0.weight", "layers.0.bias"), ("head.weight", "head.bias")]
@@ -41,6 +53,7 @@ def test_only_layers_used_once_a_point_are_local():
     assert layers(Reused(), torch.ones(2, 3)) == [("c.weight", "c.bias")]
     over_positions = nn.Sequential(nn.Unflatten(1, (3, 2)), nn.Linear(2, 2), nn.Flatten(), nn.Linear(6, 2, bias=False))
     assert layers(over_positions, torch.ones(2, 6)) == [("3.weight", None)]
+    assert layers(Prototypes(), torch.ones(2, 3)) == []
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     tied[1].weight = tied[0].weight
     assert layers(tied, torch.ones(2, 3)) == []
