@@ -113,7 +113,7 @@ def moments(posterior: Posterior, spec: PermutationSpec) -> Moments:
 
 def whole_weights(model: BayesianModel, flat: Tensor, spec: PermutationSpec) -> dict[str, Tensor]:
     """Whole weights of a flat vector, or of a batch of them, in float32 on the CPU, of the tensors that a spec has."""
-    values = model.layer_values(model.unflatten(flat))
+    values = model.layer_values(model.unflatten(flat.to(model.device)))
     return {name: value.detach().cpu().float() for name, value in values.items() if name in spec.axes}
 
 

@@ -47,8 +47,8 @@ class ByUnit:
         if self.spec is None:
             return {}
         # One more than the index, so that 0 is what a fixed entry has.
-        index = torch.arange(1, self.model.num_parameters + 1, dtype=torch.float64)
-        layers = self.model.layer_scales(self.model.unflatten(index))
+        index = torch.arange(1, self.model.num_parameters + 1, dtype=torch.float64, device=self.model.device)
+        layers = {name: own.cpu() for name, own in self.model.layer_scales(self.model.unflatten(index)).items()}
         found: dict[str, list[np.ndarray]] = {}
         for group, one in self.spec.groups.items():
             own: list[list[np.ndarray]] = [[] for _ in range(one.size)]

@@ -128,8 +128,9 @@ def pruned_units(
 def _signal_to_noise(posterior: GaussianPosterior, spec: PermutationSpec) -> dict[str, Float[np.ndarray, " unit"]]:
     """Group -> (unit,): the largest |mean| / sd of what reads each unit, NaN where no tensor does."""
     model = posterior.model
-    mean = model.layer_values(model.unflatten(posterior.mean().double().cpu()))
-    sd = model.layer_scales(model.unflatten(posterior.standard_deviation().double().cpu()))
+    mean = model.layer_values(model.unflatten(posterior.mean().double()))
+    sd = model.layer_scales(model.unflatten(posterior.standard_deviation().double()))
+    mean, sd = ({name: value.cpu() for name, value in own.items()} for own in (mean, sd))
     buffers = {name: entry.values for name, entry in fixed_entries(model.net).items() if name not in mean}
     mean = {**buffers, **mean}
     sd = {**{name: torch.zeros_like(value) for name, value in buffers.items()}, **sd}

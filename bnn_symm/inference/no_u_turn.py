@@ -309,8 +309,8 @@ class NoUTurn(Kernel):
             trees.first_sum,
             trees.first_momentum,
             self.points.inverse_mass,
-            torch.from_numpy(chain),
-            torch.from_numpy(at),
+            torch.from_numpy(chain).to(trees.sum.device),
+            torch.from_numpy(at).to(trees.sum.device),
         )
         turned[chain[found.cpu().numpy()]] = True
         return turned

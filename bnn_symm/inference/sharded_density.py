@@ -5,6 +5,11 @@
 One reduction a call carries everything, in float64: gradients, values, how many processes were asked to stop, and a
 checksum of the positions. So all stop at the same gradient, and processes that no longer are at the same place (of
 other processors, say, which round otherwise) end with an error and not with a wrong posterior.
+
+One process adds the same terms in another order. That is all that differs: one that adds the shares has the same bits
+ever after. Of ten transitions of HMC with ten steps on digits, in float64, the last differs by 4e-16 of the largest
+weight where the step size is given, and by 7e-14 after ten of warm-up: dual averaging turns a change of an acceptance
+rate, by the rounding of U, into up to 20 sqrt(updates) times as much of the logarithm of the step size.
 """
 
 from collections.abc import Callable

@@ -67,8 +67,8 @@ def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list
         since their units only move together.
     """
     # One more than the index, so that 0 is what a fixed entry has.
-    number = torch.arange(1, model.num_parameters + 1, dtype=torch.float64)
-    index = {name: value.long() for name, value in model.layer_scales(model.unflatten(number)).items()}
+    number = torch.arange(1, model.num_parameters + 1, dtype=torch.float64, device=model.device)
+    index = {name: value.long().cpu() for name, value in model.layer_scales(model.unflatten(number)).items()}
     sets, left_out = [], 0
     for component in group.components:
         if component.kind == "entangled":

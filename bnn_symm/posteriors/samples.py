@@ -76,7 +76,7 @@ class PermutedPositions:
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         """Draws [start, stop) of one chain, permuted."""
-        draws = self._base.read(chain, start, stop)
+        draws = self._base.read(chain, start, stop).to(self._model.device)
         own = self._permutations[chain]
         if isinstance(own, Permutation):
             return self._model.permute(draws, own)
@@ -215,11 +215,11 @@ class SamplePosterior(Posterior):
 
     def mean(self) -> Float[Tensor, " parameter"]:
         """Mean over chains and draws, accumulated in float64."""
-        return self._moments()[0].to(self.model.dtype)
+        return self._moments()[0].to(self.model.device, self.model.dtype)
 
     def standard_deviation(self) -> Float[Tensor, " parameter"]:
         """Over chains and draws pooled; zero for a single draw."""
-        return self._moments()[1].to(self.model.dtype)
+        return self._moments()[1].to(self.model.device, self.model.dtype)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         chains, draws, parameters = self.shape

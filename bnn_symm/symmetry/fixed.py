@@ -70,10 +70,10 @@ def is_fixed_layer(module: Any) -> TypeGuard[HasFixedEntries]:
 
 
 def dense_twin(net: nn.Module) -> nn.Module:
-    """A copy of the network whose layers with fixed entries are ordinary ones of the same effective weights."""
+    """A copy of the network, on the CPU, whose layers with fixed entries are ordinary ones of the same weights."""
     if is_fixed_layer(net):
-        return net.dense()
-    twin = copy.deepcopy(net)
+        return net.dense().cpu()
+    twin = copy.deepcopy(net).cpu()
     for path, module in list(twin.named_modules()):
         if path and is_fixed_layer(module):
             parent, _, name = path.rpartition(".")

@@ -12,7 +12,7 @@ from bnn_symm.inference import Callback
 from .fits import GAP, overrides
 
 
-class _StopAfter(Callback):
+class StopAfter(Callback):
     """Stops a fit after some rows of its history."""
 
     def __init__(self, rows: int):
@@ -28,7 +28,7 @@ class _StopAfter(Callback):
 @pytest.fixture
 def stopped(tmp_path):
     path = tmp_path / "run"
-    assert fit_run(load_config(None, overrides("map")), path, callbacks=[_StopAfter(5)]).status == "interrupted"
+    assert fit_run(load_config(None, overrides("map")), path, callbacks=[StopAfter(5)]).status == "interrupted"
     return path
 
 
@@ -72,11 +72,11 @@ def test_what_changes_the_bits_is_refused_unless_insisted(stopped, changes, word
 def test_a_run_that_was_insisted_on_goes_on_as_it_now_is(tmp_path, stopped):
     """What it was made with since is what counts; every change is remembered."""
     _edit(stopped, threads=7)
-    first = resume_run(stopped, insist=True, callbacks=[_StopAfter(3)])
+    first = resume_run(stopped, insist=True, callbacks=[StopAfter(3)])
     assert first.status == "interrupted"
     assert first.record["threads"] == 1
     _edit(stopped, engine="steam")
-    again = resume_run(stopped, insist=True, callbacks=[_StopAfter(3)])
+    again = resume_run(stopped, insist=True, callbacks=[StopAfter(3)])
     assert again.status == "interrupted"
     run = resume_run(stopped)
     assert run.status == "complete"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from bnn_symm.cli import main
 from bnn_symm.cli.command import INTERRUPTED, exit_status
@@ -22,7 +23,7 @@ from bnn_symm.inference import Callback, Reached
 from bnn_symm.inference.process_group import ProcessGroup, joined
 from tests.ranks import Ranks, run_ranks, start_ranks
 
-from .fits import GAP, flags, history, lines, same_bits, wait_until
+from .fits import GAP, fit, flags, history, lines, same_bits, wait_until
 
 KEYS = [
     *GAP,
@@ -70,7 +71,7 @@ class _Signal(Callback):
             os.kill(self._pid, self._number)
 
 
-def fit_until(folder: str, rank: int, number: int) -> int:
+def fit_until(folder: str, rank: int, number: int, *keys: str) -> int:
     """A fit as the command line makes it; one of its processes gets a signal after 60 iterations of 80."""
     say_in(folder)
     try:
@@ -78,7 +79,7 @@ def fit_until(folder: str, rank: int, number: int) -> int:
             pids = group.gather(os.getpid())
             if not group.is_first:
                 return INTERRUPTED if take_part(group) else 0
-            config = load_config(None, KEYS)
+            config = load_config(None, [*KEYS, *keys])
             run = fit_run(config, f"{folder}/run", callbacks=[_Signal(pids[rank], number, row=5)], group=group)
             return 0 if run.status == "complete" else INTERRUPTED
     except BnnSymmError as error:
@@ -133,6 +134,22 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(tmp_path
         resume_run(copy)
     assert str(error.value).endswith(f"or go on to other bits with: bnn-symm fit --resume {copy} --insist")
     check_goes_on(tmp_path, undisturbed)
+
+
+def test_around_learned_weights_it_goes_on_without_the_run_they_are_of(tmp_path):
+    pretrained = fit(tmp_path / "pretrained", [*GAP, "dtype=float64", "inference={name: map, num_steps: 40}"])
+    around = f"prior={{mean: {pretrained.path}, scale: 0.5}}"
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert start_fit(whole, *flags([*KEYS, around]), "--out", str(whole / "run")).statuses() == [0, 0], said(whole)
+    assert start_ranks(fit_until, str(tmp_path), 1, signal.SIGKILL, around).statuses() == [1, -signal.SIGKILL]
+    check_stopped_on_its_way(tmp_path / "run")
+    learned = pretrained.posterior.mean()
+    shutil.rmtree(pretrained.path)
+    check_goes_on(tmp_path, load_run(whole / "run"))
+    model = load_run(tmp_path / "run").model
+    weights = model.num_net_parameters
+    assert torch.equal(model.parameter_prior.mean, learned[:weights])
 
 
 @pytest.mark.slow

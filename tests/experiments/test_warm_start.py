@@ -109,23 +109,32 @@ def test_stopped_in_any_stage_it_goes_on_in_it_to_the_same_bits(tmp_path, undist
     assert files[0] == files[1]
 
 
-def test_killed_in_the_second_stage(tmp_path, undisturbed):
+@pytest.mark.parametrize(
+    ("short", "long", "told", "rows"),
+    [
+        ("mean_field_vi, num_steps: 30", "mean_field_vi, num_steps: 400", "warm_start/2/history.jsonl", 20),
+        ("num_draws: 20, num_chains", "num_draws: 600, num_chains", "history.jsonl", 6),
+    ],
+    ids=["second", "last"],
+)
+def test_killed_in_a_stage_it_goes_on_in_it_to_the_same_bits(tmp_path, undisturbed, short, long, told, rows):
     path = tmp_path / "run"
-    longer = [
-        key.replace("{name: mean_field_vi, num_steps: 30", "{name: mean_field_vi, num_steps: 400") for key in KEYS
-    ]
+    longer = [key.replace(short, long) for key in KEYS]
     process = start(["fit", *flags(longer), "--out", str(path)], tmp_path / "log")
-    wait_until(lambda: lines(path / "warm_start" / "2" / "history.jsonl") > 20 or not process.is_alive())
+    wait_until(lambda: lines(path / told) > rows or not process.is_alive(), seconds=120)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode == -signal.SIGKILL, (tmp_path / "log").read_text()
     assert load_run(path).status == "interrupted"
+    before = {file: file.stat().st_mtime_ns for file in path.glob("warm_start/*/posterior.nc")}
+    assert len(before) == (1 if "warm_start" in told else 2)
     run_elsewhere(["fit", "--resume", str(path)], tmp_path / "resume.log")
     run_elsewhere(["fit", *flags(longer), "--out", str(tmp_path / "other")], tmp_path / "other.log")
     resumed, other = load_run(path), load_run(tmp_path / "other")
     assert same_bits(resumed, other)
-    assert not same_bits(resumed, undisturbed)  # of fewer steps
     assert history(resumed) == history(other)
+    assert all(file.stat().st_mtime_ns == written for file, written in before.items())  # they were not run again
+    assert resumed.posterior.shape != undisturbed.posterior.shape or not same_bits(resumed, undisturbed)
 
 
 @pytest.mark.parametrize("when", ["before the last file of a stage", "after it"])
