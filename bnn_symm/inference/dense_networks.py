@@ -79,10 +79,7 @@ class DenseNetworks:
             # The data need no gradient.
             hidden, pull_back = _vjp(stage, hidden, *own) if depth else _vjp(functools.partial(stage, hidden), *own)
             pull_backs.append(pull_back)
-
-        def total(outputs: Tensor, latents: dict[str, Tensor]) -> Tensor:
-            return model.likelihood.log_prob(outputs.mT, y, latents).sum(-1, dtype=torch.float64)
-
+        total = functools.partial(_total, model, y)
         log_likelihood, pull_back = _vjp(total, hidden, model.latents(positions))
         slope, of_latents = pull_back(torch.ones_like(log_likelihood))
         slope = slope.contiguous()  # by unit, as everything else is
@@ -93,6 +90,11 @@ class DenseNetworks:
                 slope, *found = found
             gradients |= dict(zip(names, found, strict=True))
         return log_likelihood, model.pull_back(gradients, of_latents)
+
+
+def _total(model: BayesianModel, y: Tensor, outputs: Tensor, latents: dict[str, Tensor]) -> Tensor:
+    """Log likelihood of all points, from outputs by unit (chain, output, point)."""
+    return model.likelihood.log_prob(outputs.mT, y, latents).sum(-1, dtype=torch.float64)
 
 
 def _vjp(function: Callable[..., Tensor], *values: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:

@@ -13,6 +13,7 @@ asks for,
 A factor goes through the layer as a weight of its own, so that this is exact in convolutions of any kind too.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from bnn_symm.inference.flipout import Flipout, channel_axis, flipout_layers
 from bnn_symm.inference.known_layers import KnownLayers, Operation
 from bnn_symm.inference.local_reparameterization import LocalReparameterization, Noise, local_layers
 from bnn_symm.inference.variational_objective import Estimator
-from bnn_symm.inference.variational_samples import fill_with_noise
+from bnn_symm.inference.variational_samples import signed_noise
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.low_rank import (
     capacitances,
@@ -97,11 +98,7 @@ class LowRankObjective:
                 generator.set_state(state)
             else:
                 state = generator.get_state()
-
-            def noise(shape: torch.Size, mirrored: bool = mirrored) -> Tensor:
-                drawn = fill_with_noise(scale.new_empty(shape), generator)
-                return drawn.neg_() if mirrored else drawn
-
+            noise = functools.partial(signed_noise, like=scale, generator=generator, mirrored=mirrored)
             values = self._sampled(scale, factors, noise)
             outputs = self._outputs(x, values, scale, factors, noise)
             log_prob = self._model.likelihood.log_prob(outputs, y, self._model.latent_values(values))

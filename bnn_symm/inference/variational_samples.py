@@ -9,6 +9,7 @@ eps. Linear layers write theirs there; what else the network is made of goes thr
 known linear layer: points repeat, locally, or weights have an axis of samples.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -90,6 +91,18 @@ def fill_with_noise(out: Tensor, generator: torch.Generator) -> Tensor:
     return out.copy_(torch.randn(out.shape, generator=generator, dtype=out.dtype))
 
 
+def signed_noise(shape: torch.Size, *, like: Tensor, generator: torch.Generator, mirrored: bool) -> Tensor:
+    """Standard normal noise of the type and place of `like`; its negative for the second of an antithetic pair."""
+    drawn = fill_with_noise(like.new_empty(shape), generator)
+    return drawn.neg_() if mirrored else drawn
+
+
+def _paired_noise(shape: torch.Size, *, like: Tensor, generator: torch.Generator, counts: tuple[int, int]) -> Tensor:
+    """So many rows of fresh noise, and behind them the negatives of the first ones; `shape` is that of all rows."""
+    fresh = fill_with_noise(like.new_empty(counts[0], *shape[1:]), generator)
+    return torch.cat([fresh, -fresh[: counts[1]]])
+
+
 class OneByOne:
     """One pass through the network a sample."""
 
@@ -166,12 +179,10 @@ class AtOnce:
             outputs = self._outputs(model.layer_values(values), points)
             latents = model.latent_values(values)
         else:
-
-            def paired(shape: torch.Size) -> Tensor:
-                fresh = fill_with_noise(loc.new_empty(self._pairs * len(x), *shape[1:]), generator)
-                return torch.cat([fresh, -fresh[: mirrored * len(x)]])
-
-            outputs = self._leaves.outputs(points, paired)
+            counts = (self._pairs * len(x), mirrored * len(x))
+            outputs = self._leaves.outputs(
+                points, functools.partial(_paired_noise, like=loc, generator=generator, counts=counts)
+            )
             latents = dict(zip(model.likelihood.latents, draws.unbind(-1), strict=True))
         log_prob = model.likelihood.log_prob(outputs.unflatten(0, (number, len(x))), y, latents)
         total = log_prob.sum(dtype=torch.float64)
@@ -262,12 +273,8 @@ class _Leaves:
 
     def log_likelihood(self, x: Tensor, y: Tensor, generator: torch.Generator, sign: float, factor: float) -> Tensor:
         """Sum over points, and its gradient times `factor` into the flat vectors."""
-        loc = next(iter(self._values.values()))
-
-        def noise(shape: torch.Size) -> Tensor:
-            drawn = fill_with_noise(loc.new_empty(shape), generator)
-            return drawn if sign > 0 else drawn.neg_()
-
+        like = next(iter(self._values.values()))
+        noise = functools.partial(signed_noise, like=like, generator=generator, mirrored=sign < 0)
         outputs = self.outputs(x, noise)
         latents = self._model.latent_values(self._values)
         total = self._model.likelihood.log_prob(outputs, y, latents).sum(dtype=torch.float64)

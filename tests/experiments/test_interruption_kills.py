@@ -77,7 +77,11 @@ def _check(tmp_path: Path, name: str, kills: int, seed: int, extra: list[str]) -
     assert {entry.name for entry in tmp_path.iterdir()} == {"log", "run", "run.log", "undisturbed"}
 
 
-_SLOW = ("map", "hmc-pyro")  # what they do is covered by deep_ensemble and nuts-pyro
+# What they do is covered by others: deep_ensemble and nuts-pyro, and one estimator of each kind of VI.
+_SLOW = (
+    *("map", "hmc-pyro", "mean_field_vi-flipout", "low_rank_vi-flipout", "low_rank_vi-weight"),
+    *("symmetrized_vi-flipout", "symmetrized_vi-weight"),
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in _SLOW else ()) for n in CASES])
