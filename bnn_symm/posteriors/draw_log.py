@@ -204,9 +204,13 @@ class DrawLog:
 
     @staticmethod
     def _write(path: Path, rows: np.ndarray) -> None:
+        rows = np.ascontiguousarray(rows)
+
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                np.save(file, rows, allow_pickle=False)
+                # The bytes of `np.save`, which itself loses the reason for which a disk refuses them.
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+                file.write(rows.data)
 
         write_atomically(path, write)
 

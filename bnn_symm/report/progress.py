@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from bnn_symm.inference.optimisation import OptimisedMethod
 
 
 class ProgressBars(Callback):
-    """One bar a chain or ensemble member, with what a person wants to know.
+    """One bar a chain or ensemble member, or one for all chains of a batch, with what a person wants to know.
 
     Args:
         method: says how many steps each takes.
@@ -23,7 +24,9 @@ class ProgressBars(Callback):
 
     def __init__(self, method: Method, warm_start: Sequence[Method] = ()):
         self._stages = [*warm_start, method]
-        self._tasks: dict[tuple[int, int], TaskID] = {}
+        # Of each bar, by its stage and its chain (None: all of them), the last row of every chain that it stands for.
+        self._rows: dict[tuple[int, int | None], dict[int, Mapping[str, Any]]] = {}
+        self._tasks: dict[tuple[int, int | None], TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=10),
@@ -43,13 +46,17 @@ class ProgressBars(Callback):
 
     def on_history(self, row: Mapping[str, Any]) -> None:
         """Moves the bar of the row's chain."""
-        where = (row.get("stage", len(self._stages)), row["chain"])
-        if where not in self._tasks:
-            method = self._stages[where[0] - 1]
-            total, label = _extent(method)
-            description = f"{label} {where[1]}" if len(self._stages) == 1 else f"{method.name}: {label} {where[1]}"
-            self._tasks[where] = self._progress.add_task(description, total=total, told="")
-        self._progress.update(self._tasks[where], completed=row["step"], told=told(row))
+        stage = row.get("stage", len(self._stages))
+        method = self._stages[stage - 1]
+        chain = None if _moves_as_one(method) else row["chain"]
+        rows = self._rows.setdefault((stage, chain), {})
+        rows[row["chain"]] = row
+        if (stage, chain) not in self._tasks:
+            label, total = _extent(method, chain)
+            description = label if len(self._stages) == 1 else f"{method.name}: {label}"
+            self._tasks[stage, chain] = self._progress.add_task(description, total=total, told="")
+        done = sum(own["step"] for own in rows.values())
+        self._progress.update(self._tasks[stage, chain], completed=done, told=told(list(rows.values())))
 
 
 class CountBar:
@@ -94,24 +101,35 @@ class StudyBar(CountBar):
         self._progress.update(self._task, total=progress.total, completed=done, told=progress.last)
 
 
-def _extent(method: Method) -> tuple[int | None, str]:
-    """Steps of each bar, and what a bar stands for."""
+def _moves_as_one(method: Method) -> bool:
+    """Whether all chains move in one batch, which has one bar."""
+    return isinstance(method, Sampler) and method.engine == "batched"
+
+
+def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
+    """What the bar of a chain, or of all of them, stands for, and its steps, those of its chains together."""
     if isinstance(method, Sampler):
-        return method.num_warmup + method.num_draws, "chain"
+        steps = method.num_warmup + method.num_draws
+        if chain is not None:
+            return f"chain {chain}", steps
+        return "1 chain" if method.num_chains == 1 else f"{method.num_chains} chains", method.num_chains * steps
     if isinstance(method, StochasticGradientMethod):
-        return method.num_steps, "chain"
+        return f"chain {chain}", method.num_steps
     if isinstance(method, OptimisedMethod):
-        return method.num_steps, "member" if isinstance(method, DeepEnsemble) else "fit"
-    return None, method.name
+        return f"member {chain}" if isinstance(method, DeepEnsemble) else f"fit {chain}", method.num_steps
+    return f"{method.name} {chain}", None
 
 
-def told(row: Mapping[str, Any]) -> str:
-    """What a row of the history says to a person who waits."""
+def told(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the last rows of the history of one chain or of several say to a person who waits.
+
+    Of several: the phase that one of them is still in, means of acceptance rates and of step sizes, all divergences.
+    """
+    row = rows[-1]
     if "acceptance_rate" in row:
-        return (
-            f"{row['phase']}  accepted {row['acceptance_rate']:.2f}  step {row['step_size']:.2g}  "
-            f"diverged {row['divergences']}"
-        )
+        phase = "warmup" if any(own["phase"] == "warmup" for own in rows) else row["phase"]
+        accepted, step = (fmean(own[key] for own in rows) for key in ("acceptance_rate", "step_size"))
+        return f"{phase}  accepted {accepted:.2f}  step {step:.2g}  diverged {sum(own['divergences'] for own in rows)}"
     text = f"objective {row['objective']:.5g}"
     if row.get("validation_nll") is not None:
         text += f"  validation NLL {row['validation_nll']:.4f}"

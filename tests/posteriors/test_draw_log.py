@@ -1,3 +1,5 @@
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,28 @@ def test_what_was_appended_is_read_back_chain_by_chain(tmp_path) -> None:
         assert got.stats["diverging"].dtype == bool
         for name, values in got.stats.items():
             np.testing.assert_array_equal(values, np.concatenate([a.stats[name], b.stats[name]]))
+
+
+def test_a_file_is_what_numpy_saves(tmp_path) -> None:
+    DrawLog(tmp_path / "draws").append(chunk(0, 0, 3))
+    path = tmp_path / "draws" / "000000.npy"
+    np.save(tmp_path / "again.npy", np.load(path))
+    assert path.read_bytes() == (tmp_path / "again.npy").read_bytes()
+
+
+def test_a_disk_that_refuses_draws_is_heard(tmp_path) -> None:
+    """No file may grow beyond 1,000 bytes: the reason is the operating system's, and no part of a file is left."""
+    log = DrawLog(tmp_path / "draws")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            log.append(chunk(0, 0, 100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert files(tmp_path / "draws") == []
 
 
 def test_an_empty_log_has_no_chains(tmp_path) -> None:
@@ -98,12 +122,12 @@ def test_a_crash_while_appending_leaves_the_log_as_it_was(tmp_path, monkeypatch)
     log = DrawLog(tmp_path / "draws")
     log.append(chunk(0, 0, 2))
 
-    def crash(file, rows, allow_pickle):
+    def crash(file, header):
         file.write(b"half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", crash)
+        patch.setattr(np.lib.format, "write_array_header_1_0", crash)
         with pytest.raises(KeyboardInterrupt):
             log.append(chunk(0, 2, 2))
     assert files(tmp_path / "draws") == ["000000.npy"]
