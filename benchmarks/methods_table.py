@@ -15,6 +15,8 @@ from bnn_symm.report.intervals import plus_minus_text
 
 # Of which a study has those of its task.
 MEASURES = {"test_nll": "NLL", "test_ece": "ECE", "test_coverage_90": "inside 90 %", "seconds": "s"}
+# What makes a row, where a study varies it.
+KEYS = ("inference.name", "inference.structure")
 
 
 def main() -> None:
@@ -23,12 +25,16 @@ def main() -> None:
     studies = [json.loads((path / "summary.json").read_text()) for path in parser.parse_args().studies]
     columns = [(study, measure) for study in studies for measure in MEASURES if _has(study, measure)]
     names = [f"{study['provenance']['dataset']['name']}, {MEASURES[measure]}" for study, measure in columns]
-    methods = list(dict.fromkeys(context["label"] for study in studies for context in study["contexts"]))
+    methods = list(dict.fromkeys(_method(context) for study in studies for context in study["contexts"]))
     for row in [["method", *names], ["---"] * (len(names) + 1)]:
         print(f"| {' | '.join(row)} |")
     for method in methods:
         cells = [plus_minus_text(_measure(study, method, measure)) for study, measure in columns]
         print(f"| {' | '.join([method, *cells])} |")
+
+
+def _method(context: dict[str, Any]) -> str:
+    return ", ".join(str(context["differences"][key]) for key in KEYS if key in context["differences"])
 
 
 def _has(study: dict[str, Any], measure: str) -> bool:
@@ -37,7 +43,7 @@ def _has(study: dict[str, Any], measure: str) -> bool:
 
 def _measure(study: dict[str, Any], method: str, measure: str) -> dict[str, Any] | None:
     for setting in study["settings"]:
-        if study["contexts"][setting["context"]]["label"] == method:
+        if _method(study["contexts"][setting["context"]]) == method:
             return setting["measures"].get(measure)
     return None
 
