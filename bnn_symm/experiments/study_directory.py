@@ -55,11 +55,12 @@ class StudyDirectory:
     def write_plan(self, study: Study, plan: Plan) -> None:
         """What is to be done; of a study that grew, the new one."""
         with disk_errors(self.path, "make room, and run the command again"):
+            # First, since it is all that it takes to go on after a kill.
+            text = study.to_yaml()
+            write_atomically(self.study, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             for folder in (self.cells, self.pairs, self.failures, self.attempts):
                 folder.mkdir(exist_ok=True)
             write_json(self.plan, plan.to_json())
-            text = study.to_yaml()
-            write_atomically(self.study, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def read_study(self) -> Study:
         """The study as it was configured.

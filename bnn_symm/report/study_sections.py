@@ -153,7 +153,8 @@ def _ratio_cell(comparison: Mapping[str, Any] | None, is_baseline: bool) -> str 
 
 def scores(data: StudyData, view: ContextView) -> list[Block]:
     """How well the settings predict: means over seeds with intervals; calibration errors beside it."""
-    return _measured(data, view, _SCORES, "How well they predict", drawn=_DRAWN, roles=True)
+    roles = len({setting["role"] for setting in view.own}) > 1
+    return _measured(data, view, _SCORES, "How well they predict", drawn=_DRAWN, roles=roles)
 
 
 def calibration(data: StudyData, view: ContextView) -> list[Block]:

@@ -170,6 +170,24 @@ def test_a_study_that_was_killed_twice_has_the_same_tables(finished, tmp_path):
     assert_equal(tables(done), tables(out))
 
 
+def test_a_study_that_was_killed_before_its_plan_was_written_goes_on(finished, tmp_path, monkeypatch):
+    _, config, _ = finished
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bnn_symm.experiments.study_directory.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(config, tmp_path / "out")
+    # What is to be done is written now; doing it is what other tests do.
+    with monkeypatch.context() as patch:
+        patch.setattr("bnn_symm.experiments.study_run._do", killed)
+        with pytest.raises(KeyboardInterrupt, match="go on with: bnn-symm compare --resume"):
+            run_study(None, tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "plan.json").exists()
+
+
 @pytest.mark.slow
 def test_ten_kills_at_random_moments_change_nothing(tmp_path):
     config = write(
