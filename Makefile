@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(BIN)/bnn-symm compare configs/quickstart.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
