@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from bnn_symm.models import BayesianModel
@@ -46,9 +45,7 @@ class ByUnit:
         """Group -> for each of its units, indices into the flat vector."""
         if self.spec is None:
             return {}
-        # One more than the index, so that 0 is what a fixed entry has.
-        index = torch.arange(1, self.model.num_parameters + 1, dtype=torch.float64, device=self.model.device)
-        layers = {name: own.cpu() for name, own in self.model.layer_scales(self.model.unflatten(index)).items()}
+        layers = self.model.layer_entries()
         found: dict[str, list[np.ndarray]] = {}
         for group, one in self.spec.groups.items():
             own: list[list[np.ndarray]] = [[] for _ in range(one.size)]
@@ -56,7 +53,7 @@ class ByUnit:
                 if tensor not in layers or segment.within:
                     continue
                 for unit, entries in enumerate(segment.by_unit(layers[tensor], dim, start)):
-                    own[unit].append(entries.numpy().astype(np.int64))
+                    own[unit].append(entries.numpy())
             found[group] = [_places(parts) for parts in own]
         # Heads own units that lie in tensors, and no axis themselves.
         return {group: own for group, own in found.items() if any(len(places) for places in own)}

@@ -15,7 +15,7 @@ from typing import Literal
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from pyro import poutine
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -151,6 +151,11 @@ class BayesianModel:
     def layer_scales(self, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Standard deviations of `layer_values`, from those of the named values: 0 where nothing varies."""
         return effective_scales(self.net, self.net_values(scales))
+
+    def layer_entries(self) -> dict[str, Int[Tensor, "..."]]:
+        """Where each entry of `layer_values` stands in the flat vector, plus one: 0 is a fixed entry. On the CPU."""
+        number = torch.arange(1, self.num_parameters + 1, dtype=torch.float64, device=self.device)
+        return {name: value.long().cpu() for name, value in self.layer_scales(self.unflatten(number)).items()}
 
     def pull_back(
         self, of_layers: Mapping[str, Tensor], of_latents: Mapping[str, Tensor]

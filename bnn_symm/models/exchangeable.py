@@ -66,9 +66,7 @@ def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list
         The sets, in the order of the network's layers, and how many components of the group are left out or split
         since their units only move together.
     """
-    # One more than the index, so that 0 is what a fixed entry has.
-    number = torch.arange(1, model.num_parameters + 1, dtype=torch.float64, device=model.device)
-    index = {name: value.long().cpu() for name, value in model.layer_scales(model.unflatten(number)).items()}
+    index = model.layer_entries()
     sets, left_out = [], 0
     for component in group.components:
         if component.kind == "entangled":

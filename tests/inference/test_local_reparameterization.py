@@ -107,7 +107,8 @@ def test_scores_before_a_fit_do_not_spoil_the_model():
     model = BayesianModel(net, Prior(), Categorical())
     loc = model.initial()
     elbo(GaussianPosterior(model, data.scaling, loc=loc, scale=torch.ones_like(loc)), data.train)
-    MAP(num_steps=2).fit(model, data, seed=0)
+    posterior = MAP(num_steps=2).fit(model, data, seed=0)
+    assert posterior.info["status"] == "complete"
 
 
 def test_early_stopping_stops_and_needs_a_validation_part():
