@@ -5,7 +5,7 @@ import inspect
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,20 +33,21 @@ def has_compiler() -> bool:
 class Compiled:
     """A function that is compiled when it is first called, for the arguments that it gets then.
 
-    All later calls must have arguments of the same shapes, dtypes and devices, unless it is dynamic, for nothing
-    looks: to check what a compiled function depends on took longer than small networks take. torch keeps what it
-    compiles on disk, so a second process with the same shapes only reads it. Where there is no compiler, or it fails,
-    a warning says so in one line and the function runs as it is. Nothing random may happen in it.
+    All later calls must have arguments of the same shapes, dtypes and devices, for nothing looks: to check what a
+    compiled function depends on took longer than small networks take. torch keeps what it compiles on disk, so a
+    second process with the same shapes only reads it. Where there is no compiler, or it fails, a warning says so in
+    one line and the function runs as it is. Nothing random may happen in it.
 
     Args:
-        function: of tensors, without side effects.
+        function: of tensors; it may change them in place.
         name: what the warning calls it.
-        dynamic: whether sizes may differ from call to call.
+        of_any_length: numbers of the arguments whose first axis differs from call to call; it must be 2 or more.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, dynamic: bool = False):
+    def __init__(self, function: Callable[..., Any], name: str, *, of_any_length: Sequence[int] = ()):
         self._function = function
         self._name = name
+        self._of_any_length = of_any_length
         self._compiled: Callable[..., Any] | None = None
         if has_compiler():
             known = torch._inductor.list_options()
@@ -54,8 +55,10 @@ class Compiled:
             if "isolate_recompiles" in _COMPILE_KEYWORDS:
                 # Each of these counts its own recompilations: torch has a limit, and a process may make many fits.
                 keywords["isolate_recompiles"] = True
-                if not dynamic and hasattr(torch.compiler, "skip_all_guards_unsafe"):
+                if hasattr(torch.compiler, "skip_all_guards_unsafe"):
                     keywords["options"]["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
+            # None: sizes are constants, but for those that are marked.
+            dynamic = None if of_any_length else False
             self._compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, **keywords)
         else:
             _warn(name, "there is no C++ compiler; install g++ or clang++")
@@ -68,6 +71,8 @@ class Compiled:
         if self._works:
             return self._compiled(*arguments)
         try:
+            for number in self._of_any_length:
+                torch._dynamo.mark_dynamic(arguments[number], 0)
             result = self._compiled(*arguments)
             self._works = True
             return result

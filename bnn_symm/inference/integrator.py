@@ -42,7 +42,16 @@ def momentum_from(noise: Tensor, inverse_mass: Tensor) -> Float[Tensor, "chain p
     return torch.linalg.solve_triangular(root.mT, noise[..., None], upper=True)[..., 0]
 
 
+# Positions -> U and its gradient.
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def half_step(
+    position: Tensor, momentum: Tensor, gradient: Tensor, step: Tensor, inverse_mass: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The next position, and the momentum at half of the step, from where the gradient is known."""
+    momentum = momentum - 0.5 * step[:, None] * gradient
+    return position + step[:, None] * velocity(momentum, inverse_mass), momentum
 
 
 def leapfrog(
@@ -61,11 +70,9 @@ def leapfrog(
     Returns:
         Position, momentum, gradient and U after it.
     """
-    step = step[:, None]
-    momentum = momentum - 0.5 * step * gradient
-    position = position + step * velocity(momentum, inverse_mass)
+    position, momentum = half_step(position, momentum, gradient, step, inverse_mass)
     energy, gradient = evaluate(position)
-    return position, momentum - 0.5 * step * gradient, gradient, energy
+    return position, momentum - 0.5 * step[:, None] * gradient, gradient, energy
 
 
 def with_density(function: Callable[..., Any], density: TemperedDensity, name: str) -> Callable[..., Any]:

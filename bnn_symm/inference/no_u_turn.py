@@ -18,6 +18,7 @@ References:
     Hoffman & Gelman 2014, arXiv:1111.4246.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,11 +32,11 @@ from bnn_symm.inference.compiled import Compiled
 from bnn_symm.inference.density import TemperedDensity
 from bnn_symm.inference.integrator import (
     MAX_ENERGY_ERROR,
+    Evaluate,
+    half_step,
     kinetic_energy,
-    leapfrog,
     momentum_from,
     velocity,
-    with_density,
 )
 from bnn_symm.inference.transitions import Ended, Kernel
 
@@ -66,11 +67,11 @@ class _Trees:
     end_gradient: Tensor
     tree_sum: Tensor
     start_energy: Tensor
-    choose_leaf: Tensor
+    direction: Tensor
     tree_log_weight: np.ndarray
+    choose_leaf: np.ndarray
     choose_subtree: np.ndarray
     choose_direction: np.ndarray
-    direction: np.ndarray
     leaf: np.ndarray
     depth: np.ndarray
     leaves: np.ndarray
@@ -106,11 +107,11 @@ def _new_trees(positions: Tensor, max_depth: int) -> _Trees:
         end_gradient=rows(2, chains),
         tree_sum=rows(chains),
         start_energy=double(),
-        choose_leaf=positions.new_zeros(2**max_depth, chains),
+        direction=positions.new_ones(chains),
         tree_log_weight=np.zeros(chains),
+        choose_leaf=positions.new_zeros(chains, 2**max_depth).cpu().numpy(),
         choose_subtree=np.zeros((chains, max_depth)),
         choose_direction=np.zeros((chains, max_depth)),
-        direction=np.ones(chains),
         leaf=counts(),
         depth=counts(),
         leaves=counts(),
@@ -120,10 +121,26 @@ def _new_trees(positions: Tensor, max_depth: int) -> _Trees:
 
 
 def _grow(
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
+    evaluate: Evaluate,
     position: Tensor,
     momentum: Tensor,
     gradient: Tensor,
+    step: Tensor,
+    inverse_mass: Tensor,
+    *subtree: Tensor,
+    take_in: Callable[..., tuple[Tensor, ...]] | None = None,
+) -> tuple[Tensor, ...]:
+    """A leaf more for every chain; `subtree` is what `_take_in` wants besides."""
+    position, momentum = half_step(position, momentum, gradient, step, inverse_mass)
+    energy, gradient = evaluate(position)
+    return (take_in or _take_in)(position, momentum, gradient, energy, step, inverse_mass, *subtree)
+
+
+def _take_in(
+    position: Tensor,
+    momentum: Tensor,
+    gradient: Tensor,
+    energy: Tensor,
     step: Tensor,
     inverse_mass: Tensor,
     start_energy: Tensor,
@@ -133,9 +150,20 @@ def _grow(
     drawn_gradient: Tensor,
     drawn_energy: Tensor,
     sum: Tensor,
+    first_momentum: Tensor,
+    first_sum: Tensor,
+    checkpoint: Tensor,
+    ending: Tensor,
+    ended: Tensor,
 ) -> tuple[Tensor, ...]:
-    """A leaf more for every chain, drawn from its subtree with the probability of its weight."""
-    position, momentum, gradient, energy = leapfrog(evaluate, position, momentum, gradient, step, inverse_mass)
+    """The rest of a leapfrog step; the leaf is drawn from its subtree with the probability of its weight.
+
+    Momenta come from the middle of the step. Leaves are kept at their (chain,) `checkpoint`, in place. Chains whose
+    leaf ends a subtree are in `ending`, (pair,), once for each that it ends, with the checkpoint of the subtree's
+    first leaf in `ended`. Besides what has changed of the trees, the (chain,) log weights of the leaves are returned,
+    and (pair,) whether the ended subtrees turn.
+    """
+    momentum = momentum - 0.5 * step[:, None] * gradient
     weight = start_energy - energy - kinetic_energy(momentum, inverse_mass)
     weight = torch.where(torch.isnan(weight), -math.inf, weight)
     log_weight = torch.logaddexp(log_weight, weight)
@@ -143,6 +171,13 @@ def _grow(
     drawn_position = torch.where(take[:, None], position, drawn_position)
     drawn_gradient = torch.where(take[:, None], gradient, drawn_gradient)
     drawn_energy = torch.where(take, energy, drawn_energy)
+    sum = sum + momentum
+    first = first_momentum[ending, ended]
+    since = sum[ending] - first_sum[ending, ended] + first
+    turns = _turns(since, first, momentum[ending], inverse_mass[ending])
+    chains = torch.arange(len(position), device=position.device)
+    first_momentum[chains, checkpoint] = momentum
+    first_sum[chains, checkpoint] = sum
     return (
         position,
         momentum,
@@ -150,9 +185,10 @@ def _grow(
         drawn_position,
         drawn_gradient,
         drawn_energy,
-        sum + momentum,
+        sum,
         log_weight,
         weight,
+        turns,
     )
 
 
@@ -162,12 +198,13 @@ def _turns(sum: Tensor, one: Tensor, other: Tensor, inverse_mass: Tensor) -> Ten
     return ((along * one).sum(-1) <= 0) | ((along * other).sum(-1) <= 0)
 
 
-def _subtrees_turn(
-    sum: Tensor, momentum: Tensor, first_sum: Tensor, first_momentum: Tensor, inverse_mass: Tensor, chain: Any, at: Any
-) -> Tensor:
-    """Whether subtrees turn that the present leaves end, one for each pair of a chain and a checkpoint."""
-    first = first_momentum[chain, at]
-    return _turns(sum[chain] - first_sum[chain, at] + first, first, momentum[chain], inverse_mass[chain])
+def _compiled_grow(density: TemperedDensity) -> Callable[..., tuple[Tensor, ...]]:
+    """`_grow` of a density, in one piece or around it, as far as it is compiled."""
+    pairs = [-2, -1]
+    if density.can_be_inlined:
+        return Compiled(functools.partial(_grow, density.evaluate), "the leapfrog step", of_any_length=pairs)
+    take_in = Compiled(_take_in, "the leapfrog step", of_any_length=pairs) if density.is_compiled else _take_in
+    return functools.partial(_grow, density, take_in=take_in)
 
 
 class NoUTurn(Kernel):
@@ -187,16 +224,16 @@ class NoUTurn(Kernel):
         super().__init__(density, positions, inverse_mass, seed)
         self._max_depth = max_depth
         self._trees = _new_trees(positions, max_depth)
-        self._grow = with_density(_grow, density, "the leapfrog step")
-        self._subtrees_turn: Callable[..., Tensor] = _subtrees_turn
-        if density.is_compiled:
-            self._subtrees_turn = Compiled(_subtrees_turn, "the check for U-turns", dynamic=True)
+        self._grow = _compiled_grow(density)
         leaves = range(2 ** max(max_depth - 1, 0))
+        # An odd leaf is kept too, where the leaf before it was, which ended with it: no chain is an exception.
         self._checkpoint = np.array([(leaf >> 1).bit_count() for leaf in leaves])
-        # Checkpoints of the subtrees that end at an odd leaf: as many as it has trailing ones.
+        # Checkpoints of the subtrees that end at a leaf: as many as it has trailing ones.
         self._ended = [
             np.arange((leaf >> 1).bit_count(), (leaf >> 1).bit_count() - _trailing_ones(leaf), -1) for leaf in leaves
         ]
+        self._num_ended = np.array([len(ended) for ended in self._ended])
+        self._chains = np.arange(len(positions))
 
     def _parts(self) -> dict[str, Any]:
         return {"trees": self._trees}
@@ -213,7 +250,7 @@ class NoUTurn(Kernel):
             for name in ("choose_direction", "choose_subtree"):
                 uniform = torch.rand(self._max_depth, generator=generator, dtype=torch.float64)
                 getattr(trees, name)[chain] = uniform.numpy()
-            trees.choose_leaf[:, chain] = torch.rand(2**self._max_depth, generator=generator, dtype=noise.dtype)
+            trees.choose_leaf[chain] = torch.rand(2**self._max_depth, generator=generator, dtype=noise.dtype).numpy()
         momentum = momentum_from(noise, inverse_mass)
         trees.start_energy[index] = points.energy[index] + kinetic_energy(momentum, inverse_mass)
         trees.end_position[:, index] = points.position[index]
@@ -231,7 +268,7 @@ class NoUTurn(Kernel):
         trees, index = self._trees, torch.from_numpy(chains)
         forward = trees.choose_direction[chains, trees.depth[chains]] < 0.5
         end = torch.from_numpy(forward.astype(np.int64))
-        trees.direction[chains] = np.where(forward, 1.0, -1.0)
+        trees.direction[index] = 2.0 * end.to(trees.direction) - 1.0
         trees.position[index] = trees.end_position[end, index]
         trees.momentum[index] = trees.end_momentum[end, index]
         trees.gradient[index] = trees.end_gradient[end, index]
@@ -242,10 +279,15 @@ class NoUTurn(Kernel):
     def advance(self) -> Ended:
         """A leaf more for every chain under way."""
         trees, points = self._trees, self.points
-        all_chains = np.arange(len(trees.leaf))
+        device = trees.position.device
+        leaf = np.where(trees.under_way, trees.leaf, 0)
+        ending = np.repeat(self._chains, self._num_ended[leaf])
+        # What is compiled for any number of pairs takes two at least; of those beyond the real ones nothing is read.
+        pairs = np.zeros((2, max(len(ending), 2)), dtype=np.int64)
+        pairs[0, : len(ending)] = ending
+        pairs[1, : len(ending)] = np.concatenate([self._ended[own] for own in leaf.tolist()])
+        uniform = trees.choose_leaf[self._chains, trees.leaves]
         with torch.no_grad():
-            direction = torch.from_numpy(trees.direction).to(points.step)
-            uniform = trees.choose_leaf[torch.from_numpy(trees.leaves), torch.from_numpy(all_chains)]
             (
                 trees.position,
                 trees.momentum,
@@ -256,25 +298,31 @@ class NoUTurn(Kernel):
                 trees.sum,
                 trees.log_weight,
                 weight,
+                turns,
             ) = self._grow(
                 trees.position,
                 trees.momentum,
                 trees.gradient,
-                direction * points.step,
+                trees.direction * points.step,
                 points.inverse_mass,
                 trees.start_energy,
                 trees.log_weight,
-                uniform,
+                torch.from_numpy(uniform).to(device),
                 trees.drawn_position,
                 trees.drawn_gradient,
                 trees.drawn_energy,
                 trees.sum,
+                trees.first_momentum,
+                trees.first_sum,
+                torch.from_numpy(self._checkpoint[leaf]).to(device),
+                *torch.from_numpy(pairs).to(device),
             )
             weights = weight.cpu().numpy()
             trees.leaves += trees.under_way
             trees.acceptance += np.where(trees.under_way, np.exp(np.minimum(weights, 0.0)), 0.0)
             diverging = weights < -MAX_ENERGY_ERROR
-            ends = diverging | self._turned()
+            ends = diverging.copy()
+            ends[ending[turns.cpu().numpy()[: len(ending)]]] = True
             complete = trees.under_way & ~ends & (trees.leaf + 1 == 2**trees.depth)
             trees.leaf += 1
             if complete.any():
@@ -284,36 +332,6 @@ class NoUTurn(Kernel):
                 if len(grown):
                     self._begin_subtrees(grown)
         return self._end(np.flatnonzero(trees.under_way & ends), diverging)
-
-    def _turned(self) -> np.ndarray:
-        """(chain,) whether a subtree turns that the present leaf ends; of the others the leaf is kept."""
-        trees = self._trees
-        even = np.flatnonzero(trees.under_way & (trees.leaf % 2 == 0))
-        if len(even):
-            rows, at = torch.from_numpy(even), torch.from_numpy(self._checkpoint[trees.leaf[even]])
-            trees.first_momentum[rows, at] = trees.momentum[rows]
-            trees.first_sum[rows, at] = trees.sum[rows]
-        turned = np.zeros(len(trees.leaf), dtype=bool)
-        odd = np.flatnonzero(trees.under_way & (trees.leaf % 2 == 1))
-        if not len(odd):
-            return turned
-        ended = [self._ended[leaf] for leaf in trees.leaf[odd].tolist()]
-        chain = np.repeat(odd, [len(one) for one in ended])
-        at = np.concatenate(ended)
-        if len(chain) == 1:
-            # A length of one would be compiled anew, as a constant.
-            chain, at = np.repeat(chain, 2), np.repeat(at, 2)
-        found = self._subtrees_turn(
-            trees.sum,
-            trees.momentum,
-            trees.first_sum,
-            trees.first_momentum,
-            self.points.inverse_mass,
-            torch.from_numpy(chain).to(trees.sum.device),
-            torch.from_numpy(at).to(trees.sum.device),
-        )
-        turned[chain[found.cpu().numpy()]] = True
-        return turned
 
     def _join(self, chains: np.ndarray) -> np.ndarray:
         """Joins the complete subtrees of these chains to their trees; returns which of the trees end with it."""
@@ -326,7 +344,7 @@ class NoUTurn(Kernel):
         points.gradient[taken] = trees.drawn_gradient[taken]
         points.energy[taken] = trees.drawn_energy[taken]
         trees.tree_log_weight[chains] = np.logaddexp(trees.tree_log_weight[chains], log_weight)
-        end = torch.from_numpy((trees.direction[chains] > 0).astype(np.int64))
+        end = (trees.direction[index] > 0).long()
         trees.end_position[end, index] = trees.position[index]
         trees.end_momentum[end, index] = trees.momentum[index]
         trees.end_gradient[end, index] = trees.gradient[index]
@@ -341,6 +359,8 @@ class NoUTurn(Kernel):
         return turns.cpu().numpy() | (trees.depth[chains] == self._max_depth)
 
     def _end(self, chains: np.ndarray, diverging: np.ndarray) -> Ended:
+        if not len(chains):
+            return Ended(chains, {})
         trees, points = self._trees, self.points
         trees.under_way[chains] = False
         index = torch.from_numpy(chains)
