@@ -138,12 +138,9 @@ def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
             f"match_prior_moments=True to divide by the normal of the same variance, or merge by rule 'barycentre'"
         )
     like = torch.empty(0, dtype=torch.float64)
-    sd = [block.family.unit_variance**0.5 * block.scales(like) for block in model.parameter_prior.blocks]
-    means = [model.parameter_prior.means(like)]
-    for latent_mean, latent_sd in model.likelihood.latents.values():
-        means.append(like.new_tensor([latent_mean]))
-        sd.append(like.new_tensor([latent_sd]))
-    return torch.cat(means), torch.cat(sd)
+    latents = like.new_tensor([mean for mean, _ in model.likelihood.latents.values()])
+    means = torch.cat([model.parameter_prior.means(like), latents])
+    return means, model.prior_standard_deviations(like)
 
 
 def _prior_power(parts: Sequence[Posterior], temperature: float | None, tempering: Tempering | None) -> float:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from bnn_symm.diagnostics.by_unit import ByUnit
-from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -35,21 +34,12 @@ def describe_posterior_scales(posterior: Posterior) -> dict[str, Any]:
             )
     sd = posterior.standard_deviation().double().cpu().numpy()
     mean = posterior.mean().double().cpu().numpy()
-    prior = prior_standard_deviations(posterior.model)
+    prior = posterior.model.prior_standard_deviations(torch.empty(0, dtype=torch.float64)).numpy()
     for layer, where in ByUnit(posterior.model, None).layers.items():
         content["layers"][layer] = _layer(mean[where], sd[where], prior[where])
     if all(layer["sd"] is None for layer in content["layers"].values()):
         return content | {"reason": "no weight ever changes"}
     return content
-
-
-def prior_standard_deviations(model: BayesianModel) -> np.ndarray:
-    """Of every coordinate of the flat vector, (parameter,)."""
-    like = torch.empty(0, dtype=torch.float64)
-    blocks = model.parameter_prior.blocks
-    parts = [block.scales(like).numpy() * np.sqrt(block.family.unit_variance) for block in blocks]
-    latents = [sd for _, sd in model.likelihood.latents.values()]
-    return np.concatenate([*parts, np.array(latents, dtype=np.float64)])
 
 
 def _layer(mean: np.ndarray, sd: np.ndarray, prior: np.ndarray) -> Mapping[str, Any]:

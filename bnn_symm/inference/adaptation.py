@@ -7,7 +7,9 @@ Step sizes follow from the acceptance rates by dual averaging (Hoffman & Gelman 
 Inverse mass matrices are the covariances, or variances, of the positions in windows that double in length, as in
 Stan (Stan Reference Manual, section "HMC algorithm parameters"). Deviations are from each chain's own mean, pooled over
 the chains of a group, for what scales a trajectory is the width of the mode that it is in; or, `across` chains, from
-their common mean, for methods whose many chains each move too little in a window to know it.
+their common mean, for methods whose many chains each move too little in a window to know it. Until the first window
+closes they are the variances of the prior: most directions of a network's posterior are about as wide, and it knows
+which weights are small (`benchmarks/README.md`).
 """
 
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 # Dual averaging: Hoffman & Gelman's gamma, t0 and kappa, and the pull towards 10 times the first step size.
@@ -225,13 +228,13 @@ class Adapter:
             self._restart(np.asarray([group]))
 
 
-def new_adaptation(positions: Tensor, num_groups: int, step_size: float, *, dense: bool) -> Adaptation:
-    """Nothing learned yet: identity mass, the given step size."""
-    chains, size = positions.shape
-    if dense:
-        inverse_mass = torch.eye(size, dtype=positions.dtype, device=positions.device).repeat(num_groups, 1, 1)
-    else:
-        inverse_mass = positions.new_ones((num_groups, size))
+def new_adaptation(
+    positions: Tensor, num_groups: int, step_size: float, variances: Float[Tensor, " parameter"], *, dense: bool
+) -> Adaptation:
+    """Nothing learned yet: the given variances for inverse mass matrices, and the given step size."""
+    chains = len(positions)
+    first = variances.diag() if dense else variances
+    inverse_mass = first.repeat(num_groups, *(1 for _ in first.shape))
     log_step = np.full(num_groups, np.log(step_size))
     zeros, counts = np.zeros(num_groups), np.zeros(num_groups, dtype=np.int64)
     return Adaptation(

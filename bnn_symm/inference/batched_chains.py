@@ -70,6 +70,7 @@ class _Chains:
             positions,
             int(groups.max()) + 1,
             method.initial_step_size,
+            self._first_variances(method, fit, positions),
             dense=method.is_dense(positions.shape[1]),
         )
         self._adapter = Adapter(
@@ -119,6 +120,12 @@ class _Chains:
         self._should_stop = density.should_stop
         return density
 
+    def _first_variances(self, method: "Sampler", fit: Fit, positions: Tensor) -> Tensor:
+        """(parameter,) what inverse mass matrices begin with."""
+        if not method.adapt_mass_matrix:
+            return positions.new_ones(positions.shape[1])
+        return fit.model.prior_standard_deviations(positions).square() / method.prior_weight
+
     def run(self, callbacks: Callbacks) -> bool:
         """Runs them to their end, or until they are to stop; returns whether that came first."""
         method, counts = self._method, self._counts
@@ -167,7 +174,7 @@ class _Chains:
         positions = self._kernel.points.position[torch.from_numpy(chains)]
         warming = counts.done[chains] < method.num_warmup
         if warming.any():
-            self._adapter.learn(chains, positions, self._kernel.acceptance(ended))
+            self._adapter.learn(chains, positions, ended.stats["acceptance_rate"])
         counts.done[chains] += 1
         counts.gradients[chains] += ended.stats["n_steps"]
         counts.divergences[chains] += ended.stats["diverging"]

@@ -7,9 +7,12 @@ climbs the gradient of the expected change of the squared distance from the mean
 
     dChEES/dT = h_n E[(|z' - E z'|^2 - |z - E z|^2) (z' - E z')^T v'],   v' the velocity of z at the end,
 
-with acceptance probabilities for weights. Step sizes aim at a harmonic mean of the acceptance probabilities, which one
-stuck chain pulls down. Mass matrices are estimated across chains. In the first half of warm-up, until there is one,
-trajectories are bounded and T stays at 1, in units in which a scale of the posterior is 1 too.
+with acceptance probabilities for weights. Mass matrices are estimated across chains. In the first half of warm-up,
+until there is one, trajectories are bounded and T stays at 1, in units of the prior's scales.
+
+Step sizes aim at the mean of the acceptance probabilities, and not, as in the paper, at their harmonic mean: one chain
+that would reject pulls that so far down that with the paper's target of 0.651 the mean ended at 0.85 to 0.94, and a
+gradient brought a tenth to a third fewer effective samples (`benchmarks/README.md`).
 
 No tree has to be built, and none of its points is thrown away; the price is that all scales share one length.
 """
@@ -27,7 +30,6 @@ from bnn_symm.inference.adaptation import Adapter
 from bnn_symm.inference.density import TemperedDensity
 from bnn_symm.inference.sampler import Sampler
 from bnn_symm.inference.static_trajectories import StaticTrajectories, Trajectory
-from bnn_symm.inference.transitions import Ended
 from bnn_symm.settings import Fraction, PositiveInt, settings
 
 # Adam on log T, as in the paper: rate, decay of the squares, no momentum.
@@ -36,8 +38,6 @@ _RATE, _DECAY, _EPSILON = 0.025, 0.95, 1e-8
 _AVERAGING = 0.5
 # The most leapfrog steps in the first half of warm-up.
 _EARLY_STEPS = 50
-# Acceptance probabilities below this count as this in the harmonic mean.
-_LEAST = 1e-3
 
 
 @settings
@@ -53,7 +53,7 @@ class ChEESHMC(Sampler):
     num_chains: PositiveInt = 32
     num_warmup: PositiveInt = 400
     num_draws: PositiveInt = 100
-    target_accept_prob: Fraction = 0.651
+    target_accept_prob: Fraction = 0.75
     max_num_steps: PositiveInt = 1000
 
     scales_across_chains: ClassVar[bool] = True
@@ -94,11 +94,6 @@ class _ChEESKernel(StaticTrajectories):
 
     def _parts(self) -> dict[str, Any]:
         return {**super()._parts(), "length": self._length}
-
-    def acceptance(self, ended: Ended) -> np.ndarray:
-        """The harmonic mean over the chains, for each of them."""
-        rates = np.maximum(ended.stats["acceptance_rate"], _LEAST)
-        return np.full_like(rates, 1.0 / np.mean(1.0 / rates))
 
     def _steps(self, iteration: int, step: np.ndarray) -> np.ndarray:
         warming = iteration < self._method.num_warmup

@@ -39,7 +39,8 @@ class Sampler(Method):
         initial_step_size: where the search for a step size begins.
         mass_matrix: `diagonal`, `dense`, or `auto`: dense for up to 30 parameters.
         adapt_step_size: whether warm-up changes step sizes.
-        adapt_mass_matrix: whether warm-up estimates mass matrices; otherwise they are the identity.
+        adapt_mass_matrix: whether warm-up estimates mass matrices, beginning (Pyro's engine apart) with the prior's
+            variances; otherwise they are the identity.
         adaptation: `shared`: all chains learn one step size and mass matrix together; `per_chain`: each its own.
             Pyro's engine knows only the latter.
         compile: whether the density is compiled; `auto`: if there are 200 iterations or more.

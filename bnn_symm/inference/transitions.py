@@ -89,10 +89,6 @@ class Kernel(ABC):
     def _parts(self) -> dict[str, Any]:
         """The dataclasses of arrays that are the kernel's own state, by name."""
 
-    def acceptance(self, ended: Ended) -> np.ndarray:
-        """(chain,) the rates that step sizes learn from."""
-        return ended.stats["acceptance_rate"]
-
     def state(self) -> dict[str, np.ndarray]:
         """A copy of everything that the next `advance` depends on."""
         parts = {"points": self.points, **self._parts()}

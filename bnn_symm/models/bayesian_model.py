@@ -193,6 +193,11 @@ class BayesianModel:
                 f"of this network; permute within its symmetry_group"
             )
 
+    def prior_standard_deviations(self, like: Tensor) -> Float[Tensor, " parameter"]:
+        """Of everything in the flat vector, on the device and in the dtype of `like`."""
+        latents = like.new_tensor([sd for _, sd in self.likelihood.latents.values()])
+        return torch.cat([self.parameter_prior.standard_deviations(like), latents])
+
     def log_prior(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density of everything in the flat vector, in nats, summed in float64."""
         total = self.parameter_prior.log_prob(flat[: self.num_net_parameters])

@@ -166,6 +166,10 @@ class ParameterPrior:
             return like.new_zeros(sum(block.size for block in self.blocks))
         return self.mean.to(like.device, like.dtype)
 
+    def standard_deviations(self, like: Tensor) -> Float[Tensor, " parameter"]:
+        """The standard deviation of every entry, on the device and in the dtype of `like`."""
+        return torch.cat([block.scales(like) * block.family.unit_variance**0.5 for block in self.blocks])
+
     def log_prob(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density in nats, summed in float64."""
         total = flat.new_zeros((), dtype=torch.float64)

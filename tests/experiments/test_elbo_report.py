@@ -10,10 +10,9 @@ import torch
 
 from bnn_symm.experiments.elbo_report import describe_elbo
 from bnn_symm.experiments.elbo_words import elbo_advice, elbo_sentences
-from bnn_symm.experiments.posterior_scales import describe_posterior_scales, prior_standard_deviations
+from bnn_symm.experiments.posterior_scales import describe_posterior_scales
 from bnn_symm.files import json_text
 from bnn_symm.inference import MeanFieldVI
-from bnn_symm.models import BayesianModel, Gaussian, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.elbo import draw_elbo, elbo_text
 from tests.models.cases import normal
@@ -168,16 +167,6 @@ def test_scales_are_quantiles_of_what_the_posterior_says(run):
     assert own["prior_sd"] == [1.0, 1.0]
     assert own["narrowed"] == pytest.approx(np.median(sd))
     assert own["num_constant"] == 0
-
-
-def test_prior_scales_are_standard_deviations_whatever_the_family(run):
-    net = run.model.net
-    laplace = prior_standard_deviations(BayesianModel(net, Prior(name="laplace", scale=0.5), Gaussian()))
-    assert laplace[:-1] == pytest.approx(0.5 * math.sqrt(2))
-    # Variance 2 / fan_in: one input, then four units.
-    student = prior_standard_deviations(BayesianModel(net, Prior(name="student_t", scale="fan_in"), Gaussian()))
-    assert student[0] == pytest.approx(math.sqrt(2))
-    assert student[-2] == pytest.approx(math.sqrt(0.5))
 
 
 def test_weights_that_never_change_are_left_out_and_counted(run):

@@ -13,6 +13,7 @@ from bnn_symm.inference.adaptation import Adapter, new_adaptation, restore_array
 from bnn_symm.inference.chees_hmc import chees_gradient, halton
 from bnn_symm.inference.integrator import kinetic_energy, leapfrog, momentum_from
 from bnn_symm.inference.static_trajectories import Trajectory
+from bnn_symm.models import BayesianModel, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.posteriors.samples import ArrayPositions
 from tests.inference.exact import linear_model
@@ -96,7 +97,7 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
         adapt_mass_matrix=True,
         groups=np.zeros(chains, dtype=np.int64),
         across=across,
-        state=new_adaptation(positions, 1, 0.1, dense=dense),
+        state=new_adaptation(positions, 1, 0.1, torch.ones(2).double(), dense=dense),
     )
     for _ in range(warmup):
         noise = torch.randn(chains, 2, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 3.0]).double()
@@ -110,11 +111,26 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
     assert ((found.diag() if dense else found) / wanted - 1).abs().max() < tolerance
 
 
+@pytest.mark.parametrize("mass_matrix", ["diagonal", "dense"])
+def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix):
+    """On a posterior that is nearly its prior, of scale 1e-3: half of that is a good step, 0.5 is a bad one."""
+    model, data = linear_model()
+    model = BayesianModel(model.net, Prior(scale=1e-3), model.likelihood)
+    mode = torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
+    start = SamplePosterior(model, data.scaling, positions=ArrayPositions(mode))
+    fixed = {"adapt_step_size": False, "initial_step_size": 0.5, "mass_matrix": mass_matrix}
+    fixed |= {"num_warmup": 1, "num_draws": 20}
+    posterior = NUTS(**fixed).fit(model, data, seed=0, initial=start)
+    assert posterior.sample_stats["acceptance_rate"].mean() > 0.8
+    identity = NUTS(adapt_mass_matrix=False, **fixed).fit(model, data, seed=0, initial=start)
+    assert identity.sample_stats["diverging"].all()
+
+
 def test_state_goes_to_arrays_and_back():
-    state = new_adaptation(torch.randn(3, 4), 3, 0.1, dense=False)
+    state = new_adaptation(torch.randn(3, 4), 3, 0.1, torch.ones(4), dense=False)
     state.inverse_mass.mul_(2.5)
     state.seen[1] = 7
-    fresh = new_adaptation(torch.zeros(3, 4), 3, 0.3, dense=False)
+    fresh = new_adaptation(torch.zeros(3, 4), 3, 0.3, torch.ones(4), dense=False)
     restore_arrays(fresh, "a", to_arrays(state, "a"))
     for name, value in vars(state).items():
         assert np.array_equal(np.asarray(value), np.asarray(getattr(fresh, name))), name

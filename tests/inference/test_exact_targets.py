@@ -64,7 +64,7 @@ SHORT = {"num_warmup": 250, "num_draws": 400, "compile": False}
 SAMPLERS = {
     "nuts": NUTS(**SHORT),
     "nuts, per chain": NUTS(adaptation="per_chain", **SHORT),
-    "nuts, diagonal": NUTS(mass_matrix="diagonal", num_chains=8, **SHORT),
+    "nuts, diagonal": NUTS(mass_matrix="diagonal", num_chains=8, **SHORT | {"num_draws": 800}),
     "hmc": HMC(**SHORT),
     "chees": ChEESHMC(num_chains=16, **SHORT),
     "chees, diagonal": ChEESHMC(num_chains=16, mass_matrix="diagonal", **SHORT),

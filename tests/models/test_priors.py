@@ -220,6 +220,21 @@ def base(distribution):
     return getattr(distribution, "base_dist", distribution)
 
 
+def test_prior_standard_deviations_are_such_whatever_the_family() -> None:
+    net = build_network(MLPConfig(widths=(4,)), input_shape=(1,), num_outputs=1)
+    like = torch.empty(0, dtype=torch.float64)
+    laplace = BayesianModel(net, Prior(name="laplace", scale=0.5), Gaussian(noise="learned"))
+    found = laplace.prior_standard_deviations(like)
+    assert found.dtype == torch.float64
+    assert found[:-1].tolist() == pytest.approx([0.5 * math.sqrt(2)] * (laplace.num_parameters - 1))
+    assert found[-1] == laplace.likelihood.latents["log_noise"][1]
+    # Variance 2 / fan_in: one input, then four units.
+    student = BayesianModel(net, Prior(name="student_t", scale="fan_in"), Gaussian(noise=0.1))
+    found = student.prior_standard_deviations(like)
+    assert found[0] == pytest.approx(math.sqrt(2))
+    assert found[-2] == pytest.approx(math.sqrt(0.5))
+
+
 def test_the_last_override_that_matches_wins_value_by_value() -> None:
     overrides = {
         "layers.*": PriorOverride(scale=2.0),
