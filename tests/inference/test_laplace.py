@@ -11,7 +11,7 @@ from torch import nn
 from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference import LaplaceApproximation
+from bnn_symm.inference import LaplaceApproximation, curvature
 from bnn_symm.inference.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.models.fisher import fisher_root
@@ -105,6 +105,33 @@ def test_curvature_is_that_of_the_definition(name):
     torch.testing.assert_close(total(diagonals(model, position, part)), naive.diag(), rtol=1e-9, atol=1e-9)
     last = last_layer(model, part.x)
     torch.testing.assert_close(total(blocks(model, position, last, part)), naive[last][:, last], rtol=1e-9, atol=1e-9)
+
+
+class _Doubled(nn.Linear):
+    """Its outputs are not those of its dense layer."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shorter"), [(nn.Linear(4, 3), True), (nn.Linear(4, 3, bias=False), True), (_Doubled(4, 3), False)]
+)
+def test_of_a_dense_output_layer_it_takes_no_jacobians(layer, shorter, monkeypatch):
+    model = BayesianModel(nn.Sequential(nn.Linear(2, 4), nn.Tanh(), layer).double(), Prior(), Categorical())
+    part = dataclasses.replace(load_dataset("iris").train, x=normal(9, 2), y=CASES["categorical"].targets(9))
+    position = normal(model.num_parameters, seed=1)
+    last = last_layer(model, part.x)
+    whole = total(blocks(model, position, everything(model), part))[last][:, last]
+    # Of more points than are handled at once.
+    monkeypatch.setattr(curvature, "_NUMBERS_AT_ONCE", 100)
+    called = []
+    jacobians = curvature._rooted_jacobians
+    monkeypatch.setattr(curvature, "_rooted_jacobians", lambda *args: called.append(args) or jacobians(*args))
+    found = list(blocks(model, position, last, part))
+    assert len(found) > 1
+    assert bool(called) != shorter
+    torch.testing.assert_close(total(found), whole, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("likelihood", "outputs"), [(Categorical(), 3), (Bernoulli(), 1), (Poisson(), 1)])
