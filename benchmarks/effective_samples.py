@@ -38,9 +38,9 @@ SETTINGS = {
         PYRO: (4, 200, 200, 10),
     },
     "gap": {OURS: (16, 200, 100, 8), BESIDE: (16, 200, 60, 8), NUMPYRO: (16, 200, 150, 8)},
-    "digits": {OURS: (16, 150, 60, 6), BESIDE: (16, 100, 50, 6), NUMPYRO: (16, 100, 50, 6)},
+    "digits": {OURS: (16, 150, 80, 6), BESIDE: (16, 100, 50, 6), NUMPYRO: (16, 100, 50, 6)},
 }
-REPEATS = {"breast_cancer": 3, "gap": 2, "digits": 1}
+REPEATS = {"breast_cancer": 3, "gap": 2, "digits": 2}
 # A smoke test.
 QUICK = {OURS: (16, 20, 20, 4), NUMPYRO: (16, 20, 20, 4)}
 # Ours over the peer's.
