@@ -344,7 +344,7 @@ class NoUTurn(Kernel):
         points.gradient[taken] = trees.drawn_gradient[taken]
         points.energy[taken] = trees.drawn_energy[taken]
         trees.tree_log_weight[chains] = np.logaddexp(trees.tree_log_weight[chains], log_weight)
-        end = (trees.direction[index] > 0).long()
+        end = (trees.direction[index] > 0).long().cpu()
         trees.end_position[end, index] = trees.position[index]
         trees.end_momentum[end, index] = trees.momentum[index]
         trees.end_gradient[end, index] = trees.gradient[index]

@@ -76,7 +76,7 @@ def test_windows_double_and_leave_a_beginning_and_an_end(num_warmup):
     assert all(a[1] == b[0] for a, b in itertools.pairwise(found))
     lengths = [stop - start for start, stop in found]
     assert all(2 * a <= b for a, b in itertools.pairwise(lengths))
-    assert 0 < found[0][0]
+    assert found[0][0] > 0
     # Enough iterations after the last to find a step size again.
     assert num_warmup - found[-1][1] >= min(25, num_warmup // 3)
 
