@@ -23,7 +23,7 @@ from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.prepare import Prepared, prepare
 from bnn_symm.experiments.study import PairsConfig, Setting, Study
 
-NUMERICS = 2
+NUMERICS = 3
 """To be raised whenever equal settings give other numbers than before: results under the old number are kept apart."""
 
 Relation = Literal["across_seeds", "within_seed"]

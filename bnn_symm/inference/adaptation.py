@@ -26,7 +26,7 @@ _GAMMA, _T0, _KAPPA = 0.05, 10.0, 0.75
 _AMBITION = 10.0
 # Iterations before the first window, in the first, and after the last.
 _BEFORE, _FIRST, _AFTER = 75, 25, 50
-# Updates in which a step size settles, also of a short warm-up: after two, every draw diverged on breast_cancer.
+# Updates in which a step size settles, of a short warm-up a third: after two, every draw diverged on breast_cancer.
 _SETTLES = 25
 
 
@@ -36,7 +36,7 @@ def windows(num_warmup: int) -> list[tuple[int, int]]:
         return []
     before, first, after = _BEFORE, _FIRST, _AFTER
     if before + first + after > num_warmup:
-        before, after = round(0.15 * num_warmup), max(round(0.1 * num_warmup), min(_SETTLES, num_warmup // 3))
+        before, after = round(0.15 * num_warmup), min(_SETTLES, num_warmup // 3)
         first = num_warmup - before - after
     found = []
     start, length, last = before, first, num_warmup - after

@@ -124,7 +124,8 @@ class _Chains:
         """(parameter,) what inverse mass matrices begin with."""
         if not method.adapt_mass_matrix:
             return positions.new_ones(positions.shape[1])
-        return fit.model.prior_standard_deviations(positions).square() / method.prior_weight
+        prior = fit.model.prior_standard_deviations(positions.new_empty(0, dtype=torch.float64))
+        return (prior.square() / method.prior_weight).to(positions.dtype)
 
     def run(self, callbacks: Callbacks) -> bool:
         """Runs them to their end, or until they are to stop; returns whether that came first."""

@@ -8,11 +8,11 @@ climbs the gradient of the expected change of the squared distance from the mean
     dChEES/dT = h_n E[(|z' - E z'|^2 - |z - E z|^2) (z' - E z')^T v'],   v' the velocity of z at the end,
 
 with acceptance probabilities for weights. Mass matrices are estimated across chains. In the first half of warm-up,
-until there is one, trajectories are bounded and T stays at 1, in units of the prior's scales.
+until one was, trajectories are bounded and T stays at 1, in units of the prior's scales.
 
 Step sizes aim at the mean of the acceptance probabilities, and not, as in the paper, at their harmonic mean: one chain
 that would reject pulls that so far down that with the paper's target of 0.651 the mean ended at 0.85 to 0.94, and a
-gradient brought a tenth to a third fewer effective samples (`benchmarks/README.md`).
+gradient brought 8 to 35 % fewer effective samples (`benchmarks/README.md`).
 
 No tree has to be built, and none of its points is thrown away; the price is that all scales share one length.
 """

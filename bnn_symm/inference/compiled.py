@@ -57,9 +57,8 @@ class Compiled:
                 keywords["isolate_recompiles"] = True
                 if hasattr(torch.compiler, "skip_all_guards_unsafe"):
                     keywords["options"]["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
-            # None: sizes are constants, but for those that are marked.
-            dynamic = None if of_any_length else False
-            self._compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, **keywords)
+            # Sizes are constants, but for those that are marked.
+            self._compiled = torch.compile(function, fullgraph=True, dynamic=False, **keywords)
         else:
             _warn(name, "there is no C++ compiler; install g++ or clang++")
         self._works = False

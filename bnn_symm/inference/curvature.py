@@ -33,6 +33,8 @@ from bnn_symm.models.fisher import fisher_root
 _NUMBERS_AT_ONCE = 2**24
 # Points at once at most: what their forward passes keep stays small beside the above, and a fit can stop in between.
 _POINTS_AT_ONCE = 256
+# Of points whose last inputs alone are wanted: more, for a block as large as the layer's is summed as often.
+_INPUTS_AT_ONCE = 1024
 
 
 def last_layer(model: BayesianModel, x: Float[Tensor, "point *feature"]) -> Int[Tensor, " coordinate"]:
@@ -97,8 +99,13 @@ class _Input(KnownLayers):
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The operation itself."""
-        self.input, self.output = x, operation(x, weight, bias)
-        return self.output
+        self.input, self._output = x, operation(x, weight, bias)
+        self._version = self._output._version
+        return self._output
+
+    def is_last(self, outputs: Tensor) -> bool:
+        """Whether the outputs of the network are what came out, and nothing was done to it since."""
+        return outputs is self._output and outputs._version == self._version
 
     @classmethod
     def of(cls, model: BayesianModel, values: Mapping[str, Tensor], weight: str, x: Tensor) -> "tuple[_Input, Tensor]":
@@ -121,7 +128,7 @@ def _output_layer(
     if not torch.equal(coordinates.cpu(), last_layer(model, x)):
         return None
     watch, outputs = _Input.of(model, values, use.weight, x)
-    return use if torch.equal(watch.output, outputs) else None
+    return use if watch.is_last(outputs) else None
 
 
 def _output_blocks(
@@ -131,7 +138,7 @@ def _output_blocks(
     outputs, inputs = values[layer.weight].shape
     width = inputs + (layer.bias is not None)
     order = _order(model, layer, outputs, width).to(position.device)
-    for points in part.x.split(max(1, _NUMBERS_AT_ONCE // (2 * outputs * width))):
+    for points in part.x.split(max(1, min(_INPUTS_AT_ONCE, _NUMBERS_AT_ONCE // (2 * outputs * width)))):
         watch, z = _Input.of(model, values, layer.weight, points)
         root = fisher_root(model.likelihood, z, latents).double()
         fisher = root.mT @ root

@@ -47,9 +47,10 @@ class _Trees:
 
     Of the newest subtree: `position`, `momentum`, `gradient` of its last leaf; `drawn_*`, what was drawn from it so
     far; `sum`, of its momenta; `log_weight`; `direction` in time; `leaf`, the number of the next; `first_momentum`,
-    `first_sum`, the checkpoints. Of the tree without it: `end_*`, both ends (backward, forward); `tree_sum`;
-    `tree_log_weight`; `depth`. Its draw is the kernel's point. Of the transition: `start_energy`, `acceptance` summed
-    over `leaves`, and uniform numbers `choose_leaf`, `choose_subtree`, `choose_direction`.
+    `first_sum`, the checkpoints, of which the last is never read. Of the tree without it: `end_*`, both ends
+    (backward, forward); `tree_sum`; `tree_log_weight`; `depth`. Its draw is the kernel's point. Of the transition:
+    `start_energy`, `acceptance` summed over `leaves`, and uniform numbers `choose_leaf`, `choose_subtree`,
+    `choose_direction`.
     """
 
     position: Tensor
@@ -109,7 +110,7 @@ def _new_trees(positions: Tensor, max_depth: int) -> _Trees:
         start_energy=double(),
         direction=positions.new_ones(chains),
         tree_log_weight=np.zeros(chains),
-        choose_leaf=positions.new_zeros(chains, 2**max_depth).cpu().numpy(),
+        choose_leaf=positions.new_zeros(2**max_depth, chains).cpu().numpy(),
         choose_subtree=np.zeros((chains, max_depth)),
         choose_direction=np.zeros((chains, max_depth)),
         leaf=counts(),
@@ -226,8 +227,9 @@ class NoUTurn(Kernel):
         self._trees = _new_trees(positions, max_depth)
         self._grow = _compiled_grow(density)
         leaves = range(2 ** max(max_depth - 1, 0))
-        # An odd leaf is kept too, where the leaf before it was, which ended with it: no chain is an exception.
-        self._checkpoint = np.array([(leaf >> 1).bit_count() for leaf in leaves])
+        # Odd leaves are kept too, where nothing is read: so no chain is an exception.
+        unread = max_depth - 1
+        self._checkpoint = np.array([unread if leaf % 2 else (leaf >> 1).bit_count() for leaf in leaves])
         # Checkpoints of the subtrees that end at a leaf: as many as it has trailing ones.
         self._ended = [
             np.arange((leaf >> 1).bit_count(), (leaf >> 1).bit_count() - _trailing_ones(leaf), -1) for leaf in leaves
@@ -250,7 +252,8 @@ class NoUTurn(Kernel):
             for name in ("choose_direction", "choose_subtree"):
                 uniform = torch.rand(self._max_depth, generator=generator, dtype=torch.float64)
                 getattr(trees, name)[chain] = uniform.numpy()
-            trees.choose_leaf[chain] = torch.rand(2**self._max_depth, generator=generator, dtype=noise.dtype).numpy()
+            uniform = torch.rand(2**self._max_depth, generator=generator, dtype=noise.dtype)
+            trees.choose_leaf[:, chain] = uniform.numpy()
         momentum = momentum_from(noise, inverse_mass)
         trees.start_energy[index] = points.energy[index] + kinetic_energy(momentum, inverse_mass)
         trees.end_position[:, index] = points.position[index]
@@ -286,7 +289,7 @@ class NoUTurn(Kernel):
         pairs = np.zeros((2, max(len(ending), 2)), dtype=np.int64)
         pairs[0, : len(ending)] = ending
         pairs[1, : len(ending)] = np.concatenate([self._ended[own] for own in leaf.tolist()])
-        uniform = trees.choose_leaf[self._chains, trees.leaves]
+        uniform = trees.choose_leaf[trees.leaves, self._chains]
         with torch.no_grad():
             (
                 trees.position,

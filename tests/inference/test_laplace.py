@@ -107,15 +107,28 @@ def test_curvature_is_that_of_the_definition(name):
     torch.testing.assert_close(total(blocks(model, position, last, part)), naive[last][:, last], rtol=1e-9, atol=1e-9)
 
 
-class _Doubled(nn.Linear):
-    """Its outputs are not those of its dense layer."""
+class _Clamped(nn.Linear):
+    """Its outputs are not always those of its dense layer."""
 
     def forward(self, x):
-        return 2 * super().forward(x)
+        return super().forward(x).clamp(-2, 2)
+
+
+class _RectifiedInPlace(nn.Linear):
+    """Nor are these, though they are the same tensor."""
+
+    def forward(self, x):
+        return super().forward(x).relu_()
 
 
 @pytest.mark.parametrize(
-    ("layer", "shorter"), [(nn.Linear(4, 3), True), (nn.Linear(4, 3, bias=False), True), (_Doubled(4, 3), False)]
+    ("layer", "shorter"),
+    [
+        (nn.Linear(4, 3), True),
+        (nn.Linear(4, 3, bias=False), True),
+        (_Clamped(4, 3), False),
+        (_RectifiedInPlace(4, 3), False),
+    ],
 )
 def test_of_a_dense_output_layer_it_takes_no_jacobians(layer, shorter, monkeypatch):
     model = BayesianModel(nn.Sequential(nn.Linear(2, 4), nn.Tanh(), layer).double(), Prior(), Categorical())
