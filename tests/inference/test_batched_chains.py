@@ -114,14 +114,15 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
 
 
 @pytest.mark.parametrize("mass_matrix", ["diagonal", "dense"])
-def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix):
-    """On a posterior that is nearly its prior, of scale 1e-3: half of that is a good step, 0.5 is a bad one."""
+@pytest.mark.parametrize(("scale", "temperature"), [(1e-3, 1.0), (1e-2, 0.01)])
+def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix, scale, temperature):
+    """On a posterior that is nearly its tempered prior, of scale 1e-3: half of that is a good step, 0.5 is a bad one."""
     model, data = linear_model()
-    model = BayesianModel(model.net, Prior(scale=1e-3), model.likelihood)
+    model = BayesianModel(model.net, Prior(scale=scale), model.likelihood)
     mode = torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
     start = SamplePosterior(model, data.scaling, positions=ArrayPositions(mode))
     fixed = {"adapt_step_size": False, "initial_step_size": 0.5, "mass_matrix": mass_matrix}
-    fixed |= {"num_warmup": 1, "num_draws": 20}
+    fixed |= {"num_warmup": 1, "num_draws": 20, "temperature": temperature, "tempering": "posterior"}
     posterior = NUTS(**fixed).fit(model, data, seed=0, initial=start)
     assert posterior.sample_stats["acceptance_rate"].mean() > 0.8
     identity = NUTS(adapt_mass_matrix=False, **fixed).fit(model, data, seed=0, initial=start)
