@@ -116,7 +116,7 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
 @pytest.mark.parametrize("mass_matrix", ["diagonal", "dense"])
 @pytest.mark.parametrize(("scale", "temperature"), [(1e-3, 1.0), (1e-2, 0.01)])
 def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix, scale, temperature):
-    """On a posterior that is nearly its tempered prior, of scale 1e-3: half of that is a good step, 0.5 is a bad one."""
+    """On a posterior that is nearly its tempered prior, of scale 1e-3: half of that is a good step, 0.5 a bad one."""
     model, data = linear_model()
     model = BayesianModel(model.net, Prior(scale=scale), model.likelihood)
     mode = torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
