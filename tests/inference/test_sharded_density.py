@@ -28,7 +28,7 @@ METHODS = {
     "chees": ChEESHMC(num_chains=4, num_warmup=5, num_draws=5, max_num_steps=10),
 }
 # Beside five of warm-up and five draws, ten from the start with step sizes that stay; ChEES wants a warm-up.
-STEADY: dict[str, Any] = {"num_warmup": 0, "num_draws": 10, "adapt_step_size": False}
+STEADY: dict[str, Any] = {"num_warmup": 0, "num_draws": 10, "adapt_step_size": False, "initial_step_size": 0.03}
 TEN_TRANSITIONS = METHODS | {f"{name}-steady": replace(METHODS[name], **STEADY) for name in ("hmc", "nuts")}
 
 
