@@ -13,8 +13,8 @@ from bnn_symm.architectures import short_fingerprint
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.experiments.config import dump_config
 from bnn_symm.experiments.output_directory import disk_errors
-from bnn_symm.experiments.run import measure, write_metrics
 from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.experiments.run_metrics import measure, write_metrics
 from bnn_symm.experiments.stored_run import Run, module_of, stored_config
 from bnn_symm.experiments.unused_settings import dropout_rate
 from bnn_symm.posteriors import Posterior

@@ -25,8 +25,8 @@ from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.experiments.config import Config, dump_config
 from bnn_symm.experiments.output_directory import check_free, disk_errors
 from bnn_symm.experiments.prepare import Prepared, prepare
-from bnn_symm.experiments.run import measure, write_metrics
 from bnn_symm.experiments.run_directory import RunDirectory
+from bnn_symm.experiments.run_metrics import measure, write_metrics
 from bnn_symm.experiments.stored_run import Run, load_run, module_of
 from bnn_symm.inference import HMC, NUTS, DeepEnsemble, MeanFieldVI
 from bnn_symm.posteriors import SamplePosterior, match_names, read_names, read_netcdf

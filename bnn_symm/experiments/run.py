@@ -11,26 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from bnn_symm.architectures import fixed_buffers
-from bnn_symm.data import Dataset
-from bnn_symm.diagnostics import elbo, score
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments.config import Config, dump_config
 from bnn_symm.experiments.output_directory import check_free, disk_errors, next_free
 from bnn_symm.experiments.prepare import Prepared, prepare, steps_to_keep
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.run_history import all_stages, cost_before
+from bnn_symm.experiments.run_metrics import measure, write_metrics
 from bnn_symm.experiments.run_writer import RunWriter, StopOnSignal
 from bnn_symm.experiments.shared_fit import check_can_share, handed_out, leave_together
 from bnn_symm.experiments.stages import Stage, TellStage, costs, stages_of
 from bnn_symm.experiments.stored_run import Run, load_run, module_of, on_device_here, stored_config, with_module
-from bnn_symm.files import write_json
 from bnn_symm.inference import Callback
 from bnn_symm.inference.process_group import ProcessGroup, command_of
 from bnn_symm.posteriors import Posterior
 from bnn_symm.threads import use_threads
-
-# Scores on the training part use at most so many of its points; its order is random, so the first ones are a sample.
-_TRAIN_POINTS = 5000
 
 
 def fit_run(
@@ -301,25 +296,3 @@ def _mark(directory: RunDirectory, error: BaseException) -> None:
     # Where even that cannot be written, the status stays `running`, which reads as `interrupted`: the lock is given up.
     with contextlib.suppress(OSError):
         directory.update_record(status="interrupted" if interrupted else "failed", error=str(error) or None)
-
-
-def measure(posterior: Posterior, dataset: Dataset, *, seed: int = 0) -> dict[str, Any]:
-    """The content of `metrics.json`: scores on the three parts, and the ELBO of a closed form."""
-    train = dataset.train
-    bound = elbo(posterior, train, seed=seed)
-    return {
-        "train": score(posterior, train.take(slice(0, _TRAIN_POINTS))),
-        "validation": score(posterior, dataset.validation),
-        "test": score(posterior, dataset.test),
-        "elbo": None if bound is None else bound.value,
-        "elbo_standard_error": None if bound is None else bound.standard_error,
-        "expected_log_likelihood": None if bound is None else bound.expected_log_likelihood,
-        "kl": None if bound is None else bound.kl,
-        "draws": posterior.shape[0] * posterior.shape[1],
-        "parameters": posterior.shape[2],
-    }
-
-
-def write_metrics(directory: RunDirectory, metrics: Mapping[str, Any]) -> None:
-    """Writes `metrics.json`."""
-    write_json(directory.metrics, metrics)

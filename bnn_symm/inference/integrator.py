@@ -7,7 +7,8 @@ References:
     Neal 2011, arXiv:1206.1901, equations 5.18 to 5.20.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -75,8 +76,10 @@ def leapfrog(
     return position, momentum - 0.5 * step[:, None] * gradient, gradient, energy
 
 
-def with_density(function: Callable[..., Any], density: TemperedDensity, name: str) -> Callable[..., Any]:
+def with_density(
+    function: Callable[..., Any], density: TemperedDensity, name: str, *, of_any_length: Sequence[int] = ()
+) -> Callable[..., Any]:
     """`function(evaluate, *tensors)` as a function of the tensors, compiled as a whole where the density allows it."""
     if density.can_be_inlined:
-        return Compiled(lambda *tensors: function(density.evaluate, *tensors), name)
-    return lambda *tensors: function(density, *tensors)
+        return Compiled(functools.partial(function, density.evaluate), name, of_any_length=of_any_length)
+    return functools.partial(function, density)

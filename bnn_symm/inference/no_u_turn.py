@@ -18,9 +18,7 @@ References:
     Hoffman & Gelman 2014, arXiv:1111.4246.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnn_symm.inference.compiled import Compiled
 from bnn_symm.inference.density import TemperedDensity
-from bnn_symm.inference.integrator import (
-    MAX_ENERGY_ERROR,
-    Evaluate,
-    half_step,
-    kinetic_energy,
-    momentum_from,
-    velocity,
-)
+from bnn_symm.inference.integrator import MAX_ENERGY_ERROR, kinetic_energy, momentum_from
 from bnn_symm.inference.transitions import Ended, Kernel
+from bnn_symm.inference.tree_leaves import new_leaf, turns
 
 
 @dataclass
@@ -121,93 +112,6 @@ def _new_trees(positions: Tensor, max_depth: int) -> _Trees:
     )
 
 
-def _grow(
-    evaluate: Evaluate,
-    position: Tensor,
-    momentum: Tensor,
-    gradient: Tensor,
-    step: Tensor,
-    inverse_mass: Tensor,
-    *subtree: Tensor,
-    take_in: Callable[..., tuple[Tensor, ...]] | None = None,
-) -> tuple[Tensor, ...]:
-    """A leaf more for every chain; `subtree` is what `_take_in` wants besides."""
-    position, momentum = half_step(position, momentum, gradient, step, inverse_mass)
-    energy, gradient = evaluate(position)
-    return (take_in or _take_in)(position, momentum, gradient, energy, step, inverse_mass, *subtree)
-
-
-def _take_in(
-    position: Tensor,
-    momentum: Tensor,
-    gradient: Tensor,
-    energy: Tensor,
-    step: Tensor,
-    inverse_mass: Tensor,
-    start_energy: Tensor,
-    log_weight: Tensor,
-    uniform: Tensor,
-    drawn_position: Tensor,
-    drawn_gradient: Tensor,
-    drawn_energy: Tensor,
-    sum: Tensor,
-    first_momentum: Tensor,
-    first_sum: Tensor,
-    checkpoint: Tensor,
-    ending: Tensor,
-    ended: Tensor,
-) -> tuple[Tensor, ...]:
-    """The rest of a leapfrog step; the leaf is drawn from its subtree with the probability of its weight.
-
-    Momenta come from the middle of the step. Leaves are kept at their (chain,) `checkpoint`, in place. Chains whose
-    leaf ends a subtree are in `ending`, (pair,), once for each that it ends, with the checkpoint of the subtree's
-    first leaf in `ended`. Besides what has changed of the trees, the (chain,) log weights of the leaves are returned,
-    and (pair,) whether the ended subtrees turn.
-    """
-    momentum = momentum - 0.5 * step[:, None] * gradient
-    weight = start_energy - energy - kinetic_energy(momentum, inverse_mass)
-    weight = torch.where(torch.isnan(weight), -math.inf, weight)
-    log_weight = torch.logaddexp(log_weight, weight)
-    take = uniform < (weight - log_weight).exp()
-    drawn_position = torch.where(take[:, None], position, drawn_position)
-    drawn_gradient = torch.where(take[:, None], gradient, drawn_gradient)
-    drawn_energy = torch.where(take, energy, drawn_energy)
-    sum = sum + momentum
-    first = first_momentum[ending, ended]
-    since = sum[ending] - first_sum[ending, ended] + first
-    turns = _turns(since, first, momentum[ending], inverse_mass[ending])
-    chains = torch.arange(len(position), device=position.device)
-    first_momentum[chains, checkpoint] = momentum
-    first_sum[chains, checkpoint] = sum
-    return (
-        position,
-        momentum,
-        gradient,
-        drawn_position,
-        drawn_gradient,
-        drawn_energy,
-        sum,
-        log_weight,
-        weight,
-        turns,
-    )
-
-
-def _turns(sum: Tensor, one: Tensor, other: Tensor, inverse_mass: Tensor) -> Tensor:
-    """Whether a trajectory with this sum of momenta turns back at one of its ends, whose momenta are given."""
-    along = velocity(sum - 0.5 * (one + other), inverse_mass)
-    return ((along * one).sum(-1) <= 0) | ((along * other).sum(-1) <= 0)
-
-
-def _compiled_grow(density: TemperedDensity) -> Callable[..., tuple[Tensor, ...]]:
-    """`_grow` of a density, in one piece or around it, as far as it is compiled."""
-    pairs = [-2, -1]
-    if density.can_be_inlined:
-        return Compiled(functools.partial(_grow, density.evaluate), "the leapfrog step", of_any_length=pairs)
-    take_in = Compiled(_take_in, "the leapfrog step", of_any_length=pairs) if density.is_compiled else _take_in
-    return functools.partial(_grow, density, take_in=take_in)
-
-
 class NoUTurn(Kernel):
     """Trees of all chains, grown leaf by leaf.
 
@@ -225,7 +129,7 @@ class NoUTurn(Kernel):
         super().__init__(density, positions, inverse_mass, seed)
         self._max_depth = max_depth
         self._trees = _new_trees(positions, max_depth)
-        self._grow = _compiled_grow(density)
+        self._new_leaf = new_leaf(density)
         leaves = range(2 ** max(max_depth - 1, 0))
         # Odd leaves are kept too, where nothing is read: so no chain is an exception.
         unread = max_depth - 1
@@ -301,8 +205,8 @@ class NoUTurn(Kernel):
                 trees.sum,
                 trees.log_weight,
                 weight,
-                turns,
-            ) = self._grow(
+                ended_turn,
+            ) = self._new_leaf(
                 trees.position,
                 trees.momentum,
                 trees.gradient,
@@ -325,7 +229,7 @@ class NoUTurn(Kernel):
             trees.acceptance += np.where(trees.under_way, np.exp(np.minimum(weights, 0.0)), 0.0)
             diverging = weights < -MAX_ENERGY_ERROR
             ends = diverging.copy()
-            ends[ending[turns.cpu().numpy()[: len(ending)]]] = True
+            ends[ending[ended_turn.cpu().numpy()[: len(ending)]]] = True
             complete = trees.under_way & ~ends & (trees.leaf + 1 == 2**trees.depth)
             trees.leaf += 1
             if complete.any():
@@ -353,13 +257,13 @@ class NoUTurn(Kernel):
         trees.end_gradient[end, index] = trees.gradient[index]
         trees.tree_sum[index] += trees.sum[index]
         trees.depth[chains] += 1
-        turns = _turns(
+        turning = turns(
             trees.tree_sum[index],
             trees.end_momentum[0, index],
             trees.end_momentum[1, index],
             points.inverse_mass[index],
         )
-        return turns.cpu().numpy() | (trees.depth[chains] == self._max_depth)
+        return turning.cpu().numpy() | (trees.depth[chains] == self._max_depth)
 
     def _end(self, chains: np.ndarray, diverging: np.ndarray) -> Ended:
         if not len(chains):
