@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import machine
-from bnn_symm.files import write_json
+from bnn_symm.io.atomic import write_json
 
 ROWS = (
     "gradient",

@@ -40,8 +40,8 @@ from scipy.stats import theilslopes
 from benchmarks.timing import machine
 from bnn_symm.errors import BnnSymmError, InvalidRun
 from bnn_symm.experiments import Run, load_run
-from bnn_symm.files import write_json
 from bnn_symm.inference import AnyMethod
+from bnn_symm.io.atomic import write_json
 from bnn_symm.randomness import numpy_generator
 
 # Settings of which a method takes those that it has: fits of one or two seconds.

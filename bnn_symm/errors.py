@@ -5,6 +5,7 @@ its traceback.
 """
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -60,6 +61,10 @@ class FitDiverged(BnnSymmError):
         self.states = dict(states or {})
 
 
+class NotEnoughMemory(BnnSymmError):
+    """Something needs more memory than is available; it was refused before the memory was taken."""
+
+
 class ProcessLost(BnnSymmError):
     """Of the processes that share a fit, one died, does not answer, or went another way than the others."""
 
@@ -69,3 +74,37 @@ def nearest(got: str, known: Iterable[str]) -> str:
     words = list(known)
     close = difflib.get_close_matches(got, words, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
+
+
+def one_line(value: object, limit: int = 300) -> str:
+    r"""Return a text as one printable line of bounded length, for messages that quote what a file or a user gave.
+
+    Line breaks become spaces; control characters, which a terminal would obey, become escapes such as `\x1b`; a text
+    that is too long loses its middle.
+
+    Args:
+        value: anything with a `str`.
+        limit: the largest number of characters of the result.
+
+    Example:
+        >>> one_line("a\nb")
+        'a b'
+        >>> one_line("x" * 1000, limit=11)
+        'xxxx...xxxx'
+    """
+    text = str(value)
+    if len(text) > 4 * limit:  # a long text is cut before it is searched for control characters
+        text = f"{text[: 2 * limit]} {text[-2 * limit :]}"
+    text = "".join(_printable(character) for character in " ".join(text.split()))
+    if len(text) <= limit:
+        return text
+    head = (limit - 3 + 1) // 2
+    tail = limit - 3 - head
+    return f"{text[:head]}...{text[len(text) - tail :]}"
+
+
+def _printable(character: str) -> str:
+    """Return a character, or the escape of one that is a control, a format character or half of a pair."""
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character.encode("unicode_escape").decode("ascii")
+    return character

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bnn_symm
-from bnn_symm.files import write_atomically, write_json
+from bnn_symm.io.atomic import write_atomically, write_json
 from bnn_symm.randomness import global_seed, key_seed, numpy_generator, torch_generator
 from bnn_symm.threads import choose_threads, use_threads
 

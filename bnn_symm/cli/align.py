@@ -44,7 +44,7 @@ def _align(options: argparse.Namespace) -> int:
     from bnn_symm.experiments.comparable import save_derived_run
     from bnn_symm.experiments.comparisons import align_runs
     from bnn_symm.experiments.output_directory import check_free, disk_errors, new_directory
-    from bnn_symm.files import write_json
+    from bnn_symm.io.atomic import write_json
     from bnn_symm.report.comparisons import alignment_text
     from bnn_symm.report.plots.distances import plot_distances
 

@@ -53,7 +53,7 @@ def _barrier(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.experiments.comparisons import barrier_runs
     from bnn_symm.experiments.output_directory import check_free, disk_errors, new_directory
-    from bnn_symm.files import write_json
+    from bnn_symm.io.atomic import write_json
     from bnn_symm.report.comparisons import barrier_text, draw_barrier
 
     if len(options.runs) < 2 and options.path != "line":

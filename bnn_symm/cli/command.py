@@ -100,7 +100,7 @@ def warn(warnings: Sequence[str]) -> None:
 
 def answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:
     """Prints the answer as JSON, as a table, or not at all."""
-    from bnn_symm.files import json_text
+    from bnn_symm.io.atomic import json_text
 
     if options.json:
         print(json_text(content))

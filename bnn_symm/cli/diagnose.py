@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 def _diagnose(options: argparse.Namespace) -> int:
     from bnn_symm.experiments.diagnosis import diagnose
     from bnn_symm.experiments.output_directory import check_free, disk_errors, new_directory
-    from bnn_symm.files import write_json
+    from bnn_symm.io.atomic import write_json
     from bnn_symm.report.diagnosis import diagnosis_text, draw_diagnosis
 
     if options.out:

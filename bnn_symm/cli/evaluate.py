@@ -171,7 +171,7 @@ def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, 
 def _write(run: "Run", name: str, content: dict[str, Any]) -> Path:
     """Writes an evaluation into the run's directory; returns where it is."""
     from bnn_symm.experiments.output_directory import disk_errors
-    from bnn_symm.files import write_json
+    from bnn_symm.io.atomic import write_json
 
     path = run.directory.evaluation_path(name, content)
     with disk_errors(path, "make room, or make the folder writable, and evaluate again"):

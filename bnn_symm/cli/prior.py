@@ -32,7 +32,7 @@ def _prior(options: argparse.Namespace) -> int:
     from bnn_symm.experiments.output_directory import check_free, disk_errors, new_directory
     from bnn_symm.experiments.prepare import prepare
     from bnn_symm.experiments.prior_report import describe_prior
-    from bnn_symm.files import write_json
+    from bnn_symm.io.atomic import write_json
     from bnn_symm.report.plots.prior_predictive import plot_prior_predictive
     from bnn_symm.report.prior import prior_text
     from bnn_symm.threads import use_threads

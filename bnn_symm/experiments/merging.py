@@ -13,7 +13,7 @@ from bnn_symm.experiments.comparable import save_derived_run
 from bnn_symm.experiments.comparisons import align_jointly
 from bnn_symm.experiments.output_directory import check_free, disk_errors
 from bnn_symm.experiments.stored_run import Run
-from bnn_symm.files import write_json
+from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.threads import use_threads
 

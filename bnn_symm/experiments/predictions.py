@@ -10,7 +10,7 @@ from bnn_symm.data import read_inputs_and_table
 from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.stored_run import Run
-from bnn_symm.files import write_atomically
+from bnn_symm.io.atomic import write_atomically
 from bnn_symm.posteriors import Predictive
 from bnn_symm.threads import use_threads
 

@@ -30,8 +30,8 @@ from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.output_directory import check_free
 from bnn_symm.experiments.processes import is_alive, this_process
 from bnn_symm.experiments.run_history import LOG, TABLE, last_stage, own_rows
-from bnn_symm.files import write_atomically, write_json
 from bnn_symm.inference import Reached, State
+from bnn_symm.io.atomic import write_atomically, write_json
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawLog
 

@@ -6,7 +6,7 @@ from typing import Any
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics import elbo, score
 from bnn_symm.experiments.run_directory import RunDirectory
-from bnn_symm.files import write_json
+from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import Posterior
 
 # Scores on the training part use at most so many of its points; its order is random, so the first ones are a sample.

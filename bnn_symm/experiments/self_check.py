@@ -27,7 +27,7 @@ from bnn_symm.experiments.output_directory import disk_errors, new_directory
 from bnn_symm.experiments.prepare import Prepared, prepare
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import with_module
-from bnn_symm.files import write_atomically, write_json
+from bnn_symm.io.atomic import write_atomically, write_json
 
 # What is checked without a configuration: NUTS on a line with unknown slope, offset and noise; a minute or two.
 _DEFAULTS = {

@@ -16,8 +16,8 @@ from bnn_symm.data import Scaling
 from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.run_history import COST, cost_of
-from bnn_symm.files import write_json
 from bnn_symm.inference import Callback, Method, Reached, State
+from bnn_symm.io.atomic import write_json
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, load_posterior
 from bnn_symm.randomness import key_seed

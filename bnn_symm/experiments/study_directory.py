@@ -26,7 +26,7 @@ from bnn_symm.experiments.processes import is_alive, this_process
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.study import Study, load_study
 from bnn_symm.experiments.study_plan import Plan
-from bnn_symm.files import write_atomically, write_json
+from bnn_symm.io.atomic import write_atomically, write_json
 
 
 class StudyDirectory:

@@ -10,7 +10,7 @@ from bnn_symm.experiments.study_conclusions import conclude
 from bnn_symm.experiments.study_directory import StudyDirectory
 from bnn_symm.experiments.study_plan import NUMERICS, Plan
 from bnn_symm.experiments.study_tables import cell_rows, describe_contexts, load_cells, pair_rows, write_table
-from bnn_symm.files import write_json
+from bnn_symm.io.atomic import write_json
 
 STUDY_SCHEMA = 1
 

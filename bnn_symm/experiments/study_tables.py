@@ -11,7 +11,7 @@ from bnn_symm.experiments.stored_run import Run, load_run, module_of
 from bnn_symm.experiments.study_directory import StudyDirectory
 from bnn_symm.experiments.study_measures import MEASURES
 from bnn_symm.experiments.study_plan import Cell, Pair, Plan
-from bnn_symm.files import write_atomically
+from bnn_symm.io.atomic import write_atomically
 
 _SCORES = ("nll", "accuracy", "rmse", "ece", "brier", "crps", "coverage_90")
 _MIXING = ("raw", "aligned", "function")

@@ -18,7 +18,7 @@ from bnn_symm.experiments.run import fit_run, resume_run
 from bnn_symm.experiments.stored_run import Run, load_run, module_of
 from bnn_symm.experiments.study_directory import StudyDirectory
 from bnn_symm.experiments.study_measures import MEASURES, measure_cell, measure_pair
-from bnn_symm.files import write_json
+from bnn_symm.io.atomic import write_json
 from bnn_symm.threads import limit_cores
 
 _STOPPED = 143  # as a process that was terminated

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from bnn_symm.errors import InvalidRun
-from bnn_symm.files import write_atomically
+from bnn_symm.io.atomic import write_atomically
 
 # How much of a file is read at once, in bytes.
 _BYTES_PER_READ = 2**23

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors, InvalidRun
-from bnn_symm.files import write_atomically
+from bnn_symm.io.atomic import write_atomically
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.closed_form import ClosedFormPosterior
 from bnn_symm.posteriors.draw_log import DrawChunk, LoggedArray

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.stored_run import load_run
-from bnn_symm.files import write_atomically
+from bnn_symm.io.atomic import write_atomically
 from bnn_symm.report.page import Page
 from bnn_symm.report.run_report import run_page
 from bnn_symm.report.study_data import SUMMARY, read_study

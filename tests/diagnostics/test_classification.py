@@ -18,7 +18,7 @@ from bnn_symm.diagnostics import score
 from bnn_symm.diagnostics.classification import class_statistics
 from bnn_symm.diagnostics.point_predictions import ClassPredictions, predict_points
 from bnn_symm.diagnostics.score_intervals import scores_of, scores_with_intervals
-from bnn_symm.files import json_text
+from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import numpy_generator, torch_generator

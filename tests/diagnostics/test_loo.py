@@ -9,7 +9,7 @@ from scipy import stats
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Part, Scaling
 from bnn_symm.diagnostics.loo import loo
-from bnn_symm.files import json_text
+from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Gaussian, Prior
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
 from bnn_symm.randomness import numpy_generator, torch_generator

@@ -7,7 +7,7 @@ from sklearn import metrics
 
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.diagnostics.out_of_distribution import out_of_distribution, separation, uncertainties
-from bnn_symm.files import json_text
+from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import numpy_generator, torch_generator

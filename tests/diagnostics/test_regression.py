@@ -12,7 +12,7 @@ from bnn_symm.diagnostics import score
 from bnn_symm.diagnostics.point_predictions import INTERVALS, NumberPredictions, predict_points
 from bnn_symm.diagnostics.regression import distance_to_uniform, number_statistics, quantile_calibration_error
 from bnn_symm.diagnostics.score_intervals import scores_of, scores_with_intervals
-from bnn_symm.files import json_text
+from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Gaussian, Poisson, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import numpy_generator, torch_generator

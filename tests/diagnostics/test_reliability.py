@@ -9,7 +9,7 @@ from bnn_symm.data import Part
 from bnn_symm.diagnostics import expected_calibration_error
 from bnn_symm.diagnostics.calibration_tests import calibration_test
 from bnn_symm.diagnostics.reliability import reliability, reliability_of
-from bnn_symm.files import json_text
+from bnn_symm.io.atomic import json_text
 from bnn_symm.randomness import numpy_generator
 from tests.diagnostics.test_classification import predictions_of
 from tests.diagnostics.test_regression import normal_predictions

@@ -8,7 +8,7 @@ from bnn_symm.data import Part, shift
 from bnn_symm.diagnostics.score_intervals import scores_with_intervals
 from bnn_symm.diagnostics.shift_curves import shift_curve, shifts_for
 from bnn_symm.errors import ConfigError, InvalidData
-from bnn_symm.files import json_text
+from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import torch_generator

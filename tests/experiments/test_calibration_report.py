@@ -7,7 +7,7 @@ import pytest
 from bnn_symm.data import DataConfig
 from bnn_symm.experiments import Config, fit_run, load_run
 from bnn_symm.experiments.calibration_report import describe_calibration
-from bnn_symm.files import json_text
+from bnn_symm.io.atomic import json_text
 from bnn_symm.report.calibration import calibration_text, draw_calibration
 
 

@@ -11,8 +11,8 @@ from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.convergence_target import Request, parse_target
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.seed_groups import group_by_seed, pair_by_seed
-from bnn_symm.files import json_text
 from bnn_symm.inference import MCDropout
+from bnn_symm.io.atomic import json_text
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.report.convergence import convergence_text
 from bnn_symm.report.plots.convergence import plot_convergence

@@ -11,8 +11,8 @@ import torch
 from bnn_symm.experiments.elbo_report import describe_elbo
 from bnn_symm.experiments.elbo_words import elbo_advice, elbo_sentences
 from bnn_symm.experiments.posterior_scales import describe_posterior_scales
-from bnn_symm.files import json_text
 from bnn_symm.inference import MeanFieldVI
+from bnn_symm.io.atomic import json_text
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.elbo import draw_elbo, elbo_text
 from tests.models.cases import normal

@@ -157,9 +157,9 @@ def test_full_disk(tmp_path, method, length, limit):
 @pytest.mark.parametrize("name", ["posterior.nc", "metrics.json", "history.parquet"])
 def test_full_disk_at_the_end(tmp_path, monkeypatch, name):
     """Each of the last files fails in turn; nothing that was fitted is lost."""
-    import bnn_symm.files
+    import bnn_symm.io.atomic
 
-    replace = bnn_symm.files.os.replace
+    replace = bnn_symm.io.atomic.os.replace
 
     def full(source, target):
         if Path(target).name == name:
@@ -168,7 +168,7 @@ def test_full_disk_at_the_end(tmp_path, monkeypatch, name):
 
     keys = overrides("nuts")
     with monkeypatch.context() as patch:
-        patch.setattr(bnn_symm.files.os, "replace", full)
+        patch.setattr(bnn_symm.io.atomic.os, "replace", full)
         with pytest.raises(BnnSymmError, match=r"No space left on device.*fit --resume"):
             fit(tmp_path / "run", keys)
     run = load_run(tmp_path / "run")

@@ -9,8 +9,8 @@ import torch
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.experiments.mixing_report import describe_mixing, joined
-from bnn_symm.files import json_text
 from bnn_symm.inference import NUTS, MeanFieldVI
+from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.mixing import draw_mixing, mixing_text

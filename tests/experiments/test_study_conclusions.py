@@ -12,7 +12,7 @@ from bnn_symm.experiments.convergence_comparisons import compare_groups
 from bnn_symm.experiments.seed_groups import SeedGroup
 from bnn_symm.experiments.study_comparisons import compare_settings, summarise_settings
 from bnn_symm.experiments.study_conclusions import conclude
-from bnn_symm.files import json_text
+from bnn_symm.io.atomic import json_text
 from bnn_symm.randomness import numpy_generator
 
 ROLES = {

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bnn_symm.experiments.study_comparisons import compare_settings, summarise_settings
 from bnn_symm.experiments.study_conclusions import conclude
-from bnn_symm.files import write_json
+from bnn_symm.io.atomic import write_json
 
 SYMMETRY = "architecture.symmetry"
 # Kind, role, more keys of the symmetry, log10 of the group's order, and made-up truths: NLL, barrier, speed.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bnn_symm.files import write_atomically
+from bnn_symm.io.atomic import write_atomically
 
 _DOTS_PER_INCH = 150
 
