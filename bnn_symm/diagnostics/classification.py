@@ -76,6 +76,8 @@ def class_reasons(predictions: ClassPredictions) -> dict[str, str]:
     """Name -> why a score is not defined, for those that may not be."""
     right = predictions.probabilities.argmax(1) == predictions.y
     reason = f"{'every' if right.all() else 'no'} point is right, so that there is nothing to tell apart"
+    if np.isnan(predictions.probabilities).any():
+        reason = "some probabilities are not numbers"
     return dict.fromkeys(("auroc_errors", "aupr_errors"), reason)
 
 

@@ -3,7 +3,10 @@
 Each kind of uncertainty is a score that should be higher outside. Of classes: `entropy` of the mixture, `confidence`
 (one minus the largest probability) and `mutual_information` (what the draws disagree about). Of numbers: `sd`, the
 predictive standard deviation, and `epistemic_sd`, its part that the draws disagree about. Outside is the positive kind
-throughout, unless a name says otherwise; points that tie are told apart as by tossing a coin.
+throughout, unless a name says otherwise; points that tie (`ranking.tie_starts`) are told apart as by tossing a coin.
+
+What the draws disagree about is a difference of two rounded numbers. Below the rounding of the outputs that they are
+made of it is 0, so that equal draws disagree about nothing.
 """
 
 from collections.abc import Mapping
@@ -16,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.diagnostics.bootstrap import Score, bootstrap_scores
-from bnn_symm.diagnostics.ranking import auroc, average_precision, false_positive_rate
+from bnn_symm.diagnostics.ranking import auroc, average_precision, false_positive_rate, tie_starts
 from bnn_symm.posteriors import Posterior
 
-# Below this range, differences of a score are rounding, not opinion: it counts as constant.
-_CONSTANT = 1e-9
+# Units in the last place of outputs that rounding moves them by.
+_ROUNDING = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def out_of_distribution(
     by, notes = {}, []
     for name in inner:
         by[name] = separation(inner[name], outer[name], num_resamples=num_resamples, level=level, seed=seed)
-        if np.ptp(np.concatenate([inner[name], outer[name]])) < _CONSTANT:
+        if len(tie_starts(np.sort(np.concatenate([inner[name], outer[name]])))) == 1:
             notes.append(f"{name} is the same for every point: it tells nothing apart")
     return OutOfDistribution(by=by, num_inside=sizes[0], num_outside=sizes[1], level=level, notes=tuple(notes))
 
@@ -115,18 +118,29 @@ def uncertainties(posterior: Posterior, x: Float[Tensor, "point *feature"]) -> d
     """Kinds of uncertainty at some inputs: name -> (point,), higher is less certain."""
     collected: dict[str, list[Tensor]] = {}
     for predictive in posterior.iter_predict(x):
+        rounding = _ROUNDING * torch.finfo(predictive.outputs.dtype).eps
         if predictive.is_classification:
+            size = predictive.outputs.abs().amax((0, 1, 3)).double().cpu()
             own = {
                 "entropy": predictive.entropy(),
                 # One minus the largest, as the sum of the others: exact where that rounds to 1.
                 "confidence": predictive.probabilities().sort(-1).values[..., :-1].sum(-1),
-                "mutual_information": predictive.mutual_information(),
+                "mutual_information": _above(predictive.mutual_information(), rounding * (1 + size)),
             }
         else:
-            own = {"sd": predictive.standard_deviation(), "epistemic_sd": predictive.epistemic_sd()}
+            size = (predictive.mean() - predictive.location).abs()
+            own = {
+                "sd": predictive.standard_deviation(),
+                "epistemic_sd": _above(predictive.epistemic_sd(), rounding * size),
+            }
         for name, value in own.items():
             collected.setdefault(name, []).append(value.double())
     return {name: torch.cat(values).numpy() for name, values in collected.items()}
+
+
+def _above(value: Float[Tensor, " point"], rounding: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+    """Return the value where it is larger than rounding, 0 elsewhere."""
+    return torch.where(value > rounding, value, torch.zeros_like(value))
 
 
 def separation(
@@ -147,8 +161,6 @@ def separation(
         seed: of the resamples.
     """
     score = np.concatenate([inside, outside])
-    if np.ptp(score) < _CONSTANT:
-        score = np.full_like(score, score[0])
     is_outside = np.arange(len(score)) >= len(inside)
 
     def statistics(weights: Float[np.ndarray, "resample point"]) -> Mapping[str, Float[np.ndarray, " resample"]]:

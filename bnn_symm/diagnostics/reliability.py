@@ -27,7 +27,7 @@ _PERCENT = range(5, 100, 5)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassReliability:
-    """Of the predicted class. Bins without points are left out; of confidences of exactly 1 there is one of their own.
+    """Reliability of the predicted class. Bins without points are left out; edges are those of `calibration_errors`.
 
     Attributes:
         left: lower edge of every bin.
@@ -134,7 +134,7 @@ def _of_classes(probabilities: np.ndarray, y: np.ndarray, num_bins: int, level: 
     low, high = _band(count, np.minimum(mean, 1.0), level)
     return ClassReliability(
         left=occupied / num_bins,
-        right=np.minimum((occupied + 1) / num_bins, 1.0),
+        right=(occupied + 1) / num_bins,
         confidence=mean,
         accuracy=np.bincount(index, weights=right.astype(np.float64)) / count,
         count=count,

@@ -1,11 +1,9 @@
 """Scores of predictions on one part of the data.
 
-Proper scores and calibration of the marginal predictive distribution; torchmetrics computes what it has. Regression
-scores are in the target's own units.
+Proper scores and calibration of the marginal predictive distribution. Regression scores are in the target's own units.
 """
 
 import math
-import warnings
 from typing import Any
 
 import torch
@@ -13,11 +11,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bnn_symm.data import Part
+from bnn_symm.diagnostics.calibration_errors import equal_width_bins, expected_error
 from bnn_symm.models import Poisson
 from bnn_symm.posteriors import Posterior, Predictive
 
-# Bins of equal width for the expected calibration error, as in Guo et al. 2017 (arXiv:1706.04599).
-ECE_BINS = 15
 # Components of the mixture behind the CRPS, whose closed form needs every pair of them; of more, evenly spaced ones.
 _CRPS_DRAWS = 500
 # Counts at which the distribution function of a count is compared.
@@ -78,15 +75,14 @@ def _numbers(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
 
 
 def expected_calibration_error(probabilities: Float[Tensor, "point class"], y: Shaped[Tensor, " point"]) -> float:
-    """Mean over 15 bins of confidence of |accuracy - confidence|, weighted by the points in the bin."""
-    with warnings.catch_warnings():
-        # torchmetrics imports the long-deprecated pkg_resources where it is installed.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from torchmetrics.functional.classification import multiclass_calibration_error
+    """Return the mean over 15 bins of confidence of |accuracy - confidence|, weighted by the points in the bin.
 
-    return float(
-        multiclass_calibration_error(probabilities, y, num_classes=probabilities.shape[-1], n_bins=ECE_BINS, norm="l1")
-    )
+    Bins and edges are those of `calibration_errors`.
+    """
+    p = probabilities.double().cpu().numpy()
+    confidence = p.max(1)
+    residual = (p.argmax(1) == y.cpu().numpy()) - confidence
+    return float(expected_error(residual[None], equal_width_bins(confidence), float(len(p)))[0])
 
 
 def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tensor, " point"]:

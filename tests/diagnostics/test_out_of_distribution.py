@@ -110,3 +110,22 @@ def test_one_draw_disagrees_about_nothing():
 def test_no_points():
     with pytest.raises(ValueError, match="got 3 points inside and 0 outside"):
         out_of_distribution(posterior_of(Categorical(), 3), points(3), points(0))
+
+
+def test_equal_draws_in_single_precision_disagree_about_nothing():
+    # The entropies of float32 outputs differ by rounding, which ranked points before.
+    for classes, scale in ((3, 1.0), (10, 30.0)):
+        net = build_network(MLPConfig(widths=(8,)), input_shape=(2,), num_outputs=classes)
+        model = BayesianModel(net, Prior(), Categorical())
+        flat = scale * torch.randn(1, 1, model.num_parameters, generator=torch_generator(0, "equal"))
+        posterior = SamplePosterior.from_draws(model, flat.expand(2, 3, -1).contiguous())
+        found = uncertainties(posterior, points(200, distance=3.0).float())
+        assert (found["mutual_information"] == 0).all()
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1.0, 1e12])
+def test_the_unit_of_the_target_plays_no_part(unit):
+    reference = separation(INSIDE - INSIDE.min(), OUTSIDE - INSIDE.min(), num_resamples=0)
+    found = separation(unit * (INSIDE - INSIDE.min()), unit * (OUTSIDE - INSIDE.min()), num_resamples=0)
+    assert found.auroc.value == reference.auroc.value
+    assert found.fpr95.value == reference.fpr95.value

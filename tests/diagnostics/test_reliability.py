@@ -25,16 +25,16 @@ def binary(points, *, temperature=1.0, key="binary"):
 
 
 def test_bins_by_hand():
-    # Four points of confidence 0.9 (two right), two of 0.62 (both right), one certain and right.
-    p = torch.tensor([[0.9, 0.1]] * 4 + [[0.38, 0.62]] * 2 + [[0.0, 1.0]]).double()
-    y = torch.tensor([0, 0, 1, 1, 1, 1, 1])
-    found = reliability(p, Part(x=torch.zeros(7, 1), y=y))
-    assert found.count.tolist() == [2, 4, 1]
-    np.testing.assert_allclose(found.confidence, [0.62, 0.9, 1.0])
+    # Four points of confidence 0.9 (two right), two of 0.62 (both right), one of 0.96 and one certain, both right.
+    p = torch.tensor([[0.9, 0.1]] * 4 + [[0.38, 0.62]] * 2 + [[0.04, 0.96], [0.0, 1.0]]).double()
+    y = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1])
+    found = reliability(p, Part(x=torch.zeros(8, 1), y=y))
+    assert found.count.tolist() == [2, 4, 2]
+    np.testing.assert_allclose(found.confidence, [0.62, 0.9, 0.98])
     np.testing.assert_allclose(found.accuracy, [1.0, 0.5, 1.0])
-    np.testing.assert_allclose(found.left, [9 / 15, 13 / 15, 1.0])
+    np.testing.assert_allclose(found.left, [9 / 15, 13 / 15, 14 / 15])
     np.testing.assert_allclose(found.right, [10 / 15, 14 / 15, 1.0])
-    np.testing.assert_allclose(found.low, stats.binom([2, 4, 1], [0.62, 0.9, 1.0]).ppf(0.025) / [2, 4, 1])
+    np.testing.assert_allclose(found.low, stats.binom([2, 4, 2], [0.62, 0.9, 0.98]).ppf(0.025) / [2, 4, 2])
     np.testing.assert_allclose(found.high, 1.0)
     json.loads(json_text(found.to_dict()))
 

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from bnn_symm.report.plots.png import save_png
 
 _BAND, _OBSERVED = "0.82", "#0b3c5d"
-# Drawn width of the bin of confidences of exactly 1, which has none of its own.
-_LEAST_WIDTH = 0.017
 
 
 def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> None:
@@ -41,8 +39,7 @@ def _classes(axes: Any, below: Any, content: Mapping[str, Any]) -> None:
     left, right, confidence, accuracy, count, low, high = (
         np.array(content[name]) for name in ("left", "right", "confidence", "accuracy", "count", "low", "high")
     )
-    width = np.maximum(right - left, _LEAST_WIDTH)
-    left = np.where(left == 1, 1.003, left)  # beside the bin that ends at 1, not upon it
+    width = right - left
     axes.bar(left, high - low, width, low, align="edge", color=_BAND, lw=0, label=_band_label(content))
     axes.plot([0, 1], [0, 1], color="0.35", ls="--", lw=1.0)
     axes.vlines(confidence, confidence, accuracy, color=_OBSERVED, lw=1.0)
