@@ -3,10 +3,14 @@
 Each section of a configuration file is one such class, kept in the layer that it configures.
 """
 
+import dataclasses
+import functools
 from typing import Annotated, Any, dataclass_transform
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+
+from bnn_symm.errors import ConfigError, nearest, one_line
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -20,5 +24,52 @@ _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowe
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
 def settings(cls: type[Any]) -> Any:
-    """Class decorator: frozen, keyword-only, types and ranges checked, unknown keys refused."""
-    return dataclass(cls, frozen=True, kw_only=True, config=_CONFIG)
+    """Class decorator: frozen, keyword-only, types and ranges checked, unknown keys refused.
+
+    A wrong value is a `ConfigError` of one line, which names the nearest setting or the values that are allowed.
+    """
+    made: Any = dataclass(cls, frozen=True, kw_only=True, config=_CONFIG)
+    checked_init = made.__init__
+
+    @functools.wraps(checked_init)
+    def __init__(self: Any, *args: Any, **keywords: Any) -> None:  # noqa: N807
+        known = [field.name for field in dataclasses.fields(self) if field.init]
+        name = type(self).__name__
+        if args:
+            example = next((one for one in known if one != "name"), "name")
+            raise ConfigError(
+                f"{name}: got {one_line(repr(args[0]), 60)} without a name, expected settings by name; "
+                f"write {name}({example}=...)"
+            )
+        try:
+            checked_init(self, **keywords)
+        except ValidationError as error:
+            raise ConfigError(f"{name}: {describe_errors(error, known)}") from None
+
+    made.__init__ = __init__
+    return made
+
+
+def describe_errors(error: ValidationError, known: list[str]) -> str:
+    """Return what is wrong with the arguments of a settings class, in one line.
+
+    Args:
+        error: of pydantic, which reports every alternative of a union of types by itself.
+        known: the settings of the class.
+    """
+    expected: dict[str, list[str]] = {}
+    got: dict[str, str] = {}
+    for problem in error.errors(include_url=False, include_context=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "value"
+        if problem["type"] == "unexpected_keyword_argument":
+            return f"unknown setting {one_line(name, 60)}; {nearest(name, known)}"
+        if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+            return f"{name} is missing; write {name}=VALUE"
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "").split(", unable to")[0].strip()
+        expected.setdefault(name, []).append(message)
+        got.setdefault(name, one_line(repr(problem["input"]), 60))
+    parts = [
+        f"{name}: got {got[name]}, expected {one_line(', or '.join(dict.fromkeys(messages)), 150)}"
+        for name, messages in expected.items()
+    ]
+    return one_line("; ".join(parts), 280)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from bnn_symm.architectures.asymmetric_settings import describe, fixed_counts, kappas, plain_layers
@@ -65,19 +64,15 @@ def asymmetrize(
             entry; if a weight is shared between modules; or if the kind needs what the network does not have.
     """
     lists = [tuple(value) if isinstance(value, list) else value for value in (fixed_per_row, kappa)]
-    try:
-        settings = SymmetryConfig(
-            kind=kind,
-            fixed_per_row=lists[0],  # pyright: ignore[reportArgumentType]
-            kappa=lists[1],  # pyright: ignore[reportArgumentType]
-            mask=mask,
-            block=block,
-            gate_scale=gate_scale,
-            seed=seed,
-        )
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"{problem['loc'][0]}: got {problem['input']!r}; {problem['msg']}") from None
+    settings = SymmetryConfig(
+        kind=kind,
+        fixed_per_row=lists[0],  # pyright: ignore[reportArgumentType]
+        kappa=lists[1],  # pyright: ignore[reportArgumentType]
+        mask=mask,
+        block=block,
+        gate_scale=gate_scale,
+        seed=seed,
+    )
     return apply_symmetry(copy.deepcopy(module), settings, input_shape)
 
 

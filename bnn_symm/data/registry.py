@@ -188,7 +188,5 @@ def _config(name_or_config: str | Path | DataConfig, keys: dict[str, Any]) -> Da
         if isinstance(name_or_config, DataConfig):
             return replace(name_or_config, **keys)
         return DataConfig(**{"name": str(name_or_config), **keys})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"data.{where}: got {first['input']!r}; {first['msg']}") from error
+    except ConfigError as error:
+        raise ConfigError(f"data.{str(error).removeprefix('DataConfig: ')}") from None

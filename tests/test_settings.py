@@ -1,0 +1,59 @@
+"""Wrong settings are one sentence that names the setting, in every class of settings."""
+
+import dataclasses
+
+import pytest
+
+from bnn_symm.architectures import CNNConfig, MLPConfig, ModuleConfig, SymmetryConfig
+from bnn_symm.data import DataConfig
+from bnn_symm.errors import ConfigError
+from bnn_symm.experiments.config import CheckpointConfig, Config
+from bnn_symm.inference import HMC, DeepEnsemble, MeanFieldVI
+from bnn_symm.models import Gaussian, Prior
+
+
+@pytest.mark.parametrize(
+    ("cls", "keywords", "words"),
+    [
+        (MeanFieldVI, {"num_step": 1}, ("num_step", "'num_steps'")),
+        (HMC, {"num_drawz": 1}, ("'num_draws'",)),
+        (DeepEnsemble, {"members": 3}, ("'num_members'",)),
+        (Prior, {"scal": 1.0}, ("'scale'",)),
+        (MeanFieldVI, {"num_steps": -3}, ("num_steps", "-3", "greater")),
+        (MeanFieldVI, {"temperature": float("nan")}, ("temperature", "finite")),
+        (Gaussian, {"noise": "learnt"}, ("noise", "'learned'")),
+        (MLPConfig, {"widths": (64, 0)}, ("widths", "0")),
+        (MLPConfig, {"activation": "Relu"}, ("activation", "'relu'")),
+        (CNNConfig, {"symmetry": "weight_asymmetric"}, ("symmetry", "SymmetryConfig")),
+        (SymmetryConfig, {"kind": "asymmetric"}, ("kind", "weight_asymmetric")),
+        (ModuleConfig, {}, ("factory", "missing")),
+        (DataConfig, {"test_fraction": 2}, ("test_fraction", "less")),
+        (CheckpointConfig, {"every": "often"}, ("every", "often", "seconds")),
+        (Config, {"inference": 3}, ("inference", "3")),
+    ],
+)
+def test_wrong_settings(cls, keywords, words) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cls(**keywords)
+    message = str(caught.value)
+    assert message.startswith(cls.__name__)
+    assert all(word in message for word in words), message
+    assert len(message) <= 300
+    assert "\n" not in message
+    assert "pydantic" not in message
+
+
+def test_settings_go_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"MLPConfig: got \(3,\) without a name"):
+        MLPConfig((3,))  # pyright: ignore[reportCallIssue]
+
+
+def test_a_changed_copy_is_checked_too() -> None:
+    with pytest.raises(ConfigError, match="num_steps"):
+        dataclasses.replace(MeanFieldVI(), num_steps=0)
+
+
+def test_a_long_value_is_cut() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MLPConfig(activation="relu" * 10_000)  # pyright: ignore[reportArgumentType]
+    assert len(str(caught.value)) <= 300
