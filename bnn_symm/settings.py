@@ -65,8 +65,8 @@ def describe_errors(error: ValidationError, known: list[str]) -> str:
             return f"unknown setting {one_line(name, 60)}; {nearest(name, known)}"
         if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
             return f"{name} is missing; write {name}=VALUE"
-        message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "").split(", unable to")[0].strip()
-        expected.setdefault(name, []).append(message)
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "")
+        expected.setdefault(name, []).append(message.split(", unable to")[0].strip())
         got.setdefault(name, one_line(repr(problem["input"]), 60))
     parts = [
         f"{name}: got {got[name]}, expected {one_line(', or '.join(dict.fromkeys(messages)), 150)}"
