@@ -60,7 +60,7 @@ def read_tensors(path: Path, error: type[BnnSymmError] = InvalidRun) -> "dict[st
     from safetensors.torch import load_file
 
     _check_size(path, error)
-    with parser_errors(path, _ADVICE, error):
+    with parser_errors(path, _ADVICE, error, "is no safetensors file"):
         return load_file(path)
 
 
@@ -108,7 +108,7 @@ def read_torch_file(path: Path, error: type[BnnSymmError] = InvalidRun) -> Any:
     import torch
 
     _check_size(path, error)
-    with parser_errors(path, _ADVICE, error), warnings.catch_warnings():
+    with parser_errors(path, _ADVICE, error, "is no checkpoint of torch"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pickles of other software, which are refused below
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

@@ -11,7 +11,12 @@ _REASON_LIMIT = 140
 
 
 @contextlib.contextmanager
-def parser_errors(what: str | Path, advice: str, error: type[BnnSymmError] = InvalidRun) -> Iterator[None]:
+def parser_errors(
+    what: str | Path,
+    advice: str,
+    error: type[BnnSymmError] = InvalidRun,
+    problem: str = "cannot be read",
+) -> Iterator[None]:
     """Turn every exception of a parser into one line that names the file.
 
     Errors of this package and `FileNotFoundError`, for which callers have advice of their own, pass.
@@ -20,6 +25,7 @@ def parser_errors(what: str | Path, advice: str, error: type[BnnSymmError] = Inv
         what: the file, or what else is parsed, as the message calls it.
         advice: what to do about a damaged file.
         error: the class of the error.
+        problem: what is the matter with a damaged file, as a verb phrase.
 
     Raises:
         error: with `what`, the reason of the parser and the advice.
@@ -36,12 +42,12 @@ def parser_errors(what: str | Path, advice: str, error: type[BnnSymmError] = Inv
     except (BnnSymmError, FileNotFoundError):
         raise
     except Exception as cause:
-        raise error(f"{shown(what)} cannot be read ({reason_of(cause)}); {advice}") from None
+        raise error(f"{shown(what)} {problem} ({reason_of(cause)}); {advice}") from None
     except BaseException as cause:
         # A panic of a parser that is written in Rust, which derives from BaseException.
         if type(cause).__name__ != "PanicException":
             raise
-        raise error(f"{shown(what)} cannot be read ({reason_of(cause)}); {advice}") from None
+        raise error(f"{shown(what)} {problem} ({reason_of(cause)}); {advice}") from None
 
 
 def reason_of(cause: BaseException) -> str:

@@ -24,7 +24,7 @@ from bnn_symm.io.paths import check_regular_file
 YAML_LIMIT = 2**20
 JSON_LIMIT = 2**28
 # What a YAML document may expand to: its aliases can repeat a part without bound.
-_YAML_NODES = 50_000
+_YAML_NODES = 20_000
 _YAML_DEPTH = 60
 # Bytes of objects that one byte of JSON can become.
 _JSON_EXPANSION = 24
@@ -129,7 +129,7 @@ def parse_yaml(text: str, what: str | Path, error: type[BnnSymmError] = ConfigEr
         >>> parse_yaml("{a: 1e3, b: 2020-13-45, No: [yes]}", "text")
         {'a': 1000.0, 'b': '2020-13-45', 'No': [True]}
     """
-    with parser_errors(what, _YAML_ADVICE, error):
+    with parser_errors(what, _YAML_ADVICE, error, "is not valid YAML"):
         if len(text) > YAML_LIMIT:
             raise ValueError(f"it has {len(text)} characters, at most {YAML_LIMIT} are expected")
         return yaml.load(text, _Loader)

@@ -23,7 +23,8 @@ from bnn_symm.io.memory import check_memory, num_bytes_of
 from bnn_symm.io.paths import check_regular_file
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
-_ADVICE = "it is damaged, was not wholly copied, or was made to read other files; make it again"
+_PROBLEM = "cannot be read as HDF5"
+_ADVICE = "it is truncated, damaged, or was made by other software; copy it again, or make it again"
 _SPARE = "thin the draws, or use a machine with more memory"
 _MAX_OBJECTS = 100_000
 _MAX_DEPTH = 32
@@ -33,12 +34,13 @@ _MAX_ATTRIBUTE_BYTES = 2**24
 _MAX_COMPRESSION = 1100
 
 
-def open_hdf5(path: Path, error: type[BnnSymmError] = InvalidRun) -> h5py.File:
+def open_hdf5(path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM) -> h5py.File:
     """Open an HDF5 file for reading, after checking that everything in it lies in the file itself.
 
     Args:
         path: of a regular file.
         error: the class of the error.
+        problem: what is the matter with a file that is refused, as a verb phrase.
 
     Returns:
         The open file.
@@ -48,7 +50,7 @@ def open_hdf5(path: Path, error: type[BnnSymmError] = InvalidRun) -> h5py.File:
         FileNotFoundError: if there is nothing at the path.
     """
     size = check_regular_file(path, error)
-    with parser_errors(path, _ADVICE, error):
+    with parser_errors(path, _ADVICE, error, problem):
         with path.open("rb") as start:
             if start.read(len(_MAGIC)) != _MAGIC:
                 raise ValueError("it is no HDF5 file")
@@ -62,12 +64,13 @@ def open_hdf5(path: Path, error: type[BnnSymmError] = InvalidRun) -> h5py.File:
 
 
 @contextlib.contextmanager
-def open_netcdf(path: Path, error: type[BnnSymmError] = InvalidRun) -> Iterator[h5netcdf.File]:
+def open_netcdf(path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM) -> Iterator[h5netcdf.File]:
     """Open a NetCDF file for the duration of a `with` block; what its parser raises within becomes one line.
 
     Args:
         path: of a regular file.
         error: the class of the error.
+        problem: what is the matter with a file that is refused, as a verb phrase.
 
     Yields:
         The file, as h5netcdf reads it.
@@ -76,7 +79,11 @@ def open_netcdf(path: Path, error: type[BnnSymmError] = InvalidRun) -> Iterator[
         error: as `open_hdf5`, and for groups, dimensions and attributes that are missing or of other types.
         FileNotFoundError: if there is nothing at the path.
     """
-    with open_hdf5(path, error) as file, parser_errors(path, _ADVICE, error), h5netcdf.File(file, "r") as netcdf:
+    with (
+        open_hdf5(path, error, problem) as file,
+        parser_errors(path, _ADVICE, error, problem),
+        h5netcdf.File(file, "r") as netcdf,
+    ):
         yield netcdf
 
 
@@ -203,6 +210,7 @@ def _check_attributes(item: Any, name: str) -> None:
     if number > _MAX_ATTRIBUTES:
         raise ValueError(f"{one_line(name, 60)} has {number} attributes, at most {_MAX_ATTRIBUTES} are expected")
     for index in range(number):
-        size = h5a.open(item, index=index).get_storage_size()
+        attribute = h5a.open(item, index=index)
+        size = attribute.get_space().get_simple_extent_npoints() * attribute.get_type().get_size()
         if size > _MAX_ATTRIBUTE_BYTES:
             raise ValueError(f"an attribute of {one_line(name, 60)} has {size} bytes")

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -33,6 +33,9 @@ class ClosedFormPosterior(Posterior):
         history: one row a logged step.
     """
 
+    array_axes: ClassVar[dict[str, int]] = {"loc": 1, "scale": 1, "noise_order": 1}
+    """Name -> number of axes, of the arrays that describe the distribution; the last axis is that of parameters."""
+
     def __init__(
         self,
         model: BayesianModel,
@@ -55,6 +58,39 @@ class ClosedFormPosterior(Posterior):
         self.num_draws = num_draws
         self.seed = seed
         self.noise_order = noise_order
+
+    @classmethod
+    def from_arrays(
+        cls, model: BayesianModel, scaling: Scaling, arrays: Mapping[str, Tensor], **keywords: Any
+    ) -> "ClosedFormPosterior":
+        """Return the posterior that arrays describe, such as those of a file, after checking them.
+
+        Args:
+            model: the model.
+            scaling: of the targets.
+            arrays: as `arrays` returns them.
+            keywords: the other arguments of the constructor.
+
+        Raises:
+            ValueError: for a missing or unknown name, another shape or type, or values that are not finite.
+            IncompatiblePosteriors: as the constructor.
+        """
+        wanted = {name for name in cls.array_axes if name != "noise_order" or name in arrays}
+        if set(arrays) != wanted:
+            raise ValueError(f"it has the arrays {sorted(arrays)}, expected {sorted(wanted)}")
+        for name, array in arrays.items():
+            if array.ndim != cls.array_axes[name] or array.shape[-1] != model.num_parameters:
+                raise ValueError(f"{name} has shape {tuple(array.shape)}, the network has {model.num_parameters}")
+            if array.is_floating_point() == (name == "noise_order"):
+                raise ValueError(f"{name} has type {array.dtype}")
+            if not bool(torch.isfinite(array).all()):
+                raise ValueError(f"{name} has values that are not finite")
+        order = arrays.get("noise_order")
+        if order is not None:
+            everything = torch.arange(1, model.num_parameters + 1, device=order.device)
+            if not torch.equal(order.abs().sort().values.to(everything), everything):
+                raise ValueError("noise_order is no permutation with signs")
+        return cls(model, scaling, **dict(arrays), **keywords)
 
     @property
     def num_noise(self) -> int:

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from bnn_symm.errors import InvalidRun
+from bnn_symm.errors import InvalidRun, one_line
+from bnn_symm.io.arrays import read_npy_layout
 from bnn_symm.io.atomic import write_atomically
 
 # How much of a file is read at once, in bytes.
 _BYTES_PER_READ = 2**23
+_ADVICE = "it is damaged or of another run; put back the file that was there"
 _OWN_FIELDS = ("chain", "draw", "position")
 
 
@@ -89,7 +91,10 @@ class LoggedArray:
             span = self._spans[number]
             count = min(span.stop, stop, done + max(1, _BYTES_PER_READ // span.rows.itemsize)) - done
             rows = _read_rows(span, done, count)
-            result[done - start : done - start + count] = rows[self._field]
+            values = rows[self._field]
+            if self._field == "position" and not np.isfinite(values).all():
+                raise InvalidRun(f"{span.path} has positions that are not finite; {_ADVICE}")
+            result[done - start : done - start + count] = values
             done += count
             number += done == span.stop
         return result
@@ -179,6 +184,8 @@ class DrawLog:
         for path in self._files():
             for chain, span in _spans(path):
                 own = found.setdefault(chain, [])
+                if own and span.rows != own[0].rows:
+                    raise InvalidRun(f"{path} has other fields than the files before it; {_ADVICE}")
                 if span.first != (own[-1].stop if own else 0):
                     raise InvalidRun(f"{self._directory}: draws of chain {chain} are missing or doubled")
                 own.append(span)
@@ -230,10 +237,20 @@ def _spans(path: Path) -> Iterator[tuple[int, _Span]]:
 
 
 def _mapped(path: Path) -> np.memmap:
-    try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except EOFError:
-        raise ValueError(f"{path.name} is empty") from None
-    if rows.dtype.names is None or not set(_OWN_FIELDS) <= set(rows.dtype.names):
-        raise ValueError(f"{path.name} holds no draws")
+    """Return the rows of a file, which stay on disk, after checking what they hold.
+
+    Raises:
+        InvalidRun: if the file is damaged, or its rows are no draws.
+    """
+    layout = read_npy_layout(path)
+    fields = layout.dtype.fields or {}
+    kinds = {name: (field[0].base.kind, field[0].ndim) for name, field in fields.items()}
+    own = {name: kinds.get(name) for name in _OWN_FIELDS}
+    wanted = {"chain": ("i", 0), "draw": ("i", 0), "position": ("f", 1)}
+    is_plain = all(kind in "biuf" and ndim == 0 for name, (kind, ndim) in kinds.items() if name not in _OWN_FIELDS)
+    if own != wanted or not is_plain or len(layout.shape) != 1 or layout.shape[0] == 0:
+        raise InvalidRun(f"{path} holds no draws, but {one_line(layout.dtype, 100)}; {_ADVICE}")
+    rows = np.memmap(path, layout.dtype, mode="r", offset=layout.offset, shape=layout.shape)
+    if int(rows["chain"].min()) < 0 or int(rows["draw"].min()) < 0:
+        raise InvalidRun(f"{path} has draws with negative numbers; {_ADVICE}")
     return rows

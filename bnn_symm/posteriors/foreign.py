@@ -5,19 +5,18 @@ h5netcdf, whatever version of ArviZ is installed. A checkpoint is a state dict i
 that `torch.load(weights_only=True)` takes: nothing that a file names is ever run.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import h5netcdf
 import numpy as np
-import torch
 from torch import Tensor
 
-from bnn_symm.errors import InvalidRun
+from bnn_symm.errors import InvalidRun, one_line
+from bnn_symm.io.arrays import read_tensors, read_torch_file
+from bnn_symm.io.hdf5 import is_numeric, open_netcdf, read_numbers
+from bnn_symm.io.paths import check_regular_file
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 """Endings of checkpoints."""
@@ -61,43 +60,45 @@ def read_netcdf(path: str | Path) -> ForeignDraws:
     """
     path = Path(path)
     _check_format(path)
-    try:
-        with h5netcdf.File(path, "r") as file:
-            if "posterior" not in file.groups:
-                groups = ", ".join(file.groups) or "none"
-                raise InvalidRun(
-                    f"{path} has no group `posterior` (its groups: {groups}); save draws with ArviZ: "
-                    f"arviz.from_numpyro(mcmc).to_netcdf(FILE), or from_dict, from_pymc, from_cmdstanpy"
-                )
-            group = file["posterior"]
-            arrays = dict(_variables(group))
-            stats = dict(_variables(file["sample_stats"])) if "sample_stats" in file.groups else {}
-            library = " ".join(
-                str(group.attrs[key])
-                for key in ("inference_library", "inference_library_version")
-                if key in group.attrs
+    with open_netcdf(path, problem="cannot be read as NetCDF") as file:
+        if "posterior" not in file.groups:
+            groups = one_line(", ".join(file.groups) or "none", 80)
+            raise InvalidRun(
+                f"{path} has no group `posterior` (its groups: {groups}); save draws with ArviZ: "
+                f"arviz.from_numpyro(mcmc).to_netcdf(FILE), or from_dict, from_pymc, from_cmdstanpy"
             )
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise InvalidRun(
-            f"{path} cannot be read as NetCDF ({error}); it is damaged, or was not wholly copied"
-        ) from None
+        group = file["posterior"]
+        arrays = dict(_variables(group))
+        stats = dict(_variables(file["sample_stats"])) if "sample_stats" in file.groups else {}
+        keys = ("inference_library", "inference_library_version")
+        library = one_line(" ".join(str(group.attrs[key]) for key in keys if key in group.attrs), 80)
+        _check_one_shape(arrays)
     if not arrays:
         raise InvalidRun(
             f"{path} has no variables with the dimensions chain and draw; save (chain, draw, *shape) arrays with ArviZ"
         )
+    stats = {name: value for name, value in stats.items() if value.shape[:2] == next(iter(arrays.values())).shape[:2]}
     return ForeignDraws(arrays=arrays, sample_stats=_statistics(stats), library=library or None)
+
+
+def _check_one_shape(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError unless all variables have the same chains and draws, and at least one of each."""
+    shapes = {value.shape[:2] for value in arrays.values()}
+    if len(shapes) > 1 or any(0 in shape for shape in shapes):
+        raise ValueError(f"its variables have (chain, draw) {one_line(sorted(shapes), 60)}, expected one shape")
 
 
 def _check_format(path: Path) -> None:
     """Says what a file is, where it is not NetCDF4."""
+    if path.is_dir():
+        advice = "a Zarr store is opened with arviz.from_zarr and saved with to_netcdf"
+        raise InvalidRun(f"{path} is a directory, wanted a NetCDF file; {advice}")
     try:
+        check_regular_file(path, InvalidRun)
         with path.open("rb") as file:
             start = file.read(8)
     except FileNotFoundError:
         raise InvalidRun(f"no file {path}; name the NetCDF file that ArviZ saved") from None
-    except IsADirectoryError:
-        advice = "a Zarr store is opened with arviz.from_zarr and saved with to_netcdf"
-        raise InvalidRun(f"{path} is a directory, wanted a NetCDF file; {advice}") from None
     except OSError as error:
         raise InvalidRun(f"{path} cannot be read ({error.strerror})") from None
     if start[:3] == b"CDF":
@@ -115,12 +116,12 @@ def _variables(group: Any, scope: str = "") -> Iterator[tuple[str, np.ndarray]]:
         axes = tuple(variable.dimensions)
         if not {"chain", "draw"} <= set(axes):
             continue
-        value = np.asarray(variable[...])
-        if value.dtype.kind not in "biuf":
+        if not is_numeric(variable):
             continue
+        value = read_numbers(variable, scope + name)
         rest = [axis for axis in range(len(axes)) if axes[axis] not in ("chain", "draw")]
         value = value.transpose(axes.index("chain"), axes.index("draw"), *rest)
-        yield scope + name, value.astype(bool) if variable.attrs.get("dtype") == "bool" else value
+        yield scope + name, value.astype(bool) if str(variable.attrs.get("dtype", "")) == "bool" else value
     for name, below in group.groups.items():
         yield from _variables(below, f"{scope}{name}/")
 
@@ -167,28 +168,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         InvalidRun: if the file is missing or damaged, or holds more than tensors, which would run code when read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InvalidRun(f"no file {path}; name a checkpoint: {', '.join(CHECKPOINTS)}")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise InvalidRun(f"{path} is no safetensors file ({error}), or was not wholly copied") from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles of other software, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        raise InvalidRun(
-            f"{path} holds more than tensors, and reading it could run code; save the network's state dict alone: "
-            f"safetensors.torch.save_file(net.state_dict(), FILE)"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InvalidRun(f"{path} is no checkpoint of torch ({reason}), or was not wholly copied") from None
+        if path.suffix.lower() == ".safetensors":
+            return read_tensors(path)
+        content = read_torch_file(path)
+    except FileNotFoundError:
+        raise InvalidRun(f"no file {path}; name a checkpoint: {', '.join(CHECKPOINTS)}") from None
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -13,7 +13,7 @@ References:
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -73,6 +73,7 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
     """
 
     kind = "low_rank_gaussian"
+    array_axes: ClassVar[dict[str, int]] = {**ClosedFormPosterior.array_axes, "factors": 2}
 
     def __init__(self, *args: Any, factors: Float[Tensor, "rank parameter"], **keywords: Any):
         super().__init__(*args, **keywords)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from bnn_symm.errors import ConfigError, nearest
+from bnn_symm.io.documents import read_yaml
 
 Names = Mapping[str, Any]
 """Parameter -> name of theirs, or {name, transpose, flatten, transform}; checked when it is used."""
@@ -37,13 +37,9 @@ def read_names(path: str | Path) -> dict[str, Any]:
     """
     example = "wanted lines such as `layers.0.weight: w1`"
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = read_yaml(Path(path))
     except FileNotFoundError:
         raise ConfigError(f"no map of names {path}; {example}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as a text file: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}; {example}") from None
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path} holds no map of names; {example}")
     return {str(key): value for key, value in content.items()}

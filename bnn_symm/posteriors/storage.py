@@ -21,8 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.data import Scaling
-from bnn_symm.errors import IncompatiblePosteriors, InvalidRun
+from bnn_symm.errors import IncompatiblePosteriors, InvalidRun, one_line
 from bnn_symm.io.atomic import write_atomically
+from bnn_symm.io.boundary import parser_errors
+from bnn_symm.io.documents import parse_json
+from bnn_symm.io.hdf5 import integer_attribute, is_numeric, open_hdf5, open_netcdf, read_numbers, text_attribute
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.closed_form import ClosedFormPosterior
 from bnn_symm.posteriors.draw_log import DrawChunk, LoggedArray
@@ -33,6 +36,7 @@ from bnn_symm.posteriors.samples import SamplePosterior, check_shapes
 
 POSTERIOR_SCHEMA = 1
 _CLOSED_FORMS = {cls.kind: cls for cls in (GaussianPosterior, LowRankGaussianPosterior)}
+_ADVICE = "it is damaged, or changed while it was read; load the run again"
 # How many numbers are written at once: 32 MB in float64.
 _NUMBERS_PER_WRITE = 2**22
 
@@ -140,10 +144,14 @@ class NetCDFPositions:
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         """Reads draws [start, stop) of one chain from the file."""
         if self._file is None:
-            self._file = h5netcdf.File(self._path, "r")
-        group = self._file["posterior"]
-        values = {name: torch.from_numpy(np.asarray(group[name][chain, start:stop])) for name in self._model.shapes}
-        return self._model.flatten(values).to(self._model.dtype)
+            self._file = open_hdf5(self._path, problem="is not a complete posterior")
+        with parser_errors(self._path, _ADVICE):
+            group = self._file["posterior"]
+            values = {
+                name: torch.from_numpy(_native(np.asarray(group[name][chain, start:stop])))
+                for name in self._model.shapes
+            }
+            return self._model.flatten(values).to(self._model.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
@@ -165,14 +173,10 @@ def load_posterior(
     """
     path = Path(path)
     try:
-        with h5netcdf.File(path, "r") as file:
+        with open_netcdf(path, problem="is not a complete posterior") as file:
             return _read_open(file, path, model, scaling, info, history or [])
     except FileNotFoundError:
         raise InvalidRun(f"{path} does not exist; name a run directory that `bnn-symm fit` wrote") from None
-    except (OSError, KeyError, ValueError) as error:
-        raise InvalidRun(
-            f"{path} is not a complete posterior ({error}); it is truncated or was made by other software"
-        ) from error
 
 
 def _read_open(
@@ -183,47 +187,79 @@ def _read_open(
     info: Mapping[str, Any] | None,
     history: list[dict[str, Any]],
 ) -> Posterior:
-    schema = int(file.attrs["bnn_symm_posterior_schema"])
+    schema = integer_attribute(file.attrs, "bnn_symm_posterior_schema")
     if schema > POSTERIOR_SCHEMA:
         raise InvalidRun(
             f"{path} has posterior schema {schema}, this version reads up to {POSTERIOR_SCHEMA}; upgrade bnn_symm"
         )
-    group = file["posterior"]
+    kind, group = text_attribute(file.attrs, "kind"), file["posterior"]
     names = [name for name in group.variables if group[name].dimensions[:2] == ("chain", "draw")]
     check_shapes({name: tuple(group[name].shape[2:]) for name in names}, model)
-    if file.attrs["kind"] in _CLOSED_FORMS:
-        names_in_order = json.loads(file.attrs["flat_order"])
-        if names_in_order != list(model.shapes):
-            raise IncompatiblePosteriors(
-                f"{path} has its parameters in the order {', '.join(names_in_order)}, the network has them in the "
-                f"order {', '.join(model.shapes)}; build the network as it was when it was fitted"
-            )
-        variational = file["variational"].variables
-        arrays = {name: torch.from_numpy(np.asarray(variable[...])) for name, variable in variational.items()}
-        return _CLOSED_FORMS[file.attrs["kind"]](
-            model,
-            scaling,
-            **{n: a.to(model.device, model.dtype) if a.is_floating_point() else a for n, a in arrays.items()},
-            num_draws=int(file.attrs["num_draws"]),
-            seed=int(file.attrs["draw_seed"]),
-            info=info,
-            history=history,
-        )
-    chains, draws = group.dimensions["chain"].size, group.dimensions["draw"].size
+    shape = _chains_and_draws(group, model)
+    if kind in _CLOSED_FORMS:
+        return _closed_form(file, kind, path, model, scaling, info=info, history=history)
     stats = {}
     if "sample_stats" in file.groups:
         for name, variable in file["sample_stats"].variables.items():
             if name not in ("chain", "draw"):
-                value = np.asarray(variable[...])
-                stats[name] = value.astype(bool) if variable.attrs.get("dtype") == "bool" else value
+                stats[name] = _statistic(variable, name, shape)
     return SamplePosterior(
         model,
         scaling,
-        positions=NetCDFPositions(path, model, (chains, draws, model.num_parameters)),
+        positions=NetCDFPositions(path, model, (*shape, model.num_parameters)),
         sample_stats=stats,
         info=info,
         history=history,
     )
+
+
+def _chains_and_draws(group: Any, model: BayesianModel) -> tuple[int, int]:
+    """Return the numbers of chains and draws, which all parameters share, and of which there is at least one each.
+
+    Raises:
+        ValueError: if they do not, or if a parameter is no array of floating-point numbers.
+    """
+    shapes = {tuple(group[name].shape[:2]) for name in model.shapes}
+    if len(shapes) != 1 or 0 in next(iter(shapes)):
+        raise ValueError(f"its parameters have (chain, draw) {one_line(sorted(shapes), 60)}, expected one shape")
+    for name in model.shapes:
+        if not is_numeric(group[name]) or group[name].dtype.kind != "f":
+            raise ValueError(f"{one_line(name, 60)} has type {one_line(group[name].dtype, 40)}, expected floats")
+    return next(iter(shapes))
+
+
+def _statistic(variable: Any, name: str, shape: tuple[int, int]) -> np.ndarray:
+    value = read_numbers(variable, name)
+    if value.shape != shape:
+        raise ValueError(f"{one_line(name, 60)} has shape {one_line(value.shape, 60)}, expected {shape}")
+    return value.astype(bool) if text_attribute(variable.attrs, "dtype", "") == "bool" else value
+
+
+def _closed_form(
+    file: Any, kind: str, path: Path, model: BayesianModel, scaling: Scaling, **keywords: Any
+) -> ClosedFormPosterior:
+    names_in_order = list(map(str, parse_json(text_attribute(file.attrs, "flat_order"), path)))
+    if names_in_order != list(model.shapes):
+        raise IncompatiblePosteriors(
+            f"{path} has its parameters in the order {one_line(', '.join(names_in_order), 80)}, the network has "
+            f"them in the order {one_line(', '.join(model.shapes), 80)}; build the network as it was when it was fitted"
+        )
+    size = file["variational"].dimensions["parameter"].size
+    if size != model.num_parameters:
+        raise IncompatiblePosteriors(f"{path} has {size} parameters, the network has {model.num_parameters}")
+    arrays = {}
+    for name, variable in file["variational"].variables.items():
+        array = torch.from_numpy(read_numbers(variable, name))
+        arrays[name] = array.to(model.device, model.dtype) if array.is_floating_point() else array
+    num_draws, seed = integer_attribute(file.attrs, "num_draws"), integer_attribute(file.attrs, "draw_seed")
+    if num_draws < 1 or seed < 0:
+        raise ValueError(f"it has {num_draws} draws of seed {seed}, expected at least one and a seed of at least 0")
+    return _CLOSED_FORMS[kind].from_arrays(model, scaling, arrays, num_draws=num_draws, seed=seed, **keywords)
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    """Return numbers in the byte order of this machine, which is all that torch knows."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 class StackedPositions:

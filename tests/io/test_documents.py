@@ -64,7 +64,7 @@ def test_yaml_is_read_as_it_was_written(text: str, content: Any) -> None:
         "a: &a {<<: *a}",
         "<<: 3",
         BOMB,
-        "a: [" + "1," * 60_000 + "]",
+        "a: [" + "1," * 20_000 + "]",
         "a: " + "x" * YAML_LIMIT,
         "a: 'never closed",
         "%YAML 9.9\n---\na: 1",

@@ -215,7 +215,7 @@ def test_a_damaged_file_is_noticed(length, tmp_path) -> None:
     log.append(chunk(0, 0, 9))
     with (tmp_path / "draws" / "000000.npy").open("rb+") as file:
         file.truncate(length)
-    with pytest.raises(ValueError):  # noqa: PT011 - numpy's words
+    with pytest.raises(InvalidRun, match=r"000000\.npy"):
         log.chains()
 
 
