@@ -153,11 +153,9 @@ def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Map
                 metrics |= {"train": None} | {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
             write_metrics(directory, metrics)
             directory.finish_history(posterior.history)
-            directory.update_record(status="complete")
-            directory.remove_working_files()
+            directory.finish()
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
     finally:
-        if path.exists():
-            directory.release()
+        directory.release()

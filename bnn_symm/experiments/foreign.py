@@ -122,14 +122,12 @@ def import_run(
             posterior.save(directory.posterior)
             write_metrics(directory, measure(posterior, prepared.dataset, seed=prepared.config.seed))
             directory.finish_history([])
-            directory.update_record(status="complete", gradient_evaluations=_gradients(posterior))
-            directory.remove_working_files()
+            directory.finish(gradient_evaluations=_gradients(posterior))
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
     finally:
-        if out.exists():
-            directory.release()
+        directory.release()
     return load_run(out, module=module_of(prepared.config))
 
 

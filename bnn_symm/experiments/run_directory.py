@@ -7,18 +7,17 @@ and throughout symmetry.safetensors, the masks and fixed values of a network tha
 what a prior is centred on. What the methods of a warm start reach is in folders of their own (`stages`).
 
 A directory is made under a temporary name and renamed, so it never exists without its configuration. While a fit runs
-it only appends. A lock names the writer (host, process, start of the process); a run whose status is `running` but
-whose writer is gone reads as `interrupted`.
+it only appends. The writer holds a lock; a run whose status is `running` but whose writer is gone reads as
+`interrupted`. Everything is on the disk, names in folders included, before what builds on it is written and before
+what it replaces is removed, so that a power cut leaves what a kill leaves. Only files whose names are a run's own are
+ever removed, and symbolic links are not followed: a run may be a link to a folder elsewhere, its folders may not.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import json
-import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +27,42 @@ from torch import Tensor
 
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.output_directory import check_free
-from bnn_symm.experiments.processes import is_alive, this_process
 from bnn_symm.experiments.run_history import LOG, TABLE, last_stage, own_rows
 from bnn_symm.inference import Reached, State
-from bnn_symm.io.atomic import write_atomically, write_json
+from bnn_symm.io.atomic import (
+    NAME_LENGTH,
+    TEMPORARY,
+    is_real_folder,
+    is_temporary,
+    make_folder,
+    make_temporary_folder,
+    publish_folder,
+    remove_files,
+    remove_if_empty,
+    remove_temporary_files,
+    sync_folder,
+    write_atomically,
+    write_json,
+    write_text,
+)
+from bnn_symm.io.locks import LOCK, FolderLock
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawLog
+from bnn_symm.posteriors.draw_log import is_draw_file
 
 RUN_SCHEMA = 1
 # What `run.json` has from the start.
 _KEYS = ("status", "threads", "versions", "num_outputs", "dataset", "mask_fingerprint")
+# Names of the states and draws of a run that has not been completed yet.
+_STATE = re.compile(r"chain-\d{4,}\.safetensors")
 
 
 class RunDirectory:
     """Paths and files of a run; see the module for the layout."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, lock: FolderLock | None = None):
         self.path = Path(path)
+        self._lock = lock or FolderLock(self.path)
 
     config = property(lambda self: self.path / "config.yaml")
     record = property(lambda self: self.path / "run.json")
@@ -59,7 +77,7 @@ class RunDirectory:
     posterior = property(lambda self: self.path / "posterior.nc")
     metrics = property(lambda self: self.path / "metrics.json")
     evaluations = property(lambda self: self.path / "evaluations")
-    lock = property(lambda self: self.path / "lock.json")
+    lock = property(lambda self: self._lock.record)
 
     @classmethod
     def create(
@@ -87,38 +105,38 @@ class RunDirectory:
         """
         check_free(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             _remove_unborn(path)
-            temporary = cls(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            temporary = cls(make_temporary_folder(path))
         except OSError as error:
             raise InvalidRun(
                 f"{path.parent} cannot be written ({error.strerror}); choose another place with --out DIR"
             ) from None
         try:
-            write_json(temporary.lock, this_process())
+            temporary._lock.acquire()
             temporary.path.chmod(0o755)
-            temporary.config.write_text(config, encoding="utf-8")
-            write_json(temporary.preprocessing, preprocessing)
-            write_json(temporary.record, {"run_schema": RUN_SCHEMA, "status": "running", **record})
+            write_text(temporary.config, config, sync_parent=False)
+            write_json(temporary.preprocessing, preprocessing, sync_parent=False)
+            write_json(temporary.record, {"run_schema": RUN_SCHEMA, "status": "running", **record}, sync_parent=False)
             if fixed:
                 # Fixed values are float32 numbers in networks of any dtype.
                 arrays = {name: value.cpu() for name, value in fixed.items()}
                 single = {name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()}
-                temporary.fixed.write_bytes(save({name: value.numpy() for name, value in single.items()}))
+                _write_arrays(temporary.fixed, {name: value.numpy() for name, value in single.items()})
             if prior_mean is not None:
-                temporary.prior_mean.write_bytes(
-                    save({name: value.numpy() for name, value in prior_mean.weights.items()})
-                )
+                means = {name: value.numpy() for name, value in prior_mean.weights.items()}
+                _write_arrays(temporary.prior_mean, means)
             temporary.draws.mkdir()
             temporary.checkpoint.mkdir()
             check_free(path)
-            os.rename(temporary.path, path)
+            publish_folder(temporary.path, path)
         except BaseException as error:
+            temporary._lock.release()
             shutil.rmtree(temporary.path, ignore_errors=True)
             if isinstance(error, OSError):
                 check_free(path)  # another process was faster
             raise
-        return cls(path)
+        return cls(path, temporary._lock.moved(path))
 
     def read_record(self) -> dict[str, Any]:
         """`run.json`, with the true status.
@@ -216,51 +234,46 @@ class RunDirectory:
     # -- the one writer ---------------------------------------------------------------------------------
 
     def is_owned(self) -> bool:
-        """Whether a live process holds the lock; of a process on another host, we believe that it lives."""
-        try:
-            owner = json.loads(self.lock.read_text(encoding="utf-8"))
-            host, pid, start = str(owner["host"]), int(owner["pid"]), float(owner["start"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        return is_alive(host, pid, start)
+        """Return whether a live process writes this run; one on another machine is believed to live."""
+        return self._lock.is_held()
 
     def acquire(self) -> None:
-        """Takes over the lock of a dead writer.
+        """Take the lock of this run, which may be that of a dead writer.
 
         Raises:
-            InvalidRun: if a live process holds it.
+            InvalidRun: if a live process holds it, or the run cannot be written.
         """
-        with _one_at_a_time(self.path):
-            if self.is_owned():
-                owner = self.read_json(self.lock)
-                raise InvalidRun(
-                    f"{self.path} is being written by process {owner['pid']} on {owner['host']}; wait for it, or if "
-                    f"that host is gone, remove {self.lock}"
-                )
-            try:
-                write_json(self.lock, this_process())
-            except OSError as error:
-                raise InvalidRun(
-                    f"{self.path} cannot be written ({error.strerror}); make room, or copy it to where you may write"
-                ) from None
+        self.check_folders()
+        self._lock.acquire()
 
     def release(self) -> None:
-        """Gives up the lock."""
-        self.lock.unlink(missing_ok=True)
+        """Give the lock up."""
+        self._lock.release()
+
+    def check_folders(self) -> None:
+        """Refuse to write where a folder of this run is a symbolic link, which may lead to files of others.
+
+        Raises:
+            InvalidRun: if one is.
+        """
+        warm_start = self.path / "warm_start"
+        for folder in (self.draws, self.checkpoint, self.kept, warm_start, *warm_start.glob("*")):
+            if folder.is_symlink():
+                raise InvalidRun(
+                    f"{folder} is a symbolic link; a run writes and removes files in folders of its own only: put the "
+                    f"folder itself there (the run as a whole may be a link)"
+                )
 
     # -- what a running fit has reached -----------------------------------------------------------------
 
     def save_state(self, chain: int, state: State) -> None:
-        """Replaces the checkpoint of a chain."""
-        target = self.checkpoint / f"chain-{chain:04d}.safetensors"
-        # `save_file` would report a full disk with an exception of its own.
-        write_atomically(target, lambda temporary: temporary.write_bytes(save(state)))
+        """Replace the checkpoint of a chain."""
+        _write_state(self.checkpoint / f"chain-{chain:04d}.safetensors", state)
 
     def keep_state(self, chain: int, step: int, state: State) -> None:
-        """Writes a state that is kept for good; of the same step, the same again."""
-        self.kept.mkdir(exist_ok=True)
-        target = self.kept / f"step-{step:09d}-chain-{chain:04d}.safetensors"
-        write_atomically(target, lambda temporary: temporary.write_bytes(save(state)))
+        """Write a state that is kept for good; of the same step, the same again."""
+        make_folder(self.kept)
+        _write_state(self.kept / f"step-{step:09d}-chain-{chain:04d}.safetensors", state)
 
     def kept_states(self) -> dict[int, dict[int, State]]:
         """Step -> chain -> state, of all that were kept for good.
@@ -303,24 +316,25 @@ class RunDirectory:
         Returns:
             The same, its draws as they now lie on disk.
         """
+        self.check_folders()
         self._remove_leftovers()
-        lines = "".join(json.dumps(row) + "\n" for row in reached.history)
-        write_atomically(self.history_log, lambda temporary: temporary.write_text(lines))
-        self.history.unlink(missing_ok=True)
+        write_text(self.history_log, "".join(json.dumps(row) + "\n" for row in reached.history))
+        if self.history.exists():
+            self.history.unlink()
+            sync_folder(self.path)
         log = DrawLog(self.draws)
         log.cut({chain: len(chunk.positions) for chain, chunk in reached.draws.items()})
-        self.checkpoint.mkdir(exist_ok=True)
-        for path in self.checkpoint.glob("chain-*.safetensors"):
-            if int(path.stem.split("-")[1]) not in reached.states:
-                path.unlink()
+        make_folder(self.checkpoint)
+        kept = {f"chain-{chain:04d}.safetensors" for chain in reached.states}
+        remove_files(self.checkpoint, lambda name: _STATE.fullmatch(name) is not None and name not in kept)
+        sync_folder(self.checkpoint)
+        sync_folder(self.path)
         return dataclasses.replace(reached, draws=log.chains())
 
     def _remove_leftovers(self) -> None:
-        """The temporary files of a process that was killed."""
-        for folder in (self.path, self.draws, self.checkpoint, self.kept):
-            for leftover in folder.glob(".*"):
-                if leftover.is_file():
-                    leftover.unlink()
+        """Remove the temporary files of a process that was killed."""
+        for folder in (self.path.resolve(), self.draws, self.checkpoint, self.kept):
+            remove_temporary_files(folder)
 
     def read_history(self) -> list[dict[str, Any]]:
         """The rows of the history, of a run with a warm start those of the last method that has any."""
@@ -349,34 +363,39 @@ class RunDirectory:
         """Whether all files of a complete run are there, whatever `run.json` says of it yet."""
         return all(path.exists() for path in (self.posterior, self.metrics, self.history))
 
-    def finish(self) -> None:
-        """Once `is_finished`: removes the files that led to the posterior, then calls the run complete."""
+    def finish(self, **changes: Any) -> None:
+        """Once `is_finished`: remove the files that led to the posterior, then call the run complete.
+
+        Args:
+            changes: keys of `run.json` that change with it.
+        """
         self._remove_leftovers()
         self.remove_working_files()
-        self.update_record(status="complete", error=None)
+        self.update_record(**{"error": None, **changes, "status": "complete"})
 
     def remove_working_files(self) -> None:
-        """Once all files of a complete run are in place: those that led to them."""
+        """Once all files of a complete run are in place: remove those that led to them, and nothing else."""
         self.history_log.unlink(missing_ok=True)
-        shutil.rmtree(self.draws, ignore_errors=True)
-        shutil.rmtree(self.checkpoint, ignore_errors=True)
+        remove_files(self.draws, lambda name: is_temporary(name) or is_draw_file(name))
+        remove_files(self.checkpoint, lambda name: is_temporary(name) or _STATE.fullmatch(name) is not None)
+        remove_if_empty(self.draws)
+        remove_if_empty(self.checkpoint)
+        sync_folder(self.path)
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays of a directory that is not published yet."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(save(dict(arrays))), sync_parent=False)
+
+
+def _write_state(path: Path, state: State) -> None:
+    # `save_file` would report a full disk with an exception of its own.
+    write_atomically(path, lambda temporary: temporary.write_bytes(save(state)))
 
 
 def _remove_unborn(path: Path) -> None:
-    """What processes left that were killed while they made this directory, before they gave it its name."""
-    for unborn in path.parent.glob(f".{path.name}.*"):
-        directory = RunDirectory(unborn)
-        if directory.lock.exists() and not directory.is_owned():
+    """Remove what processes left that were killed while they made this directory, before they gave it its name."""
+    for unborn in path.parent.glob(f".*.{TEMPORARY}"):
+        own = is_temporary(unborn.name) and unborn.name.startswith(f".{path.name[:NAME_LENGTH]}.")
+        if own and is_real_folder(unborn) and (unborn / LOCK).exists() and not FolderLock(unborn).is_held():
             shutil.rmtree(unborn, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Of processes on this machine, one at a time within; a file system that cannot lock gives no such promise."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)  # which unlocks

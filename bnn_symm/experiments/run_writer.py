@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.inference import Callback, State
+from bnn_symm.io.atomic import sync_file
 from bnn_symm.posteriors import DrawChunk, DrawLog
 
 # Draws wait for each other in memory up to this size, so that small models do not make a file a draw.
@@ -45,12 +45,14 @@ class RunWriter(Callback):
         self._step: dict[int, int] = {}
         self._last_state: dict[int, tuple[float, int]] = {}
         self._history = directory.history_log.open("a", encoding="utf-8")
+        self._history_is_synced = True
 
     def on_history(self, row: Mapping[str, Any]) -> None:
         """One line, flushed to the operating system, so that it survives this process."""
         self._step[row.get("chain", 0)] = row["step"]
         self._history.write(json.dumps(row) + "\n")
         self._history.flush()
+        self._history_is_synced = False
 
     def on_draws(self, chunk: DrawChunk) -> None:
         """Buffered until the next checkpoint, or until there are many."""
@@ -90,7 +92,9 @@ class RunWriter(Callback):
 
     def flush(self) -> None:
         """Writes the buffered draws, as one file, and syncs the history."""
-        os.fsync(self._history.fileno())
+        if not self._history_is_synced:
+            sync_file(self._history.fileno())
+            self._history_is_synced = True
         self._log.append(*self._buffer)
         self._buffer, self._buffered = [], 0
         self._last_flush = time.monotonic()

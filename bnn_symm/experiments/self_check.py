@@ -12,7 +12,6 @@ more simulations than there were, gives the same as if they had been done at onc
 import contextlib
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from bnn_symm.experiments.output_directory import disk_errors, new_directory
 from bnn_symm.experiments.prepare import Prepared, prepare
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import with_module
-from bnn_symm.io.atomic import write_atomically, write_json
+from bnn_symm.io.atomic import is_temporary, remove_files, remove_if_empty, write_json, write_text
 
 # What is checked without a configuration: NUTS on a line with unknown slope, offset and noise; a minute or two.
 _DEFAULTS = {
@@ -39,6 +38,8 @@ _DEFAULTS = {
 _LARGE = 200
 # Of `sbc.json`: what must not change between the simulations of one check.
 _SAME = ("dataset", "mask_fingerprint", "num_parameters", "versions", "prior_mean")
+
+_FILES = ("config.yaml", "simulations.jsonl", "sbc.json")
 
 Tell = Callable[[SimulatedFit], None]
 
@@ -85,7 +86,7 @@ class SelfCheck:
         with disk_errors(self.path, f"make room, and go on with: bnn-symm sbc --resume {self.path}"):
             # Whole lines only: a process that was killed may have left half of one.
             lines = "".join(_line(simulation) for simulation in self.done)
-            write_atomically(log, lambda temporary: temporary.write_text(lines, encoding="utf-8"))
+            write_text(log, lines)
             started = {"num_simulations": self.num_simulations, "run": record}
             write_json(answer, {"status": "running", **started})
             with log.open("a", encoding="utf-8") as file:
@@ -120,7 +121,9 @@ class SelfCheck:
             raise KeyboardInterrupt(f"go on with: bnn-symm sbc --resume {self.path}") from None
         except Exception:
             if not _read_log(self.path):
-                shutil.rmtree(self.path, ignore_errors=True)  # settings that cannot be checked leave nothing behind
+                # Settings that cannot be checked leave nothing behind, except what somebody else put there.
+                remove_files(self.path, lambda name: name in _FILES or is_temporary(name))
+                remove_if_empty(self.path)
             raise
 
 
@@ -140,7 +143,7 @@ def new_self_check(config: Config, out: Path | None, *, num_simulations: int) ->
     prepared = prepare(config)
     path = new_directory(out, "sbc")
     with disk_errors(path, "choose another place with -o DIR"):
-        (path / "config.yaml").write_text(dump_config(prepared.config), encoding="utf-8")
+        write_text(path / "config.yaml", dump_config(prepared.config))
     return SelfCheck(
         path=path, prepared=prepared, num_simulations=num_simulations, done=(), warnings=tuple(_warnings(prepared))
     )

@@ -13,10 +13,10 @@ from typing import Any
 from bnn_symm.errors import ConfigError, FitDiverged, InvalidRun, ProcessLost
 from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.prepare import Prepared, prepare
-from bnn_symm.experiments.processes import is_alive, this_process
 from bnn_symm.experiments.run_writer import StopOnSignal
 from bnn_symm.inference import Callback, Reached, State
 from bnn_symm.inference.process_group import ProcessGroup, command_of
+from bnn_symm.io.owners import is_alive, this_process
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.threads import use_threads
@@ -140,7 +140,7 @@ def _lost(processes: list[dict[str, Any]]) -> str | None:
     """Which of them are dead, in words; None if none is seen to be."""
     end = time.monotonic() + _DEATH_IS_SEEN
     while True:
-        dead = [rank for rank, process in enumerate(processes) if not is_alive(**process)]
+        dead = [rank for rank, process in enumerate(processes) if not is_alive(process)]
         if dead or time.monotonic() > end:
             break
         time.sleep(0.02)

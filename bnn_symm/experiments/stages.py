@@ -17,7 +17,7 @@ from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.run_history import COST, cost_of
 from bnn_symm.inference import Callback, Method, Reached, State
-from bnn_symm.io.atomic import write_json
+from bnn_symm.io.atomic import make_folder, write_json
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, load_posterior
 from bnn_symm.randomness import key_seed
@@ -54,8 +54,7 @@ class Stage:
     def begin(self) -> Reached:
         """Makes its directory, or takes off the disk what it cannot go on from; what is left of what it had reached."""
         if not self.is_last:
-            self.directory.path.mkdir(parents=True, exist_ok=True)
-            self.directory.draws.mkdir(exist_ok=True)
+            make_folder(self.directory.path)
         return self.directory.rewrite(self.method.rewind(self.directory.reached()))
 
     def complete(self, posterior: Posterior, *, max_megabytes: float) -> None:

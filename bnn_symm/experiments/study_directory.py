@@ -3,18 +3,18 @@
     study.yaml  plan.json                                   what is to be done
     cells/<key>/                                            a run, with measures.json
     pairs/<key>.json  failures/<key>.json
-    attempts/<key>-<host>-<process>-<start>/                work in progress of one process
+    attempts/<key>-<random>/                                work in progress of one process, which holds its lock
     cells.parquet  pairs.parquet  (and .csv)  summary.json  report.html
 
 Whoever works on a fit does so in an attempt of its own, so that any number of processes, on any number of machines
 that share the directory, may do the same without harm: the first to finish publishes, the others throw theirs away.
-The attempt of a process that died on this machine is taken over by a rename, which only one can win, and goes on from
-its last checkpoint.
+The attempt of a process that died is taken over with its lock, which only one can hold, and goes on from its last
+checkpoint.
 """
 
 import contextlib
 import json
-import os
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -22,11 +22,11 @@ from typing import Any
 
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.output_directory import disk_errors, new_directory
-from bnn_symm.experiments.processes import is_alive, this_process
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.study import Study, load_study
 from bnn_symm.experiments.study_plan import Plan
-from bnn_symm.io.atomic import write_atomically, write_json
+from bnn_symm.io.atomic import is_real_folder, make_folder, publish_folder, write_json, write_text
+from bnn_symm.io.locks import FolderInUse, FolderLock
 
 
 class StudyDirectory:
@@ -56,10 +56,9 @@ class StudyDirectory:
         """What is to be done; of a study that grew, the new one."""
         with disk_errors(self.path, "make room, and run the command again"):
             # First, since it is all that it takes to go on after a kill.
-            text = study.to_yaml()
-            write_atomically(self.study, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            write_text(self.study, study.to_yaml())
             for folder in (self.cells, self.pairs, self.failures, self.attempts):
-                folder.mkdir(exist_ok=True)
+                make_folder(folder)
             write_json(self.plan, plan.to_json())
 
     def read_study(self) -> Study:
@@ -111,47 +110,57 @@ class StudyDirectory:
 
     # -- work in progress -------------------------------------------------------------------------------
 
-    def begin(self, key: str) -> Path:
-        """A directory for this process's work on a fit; that of a dead one on this machine if there is any."""
-        mine = self.attempts / f"{key}-{_owner()}-{uuid.uuid4().hex[:8]}"
-        for other in sorted(self.attempts.glob(f"{key}-*")):
-            if _is_dead(other.name):
-                with contextlib.suppress(OSError):  # another process was faster
-                    os.rename(other, mine)
-                    return mine
-        mine.mkdir()
-        return mine
+    def begin(self, key: str) -> FolderLock:
+        """Return the lock of a folder for this process's work on a fit; that of a dead process if there is any."""
+        for attempt in self._attempts():
+            if _key_of(attempt) == key and (lock := _taken(attempt)) is not None:
+                return lock
+        while True:
+            attempt = self.attempts / f"{key}-{uuid.uuid4().hex}"
+            attempt.mkdir()
+            if (lock := _taken(attempt)) is not None:  # else another process was faster
+                return lock
 
-    def publish(self, run: Path, key: str) -> None:
-        """Moves a finished run into place, unless another process was faster; either way the attempt is over."""
+    def publish(self, attempt: FolderLock, run: Path, key: str) -> None:
+        """Move a finished run into place, unless another process was faster; either way the attempt is over."""
         with contextlib.suppress(OSError):
-            os.rename(run, self.cell(key))
+            publish_folder(run, self.cell(key))
         if not self.cell(key).exists():
             raise InvalidRun(f"{run} could not be moved to {self.cell(key)}; both have to be on one file system")
-        shutil.rmtree(run.parent, ignore_errors=True)
+        _discard(attempt)
 
     def remove_leftovers(self, plan: Plan) -> None:
-        """Attempts of dead processes at what is done by now, or is not asked for any more."""
+        """Remove attempts of dead processes at what is done by now, or is not asked for any more."""
         wanted = {cell.key for cell in plan.cells if not self.is_done(cell.key)}
-        for attempt in self.attempts.glob("*"):
-            if _is_dead(attempt.name) and attempt.name.split("-", 1)[0] not in wanted:
-                shutil.rmtree(attempt, ignore_errors=True)
+        for attempt in self._attempts():
+            if _key_of(attempt) not in wanted and (lock := _taken(attempt)) is not None:
+                _discard(lock)
+
+    def _attempts(self) -> list[Path]:
+        """All attempts, and nothing else that lies beside them."""
+        return sorted(
+            path for path in self.attempts.glob("*") if _ATTEMPT.fullmatch(path.name) and is_real_folder(path)
+        )
 
 
-def _owner() -> str:
-    own = this_process()
-    return f"{_in_a_name(own['host'])}-{own['pid']}-{own['start']:.2f}"
+# Of this version, and with host, process and start in the name, as former ones called them.
+_ATTEMPT = re.compile(r"(?P<key>[^-]+)-(?:[0-9a-f]{32}|[^-]+-\d+-\d+\.\d+-[0-9a-f]{8})")
 
 
-def _in_a_name(host: str) -> str:
-    return host.replace("-", "_")
+def _key_of(attempt: Path) -> str:
+    return attempt.name.partition("-")[0]
 
 
-def _is_dead(attempt: str) -> bool:
-    """Whether the process of an attempt is known to be dead."""
+def _taken(attempt: Path) -> FolderLock | None:
+    """The lock of an attempt, now of this process; None if another one holds it."""
+    lock = FolderLock(attempt)
     try:
-        _, host, pid, start, _ = attempt.split("-")
-        here = this_process()["host"]
-        return not is_alive(here if host == _in_a_name(here) else host, int(pid), float(start))
-    except ValueError:
-        return True
+        lock.acquire()
+    except FolderInUse:
+        return None
+    return lock
+
+
+def _discard(attempt: FolderLock) -> None:
+    shutil.rmtree(attempt.folder, ignore_errors=True)
+    attempt.release()

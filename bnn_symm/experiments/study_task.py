@@ -59,21 +59,24 @@ def run_task(directory: StudyDirectory, key: str) -> int:
 
 
 def _fit(directory: StudyDirectory, key: str, raw: dict[str, Any]) -> int:
-    attempt = directory.begin(key)
-    path = attempt / "run"
     config = parse_config(raw)
+    attempt = directory.begin(key)
     try:
-        run = _fitted(path, config)
-    except FitDiverged as error:
-        # To the same bits it would do so again: that is its result.
-        write_json(path / MEASURES, {"error": str(error)})
-        directory.publish(path, key)
+        path = attempt.folder / "run"
+        try:
+            run = _fitted(path, config)
+        except FitDiverged as error:
+            # To the same bits it would do so again: that is its result.
+            measures: dict[str, Any] = {"error": str(error)}
+        else:
+            if run.status != "complete":
+                return _STOPPED
+            measures = measure_cell(run)
+        write_json(path / MEASURES, measures)
+        directory.publish(attempt, path, key)
         return 0
-    if run.status != "complete":
-        return _STOPPED
-    write_json(path / MEASURES, measure_cell(run))
-    directory.publish(path, key)
-    return 0
+    finally:
+        attempt.release()
 
 
 def _fitted(path: Path, config: Config) -> Run:

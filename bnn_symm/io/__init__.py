@@ -5,7 +5,9 @@ that a damaged, hostile or oversized file is one line of an error, whatever the 
 
     paths        a path that is meant as a file is a regular file
     memory       how much memory is available, and a refusal that names the numbers
-    atomic       a file that appears whole or not at all
+    atomic       a file that appears whole or not at all, and stays
+    locks        one writer a folder
+    owners       which process a thing on disk belongs to, and whether it lives
     boundary     whatever a parser raises becomes one line
     documents    JSON and YAML
     arrays       safetensors, npy, and files of torch that hold tensors alone

@@ -8,6 +8,7 @@ Nothing here holds more than a few megabytes of rows at a time, however many dra
 """
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ import numpy as np
 
 from bnn_symm.errors import InvalidRun, one_line
 from bnn_symm.io.arrays import read_npy_layout
-from bnn_symm.io.atomic import write_atomically
+from bnn_symm.io.atomic import make_folder, sync_folder, write_atomically
 
 # How much of a file is read at once, in bytes.
 _BYTES_PER_READ = 2**23
 _ADVICE = "it is damaged or of another run; put back the file that was there"
 _OWN_FIELDS = ("chain", "draw", "position")
+_DRAW_FILE = re.compile(r"[0-9]{6,}\.npy")
 
 
 class _Span(NamedTuple):
@@ -143,12 +145,17 @@ class DrawChunk:
     stats: Mapping[str, np.ndarray]
 
 
+def is_draw_file(name: str) -> bool:
+    """Return whether a name is that of a file of a log."""
+    return _DRAW_FILE.fullmatch(name) is not None
+
+
 class DrawLog:
     """The append-only log of draws of a running sampler: one structured array a file, renamed into place."""
 
     def __init__(self, directory: Path):
         self._directory = directory
-        directory.mkdir(exist_ok=True)
+        make_folder(directory)
         files = self._files()
         self._next = int(files[-1].stem) + 1 if files else 0
 
@@ -206,6 +213,7 @@ class DrawLog:
                 keep |= (rows["chain"] == chain) & (rows["draw"] < lengths.get(int(chain), 0))
             if not keep.any():
                 path.unlink()
+                sync_folder(self._directory)  # one after the other, so that a power cut leaves no hole either
             elif not keep.all():
                 self._write(path, rows[keep])
 
@@ -222,7 +230,9 @@ class DrawLog:
         write_atomically(path, write)
 
     def _files(self) -> list[Path]:
-        return sorted(self._directory.glob("[0-9]*.npy"), key=lambda path: int(path.stem))
+        return sorted(
+            (path for path in self._directory.glob("*.npy") if is_draw_file(path.name)), key=lambda path: int(path.stem)
+        )
 
 
 def _spans(path: Path) -> Iterator[tuple[int, _Span]]:

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidRun
-from bnn_symm.experiments.study import load_study
+from bnn_symm.experiments.study import PairsConfig, load_study
 from bnn_symm.experiments.study_directory import StudyDirectory
+from bnn_symm.experiments.study_plan import Plan
 from bnn_symm.experiments.study_run import run_study
 from bnn_symm.experiments.study_tables import TIMINGS
 
@@ -208,17 +209,20 @@ def test_the_attempt_of_a_dead_process_goes_on_and_of_a_living_one_is_left_alone
     place = StudyDirectory(tmp_path)
     place.attempts.mkdir()
     mine = place.begin("k")
-    (mine / "work").touch()
-    assert place.begin("k") != mine  # this process lives
-    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", "-4194303-"))
-    mine.rename(dead)
+    (mine.folder / "work").touch()
+    assert place.begin("k").folder != mine.folder  # this process lives
+    assert place.begin("l").folder != mine.folder
+    mine.release()
     adopted = place.begin("k")
-    assert (adopted / "work").exists()
-    assert not dead.exists()
-    elsewhere = place.attempts / "k-other_host-1-2.00-abcd"
-    elsewhere.mkdir()
-    assert place.begin("k") != elsewhere
-    assert elsewhere.exists()
+    assert adopted.folder == mine.folder
+    assert (adopted.folder / "work").exists()
+    # As a former version left it, and a folder that is none of ours.
+    for name in ("m-my_host-1-2.00-0123abcd", "notes", "m-notes"):
+        (place.attempts / name).mkdir()
+    assert place.begin("m").folder.name == "m-my_host-1-2.00-0123abcd"
+    (place.attempts / f"x-{'0' * 32}").symlink_to(tmp_path)
+    place.remove_leftovers(Plan(settings=(), cells=(), pairs=(), options=PairsConfig()))
+    assert {"notes", "m-notes", f"x-{'0' * 32}", mine.folder.name} <= set(os.listdir(place.attempts))
 
 
 # -- Dask ------------------------------------------------------------------------------------------------------------
