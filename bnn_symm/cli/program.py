@@ -27,6 +27,7 @@ from bnn_symm.cli import (
     prior,
     report,
     sbc,
+    sign,
     symmetry,
 )
 from bnn_symm.cli.command import INTERRUPTED, HelpFormatter, exit_status
@@ -36,7 +37,7 @@ from bnn_symm.errors import BnnSymmError
 # In the order of `--help`.
 _COMMANDS = (
     *(fit, evaluate, predict, diagnose, prior, symmetry),
-    *(align, barrier, merge, compare, report, import_, sbc, data),
+    *(align, barrier, merge, compare, report, import_, sbc, sign, data),
 )
 
 

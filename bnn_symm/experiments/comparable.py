@@ -116,7 +116,7 @@ def _short(settings: Any) -> str:
 # What `run.json` says of a fit, and not of what is made of fits.
 _OF_A_FIT = (
     *("run_schema", "status", "seconds", "gradient_evaluations", "started", "derived"),
-    *("warm_start", "processes", "resumed_with_changes"),
+    *("warm_start", "processes", "resumed_with_changes", "id", "files", "task"),
 )
 _BOUND = ("expected_log_likelihood", "kl")
 

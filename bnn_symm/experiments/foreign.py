@@ -12,7 +12,6 @@ configuration must say `data.standardize=false`.
 
 import atexit
 import dataclasses
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,12 +28,10 @@ from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.run_metrics import measure, write_metrics
 from bnn_symm.experiments.stored_run import Run, load_run, module_of
 from bnn_symm.inference import HMC, NUTS, DeepEnsemble, MeanFieldVI
+from bnn_symm.io.checksums import file_sha256
 from bnn_symm.posteriors import SamplePosterior, match_names, read_names, read_netcdf
 from bnn_symm.posteriors.foreign import is_checkpoint, join_chains
 from bnn_symm.threads import use_threads
-
-# Bytes hashed at once.
-_BLOCK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +172,7 @@ def _read(
             "matched": matching.rows(),
             "left_out": list(matching.unused),
         }
-    files = [{"path": str(path.resolve()), "sha256": _sha256(path)} for path in paths]
+    files = [{"path": str(path.resolve()), "sha256": file_sha256(path)} for path in paths]
     return posterior, {"by": "import", "files": files, **said, "sample_stats": list(posterior.sample_stats)}
 
 
@@ -199,11 +196,3 @@ def _with_method(prepared: Prepared, posterior: SamplePosterior, kind: str) -> t
 def _gradients(posterior: SamplePosterior) -> int | None:
     steps = posterior.sample_stats.get("n_steps")
     return None if steps is None else int(steps.sum())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -105,6 +105,7 @@ def resume_run(
     directory.acquire()
     try:
         record = {"processes": 1, **directory.read_record()}
+        directory.check_first_files()
         _check_can_go_on(path, record)  # again: the process that held the lock may have completed it meanwhile
         if directory.is_finished():  # it was killed between the last file and the word `complete`
             directory.finish()
@@ -217,7 +218,7 @@ def _run_stages(
                 return posterior
             stage.complete(posterior, max_megabytes=prepared.config.save.max_megabytes)
         # Also of one that was complete when its process was killed, which may not have come to this.
-        stage.directory.remove_working_files()
+        stage.close()
         directory.update_record(warm_start=costs(stages))
         # As it lies on disk, also where it is still in memory: a resumed run has nothing else.
         initial = stage.posterior(prepared.model, prepared.dataset.scaling)
@@ -274,6 +275,7 @@ def _finish(
     record = {key: posterior.info[key] + value for key, value in before.items()}
     if posterior.info["status"] == "complete":
         posterior.save(directory.posterior, max_megabytes=prepared.config.save.max_megabytes)
+        directory.signature.replace(directory.posterior)
         directory.update_record(**record)
         metrics = measure(posterior, prepared.dataset, seed=prepared.config.seed)
         write_metrics(directory, metrics)

@@ -27,7 +27,8 @@ from torch import Tensor
 
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.output_directory import check_free
-from bnn_symm.experiments.run_history import LOG, TABLE, last_stage, own_rows
+from bnn_symm.experiments.run_history import COST, LOG, TABLE, last_stage, own_rows, stage_folders
+from bnn_symm.experiments.run_signature import FILES, ID, RunSignature, check_state, metadata, new_id
 from bnn_symm.inference import Reached, State
 from bnn_symm.io.atomic import (
     NAME_LENGTH,
@@ -55,14 +56,18 @@ RUN_SCHEMA = 1
 _KEYS = ("status", "threads", "versions", "num_outputs", "dataset", "mask_fingerprint")
 # Names of the states and draws of a run that has not been completed yet.
 _STATE = re.compile(r"chain-\d{4,}\.safetensors")
+_KEPT = re.compile(r"step-\d{9,}-chain-\d{4,}\.safetensors")
+# What a study adds to the runs that it is made of.
+MEASURES = "measures.json"
 
 
 class RunDirectory:
     """Paths and files of a run; see the module for the layout."""
 
-    def __init__(self, path: str | Path, lock: FolderLock | None = None):
+    def __init__(self, path: str | Path, lock: FolderLock | None = None, signature: RunSignature | None = None):
         self.path = Path(path)
         self._lock = lock or FolderLock(self.path)
+        self.signature = signature or RunSignature(self.record)
 
     config = property(lambda self: self.path / "config.yaml")
     record = property(lambda self: self.path / "run.json")
@@ -117,7 +122,6 @@ class RunDirectory:
             temporary.path.chmod(0o755)
             write_text(temporary.config, config, sync_parent=False)
             write_json(temporary.preprocessing, preprocessing, sync_parent=False)
-            write_json(temporary.record, {"run_schema": RUN_SCHEMA, "status": "running", **record}, sync_parent=False)
             if fixed:
                 # Fixed values are float32 numbers in networks of any dtype.
                 arrays = {name: value.cpu() for name, value in fixed.items()}
@@ -126,6 +130,9 @@ class RunDirectory:
             if prior_mean is not None:
                 means = {name: value.numpy() for name, value in prior_mean.weights.items()}
                 _write_arrays(temporary.prior_mean, means)
+            bound = {ID: new_id(), FILES: temporary.signature.hashes(*temporary._written_at_first)}
+            content = {"run_schema": RUN_SCHEMA, "status": "running", **record, **bound}
+            write_json(temporary.record, content, sync_parent=False)
             temporary.draws.mkdir()
             temporary.checkpoint.mkdir()
             check_free(path)
@@ -231,6 +238,56 @@ class RunDirectory:
             raise InvalidRun(f"{path} is damaged: it holds no object")
         return content
 
+    # -- the files that belong to it --------------------------------------------------------------------
+
+    @property
+    def _written_at_first(self) -> list[Path]:
+        return [self.config, self.preprocessing, self.fixed, self.prior_mean]
+
+    @property
+    def _written_at_last(self) -> list[Path]:
+        return [self.posterior, self.metrics, self.history, self.path / COST, *self._kept_files()]
+
+    def check_first_files(self) -> None:
+        """Compare the files that a run has from the start with its signature.
+
+        Raises:
+            InvalidRun: if one is not the run's.
+        """
+        self.signature.check(*self._written_at_first)
+
+    def has_posterior(self) -> bool:
+        """Return whether there is a posterior of this run, and not only a file of that name.
+
+        Raises:
+            InvalidRun: if the file is not the run's.
+        """
+        if not self.posterior.exists() or not self.signature.is_signed(self.posterior):
+            return False
+        self.signature.check(self.posterior)
+        return True
+
+    def sign_again(self) -> list[str]:
+        """Sign all files as they are now, and return the names of those that had changed.
+
+        Raises:
+            InvalidRun: if a live process writes this run.
+        """
+        self.acquire()
+        try:
+            stages = [RunDirectory(folder, signature=self.signature) for folder in stage_folders(self.path)]
+            last = [path for directory in (*stages, self) for path in directory._written_at_last]
+            return self.signature.renew(*self._written_at_first, self.path / MEASURES, *last)
+        finally:
+            self.release()
+
+    def draw_log(self) -> DrawLog:
+        """Return the log of the draws of a fit that has not been completed yet."""
+        return DrawLog(self.draws, run=self.signature.token(self.draws))
+
+    def _kept_files(self) -> list[Path]:
+        return sorted(path for path in self.kept.glob("step-*.safetensors") if _KEPT.fullmatch(path.name))
+
     # -- the one writer ---------------------------------------------------------------------------------
 
     def is_owned(self) -> bool:
@@ -268,12 +325,17 @@ class RunDirectory:
 
     def save_state(self, chain: int, state: State) -> None:
         """Replace the checkpoint of a chain."""
-        _write_state(self.checkpoint / f"chain-{chain:04d}.safetensors", state)
+        self._write_state(self.checkpoint / f"chain-{chain:04d}.safetensors", state)
 
     def keep_state(self, chain: int, step: int, state: State) -> None:
         """Write a state that is kept for good; of the same step, the same again."""
         make_folder(self.kept)
-        _write_state(self.kept / f"step-{step:09d}-chain-{chain:04d}.safetensors", state)
+        self._write_state(self.kept / f"step-{step:09d}-chain-{chain:04d}.safetensors", state)
+
+    def _write_state(self, path: Path, state: State) -> None:
+        # `save_file` would report a full disk with an exception of its own.
+        content = save(state, metadata(self.signature.token(path.parent)))
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
     def kept_states(self) -> dict[int, dict[int, State]]:
         """Step -> chain -> state, of all that were kept for good.
@@ -288,6 +350,7 @@ class RunDirectory:
                 found.setdefault(int(step), {})[int(chain)] = load_file(path)
             except Exception as error:
                 raise InvalidRun(f"{path} is damaged: {error}") from None
+            check_state(path, self.signature.token(self.kept))
         return found
 
     def reached(self) -> Reached:
@@ -302,10 +365,12 @@ class RunDirectory:
                 states[int(path.stem.split("-")[1])] = load_file(path)
             except Exception as error:
                 raise InvalidRun(f"{path} is damaged: {error}") from None
+            check_state(path, self.signature.token(self.checkpoint))
         try:
-            draws = DrawLog(self.draws).chains() if self.draws.exists() else {}
+            draws = self.draw_log().chains() if self.draws.exists() else {}
         except (OSError, ValueError) as error:
             raise InvalidRun(f"{self.draws} is damaged: {error}") from None
+        self.signature.check(self.history)
         return Reached(states, draws, own_rows(self.path))
 
     def rewrite(self, reached: Reached) -> Reached:
@@ -322,7 +387,7 @@ class RunDirectory:
         if self.history.exists():
             self.history.unlink()
             sync_folder(self.path)
-        log = DrawLog(self.draws)
+        log = self.draw_log()
         log.cut({chain: len(chunk.positions) for chain, chunk in reached.draws.items()})
         make_folder(self.checkpoint)
         kept = {f"chain-{chain:04d}.safetensors" for chain in reached.states}
@@ -338,6 +403,8 @@ class RunDirectory:
 
     def read_history(self) -> list[dict[str, Any]]:
         """The rows of the history, of a run with a warm start those of the last method that has any."""
+        stages = stage_folders(self.path)
+        self.signature.check(self.history, *(folder / name for folder in stages for name in (TABLE, COST)))
         return last_stage(self.path)
 
     def evaluation_path(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -352,6 +419,17 @@ class RunDirectory:
                 return path
             number += 1
 
+    def read_metrics(self) -> dict[str, Any] | None:
+        """Return the content of `metrics.json`; None of a run that is not complete.
+
+        Raises:
+            InvalidRun: if the file is damaged or not the run's.
+        """
+        if not self.metrics.exists() or not self.signature.is_signed(self.metrics):
+            return None
+        self.signature.check(self.metrics)
+        return self.read_json(self.metrics)
+
     def finish_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes `history.parquet`, the last of the files of a complete run; see `is_finished`."""
         import pandas
@@ -361,7 +439,7 @@ class RunDirectory:
 
     def is_finished(self) -> bool:
         """Whether all files of a complete run are there, whatever `run.json` says of it yet."""
-        return all(path.exists() for path in (self.posterior, self.metrics, self.history))
+        return self.has_posterior() and self.metrics.exists() and self.history.exists()
 
     def finish(self, **changes: Any) -> None:
         """Once `is_finished`: remove the files that led to the posterior, then call the run complete.
@@ -370,8 +448,13 @@ class RunDirectory:
             changes: keys of `run.json` that change with it.
         """
         self._remove_leftovers()
+        self.sign()
         self.remove_working_files()
         self.update_record(**{"error": None, **changes, "status": "complete"})
+
+    def sign(self) -> None:
+        """Sign the files that are finished, so that none of another run takes their place."""
+        self.signature.add(*self._written_at_last)
 
     def remove_working_files(self) -> None:
         """Once all files of a complete run are in place: remove those that led to them, and nothing else."""
@@ -386,11 +469,6 @@ class RunDirectory:
 def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays of a directory that is not published yet."""
     write_atomically(path, lambda temporary: temporary.write_bytes(save(dict(arrays))), sync_parent=False)
-
-
-def _write_state(path: Path, state: State) -> None:
-    # `save_file` would report a full disk with an exception of its own.
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(state)))
 
 
 def _remove_unborn(path: Path) -> None:

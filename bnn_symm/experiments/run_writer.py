@@ -12,7 +12,7 @@ from typing import Any
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.inference import Callback, State
 from bnn_symm.io.atomic import sync_file
-from bnn_symm.posteriors import DrawChunk, DrawLog
+from bnn_symm.posteriors import DrawChunk
 
 # Draws wait for each other in memory up to this size, so that small models do not make a file a draw.
 _BUFFER_BYTES = 16_000_000
@@ -37,7 +37,7 @@ class RunWriter(Callback):
         self._keep = sorted(keep)
         self._kept = directory.kept_states() if keep else {}
         self._pending: dict[int, list[int]] = {}
-        self._log = DrawLog(directory.draws)
+        self._log = directory.draw_log()
         self._buffer: list[DrawChunk] = []
         self._buffered = 0
         self._last_flush = time.monotonic()

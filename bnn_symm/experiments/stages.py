@@ -63,6 +63,11 @@ class Stage:
         cost = {key: posterior.info[key] for key in ("seconds", "gradient_evaluations")}
         write_json(self.directory.path / COST, {"method": self.method.name, **cost})
         self.directory.finish_history(posterior.history)
+        self.close()
+
+    def close(self) -> None:
+        """Sign the files of a stage that is complete, and remove those that led to them."""
+        self.directory.sign()
         self.directory.remove_working_files()
 
     def posterior(self, model: BayesianModel, scaling: Scaling) -> Posterior:
@@ -72,7 +77,7 @@ class Stage:
             IncompatiblePosteriors: if nothing was reached.
             InvalidRun: if a file is damaged.
         """
-        if not self.directory.posterior.exists():
+        if not self.directory.has_posterior():
             return self.method.recover(model, scaling, self.directory.reached(), seed=self.seed)
         info = {"method": self.method.name, "engine": self.method.engine, "seed": self.seed}
         info |= {"temperature": self.method.temperature, "tempering": self.method.tempering}
@@ -93,11 +98,15 @@ def stages_of(directory: RunDirectory, config: Config) -> list[Stage]:
             number=number,
             method=method,
             seed=stage_seed(config, number),
-            directory=directory if number == last else RunDirectory(directory.path / "warm_start" / str(number)),
+            directory=directory if number == last else _directory_of(directory, number),
             is_last=number == last,
         )
         for number, method in enumerate([*config.warm_start, config.inference], start=1)
     ]
+
+
+def _directory_of(run: RunDirectory, number: int) -> RunDirectory:
+    return RunDirectory(run.path / "warm_start" / str(number), signature=run.signature)
 
 
 def costs(stages: Sequence[Stage]) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ class Run:
             InvalidRun: if nothing was reached, or a file is damaged.
         """
         scaling = self.preprocessing.scaling
-        if self.directory.posterior.exists():
+        if self.directory.has_posterior():
             history = self.directory.read_history()
             info = {key: self.record.get(key) for key in _INFO}
             info |= {key: getattr(self.config.inference, key) for key in ("temperature", "tempering")}
@@ -94,7 +94,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any] | None:
         """`metrics.json`, or None for a run that did not complete."""
-        return RunDirectory.read_json(self.directory.metrics) if self.directory.metrics.exists() else None
+        return self.directory.read_metrics()
 
     @property
     def threads(self) -> int:
@@ -138,6 +138,7 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     """
     directory = RunDirectory(path)
     record = directory.read_record()
+    directory.check_first_files()
     config = with_module(stored_config(directory), module)
     try:
         preprocessing = Preprocessing.from_dict(RunDirectory.read_json(directory.preprocessing))

@@ -17,10 +17,11 @@ import json
 import re
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.errors import InvalidRun
+from bnn_symm.errors import InvalidRun, one_line
 from bnn_symm.experiments.output_directory import disk_errors, new_directory
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.study import Study, load_study
@@ -145,6 +146,24 @@ class StudyDirectory:
 
 # Of this version, and with host, process and start in the name, as former ones called them.
 _ATTEMPT = re.compile(r"(?P<key>[^-]+)-(?:[0-9a-f]{32}|[^-]+-\d+-\d+\.\d+-[0-9a-f]{8})")
+
+
+def check_task(path: Path, content: Mapping[str, Any], key: str) -> None:
+    """Refuse a result that is of another task than the one under whose key it lies.
+
+    Args:
+        path: of the result.
+        content: of its record; former versions did not write the task into it.
+        key: of the task.
+
+    Raises:
+        InvalidRun: if it is of another.
+    """
+    if content.get("task", key) != key:
+        raise InvalidRun(
+            f"{path} is the result of another task ({one_line(content['task'], 40)}); put back its own, or remove it "
+            f"and go on with the study, which makes it again"
+        )
 
 
 def _key_of(attempt: Path) -> str:

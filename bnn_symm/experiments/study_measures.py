@@ -11,12 +11,12 @@ from bnn_symm.errors import InvalidRun, SymmetryError
 from bnn_symm.experiments.comparable import check_comparable
 from bnn_symm.experiments.comparisons import pair_runs
 from bnn_symm.experiments.mixing_report import describe_mixing, held_out, joined
+from bnn_symm.experiments.run_directory import MEASURES as MEASURES
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
 
-MEASURES = "measures.json"
 # Draws of each posterior behind the R-hat of a pair.
 _DRAWS = 100
 

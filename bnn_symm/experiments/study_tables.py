@@ -8,7 +8,7 @@ from bnn_symm.errors import BnnSymmError
 from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import Run, load_run, module_of
-from bnn_symm.experiments.study_directory import StudyDirectory
+from bnn_symm.experiments.study_directory import StudyDirectory, check_task
 from bnn_symm.experiments.study_measures import MEASURES
 from bnn_symm.experiments.study_plan import Cell, Pair, Plan
 from bnn_symm.io.atomic import write_atomically
@@ -21,11 +21,14 @@ TIMINGS = ("seconds",)
 
 def load_cells(place: StudyDirectory, plan: Plan) -> dict[str, Run]:
     """The runs that are there, by key; those that diverged too."""
-    return {
+    runs = {
         cell.key: load_run(place.cell(cell.key), module=module_of(cell.config))
         for cell in plan.cells
         if place.cell(cell.key).exists()
     }
+    for key, run in runs.items():
+        check_task(run.path, run.record, key)
+    return runs
 
 
 def describe_contexts(plan: Plan, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
@@ -112,6 +115,7 @@ def _cell_row(
     }
     if run is None:
         return row | {"status": "missing" if row["error"] is None else "failed"}
+    run.directory.signature.check(run.path / MEASURES)
     measures, metrics = RunDirectory.read_json(run.path / MEASURES), run.metrics or {}
     test = metrics.get("test") or {}
     for name in _SCORES:
@@ -141,6 +145,7 @@ def _pair_row(place: StudyDirectory, plan: Plan, first: Cell, second: Cell, pair
     mine, theirs = plan.settings[first.setting], plan.settings[second.setting]
     path = place.pair(pair.key)
     content = RunDirectory.read_json(path) if path.exists() else None
+    check_task(path, content or {}, pair.key)
     error = None if content is not None else place.failure(pair.key)
     row: dict[str, Any] = {
         "key": pair.key,

@@ -15,6 +15,7 @@ from typing import Any
 from bnn_symm.errors import BnnSymmError, FitDiverged, InvalidRun
 from bnn_symm.experiments.config import Config, parse_config
 from bnn_symm.experiments.run import fit_run, resume_run
+from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import Run, load_run, module_of
 from bnn_symm.experiments.study_directory import StudyDirectory
 from bnn_symm.experiments.study_measures import MEASURES, measure_cell, measure_pair
@@ -54,7 +55,7 @@ def run_task(directory: StudyDirectory, key: str) -> int:
         raise InvalidRun(f"{directory.plan} has no task {key}")
     pair = plan["pairs"][key]
     runs = [_open(directory.cell(pair[side]), plan["cells"][pair[side]]) for side in ("first", "second")]
-    write_json(directory.pair(key), measure_pair(runs[0], runs[1], plan["options"]))
+    write_json(directory.pair(key), {"task": key, **measure_pair(runs[0], runs[1], plan["options"])})
     return 0
 
 
@@ -73,6 +74,9 @@ def _fit(directory: StudyDirectory, key: str, raw: dict[str, Any]) -> int:
                 return _STOPPED
             measures = measure_cell(run)
         write_json(path / MEASURES, measures)
+        own = RunDirectory(path)
+        own.signature.add(path / MEASURES)
+        own.update_record(task=key)
         directory.publish(attempt, path, key)
         return 0
     finally:

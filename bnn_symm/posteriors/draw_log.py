@@ -1,8 +1,9 @@
 """The draws of a running sampler on disk: a log that is only appended to, and arrays that read from it when asked.
 
 A log is a folder of files `NNNNNN.npy`. Each is a structured array with one row a draw: `chain`, `draw` (its number
-within the chain), `position`, and what the sampler says of it. A chain goes on from file to file; a file may have draws
-of many chains. Files are written under a temporary name and renamed, so a process killed at any moment leaves a log.
+within the chain), `position`, `run` (a number that draws of no other run carry), and what the sampler says of it. A
+chain goes on from file to file; a file may have draws of many chains. Files are written under a temporary name and
+renamed, so a process killed at any moment leaves a log.
 
 Nothing here holds more than a few megabytes of rows at a time, however many draws there are.
 """
@@ -25,6 +26,7 @@ from bnn_symm.io.atomic import make_folder, sync_folder, write_atomically
 _BYTES_PER_READ = 2**23
 _ADVICE = "it is damaged or of another run; put back the file that was there"
 _OWN_FIELDS = ("chain", "draw", "position")
+_RUN = "run"
 _DRAW_FILE = re.compile(r"[0-9]{6,}\.npy")
 
 
@@ -118,7 +120,7 @@ class _LoggedStats(Mapping[str, np.ndarray]):
 
     def __init__(self, spans: Sequence[_Span]):
         self._spans = spans
-        self._names = [name for name in spans[0].rows.names or () if name not in _OWN_FIELDS]
+        self._names = [name for name in spans[0].rows.names or () if name not in (*_OWN_FIELDS, _RUN)]
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
@@ -153,8 +155,15 @@ def is_draw_file(name: str) -> bool:
 class DrawLog:
     """The append-only log of draws of a running sampler: one structured array a file, renamed into place."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, run: str | None = None):
+        """Open a log, or make one.
+
+        Args:
+            directory: of the log.
+            run: a hexadecimal number of 64 bits that its draws carry; None of a run that has none.
+        """
         self._directory = directory
+        self._run = None if run is None else int(run, 16)
         make_folder(directory)
         files = self._files()
         self._next = int(files[-1].stem) + 1 if files else 0
@@ -166,6 +175,7 @@ class DrawLog:
             return
         positions = np.asarray(ordered[0].positions)
         fields = [("chain", "i4"), ("draw", "i8"), ("position", positions.dtype, positions.shape[1:])]
+        fields += [(_RUN, "u8")] if self._run is not None else []
         fields += [(name, value.dtype) for name, value in ordered[0].stats.items()]
         rows = np.empty(sum(len(chunk.positions) for chunk in ordered), dtype=fields)
         start = 0
@@ -174,6 +184,8 @@ class DrawLog:
             part["chain"] = chunk.chain
             part["draw"] = chunk.first + np.arange(len(part))
             part["position"] = chunk.positions
+            if self._run is not None:
+                part[_RUN] = self._run
             for name, value in chunk.stats.items():
                 part[name] = value
             start += len(part)
@@ -189,7 +201,7 @@ class DrawLog:
         """
         found: dict[int, list[_Span]] = {}
         for path in self._files():
-            for chain, span in _spans(path):
+            for chain, span in _spans(path, self._run):
                 own = found.setdefault(chain, [])
                 if own and span.rows != own[0].rows:
                     raise InvalidRun(f"{path} has other fields than the files before it; {_ADVICE}")
@@ -235,9 +247,11 @@ class DrawLog:
         )
 
 
-def _spans(path: Path) -> Iterator[tuple[int, _Span]]:
-    """The chains of a file, and which of their draws it has."""
+def _spans(path: Path, run: int | None) -> Iterator[tuple[int, _Span]]:
+    """The chains of a file, and which of their draws it has; all of them must be of one run."""
     rows = _mapped(path)
+    if run is not None and (_RUN not in (rows.dtype.names or ()) or bool((rows[_RUN] != run).any())):
+        raise InvalidRun(f"{path} has draws of another run; put back the run's own file, or fit again")
     chain, draw = np.array(rows["chain"]), np.array(rows["draw"])
     cuts = np.flatnonzero((np.diff(chain) != 0) | (np.diff(draw) != 1)) + 1
     for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(rows)], strict=True):
