@@ -343,6 +343,7 @@ class RunDirectory:
         Raises:
             InvalidRun: if a file is damaged.
         """
+        self.signature.check(*self._kept_files())
         found: dict[int, dict[int, State]] = {}
         for path in sorted(self.kept.glob("step-*-chain-*.safetensors")):
             _, step, _, chain = path.stem.split("-")

@@ -12,7 +12,7 @@ from bnn_symm.architectures import fingerprint, fixed_buffers
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments import dump_config, load_config, load_run, resume_run
 
-from .fits import METHODS, PARALLEL, fit, same_bits
+from .fits import METHODS, PARALLEL, fit, same_bits, sign
 from .test_interruption import _stop_after_draws
 
 DIGITS = ["data={name: digits, limit: 60}", "architecture.widths=[8]", "inference.num_steps=2"]
@@ -120,6 +120,7 @@ def _edit(path, change):
 )
 def test_damage_is_named(copy, damage, message):
     damage(copy)
+    sign(copy)
     with pytest.raises(InvalidRun, match=message) as error:
         load_run(copy)
     assert "\n" not in str(error.value)
@@ -149,6 +150,7 @@ def test_a_run_goes_on_only_with_its_own_masks(tmp_path):
     text = config.read_text()
     assert "gate_scale: auto\n    seed: 0" in text
     config.write_text(text.replace("gate_scale: auto\n    seed: 0", "gate_scale: auto\n    seed: 1"))
+    sign(changed)
     with pytest.raises(InvalidRun, match="cannot go on to the same bits: mask_fingerprint was"):
         resume_run(changed)
     assert same_bits(resume_run(tmp_path / "run"), fit(tmp_path / "undisturbed", keys))

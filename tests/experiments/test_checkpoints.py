@@ -7,7 +7,7 @@ import torch
 from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.experiments import fit_run, load_config, load_run
 
-from .fits import IRIS, fit
+from .fits import IRIS, fit, sign
 
 KEEP = [*IRIS, "inference.num_steps=40", "inference.num_draws=10"]
 
@@ -46,6 +46,9 @@ def test_a_damaged_state_is_named(tmp_path):
     run = fit(tmp_path / "run", [*KEEP, "checkpoint.keep=[5]"])
     (path,) = (run.path / "checkpoints").iterdir()
     path.write_bytes(b"damaged")
+    with pytest.raises(InvalidRun, match=rf"{path.name} was damaged or exchanged"):
+        load_run(run.path).checkpoints()
+    sign(run.path)
     with pytest.raises(InvalidRun, match=rf"{path.name} is damaged"):
         load_run(run.path).checkpoints()
 

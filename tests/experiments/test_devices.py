@@ -12,7 +12,7 @@ from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.experiments import fit_run, load_config, load_run, resume_run
 from bnn_symm.experiments.stored_run import DeviceWarning
 
-from .fits import GAP, VI, fit
+from .fits import GAP, VI, fit, sign
 from .test_interruption_insist import StopAfter
 
 # Of a kind that torch knows and that no machine of ours has.
@@ -26,6 +26,7 @@ def move(path, device):
     config.write_text(config.read_text().replace("device: cpu\n", f"device: {device}\n"))
     record = json.loads((path / "run.json").read_text())
     (path / "run.json").write_text(json.dumps({**record, "device": device}))
+    sign(path)
     return path
 
 

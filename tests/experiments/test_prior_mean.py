@@ -15,7 +15,7 @@ from bnn_symm.experiments.study_plan import _identity
 from bnn_symm.inference import MAP, Callback
 from bnn_symm.models import Prior, PriorMean
 
-from .fits import GAP, fit, history, same_bits
+from .fits import GAP, fit, history, same_bits, sign
 
 VI = ["inference.num_steps=20", "inference.num_draws=20"]
 MOPED = "prior={mean: PATH, scale: moped, delta: 0.2}"
@@ -93,9 +93,13 @@ def test_what_is_in_the_directory_is_what_was_fitted(tmp_path, pretrained):
     weights = {name: value.clone() for name, value in run.model.prior.mean.weights.items()}
     weights["head.bias"] += 1
     save_file(weights, kept)
+    with pytest.raises(InvalidRun, match="was damaged or exchanged"):
+        load_run(run.path)
+    sign(run.path)
     with pytest.raises(InvalidRun, match="was changed since the fit"):
         load_run(run.path)
     kept.write_bytes(b"nonsense")
+    sign(run.path)
     with pytest.raises(InvalidRun, match=r"prior_mean\.safetensors is damaged"):
         load_run(run.path)
     kept.unlink()

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import pytest
 from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments import fit_run, load_config, load_run
 
-from .fits import GAP, IRIS, METHODS, fit, overrides
+from .fits import GAP, IRIS, METHODS, fit, overrides, sign
 
 SCORES = {
     "classification": {"points", "nll", "accuracy", "ece", "brier", "expected_nll"},
@@ -183,6 +184,8 @@ def _open(path):
 )
 def test_damage_is_named(copy, damage, message):
     damage(copy)
+    with contextlib.suppress(InvalidRun):  # of a run.json that is damaged itself
+        sign(copy)
     with pytest.raises(Exception, match=message) as error:
         _open(copy)
     assert type(error.value).__module__ == "bnn_symm.errors"
@@ -202,6 +205,7 @@ def test_a_newer_posterior_is_refused(copy):
 
     with h5netcdf.File(copy / "posterior.nc", "a") as file:
         file.attrs["bnn_symm_posterior_schema"] = 2
+    sign(copy)
     with pytest.raises(InvalidRun, match="posterior schema 2"):
         _open(copy)
 

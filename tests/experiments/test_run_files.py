@@ -10,7 +10,7 @@ from bnn_symm.errors import InvalidRun
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.inference import Reached
 from bnn_symm.io.atomic import is_temporary, remove_temporary_files, write_json
-from bnn_symm.posteriors import DrawChunk, DrawLog
+from bnn_symm.posteriors import DrawChunk
 
 RECORD = {"threads": 1, "versions": {}, "num_outputs": 1, "dataset": {}, "mask_fingerprint": None}
 STATE = {"step": np.array(3)}
@@ -38,7 +38,7 @@ def chunk(first, count):
 def run(tmp_path):
     """A run in progress with ten draws in two files and the states of two chains."""
     run = new_run(tmp_path / "run")
-    log = DrawLog(run.draws)
+    log = run.draw_log()
     log.append(chunk(0, 6))
     log.append(chunk(6, 4))
     for number in range(2):
