@@ -184,7 +184,7 @@ def _open(path):
 )
 def test_damage_is_named(copy, damage, message):
     damage(copy)
-    with contextlib.suppress(InvalidRun):  # of a run.json that is damaged itself
+    with contextlib.suppress(InvalidRun, FileNotFoundError):  # of a run.json that is damaged itself
         sign(copy)
     with pytest.raises(Exception, match=message) as error:
         _open(copy)
