@@ -101,7 +101,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
                 group=group,
             )
         else:
-            run = fit_run(config, options.out, callbacks=bars, group=group)
+            run = fit_run(config, options.out, on_note=lambda line: warn([line]), callbacks=bars, group=group)
     finally:
         for bar in bars:
             bar.__exit__()
@@ -118,7 +118,10 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     if metrics["elbo"] is not None:
         summary += f", ELBO {metrics['elbo']:.2f} +- {metrics['elbo_standard_error']:.2f} nats"
     parts = {part: metrics[part] for part in ("train", "validation", "test")}
-    answer(options, {"run": str(run.path), **metrics}, f"{scores_table(parts)}\n{summary}\n{picture}run: {run.path}")
+    if run.record.get("data_summary"):
+        summary += f"\ndata: {run.record['data_summary']}"
+    text = f"{scores_table(parts)}\n{summary}\n{picture}run: {run.path}"
+    answer(options, {"run": str(run.path), **metrics}, text)
     return 0
 
 

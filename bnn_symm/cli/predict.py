@@ -20,13 +20,23 @@ def add(commands: Any) -> None:
         module=True,
     )
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("input", metavar="INPUT", help=".csv, .parquet or .npz, with the columns of the training data")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help=".csv, .parquet, .npz (or .tsv, .txt, .data), with the columns of the training data",
+    )
     parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="a new .csv, .parquet or .npz file")
     parser.add_argument(
         "--quantiles",
         metavar="LEVELS",
         default="0.05,0.5,0.95",
         help="of numbers, separated by commas (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--excel-safe",
+        action="store_true",
+        help="in a .csv, write an apostrophe before labels and column names that begin with = + - @, a tab or a line "
+        "break, which spreadsheets would run as formulas",
     )
 
 
@@ -35,9 +45,9 @@ def _predict(options: argparse.Namespace) -> int:
 
     levels = _levels(options.quantiles)
     output = Path(options.output)
-    check_output(output)
+    check_output(output, excel_safe=options.excel_safe)
     run = open_run(options)
-    rows = predict_file(run, Path(options.input), output, levels)
+    rows = predict_file(run, Path(options.input), output, levels, excel_safe=options.excel_safe)
     answer(options, {"run": str(run.path), "output": str(output), "points": rows}, f"{rows} predictions: {output}")
     return 0
 

@@ -5,15 +5,18 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bnn_symm.data.columns import infer_columns, numbers
+from bnn_symm.data.column_values import is_missing, numbers
+from bnn_symm.data.columns import infer_columns
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Part, Provenance
-from bnn_symm.data.labels import plain_label, sorted_labels
+from bnn_symm.data.labels import sorted_labels
 from bnn_symm.data.preprocessing import Preprocessing
+from bnn_symm.data.quoting import quoted
 from bnn_symm.data.raw import RawData, Task, default_feature_names
 from bnn_symm.data.scaling import Scaling
 from bnn_symm.data.splits import Split, split_points
-from bnn_symm.errors import ConfigError, InvalidData, nearest
+from bnn_symm.data.summary import data_notes, data_summary
+from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
 
 PARTS = ("train", "validation", "test")
 
@@ -30,7 +33,7 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
         InvalidData: for a target that does not fit the task, too few rows, or a class without points.
         ConfigError: for a target or a gap feature that the data do not have.
     """
-    preprocessing = unscaled(raw, config)
+    preprocessing, reason = _unscaled(raw, config)
     features = preprocessing.features(raw.x)
     target = preprocessing.encode_target(raw.y, torch.float64).numpy()
     split = split_raw(raw, config, preprocessing, features, target)
@@ -41,6 +44,7 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
         scaling = Scaling.fit(features, split.train, target if regression else None)
         preprocessing = replace(preprocessing, scaling=scaling)
     parts = {name: make_part(preprocessing, features, raw.y, getattr(split, name), dtype) for name in PARTS}
+    notes = [*raw.notes, *data_notes(preprocessing, raw.y, len(split.train))]
     return Dataset(
         name=config.name,
         task=preprocessing.task,
@@ -49,6 +53,8 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
         provenance=Provenance(
             source=raw.source, licence=raw.licence, sha256=raw.sha256(), split_seed=config.split_seed
         ),
+        summary=data_summary(preprocessing, reason, {name: len(part) for name, part in parts.items()}),
+        notes=tuple(one_line(note) for note in notes),
         **parts,
     )
 
@@ -70,12 +76,14 @@ def split_raw(
     if config.gap_feature is not None:
         if preprocessing.task == "classification":
             raise ConfigError(
-                f"data.gap_feature is for regression, and the target {raw.target!r} is read as "
+                f"data.gap_feature is for regression, and the target {quoted(raw.target)} is read as "
                 "classification; remove it or use --set data.task=regression"
             )
         if config.gap_feature not in preprocessing.feature_names:
             hint = nearest(config.gap_feature, preprocessing.feature_names[:50])
-            raise ConfigError(f"data.gap_feature: there is no feature {config.gap_feature!r}; {hint}")
+            raise ConfigError(
+                f"data.gap_feature: there is no feature {quoted(config.gap_feature)}; {one_line(hint, 150)}"
+            )
         gap_values = features.reshape(len(features), -1)[:, preprocessing.feature_names.index(config.gap_feature)]
     return split_points(
         len(raw.y),
@@ -88,16 +96,21 @@ def split_raw(
 
 def unscaled(raw: RawData, config: DataConfig) -> Preprocessing:
     """How raw data become features and targets, before any scaling is fitted; raises as `assemble` does."""
-    task = _task(raw, config)
+    return _unscaled(raw, config)[0]
+
+
+def _unscaled(raw: RawData, config: DataConfig) -> tuple[Preprocessing, str]:
+    """As `unscaled`, and why the task is what it is."""
+    task, reason = _task(raw, config)
     labels = (raw.class_labels or sorted_labels(raw.y.tolist())) if task == "classification" else ()
     if isinstance(raw.x, np.ndarray):
         columns, shape = (), raw.x.shape[1:]
         names = raw.feature_names or default_feature_names(shape)
     else:
-        columns = infer_columns(raw.x)
+        columns = infer_columns(raw.x) if raw.columns is None else raw.columns
         names = tuple(name for column in columns for name in column.feature_names)
         shape = (len(names),)
-    return Preprocessing(
+    preprocessing = Preprocessing(
         task=task,
         kind="array" if isinstance(raw.x, np.ndarray) else "table",
         columns=columns,
@@ -107,47 +120,62 @@ def unscaled(raw: RawData, config: DataConfig) -> Preprocessing:
         feature_names=names,
         scaling=Scaling.identity(shape),
     )
+    return preprocessing, reason
 
 
-def _task(raw: RawData, config: DataConfig) -> Task:
-    import pandas as pd
-
+def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
+    """The task of a target, and why."""
     y = raw.y
-    missing = pd.isna(y)
+    missing = is_missing(y)
     if missing.any():
         raise InvalidData(
-            f"target {raw.target!r}: empty or NaN in row {int(np.argmax(missing)) + 1} "
+            f"target {quoted(raw.target)}: empty or NaN in row {int(np.argmax(missing)) + 1} "
             f"({int(missing.sum())} such "
             "values in all), wanted a value in every row; fill them in or drop the rows"
         )
-    distinct = len(pd.unique(y))
-    task: Task = infer_task(y) if config.task == "auto" and raw.task is None else raw.task or "regression"
+    distinct = len(set(y.tolist()))
     if config.task != "auto":
-        task = config.task
+        task, reason = config.task, f"data.task={config.task}"
+    elif raw.task is not None:
+        task, reason = raw.task, "known of this data set"
+    else:
+        task, reason = infer_task(y)
     if distinct < 2:
         raise InvalidData(
-            f"target {raw.target!r} has the one value {plain_label(y[0])!r} in all {len(y)} rows, wanted "
+            f"target {quoted(raw.target)} has the one value {quoted(y[0])} in all {len(y)} rows, wanted "
             "at least two; give data with more, or another target with --set data.target=COLUMN"
         )
     if task == "classification" and distinct > len(y) / 2 and raw.task != "classification":
         raise InvalidData(
-            f"target {raw.target!r} has {distinct} distinct values in {len(y)} rows, which is too many "
+            f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, which is too many "
             "for classes; use --set data.task=regression, or another target with --set data.target=COLUMN"
         )
     if task != "classification":
-        numbers(y, f"target {raw.target!r} of task {task}", booleans=True)
-    return task
+        numbers(y, f"target {quoted(raw.target)} of task {task}", booleans=True)
+    return task, reason
 
 
-def infer_task(y: np.ndarray) -> Task:
-    """Text, booleans and integers with few distinct values are classes; other numbers are regression."""
-    if y.dtype.kind not in "uif":
-        return "classification"
+def infer_task(y: np.ndarray) -> tuple[Task, str]:
+    """Return the task of a target without missing values, and why.
+
+    Texts, booleans and integers with few distinct values are classes, and so is a target of 0.0 and 1.0 alone; other
+    numbers are regression.
+
+    Args:
+        y: (point,).
+    """
+    values = set(y.tolist())
+    distinct = len(values)
     if y.dtype.kind == "f":
-        return "regression"
-    distinct = len(np.unique(y))
+        is_binary = values == {0.0, 1.0} and len(y) >= 4
+        return ("classification", "only 0.0 and 1.0") if is_binary else ("regression", "decimal numbers")
+    if y.dtype.kind == "b":
+        return "classification", "true and false"
+    if y.dtype.kind not in "ui" and not all(type(value) is int for value in values):
+        return "classification", f"{distinct} distinct labels"
     few = distinct <= _FEW_CLASSES or (distinct <= _MANY_CLASSES and distinct * _ROWS_A_CLASS < len(y))
-    return "classification" if few and distinct * 2 <= len(y) else "regression"
+    reason = f"integers with {distinct} distinct values"
+    return ("classification" if few and distinct * 2 <= len(y) else "regression"), reason
 
 
 def _check_classes(preprocessing: Preprocessing, target: np.ndarray, split: Split, config: DataConfig) -> None:
@@ -156,6 +184,6 @@ def _check_classes(preprocessing: Preprocessing, target: np.ndarray, split: Spli
     if absent:
         why = f"data.limit={config.limit} is too small" if config.limit else "the split leaves it out"
         raise InvalidData(
-            f"class {absent[0]!r} of target {preprocessing.target!r} has no training point ({why}); "
+            f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training point ({why}); "
             "use a larger --set data.limit=N, or another --set data.split_seed=N"
         )

@@ -2,23 +2,25 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnn_symm.data.labels import Label, label_indices, plain_label, sorted_labels
+from bnn_symm.data.column_values import all_integers, check_missing, column_values, numbers, table_column
+from bnn_symm.data.labels import Label, label_indices, sorted_labels
+from bnn_symm.data.quoting import quoted, short_list
+from bnn_symm.data.text_columns import Kind, TextColumn, decide, typed_values
 from bnn_symm.errors import InvalidData
 
 if TYPE_CHECKING:
     import pandas
 
-# Above this many distinct texts a column is no longer read as a category without further questions.
-_FEW_CATEGORIES = 20
-_ID_NAME = re.compile(r"^(id|index|uuid|guid|.*_id|.* id|unnamed: \d+)$", re.IGNORECASE)
-_DATE_TEXT = re.compile(
-    r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}[-/]\d{1,2}[-/]\d{2}"
-    r"|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}|[A-Za-z]{3,9} \d{1,2},? \d{4})([ T].*)?$"
+_ID_NAME = re.compile(
+    r"(?i:id|index|idx|uuid|guid|key|row|row[ _.-]?(?:id|no|nr|num|number|index|names?)|record[ _.-]?(?:no|nr|number)"
+    r"|.*[ _.-]id|unnamed: \d+)|.*[a-z0-9](?:Id|ID)|rownames"
 )
+# With so few distinct texts, integers that are stored as text are codes.
+_FEW_CODES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class Column:
     """
 
     name: str
-    kind: Literal["number", "boolean", "category"]
+    kind: Kind
     categories: tuple[Label, ...] = ()
 
     @property
@@ -43,7 +45,9 @@ class Column:
         return (self.name,)
 
     def encode(self, series: "pandas.Series") -> np.ndarray:
-        """The column as float64 numbers (point, feature).
+        """Return the column as float64 numbers (point, feature).
+
+        Each value is parsed by the stored kind and by itself: what other rows hold has no influence.
 
         Raises:
             InvalidData: for a missing or infinite value, one that is not a number, or an unseen category.
@@ -54,16 +58,16 @@ class Column:
             if (indices < 0).any():
                 row = int(np.argmax(indices < 0))
                 raise InvalidData(
-                    f"column {self.name!r}, row {row + 1}: {plain_label(series.iloc[row])!r} is not one "
+                    f"column {quoted(self.name)}, row {row + 1}: {quoted(series.iloc[row])} is not one "
                     "of the categories "
-                    f"seen in training ({short_list(self.categories)}); correct it or drop the row"
+                    f"seen in training ({short_list(self.categories, width=60)}); correct it or drop the row"
                 )
             return np.eye(len(self.categories))[indices]
-        values = numbers(series, f"column {self.name!r}", booleans=self.kind == "boolean")
+        values = numbers(series, f"column {quoted(self.name)}", booleans=self.kind == "boolean")
         if self.kind == "boolean" and (wrong := ~np.isin(values, (0.0, 1.0))).any():
             row = int(np.argmax(wrong))
             raise InvalidData(
-                f"column {self.name!r}, row {row + 1}: got {plain_label(series.iloc[row])!r}, wanted true "
+                f"column {quoted(self.name)}, row {row + 1}: got {quoted(series.iloc[row])}, wanted true "
                 "or false; correct it"
             )
         return values[:, None]
@@ -78,134 +82,123 @@ class Column:
         return cls(name=content["name"], kind=content["kind"], categories=tuple(content["categories"]))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InferredColumn:
+    """A column of a table whose types were decided.
+
+    Args:
+        column: the decision.
+        values: the column by this decision: int64, float64, bool or objects.
+        notes: sentences about what a person may not expect.
+    """
+
+    column: Column
+    values: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
 def infer_columns(frame: "pandas.DataFrame") -> tuple[Column, ...]:
     """What each feature column holds; columns that no model should learn from are refused by name.
 
     Raises:
         InvalidData: for a date, an identifier, free text, or values that are neither numbers nor text.
     """
-    return tuple(_infer(table_column(frame, name)) for name in frame.columns)
+    return tuple(infer_column(table_column(frame, name)).column for name in frame.columns)
 
 
-def _infer(series: "pandas.Series") -> Column:
-    from pandas.api import types
-
-    name = str(series.name)
-    check_missing(series, name)
-    dtype = series.dtype
-    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
-        raise _refused(name, "holds dates or times", "or turn it into numbers")
-    if types.is_bool_dtype(dtype) and str(dtype) != "category":
-        return Column(name=name, kind="boolean")
-    if types.is_complex_dtype(dtype):
-        raise _refused(name, "holds complex numbers", "or turn it into real numbers")
-    if types.is_numeric_dtype(dtype):
-        if types.is_integer_dtype(dtype) and _ID_NAME.match(name):
-            raise _refused(name, "holds integers and is named like an identifier", "or rename it if it is a feature")
-        return Column(name=name, kind="number")
-    values = column_values(series)
-    kinds = {type(value).__name__ for value in values}
-    if not kinds <= {"str", "int", "float", "bool"}:
-        raise _refused(name, f"holds values of type {', '.join(sorted(kinds))}", "or turn it into numbers or text")
-    _refuse_text_without_meaning(name, [str(value) for value in values])
-    return Column(name=name, kind="category", categories=sorted_labels(values))
-
-
-def _refuse_text_without_meaning(name: str, texts: list[str]) -> None:
-    distinct = sorted(set(texts))
-    if sum(bool(_DATE_TEXT.match(text)) for text in distinct) > 0.8 * len(distinct):
-        raise _refused(name, f"holds dates ({texts[0]!r})", "or turn it into numbers")
-    if len(distinct) > _FEW_CATEGORIES:
-        wrong = [row for row, text in enumerate(texts) if not _is_number(text)]
-        if 0 < len(wrong) < len(texts) / 2:
-            raise InvalidData(
-                f"column {name!r} holds numbers, but row {wrong[0] + 1} has {texts[wrong[0]]!r} "
-                f"({len(wrong)} such values in all); correct them or drop the rows"
-            )
-    few = len(distinct) <= _FEW_CATEGORIES
-    if len(texts) > 1 and (len(distinct) == len(texts) or (not few and len(distinct) > len(texts) / 2)):
-        raise _refused(name, f"is text with {len(distinct)} distinct values in {len(texts)} rows", "from the file")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _refused(name: str, why: str, otherwise: str) -> InvalidData:
-    return InvalidData(f"column {name!r} {why}, which is no feature to learn from; drop it {otherwise}")
-
-
-def table_column(frame: Any, name: str) -> "pandas.Series":
-    """One column of a table whose column names are distinct."""
-    return frame[name]
-
-
-def check_missing(series: "pandas.Series", name: str) -> None:
-    """Refuses a column with missing values; rows count from 1, the header not included.
-
-    Raises:
-        InvalidData: naming the column, the first such row and how many there are.
-    """
-    missing = series.isna().to_numpy()
-    if missing.any():
-        raise InvalidData(
-            f"column {name!r}: empty or NaN in row {int(np.argmax(missing)) + 1} ({int(missing.sum())} "
-            "such values in all), wanted a value in every row; fill them in or drop the rows"
-        )
-
-
-def numbers(values: Any, what: str, *, booleans: bool = False) -> np.ndarray:
-    """A column as finite float64 numbers (point,).
+def infer_column(series: "pandas.Series", *, is_text: bool = False) -> InferredColumn:
+    """Decide what a feature column holds.
 
     Args:
-        values: a series or an array without missing values.
-        what: the words for it in a message.
-        booleans: read the words true and false as 1 and 0.
+        series: the column.
+        is_text: whether it comes from a file of text, where a number is a text as well.
 
     Raises:
-        InvalidData: naming the row of the first value that is not a finite number.
+        InvalidData: as `infer_columns` does.
     """
-    import pandas as pd
-
-    series = pd.Series(values).reset_index(drop=True)
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.astype(series.cat.categories.dtype)
-    if booleans and not pd.api.types.is_numeric_dtype(series.dtype):
-        words = {"true": 1.0, "false": 0.0}
-        series = series.map(lambda value: words.get(str(value).strip().lower(), value))
-    try:
-        coerced: Any = pd.to_numeric(series, errors="coerce")
-        result = coerced.to_numpy(dtype=np.float64, na_value=np.nan)
-    except TypeError as error:
-        raise InvalidData(f"{what}: got values of type {series.dtype}, wanted numbers; convert the column") from error
-    wrong = ~np.isfinite(result)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        got = series.iloc[row]
+    name = str(series.name)
+    what = f"column {quoted(name)}"
+    values, decision = infer_values(series, what, is_text=is_text)
+    if decision.kind == "number" and values.dtype.kind in "iuO" and _ID_NAME.fullmatch(name.strip()):
         raise InvalidData(
-            f"{what}, row {row + 1}: got {'NaN' if pd.isna(got) else repr(plain_label(got))} "
-            f"({int(wrong.sum())} such values in all), wanted a finite number; correct them or drop the rows"
+            f"{what} holds integers and is named like an identifier, which is no feature to learn from; drop it or "
+            f"rename it if it is a feature"
         )
-    return result
+    categories = sorted_labels(values.tolist()) if decision.kind == "category" else ()
+    column = Column(name=name, kind=decision.kind, categories=categories)
+    return InferredColumn(column=column, values=values, notes=(*decision.notes, *_counter_notes(what, values)))
 
 
-def column_values(series: "pandas.Series") -> np.ndarray:
-    """The values of a column: numbers and booleans as numpy has them, anything else as objects."""
+def infer_values(
+    series: "pandas.Series", what: str, *, is_text: bool, is_target: bool = False
+) -> tuple[np.ndarray, TextColumn]:
+    """Decide what a column holds and return its values by this decision.
+
+    Args:
+        series: the column.
+        what: the words for it in a message.
+        is_text: whether it comes from a file of text.
+        is_target: whether it is to be predicted.
+
+    Raises:
+        InvalidData: for missing values, dates, notations of numbers that are not read, and values of other types.
+    """
+    check_missing(series, what=what)
+    if is_text:
+        texts = series.tolist()
+        decision = decide(what, texts, is_target=is_target)
+        return typed_values(decision.kind, texts), decision
+    _refuse_types(series, what)
+    values = column_values(series)
+    if values.dtype.kind == "b":
+        return values, TextColumn(kind="boolean")
+    if values.dtype.kind in "iuf" or all_integers(values):
+        if not is_target:
+            numbers(values, what)
+        return values, TextColumn(kind="number")
+    if not all(isinstance(value, str) for value in values.tolist()):
+        return values, TextColumn(kind="category")  # the categories of a categorical type, whatever they are
+    decision = decide(what, values.tolist(), is_target=is_target)
+    if decision.kind == "number":
+        _check_codes(what, values.tolist())
+    return np.array([value.strip() for value in values.tolist()], dtype=object), TextColumn(
+        kind="category", notes=decision.notes
+    )
+
+
+def _refuse_types(series: "pandas.Series", what: str) -> None:
     from pandas.api import types
 
     dtype = series.dtype
-    plain = str(dtype) != "category" and (types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype))
-    if plain and not series.isna().any():
-        kind = bool if types.is_bool_dtype(dtype) else np.int64 if types.is_integer_dtype(dtype) else np.float64
-        return series.to_numpy(dtype=kind)
-    return series.astype(object).to_numpy()
+    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+        raise InvalidData(f"{what} holds dates or times, which is no feature to learn from; drop it or convert it")
+    if types.is_complex_dtype(dtype):
+        raise InvalidData(f"{what} holds complex numbers, which is no feature to learn from; drop it or convert it")
+    if not types.is_numeric_dtype(dtype) or str(dtype) == "category":
+        kinds = {type(value).__name__ for value in column_values(series).tolist()}
+        if not kinds <= {"str", "int", "float", "bool"}:
+            raise InvalidData(
+                f"{what} holds values of type {short_list(sorted(kinds), 3)}, expected numbers or text; drop it or "
+                f"convert it"
+            )
 
 
-def short_list(words: Any, most: int = 10) -> str:
-    """At most `most` words in one line."""
-    texts = [str(word) for word in words]
-    return ", ".join(texts[:most]) + (f", ... ({len(texts)} in all)" if len(texts) > most else "")
+def _check_codes(what: str, texts: list[str]) -> None:
+    """Texts of a typed table are categories; numbers that were stored as text are not meant so."""
+    distinct = set(texts)
+    if len(distinct) > _FEW_CODES or any("." in text or "e" in text.lower() for text in distinct):
+        raise InvalidData(
+            f"{what} holds numbers that are stored as text ({quoted(texts[0])} in row 1); convert the column to numbers"
+        )
+
+
+def _counter_notes(what: str, values: np.ndarray) -> list[str]:
+    """Name what looks like a row number or an identifier, by its values."""
+    if values.dtype.kind not in "iu" or len(values) < 20 or len(np.unique(values)) < len(values):
+        return []
+    if (np.diff(values) == 1).all():
+        return [f"{what} counts the rows ({values[0]}, {values[1]}, ...): drop it if it is a row number"]
+    digits = {len(str(abs(value))) for value in values.tolist()}
+    if len(digits) == 1 and min(digits) >= 5:
+        return [f"{what} holds {len(values)} distinct integers of {min(digits)} digits: drop it if it is an identifier"]
+    return []

@@ -10,7 +10,8 @@ class DataConfig:
     """Which data, what is predicted from them, and how they are cut into train, validation and test.
 
     Args:
-        name: a data set by name (`bnn-symm data list`), or a path that ends in .csv, .parquet or .npz.
+        name: a data set by name (`bnn-symm data list`), or a path that ends in .csv, .parquet or .npz
+            (or in .tsv, .tab, .txt, .data or .dat, text also packed with .gz).
         target: the column (CSV, Parquet) or array (NPZ) to predict.
         task: what the target is; `auto` decides from its values.
         test_fraction: share of all points in the test part; sets with their own test part ignore it.

@@ -78,6 +78,8 @@ class Dataset:
         num_outputs: the number of classes, or 1.
         preprocessing: turns other raw data into the same features.
         provenance: where the data come from.
+        summary: one line about what was read: the task and why, rows, features, encoded columns.
+        notes: sentences about what a person may not expect of it.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Dataset:
     num_outputs: int
     preprocessing: Preprocessing
     provenance: Provenance
+    summary: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:

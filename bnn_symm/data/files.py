@@ -1,68 +1,97 @@
-"""Data of the user's own: CSV, Parquet and NPZ files."""
+"""Data of the user's own: tables in text files and Parquet, arrays in NPZ files."""
 
-import csv
-import warnings
-import zipfile
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnn_symm.data.columns import column_values, short_list, table_column
+from bnn_symm.data.column_values import table_column
+from bnn_symm.data.columns import infer_column, infer_values
 from bnn_symm.data.config import DataConfig
+from bnn_symm.data.delimited import read_delimited
+from bnn_symm.data.npz import missing_array, npz_names, read_npz
+from bnn_symm.data.parquet import read_parquet
+from bnn_symm.data.quoting import quoted, short_list
 from bnn_symm.data.raw import RawData
-from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest
+from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest, one_line
+from bnn_symm.io.boundary import shown
+from bnn_symm.io.paths import check_regular_file, expand_user
 
 if TYPE_CHECKING:
     import pandas
 
-SUFFIXES = (".csv", ".parquet", ".npz")
+TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npz")
+FORMATS = ".csv, .parquet, .npz (or .tsv, .tab, .txt, .data, .dat; text also with .gz)"
 # A last column of one of these names is the target unless another is asked for.
 _TARGET_NAMES = ("target", "label", "class", "y")
+_LICENCE = "not known (a file of the user's)"
 
 
 def is_file_name(name: str) -> bool:
     """Whether a name is meant as a file: a known suffix, a folder in it, or a file that is there."""
-    path = Path(name)
-    return path.suffix.lower() in SUFFIXES or "/" in name or "\\" in name or path.exists()
+    if _suffix(name) in SUFFIXES or "/" in name or "\\" in name or "\0" in name:
+        return True
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def load_file(config: DataConfig) -> RawData:
-    """The file `config.name`, its target apart from its features.
+    """Read the file `config.name`, its target apart from its features, and decide the type of each column.
 
     Raises:
         DatasetNotFound: if there is no such file.
         ConfigError: for an unknown suffix, or if no target is named and none can be told.
-        InvalidData: if the file is damaged, empty, or without the target.
+        InvalidData: if the file is damaged, empty, or without the target, or a column has no clear type.
     """
+    import pandas as pd
+
     path = checked_path(config.name)
-    if path.suffix.lower() == ".npz":
+    if _suffix(path.name) == ".npz":
         target = config.target or "y"
         x, y = read_npz(path, target)
         if y is None:
-            raise _missing_array(path, target, _npz_names(path))
-        return RawData(x=x, y=y, target=target, source=path.name, licence=_LICENCE)
-    frame = read_table(path)
+            raise missing_array(path, target, npz_names(path))
+        y, notes = _target_values(pd.Series(y), target, is_text=False) if y.dtype == object else (y, ())
+        return RawData(x=x, y=y, target=target, source=path.name, licence=_LICENCE, notes=notes)
+    frame = read_table(path, check_names=True)
+    is_text = _suffix(path.name) != ".parquet"
     target = _target_column(frame, config.target, path)
     features = frame.drop(columns=target)
     if features.shape[1] == 0:
-        raise InvalidData(f"{path} has no column but the target {target!r}, wanted at least one feature column")
-    y = column_values(table_column(frame, target))
-    if str(frame[target].dtype).startswith(("datetime", "timedelta")):
-        raise InvalidData(f"target {target!r} holds dates or times, wanted numbers or labels; convert the column")
-    return RawData(x=features, y=y, target=target, source=path.name, licence=_LICENCE)
-
-
-_LICENCE = "not known (a file of the user's)"
+        raise InvalidData(
+            f"{shown(path)} has no column but the target {quoted(target)}, wanted at least one feature column"
+        )
+    y, notes = _target_values(table_column(frame, target), target, is_text=is_text)
+    inferred = [infer_column(table_column(features, name), is_text=is_text) for name in features.columns]
+    if is_text:
+        features = pd.DataFrame({each.column.name: _series(each.values) for each in inferred})
+    return RawData(
+        x=features,
+        y=y,
+        target=target,
+        source=path.name,
+        licence=_LICENCE,
+        columns=tuple(each.column for each in inferred),
+        notes=(*notes, *(note for each in inferred for note in each.notes)),
+    )
 
 
 def read_points(name: str, target: str) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None]:
-    """All rows of a file: its inputs, and the target (None if the file has none of that name)."""
+    """Read all rows of a file: its inputs, and the target (None if the file has none of that name).
+
+    A table of a text file stays text: a stored preprocessing parses it, value by value.
+    """
     path = checked_path(name)
-    if path.suffix.lower() == ".npz":
+    if _suffix(path.name) == ".npz":
         return read_npz(path, target)
     frame = read_table(path)
-    return frame, column_values(table_column(frame, target)) if target in frame.columns else None
+    column = find_column(frame, target)
+    return frame, None if column is None else table_column(frame, column).astype(object).to_numpy()
 
 
 def checked_path(name: str) -> Path:
@@ -70,176 +99,97 @@ def checked_path(name: str) -> Path:
 
     Raises:
         ConfigError: if its suffix is not a known one.
-        DatasetNotFound: if it does not exist.
+        DatasetNotFound: if it does not exist, or is no regular file.
     """
-    path = Path(name).expanduser()
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"got the file {name!r}, wanted one that ends in {', '.join(SUFFIXES)}; convert the file")
-    if not path.is_file():
-        why = "is a folder" if path.is_dir() else "does not exist"
-        hint = "wanted a file"
-        if path.parent.is_dir():
-            others = [file.name for file in sorted(path.parent.iterdir()) if file.suffix.lower() in SUFFIXES]
-            hint = nearest(path.name, others[:20]) if others else "there is no data file in its folder"
-        raise DatasetNotFound(f"the file {name!r} {why}; {hint}")
+    path = expand_user(name, ConfigError)
+    if _suffix(path.name) not in SUFFIXES:
+        raise ConfigError(f"got the file {quoted(name, 90)}, wanted one that ends in {FORMATS}; convert the file")
+    try:
+        if os.path.isdir(path):
+            raise DatasetNotFound(f"the file {quoted(name, 90)} is a folder, wanted a file; {_others(path / 'x')}")
+        check_regular_file(path, DatasetNotFound)
+    except FileNotFoundError:
+        why = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        raise DatasetNotFound(f"the file {quoted(name, 90)} {why}; {_others(path)}") from None
+    except PermissionError:
+        raise DatasetNotFound(f"the file {quoted(name, 90)} cannot be examined; check its permissions") from None
+    except DatasetNotFound as error:
+        raise DatasetNotFound(one_line(error)) from None
     return path
 
 
-def read_table(path: Path) -> "pandas.DataFrame":
-    """A CSV or Parquet file as a table with distinct text column names and at least one row.
+def read_table(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
+    """A text or Parquet file as a table with distinct text column names and at least one row.
 
-    A CSV is separated by commas, or by semicolons or tabs if its first line has those and no comma.
+    Args:
+        path: of the file.
+        check_names: whether to refuse a text file whose first line looks like values.
 
     Raises:
         InvalidData: if the file is empty, damaged, or has duplicate columns or no rows.
     """
-    frame = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    is_parquet = _suffix(path.name) == ".parquet"
+    frame = read_parquet(path) if is_parquet else read_delimited(path, check_names=check_names)
     frame.columns = frame.columns.map(str)
     if frame.columns.has_duplicates:
         duplicates = list(dict.fromkeys(frame.columns[frame.columns.duplicated()]))
-        raise InvalidData(f"{path} has duplicate columns: {short_list(duplicates)}; rename or drop them")
+        raise InvalidData(f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them")
     if len(frame) == 0:
-        raise InvalidData(f"{path} has columns but no rows, wanted at least one; check the file")
+        raise InvalidData(f"{shown(path)} has columns but no rows, wanted at least one; check the file")
     return frame.reset_index(drop=True)
 
 
-def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | None]:
-    """The arrays `x`, as (point, feature) or (point, channel, height, width), and the target if it is there.
+def find_column(frame: "pandas.DataFrame", name: str) -> str | None:
+    """The column of a name, or of that name without the spaces around it; None if there is none."""
+    return next((known for known in (name, name.strip()) if known in frame.columns), None)
 
-    Raises:
-        InvalidData: if the file is damaged, holds objects, has no `x`, or the arrays do not fit each other.
-    """
-    names = _npz_names(path)
-    if "x" not in names:
-        raise _missing_array(path, "x", names)
-    key = target if target in names else "y"
+
+def _suffix(name: str) -> str:
+    """The suffix that states a format, in lower case: that before `.gz` of a packed text file."""
+    path = Path(name.lower())
+    if path.suffix == ".gz" and Path(path.stem).suffix in TEXT_SUFFIXES:
+        return Path(path.stem).suffix
+    return path.suffix
+
+
+def _others(path: Path) -> str:
+    """A hint about the data files in the folder of a path."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            x, y = file["x"], file[key] if key in names else None
-    except ValueError as error:
-        if "pickle" not in str(error).lower() and "object" not in str(error).lower():
-            raise _damaged(path, error) from error
-        raise InvalidData(
-            f"{path} holds Python objects (a pickle), which are never loaded; save x and y as arrays of numbers"
-        ) from error
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from error
-    x = _with_feature_axes(x, path)
-    if y is None:
-        return x, None
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.shape != (len(x),):
-        raise InvalidData(f"{path}: got {key} of shape {y.shape}, wanted ({len(x)},), one value for each row of x")
-    return x, y
+        files = [file for file in path.parent.iterdir() if file.is_file()]
+    except OSError:
+        return "its folder does not exist or cannot be read"
+    others = sorted(file.name for file in files if _suffix(file.name) in SUFFIXES)
+    if not others:
+        return "there is no data file in its folder"
+    return nearest(path.name, [one_line(other, 40) for other in others[:5]])
 
 
-def _read_csv(path: Path) -> "pandas.DataFrame":
-    import pandas as pd
-
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-        if not first.strip():
-            raise InvalidData(f"{path} is empty or starts with an empty line, wanted a line of column names")
-        separator = "," if "," in first else ";" if ";" in first else "\t" if "\t" in first else ","
-        names = next(csv.reader([first], delimiter=separator))
-        _check_header(path, names)
-        with warnings.catch_warnings():
-            # pandas only warns when a row is longer than the header, and drops what is over.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path,
-                sep=separator,
-                encoding="utf-8-sig",
-                index_col=False,
-                low_memory=False,
-                skipinitialspace=True,
-            )
-    except UnicodeDecodeError as error:
-        raise InvalidData(f"{path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
-    except OSError as error:
-        raise InvalidData(f"{path} cannot be opened ({error.strerror}); check its permissions") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error) as error:
-        raise InvalidData(f"{path} cannot be read as CSV ({_one_line(error)}); correct the file") from error
-
-
-def _check_header(path: Path, names: list[str]) -> None:
-    named = [name.strip() for name in names if name.strip()]
-    if duplicates := sorted({name for name in named if named.count(name) > 1}):
-        raise InvalidData(f"{path} has duplicate columns: {short_list(duplicates)}; rename or drop them")
-    try:
-        values = [float(name) for name in named]
-    except ValueError:
-        return
-    if values:
-        raise InvalidData(f"{path} starts with numbers ({short_list(named, 3)}), wanted a first line of column names")
-
-
-def _read_parquet(path: Path) -> "pandas.DataFrame":
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        return pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if "uplicate" in str(error):
-            raise InvalidData(f"{path} has duplicate columns ({_one_line(error)}); rename or drop them") from error
-        raise InvalidData(f"{path} cannot be read as Parquet ({_one_line(error)}); write it again") from error
+def _target_values(series: "pandas.Series", target: str, *, is_text: bool) -> tuple[np.ndarray, Sequence[str]]:
+    values, decision = infer_values(series, f"target {quoted(target)}", is_text=is_text, is_target=True)
+    return values, decision.notes
 
 
 def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) -> str:
     names = list(frame.columns)
     if target is not None:
-        if target not in names:
-            raise InvalidData(f"{path} has no column {target!r}; {nearest(target, names)}")
-        return target
+        name = find_column(frame, target)
+        if name is None:
+            raise InvalidData(f"{shown(path)} has no column {quoted(target)}; {nearest(target, _shown_names(names))}")
+        return name
     if names[-1].lower() in _TARGET_NAMES:
         return names[-1]
     raise ConfigError(
-        f"which column of {path} is to be predicted? type --set data.target=COLUMN with one of: {short_list(names, 30)}"
+        f"which column of {shown(path)} is to be predicted? type --set data.target=COLUMN with one of: "
+        f"{short_list(names, 30)}"
     )
 
 
-def _npz_names(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as file:
-            return [name.removesuffix(".npy") for name in file.namelist()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise _damaged(path, error) from error
+def _shown_names(names: Sequence[str]) -> list[str]:
+    """Names of columns for a hint: few enough for one line."""
+    return [one_line(name, 30) for name in names[:200]]
 
 
-def _missing_array(path: Path, wanted: str, names: list[str]) -> InvalidData:
-    return InvalidData(
-        f"{path} has no array {wanted!r}, it has: {short_list(names) or 'nothing'}; "
-        "write it with numpy.savez(FILE, x=..., y=...)"
-    )
+def _series(values: np.ndarray) -> "pandas.Series":
+    import pandas as pd
 
-
-def _damaged(path: Path, error: Exception) -> InvalidData:
-    return InvalidData(f"{path} cannot be read as NPZ ({_one_line(error)}); write it again with numpy.savez")
-
-
-def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
-    if x.dtype.kind not in "buif":
-        raise InvalidData(f"{path}: got x of type {x.dtype}, wanted numbers; convert x to float32")
-    if x.size == 0:
-        raise InvalidData(f"{path}: got x of shape {x.shape}, which is empty; wanted at least one row")
-    if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
-        raise InvalidData(
-            f"{path}: got x of shape {x.shape}, which looks like channels last; wanted "
-            "(point, channel, height, width): write x.transpose(0, 3, 1, 2)"
-        )
-    if x.ndim == 1:
-        return x[:, None]
-    if x.ndim == 3:
-        return x[:, None]
-    if x.ndim not in (2, 4):
-        raise InvalidData(
-            f"{path}: got x of shape {x.shape}, wanted (point, feature) or (point, channel, height, width); reshape x"
-        )
-    return x
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return pd.Series(values, dtype=object) if values.dtype == object else pd.Series(values)

@@ -1,5 +1,6 @@
 """From raw inputs to the tensors of a network and back; saved with a run and used for new data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union
 
@@ -8,11 +9,14 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from bnn_symm.data.columns import Column, numbers, short_list, table_column
-from bnn_symm.data.labels import Label, label_array, label_indices, plain_label
+from bnn_symm.data.column_values import check_missing, is_missing, numbers, table_column
+from bnn_symm.data.columns import Column
+from bnn_symm.data.labels import Label, label_array, label_indices
+from bnn_symm.data.notation import is_exact
+from bnn_symm.data.quoting import quoted, short_list
 from bnn_symm.data.raw import Task
 from bnn_symm.data.scaling import Scaling
-from bnn_symm.errors import InvalidData, nearest
+from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
 
 if TYPE_CHECKING:
     import pandas
@@ -56,15 +60,23 @@ class Preprocessing:
 
     def features(self, raw_x: Union["pandas.DataFrame", np.ndarray]) -> np.ndarray:
         """Raw inputs as finite numbers (point, *feature), not yet standardised; raises as `encode` does."""
+        if not hasattr(raw_x, "columns") and not isinstance(raw_x, np.ndarray):
+            raise ConfigError(
+                f"got {type(raw_x).__name__}, expected raw inputs as a pandas DataFrame or a numpy array; convert "
+                f"them, for example by numpy.asarray(...)"
+            )
         if len(raw_x) == 0:
             raise InvalidData("got no rows, wanted at least one; check the file")
         if isinstance(raw_x, np.ndarray):
             return self._from_array(raw_x)
         if self.kind == "table":
-            self._check_columns(raw_x, [column.name for column in self.columns])
-            return np.concatenate([column.encode(table_column(raw_x, column.name)) for column in self.columns], axis=1)
-        self._check_columns(raw_x, self.feature_names)
-        encoded = [numbers(raw_x[name], f"column {name!r}") for name in self.feature_names]
+            found = _find_columns(raw_x, [column.name for column in self.columns])
+            return np.concatenate([column.encode(found[column.name]) for column in self.columns], axis=1)
+        found = _find_columns(raw_x, self.feature_names)
+        encoded = []
+        for name in self.feature_names:
+            check_missing(found[name], name)
+            encoded.append(numbers(found[name], f"column {quoted(name)}"))
         return np.stack(encoded, axis=1).reshape(-1, *self.input_shape)
 
     def encode_target(self, raw_y: Any, dtype: torch.dtype = torch.float32) -> Shaped[Tensor, "point"]:
@@ -76,13 +88,13 @@ class Preprocessing:
         values = np.asarray(raw_y)
         if self.task == "classification":
             return torch.from_numpy(self._class_indices(values))
-        result = numbers(values, f"target {self.target!r}", booleans=True)
+        result = numbers(values, f"target {quoted(self.target)}", booleans=True)
         if self.task == "count":
             wrong = (result < 0) | (result != np.floor(result))
             if wrong.any():
                 row = int(np.argmax(wrong))
                 raise InvalidData(
-                    f"target {self.target!r}, row {row + 1}: got {result[row]:g}, wanted counts 0, 1, 2, "
+                    f"target {quoted(self.target)}, row {row + 1}: got {result[row]:g}, wanted counts 0, 1, 2, "
                     "...; correct it or use --set data.task=regression"
                 )
         if self.task == "regression":
@@ -91,7 +103,7 @@ class Preprocessing:
         if not torch.isfinite(encoded).all():
             row = int(torch.isfinite(encoded).logical_not().nonzero()[0])
             raise InvalidData(
-                f"target {self.target!r}, row {row + 1}: {result[row]:g} is too large for {dtype}; "
+                f"target {quoted(self.target)}, row {row + 1}: {result[row]:g} is too large for {dtype}; "
                 "rescale the target or use --set dtype=float64"
             )
         return encoded
@@ -130,31 +142,23 @@ class Preprocessing:
         )
 
     def _class_indices(self, values: np.ndarray) -> np.ndarray:
-        import pandas as pd
-
-        missing = pd.isna(values)
+        missing = is_missing(values)
         if missing.any():
             raise InvalidData(
-                f"target {self.target!r}: empty or NaN in row {int(np.argmax(missing)) + 1} "
+                f"target {quoted(self.target)}: empty or NaN in row {int(np.argmax(missing)) + 1} "
                 f"({int(missing.sum())} "
                 "such values in all), wanted a label in every row; fill them in or drop the rows"
             )
         indices = label_indices(values, self.class_labels)
         unknown = indices < 0
         if unknown.any():
-            labels = list(dict.fromkeys(repr(plain_label(value)) for value in values[unknown]))
+            labels = list(dict.fromkeys(quoted(value) for value in values[unknown]))
             raise InvalidData(
-                f"target {self.target!r} has classes that the preprocessing does not know: "
-                f"{short_list(labels)} (first in row {int(np.argmax(unknown)) + 1}); known: "
-                f"{short_list(map(repr, self.class_labels))}; use data with these classes"
+                f"target {quoted(self.target)} has classes that the preprocessing does not know: "
+                f"{short_list(labels, 4, 60)} (first in row {int(np.argmax(unknown)) + 1}); known: "
+                f"{short_list(map(quoted, self.class_labels), 10, 60)}; use data with these classes"
             )
         return indices
-
-    def _check_columns(self, frame: "pandas.DataFrame", wanted: Any) -> None:
-        missing = [name for name in wanted if name not in frame.columns]
-        if missing:
-            hint = nearest(missing[0], [str(name) for name in frame.columns][:20])
-            raise InvalidData(f"columns are missing: {short_list(missing)}; for {missing[0]!r}, {hint}")
 
     def _from_array(self, x: np.ndarray) -> np.ndarray:
         if self.kind == "table":
@@ -176,12 +180,38 @@ class Preprocessing:
             if wrong.any():
                 row, feature = np.argwhere(wrong)[0]
                 raise InvalidData(
-                    f"feature {self.feature_names[feature]!r}, row {row + 1}: got "
+                    f"feature {quoted(self.feature_names[feature])}, row {row + 1}: got "
                     f"{x.reshape(len(x), -1)[row, feature]} "
                     f"({int(wrong.sum())} such values in all), wanted finite numbers; correct them or "
                     "drop the rows"
                 )
+        elif x.dtype.itemsize == 8:
+            _check_exact(x.reshape(len(x), -1), self.feature_names)
         return x
+
+
+def _check_exact(x: np.ndarray, feature_names: Sequence[str]) -> None:
+    """Refuse 64-bit integers with more digits than float64 holds."""
+    for row, feature in np.argwhere((x > 2**53) | (x < -(2**53))):
+        if not is_exact(int(x[row, feature])):
+            raise InvalidData(
+                f"feature {quoted(feature_names[feature])}, row {row + 1}: the integer {x[row, feature]} has more "
+                f"digits than float64 holds; drop it, or use fewer digits"
+            )
+
+
+def _find_columns(frame: "pandas.DataFrame", wanted: Sequence[str]) -> "dict[str, pandas.Series]":
+    """The columns of a table by name; spaces around a name do not count."""
+    known = {str(name).strip(): name for name in frame.columns}
+    known |= {str(name): name for name in frame.columns}
+    found = {name: known.get(name, known.get(name.strip())) for name in wanted}
+    missing = [name for name, column in found.items() if column is None]
+    if missing:
+        hint = nearest(missing[0], [one_line(name, 30) for name in known][:20])
+        raise InvalidData(
+            f"columns are missing: {short_list(missing, width=80)}; for {quoted(missing[0], 30)}, {one_line(hint, 120)}"
+        )
+    return {name: table_column(frame, column) for name, column in found.items() if column is not None}
 
 
 def _series(values: np.ndarray) -> "pandas.Series":

@@ -1,11 +1,13 @@
 """What a loader returns: the data as they were read, before any split or scaling."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Union
 
 import numpy as np
 
+from bnn_symm.data.columns import Column
 from bnn_symm.data.labels import Label
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class RawData:
         feature_names: of an array's features, flat.
         train: row indices of the set's own training part, if it has one.
         test: row indices of the set's own test part, if it has one.
+        columns: what the columns of a table hold, where its reader has decided it; else it is inferred.
+        notes: sentences about what a person may not expect of how the data were read.
     """
 
     x: Union["pandas.DataFrame", np.ndarray]
@@ -41,6 +45,8 @@ class RawData:
     feature_names: tuple[str, ...] | None = None
     train: np.ndarray | None = None
     test: np.ndarray | None = None
+    columns: tuple[Column, ...] | None = None
+    notes: Sequence[str] = ()
 
     def sha256(self) -> str:
         """SHA-256 of the decoded values, features then target: the same whatever container they came in."""

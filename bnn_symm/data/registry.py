@@ -16,10 +16,12 @@ from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Part, Preprocessing
 from bnn_symm.data.fetch import fetchable_names, files_of
 from bnn_symm.data.files import is_file_name, load_file, read_points
+from bnn_symm.data.quoting import quoted
 from bnn_symm.data.raw import RawData
 from bnn_symm.data.store import find
 from bnn_symm.data.uci import uci, uci_names
-from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest
+from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest, one_line
+from bnn_symm.io.boundary import shown
 
 if TYPE_CHECKING:
     import pandas
@@ -135,14 +137,15 @@ def read_inputs_and_table(
 def _read_raw_points(
     source: str | Path | DataConfig, preprocessing: Preprocessing, part: str, *, need_target: bool
 ) -> tuple[Any, Any]:
+    _check_preprocessing(preprocessing)
     config = _config(source, {})
     if config.name not in _LOADERS and not config.name.startswith("uci/") and is_file_name(config.name):
         target = config.target or preprocessing.target
         x, y = read_points(config.name, target)
         if need_target and y is None:
-            known = [] if isinstance(x, np.ndarray) else [str(name) for name in x.columns]
-            hint = nearest(target, known) if known else "save it as the array y"
-            raise InvalidData(f"{config.name} has no target {target!r}, which is needed here; {hint}")
+            known = [] if isinstance(x, np.ndarray) else [one_line(name, 30) for name in x.columns]
+            hint = one_line(nearest(target, known), 120) if known else "save it as the array y"
+            raise InvalidData(f"{shown(config.name)} has no target {quoted(target)}, which is needed here; {hint}")
         return x, y
     raw = _read(config)
     if part not in PARTS:
@@ -168,24 +171,43 @@ def _read(config: DataConfig) -> RawData:
         return load_file(config)
     else:
         raise DatasetNotFound(
-            f"there is no data set {name!r}; {nearest(name, dataset_names())} "
-            "For a file of your own, give a path that ends in .csv, .parquet or .npz"
+            f"there is no data set {quoted(name, 80)}; {nearest(name, dataset_names())} "
+            f"For a file of your own, give a path that ends in .csv, .parquet or .npz"
         )
     if config.target not in (None, raw.target):
         raise ConfigError(
-            f"data set {name!r} predicts {raw.target!r}, got data.target={config.target!r}; remove data.target"
+            f"data set {name!r} predicts {raw.target!r}, got data.target={quoted(config.target)}; remove data.target"
         )
     return raw
 
 
-def _config(name_or_config: str | Path | DataConfig, keys: dict[str, Any]) -> DataConfig:
+def _config(source: Any, keys: dict[str, Any]) -> DataConfig:
+    """The configuration that a name, a path or a configuration means; anything else is refused with advice."""
+    if not isinstance(source, str | Path | DataConfig):
+        raise ConfigError(
+            f"got {_kind(source)}, expected the name of a data set, the path of a file, or a DataConfig; save data in "
+            f"memory as a file (DataFrame.to_csv, numpy.savez(FILE, x=..., y=...)), or use bnn_symm.estimators"
+        )
     known = [field.name for field in fields(DataConfig)]
     for key in keys:
         if key not in known:
-            raise ConfigError(f"data has no key {key!r}; {nearest(key, known)}")
+            raise ConfigError(f"data has no key {quoted(key)}; {nearest(key, known)}")
     try:
-        if isinstance(name_or_config, DataConfig):
-            return replace(name_or_config, **keys)
-        return DataConfig(**{"name": str(name_or_config), **keys})
+        if isinstance(source, DataConfig):
+            return replace(source, **keys)
+        return DataConfig(**{"name": str(source), **keys})
     except ConfigError as error:
         raise ConfigError(f"data.{str(error).removeprefix('DataConfig: ')}") from None
+
+
+def _check_preprocessing(preprocessing: Any) -> None:
+    if not isinstance(preprocessing, Preprocessing):
+        raise ConfigError(
+            f"got {_kind(preprocessing)} as preprocessing, expected a Preprocessing; give DATASET.preprocessing of the "
+            f"data set that the network was fitted to"
+        )
+
+
+def _kind(value: Any) -> str:
+    """A value by its type, as a message names it."""
+    return f"an object of type {type(value).__module__.partition('.')[0]}.{type(value).__name__}"

@@ -73,6 +73,8 @@ class Prepared:
                 "validation": len(self.dataset.validation),
                 "test": len(self.dataset.test),
             },
+            "data_summary": self.dataset.summary,
+            **({"data_notes": list(self.dataset.notes)} if self.dataset.notes else {}),
             "mask_fingerprint": fingerprint(self.model.net),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **({"warm_start": [{"method": method.name} for method in methods[:-1]]} if methods[:-1] else {}),

@@ -32,6 +32,7 @@ def fit_run(
     config: Config,
     out: str | Path | None = None,
     *,
+    on_note: Callable[[str], None] | None = None,
     callbacks: Sequence[Callback] = (),
     group: ProcessGroup | None = None,
 ) -> Run:
@@ -40,6 +41,7 @@ def fit_run(
     Args:
         config: everything.
         out: a directory that does not exist; default `runs/<data>-<architecture>-<method>-<number>`.
+        on_note: called before the fit with each sentence about what a person may not expect of the data.
         callbacks: told of progress beside the run's own.
         group: processes that share the training part, of which this is the first; the others `take_part`.
 
@@ -54,6 +56,9 @@ def fit_run(
     if out is not None:
         check_free(Path(out))
     prepared = prepare(config)
+    if on_note is not None:
+        for note in prepared.dataset.notes:
+            on_note(note)
     config = prepared.config
     stem = f"{Path(config.data.name).stem}-{config.architecture.name}-{config.inference.name}"
     while True:

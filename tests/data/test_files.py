@@ -140,9 +140,9 @@ def test_counts_are_checked(path, target, message):
         ("a,b,y\n", "columns but no rows"),
         ("a,a,y\n1,2,3\n", "duplicate columns: a;"),
         ("1,2,3\n4,5,6\n", "starts with numbers \\(1, 2, 3\\)"),
-        ("a,y\n1,2\n1,2,3\n", "cannot be read as CSV"),
-        ("a,y\n1,2,3\n1,2,3\n", "cannot be read as CSV"),
-        ('a,y\n"1,2\n', "cannot be read as CSV"),
+        ("a,y\n1,2\n1,2,3\n", "cannot be read"),
+        ("a,y\n1,2,3\n1,2,3\n", "cannot be read"),
+        ('a,y\n"1,2\n', "cannot be read"),
     ],
 )
 def test_damaged_csv(tmp_path, text, message):
@@ -161,7 +161,7 @@ def test_csv_that_is_not_text(tmp_path):
 def test_damaged_parquet(tmp_path):
     path = write(table(), tmp_path / "x.parquet")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InvalidData, match="cannot be read as Parquet"):
+    with pytest.raises(InvalidData, match="cannot be read"):
         load_dataset(path)
 
 
@@ -229,7 +229,7 @@ def test_damaged_npz(tmp_path, damage):
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 2)), y=np.zeros(3))
     content = (tmp_path / "x.npz").read_bytes()
     (tmp_path / "x.npz").write_bytes(damage(content))
-    with pytest.raises(InvalidData, match="cannot be read as NPZ"):
+    with pytest.raises(InvalidData, match="cannot be read"):
         load_dataset(tmp_path / "x.npz")
 
 

@@ -1,0 +1,151 @@
+"""How a number is written: the one notation that is read, and the others, which are refused by name.
+
+A text is read as a number only if it is written in ASCII digits with a decimal point, as Python and C write numbers.
+Everything else that a person would read as a number (decimal commas, thousands separators, percent signs, units, ...)
+has a name here, so that an error can state it; nothing is ever guessed from it.
+"""
+
+import math
+import re
+import unicodedata
+
+NUMBER = "number"
+CODE = "code"
+PLACEHOLDER = "placeholder"
+NOT_FINITE = "not finite"
+WORD = "word"
+
+_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)", re.ASCII)
+_CODE = re.compile(r"0\d+(?:\.\d+)*", re.ASCII)
+_NOT_FINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
+_GAPS = (
+    "? - -- --- . .. ... * \\n # na n/a n.a. n.a #n/a #na <na> nan -nan nat null nil none missing unknown "
+    "undefined n.d. empty tbd #div/0! #value! #ref! #name? #num! #null! -1.#ind 1.#qnan unavailable \u2013 \u2014"
+)
+_PLACEHOLDERS = frozenset(_GAPS.split()) | {"not available", "not applicable", "no data"}
+
+# A number as a person may write it, for the parts of the notations below.
+_N = r"[+-]?(?:\d{1,3}(?:[ '.,_]\d{3})+|\d+)?(?:[.,]\d+)?"
+_CURRENCY = (
+    r"[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20bf\u00a2]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?|kr\.?"
+)
+_NOTATIONS = {
+    "an underscore between digits": r"[+-]?\d+(?:_\d+)+(?:\.\d+)?",
+    "a space between digits": r"[+-]?\d{1,3}(?: \d{3})+(?:[.,]\d*)?",
+    "an apostrophe between digits": r"[+-]?\d{1,3}(?:['\u2019`\u00b4]\d{3})+(?:[.,]\d*)?",
+    "points between thousands": r"[+-]?\d{1,3}(?:\.\d{3})+(?:\.\d{3}|,\d*)",
+    "a decimal comma or a comma between thousands": r"[+-]?(?:\d*(?:,\d+)+|\d+,)(?:\.\d*)?(?:[eE][+-]?\d+)?",
+    "a percent sign": rf"{_N} ?[%\u2030]",
+    "a currency": rf"[+-]? ?(?:{_CURRENCY}) ?{_N} ?[kKmMbB]?|{_N} ?(?:{_CURRENCY})",
+    "a fraction": r"[+-]?(?:\d+ ?)?\d+ ?[/\u2044] ?\d+",
+    "another base than ten": r"[+-]?0(?:[xX][0-9a-fA-F]+|[bB][01]+|[oO][0-7]+)",
+    "an exponent of another form": r"[+-]?[\d.,]+ ?(?:[dD][+-]?\d+|[eE] [+-]?\d+)"
+    r"|[+-]?[\d.,]+ ?[*x\u00d7\u00b7] ?10(?:\^|\*\*|[eE])?[+-]?\d+|[+-]?10(?:\^|\*\*)[+-]?\d+",
+    "a bound or an error": rf"(?:[<>~\u2264\u2265\u2248=]=?|\+/-|\u00b1) ?{_N}|{_N} ?(?:\u00b1|\+/-|\+-) ?{_N}",
+    "parentheses or a sign after it": rf"\({_N}\)|{_N} ?[-]|{_N}\(\d+\)|[+-] +{_N}|[+-]{{2,}}{_N}",
+    "quotation marks": rf"[='\"]+{_N}['\"]*|{_N}['\"]+",
+    "a footnote mark": rf"{_N} ?[*\u2020\u2021\u00a7]+",
+    "an imaginary part": rf"(?:{_N}(?=[+-]))?{_N}[ij]",
+    "leading zeros and a sign": r"[+-]0\d+(?:\.\d*)?(?:[eE][+-]?\d+)?",
+}
+_PATTERNS = {name: re.compile(pattern, re.ASCII) for name, pattern in _NOTATIONS.items()}
+_UNIT = re.compile(r"([+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)) ?([^\W\d_][^\d,;]{0,11}[23]?|[\u00b0\u2032\u2033][CFK]?)")
+_ORDINALS = ("st", "nd", "rd", "th")
+# Signs and separators that only look like those of ASCII.
+_LOOKALIKES = str.maketrans(
+    {
+        **dict.fromkeys("\u2212\u2013\u2014\u2012\u2010\u2011\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u066b\u2396", "."),
+        **dict.fromkeys("\u066c", ","),
+    }
+)
+
+
+def form_of(text: str) -> str:
+    """Return what a text is: `number`, `code`, `placeholder`, `not finite`, `word`, or a notation by name.
+
+    Args:
+        text: without spaces around it, not empty.
+
+    Example:
+        >>> [form_of(text) for text in ("1e-3", "007", "0,5", "n/a", "red")]
+        ['number', 'code', 'a decimal comma or a comma between thousands', 'placeholder', 'word']
+    """
+    if _NUMBER.fullmatch(text):
+        return NUMBER if math.isfinite(float(text)) else NOT_FINITE
+    if _CODE.fullmatch(text):
+        return CODE
+    if text.lower() in _PLACEHOLDERS:
+        return PLACEHOLDER
+    if _NOT_FINITE.fullmatch(text):
+        return NOT_FINITE
+    if len(text) > 60 or not any(character.isnumeric() for character in text):
+        return WORD
+    plain = _ascii_lookalike(text)
+    for name, pattern in _PATTERNS.items():
+        if pattern.fullmatch(plain) and any(character.isdigit() for character in plain):
+            return name
+    if plain != text and (_NUMBER.fullmatch(plain) or _CODE.fullmatch(plain)):
+        return "digits or signs outside ASCII"
+    return WORD
+
+
+def is_integer(text: str) -> bool:
+    """Return whether a text is a whole number, written without a point, an exponent or leading zeros."""
+    return _INTEGER.fullmatch(text) is not None
+
+
+def unit_of(text: str) -> tuple[float, str] | None:
+    """Return the number and the unit of a text such as `5.2 kg`; None for any other text.
+
+    Ordinals (`1st`, `2nd`) are no measurements.
+    """
+    match = _UNIT.fullmatch(_ascii_lookalike(text)) if len(text) <= 30 else None
+    if match is None or match[2].lower() in _ORDINALS:
+        return None
+    return float(match[1].replace(",", ".")), match[2].strip()
+
+
+def parse_number(text: str) -> float:
+    """Return the number that a text states in the one notation that is read; NaN for any other text.
+
+    Integers with more digits than float64 holds are none: they would become another number.
+    """
+    if not _NUMBER.fullmatch(text):
+        return math.nan
+    number = float(text)
+    return number if not is_integer(text) or is_exact(int(text)) else math.nan
+
+
+def is_exact(integer: int) -> bool:
+    """Return whether float64 holds an integer to its last digit."""
+    if abs(integer) <= 2**53:
+        return True
+    try:
+        return int(float(integer)) == integer
+    except OverflowError:
+        return False
+
+
+def describe_value(value: object, *, limit: int = 40) -> str:
+    """Return why a value is no number, as words to follow its quotation in a message; empty for a plain word."""
+    text = str(value).strip()
+    form = form_of(text) if text else PLACEHOLDER
+    if form == NUMBER:
+        return ", which has more digits than float64 holds" if is_integer(text) else ""
+    return {
+        CODE: ", which has leading zeros",
+        PLACEHOLDER: "",
+        NOT_FINITE: "",
+        WORD: "",
+    }.get(form, f", which is written with {form}")
+
+
+def _ascii_lookalike(text: str) -> str:
+    """Return a text with the digits, signs and spaces of other scripts replaced by those of ASCII."""
+    if text.isascii():
+        return text
+    normal = unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES)
+    digits = (str(unicodedata.decimal(character, character)) for character in normal)
+    return "".join(" " if character.isspace() else character for character in digits)
