@@ -19,6 +19,7 @@ from bnn_symm.data import Part
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Fixed, Permutation, PermutationSpec, fixed_entries, permutation_spec
+from bnn_symm.symmetry.precision import DoublePrecision
 
 # Points whose log likelihood is compared; their order is random, so the first ones are a sample. Of a network whose
 # passes cost much, fewer: as many as all swaps together may have so many floating-point operations for.
@@ -84,6 +85,13 @@ def symmetry_defect(
         The defect; None for a network without two units that could be swapped.
     """
     spec = spec or permutation_spec(model.net, tuple(part.x.shape[1:]))
+    with DoublePrecision():  # constants of the network that are no buffers keep their type otherwise
+        return _defect(model, part, flat, spec, num_swaps, seed)
+
+
+def _defect(
+    model: BayesianModel, part: Part, flat: Tensor, spec: PermutationSpec, num_swaps: int, seed: int
+) -> SymmetryDefect | None:
     double = BayesianModel(copy.deepcopy(model.net).double(), model.prior, model.likelihood)
     flops = count_flops(double.net, tuple(part.x.shape[1:]), 1)
     points = int(min(_POINTS, max(_FEWEST_POINTS, _FLOPS / max(1, flops * num_swaps))))

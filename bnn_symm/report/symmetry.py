@@ -15,7 +15,7 @@ def symmetry_text(content: dict[str, Any]) -> str:
     if content["groups"]:
         lines += [_groups(content), ""]
     lines.append(
-        f"equivalent modes: {_power(content['log10_order'])}"
+        f"equivalent modes: {'at least ' if _unsearched(content) else ''}{_power(content['log10_order'])}"
         + (f", of {_power(content['log10_order_if_nothing_fixed'])} if nothing were fixed" if content["fixed"] else "")
     )
     lines.append(
@@ -33,6 +33,11 @@ def symmetry_text(content: dict[str, Any]) -> str:
     without = "none; buffers of your own are not part of it" if content["fixed"] else "none, nothing is fixed at random"
     lines.append(f"mask fingerprint: {content['fingerprint'] or without}")
     return "\n".join(lines)
+
+
+def _unsearched(content: dict[str, Any]) -> bool:
+    """Whether there may be symmetries that nobody has looked for."""
+    return bool(content["held_units"] or content["unsearched_flips"])
 
 
 def _power(log10: float) -> str:

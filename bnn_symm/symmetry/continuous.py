@@ -13,18 +13,21 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
 from bnn_symm.randomness import torch_generator
-from bnn_symm.symmetry.derive import TOLERANCE, input_points, random_values, relative_difference
+from bnn_symm.symmetry.certificate import TOLERANCE, random_values, relative_difference, run
+from bnn_symm.symmetry.derive import input_points
 from bnn_symm.symmetry.fixed import Fixed, dense_twin
 from bnn_symm.symmetry.relations import pieces
-from bnn_symm.symmetry.spec import Axis, PermutationSpec, Segment, block_owner
+from bnn_symm.symmetry.rescaling import rescale
+from bnn_symm.symmetry.spec import PermutationSpec
 
 # A norm's `eps` makes the invariance approximate; doubling weights that no norm follows changes outputs by far more.
 _SAME_OUTPUTS = 1e-3
 _POINTS = 12
+
+__all__ = ["ContinuousSymmetry", "continuous_symmetries", "rescale"]
 
 Kind = Literal["positive scaling", "scale before a norm", "shift of the softmax"]
 
@@ -46,54 +49,6 @@ class ContinuousSymmetry:
     where: str
     dimensions: int
     removed: int
-
-
-def rescale(spec: PermutationSpec, tensors: Mapping[str, Tensor], factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Multiplies every unit by a positive factor where it is made, and divides by it where it is read.
-
-    Args:
-        spec: of the network.
-        tensors: name -> (*draw, *shape), whole weights.
-        factors: group -> (unit,), positive; groups that are not named stay as they are.
-
-    Returns:
-        The tensors of the same function, for groups that have powers (those of relu units).
-    """
-    result = {}
-    for name, value in tensors.items():
-        axes = spec.axes.get(name, ())
-        for dim, axis in enumerate(axes):
-            if axis[0].within:
-                value = _rescale_within(spec, axes, value, dim, factors)
-                continue
-            along = torch.cat([_factor(segment, factors, value) for segment in axis])
-            if bool((along != 1).any()):
-                value = value * along.reshape([-1] + [1] * (len(axes) - dim - 1))
-        result[name] = value
-    return result
-
-
-def _rescale_within(
-    spec: PermutationSpec, axes: tuple[Axis, ...], value: Tensor, dim: int, factors: Mapping[str, Tensor]
-) -> Tensor:
-    """An axis that holds one block: each row of the axis that says which takes the factors of its block."""
-    (segment,) = axes[dim]
-    factor = factors.get(segment.group) if segment.group is not None else None
-    if factor is None or not segment.scale or segment.group is None:
-        return value
-    blocks = spec.groups[segment.group].blocks
-    last = (value.dim() - len(axes) + block_owner(spec, axes, segment), value.dim() - len(axes) + dim)
-    moved = value.movedim(last, (-2, -1))
-    own = (factor.to(value.device, value.dtype) ** segment.scale).reshape(blocks, segment.size)
-    return (moved * own.repeat_interleave(moved.shape[-2] // blocks, dim=0)).movedim((-2, -1), last)
-
-
-def _factor(segment: Segment, factors: Mapping[str, Tensor], like: Tensor) -> Tensor:
-    factor = factors.get(segment.group) if segment.group is not None else None
-    if factor is None or not segment.scale:
-        return torch.ones(segment.length, dtype=like.dtype, device=like.device)
-    own = factor.to(like.device, like.dtype) ** segment.scale
-    return own[None, :, None].expand(segment.outer, -1, segment.inner).flatten()
 
 
 def continuous_symmetries(
@@ -187,8 +142,7 @@ def _shifts(
     for name, dim in spec.output_axes.items():
         shape = [1 if d == dim else size for d, size in enumerate(values[name].shape)]
         added = torch.randn(shape, dtype=torch.float64, generator=torch_generator("shift", name))
-        with torch.no_grad():
-            before, after = (functional_call(twin, v, (x,)) for v in (values, {**values, name: values[name] + added}))
+        before, after = (run(twin, v, x) for v in (values, {**values, name: values[name] + added}))
         change = after - before
         if not float((change - change.mean(-1, keepdim=True)).abs().max()) <= TOLERANCE * float(before.abs().max()):
             continue

@@ -3,21 +3,22 @@
     permutation_spec(net) -> PermutationSpec
 
 Every axis of every parameter starts as units of its own; each operation relates axes (`labels`, `rules_*`), and what
-may still be permuted when the outputs are pinned are the symmetries. The result is not believed: a random element is
-applied to random weights, and outputs are compared in float64.
+may still be permuted when the outputs are pinned are the symmetries. The result is not believed: every generator is
+applied to random weights, and outputs are compared in float64 (`certificate`).
 
 The derivation sees the structure of a network only, as if nothing of it were fixed: weights with fixed entries take
 part at their full shape, and so do buffers. What these leave of the group is `symmetry.group`'s question.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn_symm.errors import SymmetryError
+from bnn_symm.errors import BnnSymmError, SymmetryError, one_line
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import (  # noqa: F401 - the rules register themselves
     rules_attention,
@@ -25,16 +26,29 @@ from bnn_symm.symmetry import (  # noqa: F401 - the rules register themselves
     rules_layers,
     rules_shape,
 )
-from bnn_symm.symmetry.fixed import dense_twin
+from bnn_symm.symmetry.certificate import TOLERANCE, certify, random_values, relative_difference
+from bnn_symm.symmetry.fixed import dense_twin, frozen_parameters
 from bnn_symm.symmetry.labels import CannotDerive, Label, Labels, Part
+from bnn_symm.symmetry.precision import DoublePrecision
+from bnn_symm.symmetry.source_lines import raising_position
 from bnn_symm.symmetry.spec import Axis, Group, PermutationSpec, Segment
 from bnn_symm.symmetry.watch import Watch
 
-NUM_POINTS = 3
-"""Points of the watched pass and of the certificate."""
+__all__ = [
+    "NUM_POINTS",
+    "TOLERANCE",
+    "input_points",
+    "input_shape_of",
+    "permutation_spec",
+    "random_values",
+    "relative_difference",
+]
 
-TOLERANCE = 1e-10
-"""Largest difference of outputs in float64, relative to the largest output, that counts as none."""
+NUM_POINTS = 3
+"""Points of the watched pass."""
+
+_CERTIFIED_POINTS = 8
+_SMALL_NETWORK = 20_000
 
 
 def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> PermutationSpec:
@@ -52,24 +66,63 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     Raises:
         SymmetryError: if an operation has no rule (it names the operation and the line), or no input shape is known.
     """
-    twin, x = dense_twin(net).double(), input_points(net, input_shape)
-    leaves = {name: value.detach().clone().requires_grad_() for name, value in twin.named_parameters()}
+    twin, x = dense_twin(net).double().eval(), input_points(net, input_shape)
+    leaves = {name: value.detach().clone() for name, value in twin.named_parameters()}
+    trainable = leaves.keys() - frozen_parameters(twin)
     leaves |= {name: value.clone() for name, value in twin.named_buffers() if value.is_floating_point()}
     labels = Labels()
-    watch = Watch(labels, leaves)
-    with watch:
-        # With gradients on, attention takes the path that is made of single operations.
-        out = functional_call(twin, leaves, (x,))
+    watch = Watch(labels, leaves, trainable, x, twin)
+    out = _watched(twin, watch, leaves, x)
     outputs = []
     try:
+        watch.settle(out)
         for label in watch.axes(out):
             outputs.extend(part.node for part in labels.resolve(label))
             labels.pin(label)
-        spec = _spec(labels, {name: watch.axes(leaves[name]) for name in leaves if name in watch.read}, outputs)
+        axes = {name: watch.axes(leaves[name]) for name in leaves if name in watch.read}
+        labels.pin_loose(label for own in axes.values() for label in own)
+        spec = _spec(labels, axes, outputs)
     except CannotDerive as error:
         raise SymmetryError(f"the outputs of the network: {error}") from None
-    certify(twin, spec, x)
-    return replace(spec, input_shape=tuple(x.shape[1:]), held=labels.held)
+    small = sum(value.numel() for value in leaves.values()) <= _SMALL_NETWORK
+    number = _CERTIFIED_POINTS if small else NUM_POINTS  # few units may all be off at three points
+    certify(twin, spec, input_points(net, input_shape, number))
+    own = [label for name in leaves if name in watch.read & trainable for label in watch.all_labels(leaves[name])]
+    return replace(
+        spec,
+        input_shape=tuple(x.shape[1:]),
+        held=labels.num_held(own),
+        held_at=labels.first_held(own),
+        unsearched_flips=labels.num_unsearched_flips(own),
+    )
+
+
+def _watched(net: nn.Module, watch: Watch, leaves: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """The outputs of one watched forward pass."""
+    try:
+        with torch.no_grad(), _single_operations(), DoublePrecision(), watch:
+            out = functional_call(net, dict(leaves), (x,))
+    except BnnSymmError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise SymmetryError(
+            f"the network raises {type(error).__name__} {raising_position(error, net)}, on {len(x)} random points of "
+            f"shape {tuple(x.shape[1:])}: {one_line(error, 120)}"
+        ) from error
+    if not isinstance(out, Tensor):
+        raise SymmetryError(f"the network returns a {type(out).__name__}; symmetries are derived of one tensor")
+    return out
+
+
+@contextmanager
+def _single_operations() -> Iterator[None]:
+    """Attention takes the path that is made of single operations, which have rules."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def input_shape_of(net: nn.Module) -> tuple[int, ...]:
@@ -103,7 +156,10 @@ def _spec(labels: Labels, leaves: Mapping[str, tuple[Label, ...]], outputs: list
     names, signed, scaled = _names(labels, resolved), {}, {}
     for node in names:
         parts = [part for axes in resolved.values() for label in axes for part in label if part.node == node]
-        signed[node] = _only({labels.signs.find(part.sign)[0] for part in parts})
+        signs = {labels.signs.find(part.sign)[0] for part in parts}
+        signed[node] = _only(signs)
+        if len(signs - {0}) > 1:
+            labels.doubt((parts[0],))
         scaled[node] = _only({labels.scales.find(part.scale)[0] for part in parts})
 
     def segment(part: Part) -> Segment:
@@ -212,45 +268,3 @@ def _oriented(axes: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...
         return replace(segment, scale=segment.scale * first.get(segment.group, 1))
 
     return {name: tuple(tuple(turned(s) for s in axis) for axis in own) for name, own in axes.items()}
-
-
-def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
-    """Applies a random element to random weights and compares outputs.
-
-    Args:
-        net: without fixed entries, in float64.
-        spec: to be certified.
-        x: (point, *input).
-
-    Raises:
-        SymmetryError: if the outputs differ by more than 1e-10 of the largest.
-    """
-    values = random_values(net, "certificate")
-    permuted = spec.random("certificate").apply(values)
-    difference = relative_difference(net, values, permuted, x)
-    if not difference <= TOLERANCE:
-        raise SymmetryError(
-            f"a derived permutation changes the outputs by {difference:.1e} of their size: a rule does not fit this "
-            f"network; please report it with the network"
-        )
-
-
-def random_values(net: nn.Module, *key: int | str) -> dict[str, Tensor]:
-    """Parameters and buffers of a network in float64, none left at a value that another shares."""
-    generator = torch_generator(*key, "values")
-    named = dict(net.named_parameters()) | dict(net.named_buffers())
-    values = {}
-    for name, value in named.items():
-        value = value.detach()
-        if value.is_floating_point():
-            noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-            value = value.double().cpu() + 0.1 * noise
-        values[name] = value
-    return values
-
-
-def relative_difference(net: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], x: Tensor) -> float:
-    """Largest difference of the outputs at two sets of values, relative to the largest output."""
-    with torch.no_grad():
-        before, after = (functional_call(net, dict(values), (x,)) for values in (first, second))
-    return float((before - after).abs().max() / before.abs().max().clamp(min=1e-300))

@@ -46,7 +46,7 @@ class Fixed:
 
 
 def fixed_entries(net: nn.Module) -> dict[str, Fixed]:
-    """Tensor name -> what is fixed: weights with fixed entries, and buffers, of which everything is.
+    """Tensor name -> what is fixed: weights with fixed entries; and frozen parameters, buffers and constants, entirely.
 
     Which of the buffers matter, the network's spec says: those that its function reads.
     """
@@ -58,10 +58,38 @@ def fixed_entries(net: nn.Module) -> dict[str, Fixed]:
             assert isinstance(module, nn.Module)
             found[f"{prefix}weight"] = Fixed(module.mask.cpu(), module.fixed.detach().double().cpu())
             own |= {prefix + name for name, _ in module.named_buffers(recurse=False)}
-    for name, value in net.named_buffers():
+    constants = dict(net.named_buffers()) | {f"{path}{name}": value for path, _, name, value in plain_tensors(net)}
+    parameters = dict(net.named_parameters())
+    constants |= {name: parameters[name] for name in frozen_parameters(net)}
+    for name, value in constants.items():
         if name not in own and value.is_floating_point():
             found[name] = Fixed(torch.zeros_like(value, dtype=torch.bool).cpu(), value.detach().double().cpu())
     return found
+
+
+def frozen_parameters(net: nn.Module) -> set[str]:
+    """Return the names of the parameters that require no gradient, which are constants."""
+    return {name for name, value in net.named_parameters() if not value.requires_grad}
+
+
+def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    """Find constants that are attributes of modules, but neither parameters nor buffers.
+
+    Args:
+        net: the network.
+
+    Yields:
+        The prefix of the module's names, the module, the attribute and its value, of floating-point tensors that no
+        hook computes from parameters (`weight_norm` leaves its result as an attribute).
+    """
+    for path, module in net.named_modules():
+        prefix = f"{path}." if path else ""
+        for name, value in list(vars(module).items()):
+            if not isinstance(value, Tensor) or not value.is_floating_point() or value.grad_fn is not None:
+                continue
+            if any(f"{name}_{kind}" in module._parameters for kind in ("g", "v", "orig")):
+                continue
+            yield prefix, module, name, value
 
 
 def is_fixed_layer(module: Any) -> TypeGuard[HasFixedEntries]:
@@ -70,14 +98,23 @@ def is_fixed_layer(module: Any) -> TypeGuard[HasFixedEntries]:
 
 
 def dense_twin(net: nn.Module) -> nn.Module:
-    """A copy of the network, on the CPU, whose layers with fixed entries are ordinary ones of the same weights."""
+    """A copy of the network, on the CPU, whose layers with fixed entries are ordinary ones of the same weights.
+
+    Constants that are attributes of modules are buffers of the copy, under the same names.
+    """
     if is_fixed_layer(net):
         return net.dense().cpu()
-    twin = copy.deepcopy(net).cpu()
+    # Results that hooks leave as attributes have a history, which cannot be copied.
+    computed = (value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    memo = {id(value): value.detach().clone() for value in computed if value.grad_fn is not None}
+    twin = copy.deepcopy(net, memo).cpu()
     for path, module in list(twin.named_modules()):
         if path and is_fixed_layer(module):
             parent, _, name = path.rpartition(".")
             setattr(twin.get_submodule(parent), name, module.dense())
+    for _, module, name, value in list(plain_tensors(twin)):
+        delattr(module, name)
+        module.register_buffer(name, value.detach().cpu())
     return twin
 
 

@@ -9,7 +9,7 @@ another, the group is the product of their symmetric groups; only entangled cell
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -98,13 +98,18 @@ class SymmetryGroup:
         owners = {group.parent for group in self.spec.groups.values()}
         units = sum(group.size for name, group in self.spec.groups.items() if name not in owners)  # heads are no units
         if not units:
-            return f"trivial: proved, there are no hidden units{self._held}"
+            return f"trivial: {self._not_searched or 'proved, there are no hidden units'}"
+        return self._proof(units, owners) + (f"; {self._not_searched}" if self._not_searched else "")
+
+    def _proof(self, units: int, owners: Collection[str | None]) -> str:
+        """What is proved of the units that were searched."""
         rounds = _count(self.rounds, "round")
         if self.is_trivial:
             how = "at once from what is fixed of each" if self.rounds == 0 else f"in {rounds}"
             told, rest = ("all", "") if not self.searched else ("most of", ", and by BLISS for the rest")
             counted = _count(units, "hidden unit")
-            return f"trivial: proved by colour refinement, which told {told} {counted} apart {how}{rest}{self._held}"
+            among = f" among {counted}" if self._not_searched else ""
+            return f"trivial{among}: proved by colour refinement, which told {told} {counted} apart {how}{rest}"
         if all(bool(entry.free.all()) for entry in self.fixed.values()):
             flips = any(group.signed for group in self.spec.groups.values())
             return (
@@ -120,10 +125,19 @@ class SymmetryGroup:
         )
 
     @property
-    def _held(self) -> str:
+    def _not_searched(self) -> str:
         """What the derivation gave up on, so that nobody takes it for proved."""
-        held = self.spec.held
-        return f"; of {held} more that the code tells apart by their place, nothing is proved" if held else ""
+        held, flips, words = self.spec.held, self.spec.unsearched_flips, []
+        if held:
+            at = f" (first at {self.spec.held_at})" if self.spec.held_at else ""
+            are = "unit is" if held == 1 else "units are"
+            words.append(
+                f"{held} {'more ' if self.spec.groups else ''}{are} pinned by a constant or a place in the code{at}, "
+                f"no symmetry was searched among them"
+            )
+        if flips:
+            words.append(f"some flips of {_count(flips, 'unit')} were not searched")
+        return "; ".join(words)
 
     def log10_order_of(self, group: str) -> float:
         """The base-10 logarithm of the number of elements of the components that move units of one group."""

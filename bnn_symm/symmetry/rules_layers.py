@@ -15,10 +15,39 @@ from bnn_symm.symmetry.watch import Axes, Watch, rule
 # -- products ------------------------------------------------------------------------------------------------------
 
 
-@rule("linear")
+@rule("linear", carries=True)
 def _linear(w: Watch, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Axes:
-    w.labels.contract(w.axis(x, -1), w.axis(weight, 1))
-    return (*w.axes(x)[:-1], with_bias(w, w.axis(weight, 0), bias))
+    if not _absorbed(w, x, weight):
+        w.labels.contract(w.axis(x, -1), w.axis(weight, 1))
+    made = (w.axis(weight, 0),) if weight.dim() > 1 else ()
+    if bias is not None:
+        _end_carried(w, (*w.axes(x)[:-1], *made))
+        made = tuple(with_bias(w, label, bias) for label in made)
+    return (*w.axes(x)[:-1], *made)
+
+
+def _absorbed(w: Watch, x: Tensor, weight: Tensor) -> bool:
+    """Whether the weight's axis takes back the factor of one unit that all entries of `x` have, as of one channel."""
+    carried = [label for label in w.passed_on() if w.labels.is_hidden(label)]
+    if len(carried) != 1 or w.carried(weight) or weight.dim() < 2:
+        return False
+    (scalar,), read = w.labels.resolve(carried[0]), w.labels.resolve(w.axis(weight, 1))
+    if not w.labels.is_fixed(w.axis(x, -1)) or len(read) != 1 or not w.labels.is_plain(read[0]):
+        return False
+    if not w.is_leaf(weight) or not w.labels.is_plain(scalar):
+        return False
+    w.labels.absorb(scalar, read[0])
+    w.passed_on().remove(carried[0])
+    return True
+
+
+def _end_carried(w: Watch, axes: Axes) -> None:
+    """A bias is added, so that the result does not flip as a whole any more."""
+    carried = [label for label in w.passed_on() if not w.labels.is_fixed(label)]
+    for label in carried:
+        others = [*axes, *(other for other in carried if other is not label)]
+        w.labels.end(label, proved=not (w.labels.flips(label) and any(map(w.labels.flips, others))))
+    w.passed_on().clear()
 
 
 def with_bias(w: Watch, label: Label, bias: Tensor | None) -> Label:
@@ -26,7 +55,7 @@ def with_bias(w: Watch, label: Label, bias: Tensor | None) -> Label:
     return label if bias is None else w.labels.same(label, w.axis(bias, 0))
 
 
-@rule("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv")
+@rule("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", carries=True)
 def _matmul(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     left = [f"b{d}" for d in range(out.dim() + 2 - x.dim(), out.dim())] if x.dim() > 2 else []
     right = [f"b{d}" for d in range(out.dim() + 2 - y.dim(), out.dim())] if y.dim() > 2 else []
@@ -43,7 +72,35 @@ def _addmm(w: Watch, out: Tensor, bias: Tensor, x: Tensor, y: Tensor, **kwargs: 
     return (*axes[:-1], w.labels.same(axes[-1], w.axis(bias, -1)))
 
 
-@rule("einsum")
+@rule("__rmatmul__", carries=True)
+def _matmul_from_the_right(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+    return _matmul(w, out, y, x)
+
+
+@rule("inner", carries=True)
+def _inner(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+    w.labels.contract(w.axis(x, -1), w.axis(y, -1))
+    return (*w.axes(x)[:-1], *w.axes(y)[:-1])
+
+
+@rule("outer", "ger", carries=True)
+def _outer(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+    return (*w.axes(x), *w.axes(y))
+
+
+@rule("bilinear")
+def _bilinear(w: Watch, out: Tensor, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None) -> Axes:
+    w.labels.contract(w.axis(x, -1), w.axis(weight, 1))
+    w.labels.contract(w.axis(y, -1), w.axis(weight, 2))
+    batch = w.axes(x)[:-1]
+    for label, other in zip(batch, w.axes(y)[:-1], strict=True):
+        w.labels.kill(label)
+        w.labels.kill(other)
+        w.labels.align(label, other)
+    return (*batch, with_bias(w, w.axis(weight, 0), bias))
+
+
+@rule("einsum", carries=True)
 def _einsum(w: Watch, out: Tensor, equation: str, *operands: Any) -> Axes:
     tensors = operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
     inputs, arrow, result = equation.replace(" ", "").partition("->")
@@ -58,29 +115,38 @@ def _einsum(w: Watch, out: Tensor, equation: str, *operands: Any) -> Axes:
 def _contracted(w: Watch, operands: list[tuple[Tensor, list[str]]], result: list[str], out: Tensor) -> Axes:
     """Axes of a sum of products, by the names of the operands' axes."""
     labels: dict[str, Label] = {}
-    leaf: dict[str, bool] = {}
+    rank: dict[str, int] = {}
+    size: dict[str, int] = {}
+    for tensor, names in operands:
+        for name, length in zip(names, tensor.shape, strict=True):
+            size[name] = max(length, size.get(name, 1))
     for tensor, names in operands:
         for name, label in zip(names, w.axes(tensor), strict=True):
             other = labels.get(name)
-            if other is None or w.labels.size(other) == 1 != w.labels.size(label):
+            if w.labels.size(label) != size[name]:
+                w.drop(tensor, label)  # broadcast
+                continue
+            if other is None:
                 labels[name] = label
-            elif w.labels.size(label) == 1 != w.labels.size(other):
-                continue  # broadcast
             elif name in result:
-                labels[name] = w.labels.product(other, label, (leaf[name], w.is_leaf(tensor)))
+                labels[name] = w.labels.product(other, label, (rank[name], w.rank(tensor)))
             else:
                 w.labels.contract(other, label)
-            leaf[name] = w.is_leaf(tensor)
+            rank[name] = w.rank(tensor)
     for name, label in labels.items():
-        if name not in result and sum(name in names for _, names in operands) == 1:
-            w.labels.kill(label)  # summed over alone
+        alone = [tensor for tensor, names in operands if name in names]
+        if name not in result and len(alone) == 1:
+            if size[name] == 1:
+                w.drop(alone[0], label)
+            else:
+                w.labels.kill(label)  # summed over alone
     return tuple(labels[name] for name in result)
 
 
 # -- convolutions and pooling --------------------------------------------------------------------------------------
 
 
-@rule("conv1d", "conv2d", "conv3d")
+@rule("conv1d", "conv2d", "conv3d", carries=True)
 def _convolution(
     w: Watch,
     out: Tensor,
@@ -99,6 +165,8 @@ def _convolution(
         made = w.axis(weight, 0)
     else:
         made = _grouped(w, w.axis(x, channel), weight, groups)
+    if bias is not None:
+        _end_carried(w, (*w.axes(x)[:channel], made))
     return (*w.axes(x)[:channel], with_bias(w, made, bias), *_spatial(w, x, out, weight.dim() - 2))
 
 
@@ -170,6 +238,20 @@ def _interpolate(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) ->
     return (*w.axes(x)[:2], *_spatial(w, x, out, x.dim() - 2))
 
 
+@rule("_weight_norm")
+def _weight_norm(w: Watch, out: Tensor, direction: Tensor, size: Tensor, dim: int = 0) -> Axes:
+    """`size * direction / |direction|`: a unit's size and direction flip the weight, one of the two is looked at."""
+    axes = list(w.axes(direction))
+    for label in axes:
+        w.labels.kill(label, sign=False)
+    longer = [d for d in range(size.dim()) if size.shape[d] == 1 != direction.shape[d]]
+    for d in longer:
+        w.drop(size, w.axis(size, d))
+    for d in set(range(size.dim())) - set(longer):
+        axes[d] = w.labels.product(axes[d], w.axis(size, d), (0, 1))
+    return tuple(axes)
+
+
 # -- norms ---------------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +278,7 @@ def _rms_norm(
     for dim in range(x.dim()):
         w.labels.kill(axes[dim], sign=False)
         if weight is not None and dim >= first:
-            axes[dim] = w.labels.product(axes[dim], w.axis(weight, dim - first), (False, True))
+            axes[dim] = w.labels.product(axes[dim], w.axis(weight, dim - first), (0, w.rank(weight)))
     return tuple(axes)
 
 
@@ -244,7 +326,7 @@ def _normalised(w: Watch, x: Tensor, affine: Any, weight: Tensor | None, bias: T
     for number, dim in enumerate(affine):
         label = axes[dim]
         if weight is not None:
-            label = w.labels.product(label, w.axis(weight, number), (False, True))
+            label = w.labels.product(label, w.axis(weight, number), (0, w.rank(weight)))
         if bias is not None:
             label = w.labels.same(label, w.axis(bias, number))
         axes[dim] = label

@@ -11,8 +11,10 @@ from torch import Tensor
 from bnn_symm.symmetry.labels import CannotDerive, Label, Part
 from bnn_symm.symmetry.watch import Axes, Watch, rule
 
+_RESHAPES = ("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "ravel", "squeeze", "unsqueeze")
 
-@rule("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "ravel", "squeeze", "unsqueeze", "atleast_2d")
+
+@rule(*_RESHAPES, "atleast_1d", "atleast_2d", carries=True)
 def _reshape(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """Matches the shortest stretches of old and new axes that have equally many entries."""
     axes, old, new = w.axes(x), list(x.shape), list(out.shape)
@@ -29,6 +31,7 @@ def _reshape(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axe
             j += 1
             continue
         if i < len(old) and old[i] == 1:
+            w.drop(x, axes[i])
             i += 1
             continue
         first, start = i, j
@@ -48,13 +51,13 @@ def _reshape(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axe
 def _joined(w: Watch, axes: Sequence[Label]) -> Label:
     """One axis of several, the last one fastest."""
     labels = w.labels
-    label = labels.resolve(axes[0])
+    label = labels.freeze(axes[0])
     for following in axes[1:]:
-        right = labels.resolve(following)
+        right = labels.freeze(following)
         size = labels.size(right)
         if labels.is_fixed(right):
             label = tuple(
-                labels.fixed(labels.length(part) * size)[0]
+                labels.fixed(labels.length(part) * size, held=labels.is_held(part))[0]
                 if labels.is_pinned(part)
                 else replace(part, inner=part.inner * size)
                 for part in label
@@ -83,8 +86,10 @@ def _cut(w: Watch, label: Label, sizes: Sequence[int]) -> list[Label]:
     label = labels.resolve(label)
     if len(sizes) == 1:
         return [label]
+    label = labels.freeze(label)
     if labels.is_fixed(label):
-        return [labels.fixed(size) for size in sizes]
+        held = any(map(labels.is_held, label))
+        return [labels.fixed(size, held=held) for size in sizes]
     if len(label) > 1:
         raise CannotDerive("an axis that joins several groups of units is cut into axes")
     part = next(iter(label))
@@ -116,26 +121,26 @@ def _cut(w: Watch, label: Label, sizes: Sequence[int]) -> list[Label]:
     return [*result, *tail]
 
 
-@rule("permute")
+@rule("permute", carries=True)
 def _permute(w: Watch, out: Tensor, x: Tensor, *dims: Any) -> Axes:
     order = dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims
     return tuple(w.axis(x, d) for d in order)
 
 
-@rule("transpose", "swapaxes", "swapdims")
+@rule("transpose", "swapaxes", "swapdims", carries=True)
 def _transpose(w: Watch, out: Tensor, x: Tensor, first: int, second: int) -> Axes:
     axes = list(w.axes(x))
     axes[first], axes[second] = axes[second], axes[first]
     return tuple(axes)
 
 
-@rule("t", "T", "mT", "H", "mH", "adjoint")
+@rule("t", "T", "mT", "H", "mH", "adjoint", carries=True)
 def _transposed(w: Watch, out: Tensor, x: Tensor) -> Axes:
     axes = w.axes(x)
     return (*axes[:-2], axes[-1], axes[-2]) if x.dim() >= 2 else axes
 
 
-@rule("movedim", "moveaxis")
+@rule("movedim", "moveaxis", carries=True)
 def _movedim(w: Watch, out: Tensor, x: Tensor, source: Any, destination: Any) -> Axes:
     sources = [source] if isinstance(source, int) else list(source)
     places = [destination] if isinstance(destination, int) else list(destination)
@@ -144,13 +149,20 @@ def _movedim(w: Watch, out: Tensor, x: Tensor, source: Any, destination: Any) ->
     return tuple(w.axis(x, moved[d] if d in moved else next(rest)) for d in range(x.dim()))
 
 
-@rule("expand", "expand_as", "broadcast_to", "repeat", "tile")
-def _expand(w: Watch, out: Tensor, x: Tensor, *args: Any) -> Axes:
+@rule("expand", "expand_as", "broadcast_to", "repeat", "tile", carries=True)
+def _expand(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """All entries of an axis that was expanded are equal, and change together."""
     shift = out.dim() - x.dim()
-    axes: list[Label] = [w.labels.fixed(size) for size in out.shape[:shift]]
+    axes: list[Label] = [w.labels.neutral(size) for size in out.shape[:shift]]
     for size, label in zip(out.shape[shift:], w.axes(x), strict=True):
         before = w.labels.size(label)
-        axes.append(label if size == before else _joined(w, [w.labels.fixed(size // before), label]))
+        if size == before:
+            axes.append(label)
+        elif before == 1:
+            w.drop(x, label)
+            axes.append(w.labels.neutral(size))
+        else:
+            axes.append(_joined(w, [w.labels.fixed(size // before), label]))
     return tuple(axes)
 
 
@@ -179,7 +191,7 @@ def _stack(w: Watch, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Ax
     return tuple(axes)
 
 
-@rule("chunk", "split", "tensor_split", "split_with_sizes")
+@rule("chunk", "split", "tensor_split", "split_with_sizes", carries=True)
 def _split(w: Watch, out: Sequence[Tensor], x: Tensor, *args: Any, dim: int | None = None, **kwargs: Any) -> list[Axes]:
     where = dim if dim is not None else (args[1] if len(args) > 1 else 0)
     where %= x.dim()
@@ -188,30 +200,38 @@ def _split(w: Watch, out: Sequence[Tensor], x: Tensor, *args: Any, dim: int | No
     return [(*axes[:where], piece, *axes[where + 1 :]) for piece in pieces]
 
 
-@rule("unbind")
+@rule("unbind", carries=True)
 def _unbind(w: Watch, out: Sequence[Tensor], x: Tensor, dim: int = 0) -> list[Axes]:
-    w.labels.hold(w.axis(x, dim))
+    _pick(w, x, w.axis(x, dim))
     axes = list(w.axes(x))
     del axes[dim]
     return [tuple(axes)] * len(out)
 
 
-@rule("narrow")
+def _pick(w: Watch, x: Tensor, label: Label) -> None:
+    """One entry of an axis goes on alone: of several, that tells units apart by their place."""
+    if w.labels.size(label) == 1:
+        w.drop(x, label)
+    else:
+        w.labels.hold(label)
+
+
+@rule("narrow", carries=True)
 def _narrow(w: Watch, out: Tensor, x: Tensor, dim: int, start: int, length: int) -> Axes:
     axes = list(w.axes(x))
     axes[dim] = _slice(w, axes[dim], start, start + length, 1)
     return tuple(axes)
 
 
-@rule("select")
+@rule("select", carries=True)
 def _select(w: Watch, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
-    w.labels.hold(w.axis(x, dim))
+    _pick(w, x, w.axis(x, dim))
     axes = list(w.axes(x))
     del axes[dim]
     return tuple(axes)
 
 
-@rule("__getitem__")
+@rule("__getitem__", carries=True)
 def _getitem(w: Watch, out: Tensor, x: Tensor, index: Any) -> Axes:
     items = list(index) if isinstance(index, tuple) else [index]
     if any(isinstance(item, Tensor | list) for item in items):
@@ -233,11 +253,11 @@ def _getitem(w: Watch, out: Tensor, x: Tensor, index: Any) -> Axes:
         if isinstance(item, slice):
             axes.append(_slice(w, label, *item.indices(size)))
         else:
-            w.labels.hold(label)  # one unit is told apart by its place
+            _pick(w, x, label)
     return tuple(axes)
 
 
-@rule("flip", "roll")
+@rule("flip", "roll", carries=True)
 def _reordered(w: Watch, out: Tensor, x: Tensor, *args: Any, dims: Any = None, **kwargs: Any) -> Axes:
     where = dims if dims is not None else args[-1]
     for dim in [where] if isinstance(where, int) else where:

@@ -110,8 +110,11 @@ class PermutationSpec:
         axes: tensor name -> one `Axis` a dimension, for every parameter and every buffer that the function reads.
         output_axes: tensor name -> the dimension that is the network's outputs, where there is one.
         input_shape: of one point, where the spec was derived.
-        held: units that the derivation keeps in place because the code tells them apart by their place, or relates them
-            in a way that labels cannot say; symmetries among them are not looked for.
+        held: units that the derivation keeps in place because a constant of the code or their place tells them apart,
+            or because they are related in a way that labels cannot say; symmetries among them are not looked for.
+        held_at: the first line of code that keeps some of these in place, such as `net.py:12`.
+        unsearched_flips: other units of which some flips are not looked for, since two parameters in a row could take
+            them back.
     """
 
     groups: Mapping[str, Group]
@@ -119,6 +122,8 @@ class PermutationSpec:
     output_axes: Mapping[str, int] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
     held: int = 0
+    held_at: str | None = None
+    unsearched_flips: int = 0
 
     @property
     def log10_order(self) -> float:

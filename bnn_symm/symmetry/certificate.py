@@ -1,0 +1,205 @@
+"""The certificate of a derived spec: every generator of its group is applied to random weights.
+
+One random element would not do: a group of one unit that may wrongly flip keeps its sign in every other draw. So each
+group is permuted alone, flipped alone and rescaled alone, and the outputs are compared in float64. Then random elements
+of the whole group follow: the elements that keep the function are a subgroup, and a uniform element misses a smaller
+one with probability at least 1/2.
+
+Of a network so large that this takes too long, the generators come in products of random halves of them, which find a
+wrong one with probability 1/2 each.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bnn_symm.errors import SymmetryError, one_line
+from bnn_symm.randomness import torch_generator
+from bnn_symm.symmetry.precision import DoublePrecision
+from bnn_symm.symmetry.rescaling import rescale
+from bnn_symm.symmetry.spec import Group, Permutation, PermutationSpec
+
+TOLERANCE = 1e-10
+"""Largest difference of outputs in float64, relative to the largest output, that counts as none."""
+
+_WHOLE_ELEMENTS = 4
+# Generators are tried one by one up to so many passes: more of small networks than of large ones.
+_FEWEST, _MOST, _WEIGHTS = 20, 200, 10**7
+
+
+@dataclass(frozen=True)
+class _Generator:
+    """One kind of move of one group.
+
+    Attributes:
+        what: `order`, `flip` or `scale`.
+        group: its name.
+        permutation: the move, for an order or a flip.
+        factors: of each unit, for a scale.
+    """
+
+    what: str
+    group: str
+    permutation: Permutation | None = None
+    factors: Tensor | None = None
+
+    def apply(self, spec: PermutationSpec, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self.permutation is not None:
+            return self.permutation.apply(values)
+        assert self.factors is not None
+        return rescale(spec, values, {self.group: self.factors})
+
+
+def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
+    """Apply every generator of a spec's group to random weights and compare outputs.
+
+    Args:
+        net: without fixed entries, in float64 and in evaluation mode.
+        spec: to be certified.
+        x: (point, *input).
+
+    Raises:
+        SymmetryError: naming the generator and its tensors, if the outputs differ by more than 1e-10 of the largest.
+    """
+    generators = _generators(spec)
+    if not generators:
+        return
+    values = random_values(net, "certificate")
+    reference = run(net, values, x)
+    if not bool(reference.isfinite().all()):
+        values = random_values(net, "certificate", spread=0.0)
+        reference = run(net, values, x)
+    if not bool(reference.isfinite().all()):
+        raise SymmetryError("the outputs of the network are not finite at random weights: nothing can be certified")
+
+    def difference(*moves: _Generator) -> float:
+        moved = values
+        for move in moves:
+            moved = move.apply(spec, moved)
+        return relative(reference, run(net, moved, x))
+
+    for moves in _batches(generators, values):
+        if not difference(*moves) <= TOLERANCE:
+            for move in moves:
+                alone = difference(move)
+                if not alone <= TOLERANCE:
+                    raise SymmetryError(_wrong(spec, move, alone))
+            raise SymmetryError(_wrong(spec, moves[-1], difference(*moves)))
+    for number in range(_WHOLE_ELEMENTS):
+        whole = _Generator("order", next(iter(spec.groups)), permutation=spec.random("certificate", number))
+        if not difference(whole) <= TOLERANCE:
+            raise SymmetryError(_wrong(spec, whole, difference(whole)))
+
+
+def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
+    """Moves to be tried together, each list of one group."""
+    scaled = {s.group for axes in spec.axes.values() for axis in axes for s in axis if s.group is not None and s.scale}
+    found: list[list[_Generator]] = []
+    for name, group in spec.groups.items():
+        draw = torch_generator("certificate", "generators", len(found))
+        # A factor is no order: both at once are wrong if one of them is.
+        both = []
+        if (order := _cycle(spec, name, draw)) is not None:
+            both.append(_Generator("order", name, permutation=order))
+        if name in scaled:
+            factors = 0.5 + 1.5 * torch.rand(group.size, generator=draw, dtype=torch.float64)
+            both.append(_Generator("scale", name, factors=factors))
+        flips = [_Generator("flip", name, permutation=spec.permutation({}, {name: s})) for s in _signs(group, draw)]
+        found += [both] if both else []
+        found += [[flip] for flip in flips]
+    return found
+
+
+def _signs(group: Group, draw: torch.Generator) -> list[Tensor]:
+    """A unit alone, and a random half of several; all at once might flip where one may not."""
+    if not group.signed:
+        return []
+    one = torch.ones(group.size, dtype=torch.long)
+    one[int(torch.randint(group.size, (), generator=draw))] = -1
+    if group.size == 1:
+        return [one]
+    half = torch.where(torch.randperm(group.size, generator=draw) < (group.size + 1) // 2, -1, 1)
+    return [one, half]
+
+
+def _cycle(spec: PermutationSpec, name: str, draw: torch.Generator) -> Permutation | None:
+    """All units of each block in one cycle, in random order, so that none stays; with the blocks that they own."""
+    group = spec.groups[name]
+    block = group.size // group.blocks
+    if block == 1:
+        return None
+    order = torch.empty(group.size, dtype=torch.long)
+    for start in range(0, group.size, block):
+        units = start + torch.randperm(block, generator=draw)
+        order[units] = units.roll(1)
+    indices = {name: order}
+    for child in spec.groups.values():
+        if child.parent == name:
+            indices[child.name] = torch.arange(child.size).reshape(group.size, -1)[order].flatten()
+    return spec.permutation(indices)
+
+
+def _batches(moves: list[list[_Generator]], values: Mapping[str, Tensor]) -> list[list[_Generator]]:
+    """Each group alone, or random halves of all if there are too many for the size of the network."""
+    weights = sum(value.numel() for value in values.values())
+    limit = min(_MOST, max(_FEWEST, _WEIGHTS // max(weights, 1)))
+    if len(moves) <= limit:
+        return moves
+    draw = torch_generator("certificate", "halves")
+    halves = (torch.rand(limit, len(moves), generator=draw) < 0.5).tolist()
+    chosen = [[move for move, taken in zip(moves, half, strict=True) if taken] for half in halves]
+    return [[one for move in own for one in move] for own in chosen if own]
+
+
+def _wrong(spec: PermutationSpec, move: _Generator, difference: float) -> str:
+    owned = [name for name, group in spec.groups.items() if group.parent == move.group]
+    tensors = list(dict.fromkeys(tensor for name in (move.group, *owned) for tensor in spec.tensors_of(name)))
+    named = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
+    what = {"order": "permutation", "flip": "flip", "scale": "rescaling"}[move.what]
+    return one_line(
+        f"a derived {what} changes the outputs by {difference:.1e} of their size: that of the units of {move.group!r}, "
+        f"in {named}; a rule does not fit this network, please report it with the network",
+        400,
+    )
+
+
+def random_values(net: nn.Module, *key: int | str, spread: float = 0.1) -> dict[str, Tensor]:
+    """Parameters and buffers of a network in float64, none left at a value that another shares.
+
+    Args:
+        net: the network.
+        key: of the random numbers.
+        spread: standard deviation of what is added to every value.
+    """
+    generator = torch_generator(*key, "values")
+    named = dict(net.named_parameters()) | dict(net.named_buffers())
+    values = {}
+    for name, value in named.items():
+        value = value.detach()
+        if value.is_floating_point() or value.is_complex():
+            wide = torch.complex128 if value.is_complex() else torch.float64
+            noise = torch.randn(value.shape, generator=generator, dtype=wide)
+            value = value.to(wide).cpu() + spread * noise
+        values[name] = value
+    return values
+
+
+def run(net: nn.Module, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Return the outputs of a network at some values of its parameters and buffers, in float64."""
+    # What the pass itself changes, such as a buffer, it changes in a copy.
+    own = {name: value.clone() for name, value in values.items()}
+    with torch.no_grad(), DoublePrecision():
+        return functional_call(net, own, (x,))
+
+
+def relative(before: Tensor, after: Tensor) -> float:
+    """Return the largest difference of two outputs, relative to the largest entry of the first."""
+    return float((before - after).abs().max() / before.abs().max().clamp(min=1e-300))
+
+
+def relative_difference(net: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], x: Tensor) -> float:
+    """Largest difference of the outputs at two sets of values, relative to the largest output."""
+    return relative(run(net, first, x), run(net, second, x))

@@ -1,0 +1,91 @@
+"""Which line of the user's network an operation, or an error, comes from."""
+
+import linecache
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from bnn_symm.errors import one_line
+
+_TORCH = str(Path(torch.__file__).parent)
+_FUNCTIONAL_CALL = str(Path(_TORCH, "_functorch", "functional_call.py"))
+_PACKAGE = str(Path(__file__).parent)
+_WRAPPERS = ("jaxtyping", "beartype")
+_LIBRARIES = (*site.getsitepackages(), sysconfig.get_paths()["stdlib"], str(Path(_TORCH).parent))
+_CODE = 60
+
+Position = tuple[FrameType, int]
+
+
+def calling_position(net: nn.Module) -> str:
+    """Return where in a network's forward pass the call is that is being executed: its line and its module."""
+    return _described(_calls(), net)
+
+
+def calling_line() -> str | None:
+    """Return the line of the user's own code that is being executed, such as `net.py:12`."""
+    for frame, line in _calls():
+        file = frame.f_code.co_filename
+        if not file.startswith((_TORCH, _PACKAGE, *_LIBRARIES, "<")):
+            return f"{Path(file).name}:{line}"
+    return None
+
+
+def raising_position(error: BaseException, net: nn.Module) -> str:
+    """Return where in a network's forward pass an error was raised: its line and its module."""
+    return _described(reversed(list(_raised(error.__traceback__))), net)
+
+
+def _calls() -> Iterator[Position]:
+    """Innermost first, up to where the network was called."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != _FUNCTIONAL_CALL:
+        yield frame, frame.f_lineno
+        frame = frame.f_back
+
+
+def _raised(traceback: TracebackType | None) -> Iterator[Position]:
+    """Outermost first, from where the network was called."""
+    inside = False
+    while traceback is not None:
+        if inside:
+            yield traceback.tb_frame, traceback.tb_lineno
+        inside = inside or traceback.tb_frame.f_code.co_filename == _FUNCTIONAL_CALL
+        traceback = traceback.tb_next
+
+
+def _described(positions: Iterable[Position], net: nn.Module) -> str:
+    """The innermost line of the user's own code, else of a library, and the innermost module of the network."""
+    paths = {id(module): path for path, module in net.named_modules()}
+    own: str | None = None
+    library: str | None = None
+    module: str | None = None
+    for frame, line in positions:
+        file = frame.f_code.co_filename
+        if module is None:
+            module = _module(frame.f_locals.get("self"), paths)
+        if file.startswith((_TORCH, _PACKAGE)) or any(word in file for word in _WRAPPERS) or file.startswith("<"):
+            continue
+        text = f"{file}:{line} ({one_line(linecache.getline(file, line).strip(), _CODE)})"
+        if not file.startswith(_LIBRARIES):
+            own = text
+            break
+        library = library or text
+    line_text = own or library
+    words = [f"at {line_text}"] if line_text else []
+    words += [f"in {module}"] if module else []
+    return ", ".join(words) or "at an unknown line"
+
+
+def _module(value: Any, paths: dict[int, str]) -> str | None:
+    if not isinstance(value, nn.Module) or id(value) not in paths:
+        return None
+    path = paths[id(value)]
+    return f"module {path!r} ({type(value).__name__})" if path else f"the network ({type(value).__name__})"

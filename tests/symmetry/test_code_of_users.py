@@ -1,0 +1,183 @@
+"""What code of users does besides calling layers: in-place writes, conversions, values that leave torch, errors."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnn_symm.errors import SymmetryError
+from bnn_symm.symmetry import permutation_spec, symmetry_group
+from bnn_symm.symmetry.watch import RULES
+
+from .small_networks import Net, linear, parameter
+
+FULL, FLIPS = math.factorial(4), 2**4
+
+
+def two(forward: Callable[..., Tensor], **own: nn.Module | Tensor) -> nn.Module:
+    return Net(forward, a=linear(3, 4), b=linear(4, 2), **own)
+
+
+def into_out(s: Net, x: Tensor) -> Tensor:
+    h = torch.empty(x.shape[0], 4)
+    torch.tanh(s.a(x), out=h)
+    return s.b(h)
+
+
+def copied(s: Net, x: Tensor) -> Tensor:
+    h = torch.zeros(x.shape[0], 4)
+    h.copy_(s.a(x))
+    return s.b(h.tanh())
+
+
+def in_place(s: Net, x: Tensor) -> Tensor:
+    h = s.a(x)
+    h.tanh_()
+    h += 1
+    return s.b(F.relu(h, inplace=True))
+
+
+def through_a_view(s: Net, x: Tensor) -> Tensor:
+    h = s.a(x)
+    h[:, :2].mul_(2)
+    return s.b(h)
+
+
+def into_a_constant(s: Net, x: Tensor) -> Tensor:
+    h = torch.zeros(x.shape[0], 4)
+    h[:, :].add_(s.a(x))
+    return s.b(h)
+
+
+def unit_by_unit(s: Net, x: Tensor) -> Tensor:
+    return s.b(torch.stack([torch.tanh(unit) for unit in s.a(x).t()], 1))
+
+
+def leaves_torch(s: Net, x: Tensor) -> Tensor:
+    return s.b(torch.tanh(s.a(x) * float(s.a(x).detach().numpy().sum())))
+
+
+def branches(s: Net, x: Tensor) -> Tensor:
+    h = s.a(x)
+    return s.b(h.tanh() if bool(h.sum() > 0) else h)
+
+
+def converts(s: Net, x: Tensor) -> Tensor:
+    return s.b(torch.tanh(s.a(x.float())).to(torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("forward", "order", "held"),
+    [
+        (into_out, FULL * FLIPS, 0),
+        (copied, FULL * FLIPS, 0),
+        (in_place, FULL, 0),
+        (converts, FULL * FLIPS, 0),
+        (branches, FULL, 0),
+        (unit_by_unit, 1, 4),
+        (leaves_torch, 1, 4),
+        (lambda s, x: s.b(torch.tanh(s.a(x) + torch.zeros(4))), FULL * FLIPS, 0),
+        (lambda s, x: s.b(torch.where(s.a(x) > 0, s.a(x), torch.zeros(4))), FULL, 0),
+        (lambda s, x: s.b(torch.tanh(s.a(x)) * torch.tensor([1.0, 2.0, 3.0, 4.0])), 1, 4),
+        (lambda s, x: s.b(torch.tanh(x @ s.a.weight.t())), FULL * FLIPS, 0),
+        (lambda s, x: s.b(torch.tanh(s.a(x))) + F.linear(torch.tanh(s.a(-x)), s.b.weight), FULL * FLIPS, 0),
+    ],
+)
+def test_the_group_of_unusual_code(forward, order, held):
+    group = symmetry_group(two(forward), input_shape=(3,))
+    assert (group.order, group.spec.held) == (order, held)
+    assert (group.spec.held_at is not None) == (held > 0)
+
+
+def test_a_number_read_from_a_parameter_pins_it():
+    spec = permutation_spec(two(lambda s, x: s.b(torch.tanh(s.a(x))) * s.g.item(), g=parameter(1)), (3,))
+    assert (list(spec.groups), spec.held) == (["a"], 1)
+
+
+def test_a_mask_of_ones_own_is_fixed_and_its_weight_flips():
+    """The mask leaves no order of the units on either side, and every flip."""
+    net = two(
+        lambda s, x: s.b(torch.tanh(F.linear(torch.tanh(s.a(x)), s.w * s.m))),
+        w=parameter(4, 4),
+        m=torch.tril(torch.ones(4, 4)),
+    )
+    group = symmetry_group(net, input_shape=(3,))
+    assert (group.order, group.spec.unsearched_flips) == (2**8, 0)
+
+
+def test_operations_on_constants_need_no_rule():
+    """What comes out is a constant, which tells units apart without a proof."""
+    net = two(lambda s, x: s.b(torch.tanh(s.a(x)) + torch.fft.fft(s.k).real), k=torch.randn(4))
+    assert "fft_fft" not in RULES
+    spec = permutation_spec(net, (3,))
+    assert (dict(spec.groups), spec.held) == ({}, 4)
+
+
+@pytest.mark.parametrize("forward", [through_a_view, into_a_constant])
+def test_memory_that_was_written_through_another_tensor_is_refused(forward):
+    with pytest.raises(SymmetryError, match="changed in place through a view of the same memory") as caught:
+        permutation_spec(two(forward), (3,))
+    assert "test_code_of_users.py" in str(caught.value)
+
+
+def test_an_operation_of_a_torch_module_is_named_with_that_module():
+    net = nn.Sequential(linear(3, 8), nn.Sequential(nn.GLU()), linear(4, 2))
+    with pytest.raises(SymmetryError, match=r"'glu' in module '1\.0' \(GLU\)") as caught:
+        permutation_spec(net, (3,))
+    assert ".py" not in str(caught.value)
+    assert len(str(caught.value)) <= 300
+
+
+def test_an_operation_of_a_torch_module_is_named_with_the_line_that_calls_it():
+    def forward(s: Net, x: Tensor) -> Tensor:
+        return s.inner(x)
+
+    wrapped = Net(forward, inner=nn.Sequential(linear(3, 8), nn.GLU(), linear(4, 2)))
+    with pytest.raises(
+        SymmetryError, match=r"test_code_of_users\.py:\d+ .*s\.inner\(x\).* in module 'inner\.1' \(GLU\)"
+    ):
+        permutation_spec(wrapped, (3,))
+
+
+def test_an_error_of_the_network_is_one_line_with_its_place():
+    net = two(lambda s, x: s.b(torch.tanh(s.a(x)).view(-1, 7)))
+    with pytest.raises(
+        SymmetryError, match=r"the network raises RuntimeError at .*test_code_of_users\.py:\d+ "
+    ) as caught:
+        permutation_spec(net, (3,))
+    assert "\n" not in str(caught.value)
+
+
+def test_several_outputs_are_refused():
+    with pytest.raises(SymmetryError, match="the network returns a tuple"):
+        permutation_spec(two(lambda s, x: (s.a(x), x)), (3,))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
+@pytest.mark.parametrize(
+    ("wrap", "flips"),
+    [
+        (nn.utils.parametrizations.weight_norm, 4),
+        (nn.utils.weight_norm, 4),
+        (lambda layer: nn.utils.parametrizations.weight_norm(layer, dim=None), 0),
+    ],
+)
+def test_weight_norm_as_parametrization_and_as_hook(wrap, flips):
+    net = nn.Sequential(wrap(linear(3, 4)), nn.Tanh(), linear(4, 2))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    group = symmetry_group(net, input_shape=(3,))
+    assert (group.order, group.spec.unsearched_flips) == (FULL * FLIPS, flips)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_spectral_norm_has_the_symmetries_of_its_vectors(wrap):
+    """In evaluation mode the weight is divided by u W v, with u and v fixed: every unit is told apart by u."""
+    net = nn.Sequential(wrap(linear(3, 4)), nn.Tanh(), linear(4, 2))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert symmetry_group(net, input_shape=(3,)).is_trivial
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert net.training
