@@ -44,7 +44,8 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
         scaling = Scaling.fit(features, split.train, target if regression else None)
         preprocessing = replace(preprocessing, scaling=scaling)
     parts = {name: make_part(preprocessing, features, raw.y, getattr(split, name), dtype) for name in PARTS}
-    notes = [*raw.notes, *data_notes(preprocessing, raw.y, len(split.train))]
+    is_inferred = config.task == "auto" and raw.task is None
+    notes = [*raw.notes, *data_notes(preprocessing, raw.y, len(split.train), is_task_inferred=is_inferred)]
     return Dataset(
         name=config.name,
         task=preprocessing.task,

@@ -4,15 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnn_symm.data.notation import describe_value, is_exact, parse_number
+from bnn_symm.data.notation import LARGEST_EXACT, describe_value, is_exact, parse_number, parse_numbers
 from bnn_symm.data.quoting import quoted
 from bnn_symm.errors import InvalidData
 
 if TYPE_CHECKING:
     import pandas
-
-# The largest integer up to which float64 holds every one.
-_LARGEST_EXACT = 2**53
 
 
 def table_column(frame: Any, name: str) -> "pandas.Series":
@@ -71,9 +68,11 @@ def numbers(values: Any, what: str, *, booleans: bool = False) -> np.ndarray:
         raise InvalidData(f"{what}: got values of type {series.dtype}, wanted numbers; convert the column")
     plain = column_values(series)
     if plain.dtype.kind in "bf" or (
-        plain.dtype.kind in "iu" and not len(plain[(plain > _LARGEST_EXACT) | (plain < -_LARGEST_EXACT)])
+        plain.dtype.kind in "iu" and not len(plain[(plain > LARGEST_EXACT) | (plain < -LARGEST_EXACT)])
     ):
         result = plain.astype(np.float64)
+    elif all(type(value) is str for value in plain) and not booleans:
+        result = parse_numbers([value.strip() for value in plain])
     else:
         result = np.array([_as_float(value, booleans) for value in plain.tolist()], dtype=np.float64)
     wrong = ~np.isfinite(result)

@@ -8,12 +8,18 @@ has a name here, so that an error can state it; nothing is ever guessed from it.
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
 
 NUMBER = "number"
 CODE = "code"
 PLACEHOLDER = "placeholder"
 NOT_FINITE = "not finite"
 WORD = "word"
+
+# The largest integer up to which float64 holds every one.
+LARGEST_EXACT = 2**53
 
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)", re.ASCII)
@@ -118,9 +124,19 @@ def parse_number(text: str) -> float:
     return number if not is_integer(text) or is_exact(int(text)) else math.nan
 
 
+def parse_numbers(texts: Sequence[str]) -> np.ndarray:
+    """Return `parse_number` of each text (point,), in less time where all are numbers."""
+    if not all(map(_NUMBER.fullmatch, texts)):
+        return np.array([parse_number(text) for text in texts], dtype=np.float64)
+    values = np.array(texts, dtype=object).astype(np.float64)
+    for row in np.flatnonzero(np.abs(values) >= LARGEST_EXACT):
+        values[row] = parse_number(texts[row])
+    return values
+
+
 def is_exact(integer: int) -> bool:
     """Return whether float64 holds an integer to its last digit."""
-    if abs(integer) <= 2**53:
+    if abs(integer) <= LARGEST_EXACT:
         return True
     try:
         return int(float(integer)) == integer

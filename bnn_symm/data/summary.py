@@ -44,18 +44,20 @@ def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int
     return one_line(f"{line}; encoded: {', '.join(encoded)}" if encoded else line)
 
 
-def data_notes(preprocessing: Preprocessing, y: np.ndarray, num_train: int) -> list[str]:
+def data_notes(preprocessing: Preprocessing, y: np.ndarray, num_train: int, *, is_task_inferred: bool) -> list[str]:
     """Return sentences about what a person may not expect of a task and its features.
 
     Args:
         preprocessing: how the data become features and targets.
         y: the target as read.
         num_train: points in the training part.
+        is_task_inferred: whether the task follows from the target alone.
 
     Raises:
         InvalidData: if a column has more categories than half of the training points, which cannot be learned.
     """
-    return [*_target_notes(preprocessing, y), *_category_notes(preprocessing.columns, num_train)]
+    target_notes = _target_notes(preprocessing, y) if is_task_inferred else []
+    return [*target_notes, *_category_notes(preprocessing.columns, num_train)]
 
 
 def _target_notes(preprocessing: Preprocessing, y: np.ndarray) -> list[str]:

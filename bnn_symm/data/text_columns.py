@@ -23,6 +23,7 @@ from bnn_symm.data.notation import (
     form_of,
     is_exact,
     is_integer,
+    parse_numbers,
     unit_of,
 )
 from bnn_symm.errors import InvalidData, one_line
@@ -83,6 +84,8 @@ def decide(what: str, texts: Sequence[str], *, is_target: bool = False) -> TextC
         InvalidData: naming the column, the first row and the notation, if a person would read it otherwise.
     """
     stripped = [text.strip() for text in texts]
+    if np.isfinite(parse_numbers(stripped)).all():
+        return TextColumn(kind="number")
     first_row: dict[str, int] = {}
     for row, text in enumerate(stripped, start=1):
         first_row.setdefault(text, row)
@@ -158,11 +161,11 @@ def _refuse_notations(column: _Distinct) -> None:
 
 
 def _units(column: _Distinct) -> dict[str, str]:
-    """Return text -> unit, where the words of a column are measurements with at most two units."""
+    """Return text -> unit, where the words of a column are measurements: decimals, or integers of at most two units."""
     found = {text: unit for text in column.of(WORD) if (unit := unit_of(text)) is not None}
     values = {value for value, _ in found.values()}
-    measured = len(values) > 2 or any(not value.is_integer() for value in values)
-    if not found or len({unit for _, unit in found.values()}) > 2 or not measured:
+    num_units = len({unit for _, unit in found.values()})
+    if not any(not value.is_integer() for value in values) and (len(values) <= 2 or num_units > 2):
         return {}
     others = [text for text in column.of(WORD) if text not in found]
     return {text: unit for text, (_, unit) in found.items()} if column.rows(others) < column.rows(list(found)) else {}

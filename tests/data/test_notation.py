@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bnn_symm.data import load_dataset
-from bnn_symm.data.notation import form_of, is_exact, parse_number, unit_of
+from bnn_symm.data.notation import form_of, is_exact, parse_number, parse_numbers, unit_of
 from bnn_symm.data.text_columns import decide, typed_values
 from bnn_symm.errors import InvalidData
 
@@ -60,6 +60,12 @@ def test_units(text, unit):
     assert (found and found[1]) == unit
 
 
+def test_many_numbers_at_once_are_those_one_by_one():
+    texts = ["1", "-2.5e-3", "9007199254740993", "9007199254740992", "1e300", "1e999", "1" + "0" * 400]
+    for others in ([], ["red"], ["007"]):
+        np.testing.assert_array_equal(parse_numbers([*texts, *others]), [parse_number(t) for t in [*texts, *others]])
+
+
 @pytest.mark.parametrize(("integer", "exact"), [(2**53, True), (2**53 + 1, False), (10**18, True), (10**400, False)])
 def test_integers_that_float64_holds(integer, exact):
     assert is_exact(integer) == exact
@@ -75,6 +81,7 @@ REFUSED = [
     (["$5", "$6", "N/A"], "currency"),
     (["1.5 kg", "2 kg"], "the unit 'kg'"),
     (["2 kg", "3 kg", "5 kg"], "the unit 'kg'"),
+    (["2 kg", "600 g", "1.5 lb"], "the unit 'kg'"),
     (["1.5", "2.5", "?"], "row 3 has '\\?'"),
     (["1", "2", "?"], "row 3 has '\\?'"),
     (["0", "1", "unknown"], "'unknown'"),
@@ -119,6 +126,7 @@ def test_columns_that_a_person_reads_otherwise(texts, message, copies):
         (["10th", "11th", "Bachelors"], "category"),
         (["None", "mild", "severe"], "category"),
         (["2wd", "4wd"], "category"),
+        (["12A", "3B", "7C", "1D"], "category"),
         (["yes", "no "], "category"),
     ],
 )
