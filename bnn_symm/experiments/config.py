@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from bnn_symm.architectures import ArchitectureConfig
@@ -19,6 +18,7 @@ from bnn_symm.architectures.config import MLPConfig
 from bnn_symm.data import DataConfig
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.inference import AnyMethod, MeanFieldVI
+from bnn_symm.io.documents import dump_yaml, parse_yaml, read_yaml
 from bnn_symm.models import AnyLikelihood, Prior
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
@@ -167,29 +167,14 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
 
 def dump_config(config: Config) -> str:
     """The resolved configuration as YAML."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e3 as a number, as YAML 1.2 does and PyYAML does not."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+    return dump_yaml(_plain(dataclasses.asdict(config)))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        raw = read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"no configuration file {path}; see `bnn-symm fit --help` for an example") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as a text file: {error}") from None
-    try:
-        raw = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -201,10 +186,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: wanted key=value, such as inference.num_steps=500")
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
+    value = parse_yaml(text, f"--set {override!r}: the value")
     if not all(key.strip().split(".")):
         raise ConfigError(f"--set {override!r}: wanted key=value, such as inference.num_steps=500")
     put(raw, key, value, f"--set {override!r}")

@@ -22,14 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 from torch import Tensor
 
 from bnn_symm.errors import InvalidRun
+from bnn_symm.experiments.file_schemas import MetricsFile, RunRecord, check_file
 from bnn_symm.experiments.output_directory import check_free
 from bnn_symm.experiments.run_history import COST, LOG, TABLE, last_stage, own_rows, stage_folders
 from bnn_symm.experiments.run_signature import FILES, ID, RunSignature, check_state, metadata, new_id
 from bnn_symm.inference import Reached, State
+from bnn_symm.io.arrays import read_arrays
 from bnn_symm.io.atomic import (
     NAME_LENGTH,
     TEMPORARY,
@@ -46,6 +48,8 @@ from bnn_symm.io.atomic import (
     write_json,
     write_text,
 )
+from bnn_symm.io.boundary import parser_errors
+from bnn_symm.io.documents import read_json
 from bnn_symm.io.locks import LOCK, FolderLock
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawLog
@@ -164,6 +168,7 @@ class RunDirectory:
         missing = [key for key in _KEYS if key not in record]
         if missing:
             raise InvalidRun(f"{self.record} is damaged: it has no {', '.join(missing)}")
+        check_file(self.record, record, RunRecord)
         if record.get("status") == "running" and not self.is_owned():
             record["status"] = "interrupted"
         return record
@@ -180,14 +185,12 @@ class RunDirectory:
             InvalidRun: if the file is missing or damaged.
         """
         try:
-            return {name: torch.from_numpy(value) for name, value in load_file(self.fixed).items()}
+            return {name: torch.from_numpy(value) for name, value in read_arrays(self.fixed).items()}
         except FileNotFoundError:
             raise InvalidRun(
                 f"{self.path} has no {self.fixed.name}, which holds what is fixed of its weights; copy the whole "
                 f"directory, or fit again"
             ) from None
-        except Exception as error:
-            raise InvalidRun(f"{self.fixed} is damaged: {error}") from None
 
     def read_prior_mean(self, record: Mapping[str, Any]) -> PriorMean | None:
         """What the prior is centred on, as it was when the run was made; None for zero.
@@ -199,14 +202,12 @@ class RunDirectory:
         if wanted is None:
             return None
         try:
-            mean = PriorMean({name: torch.from_numpy(value) for name, value in load_file(self.prior_mean).items()})
+            mean = PriorMean({name: torch.from_numpy(value) for name, value in read_arrays(self.prior_mean).items()})
         except FileNotFoundError:
             raise InvalidRun(
                 f"{self.path} has no {self.prior_mean.name}, on which its prior is centred; copy the whole directory, "
                 f"or fit again"
             ) from None
-        except Exception as error:
-            raise InvalidRun(f"{self.prior_mean} is damaged: {error}") from None
         if mean.sha256 != wanted:
             raise InvalidRun(
                 f"{self.prior_mean} was changed since the fit (sha256 {mean.sha256[:12]}, {self.record.name} says "
@@ -222,21 +223,14 @@ class RunDirectory:
             InvalidRun: if it is missing or damaged.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            return read_json(path)
         except FileNotFoundError:
+            if path.parent.exists() and not path.parent.is_dir():
+                raise InvalidRun(f"{path.parent} is a file, wanted the directory of a run") from None
             raise InvalidRun(
                 f"{path.parent} is not a run of bnn_symm: it has no {path.name}; name a directory that "
                 f"`bnn-symm fit` made"
             ) from None
-        except NotADirectoryError:
-            raise InvalidRun(f"{path.parent} is a file, wanted the directory of a run") from None
-        except OSError as error:
-            raise InvalidRun(f"{path} cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise InvalidRun(f"{path} is damaged: {error}") from None
-        if not isinstance(content, dict):
-            raise InvalidRun(f"{path} is damaged: it holds no object")
-        return content
 
     # -- the files that belong to it --------------------------------------------------------------------
 
@@ -273,6 +267,7 @@ class RunDirectory:
         Raises:
             InvalidRun: if a live process writes this run.
         """
+        self.read_json(self.record)
         self.acquire()
         try:
             stages = [RunDirectory(folder, signature=self.signature) for folder in stage_folders(self.path)]
@@ -334,7 +329,7 @@ class RunDirectory:
 
     def _write_state(self, path: Path, state: State) -> None:
         # `save_file` would report a full disk with an exception of its own.
-        content = save(state, metadata(self.signature.token(path.parent)))
+        content = save(state, metadata(self.signature.token(path.parent), state))
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
     def kept_states(self) -> dict[int, dict[int, State]]:
@@ -346,12 +341,11 @@ class RunDirectory:
         self.signature.check(*self._kept_files())
         found: dict[int, dict[int, State]] = {}
         for path in sorted(self.kept.glob("step-*-chain-*.safetensors")):
-            _, step, _, chain = path.stem.split("-")
-            try:
-                found.setdefault(int(step), {})[int(chain)] = load_file(path)
-            except Exception as error:
-                raise InvalidRun(f"{path} is damaged: {error}") from None
-            check_state(path, self.signature.token(self.kept))
+            _, step, _, chain = path.stem.split("-", 3)
+            if not (step.isascii() and step.isdecimal() and chain.isascii() and chain.isdecimal()):
+                raise InvalidRun(f"{path} is no state of this run; take it out of its folder")
+            found.setdefault(int(step), {})[int(chain)] = state = read_arrays(path)
+            check_state(path, self.signature.token(self.kept), state)
         return found
 
     def reached(self) -> Reached:
@@ -362,15 +356,13 @@ class RunDirectory:
         """
         states = {}
         for path in sorted(self.checkpoint.glob("chain-*.safetensors")):
-            try:
-                states[int(path.stem.split("-")[1])] = load_file(path)
-            except Exception as error:
-                raise InvalidRun(f"{path} is damaged: {error}") from None
-            check_state(path, self.signature.token(self.checkpoint))
-        try:
+            chain = path.stem.removeprefix("chain-")
+            if not (chain.isascii() and chain.isdecimal()):
+                raise InvalidRun(f"{path} is no state of this run; take it out of its folder")
+            states[int(chain)] = read_arrays(path)
+            check_state(path, self.signature.token(self.checkpoint), states[int(chain)])
+        with parser_errors(self.draws, "put back the draws as they were written", problem="is damaged"):
             draws = self.draw_log().chains() if self.draws.exists() else {}
-        except (OSError, ValueError) as error:
-            raise InvalidRun(f"{self.draws} is damaged: {error}") from None
         self.signature.check(self.history)
         return Reached(states, draws, own_rows(self.path))
 
@@ -405,6 +397,7 @@ class RunDirectory:
     def read_history(self) -> list[dict[str, Any]]:
         """The rows of the history, of a run with a warm start those of the last method that has any."""
         stages = stage_folders(self.path)
+        self.signature.require(self.history)
         self.signature.check(self.history, *(folder / name for folder in stages for name in (TABLE, COST)))
         return last_stage(self.path)
 
@@ -426,10 +419,13 @@ class RunDirectory:
         Raises:
             InvalidRun: if the file is damaged or not the run's.
         """
+        self.signature.require(self.metrics)
         if not self.metrics.exists() or not self.signature.is_signed(self.metrics):
             return None
         self.signature.check(self.metrics)
-        return self.read_json(self.metrics)
+        content = self.read_json(self.metrics)
+        check_file(self.metrics, content, MetricsFile)
+        return content
 
     def finish_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes `history.parquet`, the last of the files of a complete run; see `is_finished`."""

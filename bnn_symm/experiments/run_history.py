@@ -4,13 +4,14 @@ A method writes rows of its own cost. Read together, rows say which `stage` they
 and `gradient_evaluations` count what the stages before had cost.
 """
 
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.errors import InvalidRun
+from bnn_symm.errors import InvalidRun, one_line
+from bnn_symm.experiments.file_schemas import CostFile, check_file
+from bnn_symm.io.documents import parse_json, read_json, read_text
+from bnn_symm.io.parquet import read_rows
 
 Rows = list[dict[str, Any]]
 Cost = dict[str, int | float]
@@ -34,22 +35,46 @@ def own_rows(folder: Path) -> Rows:
     """
     table, log = folder / TABLE, folder / LOG
     if table.exists():
-        import pandas
+        rows = [_checked(row, table) for row in read_rows(table)]
+        return [{name: None if value != value else value for name, value in row.items()} for row in rows]
+    return _logged_rows(log) if log.exists() else []
 
+
+def _logged_rows(log: Path) -> Rows:
+    """Return the rows of a log; lines at its end that a kill or a power cut left incomplete are left out."""
+    rows, incomplete = [], None
+    for number, line in enumerate(read_text(log).splitlines(), start=1):
         try:
-            frame = pandas.read_parquet(table)
-        except (OSError, ValueError) as error:
-            raise InvalidRun(f"{table} is damaged: {error}") from None
-        return [
-            {name: None if pandas.isna(value) else value for name, value in row.items()}
-            for row in frame.to_dict("records")
-        ]
-    rows = []
-    if log.exists():
-        for line in log.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
+            row = parse_json(line, log, allow_nan=True)
+        except InvalidRun as error:
+            incomplete = incomplete or error
+            continue
+        if incomplete is not None:
+            raise InvalidRun(f"{log} is damaged before line {number}; put back the file as it was written") from None
+        rows.append(_checked(row, log))
     return rows
+
+
+def _checked(row: Any, path: Path) -> dict[str, Any]:
+    """Return a row after checking its types.
+
+    Raises:
+        InvalidRun: if it is no row of a history.
+    """
+    if not isinstance(row, dict) or not _is_count(row.get("step")) or not _is_count(row.get("chain", 0)):
+        raise InvalidRun(f"{path} is damaged: {one_line(row, 60)} has no step or chain; put back the file")
+    for name, value in row.items():
+        is_clock_or_text = name == "phase" if isinstance(value, str) else isinstance(value, int | float | None)
+        if not is_clock_or_text or (name in _CLOCKS and not (isinstance(value, int | float) and value >= 0)):
+            raise InvalidRun(
+                f"{path} is damaged: {one_line(name, 40)} is {one_line(repr(value), 40)}; put back the file"
+            )
+    return row
+
+
+def _is_count(value: Any) -> bool:
+    """Return whether a value is a number of steps or of a chain; tables may hold these as floats."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63 and value == int(value)
 
 
 def cost_before(run: Path) -> Cost:
@@ -101,8 +126,6 @@ def cost_of(folder: Path) -> Cost | None:
     path = folder / COST
     if not path.exists():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {clock: content[clock] for clock in _CLOCKS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidRun(f"{path} is damaged: {type(error).__name__} {error}") from None
+    content = read_json(path)
+    check_file(path, content, CostFile)
+    return {clock: content[clock] for clock in _CLOCKS}

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import safe_open
 
 from bnn_symm.errors import InvalidRun, one_line
@@ -78,6 +79,20 @@ class RunSignature:
                     f"{shlex.quote(str(self._root))}"
                 )
 
+    def require(self, *paths: Path) -> None:
+        """Refuse a run from which a signed file was taken away.
+
+        Raises:
+            InvalidRun: if one is missing.
+        """
+        signed = self._signed() or {}
+        for path in paths:
+            if self._name(path) in signed and not path.exists():
+                raise InvalidRun(
+                    f"{shown(path)} is missing, which {self._record.name} names; {_ADVICE} "
+                    f"{shlex.quote(str(self._root))}"
+                )
+
     def add(self, *paths: Path) -> None:
         """Sign files that are not signed yet, and compare those that are; a run that signs none is left as it is.
 
@@ -136,27 +151,38 @@ class RunSignature:
         return path.relative_to(self._root).as_posix()
 
 
-def metadata(token: str | None) -> dict[str, str] | None:
-    """Return the metadata of a state."""
-    return None if token is None else {_METADATA: token}
+def metadata(token: str | None, state: Mapping[str, np.ndarray]) -> dict[str, str] | None:
+    """Return the metadata of a state: the run that it is of, and a digest of what it holds."""
+    return None if token is None else {_METADATA: f"{token}-{_digest(state)}"}
 
 
-def check_state(path: Path, token: str | None) -> None:
-    """Refuse the state of another run.
+def _digest(state: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(state.items()):
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:_TOKEN_DIGITS]
+
+
+def check_state(path: Path, token: str | None, state: Mapping[str, np.ndarray]) -> None:
+    """Refuse the state of another run, or one that was damaged.
 
     Args:
         path: of a safetensors file.
         token: that it must carry; None of a run without an identity, which is not checked.
+        state: what was read from it.
 
     Raises:
-        InvalidRun: if it carries another one, or none.
+        InvalidRun: if it carries another one, or none, or other values than were written.
     """
     if token is None:
         return
     with parser_errors(path, "put back the file as it was written"), safe_open(path, framework="np") as file:
-        got = (file.metadata() or {}).get(_METADATA)
-    if got != token:
+        got = str((file.metadata() or {}).get(_METADATA)).partition("-")
+    if got[0] != token:
         raise InvalidRun(
-            f"{shown(path)} is a state of another run (it carries {one_line(got, _TOKEN_DIGITS)}, this run's carry "
+            f"{shown(path)} is a state of another run (it carries {one_line(got[0], _TOKEN_DIGITS)}, this run's carry "
             f"{token}); put back the run's own file, or fit again"
         )
+    if got[2] != _digest(state):
+        raise InvalidRun(f"{shown(path)} is damaged: it holds other values than were written; put back the file")

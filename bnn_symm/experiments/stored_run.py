@@ -16,9 +16,11 @@ from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.data import Dataset, Preprocessing, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments.config import Config, load_config
+from bnn_symm.experiments.file_schemas import check_preprocessing
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stages import stages_of
 from bnn_symm.inference import Reached
+from bnn_symm.io.boundary import parser_errors
 from bnn_symm.models import BayesianModel, PriorMean
 from bnn_symm.posteriors import Posterior, load_posterior
 
@@ -140,10 +142,10 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     record = directory.read_record()
     directory.check_first_files()
     config = with_module(stored_config(directory), module)
-    try:
-        preprocessing = Preprocessing.from_dict(RunDirectory.read_json(directory.preprocessing))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidRun(f"{directory.preprocessing} is damaged: {type(error).__name__} {error}") from None
+    described = RunDirectory.read_json(directory.preprocessing)
+    check_preprocessing(directory.preprocessing, described, record["num_outputs"])
+    with parser_errors(directory.preprocessing, "put back the file as it was written", problem="is damaged"):
+        preprocessing = Preprocessing.from_dict(described)
     here = on_device_here(config)
     if here is not config:
         warnings.warn(

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bnn_symm.architectures.config import SymmetryConfig, SymmetryKind
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.experiments.config import Config, parse_config, put, read_raw
 from bnn_symm.experiments.seed_groups import group_by_seed, listed, value_text
+from bnn_symm.io.documents import dump_yaml
 from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
 
 Role = Literal["baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry"]
@@ -125,7 +125,7 @@ class Study:
     def to_yaml(self) -> str:
         """Everything, to be read by `load_study`."""
         own = TypeAdapter(StudyConfig).dump_python(self.config, mode="json")
-        return yaml.safe_dump({**self.base, "study": own}, sort_keys=False, allow_unicode=True)
+        return dump_yaml({**self.base, "study": own})
 
     def settings(self) -> list[Setting]:
         """All settings of the grid, controls after what they control for.

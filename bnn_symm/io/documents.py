@@ -87,7 +87,7 @@ def parse_json(text: str, what: str | Path, error: type[BnnSymmError] = InvalidR
     Raises:
         error: as `read_json`.
     """
-    with parser_errors(what, _ADVICE, error):
+    with parser_errors(what, _ADVICE, error, "is damaged"):
         content = json.loads(
             text,
             parse_int=_integer,

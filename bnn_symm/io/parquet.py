@@ -9,7 +9,7 @@ from bnn_symm.io.boundary import parser_errors, shown
 from bnn_symm.io.memory import check_memory
 from bnn_symm.io.paths import check_regular_file
 
-_ADVICE = "it is damaged or was made by other software; copy it again, or make it again"
+_ADVICE = "it was not wholly copied, or was made by other software; copy it again, or make it again"
 # Bytes of a value as a Python object.
 _BYTES_PER_VALUE = 64
 
@@ -29,7 +29,7 @@ def read_rows(path: Path, error: type[BnnSymmError] = InvalidRun) -> list[dict[s
     import pyarrow.parquet as pq
 
     check_regular_file(path, error)
-    with parser_errors(path, _ADVICE, error), pq.ParquetFile(path) as file:
+    with parser_errors(path, _ADVICE, error, "is damaged"), pq.ParquetFile(path) as file:
         _check_columns(path, file.schema_arrow, error)
         metadata = file.metadata
         sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]

@@ -10,6 +10,7 @@ Nothing here holds more than a few megabytes of rows at a time, however many dra
 
 import math
 import re
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,8 @@ class DrawLog:
 
         Args:
             directory: of the log.
-            run: a hexadecimal number of 64 bits that its draws carry; None of a run that has none.
+            run: a hexadecimal number of 64 bits that its draws carry, combined with a checksum of each; None of a run
+                that has none.
         """
         self._directory = directory
         self._run = None if run is None else int(run, 16)
@@ -184,11 +186,11 @@ class DrawLog:
             part["chain"] = chunk.chain
             part["draw"] = chunk.first + np.arange(len(part))
             part["position"] = chunk.positions
-            if self._run is not None:
-                part[_RUN] = self._run
             for name, value in chunk.stats.items():
                 part[name] = value
             start += len(part)
+        if self._run is not None:
+            rows[_RUN] = np.uint64(self._run) ^ _checksums(rows)
         self._write(self._directory / f"{self._next:06d}.npy", rows)
         self._next += 1
 
@@ -250,14 +252,30 @@ class DrawLog:
 def _spans(path: Path, run: int | None) -> Iterator[tuple[int, _Span]]:
     """The chains of a file, and which of their draws it has; all of them must be of one run."""
     rows = _mapped(path)
-    if run is not None and (_RUN not in (rows.dtype.names or ()) or bool((rows[_RUN] != run).any())):
-        raise InvalidRun(f"{path} has draws of another run; put back the run's own file, or fit again")
+    if run is not None and (
+        rows.dtype.fields is None
+        or rows.dtype.fields.get(_RUN, (None,))[0] != np.dtype("u8")
+        or bool((rows[_RUN] ^ _checksums(rows) != run).any())
+    ):
+        raise InvalidRun(f"{path} is damaged or has draws of another run; put back the run's own file, or fit again")
     chain, draw = np.array(rows["chain"]), np.array(rows["draw"])
     cuts = np.flatnonzero((np.diff(chain) != 0) | (np.diff(draw) != 1)) + 1
     for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(rows)], strict=True):
         offset = int(rows.offset) + start * rows.dtype.itemsize
         first = int(draw[start])
         yield int(chain[start]), _Span(path, offset, rows.dtype, first, first + stop - start)
+
+
+def _checksums(rows: np.ndarray) -> np.ndarray:
+    """Return the CRC-32 of every row, its own place for the run left out."""
+    result = np.empty(len(rows), "u8")
+    step = max(1, _BYTES_PER_READ // rows.dtype.itemsize)
+    for start in range(0, len(rows), step):
+        part = np.array(rows[start : start + step])
+        part[_RUN] = 0
+        lines = part.view("u1").reshape(len(part), rows.dtype.itemsize)
+        result[start : start + step] = [zlib.crc32(line.data) for line in lines]
+    return result
 
 
 def _mapped(path: Path) -> np.memmap:

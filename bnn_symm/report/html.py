@@ -72,7 +72,7 @@ def render(page: Page) -> str:
 def _write(page: Page, path: Path) -> Path:
     text = render(page)
     with disk_errors(path, "make room, or name another file with -o"):
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+        write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "replace", "\n"))
     return path
 
 

@@ -8,6 +8,7 @@ from bnn_symm.experiments.calibration_report import describe_calibration
 from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.mixing_report import describe_mixing
 from bnn_symm.experiments.stored_run import Run, module_of
+from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.convergence import target_text
 from bnn_symm.report.page import Block, Code, Page, Picture, Section, Table, Text, facts
@@ -43,7 +44,7 @@ def run_page(run: Run) -> Page:
         "Calibration": _told(lambda: _calibration(run)),
         "Mixing": _told(lambda: _mixing(run)),
         "Parameters and symmetries": _told(lambda: _symmetry(run)),
-        "Settings": [Code(what="config.yaml, every setting", text=run.directory.config.read_text(encoding="utf-8"))],
+        "Settings": [Code(what="config.yaml, every setting", text=read_text(run.directory.config))],
         "Provenance": [facts("Where the numbers come from", _provenance(run))],
         "Commands": _commands(run),
     }

@@ -3,7 +3,6 @@
 Only plain data is read, so that a report can be made again anywhere, from a copy without posteriors too.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bnn_symm.errors import InvalidRun
+from bnn_symm.experiments.file_schemas import PairFile, SummaryFile, check_file
+from bnn_symm.io.documents import read_json
+from bnn_symm.io.parquet import read_rows
 
 STUDY_SCHEMA = 1
 SUMMARY = "summary.json"
 # Positions at which curves of several pairs, each with its own, are averaged.
 _TAU = np.linspace(0.0, 1.0, 41)
+# Columns of both tables, which are texts in every row.
+_COLUMNS = ("key", "setting", "status")
 # What a summary has at least.
 _KEYS = ("contexts", "settings", "comparisons", "conclusions", "headline", "counts")
 
@@ -100,46 +103,49 @@ def read_study(directory: Path) -> StudyData:
             f"{directory / SUMMARY} is damaged: it has no {', '.join(missing)}; "
             f"write it again: bnn-symm compare --resume {directory}"
         )
+    check_file(directory / SUMMARY, summary, SummaryFile)
     pairs = _rows(directory / "pairs.parquet")
-    paths = {str(row["key"]): directory / "pairs" / f"{row['key']}.json" for row in pairs}
+    paths = {row["key"]: directory / "pairs" / f"{row['key']}.json" for row in pairs}
     return StudyData(
         path=directory,
         summary=summary,
         cells=_rows(directory / "cells.parquet"),
         pairs=pairs,
         # Failed pairs have no file; numbers without curves are still worth a report.
-        barriers={key: _read_json(path) for key, path in paths.items() if path.exists()},
+        barriers={key: _read_pair(path) for key, path in paths.items() if path.exists()},
     )
+
+
+def _read_pair(path: Path) -> dict[str, Any]:
+    content = _read_json(path)
+    check_file(path, content, PairFile)
+    return content
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidRun(f"{path} cannot be read ({type(error).__name__}: {error})") from None
-    if not isinstance(content, dict):
-        raise InvalidRun(f"{path} is damaged: got {type(content).__name__}, wanted an object")
-    return content
+        return read_json(path)
+    except FileNotFoundError:
+        raise InvalidRun(f"there is no {path}; `bnn-symm compare CONFIG` makes a study") from None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a table, or none: a study whose pairs were not asked for has no table of them."""
     if not path.exists():
         return []
-    try:
-        rows = pd.read_parquet(path).to_dict(orient="records")
-    except (OSError, ValueError) as error:  # pyarrow's errors are among the latter
-        raise InvalidRun(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
+    rows = [{name: _plain(value) for name, value in row.items()} for row in read_rows(path)]
+    for row in rows:
+        missing = [name for name in _COLUMNS if not isinstance(row.get(name), str)]
+        if missing:
+            raise InvalidRun(
+                f"{path} is damaged: a row has no {', '.join(missing)}; write it again with compare --resume"
+            )
+    return rows
 
 
 def _plain(value: Any) -> Any:
-    """Of tables None where there is nothing, and no numpy types."""
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value)) else value
+    """Of tables None where there is nothing."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _test_curve(content: Mapping[str, Any], way: str) -> Mapping[str, Any] | None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from bnn_symm.report.convergence import target_text
 from bnn_symm.report.plots.png import save_png
-from bnn_symm.report.plots.study_styles import Style, plain, styles_of
+from bnn_symm.report.plots.study_styles import Style, styles_of
 
 _LABELS = {"gradient_evaluations": "gradient evaluations of one chain", "seconds": "seconds"}
 _QUANTITIES = {
@@ -95,7 +95,7 @@ def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: b
     runs = f"{len(group['runs'])} run{'s' * (len(group['runs']) > 1)}"
     axes.fill_between(times, low, high, color=style.colour, alpha=0.18, lw=0)
     label = (
-        _shortened(plain(f"{group['label']} ({runs})"))
+        _shortened(f"{group['label']} ({runs})")
         if len(group["runs"]) > 1 or group["differences"]
         else "the run, smoothed"
     )

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.study_measures import wrapped
-from bnn_symm.report.plots.study_styles import Style, bare, columns_of, plain
+from bnn_symm.report.plots.study_styles import Style, bare, columns_of
 
 # Settings in a row of matrices; seeds above which numbers no longer fit into cells.
 _IN_A_ROW, _WITH_NUMBERS = 4, 10
@@ -36,7 +36,7 @@ def barrier_curves_figure(
             if own is None:
                 continue
             axes.fill_between(own["tau"], own["low"], own["high"], color=style.colour, alpha=0.13, lw=0)
-            axes.plot(own["tau"], own["mean"], color=style.colour, ls=style.dash, lw=1.8, label=plain(label))
+            axes.plot(own["tau"], own["mean"], color=style.colour, ls=style.dash, lw=1.8, label=label)
             axes.plot(own["tau"][::5], own["mean"][::5], style.marker, color=style.colour, ms=5, mec="white", mew=0.5)
         axes.axhline(0, color="0.5", lw=0.8, zorder=0)
         axes.set_xlim(0, 1)

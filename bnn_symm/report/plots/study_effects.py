@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.study_measures import wrapped
-from bnn_symm.report.plots.study_styles import Style, bare, columns_of, plain
+from bnn_symm.report.plots.study_styles import Style, bare, columns_of
 
 _IN_A_ROW = 3
 
@@ -40,9 +40,7 @@ def effects_figure(panels: Sequence[Mapping[str, Any]], places: Sequence[str], *
                 if point["low"] is not None and point["high"] is not None:
                     axes.vlines(place, point["low"], point["high"], color=style.colour, lw=1.8)
             means = [point["mean"] for _, point in known]
-            axes.plot(
-                x, means, style.marker, color=style.colour, ms=7, mec="white", mew=0.7, label=plain(line["label"])
-            )
+            axes.plot(x, means, style.marker, color=style.colour, ms=7, mec="white", mew=0.7, label=line["label"])
         axes.axhline(0, color="0.5", lw=0.9, ls=":", zorder=0)
         axes.set_title(panel["title"], fontsize=9)
         axes.set_xticks(range(len(places)), [wrapped(place, 10) for place in places], fontsize=8)

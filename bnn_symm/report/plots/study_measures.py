@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnn_symm.report.plots.study_styles import Style, bare, plain
+from bnn_symm.report.plots.study_styles import Style, bare
 
 # Characters of a label in a line.
 _WRAP = 30
@@ -58,7 +58,7 @@ def _row(axes: Axes, place: int, row: Mapping[str, Any], style: Style) -> None:
 def wrapped(label: str, width: int) -> str:
     """The label in lines of about so many characters, broken after commas and at spaces; four at most."""
     lines = [""]
-    for word in plain(label).split():
+    for word in label.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()

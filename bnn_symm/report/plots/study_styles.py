@@ -60,11 +60,6 @@ def bare(axes: Axes) -> None:
     axes.tick_params(labelsize=8)
 
 
-def plain(label: str) -> str:
-    """The label as it is: a dollar of a user's begins no formula."""
-    return label.replace("$", r"\$")
-
-
 def columns_of(labels: Sequence[str], room: int) -> int:
     """How many labels of a legend fit side by side into so many characters: three at most."""
     return max(1, min(3, len(labels), room // (8 + max(map(len, labels), default=1))))

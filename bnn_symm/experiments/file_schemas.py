@@ -1,0 +1,339 @@
+"""What the JSON files of runs and studies hold: types and ranges of the keys that code relies on.
+
+Files are checked when they are read, so that a wrong type never reaches code. Keys that are not listed are allowed and
+kept: later versions add some.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Keys of fits and pairs are names of files.
+Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0)]
+Number = float | None
+PositiveFloat = Annotated[float, Field(gt=0)]
+Label = str | int | float | bool
+# The largest number of inputs and outputs of a network: what is built from it needs memory.
+_LARGEST = 10**8
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class DatasetRecord(_File):
+    """The key `dataset` of `run.json`."""
+
+    name: str
+    task: Literal["classification", "regression", "count"]
+    sha256: Sha256
+    source: str = ""
+    licence: str = ""
+    train: Count = 0
+    validation: Count = 0
+    test: Count = 0
+
+
+class MatchedParameter(_File):
+    """A parameter of a run that was imported."""
+
+    parameter: str
+    changes: list[str] = Field(default_factory=list)
+
+
+class DerivedRecord(_File):
+    """The key `derived` of `run.json`: how a run was made of others."""
+
+    by: str
+    matched: list[MatchedParameter] = Field(default_factory=list)
+    method_assumed: bool = False
+
+
+class RunRecord(_File):
+    """`run.json`."""
+
+    run_schema: Annotated[int, Field(ge=1)]
+    status: Literal["running", "complete", "interrupted", "failed"]
+    threads: Annotated[int, Field(ge=1, le=2**16)]
+    versions: dict[str, str]
+    num_outputs: Annotated[int, Field(ge=1, le=_LARGEST)]
+    dataset: DatasetRecord
+    mask_fingerprint: Sha256 | None
+    prior_mean: Sha256 | None = None
+    seed: Count = 0
+    method: str = ""
+    engine: str = ""
+    compiled: bool | None = None
+    device: str = ""
+    dtype: str = ""
+    host: str = ""
+    started: str = ""
+    processes: Annotated[int, Field(ge=1)] = 1
+    num_parameters: Annotated[int, Field(ge=1, le=2**62)] = 1
+    seconds: Seconds | None = None
+    gradient_evaluations: Count | None = None
+    diverged: bool = False
+    error: str | None = None
+    derived: DerivedRecord = Field(default_factory=lambda: DerivedRecord(by=""))
+    warm_start: list[dict[str, Any]] = Field(default_factory=list)
+    resumed_with_changes: list[dict[str, Any]] = Field(default_factory=list)
+    unused: Any = None
+
+
+class ColumnFile(_File):
+    """A column of a table in `preprocessing.json`."""
+
+    name: str
+    kind: Literal["number", "boolean", "category"]
+    categories: list[Label] = Field(default_factory=list)
+
+
+class ScalingFile(_File):
+    """The key `scaling` of `preprocessing.json`; arrays are checked by `check_preprocessing`."""
+
+    x_mean: float | list[Any]
+    x_scale: float | list[Any]
+    y_mean: float
+    y_scale: PositiveFloat
+
+
+class PreprocessingFile(_File):
+    """`preprocessing.json`."""
+
+    task: Literal["classification", "regression", "count"]
+    kind: Literal["table", "array"]
+    columns: list[ColumnFile]
+    target: str
+    class_labels: list[Label]
+    input_shape: Annotated[list[Annotated[int, Field(ge=1, le=_LARGEST)]], Field(max_length=8)]
+    feature_names: list[str]
+    scaling: ScalingFile
+
+
+class Scores(_File):
+    """Scores on one part of the data."""
+
+    points: Count | None = None
+    nll: Number = None
+    expected_nll: Number = None
+    accuracy: Number = None
+    rmse: Number = None
+    ece: Number = None
+    brier: Number = None
+    crps: Number = None
+    coverage_90: Number = None
+
+
+class MetricsFile(_File):
+    """`metrics.json`."""
+
+    train: Scores | None = None
+    validation: Scores | None = None
+    test: Scores | None = None
+    elbo: Number = None
+    elbo_standard_error: Number = None
+    expected_log_likelihood: Number = None
+    kl: Number = None
+    draws: Count | None = None
+    parameters: Count | None = None
+
+
+class CostFile(_File):
+    """`cost.json` of a stage of a warm start."""
+
+    seconds: Seconds
+    gradient_evaluations: Count
+
+
+class View(_File):
+    """A view of chains in `measures.json`."""
+
+    rhat_max: Number = None
+    ess_bulk_min: Number = None
+
+
+class MixingMeasures(_File):
+    """The key `mixing` of `measures.json`."""
+
+    raw: View | None = None
+    aligned: View | None = None
+    function: View | None = None
+
+
+class MeasuresFile(_File):
+    """`measures.json` of a fit of a study."""
+
+    error: str | None = None
+    log10_order: Number = None
+    certificate: str | None = None
+    mixing: MixingMeasures | None = None
+
+
+class BarrierPart(_File):
+    """A curve of a barrier on one part of the data."""
+
+    height: Number = None
+    standard_error: Number = None
+    midpoint: Number = None
+    error_height: Number = None
+    tau: Annotated[list[float], Field(min_length=2)] = Field(default_factory=lambda: [0.0, 1.0])
+    marginal_nll: list[float] | None = None
+
+
+class BarrierCurves(_File):
+    """The curves of a barrier without alignment."""
+
+    test: BarrierPart | None = None
+    train: BarrierPart | None = None
+
+
+class AlignmentPart(_File):
+    """The key `alignment` of a barrier."""
+
+    num_moved: Number = None
+    num_movable: Number = None
+    distance_before: Number = None
+    distance_after: Number = None
+
+
+class PairRhat(_File):
+    """The key `rhat` of a barrier."""
+
+    raw: Number = None
+    aligned: Number = None
+    function: Number = None
+
+
+class PairFile(BarrierCurves):
+    """`pairs/<key>.json` of a study."""
+
+    naive: BarrierCurves | None = None
+    alignment: AlignmentPart | None = None
+    rhat: PairRhat | None = None
+
+
+class FailureFile(_File):
+    """`failures/<key>.json` of a study."""
+
+    error: str
+
+
+class PlannedPair(_File):
+    """A pair in `plan.json`."""
+
+    first: Key
+    second: Key
+
+
+class PairOptions(_File):
+    """How pairs of a study are measured."""
+
+    matching: str
+    num_draws: Annotated[int, Field(ge=1)]
+
+
+class PlanFile(_File):
+    """`plan.json` of a study."""
+
+    cells: dict[Key, dict[str, Any]]
+    pairs: dict[Key, PlannedPair]
+    options: PairOptions
+
+
+class SummaryFile(_File):
+    """`summary.json` of a study."""
+
+    contexts: list[dict[str, Any]]
+    settings: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]] | dict[str, Any]
+    conclusions: list[Any] | dict[str, Any]
+    headline: str
+    counts: dict[str, Count]
+
+
+def check_file(
+    path: Path, content: Mapping[str, Any], schema: type[BaseModel], error: type[BnnSymmError] = InvalidRun
+) -> None:
+    """Refuse the content of a file whose keys have other types or ranges than its schema.
+
+    Args:
+        path: of the file, for the message.
+        content: what it holds.
+        schema: one of the classes of this module.
+        error: the class of the error.
+
+    Raises:
+        error: naming the first key that is wrong.
+    """
+    try:
+        schema.model_validate(content)
+    except ValidationError as cause:
+        problem = cause.errors(include_url=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        got = "" if problem["type"] == "missing" else f" got {one_line(repr(problem['input']), 50)},"
+        raise error(
+            f"{path} is damaged: {one_line(place, 60)}:{got} {one_line(problem['msg'], 80).lower()}; put back the file "
+            f"as it was written"
+        ) from None
+
+
+def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int) -> None:
+    """Refuse a `preprocessing.json` whose parts do not fit each other, or the outputs of its run.
+
+    Args:
+        path: of the file, for the message.
+        content: what it holds.
+        num_outputs: of the data, by `run.json`.
+
+    Raises:
+        InvalidRun: naming what does not fit.
+    """
+    check_file(path, content, PreprocessingFile)
+    shape, scaling = tuple(content["input_shape"]), content["scaling"]
+    scale_shape = (shape[0], 1, 1) if len(shape) == 3 else shape
+    problems = []
+    for name, wanted in (("x_mean", shape), ("x_scale", scale_shape)):
+        try:
+            _check_array(scaling[name], wanted, positive=name == "x_scale")
+        except (ValueError, RecursionError) as cause:
+            problems.append(f"scaling.{name} {cause}")
+    features = math.prod(shape)
+    if len(content["feature_names"]) != features:
+        problems.append(f"{len(content['feature_names'])} feature_names for {features} features")
+    if content["kind"] == "table":
+        sizes = [len(c["categories"]) if c["kind"] == "category" else 1 for c in content["columns"]]
+        if sum(sizes) != features:
+            problems.append(f"columns make {sum(sizes)} features, input_shape has {features}")
+    names = [column["name"] for column in content["columns"]]
+    if len(set(names)) < len(names):
+        problems.append("a column appears twice")
+    labels = content["class_labels"]
+    if (content["task"] == "classification") != bool(labels) or (labels and len(labels) != num_outputs):
+        problems.append(f"{len(labels)} class_labels for {num_outputs} outputs of {content['task']}")
+    if len({(type(label), label) for label in labels}) < len(labels):
+        problems.append("a class label appears twice")
+    if problems:
+        raise InvalidRun(f"{path} is damaged: {one_line(problems[0], 120)}; put back the file as it was written")
+
+
+def _check_array(value: Any, shape: tuple[int, ...], *, positive: bool) -> None:
+    """Raise ValueError unless nested lists of finite numbers have a shape."""
+    if not shape:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"has {one_line(repr(value), 40)}, expected finite numbers")
+        if positive and value <= 0:
+            raise ValueError(f"has {value}, expected positive numbers")
+        return
+    if not isinstance(value, list) or len(value) != shape[0]:
+        got = len(value) if isinstance(value, list) else one_line(repr(value), 40)
+        raise ValueError(f"has {got} entries where input_shape has {shape[0]}")
+    for item in value:
+        _check_array(item, shape[1:], positive=positive)
