@@ -61,7 +61,7 @@ _NEEDED = {"mc_dropout": ["architecture.dropout=0.2"]}
 # Settings of which every choice is soaked.
 _CHOICES = ("engine", "estimator")
 # Files of a complete run that are not the run's.
-AFTERWARDS = {"lock.json", "figures"}
+AFTERWARDS = {"lock.json", "writer.lock", "figures"}
 # Different seeds of each method: each needs an undisturbed fit, which is made once.
 _SEEDS = 2
 _MOST_KILLS = 4

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import socket
 import warnings
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ class FolderLock:
                     if not existed:  # nor does a file appear that would seem to be the free lock of that process
                         (self.folder / LOCK).unlink(missing_ok=True)
                     lock.release()
-                raise FolderInUse(f"{self._in_use()}, or if that process is gone, remove {self.record}")
+                elsewhere = (self.owner() or {}).get("host") != socket.gethostname()
+                gone = f"that {'host' if elsewhere else 'process'} is gone"
+                raise FolderInUse(f"{self._in_use()}, or if {gone}, remove {self.record}")
             self._lock, self._holder = lock, os.getpid()
             write_json(self.record, {**this_process(), "os_lock": lock is not None}, sync_parent=False)
         except Timeout:

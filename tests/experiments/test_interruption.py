@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +186,33 @@ def test_a_second_writer_is_refused(tmp_path, capsys):
     finally:
         process.kill()
         process.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clock", ["as it was", "set"])
+def test_a_second_writer_in_another_pid_namespace_is_refused(tmp_path, clock):
+    """As from another container: it sees neither the process nor, where the clock was set, the time of its start."""
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--uts", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("this process may not make namespaces")
+    path = tmp_path / "run"
+    keys = [*GAP, "inference.num_steps=1000000", "inference.log_every=10"]
+    process = start(["fit", *flags(keys), "--out", str(path)], tmp_path / "log")
+    try:
+        wait_until(lambda: lines(path / "history.jsonl") >= 1, seconds=120)
+        if clock == "set":
+            owner = json.loads((path / "lock.json").read_text())
+            (path / "lock.json").write_text(json.dumps({**owner, "start": owner["start"] - 5000}))
+        command = [sys.executable, "-m", "bnn_symm.cli", "fit", "--quiet", "--resume", str(path)]
+        second = subprocess.run([*namespace, *command], capture_output=True, text=True)
+        assert second.returncode == 2
+        assert f"is being written by process {process.pid} on" in second.stderr
+        assert second.stderr.count("\n") == 1
+        assert load_run(path).status == "running"
+    finally:
+        process.kill()
+        process.join()
+    assert load_run(path).status == "interrupted"
 
 
 def test_a_zombie_holds_no_lock(tmp_path):
