@@ -22,7 +22,8 @@ def add(commands: Any) -> None:
         "tell whether runs have converged, how fast, whether their chains mix, and whether they are calibrated",
         details="R-hat and ESS of the weights raw, aligned and chain by chain, and of functions, with a verdict for "
         "each; docs/which_view.md says which to trust when. Of several runs also how fast they converged side by "
-        "side, and whether they agree. Draws of other tools are read with --draws. Writes diagnosis.json and pictures.",
+        "side, and whether they agree. Draws of other tools are read with --draws; without data, "
+        "by the views that need none. Writes diagnosis.json and pictures.",
         example="bnn-symm diagnose runs/a runs/b -o diagnoses/a-b",
         module=True,
     )
@@ -43,6 +44,8 @@ def add(commands: Any) -> None:
 
 
 def _diagnose(options: argparse.Namespace) -> int:
+    if options.draws and not (options.runs or options.config or options.set or options.module or options.names):
+        return _diagnose_draws(options)
     from bnn_symm.experiments.diagnosis import diagnose
     from bnn_symm.experiments.output_directory import check_free, disk_errors, new_directory
     from bnn_symm.io.atomic import write_json
@@ -60,6 +63,23 @@ def _diagnose(options: argparse.Namespace) -> int:
             pictures = draw_diagnosis(found, runs, out / "figures")
     lines = [diagnosis_text(found.content), "", *(f"picture: {path}" for path in pictures)]
     answer(options, found.content, "\n".join([*lines, f"written: {out / 'diagnosis.json'}"]))
+    return 0
+
+
+def _diagnose_draws(options: argparse.Namespace) -> int:
+    """Diagnose draws of another tool by the views that need neither data nor a network."""
+    from bnn_symm.experiments.output_directory import check_free, disk_errors, new_directory
+    from bnn_symm.experiments.raw_draws import diagnose_draws
+    from bnn_symm.io.atomic import write_json
+    from bnn_symm.report.mixing import mixing_text
+
+    if options.out:
+        check_free(Path(options.out))
+    content = diagnose_draws(options.draws)
+    out = new_directory(Path(options.out) if options.out else None, "diagnose")
+    with disk_errors(out, "make room, and diagnose again"):
+        write_json(out / "diagnosis.json", content)
+    answer(options, content, f"{mixing_text(content['mixing'])}\nwritten: {out / 'diagnosis.json'}")
     return 0
 
 

@@ -70,7 +70,7 @@ def _sort_words(options: argparse.Namespace) -> list[str]:
 
 
 def _notes(run: "Run", derived: Mapping[str, Any]) -> list[str]:
-    notes = []
+    notes = [*derived["copies"]]
     if derived["left_out"]:
         notes.append(f"left out, since no parameter goes by these names: {', '.join(derived['left_out'])}")
     if derived["method_assumed"]:

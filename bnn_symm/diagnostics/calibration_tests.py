@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bnn_symm.diagnostics.calibration_errors import equal_width_bins, expected_error
+from bnn_symm.diagnostics.evidence import Evidence
 from bnn_symm.diagnostics.point_predictions import ClassPredictions, NumberPredictions
 from bnn_symm.diagnostics.regression import quantile_calibration_error
 from bnn_symm.randomness import numpy_generator
@@ -47,7 +48,7 @@ class CalibrationTest:
         gap_high: upper end.
         num_simulations: of sets of targets.
         level: probability that a calibrated model passes.
-        verdict: in words.
+        verdict: in words, built from `decisive`.
     """
 
     error: str
@@ -63,20 +64,42 @@ class CalibrationTest:
     verdict: str = ""
 
     @property
+    def evidence_of_error(self) -> Evidence:
+        """Return the calibration error and what a calibrated model stays below."""
+        return Evidence(measure="value", value=self.value, high=self.threshold + _ROUNDING)
+
+    @property
+    def evidence_of_gap(self) -> Evidence:
+        """Return the mean gap and where that of a calibrated model lies."""
+        return Evidence(measure="gap", value=self.gap, low=self.gap_low - _ROUNDING, high=self.gap_high + _ROUNDING)
+
+    @property
+    def decisive(self) -> tuple[Evidence, ...]:
+        """Return the evidence that is outside of its limits; all of it for a calibrated model."""
+        both = (self.evidence_of_gap, self.evidence_of_error)
+        return tuple(one for one in both if not one.is_inside) or both
+
+    @property
     def direction(self) -> str:
         """What the gap says: `overconfident`, `underconfident` or `neither`."""
-        if self.gap > self.gap_high + _ROUNDING:
-            return "overconfident"
-        return "underconfident" if self.gap < self.gap_low - _ROUNDING else "neither"
+        gap = self.evidence_of_gap
+        if gap.is_inside:
+            return "neither"
+        return "overconfident" if gap.limit == gap.high else "underconfident"
 
     @property
     def is_calibrated(self) -> bool:
         """Whether error and gap are such as a calibrated model has."""
-        return self.value <= self.threshold + _ROUNDING and self.direction == "neither"
+        return self.evidence_of_error.is_inside and self.evidence_of_gap.is_inside
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        return {**vars(self), "direction": self.direction, "calibrated": self.is_calibrated}
+        return {
+            **vars(self),
+            "direction": self.direction,
+            "calibrated": self.is_calibrated,
+            "decided_by": [one.to_dict() for one in self.decisive],
+        }
 
 
 def calibration_test(
@@ -163,17 +186,30 @@ def _sizes(total: int, points: int) -> list[int]:
 
 
 def _verdict(test: CalibrationTest, points: int) -> str:
-    of = {"ece": "expected calibration error", "qce": "quantile calibration error"}[test.error]
-    beside = (
-        f"{of} {test.value:.3g}, where a calibrated model of the same predictions has {test.expected:.3g} on average "
-        f"and seldom more than {test.threshold:.3g}"
-    )
+    """Return the verdict: the evidence that decided it first, then what did not decide it."""
+    gap, error = _gap_words(test), _error_words(test)
     if test.is_calibrated:
         few = "; so few show gross errors only" if points < _FEW_POINTS else ""
-        return f"calibrated as far as {points} {'point' if points == 1 else 'points'} can tell: {beside}{few}"
+        count = f"{points} {'point' if points == 1 else 'points'}"
+        return f"calibrated as far as {count} can tell: {gap}; {error}{few}"
+    if test.direction == "neither":
+        return f"miscalibrated, though neither over- nor underconfident: {error}; {gap}"
+    return f"{test.direction}: {gap}; {error}"
+
+
+def _gap_words(test: CalibrationTest) -> str:
+    """Return the gap against its limits, by which a model is over- or underconfident."""
+    gap = test.evidence_of_gap
     if test.error == "ece":
-        much = f"confidence is {abs(test.gap):.3g} {'above' if test.gap > 0 else 'below'} accuracy on average"
-    else:
-        much = f"the central 90 % hold {_CENTRAL - test.gap:.1%} of the targets"
-    word = test.direction if test.direction != "neither" else "miscalibrated, though neither over- nor underconfident"
-    return f"{word}: {much} ({beside})"
+        return f"confidence less accuracy is {gap.words()} on average"
+    assert gap.low is not None
+    assert gap.high is not None
+    value, low, high = (100 * (_CENTRAL - number) for number in (gap.value, gap.high, gap.low))
+    share = Evidence(measure="gap", value=value, low=low, high=high)
+    return f"the central {100 * _CENTRAL:.0f} % hold {share.words(' %')} of the targets"
+
+
+def _error_words(test: CalibrationTest) -> str:
+    """Return the calibration error against its limit."""
+    of = {"ece": "expected calibration error", "qce": "quantile calibration error"}[test.error]
+    return f"{of} {test.evidence_of_error.words()}, {test.expected:.3g} on average for a calibrated model"

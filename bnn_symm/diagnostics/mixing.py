@@ -16,7 +16,7 @@ Reading them together: `verdicts`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from bnn_symm.alignment.samples import Agreement, Per, prior_draws
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.by_unit import ByUnit
 from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS, ChainStatistics, chain_statistics, columns_of
+from bnn_symm.diagnostics.copies import Copies, copied_chains
 from bnn_symm.diagnostics.function_values import FunctionValues, function_values
 from bnn_symm.diagnostics.modes import ChainMoments, Modes, modes_of_functions, modes_of_weights
 from bnn_symm.diagnostics.views import NOT_FINITE, View, effective_draws, judge, judge_chainwise
@@ -91,6 +92,8 @@ class Mixing:
         function_modes: as functions.
         places: which coordinate belongs to which layer and unit.
         values: the functions.
+        copies: chains that have draws in common, or repeat their own; views that take them for independent have no
+            evidence.
     """
 
     raw: View
@@ -107,6 +110,7 @@ class Mixing:
     function_modes: Modes | None
     places: ByUnit
     values: FunctionValues
+    copies: Copies
 
     @property
     def views(self) -> dict[str, View]:
@@ -126,6 +130,7 @@ def mixing(
     group: SymmetryGroup | None = None,
     per_draw: bool = True,
     num_points: int | None = None,
+    repeats: bool = True,
     seed: int = 0,
 ) -> Mixing:
     """R-hat and ESS in every view.
@@ -137,6 +142,7 @@ def mixing(
         group: of the network, if it is known already.
         per_draw: align every draw too, of at most as many draws as ten seconds allow.
         num_points: for the function view; default 100, fewer for large networks.
+        repeats: look for repeats within chains, which discrete laws such as dropout have by chance.
         seed: of alignments, and of the draws of the prior.
     """
     chains = posterior.shape[0]
@@ -163,14 +169,16 @@ def mixing(
         elif thinned is not None:
             by_draw, _ = _aligned(thinned, "draw", group, effective, seed)
     outputs = values.outputs.reshape(*values.outputs.shape[:2], -1)
+    copies = copied_chains(posterior, repeats=repeats)
+    function = judge(
+        "function", chain_statistics(values.columns), effective=effective_draws(_against_themselves(values.columns))
+    )
     return Mixing(
-        raw=judge("raw", whole, effective=effective),
-        aligned=aligned,
-        per_draw=by_draw,
-        chainwise=judge_chainwise(own, whole),
-        function=judge(
-            "function", chain_statistics(values.columns), effective=effective_draws(_against_themselves(values.columns))
-        ),
+        raw=_unless_copies(judge("raw", whole, effective=effective), copies),
+        aligned=_aligned_unless_copies(aligned, copies),
+        per_draw=_aligned_unless_copies(by_draw, copies),
+        chainwise=_unless_copies(judge_chainwise(own, whole), copies),
+        function=_unless_copies(function, copies),
         aligned_reason=aligned_reason,
         per_draw_reason=per_draw_reason,
         by_chain=tuple(None if np.isnan(one.rhat).all() else float(np.nanmax(one.rhat)) for one in own),
@@ -182,7 +190,20 @@ def mixing(
         else None,
         places=places,
         values=values,
+        copies=copies,
     )
+
+
+def _unless_copies(view: View, copies: Copies) -> View:
+    """Return the view, without its pass if the draws that it takes for independent are copies of one another."""
+    found = copies.repeats if view.name == "chainwise" else copies
+    if not found or view.status not in ("pass", "too few draws"):
+        return view
+    return view.with_status("no evidence", "; ".join(copies.sentences))
+
+
+def _aligned_unless_copies(aligned: AlignedView | None, copies: Copies) -> AlignedView | None:
+    return None if aligned is None else replace(aligned, view=_unless_copies(aligned.view, copies))
 
 
 def _weights(

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from bnn_symm.diagnostics.evidence import Evidence
+
 # Of Betancourt 2016.
 _LOW_EBFMI = 0.3
 # A share of draws that may diverge by chance, as round-off does, before means are held to be biased.
@@ -34,8 +36,9 @@ class SamplerStatistics:
         step_size: of the last draw.
         n_steps: gradients a draw, mean.
         num_draws: of each chain.
-        problems: in words; empty if there are none.
-        biased: whether one of them means that draws are not those of the posterior.
+        problems: in words; empty if there are none. Those that bias the draws come first.
+        biased: whether one of them, the first then, means that draws are not those of the posterior.
+        evidence: the number that `biased` was decided by; None if it is false.
     """
 
     divergences: Sequence[int] | None
@@ -48,6 +51,16 @@ class SamplerStatistics:
     num_draws: int
     problems: tuple[str, ...]
     biased: bool
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """A problem in words, the number that makes it one, and whether draws are then not those of the posterior."""
+
+    words: str
+    evidence: Evidence
+    biases: bool
 
 
 def sampler_statistics(
@@ -80,12 +93,13 @@ def sampler_statistics(
         "step_size": [float(own[-1]) for own in stats["step_size"]] if "step_size" in stats else None,
         "n_steps": _means(stats.get("n_steps")),
     }
-    low = any(value is not None and value < _LOW_EBFMI for value in ebfmi or [])
+    problems = sorted(_problems(found, draws, target), key=lambda problem: not problem.biases)
     return SamplerStatistics(
         **found,
         num_draws=draws,
-        problems=tuple(_problems(found, draws, target)),
-        biased=low or sum(divergences or []) > _FEW_DIVERGED * draws * len(divergences or []),
+        problems=tuple(problem.words for problem in problems),
+        biased=any(problem.biases for problem in problems),
+        evidence=problems[0].evidence if problems and problems[0].biases else None,
     )
 
 
@@ -98,39 +112,71 @@ def _means(values: np.ndarray | None) -> list[float] | None:
     return None if values is None else [float(value) for value in values.mean(1)]
 
 
-def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> list[str]:
-    problems = []
-    diverged = sum(n or 0 for n in found["divergences"] or [])
-    if diverged:
-        total = draws * len(found["divergences"] or [])
-        # Of another tool's sampler the name of the setting is not known.
-        aimed_at = "the acceptance rate that is aimed at" if target is None else "inference.target_accept_prob"
-        problems.append(
-            f"{diverged:.0f} of {total} draws diverged: the sampler cannot enter parts of the posterior, so that means "
-            f"and intervals are biased; raise {aimed_at}, or reparametrise"
-        )
-    low = [i for i, value in enumerate(found["ebfmi"] or []) if value is not None and value < _LOW_EBFMI]
-    if low:
-        smallest = min(value for value in found["ebfmi"] or [] if value is not None)
-        problems.append(
-            f"E-BFMI of chain {listed(low)} is below {_LOW_EBFMI} (smallest {smallest:.2f}): momenta are refreshed "
-            f"too weakly to cross the energies, as in a funnel; reparametrise, or fix the scale that makes it"
-        )
+def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> list[_Problem]:
+    problems = [_of_divergences(found["divergences"], draws, target), _of_energies(found["ebfmi"])]
     deep = [i for i, share in enumerate(found["at_max_depth"] or []) if share is not None and share > _MANY_AT_DEPTH]
     if deep:
+        largest = max(found["at_max_depth"])
         problems.append(
-            f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain {listed(deep)} ended at the largest depth: "
-            f"slow, though not biased; raise inference.max_tree_depth"
+            _Problem(
+                words=f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain {listed(deep)} ended at the "
+                f"largest depth (up to {largest:.1%}): slow, though not biased; raise inference.max_tree_depth",
+                evidence=Evidence(measure="sampler.at_max_depth", value=largest, high=_MANY_AT_DEPTH),
+                biases=False,
+            )
         )
     if target is not None:
-        rates = found["acceptance_rate"] or []
-        far = [i for i, rate in enumerate(rates) if rate is not None and abs(rate - target) > _FAR_FROM_TARGET]
-        if far:
-            problems.append(
-                f"chain {listed(far)} accepts {', '.join(f'{rates[i]:.2f}' for i in far)} where {target:g} was the "
-                f"aim: the step size did not settle; raise inference.num_warmup"
-            )
-    return problems
+        problems.append(_of_acceptance(found["acceptance_rate"], target))
+    return [problem for problem in problems if problem is not None]
+
+
+def _of_divergences(divergences: Sequence[int] | None, draws: int, target: float | None) -> _Problem | None:
+    diverged, total = sum(divergences or []), draws * len(divergences or [])
+    if not diverged:
+        return None
+    # Of another tool's sampler the name of the setting is not known.
+    aimed_at = "the acceptance rate that is aimed at" if target is None else "inference.target_accept_prob"
+    evidence = Evidence(measure="sampler.divergences", value=diverged, high=_FEW_DIVERGED * total)
+    what = "the sampler cannot enter parts of the posterior, so that means and intervals are biased"
+    if evidence.is_inside:
+        what = f"at most {_FEW_DIVERGED:.1%} of them, as round-off makes, so that no bias is inferred from it"
+    return _Problem(
+        words=f"{diverged} of {total} draws diverged: {what}; raise {aimed_at}, or reparametrise",
+        evidence=evidence,
+        biases=not evidence.is_inside,
+    )
+
+
+def _of_energies(ebfmi: Sequence[float | None] | None) -> _Problem | None:
+    low = [i for i, value in enumerate(ebfmi or []) if value is not None and value < _LOW_EBFMI]
+    if not low:
+        return None
+    smallest = min(value for value in ebfmi or [] if value is not None)
+    evidence = Evidence(measure="sampler.ebfmi", value=smallest, low=_LOW_EBFMI)
+    return _Problem(
+        words=f"E-BFMI of chain {listed(low)} is below {_LOW_EBFMI} (smallest {smallest:.2g}): momenta are refreshed "
+        f"too weakly to cross the energies, as in a funnel; reparametrise, or fix the scale that makes it",
+        evidence=evidence,
+        biases=True,
+    )
+
+
+def _of_acceptance(rates: Sequence[float] | None, target: float) -> _Problem | None:
+    far = [i for i, rate in enumerate(rates or []) if abs(rate - target) > _FAR_FROM_TARGET]
+    if not far or rates is None:
+        return None
+    furthest = max((rates[i] for i in far), key=lambda rate: abs(rate - target))
+    return _Problem(
+        words=f"chain {listed(far)} accepts {', '.join(f'{rates[i]:.2f}' for i in far)} where {target:g} was the "
+        f"aim: the step size did not settle; raise inference.num_warmup",
+        evidence=Evidence(
+            measure="sampler.acceptance_rate",
+            value=furthest,
+            low=target - _FAR_FROM_TARGET,
+            high=target + _FAR_FROM_TARGET,
+        ),
+        biases=False,
+    )
 
 
 def listed(chains: Sequence[int]) -> str:

@@ -13,8 +13,10 @@ above, or the units are taken in blocks of `exact_up_to`; layers are told one af
 together count as if they stayed.
 
 Which order of the layers, and permanents or blocks, is decided on draws of its own, so that the estimate on other draws
-is not the largest of several. Nothing is drawn from the group: permutations near the identity would give no bound, and
-a bound from K uniform ones never exceeds log K.
+is not the largest of several. These are the same for every seed, so that the bound that is estimated is too: with
+another seed an estimate differs by its Monte Carlo error alone. That error is in `monte_carlo_error`, and allows for
+overlaps of copies that are too rare to have been drawn. Nothing is drawn from the group: permutations near the identity
+would give no bound, and a bound from K uniform ones never exceeds log K.
 
 References:
     Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.
@@ -30,6 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.diagnostics.elbo import Elbo
+from bnn_symm.diagnostics.monte_carlo_error import NORMAL, interval, largest, standard_error
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.symmetry_information import How, Term, orders_of_telling, told_in_order
 from bnn_symm.models.exchangeable import Exchangeable, check_invariant_prior, exchangeable_units
@@ -44,8 +47,8 @@ _WAYS: dict[How, str] = {
     "blocks": "exact permanents of blocks of units",
 }
 
-# Sampling ends at this standard error in nats, or after so many draws, or when the work below is done.
-_STANDARD_ERROR = 0.02
+# Sampling ends at this standard error in nats, or share of log |G|, or after so many draws, or with the work below.
+_STANDARD_ERROR, _SHARE = 0.02, 0.002
 _MAX_SAMPLES, _MIN_SAMPLES = 5000, 20
 _FLOPS = 1e10
 # Draws, and numbers in a table of densities or of weights, at once (32 MB).
@@ -74,11 +77,16 @@ class SymmetrizedElbo:
     Attributes:
         kind: whether `mutual_information` estimates I, or a lower bound of it.
         elbo: of q.
-        mutual_information: I or its bound; unbiased, so that it may lie outside of [0, log |G|] by its error.
-        mutual_information_standard_error: its Monte Carlo error.
+        mutual_information: I or its bound; unbiased, so that it may lie below 0 by its error.
+        mutual_information_standard_error: its Monte Carlo error, overlaps that were not drawn allowed for.
+        mutual_information_low: lower end of a 95 % interval of what is estimated, which holds for rare overlaps too;
+            above I with a probability of at most 2.5 %.
+        mutual_information_high: upper end; for a lower bound, of the bound and not of I.
         log_order: log |G|, which I never exceeds.
         value: elbo + mutual_information.
         standard_error: of `value`, from both.
+        value_low: lower end of a 95 % interval of `value`, from those of both.
+        value_high: upper end.
         by_group: group -> its part of `mutual_information`; the parts add up to it.
         num_samples: draws of the weights behind it.
         method: how it was computed, in words.
@@ -88,9 +96,13 @@ class SymmetrizedElbo:
     elbo: float
     mutual_information: float
     mutual_information_standard_error: float
+    mutual_information_low: float
+    mutual_information_high: float
     log_order: float
     value: float
     standard_error: float
+    value_low: float
+    value_high: float
     by_group: Mapping[str, GroupShare]
     num_samples: int
     method: str
@@ -123,12 +135,14 @@ def symmetrized_elbo(
     check_invariant_prior(posterior.model, group)
     sets, left_out = exchangeable_units(posterior.model, group)
     if sets:
-        terms = _plan(posterior, sets, exact_up_to, seed)
+        terms = _plan(posterior, sets, exact_up_to)
         parts = _sample(posterior, terms, seed)
     else:
         terms, parts = [], torch.zeros(1, 0, dtype=torch.float64)
     total = parts.sum(1)
-    error = float(total.std() / math.sqrt(len(total))) if len(total) > 1 else 0.0
+    error = standard_error(total, terms) if sets else 0.0
+    low, high = interval(total, terms) if sets else (0.0, 0.0)
+    around = NORMAL * train_elbo.standard_error
     shares = {
         name: GroupShare(
             mutual_information=math.fsum(
@@ -147,19 +161,23 @@ def symmetrized_elbo(
         elbo=train_elbo.value,
         mutual_information=information,
         mutual_information_standard_error=error,
+        mutual_information_low=low,
+        mutual_information_high=high,
         log_order=group.log10_order * math.log(10),
         value=train_elbo.value + information,
         standard_error=math.hypot(train_elbo.standard_error, error),
+        value_low=train_elbo.value + low - around,
+        value_high=train_elbo.value + high + around,
         by_group=shares,
         num_samples=len(total) if sets else 0,
         method=_in_words(group, terms, left_out, exact),
     )
 
 
-def _plan(posterior: GaussianPosterior, sets: Sequence[Exchangeable], exact_up_to: int, seed: int) -> list[Term]:
+def _plan(posterior: GaussianPosterior, sets: Sequence[Exchangeable], exact_up_to: int) -> list[Term]:
     """The order in which sets are told, and how, that does best on a few draws of its own."""
     batch = _batch(len(one.units) * max(len(one.units), one.index.shape[1]) for one in sets)
-    draws = list(_draws(posterior, seed, "symmetrized elbo, pilot", _PILOT, batch))
+    draws = list(_draws(posterior, 0, "symmetrized elbo, pilot", _PILOT, batch))
     best: list[Term] = []
     highest = -math.inf
     known: dict[tuple[int, bytes], tuple[float, Term]] = {}
@@ -208,9 +226,7 @@ def _sample(posterior: GaussianPosterior, terms: Sequence[Term], seed: int) -> F
     rows: list[Tensor] = []
     for draws in _draws(posterior, seed, "symmetrized elbo", most, batch):
         rows.append(torch.stack([_information(term, posterior, draws) for term in terms], -1))
-        total = torch.cat(rows).sum(1)
-        # Not before there are fifty: a run of equal draws at the beginning must not end it.
-        if len(total) >= _BATCH and float(total.std()) / math.sqrt(len(total)) <= _STANDARD_ERROR:
+        if standard_error(torch.cat(rows).sum(1), terms) <= max(_STANDARD_ERROR, _SHARE * largest(terms)):
             break
     return torch.cat(rows)
 

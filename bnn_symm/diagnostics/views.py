@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS, ChainStatistics, independent_rhat
+from bnn_symm.diagnostics.evidence import Evidence
 
 Status = Literal["pass", "fail", "too few draws", "no evidence", "undefined"]
 """What a view says: `too few draws`: chains agree, and their draws are too dependent to be exact; `no evidence`: draws
@@ -104,6 +105,30 @@ class View:
     def worst(self) -> int | None:
         """Which quantity has the largest R-hat."""
         return None if self.rhat_max is None else int(np.nanargmax(np.where(self.constant, np.nan, self.rhat)))
+
+    @property
+    def evidence_of_rhat(self) -> Evidence | None:
+        """Return the largest R-hat and what it is held against; None if there is none."""
+        if self.rhat_max is None:
+            return None
+        return Evidence(measure=f"{self.name}.rhat_max", value=self.rhat_max, high=self.threshold)
+
+    @property
+    def evidence_of_ess(self) -> Evidence | None:
+        """Return the smaller of the smallest bulk and tail ESS and what it is held against; None if there is none."""
+        sizes = {"ess_bulk_min": self.ess_bulk_min, "ess_tail_min": self.ess_tail_min}
+        known = {name: size for name, size in sizes.items() if size is not None}
+        if not known:
+            return None
+        name = min(known, key=lambda name: known[name])
+        return Evidence(measure=f"{self.name}.{name}", value=known[name], low=self.ess_wanted)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """Return the number that decided the status; None where it was not decided by R-hat or ESS."""
+        if self.status in ("pass", "fail"):
+            return self.evidence_of_rhat
+        return self.evidence_of_ess if self.status == "too few draws" else None
 
     def with_status(self, status: Status, reason: str) -> "View":
         """The same numbers, judged otherwise."""
@@ -215,15 +240,11 @@ def _judged(
                 "undefined", "one chain: there is no other to set it against; see it against itself over time"
             )
         return view.with_status("undefined", "every chain is frozen")
-    largest, smallest = view.rhat_max, min(view.ess_bulk_min or 0.0, view.ess_tail_min or 0.0)
-    if largest > threshold:
-        return view.with_status(
-            "fail", f"the largest R-hat is {largest:.3g}, where as many effective draws stay below {threshold:.3g}"
-        )
-    if ess_wanted is not None and smallest < ess_wanted:
-        return view.with_status(
-            "too few draws", f"R-hat is fine; the smallest ESS is {smallest:.0f}, wanted {ess_wanted:.0f}"
-        )
+    largest, smallest = view.evidence_of_rhat, view.evidence_of_ess
+    if largest is not None and not largest.is_inside:
+        return view.with_status("fail", f"the largest R-hat is {largest.words()}, which independent draws stay below")
+    if smallest is not None and not smallest.is_inside:
+        return view.with_status("too few draws", f"R-hat is fine; the smallest ESS is {smallest.words()}")
     return view
 
 

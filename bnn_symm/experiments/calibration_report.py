@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.data import Part
+from bnn_symm.diagnostics.bootstrap import Score
 from bnn_symm.diagnostics.calibration_tests import calibration_test
 from bnn_symm.diagnostics.loo import loo
 from bnn_symm.diagnostics.out_of_distribution import out_of_distribution
@@ -80,17 +81,32 @@ def describe_out_of_distribution(
         seed: of the resamples.
     """
     found = out_of_distribution(run.posterior, inside.x, outside, num_resamples=num_resamples, seed=seed)
-    best = max(found.by, key=lambda name: found.by[name].auroc.value or 0.0)
+    # Those whose interval leaves out guessing come first: they decide whether anything separates the two.
+    best = max(found.by, key=lambda name: (_separates(found.by[name].auroc), found.by[name].auroc.value or 0.0))
     score = found.by[best].auroc
-    assert score.value is not None
-    told = score.low is not None and score.low > 0.5
     words = best.replace("_", " ")
-    conclusion = (
-        f"by {words}, a point from outside looks less certain than one from inside in {score.value:.1%} of pairs"
-        if told
-        else f"no kind of uncertainty tells the two apart: the best, {words}, has an AUROC of {score.value:.3g}"
-    )
+    if score.value is None:
+        conclusion = f"whether any kind of uncertainty separates the two is not known: AUROC is {score.note}"
+    elif _separates(score):
+        conclusion = (
+            f"by {words}, a point from outside looks less certain than one from inside in {score.value:.1%} of pairs "
+            f"({found.level:.0%} interval {score.low:.1%} to {score.high:.1%})"
+        )
+    else:
+        beside = (
+            f"no interval: {score.note or 'none was computed'}"
+            if score.low is None
+            else f"{found.level:.0%} interval {score.low:.3g} to {score.high:.3g}, not above 0.5"
+        )
+        conclusion = (
+            f"no kind of uncertainty separates the two: the best, {words}, has an AUROC of {score.value:.3g} ({beside})"
+        )
     return {"conclusion": conclusion, "best": best, **found.to_dict()}
+
+
+def _separates(auroc: Score) -> bool:
+    """Return whether the interval of an AUROC lies above guessing."""
+    return auroc.low is not None and auroc.low > 0.5
 
 
 def describe_shifts(run: Run, part: Part, names: Sequence[str] | None = None, *, seed: int = 0) -> dict[str, Any]:

@@ -9,14 +9,12 @@ from bnn_symm.diagnostics.elbo import Elbo, KlShare, elbo
 from bnn_symm.diagnostics.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
 from bnn_symm.errors import SymmetryError
-from bnn_symm.experiments.elbo_words import elbo_advice, elbo_sentences
+from bnn_symm.experiments.elbo_words import AT_PRIOR, elbo_advice, elbo_sentences
 from bnn_symm.experiments.posterior_scales import describe_posterior_scales
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior
 
 _NUMBERS = ("value", "standard_error", "expected_log_likelihood", "kl", "num_samples")
-# A layer with less KL than this a parameter, in nats, counts as being at its prior: see `diagnostics.pruning`.
-_AT_PRIOR = 0.01
 # Why nothing is told by unit of weights that covary.
 _COVARIES = "weights covary within a layer, so that units are not independent; fit with inference.name=mean_field_vi"
 
@@ -81,7 +79,7 @@ def _by_layer(found: Elbo) -> dict[str, Any]:
         tensors = {name: own for name, own in found.by_tensor.items() if layer_of(name) == layer}
         layers[layer] = {
             **_share(share, found.kl),
-            "at_prior": share.nats_per_parameter < _AT_PRIOR,
+            "at_prior": share.nats_per_parameter < AT_PRIOR,
             "by_tensor": {name: _share(own, found.kl) for name, own in tensors.items()},
         }
     return layers
@@ -137,6 +135,10 @@ def _symmetrized(posterior: ClosedFormPosterior, found: Elbo, seed: int) -> dict
         "standard_error",
         "mutual_information",
         "mutual_information_standard_error",
+        "mutual_information_low",
+        "mutual_information_high",
+        "value_low",
+        "value_high",
         "log_order",
         "num_samples",
         "method",

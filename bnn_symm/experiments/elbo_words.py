@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bnn_symm.diagnostics.evidence import Evidence
+
 # From this share of pruned units on, a smaller network is worth a try.
 _MANY_PRUNED = 0.5
+# A layer with less KL than this a parameter, in nats, counts as being at its prior: see `diagnostics.pruning`.
+AT_PRIOR = 0.01
 # Of log |G|: from here on copies of the posterior hardly overlap, and the gap is a constant.
 _APART = 0.99
 
@@ -40,8 +44,14 @@ def _value(content: dict[str, Any]) -> str:
 
 def _kl(content: dict[str, Any]) -> str:
     layers: dict[str, Any] = content["by_layer"]
-    if content["kl"] <= 0 or all(own["at_prior"] for own in layers.values()):
+    if content["kl"] <= 0:
         return "The posterior is the prior: the data have changed nothing."
+    if all(own["at_prior"] for own in layers.values()):
+        most = max(own["nats_per_parameter"] for own in layers.values())
+        return (
+            f"Every layer is at the prior: a KL of at most {most:.2g} nats a parameter, {nats(content['kl'])} nats in "
+            f"all, where less than {AT_PRIOR:g} a parameter counts as none."
+        )
     largest = max(layers, key=lambda layer: layers[layer]["kl"])
     own = layers[largest]
     text = (
@@ -73,19 +83,24 @@ def _symmetry(content: dict[str, Any]) -> str:
     if found["log_order"] == 0:
         return "Nothing can be permuted, so that there is no gap to a symmetrized ELBO."
     gap, most = found["mutual_information"], found["log_order"]
-    error = found["mutual_information_standard_error"]
-    least = "" if found["kind"] == "exact" else "at least "
+    low, high = found["mutual_information_low"], found["mutual_information_high"]
+    is_exact = found["kind"] == "exact"
     text = (
-        f"Spread over its permuted copies it would have {least}{nats(gap)} +- {error:.2g} nats more "
-        f"(at most {nats(most)}) at the same predictions."
+        f"Spread over its permuted copies it would have {'' if is_exact else 'at least '}{nats(gap)} nats more "
+        f"(95 % interval{'' if is_exact else ' of this bound'} {nats(low)} to {nats(high)}; at most {nats(most)}) at "
+        f"the same predictions."
     )
-    if gap >= _APART * most:
+    apart = Evidence(measure="symmetrized.mutual_information_low", value=low, low=_APART * most)
+    if apart.is_inside:
         return f"{text} The copies do not overlap, so that this is a constant: it changes no comparison of two fits."
-    if found["kind"] == "exact":
+    overlap = Evidence(measure="symmetrized.mutual_information_high", value=high, high=_APART * most)
+    if is_exact and overlap.is_inside:
         return (
             f"{text} Copies overlap, since some units cannot be told apart: the plain ELBO favours such fits over "
             f"those that use more units; compare the symmetrized values."
         )
+    if is_exact:
+        return f"{text} Whether copies overlap, the interval leaves open; compare the symmetrized values too."
     return (
         f"{text} How much more, the bound does not say. The plain ELBO favours fits whose units cannot be told apart; "
         f"compare the symmetrized values too."

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bnn_symm.architectures import ModuleConfig, fixed_buffers
+from bnn_symm.diagnostics.copies import copied_chains
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.experiments.config import Config, dump_config
 from bnn_symm.experiments.output_directory import check_free, disk_errors
@@ -90,7 +91,7 @@ def import_run(
 
     Returns:
         The run; `record["derived"]` has the files with their SHA-256, what was matched with what, what was turned and
-        what was left out.
+        what was left out, and `copies`: sentences on chains that are copies of one another, or repeat their draws.
 
     Raises:
         BnnSymmError: with one line that says what does not fit.
@@ -105,7 +106,8 @@ def import_run(
     posterior, derived = _read(paths, prepared, entries)
     chains, length, _ = posterior.shape
     prepared, assumed = _with_method(prepared, posterior, derived["kind"])
-    derived |= {"chains": chains, "draws": length, "method_assumed": assumed}
+    copies = copied_chains(posterior).sentences
+    derived |= {"chains": chains, "draws": length, "method_assumed": assumed, "copies": copies}
     directory = RunDirectory.create(
         out,
         config=dump_config(prepared.config),

@@ -49,6 +49,7 @@ def held_out(dataset: Dataset) -> tuple[str, Part]:
 def no_mixing(reason: str) -> dict[str, Any]:
     """What `describe_mixing` says where there are no chains to tell of."""
     keys = (*_VIEWS, "aligned_per_draw", "modes", "sampler", "usable", "next", "part", "num_points", "frozen_chains")
+    keys = (*keys, "decided_by", "copies")
     return {"conclusion": reason, "reason": reason, **dict.fromkeys(keys)}
 
 
@@ -80,11 +81,13 @@ def describe_mixing(
         "conclusion": said.conclusion,
         "next": said.next,
         "usable": said.usable,
+        "decided_by": [one.to_dict() for one in said.evidence],
+        "copies": found.copies.to_dict(),
         "part": name,
         "num_points": found.values.num_points,
     }
     for key, view in found.views.items():
-        content[key] = {**_numbers(view), **({"verdict": said.views[key]} if key in said.views else {})}
+        content[key] = {**view_numbers(view), **({"verdict": said.views[key]} if key in said.views else {})}
     for key in _VIEWS:
         content.setdefault(key, None)
     for key in ("raw", "chainwise"):
@@ -112,8 +115,11 @@ def describe_mixing(
     return content, _traces(found, posterior, name)
 
 
-def _numbers(view: View) -> dict[str, Any]:
-    return {name: getattr(view, name) for name in _NUMBERS}
+def view_numbers(view: View) -> dict[str, Any]:
+    """Return the numbers of a view, its status and what decided it, as plain data."""
+    evidence = view.evidence
+    decided_by = None if evidence is None else evidence.to_dict()
+    return {**{name: getattr(view, name) for name in _NUMBERS}, "decided_by": decided_by}
 
 
 def _beside(aligned: AlignedView) -> dict[str, Any]:

@@ -29,10 +29,17 @@ def elbo_text(content: Mapping[str, Any]) -> str:
         relation = "=" if found["kind"] == "exact" else ">="
         lines += [
             "",
-            f"symmetrized ELBO {relation} {found['value']:,.5g} +- {found['standard_error']:.2g} nats "
+            f"symmetrized ELBO {relation} {found['value']:,.5g} nats{_interval(found)} "
             f"({found['kind']}, {found['num_samples']:,} draws): {found['method']}",
         ]
     return "\n".join(lines)
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    """Return the interval of the value; of a diagnosis that has none, its standard error."""
+    if found.get("value_low") is None:
+        return f" +- {found['standard_error']:.2g}"
+    return f" (95 % interval {found['value_low']:,.5g} to {found['value_high']:,.5g})"
 
 
 def draw_elbo(content: Mapping[str, Any], folder: Path, *, title: str) -> list[Path]:

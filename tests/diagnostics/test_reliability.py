@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy import stats
 from bnn_symm.data import Part
 from bnn_symm.diagnostics import expected_calibration_error
 from bnn_symm.diagnostics.calibration_tests import calibration_test
+from bnn_symm.diagnostics.evidence import Evidence
 from bnn_symm.diagnostics.reliability import reliability, reliability_of
 from bnn_symm.io.atomic import json_text
 from bnn_symm.randomness import numpy_generator
@@ -121,3 +123,66 @@ def test_one_point_is_told_to_be_few():
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="at least one simulation"):
         calibration_test(binary(10), num_simulations=0)
+
+
+# -- the number that decided a verdict ------------------------------------------------------------------------
+
+
+def decided_by(test):
+    return [one["measure"] for one in test.to_dict()["decided_by"]]
+
+
+def test_a_gap_alone_is_quoted_with_its_limits():
+    # Every target within the central 90 %, the PIT elsewhere uniform: the quantile error stays inside its limit.
+    found = []
+    for seed in range(20):
+        predictions = normal_predictions(60, key=f"gap {seed}")
+        pit = predictions.pit.clip(0.051, 0.949)
+        found.append(calibration_test(replace(predictions, pit=pit), num_simulations=300))
+    alone = [test for test in found if decided_by(test) == ["gap"]]
+    assert len(alone) > 10
+    for test in alone:
+        assert test.value <= test.threshold
+        assert (test.direction, test.is_calibrated) == ("underconfident", False)
+        head = test.verdict.partition(";")[0]
+        assert "100 % (limits" in head
+        assert f"{test.value:.3g}" not in head
+
+
+def test_an_error_alone_is_quoted_with_its_limit():
+    test = calibration_test(normal_predictions(200, bias=0.25, key="biased"))
+    assert decided_by(test) == ["value"]
+    assert test.verdict.index("quantile calibration error") < test.verdict.index("the central 90 %")
+    assert test.gap_low <= test.gap <= test.gap_high
+
+
+def test_gap_and_error_are_both_named_where_both_decide():
+    for temperature in (0.5, 2.5):
+        assert decided_by(calibration_test(binary(1000, temperature=temperature))) == ["gap", "value"]
+
+
+def test_all_of_it_is_the_evidence_of_a_calibrated_model():
+    test = calibration_test(binary(300))
+    assert test.is_calibrated
+    assert all(one["is_inside"] for one in test.to_dict()["decided_by"])
+    assert decided_by(test) == ["gap", "value"]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        (Evidence(measure="m", value=0.12345, high=0.12344), "0.1235 (limit 0.1234)"),
+        (Evidence(measure="m", value=0.5, high=0.25), "0.5 (limit 0.25)"),
+        (Evidence(measure="m", value=0.5, low=0.25, high=0.75), "0.5 (limits 0.25 to 0.75)"),
+        (Evidence(measure="m", value=1.0, high=1.0), "1 (limit 1)"),
+        (Evidence(measure="m", value=3.0), "3"),
+    ],
+)
+def test_evidence_is_written_in_as_many_digits_as_tell_it_from_its_limit(evidence, words):
+    assert evidence.words() == words
+
+
+def test_evidence_that_is_no_number_is_outside():
+    assert not Evidence(measure="m", value=float("nan"), low=0.0).is_inside
+    assert Evidence(measure="m", value=float("inf"), low=0.0).is_inside
+    assert not Evidence(measure="m", value=float("inf"), high=9.0).is_inside

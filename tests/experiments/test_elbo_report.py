@@ -137,17 +137,20 @@ def test_many_pruned_units_ask_for_a_smaller_network(content):
 
 
 @pytest.mark.parametrize(
-    ("kind", "gap", "words"),
+    ("kind", "gap", "error", "words"),
     [
-        ("exact", 3.17, "this is a constant"),
-        ("exact", 1.0, "Copies overlap"),
-        ("lower bound", 1.0, "at least 1 +- 0.01 nats"),
-        ("lower bound", 3.17, "this is a constant"),
+        ("exact", 3.17, 0.005, "this is a constant"),
+        ("exact", 3.17, 0.05, "the interval leaves open"),
+        ("exact", 1.0, 0.01, "Copies overlap"),
+        ("exact", 3.13, 0.1, "the interval leaves open"),
+        ("lower bound", 1.0, 0.01, "at least 1 nats more (95 % interval of this bound 0.99 to 1.01"),
+        ("lower bound", 3.17, 0.005, "this is a constant"),
+        ("lower bound", 3.17, 0.05, "the bound does not say"),
     ],
 )
-def test_what_the_gap_means_is_said(content, kind, gap, words):
+def test_what_the_gap_means_is_decided_by_the_ends_of_its_interval(content, kind, gap, error, words):
     found = {**content["symmetrized"], "kind": kind, "mutual_information": gap, "log_order": math.log(24)}
-    found["mutual_information_standard_error"] = 0.01
+    found |= {"mutual_information_low": gap - error, "mutual_information_high": gap + error}
     assert words in elbo_sentences(changed(content, symmetrized=found))["symmetry"]
 
 
