@@ -1,10 +1,11 @@
 """Bayesian neural network inference that takes weight-space symmetry seriously.
 
 The names below are the public interface; each is imported from its own module when it is first used, so that
-`import bnn_symm` costs nothing.
+`import bnn_symm` costs nothing. Functions check the types of their arguments (`arguments.checked`).
 """
 
 from importlib import import_module
+from inspect import isfunction
 from typing import Any
 
 _PUBLIC = {
@@ -95,7 +96,14 @@ __all__ = sorted(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'bnn_symm' has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF[name]), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    if isfunction(value):
+        from bnn_symm.arguments import checked
+
+        value = checked(value)
+        value.__module__, value.__qualname__ = __name__, name  # so that it can be pickled by this name
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

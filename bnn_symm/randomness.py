@@ -7,6 +7,7 @@ same key means the same numbers in every process (Python's own `hash` is salted 
 
 import contextlib
 import hashlib
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -48,3 +49,19 @@ def global_seed(*key: Key) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(key_seed(*key))
         yield
+
+
+@contextlib.contextmanager
+def numpy_and_python_seed(*key: Key) -> Iterator[None]:
+    """Seed the global generators of NumPy and Python by a key, and put their former states back on exit.
+
+    Only for code of the user's own, which may draw from them.
+    """
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(key_seed(*key))
+    np.random.seed(key_seed(*key) % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002

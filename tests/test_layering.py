@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "bnn_symm"
 
 # From the bottom up; names in one row know nothing of each other.
 LAYERS = [
-    {"errors", "randomness", "settings", "io", "threads"},
+    {"arguments", "errors", "randomness", "settings", "io", "threads"},
     {"data", "symmetry"},
     {"architectures"},
     {"models"},

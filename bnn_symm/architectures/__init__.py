@@ -27,6 +27,9 @@ from bnn_symm.architectures.fixed_entries import (
 )
 from bnn_symm.architectures.flops import count_flops
 from bnn_symm.architectures.initial import initialise
+from bnn_symm.architectures.module_checks import check_function, global_state_kept, outputs_agree
+from bnn_symm.architectures.module_structure import check_structure
+from bnn_symm.architectures.private_copy import constants_differ, private_copy
 from bnn_symm.architectures.sequence import is_linear, module_sequence
 
 __all__ = [
@@ -39,6 +42,9 @@ __all__ = [
     "SymmetryConfig",
     "asymmetrize",
     "build_network",
+    "check_function",
+    "check_structure",
+    "constants_differ",
     "count_flops",
     "drop_inputs",
     "effective_parameters",
@@ -47,10 +53,13 @@ __all__ = [
     "fingerprint_of",
     "fixed_buffers",
     "free_parameters",
+    "global_state_kept",
     "initialise",
     "is_linear",
     "load_fixed_buffers",
     "module_sequence",
+    "outputs_agree",
+    "private_copy",
     "short_fingerprint",
     "weight_shapes",
 ]

@@ -33,12 +33,14 @@ def plain_layers(net: nn.Module) -> dict[str, nn.Module]:
     """The layers that can have fixed entries, in the order of `named_modules`.
 
     Only exact types: a subclass may read its weight in ways of its own (`nn.MultiheadAttention` does). And only layers
-    whose weight is a parameter, not computed from others (weight normalisation).
+    whose weight is a parameter that is inferred, not one computed from others (weight normalisation) or frozen.
     """
     return {
         name: module
         for name, module in net.named_modules()
-        if type(module) in PLAIN_LAYERS and module._parameters.get("weight") is not None
+        if type(module) in PLAIN_LAYERS
+        and (weight := module._parameters.get("weight")) is not None
+        and weight.requires_grad
     }
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bnn_symm.architectures.asymmetric import apply_symmetry
 from bnn_symm.architectures.cnn import build_cnn
@@ -19,7 +20,8 @@ from bnn_symm.architectures.initial import initialise
 from bnn_symm.architectures.mlp import build_mlp
 from bnn_symm.architectures.parameter_matched import build_parameter_matched
 from bnn_symm.architectures.resnet import build_resnet
-from bnn_symm.errors import ConfigError
+from bnn_symm.errors import ConfigError, NotEnoughMemory
+from bnn_symm.io.memory import check_memory
 from bnn_symm.randomness import global_seed
 
 BUILDERS: dict[type[Any], Callable[[Any, tuple[int, ...], int], nn.Module]] = {
@@ -30,25 +32,34 @@ BUILDERS: dict[type[Any], Callable[[Any, tuple[int, ...], int], nn.Module]] = {
 }
 """A new architecture is a file, a class in config.py and a line here."""
 
+_COPIES = 4
+"""Vectors of all parameters that any fit holds at least: values, a copy, gradients, and a moment or a momentum."""
+
 
 def build_network(
-    config: ArchitectureConfig, *, input_shape: tuple[int, ...], num_outputs: int, seed: int = 0
+    config: ArchitectureConfig,
+    *,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    seed: int = 0,
+    points: Tensor | None = None,
 ) -> nn.Module:
     """The network of a configuration, with initial values that depend on `seed` and parameter names only.
 
     A network of `ModuleConfig` keeps the initial values that its factory gave: how a network starts is part
-    of its author's design. The factory runs with torch's global generator seeded by `(seed, "module")`, so
-    that these values can be repeated too; a factory that draws from other generators must seed them itself.
+    of its author's design. The factory runs with the global generators of torch, NumPy and Python seeded by
+    `(seed, "module")`, so that these values can be repeated too; a factory with a generator of its own must seed it.
 
     Args:
         config: Which architecture, and its settings.
         input_shape: Shape of one point: (feature,) or (channel, height, width).
         num_outputs: Length of the output of one point.
         seed: Seed of the initial values.
+        points: Points of the data, on which a module of the user's own is checked; default standard normals.
 
     Returns:
         A module from (point, *input_shape) to (point, num_outputs), in training mode, with the attribute
-        `input_shape`. torch's global generator is left as it was found.
+        `input_shape`. Global generators are left as they were.
 
     Raises:
         ConfigError: If the architecture does not fit the inputs, a user's module fails a check, or
@@ -61,14 +72,38 @@ def build_network(
         )
     if num_outputs < 1:
         raise ConfigError(f"got num_outputs={num_outputs}; want 1 or more: check data.target and likelihood.name")
+    _check_size(config, input_shape, num_outputs)
     with global_seed(seed, "module"):
         if config.symmetry.kind == "parameter_matched" and not isinstance(config, ModuleConfig):
             net = build_parameter_matched(config, input_shape, num_outputs)
         else:
-            net = BUILDERS[type(config)](config, input_shape, num_outputs)
+            if isinstance(config, ModuleConfig):
+                net = build_from_module(config, input_shape, num_outputs, seed=seed, points=points)
+            else:
+                net = BUILDERS[type(config)](config, input_shape, num_outputs)
             net = apply_symmetry(net, config.symmetry, input_shape)
     if not isinstance(config, ModuleConfig):
         initialise(net, seed)
     if not hasattr(net, "input_shape"):  # a user's module may have one of its own
         net.input_shape = tuple(input_shape)  # pyright: ignore[reportArgumentType]
     return net
+
+
+def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_outputs: int) -> None:
+    """Refuse a network that does not fit into memory, before it is made.
+
+    Raises:
+        NotEnoughMemory: with the number of parameters.
+    """
+    if isinstance(config, ModuleConfig):
+        return
+    keys = "architecture.width_multiplier" if isinstance(config, ResNetConfig) else "architecture.widths"
+    try:
+        with torch.device("meta"):  # shapes only, no memory and no numbers
+            net = BUILDERS[type(config)](config, input_shape, num_outputs)
+        number = sum(parameter.numel() for parameter in net.parameters())
+    except (RuntimeError, OverflowError, TypeError):
+        raise NotEnoughMemory(
+            f"{keys}: the number of parameters of this network is beyond what memory can hold; lower it"
+        ) from None
+    check_memory(_COPIES * 4 * number, f"a fit of {number} parameters", f"lower {keys}")

@@ -8,14 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.architectures.module_checks import check_module
-from bnn_symm.errors import ConfigError, nearest
+from bnn_symm.architectures.private_copy import private_copy, set_mode
+from bnn_symm.errors import ConfigError, nearest, one_line
+from bnn_symm.randomness import numpy_and_python_seed
 
 
-def build_from_module(config: ModuleConfig, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+def build_from_module(
+    config: ModuleConfig, input_shape: tuple[int, ...], num_outputs: int, *, seed: int = 0, points: Tensor | None = None
+) -> nn.Module:
     """Imports the factory, calls it and checks what it made.
 
     The factory gets `input_shape` and `num_outputs` where its signature takes them, and `config.keywords`,
@@ -26,9 +30,12 @@ def build_from_module(config: ModuleConfig, input_shape: tuple[int, ...], num_ou
         config: The factory's name and keywords.
         input_shape: Shape of one point.
         num_outputs: Length of the output of one point.
+        seed: Of the global generators of NumPy and Python while the factory runs.
+        points: Points of the data on which the module is checked; default standard normals.
 
     Returns:
-        The module as the factory made it, its initial values included.
+        A copy of the module as the factory made it, its initial values included; what is not inferred is among its
+        buffers (`private_copy`).
 
     Raises:
         ConfigError: If there is no such factory, it cannot be called or fails, or its module fails a check.
@@ -39,15 +46,16 @@ def build_from_module(config: ModuleConfig, input_shape: tuple[int, ...], num_ou
             config.factory, factory, {"input_shape": input_shape, "num_outputs": num_outputs}, config.keywords
         )
         try:
-            net = factory(**arguments)
+            with numpy_and_python_seed(seed, "module"):
+                net = factory(**arguments)
         except Exception as error:
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise ConfigError(
-                f"the factory {config.factory} raised {type(error).__name__}: {error}; it was called with "
-                f"({given}): correct it, or set architecture.keywords"
+                f"the factory {config.factory} raised {one_line(f'{type(error).__name__}: {error}', 120)}; it was "
+                f"called with ({one_line(given, 80)}): correct it, or set architecture.keywords"
             ) from error
-        check_module(config.factory, net, input_shape, num_outputs)
-    return net
+        check_module(config.factory, net, input_shape, num_outputs, points)
+        return set_mode(private_copy(net, config.factory), training=True)
 
 
 def load_factory(name: str) -> Callable[..., Any]:
@@ -90,7 +98,7 @@ def load_factory(name: str) -> Callable[..., Any]:
 
 def _import_failed(module_name: str, error: Exception) -> ConfigError:
     return ConfigError(
-        f"importing {module_name} raised {type(error).__name__}: {error}; to see where, type "
+        f"importing {module_name} raised {one_line(f'{type(error).__name__}: {error}', 150)}; to see where, type "
         f"python -c 'import {module_name}'"
     )
 

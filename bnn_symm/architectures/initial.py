@@ -1,9 +1,12 @@
 """Initial values by key: a parameter's values depend on the seed, its name and its shape, nothing else."""
 
+import contextlib
 import math
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from bnn_symm.architectures.activations import ThresholdedLinearUnit
 from bnn_symm.architectures.fixed_entries import FixedEntries
@@ -34,7 +37,7 @@ def initialise(net: nn.Module, seed: int) -> None:
     The key of a parameter is `(seed, "initial value", name)`, so that adding a layer or changing another's
     width leaves it alone. Numbers are drawn in float64 on the CPU and then cast: every dtype and device gets
     the same. A weight with fixed entries is drawn as a whole and then restricted to the free ones: the same seed
-    means the same values in a standard and in an asymmetric network.
+    means the same values in a standard and in an asymmetric network. What is frozen (`requires_grad=False`) stays.
 
     Args:
         net: The network.
@@ -48,22 +51,40 @@ def initialise(net: nn.Module, seed: int) -> None:
             gain_squared = OUTPUT_GAIN_SQUARED if module_name == OUTPUT_LAYER else HIDDEN_GAIN_SQUARED
             name = f"{module_name}.weight" if module_name else "weight"
             _draw_normal(module, gain_squared, torch_generator(seed, "initial value", name))
-            if module.bias is not None:
-                module.bias.zero_()
+            _fill(module, "bias", 0.0)
         elif isinstance(module, nn.LayerNorm | nn.GroupNorm | FilterResponseNorm):
-            if module.weight is not None:
-                module.weight.fill_(1.0)
-            if module.bias is not None:
-                module.bias.zero_()
+            _fill(module, "weight", 1.0)
+            _fill(module, "bias", 0.0)
         elif isinstance(module, ThresholdedLinearUnit):
-            module.tau.zero_()
+            _fill(module, "tau", 0.0)
+
+
+def _trainable(module: nn.Module, name: str) -> nn.Parameter | None:
+    """Return a parameter of a module; None of what is frozen, a constant, or computed from others."""
+    value = module._parameters.get(name)
+    return value if value is not None and value.requires_grad else None
+
+
+def _fill(module: nn.Module, name: str, number: float) -> None:
+    value = _trainable(module, name)
+    if value is not None:
+        value.fill_(number)
 
 
 def _draw_normal(layer: nn.Module, gain_squared: float, generator: torch.Generator) -> None:
-    weight = layer.get_parameter("weight")
-    shape = layer.weight_shape if isinstance(layer, FixedEntries) else weight.shape
+    weight = _trainable(layer, "weight")
+    is_computed = is_parametrized(layer, "weight")
+    if weight is None and not is_computed:
+        return
+    like = cast(Tensor, layer.weight if weight is None else weight)
+    shape = layer.weight_shape if isinstance(layer, FixedEntries) else like.shape
     fan_in = shape[1:].numel()  # a row of a matrix; the input channels and the kernel of a filter
     values = torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(gain_squared / fan_in)
+    if weight is None:
+        # By the right inverse of its parametrization; where there is none, the parameters keep their values.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            layer.weight = cast(Any, values.to(like))
+        return
     if isinstance(layer, FixedEntries):
         values = layer.restrict(values.to(weight.device))
     weight.copy_(values)

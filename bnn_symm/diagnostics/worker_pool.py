@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from bnn_symm.errors import BnnSymmError, ConfigError
+from bnn_symm.errors import BnnSymmError
+from bnn_symm.inference.spawning import dump_work, without_main
 from bnn_symm.threads import use_threads
 
 Result = TypeVar("Result")
@@ -32,7 +33,7 @@ def results_of(work: Callable[[int], Result], numbers: Iterable[int], *, jobs: i
         jobs: processes at once; with one, everything runs here.
 
     Raises:
-        ConfigError: if the work cannot be sent to another process (a class defined in a notebook).
+        ConfigError: if the work cannot be sent to another process.
         BnnSymmError: of the work itself, or if a process died.
     """
     waiting = list(numbers)
@@ -43,13 +44,7 @@ def results_of(work: Callable[[int], Result], numbers: Iterable[int], *, jobs: i
                 result = work(number)
             yield result
         return
-    try:
-        payload = pickle.dumps(work)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"the network or the method cannot be sent to another process ({error}); define its class in a module, or "
-            f"use one job (--jobs 1)"
-        ) from error
+    payload = dump_work(work, "use one job (--jobs 1)")
     yield from _from_processes(payload, waiting, jobs)
 
 
@@ -60,7 +55,8 @@ def _from_processes(payload: bytes, waiting: list[int], jobs: int) -> Iterator[A
         for _ in range(jobs):
             ours, theirs = context.Pipe()
             process = context.Process(target=_worker, args=(payload, theirs), daemon=True)
-            process.start()
+            with without_main():
+                process.start()
             theirs.close()
             running[ours] = process
             ours.send(waiting.pop(0))

@@ -89,7 +89,7 @@ class BNNEstimator(BaseEstimator):
                 seed=config.seed,
             )
             config, mean = named_mean(config)
-            model = build_model(config, dataset.input_shape, dataset.num_outputs, mean)
+            model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
             with use_threads(_threads(gradient_flops([config.inference], model, dataset), config)):
                 posterior = config.inference.fit(model, dataset, seed=config.seed)
         self.config_ = config

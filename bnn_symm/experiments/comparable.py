@@ -12,6 +12,7 @@ import numpy as np
 from bnn_symm.architectures import short_fingerprint
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.experiments.config import dump_config
+from bnn_symm.experiments.network_record import fingerprint_of_constants
 from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.run_metrics import measure, write_metrics
@@ -45,6 +46,7 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
             ("the likelihood", _short(first.config.likelihood), _short(run.config.likelihood)),
             *_architectures(first, run),
             ("the mask fingerprint", *(short_fingerprint(r.record["mask_fingerprint"]) for r in (first, run))),
+            ("constants (buffers, frozen parameters) with the fingerprint", *map(_constants, (first, run))),
         ):
             if mine != theirs:
                 raise IncompatiblePosteriors(
@@ -74,6 +76,12 @@ def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
         for key in dict.fromkeys([*mine, *theirs])
         if key not in ("symmetry", "dropout")
     ] + [("architecture.symmetry.kind", _space(mine["symmetry"]["kind"]), _space(theirs["symmetry"]["kind"]))]
+
+
+def _constants(run: Run) -> str:
+    """Of what a network of the user's own is besides its parameters; of older runs, of the network made anew."""
+    stored = run.record.get("constants_fingerprint")
+    return short_fingerprint(stored or (fingerprint_of_constants(run.model.net) if module_of(run.config) else None))
 
 
 def _space(kind: str) -> str:
@@ -142,6 +150,7 @@ def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Map
         preprocessing=source.preprocessing.to_dict(),
         fixed=fixed,
         prior_mean=source.directory.read_prior_mean(source.record),
+        network=source.directory.network.read_bytes() if "constants_fingerprint" in source.record else None,
     )
     try:
         with disk_errors(path, "make room, and run the command again"):

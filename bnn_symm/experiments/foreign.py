@@ -115,6 +115,7 @@ def import_run(
         preprocessing=prepared.dataset.preprocessing.to_dict(),
         fixed=fixed_buffers(prepared.model.net),
         prior_mean=prepared.prior_mean,
+        network=prepared.network_bytes,
     )
     try:
         with disk_errors(out, "make room, and import them again"), use_threads(prepared.threads):

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from bnn_symm.architectures import count_flops, fingerprint, short_fingerprint
 from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.experiments.config import Config
+from bnn_symm.experiments.network_record import NetworkRecord, fingerprint_of_constants
 from bnn_symm.experiments.prior_mean import read_prior_mean
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stored_run import build_model, load_run, module_of, stored_config
@@ -50,6 +52,18 @@ class Prepared:
         mean = self.model.prior.mean
         return mean if isinstance(mean, PriorMean) else None
 
+    @cached_property
+    def network(self) -> NetworkRecord | None:
+        """What a network of the user's own is besides its parameters."""
+        if module_of(self.config) is None:
+            return None
+        return NetworkRecord.of(self.model, self.dataset.train.x)
+
+    @cached_property
+    def network_bytes(self) -> bytes | None:
+        """Content of the file that keeps it."""
+        return None if self.network is None else self.network.to_bytes()
+
     def record(self) -> dict[str, Any]:
         """What `run.json` says from the start."""
         methods = (*self.config.warm_start, self.config.inference)
@@ -76,6 +90,7 @@ class Prepared:
             "data_summary": self.dataset.summary,
             **({"data_notes": list(self.dataset.notes)} if self.dataset.notes else {}),
             "mask_fingerprint": fingerprint(self.model.net),
+            **({"constants_fingerprint": self.network.fingerprint} if self.network else {}),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **({"warm_start": [{"method": method.name} for method in methods[:-1]]} if methods[:-1] else {}),
             **({"prior_mean": self.prior_mean.sha256} if self.prior_mean else {}),
@@ -105,7 +120,7 @@ def prepare(config: Config, load: Callable[..., Dataset] = load_dataset, mean: P
     check_task(likelihood, dataset.task)
     config = dataclasses.replace(config, data=data, likelihood=likelihood)
     config, mean = named_mean(config, mean)
-    model = build_model(config, dataset.input_shape, dataset.num_outputs, mean)
+    model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
     methods = (*config.warm_start, config.inference)
     for method in methods:
         method.check(dataset)
@@ -194,12 +209,24 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
             f"{short_fingerprint(ours)}: what is fixed of their weights differs; give it the same architecture, its "
             f"symmetry and that section's seed included"
         )
+    theirs, ours = source.record.get("constants_fingerprint"), _fingerprint(config, model)
+    if theirs is not None and theirs != ours:
+        raise IncompatiblePosteriors(
+            f"initial: the network of {path} has other constants (buffers, frozen parameters; fingerprint "
+            f"{short_fingerprint(theirs)}, here {short_fingerprint(ours)}), so that its weights mean other things; "
+            f"give it the same, or draw them from a seed of their own"
+        )
     if list(source.model.shapes.items()) != list(model.shapes.items()):
         raise IncompatiblePosteriors(
             f"initial: {path} has another network ({_shapes(source.model)}, wanted {_shapes(model)}); give it the same "
             f"data columns, architecture and likelihood"
         )
     return source.posterior
+
+
+def _fingerprint(config: Config, model: BayesianModel) -> str | None:
+    """Of the constants of a network of the user's own."""
+    return None if module_of(config) is None else fingerprint_of_constants(model.net)
 
 
 def _shapes(model: BayesianModel) -> str:

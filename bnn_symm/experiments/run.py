@@ -21,7 +21,15 @@ from bnn_symm.experiments.run_metrics import measure, write_metrics
 from bnn_symm.experiments.run_writer import RunWriter, StopOnSignal
 from bnn_symm.experiments.shared_fit import check_can_share, handed_out, leave_together
 from bnn_symm.experiments.stages import Stage, TellStage, costs, stages_of
-from bnn_symm.experiments.stored_run import Run, load_run, module_of, on_device_here, stored_config, with_module
+from bnn_symm.experiments.stored_run import (
+    Run,
+    load_run,
+    module_of,
+    on_device_here,
+    read_network,
+    stored_config,
+    with_module,
+)
 from bnn_symm.inference import Callback
 from bnn_symm.inference.process_group import ProcessGroup, command_of
 from bnn_symm.posteriors import Posterior
@@ -71,6 +79,7 @@ def fit_run(
                 preprocessing=prepared.dataset.preprocessing.to_dict(),
                 fixed=fixed_buffers(prepared.model.net),
                 prior_mean=prepared.prior_mean,
+                network=prepared.network_bytes,
             )
             break
         except InvalidRun:
@@ -120,6 +129,9 @@ def resume_run(
         mean = directory.read_prior_mean(record)
         # Where its device is missing, `_changes` says so.
         prepared = prepare(on_device_here(with_module(stored_config(directory), module)), mean=mean)
+        network = read_network(directory, record)
+        if network is not None:
+            network.restore(prepared.model, directory.path, str(module))
         check_can_share(prepared.config, group)
         now = {**prepared.record(), "processes": group.size}
         changes = _changes(path, record, now, insist)

@@ -3,8 +3,10 @@
     config.yaml  run.json  preprocessing.json  history.jsonl  draws/  checkpoint/      while it runs
     config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json      when it is complete
 
-and throughout symmetry.safetensors, the masks and fixed values of a network that has them, and prior_mean.safetensors,
-what a prior is centred on. What the methods of a warm start reach is in folders of their own (`stages`).
+and throughout symmetry.safetensors, the masks and fixed values of a network that has them,
+prior_mean.safetensors, what a prior is centred on, and network.safetensors, what a user's own
+network is besides its parameters. What the methods of a warm start reach is in folders of their own
+(`stages`).
 
 A directory is made under a temporary name and renamed, so it never exists without its configuration. While a fit runs
 it only appends. The writer holds a lock; a run whose status is `running` but whose writer is gone reads as
@@ -78,6 +80,7 @@ class RunDirectory:
     preprocessing = property(lambda self: self.path / "preprocessing.json")
     fixed = property(lambda self: self.path / "symmetry.safetensors")
     prior_mean = property(lambda self: self.path / "prior_mean.safetensors")
+    network = property(lambda self: self.path / "network.safetensors")
     history_log = property(lambda self: self.path / LOG)
     history = property(lambda self: self.path / TABLE)
     draws = property(lambda self: self.path / "draws")
@@ -98,6 +101,7 @@ class RunDirectory:
         preprocessing: Mapping[str, Any],
         fixed: Mapping[str, Tensor],
         prior_mean: PriorMean | None = None,
+        network: bytes | None = None,
     ) -> "RunDirectory":
         """Makes a new run directory, complete with its first files and this process's lock.
 
@@ -108,6 +112,7 @@ class RunDirectory:
             preprocessing: content of `preprocessing.json`.
             fixed: what is fixed at random in the network, by name; may be empty.
             prior_mean: what the prior of the model is centred on.
+            network: content of `network.safetensors`, what a user's own network is besides its parameters.
 
         Raises:
             InvalidRun: if it exists, or its parent cannot be written.
@@ -134,6 +139,8 @@ class RunDirectory:
             if prior_mean is not None:
                 means = {name: value.numpy() for name, value in prior_mean.weights.items()}
                 _write_arrays(temporary.prior_mean, means)
+            if network is not None:
+                write_atomically(temporary.network, lambda path: path.write_bytes(network), sync_parent=False)
             bound = {ID: new_id(), FILES: temporary.signature.hashes(*temporary._written_at_first)}
             content = {"run_schema": RUN_SCHEMA, "status": "running", **record, **bound}
             write_json(temporary.record, content, sync_parent=False)
@@ -236,7 +243,7 @@ class RunDirectory:
 
     @property
     def _written_at_first(self) -> list[Path]:
-        return [self.config, self.preprocessing, self.fixed, self.prior_mean]
+        return [self.config, self.preprocessing, self.fixed, self.prior_mean, self.network]
 
     @property
     def _written_at_last(self) -> list[Path]:

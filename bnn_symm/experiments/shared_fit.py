@@ -133,7 +133,8 @@ def _met(group: ProcessGroup, path: str, prepared: Prepared) -> Iterator[None]:
 def _essence(prepared: Prepared) -> dict[str, Any]:
     record = prepared.record()
     data = {f"dataset.{key}": record["dataset"][key] for key in ("sha256", "train")}
-    return {**data, **{key: record[key] for key in ("mask_fingerprint", "threads", "versions")}}
+    keys = ("mask_fingerprint", "constants_fingerprint", "threads", "versions")
+    return {**data, **{key: record.get(key) for key in keys}}
 
 
 def _lost(processes: list[dict[str, Any]]) -> str | None:

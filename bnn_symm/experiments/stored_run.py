@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
 from bnn_symm.architectures.config import ModuleConfig
@@ -17,6 +17,7 @@ from bnn_symm.data import Dataset, Preprocessing, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
 from bnn_symm.experiments.config import Config, load_config
 from bnn_symm.experiments.file_schemas import check_preprocessing
+from bnn_symm.experiments.network_record import NetworkRecord
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.stages import stages_of
 from bnn_symm.inference import Reached
@@ -153,9 +154,13 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
             DeviceWarning,
             stacklevel=2,
         )
-    net = _build_network(here, preprocessing.input_shape, record["num_outputs"])
+    network = read_network(directory, record)
+    points = None if network is None else network.points
+    net = _build_network(here, preprocessing.input_shape, record["num_outputs"], points)
     _restore_fixed(directory, record, net)
     model = _model(config, net, directory.read_prior_mean(record))
+    if network is not None:
+        network.restore(model, directory.path, str(module))
     return Run(directory=directory, config=config, record=record, preprocessing=preprocessing, model=model)
 
 
@@ -179,8 +184,21 @@ def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.M
         )
 
 
+def read_network(directory: RunDirectory, record: Mapping[str, Any]) -> NetworkRecord | None:
+    """What a run keeps of a user's own network besides its parameters; None of the package's, and of older runs.
+
+    Raises:
+        InvalidRun: if it is missing or damaged.
+    """
+    return NetworkRecord.read(directory.network) if record.get("constants_fingerprint") else None
+
+
 def build_model(
-    config: Config, input_shape: tuple[int, ...], num_outputs: int, mean: PriorMean | None = None
+    config: Config,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    mean: PriorMean | None = None,
+    points: Tensor | None = None,
 ) -> BayesianModel:
     """The model of a resolved configuration, on its device.
 
@@ -189,14 +207,20 @@ def build_model(
         input_shape: of a point.
         num_outputs: of the data.
         mean: what its prior is centred on, if anything; what the configuration names is not read here.
+        points: of the data, on which a network of the user's own is checked.
 
     Raises:
         ConfigError: if the device is not there, or the architecture or the mean does not fit.
     """
-    return _model(config, _build_network(config, input_shape, num_outputs), mean)
+    model = _model(config, _build_network(config, input_shape, num_outputs, points), mean)
+    if points is not None:
+        model.check_function(points)
+    return model
 
 
-def _build_network(config: Config, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+def _build_network(
+    config: Config, input_shape: tuple[int, ...], num_outputs: int, points: Tensor | None = None
+) -> nn.Module:
     likelihood = config.likelihood
     assert likelihood is not None
     device = _device(config)
@@ -205,6 +229,7 @@ def _build_network(config: Config, input_shape: tuple[int, ...], num_outputs: in
         input_shape=input_shape,
         num_outputs=likelihood.num_net_outputs(num_outputs),
         seed=config.seed,
+        points=points,
     )
     return net.to(device=device, dtype=getattr(torch, config.dtype))
 

@@ -19,8 +19,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
-from bnn_symm.errors import BnnSymmError, ConfigError, FitDiverged
+from bnn_symm.errors import BnnSymmError, FitDiverged
 from bnn_symm.inference.callbacks import Callback, Callbacks, State
+from bnn_symm.inference.spawning import dump_work, without_main
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.threads import available_cores, use_threads
 
@@ -49,7 +50,7 @@ def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: Cha
         how: `auto` is parallel for more than one chain where there is more than one core.
 
     Raises:
-        ConfigError: if the work cannot be sent to another process (a network class defined in a notebook).
+        ConfigError: if the work cannot be sent to another process.
         FitDiverged: of a chain, once the others have been told to stop; its `states` has the last state of each chain.
         BnnSymmError: of a chain, as above.
     """
@@ -75,13 +76,7 @@ def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: Cha
 
 def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[int, State]:
     context = multiprocessing.get_context("spawn")
-    try:
-        payload = pickle.dumps(work)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"the network cannot be sent to another process ({error}); define its class in a module, or use "
-            f"inference.chain_method=sequential"
-        ) from error
+    payload = dump_work(work, "use inference.chain_method=sequential")
     stop = context.Event()
     waiting = list(chains)
     running: dict[Any, tuple[int, Any]] = {}
@@ -99,7 +94,7 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
                 process = context.Process(
                     target=_worker, args=(payload, chain, sender, stop, torch.get_num_threads()), daemon=True
                 )
-                with _signals_blocked():
+                with _signals_blocked(), without_main():
                     process.start()
                 sender.close()
                 running[receiver] = (chain, process)

@@ -19,9 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Part, Scaling
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached
+from bnn_symm.inference.fit_checks import check_draws, check_points
 from bnn_symm.inference.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
@@ -91,6 +93,7 @@ class Method(ABC):
         """What `--set` takes for twice the time to settle, and some where there was none."""
         return f"inference.{self.settles_by}={max(_LEAST_TIME, 2 * getattr(self, self.settles_by))}"
 
+    @checked
     def fit(
         self,
         model: BayesianModel,
@@ -116,7 +119,9 @@ class Method(ABC):
                 get the same posterior.
 
         Raises:
-            ConfigError: if likelihood and data do not fit, or the method has no use for several processes.
+            ConfigError: if likelihood, network and data do not fit, points have NaN or classes without an output, the
+                network is no function of a point and its parameters, or the method has no use for several processes.
+            NotEnoughMemory: if the draws would not fit into memory, and no callback keeps them.
             FitDiverged: if the objective became NaN or infinite; its `posterior` is of the last good state, if any.
             IncompatiblePosteriors: if a callback stopped it before there was anything to return.
             ProcessLost: if another process of the group is gone.
@@ -127,8 +132,11 @@ class Method(ABC):
         if len(dataset.train) == 0:
             raise ConfigError("the training part has no points; lower data.test_fraction or raise data.limit")
         self.check(dataset)
+        check_points(model, dataset)
         dataset = replace(dataset, train=group.share(dataset.train)).to(model.device, model.dtype)
         keeper = next((callback for callback in callbacks if callback.kept_draws() is not None), None)
+        if keeper is None:
+            check_draws(self, model)
         collector = Collector(reached, keeper)
         before = max((row["seconds"] for row in _last_rows(collector.reached())), default=0.0)
         start = time.perf_counter()

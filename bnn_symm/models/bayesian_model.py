@@ -18,18 +18,24 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from pyro import poutine
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.func import functional_call
 
 from bnn_symm.architectures import (
+    check_function,
+    check_structure,
     effective_parameters,
     effective_scales,
     free_parameters,
     initialise,
+    private_copy,
     weight_shapes,
 )
+from bnn_symm.arguments import check_tensor
 from bnn_symm.errors import ConfigError, NotRepresentable
-from bnn_symm.models.likelihoods import AnyLikelihood, Bernoulli
-from bnn_symm.models.priors import Prior
+from bnn_symm.models.likelihoods import AnyLikelihood, Bernoulli, Categorical, check_likelihood
+from bnn_symm.models.output_checks import check_logits
+from bnn_symm.models.priors import Prior, check_prior
 from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors
 
 Tempering = Literal["likelihood", "posterior"]
@@ -42,21 +48,35 @@ class BayesianModel:
     Called, it is a Pyro model that any Pyro algorithm accepts. Its methods give the same density in torch alone.
 
     Args:
-        net: maps (point, *feature) to (point, output). Its parameters' present values are the initial ones; it
-            is never changed.
+        net: maps (point, *feature) to (point, output). Its parameters' present values are the initial ones; those
+            with `requires_grad=False` are constants and not inferred. The model works on a copy in evaluation mode, so
+            that the network is never changed.
         prior: the prior of the network's parameters.
         likelihood: the likelihood of targets given outputs, with the prior of its own latent variables.
 
+    Raises:
+        ConfigError: if the network has dropout, batch statistics, a state or nothing to infer (`check_structure`), or
+            an argument is of another type.
+
     Attributes:
+        net: the copy of the network; its parameters are what is inferred, its buffers what is constant.
         shapes: name -> shape of everything in the flat vector, in its order.
         num_parameters: length of the flat vector.
+        num_outputs: of the network, once it has seen points; 0 before.
         parameter_prior: density of the network's part of the flat vector.
     """
 
     def __init__(self, net: nn.Module, prior: Prior, likelihood: AnyLikelihood):
+        self._name = f"the network ({type(net).__name__})"
+        check_structure(self._name, net)
+        check_prior(prior)
+        check_likelihood(likelihood)
+        net = private_copy(net, self._name)
         self.net = net
         self.prior = prior
         self.likelihood = likelihood
+        self._checked_shapes: set[tuple[int, ...]] = set()
+        self.num_outputs = 0  # until points are seen
         parameters = dict(net.named_parameters())
         for name in parameters:
             if not _is_net(name):
@@ -130,10 +150,62 @@ class BayesianModel:
         start = self.num_net_parameters
         return {name: flat[..., start + i] for i, name in enumerate(self.likelihood.latents)}
 
+    def check_function(self, x: Float[Tensor, "point *feature"]) -> None:
+        """Refuse a network whose outputs at points of the data are no function of a point and the parameters.
+
+        The first points of a shape that a model sees are checked, later ones are not.
+
+        Args:
+            x: points of the data.
+
+        Raises:
+            ConfigError: if a pass fails, if outputs have another shape than the likelihood needs or are probabilities
+                where it reads logits, or as `bnn_symm.architectures.check_function`.
+        """
+        if tuple(x.shape[1:]) in self._checked_shapes or len(x) == 0:
+            return
+        wanted = None
+        if not isinstance(self.likelihood, Categorical):
+            wanted = self.likelihood.num_net_outputs(2 if isinstance(self.likelihood, Bernoulli) else 1)
+        self.num_outputs = check_function(self._name, self.net, x, wanted)
+        check_logits(self._name, self.net, x, self.likelihood)
+        self._checked_shapes.add(tuple(x.shape[1:]))
+
+    def _check_call(self, flat: Tensor | None, x: Tensor, y: Tensor | None = None) -> None:
+        """Refuse wrong arguments of the density; costs a few comparisons of types and lengths."""
+        check_tensor("x", x, self.dtype)
+        if flat is not None:
+            check_tensor("flat", flat, self.dtype)
+            if flat.shape[-1:] != (self.num_parameters,):
+                raise ConfigError(
+                    f"flat: got a shape of {tuple(flat.shape)}, expected ({self.num_parameters},), as model.initial() "
+                    f"returns"
+                )
+        if y is not None:
+            check_tensor("y", y, self.dtype)
+            if y.shape != x.shape[:1]:
+                raise ConfigError(
+                    f"y: got a shape of {tuple(y.shape)} for {len(x)} points, expected ({len(x)},), one target a point"
+                )
+        # Under a compiler or a transform of torch.func, whoever calls has checked the model before.
+        tensors = [value for value in (flat, x) if value is not None]
+        if torch.compiler.is_compiling() or any(map(is_functorch_wrapped_tensor, tensors)):
+            return
+        self.check_function(x)
+        if y is not None and isinstance(self.likelihood, Categorical | Bernoulli) and len(y):
+            low, high = int(y.min()), int(y.max())
+            if low < 0 or high >= (number := max(2, self.num_outputs)):
+                raise ConfigError(f"y: got classes from {low} to {high}, expected indices from 0 to {number - 1}")
+
     def outputs(
         self, flat: Float[Tensor, " parameter"], x: Float[Tensor, "point *feature"]
     ) -> Float[Tensor, "point output"]:
-        """The network's outputs at one flat vector."""
+        """The network's outputs at one flat vector.
+
+        Raises:
+            ConfigError: as `log_likelihood`.
+        """
+        self._check_call(flat, x)
         return functional_call(self.net, self.net_values(self.unflatten(flat)), (x,))
 
     def net_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -222,7 +294,13 @@ class BayesianModel:
         x: Float[Tensor, "point *feature"],
         y: Shaped[Tensor, " point"],
     ) -> Float[Tensor, " point"]:
-        """Log likelihood of every point, in nats, in the units of training."""
+        """Log likelihood of every point, in nats, in the units of training.
+
+        Raises:
+            ConfigError: if an argument is no tensor or of another dtype or length, or as `check_function`, at the first
+                call.
+        """
+        self._check_call(flat, x, y)
         return self.likelihood.log_prob(self.outputs(flat, x), y, self.latents(flat))
 
     def potential(
@@ -257,6 +335,7 @@ class BayesianModel:
         Returns:
             The network's outputs at the sampled parameters.
         """
+        self._check_call(None, x, y)
         reference = next(self.net.parameters()).detach()
         values = {}
         for name, where in self.slices().items():

@@ -8,7 +8,7 @@ of training: standardised for Gaussian likelihoods, counts for Poisson, class in
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import pyro.distributions as dist
 import torch
@@ -253,6 +253,32 @@ class Poisson:
 AnyLikelihood = Annotated[
     Categorical | Bernoulli | Gaussian | HeteroscedasticGaussian | Poisson, Field(discriminator="name")
 ]
+
+_NEEDED = ("name", "task", "latents", "num_net_outputs", "log_prob", "distribution")
+_ANY = get_args(get_args(AnyLikelihood)[0])
+
+
+def check_likelihood(likelihood: Any) -> None:
+    """Refuse what is not a likelihood: another type, the class in place of its settings, or one that lacks methods.
+
+    Raises:
+        ConfigError: which names what is missing.
+    """
+    known = ", ".join(cls.__name__ for cls in _ANY)
+    if isinstance(likelihood, _ANY):
+        return
+    if isinstance(likelihood, type):
+        raise ConfigError(
+            f"likelihood: got the class {likelihood.__name__}, expected an object of it; write {likelihood.__name__}()"
+        )
+    of_task = ("probabilities",) if getattr(likelihood, "task", None) == "classification" else ("mean", "variance")
+    missing = [name for name in (*_NEEDED, *of_task) if not hasattr(likelihood, name)]
+    if missing:
+        raise ConfigError(
+            f"likelihood: got an object of type {type(likelihood).__name__} without {', '.join(missing)}; use "
+            f"{known}, or give your own what bnn_symm.models.likelihoods.Likelihood lists"
+        )
+
 
 _DEFAULTS = {"classification": Categorical, "regression": Gaussian, "count": Poisson}
 

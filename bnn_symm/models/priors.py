@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -123,6 +123,22 @@ class Prior:
                 return StudentT(self.degrees_of_freedom)
             case "scale_mixture":
                 return ScaleMixture(self.narrow_weight, self.narrow_ratio)
+
+
+def check_prior(prior: Any) -> None:
+    """Refuse what is not a `Prior`.
+
+    Raises:
+        ConfigError: which names the type.
+    """
+    if isinstance(prior, Prior):
+        return
+    if prior is Prior:
+        raise ConfigError("prior: got the class Prior, expected an object of it; write Prior()")
+    raise ConfigError(
+        f"prior: got an object of type {type(prior).__name__}, expected a bnn_symm.Prior; choose a family with "
+        f"Prior(name=...), and single parameters with Prior(overrides=...)"
+    )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bnn_symm.arguments import check_finite, checked
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
@@ -44,6 +45,12 @@ class Posterior(ABC):
     """
 
     kind: str
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for name in ("draws", "permute"):  # abstract here, with the same arguments in every kind of posterior
+            if name in vars(cls):
+                setattr(cls, name, checked(vars(cls)[name]))
 
     def __init__(
         self,
@@ -99,6 +106,7 @@ class Posterior(ABC):
             for start in range(0, draws, chunk):
                 yield self._read(chain, start, min(draws, start + chunk)).to(self.model.device)
 
+    @checked
     def predict(self, x: Float[Tensor, "point *feature"]) -> Predictive:
         """The predictive distribution at standardised inputs, holding (chain, draw, point, output).
 
@@ -106,6 +114,8 @@ class Posterior(ABC):
         """
         chains, draws, _ = self.shape
         x = x.to(device=self.model.device, dtype=self.model.dtype)
+        check_finite("x", x)
+        self.model.check_function(x)
         network = _Network(self.model, x)
         parts = x.split(network.points_at_once)
         shape = (chains * draws, len(x), network.num_outputs)
@@ -132,6 +142,7 @@ class Posterior(ABC):
             latents.append(chunk[:, self.model.num_net_parameters :].clone().cpu())
             yield from chunk
 
+    @checked
     def iter_predict(self, x: Float[Tensor, "point *feature"]) -> Iterator[Predictive]:
         """`predict` for consecutive slices of the points, small enough that memory stays bounded."""
         chains, draws, _ = self.shape

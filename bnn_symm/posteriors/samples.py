@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bnn_symm.architectures import fingerprint, fingerprint_of, fixed_buffers, short_fingerprint
+from bnn_symm.architectures import constants_differ, fingerprint, fingerprint_of, fixed_buffers, short_fingerprint
+from bnn_symm.arguments import check_finite, checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
@@ -116,6 +117,7 @@ class SamplePosterior(Posterior):
         self.sample_stats = dict(sample_stats or {})
 
     @classmethod
+    @checked
     def from_draws(
         cls,
         model: BayesianModel,
@@ -144,13 +146,20 @@ class SamplePosterior(Posterior):
         Raises:
             ConfigError: if `names` names what is not there.
             IncompatiblePosteriors: if a name is missing or unknown, or a shape does not fit the model.
+            ConfigError: if draws have NaN or infinite values.
         """
         if isinstance(draws, Mapping):
             matching = match_names(draws, model, names, strict=True)
             draws, info = matching.flatten(draws), _with_matching(info, matching)
         elif names is not None:
             raise ConfigError("names are for draws by name; a flat tensor has none: leave them out")
+        if draws.dim() != 3:
+            raise IncompatiblePosteriors(
+                f"draws: got a tensor of shape {tuple(draws.shape)}, expected (chain, draw, parameter); for one chain, "
+                f"draws[None]"
+            )
         draws = draws.to(model.dtype)
+        check_finite("draws by chain", draws)
         return cls(
             model,
             scaling or Scaling.identity((1,)),
@@ -161,6 +170,7 @@ class SamplePosterior(Posterior):
         )
 
     @classmethod
+    @checked
     def from_state_dicts(
         cls,
         model: BayesianModel,
@@ -301,6 +311,12 @@ def _parameters(state: Mapping[str, Tensor] | nn.Module, net: nn.Module, which: 
             f"the architecture.symmetry of the checkpoint, its seed included"
         )
     buffers = dict(net.named_buffers())
+    differs = constants_differ(state, net)
+    if differs is not None:
+        raise IncompatiblePosteriors(
+            f"{which} has other values of {differs}, which the model holds constant (a buffer or a frozen parameter); "
+            f"make the model from this network, or load the checkpoint into it first"
+        )
     return {name: value for name, value in state.items() if name not in buffers}
 
 

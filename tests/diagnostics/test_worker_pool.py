@@ -1,6 +1,7 @@
 """Work in spawned processes: every result once, errors as they are."""
 
 import os
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -46,5 +47,11 @@ def test_what_goes_wrong_in_a_process_is_said(work, error, message):
 
 
 def test_what_cannot_be_sent_is_refused():
-    with pytest.raises(ConfigError, match="define its class in a module"):
-        list(results_of(lambda number: number, range(2), jobs=2))
+    lock = threading.Lock()
+    with pytest.raises(ConfigError, match=r"cannot be sent to another process.*--jobs 1"):
+        list(results_of(lambda number: lock, range(2), jobs=2))
+
+
+def test_a_function_of_a_script_or_a_notebook_is_sent_with_its_values():
+    shift = 3
+    assert sorted(results_of(lambda number: number + shift, range(2), jobs=2)) == [3, 4]

@@ -1,0 +1,183 @@
+"""Arguments of public functions: one sentence in place of an exception from deep inside."""
+
+import functools
+import inspect
+import os
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnn_symm.errors import ConfigError, one_line
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_TABLES = "load_dataset(FILE) makes a Dataset; BNNClassifier and BNNRegressor take arrays and tables"
+_REMEDIES = {
+    ("Tensor", "ndarray"): "convert it with torch.as_tensor",
+    ("Tensor", "list"): "convert it with torch.as_tensor",
+    ("Tensor", "tuple"): "convert it with torch.as_tensor",
+    ("Tensor", "Series"): "convert it with torch.as_tensor(series.to_numpy())",
+    ("Tensor", "DataFrame"): "encode it with dataset.preprocessing.encode, or use BNNClassifier or BNNRegressor",
+    ("Tensor", "DataLoader"): "pass all points as one tensor; the package draws its minibatches itself",
+    ("Tensor", "Part"): "pass its tensor x",
+    ("Tensor", "Dataset"): "pass the tensor x of one of its parts, such as dataset.test.x",
+    ("ndarray", "Tensor"): "convert it with .numpy()",
+    ("Part", "Dataset"): "pass one of its parts, such as dataset.test",
+    ("Dataset", "Part"): "pass the whole data set, which has its parts",
+    ("Posterior", "Run"): "pass run.posterior",
+    ("Posterior", "BayesianModel"): "fit it first, such as MeanFieldVI().fit(model, dataset, seed=0)",
+    ("Module", "BayesianModel"): "pass model.net",
+    ("Posterior", "str"): "open a run with load_run(PATH).posterior",
+    ("Posterior", "PosixPath"): "open a run with load_run(PATH).posterior",
+    ("Config", "str"): "read a file with load_config(PATH)",
+    ("Config", "PosixPath"): "read a file with load_config(PATH)",
+    ("Config", "dict"): "check it with parse_config",
+}
+_NAMES = {"Tensor": "torch.Tensor", "Module": "torch.nn.Module", "PathLike": "a path", "str": "text"}
+_GENERAL = {
+    "Tensor": "convert it with torch.as_tensor",
+    "Dataset": _TABLES,
+    "Part": f"pass a part of a Dataset, such as dataset.test; {_TABLES}",
+    "BayesianModel": "make one with BayesianModel(net, Prior(), likelihood)",
+    "Posterior": "it is what the fit of a method returns",
+    "int": "convert it with int()",
+}
+
+
+def check_tensor(name: str, value: Any, dtype: torch.dtype) -> None:
+    """Refuse what is no tensor, or a floating one of another dtype than the network's.
+
+    Args:
+        name: of the argument.
+        value: the argument.
+        dtype: of the network.
+
+    Raises:
+        ConfigError: which names the type and the remedy.
+    """
+    if not isinstance(value, Tensor):
+        raise ConfigError(_message(name, value, Tensor))
+    if value.is_floating_point() and value.dtype != dtype:
+        raise ConfigError(
+            f"{name}: got a tensor of {value.dtype}, the network computes in {dtype}; convert it with .to({dtype})"
+        )
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Refuse NaN and infinite numbers.
+
+    Raises:
+        ConfigError: which names the first row that has one.
+    """
+    if not value.is_floating_point() or not value.numel():
+        return
+    rows = value.reshape(len(value), -1).isfinite().all(1)
+    if not bool(rows.all()):
+        row = int(torch.nonzero(~rows)[0])
+        raise ConfigError(f"{name}: row {row} has NaN or infinite values; fill or drop such rows first")
+
+
+def checked(function: Function) -> Function:
+    """Decorator: arguments of another kind than their annotations name are refused in one sentence.
+
+    Classes, tensors, sequences of these and unions of them are checked; other annotations are not looked at, and shapes
+    neither.
+    """
+    signature = inspect.signature(function)
+    name = getattr(function, "__name__", str(function))
+
+    @functools.cache
+    def expected() -> dict[str, tuple[Any, ...]]:
+        hints = _hints(function)
+        found = {word: _alternatives(hint) for word, hint in hints.items() if word in signature.parameters}
+        return {word: kinds for word, kinds in found.items() if kinds is not None}
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **keywords: Any) -> Any:
+        try:
+            given = signature.bind(*args, **keywords).arguments
+        except TypeError as error:
+            known = ", ".join(word for word in signature.parameters if word not in ("self", "cls"))
+            raise ConfigError(f"{name}: {error}; it takes ({one_line(known, 180)})") from None
+        for word, kinds in expected().items():
+            if word in given and not any(_matches(given[word], kind) for kind in kinds):
+                raise ConfigError(f"{name}: {_message(word, given[word], *kinds)}")
+        return function(*args, **keywords)
+
+    return typing.cast(Function, wrapper)
+
+
+class _SequenceOf(tuple[Any, ...]):
+    """The alternatives of the items of a sequence."""
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...] | None:
+    """Return what may be passed; None for annotations that are not looked at."""
+    if get_origin(hint) in (Union, UnionType):
+        found = [_alternatives(part) for part in get_args(hint)]
+        return None if None in found else tuple(kind for kinds in found if kinds for kind in kinds)
+    if get_origin(hint) in (Sequence, list):
+        items = _alternatives(get_args(hint)[0])
+        return None if items is None else (_SequenceOf(items),)
+    if get_origin(hint) in (Mapping, dict) or hint is Mapping:
+        return (Mapping,)
+    if hint in (str, Path):
+        return (str,) if hint is str else (os.PathLike,)
+    array = getattr(hint, "array_type", None)
+    if array in (Tensor, np.ndarray):
+        return (array,)
+    if hint in (NoneType, None):
+        return (NoneType,)
+    is_class = isinstance(hint, type) and not getattr(hint, "_is_protocol", False)
+    if is_class and (hint in (Tensor, int) or hint.__module__.split(".")[0] in ("bnn_symm", "torch")):
+        return (hint,)
+    return None
+
+
+def _matches(value: Any, kind: Any) -> bool:
+    if isinstance(kind, _SequenceOf):
+        is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+        return is_sequence and all(any(_matches(item, one) for one in kind) for item in value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _message(name: str, value: Any, *kinds: Any) -> str:
+    named = [kind for kind in kinds if kind is not NoneType]
+    sequence = next((kind for kind in named if isinstance(kind, _SequenceOf)), None)
+    if sequence is not None:
+        items = " or ".join(_name(kind) for kind in sequence)
+        wrong = None
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            wrong = next((item for item in value if not any(_matches(item, kind) for kind in sequence)), None)
+        got = f"a sequence with {_kind(wrong)}" if wrong is not None else _kind(value)
+        return f"{name}: got {got}, expected a sequence of {items}, such as a list"
+    words = " or ".join(dict.fromkeys(_name(kind) for kind in named))
+    if isinstance(value, type) and value in named:
+        return f"{name}: got the class {value.__name__}, expected an object of it; write {value.__name__}(...)"
+    remedies = [_REMEDIES.get((kind.__name__, type(value).__name__)) for kind in named]
+    remedy = next((one for one in remedies if one), None) or _GENERAL.get(named[0].__name__ if named else "")
+    return f"{name}: got {_kind(value)}, expected {words or 'None'}" + (f"; {remedy}" if remedy else "")
+
+
+def _name(kind: Any) -> str:
+    name = "a sequence" if isinstance(kind, _SequenceOf) else str(kind.__name__)
+    return _NAMES.get(name, name)
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"

@@ -1,0 +1,71 @@
+"""What has to be true of points, network and memory before a fit begins."""
+
+from typing import Any
+
+import torch
+
+from bnn_symm.arguments import check_finite
+from bnn_symm.data import Dataset
+from bnn_symm.errors import ConfigError
+from bnn_symm.io.memory import check_memory, num_bytes_of
+from bnn_symm.models import BayesianModel
+
+
+def check_points(model: BayesianModel, dataset: Dataset) -> None:
+    """Refuse data that the model cannot be fitted to, and networks that are no function of a point.
+
+    Args:
+        model: the model.
+        dataset: the training part is looked at, and the validation part.
+
+    Raises:
+        ConfigError: with the part and the row, or what the network does.
+    """
+    for name in ("train", "validation"):
+        part = getattr(dataset, name)
+        check_finite(f"dataset.{name}.x", part.x)
+        check_finite(f"dataset.{name}.y", part.y)
+        if len(part.y) != len(part.x) or part.y.dim() != 1:
+            raise ConfigError(
+                f"dataset.{name}.y: got a shape of {tuple(part.y.shape)} for {len(part.x)} points, expected one target "
+                f"a point, ({len(part.x)},)"
+            )
+        if dataset.task == "classification" and len(part.y):
+            _check_classes(f"dataset.{name}.y", part.y, dataset.num_outputs)
+    model.check_function(dataset.train.x)
+    wanted = model.likelihood.num_net_outputs(dataset.num_outputs)
+    if model.num_outputs != wanted:
+        raise ConfigError(
+            f"the network has {model.num_outputs} outputs, the data with likelihood {model.likelihood.name} need "
+            f"{wanted}; change its last layer"
+        )
+
+
+def _check_classes(name: str, y: torch.Tensor, number: int) -> None:
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ConfigError(f"{name}: got a tensor of {y.dtype}, expected class indices; convert it with .long()")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= number:
+        raise ConfigError(
+            f"{name}: got classes from {low} to {high}, expected indices from 0 to {number - 1} (num_outputs - 1)"
+        )
+
+
+def check_draws(method: Any, model: BayesianModel) -> None:
+    """Refuse draws that do not fit into memory, before the first one is made.
+
+    Args:
+        method: whose draws they are; one that fits a law keeps none.
+        model: the model.
+
+    Raises:
+        NotEnoughMemory: with the numbers.
+    """
+    chains = getattr(method, "num_chains", getattr(method, "num_members", 1))
+    draws = getattr(method, "num_draws", 1) if method.is_sampler else 1
+    itemsize = torch.empty(0, dtype=model.dtype).element_size()
+    check_memory(
+        num_bytes_of((chains, draws, model.num_parameters), itemsize),
+        f"a posterior of {chains} chains of {draws} draws of {model.num_parameters} parameters",
+        "lower inference.num_draws or inference.num_chains, or fit with fit_run, which keeps draws on disk",
+    )

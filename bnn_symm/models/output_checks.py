@@ -1,0 +1,52 @@
+"""Whether what a network puts out is what its likelihood reads."""
+
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bnn_symm.errors import ConfigError
+from bnn_symm.models.likelihoods import Bernoulli, Categorical
+
+_NUM_POINTS = 16
+_FACTORS = (1.0, -3.0, 10.0)
+"""Multiples of the parameters: what stays within [0, 1] at all of them is made to."""
+
+
+def check_logits(name: str, net: nn.Module, x: Float[Tensor, "point *feature"], likelihood: Any) -> None:
+    """Refuse a network that ends in a softmax or a sigmoid where the likelihood reads logits.
+
+    A log-softmax is no fault: its outputs are logits of the same probabilities.
+
+    Args:
+        name: what messages call the network.
+        net: the network, which is not changed.
+        x: points of the data; the first few are used.
+        likelihood: of the outputs; others than those of classes are not looked at.
+
+    Raises:
+        ConfigError: if the outputs are probabilities.
+    """
+    if not isinstance(likelihood, Categorical | Bernoulli):
+        return
+    twin = copy.deepcopy(net)
+    parameter = next(twin.parameters())
+    points = x[:_NUM_POINTS].to(parameter.device, parameter.dtype)
+    outputs = []
+    with torch.inference_mode(False), torch.no_grad():
+        own = [value.detach().clone() for value in twin.parameters()]
+        for factor in _FACTORS:
+            for value, before in zip(twin.parameters(), own, strict=True):
+                value.copy_(factor * before)
+            outputs.append(twin(points.clone()))
+    values = torch.cat(outputs)
+    if not bool(((values >= 0) & (values <= 1)).all()) or bool((values == values[:1]).all()):
+        return
+    sums = values.sum(-1)
+    last = "softmax" if values.shape[-1] > 1 and bool((sums - 1).abs().max() < 1e-3) else "sigmoid"
+    raise ConfigError(
+        f"{name}: all outputs lie between 0 and 1, as after a {last}, but likelihood {likelihood.name} reads them as "
+        f"logits; remove the last {last} from the network"
+    )
