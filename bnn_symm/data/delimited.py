@@ -148,7 +148,7 @@ def _is_row(names: list[str], columns: Sequence[Sequence[str]]) -> bool:
     if any(not _mostly_numeric(columns[index]) for index in numbers):
         return False
     words = [index for index, name in enumerate(names) if name and index not in numbers]
-    repeated = [index for index in words if names[index] in {text.strip() for text in columns[index]}]
+    repeated = [index for index in words if names[index] in columns[index]]
     if not numbers:
         return len(words) > 1 and len(repeated) == len(words)
     if repeated:

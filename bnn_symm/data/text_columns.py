@@ -233,7 +233,7 @@ def _notes(column: _Distinct) -> list[str]:
         listed = ", ".join(f"{_short(text)} in {column.counts[text]} rows" for text in gaps[:3])
         notes.append(f"{column.what}: {listed}: read as a category of its own, not as a missing value")
     numbers, words = column.of(NUMBER, NOT_FINITE), column.of(WORD)
-    if numbers and words:
+    if numbers and words and not column.of(CODE):
         notes.append(
             f"{column.what} mixes numbers and words ({_short(words[0])} in row {column.first_row[words[0]]}): read as "
             f"{len(column.counts)} categories"

@@ -250,7 +250,9 @@ def test_names_of_identifiers(tmp_path, name):
     assert "identifier" in refused(tmp_path / "x.csv")
 
 
-@pytest.mark.parametrize("name", ["width", "grid", "acid", "humid", "aid", "covid", "key_rate", "growth", "row_height"])
+@pytest.mark.parametrize(
+    "name", ["width", "grid", "acid", "humid", "aid", "covid", "key_rate", "growth", "row_height", "row", "key"]
+)
 def test_names_that_only_look_like_those(tmp_path, name):
     frame = pd.DataFrame({name: np.arange(40) % 7, "y": np.arange(40) / 9})
     frame.to_csv(tmp_path / "x.csv", index=False)
