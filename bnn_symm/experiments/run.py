@@ -313,5 +313,5 @@ def _mark(directory: RunDirectory, error: BaseException) -> None:
     """Says in `run.json` how the fit ended, if the disk still lets us."""
     interrupted = isinstance(error, KeyboardInterrupt)
     # Where even that cannot be written, the status stays `running`, which reads as `interrupted`: the lock is given up.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InvalidRun):  # the latter where the whole directory is gone
         directory.update_record(status="interrupted" if interrupted else "failed", error=str(error) or None)

@@ -2,6 +2,7 @@
 
 import math
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,18 @@ def test_full_disk_at_the_end(tmp_path, monkeypatch, name):
     resumed, undisturbed = resume_run(tmp_path / "run"), fit(tmp_path / "undisturbed", keys)
     assert same_bits(resumed, undisturbed)
     assert history(resumed) == history(undisturbed)
+
+
+def test_a_run_that_is_deleted_while_it_is_written(tmp_path):
+    class Delete(Callback):
+        def on_history(self, row):
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+    with pytest.raises(BnnSymmError, match=r"run could not be written .No such file or directory") as error:
+        fit_run(
+            load_config(None, [*overrides("map"), "checkpoint.every=1 steps"]), tmp_path / "run", callbacks=[Delete()]
+        )
+    assert "\n" not in str(error.value)
 
 
 def test_a_resume_needs_the_data_that_were_fitted(tmp_path):
