@@ -29,7 +29,7 @@ def symmetry_text(content: dict[str, Any]) -> str:
     lines += _left(content)
     lines += _equal_rows(content["duplicate_mask_rows"])
     lines += _continuous(content["continuous"])
-    lines.append(_defect(content["defect"], bool(content["fixed"])))
+    lines.append(_defect(content["defect"], bool(content["fixed"]), content["held_units"]))
     without = "none; buffers of your own are not part of it" if content["fixed"] else "none, nothing is fixed at random"
     lines.append(f"mask fingerprint: {content['fingerprint'] or without}")
     return "\n".join(lines)
@@ -100,7 +100,9 @@ def _continuous(found: list[dict[str, Any]]) -> list[str]:
     return ["continuous symmetries, which no permutation removes:", *lines] if lines else []
 
 
-def _defect(defect: dict[str, Any] | None, projected: bool) -> str:
+def _defect(defect: dict[str, Any] | None, projected: bool, held: int) -> str:
+    if defect is None and held:
+        return "symmetry defect: not measured, no two of the units that are not pinned can be swapped"
     if defect is None:
         return "symmetry defect: there are no two units to swap"
     back = ", put back onto what is fixed," if projected else ""
