@@ -155,11 +155,20 @@ def pooled_flatness(chains: Sequence[Plateau]) -> Flatness:
     for flatness in ("not reached", "too short"):
         if flatness in told:
             return flatness
+    drift, reach, tolerated = pooled_drift(chains)
+    return _judge(drift, reach, tolerated, all(plateau.is_long for plateau in chains))
+
+
+def pooled_drift(chains: Sequence[Plateau]) -> tuple[float, float, float]:
+    """Return the mean drift of chains, half the width of its 95 % interval, and what is tolerated of it.
+
+    Args:
+        chains: none of which is too short.
+    """
     drift, low, tolerated = (
         np.array([getattr(plateau, name) for plateau in chains]) for name in ("drift", "drift_low", "tolerated")
     )
-    reach = float(np.sqrt(np.square(drift - low).sum()) / len(chains))
-    return _judge(float(drift.mean()), reach, float(tolerated.mean()), all(plateau.is_long for plateau in chains))
+    return float(drift.mean()), float(np.sqrt(np.square(drift - low).sum()) / len(chains)), float(tolerated.mean())
 
 
 def _judge(slope: float, reach: float, tolerated: float, is_long: bool) -> Flatness:

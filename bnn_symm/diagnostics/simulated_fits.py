@@ -21,6 +21,7 @@ References:
 """
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,6 +36,7 @@ from bnn_symm.diagnostics.by_unit import layer_of
 from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS, chain_statistics
 from bnn_symm.diagnostics.function_values import in_double
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidData, SymmetryError
+from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.models import BayesianModel, Categorical
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.randomness import global_seed, key_seed, numpy_generator
@@ -256,7 +258,9 @@ class FitSimulation:
         try:
             theta, dataset = self._data(index)
             seed = key_seed(self.seed, "fit of simulation", index)
-            posterior = self.method.fit(self.model, dataset, seed=seed, **options)
+            with warnings.catch_warnings():  # one fit of hundreds; ranks show what they do to the check
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                posterior = self.method.fit(self.model, dataset, seed=seed, **options)
             return self._ranks(index, theta, dataset.train, posterior)
         except ConfigError:
             raise  # the same in every simulation

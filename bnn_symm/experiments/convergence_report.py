@@ -21,7 +21,7 @@ from bnn_symm.diagnostics.convergence import (
     slowest,
 )
 from bnn_symm.diagnostics.cycles import ends_of_cycles, without_exploration
-from bnn_symm.diagnostics.plateau import Plateau, find_plateau, pooled_flatness
+from bnn_symm.diagnostics.plateau import Plateau, find_plateau, pooled_drift, pooled_flatness
 from bnn_symm.diagnostics.speed_tests import speed
 from bnn_symm.experiments.convergence_comparisons import COMPARED, compare_groups
 from bnn_symm.experiments.convergence_target import (
@@ -163,10 +163,18 @@ def _end(objective: list[Curve], history: Sequence[dict[str, Any]], *, spreads: 
         for one, curve in zip(plateaus, objective, strict=True)
         if one.start is not None
     ]
+    drift = {key: getattr(worst, key) for key in ("drift", "drift_low", "drift_high", "tolerated")}
+    flatness = worst.flatness
+    if spreads:
+        flatness = pooled_flatness(plateaus)
+        if flatness in ("reached", "unclear"):  # decided by the drift of all chains together, and told by it
+            mean, reach, tolerated = pooled_drift(plateaus)
+            drift = {"drift": mean, "drift_low": mean - reach, "drift_high": mean + reach, "tolerated": tolerated}
     rates = [row["learning_rate"] for row in history if row.get("learning_rate") is not None]
     return {
-        **{key: getattr(worst, key) for key in ("drift", "drift_low", "drift_high", "tolerated")},
-        "flatness": pooled_flatness(plateaus) if spreads else worst.flatness,
+        **drift,
+        "flatness": flatness,
+        "is_long": all(one.is_long is not False for one in plateaus),
         "rows": min(len(curve) for curve in objective),
         "level": _mean(plateaus, "level"),
         "standard_error": _error(plateaus),

@@ -82,6 +82,12 @@ def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
         )
     if flatness == "not reached":
         return f"not converged: the objective is still falling by {drift}", longer
+    if flatness == "unclear" and _is_short(settled):
+        return (
+            f"it cannot be told whether it has converged: the curve is flat over less than a fifth of its "
+            f"{settled['rows']} rows only",
+            longer,
+        )
     if flatness == "unclear":
         worst = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
         return (
@@ -98,6 +104,12 @@ def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
         verdict += "; the learning rate fell to zero there, which flattens any curve"
         return verdict, f"to see whether a longer fit ends lower: {longer}"
     return verdict, None
+
+
+def _is_short(settled: dict[str, Any]) -> bool:
+    """Return whether a flat end is unclear for its length alone, its drift being inside what is tolerated."""
+    largest = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
+    return settled.get("is_long") is False and largest <= settled.get("tolerated", 0.0)
 
 
 def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:

@@ -6,6 +6,7 @@ reached, and can go on.
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from bnn_symm.experiments.stored_run import (
     with_module,
 )
 from bnn_symm.inference import Callback
+from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.inference.process_group import ProcessGroup, command_of
 from bnn_symm.posteriors import Posterior
 from bnn_symm.threads import use_threads
@@ -256,7 +258,9 @@ def _run_stage(
     writer = RunWriter(stage.directory, config.checkpoint.every, keep)
     told = [TellStage(callback, stage.number) for callback in callbacks] if config.warm_start else callbacks
     try:
-        with handed_out(group, str(stage.directory.path), prepared, reached):
+        with handed_out(group, str(stage.directory.path), prepared, reached), warnings.catch_warnings():
+            if not stage.is_last:  # a start for the next need not be an optimum
+                warnings.simplefilter("ignore", ConvergenceWarning)
             return stage.method.fit(
                 prepared.model,
                 dataset,
@@ -293,7 +297,7 @@ def _finish(
     if posterior.info["status"] == "complete":
         posterior.save(directory.posterior, max_megabytes=prepared.config.save.max_megabytes)
         directory.signature.replace(directory.posterior)
-        directory.update_record(**record)
+        directory.update_record(**record, warnings=posterior.info.get("warnings", []))
         metrics = measure(posterior, prepared.dataset, seed=prepared.config.seed)
         write_metrics(directory, metrics)
         directory.finish_history(all_stages(directory.path, posterior.history))

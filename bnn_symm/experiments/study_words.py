@@ -57,6 +57,8 @@ _SUBJECTS = {
 }
 # Of an effect.
 _NEARLY_ALL = 0.8
+# A p-value below the first before adjustment is weak evidence where the adjusted one is above the second.
+_MODERATE, _WEAK = 0.05, 0.1
 # More settings than this are counted in the headline, not told one by one.
 _FEW = 2
 
@@ -278,6 +280,8 @@ def _evidence(one: Row) -> str:
         return one["reason"] if str(one["reason"]).startswith(str(one["n"])) else f"{count}; {one['reason']}"
     many = one["num_comparisons"]
     adjusted = f", adjusted for {many} comparisons" if many > 1 else ""
+    if one["p_value"] < _MODERATE and one["p_adjusted"] >= _WEAK:  # what makes the evidence weak, and not none
+        adjusted += f", {_p(one['p_value']).removeprefix('= ')} before"
     text = f"{count}, p {_p(one['p_adjusted'])}{adjusted}"
     smallest = one["smallest_sign_flip_p"]
     by_flips = one["measure"] == "gradients_to_target" and one["p_value"] == one["sign_flip_p"]

@@ -16,6 +16,7 @@ from bnn_symm.inference.chains import ChainMethod, run_chains
 from bnn_symm.inference.map import mode_problem, posterior_of_states
 from bnn_symm.inference.method import Fit, initial_positions
 from bnn_symm.inference.optimisation import OptimisedMethod, optimise
+from bnn_symm.inference.settling import concerns_of_modes
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
@@ -43,6 +44,13 @@ class DeepEnsemble(OptimisedMethod):
         for chain, state in states.items():
             fit.collector.keep_state(chain, state)
         return len(states) < self.num_members or any(bool(state["stopped"]) for state in states.values())
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether it ended far from the mode, in words."""
+        if self.early_stopping is not None:
+            return []
+        positions = {chain: state["position"] for chain, state in reached.states.items()}
+        return concerns_of_modes(self, fit, reached.history, positions)
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]

@@ -27,6 +27,7 @@ from bnn_symm.inference.curvature import blocks, diagonals, last_layer, prior_pr
 from bnn_symm.inference.map import mode_problem, posterior_of_states
 from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.optimisation import OptimisedMethod, optimise_alone
+from bnn_symm.inference.settling import concerns_of_modes
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.prior_families import Normal
 from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior
@@ -118,6 +119,13 @@ class LaplaceApproximation(OptimisedMethod):
         if not bool(torch.isfinite(precision).all()):
             raise FitDiverged("the curvature at the mode is not finite; type --set dtype=float64, or fit for longer")
         return precision.sqrt() if diagonal else torch.linalg.cholesky(precision)
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether it ended far from the mode, in words."""
+        if self.early_stopping is not None:
+            return []
+        positions = {chain: state["position"] for chain, state in reached.states.items()}
+        return concerns_of_modes(self, fit, reached.history, positions)
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]

@@ -25,6 +25,7 @@ from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.low_rank_objective import LowRankObjective
 from bnn_symm.inference.method import Fit
 from bnn_symm.inference.optimisation import OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.settling import concerns_of_law
 from bnn_symm.inference.starting_points import first_mean
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
 from bnn_symm.models import BayesianModel
@@ -99,6 +100,12 @@ class LowRankVI(OptimisedMethod):
             "log_scale": scale.log().requires_grad_(self.learn_diagonal),
             "factors": factors.requires_grad_(),
         }
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether it ended far from its optimum, in words."""
+        if self.early_stopping is not None:
+            return []
+        return concerns_of_law(self, fit, reached.history, posterior)
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]

@@ -15,6 +15,7 @@ from bnn_symm.data import Dataset, Scaling
 from bnn_symm.inference.callbacks import Reached, State
 from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.optimisation import VALIDATION_POINTS, OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.settling import concerns_of_modes
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
 from bnn_symm.settings import Positive, settings
@@ -30,6 +31,13 @@ class MAP(OptimisedMethod):
     def _run(self, fit: Fit) -> bool:
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
         return optimise_alone(fit, problem)[1]
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether it ended far from the mode, in words."""
+        if self.early_stopping is not None:
+            return []
+        positions = {chain: state["position"] for chain, state in reached.states.items()}
+        return concerns_of_modes(self, fit, reached.history, positions)
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]

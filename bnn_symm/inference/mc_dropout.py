@@ -29,6 +29,7 @@ from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.map import mode_problem
 from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.optimisation import OptimisedMethod, optimise_alone
+from bnn_symm.inference.settling import concerns_of_curves
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -55,6 +56,12 @@ class MCDropout(OptimisedMethod):
         drop = _Drop(fit.model, fit.seed, "dropped units of step")
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit), at=drop)
         return optimise_alone(fit, problem)[1]
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether the objective was still falling, in words; its units come and go, so that it has no mode."""
+        if self.early_stopping is not None:
+            return []
+        return [note for note in concerns_of_curves(self, reached.history, fit.model.num_parameters) if note]
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]

@@ -13,7 +13,7 @@ References:
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.method import Fit
 from bnn_symm.inference.optimisation import Objective, OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.settling import concerns_of_law
 from bnn_symm.inference.starting_points import first_mean
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
 from bnn_symm.inference.variational_objective import VariationalObjective
@@ -43,6 +44,9 @@ class MeanFieldVI(OptimisedMethod):
         initial_scale: posterior standard deviation of every weight at the start.
         num_draws: draws that stand for the posterior in predictions and in files.
     """
+
+    _has_distance: ClassVar[bool] = True
+    """Whether its mean is optimal where the expected gradient of the log density is 0."""
 
     name: Literal["mean_field_vi"] = "mean_field_vi"
     estimator: Literal["local", "weight", "flipout"] = "local"
@@ -74,6 +78,12 @@ class MeanFieldVI(OptimisedMethod):
     def _objective(self, fit: Fit, loc: Tensor, log_scale: Tensor) -> Objective:
         """What is minimised; a call leaves its gradient in the `grad` of both."""
         return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether it ended far from its optimum, in words."""
+        if self.early_stopping is not None:
+            return []
+        return concerns_of_law(self, fit, reached.history, posterior, has_distance=self._has_distance)
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]

@@ -9,6 +9,7 @@ in `AnyMethod`.
 
 import platform
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,10 @@ from bnn_symm.settings import Positive, settings
 
 # Steps to settle in that are advised where a fit had none, or next to none.
 _LEAST_TIME = 100
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit that is complete ended far from the optimum of its objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +178,10 @@ class Method(ABC):
             status=status,
             seconds=before + time.perf_counter() - start,
             gradient_evaluations=int(sum(row["gradient_evaluations"] for row in _last_rows(everything))),
+            warnings=self.concerns(fit, everything, posterior) if status == "complete" else [],
         )
+        for note in posterior.info["warnings"]:
+            warnings.warn(f"convergence: {note}", ConvergenceWarning, stacklevel=2)
         if failure:
             failure.posterior = posterior
             raise failure
@@ -197,6 +205,16 @@ class Method(ABC):
 
     def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
         """Raises ConfigError for settings that these data cannot serve."""
+
+    def concerns(self, fit: "Fit", reached: Reached, posterior: Posterior) -> list[str]:
+        """Return what is wrong with a complete fit, in words: of those that optimise, an end far from an optimum.
+
+        Args:
+            fit: what was fitted.
+            reached: its states and its history.
+            posterior: that it made.
+        """
+        return []
 
     @abstractmethod
     def _run(self, fit: Fit) -> bool:

@@ -6,10 +6,14 @@ From a mode (`map`), SGD with momentum and a constant learning rate goes on over
     w = m + s z_1 / sqrt(2) + D z_2 / sqrt(2 (K - 1)),     z ~ Normal(0, 1)
 
 which halves the sum of the diagonal and the low-rank covariance (Maddox et al., equation 1). What spreads the iterates
-is the noise of minibatches: how far is up to the learning rate and the batch size, and T only moves the mode.
+is the noise of minibatches: how far is up to the learning rate and the batch size.
+
+A normal of the right width comes of SGD with momentum mu at the learning rate (Mandt et al., section 4.2)
+
+    (1 - mu) 2 D T / (N tr C),      C: covariance over minibatches of the gradient of the mean loss, at the mode
 
 References:
-    Maddox, Garipov, Izmailov, Vetrov & Wilson 2019, arXiv:1902.02476.
+    Maddox, Garipov, Izmailov, Vetrov & Wilson 2019, arXiv:1902.02476; Mandt, Hoffman & Blei 2017, arXiv:1704.04289.
 """
 
 import math
@@ -29,6 +33,7 @@ from bnn_symm.inference.map import mode_problem, posterior_of_states
 from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.minibatches import Minibatches
 from bnn_symm.inference.optimisation import OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.settling import concerns_of_iterates
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -39,6 +44,10 @@ from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 _MINIBATCH = 256
 _BATCHES = 10
 _WINDOW = "window."
+# The largest learning rate that is chosen for SGD, and the minibatches whose gradients it is chosen by.
+_LARGEST_RATE, _RATE_BATCHES = 0.05, 32
+# Variances of draws in units of the posterior's above which SGD has left the mode.
+_WIDE = 10.0
 
 
 @settings
@@ -49,7 +58,8 @@ class SWAG(OptimisedMethod):
         num_steps: of Adam, which goes to the mode, and of SGD together.
         batch_size: points a step, fewer than all; `auto` is a tenth of them, at most 256.
         collect_fraction: share of the steps that are SGD's.
-        collect_learning_rate: of SGD on the mean loss T U / N, constant.
+        collect_learning_rate: of SGD on the mean loss T U / N, constant; `auto` is that at which its iterates would
+            spread as the posterior does, if the loss curved alike in all directions, and at most 0.05.
         momentum: of SGD.
         collect_every: steps from iterate to iterate; `auto` is an epoch, or fewer where that would be less than
             2 `rank` iterates.
@@ -62,7 +72,7 @@ class SWAG(OptimisedMethod):
     name: Literal["swag"] = "swag"
     learning_rate: Positive = 0.003
     collect_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    collect_learning_rate: Positive = 0.05
+    collect_learning_rate: Positive | Literal["auto"] = "auto"
     momentum: Fraction = 0.9
     collect_every: PositiveInt | Literal["auto"] = "auto"
     rank: Annotated[int, Field(ge=2)] = 20
@@ -119,7 +129,8 @@ class SWAG(OptimisedMethod):
         """Runs SGD from a mode, or from a former state of its own; the state, and whether it was stopped."""
         start = torch.from_numpy(state["position"]).to(fit.model.device)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
-        descent = _Descent(self, problem, state)
+        rate = float(state["rate"]) if "rate" in state else self._rate(problem)
+        descent = _Descent(self, problem, state, rate)
         size, every = len(fit.dataset.train), self.steps_between(len(fit.dataset.train))
         log_every = self.log_every if self.log_every != "auto" else max(1, self.num_steps // 200)
         started = time.perf_counter() - descent.seconds
@@ -130,12 +141,12 @@ class SWAG(OptimisedMethod):
             if fit.callbacks.should_stop():
                 return descent.state(), True
             if not descent.take():
-                raise _diverged(self, descent.step, good)
+                raise _diverged(descent, good)
             if descent.taken % every == 0:
                 descent.iterates.add(descent.position)
             if descent.taken % log_every == 0 or descent.taken == self.collect_steps:
                 if not bool(torch.isfinite(descent.position).all()):
-                    raise _diverged(self, descent.step, good)
+                    raise _diverged(descent, good)
                 descent.seconds = time.perf_counter() - started
                 row = {
                     "chain": 0,
@@ -143,13 +154,37 @@ class SWAG(OptimisedMethod):
                     "epoch": descent.step * self.points_per_gradient(size) / size,
                     "seconds": descent.seconds,
                     "gradient_evaluations": descent.step,
-                    "learning_rate": self.collect_learning_rate,
+                    "learning_rate": rate,
                     **descent.means(descent.taken % log_every or log_every),
                     **problem.validate(descent.step),
                 }
                 fit.callbacks.on_history(row)
                 good = descent.state()
         return descent.state(), False
+
+    def _rate(self, problem: Problem) -> float:
+        """Return the learning rate of SGD: that of the settings, or the one that suits the noise at the mode."""
+        if self.collect_learning_rate != "auto":
+            return self.collect_learning_rate
+        size, tensor = len(problem.train), problem.tensors["position"]
+        batches = Minibatches(problem.train, self.points_per_gradient(size), problem.seed)
+        gradients = []
+        for step in range(_RATE_BATCHES):
+            objective, _ = problem.objective(step, *batches.take(step))
+            assert isinstance(objective, Tensor)
+            (gradient,) = torch.autograd.grad(objective * (self.temperature / size), tensor)
+            gradients.append(gradient.double())
+        noise = float(torch.stack(gradients).var(0).sum())
+        most = _LARGEST_RATE * size * noise
+        wanted = (1 - self.momentum) * 2 * len(tensor) * self.temperature
+        return _LARGEST_RATE if wanted >= most else wanted / (size * noise)
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether Adam came to a mode and SGD stayed there, in words."""
+        if self.early_stopping is not None:
+            return []
+        advice = "SGD left the mode, or was still on its way; lower inference.collect_learning_rate"
+        return concerns_of_iterates(self, fit, posterior, limit=_WIDE, advice=advice)
 
     def _posterior(
         self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
@@ -200,10 +235,12 @@ class _Descent:
         method: its settings.
         problem: whose tensor `position` moves.
         state: of the mode, or of a former descent.
+        rate: the learning rate.
     """
 
-    def __init__(self, method: SWAG, problem: Problem, state: State):
+    def __init__(self, method: SWAG, problem: Problem, state: State, rate: float):
         self._method, self._problem = method, problem
+        self.rate = rate
         self._tensor = problem.tensors["position"]
         self._batches = Minibatches(problem.train, method.points_per_gradient(len(problem.train)), problem.seed)
         self._velocity = torch.zeros_like(self.position)
@@ -243,7 +280,7 @@ class _Descent:
             torch.nn.utils.clip_grad_norm_([self._tensor], self._method.clip_norm)
         assert self._tensor.grad is not None
         self._velocity.mul_(self._method.momentum).add_(self._tensor.grad)
-        self.position.sub_(self._velocity, alpha=self._method.collect_learning_rate)
+        self.position.sub_(self._velocity, alpha=self.rate)
         self.step += 1
         for name, term in terms.items():
             self._window[name] = self._window.get(name, 0.0) + term
@@ -257,6 +294,7 @@ class _Descent:
     def state(self) -> State:
         """A copy of everything that what follows depends on."""
         numbers = {"step": self.step, "first": self._first, "seconds": self.seconds, "count": self.iterates.count}
+        numbers["rate"] = self.rate
         numbers |= {_WINDOW + name: total for name, total in self._window.items()}
         state = to_numpy({"position": self.position, "velocity": self._velocity, **self.iterates.arrays()})
         return {**state, **{name: np.asarray(value, dtype=np.float64) for name, value in numbers.items()}}
@@ -278,9 +316,9 @@ class _Draw:
         return self.mean + self.scale * own + shared @ self.factors
 
 
-def _diverged(method: SWAG, step: int, good: State) -> FitDiverged:
+def _diverged(descent: _Descent, good: State) -> FitDiverged:
     message = (
-        f"SGD left the mode at step {step}; the state at step {int(good['step'])} was kept; try a lower "
-        f"inference.collect_learning_rate (now {method.collect_learning_rate:g}) or inference.clip_norm=1.0"
+        f"SGD left the mode at step {descent.step}; the state at step {int(good['step'])} was kept; try a lower "
+        f"inference.collect_learning_rate (now {descent.rate:g}) or inference.clip_norm=1.0"
     )
     return FitDiverged(message, {0: good})

@@ -20,7 +20,7 @@ References:
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -46,6 +46,8 @@ class SymmetrizedVI(MeanFieldVI):
         exact_up_to: units of a layer whose order is accounted for together; each one more takes twice the time.
         num_information_samples: draws of the weights behind I a step.
     """
+
+    _has_distance: ClassVar[bool] = False
 
     name: Literal["symmetrized_vi"] = "symmetrized_vi"
     exact_up_to: Annotated[int, Field(ge=2, le=12)] = 8
