@@ -5,6 +5,7 @@ its traceback.
 """
 
 import difflib
+import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -101,6 +102,31 @@ def one_line(value: object, limit: int = 300) -> str:
     head = (limit - 3 + 1) // 2
     tail = limit - 3 - head
     return f"{text[:head]}...{text[len(text) - tail :]}"
+
+
+def printable(text: str) -> str:
+    r"""Return a text with its lines, in which nothing is left that a terminal would obey.
+
+    Control and format characters become escapes such as `\x1b`; line breaks stay.
+
+    Example:
+        >>> printable("one\ntwo\x1b[31m")
+        'one\ntwo\\x1b[31m'
+    """
+    return "".join(character if character == "\n" else _printable(character) for character in text)
+
+
+def shell_words(*words: object) -> str:
+    """Return words of a command to type, quoted where a shell would read something else.
+
+    Args:
+        words: paths, names and flags, each one argument of the command.
+
+    Example:
+        >>> shell_words("fit", "--resume", "runs/my run; ls")
+        "fit --resume 'runs/my run; ls'"
+    """
+    return " ".join(shlex.quote(str(word)) for word in words)
 
 
 def _printable(character: str) -> str:

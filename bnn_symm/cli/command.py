@@ -1,14 +1,22 @@
 """What the commands share: their parsers, opening a run, giving the answer."""
 
 import argparse
+import json
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.errors import BnnSymmError, FitDiverged, ProcessLost
+from bnn_symm.errors import BnnSymmError, FitDiverged, ProcessLost, one_line, printable
 
 if TYPE_CHECKING:
     from bnn_symm.experiments import Run
+
+MODULE = "PACKAGE.MODULE:FACTORY"
+"""How --help calls a factory."""
+
+LONGEST = 300
+"""Characters of an error or a note."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -66,10 +74,10 @@ def add_command(
     if module:
         parser.add_argument(
             "--module",
-            metavar="PACKAGE.MODULE:FACTORY",
+            metavar=MODULE,
             help="the factory of your own network; repeated, since loading a run never executes code that it names",
         )
-    parser.set_defaults(command=function, prog=parser.prog, several_processes=several_processes)
+    parser.set_defaults(module=None, command=function, prog=parser.prog, several_processes=several_processes)
     return parser
 
 
@@ -79,7 +87,7 @@ def open_run(options: argparse.Namespace, path: str | None = None) -> "Run":
 
     run = load_run(path or options.run, module=options.module)
     if run.status != "complete":
-        print(f"bnn-symm: note: {run.path} is {run.status}; this uses what it has reached", file=sys.stderr)
+        warn([f"{one_line(run.path, 150)} is {run.status}; this uses what it has reached"])
     return run
 
 
@@ -92,17 +100,21 @@ def open_comparable(options: argparse.Namespace, paths: Sequence[str]) -> "tuple
     return runs, check_comparable(runs)
 
 
-def warn(warnings: Sequence[str]) -> None:
-    """Says on stderr what a user should know of a comparison."""
+def warn(warnings: Iterable[object]) -> None:
+    """Print notes on stderr, each as one line in which nothing is left that a terminal would obey."""
     for warning in warnings:
-        print(f"bnn-symm: note: {warning}", file=sys.stderr)
+        print(f"bnn-symm: note: {one_line(warning, LONGEST)}", file=sys.stderr)
 
 
 def answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:
-    """Prints the answer as JSON, as a table, or not at all."""
+    r"""Print the answer as JSON, as a table, or not at all.
+
+    JSON is printed in ASCII: what a terminal would obey, and what its encoding lacks, is escaped as JSON does it, so
+    that a reader gets the exact value. In texts it becomes an escape such as `\x1b`.
+    """
     from bnn_symm.io.atomic import json_text
 
     if options.json:
-        print(json_text(content))
+        print(re.sub(r"[^\n -~]", lambda found: json.dumps(found.group())[1:-1], json_text(content)))
     elif not options.quiet:
-        print(text)
+        print(printable(text))

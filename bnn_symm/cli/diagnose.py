@@ -113,6 +113,10 @@ def _progress(options: argparse.Namespace) -> Iterator[Callable[[str], None]]:
         yield lambda stage: None
         return
     from rich.console import Console
+    from rich.text import Text
+
+    from bnn_symm.errors import one_line
 
     with Console(stderr=True).status("") as status:
-        yield status.update
+        # As a text, not as markup: a stage names runs and files.
+        yield lambda stage: status.update(Text(one_line(stage, 200)))

@@ -21,8 +21,9 @@ def add(commands: Any) -> None:
         "fit",
         _fit,
         "fit a posterior to data and save it as a run",
-        details="With no CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at temperature 1.",
-        example="bnn-symm fit configs/gap_nuts.yaml --set inference.num_draws=1000 --out runs/gap",
+        details="With no CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at temperature 1. A "
+        "factory of your own network that CONFIG names is imported and called: only fit configurations that you trust.",
+        example="bnn-symm fit --set data.name=gap inference.name=nuts inference.num_draws=1000 --out runs/gap",
         module=True,
         several_processes=True,
     )
@@ -43,20 +44,31 @@ def add_config(
     """CONFIG and --set, as every command takes them that starts from a configuration."""
     parser.add_argument("config", nargs="?", metavar=metavar, help=text)
     parser.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the config"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override keys of the config; a text, such as data.target, is taken as typed, and unset by KEY=; other "
+        "values are YAML",
     )
 
 
 def config_of(options: argparse.Namespace) -> "Config":
     """The configuration that CONFIG, --set and --module say."""
     from bnn_symm.experiments import load_config
+    from bnn_symm.experiments.factories import check_configuration, factories_of
 
     overrides = list(options.set)
     if options.config is None and overrides and "=" not in overrides[-1] and Path(overrides[-1]).is_file():
         options.config = overrides.pop()  # --set KEY=VALUE CONFIG
     if options.module:
         overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
-    return load_config(options.config, overrides)
+    config = load_config(options.config, overrides)
+    if options.config:
+        own = [options.module] if options.module else []
+        check_configuration(options.config, factories_of([config]), own)
+    return config
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -71,10 +83,11 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
-    from bnn_symm.errors import ConfigError
+    from bnn_symm.errors import ConfigError, one_line, printable
     from bnn_symm.experiments import fit_run, load_run, resume_run
+    from bnn_symm.experiments.run import resume_command
+    from bnn_symm.experiments.stored_run import module_of
     from bnn_symm.experiments.unused_settings import notes_of_unused
-    from bnn_symm.inference.process_group import command_of
     from bnn_symm.report.progress import ProgressBars
     from bnn_symm.report.tables import scores_table
 
@@ -108,8 +121,8 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     metrics = run.metrics
     if metrics is None:
         print(
-            f"bnn-symm: interrupted; what was reached is in {run.path}; go on with: {command_of(group.size)} fit "
-            f"--resume {run.path}",
+            f"bnn-symm: interrupted; what was reached is in {one_line(run.path, 100)}; go on with: "
+            f"{printable(resume_command(run.path, group, module_of(run.config)))}",
             file=sys.stderr,
         )
         return INTERRUPTED

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from bnn_symm.cli import (
     align,
@@ -30,9 +30,9 @@ from bnn_symm.cli import (
     sign,
     symmetry,
 )
-from bnn_symm.cli.command import INTERRUPTED, HelpFormatter, exit_status
+from bnn_symm.cli.command import INTERRUPTED, LONGEST, HelpFormatter, exit_status, warn
 from bnn_symm.cli.torchrun import check_alone, first_speaks
-from bnn_symm.errors import BnnSymmError
+from bnn_symm.errors import BnnSymmError, one_line, printable
 
 # In the order of `--help`.
 _COMMANDS = (
@@ -55,11 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BnnSymmError as error:
         if options.debug:
             raise
-        message = " ".join(str(error).split())
-        print(f"bnn-symm: error: {message}", file=sys.stderr)
+        print(f"bnn-symm: error: {one_line(error, LONGEST)}", file=sys.stderr)
         return exit_status(error)
     except KeyboardInterrupt as error:
-        print(f"bnn-symm: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
+        print(f"bnn-symm: interrupted{f'; {printable(str(error))}' if str(error) else ''}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does; nothing more to say to it.
@@ -68,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if options.debug:
             raise
-        print(f"bnn-symm: error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        message = f"{one_line(error.filename or 'output', 150)}: {error.strerror or error}"
+        print(f"bnn-symm: error: {one_line(message, LONGEST)}", file=sys.stderr)
         _drop_output()
         return 2
 
@@ -81,7 +81,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if category.__module__.startswith("bnn_symm."):
-                print(f"bnn-symm: note: {message}", file=sys.stderr)
+                warn([message])
             else:
                 former(message, category, *where, **more)
 
@@ -98,7 +98,7 @@ def _drop_output() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bnn-symm",
         description="Bayesian neural networks whose weight-space symmetries are modelled, measured and removed.",
         formatter_class=HelpFormatter,
@@ -109,6 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     for command in _COMMANDS:
         command.add(commands)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one printable line what is wrong with a command line; its parsers of commands are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and where to read more, and exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {one_line(message, LONGEST - 60)}; see {self.prog} --help\n")
 
 
 class _Version(argparse.Action):

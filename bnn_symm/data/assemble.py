@@ -52,7 +52,11 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
         num_outputs=len(preprocessing.class_labels) or 1,
         preprocessing=preprocessing,
         provenance=Provenance(
-            source=raw.source, licence=raw.licence, sha256=raw.sha256(), split_seed=config.split_seed
+            source=raw.source,
+            licence=raw.licence,
+            sha256=raw.sha256(),
+            split_seed=config.split_seed,
+            split_sha256=split.sha256(),
         ),
         summary=data_summary(preprocessing, reason, {name: len(part) for name, part in parts.items()}),
         notes=tuple(one_line(note) for note in notes),

@@ -53,12 +53,14 @@ class Provenance:
         licence: of the data.
         sha256: of the decoded features, then target; the same for every container of the same values.
         split_seed: key of the shuffle behind the split.
+        split_sha256: of the rows of the three parts; None in runs of versions that did not record it.
     """
 
     source: str
     licence: str
     sha256: str
     split_seed: int
+    split_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The provenance as JSON types."""

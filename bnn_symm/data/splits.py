@@ -3,6 +3,7 @@
 The shuffle is keyed by `split_seed` alone, so the same seed cuts the same number of points the same way.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,14 @@ class Split:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the rows of train, validation and test, in their order."""
+        digest = hashlib.sha256()
+        for rows in (self.train, self.validation, self.test):
+            digest.update(f"{len(rows)};".encode())
+            digest.update(np.ascontiguousarray(rows, dtype="<i8").data)
+        return digest.hexdigest()
 
 
 def split_points(

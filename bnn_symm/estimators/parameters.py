@@ -13,7 +13,8 @@ from typing import Any, get_args
 import numpy as np
 
 from bnn_symm.errors import ConfigError, nearest
-from bnn_symm.experiments.config import Config, parse_config, put
+from bnn_symm.experiments.config import Config, parse_config
+from bnn_symm.experiments.overrides import put
 from bnn_symm.inference import AnyMethod, Method
 
 KEYS = {

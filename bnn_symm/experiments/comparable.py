@@ -95,10 +95,17 @@ def _as_typed(value: Any) -> Any:
 
 def _differences(first: Run, run: Run) -> list[str]:
     found = []
-    for key, what in (("sha256", "data"), ("split_seed", "a split seed")):
-        mine, theirs = (str(r.record["dataset"].get(key)) for r in (first, run))
-        if mine != theirs:
-            found.append(f"{run.path} was trained on {what} {theirs[:12]}, {first.path} on {mine[:12]}")
+    mine, theirs = first.record["dataset"], run.record["dataset"]
+    if mine.get("sha256") != theirs.get("sha256"):
+        found.append(
+            f"{run.path} was trained on data {str(theirs.get('sha256'))[:12]}, {first.path} on "
+            f"{str(mine.get('sha256'))[:12]}"
+        )
+    elif _split(first) != _split(run) and None not in (_split(first), _split(run)):
+        found.append(
+            f"{run.path} was trained on another split of the data ({_split(run)}) than {first.path} "
+            f"({_split(first)}): test points of one may be training points of the other"
+        )
     mine, theirs = first.config.inference, run.config.inference
     if (mine.temperature, mine.tempering) != (theirs.temperature, theirs.tempering):
         found.append(f"{run.path} has temperature {theirs.temperature}, {first.path} has {mine.temperature}")
@@ -106,6 +113,12 @@ def _differences(first: Run, run: Run) -> list[str]:
     if all(rates) and rates[0] != rates[1]:
         found.append(f"{run.path} drops units at a rate of {rates[1]:g}, {first.path} of {rates[0]:g}")
     return found
+
+
+def _split(run: Run) -> str | None:
+    """Return what identifies the rows of the parts of a run; None for runs whose versions did not record them."""
+    rows, dataset = run.record["dataset"].get("split_sha256"), run.record["dataset"]
+    return None if rows is None else f"rows {str(rows)[:12]}, split seed {dataset.get('split_seed')}"
 
 
 def _apart(first: Run, run: Run) -> float:

@@ -16,9 +16,10 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from bnn_symm.architectures import ArchitectureConfig
 from bnn_symm.architectures.config import MLPConfig
 from bnn_symm.data import DataConfig
-from bnn_symm.errors import ConfigError, nearest
+from bnn_symm.errors import ConfigError, nearest, one_line
+from bnn_symm.experiments.overrides import apply_override
 from bnn_symm.inference import AnyMethod, MeanFieldVI
-from bnn_symm.io.documents import dump_yaml, parse_yaml, read_yaml
+from bnn_symm.io.documents import dump_yaml, read_yaml
 from bnn_symm.models import AnyLikelihood, Prior
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
@@ -29,6 +30,11 @@ def _interval(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
     raise ValueError("wanted seconds, such as 5, or steps, such as '500 steps'")
+
+
+_SHOWN = 60  # characters of a value in a message
+_WANTED = 120  # characters of what is wanted
+_MOST = 2  # problems in a message
 
 
 @settings
@@ -113,28 +119,8 @@ def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str
     """
     raw = {} if path is None else _read_yaml(Path(path))
     for override in overrides:
-        _override(raw, override)
+        apply_override(raw, override, Config)
     return raw
-
-
-def put(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
-    """Sets a dotted key of nested mappings; `said` is what an error calls it.
-
-    Raises:
-        ConfigError: if a part of the key is a value, not a section.
-    """
-    section = raw
-    *path, last = key.strip().split(".")
-    if not all([*path, last]):
-        raise ConfigError(f"{said}: wanted a key such as inference.num_steps")
-    for name in path:
-        below = section.get(name)
-        if below is None:
-            below = section[name] = {}
-        if not isinstance(below, dict):
-            raise ConfigError(f"{said}: {name} is a value, not a section")
-        section = below
-    section[last] = value
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -152,7 +138,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
             raw.pop(section, None)
         elif not isinstance(raw[section], dict):
             raise ConfigError(
-                f"{section}: got {raw[section]!r}, wanted a section with keys of its own{_name_of(section, raw)}"
+                f"{section}: got {quoted(raw[section])}, wanted a section with keys of its own{_name_of(section, raw)}"
             )
         elif section in _ANNOTATED:
             _check_variant(raw[section], section)
@@ -162,7 +148,10 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     try:
         return TypeAdapter(Config).validate_python(raw)
     except ValidationError as error:
-        raise ConfigError("; ".join(_describe(problem) for problem in _most_relevant(error))) from None
+        problems = [_describe(problem) for problem in _most_relevant(error)]
+        if len(problems) > _MOST:
+            problems[_MOST:] = [f"and {len(problems) - _MOST} more"]
+        raise ConfigError("; ".join(problems)) from None
 
 
 def dump_config(config: Config) -> str:
@@ -180,16 +169,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds a {type(raw).__name__}, wanted sections such as `inference: {{name: nuts}}`")
     return raw
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override!r}: wanted key=value, such as inference.num_steps=500")
-    value = parse_yaml(text, f"--set {override!r}: the value")
-    if not all(key.strip().split(".")):
-        raise ConfigError(f"--set {override!r}: wanted key=value, such as inference.num_steps=500")
-    put(raw, key, value, f"--set {override!r}")
 
 
 def _variants(section: str) -> dict[str, type]:
@@ -211,7 +190,7 @@ _SECTIONS: dict[str, Any] = {"data": DataConfig, "prior": Prior, "checkpoint": C
 def _name_of(section: str, raw: Mapping[str, Any]) -> str:
     """A hint for `inference: nuts`."""
     cls = _SECTIONS.get(section) or next(iter(_variants(section).values()))
-    return f"; for its name, type {section}.name={raw[section]}" if "name" in _fields(cls) else ""
+    return f"; for its name, type {section}.name={one_line(raw[section], _SHOWN)}" if "name" in _fields(cls) else ""
 
 
 def _fields(cls: Any) -> dict[str, Any]:
@@ -221,7 +200,7 @@ def _fields(cls: Any) -> dict[str, Any]:
 def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
     for key in raw:
         if key not in _fields(cls):
-            raise ConfigError(f"unknown key {prefix}{key}; {nearest(str(key), _fields(cls))}")
+            raise ConfigError(f"unknown key {prefix}{one_line(key, _SHOWN)}; {nearest(str(key), _fields(cls))}")
         kind = _fields(cls)[key].type
         for below in (kind, *get_args(kind)):
             if not (prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping)):
@@ -243,11 +222,11 @@ def _warm_start(stages: Any) -> list[dict[str, Any]]:
     if stages is None:
         return []
     if not isinstance(stages, list | tuple):
-        raise ConfigError(f"warm_start: got {stages!r}, {advice}")
+        raise ConfigError(f"warm_start: got {quoted(stages)}, {advice}")
     found = []
     for number, stage in enumerate(stages):
         if not isinstance(stage, str | Mapping):
-            raise ConfigError(f"warm_start.{number}: got {stage!r}, {advice}")
+            raise ConfigError(f"warm_start.{number}: got {quoted(stage)}, {advice}")
         own = {"name": stage} if isinstance(stage, str) else dict(stage)
         _check_variant(own, "inference", f"warm_start.{number}")
         found.append(own)
@@ -260,13 +239,13 @@ def _check_variant(raw: dict[str, Any], section: str, said: str | None = None) -
     variants = _variants(section)
     name = raw["name"] = _UNNAMED[section] if raw.get("name") is None else raw["name"]
     if not isinstance(name, str) or name not in variants:
-        raise ConfigError(f"unknown {said}.name {name!r}; {nearest(str(name), variants)}")
+        raise ConfigError(f"unknown {said}.name {quoted(name)}; {nearest(str(name), variants)}")
     chosen = variants[name]
     for key in raw:
         if key not in _fields(chosen):
             others = [name for name, cls in variants.items() if key in _fields(cls)]
             hint = f"it belongs to {', '.join(others)}" if others else nearest(str(key), _fields(chosen))
-            raise ConfigError(f"unknown key {said}.{key} for {said}.name={name}; {hint}")
+            raise ConfigError(f"unknown key {said}.{one_line(key, _SHOWN)} for {said}.name={name}; {hint}")
     _check_keys(raw, chosen, f"{said}.")
     if section == "architecture":
         _check_symmetry(raw)
@@ -279,11 +258,12 @@ def _check_symmetry(raw: dict[str, Any]) -> None:
         return
     symmetry, advice = raw["symmetry"], "type --set architecture.symmetry.kind=weight_asymmetric"
     if not isinstance(symmetry, Mapping):
-        raise ConfigError(f"architecture.symmetry: got {symmetry!r}, wanted a section with keys of its own; {advice}")
-    if symmetry and symmetry.get("kind") is None:
         raise ConfigError(
-            f"architecture.symmetry has {', '.join(symmetry)} but no kind, so that nothing would change; {advice}"
+            f"architecture.symmetry: got {quoted(symmetry)}, wanted a section with keys of its own; {advice}"
         )
+    if symmetry and symmetry.get("kind") is None:
+        names = one_line(", ".join(map(str, symmetry)), _SHOWN)
+        raise ConfigError(f"architecture.symmetry has {names} but no kind, so that nothing would change; {advice}")
 
 
 def _most_relevant(error: ValidationError) -> list[Any]:
@@ -309,7 +289,19 @@ def _describe(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     wanted = ", or ".join(dict.fromkeys(msg[0].lower() + msg[1:] for msg in problem["msgs"]))
     got = problem["input"]
-    return f"{key}: got {got!r}; {wanted}"
+    remedy = ""
+    if problem["type"] == "string_type" and (got is None or isinstance(got, bool | int | float)):
+        remedy = f"; YAML reads this as another type: write it in quotes, such as {_leaf(problem)}: '{got}'"
+    return f"{one_line(key, _SHOWN)}: got {quoted(got)}; {one_line(wanted, _WANTED)}{remedy}"
+
+
+def _leaf(problem: Mapping[str, Any]) -> str:
+    return one_line(problem["loc"][-1] if problem["loc"] else "key", _SHOWN)
+
+
+def quoted(value: Any) -> str:
+    """Return a value as a message quotes it."""
+    return one_line(repr(value), _SHOWN)
 
 
 def _plain(value: Any) -> Any:

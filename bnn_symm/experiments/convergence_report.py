@@ -36,7 +36,7 @@ from bnn_symm.experiments.convergence_target import (
 from bnn_symm.experiments.convergence_times import chain_times, common_clocks, run_areas, run_times
 from bnn_symm.experiments.convergence_words import run_verdict, speed_sentence
 from bnn_symm.experiments.seed_groups import SeedGroup, group_by_seed
-from bnn_symm.experiments.stored_run import Run
+from bnn_symm.experiments.stored_run import Run, module_flags, module_of
 from bnn_symm.experiments.unused_settings import as_used
 from bnn_symm.inference import Method
 
@@ -128,6 +128,7 @@ def describe_method(inference: Method) -> dict[str, Any]:
 def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) -> dict[str, Any]:
     own = {
         "run": str(run.path),
+        "module_flags": module_flags([module_of(run.config)]),
         "name": run.path.name,
         "seed": run.config.seed,
         "status": run.status,

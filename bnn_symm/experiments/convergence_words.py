@@ -6,6 +6,7 @@ from typing import Any
 
 from bnn_symm.diagnostics.plateau import MIN_ROWS
 from bnn_symm.diagnostics.speed_tests import MIN_RUNS, smallest_p_value
+from bnn_symm.errors import shell_words
 
 CLOCK_WORDS = {
     "step": "steps",
@@ -60,7 +61,7 @@ def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[st
 
 
 def _resume(own: dict[str, Any]) -> str:
-    return f"bnn-symm fit --resume {own['run']}"
+    return f"bnn-symm {shell_words('fit', '--resume', own['run'])}{own.get('module_flags', '')}"
 
 
 def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnn_symm.diagnostics.evidence import Evidence
+from bnn_symm.errors import shell_words
 
 # From this share of pruned units on, a smaller network is worth a try.
 _MANY_PRUNED = 0.5
@@ -119,8 +120,9 @@ def elbo_advice(content: dict[str, Any], widths: Sequence[int] | None) -> str | 
     pruned = content["pruned"]
     if pruned["fraction"] is not None and pruned["fraction"] >= _MANY_PRUNED:
         left = [max(1, own["num_units"] - own["pruned"]) for own in pruned["groups"].values()]
+        setting = shell_words("--set", f"architecture.widths={left}")
         if widths is not None and [own["num_units"] for own in pruned["groups"].values()] == list(widths):
-            return f"most units do nothing; a smaller network may do as well: --set architecture.widths={left}"
+            return f"most units do nothing; a smaller network may do as well: {setting}"
         return "most units do nothing; a smaller network may do as well"
     if any(own["at_prior"] for own in content["by_layer"].values()):
         return "leave out the layers that are at the prior, or give them a narrower one: prior.overrides"

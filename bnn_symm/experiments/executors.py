@@ -9,14 +9,14 @@ import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from bnn_symm.errors import BnnSymmError, ConfigError
-from bnn_symm.experiments.study_plan import NUMERICS
+from bnn_symm.experiments.study_keys import NUMERICS
 from bnn_symm.threads import available_cores
 
 # Seconds that a task has to keep what it has reached when a study is stopped, before it is killed.
@@ -28,15 +28,17 @@ _running: set[subprocess.Popen[bytes]] = set()
 _stopping = threading.Event()
 
 
-def run_in_process(directory: str, key: str, cores: int) -> str | None:
+def run_in_process(directory: str, key: str, cores: int, modules: Sequence[str] = ()) -> str | None:
     """Runs a task in a process of its own; returns what went wrong, or None.
 
     Args:
         directory: of the study.
         key: of the task.
         cores: that it may use.
+        modules: factories of the user's own networks that the task needs, as the user named them.
     """
     command = [sys.executable, "-m", "bnn_symm.experiments.study_task", directory, key, str(cores)]
+    command += [f"--module={module}" for module in modules]
     if _stopping.is_set():
         return "it was stopped before it began"
     # In a session of its own: Ctrl-C at a terminal is for the study, which then stops its tasks.

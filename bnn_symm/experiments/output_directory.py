@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from bnn_symm.errors import BnnSymmError, InvalidRun
+from bnn_symm.errors import BnnSymmError, InvalidRun, shell_words
 
 
 def check_free(path: Path) -> None:
@@ -12,7 +12,7 @@ def check_free(path: Path) -> None:
     if path.exists() or path.is_symlink():
         advice = "choose another --out"
         if (path / "run.json").exists():  # a run
-            advice += f", or go on with it: bnn-symm fit --resume {path}"
+            advice += f", or go on with it: bnn-symm {shell_words('fit', '--resume', path)}"
         raise InvalidRun(f"{path} exists and is never overwritten; {advice}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bnn_symm.architectures import fixed_buffers
-from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors, InvalidRun
+from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors, InvalidRun, shell_words
 from bnn_symm.experiments.config import Config, dump_config
 from bnn_symm.experiments.output_directory import check_free, disk_errors, next_free
 from bnn_symm.experiments.prepare import Prepared, prepare, steps_to_keep
@@ -25,6 +25,7 @@ from bnn_symm.experiments.stages import Stage, TellStage, costs, stages_of
 from bnn_symm.experiments.stored_run import (
     Run,
     load_run,
+    module_flags,
     module_of,
     on_device_here,
     read_network,
@@ -45,6 +46,7 @@ def fit_run(
     on_note: Callable[[str], None] | None = None,
     callbacks: Sequence[Callback] = (),
     group: ProcessGroup | None = None,
+    check: Callable[[Prepared], None] = lambda prepared: None,
 ) -> Run:
     """Fits what a configuration says and saves it.
 
@@ -54,6 +56,7 @@ def fit_run(
         on_note: called before the fit with each sentence about what a person may not expect of the data.
         callbacks: told of progress beside the run's own.
         group: processes that share the training part, of which this is the first; the others `take_part`.
+        check: called with what was read and built, before anything is written; raises to refuse it.
 
     Returns:
         The run; its status is `complete`, or `interrupted` after a signal.
@@ -69,6 +72,7 @@ def fit_run(
     if on_note is not None:
         for note in prepared.dataset.notes:
             on_note(note)
+    check(prepared)
     config = prepared.config
     stem = f"{Path(config.data.name).stem}-{config.architecture.name}-{config.inference.name}"
     while True:
@@ -137,7 +141,7 @@ def resume_run(
         check_can_share(prepared.config, group)
         now = {**prepared.record(), "processes": group.size}
         changes = _changes(path, record, now, insist)
-        with disk_errors(directory.path, _advice(directory, group)):
+        with disk_errors(directory.path, _advice(directory, group, prepared.config)):
             if changes:
                 former = record.get("resumed_with_changes", [])
                 again = {"resumed": now["started"], "changes": changes}
@@ -159,7 +163,7 @@ def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
     if record["status"] == "failed" and record.get("diverged"):
         raise InvalidRun(
             f"{path} diverged, and would do so again; start afresh with other settings, from where it came to with "
-            f"--set initial={path}"
+            f"{shell_words('--set', f'initial={path}')}"
         )
 
 
@@ -173,17 +177,19 @@ def _changes(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any]
     Raises:
         InvalidRun: if something is, unless the user insists; if data or masks are others, also then.
     """
-    lost = _differences(record["dataset"], now["dataset"])
+    # Runs of former versions have fewer keys.
+    lost = _differences(record["dataset"], now["dataset"], [key for key in now["dataset"] if key in record["dataset"]])
     lost += _differences(record, now, ("mask_fingerprint",))
     changes = _differences(record, now, [key for key in _TO_BITS if key != "versions" and key in record])
     changes += _differences(record["versions"], now["versions"])
     if lost or (changes and not insist):
         back = "put it back"
         if record["processes"] != now["processes"]:
-            back = f"start it with {command_of(record['processes'])} fit --resume {path}"
-        advice = f"{back}, or start afresh from where it came to with --set initial={path}"
+            back = f"start it with {command_of(record['processes'])} {shell_words('fit', '--resume', path)}"
+        advice = f"{back}, or start afresh from where it came to with {shell_words('--set', f'initial={path}')}"
         if not lost:
-            advice += f", or go on to other bits with: {command_of(now['processes'])} fit --resume {path} --insist"
+            again = f"{command_of(now['processes'])} {shell_words('fit', '--resume', path)} --insist"
+            advice += f", or go on to other bits with: {again}"
         raise InvalidRun(f"{path} cannot go on to the same bits: {'; '.join([*lost, *changes])}; {advice}")
     return changes
 
@@ -198,7 +204,11 @@ def _fit(directory: RunDirectory, prepared: Prepared, callbacks: Sequence[Callba
     stop = StopOnSignal()
     failure = None
     try:
-        with disk_errors(directory.path, _advice(directory, group)), use_threads(prepared.threads), stop.installed():
+        with (
+            disk_errors(directory.path, _advice(directory, group, prepared.config)),
+            use_threads(prepared.threads),
+            stop.installed(),
+        ):
             try:
                 posterior = _run_stages(directory, prepared, stop, callbacks, group)
             except FitDiverged as error:
@@ -209,7 +219,7 @@ def _fit(directory: RunDirectory, prepared: Prepared, callbacks: Sequence[Callba
                 leave_together(group)
     except KeyboardInterrupt as error:
         _mark(directory, error)
-        again = f"{command_of(group.size)} fit --resume {directory.path}"
+        again = resume_command(directory.path, group, module_of(prepared.config))
         raise KeyboardInterrupt(f"go on with: {again}") from None
     except BaseException as error:
         _mark(directory, error)
@@ -308,8 +318,19 @@ def _finish(
     directory.update_record(status=posterior.info["status"], **record)
 
 
-def _advice(directory: RunDirectory, group: ProcessGroup) -> str:
-    command = f"{command_of(group.size)} fit --resume {directory.path}"
+def resume_command(path: str | Path, group: ProcessGroup, module: str | None) -> str:
+    """Return what to type to go on with a run.
+
+    Args:
+        path: of the run.
+        group: the processes that share it.
+        module: the factory of a user's own network.
+    """
+    return f"{command_of(group.size)} {shell_words('fit', '--resume', path)}{module_flags([module])}"
+
+
+def _advice(directory: RunDirectory, group: ProcessGroup, config: Config) -> str:
+    command = resume_command(directory.path, group, module_of(config))
     return f"what was written before is kept; make room and go on with: {command}"
 
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from bnn_symm.diagnostics.sbc import SbcResult, simulation_based_calibration
 from bnn_symm.diagnostics.simulated_fits import SimulatedFit
-from bnn_symm.errors import ConfigError, InvalidRun
+from bnn_symm.errors import ConfigError, InvalidRun, shell_words
 from bnn_symm.experiments.config import Config, dump_config, load_config
 from bnn_symm.experiments.output_directory import disk_errors, new_directory
 from bnn_symm.experiments.prepare import Prepared, prepare
 from bnn_symm.experiments.run_directory import RunDirectory
-from bnn_symm.experiments.stored_run import with_module
+from bnn_symm.experiments.stored_run import module_flags, module_of, with_module
 from bnn_symm.io.atomic import is_temporary, remove_files, remove_if_empty, write_json, write_text
 
 # What is checked without a configuration: NUTS on a line with unknown slope, offset and noise; a minute or two.
@@ -71,6 +71,12 @@ class SelfCheck:
     done: tuple[SimulatedFit, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def _again(self) -> str:
+        """What to type to go on."""
+        flags = module_flags([module_of(self.prepared.config)])
+        return f"bnn-symm {shell_words('sbc', '--resume', self.path)}{flags}"
+
     def run(self, *, jobs: int = 1, tell: Tell = lambda simulation: None) -> dict[str, Any]:
         """Does the simulations that are missing, and returns the content of `sbc.json`.
 
@@ -83,7 +89,7 @@ class SelfCheck:
         """
         record = self.prepared.record()
         log, answer = self.path / "simulations.jsonl", self.path / "sbc.json"
-        with disk_errors(self.path, f"make room, and go on with: bnn-symm sbc --resume {self.path}"):
+        with disk_errors(self.path, f"make room, and go on with: {self._again}"):
             # Whole lines only: a process that was killed may have left half of one.
             lines = "".join(_line(simulation) for simulation in self.done)
             write_text(log, lines)
@@ -118,7 +124,7 @@ class SelfCheck:
             yield
         except KeyboardInterrupt:
             write_json(answer, {"status": "interrupted", **started})
-            raise KeyboardInterrupt(f"go on with: bnn-symm sbc --resume {self.path}") from None
+            raise KeyboardInterrupt(f"go on with: {self._again}") from None
         except Exception:
             if not _read_log(self.path):
                 # Settings that cannot be checked leave nothing behind, except what somebody else put there.
@@ -165,6 +171,8 @@ def resume_self_check(path: Path, *, num_simulations: int | None, module: str | 
     former = RunDirectory.read_json(path / "sbc.json")
     prepared = prepare(with_module(load_config(path / "config.yaml"), module))
     record, before = prepared.record(), former.get("run", {})
+    if isinstance(before.get("dataset"), dict):  # checks of former versions recorded fewer keys
+        record["dataset"] = {key: value for key, value in record["dataset"].items() if key in before["dataset"]}
     changed = [name for name in _SAME if before.get(name) != record.get(name)]
     if changed:
         raise InvalidRun(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bnn_symm.errors import ConfigError, FitDiverged, InvalidRun, ProcessLost
+from bnn_symm.errors import ConfigError, FitDiverged, InvalidRun, ProcessLost, shell_words
 from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.prepare import Prepared, prepare
 from bnn_symm.experiments.run_writer import StopOnSignal
@@ -125,14 +125,14 @@ def _met(group: ProcessGroup, path: str, prepared: Prepared) -> Iterator[None]:
         yield
     except ProcessLost as error:
         raise ProcessLost(
-            f"{_lost([process for process, _ in told]) or error}; go on with: {command_of(group.size)} fit --resume "
-            f"{path}"
+            f"{_lost([process for process, _ in told]) or error}; go on with: {command_of(group.size)} "
+            f"{shell_words('fit', '--resume', path)}"
         ) from error
 
 
 def _essence(prepared: Prepared) -> dict[str, Any]:
     record = prepared.record()
-    data = {f"dataset.{key}": record["dataset"][key] for key in ("sha256", "train")}
+    data = {f"dataset.{key}": record["dataset"][key] for key in ("sha256", "split_sha256", "train")}
     keys = ("mask_fingerprint", "constants_fingerprint", "threads", "versions")
     return {**data, **{key: record.get(key) for key in keys}}
 

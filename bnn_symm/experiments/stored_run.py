@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
 from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.data import Dataset, Preprocessing, load_dataset
-from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
 from bnn_symm.experiments.config import Config, load_config
 from bnn_symm.experiments.file_schemas import check_preprocessing
 from bnn_symm.experiments.network_record import NetworkRecord
@@ -120,7 +120,14 @@ class Run:
             raise InvalidRun(
                 f"{self.path}: {self.config.data.name} changed since the fit (sha256 "
                 f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); put it back, or evaluate on other data: "
-                f"bnn-symm evaluate {self.path} --data FILE"
+                f"bnn-symm {shell_words('evaluate', self.path)} --data FILE"
+            )
+        split = self.record["dataset"].get("split_sha256")  # None in runs of versions that did not record it
+        if split is not None and dataset.provenance.split_sha256 != split:
+            raise InvalidRun(
+                f"{self.path}: {self.config.data.name} is split otherwise than in the fit (sha256 of the rows "
+                f"{str(dataset.provenance.split_sha256)[:12]}, was {str(split)[:12]}): its test part may hold training "
+                f"points; put the files of the split back, or fit again"
             )
         return dataset
 
@@ -280,6 +287,11 @@ def module_of(config: Config) -> str | None:
     return config.architecture.factory if isinstance(config.architecture, ModuleConfig) else None
 
 
+def module_flags(factories: Iterable[str | None]) -> str:
+    """Return the flags that repeat factories, with a space before each, to be copied into a shell."""
+    return "".join(f" --module {shell_words(one_line(name, 80))}" for name in factories if name is not None)
+
+
 def with_module(config: Config, module: str | None) -> Config:
     """The configuration with the factory that the user says; the one that a directory names is never imported.
 
@@ -293,7 +305,7 @@ def with_module(config: Config, module: str | None) -> Config:
         return config
     if module is None:
         raise ConfigError(
-            f"this run's network is made by code of yours; loading never runs code that a directory names, so "
-            f"say it again: --module {stored}"
+            f"this run's network is made by code, and loading never runs code that a directory names; if it is yours, "
+            f"repeat it:{module_flags([stored])}"
         )
     return dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, factory=module))

@@ -21,8 +21,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bnn_symm.architectures.config import SymmetryConfig, SymmetryKind
-from bnn_symm.errors import ConfigError, nearest
-from bnn_symm.experiments.config import Config, parse_config, put, read_raw
+from bnn_symm.errors import ConfigError, nearest, one_line
+from bnn_symm.experiments.config import Config, parse_config, quoted, read_raw
+from bnn_symm.experiments.overrides import put
 from bnn_symm.experiments.seed_groups import group_by_seed, listed, value_text
 from bnn_symm.io.documents import dump_yaml
 from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
@@ -147,6 +148,10 @@ class Study:
                 found.setdefault(repr(own[0]), (is_control, own))
         return _described(list(found.values()))
 
+    def configs(self) -> list[Config]:
+        """Return the configuration of every fit."""
+        return [config for setting in self.settings() for config in setting.configs]
+
     def _symmetries(self) -> list[tuple[dict[str, Any], bool]]:
         """Keys of `architecture.symmetry` of every place along that axis, and whether it is a control."""
         base = dict(_section(_section(self.base, "architecture"), "symmetry"))
@@ -160,12 +165,14 @@ class Study:
                 elif isinstance(value, Mapping):
                     own |= value
                 else:
-                    raise ConfigError(f"study.vary.{key}: got {value!r}, wanted keys, such as {{kind: standard}}")
+                    raise ConfigError(f"study.vary.{key}: got {quoted(value)}, wanted keys, such as {{kind: standard}}")
             found.append((_meaningful(own, f"study.vary.{_SYMMETRY}"), False))
         for control in self.config.controls:
             keys = {"kind": control} if isinstance(control, str) else dict(control)
             if "kind" not in keys:
-                raise ConfigError(f"study.controls: {control!r} has no kind; wanted such as {{kind: block_fixed}}")
+                raise ConfigError(
+                    f"study.controls: {quoted(control)} has no kind; wanted such as {{kind: block_fixed}}"
+                )
             found.append((_meaningful({**base, **keys}, "study.controls"), True))
         return found
 
@@ -193,28 +200,28 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
     section = raw.pop("study", None)
     if not isinstance(section, Mapping):
         where = path or "the configuration"
-        got = "no section `study`" if section is None else f"study: {section!r}"
+        got = "no section `study`" if section is None else f"study: {quoted(section)}"
         raise ConfigError(
             f"{where}: got {got}, wanted what varies, such as `study: {{vary: {{{_KIND}: [standard, "
-            f"weight_asymmetric]}}, seeds: 5}}`; configs/digits_study.yaml is an example"
+            f"weight_asymmetric]}}, seeds: 5}}`"
         )
     if "seed" in raw:
         raise ConfigError("seed: a study has its seeds under study.seeds")
     known = [field.name for field in dataclasses.fields(StudyConfig)]
     for key in section:
         if key not in known:
-            raise ConfigError(f"unknown key study.{key}; {nearest(str(key), known)}")
+            raise ConfigError(f"unknown key study.{one_line(key, 60)}; {nearest(str(key), known)}")
     pairs = section.get("pairs")
     for key in pairs if isinstance(pairs, Mapping) else ():
         options = [field.name for field in dataclasses.fields(PairsConfig)]
         if key not in options:
-            raise ConfigError(f"unknown key study.pairs.{key}; {nearest(str(key), options)}")
+            raise ConfigError(f"unknown key study.pairs.{one_line(key, 60)}; {nearest(str(key), options)}")
     try:
         config = TypeAdapter(StudyConfig).validate_python(dict(section))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("constrained", "function")))
-        raise ConfigError(f"study.{place}: got {problem['input']!r}; {problem['msg']}") from None
+        raise ConfigError(f"study.{one_line(place, 60)}: got {quoted(problem['input'])}; {problem['msg']}") from None
     for key in config.vary:
         if key == "seed":
             raise ConfigError("study.vary.seed: seeds have a key of their own; write study.seeds")
@@ -287,19 +294,19 @@ def _role(symmetry: SymmetryConfig, is_control: bool) -> Role:
 def _meaningful(keys: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Without the keys that its kind does not read."""
     kind = keys.get("kind") or "standard"
-    if kind not in _READ:
-        raise ConfigError(f"{where}: unknown kind {kind!r}; {nearest(str(kind), get_args(SymmetryKind))}")
+    if not isinstance(kind, str) or kind not in _READ:
+        raise ConfigError(f"{where}: unknown kind {quoted(kind)}; {nearest(str(kind), get_args(SymmetryKind))}")
     known = [field.name for field in dataclasses.fields(SymmetryConfig)]
     for key in keys:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key}; {nearest(str(key), known)}")
+            raise ConfigError(f"{where}: unknown key {one_line(key, 60)}; {nearest(str(key), known)}")
     return {"kind": kind, **{key: value for key, value in keys.items() if key in _READ[kind]}}
 
 
 def _section(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = raw.get(name) or {}
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{name}: got {section!r}, wanted a section with keys of its own")
+        raise ConfigError(f"{name}: got {quoted(section)}, wanted a section with keys of its own")
     return section
 
 

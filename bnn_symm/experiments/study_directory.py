@@ -13,21 +13,36 @@ checkpoint.
 """
 
 import contextlib
-import json
 import re
 import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from bnn_symm.errors import InvalidRun, one_line
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # that of typing, where Python is older than 3.12, is refused by pydantic
+
+from bnn_symm.errors import InvalidRun, one_line, shell_words
 from bnn_symm.experiments.output_directory import disk_errors, new_directory
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.study import Study, load_study
 from bnn_symm.experiments.study_plan import Plan
 from bnn_symm.io.atomic import is_real_folder, make_folder, publish_folder, write_json, write_text
 from bnn_symm.io.locks import FolderInUse, FolderLock
+
+_Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+
+class _PairFile(TypedDict):
+    first: _Key
+    second: _Key
+
+
+class _PlanFile(TypedDict):
+    cells: dict[_Key, dict[str, Any]]
+    pairs: dict[_Key, _PairFile]
+    options: dict[str, Any]
 
 
 class StudyDirectory:
@@ -79,7 +94,16 @@ class StudyDirectory:
         Raises:
             InvalidRun: if it is missing or damaged.
         """
-        return RunDirectory.read_json(self.plan)
+        content = RunDirectory.read_json(self.plan)
+        try:
+            return dict(TypeAdapter(_PlanFile).validate_python(content))
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = one_line(".".join(map(str, problem["loc"])), 80)
+            raise InvalidRun(
+                f"{self.plan} is damaged: {where}: {problem['msg']}; write it again: bnn-symm "
+                f"{shell_words('compare', '--resume', self.path)}"
+            ) from None
 
     def cell(self, key: str) -> Path:
         """The run of a fit."""
@@ -97,8 +121,8 @@ class StudyDirectory:
         """Why a task failed the last time; None if it did not."""
         path = self.failures / f"{key}.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))["error"]
-        except (OSError, ValueError, KeyError):
+            return one_line(RunDirectory.read_json(path)["error"])
+        except (InvalidRun, KeyError):
             return None
 
     def set_failure(self, key: str, error: str | None) -> None:
@@ -153,16 +177,16 @@ def check_task(path: Path, content: Mapping[str, Any], key: str) -> None:
 
     Args:
         path: of the result.
-        content: of its record; former versions did not write the task into it.
+        content: of its record.
         key: of the task.
 
     Raises:
         InvalidRun: if it is of another.
     """
-    if content.get("task", key) != key:
+    if content.get("task") != key:
         raise InvalidRun(
-            f"{path} is the result of another task ({one_line(content['task'], 40)}); put back its own, or remove it "
-            f"and go on with the study, which makes it again"
+            f"{path} is the result of another task ({one_line(content.get('task'), 40)}); put back its own, or remove "
+            f"it and go on with the study, which makes it again"
         )
 
 

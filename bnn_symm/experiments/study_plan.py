@@ -1,16 +1,12 @@
 """What there is to do in a study: its fits and pairs, each under a key made of everything that its result depends on.
 
-The key of a fit is a hash of the settings that are not at their defaults, of the data themselves, of what is fixed at
-random in the network, and of the version of the numerics; that of a pair, of its two fits and of how it is measured.
 So a study that grows by seeds, or a configuration that gains a key, does nothing again that was done, and a change of
-the data does everything anew.
+the data, or of how they are split, does everything anew (`study_keys`).
 """
 
 import dataclasses
 import functools
-import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,17 +14,13 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from bnn_symm.architectures import fingerprint
-from bnn_symm.data import Dataset, load_dataset
+from bnn_symm.data import load_dataset
 from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.prepare import Prepared, prepare
 from bnn_symm.experiments.study import PairsConfig, Setting, Study
-
-NUMERICS = 3
-"""To be raised whenever equal settings give other numbers than before: results under the old number are kept apart."""
+from bnn_symm.experiments.study_keys import data_identity, fit_key, pair_key
 
 Relation = Literal["across_seeds", "within_seed"]
-
-_DIGITS = 16  # of a key, in hexadecimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +94,7 @@ def plan_study(study: Study) -> Plan:
     for number, setting in enumerate(settings):
         for config in setting.configs:
             prepared = prepare(_with_threads(config), load)
-            key = _key(_identity(prepared))
+            key = fit_key(prepared)
             cells.append(Cell(key=key, setting=number, seed=config.seed, config=prepared.config))
             spaces[key] = _space(prepared)
     pairs = [
@@ -125,7 +117,8 @@ def _pairs(
                 found.append(("across_seeds", first, second))
     if options.within_seed:
         for first, second in itertools.combinations(cells, 2):
-            if first.seed == second.seed and spaces[first.key] == spaces[second.key]:
+            same = first.key == second.key  # one fit under two names of its data
+            if first.seed == second.seed and not same and spaces[first.key] == spaces[second.key]:
                 found.append(("within_seed", first, second))
     return found
 
@@ -134,35 +127,9 @@ def _with_threads(config: Config) -> Config:
     return dataclasses.replace(config, threads=1) if config.threads == "auto" else config
 
 
-def _identity(prepared: Prepared) -> dict[str, Any]:
-    config = prepared.config
-    own = TypeAdapter(Config).dump_python(config, mode="json", exclude_defaults=True)
-    for section in ("checkpoint", "save"):  # these do not change what is fitted
-        own.pop(section, None)
-    # Names are the defaults of their own section, and would be left out.
-    names: dict[str, Any] = {
-        section: getattr(config, section).name for section in ("architecture", "inference", "likelihood")
-    }
-    if config.warm_start:
-        names["warm_start"] = [method.name for method in config.warm_start]
-    if prepared.prior_mean is not None:  # a path in the settings; the hash says what is there
-        own["prior"]["mean"] = prepared.prior_mean.sha256
-    data = dict(own.get("data", {}))
-    if data:
-        data.pop("name", None)  # of a file this is a path; the hash says what is in it
-        own["data"] = data
-    return {
-        "config": own,
-        "names": names,
-        "data": prepared.dataset.provenance.sha256,
-        "mask": fingerprint(prepared.model.net),
-        "numerics": NUMERICS,
-    }
-
-
 def _space(prepared: Prepared) -> tuple[Any, ...]:
     """Equal where weights mean the same."""
-    config, dataset = prepared.config, prepared.dataset
+    config = prepared.config
     architecture = dataclasses.asdict(config.architecture)
     symmetry = architecture.pop("symmetry")
     architecture.pop("dropout", None)  # no network computes with it
@@ -172,22 +139,13 @@ def _space(prepared: Prepared) -> tuple[Any, ...]:
         repr(list(prepared.model.shapes.items())),
         repr(config.likelihood),
         fingerprint(prepared.model.net),
-        _same_data(dataset, config),
+        data_identity(prepared),
+        config.data.standardize,
     )
 
 
-def _same_data(dataset: Dataset, config: Config) -> tuple[Any, ...]:
-    return dataset.provenance.sha256, config.data.split_seed, config.data.standardize, config.data.limit
-
-
 def _pair_key(first: Cell, second: Cell, options: PairsConfig) -> str:
-    measured = {"num_draws": options.num_draws, "matching": options.matching}
-    return _key({"cells": [first.key, second.key], "measured": measured, "numerics": NUMERICS})
-
-
-def _key(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return pair_key(first.key, second.key, {"num_draws": options.num_draws, "matching": options.matching})
 
 
 def _plain(config: Config) -> dict[str, Any]:

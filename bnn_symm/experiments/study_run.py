@@ -1,14 +1,15 @@
 """A study from its configuration to its tables: what is missing is done, wherever, and all that is there is told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.errors import ConfigError, InvalidRun
+from bnn_symm.errors import ConfigError, InvalidRun, one_line
 from bnn_symm.experiments.executors import cores_for, dask_executor, local_executor, run_in_process
+from bnn_symm.experiments.factories import check_repeated, factories_of, study_commands
 from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.study import Study, load_study
 from bnn_symm.experiments.study_directory import StudyDirectory
@@ -18,6 +19,7 @@ from bnn_symm.threads import available_cores
 
 # Tasks that wait at an executor beyond those that run: few, so that a study that is stopped has little to take back.
 _AHEAD = 2
+_LONGEST = 300  # characters of the reason of a failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ def run_study(
     resume: bool = False,
     jobs: int | None = None,
     dask: str | None = None,
+    modules: Sequence[str] = (),
     told: Told = lambda progress: None,
 ) -> dict[str, Any]:
     """Does what is missing of a study and writes its tables and its summary.
@@ -57,6 +60,8 @@ def run_study(
         resume: go on with what is there; of a study that grew, only what is new is done.
         jobs: processes at once on this machine; default one a core.
         dask: address of a Dask scheduler, whose workers do the work instead.
+        modules: with `resume` and no study, the factories of the user's own networks, `package.module:factory`,
+            repeated: what a directory names never runs by itself.
         told: called with the progress.
 
     Returns:
@@ -73,18 +78,21 @@ def run_study(
         raise ConfigError(f"--jobs {jobs}: wanted 1 or more")
     if isinstance(study, str | Path):
         study = load_study(study)
-    study, plan, place = _planned(study, None if directory is None else Path(directory), resume)
+    study, plan, place = _planned(study, None if directory is None else Path(directory), resume, modules)
+    again = study_commands(place.path, factories_of(cell.config for cell in plan.cells))["resume"]
     try:
         with _executor(place, jobs, dask) as (executor, slots, cores):
             place.remove_leftovers(plan)
             _do(place, plan, executor, slots, cores, told)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"go on with: bnn-symm compare --resume {place.path}") from None
-    with disk_errors(place.path, f"make room and go on with: bnn-symm compare --resume {place.path}"):
+        raise KeyboardInterrupt(f"go on with: {again}") from None
+    with disk_errors(place.path, f"make room and go on with: {again}"):
         return write_summary(place, study, plan)
 
 
-def _planned(study: Study | None, directory: Path | None, resume: bool) -> tuple[Study, Plan, StudyDirectory]:
+def _planned(
+    study: Study | None, directory: Path | None, resume: bool, modules: Sequence[str]
+) -> tuple[Study, Plan, StudyDirectory]:
     if not resume:
         if study is None:
             raise ConfigError("there is no study; name its configuration")
@@ -95,6 +103,8 @@ def _planned(study: Study | None, directory: Path | None, resume: bool) -> tuple
             raise ConfigError("to resume, name the directory of the study")
         place = StudyDirectory(directory)
         former = place.read_study()
+        if study is None:
+            check_repeated(factories_of(former.configs()), modules, place.path)
         plan = plan_study(study or former)
         if study is None:
             study = former
@@ -106,12 +116,16 @@ def _planned(study: Study | None, directory: Path | None, resume: bool) -> tuple
 def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
     if not place.plan.exists():  # it was killed before anything was done
         return
-    before = set(place.read_plan()["cells"])
+    try:
+        before = set(place.read_plan()["cells"])
+    except InvalidRun:  # damaged; it is written again from the study
+        return
     now = {cell.key for cell in plan.cells}
     if before and not before & now:
+        anew = study_commands(place.path, factories_of(cell.config for cell in plan.cells))["repeat"]
         raise InvalidRun(
             f"the fits of {place.path} are not those of its study.yaml any more: the data, or the version of bnn_symm, "
-            f"changed; put it back, or begin anew: bnn-symm compare {place.study} --out DIR"
+            f"changed; put it back, or begin anew: {anew}"
         )
 
 
@@ -146,9 +160,10 @@ def _do(place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores
     told(progress)
     running: dict[Future[str | None], str] = {}
     absolute = str(place.path.resolve())
+    modules = _modules(plan)
     while True:
         while len(running) < slots + _AHEAD and (key := next_task()) is not None:
-            running[executor.submit(run_in_process, absolute, key, cores)] = key
+            running[executor.submit(run_in_process, absolute, key, cores, modules[key])] = key
         if not running:
             break
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -179,7 +194,14 @@ def _outcome(place: StudyDirectory, key: str, future: Future[str | None]) -> str
         error = f"{type(raised).__name__}: {raised}"
     if place.is_done(key):
         return None
-    return error or "it ended without a result"
+    return one_line(error or "it ended without a result", _LONGEST)
+
+
+def _modules(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return the factories that tasks need, by key."""
+    configs = {cell.key: cell.config for cell in plan.cells}
+    found = {key: factories_of([config]) for key, config in configs.items()}
+    return found | {pair.key: factories_of([configs[pair.first], configs[pair.second]]) for pair in plan.pairs}
 
 
 def _names(plan: Plan) -> dict[str, str]:

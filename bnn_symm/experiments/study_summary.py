@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_symm.experiments.factories import factories_of, study_commands
 from bnn_symm.experiments.stored_run import Run
 from bnn_symm.experiments.study import Study
 from bnn_symm.experiments.study_comparisons import compare_settings, summarise_settings
 from bnn_symm.experiments.study_conclusions import conclude
 from bnn_symm.experiments.study_directory import StudyDirectory
-from bnn_symm.experiments.study_plan import NUMERICS, Plan
+from bnn_symm.experiments.study_keys import NUMERICS
+from bnn_symm.experiments.study_plan import Plan
 from bnn_symm.experiments.study_tables import cell_rows, describe_contexts, load_cells, pair_rows, write_table
 from bnn_symm.io.atomic import write_json
 
@@ -31,17 +33,15 @@ def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, 
     done = counts["cells_complete"] + counts["cells_failed"] == counts["cells"]
     write_table(place, "cells", cells)
     write_table(place, "pairs", pairs)
+    modules = factories_of(cell.config for cell in plan.cells)
     content = {
         "study_schema": STUDY_SCHEMA,
         "name": place.path.name,
         "directory": str(place.path),
         "status": "complete" if done and not counts["cells_failed"] + counts["pairs_failed"] else "incomplete",
         "headline": headline,
-        "commands": {
-            "repeat": f"bnn-symm compare {place.study} --out DIR",
-            "resume": f"bnn-symm compare --resume {place.path}",
-            "report": f"bnn-symm report {place.path}",
-        },
+        "commands": study_commands(place.path, modules),
+        "modules": list(modules),
         "counts": counts,
         "failures": _failures(cells, pairs),
         "conclusions": conclusions,

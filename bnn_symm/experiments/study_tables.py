@@ -6,10 +6,9 @@ from typing import Any
 
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.experiments.convergence_report import describe_convergence
-from bnn_symm.experiments.run_directory import RunDirectory
-from bnn_symm.experiments.stored_run import Run, load_run, module_of
-from bnn_symm.experiments.study_directory import StudyDirectory, check_task
-from bnn_symm.experiments.study_measures import MEASURES
+from bnn_symm.experiments.stored_run import Run
+from bnn_symm.experiments.study_cells import open_cell, read_measures, read_pair, section
+from bnn_symm.experiments.study_directory import StudyDirectory
 from bnn_symm.experiments.study_plan import Cell, Pair, Plan
 from bnn_symm.io.atomic import write_atomically
 
@@ -21,14 +20,7 @@ TIMINGS = ("seconds",)
 
 def load_cells(place: StudyDirectory, plan: Plan) -> dict[str, Run]:
     """The runs that are there, by key; those that diverged too."""
-    runs = {
-        cell.key: load_run(place.cell(cell.key), module=module_of(cell.config))
-        for cell in plan.cells
-        if place.cell(cell.key).exists()
-    }
-    for key, run in runs.items():
-        check_task(run.path, run.record, key)
-    return runs
+    return {cell.key: open_cell(place, cell.key, cell.config) for cell in plan.cells if place.cell(cell.key).exists()}
 
 
 def describe_contexts(plan: Plan, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
@@ -115,23 +107,22 @@ def _cell_row(
     }
     if run is None:
         return row | {"status": "missing" if row["error"] is None else "failed"}
-    run.directory.signature.check(run.path / MEASURES)
-    measures, metrics = RunDirectory.read_json(run.path / MEASURES), run.metrics or {}
-    test = metrics.get("test") or {}
+    measures, metrics = read_measures(run), run.metrics or {}
+    test = section(metrics, "test", run.directory.metrics)
     for name in _SCORES:
         row[f"test_{name}"] = test.get(name)
     for part in ("train", "validation"):
-        row[f"{part}_nll"] = (metrics.get(part) or {}).get("nll")
+        row[f"{part}_nll"] = section(metrics, part, run.directory.metrics).get("nll")
     for name in ("elbo", "kl", "expected_log_likelihood"):
         row[name] = metrics.get(name)
     for name in ("num_parameters", "mask_fingerprint", "gradient_evaluations", "seconds"):
         row[name] = run.record.get(name)
     for name in ("log10_order", "certificate"):
         row[name] = measures.get(name)
-    mixing = measures.get("mixing") or {}
+    mixing = section(measures, "mixing", run.path)
     for view in _MIXING:
-        row[f"rhat_{view}_max"] = (mixing.get(view) or {}).get("rhat_max")
-    row["ess_function_min"] = (mixing.get("function") or {}).get("ess_bulk_min")
+        row[f"rhat_{view}_max"] = section(mixing, view, run.path).get("rhat_max")
+    row["ess_function_min"] = section(mixing, "function", run.path).get("ess_bulk_min")
     return row | {"status": "failed" if measures.get("error") else "complete", "error": measures.get("error")}
 
 
@@ -144,8 +135,7 @@ def pair_rows(place: StudyDirectory, plan: Plan) -> list[dict[str, Any]]:
 def _pair_row(place: StudyDirectory, plan: Plan, first: Cell, second: Cell, pair: Pair) -> dict[str, Any]:
     mine, theirs = plan.settings[first.setting], plan.settings[second.setting]
     path = place.pair(pair.key)
-    content = RunDirectory.read_json(path) if path.exists() else None
-    check_task(path, content or {}, pair.key)
+    content = read_pair(place, pair.key)
     error = None if content is not None else place.failure(pair.key)
     row: dict[str, Any] = {
         "key": pair.key,
@@ -164,8 +154,8 @@ def _pair_row(place: StudyDirectory, plan: Plan, first: Cell, second: Cell, pair
         **_columns(plan, mine.differences),
     }
     content = content or {}
-    for name, own in (("naive", content.get("naive", {})), ("aligned", content)):
-        test, train = own.get("test", {}), own.get("train", {})
+    for name, own in (("naive", section(content, "naive", path)), ("aligned", content)):
+        test, train = section(own, "test", path), section(own, "train", path)
         row |= {
             name: test.get("height"),
             f"{name}_standard_error": test.get("standard_error"),
@@ -173,9 +163,9 @@ def _pair_row(place: StudyDirectory, plan: Plan, first: Cell, second: Cell, pair
             f"{name}_error": test.get("error_height"),
             f"{name}_train": train.get("height"),
         }
-    alignment = content.get("alignment", {})
+    alignment, rhat = section(content, "alignment", path), section(content, "rhat", path)
     row |= {name: alignment.get(name) for name in ("num_moved", "num_movable", "distance_before", "distance_after")}
-    return row | {f"rhat_{view}": content.get("rhat", {}).get(view) for view in _MIXING}
+    return row | {f"rhat_{view}": rhat.get(view) for view in _MIXING}
 
 
 def _columns(plan: Plan, differences: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bnn_symm.errors import InvalidRun
+from bnn_symm.errors import InvalidRun, shell_words
 from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.stored_run import load_run
 from bnn_symm.io.atomic import write_atomically
@@ -37,7 +37,8 @@ def write_report(directory: Path, path: Path | None = None, *, module: str | Non
         return write_run_report(directory, path, module=module)
     if (directory / "study.yaml").exists():
         raise InvalidRun(
-            f"{directory} is a study that has no {SUMMARY} yet; go on with it: bnn-symm compare --resume {directory}"
+            f"{directory} is a study that has no {SUMMARY} yet; go on with it: "
+            f"bnn-symm {shell_words('compare', '--resume', directory)}"
         )
     what = "there is no directory" if not directory.is_dir() else "neither a study nor a run"
     raise InvalidRun(

@@ -9,9 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from bnn_symm.errors import one_line
 from bnn_symm.experiments.study_run import Progress as StudyProgress
 from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler, StochasticGradientMethod
 from bnn_symm.inference.optimisation import OptimisedMethod
+
+# Characters of what a bar says beside its numbers.
+_LONGEST = 200
 
 
 class ProgressBars(Callback):
@@ -28,11 +32,11 @@ class ProgressBars(Callback):
         self._rows: dict[tuple[int, int | None], dict[int, Mapping[str, Any]]] = {}
         self._tasks: dict[tuple[int, int | None], TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=10),
-            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.completed}/{task.total}", markup=False),
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
@@ -71,15 +75,15 @@ class CountBar:
 
     def __init__(self, label: str, *, total: int | None = None, done: int = 0, quiet: bool = False):
         self._progress = Progress(
-            TextColumn(label),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.completed}/{task.total}", markup=False),
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
             console=Console(stderr=True),
             disable=quiet or not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task("", total=total, completed=done, told="")
+        self._task = self._progress.add_task(one_line(label, _LONGEST), total=total, completed=done, told="")
 
     def __enter__(self) -> "CountBar":
         self._progress.start()
@@ -98,7 +102,7 @@ class StudyBar(CountBar):
     def __call__(self, progress: StudyProgress) -> None:
         """Moves the bar."""
         done = progress.done + progress.failed
-        self._progress.update(self._task, total=progress.total, completed=done, told=progress.last)
+        self._progress.update(self._task, total=progress.total, completed=done, told=one_line(progress.last, _LONGEST))
 
 
 def _moves_as_one(method: Method) -> bool:

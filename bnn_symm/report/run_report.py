@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.errors import BnnSymmError
+from bnn_symm.errors import BnnSymmError, shell_words
 from bnn_symm.experiments.calibration_report import describe_calibration
 from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.mixing_report import describe_mixing
-from bnn_symm.experiments.stored_run import Run, module_of
+from bnn_symm.experiments.stored_run import Run, module_flags, module_of
 from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.convergence import target_text
@@ -157,8 +157,9 @@ def _mixing(run: Run) -> list[Block]:
         return []
     chains, draws, size = posterior.shape
     if chains * draws * size > _CHEAP:
+        command = f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
         told = f"{chains} chains of {draws} draws of {size:,} parameters take a while to compare."
-        return [Text(text=told), Code(what="to compare them", text=f"bnn-symm diagnose {run.path}")]
+        return [Text(text=told), Code(what="to compare them", text=command)]
     with use_threads(run.threads):
         content, _ = describe_mixing(posterior, run.dataset(), method=run.config.inference, per_draw=False)
     blocks: list[Block] = [Text(text=_sentence(content["conclusion"]))]
@@ -190,11 +191,10 @@ def _provenance(run: Run) -> dict[str, Any]:
 
 
 def _commands(run: Run) -> list[Block]:
-    module = module_of(run.config)
-    own = f" --module {module}" if module else ""
+    own = module_flags([module_of(run.config)])
     commands: Sequence[tuple[str, str]] = [
-        ("to repeat the fit", f"bnn-symm fit {run.directory.config} --out DIR"),
-        ("to diagnose it in full", f"bnn-symm diagnose {run.path}{own}"),
-        ("to write this page", f"bnn-symm report {run.path}{own}"),
+        ("to repeat the fit", f"bnn-symm {shell_words('fit', run.directory.config)} --out DIR{own}"),
+        ("to diagnose it in full", f"bnn-symm {shell_words('diagnose', run.path)}{own}"),
+        ("to write this page", f"bnn-symm {shell_words('report', run.path)}{own}"),
     ]
     return [Code(what=what, text=text) for what, text in commands]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.errors import InvalidRun
+from bnn_symm.errors import InvalidRun, shell_words
 from bnn_symm.experiments.file_schemas import PairFile, SummaryFile, check_file
 from bnn_symm.io.documents import read_json
 from bnn_symm.io.parquet import read_rows
@@ -43,6 +43,12 @@ class StudyData:
     cells: Sequence[Mapping[str, Any]] = ()
     pairs: Sequence[Mapping[str, Any]] = ()
     barriers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def modules(self) -> list[str]:
+        """Return the factories of the user's own networks, to be repeated in commands."""
+        named = self.summary.get("modules")
+        return [str(name) for name in named] if isinstance(named, list) else []
 
     def pairs_of(self, setting: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Complete pairs of two seeds of one setting, by seeds."""
@@ -101,7 +107,7 @@ def read_study(directory: Path) -> StudyData:
     if missing:
         raise InvalidRun(
             f"{directory / SUMMARY} is damaged: it has no {', '.join(missing)}; "
-            f"write it again: bnn-symm compare --resume {directory}"
+            f"write it again: bnn-symm {shell_words('compare', '--resume', directory)}"
         )
     check_file(directory / SUMMARY, summary, SummaryFile)
     pairs = _rows(directory / "pairs.parquet")

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.report.page import Block, Cell, Code, Page, Section, Table, Text, facts, said
+from bnn_symm.experiments.factories import study_commands
+from bnn_symm.report.page import Block, Cell, Code, Page, Section, Table, Text, facts
 from bnn_symm.report.study_barriers import barriers
 from bnn_symm.report.study_data import StudyData
 from bnn_symm.report.study_overview import overview
@@ -43,7 +44,7 @@ def study_page(data: StudyData) -> Page:
         + ("symmetric against asymmetric" if joined is None else "settings side by side"),
         about=_about(data.summary, several),
         headline=data.summary["headline"],
-        warnings=_warnings(data.summary),
+        warnings=_warnings(data),
         sections=[*middle, *_ending(data)],
     )
 
@@ -64,13 +65,11 @@ def _about(summary: Mapping[str, Any], several: bool) -> str:
     return ", ".join(parts)
 
 
-def _warnings(summary: Mapping[str, Any]) -> list[str]:
-    found = []
+def _warnings(data: StudyData) -> list[str]:
+    found, summary = [], data.summary
     if summary.get("status") != "complete":
-        resume = (summary.get("commands") or {}).get("resume")
-        found.append(
-            f"This study is {summary.get('status', 'incomplete')}" + (f"; go on with: {resume}" * bool(resume))
-        )
+        resume = study_commands(data.path, data.modules)["resume"]
+        found.append(f"This study is {summary.get('status', 'incomplete')}; go on with: {resume}")
     failed = len(summary.get("failures") or [])
     if failed:
         found.append(f"{failed} of its fits or pairs failed; they are listed below and are in no number.")
@@ -142,7 +141,7 @@ def _ending(data: StudyData) -> list[Section]:
     provenance = summary.get("provenance")
     if provenance:
         found.append(Section(title="Provenance", blocks=[facts("Where the numbers come from", provenance)]))
-    commands = {name: text for name, text in (summary.get("commands") or {}).items() if text}
+    commands = study_commands(data.path, data.modules)
     words = {"repeat": "to repeat the study", "resume": "to go on with what is missing", "report": "to write this page"}
-    blocks = [Code(what=words.get(str(name), str(name)), text=said(text)) for name, text in commands.items()]
-    return [*found, *([Section(title="Commands", blocks=blocks)] if blocks else [])]
+    blocks = [Code(what=words[name], text=text) for name, text in commands.items()]
+    return [*found, Section(title="Commands", blocks=blocks)]

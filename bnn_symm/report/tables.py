@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bnn_symm.errors import one_line
+
+# Characters of a cell: more are no longer a table.
+_LONGEST = 200
+
 
 def format_number(value: Any) -> str:
     """Four significant digits for a float, a dash for nothing, anything else as it is."""
@@ -10,7 +15,7 @@ def format_number(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.1f}"
-    return str(value)
+    return one_line(value, _LONGEST)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
