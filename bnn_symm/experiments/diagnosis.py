@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.diagnostics.chain_statistics import MIN_DRAWS
-from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.experiments.calibration_report import describe_calibration
 from bnn_symm.experiments.comparable import check_comparable
 from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.elbo_report import describe_elbo
 from bnn_symm.experiments.mixing_report import describe_mixing, joined, no_mixing
-from bnn_symm.experiments.stored_run import Run
+from bnn_symm.experiments.stored_run import NoPosterior, Run
 from bnn_symm.inference import Method
 from bnn_symm.posteriors import ClosedFormPosterior
 from bnn_symm.threads import use_threads
@@ -91,7 +91,7 @@ def _one(run: Run, per_draw: bool, seed: int, told: Told) -> tuple[dict[str, Any
     name = run.path.name
     try:
         posterior = run.posterior
-    except InvalidRun as error:
+    except NoPosterior as error:
         reason = str(error)
         elbo = {"value": None, "conclusion": reason, "reason": reason}
         return {"run": str(run.path), "mixing": no_mixing(reason), "elbo": elbo, "calibration": None}, []

@@ -18,9 +18,12 @@ from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.run_history import COST, cost_of
 from bnn_symm.inference import Callback, Method, Reached, State
 from bnn_symm.io.atomic import make_folder, write_json
+from bnn_symm.io.boundary import parser_errors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, load_posterior
 from bnn_symm.randomness import key_seed
+
+_ADVICE = "put back the files as they were written, or fit again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,9 @@ class Stage:
         """Makes its directory, or takes off the disk what it cannot go on from; what is left of what it had reached."""
         if not self.is_last:
             make_folder(self.directory.path)
-        return self.directory.rewrite(self.method.rewind(self.directory.reached()))
+        with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
+            reached = self.method.rewind(self.directory.reached())
+        return self.directory.rewrite(reached)
 
     def complete(self, posterior: Posterior, *, max_megabytes: float) -> None:
         """Keeps the posterior of a stage of the warm start; a killed process has all of it on disk, or goes on."""
@@ -78,7 +83,8 @@ class Stage:
             InvalidRun: if a file is damaged.
         """
         if not self.directory.has_posterior():
-            return self.method.recover(model, scaling, self.directory.reached(), seed=self.seed)
+            with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
+                return self.method.recover(model, scaling, self.directory.reached(), seed=self.seed)
         info = {"method": self.method.name, "engine": self.method.engine, "seed": self.seed}
         info |= {"temperature": self.method.temperature, "tempering": self.method.tempering}
         history = self.directory.read_history()

@@ -30,6 +30,10 @@ class DeviceWarning(UserWarning):
     """A run is opened on another device than it was fitted on: to the same results up to rounding."""
 
 
+class NoPosterior(InvalidRun):
+    """A fit was stopped before there was a posterior; nothing is damaged."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run on disk.
@@ -63,7 +67,8 @@ class Run:
         """The posterior; of a run that did not complete, what was reached, if need be by its warm start.
 
         Raises:
-            InvalidRun: if nothing was reached, or a file is damaged.
+            NoPosterior: if nothing was reached yet.
+            InvalidRun: if a file is damaged or missing.
         """
         scaling = self.preprocessing.scaling
         if self.directory.has_posterior():
@@ -80,7 +85,8 @@ class Run:
                 continue
             posterior.info["status"] = self.status
             return posterior
-        raise InvalidRun(f"{self.path} holds no posterior ({reasons[-1]}); status: {self.status}")
+        kind = InvalidRun if self.status == "complete" else NoPosterior
+        raise kind(f"{self.path} holds no posterior ({reasons[-1]}); status: {self.status}")
 
     def checkpoints(self) -> dict[int, Posterior]:
         """Step -> the posterior as it was then, for the epochs that `checkpoint.keep` named.
@@ -89,10 +95,12 @@ class Run:
             InvalidRun: if a file is damaged.
         """
         scaling, seed = self.preprocessing.scaling, self.config.seed
-        return {
-            step: self.config.inference.recover(self.model, scaling, Reached(states=states), seed=seed)
-            for step, states in self.directory.kept_states().items()
-        }
+        states = self.directory.kept_states()
+        with parser_errors(self.directory.kept, "put back the files as they were written", problem="is damaged"):
+            return {
+                step: self.config.inference.recover(self.model, scaling, Reached(states=own), seed=seed)
+                for step, own in states.items()
+            }
 
     @property
     def metrics(self) -> dict[str, Any] | None:

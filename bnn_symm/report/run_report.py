@@ -1,5 +1,6 @@
 """The page of one run: what it reached, whether it has converged and is calibrated, and how to repeat it."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from bnn_symm.errors import BnnSymmError, shell_words
 from bnn_symm.experiments.calibration_report import describe_calibration
 from bnn_symm.experiments.convergence_report import describe_convergence
 from bnn_symm.experiments.mixing_report import describe_mixing
-from bnn_symm.experiments.stored_run import Run, module_flags, module_of
+from bnn_symm.experiments.stored_run import NoPosterior, Run, module_flags, module_of
 from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.convergence import target_text
@@ -35,7 +36,13 @@ _VIEWS = {"raw": "raw weights", "aligned": "aligned weights", "chainwise": "chai
 
 
 def run_page(run: Run) -> Page:
-    """All sections; what cannot be told says why."""
+    """Return all sections; those for which there is nothing yet say why.
+
+    Raises:
+        InvalidRun: if the posterior of the run is damaged or missing.
+    """
+    with contextlib.suppress(NoPosterior):
+        _ = run.posterior
     convergence = describe_convergence([run])
     metrics = run.metrics
     sections = {
