@@ -12,7 +12,8 @@ from bnn_symm.inference import Reached
 from bnn_symm.io.atomic import is_temporary, remove_temporary_files, write_json
 from bnn_symm.posteriors import DrawChunk
 
-RECORD = {"threads": 1, "versions": {}, "num_outputs": 1, "dataset": {}, "mask_fingerprint": None}
+DATASET = {"name": "x", "task": "regression", "sha256": "0" * 64}
+RECORD = {"threads": 1, "versions": {}, "num_outputs": 1, "dataset": DATASET, "mask_fingerprint": None}
 STATE = {"step": np.array(3)}
 # What somebody may keep beside the files of a run.
 OF_OTHERS = (
