@@ -149,8 +149,10 @@ def test_names_of_users_are_escaped(contexts):
 
 
 def test_equal_data_make_equal_bytes(study, tmp_path):
-    again = write_report(write_study(tmp_path / "digits"), tmp_path / "page.html")
-    assert again.read_bytes() == study[1].encode()
+    copy = write_study(tmp_path / "digits")
+    again = write_report(copy, tmp_path / "page.html").read_text()
+    # Commands name the directory at hand, not the one that the summary was written in.
+    assert again.replace(str(copy), "DIR") == study[1].replace(str(study[0]), "DIR")
 
 
 def test_page_has_the_dates_of_the_study_and_no_others(study):
@@ -181,7 +183,7 @@ def test_failures_are_listed_and_warned_of(contexts):
     failures = summary_of(path)["failures"]
     assert len(failures) == 6  # a fit of three, and its two pairs, in both contexts
     assert "6 of its fits or pairs failed" in text
-    assert "This study is incomplete; go on with: bnn-symm compare --resume grid" in text
+    assert f"This study is incomplete; go on with: bnn-symm compare --resume {path}" in text
     for failure in failures:
         assert failure["key"] in text
     assert "2 of 3" in text
