@@ -1,11 +1,11 @@
 """Whether what a network puts out is what its likelihood reads."""
 
-import copy
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from bnn_symm.errors import ConfigError
 from bnn_symm.models.likelihoods import Bernoulli, Categorical
@@ -31,16 +31,15 @@ def check_logits(name: str, net: nn.Module, x: Float[Tensor, "point *feature"], 
     """
     if not isinstance(likelihood, Categorical | Bernoulli):
         return
-    twin = copy.deepcopy(net)
-    parameter = next(twin.parameters())
-    points = x[:_NUM_POINTS].to(parameter.device, parameter.dtype)
+    parameters = {word: value.detach() for word, value in net.named_parameters()}
+    first = next(iter(parameters.values()))
     outputs = []
-    with torch.inference_mode(False), torch.no_grad():
-        own = [value.detach().clone() for value in twin.parameters()]
+    with torch.no_grad():
         for factor in _FACTORS:
-            for value, before in zip(twin.parameters(), own, strict=True):
-                value.copy_(factor * before)
-            outputs.append(twin(points.clone()))
+            scaled = {word: factor * value for word, value in parameters.items()}
+            scaled |= {word: value.clone() for word, value in net.named_buffers()}
+            points = x[:_NUM_POINTS].to(first.device, first.dtype, copy=True)
+            outputs.append(functional_call(net, scaled, (points,)))
     values = torch.cat(outputs)
     if not bool(((values >= 0) & (values <= 1)).all()) or bool((values == values[:1]).all()):
         return

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bnn_symm.alignment import align
-from bnn_symm.models import BayesianModel, Gaussian, Prior
+from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.symmetry import continuous_symmetries, fixed_entries, rescale, symmetry_group
 from bnn_symm.symmetry.certificate import random_values, relative_difference
 from tests.alignment.test_objective import gaussian
@@ -20,7 +20,7 @@ def test_aligning_keeps_the_function(name) -> None:
     build, shape = SMALL[name]
     net = build().double()
     net.input_shape = shape  # type: ignore[assignment]
-    model = BayesianModel(net, Prior(), Gaussian())
+    model = BayesianModel(net, Prior(), Categorical())
     first, other = gaussian(model, 1), gaussian(model, 2)
     result = align(first, other, restarts=1)
     assert result.function_difference <= 1e-9

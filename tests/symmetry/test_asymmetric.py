@@ -247,6 +247,7 @@ def test_gates_count_as_fixed():
     with torch.no_grad():  # a gate that treats its units alike lets them change places again
         net.activations[0].matrix.copy_(torch.eye(4) + 1)
     assert symmetry_group(net).order == math.factorial(4)
+    model = BayesianModel(net, Prior(), Categorical())
     x, permuted = normal(5, 3), model.permute(model.initial(), swap)
     assert difference(model.outputs(model.initial(), x), model.outputs(permuted, x)) <= 1e-10
 
