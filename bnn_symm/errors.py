@@ -116,6 +116,16 @@ def printable(text: str) -> str:
     return "".join(character if character == "\n" else _printable(character) for character in text)
 
 
+def printable_name(value: object) -> str:
+    r"""Return a whole path or name, in which nothing is left that a terminal would obey, or that ends a line.
+
+    Example:
+        >>> printable_name("runs/a\nb")
+        'runs/a\\nb'
+    """
+    return "".join(_printable(character) for character in str(value))
+
+
 def shell_words(*words: object) -> str:
     """Return words of a command to type, quoted where a shell would read something else.
 

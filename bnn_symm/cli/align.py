@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import add_command, answer, open_comparable, warn
+from bnn_symm.cli.command import add_command, answer, file_line, open_comparable, warn
 
 
 def add(commands: Any) -> None:
@@ -84,7 +84,7 @@ def _align(options: argparse.Namespace) -> int:
     for name, run, posterior, alignment in zip(names, others, posteriors, alignments, strict=True):
         derived = {"by": "align", "from": str(run.path), "reference": str(reference.path), **alignment}
         save_derived_run(out / name, run, posterior, derived)
-    lines = [alignment_text(alignments), f"picture: {out / 'figures' / 'alignment.png'}"]
-    lines += [f"run: {out / name}" for name in names]
+    lines = [alignment_text(alignments), file_line("picture", out / "figures" / "alignment.png")]
+    lines += [file_line("run", out / name) for name in names]
     answer(options, content, "\n".join(lines))
     return 0

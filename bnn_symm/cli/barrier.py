@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import add_command, answer, open_comparable, warn
+from bnn_symm.cli.command import add_command, answer, file_line, open_comparable, warn
 
 
 def add(commands: Any) -> None:
@@ -88,6 +88,10 @@ def _barrier(options: argparse.Namespace) -> int:
     with disk_errors(out, "make room, and measure it again"):
         write_json(out / "barrier.json", content)
         pictures = draw_barrier(content, out / "figures")
-    lines = [barrier_text(content), *(f"picture: {path}" for path in pictures), f"written: {out / 'barrier.json'}"]
+    lines = [
+        barrier_text(content),
+        *(file_line("picture", path) for path in pictures),
+        file_line("written", out / "barrier.json"),
+    ]
     answer(options, content, "\n".join(lines))
     return 0

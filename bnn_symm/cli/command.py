@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.errors import BnnSymmError, FitDiverged, ProcessLost, one_line, printable
+from bnn_symm.errors import BnnSymmError, FitDiverged, ProcessLost, one_line, printable, printable_name
 
 if TYPE_CHECKING:
     from bnn_symm.experiments import Run
@@ -104,6 +104,11 @@ def warn(warnings: Iterable[object]) -> None:
     """Print notes on stderr, each as one line in which nothing is left that a terminal would obey."""
     for warning in warnings:
         print(f"bnn-symm: note: {one_line(warning, LONGEST)}", file=sys.stderr)
+
+
+def file_line(label: str, path: object) -> str:
+    """Return the line of an answer that names a file; a line break in a path does not end it."""
+    return f"{label}: {printable_name(path)}"
 
 
 def answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:

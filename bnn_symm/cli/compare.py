@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import MODULE, add_command, answer
+from bnn_symm.cli.command import MODULE, add_command, answer, file_line
 from bnn_symm.cli.fit import add_config
 
 # A study that needs no file: standard against asymmetric networks on digits, in about a minute.
@@ -77,6 +77,7 @@ def _compare(options: argparse.Namespace) -> int:
         )
     directory = content["directory"]
     report = write_study_report(Path(directory))
-    text = f"{study_text(content)}\ntables: {directory}/cells.csv, {directory}/pairs.csv\nreport: {report}"
+    tables = file_line("tables", f"{directory}/cells.csv, {directory}/pairs.csv")
+    text = f"{study_text(content)}\n{tables}\n{file_line('report', report)}"
     answer(options, content, text)
     return 1 if content["failures"] else 0

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from bnn_symm.cli.command import HelpFormatter, add_command, answer
+from bnn_symm.cli.command import HelpFormatter, add_command, answer, file_line
 
 
 def add(commands: Any) -> None:
@@ -51,5 +51,5 @@ def _data_fetch(options: argparse.Namespace) -> int:
     from bnn_symm.data import fetch
 
     path = fetch(options.name)
-    answer(options, {"name": options.name, "path": str(path)}, f"{options.name}: {path}")
+    answer(options, {"name": options.name, "path": str(path)}, file_line(options.name, path))
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.cli.command import add_command, answer, open_run, warn
+from bnn_symm.cli.command import add_command, answer, file_line, open_run, warn
 
 if TYPE_CHECKING:
     from bnn_symm.experiments import Run
@@ -61,8 +61,8 @@ def _diagnose(options: argparse.Namespace) -> int:
         with disk_errors(out, "make room, and diagnose again"):
             write_json(out / "diagnosis.json", found.content)
             pictures = draw_diagnosis(found, runs, out / "figures")
-    lines = [diagnosis_text(found.content), "", *(f"picture: {path}" for path in pictures)]
-    answer(options, found.content, "\n".join([*lines, f"written: {out / 'diagnosis.json'}"]))
+    lines = [diagnosis_text(found.content), "", *(file_line("picture", path) for path in pictures)]
+    answer(options, found.content, "\n".join([*lines, file_line("written", out / "diagnosis.json")]))
     return 0
 
 
@@ -79,7 +79,7 @@ def _diagnose_draws(options: argparse.Namespace) -> int:
     out = new_directory(Path(options.out) if options.out else None, "diagnose")
     with disk_errors(out, "make room, and diagnose again"):
         write_json(out / "diagnosis.json", content)
-    answer(options, content, f"{mixing_text(content['mixing'])}\nwritten: {out / 'diagnosis.json'}")
+    answer(options, content, f"{mixing_text(content['mixing'])}\n{file_line('written', out / 'diagnosis.json')}")
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.cli.command import add_command, answer, open_run
+from bnn_symm.cli.command import add_command, answer, file_line, open_run
 
 if TYPE_CHECKING:
     from bnn_symm.data import Part
@@ -87,7 +87,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
         text += f"\n{content['temperature_scaling']['conclusion']}"
         name += "-temperature-scaled"
     path = _write(run, name, content)
-    answer(options, content, f"{text}\nwritten: {path}")
+    answer(options, content, f"{text}\n{file_line('written', path)}")
     return 0
 
 
@@ -120,7 +120,7 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
         # Named after the evaluation, whose number tells data of the same name apart.
         stem = path.stem if options.shift == "all" else path.stem.removesuffix(f"-{options.shift}")
         pictures = draw_shifts(curves, figures, stem=stem, title=f"{run.path.name} on {name}")
-    lines = [shifts_text(curves), *(f"picture: {picture}" for picture in pictures), f"written: {path}"]
+    lines = [shifts_text(curves), *(file_line("picture", picture) for picture in pictures), file_line("written", path)]
     answer(options, content, "\n".join(lines))
     return 0
 
@@ -146,7 +146,7 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
     }
     path = _write(run, f"{name}-ood-{Path(options.ood).stem}", content)
     text = out_of_distribution_text(found, inside=name, outside=Path(options.ood).stem)
-    answer(options, content, f"{text}\nwritten: {path}")
+    answer(options, content, f"{text}\n{file_line('written', path)}")
     return 0
 
 

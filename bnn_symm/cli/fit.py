@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.cli.command import INTERRUPTED, add_command, answer, warn
+from bnn_symm.cli.command import INTERRUPTED, add_command, answer, file_line, warn
 from bnn_symm.cli.torchrun import one_voice
 
 if TYPE_CHECKING:
@@ -127,13 +127,15 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
         )
         return INTERRUPTED
     picture = _draw(run)
-    summary = f"{run.config.inference.name} on {run.record['dataset']['name']}: {run.record['seconds']:.1f} s"
+    summary = (
+        f"{run.config.inference.name} on {one_line(run.record['dataset']['name'], 100)}: {run.record['seconds']:.1f} s"
+    )
     if metrics["elbo"] is not None:
         summary += f", ELBO {metrics['elbo']:.2f} +- {metrics['elbo_standard_error']:.2f} nats"
     parts = {part: metrics[part] for part in ("train", "validation", "test")}
     if run.record.get("data_summary"):
-        summary += f"\ndata: {run.record['data_summary']}"
-    text = f"{scores_table(parts)}\n{summary}\n{picture}run: {run.path}"
+        summary += f"\ndata: {one_line(run.record['data_summary'])}"
+    text = f"{scores_table(parts)}\n{summary}\n{picture}{file_line('run', run.path)}"
     answer(options, {"run": str(run.path), **metrics}, text)
     return 0
 
@@ -149,4 +151,4 @@ def _draw(run: "Run") -> str:
     with disk_errors(path, "the posterior and its scores are kept"):
         path.parent.mkdir(exist_ok=True)
         plot_regression_bands(run.posterior, run.dataset(), path)
-    return f"picture: {path}\n"
+    return f"{file_line('picture', path)}\n"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.cli.command import add_command, answer, warn
+from bnn_symm.cli.command import add_command, answer, file_line, warn
 from bnn_symm.cli.fit import config_of
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ def _text(run: "Run", derived: Mapping[str, Any]) -> str:
         standardised = "standardised (if theirs were not: --set data.standardize=false)"
     lines = [
         table(["parameter", "theirs", "shape", "how"], rows),
-        f"changed on the way: {', '.join(turned) or 'nothing'}",
+        f"changed on the way: {one_line(', '.join(turned) or 'nothing')}",
         scores_table({part: metrics[part] for part in ("train", "validation", "test")}),
         f"{derived['chains']} chains x {derived['draws']} draws of {derived['library']}, on "
-        f"{run.record['dataset']['name']}, {standardised}",
-        f"run: {run.path}",
+        f"{one_line(run.record['dataset']['name'], 100)}, {standardised}",
+        file_line("run", run.path),
     ]
     return "\n".join(lines)

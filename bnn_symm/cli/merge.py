@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import add_command, answer, open_comparable, warn
+from bnn_symm.cli.command import add_command, answer, file_line, open_comparable, warn
 
 
 def add(commands: Any) -> None:
@@ -49,7 +49,7 @@ def _merge(options: argparse.Namespace) -> int:
     with disk_errors(picture, "the merged run is kept"):
         picture.parent.mkdir(exist_ok=True)
         plot_merge(content["test"], picture)
-    lines = [scores_table(content["test"]), f"parts are averages over {len(runs)} runs", f"picture: {picture}"]
-    text = "\n".join([*lines, f"run: {options.out}"])
+    lines = [scores_table(content["test"]), f"parts are averages over {len(runs)} runs", file_line("picture", picture)]
+    text = "\n".join([*lines, file_line("run", options.out)])
     answer(options, {**content, "warnings": warnings}, text)
     return 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import add_command, answer, open_run
+from bnn_symm.cli.command import add_command, answer, file_line, open_run
 
 
 def add(commands: Any) -> None:
@@ -48,7 +48,9 @@ def _predict(options: argparse.Namespace) -> int:
     check_output(output, excel_safe=options.excel_safe)
     run = open_run(options)
     rows = predict_file(run, Path(options.input), output, levels, excel_safe=options.excel_safe)
-    answer(options, {"run": str(run.path), "output": str(output), "points": rows}, f"{rows} predictions: {output}")
+    answer(
+        options, {"run": str(run.path), "output": str(output), "points": rows}, file_line(f"{rows} predictions", output)
+    )
     return 0
 
 

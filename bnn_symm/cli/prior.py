@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import add_command, answer
+from bnn_symm.cli.command import add_command, answer, file_line
 from bnn_symm.cli.fit import add_config, config_of
 
 
@@ -50,5 +50,5 @@ def _prior(options: argparse.Namespace) -> int:
         write_json(out / "prior.json", content)
         picture.parent.mkdir()
         plot_prior_predictive(content, picture)
-    answer(options, {**content, "directory": str(out)}, f"{prior_text(content)}\npicture: {picture}")
+    answer(options, {**content, "directory": str(out)}, f"{prior_text(content)}\n{file_line('picture', picture)}")
     return 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import add_command, answer
+from bnn_symm.cli.command import add_command, answer, file_line
 
 
 def add(commands: Any) -> None:
@@ -31,5 +31,5 @@ def _report(options: argparse.Namespace) -> int:
     if out is not None and out.is_dir():
         raise ConfigError(f"--out {out} is a directory; wanted a file, such as {out / 'report.html'}")
     path = write_report(Path(options.directory), out, module=options.module)
-    answer(options, {"report": str(path)}, f"written: {path}")
+    answer(options, {"report": str(path)}, file_line("written", path))
     return 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.cli.command import add_command, answer, warn
+from bnn_symm.cli.command import add_command, answer, file_line, warn
 from bnn_symm.cli.fit import add_config, config_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ def _sbc(options: argparse.Namespace) -> int:
         content = check.run(jobs=options.jobs or available_cores(), tell=bar)
     with disk_errors(check.path, "make room, and go on with --resume"):
         pictures = draw_sbc(content, check.path / "figures")
-    lines = [sbc_text(content), *(f"picture: {path}" for path in pictures), f"written: {check.path / 'sbc.json'}"]
+    lines = [
+        sbc_text(content),
+        *(file_line("picture", path) for path in pictures),
+        file_line("written", check.path / "sbc.json"),
+    ]
     answer(options, content, "\n".join(lines))
     return 0
 

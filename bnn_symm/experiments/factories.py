@@ -12,6 +12,9 @@ from bnn_symm.errors import ConfigError, InvalidRun, one_line, shell_words
 from bnn_symm.experiments.config import Config
 from bnn_symm.experiments.stored_run import module_flags, module_of
 
+PLACEHOLDER = "PACKAGE.MODULE:FACTORY"
+"""Stands for a factory in commands of a directory: what it names is not handed to a user as a command to type."""
+
 # Files beside a configuration that show that a program wrote it into the directory of a run, a study or a check.
 _OF_A_DIRECTORY = ("run.json", "plan.json", "sbc.json")
 _SHOWN = 80  # characters of a name in a message

@@ -15,7 +15,7 @@ from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Keys of fits and pairs are names of files.
-Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
+Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0)]
 Number = float | None
@@ -236,7 +236,7 @@ class PlannedPair(_File):
 class PairOptions(_File):
     """How pairs of a study are measured."""
 
-    matching: str
+    matching: Literal["w2", "means", "precision", "activations"]
     num_draws: Annotated[int, Field(ge=1)]
 
 
@@ -260,7 +260,12 @@ class SummaryFile(_File):
 
 
 def check_file(
-    path: Path, content: Mapping[str, Any], schema: type[BaseModel], error: type[BnnSymmError] = InvalidRun
+    path: Path,
+    content: Mapping[str, Any],
+    schema: type[BaseModel],
+    error: type[BnnSymmError] = InvalidRun,
+    *,
+    remedy: str = "put back the file as it was written",
 ) -> None:
     """Refuse the content of a file whose keys have other types or ranges than its schema.
 
@@ -269,6 +274,7 @@ def check_file(
         content: what it holds.
         schema: one of the classes of this module.
         error: the class of the error.
+        remedy: what to do next.
 
     Raises:
         error: naming the first key that is wrong.
@@ -280,8 +286,8 @@ def check_file(
         place = ".".join(map(str, problem["loc"]))
         got = "" if problem["type"] == "missing" else f" got {one_line(repr(problem['input']), 50)},"
         raise error(
-            f"{path} is damaged: {one_line(place, 60)}:{got} {one_line(problem['msg'], 80).lower()}; put back the file "
-            f"as it was written"
+            f"{one_line(path, 120)} is damaged: {one_line(place, 60)}:{got} "
+            f"{one_line(problem['msg'], 80).lower()}; {remedy}"
         ) from None
 
 
@@ -321,7 +327,9 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
     if len({(type(label), label) for label in labels}) < len(labels):
         problems.append("a class label appears twice")
     if problems:
-        raise InvalidRun(f"{path} is damaged: {one_line(problems[0], 120)}; put back the file as it was written")
+        raise InvalidRun(
+            f"{one_line(path, 120)} is damaged: {one_line(problems[0], 120)}; put back the file as it was written"
+        )
 
 
 def _check_array(value: Any, shape: tuple[int, ...], *, positive: bool) -> None:

@@ -18,31 +18,16 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # that of typing, where Python is older than 3.12, is refused by pydantic
+from typing import Any
 
 from bnn_symm.errors import InvalidRun, one_line, shell_words
+from bnn_symm.experiments.file_schemas import PlanFile, check_file
 from bnn_symm.experiments.output_directory import disk_errors, new_directory
 from bnn_symm.experiments.run_directory import RunDirectory
 from bnn_symm.experiments.study import Study, load_study
 from bnn_symm.experiments.study_plan import Plan
 from bnn_symm.io.atomic import is_real_folder, make_folder, publish_folder, write_json, write_text
 from bnn_symm.io.locks import FolderInUse, FolderLock
-
-_Key = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-
-
-class _PairFile(TypedDict):
-    first: _Key
-    second: _Key
-
-
-class _PlanFile(TypedDict):
-    cells: dict[_Key, dict[str, Any]]
-    pairs: dict[_Key, _PairFile]
-    options: dict[str, Any]
 
 
 class StudyDirectory:
@@ -95,15 +80,9 @@ class StudyDirectory:
             InvalidRun: if it is missing or damaged.
         """
         content = RunDirectory.read_json(self.plan)
-        try:
-            return dict(TypeAdapter(_PlanFile).validate_python(content))
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            where = one_line(".".join(map(str, problem["loc"])), 80)
-            raise InvalidRun(
-                f"{self.plan} is damaged: {where}: {problem['msg']}; write it again: bnn-symm "
-                f"{shell_words('compare', '--resume', self.path)}"
-            ) from None
+        again = f"write it again: bnn-symm {shell_words('compare', '--resume', self.path)}"
+        check_file(self.plan, content, PlanFile, remedy=again)
+        return content
 
     def cell(self, key: str) -> Path:
         """The run of a fit."""

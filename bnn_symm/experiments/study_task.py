@@ -4,8 +4,9 @@ Where the network is made by the user's own code, that is repeated: `--module pa
 directory name is never imported by itself.
 
 A task is one fit with what is measured of it, or one pair. It may be run any number of times, anywhere that the
-directory is: what is there already is not done again. The result is on disk; the exit status is 0, or 1 with one line
-on stderr. Started by a study, it ends when that does: its standard input closes.
+directory is: what is there already is not done again. The result is on disk; the exit status is 0, or, with one line
+on stderr, 2 for wrong input and 1 for a fit that failed. Started by a study, it ends when that does: its standard
+input closes.
 """
 
 import argparse
@@ -18,7 +19,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.errors import BnnSymmError, ConfigError, FitDiverged, IncompatiblePosteriors, InvalidRun, one_line
+from bnn_symm.errors import (
+    BnnSymmError,
+    ConfigError,
+    FitDiverged,
+    IncompatiblePosteriors,
+    InvalidRun,
+    ProcessLost,
+    one_line,
+)
 from bnn_symm.experiments.config import CheckpointConfig, Config, SaveConfig, parse_config
 from bnn_symm.experiments.factories import check_repeated, factories_of
 from bnn_symm.experiments.prepare import Prepared
@@ -36,9 +45,9 @@ _LONGEST = 300  # characters of a message
 _STOPPED = 143  # as a process that was terminated
 
 
-def main() -> int:
-    """The task that the command line names."""
-    options = _parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do the task that the command line names; return the exit status."""
+    options = _parser().parse_args(arguments)
     if options.cores is not None:
         limit_cores(options.cores)
         threading.Thread(target=_end_with_the_study, daemon=True).start()
@@ -48,7 +57,7 @@ def main() -> int:
         return run_task(StudyDirectory(options.directory), options.key, options.module)
     except BnnSymmError as error:
         print(one_line(f"{type(error).__name__}: {error}", _LONGEST), file=sys.stderr)
-        return 1
+        return 1 if isinstance(error, FitDiverged | ProcessLost) else 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bnn_symm.errors import InvalidRun, shell_words
+from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
+from bnn_symm.experiments.factories import PLACEHOLDER, factories_of, study_commands
 from bnn_symm.experiments.output_directory import disk_errors
 from bnn_symm.experiments.stored_run import load_run
+from bnn_symm.experiments.study import load_study
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.report.page import Page
 from bnn_symm.report.run_report import run_page
@@ -37,12 +39,13 @@ def write_report(directory: Path, path: Path | None = None, *, module: str | Non
         return write_run_report(directory, path, module=module)
     if (directory / "study.yaml").exists():
         raise InvalidRun(
-            f"{directory} is a study that has no {SUMMARY} yet; go on with it: "
-            f"bnn-symm {shell_words('compare', '--resume', directory)}"
+            f"{one_line(directory, 100)} is a study that has no {SUMMARY} yet; go on with it: "
+            f"{_resume_command(directory)}"
         )
     what = "there is no directory" if not directory.is_dir() else "neither a study nor a run"
     raise InvalidRun(
-        f"{directory}: {what}; wanted what `bnn-symm compare CONFIG` or `bnn-symm fit CONFIG` wrote, such as runs/fit-1"
+        f"{one_line(directory, 120)}: {what}; wanted what `bnn-symm compare CONFIG` or `bnn-symm fit CONFIG` wrote, "
+        f"such as runs/fit-1"
     )
 
 
@@ -63,6 +66,14 @@ def write_run_report(directory: Path, path: Path | None = None, *, module: str |
         ConfigError: if its network is the user's own and `module` does not say it.
     """
     return _write(run_page(load_run(directory, module=module)), path or directory / REPORT)
+
+
+def _resume_command(directory: Path) -> str:
+    try:
+        factories = factories_of(load_study(directory / "study.yaml").configs())
+    except BnnSymmError:  # going on with it says what is wrong
+        factories = ()
+    return study_commands(directory, [PLACEHOLDER] * len(factories))["resume"]
 
 
 def render(page: Page) -> str:

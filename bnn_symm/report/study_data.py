@@ -46,7 +46,7 @@ class StudyData:
 
     @property
     def modules(self) -> list[str]:
-        """Return the factories of the user's own networks, to be repeated in commands."""
+        """Return the names of the factories of the user's own networks; what a directory names is not to be run."""
         named = self.summary.get("modules")
         return [str(name) for name in named] if isinstance(named, list) else []
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.experiments.factories import study_commands
+from bnn_symm.experiments.factories import PLACEHOLDER, study_commands
 from bnn_symm.report.page import Block, Cell, Code, Page, Section, Table, Text, facts
 from bnn_symm.report.study_barriers import barriers
 from bnn_symm.report.study_data import StudyData
@@ -68,7 +68,7 @@ def _about(summary: Mapping[str, Any], several: bool) -> str:
 def _warnings(data: StudyData) -> list[str]:
     found, summary = [], data.summary
     if summary.get("status") != "complete":
-        resume = study_commands(data.path, data.modules)["resume"]
+        resume = study_commands(data.path, [PLACEHOLDER] * len(data.modules))["resume"]
         found.append(f"This study is {summary.get('status', 'incomplete')}; go on with: {resume}")
     failed = len(summary.get("failures") or [])
     if failed:
@@ -141,7 +141,7 @@ def _ending(data: StudyData) -> list[Section]:
     provenance = summary.get("provenance")
     if provenance:
         found.append(Section(title="Provenance", blocks=[facts("Where the numbers come from", provenance)]))
-    commands = study_commands(data.path, data.modules)
+    commands = study_commands(data.path, [PLACEHOLDER] * len(data.modules))
     words = {"repeat": "to repeat the study", "resume": "to go on with what is missing", "report": "to write this page"}
     blocks = [Code(what=words[name], text=text) for name, text in commands.items()]
     return [*found, Section(title="Commands", blocks=blocks)]
