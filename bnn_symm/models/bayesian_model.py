@@ -87,7 +87,9 @@ class BayesianModel:
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())
         self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes, _mean(prior, net))
-        self.parameter_prior.keep_scales(next(net.parameters()))
+        # Kept, since looking for a parameter among modules takes longer than a pass of a small network.
+        self._reference = next(net.parameters())
+        self.parameter_prior.keep_scales(self._reference)
         for name in likelihood.latents:
             self.shapes[_LATENT + name] = torch.Size([])
         self._sizes = [shape.numel() for shape in self.shapes.values()]
@@ -96,12 +98,12 @@ class BayesianModel:
     @property
     def dtype(self) -> torch.dtype:
         """Floating dtype of the network."""
-        return next(self.net.parameters()).dtype
+        return self._reference.dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the network."""
-        return next(self.net.parameters()).device
+        return self._reference.device
 
     def slices(self) -> dict[str, slice]:
         """Name -> where it lies in the flat vector."""
