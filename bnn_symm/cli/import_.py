@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnn_symm.cli.command import add_command, answer, file_line, warn
 from bnn_symm.cli.fit import config_of
+from bnn_symm.errors import one_line
 
 if TYPE_CHECKING:
     from bnn_symm.experiments import Run

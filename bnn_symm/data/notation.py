@@ -130,7 +130,7 @@ def parse_numbers(texts: Sequence[str]) -> np.ndarray:
         return np.array([parse_number(text) for text in texts], dtype=np.float64)
     values = np.array(texts, dtype=object).astype(np.float64)
     for row in np.flatnonzero(np.abs(values) >= LARGEST_EXACT):
-        values[row] = parse_number(texts[row])
+        values[row] = parse_number(texts[int(row)])
     return values
 
 
