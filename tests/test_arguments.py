@@ -76,7 +76,6 @@ CALLS = {
     "draws by a word": (lambda t: t.posterior.draws("3"), "num_samples"),
     "permute by a list": (lambda t: t.posterior.permute([0, 1]), "Permutation"),
     "draws in an array": (lambda t: SamplePosterior.from_draws(t.model, np.zeros((1, 1, 43))), "torch.as_tensor"),
-    "draws with NaN": (lambda t: SamplePosterior.from_draws(t.model, t.flat[None, None] * float("nan")), "NaN"),
     "one checkpoint": (lambda t: SamplePosterior.from_state_dicts(t.model, t.net), "such as a list"),
     "score of a data set": (lambda t: bnn_symm.score(t.posterior, t.data), "dataset.test"),
     "score of a model": (lambda t: bnn_symm.score(t.model, t.data.test), "fit it first"),

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bnn_symm.architectures import constants_differ, fingerprint, fingerprint_of, fixed_buffers, short_fingerprint
-from bnn_symm.arguments import check_finite, checked
+from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
@@ -159,7 +159,6 @@ class SamplePosterior(Posterior):
                 f"draws[None]"
             )
         draws = draws.to(model.dtype)
-        check_finite("draws by chain", draws)
         return cls(
             model,
             scaling or Scaling.identity((1,)),

@@ -132,7 +132,7 @@ def test_many_pruned_units_ask_for_a_smaller_network(content):
     pruned = {**content["pruned"], "fraction": 0.75, "groups": {"layers.0": group}}
     told = changed(content, pruned=pruned)
     assert "3 of 4 hidden units are pruned: 3 of 4 in layers.0" in elbo_sentences(told)["pruned"]
-    assert (elbo_advice(told, (4,)) or "").endswith("--set architecture.widths=[1]")
+    assert (elbo_advice(told, (4,)) or "").endswith("--set 'architecture.widths=[1]'")
     assert (elbo_advice(told, None) or "").endswith("a smaller network may do as well")
 
 
