@@ -1,6 +1,5 @@
 """Runs whose prior is centred on weights learned before: they load, resume and derive without the original."""
 
-import json
 import shutil
 
 import pytest
@@ -11,7 +10,7 @@ from bnn_symm.cli import main
 from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.experiments import Config, fit_run, load_config, load_run, resume_run
 from bnn_symm.experiments.prepare import prepare
-from bnn_symm.experiments.study_plan import _identity
+from bnn_symm.experiments.study_keys import fit_key
 from bnn_symm.inference import MAP, Callback
 from bnn_symm.models import Prior, PriorMean
 
@@ -131,7 +130,7 @@ def test_studies_know_a_mean_by_its_content(tmp_path, pretrained):
     shutil.copytree(pretrained.path, tmp_path / "copy")
     other = fit(tmp_path / "other", [*GAP, "inference={name: map, num_steps: 41}"])
     keys = [
-        json.dumps(_identity(prepare(load_config(None, [*GAP, moped(path)]))))
+        fit_key(prepare(load_config(None, [*GAP, moped(path)])))
         for path in (pretrained.path, tmp_path / "copy", other.path)
     ]
     assert keys[0] == keys[1] != keys[2]

@@ -14,7 +14,7 @@ from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.experiments import fit_run, load_config, load_run, resume_run
 from bnn_symm.experiments.prepare import prepare
 from bnn_symm.experiments.run_directory import RunDirectory
-from bnn_symm.experiments.study_plan import _identity
+from bnn_symm.experiments.study_keys import fit_key
 from bnn_symm.inference import Callback
 from tests.inference.exact import exact_posterior
 
@@ -233,5 +233,5 @@ def test_studies_tell_warm_starts_apart():
     """Names are defaults of their own settings, which a key would leave out."""
     base = [*GAP, NUTS]
     starts = ["[]", "[{name: map, num_steps: 5}]", "[{name: mean_field_vi, num_steps: 5}]"]
-    keys = [json.dumps(_identity(prepare(load_config(None, [*base, f"warm_start={own}"])))) for own in starts]
+    keys = [fit_key(prepare(load_config(None, [*base, f"warm_start={own}"]))) for own in starts]
     assert len(set(keys)) == 3
