@@ -20,6 +20,7 @@ _PACKAGE = str(Path(__file__).parent)
 _WRAPPERS = ("jaxtyping", "beartype")
 _LIBRARIES = (*site.getsitepackages(), sysconfig.get_paths()["stdlib"], str(Path(_TORCH).parent))
 _CODE = 60
+_PATH = 80
 
 Position = tuple[FrameType, int]
 
@@ -73,7 +74,7 @@ def _described(positions: Iterable[Position], net: nn.Module) -> str:
             module = _module(frame.f_locals.get("self"), paths)
         if file.startswith((_TORCH, _PACKAGE)) or any(word in file for word in _WRAPPERS) or file.startswith("<"):
             continue
-        text = f"{file}:{line} ({one_line(linecache.getline(file, line).strip(), _CODE)})"
+        text = f"{_short(file)}:{line} ({one_line(linecache.getline(file, line).strip(), _CODE)})"
         if not file.startswith(_LIBRARIES):
             own = text
             break
@@ -82,6 +83,14 @@ def _described(positions: Iterable[Position], net: nn.Module) -> str:
     words = [f"at {line_text}"] if line_text else []
     words += [f"in {module}"] if module else []
     return ", ".join(words) or "at an unknown line"
+
+
+def _short(file: str) -> str:
+    """Return a path so short that a message keeps the line: relative to the working directory, or its end."""
+    path = Path(file)
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return file if len(file) <= _PATH else str(Path("...", *path.parts[-2:]))
 
 
 def _module(value: Any, paths: dict[int, str]) -> str | None:

@@ -167,7 +167,7 @@ def test_points_from_elsewhere(cli, mine, table, tmp_path):
 def test_the_run_s_own_points_are_not_told_apart(cli, mine, tmp_path):
     content = json.loads(cli("evaluate", "run", "--data", "mine.csv", "--ood", "mine.csv", "--json")[1])
     assert all(own["auroc"]["value"] == pytest.approx(0.5) for own in content["by"].values())
-    assert content["conclusion"].startswith("no kind of uncertainty tells the two apart")
+    assert content["conclusion"].startswith("no kind of uncertainty separates the two")
 
 
 def test_temperature_scaling(cli, refused, mine, tmp_path):

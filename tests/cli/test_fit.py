@@ -121,7 +121,7 @@ def test_module_of_the_users_own(cli, refused, tmp_path):
     keys += ["inference.chain_method=parallel"]
     status, _, err = cli("fit", *keys, "--module", "my_nets_a:build", "--out", "run")
     assert (status, err) == (0, "")
-    assert "say it again: --module my_nets_a:build" in refused("evaluate", "run")
+    assert "repeat it: --module my_nets_a:build" in refused("evaluate", "run")
     assert "no module 'absent'" in refused("evaluate", "run", "--module", "absent:build")
     assert "has no 'built'" in refused("evaluate", "run", "--module", "my_nets_a:built")
     assert cli("evaluate", "run", "--module", "my_nets_a:build")[0] == 0

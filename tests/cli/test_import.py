@@ -120,13 +120,13 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([NUMPYRO], r"likelihood.log_noise is never guessed: where sigma is the noise, say {likelihood.log_noise:"),
+        ([NUMPYRO], "or fix the noise with likelihood.noise=VALUE"),
         (["missing.nc"], "no file missing.nc"),
         ([], "no files; name NetCDF files"),
         ([NUMPYRO, "a.yaml", "b.yaml"], "two configurations, a.yaml and b.yaml; a map of names goes to --names"),
         ([NUMPYRO, "a.pt"], "NetCDF files and checkpoints together"),
         ([NUMPYRO, "--names", "missing.yaml"], "no map of names missing.yaml"),
-        ([NUMPYRO, "--names", "names.yaml", "--set", "architecture.widths=[4]"], "head.weight is missing"),
+        ([NUMPYRO, "--names", "names.yaml", "--set", "architecture.widths=[4]"], "the draws do not fit the network"),
         ([NUMPYRO, "--names", "names.yaml", "-o", "taken"], "taken exists and is never overwritten"),
         ([NUMPYRO, "--set", "inference.steps=3"], "unknown key inference.steps"),
     ],

@@ -38,7 +38,7 @@ def test_a_run_that_lost_its_results_has_no_page(refused, fitted, tmp_path):
     run = fitted("vi", *METHODS["local"])
     for name in ("metrics.json", "posterior.nc"):
         (tmp_path / run / name).unlink()
-    assert "posterior.nc" in refused("report", run)
+    assert "holds no posterior" in refused("report", run)
     assert not (tmp_path / run / "report.html").exists()
 
 

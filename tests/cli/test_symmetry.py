@@ -365,7 +365,7 @@ def test_a_run_of_a_users_module_asks_for_it(cli, content, refused, tmp_path):
     (tmp_path / "my_nets_run.py").write_text(PLANTED)
     words = ["--module", "my_nets_run:build", "--set", "data={name: iris, limit: 40}", "inference.num_steps=2"]
     assert cli("fit", *words, "--out", "run", "--quiet")[0] == 0
-    assert "say it again: --module my_nets_run:build" in refused("symmetry", "run")
+    assert "repeat it: --module my_nets_run:build" in refused("symmetry", "run")
     found = content("run", "--module", "my_nets_run:build")
     assert found["duplicate_mask_rows"] == {"0.weight": [[1, 4]]}
     assert found["fingerprint"] == json.loads(Path("run/run.json").read_text())["mask_fingerprint"]
