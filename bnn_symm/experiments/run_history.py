@@ -43,7 +43,8 @@ def own_rows(folder: Path) -> Rows:
 def _logged_rows(log: Path) -> Rows:
     """Return the rows of a log; lines at its end that a kill or a power cut left incomplete are left out."""
     rows, incomplete = [], None
-    for number, line in enumerate(read_text(log).splitlines(), start=1):
+    # Half a letter at the end becomes a text that is no JSON, so that its line counts as incomplete.
+    for number, line in enumerate(read_text(log, on_damage="backslashreplace").splitlines(), start=1):
         try:
             row = parse_json(line, log, allow_nan=True)
         except InvalidRun as error:

@@ -35,13 +35,16 @@ _INTEGER_BITS = 1023
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
-def read_text(path: Path, error: type[BnnSymmError] = InvalidRun, limit: int = JSON_LIMIT) -> str:
+def read_text(
+    path: Path, error: type[BnnSymmError] = InvalidRun, limit: int = JSON_LIMIT, *, on_damage: str = "strict"
+) -> str:
     """Return the content of a text file in UTF-8, with or without a byte order mark.
 
     Args:
         path: of a regular file.
         error: the class of the error.
         limit: the largest size in bytes.
+        on_damage: what becomes of bytes that are not UTF-8, as `bytes.decode` names it.
 
     Raises:
         error: if it is no regular file, too large, not UTF-8, or cannot be read.
@@ -54,7 +57,7 @@ def read_text(path: Path, error: type[BnnSymmError] = InvalidRun, limit: int = J
             f"check that it is the file that you mean"
         )
     with parser_errors(path, "expected a text file in UTF-8", error), path.open("rb") as file:
-        return file.read(limit + 1).decode("utf-8-sig")
+        return file.read(limit + 1).decode("utf-8-sig", on_damage)
 
 
 def read_json(path: Path, error: type[BnnSymmError] = InvalidRun) -> dict[str, Any]:

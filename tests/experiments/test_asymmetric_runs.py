@@ -95,7 +95,7 @@ def _edit(path, change):
     ("damage", "message"),
     [
         (lambda run: (run / "symmetry.safetensors").unlink(), "has no symmetry.safetensors.*copy the whole directory"),
-        (lambda run: os.truncate(run / "symmetry.safetensors", 20), "symmetry.safetensors cannot be read"),
+        (lambda run: os.truncate(run / "symmetry.safetensors", 20), "symmetry.safetensors.*is damaged"),
         (
             lambda run: _edit(run / "symmetry.safetensors", lambda saved: saved.pop("head.mask")),
             "symmetry.safetensors does not fit .*config.yaml: .*head.mask is missing",

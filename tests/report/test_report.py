@@ -343,8 +343,8 @@ def test_what_is_neither_a_study_nor_a_run_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read"),
-        ("[]", "got list, wanted an object"),
+        ("{", "is damaged"),
+        ("[]", "got a list, expected an object"),
         ('{"name": "x"}', "has no study_schema"),
         ('{"study_schema": 2}', "reads up to 1; upgrade"),
         ('{"study_schema": 1, "contexts": [], "settings": []}', "damaged: it has no comparisons, conclusions"),
@@ -359,7 +359,7 @@ def test_damaged_summaries_are_refused_in_words(tmp_path, content, message):
 def test_a_damaged_table_is_refused(study, tmp_path):
     path = shutil.copytree(study[0], tmp_path / "copy")
     (path / "cells.parquet").write_bytes(b"PAR1 and nothing more")
-    with pytest.raises(InvalidRun, match=r"cells\.parquet cannot be read"):
+    with pytest.raises(InvalidRun, match=r"cells\.parquet is damaged"):
         write_report(path)
 
 
