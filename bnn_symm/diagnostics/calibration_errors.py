@@ -104,8 +104,8 @@ def class_wise_error(
     """
     points, classes = probabilities.shape
     residual = targets - probabilities
-    rows = bins + (NUM_BINS) * np.arange(classes)
+    rows = bins + NUM_BINS * np.arange(classes)
     columns = np.broadcast_to(np.arange(points)[:, None], rows.shape)
-    shape = ((NUM_BINS) * classes, points)
+    shape = (NUM_BINS * classes, points)
     summed = sparse.csr_matrix((residual.ravel(), (rows.ravel(), columns.ravel())), shape=shape) @ weights.T
     return np.abs(summed).sum(0) / (classes * weights.sum(1))
