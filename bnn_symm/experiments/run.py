@@ -183,13 +183,12 @@ def _changes(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any]
     changes = _differences(record, now, [key for key in _TO_BITS if key != "versions" and key in record])
     changes += _differences(record["versions"], now["versions"])
     if lost or (changes and not insist):
-        back = "put it back"
+        advice = "put it back"
         if record["processes"] != now["processes"]:
-            back = f"start it with {command_of(record['processes'])} {shell_words('fit', '--resume', path)}"
-        advice = f"{back}, or start afresh from where it came to with {shell_words('--set', f'initial={path}')}"
+            advice = f"start it with: {command_of(record['processes'])} fit --resume"
+        advice += f", start afresh with {shell_words('--set', f'initial={path}')}"
         if not lost:
-            again = f"{command_of(now['processes'])} {shell_words('fit', '--resume', path)} --insist"
-            advice += f", or go on to other bits with: {again}"
+            advice += ", or accept other bits with --insist"
         raise InvalidRun(f"{path} cannot go on to the same bits: {'; '.join([*lost, *changes])}; {advice}")
     return changes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
 
 # How much of a parser's own message is quoted.
-_REASON_LIMIT = 140
+_REASON_LIMIT = 110
 
 
 @contextlib.contextmanager
@@ -67,4 +67,4 @@ def reason_of(cause: BaseException) -> str:
 
 def shown(what: str | Path) -> str:
     """Return a path or a name as messages quote it: one printable line of bounded length."""
-    return one_line(what, 100)
+    return one_line(what, 80)
