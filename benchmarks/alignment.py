@@ -31,10 +31,10 @@ from torch import Tensor
 
 from benchmarks.timing import interleaved, ratio, ratio_of, row
 from bnn_symm.alignment import Solver, align
-from bnn_symm.alignment.coordinate import coordinate
-from bnn_symm.alignment.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.objective import objective
-from bnn_symm.alignment.sinkhorn import sinkhorn
+from bnn_symm.alignment.solvers.coordinate import coordinate
+from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
+from bnn_symm.alignment.solvers.sinkhorn import sinkhorn
 from bnn_symm.architectures import MLPConfig, ResNetConfig, build_network
 from bnn_symm.data import Scaling
 from bnn_symm.models import BayesianModel, Categorical, Prior

@@ -16,7 +16,7 @@ from pyro.infer.mcmc.util import initialize_model
 
 from benchmarks.sampler_problems import Problem, problem, starting_positions
 from benchmarks.timing import interleaved, print_rows, ratio, row
-from bnn_symm.inference.density import TemperedDensity
+from bnn_symm.inference.density.density import TemperedDensity
 
 
 def matrix_products(own: Problem, chains: int) -> Any:

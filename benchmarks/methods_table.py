@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.report.intervals import plus_minus_text
+from bnn_symm.report.text.intervals import plus_minus_text
 
 # Of which a study has those of its task.
 MEASURES = {"test_nll": "NLL", "test_ece": "ECE", "test_coverage_90": "inside 90 %", "seconds": "s"}

@@ -174,7 +174,7 @@ class _CompileClock:
     """While active, sums up the seconds, of the wall and of the processor, of what compiles: first calls."""
 
     def __enter__(self) -> "_CompileClock":
-        from bnn_symm.inference.compiled import Compiled
+        from bnn_symm.inference.density.compiled import Compiled
 
         self.seconds, self.busy_seconds, self._call = 0.0, 0.0, Compiled.__call__
 
@@ -192,7 +192,7 @@ class _CompileClock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        from bnn_symm.inference.compiled import Compiled
+        from bnn_symm.inference.density.compiled import Compiled
 
         Compiled.__call__ = self._call  # type: ignore[method-assign]
 

@@ -24,7 +24,7 @@ from bnn_symm import BayesianModel, Bernoulli, Categorical, Gaussian, MLPConfig,
 from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.inference.method import initial_positions
 from bnn_symm.models import AnyLikelihood
-from bnn_symm.models.priors import PriorOverride
+from bnn_symm.models.priors.prior import PriorOverride
 
 NOISE = 0.1
 TEST_INPUTS = 100

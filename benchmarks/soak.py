@@ -39,10 +39,10 @@ from scipy.stats import theilslopes
 
 from benchmarks.timing import machine
 from bnn_symm.errors import BnnSymmError, InvalidRun
-from bnn_symm.experiments import Run, load_run
 from bnn_symm.inference import AnyMethod
 from bnn_symm.io.atomic import write_json
 from bnn_symm.randomness import numpy_generator
+from bnn_symm.runs import Run, load_run
 
 # Settings of which a method takes those that it has: fits of one or two seconds.
 _SMALL = {
@@ -73,7 +73,7 @@ _GROWTH = 0.03
 _PATIENCE = 60.0
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["bnn_symm.cli", "bnn_symm.experiments", "bnn_symm.report.progress"])
+_CONTEXT.set_forkserver_preload(["bnn_symm.cli", "bnn_symm.runs", "bnn_symm.studies", "bnn_symm.report.progress"])
 
 
 def cases() -> dict[str, list[str]]:

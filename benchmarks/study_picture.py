@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas
 
-from bnn_symm.report.plots.png import save_png
-from bnn_symm.report.plots.study_measures import measures_figure
-from bnn_symm.report.plots.study_styles import styles_of
+from bnn_symm.report.plots.figures.png import save_png
+from bnn_symm.report.plots.studies.measures import measures_figure
+from bnn_symm.report.plots.studies.styles import styles_of
 
 PANELS = {
     "gradients_to_target": "gradients to 95 % of the way",

@@ -20,8 +20,8 @@ import torch
 
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import DataConfig, Dataset
-from bnn_symm.diagnostics.elbo import elbo
-from bnn_symm.diagnostics.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
+from bnn_symm.diagnostics.elbo.elbo import elbo
+from bnn_symm.diagnostics.elbo.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
 from bnn_symm.estimators.training_data import training_data
 from bnn_symm.inference import MeanFieldVI, SymmetrizedVI
 from bnn_symm.models import BayesianModel, Gaussian, Prior

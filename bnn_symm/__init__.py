@@ -73,7 +73,7 @@ _PUBLIC = {
         "symmetry_defect",
         "verdicts",
     ),
-    "bnn_symm.experiments": (
+    "bnn_symm.runs": (
         "Config",
         "Run",
         "fit_run",
@@ -81,11 +81,10 @@ _PUBLIC = {
         "import_run",
         "load_config",
         "load_run",
-        "load_study",
         "parse_config",
         "resume_run",
-        "run_study",
     ),
+    "bnn_symm.studies": ("load_study", "run_study"),
     "bnn_symm.estimators": ("BNNClassifier", "BNNRegressor"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from tests.experiments.fits import _CONTEXT
+from tests.runs.fits import _CONTEXT
 
 
 @dataclass

@@ -7,9 +7,9 @@ import pytest
 from bnn_symm.architectures import CNNConfig, MLPConfig, ModuleConfig, SymmetryConfig
 from bnn_symm.data import DataConfig
 from bnn_symm.errors import ConfigError
-from bnn_symm.experiments.config import CheckpointConfig, Config
 from bnn_symm.inference import HMC, DeepEnsemble, MeanFieldVI
 from bnn_symm.models import Gaussian, Prior
+from bnn_symm.runs.configuration.config import CheckpointConfig, Config
 
 
 @pytest.mark.parametrize(

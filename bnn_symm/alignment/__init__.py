@@ -1,7 +1,7 @@
 """Aligning posteriors over permutations of hidden units: pairs, samples, many; and merging what is aligned."""
 
 from bnn_symm.alignment.align import Alignment, Matching, Solver, align, check_same_parameters
-from bnn_symm.alignment.canonical import canonical_samples, canonicalise
+from bnn_symm.alignment.canonicalize import canonical_samples, canonicalise
 from bnn_symm.alignment.connectivity import (
     ComposedPath,
     Cycle,
@@ -15,7 +15,7 @@ from bnn_symm.alignment.connectivity import (
 )
 from bnn_symm.alignment.merge import Rule, merge
 from bnn_symm.alignment.samples import Agreement, SampleAlignment, align_samples, prior_draws, transpositions
-from bnn_symm.alignment.universe import JointCost, Synchronization, synchronize
+from bnn_symm.alignment.synchronize import JointCost, Synchronization, synchronize
 
 __all__ = [
     "Agreement",

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn_symm.alignment.assignment import assign, movable_groups
-from bnn_symm.alignment.gains import Gain
+from bnn_symm.alignment.solvers.assignment import assign, movable_groups
+from bnn_symm.alignment.solvers.gains import Gain
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import Permutation, PermutationSpec, Segment, SymmetryGroup
 

@@ -14,11 +14,11 @@ from typing import Literal, get_args
 import torch
 
 from bnn_symm.alignment.activations import activation_alignment
-from bnn_symm.alignment.coordinate import coordinate
-from bnn_symm.alignment.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.objective import Cost, Objective, objective
-from bnn_symm.alignment.sinkhorn import sinkhorn
-from bnn_symm.alignment.straight_through import straight_through
+from bnn_symm.alignment.solvers.coordinate import coordinate
+from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
+from bnn_symm.alignment.solvers.sinkhorn import sinkhorn
+from bnn_symm.alignment.solvers.straight_through import straight_through
 from bnn_symm.architectures import fingerprint, short_fingerprint
 from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 
 from bnn_symm.alignment.align import align, check_same_function, check_same_parameters
-from bnn_symm.alignment.coordinate import coordinate
-from bnn_symm.alignment.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.objective import Objective, objective
-from bnn_symm.alignment.universe import JointCost, digest
+from bnn_symm.alignment.solvers.coordinate import coordinate
+from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
+from bnn_symm.alignment.synchronize import JointCost, digest
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bnn_symm.alignment.assignment import assign, movable_groups
-from bnn_symm.alignment.coordinate import coordinate
-from bnn_symm.alignment.gains import Gain, Term
 from bnn_symm.alignment.objective import Objective
+from bnn_symm.alignment.solvers.assignment import assign, movable_groups
+from bnn_symm.alignment.solvers.coordinate import coordinate
+from bnn_symm.alignment.solvers.gains import Gain, Term
 from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup
-from bnn_symm.symmetry.spec import Axis
+from bnn_symm.symmetry.group.permutation_spec import Axis
 
 _MAX_SWEEPS = 30
 # Gain, relative to the largest possible one, below which a move counts as none: products are in float32.

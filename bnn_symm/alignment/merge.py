@@ -33,7 +33,7 @@ from torch import Tensor
 from bnn_symm.alignment.align import check_same_parameters
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel, Tempering
-from bnn_symm.models.prior_families import Normal
+from bnn_symm.models.priors.families import Normal
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior, SamplePosterior
 
 Rule = Literal["barycentre", "product"]

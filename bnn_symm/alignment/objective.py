@@ -25,7 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bnn_symm.alignment.gains import Gain, Gains, Place, Term, places
+from bnn_symm.alignment.solvers.gains import Gain, Gains, Place, Term, places
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior

@@ -30,9 +30,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bnn_symm.alignment.align import check_same_function
-from bnn_symm.alignment.canonical import canonical_samples
+from bnn_symm.alignment.canonicalize import canonical_samples
 from bnn_symm.alignment.iterated_mean import chain_means, to_the_mean
-from bnn_symm.alignment.universe import synchronize
+from bnn_symm.alignment.synchronize import synchronize
 from bnn_symm.data import Scaling
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import SamplePosterior

@@ -1,6 +1,20 @@
 """Networks: (point, *input_shape) in, (point, num_outputs) out; no data, no prior, no likelihood."""
 
-from bnn_symm.architectures.asymmetric import asymmetrize
+from bnn_symm.architectures.asymmetric.asymmetrize import asymmetrize
+from bnn_symm.architectures.asymmetric.figlu import FiGLU
+from bnn_symm.architectures.asymmetric.fingerprint import (
+    fingerprint,
+    fingerprint_of,
+    fixed_buffers,
+    load_fixed_buffers,
+    short_fingerprint,
+)
+from bnn_symm.architectures.asymmetric.fixed_entries import (
+    effective_parameters,
+    effective_scales,
+    free_parameters,
+    weight_shapes,
+)
 from bnn_symm.architectures.build import build_network
 from bnn_symm.architectures.config import (
     ArchitectureConfig,
@@ -10,26 +24,12 @@ from bnn_symm.architectures.config import (
     ResNetConfig,
     SymmetryConfig,
 )
-from bnn_symm.architectures.dropout import drop_inputs
-from bnn_symm.architectures.figlu import FiGLU
-from bnn_symm.architectures.fingerprint import (
-    fingerprint,
-    fingerprint_of,
-    fixed_buffers,
-    load_fixed_buffers,
-    short_fingerprint,
-)
-from bnn_symm.architectures.fixed_entries import (
-    effective_parameters,
-    effective_scales,
-    free_parameters,
-    weight_shapes,
-)
 from bnn_symm.architectures.flops import count_flops
-from bnn_symm.architectures.initial import initialise
-from bnn_symm.architectures.module_checks import check_function, global_state_kept, outputs_agree
-from bnn_symm.architectures.module_structure import check_structure
-from bnn_symm.architectures.private_copy import constants_differ, private_copy
+from bnn_symm.architectures.initial_values import initialise
+from bnn_symm.architectures.layers.dropout import drop_inputs
+from bnn_symm.architectures.modules.checks import check_function, global_state_kept, outputs_agree
+from bnn_symm.architectures.modules.private_copy import constants_differ, private_copy
+from bnn_symm.architectures.modules.structure import check_structure
 from bnn_symm.architectures.sequence import is_linear, module_sequence
 
 __all__ = [

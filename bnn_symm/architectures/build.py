@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnn_symm.architectures.asymmetric import apply_symmetry
+from bnn_symm.architectures.asymmetric.asymmetrize import apply_symmetry
+from bnn_symm.architectures.asymmetric.parameter_matched import build_parameter_matched
 from bnn_symm.architectures.cnn import build_cnn
 from bnn_symm.architectures.config import (
     ArchitectureConfig,
@@ -15,10 +16,9 @@ from bnn_symm.architectures.config import (
     ModuleConfig,
     ResNetConfig,
 )
-from bnn_symm.architectures.from_module import build_from_module
-from bnn_symm.architectures.initial import initialise
+from bnn_symm.architectures.initial_values import initialise
 from bnn_symm.architectures.mlp import build_mlp
-from bnn_symm.architectures.parameter_matched import build_parameter_matched
+from bnn_symm.architectures.modules.from_module import build_from_module
 from bnn_symm.architectures.resnet import build_resnet
 from bnn_symm.errors import ConfigError, NotEnoughMemory
 from bnn_symm.io.memory import check_memory

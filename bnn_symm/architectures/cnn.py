@@ -6,11 +6,11 @@ from typing import no_type_check
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bnn_symm.architectures.activations import image_activation
 from bnn_symm.architectures.config import CNNConfig
-from bnn_symm.architectures.dropout import drop_inputs
-from bnn_symm.architectures.inputs import image_shape
-from bnn_symm.architectures.norms import image_norm
+from bnn_symm.architectures.input_shapes import image_shape
+from bnn_symm.architectures.layers.activations import image_activation
+from bnn_symm.architectures.layers.dropout import drop_inputs
+from bnn_symm.architectures.layers.norms import image_norm
 
 SMALLEST_POOLED = 4
 """Maps smaller than this are not halved: 2x2 is the least that says where, and that FRN can normalise."""

@@ -7,9 +7,9 @@ from typing import no_type_check
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bnn_symm.architectures.activations import ACTIVATIONS
 from bnn_symm.architectures.config import MLPConfig
-from bnn_symm.architectures.dropout import drop_inputs
+from bnn_symm.architectures.layers.activations import ACTIVATIONS
+from bnn_symm.architectures.layers.dropout import drop_inputs
 
 
 class MLP(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from bnn_symm.architectures.fixed_entries import FixedEntriesLinear
+from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntriesLinear
 from bnn_symm.architectures.mlp import MLP
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bnn_symm.errors import BnnSymmError, FitDiverged, ProcessLost, one_line, printable, printable_name
 
 if TYPE_CHECKING:
-    from bnn_symm.experiments import Run
+    from bnn_symm.runs import Run
 
 MODULE = "PACKAGE.MODULE:FACTORY"
 """How --help calls a factory."""
@@ -83,7 +83,7 @@ def add_command(
 
 def open_run(options: argparse.Namespace, path: str | None = None) -> "Run":
     """The run that a command is about; one that is not complete is used with a note."""
-    from bnn_symm.experiments import load_run
+    from bnn_symm.runs import load_run
 
     run = load_run(path or options.run, module=options.module)
     if run.status != "complete":
@@ -93,8 +93,8 @@ def open_run(options: argparse.Namespace, path: str | None = None) -> "Run":
 
 def open_comparable(options: argparse.Namespace, paths: Sequence[str]) -> "tuple[list[Run], list[str]]":
     """Runs whose posteriors live in one parameter space, and warnings about what else differs."""
-    from bnn_symm.experiments import load_run
-    from bnn_symm.experiments.comparable import check_comparable
+    from bnn_symm.runs import load_run
+    from bnn_symm.runs.compatibility import check_comparable
 
     runs = [load_run(path, module=options.module) for path in paths]
     return runs, check_comparable(runs)

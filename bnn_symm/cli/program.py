@@ -13,24 +13,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from bnn_symm.cli import (
-    align,
-    barrier,
-    compare,
-    data,
-    diagnose,
-    evaluate,
-    fit,
-    import_,
-    merge,
-    predict,
-    prior,
-    report,
-    sbc,
-    sign,
-    symmetry,
-)
+from bnn_symm.cli.analysis import align, barrier, diagnose, merge, prior, sbc, symmetry
 from bnn_symm.cli.command import INTERRUPTED, LONGEST, HelpFormatter, exit_status, warn
+from bnn_symm.cli.fitting import compare, data, evaluate, fit, import_, predict, report, sign
 from bnn_symm.cli.torchrun import check_alone, first_speaks
 from bnn_symm.errors import BnnSymmError, one_line, printable
 

@@ -12,7 +12,7 @@ from bnn_symm.cli.command import exit_status
 from bnn_symm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bnn_symm.inference.process_group import ProcessGroup
+    from bnn_symm.inference.parallel.process_group import ProcessGroup
 
 # Seconds that a silent process leaves the one that speaks: torchrun ends all others when one of them has failed.
 _TO_SPEAK = 1.0

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bnn_symm.data.column_values import is_missing, numbers
-from bnn_symm.data.columns import infer_columns
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Part, Provenance
-from bnn_symm.data.labels import sorted_labels
-from bnn_symm.data.preprocessing import Preprocessing
-from bnn_symm.data.quoting import quoted
+from bnn_symm.data.preprocessing.column_values import is_missing, numbers
+from bnn_symm.data.preprocessing.columns import infer_columns
+from bnn_symm.data.preprocessing.labels import sorted_labels
+from bnn_symm.data.preprocessing.preprocessing import Preprocessing
+from bnn_symm.data.preprocessing.quoting import quoted
+from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import RawData, Task, default_feature_names
-from bnn_symm.data.scaling import Scaling
 from bnn_symm.data.splits import Split, split_points
 from bnn_symm.data.summary import data_notes, data_summary
 from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from bnn_symm.data.labels import Label
-from bnn_symm.data.preprocessing import Preprocessing
+from bnn_symm.data.preprocessing.labels import Label
+from bnn_symm.data.preprocessing.preprocessing import Preprocessing
+from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
-from bnn_symm.data.scaling import Scaling
 
 __all__ = ["Dataset", "Part", "Preprocessing", "Provenance", "Scaling", "Task"]
 

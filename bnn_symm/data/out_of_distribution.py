@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bnn_symm.data.preprocessing import Preprocessing
+from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.registry import dataset_names, read_inputs
 from bnn_symm.errors import DatasetNotFound, nearest
 from bnn_symm.randomness import numpy_generator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, Union
 
 import numpy as np
 
-from bnn_symm.data.columns import Column
-from bnn_symm.data.labels import Label
+from bnn_symm.data.preprocessing.columns import Column
+from bnn_symm.data.preprocessing.labels import Label
 
 if TYPE_CHECKING:
     import pandas

@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.data import bundled, idx, images
 from bnn_symm.data.assemble import PARTS, assemble, split_raw, unscaled
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Part, Preprocessing
-from bnn_symm.data.fetch import fetchable_names, files_of
-from bnn_symm.data.files import is_file_name, load_file, read_points
-from bnn_symm.data.quoting import quoted
+from bnn_symm.data.loaders import bundled, idx, images
+from bnn_symm.data.loaders.data_folders import find
+from bnn_symm.data.loaders.fetch import fetchable_names, files_of
+from bnn_symm.data.loaders.files import is_file_name, load_file, read_points
+from bnn_symm.data.loaders.uci import uci, uci_names
+from bnn_symm.data.preprocessing.quoting import quoted
 from bnn_symm.data.raw import RawData
-from bnn_symm.data.store import find
-from bnn_symm.data.uci import uci, uci_names
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest, one_line
 from bnn_symm.io.boundary import shown
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnn_symm.data.columns import Column
-from bnn_symm.data.preprocessing import Preprocessing
-from bnn_symm.data.quoting import quoted, short_list
+from bnn_symm.data.preprocessing.columns import Column
+from bnn_symm.data.preprocessing.preprocessing import Preprocessing
+from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import InvalidData, one_line
 
 # From this many features of one column on, and from this share of the training points, one-hot features are named.

@@ -1,23 +1,35 @@
 """Numbers from posteriors."""
 
-from bnn_symm.diagnostics.barriers import Barrier, barrier
-from bnn_symm.diagnostics.bootstrap import Score
-from bnn_symm.diagnostics.calibration_tests import CalibrationTest, calibration_test
-from bnn_symm.diagnostics.chain_statistics import ChainStatistics, chain_statistics
-from bnn_symm.diagnostics.convergence import Curve, TimeToTarget, area_under, curves_of_history, time_to_target
-from bnn_symm.diagnostics.ecdf_bands import EcdfBand, ecdf_band
-from bnn_symm.diagnostics.elbo import Elbo, KlShare, elbo
-from bnn_symm.diagnostics.loo import Loo, loo
-from bnn_symm.diagnostics.mixing import Mixing, mixing
-from bnn_symm.diagnostics.out_of_distribution import OutOfDistribution, out_of_distribution
-from bnn_symm.diagnostics.plateau import Plateau, find_plateau
-from bnn_symm.diagnostics.pruning import Pruning, pruned_units
-from bnn_symm.diagnostics.reliability import ClassReliability, NumberReliability, reliability
-from bnn_symm.diagnostics.sampler import SamplerStatistics, sampler_statistics
-from bnn_symm.diagnostics.sbc import SbcResult, simulation_based_calibration
-from bnn_symm.diagnostics.score_intervals import Scores, scores_with_intervals
-from bnn_symm.diagnostics.scores import crps, expected_calibration_error, score
-from bnn_symm.diagnostics.seed_statistics import (
+from bnn_symm.diagnostics.barriers.barriers import Barrier, barrier
+from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier, simplex_barrier
+from bnn_symm.diagnostics.calibration.calibration_tests import CalibrationTest, calibration_test
+from bnn_symm.diagnostics.calibration.reliability import ClassReliability, NumberReliability, reliability
+from bnn_symm.diagnostics.convergence.convergence import (
+    Curve,
+    TimeToTarget,
+    area_under,
+    curves_of_history,
+    time_to_target,
+)
+from bnn_symm.diagnostics.convergence.plateau import Plateau, find_plateau
+from bnn_symm.diagnostics.convergence.time_to_target import SpeedTest, compare_paired, compare_unpaired, speed
+from bnn_symm.diagnostics.elbo.elbo import Elbo, KlShare, elbo
+from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
+from bnn_symm.diagnostics.elbo.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
+from bnn_symm.diagnostics.elbo.symmetry_defect import SymmetryDefect, symmetry_defect
+from bnn_symm.diagnostics.mixing.chain_statistics import ChainStatistics, chain_statistics
+from bnn_symm.diagnostics.mixing.interpretation import Verdicts, verdicts
+from bnn_symm.diagnostics.mixing.mixing import Mixing, mixing
+from bnn_symm.diagnostics.mixing.sampler_statistics import SamplerStatistics, sampler_statistics
+from bnn_symm.diagnostics.scores.loo import Loo, loo
+from bnn_symm.diagnostics.scores.out_of_distribution import OutOfDistribution, out_of_distribution
+from bnn_symm.diagnostics.scores.score_intervals import Scores, scores_with_intervals
+from bnn_symm.diagnostics.scores.scores import crps, expected_calibration_error, score
+from bnn_symm.diagnostics.scores.shift_curves import ShiftCurve, shift_curve
+from bnn_symm.diagnostics.simulation.sbc import SbcResult, simulation_based_calibration
+from bnn_symm.diagnostics.statistics.bootstrap import Score
+from bnn_symm.diagnostics.statistics.ecdf_bands import EcdfBand, ecdf_band
+from bnn_symm.diagnostics.statistics.paired_comparison import (
     Difference,
     Estimate,
     Share,
@@ -26,12 +38,6 @@ from bnn_symm.diagnostics.seed_statistics import (
     paired_difference,
     share_of_effect,
 )
-from bnn_symm.diagnostics.shift_curves import ShiftCurve, shift_curve
-from bnn_symm.diagnostics.simplex import SimplexBarrier, simplex_barrier
-from bnn_symm.diagnostics.speed_tests import SpeedTest, compare_paired, compare_unpaired, speed
-from bnn_symm.diagnostics.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
-from bnn_symm.diagnostics.symmetry_defect import SymmetryDefect, symmetry_defect
-from bnn_symm.diagnostics.verdicts import Verdicts, verdicts
 
 __all__ = [
     "Barrier",

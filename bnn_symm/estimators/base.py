@@ -14,14 +14,14 @@ from torch import Tensor
 
 from bnn_symm.architectures import count_flops
 from bnn_symm.data import Task
-from bnn_symm.data.labels import Label
+from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.estimators.parameters import default_parameters, resolve
 from bnn_symm.estimators.training_data import training_data
-from bnn_symm.experiments.config import Config
-from bnn_symm.experiments.prepare import gradient_flops, named_mean
-from bnn_symm.experiments.stored_run import build_model
 from bnn_symm.models import check_task, default_likelihood
 from bnn_symm.posteriors import Predictive
+from bnn_symm.runs.configuration.config import Config
+from bnn_symm.runs.configuration.prepare import gradient_flops, named_mean
+from bnn_symm.runs.run import build_model
 from bnn_symm.threads import choose_threads, use_threads
 
 # Seeds from a generator are as large as scikit-learn's own.

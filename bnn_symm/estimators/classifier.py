@@ -7,7 +7,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from bnn_symm.data.labels import plain_label
+from bnn_symm.data.preprocessing.labels import plain_label
 from bnn_symm.estimators.base import BNNEstimator
 
 

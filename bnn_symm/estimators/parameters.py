@@ -13,9 +13,9 @@ from typing import Any, get_args
 import numpy as np
 
 from bnn_symm.errors import ConfigError, nearest
-from bnn_symm.experiments.config import Config, parse_config
-from bnn_symm.experiments.overrides import put
 from bnn_symm.inference import AnyMethod, Method
+from bnn_symm.runs.configuration.config import Config, parse_config
+from bnn_symm.runs.configuration.overrides import put
 
 KEYS = {
     "widths": "architecture.widths",

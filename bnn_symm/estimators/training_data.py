@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from bnn_symm.data import DataConfig, Dataset, Part, Preprocessing, Provenance, Scaling, Task
-from bnn_symm.data.labels import Label
+from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.raw import RawData, default_feature_names
 from bnn_symm.data.splits import split_points
 

@@ -25,7 +25,7 @@ from bnn_symm.data import Dataset, Part, Scaling
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached
 from bnn_symm.inference.fit_checks import check_draws, check_points
-from bnn_symm.inference.process_group import ProcessGroup
+from bnn_symm.inference.parallel.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed

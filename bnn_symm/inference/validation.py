@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset
-from bnn_symm.inference.optimisation import VALIDATION_POINTS
+from bnn_symm.inference.optimization.training_loop import VALIDATION_POINTS
 from bnn_symm.posteriors import Posterior
 
 VALIDATION_DRAWS = 10

@@ -11,8 +11,8 @@ from bnn_symm.models.likelihoods import (
     check_task,
     default_likelihood,
 )
-from bnn_symm.models.prior_mean import PriorMean
-from bnn_symm.models.priors import Prior, PriorOverride
+from bnn_symm.models.priors.informed_mean import PriorMean
+from bnn_symm.models.priors.prior import Prior, PriorOverride
 
 __all__ = [
     "AnyLikelihood",

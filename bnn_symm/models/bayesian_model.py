@@ -35,7 +35,7 @@ from bnn_symm.arguments import check_tensor
 from bnn_symm.errors import ConfigError, NotRepresentable
 from bnn_symm.models.likelihoods import AnyLikelihood, Bernoulli, Categorical, check_likelihood
 from bnn_symm.models.output_checks import check_logits
-from bnn_symm.models.priors import Prior, check_prior
+from bnn_symm.models.priors.prior import Prior, check_prior
 from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors
 
 Tempering = Literal["likelihood", "posterior"]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.posteriors.closed_form import ClosedFormPosterior
+from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
 from bnn_symm.symmetry import Permutation
 
 

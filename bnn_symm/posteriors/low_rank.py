@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors.closed_form import ClosedFormPosterior
+from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
 from bnn_symm.symmetry import Permutation
 
 

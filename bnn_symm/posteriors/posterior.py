@@ -151,8 +151,8 @@ class Posterior(ABC):
             yield self.predict(part)
 
     def save(self, path: str | Path, *, max_megabytes: float = 200.0) -> None:
-        """Writes a NetCDF file that `arviz.from_netcdf` opens; see `bnn_symm.posteriors.storage`."""
-        from bnn_symm.posteriors.storage import save_posterior
+        """Writes a NetCDF file that `arviz.from_netcdf` opens; see `bnn_symm.posteriors.io.netcdf`."""
+        from bnn_symm.posteriors.io.netcdf import save_posterior
 
         save_posterior(self, Path(path), max_megabytes=max_megabytes)
 
@@ -168,12 +168,12 @@ class Posterior(ABC):
         """An ArviZ InferenceData (ArviZ 0.x) or DataTree (1.x).
 
         It has `posterior` and `sample_stats`, and with a data set `log_likelihood`, `posterior_predictive` and
-        `observed_data` of one of its parts; see `bnn_symm.posteriors.arviz`.
+        `observed_data` of one of its parts; see `bnn_symm.posteriors.io.arviz`.
 
         Raises:
             ConfigError: if the arrays would take more than `max_gigabytes`, or the part has no points.
         """
-        from bnn_symm.posteriors.arviz import to_arviz
+        from bnn_symm.posteriors.io.arviz import to_arviz
 
         return to_arviz(self, dataset, part=part, thin=thin, max_gigabytes=max_gigabytes, seed=seed)
 

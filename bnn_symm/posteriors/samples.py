@@ -14,9 +14,9 @@ from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors.foreign import read_checkpoint
-from bnn_symm.posteriors.matching import Matching, match_names
-from bnn_symm.posteriors.name_map import Names
+from bnn_symm.posteriors.external.external_draws import read_checkpoint
+from bnn_symm.posteriors.external.name_mapping import Names
+from bnn_symm.posteriors.external.parameter_matching import Matching, match_names
 from bnn_symm.posteriors.posterior import Posterior, check_length
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.symmetry import Permutation

@@ -10,9 +10,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Column
 
 from bnn_symm.errors import one_line
-from bnn_symm.experiments.study_run import Progress as StudyProgress
 from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler, StochasticGradientMethod
-from bnn_symm.inference.optimisation import OptimisedMethod
+from bnn_symm.inference.optimization.training_loop import OptimisedMethod
+from bnn_symm.studies.runner import Progress as StudyProgress
 
 # Characters of what a bar says beside its numbers.
 _LONGEST = 200

@@ -18,9 +18,9 @@ from torch.func import functional_call
 
 from bnn_symm.errors import SymmetryError, one_line
 from bnn_symm.randomness import torch_generator
-from bnn_symm.symmetry.precision import DoublePrecision
-from bnn_symm.symmetry.rescaling import rescale
-from bnn_symm.symmetry.spec import Group, Permutation, PermutationSpec
+from bnn_symm.symmetry.group.permutation_spec import Group, Permutation, PermutationSpec
+from bnn_symm.symmetry.group.rescaling import rescale
+from bnn_symm.symmetry.tracing.precision import DoublePrecision
 
 TOLERANCE = 1e-10
 """Largest difference of outputs in float64, relative to the largest output, that counts as none."""

@@ -18,10 +18,10 @@ from torch import nn
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry.certificate import TOLERANCE, random_values, relative_difference, run
 from bnn_symm.symmetry.derive import input_points
-from bnn_symm.symmetry.fixed import Fixed, dense_twin
-from bnn_symm.symmetry.relations import pieces
-from bnn_symm.symmetry.rescaling import rescale
-from bnn_symm.symmetry.spec import PermutationSpec
+from bnn_symm.symmetry.group.fixed_values import Fixed, dense_twin
+from bnn_symm.symmetry.group.permutation_spec import PermutationSpec
+from bnn_symm.symmetry.group.relations import pieces
+from bnn_symm.symmetry.group.rescaling import rescale
 
 # A norm's `eps` makes the invariance approximate; doubling weights that no norm follows changes outputs by far more.
 _SAME_OUTPUTS = 1e-3

@@ -20,19 +20,19 @@ from torch.func import functional_call
 
 from bnn_symm.errors import BnnSymmError, SymmetryError, one_line
 from bnn_symm.randomness import torch_generator
-from bnn_symm.symmetry import (  # noqa: F401 - the rules register themselves
-    rules_attention,
-    rules_elementwise,
-    rules_layers,
-    rules_shape,
-)
 from bnn_symm.symmetry.certificate import TOLERANCE, certify, random_values, relative_difference
-from bnn_symm.symmetry.fixed import dense_twin, frozen_parameters
-from bnn_symm.symmetry.labels import CannotDerive, Label, Labels, Part
-from bnn_symm.symmetry.precision import DoublePrecision
-from bnn_symm.symmetry.source_lines import raising_position
-from bnn_symm.symmetry.spec import Axis, Group, PermutationSpec, Segment
-from bnn_symm.symmetry.watch import Watch
+from bnn_symm.symmetry.group.fixed_values import dense_twin, frozen_parameters
+from bnn_symm.symmetry.group.permutation_spec import Axis, Group, PermutationSpec, Segment
+from bnn_symm.symmetry.rules import (  # noqa: F401 - the rules register themselves
+    attention,
+    elementwise,
+    layers,
+    shapes,
+)
+from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Labels, Part
+from bnn_symm.symmetry.tracing.precision import DoublePrecision
+from bnn_symm.symmetry.tracing.source_lines import raising_position
+from bnn_symm.symmetry.tracing.tracer import Watch
 
 __all__ = [
     "NUM_POINTS",

@@ -16,12 +16,12 @@ from bnn_symm.alignment import (
     prior_draws,
     transpositions,
 )
-from bnn_symm.alignment.coordinate import coordinate
 from bnn_symm.alignment.draws import Draws
-from bnn_symm.alignment.gains import Term
 from bnn_symm.alignment.objective import Objective
+from bnn_symm.alignment.solvers.coordinate import coordinate
+from bnn_symm.alignment.solvers.gains import Term
 from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, build_network
-from bnn_symm.architectures.fixed_entries import fix_entries
+from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior, PriorOverride
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.symmetry import Permutation, SymmetryGroup, rescale, symmetry_group

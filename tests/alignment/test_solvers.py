@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from bnn_symm.alignment import align
-from bnn_symm.alignment.assignment import assign, movable_groups
-from bnn_symm.alignment.coordinate import coordinate
-from bnn_symm.alignment.frank_wolfe import frank_wolfe
-from bnn_symm.alignment.gains import Gain
 from bnn_symm.alignment.objective import Objective, objective
-from bnn_symm.alignment.relaxation import at_permutation, half_way, relaxed_gains
-from bnn_symm.alignment.sinkhorn import balanced, sinkhorn
-from bnn_symm.architectures.fixed_entries import fix_entries
+from bnn_symm.alignment.solvers.assignment import assign, movable_groups
+from bnn_symm.alignment.solvers.coordinate import coordinate
+from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
+from bnn_symm.alignment.solvers.gains import Gain
+from bnn_symm.alignment.solvers.relaxation import at_permutation, half_way, relaxed_gains
+from bnn_symm.alignment.solvers.sinkhorn import balanced, sinkhorn
+from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries
 from bnn_symm.symmetry import Component, SymmetryGroup, symmetry_group
 from tests.alignment.test_objective import NETWORKS, gaussian, mlp, model_of
 from tests.models.cases import normal

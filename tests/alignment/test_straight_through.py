@@ -5,7 +5,7 @@ import torch
 
 from bnn_symm.alignment import align
 from bnn_symm.alignment.objective import objective
-from bnn_symm.alignment.straight_through import Midpoint, straight_through
+from bnn_symm.alignment.solvers.straight_through import Midpoint, straight_through
 from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel

@@ -12,13 +12,13 @@ import yaml
 
 from bnn_symm.cli import main
 from bnn_symm.errors import InvalidRun
-from bnn_symm.experiments import study_task
-from bnn_symm.experiments.config import parse_config
-from bnn_symm.experiments.study import load_study
-from bnn_symm.experiments.study_cells import open_cell
-from bnn_symm.experiments.study_directory import StudyDirectory
-from bnn_symm.experiments.study_plan import plan_study
-from bnn_symm.experiments.study_summary import write_summary
+from bnn_symm.runs.configuration.config import parse_config
+from bnn_symm.studies import task as study_task
+from bnn_symm.studies.directory import StudyDirectory
+from bnn_symm.studies.plan import plan_study
+from bnn_symm.studies.results.fits import open_cell
+from bnn_symm.studies.results.summary import write_summary
+from bnn_symm.studies.study import load_study
 
 FACTORY = "planted_network:build"
 # Both the import and the call leave a mark.

@@ -22,7 +22,7 @@ def test_unknown_names(refused):
 
 
 def test_a_set_that_is_not_here_names_the_command(refused, cli, monkeypatch, tmp_path):
-    from bnn_symm.data import store
+    from bnn_symm.data.loaders import data_folders as store
 
     monkeypatch.delenv("BNN_SYMM_DATA", raising=False)
     monkeypatch.setattr(store, "_SYSTEM", tmp_path)

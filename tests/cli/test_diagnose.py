@@ -6,8 +6,8 @@ import h5netcdf
 import pandas
 import pytest
 
-from tests.experiments.fits import METHODS
-from tests.posteriors.test_foreign import NUMPYRO
+from tests.posteriors.external.test_foreign import NUMPYRO
+from tests.runs.fits import METHODS
 
 
 def test_a_variational_run(cli, fitted, tmp_path):

@@ -5,7 +5,7 @@ import pandas
 import pytest
 import torch
 
-from bnn_symm.experiments import load_run
+from bnn_symm.runs import load_run
 
 TINY = ["architecture.widths=[]", "inference.num_steps=5", "inference.num_draws=5"]
 

@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from bnn_symm.cli import main
-from bnn_symm.experiments import load_config
-from bnn_symm.experiments.study import load_study
+from bnn_symm.runs import load_config
+from bnn_symm.studies.study import load_study
 
 
 def example_of(command, capsys):

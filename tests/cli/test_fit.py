@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from bnn_symm.cli import main
-from bnn_symm.experiments import load_run
-from bnn_symm.experiments.comparable import check_comparable
+from bnn_symm.runs import load_run
+from bnn_symm.runs.compatibility import check_comparable
 
 IRIS = ["--set", "data.name=iris", "architecture.widths=[]", "inference.num_steps=5"]
 

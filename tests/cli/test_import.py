@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.posteriors.test_foreign import NUMPYRO
+from tests.posteriors.external.test_foreign import NUMPYRO
 
 DATA = ["data.name=theirs.csv", "data.target=y", "data.standardize=false"]
 NETWORK = ["architecture.widths=[5,5]", "architecture.activation=tanh"]

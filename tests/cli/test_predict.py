@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 import pytest
 
-from bnn_symm.experiments import load_run
+from bnn_symm.runs import load_run
 
 NUMBERS = ["mean", "sd", "epistemic_sd", "aleatoric_sd", "quantile_0.05", "quantile_0.5", "quantile_0.95"]
 TINY = ["inference.num_steps=20", "inference.num_draws=10", "architecture.widths=[]"]

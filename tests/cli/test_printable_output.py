@@ -12,9 +12,9 @@ from rich.console import Console
 
 from bnn_symm.cli import main
 from bnn_symm.errors import InvalidRun, one_line, printable, printable_name, shell_words
-from bnn_symm.experiments.factories import study_commands
-from bnn_symm.experiments.study_directory import StudyDirectory
 from bnn_symm.report import progress
+from bnn_symm.runs.configuration.factories import study_commands
+from bnn_symm.studies.directory import StudyDirectory
 
 # ESC and OSC sequences, C1 controls, overrides of the direction of text, separators of lines, markup of rich.
 NAMES = [

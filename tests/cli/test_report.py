@@ -3,8 +3,8 @@
 import json
 import shutil
 
-from tests.experiments.fits import METHODS
 from tests.report.synthetic_study import write_study
+from tests.runs.fits import METHODS
 
 
 def test_a_run_has_a_page_with_its_scores_settings_and_commands(cli, fitted, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bnn_symm.experiments.self_check import default_overrides
+from bnn_symm.analyses.sbc_runner import default_overrides
 
 # Variational inference of a line: quick; after so few steps it is not calibrated, which is not the matter here.
 TINY = ["inference={name: mean_field_vi, num_steps: 20, learning_rate: 0.1}", "data.limit=20"]
@@ -47,7 +47,7 @@ def test_a_check_that_was_cut_off_goes_on_and_can_be_added_to(cli, tmp_path):
 
 
 def test_an_interrupted_check_says_how_to_go_on(cli, tmp_path, monkeypatch):
-    from bnn_symm.diagnostics.simulated_fits import FitSimulation
+    from bnn_symm.diagnostics.simulation.sbc_simulation import FitSimulation
 
     once = FitSimulation.__call__
 

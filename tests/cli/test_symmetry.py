@@ -204,7 +204,7 @@ def test_of_a_run_without_masks(cli, content):
 PLANTED = """
 from torch import nn
 from bnn_symm.architectures import asymmetrize
-from bnn_symm.architectures.fixed_entries import fix_entries
+from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries
 
 
 def plain(features, outputs):

@@ -1,6 +1,6 @@
 import pytest
 
-from bnn_symm.data import store
+from bnn_symm.data.loaders import data_folders as store
 
 
 @pytest.fixture

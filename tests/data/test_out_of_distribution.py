@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bnn_symm.data import OUT_OF_DISTRIBUTION, dataset_names, load_dataset, out_of_distribution_inputs, read_inputs
-from bnn_symm.data.bundled import digits, digits_0_4, digits_5_9
+from bnn_symm.data.loaders.bundled import digits, digits_0_4, digits_5_9
 from bnn_symm.data.out_of_distribution import photo_patches
 from bnn_symm.errors import DatasetNotFound, InvalidData
 

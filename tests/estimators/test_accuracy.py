@@ -8,10 +8,10 @@ from sklearn.metrics import log_loss
 from bnn_symm.data import DataConfig
 from bnn_symm.data.splits import split_points
 from bnn_symm.estimators import BNNClassifier, BNNRegressor
-from bnn_symm.experiments import Config, fit_run, parse_config
 from bnn_symm.inference import NUTS
 from bnn_symm.models import Gaussian
 from bnn_symm.posteriors import GaussianPosterior
+from bnn_symm.runs import Config, fit_run, parse_config
 
 
 def exact_predictive(X, y, new, noise):

@@ -8,10 +8,10 @@ import pytest
 from bnn_symm.errors import ConfigError
 from bnn_symm.estimators import BNNClassifier, BNNRegressor
 from bnn_symm.estimators.parameters import KEYS, default_parameters, resolve
-from bnn_symm.experiments import Config, parse_config
 from bnn_symm.inference import HMC, MAP, NUTS, MeanFieldVI
 from bnn_symm.inference.method import Method
 from bnn_symm.models import Gaussian
+from bnn_symm.runs import Config, parse_config
 from bnn_symm.settings import settings
 
 

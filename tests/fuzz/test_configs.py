@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bnn_symm.errors import BnnSymmError
-from bnn_symm.experiments import fit_run, load_config
 from bnn_symm.io.documents import dump_yaml
+from bnn_symm.runs import fit_run, load_config
 from tests.fuzz.damage import HOSTILE_YAML, ODD_VALUES, extend, flip, truncate
 
 SHORT, LONG, EVERY = 300, 2000, 25

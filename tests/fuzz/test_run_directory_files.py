@@ -19,10 +19,10 @@ import pytest
 
 from bnn_symm.diagnostics import score
 from bnn_symm.errors import BnnSymmError
-from bnn_symm.experiments import fit_run, load_config, load_run
-from bnn_symm.experiments.run import resume_run
 from bnn_symm.inference import Callback
-from bnn_symm.report.html import write_report
+from bnn_symm.report.html.rendering import write_report
+from bnn_symm.runs import fit_run, load_config, load_run
+from bnn_symm.runs.fit_runner import resume_run
 from tests.fuzz.damage import DAMAGES
 from tests.report.synthetic_study import write_study
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bnn_symm.data import load_dataset, read_inputs
-from bnn_symm.data.delimited import _separator
+from bnn_symm.data.loaders.delimited import _separator
 from bnn_symm.errors import BnnSymmError
 from tests.fuzz.tables import random_table, write_table
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bnn_symm.cli import main
-from bnn_symm.experiments import Run, fit_run, load_config, load_run
 from bnn_symm.models import BayesianModel
+from bnn_symm.runs import Run, fit_run, load_config, load_run
 
 from .test_contract import METHODS, name_of
 

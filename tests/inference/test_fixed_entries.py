@@ -12,7 +12,7 @@ from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, build_n
 from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics import elbo
 from bnn_symm.inference import HMC, MAP, MeanFieldVI
-from bnn_symm.inference.local_reparameterization import LocalReparameterization, local_layers
+from bnn_symm.inference.variational.local_reparameterization import LocalReparameterization, local_layers
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.randomness import torch_generator
 from tests.inference.exact import NOISE, Exact, design, kl_from_diagonal, log_jacobian
@@ -29,7 +29,7 @@ def unchecked():
 
 
 def test_inference_has_no_word_for_it():
-    for path in Path(bnn_symm.inference.__file__).parent.glob("*.py"):
+    for path in Path(bnn_symm.inference.__file__).parent.rglob("*.py"):
         text = path.read_text().lower()
         # `pthread_sigmask` and `SIG_SETMASK` are about signals.
         assert not re.search(r"(?<!sig)(?<!sig_set)mask|asymmetric|fixed.?entries", text), path

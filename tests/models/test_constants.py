@@ -10,7 +10,7 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, NotRepresentable
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Gaussian, Prior
 from bnn_symm.models.likelihoods import check_likelihood
-from bnn_symm.models.priors import check_prior
+from bnn_symm.models.priors.prior import check_prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.symmetry import permutation_spec
 

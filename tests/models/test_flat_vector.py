@@ -6,7 +6,7 @@ from scipy import stats
 from torch import nn
 
 from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network, free_parameters
-from bnn_symm.architectures.fixed_entries import FixedEntries
+from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntries
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from tests.models.cases import CASES, normal

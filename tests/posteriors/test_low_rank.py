@@ -13,12 +13,12 @@ from bnn_symm.alignment import align, merge
 from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, build_network
 from bnn_symm.data import Part, Scaling, load_dataset
 from bnn_symm.diagnostics import barrier, elbo
-from bnn_symm.diagnostics.elbo import kl_by_tensor
-from bnn_symm.diagnostics.interpolation import couple
+from bnn_symm.diagnostics.barriers.interpolation import couple
+from bnn_symm.diagnostics.elbo.elbo import kl_by_tensor
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import GaussianPosterior, LowRankGaussianPosterior, SamplePosterior, load_posterior
-from bnn_symm.posteriors.arviz import to_groups
+from bnn_symm.posteriors.io.arviz import to_groups
 from bnn_symm.posteriors.low_rank import layer_sizes
 from bnn_symm.symmetry import symmetry_group
 from tests.inference.exact import exact_posterior, linear_model, log_evidence, log_jacobian
@@ -73,7 +73,7 @@ def model(case) -> BayesianModel:
 
 def few_samples(monkeypatch, number: int) -> None:
     """What is tested does not depend on how precise the ELBO is."""
-    monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.elbo"], "_MAX_SAMPLES", number)
+    monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.elbo.elbo"], "_MAX_SAMPLES", number)
 
 
 # -- the density -------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_what_a_permuted_posterior_says_of_itself_is_kept(case) -> None:
 @pytest.fixture
 def few_samples(monkeypatch) -> None:
     """What is tested does not depend on how precise the ELBO is."""
-    monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.elbo"], "_MAX_SAMPLES", 60)
+    monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.elbo.elbo"], "_MAX_SAMPLES", 60)
 
 
 def both_elbos(case):

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bnn_symm.experiments.study_comparisons import compare_settings, summarise_settings
-from bnn_symm.experiments.study_conclusions import conclude
 from bnn_symm.io.atomic import write_json
+from bnn_symm.studies.results.comparisons import compare_settings, summarise_settings
+from bnn_symm.studies.results.conclusions import conclude
 
 SYMMETRY = "architecture.symmetry"
 # Kind, role, more keys of the symmetry, log10 of the group's order, and made-up truths: NLL, barrier, speed.

@@ -4,8 +4,8 @@ import pytest
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from bnn_symm.report.plots.png import save_png
-from bnn_symm.report.plots.svg import svg_text
+from bnn_symm.report.plots.figures.png import save_png
+from bnn_symm.report.plots.figures.svg import svg_text
 
 NAMES = [r"$\bad{$", "$", "$x_{$", r"\frac{", "a$b$c", "${", "中文 שלום 🦆", "\x07 bell", "a\nb"]
 

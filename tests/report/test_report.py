@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 from bnn_symm.errors import InvalidRun
-from bnn_symm.report.html import write_report, write_study_report
-from bnn_symm.report.intervals import interval_text, plus_minus_text
-from bnn_symm.report.plots.study_styles import styles_of
-from bnn_symm.report.study_data import read_study
-from bnn_symm.report.study_settings import context_views
-from bnn_symm.report.study_table import study_text
+from bnn_symm.report.html.rendering import write_report, write_study_report
+from bnn_symm.report.html.study_data import read_study
+from bnn_symm.report.html.study_settings import context_views
+from bnn_symm.report.plots.studies.styles import styles_of
+from bnn_symm.report.text.intervals import interval_text, plus_minus_text
+from bnn_symm.report.text.study import study_text
 from tests.report.synthetic_study import write_study
 
 WIDTHS = ("widths=[16, 16]", "widths=[32, 32]")
@@ -75,7 +75,7 @@ def contexts(tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """For tests of everything but pictures, which take most of the time."""
-    monkeypatch.setattr("bnn_symm.report.page.svg_text", lambda figure: "<svg/>")
+    monkeypatch.setattr("bnn_symm.report.html.page.svg_text", lambda figure: "<svg/>")
 
 
 def summary_of(path):

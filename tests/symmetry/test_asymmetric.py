@@ -22,7 +22,7 @@ from bnn_symm.architectures import (
     load_fixed_buffers,
     weight_shapes,
 )
-from bnn_symm.architectures.fixed_entries import FixedEntries, fix_entries, fixed_layers
+from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntries, fix_entries, fixed_layers
 from bnn_symm.errors import NotRepresentable
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.randomness import torch_generator

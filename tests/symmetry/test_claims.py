@@ -9,7 +9,7 @@ from bnn_symm.diagnostics import symmetry_defect
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.symmetry import continuous_symmetries, permutation_spec, rescale
 from bnn_symm.symmetry.derive import random_values, relative_difference
-from bnn_symm.symmetry.fixed import fixed_entries
+from bnn_symm.symmetry.group.fixed_values import fixed_entries
 
 from .networks import Attention, convolutions
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnn_symm.errors import SymmetryError
 from bnn_symm.symmetry import permutation_spec, symmetry_group
-from bnn_symm.symmetry.watch import RULES
+from bnn_symm.symmetry.tracing.tracer import RULES
 
 from .small_networks import Net, linear, parameter
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from bnn_symm.architectures import CNNConfig, MLPConfig, ResNetConfig, SymmetryConfig, build_network
-from bnn_symm.architectures.fixed_entries import fix_entries, fixed_layers
+from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries, fixed_layers
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import ContinuousSymmetry, PermutationSpec, continuous_symmetries, permutation_spec, rescale
 from bnn_symm.symmetry.derive import random_values, relative_difference
-from bnn_symm.symmetry.fixed import dense_twin, fixed_entries
+from bnn_symm.symmetry.group.fixed_values import dense_twin, fixed_entries
 
 from .networks import NETWORKS, convolutions
 

@@ -15,7 +15,7 @@ from bnn_symm.architectures import ArchitectureConfig, CNNConfig, MLPConfig, Res
 from bnn_symm.errors import SymmetryError
 from bnn_symm.symmetry import PermutationSpec, permutation_spec
 from bnn_symm.symmetry.derive import random_values, relative_difference
-from bnn_symm.symmetry.watch import RULES, rule
+from bnn_symm.symmetry.tracing.tracer import RULES, rule
 
 from .networks import NETWORKS, log10_factorial
 

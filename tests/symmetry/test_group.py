@@ -13,7 +13,7 @@ from torch import nn
 
 from bnn_symm.errors import NotRepresentable
 from bnn_symm.symmetry import Fixed, Permutation, PermutationSpec, permutation_spec, symmetry_group
-from bnn_symm.symmetry.group import SymmetryGroup, group_of
+from bnn_symm.symmetry.group.symmetry_group import SymmetryGroup, group_of
 
 from .networks import NETWORKS, Attention, Transformer, convolutions, log10_factorial
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn_symm.symmetry.permanent import log_factorial, log_permanent, log_permanent_bound
+from bnn_symm.symmetry.group.permanent import log_factorial, log_permanent, log_permanent_bound
 from tests.models.cases import normal
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup, permutation_spec, symmetry_group
-from bnn_symm.symmetry.fixed import fixed_entries
+from bnn_symm.symmetry.group.fixed_values import fixed_entries
 
 from .small_networks import SMALL, Plain
 

@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnn_symm.report.convergence import target_text
-from bnn_symm.report.plots.png import save_png
-from bnn_symm.report.plots.study_styles import Style, styles_of
+from bnn_symm.report.plots.figures.png import save_png
+from bnn_symm.report.plots.studies.styles import Style, styles_of
+from bnn_symm.report.text.convergence import target_text
 
 _LABELS = {"gradient_evaluations": "gradient evaluations of one chain", "seconds": "seconds"}
 _QUANTITIES = {

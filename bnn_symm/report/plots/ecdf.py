@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_symm.report.plots.png import save_png
+from bnn_symm.report.plots.figures.png import save_png
 
 _MOST_PANELS = 12
 _COLUMNS = 4

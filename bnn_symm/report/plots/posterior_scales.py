@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bnn_symm.report.plots.png import save_png
+from bnn_symm.report.plots.figures.png import save_png
 
 _LIGHT, _DARK, _LINE = "#c6dbef", "#4292c6", "#08306b"
 _PRIOR = "#b2182b"

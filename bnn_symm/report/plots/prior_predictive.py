@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnn_symm.report.plots.png import save_png
-from bnn_symm.report.tables import format_number
+from bnn_symm.report.plots.figures.png import save_png
+from bnn_symm.report.text.tables import format_number
 
 _BINS = 25
 _OWN, _DATA = "#7fb0d8", "#b23a48"

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bnn_symm.data import Dataset
 from bnn_symm.posteriors import Posterior
-from bnn_symm.report.plots.png import save_png
+from bnn_symm.report.plots.figures.png import save_png
 
 # Points of the curve, and how far it runs beyond the data on either side, as a fraction of their range.
 _CURVE_POINTS = 240

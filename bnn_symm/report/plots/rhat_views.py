@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_symm.report.plots.png import save_png
+from bnn_symm.report.plots.figures.png import save_png
 
 # Told apart by lightness and by the shape of the marker.
 _STYLES = {

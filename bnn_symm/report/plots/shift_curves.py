@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnn_symm.report.plots.png import save_png
+from bnn_symm.report.plots.figures.png import save_png
 
 # Of classes and of numbers: each panel's label and its curves, told apart by dash, marker and lightness.
 _CLASS_PANELS = (

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from bnn_symm.report.plots.png import save_png
+from bnn_symm.report.plots.figures.png import save_png
 
 _BINS = 20
 # Chains, from dark to light and back, so that neighbours differ in grey.

@@ -1,0 +1,81 @@
+"""Assignments of units that move in blocks: heads of attention, with the units of each head inside.
+
+Heads change places as a whole, and within a head its units do. The best order of heads is one assignment whose gains
+are themselves the values of assignments, one for each pair of heads and each kind of unit.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from bnn_symm.alignment.objective import Objective
+from bnn_symm.alignment.solvers.gains import Gain
+from bnn_symm.symmetry import Component, Permutation, PermutationSpec, SymmetryGroup
+
+
+def nested_components(group: SymmetryGroup) -> list[tuple[str, list[str]]]:
+    """(owner of blocks, groups whose blocks it owns) of the components that are free to take any such order.
+
+    Groups that a tensor holds one block of (grouped convolutions) are left to the search by generators, and so are
+    components that fixed entries restrict.
+    """
+    found = []
+    for component in group.components:
+        family = _family(group.spec, component)
+        if family is not None:
+            found.append(family)
+    return found
+
+
+def _family(spec: PermutationSpec, component: Component) -> tuple[str, list[str]] | None:
+    owners = [name for name in component.units if spec.groups[name].parent is None]
+    if component.kind != "entangled" or len(owners) != 1:
+        return None
+    owner = owners[0]
+    children = [name for name in component.units if name != owner]
+    if any(spec.groups[name].parent != owner for name in children):
+        return None
+    if component.order != math.prod(spec.groups[name].order for name in component.units):
+        return None
+    parts = [s for axes in spec.axes.values() for axis in axes for s in axis if s.group in component.units]
+    return None if any(s.within for s in parts) else (owner, children)
+
+
+def assign_blocks(objective: Objective, owner: str, children: list[str], current: Permutation) -> Permutation:
+    """The best order of blocks and of the units within each, with everything else where it is."""
+    spec = objective.spec
+    blocks = spec.groups[owner].size
+    total = objective.gain(owner, current).best().numpy().astype(np.float64)
+    inner: dict[str, dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]] = {}
+    for name in children:
+        gain, inner[name] = objective.gain(name, current), {}
+        for i in range(blocks):
+            for j in range(blocks):
+                value, columns, flips = _best(gain, spec.groups[name].signed, i, j, spec.groups[name].size // blocks)
+                inner[name][i, j] = columns, flips
+                total[i, j] += value
+    _, chosen = linear_sum_assignment(total, maximize=True)
+    indices: dict[str, Tensor] = {**current.indices, owner: torch.from_numpy(chosen)}
+    signs: dict[str, Tensor] = dict(current.signs)
+    for name in children:
+        units = spec.groups[name].size // blocks
+        parts = [inner[name][i, int(j)] for i, j in enumerate(chosen)]
+        index = [int(j) * units + columns for j, (columns, _) in zip(chosen, parts, strict=True)]
+        indices[name] = torch.from_numpy(np.concatenate(index))
+        if name in signs:
+            signs[name] = torch.from_numpy(np.concatenate([flips for _, flips in parts]))
+    return Permutation(spec, indices, signs)
+
+
+def _best(gain: Gain, signed: bool, i: int, j: int, units: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """Value, order and signs of the best assignment of block j's units to block i's places."""
+    square = (slice(i * units, (i + 1) * units), slice(j * units, (j + 1) * units))
+    own = (gain.best() if signed else gain.unflipped())[square].numpy()
+    rows, columns = linear_sum_assignment(own, maximize=True)
+    flips = np.ones(units, dtype=np.int64)
+    if signed and gain.signed is not None:
+        flips = np.where(gain.signed[square].numpy()[rows, columns] < 0, -1, 1)
+    return float(own[rows, columns].sum()), columns, flips

@@ -1,0 +1,88 @@
+"""Coordinate ascent on a sum of bilinear assignments: one group of units at a time, exactly, with the others held.
+
+Git Re-Basin's weight matching: monotone, so it ends, at the first local optimum. A group is assigned anew only where
+another one has moved since.
+
+It stays inside the residual group. Of entangled components, whose units only move together, heads of attention are
+assigned block by block (`blocks`); all others are searched by their generators.
+
+References:
+    Ainsworth et al. (2023), arXiv:2209.04836, algorithm 1.
+"""
+
+import torch
+
+from bnn_symm.alignment.objective import Objective
+from bnn_symm.alignment.solvers.assignment import assigned, movable_groups, searched_moves
+from bnn_symm.alignment.solvers.blocks import assign_blocks, nested_components
+from bnn_symm.randomness import torch_generator
+from bnn_symm.symmetry import Permutation, SymmetryGroup
+
+_MAX_SWEEPS = 100
+# Relative improvement of the objective below which a move counts as none: gains are in single precision.
+_TOLERANCE = 1e-7
+
+
+def coordinate(
+    objective: Objective, group: SymmetryGroup, start: Permutation, *key: int | str
+) -> tuple[Permutation, float]:
+    """Assigns one group of units after another, in random order, until nothing improves.
+
+    Args:
+        objective: to be maximised.
+        group: to stay in.
+        start: an element of it.
+        key: of the random orders.
+
+    Returns:
+        An element of the group, and its objective, never below that of the start.
+    """
+    cells = movable_groups(group)
+    names, gains = list(cells), objective.gains()
+    current, size = start, abs(objective.value(start))
+    neighbours = {name: objective.neighbours(name) & cells.keys() for name in names}
+    unsettled = set(names)
+    for sweep in range(_MAX_SWEEPS):
+        for number in torch.randperm(len(names), generator=torch_generator(*key, "sweep", sweep)).tolist():
+            name = names[number]
+            if name not in unsettled:
+                continue
+            unsettled.remove(name)
+            gain = gains.at(name, current)
+            moved = assigned(current, name, cells[name], gain)
+            better = gain.at(moved, name) - gain.at(current, name)
+            if objective.is_twice(name):
+                # A tensor with the group on two axes is no bilinear form: the gain says the direction only.
+                better = objective.value(moved) - objective.value(current)
+            if better > _TOLERANCE * size:
+                current = moved
+                unsettled |= neighbours[name]
+        current, helped = _entangled(objective, group, current)
+        if helped:
+            unsettled = set(names)
+        if not unsettled:
+            break
+    reached = objective.value(current)
+    # Gains are corrected in single precision, so that the last moves may have taken a little away.
+    return (current, reached) if reached >= objective.value(start) else (start, objective.value(start))
+
+
+def _entangled(objective: Objective, group: SymmetryGroup, current: Permutation) -> tuple[Permutation, bool]:
+    """Assigns blocks, and takes generators of entangled components as long as one improves; says whether any did."""
+    moves = searched_moves(group)
+    if not moves:
+        return current, False
+    improved, helped, value = True, False, objective.value(current)
+    while improved:
+        improved = False
+        for owner, children in nested_components(group):
+            moved = assign_blocks(objective, owner, children, current)
+            reached = objective.value(moved)
+            if reached > value + _TOLERANCE * abs(value):
+                current, value, improved, helped = moved, reached, True, True
+        for move in moves:
+            moved = move.compose(current)
+            reached = objective.value(moved)
+            if reached > value + _TOLERANCE * abs(value):
+                current, value, improved, helped = moved, reached, True, True
+    return current, helped

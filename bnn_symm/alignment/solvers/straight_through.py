@@ -1,0 +1,120 @@
+"""Straight-through matching: the permutation whose midpoint with the reference has the lowest loss on data.
+
+    min_P  loss((A + P B) / 2)
+
+A copy of the weights, which begins at the reference, is learned: forwards it stands for its nearest permutation of B,
+found by `coordinate` from the last one; backwards the gradient at the midpoint passes to it as if it had been used
+itself. The first permutation is therefore that of weight matching. Of all that were met, the identity among them, the
+one of the lowest loss is kept.
+
+Posteriors are met by their means, or by means and standard deviations: then the midpoint is the normal between both,
+and its loss that of draws whose noise is a function of the key.
+
+References:
+    Ainsworth et al. (2023), arXiv:2209.04836, algorithm 3; Bengio et al. (2013), arXiv:1308.3432, the estimator.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.alignment.objective import Moments, moments, objective_of, whole_weights
+from bnn_symm.alignment.solvers.coordinate import coordinate
+from bnn_symm.data import Part
+from bnn_symm.posteriors import Posterior
+from bnn_symm.randomness import torch_generator
+from bnn_symm.symmetry import Permutation, SymmetryGroup
+
+_STEPS, _BATCH = 60, 128
+# Adam's step, relative to the root mean square of the reference's weights.
+_STEP_SIZE = 0.1
+# Points on which permutations are compared, and draws of the noise there.
+_POINTS, _DRAWS = 1000, 4
+
+
+def straight_through(
+    reference: Posterior, other: Posterior, part: Part, group: SymmetryGroup, *, noisy: bool, seed: int
+) -> tuple[Permutation, float]:
+    """Learns the permutation of lowest loss at the midpoint.
+
+    Args:
+        reference: stays as it is.
+        other: is to be permuted.
+        part: points to learn from, in the units of training; permutations are compared on the first 1,000.
+        group: of their network, to stay in.
+        noisy: whether standard deviations count, or means only.
+        seed: of the order of the data and of the noise.
+
+    Returns:
+        An element of the group, and its midpoint's loss: mean negative log likelihood, in nats.
+    """
+    middle = Midpoint(reference, other, noisy)
+    model, spec = reference.model, group.spec
+    first = reference.mean().detach()
+    theirs = moments(other, spec)
+    nothing = {name: torch.zeros_like(value) for name, value in theirs.mean.items()}
+    best = current = spec.identity()
+    lowest = middle.loss_of(current, part, seed)
+    learned = first.clone().requires_grad_()
+    optimiser = torch.optim.Adam([learned], lr=_STEP_SIZE * float(first.square().mean().sqrt()))
+    for step in range(_STEPS):
+        own = Moments(whole_weights(model, learned.detach(), spec), nothing)
+        nearest, _ = coordinate(objective_of(own, theirs, spec, "means"), group, current, seed, "nearest", step)
+        if step == 0 or not nearest.same_as(current):
+            current = nearest
+            loss = middle.loss_of(current, part, seed)
+            if loss < lowest:
+                best, lowest = current, loss
+        chosen = torch.randint(len(part), (_BATCH,), generator=torch_generator(seed, "straight-through points", step))
+        # The midpoint has half of the permuted weights; Adam does not see the factor.
+        learned.grad = middle.gradient(
+            current, Part(x=part.x[chosen], y=part.y[chosen]), seed, "straight-through noise", step
+        )
+        optimiser.step()
+    return best, lowest
+
+
+class Midpoint:
+    """The normal half way between one posterior and another, permuted, and its loss.
+
+    Args:
+        reference: stays as it is.
+        other: is permuted.
+        noisy: whether it has a standard deviation, or is a point.
+    """
+
+    def __init__(self, reference: Posterior, other: Posterior, noisy: bool):
+        self._model = reference.model
+        self._means = [own.mean().detach() for own in (reference, other)]
+        self._scales = [own.standard_deviation().detach() for own in (reference, other)] if noisy else []
+
+    def loss_of(self, permutation: Permutation, part: Part, seed: int) -> float:
+        """Mean negative log likelihood of at most 1,000 points, over draws that all permutations share, in nats."""
+        points = self._on_device(Part(x=part.x[:_POINTS], y=part.y[:_POINTS]))
+        draws = range(_DRAWS if self._scales else 1)
+        with torch.no_grad():
+            at = [self._draw(permutation, seed, "midpoint", draw) for draw in draws]
+            losses = [-self._model.log_likelihood(flat, points.x, points.y).double().mean() for flat in at]
+        return float(torch.stack(losses).mean())
+
+    def gradient(self, permutation: Permutation, part: Part, *key: int | str) -> Float[Tensor, " parameter"]:
+        """Of the loss of one draw of the midpoint, by the midpoint's mean."""
+        points = self._on_device(part)
+        flat = self._draw(permutation, *key).requires_grad_()
+        loss = -self._model.log_likelihood(flat, points.x, points.y).mean()
+        return torch.autograd.grad(loss, flat)[0]
+
+    def _draw(self, permutation: Permutation, *key: int | str) -> Tensor:
+        flat = self._half(self._means, permutation)
+        if self._scales:
+            noise = torch.randn(flat.shape, generator=torch_generator(*key), dtype=torch.float64)
+            flat = flat + self._half(self._scales, permutation.unsigned()) * noise.to(flat)
+        return flat
+
+    def _half(self, both: list[Tensor], permutation: Permutation) -> Tensor:
+        first, second = both
+        return 0.5 * (first + self._model.permute(second, permutation))
+
+    def _on_device(self, part: Part) -> Part:
+        y = part.y.to(self._model.device, self._model.dtype) if part.y.is_floating_point() else part.y
+        return Part(x=part.x.to(self._model.device, self._model.dtype), y=y.to(self._model.device))

@@ -1,0 +1,267 @@
+"""Aligning many posteriors at once, through a universe: no reference, and no order of the arguments.
+
+    synchronize(posteriors) -> Synchronization
+
+Each posterior p gets one permutation P_p into a common frame, the universe, and what brings q to p is composed of them,
+
+    P_{p<-q} = P_p^-1 P_q
+
+so that going round any cycle is the identity, by construction. The sum over all pairs is maximised,
+
+    F(P) = sum_{p<q} <P_p m_p, P_q m_q> + <|P_p| s_p, |P_q| s_q>
+         = sum_p  <P_p m_p, sum_{q != p} P_q m_q> + ...   over 2
+
+with means m, which take signs, and standard deviations s, which do not: as a function of one P_p it is the objective of
+aligning p to the mean of the others, which the two solvers of pairs serve. One posterior after another is aligned so,
+in random order, until none gains: F never falls, so this ends. Starts: all at the identity, and posteriors put in one
+by one, each aligned to those before it, in several random orders.
+
+Everything that is random is keyed by the place of a posterior in the order of hashes of its moments, never by its place
+among the arguments. Only products P_p^-1 P_q mean something; the frame is that of the first in that order.
+
+References:
+    Ainsworth et al. (2023), arXiv:2209.04836, appendix A.11 (MergeMany); Crisostomi et al. (2024), C2M3,
+    arXiv:2405.17897.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bnn_symm.alignment.align import check_same_function, check_same_parameters
+from bnn_symm.alignment.objective import Moments, moments, objective_of
+from bnn_symm.alignment.solvers.coordinate import coordinate
+from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
+from bnn_symm.errors import ConfigError
+from bnn_symm.posteriors import Posterior
+from bnn_symm.randomness import torch_generator
+from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
+
+JointCost = Literal["w2", "means"]
+"""What is compared; a precision would be that of one posterior, and there is no reference here."""
+
+_MAX_SWEEPS = 100
+# Relative improvement below which aligning one posterior to the others counts as none: sums are of float32 numbers.
+_TOLERANCE = 1e-8
+# Units in a group above which a start costs seconds, so that fewer are made.
+_LARGE = 300
+_RESTARTS, _RESTARTS_LARGE = 4, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synchronization:
+    """The result of aligning many posteriors jointly.
+
+    Attributes:
+        permutations: one a posterior, in the order of the arguments, into the universe.
+        cost: what was compared.
+        starts: how many were made.
+        start: number of the one that won; 0 is the identity for all.
+        sweeps: over all posteriors, of the start that won.
+        objective_before: sum over pairs of inner products, at the identity.
+        objective_after: with the permutations.
+        objective_random: at random elements of the group, the baseline beside the identity.
+        constant: such that `constant - 2 objective` is the sum over pairs of squared distances.
+        num_moved: units that change place or sign, a posterior.
+        num_movable: units of one posterior that could.
+        function_differences: largest relative change of the outputs at each posterior's mean, in float64; checked to be
+            below 1e-6.
+        group: that was searched.
+    """
+
+    permutations: tuple[Permutation, ...]
+    cost: JointCost
+    starts: int
+    start: int
+    sweeps: int
+    objective_before: float
+    objective_after: float
+    objective_random: float
+    constant: float
+    num_moved: tuple[int, ...]
+    num_movable: int
+    function_differences: tuple[float, ...]
+    group: SymmetryGroup
+
+    @property
+    def distance_before(self) -> float:
+        """Sum over pairs of squared distances, at the identity."""
+        return self.constant - 2 * self.objective_before
+
+    @property
+    def distance_after(self) -> float:
+        """Sum over pairs of squared distances, with the permutations."""
+        return self.constant - 2 * self.objective_after
+
+    def between(self, reference: int, other: int) -> Permutation:
+        """`P_reference^-1 P_other`: what brings one posterior to another, both by number, through the universe."""
+        return self.permutations[reference].inverse().compose(self.permutations[other])
+
+    def apply(self, posteriors: Sequence[Posterior]) -> list[Posterior]:
+        """The posteriors, in the order of the arguments, each permuted into the universe."""
+        return [own.permute(permutation) for own, permutation in zip(posteriors, self.permutations, strict=True)]
+
+
+def synchronize(
+    posteriors: Sequence[Posterior],
+    *,
+    cost: JointCost = "w2",
+    group: SymmetryGroup | None = None,
+    restarts: int | None = None,
+    seed: int = 0,
+) -> Synchronization:
+    """Finds one permutation a posterior that brings all of them nearest to one another.
+
+    Args:
+        posteriors: two or more, of one network, in any order.
+        cost: `w2`: means and standard deviations; `means`.
+        group: of the network, if it is known already.
+        restarts: random starts beside the identity; default 4, or 1 above 300 units a layer.
+        seed: of these.
+
+    Raises:
+        ConfigError: if there are fewer than two.
+        IncompatiblePosteriors: if they have other parameters.
+        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is another function.
+    """
+    if len(posteriors) < 2:
+        raise ConfigError(f"got {len(posteriors)} posteriors to align with one another, wanted two or more")
+    check_same_parameters(list(posteriors))
+    group = group or symmetry_group(posteriors[0].model.net)
+    digests = [digest(posterior) for posterior in posteriors]
+    order = sorted(set(digests))
+    members = [posteriors[digests.index(own)] for own in order]
+    universe = _Universe(group, cost, [moments(p, group.spec) for p in members], [digests.count(d) for d in order])
+    largest = max((one.size for one in group.spec.groups.values()), default=0)
+    restarts = restarts if restarts is not None else (_RESTARTS if largest <= _LARGE else _RESTARTS_LARGE)
+    if group.is_trivial or len(members) == 1:
+        restarts = 0
+    found = []
+    for start in range(restarts + 1):
+        permutations = universe.identities() if start == 0 else universe.one_by_one(seed, start)
+        found.append(universe.ascend(permutations, seed, start))
+    values = [universe.value(permutations) for permutations, _ in found]
+    winner = values.index(max(values))
+    in_universe, sweeps = found[winner]
+    frame = in_universe[0].inverse()
+    in_frame = [frame.compose(permutation) for permutation in in_universe]
+    differences = [check_same_function(p, permutation) for p, permutation in zip(members, in_frame, strict=True)]
+    places = [order.index(own) for own in digests]
+    permutations = tuple(in_frame[place] for place in places)
+    return Synchronization(
+        permutations=permutations,
+        cost=cost,
+        starts=restarts + 1,
+        start=winner,
+        sweeps=sweeps,
+        objective_before=universe.value(universe.identities()),
+        objective_after=values[winner],
+        objective_random=universe.value([group.random("baseline", place) for place in range(len(members))]),
+        constant=universe.constant(),
+        num_moved=tuple(permutation.num_moved for permutation in permutations),
+        num_movable=sum(len(units) for component in group.components for units in component.units.values()),
+        function_differences=tuple(differences[place] for place in places),
+        group=group,
+    )
+
+
+def digest(posterior: Posterior) -> str:
+    """SHA-256 of the bytes of means and standard deviations: an order of posteriors that no caller chooses."""
+    both = torch.stack([posterior.mean(), posterior.standard_deviation()]).detach().cpu().double()
+    return hashlib.sha256(both.numpy().tobytes()).hexdigest()
+
+
+class _Universe:
+    """The sum over pairs, as a function of one permutation a member.
+
+    Posteriors that are equal to the last bit are one member, counted as often as it occurs: the best permutations of
+    copies are equal, and so the copies' order among the arguments cannot matter.
+    """
+
+    def __init__(self, group: SymmetryGroup, cost: JointCost, members: Sequence[Moments], copies: Sequence[int]):
+        self._group, self._members, self._copies = group, members, copies
+        self._cost: JointCost = cost
+
+    def identities(self) -> list[Permutation]:
+        return [self._group.spec.identity()] * len(self._members)
+
+    def value(self, permutations: Sequence[Permutation]) -> float:
+        """`F`, from the norm of the sum: |sum_p x_p|^2 = sum_p |x_p|^2 + 2 F."""
+        moved = [self._moved(place, permutation) for place, permutation in enumerate(permutations)]
+        total = self._sum(moved, range(len(moved)))
+        return (self._square(total) - self._squares()) / 2
+
+    def constant(self) -> float:
+        """Sum over pairs of the squares of both."""
+        return (sum(self._copies) - 1) * self._squares()
+
+    def one_by_one(self, seed: int, start: int) -> list[Permutation]:
+        """Members put in in random order, each at random first and then aligned to the sum of those before it."""
+        order = torch.randperm(len(self._members), generator=torch_generator(seed, "order of members", start)).tolist()
+        permutations = self.identities()
+        moved: list[Moments | None] = [None] * len(self._members)
+        for count, place in enumerate(order):
+            if count:
+                first = self._group.random(seed, "start", start, place)
+                goal = objective_of(self._sum(moved, order[:count]), self._members[place], self._group.spec, self._cost)
+                candidates = [
+                    solver(goal, self._group, first, seed, "one by one", start, place)
+                    for solver in (coordinate, frank_wolfe)
+                ]
+                permutations[place] = max(candidates, key=lambda entry: entry[1])[0]
+            moved[place] = self._moved(place, permutations[place])
+        return permutations
+
+    def ascend(self, permutations: Sequence[Permutation], seed: int, start: int) -> tuple[list[Permutation], int]:
+        """Aligns each member to the sum of all others, in random order, until a sweep gains nothing."""
+        permutations = list(permutations)
+        count = len(permutations)
+        moved: list[Moments | None] = [self._moved(place, own) for place, own in enumerate(permutations)]
+        if count == 1:
+            return permutations, 0
+        for sweep in range(_MAX_SWEEPS):
+            gained = False
+            key = (seed, "sweep of members", start, sweep)
+            for place in torch.randperm(count, generator=torch_generator(*key)).tolist():
+                others = [other for other in range(count) if other != place]
+                goal = objective_of(self._sum(moved, others), self._members[place], self._group.spec, self._cost)
+                before = goal.value(permutations[place])
+                # Frank-Wolfe costs more, and is asked only where no single group of units gains any more.
+                for solver in (coordinate, frank_wolfe):
+                    better, reached = solver(goal, self._group, permutations[place], *key, place)
+                    if reached > before + _TOLERANCE * abs(before):
+                        permutations[place], gained = better, True
+                        moved[place] = self._moved(place, better)
+                        break
+            if not gained:
+                return permutations, sweep + 1
+        return permutations, _MAX_SWEEPS
+
+    def _moved(self, place: int, permutation: Permutation) -> Moments:
+        own = self._members[place]
+        return Moments(permutation.apply(own.mean), permutation.unsigned().apply(own.sd))
+
+    def _sum(self, moved: Sequence[Moments | None], places: Sequence[int]) -> Moments:
+        """Of members where they are now, each as often as it occurs, always added up in the canonical order."""
+        parts = [(self._copies[place], own) for place in sorted(places) if (own := moved[place]) is not None]
+
+        def added(values: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+            copies = [number for number, _ in parts]
+            return {
+                name: sum((n * own[name] for n, own in zip(copies, values, strict=True)), torch.zeros(()))
+                for name in values[0]
+            }
+
+        return Moments(added([own.mean for _, own in parts]), added([own.sd for _, own in parts]))
+
+    def _square(self, own: Moments) -> float:
+        compared = [own.mean, own.sd] if self._cost == "w2" else [own.mean]
+        return sum(float(value.double().square().sum()) for values in compared for value in values.values())
+
+    def _squares(self) -> float:
+        """Sum of the squares of every posterior."""
+        return sum(n * self._square(own) for n, own in zip(self._copies, self._members, strict=True))

@@ -1,0 +1,292 @@
+"""Convergence of one run or several, as plain data: the part `convergence` of `bnn-symm diagnose --json`.
+
+Whether a run has converged is judged by what it optimises (`objective`; of a sampler the negative log density); how
+fast it is, by the time to a target (`experiments.convergence_target`), on every clock, and by the area under the
+curve, which needs no target. Only histories and configurations are read: neither data nor posteriors have to load.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bnn_symm.analyses.convergence.comparisons import COMPARED, compare_groups
+from bnn_symm.analyses.convergence.seed_groups import SeedGroup, group_by_seed
+from bnn_symm.analyses.convergence.target import (
+    Aim,
+    Reference,
+    aims,
+    choose_quantity,
+    describe_aim,
+    is_sampler,
+    parse_target,
+)
+from bnn_symm.analyses.convergence.times import chain_times, common_clocks, run_areas, run_times
+from bnn_symm.diagnostics.convergence.convergence import (
+    CLOCKS,
+    QUANTITIES,
+    Curve,
+    TimeToTarget,
+    band,
+    curves_of_history,
+    slowest,
+)
+from bnn_symm.diagnostics.convergence.cycle_averages import ends_of_cycles, without_exploration
+from bnn_symm.diagnostics.convergence.interpretation import run_verdict, speed_sentence
+from bnn_symm.diagnostics.convergence.plateau import Plateau, find_plateau, pooled_drift, pooled_flatness
+from bnn_symm.diagnostics.convergence.time_to_target import speed
+from bnn_symm.inference import Method
+from bnn_symm.runs.configuration.unused_settings import as_used
+from bnn_symm.runs.run import Run, module_flags, module_of
+
+# Of the worst chain of a run: which end counts first.
+_WORST = ("not reached", "unclear", "too short", "reached")
+# A learning rate below this share of its highest has ended.
+_ENDED = 0.01
+# A sampler's rows scatter because the posterior does; so much of it is no drift.
+_SAMPLER_SPREADS = 2.0
+
+
+def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> dict[str, Any]:
+    """Whether runs have converged, how fast, and which of their kinds is faster.
+
+    Args:
+        runs: one or more; those that differ in nothing but seeds form a group.
+        target: `0.95`, `elbo=95%` or `validation_nll=0.3`; default 95 % of the way.
+
+    Returns:
+        `quantity`, `direction`, `reference`, `target`; `runs`, `groups`, `comparisons`, each a list of dictionaries
+        with a `verdict` or `sentence` in words; `notes`; `verdict` and `next` for all of them.
+
+    Raises:
+        ConfigError: for a target that is not understood, or a quantity that no history has.
+        InvalidRun: if a history is damaged.
+    """
+    request = parse_target(target)
+    configs = as_used([run.config for run in runs])
+    groups = group_by_seed(configs)
+    histories = [run.directory.read_history() for run in runs]
+    every = [{name: curves_of_history(history, name) for name in QUANTITIES} for history in histories]
+    quantity, reference = choose_quantity(request, groups, configs, every)
+    curves = [own[quantity] for own in every]
+    by_default = request.fraction is None and request.value is None
+    aimed = aims(
+        request,
+        quantity,
+        reference,
+        groups,
+        curves,
+        drawn=[curves_of_history(without_exploration(history), quantity) for history in histories],
+        samplers=[is_sampler(config) for config in configs],
+        failed=[run.status == "failed" for run in runs],
+    )
+    group_of = {member: number for number, group in enumerate(groups) for member in group.members}
+    described = []
+    for i, run in enumerate(runs):
+        own = _run(run, histories[i], every[i]["objective"])
+        aim = aimed[group_of[i]]
+        described.append({**own, "group": group_of[i], **_reached(curves[i], aim, quantity)})
+    times = run_times(runs, curves, [aimed[group_of[i]] for i in range(len(runs))])
+    areas = run_areas(runs, curves)
+    for i, own in enumerate(described):
+        own["area"] = {clock: values[i] for clock, values in areas.items() if values[i] is not None}
+    told = [
+        _group(group, aim, [described[i] for i in group.members], [curves[i] for i in group.members], times)
+        for group, aim in zip(groups, aimed, strict=True)
+    ]
+    return {
+        "quantity": quantity,
+        "direction": QUANTITIES[quantity],
+        "reference": reference,
+        "target": target,
+        "runs": described,
+        "groups": told,
+        "comparisons": compare_groups(groups, times, areas),
+        "notes": _notes(by_default, quantity, reference, described, len(groups)),
+        "verdict": _verdict(described),
+        "next": list(dict.fromkeys(own["next"] for own in described if own["next"])),
+    }
+
+
+def describe_method(inference: Method) -> dict[str, Any]:
+    """What the words about a run depend on of its method, as plain data; `longer` is what `--set` takes."""
+    warmup = getattr(inference, "num_warmup", 0)
+    return {
+        "method": inference.name,
+        "sampler": inference.is_sampler,
+        "num_warmup": warmup,
+        "cycle_steps": getattr(inference, "cycle_steps", None),
+        "settles_by": inference.settles_by,
+        "longer": f"--set {inference.for_time()}",
+        "learning_rate": getattr(inference, "learning_rate", None),
+        "clips": hasattr(inference, "clip_norm"),
+        "planned_steps": getattr(inference, "num_steps", None) or warmup + getattr(inference, "num_draws", 0),
+    }
+
+
+def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) -> dict[str, Any]:
+    own = {
+        "run": str(run.path),
+        "module_flags": module_flags([module_of(run.config)]),
+        "name": run.path.name,
+        "seed": run.config.seed,
+        "status": run.status,
+        **describe_method(run.config.inference),
+        "steps": int(max((curve.budget("step") for curve in objective), default=0)),
+        "rows": len(history),
+        "chains": len(objective),
+    }
+    if own["cycle_steps"]:
+        drawn = curves_of_history(without_exploration(history), "objective")
+        objective = [ends_of_cycles(curve, own["cycle_steps"]) for curve in drawn or objective]
+    settled = _end(objective, history, spreads=_SAMPLER_SPREADS if own["sampler"] else 0.0)
+    verdict, advice = run_verdict(own, settled)
+    converged = {"reached": True, "not reached": False}.get(settled["flatness"]) if settled else None
+    return {
+        **own,
+        # A run that diverged or was cut off may look flat where it ended.
+        "converged": False if run.status == "failed" else converged if run.status == "complete" else None,
+        "end": settled,
+        "verdict": verdict,
+        "next": advice,
+    }
+
+
+def _end(objective: list[Curve], history: Sequence[dict[str, Any]], *, spreads: float) -> dict[str, Any] | None:
+    """The flat end of a run's objective: of several chains the drift of the worst, and the mean of their levels."""
+    if not objective:
+        return None
+    plateaus = [find_plateau(curve, spreads=spreads) for curve in objective]
+    worst = min(plateaus, key=lambda one: (_WORST.index(one.flatness), -abs(one.drift or 0.0)))
+    starts = [
+        {clock: float(values[one.start]) for clock, values in curve.clocks.items()}
+        for one, curve in zip(plateaus, objective, strict=True)
+        if one.start is not None
+    ]
+    drift = {key: getattr(worst, key) for key in ("drift", "drift_low", "drift_high", "tolerated")}
+    flatness = worst.flatness
+    if spreads:
+        flatness = pooled_flatness(plateaus)
+        if flatness in ("reached", "unclear"):  # decided by the drift of all chains together, and told by it
+            mean, reach, tolerated = pooled_drift(plateaus)
+            drift = {"drift": mean, "drift_low": mean - reach, "drift_high": mean + reach, "tolerated": tolerated}
+    rates = [row["learning_rate"] for row in history if row.get("learning_rate") is not None]
+    return {
+        **drift,
+        "flatness": flatness,
+        "is_long": all(one.is_long is not False for one in plateaus),
+        "rows": min(len(curve) for curve in objective),
+        "level": _mean(plateaus, "level"),
+        "standard_error": _error(plateaus),
+        "spread": _mean(plateaus, "spread"),
+        "way": _mean(plateaus, "way"),
+        # On each clock the last chain's.
+        "start": {clock: max(own[clock] for own in starts) for clock in (starts[0] if starts else ())},
+        "by_chain": [one.flatness for one in plateaus],
+        "learning_rate_ended": bool(rates) and rates[-1] < _ENDED * max(rates),
+    }
+
+
+def _mean(plateaus: Sequence[Plateau], name: str) -> float | None:
+    values = [getattr(one, name) for one in plateaus]
+    return None if None in values else float(np.mean(values))
+
+
+def _error(plateaus: Sequence[Plateau]) -> float | None:
+    errors = [one.standard_error for one in plateaus if one.standard_error is not None]
+    return float(np.sqrt(np.square(errors).sum()) / len(errors)) if len(errors) == len(plateaus) else None
+
+
+def _reached(curves: list[Curve], aim: Aim, quantity: str) -> dict[str, Any]:
+    if not curves or aim.value is None:
+        reason = aim.reason or f"its history has no {quantity}"
+        return {"reached": None, "reached_reason": reason, "at_first_row": False, "total_gradient_evaluations": None}
+    times = {clock: chain_times(curves, aim, clock) for clock in common_clocks(curves)}
+    work = times.get("gradient_evaluations")
+    return {
+        "reached": {clock: dataclasses.asdict(slowest(own)) for clock, own in times.items()},
+        "reached_reason": None,
+        "at_first_row": slowest(times["step"]).time <= max(float(curve.clocks["step"][0]) for curve in curves),
+        # Of all chains together; at least so many where one never got there.
+        "total_gradient_evaluations": None if work is None else float(sum(time.time for time in work)),
+    }
+
+
+def _group(
+    group: SeedGroup,
+    aim: Aim,
+    members: Sequence[dict[str, Any]],
+    curves: Sequence[list[Curve]],
+    times: dict[str, list[TimeToTarget | None]],
+) -> dict[str, Any]:
+    speeds = {}
+    for clock, row in times.items():
+        own = [time for time in (row[i] for i in group.members) if time is not None]
+        if own:
+            speeds[clock] = dataclasses.asdict(speed(own))
+    bands = {}
+    finished = [own["status"] == "complete" for own in members]
+    for clock in COMPARED:
+        found = band(curves, clock, finished=finished)
+        if found is not None:
+            bands[clock] = {key: value.tolist() for key, value in dataclasses.asdict(found).items() if key != "clock"}
+    main = next((clock for clock in ("gradient_evaluations", *CLOCKS) if clock in speeds), None)
+    if main is None:
+        sentence = f"{group.label}: no time to a target: {aim.reason or 'no row of history'}"
+    else:
+        sentence = speed_sentence(group.label, main, speeds[main])
+    return {
+        "label": group.label,
+        "differences": group.differences,
+        "runs": list(group.members),
+        "seeds": [list(seeds) for seeds in group.seeds],
+        "target": describe_aim(aim),
+        "num_converged": sum(own["converged"] is True for own in members),
+        "speed": speeds,
+        "bands": bands,
+        "sentence": sentence,
+    }
+
+
+def _verdict(described: Sequence[dict[str, Any]]) -> str:
+    if len(described) == 1:
+        return described[0]["verdict"]
+    counts = {
+        "have converged": sum(own["converged"] is True for own in described),
+        "have not": sum(own["converged"] is False for own in described),
+        "cannot be told": sum(own["converged"] is None for own in described),
+    }
+    return f"of {len(described)} runs " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _notes(
+    by_default: bool, quantity: str, reference: Reference, described: Sequence[dict[str, Any]], groups: int
+) -> list[str]:
+    """What a reader has to know to read the numbers."""
+    notes = []
+    if by_default and groups > 1 and quantity in ("elbo", "nll"):
+        what = "ELBO" if quantity == "elbo" else "training NLL"
+        notes.append(f"the groups minimise different functions: they are timed by the {what}, which all log")
+    if reference == "own" and groups > 1:
+        notes.append(
+            "the groups have no quantity in common: each is timed to its own end, so that fast does not mean good"
+        )
+    if reference != "value" and not any(own["converged"] for own in described):
+        notes.append("no run has certainly converged: the target is set by where the best one stopped, and would move")
+    failed = sum(own["status"] == "failed" for own in described)
+    if failed:
+        notes.append(f"{failed} diverged: counted as never there, within the longest budget of all")
+    stopped = sum(own["status"] in ("interrupted", "running") for own in described)
+    if stopped:
+        notes.append(f"{stopped} stopped early or still running: what comes after is not known, and not assumed")
+    # Read off the row's own step: such a time is only an upper bound.
+    early = sum(own["at_first_row"] for own in described)
+    if early:
+        # Samplers log at fixed intervals.
+        sampled = any(own["at_first_row"] and own["sampler"] for own in described)
+        tells = "" if sampled else "; --set inference.log_every=1 tells"
+        notes.append(f"{early} at the target at the first row of the history: they may have been earlier{tells}")
+    if groups > 1:
+        notes.append("seconds are those of the machine that each run was fitted on")
+    return notes

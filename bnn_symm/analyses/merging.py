@@ -1,0 +1,75 @@
+"""Merging runs into one, scored beside its parts, their ensemble and the merge without alignment."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bnn_symm.alignment import Rule, merge
+from bnn_symm.analyses.alignment import align_jointly
+from bnn_symm.diagnostics import score
+from bnn_symm.errors import BnnSymmError
+from bnn_symm.io.atomic import write_json
+from bnn_symm.posteriors import Posterior, SamplePosterior
+from bnn_symm.runs.compatibility import save_derived_run
+from bnn_symm.runs.directory.output_directory import check_free, disk_errors
+from bnn_symm.runs.run import Run
+from bnn_symm.threads import use_threads
+
+# Draws of each part in the ensemble that a merged posterior is compared with.
+_DRAWS = 50
+
+
+def merge_runs(
+    runs: Sequence[Run], out: Path, *, rule: Rule = "barycentre", aligned: bool = True, seed: int = 0
+) -> dict[str, Any]:
+    """Aligns jointly, merges, and writes the merged posterior as a run.
+
+    Args:
+        runs: comparable; the first one's configuration and data become the merged run's.
+        out: a directory that does not exist.
+        rule: `barycentre` or `product`.
+        aligned: whether they are aligned first.
+        seed: of the alignment.
+
+    Returns:
+        Scores on the test part of the merged posterior (`merged`), without alignment (`naive`), of the mixture of all
+        parts (`ensemble`) and the average of the parts' own (`parts`), and how the alignment went.
+    """
+    check_free(out)
+    posteriors = [run.posterior for run in runs]
+    moved, alignment = align_jointly(runs, seed=seed) if aligned else (posteriors, None)
+    merged = merge(moved, rule=rule)
+    derived = {"by": "merge", "rule": rule, "aligned": aligned, "from": [str(run.path) for run in runs]}
+    save_derived_run(out, runs[0], merged, derived)
+    test = runs[0].dataset().test
+    with use_threads(runs[0].threads):
+        scores = {"merged": score(merged, test)}
+        if aligned:
+            scores["naive"] = _naive(posteriors, rule, test)
+        scores["ensemble"] = score(_ensemble(posteriors, seed), test)
+        scores["parts"] = _average([score(posterior, test) for posterior in posteriors])
+    content = {"run": str(out), **derived, "alignment": alignment, "test": scores}
+    with disk_errors(out, "the merged run is kept"):
+        write_json(out / "merge.json", content)
+    return content
+
+
+def _naive(posteriors: Sequence[Posterior], rule: Rule, test: Any) -> dict[str, Any] | None:
+    try:
+        return score(merge(posteriors, rule=rule), test)
+    except BnnSymmError:
+        return None  # a product that does not exist without alignment
+
+
+def _ensemble(posteriors: Sequence[Posterior], seed: int) -> SamplePosterior:
+    first = posteriors[0]
+    number = min(_DRAWS, *(p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)), _DRAWS)
+    draws = torch.stack([posterior.draws(number, seed=seed) for posterior in posteriors])
+    return SamplePosterior.from_draws(first.model, draws, first.scaling)
+
+
+def _average(scores: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    rows = [row for row in scores if row is not None]
+    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}

@@ -1,0 +1,248 @@
+"""How the chains of a posterior mix, as plain data: the key `mixing` of `bnn-symm diagnose --json`."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.data import Dataset, Part
+from bnn_symm.diagnostics import mixing, sampler_statistics, verdicts
+from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
+from bnn_symm.diagnostics.mixing.modes import Modes
+from bnn_symm.diagnostics.mixing.views import View
+from bnn_symm.inference import Method
+from bnn_symm.posteriors import Posterior, SamplePosterior
+
+_VIEWS = ("raw", "aligned", "chainwise", "function")
+_NUMBERS = (
+    "rhat_max",
+    "rhat_median",
+    "share_above",
+    "ess_bulk_min",
+    "ess_bulk_median",
+    "ess_tail_min",
+    "threshold",
+    "ess_wanted",
+    "num_chains",
+    "num_draws",
+    "num_constant",
+    "num_infinite",
+    "status",
+    "reason",
+)
+
+
+def held_out(dataset: Dataset) -> tuple[str, Part]:
+    """The name of the part that functions are compared on, and the part: test, or validation, or train if need be."""
+    for name in ("test", "validation", "train"):
+        part = getattr(dataset, name)
+        if len(part):
+            return name, part
+    raise AssertionError("a data set has points")
+
+
+def no_mixing(reason: str) -> dict[str, Any]:
+    """What `describe_mixing` says where there are no chains to tell of."""
+    keys = (*_VIEWS, "aligned_per_draw", "modes", "sampler", "usable", "next", "part", "num_points", "frozen_chains")
+    keys = (*keys, "decided_by", "copies")
+    return {"conclusion": reason, "reason": reason, **dict.fromkeys(keys)}
+
+
+def describe_mixing(
+    posterior: Posterior, dataset: Dataset, *, method: Method | None = None, per_draw: bool = True, seed: int = 0
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """All views with their verdicts, or why there are none; and traces to draw.
+
+    Args:
+        posterior: any.
+        dataset: with the held-out points.
+        method: settings of the fit, for what the sampler aimed at and what is advised.
+        per_draw: align draws one by one too.
+        seed: of alignments and of draws of the prior.
+    """
+    if not isinstance(posterior, SamplePosterior):
+        return no_mixing(
+            "a closed form has no chains: its draws are independent. Fit several seeds and diagnose them together"
+        ), []
+    name, part = held_out(dataset)
+    found = mixing(posterior, part, per_draw=per_draw, seed=seed)
+    sampler = sampler_statistics(
+        posterior.sample_stats,
+        max_tree_depth=getattr(method, "max_tree_depth", None),
+        target=getattr(method, "target_accept_prob", None),
+    )
+    said = verdicts(found, sampler, method)
+    content: dict[str, Any] = {
+        "conclusion": said.conclusion,
+        "next": said.next,
+        "usable": said.usable,
+        "decided_by": [one.to_dict() for one in said.evidence],
+        "copies": found.copies.to_dict(),
+        "part": name,
+        "num_points": found.values.num_points,
+    }
+    for key, view in found.views.items():
+        content[key] = {**view_numbers(view), **({"verdict": said.views[key]} if key in said.views else {})}
+    for key in _VIEWS:
+        content.setdefault(key, None)
+    for key in ("raw", "chainwise"):
+        content[key] |= _by_place(found, getattr(found, key))
+    for key, aligned, reason in (
+        ("aligned", found.aligned, found.aligned_reason),
+        ("aligned_per_draw", found.per_draw, found.per_draw_reason),
+    ):
+        if aligned is None:
+            content[key] = {"status": "undefined", "reason": reason, "verdict": f"not computed: {reason}"}
+        else:
+            content[key] |= {**_beside(aligned), **_by_place(found, aligned.view)}
+    content["function"] |= _by_kind(found)
+    content["chainwise"]["by_chain"] = list(found.by_chain)
+    content["frozen_chains"] = list(found.frozen)
+    content["modes"] = {
+        key: None if modes is None else _modes(modes)
+        for key, modes in (
+            ("raw", found.raw_modes),
+            ("aligned", found.aligned_modes),
+            ("function", found.function_modes),
+        )
+    }
+    content["sampler"] = None if sampler is None else dataclasses.asdict(sampler)
+    return content, _traces(found, posterior, name)
+
+
+def view_numbers(view: View) -> dict[str, Any]:
+    """Return the numbers of a view, its status and what decided it, as plain data."""
+    evidence = view.evidence
+    decided_by = None if evidence is None else evidence.to_dict()
+    return {**{name: getattr(view, name) for name in _NUMBERS}, "decided_by": decided_by}
+
+
+def _beside(aligned: AlignedView) -> dict[str, Any]:
+    agreement = aligned.agreement
+    return {
+        "common": aligned.common,
+        "null_common": aligned.null_common,
+        "null_rhat_max": aligned.null_rhat_max,
+        "draws_aligned": aligned.num_draws,
+        "moved": agreement.num_moved,
+        "of": int(agreement.moved.size),
+        "trivial_group": aligned.group.is_trivial,
+    }
+
+
+def _by_place(found: Mixing, view: View) -> dict[str, Any]:
+    """The same numbers by layer, and the largest R-hat of each hidden unit."""
+    layers = {layer: _numbers_of(view, where) for layer, where in found.places.layers.items()}
+    units = {
+        group: [_plain(value) for value in own]
+        for group, own in found.places.largest(np.where(view.constant, np.nan, view.rhat)).items()
+    }
+    return {"by_layer": layers, "rhat_max_by_unit": units}
+
+
+def _by_kind(found: Mixing) -> dict[str, Any]:
+    outputs = found.values.outputs[0, 0].size
+    total = len(found.function.rhat) - 1
+    kinds = {"outputs": np.arange(outputs), "points": np.arange(outputs, total), "log_likelihood": np.array([total])}
+    return {"by_kind": {kind: _numbers_of(found.function, where) for kind, where in kinds.items()}}
+
+
+def _numbers_of(view: View, where: np.ndarray) -> dict[str, Any]:
+    own = dataclasses.replace(
+        view,
+        rhat=view.rhat[where],
+        ess_bulk=view.ess_bulk[where],
+        ess_tail=view.ess_tail[where],
+        constant=view.constant[where],
+    )
+    names = (
+        "rhat_max",
+        "rhat_median",
+        "share_above",
+        "ess_bulk_min",
+        "ess_bulk_median",
+        "ess_tail_min",
+        "num_constant",
+        "num_infinite",
+    )
+    return {name: getattr(own, name) for name in names} | {"quantities": len(where)}
+
+
+def _modes(modes: Modes) -> dict[str, Any]:
+    return {"count": modes.count, "labels": modes.labels.tolist(), "separation": modes.separation.tolist()}
+
+
+def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[str, Any]]:
+    """Of the unit with the largest R-hat, the worst weight, raw and aligned; and the log likelihood."""
+    if posterior.shape[1] == 1:
+        return []
+    panels = []
+    index = _worst_weight(found)
+    if index is not None:
+        name = _name(found, index)
+        panels.append({"title": f"{name}, raw", "values": _column(posterior, index)})
+        if found.aligned is not None and not found.aligned.group.is_trivial:
+            values = _column(found.aligned.posterior, index)
+            panels.append({"title": f"{name}, aligned (one permutation a chain)", "values": values})
+    title = f"log likelihood of {found.values.num_points} {part} points, nats"
+    return [*panels, {"title": title, "values": found.values.log_likelihood}]
+
+
+def _worst_weight(found: Mixing) -> int | None:
+    """Of hidden units if there are any."""
+    owned = [index for own in found.places.units.values() for index in own if len(index)]
+    where = np.unique(np.concatenate(owned)) if owned else np.arange(len(found.raw.rhat))
+    rhat = np.where(found.raw.constant, np.nan, found.raw.rhat)[where]
+    return None if np.isnan(rhat).all() else int(where[np.nanargmax(rhat)])
+
+
+def _name(found: Mixing, index: int) -> str:
+    """Of a coordinate of the flat vector: its tensor and the place in it; of free entries their number."""
+    model = found.places.model
+    name, where = next((name, where) for name, where in model.slices().items() if where.start <= index < where.stop)
+    place = np.unravel_index(index - where.start, model.shapes[name]) if model.shapes[name] else ()
+    return f"{name}[{', '.join(str(int(i)) for i in place)}]" if place else name
+
+
+def _column(posterior: SamplePosterior, index: int) -> np.ndarray:
+    chains, draws, _ = posterior.shape
+    values = torch.cat([chunk[:, index].cpu() for chunk in posterior.iter_draws()])
+    return values.unflatten(0, (chains, draws)).double().numpy()
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+class _Joined:
+    """Chains of several posteriors one after the other, each as long as the shortest; read where they lie."""
+
+    def __init__(self, posteriors: Sequence[Posterior]):
+        self._chains = [(posterior, chain) for posterior in posteriors for chain in range(posterior.shape[0])]
+        self._draws = min(posterior.shape[1] for posterior in posteriors)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self._chains), self._draws, self._chains[0][0].shape[2]
+
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        posterior, own = self._chains[chain]
+        return posterior._read(own, start, stop)
+
+
+def joined(posteriors: Sequence[Posterior]) -> SamplePosterior:
+    """One posterior whose chains are those of several; draws of a closed form are a chain."""
+    first = posteriors[0]
+    stats: Mapping[str, np.ndarray] = {}
+    if all(isinstance(p, SamplePosterior) and p.sample_stats for p in posteriors):
+        samples = [p for p in posteriors if isinstance(p, SamplePosterior)]
+        draws = min(p.shape[1] for p in samples)
+        shared = set.intersection(*(set(p.sample_stats) for p in samples))
+        stats = {name: np.concatenate([p.sample_stats[name][:, :draws] for p in samples]) for name in sorted(shared)}
+    with torch.no_grad():
+        return SamplePosterior(first.model, first.scaling, positions=_Joined(posteriors), sample_stats=stats)

@@ -1,0 +1,63 @@
+"""How the loss goes along straight lines from initial values to fits and between fits, as plain data."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.data import Dataset
+from bnn_symm.diagnostics.barriers.barriers import POINTS
+from bnn_symm.diagnostics.barriers.monotonicity import loss_along_line
+from bnn_symm.errors import ConfigError
+from bnn_symm.posteriors import Posterior
+from bnn_symm.runs.run import Run
+from bnn_symm.threads import use_threads
+
+
+def lines_from_initial(runs: Sequence[Run]) -> dict[str, Any]:
+    """From the initial value of each run's network, wherever its fit began, to the mean of its posterior.
+
+    Returns:
+        `from_initial`, a row a run with the shapes on both parts; `percent_monotone` of the runs, by part; `height`
+        above the chord on the test part, the largest of all runs.
+    """
+    rows = []
+    check_means(runs)
+    for run in runs:
+        posterior = run.posterior
+        with use_threads(run.threads):
+            shapes = line_shapes(posterior, run.model.initial(), posterior.mean(), run.dataset())
+        rows.append({"run": str(run.path), **shapes})
+    monotone = {part: sum(row[part]["is_monotone"] for row in rows) for part in ("test", "train")}
+    return {
+        "height": max(row["test"]["height"] for row in rows),
+        "standard_error": None,
+        "runs": [str(run.path) for run in runs],
+        "aligned": False,
+        "path": "straight line",
+        "from_initial": rows,
+        "percent_monotone": {part: 100 * number / len(rows) for part, number in monotone.items()},
+    }
+
+
+def check_means(runs: Sequence[Run]) -> None:
+    """Raises ConfigError for a run whose mean is the weights of no network: chains number their units differently."""
+    for run in runs:
+        chains = run.posterior.shape[0]
+        if chains > 1:
+            raise ConfigError(
+                f"--path line goes to the mean of a posterior, and {run.path} has {chains} chains, whose mean is the "
+                f"weights of no network; use --path geodesic, or fit one chain"
+            )
+
+
+def line_shapes(
+    posterior: Posterior, start: Float[Tensor, " parameter"], end: Float[Tensor, " parameter"], dataset: Dataset
+) -> dict[str, dict[str, Any]]:
+    """Part -> the shape of the loss between two flat vectors."""
+    return {
+        name: dataclasses.asdict(loss_along_line(posterior, start, end, part.take(slice(0, POINTS))))
+        for name, part in (("test", dataset.test), ("train", dataset.train))
+    }

@@ -1,0 +1,194 @@
+"""Breaking the permutation symmetry of a network, and the controls that share its masks.
+
+References:
+    Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter Symmetries, or Lack
+    Thereof, arXiv:2405.20231.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from bnn_symm.architectures.asymmetric.block_fixed import Blocks, blocks_of
+from bnn_symm.architectures.asymmetric.figlu import use_figlu
+from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries
+from bnn_symm.architectures.asymmetric.init_matched import give_initial_entries
+from bnn_symm.architectures.asymmetric.masks import fixed_values, layer_mask
+from bnn_symm.architectures.asymmetric.settings import describe, fixed_counts, kappas, plain_layers
+from bnn_symm.architectures.config import MaskKind, SymmetryConfig, SymmetryKind
+from bnn_symm.errors import ConfigError
+
+
+def asymmetrize(
+    module: nn.Module,
+    *,
+    kind: SymmetryKind = "weight_asymmetric",
+    fixed_per_row: Literal["auto"] | int | tuple[int, ...] | list[int] = "auto",
+    kappa: Literal["auto"] | float | tuple[float, ...] | list[float] = "auto",
+    mask: MaskKind = "random",
+    block: int = 1,
+    gate_scale: Literal["auto"] | float = "auto",
+    seed: int = 0,
+    input_shape: tuple[int, ...] | None = None,
+) -> nn.Module:
+    """A copy of a network without permutation symmetry, or one of the controls for it.
+
+    Weights: ``W' = M * W + (1 - M) * F`` with a fixed random mask M and fixed values F ~ Normal(0, kappa^2), in every
+    layer that is exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`. Subclasses stay as they are, since
+    they may read their weight in ways of their own; so the output projection of `nn.MultiheadAttention` does. Norms,
+    biases and all other parameters stay as they are. Free entries keep their present values.
+
+    Args:
+        module: Any network; it is not changed.
+        kind: `weight_asymmetric`, `sigma_asymmetric` (FiGLU in place of every activation module), `init_matched` (all
+            trainable, starts at the weight-asymmetric network's values), `block_fixed` (as many fixed entries, the
+            same for the units of a block) or `standard` (a plain copy).
+        fixed_per_row: Fixed entries a row (`filters`: input channels): a number, one a layer in the order of
+            `named_modules`, or the rule of `asymmetric_settings`. 0 leaves a layer as it is.
+        kappa: Standard deviation of the fixed values: a number, one a layer, or the rule.
+        mask: `random`, `densest` (as few fixed entries as make all rows differ) or `filters` (whole input channels).
+        block: Of `block_fixed`: units a block.
+        gate_scale: Of `sigma_asymmetric`: standard deviation of the gate's matrix; auto is 1 / sqrt(width).
+        seed: Of masks and fixed values.
+        input_shape: Shape of one point; `sigma_asymmetric` and `block_fixed` need it.
+
+    Returns:
+        The changed copy. Its parameters have the names that they had.
+
+    Raises:
+        ConfigError: If a setting is out of range, does not fit the layers, or leaves rows equal or without a free
+            entry; if a weight is shared between modules; or if the kind needs what the network does not have.
+    """
+    lists = [tuple(value) if isinstance(value, list) else value for value in (fixed_per_row, kappa)]
+    settings = SymmetryConfig(
+        kind=kind,
+        fixed_per_row=lists[0],  # pyright: ignore[reportArgumentType]
+        kappa=lists[1],  # pyright: ignore[reportArgumentType]
+        mask=mask,
+        block=block,
+        gate_scale=gate_scale,
+        seed=seed,
+    )
+    return apply_symmetry(copy.deepcopy(module), settings, input_shape)
+
+
+def apply_symmetry(net: nn.Module, settings: SymmetryConfig, input_shape: tuple[int, ...] | None) -> nn.Module:
+    """What `asymmetrize` does, in place.
+
+    Raises:
+        ConfigError: As `asymmetrize`.
+    """
+    if settings.kind == "standard":
+        return net
+    if settings.kind == "parameter_matched":
+        raise ConfigError(
+            "parameter_matched chooses the widths of a network anew, which a finished module does not allow; use it "
+            "with architecture.name mlp, cnn or resnet, or make a narrower module of your own"
+        )
+    if settings.kind == "sigma_asymmetric":
+        return use_figlu(net, input_shape, settings.gate_scale, settings.seed)
+    layers = plain_layers(net)
+    if not layers:
+        raise ConfigError(
+            f"{settings.kind} found no layer that is exactly nn.Linear, nn.Conv1d, nn.Conv2d or nn.Conv3d in "
+            f"{type(net).__name__}; use kind=sigma_asymmetric, or such layers"
+        )
+    _refuse_tied(net, layers)
+    change = give_initial_entries if settings.kind == "init_matched" else fix_entries
+    for name, (mask, fixed) in masks_and_values(net, layers, settings, input_shape).items():
+        change(layers[name], torch.from_numpy(mask), torch.from_numpy(fixed))
+    for child in net.modules():
+        if isinstance(child, nn.TransformerEncoderLayer):
+            # Its fast path reads the weights of its linear layers past their forward; 0 says that there is none.
+            child.activation_relu_or_gelu = 0
+    return net
+
+
+def masks_and_values(
+    net: nn.Module, layers: Mapping[str, nn.Module], settings: SymmetryConfig, input_shape: tuple[int, ...] | None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Name -> (mask, fixed values), each of the weight's shape, of every layer with any fixed entry."""
+    if settings.mask == "densest" and settings.fixed_per_row != "auto":
+        raise ConfigError(
+            f"got fixed_per_row={settings.fixed_per_row} with mask=densest, which decides it: as few as make all rows "
+            f"differ; want fixed_per_row=auto, or mask=random"
+        )
+    blocks = _blocks(net, layers, settings, input_shape)
+    masks: dict[str, np.ndarray] = {}
+    for name, small in blocks.items():
+        try:
+            mask = layer_mask(settings.mask, small.layer, small.fixed, settings.seed)
+        except ConfigError as error:
+            if settings.kind == "block_fixed":
+                raise ConfigError(f"with one row and one input for each block of {settings.block}, {error}") from None
+            raise
+        if not mask.all():
+            masks[name] = mask
+    means = {name: float((~mask).sum() / len(mask)) * _repeats(blocks[name]) for name, mask in masks.items()}
+    kappa = dict(zip(layers, kappas(net, layers, means, settings.kappa), strict=True))
+    result = {}
+    for name, mask in masks.items():
+        small = blocks[name]
+        values = fixed_values(settings.seed, small.layer.name, small.shape, kappa[name])
+        result[name] = small.expand(mask), small.expand(values)
+    return result
+
+
+def _blocks(
+    net: nn.Module, layers: Mapping[str, nn.Module], settings: SymmetryConfig, input_shape: tuple[int, ...] | None
+) -> dict[str, Blocks]:
+    """How the mask of each layer with fixed entries is made; without blocks, each unit is one by itself."""
+    shapes = {name: tuple(module.get_parameter("weight").shape) for name, module in layers.items()}
+    described = {name: describe(name, module) for name, module in layers.items()}
+    if settings.mask == "densest":
+        counts = dict.fromkeys(layers, 1)  # not read: densest counts for itself
+    else:
+        counts = {name: count for name, count in fixed_counts(layers, settings).items() if count > 0}
+    block = settings.block if settings.kind == "block_fixed" else 1
+    if block == 1:
+        return {
+            name: Blocks(described[name], shapes[name], count, tuple(np.arange(n) for n in shapes[name]))
+            for name, count in counts.items()
+        }
+    if settings.mask == "densest":
+        raise ConfigError(
+            f"block_fixed with block={block} wants as many fixed entries as without blocks, which densest cannot "
+            f"give; want mask=random or mask=filters"
+        )
+    if input_shape is None:
+        raise ConfigError("block_fixed finds the units of each layer in a forward pass; give input_shape")
+    from bnn_symm.symmetry import permutation_spec
+
+    axes = permutation_spec(net, input_shape).axes
+    weights = {name: f"{name}.weight" if name else "weight" for name in counts}
+    for name, weight in weights.items():
+        if weight not in axes:
+            raise ConfigError(
+                f"{name}: the outputs do not depend on this layer; remove it, or set its fixed_per_row to 0"
+            )
+    return {name: blocks_of(described[name], axes[weights[name]], block, count) for name, count in counts.items()}
+
+
+def _repeats(blocks: Blocks) -> float:
+    """How many entries of a whole row one entry of a small row becomes."""
+    return len(blocks.indices[1]) / blocks.shape[1]
+
+
+def _refuse_tied(net: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """A weight of two modules would have the fixed entries of one of them only."""
+    owners: dict[int, list[str]] = {}
+    for name, module in net.named_modules():
+        for parameter, value in module._parameters.items():
+            if value is not None:
+                owners.setdefault(id(value), []).append(f"{name}.{parameter}" if name else parameter)
+    for module in layers.values():
+        shared: list[Any] = owners[id(module.get_parameter("weight"))]
+        if len(shared) > 1:
+            raise ConfigError(
+                f"the weight {' = '.join(shared)} is shared, so it cannot have fixed entries in one place only; give "
+                f"each layer a weight of its own, or use kind=sigma_asymmetric"
+            )

@@ -1,0 +1,90 @@
+"""Masks whose rows and columns repeat in blocks of units: the control `block_fixed`.
+
+Units of one block have the same fixed entries at the same values and read the same ones, so the permutations within a
+block remain symmetries, while number and size of the fixed entries are those of the weight-asymmetric network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from bnn_symm.architectures.asymmetric.masks import Layer
+from bnn_symm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a small weight, with one unit a block, becomes the whole one.
+
+    Attributes:
+        layer: Of the small weight.
+        shape: Of the small weight.
+        fixed: Fixed entries a row of the small weight.
+        indices: For each axis of the whole weight, (entry,), the entry of the small one that each is.
+    """
+
+    layer: Layer
+    shape: tuple[int, ...]
+    fixed: int
+    indices: tuple[Int[np.ndarray, "_"], ...]
+
+    def expand(self, small: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """The whole mask, or fixed values, from the small ones, in the weight's shape."""
+        return small.reshape(self.shape)[np.ix_(*self.indices)]
+
+
+def blocks_of(layer: Layer, axes: Sequence[Any], block: int, fixed: int) -> Blocks:
+    """Divides the hidden axes of a weight into blocks.
+
+    Args:
+        layer: Sizes of the whole weight.
+        axes: For each of its axes, what it is made of: segments with `group` (None where nothing can be permuted),
+            `size`, `outer`, `inner`, `within` and `length`; see `bnn_symm.symmetry`.
+        block: Units a block.
+        fixed: Fixed entries a row of the whole weight.
+
+    Raises:
+        ConfigError: If units or fixed entries cannot be divided into blocks.
+    """
+    indices, lengths = [], []
+    for axis in axes:
+        index, length = _index(layer, axis, block)
+        indices.append(index)
+        lengths.append(length)
+    columns_hidden = any(segment.group is not None for segment in axes[1])
+    if columns_hidden and fixed % block:
+        raise ConfigError(
+            f"{layer.name}: {fixed} fixed entries a row cannot be divided into blocks of {block}; want multiples of "
+            f"{block}: choose another block, or set fixed_per_row"
+        )
+    small = replace(layer, rows=lengths[0], channels=lengths[1])
+    return Blocks(small, tuple(lengths), fixed // block if columns_hidden else fixed, tuple(indices))
+
+
+def _index(layer: Layer, axis: Sequence[Any], block: int) -> tuple[Int[np.ndarray, " entry"], int]:
+    """The small entry that each entry of an axis is, and the length of the small axis."""
+    hidden = [segment.group is not None for segment in axis]
+    if any(hidden) and (not all(hidden) or any(segment.within for segment in axis)):
+        kind = "grouped convolutions" if all(hidden) else "units and inputs side by side"
+        raise ConfigError(
+            f"{layer.name}: its weight has {kind} in one axis, which block_fixed cannot divide into blocks; "
+            f"fixed_per_row 0 for this layer leaves it as it is"
+        )
+    indices, start = [], 0
+    for segment in axis:
+        if segment.group is None:
+            index = np.arange(segment.length)
+        else:
+            if segment.size % block:
+                raise ConfigError(
+                    f"{layer.name}: {segment.size} units of {segment.group} cannot be divided into blocks of {block}; "
+                    f"want widths that are multiples of architecture.symmetry.block"
+                )
+            shape = (segment.outer, segment.size // block, segment.inner)
+            index = np.arange(segment.length // block).reshape(shape).repeat(block, axis=1).flatten()
+        indices.append(start + index)
+        start += int(index[-1]) + 1
+    return np.concatenate(indices), start

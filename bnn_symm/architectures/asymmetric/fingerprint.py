@@ -1,0 +1,74 @@
+"""What of a network is fixed at random, and its fingerprint: posteriors can be compared only where both agree."""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnn_symm.architectures.asymmetric.figlu import FiGLU
+from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntries
+from bnn_symm.errors import IncompatiblePosteriors
+
+
+def fixed_buffers(net: nn.Module) -> dict[str, Tensor]:
+    """Name -> mask, fixed values or FiGLU matrix of every layer that has them, in sorted order; not copied."""
+    buffers: dict[str, Tensor] = {}
+    for name, module in net.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(module, FixedEntries):
+            buffers |= {f"{prefix}mask": module.mask, f"{prefix}fixed": module.fixed}
+        elif isinstance(module, FiGLU):
+            buffers[f"{prefix}matrix"] = module.matrix
+    return dict(sorted(buffers.items()))
+
+
+def fingerprint(net: nn.Module) -> str | None:
+    """SHA-256, in hexadecimal, of everything that is fixed at random in a network; None for a standard one.
+
+    It does not depend on dtype, device or process.
+    """
+    buffers = fixed_buffers(net)
+    return fingerprint_of(buffers) if buffers else None
+
+
+def fingerprint_of(buffers: Mapping[str, Tensor]) -> str:
+    """The fingerprint of named buffers: names, shapes, packed bits of masks, and other values as float32."""
+    digest = hashlib.sha256()
+    for name, value in sorted(buffers.items()):
+        array = value.detach().cpu().numpy()
+        digest.update(f"{name}\0{'x'.join(map(str, array.shape))}\0".encode())
+        digest.update(np.packbits(array).tobytes() if array.dtype == bool else array.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def short_fingerprint(value: str | None) -> str:
+    """A fingerprint as messages write it."""
+    return "none" if value is None else value[:12]
+
+
+@torch.no_grad()
+def load_fixed_buffers(net: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    """Puts saved masks, fixed values and matrices into a network, in place.
+
+    Raises:
+        IncompatiblePosteriors: If names, shapes or the number of free entries are not the network's.
+    """
+    own = fixed_buffers(net)
+    problems = [f"{name} is missing" for name in own if name not in buffers]
+    problems += [f"{name} is unknown" for name in buffers if name not in own]
+    for name, value in own.items():
+        if name in buffers and buffers[name].shape != value.shape:
+            problems.append(f"{name} has shape {tuple(buffers[name].shape)}, wanted {tuple(value.shape)}")
+        elif name in buffers and (buffers[name].dtype == torch.bool) != (value.dtype == torch.bool):
+            problems.append(f"{name} has dtype {buffers[name].dtype}, wanted {value.dtype}")
+        elif name in buffers and value.dtype == torch.bool and buffers[name].sum() != value.sum():
+            problems.append(f"{name} has {int(buffers[name].sum())} free entries, wanted {int(value.sum())}")
+    if problems:
+        raise IncompatiblePosteriors("fixed entries do not fit the network: " + "; ".join(problems[:5]))
+    for name, value in own.items():
+        value.copy_(buffers[name])
+    for module in net.modules():
+        if isinstance(module, FixedEntries):
+            module.refresh()

@@ -1,0 +1,98 @@
+"""The control `parameter_matched`: a standard network, narrowed to as many parameters as an asymmetric one has free."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from bnn_symm.architectures.asymmetric.asymmetrize import apply_symmetry
+from bnn_symm.architectures.cnn import build_cnn
+from bnn_symm.architectures.config import CNNConfig, MLPConfig, ResNetConfig
+from bnn_symm.architectures.input_shapes import image_shape
+from bnn_symm.architectures.mlp import build_mlp
+from bnn_symm.architectures.resnet import ResNet, default_stage_channels
+from bnn_symm.errors import ConfigError
+
+Widths = tuple[int, ...]
+
+
+def build_parameter_matched(
+    config: MLPConfig | CNNConfig | ResNetConfig, input_shape: tuple[int, ...], num_outputs: int
+) -> nn.Module:
+    """A standard network whose number of parameters is next to that of the weight-asymmetric network's free ones.
+
+    All widths (of a ResNet: the channels of its stages) are scaled by one factor, then single ones are adjusted while
+    that brings the number nearer.
+
+    Args:
+        config: Of the network that is matched, its symmetry settings included.
+        input_shape: Shape of one point.
+        num_outputs: Length of the output of one point.
+
+    Raises:
+        ConfigError: If there is no hidden layer to narrow, or the asymmetric network cannot be made.
+    """
+
+    def build(widths: Widths) -> nn.Module:
+        if isinstance(config, ResNetConfig):
+            channels, _, _ = image_shape(config.name, input_shape)
+            return ResNet(channels, num_outputs, config, widths)
+        narrowed = dataclasses.replace(config, widths=widths)
+        if isinstance(narrowed, CNNConfig):
+            return build_cnn(narrowed, input_shape, num_outputs)
+        return build_mlp(narrowed, input_shape, num_outputs)
+
+    whole = default_stage_channels(config) if isinstance(config, ResNetConfig) else config.widths
+    if not whole:
+        raise ConfigError(
+            "parameter_matched narrows the hidden layers, and this network has none; give architecture.widths"
+        )
+    asymmetric = apply_symmetry(
+        build(whole), dataclasses.replace(config.symmetry, kind="weight_asymmetric"), input_shape
+    )
+    return build(nearest_widths(whole, _number_of_parameters(asymmetric), _counter(build)))
+
+
+def nearest_widths(whole: Widths, wanted: int, count: Callable[[Widths], int]) -> Widths:
+    """Widths of nearly the same proportions whose number of parameters is near the wanted one.
+
+    Args:
+        whole: Widths to start from.
+        wanted: Number of parameters.
+        count: Number of parameters for given widths; grows with each.
+    """
+    # Scaling by one factor: the factors at which any width changes are few enough to bisect.
+    low, high = 0.0, 1.0
+    for _ in range(max(whole).bit_length() + 1):
+        middle = (low + high) / 2
+        low, high = (middle, high) if count(_scaled(whole, middle)) <= wanted else (low, middle)
+    best = min((_scaled(whole, factor) for factor in (low, high)), key=lambda widths: abs(count(widths) - wanted))
+    while True:
+        steps = itertools.product(range(len(best)), (-1, 1))
+        near = [(*best[:i], best[i] + step, *best[i + 1 :]) for i, step in steps if best[i] + step > 0]
+        candidate = min(near, key=lambda widths: abs(count(widths) - wanted))
+        if abs(count(candidate) - wanted) >= abs(count(best) - wanted):
+            return best
+        best = candidate
+
+
+def _scaled(widths: Widths, factor: float) -> Widths:
+    return tuple(max(1, round(width * factor)) for width in widths)
+
+
+def _counter(build: Callable[[Widths], nn.Module]) -> Callable[[Widths], int]:
+    counts: dict[Widths, int] = {}
+
+    def count(widths: Widths) -> int:
+        if widths not in counts:
+            with torch.device("meta"):  # shapes only, no memory and no numbers
+                counts[widths] = _number_of_parameters(build(widths))
+        return counts[widths]
+
+    return count
+
+
+def _number_of_parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())

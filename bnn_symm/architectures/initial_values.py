@@ -1,0 +1,92 @@
+"""Initial values by key: a parameter's values depend on the seed, its name and its shape, nothing else."""
+
+import contextlib
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntries
+from bnn_symm.architectures.asymmetric.init_matched import InitialEntries
+from bnn_symm.architectures.layers.activations import ThresholdedLinearUnit
+from bnn_symm.architectures.layers.norms import FilterResponseNorm
+from bnn_symm.randomness import torch_generator
+
+HIDDEN_GAIN_SQUARED = 2.0
+"""A relu passes half of the second moment of a symmetric input; a gain^2 of 2 makes up for it."""
+
+OUTPUT_GAIN_SQUARED = 1.0
+"""The output passes no activation, so there is nothing to make up for: it starts at its input's scale."""
+
+OUTPUT_LAYER = "head"
+"""The name of the last linear layer in every architecture of this package."""
+
+
+@torch.no_grad()
+def initialise(net: nn.Module, seed: int) -> None:
+    """Sets the initial values of a network, in place.
+
+    Weights of linear and convolution layers are drawn from ``Normal(0, gain^2 / fan_in)`` with gain^2 of 2,
+    and of 1 for the output layer `head`; their biases are zero. The one gain serves all activations, which
+    keeps "the same seed" to mean the same values whatever the activation. Norms start as the identity: weight
+    1, bias 0. Thresholds start at 0, where a thresholded linear unit is a relu. Parameters of any other
+    module keep the values they have.
+
+    The key of a parameter is `(seed, "initial value", name)`, so that adding a layer or changing another's
+    width leaves it alone. Numbers are drawn in float64 on the CPU and then cast: every dtype and device gets
+    the same. A weight with fixed entries is drawn as a whole and then restricted to the free ones: the same seed
+    means the same values in a standard and in an asymmetric network. What is frozen (`requires_grad=False`) stays.
+
+    Args:
+        net: The network.
+        seed: Seed of the values.
+
+    References:
+        He, Zhang, Ren and Sun (2015), Delving Deep into Rectifiers, arXiv:1502.01852.
+    """
+    for module_name, module in net.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            gain_squared = OUTPUT_GAIN_SQUARED if module_name == OUTPUT_LAYER else HIDDEN_GAIN_SQUARED
+            name = f"{module_name}.weight" if module_name else "weight"
+            _draw_normal(module, gain_squared, torch_generator(seed, "initial value", name))
+            _fill(module, "bias", 0.0)
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm | FilterResponseNorm):
+            _fill(module, "weight", 1.0)
+            _fill(module, "bias", 0.0)
+        elif isinstance(module, ThresholdedLinearUnit):
+            _fill(module, "tau", 0.0)
+
+
+def _trainable(module: nn.Module, name: str) -> nn.Parameter | None:
+    """Return a parameter of a module; None of what is frozen, a constant, or computed from others."""
+    value = module._parameters.get(name)
+    return value if value is not None and value.requires_grad else None
+
+
+def _fill(module: nn.Module, name: str, number: float) -> None:
+    value = _trainable(module, name)
+    if value is not None:
+        value.fill_(number)
+
+
+def _draw_normal(layer: nn.Module, gain_squared: float, generator: torch.Generator) -> None:
+    weight = _trainable(layer, "weight")
+    is_computed = is_parametrized(layer, "weight")
+    if weight is None and not is_computed:
+        return
+    like = cast(Tensor, layer.weight if weight is None else weight)
+    shape = layer.weight_shape if isinstance(layer, FixedEntries) else like.shape
+    fan_in = shape[1:].numel()  # a row of a matrix; the input channels and the kernel of a filter
+    values = torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(gain_squared / fan_in)
+    if weight is None:
+        # By the right inverse of its parametrization; where there is none, the parameters keep their values.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            layer.weight = cast(Any, values.to(like))
+        return
+    if isinstance(layer, FixedEntries):
+        values = layer.restrict(values.to(weight.device))
+    weight.copy_(values)
+    if isinstance(layer, InitialEntries):
+        layer.reset_given_entries()

@@ -1,0 +1,1 @@
+"""Provide the layers that the architectures share: norms, activations and dropout."""

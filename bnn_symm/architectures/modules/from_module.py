@@ -1,0 +1,141 @@
+"""A network from the user's own code: `package.module:factory`."""
+
+import contextlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from bnn_symm.architectures.config import ModuleConfig
+from bnn_symm.architectures.modules.checks import check_module
+from bnn_symm.architectures.modules.private_copy import private_copy, set_mode
+from bnn_symm.errors import ConfigError, nearest, one_line
+from bnn_symm.randomness import numpy_and_python_seed
+
+
+def build_from_module(
+    config: ModuleConfig, input_shape: tuple[int, ...], num_outputs: int, *, seed: int = 0, points: Tensor | None = None
+) -> nn.Module:
+    """Imports the factory, calls it and checks what it made.
+
+    The factory gets `input_shape` and `num_outputs` where its signature takes them, and `config.keywords`,
+    which win over both. The current directory is on the import path meanwhile, as with `python -m`. This runs
+    the user's code: where a configuration comes from a run directory, ask the user first.
+
+    Args:
+        config: The factory's name and keywords.
+        input_shape: Shape of one point.
+        num_outputs: Length of the output of one point.
+        seed: Of the global generators of NumPy and Python while the factory runs.
+        points: Points of the data on which the module is checked; default standard normals.
+
+    Returns:
+        A copy of the module as the factory made it, its initial values included; what is not inferred is among its
+        buffers (`private_copy`).
+
+    Raises:
+        ConfigError: If there is no such factory, it cannot be called or fails, or its module fails a check.
+    """
+    with _current_directory_on_path():
+        factory = load_factory(config.factory)
+        arguments = _arguments(
+            config.factory, factory, {"input_shape": input_shape, "num_outputs": num_outputs}, config.keywords
+        )
+        try:
+            with numpy_and_python_seed(seed, "module"):
+                net = factory(**arguments)
+        except Exception as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise ConfigError(
+                f"the factory {config.factory} raised {one_line(f'{type(error).__name__}: {error}', 120)}; it was "
+                f"called with ({one_line(given, 80)}): correct it, or set architecture.keywords"
+            ) from error
+        check_module(config.factory, net, input_shape, num_outputs, points)
+        return set_mode(private_copy(net, config.factory), training=True)
+
+
+def load_factory(name: str) -> Callable[..., Any]:
+    """The function or class that `package.module:factory` names.
+
+    Raises:
+        ConfigError: If the name has another form, the module cannot be imported, or has no such callable.
+    """
+    module_name, colon, attribute = name.partition(":")
+    parts = [*module_name.split("."), attribute]
+    if not colon or not all(part.isidentifier() for part in parts):
+        raise ConfigError(
+            f"got architecture.factory={name!r}, want package.module:factory; for the function `build` in "
+            "networks.py of this directory type networks:build"
+        )
+    importlib.invalidate_caches()  # finds a file that was written after this process first looked
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise _import_failed(module_name, error) from error
+        raise ConfigError(
+            f"architecture.factory={name!r}: no module {error.name!r} in {os.getcwd()} or among the "
+            f"installed packages; change to the directory that has {error.name}.py, or install it"
+        ) from error
+    except Exception as error:
+        raise _import_failed(module_name, error) from error
+    if not hasattr(module, attribute):
+        public = [word for word, value in vars(module).items() if word[0] != "_" and callable(value)]
+        hint = nearest(attribute, public) if public else "it defines no function or class"
+        raise ConfigError(f"architecture.factory={name!r}: {module_name} has no {attribute!r}; {hint}")
+    factory = getattr(module, attribute)
+    if not callable(factory):
+        raise ConfigError(
+            f"architecture.factory={name!r} is of type {type(factory).__name__}, want a function or class "
+            "that returns a torch.nn.Module"
+        )
+    return factory
+
+
+def _import_failed(module_name: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"importing {module_name} raised {one_line(f'{type(error).__name__}: {error}', 150)}; to see where, type "
+        f"python -c 'import {module_name}'"
+    )
+
+
+def _arguments(
+    name: str, factory: Callable[..., Any], offered: dict[str, Any], keywords: dict[str, Any]
+) -> dict[str, Any]:
+    """Those of the offered arguments that the factory takes, and all of the user's keywords."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some callables written in C have none
+        return dict(keywords)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [word for word, parameter in signature.parameters.items() if parameter.kind in by_name]
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+    arguments = {word: value for word, value in offered.items() if takes_any or word in known} | keywords
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        unknown = [word for word in keywords if word not in known]
+        if unknown and not takes_any:
+            hint = nearest(unknown[0], known) if known else "it takes none"
+            raise ConfigError(
+                f"architecture.keywords has {unknown[0]!r}, which {name}{signature} does not take; {hint}"
+            ) from error
+        raise ConfigError(
+            f"{name}{signature} cannot be called with {sorted(arguments)}: {error}; set what is missing in "
+            "architecture.keywords"
+        ) from error
+    return arguments
+
+
+@contextlib.contextmanager
+def _current_directory_on_path() -> Iterator[None]:
+    directory = os.getcwd()
+    sys.path.insert(0, directory)
+    try:
+        yield
+    finally:
+        sys.path.remove(directory)  # the first one is ours; what the user's code added stays

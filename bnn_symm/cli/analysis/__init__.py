@@ -1,0 +1,1 @@
+"""Provide the commands that analyze and combine finished runs."""

@@ -1,0 +1,90 @@
+"""`bnn-symm align`: permutes posteriors so that they lie nearest to a reference."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.cli.command import add_command, answer, file_line, open_comparable, warn
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "align",
+        _align,
+        "permute the hidden units of posteriors so that they lie nearest to a reference",
+        details="Writes each aligned posterior as a run of its own, DIR/<name of the run>, which predicts as before; "
+        "alignment.json with solver, distances and baselines; and a picture.",
+        example="bnn-symm align runs/a runs/b runs/c -o runs/aligned-to-a",
+        module=True,
+    )
+    parser.add_argument("reference", metavar="REFERENCE", help="a run directory; it stays as it is")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories to align to it")
+    parser.add_argument("-o", "--out", metavar="DIR", required=True, help="a new directory")
+    parser.add_argument(
+        "--matching",
+        choices=["w2", "means", "precision", "activations"],
+        default="w2",
+        help="what is compared: means and standard deviations, means, means weighted by the reference's precision, or "
+        "hidden activations on training points (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--solver",
+        choices=["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"],
+        default="auto",
+        help="how units are matched: one layer at a time (fastest), all relaxed by linear steps or by cooling, the "
+        "best of these three, or by the loss at the midpoint on training points (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)")
+
+
+def _align(options: argparse.Namespace) -> int:
+    from bnn_symm.analyses.alignment import align_runs
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.io.atomic import write_json
+    from bnn_symm.report.plots.comparisons.distances import plot_distances
+    from bnn_symm.report.text.alignment import alignment_text
+    from bnn_symm.runs.compatibility import save_derived_run
+    from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
+
+    names = [Path(run).resolve().name for run in options.runs]
+    taken = {"figures", "alignment.json"} & {*names, Path(options.reference).resolve().name}
+    if taken:
+        raise ConfigError(f"a run called {taken.pop()} would hide what this command writes; rename it")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two of the runs are called {max(names, key=names.count)}; give them different names")
+    (reference, *others), warnings = open_comparable(options, [options.reference, *options.runs])
+    warn(warnings)
+    check_free(Path(options.out))
+    for run in others:
+        run.dataset()  # scores of the aligned runs need it: better said now than after the work
+    (first, *posteriors), alignments, chains_moved = align_runs(
+        reference, others, matching=options.matching, solver=options.solver, seed=options.seed
+    )
+    out = new_directory(Path(options.out), "align")
+    content = {
+        "reference": str(reference.path),
+        "matching": options.matching,
+        "reference_chains_moved": chains_moved,
+        "alignments": alignments,
+        "warnings": warnings,
+    }
+    with disk_errors(out, "make room, and align them again"):
+        write_json(out / "alignment.json", content)
+        (out / "figures").mkdir()
+        plot_distances(alignments, names, out / "figures" / "alignment.png")
+    if chains_moved:
+        name = reference.path.resolve().name
+        derived = {"by": "align", "from": str(reference.path), "chains_moved": chains_moved}
+        save_derived_run(out / name, reference, first, derived)
+        warn(
+            [f"{chains_moved} chains of the reference sat in other modes: compare with {out / name}, brought into one"]
+        )
+    for name, run, posterior, alignment in zip(names, others, posteriors, alignments, strict=True):
+        derived = {"by": "align", "from": str(run.path), "reference": str(reference.path), **alignment}
+        save_derived_run(out / name, run, posterior, derived)
+    lines = [alignment_text(alignments), file_line("picture", out / "figures" / "alignment.png")]
+    lines += [file_line("run", out / name) for name in names]
+    answer(options, content, "\n".join(lines))
+    return 0

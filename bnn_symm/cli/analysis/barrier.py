@@ -1,0 +1,97 @@
+"""`bnn-symm barrier`: how much worse predictions are between posteriors than at them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.cli.command import add_command, answer, file_line, open_comparable, warn
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "barrier",
+        _barrier,
+        "measure the marginalized loss barrier between posteriors, aligned over permutations",
+        details="Of two runs the curve along the Wasserstein geodesic, naive and aligned; of three or more the loss "
+        "over the simplex, aligned jointly. --path line takes the means as points, and shows also how the loss falls "
+        "from the initial value of each run's network, of which one is enough, to its mean. --path bezier learns a "
+        "curve of low loss on the training part. Writes barrier.json and pictures into the output directory.",
+        example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
+        module=True,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="two or more run directories; one for --path line")
+    parser.add_argument("--no-align", action="store_true", help="leave out the alignment")
+    parser.add_argument("-o", "--out", metavar="DIR", help="a new directory (default: runs/barrier-1, -2, ...)")
+    parser.add_argument(
+        "--path",
+        choices=["geodesic", "line", "bezier"],
+        default="geodesic",
+        help="from one posterior to the other (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--curve-steps", type=int, metavar="N", help="of Adam, to learn the curve of --path bezier (default: 500)"
+    )
+    parser.add_argument(
+        "--matching",
+        choices=["w2", "means", "precision", "activations"],
+        default="w2",
+        help="what the alignment of two compares (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--coupling",
+        choices=["moment", "assignment", "independent"],
+        default="moment",
+        help="of draws, where posteriors are draws (default: %(default)s)",
+    )
+    parser.add_argument("--draws", type=int, default=50, metavar="N", help="at every place (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of draws and starts (default: %(default)s)")
+
+
+def _barrier(options: argparse.Namespace) -> int:
+    from bnn_symm.analyses.alignment import barrier_runs
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.io.atomic import write_json
+    from bnn_symm.report.text.alignment import barrier_text, draw_barrier
+    from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
+
+    if len(options.runs) < 2 and options.path != "line":
+        raise ConfigError("a barrier is between posteriors; name two runs or more, or use --path line for one")
+    if options.curve_steps is not None and (options.path != "bezier" or options.curve_steps < 1):
+        raise ConfigError(f"--curve-steps {options.curve_steps}: wanted 1 or more, together with --path bezier")
+    if options.path == "line" and (options.draws != 50 or options.coupling != "moment"):
+        raise ConfigError("--draws and --coupling have no say with --path line, which goes from point to point")
+    if options.path == "line" and len(options.runs) != 2 and (options.no_align or options.matching != "w2"):
+        raise ConfigError(
+            f"--path line of {len(options.runs)} runs goes from each one's initial value and aligns nothing; leave out "
+            f"--no-align and --matching, or name two runs"
+        )
+    if options.draws < 1:
+        raise ConfigError(f"--draws {options.draws}: wanted 1 or more")
+    runs, warnings = open_comparable(options, options.runs)
+    warn(warnings)
+    if options.out:
+        check_free(Path(options.out))
+    content = barrier_runs(
+        runs,
+        aligned=not options.no_align,
+        matching=options.matching,
+        path=options.path,
+        coupling=options.coupling,
+        num_draws=options.draws,
+        seed=options.seed,
+        **({} if options.curve_steps is None else {"curve_steps": options.curve_steps}),
+    )
+    content["warnings"] = warnings
+    out = new_directory(Path(options.out) if options.out else None, "barrier")
+    with disk_errors(out, "make room, and measure it again"):
+        write_json(out / "barrier.json", content)
+        pictures = draw_barrier(content, out / "figures")
+    lines = [
+        barrier_text(content),
+        *(file_line("picture", path) for path in pictures),
+        file_line("written", out / "barrier.json"),
+    ]
+    answer(options, content, "\n".join(lines))
+    return 0

@@ -1,0 +1,1 @@
+"""Provide the commands that fit, predict, import and report."""

@@ -1,0 +1,180 @@
+"""`bnn-symm evaluate`: scores a run on data, as they are, shifted, or against points from elsewhere."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnn_symm.cli.command import add_command, answer, file_line, open_run
+
+if TYPE_CHECKING:
+    from bnn_symm.data import Part
+    from bnn_symm.runs import Run
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "score a run on data: its own test part, another set, or a file",
+        details="Writes RUN/evaluations/<data>.json; of a whole shift also pictures into RUN/figures. With --ood it "
+        "tells how well the run's uncertainty separates points from elsewhere from its own.",
+        example="bnn-symm evaluate runs/digits --shift rotation:30",
+        module=True,
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("--data", metavar="NAME|FILE", help="a data set or a file (default: the run's test part)")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--shift",
+        metavar="NAME[:SEVERITY]",
+        help="shift the inputs, such as rotation:30; without a severity, scores against severity; all: every shift",
+    )
+    kind.add_argument(
+        "--ood",
+        metavar="NAME|FILE",
+        help="points from elsewhere, such as photo_patches for digits, digits_5_9 for digits_0_4, mnist10k for "
+        "fashion_mnist, or a file",
+    )
+    parser.add_argument(
+        "--temperature-scaling",
+        action="store_true",
+        help="score classes again with log probabilities divided by a number, fitted on the run's validation part",
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    whole_shift = options.shift is not None and ":" not in options.shift
+    if options.temperature_scaling and (options.ood is not None or whole_shift):
+        from bnn_symm.errors import ConfigError
+
+        given = f"--ood {options.ood}" if options.ood is not None else f"--shift {options.shift}"
+        raise ConfigError(
+            f"--temperature-scaling is for scores of one set of points, got {given}; leave it out, or give a shift its "
+            f"severity, such as --shift rotation:30"
+        )
+    run = open_run(options)
+    if options.ood is not None:
+        return _out_of_distribution(options, run)
+    if whole_shift:
+        return _shifts(options, run)
+    return _scores(options, run)
+
+
+def _scores(options: argparse.Namespace, run: "Run") -> int:
+    from bnn_symm.data import parse_shift, shift
+    from bnn_symm.diagnostics import score
+    from bnn_symm.diagnostics.calibration.temperature_scaling import fit_temperature
+    from bnn_symm.report.text.tables import scores_table
+    from bnn_symm.threads import use_threads
+
+    wanted = parse_shift(options.shift) if options.shift is not None else None
+    name, source, part = _points(options, run)
+    if wanted is not None:
+        part = shift(part, wanted.name, wanted.severity, scaling=run.preprocessing.scaling, seed=run.config.seed)
+        name = f"{name}-{wanted.name}-{wanted.severity:g}"
+    rows = {}
+    with use_threads(run.threads):
+        scores = rows[name] = score(run.posterior, part)
+        content = {"run": str(run.path), "data": source, "shift": options.shift, "status": run.status, **(scores or {})}
+        if options.temperature_scaling:
+            scaling = fit_temperature(run.posterior, run.dataset().validation)
+            scaled = rows[f"{name}, scaled"] = score(scaling.apply(run.posterior), part)
+            content["temperature_scaling"] = {**scaling.to_dict(), "scores": scaled}
+    text = scores_table(rows)
+    if options.temperature_scaling:
+        text += f"\n{content['temperature_scaling']['conclusion']}"
+        name += "-temperature-scaled"
+    path = _write(run, name, content)
+    answer(options, content, f"{text}\n{file_line('written', path)}")
+    return 0
+
+
+def _shifts(options: argparse.Namespace, run: "Run") -> int:
+    from bnn_symm.analyses.calibration import describe_shifts
+    from bnn_symm.data import SHIFTS
+    from bnn_symm.errors import ConfigError, nearest
+    from bnn_symm.report.text.calibration import draw_shifts, shifts_text
+    from bnn_symm.runs.directory.output_directory import disk_errors
+    from bnn_symm.threads import use_threads
+
+    if options.shift not in (*SHIFTS, "all"):
+        raise ConfigError(f"there is no shift {options.shift!r}; {nearest(options.shift, (*SHIFTS, 'all'))}")
+    name, source, part = _points(options, run)
+    with use_threads(run.threads):
+        names = None if options.shift == "all" else [options.shift]
+        curves = describe_shifts(run, part, names, seed=run.config.seed)
+    content = {
+        "run": str(run.path),
+        "data": source,
+        "shift": options.shift,
+        "status": run.status,
+        "points": len(part),
+        "curves": curves,
+    }
+    path = _write(run, f"{name}-{'shifts' if options.shift == 'all' else options.shift}", content)
+    figures = run.path / "figures"
+    with disk_errors(figures, "make room, or make the folder writable, and evaluate again"):
+        figures.mkdir(exist_ok=True)
+        # Named after the evaluation, whose number tells data of the same name apart.
+        stem = path.stem if options.shift == "all" else path.stem.removesuffix(f"-{options.shift}")
+        pictures = draw_shifts(curves, figures, stem=stem, title=f"{run.path.name} on {name}")
+    lines = [shifts_text(curves), *(file_line("picture", picture) for picture in pictures), file_line("written", path)]
+    answer(options, content, "\n".join(lines))
+    return 0
+
+
+def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
+    from bnn_symm.analyses.calibration import describe_out_of_distribution
+    from bnn_symm.data import out_of_distribution_inputs
+    from bnn_symm.report.text.calibration import out_of_distribution_text
+    from bnn_symm.threads import use_threads
+
+    name, source, part = _points(options, run)
+    outside = out_of_distribution_inputs(options.ood, run.preprocessing, dtype=run.model.dtype)
+    with use_threads(run.threads):
+        found = describe_out_of_distribution(run, part, outside, seed=run.config.seed)
+    other = str(Path(options.ood).resolve()) if Path(options.ood).is_file() else options.ood
+    content = {
+        "run": str(run.path),
+        "data": source,
+        "shift": None,
+        "ood": other,
+        "status": run.status,
+        **found,
+    }
+    path = _write(run, f"{name}-ood-{Path(options.ood).stem}", content)
+    text = out_of_distribution_text(found, inside=name, outside=Path(options.ood).stem)
+    answer(options, content, f"{text}\n{file_line('written', path)}")
+    return 0
+
+
+def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, Part]":
+    """What the points are called, where they come from (None: the run's own test part), and they."""
+    from bnn_symm.data import load_points
+    from bnn_symm.errors import InvalidData
+
+    source = options.data
+    if source is None:
+        name, part = "test", run.dataset().test
+    else:
+        name = Path(source).stem
+        if Path(source).is_file():
+            source = str(Path(source).resolve())
+        part = load_points(options.data, run.preprocessing, dtype=run.model.dtype)
+    if len(part) == 0:
+        raise InvalidData(f"{name} has no points to evaluate on; name others with --data")
+    return name, source, part
+
+
+def _write(run: "Run", name: str, content: dict[str, Any]) -> Path:
+    """Writes an evaluation into the run's directory; returns where it is."""
+    from bnn_symm.io.atomic import write_json
+    from bnn_symm.runs.directory.output_directory import disk_errors
+
+    path = run.directory.evaluation_path(name, content)
+    with disk_errors(path, "make room, or make the folder writable, and evaluate again"):
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, content)
+    return path

@@ -1,0 +1,154 @@
+"""`bnn-symm fit`: from a configuration to a saved posterior."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnn_symm.cli.command import INTERRUPTED, add_command, answer, file_line, warn
+from bnn_symm.cli.torchrun import one_voice
+
+if TYPE_CHECKING:
+    from bnn_symm.inference.parallel.process_group import ProcessGroup
+    from bnn_symm.runs import Config, Run
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "fit",
+        _fit,
+        "fit a posterior to data and save it as a run",
+        details="With no CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at temperature 1. A "
+        "factory of your own network that CONFIG names is imported and called: only fit configurations that you trust.",
+        example="bnn-symm fit --set data.name=gap inference.name=nuts inference.num_draws=1000 --out runs/gap",
+        module=True,
+        several_processes=True,
+    )
+    add_config(parser)
+    parser.add_argument("--out", metavar="DIR", help="the run directory, which must not exist (default: runs/...)")
+    parser.add_argument("--resume", metavar="DIR", help="go on with a run that was killed or interrupted")
+    parser.add_argument(
+        "--insist",
+        action="store_true",
+        help="with --resume: go on although the engine, threads, processes, versions, dtype or device are others "
+        "than they were, which changes the bits; run.json keeps a note of it",
+    )
+
+
+def add_config(
+    parser: argparse.ArgumentParser, metavar: str = "CONFIG", text: str = "a YAML file; every key has a default"
+) -> None:
+    """CONFIG and --set, as every command takes them that starts from a configuration."""
+    parser.add_argument("config", nargs="?", metavar=metavar, help=text)
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override keys of the config; a text, such as data.target, is taken as typed, and unset by KEY=; other "
+        "values are YAML",
+    )
+
+
+def config_of(options: argparse.Namespace) -> "Config":
+    """The configuration that CONFIG, --set and --module say."""
+    from bnn_symm.runs import load_config
+    from bnn_symm.runs.configuration.factories import check_configuration, factories_of
+
+    overrides = list(options.set)
+    if options.config is None and overrides and "=" not in overrides[-1] and Path(overrides[-1]).is_file():
+        options.config = overrides.pop()  # --set KEY=VALUE CONFIG
+    if options.module:
+        overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
+    config = load_config(options.config, overrides)
+    if options.config:
+        own = [options.module] if options.module else []
+        check_configuration(options.config, factories_of([config]), own)
+    return config
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from bnn_symm.inference.parallel.process_group import joined
+    from bnn_symm.runs.distributed_fit import take_part
+
+    with joined() as group, one_voice(group):
+        if group.is_first:
+            return _fit_as_first(options, group)
+        warnings.simplefilter("ignore")  # the first process says the same
+        return INTERRUPTED if take_part(group) else 0
+
+
+def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
+    from bnn_symm.errors import ConfigError, one_line, printable
+    from bnn_symm.report.progress import ProgressBars
+    from bnn_symm.report.text.tables import scores_table
+    from bnn_symm.runs import fit_run, load_run, resume_run
+    from bnn_symm.runs.configuration.unused_settings import notes_of_unused
+    from bnn_symm.runs.fit_runner import resume_command
+    from bnn_symm.runs.run import module_of
+
+    if options.resume:
+        if options.config or options.set or options.out:
+            raise ConfigError("--resume goes on with a run as it was; it takes no CONFIG, --set or --out")
+        config = load_run(options.resume, module=options.module).config
+    elif options.insist:
+        raise ConfigError("--insist is about going on with a run that was made otherwise; name it: --resume DIR")
+    else:
+        config = config_of(options)
+    warn(notes_of_unused(config))
+    bars = [] if options.quiet else [ProgressBars(config.inference, config.warm_start)]
+    try:
+        for bar in bars:
+            bar.__enter__()
+        if options.resume:
+            run = resume_run(
+                options.resume,
+                module=options.module,
+                insist=options.insist,
+                told=lambda line: warn([line]),
+                callbacks=bars,
+                group=group,
+            )
+        else:
+            run = fit_run(config, options.out, on_note=lambda line: warn([line]), callbacks=bars, group=group)
+    finally:
+        for bar in bars:
+            bar.__exit__()
+    metrics = run.metrics
+    if metrics is None:
+        print(
+            f"bnn-symm: interrupted; what was reached is in {one_line(run.path, 100)}; go on with: "
+            f"{printable(resume_command(run.path, group, module_of(run.config)))}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    picture = _draw(run)
+    summary = (
+        f"{run.config.inference.name} on {one_line(run.record['dataset']['name'], 100)}: {run.record['seconds']:.1f} s"
+    )
+    if metrics["elbo"] is not None:
+        summary += f", ELBO {metrics['elbo']:.2f} +- {metrics['elbo_standard_error']:.2f} nats"
+    parts = {part: metrics[part] for part in ("train", "validation", "test")}
+    if run.record.get("data_summary"):
+        summary += f"\ndata: {one_line(run.record['data_summary'])}"
+    text = f"{scores_table(parts)}\n{summary}\n{picture}{file_line('run', run.path)}"
+    answer(options, {"run": str(run.path), **metrics}, text)
+    return 0
+
+
+def _draw(run: "Run") -> str:
+    """Draws what there is to see of a run; returns a line that names the picture, or nothing."""
+    if run.preprocessing.input_shape != (1,) or run.preprocessing.task == "classification":
+        return ""
+    from bnn_symm.report.plots.regression_bands import plot_regression_bands
+    from bnn_symm.runs.directory.output_directory import disk_errors
+
+    path = run.path / "figures" / "regression_bands.png"
+    with disk_errors(path, "the posterior and its scores are kept"):
+        path.parent.mkdir(exist_ok=True)
+        plot_regression_bands(run.posterior, run.dataset(), path)
+    return f"{file_line('picture', path)}\n"

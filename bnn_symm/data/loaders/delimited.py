@@ -1,0 +1,167 @@
+"""Tables in text files: CSV and its like, read as texts alone; what they hold is decided elsewhere, and once."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnn_symm.data.preprocessing.notation import NOT_FINITE, NUMBER, form_of, is_integer
+from bnn_symm.data.preprocessing.quoting import short_list
+from bnn_symm.errors import InvalidData
+from bnn_symm.io.boundary import parser_errors, shown
+from bnn_symm.io.memory import check_memory
+from bnn_symm.io.paths import check_regular_file
+
+if TYPE_CHECKING:
+    import pandas
+
+_SEPARATORS = (",", ";", "\t", "|")
+# Bytes of memory for a byte of the file: each cell becomes an object.
+_EXPANSION = 12
+# Bytes that are unpacked at once, and rows by which a separator is chosen.
+_CHUNK, _SAMPLE = 16_000_000, 20
+
+
+def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
+    """Read a text file as a table of texts, as they are written, with distinct column names.
+
+    The separator is the one of comma, semicolon, tab and bar that gives the first rows as many fields as the first
+    line has. Blank lines are skipped, spaces around names are ignored. An empty field is an empty text.
+
+    Args:
+        path: of the file.
+        check_names: whether to refuse a first line that looks like values. Where names are known, as those of a run
+            are, they are looked for instead, so that it does not depend on the rows.
+
+    Raises:
+        InvalidData: if the file is empty, damaged, not UTF-8, without a line of names, or has duplicate columns.
+        NotEnoughMemory: if it is too large.
+    """
+    import pandas as pd
+
+    with parser_errors(path, "correct the file", InvalidData):
+        text = _decode(path)
+        separator = _separator(path, text)
+        rows = _parse(text, separator)
+        names = [name.strip() for name in next(rows)]
+        body = []
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(names):
+                raise InvalidData(
+                    f"{shown(path)} cannot be read (row {number} has {len(row)} fields, the line of names has "
+                    f"{len(names)}); correct the file, and quote values that hold {separator!r}"
+                )
+            body.append(row)
+    columns = list(zip(*body, strict=True)) if body else [()] * len(names)
+    if check_names:
+        _refuse_values_as_names(path, names, columns)
+    _refuse_duplicates(path, names)
+    named = [name or f"Unnamed: {index}" for index, name in enumerate(names)]
+    return pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in zip(named, columns, strict=True)})
+
+
+def _decode(path: Path) -> str:
+    try:
+        text = _content(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidData(f"{shown(path)} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
+    if "\0" in text:
+        raise InvalidData(f"{shown(path)} holds null characters and is no text; save it as CSV in UTF-8")
+    if not text.partition("\n")[0].strip():
+        raise InvalidData(
+            f"{shown(path)} is empty or starts with an empty line, wanted a line of column names; add it to the file"
+        )
+    return text
+
+
+def _content(path: Path) -> bytes:
+    what, advice = f"the table {shown(path)}", "use a part of its rows, or a machine with more memory"
+    check_memory(_EXPANSION * check_regular_file(path), what, advice)
+    if path.suffix.lower() != ".gz":
+        return path.read_bytes()
+    parts: list[bytes] = []
+    with gzip.open(path) as file:
+        while part := file.read(_CHUNK):
+            parts.append(part)
+            check_memory(_EXPANSION * sum(map(len, parts)), what, advice)
+    return b"".join(parts)
+
+
+def _parse(text: str, separator: str) -> Iterator[list[str]]:
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    return (row for row in lines if row and not (len(row) == 1 and not row[0].strip()))
+
+
+def _separator(path: Path, text: str) -> str:
+    """The separator with which the first rows have as many fields as the first line, and the most of them."""
+    best, most = "", 1
+    for separator in _SEPARATORS:
+        try:
+            sample = list(islice(_parse(text, separator), _SAMPLE))
+        except csv.Error:
+            continue
+        if sample and len(sample[0]) > most and all(len(row) == len(sample[0]) for row in sample):
+            best, most = separator, len(sample[0])
+    if best:
+        return best
+    first = text.partition("\n")[0]
+    present = [separator for separator in _SEPARATORS if separator in first]
+    if not present and len(first.split()) > 1 and len(text.splitlines()) > 1:
+        second = text.splitlines()[1]
+        if len(second.split()) == len(first.split()):
+            raise InvalidData(
+                f"{shown(path)} has columns separated by spaces, expected commas, semicolons or tabs; save it as CSV"
+            )
+    return present[0] if present else ","
+
+
+def _refuse_values_as_names(path: Path, names: list[str], columns: Sequence[Sequence[str]]) -> None:
+    named = [name for name in names if name]
+    if named and all(form_of(name) in (NUMBER, NOT_FINITE) for name in named):
+        raise InvalidData(
+            f"{shown(path)} starts with numbers ({short_list(named, 3)}), wanted a first line of column names; add it"
+        )
+    if _is_row(names, columns):
+        raise InvalidData(
+            f"{shown(path)} starts with a row of values ({short_list(named, 4)}), as those beneath, wanted a first "
+            f"line of column names; add it"
+        )
+
+
+def _refuse_duplicates(path: Path, names: list[str]) -> None:
+    if duplicates := sorted({name for name in names if name and names.count(name) > 1}):
+        raise InvalidData(f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them")
+
+
+def _is_row(names: list[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Whether the first line holds values of the same kinds as the rows beneath it, so that names are missing.
+
+    A number stands above numbers, and a word occurs beneath itself. Whole numbers that ascend from left to right are
+    names: of years, or those that pandas gives.
+    """
+    if not columns or not columns[0]:
+        return False
+    numbers = [index for index, name in enumerate(names) if name and _looks_numeric(name)]
+    if any(not _mostly_numeric(columns[index]) for index in numbers):
+        return False
+    words = [index for index, name in enumerate(names) if name and index not in numbers]
+    repeated = [index for index in words if names[index] in columns[index]]
+    if not numbers:
+        return len(words) > 1 and len(repeated) == len(words)
+    if repeated:
+        return True
+    values = [names[index] for index in numbers]
+    return not all(map(is_integer, values)) or any(int(a) >= int(b) for a, b in pairwise(values))
+
+
+def _looks_numeric(text: str) -> bool:
+    form = form_of(text)
+    return form in (NUMBER, NOT_FINITE) or "comma" in form or "point" in form or "outside ASCII" in form
+
+
+def _mostly_numeric(texts: Sequence[str]) -> bool:
+    sample = [text.strip() for text in texts[:200] if text.strip()]
+    return bool(sample) and sum(map(_looks_numeric, sample)) > len(sample) / 2

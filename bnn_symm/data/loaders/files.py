@@ -1,0 +1,195 @@
+"""Data of the user's own: tables in text files and Parquet, arrays in NPZ files."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnn_symm.data.config import DataConfig
+from bnn_symm.data.loaders.delimited import read_delimited
+from bnn_symm.data.loaders.npz import missing_array, npz_names, read_npz
+from bnn_symm.data.loaders.parquet import read_parquet
+from bnn_symm.data.preprocessing.column_values import table_column
+from bnn_symm.data.preprocessing.columns import infer_column, infer_values
+from bnn_symm.data.preprocessing.quoting import quoted, short_list
+from bnn_symm.data.raw import RawData
+from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest, one_line
+from bnn_symm.io.boundary import shown
+from bnn_symm.io.paths import check_regular_file, expand_user
+
+if TYPE_CHECKING:
+    import pandas
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npz")
+FORMATS = ".csv, .parquet, .npz (or .tsv, .tab, .txt, .data, .dat; text also with .gz)"
+# A last column of one of these names is the target unless another is asked for.
+_TARGET_NAMES = ("target", "label", "class", "y")
+_LICENCE = "not known (a file of the user's)"
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name is meant as a file: a known suffix, a folder in it, or a file that is there."""
+    if _suffix(name) in SUFFIXES or "/" in name or "\\" in name or "\0" in name:
+        return True
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def load_file(config: DataConfig) -> RawData:
+    """Read the file `config.name`, its target apart from its features, and decide the type of each column.
+
+    Raises:
+        DatasetNotFound: if there is no such file.
+        ConfigError: for an unknown suffix, or if no target is named and none can be told.
+        InvalidData: if the file is damaged, empty, or without the target, or a column has no clear type.
+    """
+    import pandas as pd
+
+    path = checked_path(config.name)
+    if _suffix(path.name) == ".npz":
+        target = config.target or "y"
+        x, y = read_npz(path, target)
+        if y is None:
+            raise missing_array(path, target, npz_names(path))
+        y, notes = _target_values(pd.Series(y), target, is_text=False) if y.dtype == object else (y, ())
+        return RawData(x=x, y=y, target=target, source=path.name, licence=_LICENCE, notes=notes)
+    frame = read_table(path, check_names=True)
+    is_text = _suffix(path.name) != ".parquet"
+    target = _target_column(frame, config.target, path)
+    features = frame.drop(columns=target)
+    if features.shape[1] == 0:
+        raise InvalidData(
+            f"{shown(path)} has no column but the target {quoted(target)}, wanted at least one feature column"
+        )
+    y, notes = _target_values(table_column(frame, target), target, is_text=is_text)
+    inferred = [infer_column(table_column(features, name), is_text=is_text) for name in features.columns]
+    if is_text:
+        features = pd.DataFrame({each.column.name: _series(each.values) for each in inferred})
+    return RawData(
+        x=features,
+        y=y,
+        target=target,
+        source=path.name,
+        licence=_LICENCE,
+        columns=tuple(each.column for each in inferred),
+        notes=(*notes, *(note for each in inferred for note in each.notes)),
+    )
+
+
+def read_points(name: str, target: str) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None]:
+    """Read all rows of a file: its inputs, and the target (None if the file has none of that name).
+
+    A table of a text file stays text: a stored preprocessing parses it, value by value.
+    """
+    path = checked_path(name)
+    if _suffix(path.name) == ".npz":
+        return read_npz(path, target)
+    frame = read_table(path)
+    column = find_column(frame, target)
+    return frame, None if column is None else table_column(frame, column).astype(object).to_numpy()
+
+
+def checked_path(name: str) -> Path:
+    """The path of a data file.
+
+    Raises:
+        ConfigError: if its suffix is not a known one.
+        DatasetNotFound: if it does not exist, or is no regular file.
+    """
+    path = expand_user(name, ConfigError)
+    if _suffix(path.name) not in SUFFIXES:
+        raise ConfigError(f"got the file {quoted(name, 90)}, wanted one that ends in {FORMATS}; convert the file")
+    try:
+        if os.path.isdir(path):
+            raise DatasetNotFound(f"the file {quoted(name, 90)} is a folder, wanted a file; {_others(path / 'x')}")
+        check_regular_file(path, DatasetNotFound)
+    except FileNotFoundError:
+        why = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        raise DatasetNotFound(f"the file {quoted(name, 90)} {why}; {_others(path)}") from None
+    except PermissionError:
+        raise DatasetNotFound(f"the file {quoted(name, 90)} cannot be examined; check its permissions") from None
+    except DatasetNotFound as error:
+        raise DatasetNotFound(one_line(error)) from None
+    return path
+
+
+def read_table(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
+    """A text or Parquet file as a table with distinct text column names and at least one row.
+
+    Args:
+        path: of the file.
+        check_names: whether to refuse a text file whose first line looks like values.
+
+    Raises:
+        InvalidData: if the file is empty, damaged, or has duplicate columns or no rows.
+    """
+    is_parquet = _suffix(path.name) == ".parquet"
+    frame = read_parquet(path) if is_parquet else read_delimited(path, check_names=check_names)
+    frame.columns = frame.columns.map(str)
+    if frame.columns.has_duplicates:
+        duplicates = list(dict.fromkeys(frame.columns[frame.columns.duplicated()]))
+        raise InvalidData(f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them")
+    if len(frame) == 0:
+        raise InvalidData(f"{shown(path)} has columns but no rows, wanted at least one; check the file")
+    return frame.reset_index(drop=True)
+
+
+def find_column(frame: "pandas.DataFrame", name: str) -> str | None:
+    """The column of a name, or of that name without the spaces around it; None if there is none."""
+    return next((known for known in (name, name.strip()) if known in frame.columns), None)
+
+
+def _suffix(name: str) -> str:
+    """The suffix that states a format, in lower case: that before `.gz` of a packed text file."""
+    path = Path(name.lower())
+    if path.suffix == ".gz" and Path(path.stem).suffix in TEXT_SUFFIXES:
+        return Path(path.stem).suffix
+    return path.suffix
+
+
+def _others(path: Path) -> str:
+    """A hint about the data files in the folder of a path."""
+    try:
+        files = [file for file in path.parent.iterdir() if file.is_file()]
+    except OSError:
+        return "its folder does not exist or cannot be read"
+    others = sorted(file.name for file in files if _suffix(file.name) in SUFFIXES)
+    if not others:
+        return "there is no data file in its folder"
+    return nearest(path.name, [one_line(other, 40) for other in others[:5]])
+
+
+def _target_values(series: "pandas.Series", target: str, *, is_text: bool) -> tuple[np.ndarray, Sequence[str]]:
+    values, decision = infer_values(series, f"target {quoted(target)}", is_text=is_text, is_target=True)
+    return values, decision.notes
+
+
+def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) -> str:
+    names = list(frame.columns)
+    if target is not None:
+        name = find_column(frame, target)
+        if name is None:
+            raise InvalidData(f"{shown(path)} has no column {quoted(target)}; {nearest(target, _shown_names(names))}")
+        return name
+    if names[-1].lower() in _TARGET_NAMES:
+        return names[-1]
+    raise ConfigError(
+        f"which column of {shown(path)} is to be predicted? type --set data.target=COLUMN with one of: "
+        f"{short_list(names, 30)}"
+    )
+
+
+def _shown_names(names: Sequence[str]) -> list[str]:
+    """Names of columns for a hint: few enough for one line."""
+    return [one_line(name, 30) for name in names[:200]]
+
+
+def _series(values: np.ndarray) -> "pandas.Series":
+    import pandas as pd
+
+    return pd.Series(values, dtype=object) if values.dtype == object else pd.Series(values)

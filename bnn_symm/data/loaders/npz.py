@@ -1,0 +1,136 @@
+"""Arrays in NPZ files: a ZIP archive of npy members, whose sizes are checked before they are unpacked."""
+
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_symm.data.preprocessing.quoting import quoted, short_list
+from bnn_symm.errors import InvalidData, one_line
+from bnn_symm.io.boundary import parser_errors, shown
+from bnn_symm.io.memory import check_memory, num_bytes_of
+from bnn_symm.io.paths import check_regular_file
+
+_ENCRYPTED = 0x1
+_ADVICE = "write it again with numpy.savez"
+
+
+def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | None]:
+    """The arrays `x`, as (point, feature) or (point, channel, height, width), and the target if it is there.
+
+    Raises:
+        InvalidData: if the file is damaged, holds objects, has no `x`, or the arrays do not fit each other.
+        NotEnoughMemory: if an array is larger than the available memory.
+    """
+    with parser_errors(path, _ADVICE, InvalidData):
+        check_regular_file(path)
+        with zipfile.ZipFile(path) as archive:
+            names = _names(archive, path)
+            if "x" not in names:
+                raise missing_array(path, "x", names)
+            key = target if target in names else "y"
+            x = _read(archive, "x", path)
+            y = _read(archive, key, path) if key in names else None
+    x = _with_feature_axes(x, path)
+    if y is None:
+        return x, None
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.shape != (len(x),):
+        raise InvalidData(
+            f"{shown(path)}: got {one_line(key, 40)} of shape {y.shape}, wanted ({len(x)},), one value for each row "
+            f"of x"
+        )
+    return x, _checked_target(y, key, path)
+
+
+def npz_names(path: Path) -> list[str]:
+    """The names of the arrays of a file."""
+    with parser_errors(path, _ADVICE, InvalidData), zipfile.ZipFile(path) as archive:
+        return _names(archive, path)
+
+
+def missing_array(path: Path, wanted: str, names: list[str]) -> InvalidData:
+    """The error about an array that a file does not have."""
+    return InvalidData(
+        f"{shown(path)} has no array {quoted(wanted)}, it has: {short_list(names) or 'nothing'}; "
+        "write it with numpy.savez(FILE, x=..., y=...)"
+    )
+
+
+def _names(archive: zipfile.ZipFile, path: Path) -> list[str]:
+    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    if duplicates := [name for name, count in Counter(names).items() if count > 1]:
+        raise InvalidData(f"{shown(path)} has two arrays {quoted(duplicates[0])}; {_ADVICE}")
+    return names
+
+
+def _read(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
+    """One member, if it is a plain array that is as long as its archive states."""
+    member = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
+    info = archive.getinfo(member)
+    if info.flag_bits & _ENCRYPTED:
+        raise InvalidData(f"{shown(path)}: the array {quoted(name)} is encrypted; {_ADVICE}")
+    with archive.open(info) as file:
+        shape, dtype = _header(file)
+        offset = file.tell()
+    if dtype.hasobject:
+        raise InvalidData(
+            f"{shown(path)}: {quoted(name)} holds Python objects (a pickle), which are never loaded; save x and y as "
+            f"arrays of numbers"
+        )
+    if dtype.kind not in "buifU" or (dtype.kind == "f" and dtype.itemsize > 8):
+        raise InvalidData(
+            f"{shown(path)}: got {quoted(name)} of type {quoted(str(dtype))}, wanted numbers"
+            f"{'' if name == 'x' else ' or text labels'}; convert it to float64 or to text"
+        )
+    size = num_bytes_of(shape, dtype.itemsize)
+    check_memory(2 * size, f"the array {quoted(name)} of {shown(path)}", "use a part of it")
+    if any(length < 0 for length in shape) or offset + size != info.file_size:
+        raise InvalidData(
+            f"{shown(path)} cannot be read ({quoted(name)} of shape {shape} needs {size} bytes, there are "
+            f"{info.file_size - offset}); {_ADVICE}"
+        )
+    with archive.open(info) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _checked_target(y: np.ndarray, key: str, path: Path) -> np.ndarray:
+    """The target in a type of its own for each kind: bool, int64, float64, or objects (texts, longer integers)."""
+    if y.dtype.kind == "U":
+        return np.array([text.strip() for text in y.tolist()], dtype=object)
+    if y.dtype.kind == "u" and len(y) and y.max() > 2**63 - 1:
+        return np.array(y.tolist(), dtype=object)
+    return y
+
+
+def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
+    if x.dtype.kind not in "buif":
+        raise InvalidData(f"{shown(path)}: got x of type {x.dtype}, wanted numbers; convert x to float32")
+    if x.size == 0:
+        raise InvalidData(f"{shown(path)}: got x of shape {x.shape}, which is empty; wanted at least one row")
+    if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        raise InvalidData(
+            f"{shown(path)}: got x of shape {x.shape}, which looks like channels last; wanted "
+            "(point, channel, height, width): write x.transpose(0, 3, 1, 2)"
+        )
+    if x.ndim == 1:
+        return x[:, None]
+    if x.ndim == 3:
+        return x[:, None]
+    if x.ndim not in (2, 4):
+        raise InvalidData(
+            f"{shown(path)}: got x of shape {x.shape}, wanted (point, feature) or (point, channel, height, width); "
+            f"reshape x"
+        )
+    return x

@@ -1,0 +1,103 @@
+"""The UCI regression suite of the BNN literature, with its fixed splits, from a folder of the user's.
+
+A set is a folder `uci/<name>/` with `data.txt`, `index_features.txt`, `index_target.txt` and, for each split,
+`index_train_<i>.txt` and `index_test_<i>.txt`: whitespace-separated text, indices sometimes as floats.
+
+References:
+    Hernández-Lobato and Adams (2015), Probabilistic Backpropagation, arXiv:1502.05336.
+    Gal and Ghahramani (2016), Dropout as a Bayesian Approximation, arXiv:1506.02142.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bnn_symm.data.loaders.data_folders import user_folder
+from bnn_symm.data.raw import RawData
+from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest
+
+
+def uci_names() -> tuple[str, ...]:
+    """The sets found in $BNN_SYMM_DATA/uci, as `uci/<name>`."""
+    root = user_folder()
+    folders = sorted((root / "uci").glob("*/data.txt")) if root else []
+    return tuple(f"uci/{file.parent.name}" for file in folders)
+
+
+def uci(name: str) -> RawData:
+    """The set `uci/<name>`, to be split by key, or `uci/<name>/<split>`, with the fixed split of that number.
+
+    Raises:
+        DatasetNotFound: if there is no such folder.
+        ConfigError: if the set has no such split.
+        InvalidData: if a file is damaged.
+    """
+    _, set_name, *rest = [*name.split("/"), ""][: max(2, name.count("/") + 1)]
+    if not set_name or len(rest) > 1 or (rest and not rest[0].isdigit()):
+        raise ConfigError(f"got data.name={name!r}, wanted uci/<name> or uci/<name>/<split number>")
+    root = user_folder()
+    if root is None:
+        raise DatasetNotFound(
+            f"data set {name!r} is read from $BNN_SYMM_DATA/uci/{set_name}/, and BNN_SYMM_DATA is not set; "
+            "type: export BNN_SYMM_DATA=FOLDER"
+        )
+    folder = root / "uci" / set_name
+    if not (folder / "data.txt").is_file():
+        known = uci_names()
+        hint = nearest(f"uci/{set_name}", known) if known else "there is none yet"
+        raise DatasetNotFound(
+            f"there is no {folder / 'data.txt'} for {name!r}; {hint}; put the set's files into that folder"
+        )
+    data = _numbers(folder / "data.txt", 2)
+    features = _indices(folder / "index_features.txt", data.shape[1])
+    target = _indices(folder / "index_target.txt", data.shape[1])
+    if len(target) != 1 or target[0] in features:
+        raise InvalidData(f"{folder}: got target columns {target.tolist()}, wanted one that is no feature")
+    train = test = None
+    if rest:
+        train, test = (_split_rows(folder, part, rest[0], len(data)) for part in ("train", "test"))
+        if np.intersect1d(train, test).size:
+            raise InvalidData(f"{folder}: split {rest[0]} has points in train and test at once; get the files anew")
+    return RawData(
+        x=data[:, features],
+        y=data[:, target[0]],
+        target="y",
+        source=f"UCI suite of Hernández-Lobato and Adams (2015): {set_name}",
+        licence="that of the UCI set",
+        task="regression",
+        feature_names=tuple(f"x{index}" for index in features),
+        train=train,
+        test=test,
+    )
+
+
+def _split_rows(folder: Path, part: str, split: str, num_rows: int) -> np.ndarray:
+    path = folder / f"index_{part}_{split}.txt"
+    if not path.is_file():
+        count = len(list(folder.glob(f"index_{part}_*.txt")))
+        raise ConfigError(f"{folder.name} has no split {split}; it has {count}, numbered from 0")
+    return _indices(path, num_rows)
+
+
+def _indices(path: Path, end: int) -> np.ndarray:
+    values = _numbers(path, 1)
+    indices = values.astype(np.int64)
+    if (values != indices).any() or (indices < 0).any() or (indices >= end).any():
+        raise InvalidData(f"{path}: got {values.min():g} to {values.max():g}, wanted whole indices 0 to {end - 1}")
+    return indices
+
+
+def _numbers(path: Path, ndim: Literal[1, 2]) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an empty file is reported below
+            values = np.loadtxt(path, ndmin=ndim)
+    except FileNotFoundError as error:
+        raise DatasetNotFound(f"{path} is missing; put the set's files into {path.parent}") from error
+    except ValueError as error:
+        raise InvalidData(f"{path} is not whitespace-separated numbers ({error}); get the file anew") from error
+    if values.size == 0:
+        raise InvalidData(f"{path} is empty; get the file anew")
+    return values

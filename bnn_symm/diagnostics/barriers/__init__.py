@@ -1,0 +1,4 @@
+"""Measure the loss between posteriors: along lines, along curves and over simplices.
+
+Reading order: `barriers`, `interpolation`, `simplex`, `bezier_curves`, `monotonicity`.
+"""

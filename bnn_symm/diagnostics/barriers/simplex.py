@@ -1,0 +1,94 @@
+"""Loss over the simplex of three or more posteriors: strong linear connectivity asks that it be low everywhere.
+
+    B = max over a in the simplex of  L(sum_i a_i q_i) - sum_i a_i L(q_i),
+
+where the sum is the Wasserstein combination of coupled draws (see `interpolation`).
+
+References:
+    Sharma et al. (2024), arXiv:2404.06498, section on strong linear connectivity.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnn_symm.data import Part
+from bnn_symm.diagnostics.barriers.interpolation import Coupling, couple, losses
+from bnn_symm.posteriors import Posterior
+from bnn_symm.randomness import numpy_generator
+
+_POINTS = 2000
+# Steps of a side for three posteriors: 66 places. For more, random places beside corners, midpoints and the centroid.
+_STEPS = 10
+_RANDOM_PLACES = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimplexBarrier:
+    """Marginal test NLL over the simplex.
+
+    Attributes:
+        weights: (place, posterior), summing to 1; corners come first, then the centroid.
+        marginal_nll: at each place, in nats a point.
+        above: over the plane through the corners.
+        height: the largest of `above`.
+        centroid: of `above` at equal weights.
+        path: what the combination is called.
+    """
+
+    weights: list[list[float]]
+    marginal_nll: list[float]
+    above: list[float]
+    height: float
+    centroid: float
+    path: str
+
+
+def simplex_barrier(
+    posteriors: Sequence[Posterior],
+    part: Part,
+    *,
+    num_draws: int = 30,
+    coupling: Coupling = "moment",
+    seed: int = 0,
+) -> SimplexBarrier:
+    """The marginal NLL on a grid of the simplex of three or more posteriors, as they are: align them first.
+
+    Args:
+        posteriors: in one parameter space.
+        part: of the data; at most 2,000 points are used.
+        num_draws: at every place, with the same noise.
+        coupling: of sample posteriors.
+        seed: of draws and random places.
+    """
+    number = len(posteriors)
+    draws = couple(posteriors, num_draws=num_draws, coupling=coupling, seed=seed)
+    part = part.take(slice(0, _POINTS))
+    weights = _places(number, seed)
+    nll = [losses(posteriors[0], draws.at(place), part).marginal_nll for place in weights]
+    above = [value - float(np.dot(place, nll[:number])) for value, place in zip(nll, weights, strict=True)]
+    return SimplexBarrier(
+        weights=weights,
+        marginal_nll=nll,
+        above=above,
+        height=max(above),
+        centroid=above[number],
+        path=draws.path,
+    )
+
+
+def _places(number: int, seed: int) -> list[list[float]]:
+    corners = np.eye(number)
+    centroid = np.full((1, number), 1 / number)
+    if number == 3:
+        grid = [
+            [i / _STEPS, j / _STEPS, (_STEPS - i - j) / _STEPS]
+            for i, j in itertools.product(range(_STEPS + 1), repeat=2)
+            if i + j <= _STEPS and max(i, j, _STEPS - i - j) < _STEPS
+        ]
+    else:
+        middles = [(corners[i] + corners[j]) / 2 for i, j in itertools.combinations(range(number), 2)]
+        grid = [*middles, *numpy_generator(seed, "simplex").dirichlet(np.ones(number), _RANDOM_PLACES)]
+    return np.concatenate([corners, centroid, np.asarray(grid)]).tolist()

@@ -1,0 +1,111 @@
+"""Calibration errors of class probabilities, of many resamples or of many simulated sets of labels at once.
+
+An error is a mean over bins of |accuracy - confidence|, which needs no more than the sum over the points of a bin of
+`right - confidence`. Functions take these residuals as (resample, point): of a bootstrap, the weight of the point times
+its residual; of a simulation, the residual of the simulated label. They return one number a resample. The values are
+those of torchmetrics, which computes one resample at a time, except for confidences of exactly 1, for which it has a
+bin of their own.
+
+There is one convention for bins of equal width in the whole package, that of `numpy.histogram`: [0, 1/B), [1/B, 2/B),
+..., [(B-1)/B, 1]. An inner edge belongs to the bin above it, and the last bin is closed, so that the most confident
+points share the bin of those that are nearly as confident, as in Guo et al. 2017. Probabilities are compared with the
+edges in single precision, so that 3/5 is on an edge however it was rounded.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+
+from bnn_symm.diagnostics.scores.ranking import tie_starts
+
+# Bins of equal width for the expected calibration error, as in Guo et al. 2017 (arXiv:1706.04599).
+NUM_BINS = 15
+
+PerPoint = Float[np.ndarray, "resample point"]
+PerResample = Float[np.ndarray, " resample"]
+
+
+def equal_width_bins(confidence: Float[np.ndarray, "*point"], num_bins: int = NUM_BINS) -> Int[np.ndarray, "*point"]:
+    """Return the bin of every probability, 0 to `num_bins - 1`, with the edges that the module states.
+
+    Args:
+        confidence: probabilities; what rounding leaves outside of [0, 1] is in the first or the last bin.
+        num_bins: number of bins.
+    """
+    edges = np.linspace(0, 1, num_bins + 1).astype(np.float32)
+    bins = np.searchsorted(edges, np.asarray(confidence).astype(np.float32), side="right") - 1
+    return np.clip(bins, 0, num_bins - 1)
+
+
+def binned(values: PerPoint, bins: Int[np.ndarray, " point"], num_bins: int) -> Float[np.ndarray, "resample bin"]:
+    """Sums of the values over the points of every bin."""
+    points = np.arange(len(bins))
+    indicator = sparse.csr_matrix((np.ones(len(bins)), (bins, points)), shape=(num_bins, len(bins)))
+    return (indicator @ values.T).T
+
+
+def expected_error(residuals: PerPoint, bins: Int[np.ndarray, " point"], total: float | PerResample) -> PerResample:
+    """ECE: the mean over points of their bin's |accuracy - confidence|.
+
+    Args:
+        residuals: see the module.
+        bins: of every point.
+        total: the weight of all points.
+    """
+    return np.abs(binned(residuals, bins, NUM_BINS)).sum(1) / total
+
+
+def maximum_error(residuals: PerPoint, weights: PerPoint, bins: Int[np.ndarray, " point"]) -> PerResample:
+    """MCE: the largest |accuracy - confidence| of a bin that has points."""
+    gap = np.abs(binned(residuals, bins, NUM_BINS))
+    count = binned(weights, bins, NUM_BINS)
+    return np.divide(gap, count, out=np.zeros_like(gap), where=count > 0).max(1)
+
+
+def equal_mass_error(
+    residuals: PerPoint, weights: PerPoint, confidence: Float[np.ndarray, " point"], num_bins: int = NUM_BINS
+) -> PerResample:
+    """Adaptive ECE (Nixon et al. 2019, arXiv:1904.01685): bins that hold equally many points.
+
+    Of n points in order of confidence the first n mod B bins hold one more than the others, as `array_split` cuts
+    them. Points of equal confidence (`ranking.tie_starts`) that a cut runs through are shared out in proportion: their
+    order means nothing.
+    """
+    order = np.argsort(confidence, kind="stable")
+    starts = tie_starts(confidence[order])
+    ends = np.append(starts[1:], len(order)) - 1
+    mass = np.cumsum(weights[:, order], axis=1)[:, ends]
+    summed = np.cumsum(residuals[:, order], axis=1)[:, ends]
+    result = np.empty(len(weights))
+    for resample in range(len(weights)):
+        total = round(mass[resample, -1])
+        sizes = np.full(num_bins, total // num_bins) + (np.arange(num_bins) < total % num_bins)
+        cuts = np.append(0, np.cumsum(sizes))
+        at_cuts = np.interp(cuts, np.append(0.0, mass[resample]), np.append(0.0, summed[resample]))
+        result[resample] = np.abs(np.diff(at_cuts)).sum() / total
+    return result
+
+
+def class_wise_error(
+    weights: PerPoint,
+    probabilities: Float[np.ndarray, "point class"],
+    targets: Float[np.ndarray, "point class"],
+    bins: Int[np.ndarray, "point class"],
+) -> PerResample:
+    """Class-wise ECE (Kull et al. 2019, arXiv:1910.12656): the mean over classes of the ECE of "is it this class?".
+
+    Every class counts alike; of one that no point has, it is the mean probability that it was given.
+
+    Args:
+        weights: (resample, point).
+        probabilities: of the classes.
+        targets: 1 at the class of each point, 0 elsewhere.
+        bins: `equal_width_bins` of the probabilities.
+    """
+    points, classes = probabilities.shape
+    residual = targets - probabilities
+    rows = bins + NUM_BINS * np.arange(classes)
+    columns = np.broadcast_to(np.arange(points)[:, None], rows.shape)
+    shape = (NUM_BINS * classes, points)
+    summed = sparse.csr_matrix((residual.ravel(), (rows.ravel(), columns.ravel())), shape=shape) @ weights.T
+    return np.abs(summed).sum(0) / (classes * weights.sum(1))

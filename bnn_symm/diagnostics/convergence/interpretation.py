@@ -1,0 +1,227 @@
+"""What curves and times say, in words: has a run converged, what to do next, how strong the evidence is."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from bnn_symm.diagnostics.convergence.plateau import MIN_ROWS
+from bnn_symm.diagnostics.convergence.time_to_target import MIN_RUNS, smallest_p_value
+from bnn_symm.errors import shell_words
+
+CLOCK_WORDS = {
+    "step": "steps",
+    "epoch": "epochs",
+    "gradient_evaluations": "gradient evaluations",
+    "seconds": "seconds",
+}
+# Conventional, and said as such.
+_EVIDENCE, _STRONG = 0.05, 0.01
+
+# Standard deviations of the ends of cycles that these must have come, to be said to have settled late.
+_WAY_OF_CYCLES = 3.0
+
+_ADVICE_OF_DIVERGED = {
+    True: "--set inference.clip_norm=1.0, or a lower inference.learning_rate",
+    False: "a lower inference.learning_rate",
+}
+
+
+def number(value: float | int | None) -> str:
+    """Three significant digits, whole numbers from 100 on."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[str, str | None]:
+    """Whether one run has converged, and what to do next.
+
+    Args:
+        own: the run as plain data: run, status, steps, and of its method what `describe_method` says.
+        settled: its objective's end, as `_end` in `convergence_report` gives it; None without rows.
+    """
+    if settled is None:
+        reason = "its history has no row with an objective: nothing is known of its convergence"
+        return reason, _resume(own) if own["status"] == "interrupted" else None
+    if own["status"] == "failed":
+        at = number(own["steps"])
+        return (
+            f"diverged after the row at step {at}: it did not converge",
+            _ADVICE_OF_DIVERGED[bool(own["clips"])] if own["learning_rate"] else "from a good fit: --set initial=RUN",
+        )
+    words = _cyclical if own["cycle_steps"] else _sampler if own["sampler"] else _optimiser
+    verdict, advice = words(own, settled)
+    if own["status"] == "interrupted":
+        verdict = f"interrupted at step {number(own['steps'])} of {number(own['planned_steps'])}; {verdict}"
+        advice = _resume(own)
+    elif own["status"] == "running":
+        verdict = f"still running, at step {number(own['steps'])} of {number(own['planned_steps'])}; {verdict}"
+        advice = "ask again when it is complete"
+    return verdict, advice
+
+
+def _resume(own: dict[str, Any]) -> str:
+    return f"bnn-symm {shell_words('fit', '--resume', own['run'])}{own.get('module_flags', '')}"
+
+
+def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
+    longer = own["longer"]
+    flatness = settled["flatness"]
+    if flatness == "too short":
+        # Twice the rows that are needed, since the first are on their way.
+        every = max(1, own["planned_steps"] // (4 * MIN_ROWS))
+        advice = f"--set inference.log_every={every}" if own["planned_steps"] > MIN_ROWS else longer
+        return f"{settled['rows']} rows are too few to tell a plateau from noise (wanted {MIN_ROWS})", advice
+    drift = (
+        f"{number(abs(settled['drift']))} nats per 1,000 steps "
+        f"({number(settled['drift_low'])} to {number(settled['drift_high'])})"
+    )
+    if settled["drift_low"] > 0 and flatness != "reached":
+        return (
+            f"not converged: the objective is rising by {drift}",
+            f"--set inference.learning_rate={own['learning_rate'] / 3:.2g}",
+        )
+    if flatness == "not reached":
+        return f"not converged: the objective is still falling by {drift}", longer
+    if flatness == "unclear" and _is_short(settled):
+        return (
+            f"it cannot be told whether it has converged: the curve is flat over less than a fifth of its "
+            f"{settled['rows']} rows only",
+            longer,
+        )
+    if flatness == "unclear":
+        worst = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
+        return (
+            f"it cannot be told whether it has converged: the drift of the objective lies between "
+            f"{number(settled['drift_low'])} and {number(settled['drift_high'])} nats per 1,000 steps; going on for as "
+            f"long again could change it by {number(worst * own['steps'] / 1000)} nats",
+            longer,
+        )
+    verdict = (
+        f"converged: flat from step {number(settled['start']['step'])} of {number(own['steps'])} on, at "
+        f"{number(settled['level'])} +- {number(settled['standard_error'])} nats"
+    )
+    if settled["learning_rate_ended"]:
+        verdict += "; the learning rate fell to zero there, which flattens any curve"
+        return verdict, f"to see whether a longer fit ends lower: {longer}"
+    return verdict, None
+
+
+def _is_short(settled: dict[str, Any]) -> bool:
+    """Return whether a flat end is unclear for its length alone, its drift being inside what is tolerated."""
+    largest = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
+    return settled.get("is_long") is False and largest <= settled.get("tolerated", 0.0)
+
+
+def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
+    warmup, flatness = own["num_warmup"], settled["flatness"]
+    more = own["longer"]
+    if flatness == "too short":
+        return (
+            f"{settled['rows']} rows a chain are too few to tell whether the log density has settled "
+            f"(wanted {MIN_ROWS})",
+            "see R-hat, which uses every draw",
+        )
+    ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])}"
+    if flatness == "not reached":
+        return f"not converged: the negative log density still drifts by {ends} nats per 1,000 iterations", more
+    start = settled["start"]["step"]
+    if flatness == "unclear":
+        return (
+            f"it cannot be told whether the log density has settled: its drift lies between {ends} nats per 1,000 "
+            f"iterations",
+            "see R-hat of each chain against itself, which uses every draw",
+        )
+    if start > warmup:
+        return (
+            f"the log density settles at iteration {number(start)} only, after warm-up ({number(warmup)}): the first "
+            f"draws are not of the posterior",
+            f"--set inference.num_warmup={math.ceil(1.5 * start)}" if own["settles_by"] == "num_warmup" else more,
+        )
+    return f"the log density is stationary from iteration {number(start)} on, within warm-up ({number(warmup)})", None
+
+
+def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
+    """Of one value a cycle, since within a cycle the curve rises and falls by design."""
+    more, flatness, cycles = own["longer"], settled["flatness"], settled["rows"]
+    functions = "see R-hat of functions, which uses every draw"
+    if flatness == "too short":
+        return (
+            f"the log density rises and falls with each cycle, and the ends of {cycles} cycles a chain are too few to "
+            f"tell whether these settle (wanted {MIN_ROWS})",
+            functions,
+        )
+    ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])} nats per 1,000 iterations"
+    if flatness == "not reached":
+        return f"not converged: the negative log density at the ends of cycles still drifts by {ends}", more
+    if flatness == "unclear":
+        return (
+            f"it cannot be told whether the log density at the ends of cycles has settled: its drift lies between "
+            f"{ends}",
+            functions,
+        )
+    first = math.ceil(settled["start"]["step"] / own["cycle_steps"])
+    # Of few values a later start is found by chance; it says something where they came a way that is no scatter.
+    if first > 1 and settled["way"] > _WAY_OF_CYCLES * settled["spread"]:
+        return (
+            f"the log density at the ends of cycles settles from cycle {first} of {cycles} on only: draws of those "
+            f"before are not of the posterior",
+            more,
+        )
+    return f"the log density is stationary over the ends of {cycles} cycles a chain", None
+
+
+def speed_sentence(label: str, clock: str, speed: dict[str, Any]) -> str:
+    """How fast one group is."""
+    reached = speed["num_runs"] - speed["num_censored"]
+    head = f"{label}: {reached} of {speed['num_runs']} runs reach the target"
+    median = speed["median"]
+    if median["value"] is None:
+        return f"{head}, too few for a median within {number(speed['tau'])} {CLOCK_WORDS[clock]}"
+    text = f"{head}, half of them by {number(median['value'])} {CLOCK_WORDS[clock]}"
+    if speed["num_runs"] < MIN_RUNS:
+        return f"{text} (no interval from fewer than {MIN_RUNS} runs)"
+    high = "more than was watched" if median["high"] is None else number(median["high"])
+    return f"{text} (95 % interval {number(median['low'])} to {high})"
+
+
+def comparison_sentence(labels: Sequence[str], test: dict[str, Any], num_comparisons: int) -> str:
+    """Which of two groups is faster, by how much, and how strong the evidence is."""
+    first, second = labels
+    ratio = test["ratio"]
+    if ratio["value"] is None:
+        return f"{first} and {second}: both are there at the first row"
+    if test["p_value"] is None and all(test["reached"][side] == 0 for side in ("first", "second")):
+        return f"{first} and {second}: neither ever reaches the target, so that nothing tells them apart"
+    faster, slower, value, low, high = first, second, ratio["value"], ratio["low"], ratio["high"]
+    if value > 1:
+        faster, slower, value = second, first, 1 / value
+        low, high = (None if end in (None, 0) else 1 / end for end in (high, low))
+    interval = f" (95 % interval {number(low)} to {number(high)})" if low is not None and high is not None else ""
+    censored = test["num_censored"]["first"] + test["num_censored"]["second"]
+    bound = ", runs that never got there counted up to the last that was watched" if censored else ""
+    clock = CLOCK_WORDS[test["clock"]]
+    return (
+        f"{faster} needs {number(value)} times the {clock} of {slower}{interval}{bound}: "
+        f"{_evidence(test, num_comparisons)}"
+    )
+
+
+def _evidence(test: dict[str, Any], num_comparisons: int) -> str:
+    p = test["p_adjusted"]
+    how = f"{test['num_pairs']} pairs by seed" if test["paired"] else "not paired, log-rank"
+    if p is None:
+        return f"no evidence, no run tells them apart ({how})"
+    many = f", adjusted for {num_comparisons} comparisons" if num_comparisons > 1 else ""
+    numbers = f"p = {p:.2g}{many}; {how}"
+    if p <= _EVIDENCE:
+        return f"{'strong evidence' if p <= _STRONG else 'evidence'} that it is faster ({numbers})"
+    if test["paired"]:
+        least = smallest_p_value(test["num_informative"])
+        needed = next(n for n in range(1, 40) if num_comparisons * smallest_p_value(n) <= _EVIDENCE or n == 14)
+        if least * num_comparisons > _EVIDENCE:
+            return (
+                f"no evidence yet ({numbers}); {test['num_informative']} pairs that differ cannot give a smaller p "
+                f"than {min(1.0, least * num_comparisons):.2g}: fit at least {needed} seeds of each"
+            )
+    return f"no evidence that either is faster ({numbers})"

@@ -1,0 +1,152 @@
+"""The evidence lower bound of a posterior in closed form, in nats, with its Monte Carlo error.
+
+    ELBO = E_q[log p(y | w)] - KL(q || p) <= log p(y),
+
+always untempered, for the training part whole, in the target's own units (the Jacobian of standardising it
+included). The KL is analytic or a quadrature; only the expected log likelihood is sampled.
+
+Posterior and prior are independent over layers, so that the KL is a sum over them: how many nats the data have put
+where. Within a layer a tensor has what it adds to those before it, and where weights do not covary, each coordinate has
+its own. Over the parameters of a layer it is the cost of describing one of them to the
+precision that the posterior says is enough (Hinton and van Camp 1993).
+
+References:
+    Hinton and van Camp (1993), doi:10.1145/168304.168306; Blei, Kucukelbir and McAuliffe (2017), arXiv:1601.00670.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.architectures import count_flops
+from bnn_symm.data import Part
+from bnn_symm.diagnostics.mixing.parameter_index import layer_of
+from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
+from bnn_symm.randomness import torch_generator
+
+# Sampling ends at this standard error in nats, or when the work below is done, whichever comes first.
+_STANDARD_ERROR = 0.005
+_FLOPS = 5e10
+_MIN_SAMPLES, _MAX_SAMPLES = 50, 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlShare:
+    """What a tensor or a layer has of the KL.
+
+    Attributes:
+        kl: in nats.
+        num_parameters: free coordinates; fixed entries cost nothing and are not counted.
+    """
+
+    kl: float
+    num_parameters: int
+
+    @property
+    def nats_per_parameter(self) -> float:
+        """The mean over its coordinates."""
+        return self.kl / self.num_parameters
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """The same in bits."""
+        return self.nats_per_parameter / math.log(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elbo:
+    """An estimate of the ELBO in nats.
+
+    Attributes:
+        value: expected_log_likelihood - kl.
+        standard_error: Monte Carlo error of `value`.
+        expected_log_likelihood: over the whole training part.
+        kl: KL(q || prior).
+        num_samples: draws of the weights behind it.
+        by_tensor: name -> its share of the KL; the likelihood's latent variables come last.
+    """
+
+    value: float
+    standard_error: float
+    expected_log_likelihood: float
+    kl: float
+    num_samples: int
+    by_tensor: Mapping[str, KlShare]
+
+    @property
+    def by_layer(self) -> dict[str, KlShare]:
+        """Layer -> its share of the KL; latent variables of the likelihood are a layer of their own."""
+        found: dict[str, KlShare] = {}
+        for name, share in self.by_tensor.items():
+            former = found.get(layer_of(name), KlShare(kl=0.0, num_parameters=0))
+            found[layer_of(name)] = KlShare(
+                kl=former.kl + share.kl, num_parameters=former.num_parameters + share.num_parameters
+            )
+        return found
+
+
+def kl_by_coordinate(posterior: GaussianPosterior) -> Float[Tensor, " parameter"]:
+    """KL(q || prior) of every coordinate of the flat vector, in nats, in float64."""
+    with torch.inference_mode():
+        cross = posterior.model.cross_entropy(posterior.loc, posterior.scale).double()
+        return (cross - posterior.scale.double().log() - 0.5 * math.log(2 * math.pi * math.e)).cpu()
+
+
+def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
+    """Name -> share of the KL, for everything in the flat vector, in its order."""
+    entropy = posterior.entropy_by_tensor()
+    with torch.inference_mode():
+        cross = posterior.model.cross_entropy(posterior.mean(), posterior.standard_deviation()).double()
+    return {
+        name: KlShare(kl=float(cross[where].sum()) - entropy[name], num_parameters=where.stop - where.start)
+        for name, where in posterior.model.slices().items()
+    }
+
+
+def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
+    """Estimates the ELBO; None for a posterior without a closed form, which has none.
+
+    Where one pass over the data is too much work, every sample takes a random subset of the points, scaled up:
+    still unbiased, and the subset's variance is in the standard error.
+    """
+    if not isinstance(posterior, ClosedFormPosterior):
+        return None
+    model = posterior.model
+    size = len(train)
+    train = train.to(model.device, model.dtype)
+    flops = max(1, count_flops(model.net, tuple(train.x.shape[1:]), 1))
+    points = min(size, max(1, int(_FLOPS / _MIN_SAMPLES / flops)))
+    most = int(min(_MAX_SAMPLES, max(_MIN_SAMPLES, _FLOPS / (flops * points))))
+    log_jacobian = size * math.log(posterior.scaling.y_scale)
+    count, mean, square = 0, 0.0, 0.0
+    with torch.inference_mode():
+        loc, sd = posterior.mean(), posterior.standard_deviation()
+        kl = float(model.cross_entropy(loc, sd).sum(dtype=torch.float64)) - posterior.entropy()
+        while count < most:
+            generator = torch_generator(seed, "elbo", count)
+            noise = torch.randn(posterior.num_noise, generator=generator, dtype=loc.dtype).to(loc.device)
+            x, y = train.x, train.y
+            if points < size:
+                index = torch.randperm(size, generator=generator)[:points].to(x.device)
+                x, y = x[index], y[index]
+            total = model.log_likelihood(posterior.at_noise(noise), x, y).sum(dtype=torch.float64)
+            value = float(total) * size / points
+            count += 1
+            change = value - mean
+            mean += change / count
+            square += change * (value - mean)
+            if count >= _MIN_SAMPLES and math.sqrt(square / (count - 1) / count) <= _STANDARD_ERROR:
+                break
+    expected = mean - log_jacobian
+    return Elbo(
+        value=expected - kl,
+        standard_error=math.sqrt(square / (count - 1) / count),
+        expected_log_likelihood=expected,
+        kl=kl,
+        num_samples=count,
+        by_tensor=kl_by_tensor(posterior),
+    )

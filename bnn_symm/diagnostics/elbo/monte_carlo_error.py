@@ -1,0 +1,98 @@
+r"""The Monte Carlo error of mutual information where copies of a posterior overlap rarely.
+
+Of a draw w from q, a term of the estimate is `most - c(w)`: `most` = log |G| of the permutations that it looks at, and
+
+    c(w) = log sum_g q(g w) / q(w)  >=  0,        E_q[e^c] = |G|        (the sum has the identity, and q^G integrates)
+
+c is 0 where no copy of q is near w. If that is so of nearly all draws, few draws have not seen where c is large: their
+standard deviation is 0, and says nothing of the error. What is known beforehand of c bounds it. It is at least 0, and
+
+    P(c > log |G| + s) <= e^{-s},        E[(c - log |G| - s)+] <= e^{-s},
+
+so that c lies in [0, log |G| + s] but for e^{-s} nats. Of n such draws the standard error counts one more, of c = log
+|G|, which none of n draws excludes. The interval is the narrower one of two that hold for means of bounded variables:
+Hoeffding's by relative entropy, which for c = 0 throughout is the rule of three, and the empirical Bernstein bound.
+
+A permanent that is bounded from above, of n units, may be up to e^n times the permanent.
+
+References:
+    Hoeffding (1963), doi:10.1080/01621459.1963.10500830; Maurer and Pontil (2009), arXiv:0907.3740.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from scipy.optimize import brentq
+from torch import Tensor
+
+from bnn_symm.inference.variational.symmetry_information import Term
+from bnn_symm.symmetry.group.permanent import log_factorial
+
+# The level of intervals, and the standard deviations of a normal that it takes.
+LEVEL, NORMAL = 0.95, 1.96
+
+
+def largest(terms: Sequence[Term]) -> float:
+    """Return what the terms together are at most, in nats."""
+    return math.fsum(_most(term) for term in terms)
+
+
+def standard_error(information: Float[Tensor, " draw"], terms: Sequence[Term]) -> float:
+    """Return the standard error of the mean, overlaps that were not drawn allowed for.
+
+    Args:
+        information: of every draw, the sum over the terms.
+        terms: behind it.
+    """
+    most = largest(terms)
+    lost = most - information
+    mean = float(lost.mean())
+    return math.sqrt(float((lost - mean).square().sum()) + (most - mean) ** 2) / len(lost)
+
+
+def interval(information: Float[Tensor, " draw"], terms: Sequence[Term]) -> tuple[float, float]:
+    """Return a 95 % interval of the expectation of the information, in nats.
+
+    Args:
+        information: of every draw, the sum over the terms.
+        terms: behind it.
+    """
+    most, number = largest(terms), len(information)
+    tail = math.log(max(2, number))
+    bound = most + math.fsum(tail + (len(t.units.units) if t.how == "bounded permanent" else 0) for t in terms)
+    share = ((most - information).clamp(min=0, max=bound) / bound).double()
+    low, high = _mean_interval(share)
+    return most - bound * high - len(terms) * math.exp(-tail), most - bound * low
+
+
+def _most(term: Term) -> float:
+    size = len(term.units.units)
+    orders = math.fsum(log_factorial(len(block)) for block in term.blocks) if term.blocks else log_factorial(size)
+    return orders + (size * math.log(2) if term.units.flips else 0.0)
+
+
+def _mean_interval(values: Float[Tensor, " draw"]) -> tuple[float, float]:
+    """Return an interval of the mean of independent variables in [0, 1]: for each end the better of two bounds."""
+    number, mean = len(values), float(values.mean())
+    # Two ends, and two bounds of each.
+    log_odds = math.log(4 / (1 - LEVEL))
+    spread = float(values.var()) if number > 1 else 1.0
+    reach = math.sqrt(2 * spread * (log_odds + math.log(2)) / number)
+    reach += 7 * (log_odds + math.log(2)) / (3 * max(1, number - 1))
+    low, high = _by_relative_entropy(mean, log_odds / number)
+    return max(low, mean - reach, 0.0), min(high, mean + reach, 1.0)
+
+
+def _by_relative_entropy(mean: float, allowed: float) -> tuple[float, float]:
+    """Return the ends of where the relative entropy of Bernoulli variables from `mean` is at most `allowed`."""
+
+    def excess(other: float) -> float:
+        parts = [(mean, other), (1 - mean, 1 - other)]
+        return math.fsum(p * math.log(p / q) for p, q in parts if p > 0) - allowed
+
+    tiny = 1e-15
+    high: Any = brentq(excess, mean, 1 - tiny) if mean < 1 - tiny and excess(1 - tiny) > 0 else 1.0
+    low: Any = brentq(excess, tiny, mean) if mean > tiny and excess(tiny) > 0 else 0.0
+    return float(low), float(high)

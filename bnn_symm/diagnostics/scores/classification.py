@@ -1,0 +1,100 @@
+"""Scores of class probabilities, of many resamples at once.
+
+Proper scores (`nll`, `brier`), what a confidence is worth (`ece`, `aece`, `cwce`, `mce`: calibration; `auroc_errors`,
+`aupr_errors`, `aurc`: whether errors have the low ones) and what kind of uncertainty there is (`entropy`,
+`mutual_information`). The confidence of a point is its largest probability; of classes that tie, the first is
+predicted.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from bnn_symm.diagnostics.calibration.calibration_errors import (
+    class_wise_error,
+    equal_mass_error,
+    equal_width_bins,
+    expected_error,
+    maximum_error,
+)
+from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions
+from bnn_symm.diagnostics.scores.ranking import area_under_risk_coverage, auroc, average_precision
+from bnn_symm.diagnostics.statistics.bootstrap import Statistics, weighted_mean
+
+# Those that noise makes larger; see `bootstrap`.
+CALIBRATION_ERRORS = ("ece", "aece", "cwce", "mce")
+
+
+def class_statistics(predictions: ClassPredictions) -> Statistics:
+    """A function from counts (resample, point) to every score of each resample, by name.
+
+    `accuracy`; `nll` (nats a point); `brier`; `ece` and `mce` over 15 bins of equal width, `aece` over 15 of equal
+    mass, `cwce` (class-wise); `overconfidence` (mean confidence less accuracy); `auroc_errors` and `aupr_errors` of
+    1 - confidence as a detector of errors; `aurc`; `entropy` and `mutual_information` (means, nats).
+    """
+    probabilities, y = predictions.probabilities, predictions.y
+    confidence, doubt = probabilities.max(1), predictions.doubt
+    right = probabilities.argmax(1) == y
+    targets = np.zeros_like(probabilities)
+    targets[np.arange(len(y)), y] = 1.0
+    residual = right - confidence
+    bins, bins_by_class = equal_width_bins(confidence), equal_width_bins(probabilities)
+    means = {
+        "accuracy": right.astype(np.float64),
+        "nll": -predictions.log_prob,
+        "brier": np.square(probabilities - targets).sum(1),
+        "overconfidence": -residual,
+        "entropy": predictions.entropy,
+        "mutual_information": predictions.mutual_information,
+    }
+    columns = np.stack(list(means.values()), axis=1)
+
+    def statistics(weights: Float[np.ndarray, "resample point"]) -> Mapping[str, Float[np.ndarray, " resample"]]:
+        mean = dict(zip(means, weighted_mean(weights, columns).T, strict=True))
+        residuals = weights * residual
+        return {
+            "accuracy": mean["accuracy"],
+            "nll": mean["nll"],
+            "brier": mean["brier"],
+            "ece": expected_error(residuals, bins, weights.sum(1)),
+            "aece": equal_mass_error(residuals, weights, confidence),
+            "cwce": class_wise_error(weights, probabilities, targets, bins_by_class),
+            "mce": maximum_error(residuals, weights, bins),
+            "overconfidence": mean["overconfidence"],
+            "auroc_errors": auroc(weights, doubt, ~right),
+            "aupr_errors": average_precision(weights, doubt, ~right),
+            "aurc": area_under_risk_coverage(weights, -doubt, ~right),
+            "entropy": mean["entropy"],
+            "mutual_information": mean["mutual_information"],
+        }
+
+    return statistics
+
+
+def class_reasons(predictions: ClassPredictions) -> dict[str, str]:
+    """Name -> why a score is not defined, for those that may not be."""
+    right = predictions.probabilities.argmax(1) == predictions.y
+    reason = f"{'every' if right.all() else 'no'} point is right, so that there is nothing to tell apart"
+    if np.isnan(predictions.probabilities).any():
+        reason = "some probabilities are not numbers"
+    return dict.fromkeys(("auroc_errors", "aupr_errors"), reason)
+
+
+def class_notes(predictions: ClassPredictions) -> list[str]:
+    """What is unusual of the points and what it does to the scores."""
+    notes = []
+    impossible = int(np.isinf(predictions.log_prob).sum())
+    if impossible:
+        notes.append(f"nll is infinite: the class of {impossible} points was given probability 0")
+    classes = predictions.probabilities.shape[1]
+    absent = sorted(set(range(classes)) - set(predictions.y.tolist()))
+    if absent:
+        notes.append(
+            f"no point has class {', '.join(map(str, absent[:10]))}{', ...' if len(absent) > 10 else ''} (by index); "
+            f"cwce counts it with the mean probability that it was given"
+        )
+    confidence = predictions.probabilities.max(1)
+    if len(predictions) > 1 and confidence.min() == confidence.max():
+        notes.append(f"every point has the same confidence, {confidence[0]:.4g}: it tells nothing about errors")
+    return notes

@@ -1,0 +1,139 @@
+"""What a posterior says of every point of a part, a few numbers a point: all that scores need.
+
+Predictions of many points are walked in slices, so that memory does not grow with draws times points.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bnn_symm.data import Part
+from bnn_symm.diagnostics.scores.scores import crps
+from bnn_symm.models import Poisson
+from bnn_symm.posteriors import Posterior, Predictive
+from bnn_symm.randomness import numpy_generator
+
+# Central intervals whose coverage and width are told.
+INTERVALS = (0.5, 0.9, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassPredictions:
+    """Of a classification.
+
+    Attributes:
+        probabilities: (point, class), of the mixture over draws.
+        y: class indices.
+        log_prob: log of the mixture's probability of the class, in nats.
+        entropy: of the mixture, in nats.
+        mutual_information: between class and draw, in nats: what the draws disagree about.
+    """
+
+    probabilities: Float[np.ndarray, "point class"]
+    y: Int[np.ndarray, " point"]
+    log_prob: Float[np.ndarray, " point"]
+    entropy: Float[np.ndarray, " point"]
+    mutual_information: Float[np.ndarray, " point"]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def doubt(self) -> Float[np.ndarray, " point"]:
+        """1 - confidence, as the sum of all but the largest probability: exact where that rounds to 1."""
+        return np.sort(self.probabilities, axis=1)[:, :-1].sum(1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NumberPredictions:
+    """Of a regression or of counts, in the target's own units.
+
+    Attributes:
+        target: true values.
+        mean: of the mixture over draws.
+        sd: of the mixture.
+        epistemic_sd: over draws, of E[y | x, draw].
+        log_prob: log of the mixture's density at the target, in nats.
+        crps: continuous ranked probability score.
+        pit: probability integral transform, F(y); of counts randomised, F(y - 1) + u p(y) with u uniform, which is
+            uniform where predictions are right, as F(y) is for continuous targets (Czado et al. 2009,
+            doi:10.1111/j.1541-0420.2009.01191.x).
+        low: (interval, point), lower ends of the central intervals `INTERVALS`.
+        high: upper ends.
+    """
+
+    target: Float[np.ndarray, " point"]
+    mean: Float[np.ndarray, " point"]
+    sd: Float[np.ndarray, " point"]
+    epistemic_sd: Float[np.ndarray, " point"]
+    log_prob: Float[np.ndarray, " point"]
+    crps: Float[np.ndarray, " point"]
+    pit: Float[np.ndarray, " point"]
+    low: Float[np.ndarray, "interval point"]
+    high: Float[np.ndarray, "interval point"]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def predict_points(posterior: Posterior, part: Part, *, seed: int = 0) -> ClassPredictions | NumberPredictions:
+    """The predictions of a posterior at the points of a part.
+
+    Args:
+        posterior: any.
+        part: at least one point.
+        seed: of the randomised transform of counts.
+
+    Raises:
+        ValueError: for a part without points.
+    """
+    if len(part) == 0:
+        raise ValueError("there are no points to predict; give a part that has some")
+    collected: dict[str, list[Tensor]] = {}
+    start = 0
+    is_classification = True
+    for predictive in posterior.iter_predict(part.x):
+        y = part.y[start : start + predictive.outputs.shape[2]].cpu()
+        is_classification = predictive.is_classification
+        own = _classes(predictive, y) if is_classification else _numbers(predictive, y, start, seed)
+        start += len(y)
+        for name, value in own.items():
+            collected.setdefault(name, []).append(value)
+    along = {"low": 1, "high": 1}
+    joined = {name: torch.cat(values, along.get(name, 0)).numpy() for name, values in collected.items()}
+    return ClassPredictions(**joined) if is_classification else NumberPredictions(**joined)
+
+
+def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
+    return {
+        "probabilities": predictive.probabilities(),
+        "y": y.long(),
+        "log_prob": predictive.log_prob(y),
+        "entropy": predictive.entropy(),
+        "mutual_information": predictive.mutual_information(),
+    }
+
+
+def _numbers(predictive: Predictive, y: Tensor, start: int, seed: int) -> dict[str, Tensor]:
+    target = predictive.location + predictive.scale * y.double()
+    levels = [(1 - width) / 2 for width in INTERVALS]
+    quantiles = predictive.quantiles([*levels, *(1 - level for level in levels)])
+    pit = predictive.cdf(target)
+    if isinstance(predictive.likelihood, Poisson):
+        below = predictive.cdf(target - 1)
+        uniform = numpy_generator(seed, "randomised transform", start).uniform(size=len(y))
+        pit = below + torch.from_numpy(uniform) * (pit - below)
+    return {
+        "target": target,
+        "mean": predictive.mean(),
+        "sd": predictive.standard_deviation(),
+        "epistemic_sd": predictive.epistemic_sd(),
+        "log_prob": predictive.log_prob(y),
+        "crps": crps(predictive, target),
+        "pit": pit,
+        "low": quantiles[: len(levels)],
+        "high": quantiles[len(levels) :],
+    }

@@ -1,0 +1,96 @@
+"""Scores of predicted distributions of numbers, of many resamples at once, in the target's own units.
+
+Proper scores (`nll`, `crps`), errors of the mean (`rmse`, `mae`), calibration (`coverage_*`, `qce`, `pit_distance`) and
+sharpness (`sd`, `epistemic_sd`, `width_*`), which is only good in predictions that are calibrated (Gneiting et al.
+2007, doi:10.1111/j.1467-9868.2007.00587.x).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from bnn_symm.diagnostics.scores.point_predictions import INTERVALS, NumberPredictions
+from bnn_symm.diagnostics.statistics.bootstrap import Statistics, weighted_mean
+
+# Levels of the quantiles whose frequencies `qce` compares.
+QUANTILE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# Those that noise makes larger; see `bootstrap`.
+CALIBRATION_DISTANCES = ("qce", "pit_distance")
+
+
+def number_statistics(predictions: NumberPredictions) -> Statistics:
+    """A function from counts (resample, point) to every score of each resample, by name.
+
+    `nll` (nats a point), `rmse`, `mae`, `crps`; `coverage_50`, `coverage_90`, `coverage_95` of the central intervals;
+    `qce`, the mean over the levels 0.1, ..., 0.9 of |frequency of targets below the quantile - level|; `pit_distance`,
+    the Kolmogorov-Smirnov distance of the PIT to uniform, and `pit_mean` (0.5 if nothing is shifted); `sd`,
+    `epistemic_sd` and `width_50`, `width_90`, `width_95`, means over points.
+    """
+    target, error = predictions.target, predictions.mean - predictions.target
+    names = [f"{100 * width:g}" for width in INTERVALS]
+    inside = (predictions.low <= target) & (target <= predictions.high)
+    means = {
+        "nll": -predictions.log_prob,
+        "squared_error": np.square(error),
+        "mae": np.abs(error),
+        "crps": predictions.crps,
+        **{f"coverage_{name}": own.astype(np.float64) for name, own in zip(names, inside, strict=True)},
+        "pit_mean": predictions.pit,
+        "sd": predictions.sd,
+        "epistemic_sd": predictions.epistemic_sd,
+        **{f"width_{name}": own for name, own in zip(names, predictions.high - predictions.low, strict=True)},
+    }
+    columns = np.stack(list(means.values()), axis=1)
+
+    def statistics(weights: Float[np.ndarray, "resample point"]) -> Mapping[str, Float[np.ndarray, " resample"]]:
+        mean = dict(zip(means, weighted_mean(weights, columns).T, strict=True))
+        return {
+            "nll": mean["nll"],
+            "rmse": np.sqrt(mean["squared_error"]),
+            "mae": mean["mae"],
+            "crps": mean["crps"],
+            **{f"coverage_{name}": mean[f"coverage_{name}"] for name in names},
+            "qce": quantile_calibration_error(weights, predictions.pit),
+            "pit_distance": distance_to_uniform(weights, predictions.pit),
+            "pit_mean": mean["pit_mean"],
+            "sd": mean["sd"],
+            "epistemic_sd": mean["epistemic_sd"],
+            **{f"width_{name}": mean[f"width_{name}"] for name in names},
+        }
+
+    return statistics
+
+
+def quantile_calibration_error(
+    weights: Float[np.ndarray, "resample point"], pit: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, " resample"]:
+    """Mean over levels of |share of targets not above the quantile - level|; those are the PIT not above the level."""
+    levels = np.array(QUANTILE_LEVELS)
+    below = (pit[:, None] <= levels).astype(np.float64)
+    return np.abs((weights @ below) / weights.sum(1, keepdims=True) - levels).mean(1)
+
+
+def distance_to_uniform(
+    weights: Float[np.ndarray, "resample point"], pit: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, " resample"]:
+    """Kolmogorov-Smirnov distance: the largest |share of PIT not above u - u| over u in [0, 1]."""
+    order = np.argsort(pit)
+    ordered, counts = pit[order], weights[:, order]
+    above = np.cumsum(counts, axis=1) / counts.sum(1, keepdims=True)
+    below = above - counts / counts.sum(1, keepdims=True)
+    # Between PIT that are equal, and at those that a resample lacks, these lie between values that count anyway.
+    return np.maximum(np.abs(above - ordered), np.abs(below - ordered)).max(1)
+
+
+def number_notes(predictions: NumberPredictions) -> list[str]:
+    """What is unusual of the points and what it does to the scores."""
+    notes = []
+    impossible = int(np.isinf(predictions.log_prob).sum())
+    if impossible:
+        notes.append(f"nll is infinite: the targets of {impossible} points were given density 0")
+    if not np.isfinite(predictions.crps).all():
+        notes.append("crps is infinite: some predicted rates are")
+    if len(predictions) > 1 and predictions.sd.min() == predictions.sd.max():
+        notes.append("every point has the same predictive standard deviation: it tells nothing about errors")
+    return notes

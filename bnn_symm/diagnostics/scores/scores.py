@@ -1,0 +1,136 @@
+"""Scores of predictions on one part of the data.
+
+Proper scores and calibration of the marginal predictive distribution. Regression scores are in the target's own units.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from bnn_symm.data import Part
+from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins, expected_error
+from bnn_symm.models import Poisson
+from bnn_symm.posteriors import Posterior, Predictive
+
+# Components of the mixture behind the CRPS, whose closed form needs every pair of them; of more, evenly spaced ones.
+_CRPS_DRAWS = 500
+# Counts at which the distribution function of a count is compared.
+_COUNTS = 4096
+# Pairs of mixture components handled at once by the closed-form CRPS (32 MB in float64).
+_PAIRS_AT_ONCE = 2**22
+
+
+def score(posterior: Posterior, part: Part) -> dict[str, Any] | None:
+    """Scores of a posterior's predictions; None for a part without points.
+
+    Returns:
+        `points`, `nll` (nats a point, of the marginal), `expected_nll` (mean over draws), and `accuracy`, `ece`,
+        `brier` for classes or `rmse`, `crps`, `coverage_90` (of the central interval) for numbers.
+    """
+    if len(part) == 0:
+        return None
+    terms: dict[str, list[Tensor]] = {}
+    start = 0
+    for predictive in posterior.iter_predict(part.x):
+        size = predictive.outputs.shape[2]
+        y = part.y[start : start + size].cpu()
+        start += size
+        pointwise = _classes(predictive, y) if predictive.is_classification else _numbers(predictive, y)
+        pointwise["nll"] = -predictive.log_prob(y)
+        pointwise["expected_nll"] = -predictive.expected_log_prob(y)
+        for name, value in pointwise.items():
+            terms.setdefault(name, []).append(value)
+    joined = {name: torch.cat(values) for name, values in terms.items()}
+    result: dict[str, Any] = {"points": len(part)}
+    if "probabilities" in joined:
+        result["ece"] = expected_calibration_error(joined.pop("probabilities"), part.y.cpu())
+    if "squared_error" in joined:
+        result["rmse"] = float(joined.pop("squared_error").mean().sqrt())
+    result.update({name: float(value.double().mean()) for name, value in joined.items()})
+    order = ("points", "nll", "accuracy", "rmse", "ece", "crps", "brier", "coverage_90", "expected_nll")
+    return {name: result[name] for name in order if name in result}
+
+
+def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
+    probabilities = predictive.probabilities()
+    target = torch.nn.functional.one_hot(y, probabilities.shape[-1])
+    return {
+        "accuracy": (probabilities.argmax(-1) == y).double(),
+        "brier": (probabilities - target).square().sum(-1),
+        "probabilities": probabilities,
+    }
+
+
+def _numbers(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
+    target = predictive.location + predictive.scale * y.double()
+    low, high = predictive.quantiles([0.05, 0.95])
+    return {
+        "squared_error": (predictive.mean() - target).square(),
+        "crps": crps(predictive, target),
+        "coverage_90": ((low <= target) & (target <= high)).double(),
+    }
+
+
+def expected_calibration_error(probabilities: Float[Tensor, "point class"], y: Shaped[Tensor, " point"]) -> float:
+    """Return the mean over 15 bins of confidence of |accuracy - confidence|, weighted by the points in the bin.
+
+    Bins and edges are those of `calibration_errors`.
+    """
+    p = probabilities.double().cpu().numpy()
+    confidence = p.max(1)
+    residual = (p.argmax(1) == y.cpu().numpy()) - confidence
+    return float(expected_error(residual[None], equal_width_bins(confidence), float(len(p)))[0])
+
+
+def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+    """Continuous ranked probability score of the predictive mixture, in the target's own units.
+
+    Of a mixture of normals in closed form (Grimit et al. 2006, doi:10.1256/qj.05.235), of at most 500 components,
+    evenly spaced among the draws; of a mixture of Poissons as the sum over counts of the squared difference of
+    distribution functions. Infinite where a rate is.
+    """
+    if isinstance(predictive.likelihood, Poisson):
+        return _crps_counts(predictive, target)
+    likelihood: Any = predictive.likelihood
+    kept = torch.linspace(0, predictive.num_draws - 1, min(predictive.num_draws, _CRPS_DRAWS)).round().long()
+    outputs = predictive.outputs.flatten(0, 1)[kept]
+    latents = {name: value.flatten()[kept] for name, value in predictive.latents.items()}
+    # In standardised units: adding a large location first would swallow the spread of the draws.
+    mean = likelihood.mean(outputs, latents).double()
+    sd = likelihood.variance(outputs, latents).double().sqrt()
+    z = (target.double() - predictive.location) / predictive.scale
+    draws = len(mean)
+    values = []
+    for points in torch.arange(len(z)).split(max(1, _PAIRS_AT_ONCE // draws**2)):
+        m, s = mean[:, points], sd[:, points]
+        near = _mean_absolute(z[points] - m, s).mean(0)
+        spread = (s[:, None].square() + s[None].square()).sqrt()
+        apart = _mean_absolute(m[:, None] - m[None], spread).mean((0, 1))
+        values.append(near - 0.5 * apart)
+    return predictive.scale * torch.cat(values)
+
+
+def _mean_absolute(mean: Tensor, sd: Tensor) -> Tensor:
+    """E|z| for z ~ Normal(mean, sd)."""
+    ratio = mean / sd
+    density = torch.exp(-0.5 * ratio.square()) / (2 * torch.pi) ** 0.5
+    return mean * (2 * torch.special.ndtr(ratio) - 1) + 2 * sd * density
+
+
+def _crps_counts(predictive: Predictive, target: Tensor) -> Tensor:
+    rates = predictive.draw_mean().double().flatten(0, 1)
+    finite = torch.isfinite(rates).all(0)
+    # Beyond ten standard deviations above the largest rate a Poisson has no mass left that counts.
+    top = (rates + 10 * rates.sqrt() + 30).amax(0).maximum(target)
+    highest = float(top[finite].max()) if bool(finite.any()) else 0.0
+    # Every count up to some thousands; of more, evenly spaced ones, each standing for those up to the next.
+    counts = torch.linspace(0, math.ceil(highest), min(math.ceil(highest) + 1, _COUNTS)).floor().double()
+    gaps = torch.diff(counts, append=counts[-1:] + 1)
+    total = torch.zeros_like(target)
+    for count, gap in zip(counts, gaps, strict=True):
+        below = predictive.cdf(count.expand_as(target))
+        total += gap * (below - (target <= count).double()).square()
+    return torch.where(finite, total, math.inf)

@@ -1,0 +1,4 @@
+"""Check priors and inference on simulated data.
+
+Reading order: `prior_predictive`, `sbc`, `sbc_simulation`.
+"""

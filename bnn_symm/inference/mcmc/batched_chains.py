@@ -1,0 +1,260 @@
+"""All chains of a sampler in one process, one batch and one state.
+
+The driver starts transitions, lets the kernel work, lets the adapter learn from what ended, and tells draws and
+history. Chains need not go in step; only at the end of warm-up they wait for each other, since after it nothing may
+be learned any more. The state (kernel, adapter and counts) is plain arrays at every moment, warm-up and the middle of
+a trajectory included, so a fit goes on from any told state to the same bits.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnn_symm.errors import FitDiverged
+from bnn_symm.inference.callbacks import Callbacks, State
+from bnn_symm.inference.density.density import TemperedDensity
+from bnn_symm.inference.density.sharded import ShardedDensity
+from bnn_symm.inference.mcmc.adaptation import Adapter, new_adaptation, restore_arrays, to_arrays
+from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from
+from bnn_symm.inference.mcmc.kernel import Ended
+from bnn_symm.inference.method import Fit, initial_positions
+from bnn_symm.posteriors import DrawChunk
+from bnn_symm.randomness import torch_generator
+
+if TYPE_CHECKING:
+    from bnn_symm.inference.mcmc.sampler import Sampler
+
+# Iterations of a chain between rows of its history, and between moments at which draws and states are told.
+_LOG_EVERY = 20
+# Draws of slow chains are told after so many seconds, however few they are.
+_TELL_SECONDS = 1.0
+# The search for a first step size doubles or halves it until the acceptance rate crosses this, at most so many times.
+_REASONABLE, _DOUBLINGS = 0.8, 50
+
+
+@dataclass
+class _Counts:
+    """(chain,) transitions that ended, gradients, divergences, and acceptance summed since the last row."""
+
+    done: np.ndarray
+    gradients: np.ndarray
+    divergences: np.ndarray
+    acceptance: np.ndarray
+    since_row: np.ndarray
+
+
+def run_batched(method: "Sampler", fit: Fit) -> bool:
+    """Runs the chains of a fit; returns whether they were stopped before their end."""
+    chains = _Chains(method, fit)
+    stopped = chains.run(fit.callbacks)
+    fit.collector.keep_state(0, chains.state())
+    return stopped
+
+
+class _Chains:
+    """The chains of one fit."""
+
+    def __init__(self, method: "Sampler", fit: Fit):
+        self._method = method
+        number = method.num_chains
+        positions = torch.stack(initial_positions(fit.model, fit.initial, number, fit.seed))
+        density = self._density(method, fit, positions)
+        groups = np.zeros(number, dtype=np.int64) if method.adaptation == "shared" else np.arange(number)
+        adaptation = new_adaptation(
+            positions,
+            int(groups.max()) + 1,
+            method.initial_step_size,
+            self._first_variances(method, fit, positions),
+            dense=method.is_dense(positions.shape[1]),
+        )
+        self._adapter = Adapter(
+            num_warmup=method.num_warmup,
+            target=method.target_accept_prob,
+            adapt_step_size=method.adapt_step_size,
+            adapt_mass_matrix=method.adapt_mass_matrix,
+            groups=groups,
+            across=method.scales_across_chains,
+            state=adaptation,
+        )
+        inverse_mass = self._adapter.inverse_mass(np.arange(number))
+        self._kernel = method._batched_kernel(density, positions, inverse_mass, self._adapter, fit.seed)
+        zeros = np.zeros(number, dtype=np.int64)
+        self._counts = _Counts(zeros.copy(), zeros + 1, zeros.copy(), np.zeros(number), zeros.copy())
+        self._pending: dict[int, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
+        self._told_at = time.monotonic()
+        reached = fit.reached.states.get(0)
+        seconds = max((row["seconds"] for row in fit.reached.history), default=0.0)
+        self._started = time.perf_counter() - seconds
+        self._under_way = np.zeros(number, dtype=bool)
+        if reached is not None:
+            self._restore(reached)
+            return
+        bad = torch.isfinite(self._kernel.points.energy).logical_not().nonzero()
+        if len(bad):
+            raise FitDiverged(
+                f"the log density is not finite where chain {int(bad[0])} starts; start from another posterior "
+                f"(initial: RUN), or check prior.scale"
+            )
+        if method.adapt_step_size and method.num_warmup:
+            self._find_step_sizes(density, groups, fit.seed)
+
+    def _density(self, method: "Sampler", fit: Fit, positions: Tensor) -> TemperedDensity:
+        keywords: dict[str, Any] = {
+            "temperature": method.temperature,
+            "prior_weight": method.prior_weight,
+            "like": positions,
+            "compile": method.is_compiled(),
+        }
+        self._should_stop = fit.callbacks.should_stop
+        if fit.group.size == 1:
+            return TemperedDensity(fit.model, fit.dataset.train, **keywords)
+        density = ShardedDensity(
+            fit.model, fit.dataset.train, group=fit.group, should_stop=self._should_stop, **keywords
+        )
+        self._should_stop = density.should_stop
+        return density
+
+    def _first_variances(self, method: "Sampler", fit: Fit, positions: Tensor) -> Tensor:
+        """(parameter,) what inverse mass matrices begin with."""
+        if not method.adapt_mass_matrix:
+            return positions.new_ones(positions.shape[1])
+        prior = fit.model.prior_standard_deviations(positions.new_empty(0, dtype=torch.float64))
+        return (prior.square() / method.prior_weight).to(positions.dtype)
+
+    def run(self, callbacks: Callbacks) -> bool:
+        """Runs them to their end, or until they are to stop; returns whether that came first."""
+        method, counts = self._method, self._counts
+        total = method.num_warmup + method.num_draws
+        callbacks.on_state(0, self.state)
+        while counts.done.min() < total:
+            if self._should_stop():
+                self._tell(callbacks)
+                return True
+            limit = method.num_warmup if counts.done.min() < method.num_warmup else total
+            ready = np.flatnonzero(~self._under_way & (counts.done < limit))
+            if len(ready):
+                self._begin(ready)
+            ended = self._kernel.advance()
+            if len(ended.chains):
+                self._take(ended, callbacks)
+            waiting = sum(map(len, self._pending.values()))
+            if waiting >= _LOG_EVERY * method.num_chains or time.monotonic() - self._told_at >= _TELL_SECONDS:
+                self._tell(callbacks)
+        self._tell(callbacks)
+        return False
+
+    def state(self) -> State:
+        """Everything that the rest of the fit follows from."""
+        return {
+            **self._kernel.state(),
+            **to_arrays(self._adapter.state, "adaptation"),
+            **to_arrays(self._counts, "counts"),
+            "under_way": self._under_way.copy(),
+        }
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self._kernel.restore(state)
+        restore_arrays(self._adapter.state, "adaptation", state)
+        restore_arrays(self._counts, "counts", state)
+        self._under_way[:] = state["under_way"]
+
+    def _begin(self, chains: np.ndarray) -> None:
+        adapter = self._adapter
+        self._kernel.begin(chains, self._counts.done[chains], adapter.step_size(chains), adapter.inverse_mass(chains))
+        self._under_way[chains] = True
+
+    def _take(self, ended: Ended, callbacks: Callbacks) -> None:
+        """Learns from transitions that ended, counts them, and keeps draws until they are told."""
+        method, counts, chains = self._method, self._counts, ended.chains
+        positions = self._kernel.points.position[torch.from_numpy(chains)]
+        warming = counts.done[chains] < method.num_warmup
+        if warming.any():
+            self._adapter.learn(chains, positions, ended.stats["acceptance_rate"])
+        counts.done[chains] += 1
+        counts.gradients[chains] += ended.stats["n_steps"]
+        counts.divergences[chains] += ended.stats["diverging"]
+        counts.acceptance[chains] += ended.stats["acceptance_rate"]
+        counts.since_row[chains] += 1
+        self._under_way[chains] = False
+        arrays = positions.cpu().numpy()
+        for row, chain in enumerate(chains.tolist()):
+            stats = {name: value[row : row + 1] for name, value in ended.stats.items()}
+            if not warming[row]:
+                self._pending.setdefault(chain, []).append((arrays[row], stats))
+            self._log(chain, stats, callbacks)
+
+    def _log(self, chain: int, stats: Mapping[str, np.ndarray], callbacks: Callbacks) -> None:
+        """A row of the history of a chain, where one is due."""
+        method, counts = self._method, self._counts
+        done, warmup = int(counts.done[chain]), method.num_warmup
+        in_phase = done if done <= warmup else done - warmup
+        if in_phase % _LOG_EVERY and done not in (warmup, warmup + method.num_draws):
+            return
+        callbacks.on_history(
+            {
+                "chain": chain,
+                "step": done,
+                "phase": "warmup" if done <= warmup else "sampling",
+                "seconds": time.perf_counter() - self._started,
+                "gradient_evaluations": int(counts.gradients[chain]),
+                "objective": -float(stats["lp"][0]),
+                "acceptance_rate": float(counts.acceptance[chain] / counts.since_row[chain]),
+                "step_size": float(stats["step_size"][0]),
+                "divergences": int(counts.divergences[chain]),
+            }
+        )
+        counts.acceptance[chain], counts.since_row[chain] = 0.0, 0
+
+    def _tell(self, callbacks: Callbacks) -> None:
+        """Tells pending draws, and then the state that comes after them."""
+        for chain, rows in sorted(self._pending.items()):
+            last = int(self._counts.done[chain]) - self._method.num_warmup
+            positions = np.stack([position for position, _ in rows])
+            stats = {name: np.concatenate([own[name] for _, own in rows]) for name in rows[0][1]}
+            callbacks.on_draws(DrawChunk(chain, last - len(rows), positions, stats))
+        self._pending = {}
+        self._told_at = time.monotonic()
+        callbacks.on_state(0, self.state)
+
+    def _find_step_sizes(self, density: TemperedDensity, groups: np.ndarray, seed: int) -> None:
+        """First step sizes: those at which one step is accepted at a rate that doubling or halving would cross.
+
+        Hoffman & Gelman 2014, algorithm 4, with the mean over the chains of a group.
+        """
+        points = self._kernel.points
+        generator = torch_generator(seed, "first step size")
+        noise = torch.randn(points.position.shape, generator=generator, dtype=points.position.dtype)
+        momentum = momentum_from(noise.to(points.position.device), points.inverse_mass)
+        before = points.energy + kinetic_energy(momentum, points.inverse_mass)
+        sizes = np.bincount(groups)
+        step = np.full(len(sizes), self._method.initial_step_size)
+        direction = np.zeros(len(sizes))
+        for _ in range(_DOUBLINGS):
+            rate = np.bincount(groups, weights=self._acceptance(density, momentum, before, step[groups])) / sizes
+            wanted = np.where(rate > _REASONABLE, 1.0, -1.0)
+            self._counts.gradients += 1
+            direction = np.where(direction == 0, wanted, direction)
+            moving = wanted == direction
+            if not moving.any():
+                break
+            step = np.where(moving, step * 2.0**direction, step)
+        self._adapter.begin(step)
+
+    def _acceptance(self, density: TemperedDensity, momentum: Tensor, before: Tensor, step: np.ndarray) -> np.ndarray:
+        points = self._kernel.points
+        _, after, _, energy = leapfrog(
+            density,
+            points.position,
+            momentum,
+            points.gradient,
+            torch.from_numpy(step).to(points.step),
+            points.inverse_mass,
+        )
+        error = energy + kinetic_energy(after, points.inverse_mass) - before
+        return np.exp(-np.maximum(torch.nan_to_num(error, nan=math.inf).cpu().numpy(), 0.0))

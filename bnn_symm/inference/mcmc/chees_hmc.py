@@ -1,0 +1,155 @@
+r"""ChEES-HMC: trajectories whose length many chains learn together (Hoffman, Radul & Sountsov 2021, PMLR 130).
+
+All chains go the same number of leapfrog steps, h_n T / step, h_n in (0, 1) a Halton sequence. In warm-up log T
+climbs the gradient of the expected change of the squared distance from the mean, estimated across chains:
+
+    ChEES = E[(|z' - E z'|^2 - |z - E z|^2)^2] / 4,   z the position in units of the mass matrix's scales,
+
+    dChEES/dT = h_n E[(|z' - E z'|^2 - |z - E z|^2) (z' - E z')^T v'],   v' the velocity of z at the end,
+
+with acceptance probabilities for weights. Mass matrices are estimated across chains. In the first half of warm-up,
+until one was, trajectories are bounded and T stays at 1, in units of the prior's scales.
+
+Step sizes aim at the mean of the acceptance probabilities, and not, as in the paper, at their harmonic mean: one chain
+that would reject pulls that so far down that with the paper's target of 0.651 the mean ended at 0.85 to 0.94, and a
+gradient brought 8 to 35 % fewer effective samples (`benchmarks/README.md`).
+
+No tree has to be built, and none of its points is thrown away; the price is that all scales share one length.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+from bnn_symm.data import Dataset
+from bnn_symm.errors import ConfigError
+from bnn_symm.inference.density.density import TemperedDensity
+from bnn_symm.inference.mcmc.adaptation import Adapter
+from bnn_symm.inference.mcmc.hmc_kernel import StaticTrajectories, Trajectory
+from bnn_symm.inference.mcmc.sampler import Sampler
+from bnn_symm.settings import Fraction, PositiveInt, settings
+
+# Adam on log T, as in the paper: rate, decay of the squares, no momentum.
+_RATE, _DECAY, _EPSILON = 0.025, 0.95, 1e-8
+# Weight of the newest value in the average of log T: n^-0.5.
+_AVERAGING = 0.5
+# The most leapfrog steps in the first half of warm-up.
+_EARLY_STEPS = 50
+
+
+@settings
+class ChEESHMC(Sampler):
+    """Settings of ChEES-HMC (config `inference: {name: chees_hmc}`).
+
+    Attributes:
+        num_chains: four at least, for the length is learned from how they spread; dozens are better.
+        max_num_steps: the most leapfrog steps of a trajectory.
+    """
+
+    name: Literal["chees_hmc"] = "chees_hmc"
+    num_chains: PositiveInt = 32
+    num_warmup: PositiveInt = 400
+    num_draws: PositiveInt = 100
+    target_accept_prob: Fraction = 0.75
+    max_num_steps: PositiveInt = 1000
+
+    scales_across_chains: ClassVar[bool] = True
+
+    def check(self, dataset: Dataset) -> None:
+        """Also that chains can learn from each other."""
+        if self.num_chains < 4:
+            raise ConfigError(
+                f"inference.num_chains of chees_hmc is {self.num_chains}, wanted 4 or more, for it learns trajectory "
+                f"lengths from how chains spread; use hmc or nuts for fewer"
+            )
+        if self.adaptation != "shared":
+            raise ConfigError("inference.adaptation of chees_hmc is shared: all chains go the same number of steps")
+
+    def _batched_kernel(
+        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, adapter: Adapter, seed: int
+    ) -> "_ChEESKernel":
+        return _ChEESKernel(self, density, positions, inverse_mass, seed)
+
+
+@dataclass
+class _Length:
+    """What was learned of log T, arrays of one number: itself, its average, the mean square of its gradients."""
+
+    log_length: np.ndarray
+    log_length_mean: np.ndarray
+    mean_square: np.ndarray
+    updates: np.ndarray
+
+
+class _ChEESKernel(StaticTrajectories):
+    """Static trajectories with a learned length."""
+
+    def __init__(self, method: ChEESHMC, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int):
+        super().__init__(density, positions, inverse_mass, seed, num_steps=self._steps, learn=self._climb)
+        self._method = method
+        self._length = _Length(np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64))
+
+    def _parts(self) -> dict[str, Any]:
+        return {**super()._parts(), "length": self._length}
+
+    def _steps(self, iteration: int, step: np.ndarray) -> np.ndarray:
+        warming = iteration < self._method.num_warmup
+        log_length = (self._length.log_length if warming else self._length.log_length_mean)[0]
+        number = math.ceil(halton(iteration) * math.exp(log_length) / float(step[0]))
+        most = self._method.max_num_steps
+        return np.full(len(step), np.clip(number, 1, min(most, _EARLY_STEPS) if self._is_early(iteration) else most))
+
+    def _is_early(self, iteration: int) -> bool:
+        return iteration < self._method.num_warmup // 2
+
+    def _climb(self, trajectory: Trajectory) -> None:
+        if trajectory.iteration >= self._method.num_warmup or self._is_early(trajectory.iteration):
+            return
+        length, step = self._length, float(self.points.step[0])
+        gradient = chees_gradient(trajectory) * halton(trajectory.iteration) * math.exp(length.log_length[0])
+        length.updates += 1
+        if math.isfinite(gradient):
+            length.mean_square[:] = _DECAY * length.mean_square + (1 - _DECAY) * gradient**2
+            corrected = length.mean_square[0] / (1 - _DECAY ** int(length.updates[0]))
+            length.log_length += _RATE * gradient / (math.sqrt(corrected) + _EPSILON)
+        # No shorter than a step, no longer than the most steps.
+        bounds = math.log(step), math.log(step * self._method.max_num_steps)
+        length.log_length[:] = np.clip(length.log_length, *bounds)
+        weight = float(length.updates[0]) ** -_AVERAGING
+        length.log_length_mean[:] = weight * length.log_length + (1 - weight) * length.log_length_mean
+
+
+def chees_gradient(trajectory: Trajectory) -> float:
+    """The gradient of ChEES by T, without the factor h_n; NaN where no chain would accept."""
+    weights = trajectory.acceptance
+    finite = np.isfinite(trajectory.end.double().sum(-1).cpu().numpy())
+    weights = np.where(finite, weights, 0.0)
+    if weights.sum() <= 0:
+        return math.nan
+    scale = trajectory.inverse_mass
+    if scale.dim() == 3:
+        scale = scale.diagonal(dim1=-2, dim2=-1)
+        along = (trajectory.inverse_mass @ trajectory.momentum[..., None])[..., 0] / scale.sqrt()
+    else:
+        along = trajectory.momentum * scale.sqrt()
+    share = trajectory.end.new_tensor(weights / weights.sum())[:, None]
+    start = trajectory.start / scale.sqrt()
+    end = (trajectory.end / scale.sqrt()).where(share > 0, 0.0)
+    from_start = start - start.mean(0)
+    from_end = end - (share * end).sum(0)
+    gain = from_end.square().sum(-1) - from_start.square().sum(-1)
+    slope = gain * (from_end * along.where(share > 0, 0.0)).sum(-1)
+    return float((share[:, 0] * slope).double().sum())
+
+
+def halton(number: int) -> float:
+    """The Halton sequence in base 2, in (0, 1)."""
+    result, fraction, number = 0.0, 0.5, number + 1
+    while number:
+        number, digit = divmod(number, 2)
+        result += digit * fraction
+        fraction /= 2
+    return result

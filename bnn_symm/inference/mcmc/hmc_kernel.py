@@ -1,0 +1,136 @@
+"""Hamiltonian Monte Carlo with trajectories of a set length, all chains in step (Neal 2011, arXiv:1206.1901)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnn_symm.inference.density.density import TemperedDensity
+from bnn_symm.inference.mcmc.integrator import (
+    MAX_ENERGY_ERROR,
+    kinetic_energy,
+    leapfrog,
+    momentum_from,
+    with_density,
+)
+from bnn_symm.inference.mcmc.kernel import Ended, Kernel
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A trajectory that all chains went together, as what learns its length sees it.
+
+    Attributes:
+        start: (chain, parameter) positions.
+        end: (chain, parameter) positions that were proposed.
+        momentum: (chain, parameter) at the end.
+        inverse_mass: (chain, parameter[, parameter]).
+        acceptance: (chain,) probabilities.
+        iteration: its number.
+    """
+
+    start: Tensor
+    end: Tensor
+    momentum: Tensor
+    inverse_mass: Tensor
+    acceptance: np.ndarray
+    iteration: int
+
+
+@dataclass
+class _Begun:
+    """Momenta that were drawn, (chain, parameter), the uniform numbers that will accept, and the iteration."""
+
+    momentum: Tensor
+    uniform: np.ndarray
+    iteration: np.ndarray
+
+
+# iteration, (chain,) step sizes -> (chain,) leapfrog steps
+Steps = Callable[[int, np.ndarray], np.ndarray]
+
+
+class StaticTrajectories(Kernel):
+    """All chains go a trajectory each and accept or reject its end.
+
+    Args:
+        density: of the target.
+        positions: (chain, parameter) to begin with.
+        inverse_mass: (chain, parameter[, parameter]).
+        seed: everything random follows from it.
+        num_steps: leapfrog steps of each chain in an iteration.
+        learn: is shown every trajectory.
+    """
+
+    in_step = True
+
+    def __init__(
+        self,
+        density: TemperedDensity,
+        positions: Tensor,
+        inverse_mass: Tensor,
+        seed: int,
+        *,
+        num_steps: Steps,
+        learn: Callable[[Trajectory], None] | None = None,
+    ):
+        super().__init__(density, positions, inverse_mass, seed)
+        self._num_steps, self._learn = num_steps, learn
+        self._leapfrog = with_density(leapfrog, density, "the leapfrog step")
+        chains = len(positions)
+        self._begun = _Begun(torch.zeros_like(positions), np.zeros(chains), np.zeros(chains, dtype=np.int64))
+
+    def _parts(self) -> dict[str, Any]:
+        return {"begun": self._begun}
+
+    def begin(self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor) -> None:
+        """Draws momenta; these are all chains."""
+        self._keep(chains, step, inverse_mass)
+        points, begun = self.points, self._begun
+        for chain, iteration in zip(chains.tolist(), iterations.tolist(), strict=True):
+            generator = self._noise(chain, iteration)
+            size = points.position.shape[1]
+            begun.momentum[chain] = torch.randn(size, generator=generator, dtype=points.position.dtype)
+            begun.uniform[chain] = float(torch.rand((), generator=generator, dtype=torch.float64))
+        begun.momentum.copy_(momentum_from(begun.momentum, points.inverse_mass))
+        begun.iteration[:] = iterations
+
+    def advance(self) -> Ended:
+        """Goes the whole trajectory of every chain."""
+        points, begun = self.points, self._begun
+        chains = np.arange(len(begun.uniform))
+        iteration = int(begun.iteration[0])
+        step = points.step.cpu().double().numpy()
+        number = self._num_steps(iteration, step)
+        with torch.no_grad():
+            position, momentum, gradient, energy = points.position, begun.momentum, points.gradient, points.energy
+            at_start = points.energy + kinetic_energy(momentum, points.inverse_mass)
+            signed = points.step
+            for done in range(int(number.max())):
+                if done >= number.min():
+                    # A chain that has gone all of its steps takes further ones of length zero.
+                    signed = torch.where(torch.from_numpy(number > done).to(signed.device), points.step, 0.0)
+                position, momentum, gradient, energy = self._leapfrog(
+                    position, momentum, gradient, signed, points.inverse_mass
+                )
+            error = energy + kinetic_energy(momentum, points.inverse_mass) - at_start
+            error = torch.nan_to_num(error, nan=torch.inf).cpu().numpy()
+            acceptance = np.exp(-np.maximum(error, 0.0))
+            if self._learn is not None:
+                self._learn(Trajectory(points.position, position, momentum, points.inverse_mass, acceptance, iteration))
+            accepted = torch.from_numpy(begun.uniform < acceptance).to(position.device)
+            points.position = torch.where(accepted[:, None], position, points.position)
+            points.gradient = torch.where(accepted[:, None], gradient, points.gradient)
+            points.energy = torch.where(accepted, energy, points.energy)
+        stats = {
+            "acceptance_rate": acceptance,
+            "diverging": error > MAX_ENERGY_ERROR,
+            "energy": at_start.cpu().numpy(),
+            "lp": -points.energy.cpu().numpy(),
+            "n_steps": number,
+            "step_size": step,
+        }
+        return Ended(chains, stats)

@@ -1,0 +1,266 @@
+"""The engine `pyro` of HMC and NUTS: Pyro's own kernels, which the batched engine is tested against.
+
+Each chain drives one Pyro kernel over the flat potential, iteration by iteration. Pyro reads torch's global
+generator, so it is seeded from the key (seed, chain, iteration) before every iteration: the draws do not depend on
+which process runs the chain, nor on what ran before, and a chain goes on from its last draw, its step size and its
+mass matrix to the same bits.
+
+References:
+    Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014, arXiv:1111.4246; Betancourt 2017, arXiv:1701.02434 (energies,
+    E-BFMI).
+"""
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pyro.infer import HMC as PyroHMC
+from torch import Tensor
+
+from bnn_symm.data import Dataset
+from bnn_symm.errors import FitDiverged
+from bnn_symm.inference.callbacks import Callback, Reached, State
+from bnn_symm.inference.mcmc.sampler import Sampler
+from bnn_symm.inference.method import Fit, initial_positions
+from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors import DrawChunk
+from bnn_symm.randomness import global_seed
+from bnn_symm.settings import settings
+
+# Iterations between rows of the history.
+_LOG_EVERY = 20
+
+
+@settings
+class PyroSampler(Sampler):
+    """Settings of the methods that Pyro has too.
+
+    Attributes:
+        engine: `batched`: all chains together in this process; `pyro`: Pyro's own kernel, the reference.
+        chain_method: of Pyro's engine: chains one after another or in parallel processes, with the same draws.
+    """
+
+    engine: Literal["batched", "pyro"] = "batched"  # pyright: ignore[reportIncompatibleVariableOverride]
+    chain_method: ChainMethod = "auto"
+
+    @abstractmethod
+    def _pyro_kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
+        """A fresh Pyro kernel, with `RecordsEnergy` mixed in, made with these keywords."""
+
+    def _before_pyro_iteration(self, kernel: PyroHMC) -> None:
+        """Called with the generator seeded, before each iteration of Pyro's kernel."""
+
+    def _run(self, fit: Fit) -> bool:
+        if self.engine == "batched":
+            return super()._run(fit)
+        starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
+        work = _Chain(self, fit.model, fit.dataset, fit.seed, starts, fit.reached)
+        states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
+        for chain, state in states.items():
+            fit.collector.keep_state(chain, state)
+        lengths = [len(chunk.positions) for chunk in fit.collector.reached().draws.values()]
+        return len(lengths) < self.num_chains or min(lengths) < self.num_draws
+
+    def rewind(self, reached: Reached) -> Reached:
+        """As the engine does it.
+
+        Of Pyro's, a chain stopped in warm-up begins again, to the same bits; one that was drawing goes on after its
+        last kept draw.
+        """
+        if self.engine == "batched":
+            return super().rewind(reached)
+        states = {chain: state for chain, state in reached.states.items() if "inverse_mass" in state}
+        draws = {chain: chunk for chain, chunk in reached.draws.items() if chain in states}
+        ends = {chain: len(draws[chain].positions) if chain in draws else 0 for chain in states}
+        history = [
+            row
+            for row in reached.history
+            if row["chain"] in states and row["step"] <= self.num_warmup + ends[row["chain"]]
+        ]
+        return Reached(states, draws, history)
+
+    def _positions(self, reached: Reached) -> dict[int, np.ndarray]:
+        if self.engine == "batched":
+            return super()._positions(reached)
+        return {chain: state["position"] for chain, state in reached.states.items()}
+
+
+class RecordsEnergy:
+    """Mixin for a Pyro kernel: remembers the kinetic energy that the present iteration began with."""
+
+    kinetic_energy_at_start: float = math.nan
+
+    def _sample_r(self, name: str) -> Any:
+        momentum, unscaled = super()._sample_r(name)  # type: ignore[misc]
+        self.kinetic_energy_at_start = float(self._kinetic_energy(unscaled))  # type: ignore[attr-defined]
+        return momentum, unscaled
+
+
+_SITE = "flat"
+
+
+class _Potential:
+    """The potential as Pyro's kernels want it, counting its evaluations (each is one gradient)."""
+
+    def __init__(self, method: PyroSampler, model: BayesianModel, dataset: Dataset):
+        self._method, self._model, self._part = method, model, dataset.train
+        self.evaluations = 0
+
+    def __call__(self, site: dict[str, Tensor]) -> Tensor:
+        self.evaluations += 1
+        return self._model.potential(
+            site[_SITE],
+            self._part.x,
+            self._part.y,
+            temperature=self._method.temperature,
+            tempering=self._method.tempering,
+        )
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """One chain: warm-up from its start, or onwards from what was reached."""
+
+    method: PyroSampler
+    model: BayesianModel
+    dataset: Dataset
+    seed: int
+    starts: list[Tensor]
+    reached: Reached
+
+    def __call__(self, chain: int, callbacks: Callback) -> State:
+        method = self.method
+        potential = _Potential(method, self.model, self.dataset)
+        adapted = self.reached.states.get(chain)
+        done = self.reached.draws.get(chain)
+        position = self.starts[chain]
+        if adapted is not None:
+            kept = adapted["position"] if done is None else done.positions[-1]
+            position = torch.from_numpy(kept.copy()).to(self.model.device)
+        if not math.isfinite(float(potential({_SITE: position}))):
+            raise FitDiverged(
+                f"the log density is not finite where chain {chain} starts; start from another posterior "
+                f"(initial: RUN), or check prior.scale"
+            )
+        kernel = self._kernel(potential, position, chain, adapted)
+        progress = _ChainProgress(method, chain, done, adapted, self.reached.history)
+        first = 0 if adapted is None else method.num_warmup + progress.drawn
+        kernel._t = first
+        for iteration in range(first, method.num_warmup + method.num_draws):
+            if iteration == method.num_warmup and adapted is None:
+                adapted = self._adapted_state(kernel, position, progress)
+                callbacks.on_state(chain, lambda state=adapted: state, essential=True)
+            elif iteration < method.num_warmup and iteration % _LOG_EVERY == 0:
+                callbacks.on_state(chain, lambda now=position: {"position": now.cpu().numpy().copy()})
+            if callbacks.should_stop():
+                break
+            potential.evaluations = 0
+            potential_before = float(kernel._potential_energy_last)
+            # Pyro keeps a running mean of acceptance over n iterations; from zero, its increment is a / n.
+            kernel._mean_accept_prob = 0.0
+            known_divergences = len(kernel._divergences)
+            with global_seed(self.seed, "chain", chain, iteration):
+                method._before_pyro_iteration(kernel)
+                position = kernel.sample({_SITE: position})[_SITE].detach()
+            n = iteration + 1 if iteration < method.num_warmup else iteration + 1 - method.num_warmup
+            progress.record(
+                callbacks,
+                iteration,
+                position,
+                {
+                    "acceptance_rate": min(1.0, kernel._mean_accept_prob * n),
+                    "diverging": len(kernel._divergences) > known_divergences,
+                    "energy": potential_before + kernel.kinetic_energy_at_start,
+                    "lp": -float(kernel._potential_energy_last),
+                    "n_steps": potential.evaluations,
+                    "step_size": float(kernel.step_size),
+                },
+            )
+        return adapted or {"position": position.cpu().numpy().copy()}
+
+    def _kernel(self, potential: _Potential, position: Tensor, chain: int, adapted: State | None) -> Any:
+        method = self.method
+        kernel = method._pyro_kernel(
+            potential,
+            {
+                "step_size": float(adapted["step_size"]) if adapted else method.initial_step_size,
+                "adapt_step_size": method.adapt_step_size and adapted is None,
+                "adapt_mass_matrix": method.adapt_mass_matrix and adapted is None,
+                "full_mass": method.is_dense(self.model.num_parameters),
+                "target_accept_prob": method.target_accept_prob,
+            },
+        )
+        kernel.initial_params = {_SITE: position}
+        with global_seed(self.seed, "chain", chain, "set-up"):
+            kernel.setup(method.num_warmup)
+        if adapted is not None:
+            inverse_mass = torch.from_numpy(adapted["inverse_mass"]).to(position)
+            kernel.mass_matrix_adapter.inverse_mass_matrix = {(_SITE,): inverse_mass}
+        return kernel
+
+    @staticmethod
+    def _adapted_state(kernel: Any, position: Tensor, progress: "_ChainProgress") -> State:
+        (inverse_mass,) = kernel.inverse_mass_matrix.values()
+        return {
+            "position": position.cpu().numpy().copy(),
+            "step_size": np.asarray(kernel.step_size, dtype=np.float64),
+            "inverse_mass": inverse_mass.detach().cpu().numpy().copy(),
+            "gradient_evaluations": np.asarray(progress.gradients),
+        }
+
+
+class _ChainProgress:
+    """Counts what a chain has done, and tells draws and rows of history."""
+
+    def __init__(
+        self,
+        method: PyroSampler,
+        chain: int,
+        done: DrawChunk | None,
+        adapted: State | None,
+        history: list[dict[str, Any]],
+    ):
+        self._method, self._chain = method, chain
+        self.drawn = 0 if done is None else len(done.positions)
+        self.gradients = 0 if adapted is None else int(adapted["gradient_evaluations"])
+        self._divergences = 0
+        self._acceptance: list[float] = []
+        seconds = [row["seconds"] for row in history if row["chain"] == chain]
+        self._started = time.perf_counter() - (seconds[-1] if seconds else 0.0)
+        if done is not None:
+            self.gradients += int(done.stats["n_steps"].sum())
+            self._divergences = int(done.stats["diverging"].sum())
+            since_row = self.drawn % _LOG_EVERY
+            self._acceptance = done.stats["acceptance_rate"][self.drawn - since_row :].tolist()
+
+    def record(self, callbacks: Callback, iteration: int, position: Tensor, stats: dict[str, Any]) -> None:
+        warmup, last = self._method.num_warmup, self._method.num_warmup + self._method.num_draws
+        self.gradients += stats["n_steps"]
+        self._divergences += stats["diverging"]
+        self._acceptance.append(stats["acceptance_rate"])
+        if iteration >= warmup:
+            arrays = {name: np.asarray([value]) for name, value in stats.items()}
+            callbacks.on_draws(DrawChunk(self._chain, self.drawn, position.cpu().numpy()[None].copy(), arrays))
+            self.drawn += 1
+        done = iteration + 1
+        if done in (warmup, last) or (done if done < warmup else done - warmup) % _LOG_EVERY == 0:
+            callbacks.on_history(
+                {
+                    "chain": self._chain,
+                    "step": done,
+                    "phase": "warmup" if iteration < warmup else "sampling",
+                    "seconds": time.perf_counter() - self._started,
+                    "gradient_evaluations": self.gradients,
+                    "objective": -stats["lp"],
+                    "acceptance_rate": float(np.mean(self._acceptance)),
+                    "step_size": stats["step_size"],
+                    "divergences": self._divergences,
+                }
+            )
+            self._acceptance = []

@@ -1,0 +1,109 @@
+"""Maximum a posteriori: the mode of the tempered posterior, by Adam. One chain of one draw.
+
+It minimises -log_likelihood / T - log_prior (or both over T). The latent variables of the likelihood are optimised
+with the weights, in their unconstrained coordinates.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnn_symm.data import Dataset, Scaling
+from bnn_symm.inference.callbacks import Reached, State
+from bnn_symm.inference.method import Fit, initial_position
+from bnn_symm.inference.optimization.optimality import concerns_of_modes
+from bnn_symm.inference.optimization.training_loop import VALIDATION_POINTS, OptimisedMethod, Problem, optimise_alone
+from bnn_symm.models import BayesianModel, Bernoulli, Categorical
+from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
+from bnn_symm.settings import Positive, settings
+
+
+@settings
+class MAP(OptimisedMethod):
+    """Settings of MAP (config `inference: {name: map}`)."""
+
+    name: Literal["map"] = "map"
+    learning_rate: Positive = 0.003
+
+    def _run(self, fit: Fit) -> bool:
+        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
+        return optimise_alone(fit, problem)[1]
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether it ended far from the mode, in words."""
+        if self.early_stopping is not None:
+            return []
+        positions = {chain: state["position"] for chain, state in reached.states.items()}
+        return concerns_of_modes(self, fit, reached.history, positions)
+
+    def _posterior(
+        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+    ) -> Posterior:
+        return posterior_of_states(model, scaling, reached.states, keywords)
+
+
+def posterior_of_states(
+    model: BayesianModel, scaling: Scaling, states: dict[int, State], keywords: dict[str, Any]
+) -> SamplePosterior:
+    """One chain of one draw for the position of every state."""
+    chunks = {chain: DrawChunk(chain, 0, state["position"][None], {}) for chain, state in states.items()}
+    return stack_chains(model, scaling, chunks, **keywords)
+
+
+def mode_problem(
+    method: OptimisedMethod,
+    model: BayesianModel,
+    dataset: Dataset,
+    seed: int,
+    chain: int,
+    start: Tensor,
+    at: Callable[[int, Tensor], Tensor] = lambda step, position: position,
+) -> Problem:
+    """The optimisation of one position, from a copy of `start`; its one tensor is called `position`.
+
+    Args:
+        method: its settings.
+        model: whose density it is.
+        dataset: the training part is fitted, the validation part watched.
+        seed: of the data order.
+        chain: number of the ensemble member.
+        start: (parameter,).
+        at: (step, position) -> where the density is taken; for a mode the position itself.
+    """
+    position = start.detach().clone().requires_grad_()
+    size = len(dataset.train)
+    log_scale = float(np.log(dataset.scaling.y_scale))
+
+    def objective(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        flat = at(step, position)
+        log_likelihood = model.log_likelihood(flat, x, y).sum(dtype=torch.float64) * (size / len(x))
+        log_prior = model.log_prior(flat)
+        loss = -log_likelihood / method.temperature - method.prior_weight * log_prior
+        return loss, {"nll": log_scale - log_likelihood / size, "log_prior": log_prior}
+
+    def validate(step: int) -> dict[str, float | None]:
+        part = dataset.validation.take(slice(0, VALIDATION_POINTS))
+        if len(part) == 0:
+            return {"validation_nll": None}
+        likelihood = model.likelihood
+        with torch.no_grad():
+            outputs = model.outputs(position, part.x)
+            log_prob = likelihood.log_prob(outputs, part.y, model.latents(position))
+            found: dict[str, float | None] = {"validation_nll": log_scale - float(log_prob.double().mean())}
+            if isinstance(likelihood, Categorical | Bernoulli):
+                right = likelihood.probabilities(outputs).argmax(-1) == part.y
+                found["validation_accuracy"] = float(right.double().mean())
+        return found
+
+    return Problem(
+        settings=method,
+        tensors={"position": position},
+        objective=objective,
+        validate=validate,
+        train=dataset.train,
+        seed=seed,
+        chain=chain,
+    )

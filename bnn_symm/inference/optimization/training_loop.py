@@ -1,0 +1,305 @@
+"""Minibatch optimisation with Adam: what mean-field VI, MAP and deep ensembles share.
+
+The learning rate and the order of the data are functions of (seed, step) and nothing else, so a state is just the
+optimised tensors, Adam's two moments and a step number, and a fit that goes on from it does the same as one never
+stopped.
+
+A row of the history has the means since the row before of what the steps saw, each on its own minibatch: `objective`
+(what is minimised, for the whole training part, in nats), `nll` (the training part's, in nats a point, in the
+target's own units) and what else the method names; and, at that step, `validation_nll` and `validation_accuracy`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from bnn_symm.data import Dataset, Part
+from bnn_symm.errors import ConfigError, FitDiverged
+from bnn_symm.inference.callbacks import Callbacks, Reached, State, to_numpy
+from bnn_symm.inference.method import Fit, Method
+from bnn_symm.inference.optimization.minibatches import Minibatches, points_a_step
+from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
+
+# Points of the validation part behind the NLL of a history row: enough to watch, so that watching stays cheap.
+VALIDATION_POINTS = 1000
+
+
+@settings
+class EarlyStopping:
+    """Stop when the smoothed validation NLL has not improved for a while.
+
+    Attributes:
+        patience: logged steps without a new best smoothed value before stopping.
+        smoothing: weight of the past in the exponential moving average.
+    """
+
+    patience: PositiveInt = 20
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.8
+
+
+@settings
+class OptimisedMethod(Method):
+    """Settings of methods that optimise with Adam.
+
+    Attributes:
+        num_steps: gradient steps.
+        batch_size: points a step; `auto` is all of up to 512, otherwise 256.
+        learning_rate: of Adam, at its highest.
+        schedule: `cosine` falls to zero over the fit, `constant` does not.
+        warmup_steps: linear rise of the learning rate at the start.
+        clip_norm: gradients (of the objective per point) with a larger norm are scaled down to it; null for never.
+        early_stopping: null for none. It needs a validation part.
+        log_every: steps between rows of the history; `auto` gives about 200 rows.
+    """
+
+    num_steps: PositiveInt = 4000
+    batch_size: PositiveInt | Literal["auto"] = "auto"
+    learning_rate: Positive = 0.02
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: NonNegativeInt = 0
+    clip_norm: Positive | None = None
+    early_stopping: EarlyStopping | None = None
+    log_every: PositiveInt | Literal["auto"] = "auto"
+
+    def check(self, dataset: Dataset) -> None:
+        """Also that there are points to watch, if the fit is to stop early by them."""
+        if self.early_stopping is not None and len(dataset.validation) == 0:
+            raise ConfigError("inference.early_stopping needs a validation part; raise data.validation_fraction")
+
+    def points_per_gradient(self, num_points: int) -> int:
+        """The batch size."""
+        return points_a_step(self.batch_size, num_points)
+
+    def rewind(self, reached: Reached) -> Reached:
+        """Back to the last state of each chain."""
+        ends = {chain: int(state["step"]) for chain, state in reached.states.items()}
+        history = [row for row in reached.history if row["step"] <= ends.get(row["chain"], -1)]
+        return Reached(dict(reached.states), {}, history)
+
+
+Objective = Callable[[int, Tensor, Tensor], tuple[Tensor | float, Mapping[str, Tensor | float]]]
+Validate = Callable[[int], dict[str, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One optimisation.
+
+    Attributes:
+        settings: of the method.
+        tensors: name -> leaf tensor to optimise in place.
+        objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside it.
+        leaves_gradients: whether `objective` itself leaves its gradient, divided by the number of points, in the
+            `grad` of every tensor; otherwise it is autograd's.
+        validate: step -> what a row of the history says of the validation part: `validation_nll` (None without one)
+            and, of classes, `validation_accuracy`.
+        train: the training part.
+        seed: of the data order.
+        chain: number of the ensemble member.
+        usable: whether the tensors, finite as they are, make a posterior.
+    """
+
+    settings: OptimisedMethod
+    tensors: dict[str, Tensor]
+    objective: Objective
+    validate: Validate
+    train: Part
+    seed: int
+    chain: int = 0
+    leaves_gradients: bool = False
+    usable: Callable[[], bool] = lambda: True
+
+
+def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None) -> tuple[State, bool]:
+    """Runs Adam from the tensors' present values, or from a former state.
+
+    Returns:
+        The final state, and whether it was stopped from outside before its end.
+
+    Raises:
+        FitDiverged: with the last good state.
+    """
+    settings, train = problem.settings, problem.train
+    steps = Steps(problem)
+    batch_size, optimiser = steps.batch_size, steps.optimiser
+    log_every = settings.log_every if settings.log_every != "auto" else max(1, settings.num_steps // 200)
+    run = _Progress()
+    if state is not None:
+        run = _restore(state, problem.tensors, optimiser)
+    started = time.perf_counter() - run.seconds
+    good = latest = _state(problem.tensors, optimiser, run)
+    while run.step < settings.num_steps and not _has_stopped_early(settings, run):
+        if run.step % log_every == 0:
+            callbacks.on_state(problem.chain, lambda: _state(problem.tensors, optimiser, run))
+        if callbacks.should_stop():
+            return _state(problem.tensors, optimiser, run), True
+        terms = steps.take(run.step)
+        if not math.isfinite(terms["objective"]):
+            raise _diverged(problem, terms["objective"], run.step, good)
+        good = latest
+        run.step += 1
+        for name, term in terms.items():
+            run.window[name] = run.window.get(name, 0.0) + term
+        if run.step % log_every == 0 or run.step == settings.num_steps:
+            steps_in_window = run.step % log_every or log_every
+            finite = all(bool(torch.isfinite(tensor).all()) for tensor in problem.tensors.values())
+            if not finite or not problem.usable():
+                raise _diverged(problem, math.nan, run.step, good)
+            run.seconds = time.perf_counter() - started
+            row = {
+                "chain": problem.chain,
+                "step": run.step,
+                "epoch": run.step * batch_size / len(train),
+                "seconds": run.seconds,
+                "gradient_evaluations": run.step,
+                "learning_rate": _learning_rate(settings, run.step - 1),
+                **{name: total / steps_in_window for name, total in run.window.items()},
+            }
+            run.window = {}
+            row.update(problem.validate(run.step))
+            callbacks.on_history(row)
+            _watch(settings, run, row["validation_nll"])
+            latest = _state(problem.tensors, optimiser, run)
+    return _state(problem.tensors, optimiser, run), False
+
+
+def optimise_alone(fit: Fit, problem: Problem) -> tuple[State, bool]:
+    """`optimise`, as the only chain of a fit, which is handed the final state."""
+    state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
+    fit.collector.keep_state(0, state)
+    return state, stopped
+
+
+class Steps:
+    """The steps of one optimisation, each a function of its number and of where the tensors and the moments are.
+
+    Attributes:
+        batch_size: points a step.
+        optimiser: Adam over the tensors, fused.
+    """
+
+    def __init__(self, problem: Problem):
+        self._problem = problem
+        self._tensors = list(problem.tensors.values())
+        self.batch_size = problem.settings.points_per_gradient(len(problem.train))
+        self.optimiser = torch.optim.Adam(self._tensors, lr=problem.settings.learning_rate, fused=True)
+        self._minibatches = Minibatches(problem.train, self.batch_size, problem.seed)
+
+    def take(self, step: int) -> dict[str, float]:
+        """One step, unless the objective is not finite: then the tensors stay. `objective` and the other terms."""
+        problem, optimiser = self._problem, self.optimiser
+        x, y = self._minibatches.take(step)
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(problem.settings, step)
+        if not problem.leaves_gradients:
+            optimiser.zero_grad(set_to_none=True)
+        objective, others = problem.objective(step, x, y)
+        terms = {name: _number(term) for name, term in {"objective": objective, **others}.items()}
+        if not math.isfinite(terms["objective"]):
+            return terms
+        if isinstance(objective, Tensor) and not problem.leaves_gradients:
+            # Per point, so that clip_norm means the same for any size of the data.
+            (objective / len(problem.train)).backward()
+        if problem.settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._tensors, problem.settings.clip_norm)
+        optimiser.step()
+        return terms
+
+
+def _number(term: Tensor | float) -> float:
+    return float(term.detach()) if isinstance(term, Tensor) else term
+
+
+@dataclass
+class _Progress:
+    """How far an optimisation has come; `window` sums what was logged since the last row."""
+
+    step: int = 0
+    seconds: float = 0.0
+    smoothed: float = math.nan
+    best: float = math.inf
+    rows_since_best: int = 0
+    window: dict[str, float] = field(default_factory=dict)
+
+
+def _learning_rate(settings: OptimisedMethod, step: int) -> float:
+    rate = settings.learning_rate
+    if step < settings.warmup_steps:
+        rate *= (step + 1) / settings.warmup_steps
+    if settings.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * step / settings.num_steps))
+    return rate
+
+
+def _watch(settings: OptimisedMethod, run: _Progress, validation_nll: float | None) -> None:
+    """Counts the rows since the smoothed validation NLL was at its best."""
+    stopping = settings.early_stopping
+    if stopping is None or validation_nll is None:
+        return
+    past = stopping.smoothing if math.isfinite(run.smoothed) else 0.0
+    run.smoothed = (past * run.smoothed if past else 0.0) + (1 - past) * validation_nll
+    if run.smoothed < run.best:
+        run.best, run.rows_since_best = run.smoothed, 0
+    else:
+        run.rows_since_best += 1
+
+
+def _has_stopped_early(settings: OptimisedMethod, run: _Progress) -> bool:
+    return settings.early_stopping is not None and run.rows_since_best >= settings.early_stopping.patience
+
+
+def _diverged(problem: Problem, value: float, step: int, good: State) -> FitDiverged:
+    if step == 0:
+        advice = "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
+    else:
+        advice = (
+            f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate (now "
+            f"{problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
+        )
+    return FitDiverged(f"the objective became {value} at step {step}; {advice}", {problem.chain: good})
+
+
+_WINDOW = "window."
+_PROGRESS = ("step", "seconds", "smoothed", "best", "rows_since_best")
+
+
+def _state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam, run: _Progress) -> State:
+    state = to_numpy(tensors)
+    for name, tensor in tensors.items():
+        moments: dict[str, Any] = optimiser.state.get(tensor, {})
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state[f"{name}.{moment}"] = to_numpy({"m": moments.get(moment, torch.zeros_like(tensor))})["m"]
+    for name in _PROGRESS:
+        state[name] = np.asarray(getattr(run, name), dtype=np.float64)
+    for name, total in run.window.items():
+        state[_WINDOW + name] = np.asarray(total, dtype=np.float64)
+    return state
+
+
+def _restore(state: State, tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam) -> _Progress:
+    run = _Progress(
+        step=int(state["step"]),
+        seconds=float(state["seconds"]),
+        smoothed=float(state["smoothed"]),
+        best=float(state["best"]),
+        rows_since_best=int(state["rows_since_best"]),
+        window={name.removeprefix(_WINDOW): float(state[name]) for name in state if name.startswith(_WINDOW)},
+    )
+    for name, tensor in tensors.items():
+        with torch.no_grad():
+            tensor.copy_(torch.from_numpy(state[name]))
+        if run.step:
+            optimiser.state[tensor] = {
+                # Fused Adam counts its steps in a float32 tensor on the device of the parameter.
+                "step": torch.tensor(float(run.step), device=tensor.device),
+                "exp_avg": torch.from_numpy(state[f"{name}.exp_avg"]).to(tensor.device),
+                "exp_avg_sq": torch.from_numpy(state[f"{name}.exp_avg_sq"]).to(tensor.device),
+            }
+    return run

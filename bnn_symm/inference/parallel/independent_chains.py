@@ -1,0 +1,198 @@
+"""Independent chains (or ensemble members), one after another or each in a spawned process of its own.
+
+The work of a chain depends on its key and its thread count alone, so both ways give the same bits. Pyro is not
+thread-safe, and
+forking a process that has used torch may deadlock: hence spawned processes. A worker sends what it has to tell
+through a pipe; the parent alone calls the callbacks and writes.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from multiprocessing.connection import Connection, wait
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+
+from bnn_symm.errors import BnnSymmError, FitDiverged
+from bnn_symm.inference.callbacks import Callback, Callbacks, State
+from bnn_symm.inference.parallel.spawning import dump_work, without_main
+from bnn_symm.posteriors import DrawChunk
+from bnn_symm.threads import available_cores, use_threads
+
+ChainMethod = Literal["auto", "parallel", "sequential"]
+
+# How long the parent sleeps between looks at `should_stop`, in seconds.
+_POLL = 0.2
+
+
+@runtime_checkable
+class Work(Protocol):
+    """The work of one chain. An instance is pickled for a worker, so it is a plain object with data."""
+
+    def __call__(self, chain: int, callbacks: Callback) -> State | None:
+        """Runs the chain; returns its final state. A chain that was stopped early returns its state too."""
+        ...
+
+
+def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: ChainMethod = "auto") -> dict[int, State]:
+    """Runs the chains and returns their final states.
+
+    Args:
+        work: of one chain.
+        chains: their numbers.
+        callbacks: told of everything, in this process.
+        how: `auto` is parallel for more than one chain where there is more than one core.
+
+    Raises:
+        ConfigError: if the work cannot be sent to another process.
+        FitDiverged: of a chain, once the others have been told to stop; its `states` has the last state of each chain.
+        BnnSymmError: of a chain, as above.
+    """
+    chains = list(chains)
+    if how == "auto":
+        how = "parallel" if len(chains) > 1 and available_cores() > 1 else "sequential"
+    with use_threads(1 if len(chains) > 1 else torch.get_num_threads()):
+        if how == "sequential":
+            states = {}
+            for chain in chains:
+                if callbacks.should_stop():
+                    break
+                try:
+                    state = work(chain, callbacks)
+                except FitDiverged as error:
+                    error.states = states | error.states
+                    raise
+                if state is not None:
+                    states[chain] = state
+            return states
+        return _run_parallel(work, chains, callbacks)
+
+
+def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[int, State]:
+    context = multiprocessing.get_context("spawn")
+    payload = dump_work(work, "use inference.chain_method=sequential")
+    stop = context.Event()
+    waiting = list(chains)
+    running: dict[Any, tuple[int, Any]] = {}
+    states: dict[int, State] = {}
+    failure: BaseException | None = None
+    try:
+        while waiting or running:
+            if failure is None and callbacks.should_stop():
+                stop.set()
+            if stop.is_set():
+                waiting.clear()
+            while waiting and len(running) < available_cores():
+                chain = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(
+                    target=_worker, args=(payload, chain, sender, stop, torch.get_num_threads()), daemon=True
+                )
+                with _signals_blocked(), without_main():
+                    process.start()
+                sender.close()
+                running[receiver] = (chain, process)
+            content: Any
+            for receiver in wait(list(running), timeout=_POLL):
+                chain, process = running[receiver]
+                try:
+                    kind, content = receiver.recv()  # type: ignore[union-attr]
+                except (EOFError, OSError):  # OSError: it died in the middle of a message
+                    process.join()
+                    kind, content = "error", _died(chain, process.exitcode)
+                if kind == "history":
+                    callbacks.on_history(content)
+                elif kind == "draws":
+                    callbacks.on_draws(content)
+                elif kind == "state":
+                    state, essential = content
+                    callbacks.on_state(chain, lambda state=state: state, essential=essential)
+                else:
+                    if kind == "done" and content is not None:
+                        states[chain] = content
+                    elif kind == "error":
+                        failure = failure or content
+                        if isinstance(content, FitDiverged):
+                            states |= content.states
+                        stop.set()
+                    process.join()
+                    receiver.close()  # type: ignore[union-attr]
+                    del running[receiver]
+    finally:
+        for _, process in running.values():
+            process.kill()
+            process.join()
+    if failure is not None:
+        if isinstance(failure, FitDiverged):
+            failure.states = states
+        raise failure
+    return states
+
+
+# What a terminal or a scheduler sends to a whole process group; the parent alone decides what it means.
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A process started within is deaf to these signals from its first moment, before it can ignore them itself."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _died(chain: int, code: int | None) -> BnnSymmError:
+    cause = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return BnnSymmError(
+        f"the process of chain {chain} died ({cause}); if memory ran out, use inference.chain_method=sequential"
+    )
+
+
+class _Pipe(Callback):
+    """The worker's end: tells the parent, asks whether to stop."""
+
+    def __init__(self, connection: Connection, stop: Any):
+        self._connection = connection
+        self._stop = stop
+
+    def on_history(self, row: Mapping[str, Any]) -> None:
+        self._connection.send(("history", dict(row)))
+
+    def on_draws(self, chunk: DrawChunk) -> None:
+        self._connection.send(("draws", chunk))
+
+    def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
+        self._connection.send(("state", (state(), essential)))
+
+    def should_stop(self) -> bool:
+        return self._stop.is_set()
+
+
+def _worker(payload: bytes, chain: int, connection: Connection, stop: Any, threads: int) -> None:
+    for number in _GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    # A network class of the user's own is found where the parent found it; last, so that it hides nothing.
+    sys.path.append(os.getcwd())
+    torch.set_num_threads(threads)
+    try:
+        work: Work = pickle.loads(payload)
+        result: tuple[str, Any] = ("done", work(chain, _Pipe(connection, stop)))
+    except BnnSymmError as error:
+        result = ("error", error)
+    except BrokenPipeError:
+        return  # the parent is gone
+    except Exception:
+        result = ("error", RuntimeError(f"chain {chain} failed:\n{traceback.format_exc()}"))
+    connection.send(result)
+    connection.close()

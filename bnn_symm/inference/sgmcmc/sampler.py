@@ -1,0 +1,138 @@
+r"""Stochastic-gradient MCMC: what SGLD, SGHMC and cyclical SGHMC share.
+
+They follow the gradient, on minibatches of B of the N training points, of the tempered potential
+
+    U(w) = -(N / B) sum log p(y | x, w) / T - prior_weight log p(w),
+
+with one update, in which q is the momentum in units that make its law Normal(0, 1):
+
+    q' = (1 - a) q - h grad U(w) + sqrt(2 (a - b)) noise,     noise ~ Normal(0, 1)
+    w' = w + h q',                                            h^2 = T learning_rate s / N
+
+a is the momentum decay, b the noise estimate, s the preconditioner's scale of each coordinate (1 without one). With
+v = h q and eta = h^2 this is equation 15 of Chen et al.; q in place of v stays right where the step size changes. With
+a = 1 it is SGLD with the step eps = 2 eta: w' = w - eps / 2 grad U + sqrt(eps) noise.
+
+So `learning_rate` is that of SGD (with momentum 1 - a) on the mean loss T U / N, at every size of the data and every
+temperature: T scales the noise, and the prior against the likelihood. The law that is sampled is exp(-U), as
+everywhere in this package.
+
+Nothing is accepted or rejected. Draws are of a law that differs from exp(-U) by terms of the order of the learning
+rate, from the discretisation and from the noise of the minibatches.
+
+References:
+    Welling & Teh 2011 (SGLD); Chen, Fox & Guestrin 2014, arXiv:1402.4102 (SGHMC); Li et al. 2016, arXiv:1512.07666
+    (preconditioning); Wenzel et al. 2020, arXiv:2002.02405 (learning rate, kinetic temperature).
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from bnn_symm.data import Dataset, Scaling
+from bnn_symm.errors import ConfigError
+from bnn_symm.inference.callbacks import Reached
+from bnn_symm.inference.method import Fit, Method, initial_positions
+from bnn_symm.inference.optimization.map import posterior_of_states
+from bnn_symm.inference.optimization.minibatches import points_a_step
+from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
+from bnn_symm.inference.sgmcmc.chain import ChainWork
+from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
+from bnn_symm.settings import Positive, PositiveInt, settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a method does at one step.
+
+    Attributes:
+        phase: `warmup`, `exploration` or `sampling`; the preconditioner learns in all but the last.
+        learning_rate: of the step.
+        momentum_decay: a.
+        noise: factor of the noise, sqrt(2 (a - b)); 0 for none.
+        is_draw: whether the position after it is a draw.
+    """
+
+    phase: Literal["warmup", "exploration", "sampling"]
+    learning_rate: float
+    momentum_decay: float
+    noise: float
+    is_draw: bool
+
+
+@settings
+class StochasticGradientMethod(Method):
+    """Settings of all stochastic-gradient samplers.
+
+    Attributes:
+        num_chains: chains, each from its own initial values, with data order and noise of its own.
+        chain_method: chains one after another or in parallel processes, with the same results.
+        batch_size: points a step; `auto` is all of up to 512, otherwise 256.
+        learning_rate: of SGD on the mean loss T U / N; see the module for how noise follows from it.
+        preconditioner: null for none.
+        log_every: steps between rows of the history; `auto` gives about 200 rows.
+    """
+
+    is_sampler: ClassVar[bool] = True
+
+    num_chains: PositiveInt = 4
+    chain_method: ChainMethod = "auto"
+    batch_size: PositiveInt | Literal["auto"] = "auto"
+    learning_rate: Positive = 0.01
+    preconditioner: RMSprop | None = None
+    log_every: PositiveInt | Literal["auto"] = "auto"
+
+    @property
+    @abstractmethod
+    def num_steps(self) -> int:
+        """Steps of each chain."""
+
+    @abstractmethod
+    def stage(self, step: int) -> Stage:
+        """What is done at a step, counted from 0."""
+
+    def points_per_gradient(self, num_points: int) -> int:
+        """The batch size."""
+        return points_a_step(self.batch_size, num_points)
+
+    def rewind(self, reached: Reached) -> Reached:
+        """Each chain back to its last state: draws and rows that came after it are made again."""
+        back = Reached()
+        for chain, state in reached.states.items():
+            wanted, chunk = int(state["drawn"]), reached.draws.get(chain)
+            if wanted > (0 if chunk is None else len(chunk.positions)):
+                continue  # draws were lost that the state builds on: the chain begins again
+            back.states[chain] = state
+            if chunk is not None and wanted:
+                stats = {name: values[:wanted] for name, values in chunk.stats.items()}
+                back.draws[chain] = DrawChunk(chain, 0, chunk.positions[:wanted], stats)
+        ends = {chain: int(state["step"]) for chain, state in back.states.items()}
+        back.history = [row for row in reached.history if row["step"] <= ends.get(row["chain"], -1)]
+        return back
+
+    def check(self, dataset: Dataset) -> None:
+        """Also that the preconditioner has steps to learn in."""
+        if self.preconditioner is not None and self.stage(0).phase == "sampling":
+            raise ConfigError(
+                "inference.preconditioner learns before draws are made only, and there are no steps before; give "
+                "inference.num_warmup (of cyclical_sghmc inference.exploration), or inference.preconditioner=null"
+            )
+
+    def _run(self, fit: Fit) -> bool:
+        starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
+        work = ChainWork(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
+        states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
+        for chain, state in states.items():
+            fit.collector.keep_state(chain, state)
+        return len(states) < self.num_chains or any(state["step"] < self.num_steps for state in states.values())
+
+    def _posterior(
+        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+    ) -> Posterior:
+        if reached.draws:
+            return stack_chains(model, scaling, reached.draws, **keywords)
+        # Stopped before the first draw: the last positions, one draw a chain, are what was reached.
+        keywords["info"]["warmup_only"] = True
+        return posterior_of_states(model, scaling, reached.states, keywords)

@@ -1,0 +1,50 @@
+"""Stochastic-gradient samplers that warm up once and then draw at even distances: SGLD and SGHMC."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from bnn_symm.inference.sgmcmc.sampler import Stage, StochasticGradientMethod
+from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
+
+
+@settings
+class WarmedUp(StochasticGradientMethod):
+    """Settings of samplers with a warm-up.
+
+    Attributes:
+        num_warmup: steps thrown away, in which the preconditioner learns.
+        num_draws: draws kept of each chain.
+        thinning: steps from draw to draw.
+        schedule: `constant`; `polynomial`: learning_rate (1 + step / decay_steps)^-decay_exponent from the first step
+            on, as in Welling & Teh. Averages here count all draws alike, and do not weight them by their steps, which
+            are the statistic `step_size`.
+        decay_steps: of the polynomial schedule.
+        decay_exponent: of the polynomial schedule; above 1/2, as is needed for convergence, at most 1.
+    """
+
+    settles_by: ClassVar[str] = "num_warmup"
+
+    num_warmup: NonNegativeInt = 3000
+    num_draws: PositiveInt = 100
+    thinning: PositiveInt = 30
+    schedule: Literal["constant", "polynomial"] = "constant"
+    decay_steps: PositiveInt = 1000
+    decay_exponent: Annotated[float, Field(gt=0.5, le=1)] = 0.55
+
+    @property
+    def num_steps(self) -> int:
+        """Warm-up, and `thinning` steps a draw."""
+        return self.num_warmup + self.num_draws * self.thinning
+
+    def _stage(self, step: int, *, momentum_decay: float, noise: float) -> Stage:
+        rate, since = self.learning_rate, step + 1 - self.num_warmup
+        if self.schedule == "polynomial":
+            rate *= (1 + step / self.decay_steps) ** -self.decay_exponent
+        return Stage(
+            phase="warmup" if since <= 0 else "sampling",
+            learning_rate=rate,
+            momentum_decay=momentum_decay,
+            noise=noise,
+            is_draw=since > 0 and since % self.thinning == 0,
+        )

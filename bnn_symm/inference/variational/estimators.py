@@ -1,0 +1,303 @@
+"""Monte Carlo samples of the expected log likelihood under q = Normal(loc, scale), and their gradient.
+
+A sample is w = loc + scale eps for the coordinates that are sampled, eps keyed by the step; linear layers treated
+locally sample their pre-activations instead. Samples come in antithetic pairs, eps and -eps. Gradients lie in flat
+vectors that are kept from step to step: with respect to `loc` that of w itself, with respect to `scale` that of w times
+eps. Linear layers write theirs there; what else the network is made of goes through autograd and is copied.
+
+`OneByOne` does any network, one pass a sample. `AtOnce` does all samples in one pass where every parameter belongs to a
+known linear layer: points repeat, locally, or weights have an axis of samples.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from bnn_symm.inference.density.layer_overrides import KnownLayers, Operation
+from bnn_symm.inference.variational.flipout import Flipout
+from bnn_symm.inference.variational.local_reparameterization import (
+    GradientBuffer,
+    LocalReparameterization,
+    PlainLinear,
+)
+from bnn_symm.models import BayesianModel
+
+Layers = list[tuple[str, str | None]]
+
+# Weights of all samples together, up to which one pass over all of them is faster than one pass each: larger ones
+# are bound by the products, and only fill the caches.
+_BATCHED_WEIGHTS = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a fit is, and where its gradients go; all flat, (parameter,), and kept from step to step.
+
+    Attributes:
+        model: what is fitted.
+        layers: names (weight, bias or None) of layers that see a point once (`local_layers`, `flipout_layers`).
+        is_local: whether these layers have noise of their own for each point.
+        is_flipout: whether that is by flipout, in place of at their pre-activations.
+        loc: means.
+        scale: standard deviations; whoever calls keeps them up to date.
+        of_loc: receives the gradient with respect to `loc`.
+        of_scale: receives the gradient with respect to `scale`.
+    """
+
+    model: BayesianModel
+    layers: Layers
+    is_local: bool
+    is_flipout: bool
+    loc: Tensor
+    scale: Tensor
+    of_loc: Tensor
+    of_scale: Tensor
+
+    @property
+    def local_names(self) -> set[str]:
+        """Names of what is never sampled."""
+        return _names(self.layers) if self.is_local else set()
+
+    def sampled(self) -> list[slice]:
+        """Where the coordinates lie that are sampled, in as few stretches as there are."""
+        found: list[slice] = []
+        for name, where in self.model.slices().items():
+            if name in self.local_names:
+                continue
+            if found and found[-1].stop == where.start:
+                where = slice(found.pop().start, where.stop)
+            found.append(where)
+        return found
+
+
+def samples_of(place: Place, num_samples: int) -> "OneByOne | AtOnce":
+    """The faster of the two ways that do this model and number of samples."""
+    parameters = {name for name, _ in place.model.net.named_parameters()}
+    all_at_once = num_samples > 1 and not place.is_flipout and parameters == _names(place.layers)
+    if all_at_once and (place.is_local or num_samples * place.model.num_parameters <= _BATCHED_WEIGHTS):
+        return AtOnce(place, num_samples)
+    return OneByOne(place, num_samples)
+
+
+def fill_with_noise(out: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise in a tensor, drawn on the CPU whatever its device."""
+    if out.device.type == "cpu" and out.is_contiguous():
+        return out.normal_(generator=generator)
+    return out.copy_(torch.randn(out.shape, generator=generator, dtype=out.dtype))
+
+
+def signed_noise(shape: torch.Size, *, like: Tensor, generator: torch.Generator, mirrored: bool) -> Tensor:
+    """Standard normal noise of the type and place of `like`; its negative for the second of an antithetic pair."""
+    drawn = fill_with_noise(like.new_empty(shape), generator)
+    return drawn.neg_() if mirrored else drawn
+
+
+def _paired_noise(shape: torch.Size, *, like: Tensor, generator: torch.Generator, counts: tuple[int, int]) -> Tensor:
+    """So many rows of fresh noise, and behind them the negatives of the first ones; `shape` is that of all rows."""
+    fresh = fill_with_noise(like.new_empty(counts[0], *shape[1:]), generator)
+    return torch.cat([fresh, -fresh[: counts[1]]])
+
+
+class OneByOne:
+    """One pass through the network a sample."""
+
+    def __init__(self, place: Place, num_samples: int):
+        self._place, self._num_samples = place, num_samples
+        self._sampled = place.sampled()
+        self._weights = place.loc.clone() if self._sampled else place.loc
+        if num_samples == 1:
+            # The noise lies where the gradient of the scale will be: that of the weights is multiplied into it.
+            self._of_weights, self._of_scale, self._noise = place.of_loc, place.of_scale, place.of_scale
+        else:
+            self._of_weights, self._of_scale, self._noise = (torch.zeros_like(place.loc) for _ in range(3))
+        self._leaves = _Leaves(place, self._weights, self._of_weights, self._of_scale)
+        flat = (place.loc, place.scale, self._noise, self._weights, self._of_weights, place.of_scale)
+        self._stretches = [tuple(values[where] for values in flat) for where in self._sampled]
+
+    def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
+        """Sum over points and samples of the log likelihood, and its gradient times `factor` into the place's."""
+        place = self._place
+        if self._num_samples == 1:
+            self._draw(generator, 1.0)
+            total = self._leaves.log_likelihood(x, y, generator, 1.0, factor)
+            for _, _, noise, _, of_weights, _ in self._stretches:
+                noise.mul_(of_weights)
+            return total
+        place.of_loc.zero_()
+        place.of_scale.zero_()
+        total = torch.zeros((), dtype=torch.float64, device=x.device)
+        state = generator.get_state()
+        for sample in range(self._num_samples):
+            # Odd samples repeat the noise of the even one before with the other sign.
+            sign = 1.0 if sample % 2 == 0 else -1.0
+            self._draw(generator, sign)
+            if sign > 0:
+                state = generator.get_state()
+            else:
+                generator.set_state(state)
+            total += self._leaves.log_likelihood(x, y, generator, sign, factor)
+            place.of_loc.add_(self._of_weights)
+            if place.is_local:
+                place.of_scale.add_(self._of_scale)
+            for _, _, noise, _, of_weights, of_scale in self._stretches:
+                of_scale.addcmul_(noise, of_weights, value=sign)
+        return total
+
+    def _draw(self, generator: torch.Generator, sign: float) -> None:
+        """Weights from new noise, or with sign -1 from the former."""
+        for loc, scale, noise, weights, _, _ in self._stretches:
+            if sign > 0:
+                fill_with_noise(noise, generator)
+            torch.addcmul(loc, scale, noise, value=sign, out=weights)
+
+
+class AtOnce:
+    """All samples in one pass, of networks whose parameters all belong to linear layers that see a point once."""
+
+    def __init__(self, place: Place, num_samples: int):
+        self._place, self._num_samples = place, num_samples
+        self._pairs = (num_samples + 1) // 2
+        (self._where,) = place.sampled() or [slice(0, 0)]
+        self._leaves = _Leaves(place, place.loc, place.of_loc, place.of_scale) if place.is_local else None
+
+    def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
+        """Sum over points and samples of the log likelihood, and its gradient times `factor` into the place's."""
+        place, model = self._place, self._place.model
+        number, mirrored = self._num_samples, self._num_samples - self._pairs
+        loc, scale = place.loc[self._where], place.scale[self._where]
+        half = fill_with_noise(loc.new_empty(self._pairs, len(loc)), generator)
+        noise = torch.cat([half, -half[:mirrored]])
+        draws = torch.addcmul(loc, scale, noise).requires_grad_()
+        points = x.repeat(number, *[1] * (x.dim() - 1))
+        if self._leaves is None:
+            values = model.unflatten(draws)
+            outputs = self._outputs(model.layer_values(values), points)
+            latents = model.latent_values(values)
+        else:
+            counts = (self._pairs * len(x), mirrored * len(x))
+            outputs = self._leaves.outputs(
+                points, functools.partial(_paired_noise, like=loc, generator=generator, counts=counts)
+            )
+            latents = dict(zip(model.likelihood.latents, draws.unbind(-1), strict=True))
+        log_prob = model.likelihood.log_prob(outputs.unflatten(0, (number, len(x))), y, latents)
+        total = log_prob.sum(dtype=torch.float64)
+        (total * factor).backward()
+        if self._leaves is not None:
+            self._leaves.collect()
+        if draws.grad is not None:
+            torch.sum(draws.grad, 0, out=place.of_loc[self._where])
+            torch.sum(draws.grad.mul_(noise), 0, out=place.of_scale[self._where])
+        return total.detach()
+
+    def _outputs(self, seen: Mapping[str, Tensor], points: Tensor) -> Tensor:
+        """Outputs, sample by sample, of weights with an axis of samples."""
+        # What the layers see is the first sample, by which they are known; nothing else is made of it.
+        first = {name: value[0] for name, value in seen.items()}
+        layers = {id(first[w]): (seen[w], None if b is None else seen[b]) for w, b in self._place.layers}
+        with _BatchedLinear(layers, (first[w] for w, _ in self._place.layers)):
+            return functional_call(self._place.model.net, first, (points,))
+
+
+class _BatchedLinear(KnownLayers):
+    """While active, `F.linear` with a known weight uses a weight for each sample: (sample x point, feature)."""
+
+    def __init__(self, layers: Mapping[int, tuple[Tensor, Tensor | None]], first: Iterable[Tensor]):
+        super().__init__(first)
+        self._layers = layers
+
+    def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The same for every sample."""
+        weights, biases = self._layers[id(weight)]
+        x = x.unflatten(0, (len(weights), -1))
+        product = torch.bmm(x, weights.mT) if biases is None else torch.baddbmm(biases[:, None], x, weights.mT)
+        return product.flatten(0, 1)
+
+
+class _Leaves:
+    """The parameters of a network as views of flat vectors, and where the gradient of each goes.
+
+    Args:
+        place: of the fit.
+        flat: (parameter,), the values of what is sampled; of what is treated locally, the place's means are.
+        of_flat: (parameter,), receives the gradient with respect to the values.
+        of_scale: (parameter,), receives the gradient with respect to the scales of what is treated locally.
+    """
+
+    def __init__(self, place: Place, flat: Tensor, of_flat: Tensor, of_scale: Tensor):
+        self._model, self._layers, self._is_local = place.model, place.layers, place.is_local
+        self._is_flipout = place.is_flipout
+        local = place.local_names
+        self._values = {name: view.requires_grad_() for name, view in _views(place.model, flat).items()}
+        means, scales = _views(place.model, place.loc), _views(place.model, place.scale)
+        self._values |= {name: means[name].requires_grad_() for name in self._values if name in local}
+        self._scales = {name: scales[name].requires_grad_() for name in self._values if name in local}
+        seen, seen_scales = self._see()
+        # What a layer sees as it is has its gradient written by the layer; what is made of a leaf, by autograd.
+        known = set[str]() if place.is_flipout else _names(place.layers)
+        self._is_plain = all(seen[name] is self._values[name] for name in seen)
+        self._seen = seen, seen_scales
+        self._buffers: dict[int, GradientBuffer] = {}
+        self._others: list[tuple[Tensor, Tensor]] = []
+        for leaves, as_seen, targets in (
+            (self._values, seen, _views(place.model, of_flat)),
+            (self._scales, seen_scales, _views(place.model, of_scale)),
+        ):
+            for name, leaf in leaves.items():
+                if name in known and as_seen[name] is leaf:
+                    self._buffers[id(leaf)] = GradientBuffer(targets[name])
+                else:
+                    self._others.append((leaf, targets[name]))
+
+    def _see(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self._model.layer_values(self._values), self._model.layer_scales(self._scales)
+
+    def outputs(self, x: Tensor, noise: Callable[[torch.Size], Tensor]) -> Tensor:
+        """Of the network; `noise` is asked for that of pre-activations."""
+        seen, scales = self._seen if self._is_plain else self._see()
+        if self._is_local:
+            weights = [(seen[weight], scales[weight]) for weight, _ in self._layers]
+            biases = [(seen[bias], scales[bias]) for _, bias in self._layers if bias is not None]
+            if self._is_flipout:
+                mode = Flipout(weights, biases, noise)
+            else:
+                mode = LocalReparameterization(weights, biases, noise, self._buffers)
+        else:
+            mode = PlainLinear((seen[weight] for weight, _ in self._layers), self._buffers)
+        with mode if self._layers else nullcontext():
+            return functional_call(self._model.net, seen, (x,))
+
+    def log_likelihood(self, x: Tensor, y: Tensor, generator: torch.Generator, sign: float, factor: float) -> Tensor:
+        """Sum over points, and its gradient times `factor` into the flat vectors."""
+        like = next(iter(self._values.values()))
+        noise = functools.partial(signed_noise, like=like, generator=generator, mirrored=sign < 0)
+        outputs = self.outputs(x, noise)
+        latents = self._model.latent_values(self._values)
+        total = self._model.likelihood.log_prob(outputs, y, latents).sum(dtype=torch.float64)
+        (total * factor).backward()
+        self.collect()
+        return total.detach()
+
+    def collect(self) -> None:
+        """Ends a step: all gradients are in the flat vectors."""
+        for buffer in self._buffers.values():
+            buffer.close()
+        for leaf, target in self._others:
+            if leaf.grad is None:
+                target.zero_()
+            else:
+                target.copy_(leaf.grad)
+                leaf.grad = None
+
+
+def _views(model: BayesianModel, flat: Tensor) -> dict[str, Tensor]:
+    """Each a leaf of its own."""
+    return {name: value.detach() for name, value in model.unflatten(flat.detach()).items()}
+
+
+def _names(layers: Layers) -> set[str]:
+    return {name for layer in layers for name in layer if name is not None}

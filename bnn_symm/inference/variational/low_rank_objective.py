@@ -1,0 +1,183 @@
+"""The objective of low-rank VI, and how samples of its likelihood are made.
+
+    objective = -E_q[log p(y | x, w)] + T (c CE(q, prior) - H(q)),        c = 1, or 1 / T if the prior is tempered too
+
+The prior is independent over coordinates, so that the cross-entropy asks for marginal standard deviations only, and is
+that of mean-field VI for every prior; the entropy is in closed form, by the matrix determinant lemma. Only the expected
+log likelihood is sampled. In a layer that is used once a point, each point has noise of its own, of the factors as of
+the diagonal: its outputs are those of one whole draw of the layer's weights, which is what the likelihood of a point
+asks for,
+
+    outputs = loc x + sum_k z_k (factor_k x) + (noise of the diagonal, treated locally or by flipout)
+
+A factor goes through the layer as a weight of its own, so that this is exact in convolutions of any kind too.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from bnn_symm.data import Dataset
+from bnn_symm.inference.density.layer_overrides import KnownLayers, Operation
+from bnn_symm.inference.variational.estimators import signed_noise
+from bnn_symm.inference.variational.flipout import Flipout, channel_axis, flipout_layers
+from bnn_symm.inference.variational.local_reparameterization import LocalReparameterization, Noise, local_layers
+from bnn_symm.inference.variational.objective import Estimator
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.low_rank import (
+    capacitances,
+    layer_of,
+    layer_sizes,
+    log_determinants,
+    marginal_scale,
+)
+from bnn_symm.randomness import torch_generator
+
+Layers = list[tuple[str, str | None]]
+
+
+class LowRankObjective:
+    """The objective of one fit as a function of the step and a minibatch; its gradient is autograd's.
+
+    Args:
+        method: the settings.
+        model: what is fitted.
+        dataset: its training part is fitted.
+        seed: of the noise.
+        loc: (parameter,).
+        log_scale: (parameter,), of the diagonal.
+        factors: (rank, parameter), sqrt(rank) times those of the posterior.
+    """
+
+    def __init__(
+        self,
+        method: Estimator,
+        model: BayesianModel,
+        dataset: Dataset,
+        seed: int,
+        loc: Tensor,
+        log_scale: Tensor,
+        factors: Tensor,
+    ):
+        self._method, self._model, self._seed = method, model, seed
+        self._loc, self._log_scale, self._factors = loc, log_scale, factors
+        self._size = len(dataset.train)
+        self._log_jacobian = self._size * math.log(dataset.scaling.y_scale)
+        self._sizes = layer_sizes(model)
+        self._by_point = _by_point(method.estimator, model, dataset.train.x[:2])
+
+    def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the target's own units."""
+        method, scale = self._method, self._log_scale.exp()
+        factors = self._factors / math.sqrt(len(self._factors))
+        total = self._log_likelihood(step, x, y, scale, factors)
+        expected = total * (self._size / (len(x) * method.num_samples))
+        cross_entropy = self._model.cross_entropy(self._loc, marginal_scale(scale, factors)).sum(dtype=torch.float64)
+        entropy = self._entropy(scale, factors)
+        objective = -expected + method.temperature * (method.prior_weight * cross_entropy - entropy)
+        kl, in_own_units = cross_entropy - entropy, expected - self._log_jacobian
+        return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / self._size, "kl": kl}
+
+    def _entropy(self, scale: Tensor, factors: Tensor) -> Tensor:
+        determinants = log_determinants(capacitances(scale, factors, list(self._sizes.values())))
+        independent = self._log_scale.sum(dtype=torch.float64) + 0.5 * math.log(2 * math.pi * math.e) * len(scale)
+        return independent + 0.5 * determinants.sum()
+
+    def _log_likelihood(self, step: int, x: Tensor, y: Tensor, scale: Tensor, factors: Tensor) -> Tensor:
+        """Sum over points and samples, which come in antithetic pairs."""
+        generator = torch_generator(self._seed, "low-rank noise", step)
+        state, total = generator.get_state(), torch.zeros((), dtype=torch.float64, device=x.device)
+        for sample in range(self._method.num_samples):
+            mirrored = sample % 2 == 1
+            if mirrored:
+                generator.set_state(state)
+            else:
+                state = generator.get_state()
+            noise = functools.partial(signed_noise, like=scale, generator=generator, mirrored=mirrored)
+            values = self._sampled(scale, factors, noise)
+            outputs = self._outputs(x, values, scale, factors, noise)
+            log_prob = self._model.likelihood.log_prob(outputs, y, self._model.latent_values(values))
+            total = total + log_prob.sum(dtype=torch.float64)
+        return total
+
+    def _sampled(self, scale: Tensor, factors: Tensor, noise: Noise) -> dict[str, Tensor]:
+        """Name -> one draw for all points; of layers whose points have draws of their own, the mean."""
+        means = {layer_of(weight) for weight, _ in self._by_point}
+        sizes = list(self._sizes.values())
+        parts = zip(self._sizes, *(flat.split(sizes, dim=-1) for flat in (self._loc, scale, factors)), strict=True)
+        drawn = []
+        for layer, loc, own, of_factors in parts:
+            if layer not in means:
+                shared = noise(torch.Size([len(of_factors)]))
+                loc = loc + own * noise(loc.shape) + shared @ of_factors
+            drawn.append(loc)
+        return self._model.unflatten(torch.cat(drawn))
+
+    def _outputs(self, x: Tensor, values: Mapping[str, Tensor], scale: Tensor, factors: Tensor, noise: Noise) -> Tensor:
+        model = self._model
+        seen = model.layer_values(values)
+        with ExitStack() as stack:
+            if self._by_point:
+                scales, by_rank = (model.layer_scales(model.unflatten(flat)) for flat in (scale, factors))
+                weights = [(seen[weight], scales[weight]) for weight, _ in self._by_point]
+                biases = [(seen[bias], scales[bias]) for _, bias in self._by_point if bias is not None]
+                diagonal = Flipout if self._method.estimator == "flipout" else LocalReparameterization
+                stack.enter_context(diagonal(weights, biases, noise))
+                # Entered last, it sees a layer first, and hands it on to the noise of the diagonal.
+                known = {
+                    id(seen[weight]): (by_rank[weight], None if bias is None else by_rank[bias])
+                    for weight, bias in self._by_point
+                }
+                stack.enter_context(FactorNoise([seen[weight] for weight, _ in self._by_point], known, noise))
+            return functional_call(model.net, seen, (x,))
+
+
+class FactorNoise(KnownLayers):
+    """While active, layers with a known mean weight add to their outputs what the factors do, with noise of each point.
+
+    Args:
+        weights: the mean weights.
+        factors: by `id` of a mean weight, its factors, (rank, *shape), and those of its bias, (rank, out), or None.
+        noise: shape -> standard normal noise.
+    """
+
+    def __init__(self, weights: list[Tensor], factors: Mapping[int, tuple[Tensor, Tensor | None]], noise: Noise):
+        super().__init__(weights)
+        self._factors, self._noise = factors, noise
+
+    def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's outputs, and the sum over factors of theirs, times the noise of each point."""
+        factors, of_biases = self._factors[id(weight)]
+        shared = self._noise(torch.Size([len(x), len(factors)]))
+        outputs = operation(x, weight, bias)
+        # All factors in one call: their outputs are channels, within the group of channels that they read.
+        channels = channel_axis(weight)
+        groups = x.shape[channels] // weight.shape[1]
+        own = operation(x, _stacked(factors, groups), None if of_biases is None else _stacked(of_biases, groups))
+        by_factor = own.unflatten(channels, (groups, len(factors), -1))
+        if channels == -1:
+            return outputs + torch.einsum("n...gro,nr->n...go", by_factor, shared).flatten(-2)
+        return outputs + torch.einsum("ngro...,nr->ngo...", by_factor, shared).flatten(1, 2)
+
+
+def _stacked(factors: Tensor, groups: int) -> Tensor:
+    """(rank, out, ...) as (group x rank x out in the group, ...): a layer of `rank` times the outputs."""
+    return factors.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
+
+
+def _by_point(estimator: str, model: BayesianModel, x: Tensor) -> Layers:
+    """The layers whose points can have noise of their own: all their parameters are the weight and the bias."""
+    find: Mapping[str, Callable[..., Layers]] = {"local": local_layers, "flipout": flipout_layers}
+    if estimator not in find:
+        return []
+    parameters = {name: value.detach() for name, value in model.net.named_parameters()}
+    members: dict[str, set[str]] = {}
+    for name in model.shapes:
+        members.setdefault(layer_of(name), set()).add(name)
+    found = find[estimator](model.net, model.layer_values(parameters), x)
+    return [pair for pair in found if members[layer_of(pair[0])] == {name for name in pair if name is not None}]

@@ -1,0 +1,126 @@
+r"""Low-rank VI (ELRG): normals whose weights covary within a layer, q = Normal(loc, diag(s^2) + (1/r) sum_k v_k v_k^T).
+
+    minimise  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
+              -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
+
+A layer is what one module has, weight and bias together; layers are independent. The KL is never sampled: normal and
+Laplace priors have it in closed form, others by the quadrature of mean-field VI, which asks for marginals only. Free
+entries alone are coordinates, so that what is fixed has neither noise nor a KL. `learn_diagonal: false` with a small
+`initial_scale` is how Lim et al. (2024) use it.
+
+References:
+    Tomczak, Swaroop and Turner (2020), NeurIPS, "Efficient low rank Gaussian variational inference for neural
+    networks"; Lim et al. (2024), arXiv:2405.20231, section 5.2.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bnn_symm.data import Scaling
+from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.inference.callbacks import Reached
+from bnn_symm.inference.method import Fit
+from bnn_symm.inference.optimization.optimality import concerns_of_law
+from bnn_symm.inference.optimization.training_loop import OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
+from bnn_symm.inference.variational.low_rank_objective import LowRankObjective
+from bnn_symm.inference.warm_start import first_mean
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors import ClosedFormPosterior, LowRankGaussianPosterior, Posterior
+from bnn_symm.randomness import torch_generator
+from bnn_symm.settings import Positive, PositiveInt, settings
+
+
+@settings
+class LowRankVI(OptimisedMethod):
+    """Settings of low-rank VI (config `inference: {name: low_rank_vi}`).
+
+    Attributes:
+        rank: r, factors of each layer; 0 is mean-field VI, which is a method of its own.
+        learn_diagonal: whether s is learned; otherwise it stays what it is at the start.
+        estimator: `local`: dense layers that are used once a point have noise of their own for each point, at their
+            outputs; `flipout`: convolutions too, by signs; `weight`: all weights sampled, one draw a step for all
+            points. What an estimator does not treat is sampled as by `weight`.
+        num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs.
+        initial_scale: s of every weight at the start.
+        initial_factors: standard deviation of the entries of every v_k at the start, and so of what the factors add to
+            a weight.
+        num_draws: draws that stand for the posterior in predictions and in files.
+    """
+
+    name: Literal["low_rank_vi"] = "low_rank_vi"
+    rank: PositiveInt = 4
+    learn_diagonal: bool = True
+    estimator: Literal["local", "weight", "flipout"] = "local"
+    num_samples: PositiveInt = 2
+    initial_scale: Positive = 0.02
+    initial_factors: Positive = 0.01
+    num_draws: PositiveInt = 200
+
+    def _run(self, fit: Fit) -> bool:
+        model = fit.model
+        tensors = self._start(fit)
+        objective = LowRankObjective(self, model, fit.dataset, fit.seed, **tensors)
+
+        def validate(step: int) -> dict[str, float | None]:
+            values = {name: tensor.detach() for name, tensor in tensors.items()}
+            keywords = {"num_draws": VALIDATION_DRAWS, "seed": fit.seed}
+            return validation_scores(_posterior_of(model, fit.dataset.scaling, values, **keywords), fit.dataset)
+
+        problem = Problem(
+            settings=self,
+            tensors=tensors,
+            objective=objective,
+            validate=validate,
+            train=fit.dataset.train,
+            seed=fit.seed,
+            usable=lambda: are_scales(tensors["log_scale"].detach().exp()),
+        )
+        return optimise_alone(fit, problem)[1]
+
+    def _start(self, fit: Fit) -> dict[str, Tensor]:
+        """Of a closed form as the initial posterior its marginals, and its factors where there are as many."""
+        model, initial = fit.model, fit.initial
+        loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
+        scale = torch.full_like(loc, self.initial_scale)
+        if isinstance(initial, ClosedFormPosterior):
+            scale = initial.standard_deviation().to(model.device, model.dtype)
+        if isinstance(initial, LowRankGaussianPosterior) and len(initial.factors) == self.rank:
+            scale = initial.scale.to(model.device, model.dtype)
+            factors = math.sqrt(self.rank) * initial.factors.to(model.device, model.dtype)
+        else:
+            generator = torch_generator(fit.seed, "initial factors")
+            normal = torch.randn(self.rank, len(loc), generator=generator, dtype=loc.dtype)
+            factors = self.initial_factors * normal.to(loc.device)
+        return {
+            "loc": loc.requires_grad_(),
+            "log_scale": scale.log().requires_grad_(self.learn_diagonal),
+            "factors": factors.requires_grad_(),
+        }
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether it ended far from its optimum, in words."""
+        if self.early_stopping is not None:
+            return []
+        return concerns_of_law(self, fit, reached.history, posterior)
+
+    def _posterior(
+        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+    ) -> Posterior:
+        if 0 not in reached.states:
+            raise IncompatiblePosteriors("the fit was stopped before its first state was kept; fit it again")
+        values = {
+            name: torch.from_numpy(reached.states[0][name]).to(model.device) for name in ("loc", "log_scale", "factors")
+        }
+        return _posterior_of(model, scaling, values, num_draws=self.num_draws, seed=seed, **keywords)
+
+
+def _posterior_of(
+    model: BayesianModel, scaling: Scaling, values: dict[str, Tensor], **keywords: Any
+) -> LowRankGaussianPosterior:
+    factors = values["factors"] / math.sqrt(len(values["factors"]))
+    scale = values["log_scale"].exp()
+    return LowRankGaussianPosterior(model, scaling, loc=values["loc"], scale=scale, factors=factors, **keywords)

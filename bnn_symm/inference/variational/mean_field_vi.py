@@ -1,0 +1,126 @@
+r"""Mean-field variational inference: independent normals q = Normal(loc, scale) over the flat vector.
+
+    minimise  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
+              -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
+
+The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled. The expected log
+likelihood is sampled: in weight space (w = loc + scale eps, one eps a step), locally for linear layers
+(`local_reparameterization`), or with signs of its own for each point (`flipout`). All of it lies on flat vectors, with
+gradients written out (`variational_objective`).
+
+References:
+    Graves 2011 (NeurIPS); Blundell et al. 2015, arXiv:1505.05424; Kingma et al. 2015, arXiv:1506.02557.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from bnn_symm.data import Dataset, Scaling
+from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.inference.callbacks import Reached
+from bnn_symm.inference.method import Fit
+from bnn_symm.inference.optimization.optimality import concerns_of_law
+from bnn_symm.inference.optimization.training_loop import Objective, OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
+from bnn_symm.inference.variational.objective import VariationalObjective
+from bnn_symm.inference.warm_start import first_mean
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
+from bnn_symm.settings import Positive, PositiveInt, settings
+
+
+@settings
+class MeanFieldVI(OptimisedMethod):
+    """Settings of mean-field VI (config `inference: {name: mean_field_vi}`).
+
+    Attributes:
+        estimator: `local`: local reparameterisation of linear layers; `flipout`: dense layers and convolutions by signs
+            of each point; weights are sampled elsewhere. `weight`: all are sampled, one draw a step for all points.
+        num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs: with an even
+            number the gradient of `loc` has no noise at all in a linear Gaussian model, and less in every other.
+        initial_scale: posterior standard deviation of every weight at the start.
+        num_draws: draws that stand for the posterior in predictions and in files.
+    """
+
+    _has_distance: ClassVar[bool] = True
+    """Whether its mean is optimal where the expected gradient of the log density is 0."""
+
+    name: Literal["mean_field_vi"] = "mean_field_vi"
+    estimator: Literal["local", "weight", "flipout"] = "local"
+    num_samples: PositiveInt = 2
+    initial_scale: Positive = 0.02
+    num_draws: PositiveInt = 200
+
+    def _run(self, fit: Fit) -> bool:
+        model, initial = fit.model, fit.initial
+        loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
+        scale = torch.full_like(loc, self.initial_scale)
+        if isinstance(initial, ClosedFormPosterior):
+            scale = initial.standard_deviation().to(model.device, model.dtype)
+        tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
+        objective = self._objective(fit, tensors["loc"], tensors["log_scale"])
+        watch = _Watch(model, fit.dataset, fit.seed, tensors)
+        problem = Problem(
+            settings=self,
+            tensors=tensors,
+            objective=objective,
+            validate=watch.validate,
+            train=fit.dataset.train,
+            seed=fit.seed,
+            usable=watch.has_scales,
+            leaves_gradients=True,
+        )
+        return optimise_alone(fit, problem)[1]
+
+    def _objective(self, fit: Fit, loc: Tensor, log_scale: Tensor) -> Objective:
+        """What is minimised; a call leaves its gradient in the `grad` of both."""
+        return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
+
+    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+        """Return whether it ended far from its optimum, in words."""
+        if self.early_stopping is not None:
+            return []
+        return concerns_of_law(self, fit, reached.history, posterior, has_distance=self._has_distance)
+
+    def _posterior(
+        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+    ) -> Posterior:
+        if 0 not in reached.states:
+            raise IncompatiblePosteriors("the fit was stopped before its first state was kept; fit it again")
+        state = reached.states[0]
+        return GaussianPosterior(
+            model,
+            scaling,
+            loc=torch.from_numpy(state["loc"]).to(model.device),
+            scale=torch.from_numpy(state["log_scale"]).to(model.device).exp(),
+            num_draws=self.num_draws,
+            seed=seed,
+            **keywords,
+        )
+
+
+class _Watch:
+    """What is asked of a fit beside its objective: whether it makes a posterior, and how good that is."""
+
+    def __init__(self, model: BayesianModel, dataset: Dataset, seed: int, tensors: Mapping[str, Tensor]):
+        self.model, self.dataset, self.seed = model, dataset, seed
+        self.loc, self.log_scale = tensors["loc"], tensors["log_scale"]
+
+    def has_scales(self) -> bool:
+        """Whether the scales are some."""
+        return are_scales(self.log_scale.detach().exp())
+
+    def validate(self, step: int) -> dict[str, float | None]:
+        """Scores of the validation part from a few keyed draws."""
+        posterior = GaussianPosterior(
+            self.model,
+            self.dataset.scaling,
+            loc=self.loc.detach(),
+            scale=self.log_scale.detach().exp(),
+            num_draws=VALIDATION_DRAWS,
+            seed=self.seed,
+        )
+        return validation_scores(posterior, self.dataset)

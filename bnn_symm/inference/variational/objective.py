@@ -1,0 +1,133 @@
+"""The objective of mean-field VI with its gradient written out, on flat vectors that are kept from step to step.
+
+    objective = -E_q[log p(y | x, w)] + T (c CE(q, prior) - H(q)),        c = 1, or 1 / T if the prior is tempered too
+
+    d / d loc     = -E[g] + T c dCE / d loc                               g: gradient of the log likelihood
+    d / d log s   = -s E[g eps] + T c dCE / d log s - T
+
+The samples give the first terms (`variational_samples`), the prior's family the second, in closed form or by its
+quadrature, piece by piece so that what a piece needs stays in the cache: no graph of the KL is recorded.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from bnn_symm.data import Dataset
+from bnn_symm.inference.variational.estimators import Place, samples_of
+from bnn_symm.inference.variational.flipout import flipout_layers
+from bnn_symm.inference.variational.local_reparameterization import local_layers
+from bnn_symm.models import BayesianModel
+from bnn_symm.randomness import torch_generator
+
+# Entries of a piece: five float32 vectors of this length are 5 MiB. Timed alone, on 478,410 entries that were in the
+# cache, the pass took 0.28 ms so, and 0.40 ms in pieces of 1 << 16: each is half a dozen calls.
+_PIECE = 1 << 18
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """What of the settings of mean-field VI the objective depends on."""
+
+    @property
+    def estimator(self) -> str:
+        """Local, flipout or weight."""
+        ...
+
+    @property
+    def num_samples(self) -> int:
+        """A step."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """T."""
+        ...
+
+    @property
+    def prior_weight(self) -> float:
+        """Of the log prior, as the log likelihood has 1 / T."""
+        ...
+
+
+class VariationalObjective:
+    """The objective of one fit as a function of the step and a minibatch.
+
+    A call leaves the gradient per point (of the training part) in the `grad` of the tensors.
+
+    Args:
+        method: the settings.
+        model: what is fitted.
+        dataset: its training part is fitted.
+        seed: of the noise.
+        loc: (parameter,), a leaf.
+        log_scale: (parameter,), a leaf.
+    """
+
+    def __init__(
+        self, method: Estimator, model: BayesianModel, dataset: Dataset, seed: int, loc: Tensor, log_scale: Tensor
+    ):
+        self._model, self._seed = model, seed
+        self._size = len(dataset.train)
+        self._log_jacobian = self._size * math.log(dataset.scaling.y_scale)
+        self._num_samples = method.num_samples
+        self._temperature = method.temperature
+        self._prior_weight = method.prior_weight
+        parameters = {name: value.detach() for name, value in model.net.named_parameters()}
+        loc.grad, log_scale.grad = torch.zeros_like(loc), torch.zeros_like(log_scale)
+        self._log_scale = log_scale.detach()
+        find_layers = flipout_layers if method.estimator == "flipout" else local_layers
+        self._place = Place(
+            model=model,
+            layers=find_layers(model.net, model.layer_values(parameters), dataset.train.x[:2]),
+            is_local=method.estimator != "weight",
+            is_flipout=method.estimator == "flipout",
+            loc=loc.detach(),
+            scale=log_scale.detach().exp(),
+            of_loc=loc.grad,
+            of_scale=log_scale.grad,
+        )
+        self._samples = samples_of(self._place, method.num_samples)
+        self._of_entropy = loc.new_tensor(-self._temperature / self._size)
+        # On a device other than the CPU, every piece costs a wait; there is nothing to gain from small ones.
+        limit = _PIECE if loc.device.type == "cpu" else model.num_parameters
+        flat = (self._place.loc, self._log_scale, self._place.scale, loc.grad, log_scale.grad)
+        self._pieces = [
+            (family, prior_scale, *(values[where] for values in flat))
+            for where, family, prior_scale in model.parameter_prior.pieces(limit)
+        ]
+
+    def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[float, Mapping[str, float]]:
+        """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the target's own units."""
+        torch.exp(self._log_scale, out=self._place.scale)
+        generator = torch_generator(self._seed, "variational noise", step)
+        factor = -1.0 / (len(x) * self._num_samples)
+        total = self._samples(x, y, generator, factor)
+        with torch.no_grad():
+            cross_entropy, entropy = self._add_kl()
+        expected = float(total) * self._size / (len(x) * self._num_samples)
+        kl = cross_entropy - entropy
+        objective = -expected + self._temperature * (self._prior_weight * cross_entropy - entropy)
+        in_own_units = expected - self._log_jacobian
+        return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / self._size, "kl": kl}
+
+    def _add_kl(self) -> tuple[float, float]:
+        """Turns gradients of the likelihood into those of the objective; cross-entropy with the prior and entropy."""
+        place = self._place
+        per_point = self._temperature / self._size
+        weight = per_point * self._prior_weight
+        cross_entropy = entropy = 0.0
+        for family, prior_scale, loc, log_scale, scale, of_loc, of_scale in self._pieces:
+            of_log_scale = torch.addcmul(self._of_entropy, of_scale, scale, out=of_scale)
+            cross_entropy += family.add_cross_entropy_gradient(loc, scale, prior_scale, weight, of_loc, of_log_scale)
+            entropy += float(log_scale.sum())
+        for i, (mean, sd) in enumerate(self._model.likelihood.latents.values(), start=self._model.num_net_parameters):
+            difference, scale = float(place.loc[i]) - mean, float(place.scale[i])
+            place.of_loc[i] += weight * difference / sd**2
+            place.of_scale[i] = place.of_scale[i] * scale + weight * (scale / sd) ** 2 - per_point
+            cross_entropy += 0.5 * (difference**2 + scale**2) / sd**2 + math.log(sd) + 0.5 * math.log(2 * math.pi)
+            entropy += float(self._log_scale[i])
+        return cross_entropy, entropy + 0.5 * math.log(2 * math.pi * math.e) * len(place.loc)

@@ -1,0 +1,143 @@
+r"""Permutation-invariant variational inference: mean-field VI of the posterior spread over all its copies.
+
+    minimise  -E_q[log p(y | x, w)] + T (KL(q || p(w)) - I)               q = Normal(loc, scale)
+
+which is the objective of q^G, the mean of all copies that permuting hidden units makes of q: prior and likelihood are
+the same for each, and the entropy of q^G is that of q and I, the mutual information of `symmetry_information`. Plain VI
+is charged up to log n! nats for n units that can be told apart, and lets units collapse where data are few; this one is
+not. Predictions of q^G and q are the same, so q is what is returned. A network without symmetries has I = 0, and the
+fit is that of mean-field VI to the bit.
+
+One hidden layer of up to `exact_up_to` units has the exact I. For more units, and for more layers, I is a lower bound,
+and so is the ELBO of q^G: wide layers count in blocks of up to `exact_up_to` units, dealt anew at each step, which is
+I of a uniformly drawn subgroup; layers are told one after the other towards a last one, which changes from step to
+step. A mean of lower bounds is one. Exact permanents of a subgroup H are bounded by log |H|, where a contrast with K
+drawn permutations (InfoNCE) never exceeds log K. Units that only move together, as heads do, count as fixed.
+
+References:
+    Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from bnn_symm.inference.method import Fit
+from bnn_symm.inference.optimization.training_loop import Objective
+from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
+from bnn_symm.inference.variational.symmetry_information import Term, orders_of_telling, told_in_order
+from bnn_symm.models import BayesianModel
+from bnn_symm.models.interchangeable_units import Exchangeable, check_invariant_prior, exchangeable_units
+from bnn_symm.randomness import torch_generator
+from bnn_symm.settings import PositiveInt, settings
+from bnn_symm.symmetry import symmetry_group
+
+
+@settings
+class SymmetrizedVI(MeanFieldVI):
+    """Settings of permutation-invariant VI (config `inference: {name: symmetrized_vi}`); the rest is mean-field VI's.
+
+    Attributes:
+        exact_up_to: units of a layer whose order is accounted for together; each one more takes twice the time.
+        num_information_samples: draws of the weights behind I a step.
+    """
+
+    _has_distance: ClassVar[bool] = False
+
+    name: Literal["symmetrized_vi"] = "symmetrized_vi"
+    exact_up_to: Annotated[int, Field(ge=2, le=12)] = 8
+    num_information_samples: PositiveInt = 8
+
+    def _objective(self, fit: Fit, loc: Tensor, log_scale: Tensor) -> Objective:
+        model, shape = fit.model, tuple(fit.dataset.train.x.shape[1:])
+        information = SymmetryInformation(self, model, shape, fit.seed)
+        plain, size = super()._objective(fit, loc, log_scale), len(fit.dataset.train)
+        return SymmetrizedObjective(self, plain, information, size, loc, log_scale)
+
+
+class SymmetryInformation:
+    """I of a network's symmetries, or its lower bound, as a differentiable estimate that depends on the step alone.
+
+    Args:
+        method: the settings.
+        model: whose symmetries are derived.
+        input_shape: of one point.
+        seed: of the draws and of the blocks.
+
+    Raises:
+        SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under them.
+    """
+
+    def __init__(self, method: SymmetrizedVI, model: BayesianModel, input_shape: tuple[int, ...], seed: int):
+        self._exact_up_to, self._num_samples, self._seed = method.exact_up_to, method.num_information_samples, seed
+        group = symmetry_group(model.net, input_shape=input_shape)
+        check_invariant_prior(model, group)
+        sets, _ = exchangeable_units(model, group)
+        self._orders = [
+            [(sets[number], columns) for number, columns in told_in_order(sets, order)]
+            for order in orders_of_telling(sets)
+        ]
+
+    def __call__(
+        self, step: int, loc: Float[Tensor, " parameter"], scale: Float[Tensor, " parameter"]
+    ) -> Float[Tensor, ""]:
+        """In nats, in float64 on the CPU, where its many small sums are at home."""
+        order = self._orders[step % len(self._orders)]
+        total = torch.zeros((), dtype=torch.float64)
+        if not order:
+            return total
+        generator = torch_generator(self._seed, "symmetry information", step)
+        loc, scale = loc.cpu().double(), scale.cpu().double()
+        noise = torch.randn(self._num_samples, len(loc), generator=generator, dtype=torch.float64)
+        draws = loc + scale * noise
+        for units, columns in order:
+            term = self._term(units, columns, generator)
+            total = total + term.information(loc, scale, draws).mean()
+        return total
+
+    def _term(self, units: Exchangeable, columns: Tensor, generator: torch.Generator) -> Term:
+        size = len(units.units)
+        if size <= self._exact_up_to:
+            return Term(units, columns, "permanent", (torch.arange(size),))
+        blocks = torch.randperm(size, generator=generator).tensor_split(math.ceil(size / self._exact_up_to))
+        return Term(units, columns, "blocks", blocks)
+
+
+class SymmetrizedObjective:
+    """The objective of q^G of one fit as a function of the step and a minibatch: that of q, less T times I.
+
+    Args:
+        method: the settings.
+        plain: the objective of q, which leaves its gradient in the `grad` of the tensors.
+        information: I.
+        size: points of the training part.
+        loc: (parameter,), a leaf.
+        log_scale: (parameter,), a leaf.
+    """
+
+    def __init__(
+        self,
+        method: SymmetrizedVI,
+        plain: Objective,
+        information: SymmetryInformation,
+        size: int,
+        loc: Tensor,
+        log_scale: Tensor,
+    ):
+        self._plain, self._information = plain, information
+        self._temperature, self._size = method.temperature, size
+        self._loc, self._log_scale = loc, log_scale
+
+    def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[float, Mapping[str, Tensor | float]]:
+        """The objective in nats; beside what mean-field VI names, `mutual_information`, which is I or its bound."""
+        objective, terms = self._plain(step, x, y)
+        information = self._information(step, self._loc, self._log_scale.exp())
+        if information.requires_grad:
+            (information * (-self._temperature / self._size)).backward()
+        value = float(information.detach())
+        return float(objective) - self._temperature * value, {**terms, "mutual_information": value}

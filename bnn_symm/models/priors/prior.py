@@ -1,0 +1,264 @@
+"""Priors over the parameters of a network: independent, zero-mean, one scale a parameter tensor.
+
+A prior may instead be centred on weights that were learned before (`prior_mean`), with scales in proportion to them.
+A `Prior` is the setting; `Prior.bind(fan_in, sizes)` gives the `ParameterPrior`, the density of the flat vector. The
+families of densities are in `prior_families`.
+"""
+
+import fnmatch
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from bnn_symm.errors import ConfigError
+from bnn_symm.models.priors.families import Centred, Family, Laplace, Normal, ScaleMixture, StudentT
+from bnn_symm.models.priors.informed_mean import PriorMean
+from bnn_symm.models.pyro_distribution import PyroDistribution
+from bnn_symm.settings import Positive, settings
+
+FamilyName = Literal["normal", "laplace", "student_t", "scale_mixture"]
+Scale = Positive | Literal["fan_in", "moped"]
+
+
+@settings
+class PriorOverride:
+    """What a prior changes for the parameters that a pattern matches; None leaves a value as it is."""
+
+    name: FamilyName | None = None
+    scale: Scale | None = None
+
+
+@settings
+class Prior:
+    """An independent prior for every parameter of a network, zero-mean unless told (config section `prior`).
+
+    Attributes:
+        name: the family: normal, laplace, student_t or scale_mixture.
+        scale: the family's own scale (a normal's standard deviation, a Laplace's b), or `fan_in`: the scale at
+            which the *variance* is 2 / fan_in (He et al. 2015), whatever the family. A bias takes its layer's
+            fan_in; a parameter of a norm layer has none and gets variance 1. `moped`, for a prior with a mean:
+            delta times the size of the mean, entry by entry (after Krishnan et al. 2020, arXiv:1906.05323).
+        mean: what the prior is centred on, and where fits start: in a config a run of one chain, or a file of weights
+            (a state dict as .safetensors); in Python a `PriorMean`. Fixed entries of weights have none. null for zero.
+        delta: of scale `moped`, the scale as a fraction of the mean.
+        smallest_scale: of scale `moped`, for entries whose mean is near zero.
+        degrees_of_freedom: of student_t; above 2, so that the variance exists.
+        narrow_weight: of scale_mixture, the weight of the narrow component (Blundell et al. 2015,
+            arXiv:1505.05424, with pi = 1 - narrow_weight).
+        narrow_ratio: of scale_mixture, the narrow component's scale as a fraction of `scale`.
+        overrides: by parameter-name pattern (`*.bias`, `layers.0.*`); the last matching pattern wins.
+    """
+
+    name: FamilyName = "normal"
+    scale: Scale = 1.0
+    mean: str | PriorMean | None = None
+    delta: Positive = 0.1
+    smallest_scale: Positive = 1e-3
+    degrees_of_freedom: Annotated[float, Field(gt=2)] = 4.0
+    narrow_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    narrow_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    overrides: dict[str, PriorOverride] = Field(default_factory=dict)
+
+    def bind(
+        self, fan_in: Mapping[str, int | None], sizes: Mapping[str, int], mean: Mapping[str, Tensor] | None = None
+    ) -> "ParameterPrior":
+        """The density over the concatenation of the named parameters.
+
+        Args:
+            fan_in: per parameter name, its fan-in, or None where it has none.
+            sizes: per parameter name, its number of entries, in the order of the flat vector.
+            mean: per parameter name, its mean, of any shape; None for zero.
+
+        Raises:
+            ConfigError: if a pattern of `overrides` matches no parameter, or a scale needs a mean and there is none.
+        """
+        for pattern in self.overrides:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in sizes):
+                raise ConfigError(
+                    f"prior.overrides: pattern {pattern!r} matches no parameter; parameters are {', '.join(sizes)}"
+                )
+        blocks: list[Block] = []
+        for name, size in sizes.items():
+            family, scale = self._resolve(name, fan_in[name], None if mean is None else mean[name])
+            if blocks and blocks[-1].family == family:
+                blocks[-1] = Block(family, (*blocks[-1].runs, (scale, size)))
+            else:
+                blocks.append(Block(family, ((scale, size),)))
+        centre = None if mean is None else torch.cat([mean[name].flatten() for name in sizes])
+        return ParameterPrior(tuple(blocks), centre)
+
+    def _resolve(self, parameter: str, fan_in: int | None, mean: Tensor | None) -> tuple[Family, float | Tensor]:
+        name, scale = self.name, self.scale
+        for pattern, override in self.overrides.items():
+            if fnmatch.fnmatchcase(parameter, pattern):
+                name = override.name or name
+                scale = override.scale or scale
+        family = self._family(name)
+        if scale == "fan_in":
+            variance = 2.0 / fan_in if fan_in else 1.0
+            scale = math.sqrt(variance / family.unit_variance)
+        if scale == "moped":
+            if mean is None:
+                raise ConfigError(
+                    "prior.scale=moped is a fraction of prior.mean, which is not set; type --set prior.mean=RUN, or "
+                    "prior.scale=fan_in"
+                )
+            return family, (self.delta * mean.flatten().abs()).clamp(min=self.smallest_scale)
+        return family, float(scale)
+
+    def _family(self, name: FamilyName) -> Family:
+        match name:
+            case "normal":
+                return Normal()
+            case "laplace":
+                return Laplace()
+            case "student_t":
+                return StudentT(self.degrees_of_freedom)
+            case "scale_mixture":
+                return ScaleMixture(self.narrow_weight, self.narrow_ratio)
+
+
+def check_prior(prior: Any) -> None:
+    """Refuse what is not a `Prior`.
+
+    Raises:
+        ConfigError: which names the type.
+    """
+    if isinstance(prior, Prior):
+        return
+    if prior is Prior:
+        raise ConfigError("prior: got the class Prior, expected an object of it; write Prior()")
+    raise ConfigError(
+        f"prior: got an object of type {type(prior).__name__}, expected a bnn_symm.Prior; choose a family with "
+        f"Prior(name=...), and single parameters with Prior(overrides=...)"
+    )
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of the flat vector with one family: runs of (scale of all entries or of each, number of entries)."""
+
+    family: Family
+    runs: tuple[tuple[float | Tensor, int], ...]
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return sum(size for _, size in self.runs)
+
+    def scales(self, like: Tensor) -> Tensor:
+        """The scale of every entry, (entry,), on the device and in the dtype of `like`."""
+        return torch.cat(
+            [
+                scale.to(like.device, like.dtype) if isinstance(scale, Tensor) else like.new_full((size,), scale)
+                for scale, size in self.runs
+            ]
+        )
+
+
+class ParameterPrior:
+    """The prior density of the flat parameter vector, block by block.
+
+    Args:
+        blocks: in the order of the flat vector.
+        mean: (parameter,), or None for zero.
+    """
+
+    def __init__(self, blocks: tuple[Block, ...], mean: Float[Tensor, " parameter"] | None = None):
+        self.blocks = blocks
+        self.mean = mean
+        self._scales: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+
+    def means(self, like: Tensor) -> Float[Tensor, " parameter"]:
+        """The mean of every entry, on the device and in the dtype of `like`."""
+        if self.mean is None:
+            return like.new_zeros(sum(block.size for block in self.blocks))
+        return self.mean.to(like.device, like.dtype)
+
+    def standard_deviations(self, like: Tensor) -> Float[Tensor, " parameter"]:
+        """The standard deviation of every entry, on the device and in the dtype of `like`."""
+        return torch.cat([block.scales(like) * block.family.unit_variance**0.5 for block in self.blocks])
+
+    def log_prob(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
+        """Log prior density in nats, summed in float64."""
+        total = flat.new_zeros((), dtype=torch.float64)
+        for block, scale, value in self._split(self._centred(flat)):
+            total = total + block.family.log_prob(value, scale).sum(dtype=torch.float64)
+        return total
+
+    def cross_entropy(
+        self, loc: Float[Tensor, " parameter"], sd: Float[Tensor, " parameter"]
+    ) -> Float[Tensor, " parameter"]:
+        """-E[log p(w)] under w ~ Normal(loc, sd), per coordinate, in nats: closed form or quadrature."""
+        parts = []
+        start = 0
+        for block, scale, value in self._split(self._centred(loc)):
+            parts.append(block.family.cross_entropy(value, sd[start : start + block.size], scale))
+            start += block.size
+        return torch.cat(parts)
+
+    def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centred, float]]:
+        """The flat vector in stretches of one family and one scale, of at most `limit` entries, in its order.
+
+        Where there is a mean, the family is `Centred` and has scales of its own; the scale beside it is 1.
+        """
+        start = 0
+        for block in self.blocks:
+            for scale, size in _joined(block.runs):
+                for begin in range(start, start + size, limit):
+                    where = slice(begin, min(begin + limit, start + size))
+                    if self.mean is None:
+                        assert not isinstance(scale, Tensor), "scales of single entries come with a mean"
+                        yield where, block.family, scale
+                    else:
+                        own = scale[begin - start : where.stop - start] if isinstance(scale, Tensor) else scale
+                        yield where, Centred(block.family, self.mean[where], own), 1.0
+                start += size
+
+    def distribution(self, start: int, shape: torch.Size, like: Tensor) -> PyroDistribution:
+        """The Pyro distribution, with event shape `shape`, of one parameter that begins at entry `start`."""
+        offset = 0
+        for block, scale in zip(self.blocks, self._bound(like), strict=True):
+            if offset <= start < offset + block.size:
+                begin, number = start - offset, shape.numel()
+                scale = scale[begin : begin + number].reshape(shape)
+                loc = torch.zeros_like(scale)
+                if self.mean is not None:
+                    loc = self.means(like)[start : start + number].reshape(shape)
+                return block.family.distribution(loc, scale).to_event(len(shape))
+            offset += block.size
+        raise IndexError(f"no parameter begins at entry {start}")
+
+    def _centred(self, flat: Tensor) -> Tensor:
+        return flat if self.mean is None else flat - self.means(flat)
+
+    def _split(self, flat: Tensor) -> list[tuple[Block, Tensor, Tensor]]:
+        values = flat.split([block.size for block in self.blocks])
+        return list(zip(self.blocks, self._bound(flat), values, strict=True))
+
+    def keep_scales(self, like: Tensor) -> None:
+        """Keeps the scales for flat vectors like this one; for others they are made at every call.
+
+        Not by itself at first use, for that may be under a transform of `torch.func`, whose tensors die with it.
+        """
+        with torch.inference_mode(False):  # no gradient may pass through the tensors of that mode
+            empty = torch.empty(0, dtype=like.dtype, device=like.device)
+            self._scales[like.dtype, like.device] = [block.scales(empty) for block in self.blocks]
+
+    def _bound(self, like: Tensor) -> list[Tensor]:
+        kept = self._scales.get((like.dtype, like.device))
+        return kept if kept is not None else [block.scales(like) for block in self.blocks]
+
+
+def _joined(runs: Sequence[tuple[float | Tensor, int]]) -> Iterator[tuple[float | Tensor, int]]:
+    """Neighbours of one scale as one run."""
+    for _, same in groupby(runs, key=lambda run: id(run[0]) if isinstance(run[0], Tensor) else run[0]):
+        together = list(same)
+        yield together[0][0], sum(size for _, size in together)

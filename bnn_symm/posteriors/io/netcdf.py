@@ -1,0 +1,300 @@
+"""Posteriors on disk: NetCDF at the end, a log of draws (`draw_log`) while a sampler runs.
+
+`posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a group `sample_stats`,
+and for a closed form a group `variational` with `loc`, `scale` and what else says it, of the flat vector. It is written
+chunk by chunk and renamed into place, from a posterior whose draws may lie in a log: never are all of them in memory.
+NetCDF cannot be appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers
+accept both.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.data import Scaling
+from bnn_symm.errors import IncompatiblePosteriors, InvalidRun, one_line
+from bnn_symm.io.atomic import write_atomically
+from bnn_symm.io.boundary import parser_errors
+from bnn_symm.io.documents import parse_json
+from bnn_symm.io.hdf5 import integer_attribute, is_numeric, open_hdf5, open_netcdf, read_numbers, text_attribute
+from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.gaussian import GaussianPosterior
+from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
+from bnn_symm.posteriors.io.draw_log import DrawChunk, LoggedArray
+from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
+from bnn_symm.posteriors.posterior import Posterior
+from bnn_symm.posteriors.samples import SamplePosterior, check_shapes
+
+POSTERIOR_SCHEMA = 1
+_CLOSED_FORMS = {cls.kind: cls for cls in (GaussianPosterior, LowRankGaussianPosterior)}
+_ADVICE = "it is damaged, or changed while it was read; load the run again"
+# How many numbers are written at once: 32 MB in float64.
+_NUMBERS_PER_WRITE = 2**22
+
+
+def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 200.0) -> None:
+    """Writes `posterior.nc` atomically.
+
+    Draws of a closed form, which their seed regenerates, are cut to `max_megabytes`; a sampler's draws never are.
+    """
+    chains, draws, parameters = posterior.shape
+    described = 0
+    if isinstance(posterior, ClosedFormPosterior):
+        described = sum(array.numel() for array in posterior.arrays().values())
+        itemsize = posterior.loc.element_size()
+        draws = min(draws, max(1, int(max_megabytes * 1e6 / (parameters * itemsize))))
+    # Metadata of HDF5: a few kilobytes a variable. Draws and statistics: 8 bytes at most each.
+    size = 2**16 + 2**13 * len(posterior.model.shapes) + 8 * (chains * draws * (parameters + 8) + described)
+
+    def write(temporary: Path) -> None:
+        _check_room(temporary, size)
+        _write(posterior, temporary, chains, draws)
+
+    write_atomically(path, write)
+
+
+def _check_room(path: Path, size: int) -> None:
+    """Raises OSError if the disk has no room for `size` bytes: HDF5 crashes the process when it finds out itself."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("wb") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # file systems that cannot say
+                    raise
+
+
+def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:
+    model = posterior.model
+    dtype = np.dtype(str(model.dtype).removeprefix("torch."))
+    with h5netcdf.File(path, "w") as file:
+        file.attrs["bnn_symm_posterior_schema"] = POSTERIOR_SCHEMA
+        file.attrs["kind"] = posterior.kind
+        file.attrs["flat_order"] = json.dumps(list(model.shapes))
+        if isinstance(posterior, ClosedFormPosterior):
+            file.attrs["num_draws"] = posterior.num_draws
+            file.attrs["draw_seed"] = str(posterior.seed)
+            _write_variational(file, posterior)
+        group = file.create_group("posterior")
+        _chain_and_draw(group, chains, draws)
+        variables = {}
+        for name, shape in model.shapes.items():
+            axes = [f"{name}_dim_{i}" for i in range(len(shape))]
+            for axis, size in zip(axes, shape, strict=True):
+                group.dimensions[axis] = size
+            variables[name] = group.create_variable(name, ("chain", "draw", *axes), dtype)
+        step = max(1, _NUMBERS_PER_WRITE // posterior.shape[2])
+        for chain in range(chains):
+            for start in range(0, draws, step):
+                stop = min(draws, start + step)
+                values = model.unflatten(posterior._read(chain, start, stop).detach().cpu())
+                for name, value in values.items():
+                    variables[name][chain, start:stop] = value.numpy()
+        if isinstance(posterior, SamplePosterior) and posterior.sample_stats:
+            stats = file.create_group("sample_stats")
+            _chain_and_draw(stats, chains, draws)
+            for name, value in posterior.sample_stats.items():
+                stored = value.astype("i1") if value.dtype == bool else value
+                variable = stats.create_variable(name, ("chain", "draw"), stored.dtype)
+                variable[...] = stored
+                if value.dtype == bool:
+                    variable.attrs["dtype"] = "bool"  # xarray's own convention for booleans
+
+
+def _write_variational(file: Any, posterior: ClosedFormPosterior) -> None:
+    group = file.create_group("variational")
+    group.dimensions["parameter"] = len(posterior.loc)
+    for name, value in posterior.arrays().items():
+        array = value.detach().cpu().numpy()
+        axes = [f"{name}_dim_{i}" for i in range(array.ndim - 1)]
+        for axis, size in zip(axes, array.shape, strict=False):
+            group.dimensions[axis] = size
+        group.create_variable(name, (*axes, "parameter"), array.dtype, data=array)
+
+
+def _chain_and_draw(group: Any, chains: int, draws: int) -> None:
+    for name, size in (("chain", chains), ("draw", draws)):
+        group.dimensions[name] = size
+        group.create_variable(name, (name,), "i8", data=np.arange(size))
+
+
+class NetCDFPositions:
+    """The draws of a `posterior.nc`, read when they are asked for."""
+
+    def __init__(self, path: Path, model: BayesianModel, shape: tuple[int, int, int]):
+        self._path = path
+        self._model = model
+        self._shape = shape
+        self._file: Any = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(chain, draw, parameter)."""
+        return self._shape
+
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Reads draws [start, stop) of one chain from the file."""
+        if self._file is None:
+            self._file = open_hdf5(self._path, problem="is not a complete posterior")
+        with parser_errors(self._path, _ADVICE):
+            group = self._file["posterior"]
+            values = {
+                name: torch.from_numpy(_native(np.asarray(group[name][chain, start:stop])))
+                for name in self._model.shapes
+            }
+            return self._model.flatten(values).to(self._model.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+
+def load_posterior(
+    path: str | Path,
+    model: BayesianModel,
+    scaling: Scaling,
+    *,
+    info: Mapping[str, Any] | None = None,
+    history: list[dict[str, Any]] | None = None,
+) -> Posterior:
+    """Reads a `posterior.nc`; draws stay in the file until they are asked for.
+
+    Raises:
+        InvalidRun: if the file is missing, truncated, not one of ours, or of a newer schema.
+        IncompatiblePosteriors: if its names or shapes are not the model's.
+    """
+    path = Path(path)
+    try:
+        with open_netcdf(path, problem="is not a complete posterior") as file:
+            return _read_open(file, path, model, scaling, info, history or [])
+    except FileNotFoundError:
+        raise InvalidRun(f"{path} does not exist; name a run directory that `bnn-symm fit` wrote") from None
+
+
+def _read_open(
+    file: Any,
+    path: Path,
+    model: BayesianModel,
+    scaling: Scaling,
+    info: Mapping[str, Any] | None,
+    history: list[dict[str, Any]],
+) -> Posterior:
+    schema = integer_attribute(file.attrs, "bnn_symm_posterior_schema")
+    if schema > POSTERIOR_SCHEMA:
+        raise InvalidRun(
+            f"{path} has posterior schema {schema}, this version reads up to {POSTERIOR_SCHEMA}; upgrade bnn_symm"
+        )
+    kind, group = text_attribute(file.attrs, "kind"), file["posterior"]
+    names = [name for name in group.variables if group[name].dimensions[:2] == ("chain", "draw")]
+    check_shapes({name: tuple(group[name].shape[2:]) for name in names}, model)
+    shape = _chains_and_draws(group, model)
+    if kind in _CLOSED_FORMS:
+        return _closed_form(file, kind, path, model, scaling, info=info, history=history)
+    stats = {}
+    if "sample_stats" in file.groups:
+        for name, variable in file["sample_stats"].variables.items():
+            if name not in ("chain", "draw"):
+                stats[name] = _statistic(variable, name, shape)
+    return SamplePosterior(
+        model,
+        scaling,
+        positions=NetCDFPositions(path, model, (*shape, model.num_parameters)),
+        sample_stats=stats,
+        info=info,
+        history=history,
+    )
+
+
+def _chains_and_draws(group: Any, model: BayesianModel) -> tuple[int, int]:
+    """Return the numbers of chains and draws, which all parameters share, and of which there is at least one each.
+
+    Raises:
+        ValueError: if they do not, or if a parameter is no array of floating-point numbers.
+    """
+    shapes = {tuple(group[name].shape[:2]) for name in model.shapes}
+    if len(shapes) != 1 or 0 in next(iter(shapes)):
+        raise ValueError(f"its parameters have (chain, draw) {one_line(sorted(shapes), 60)}, expected one shape")
+    for name in model.shapes:
+        if not is_numeric(group[name]) or group[name].dtype.kind != "f":
+            raise ValueError(f"{one_line(name, 60)} has type {one_line(group[name].dtype, 40)}, expected floats")
+    return next(iter(shapes))
+
+
+def _statistic(variable: Any, name: str, shape: tuple[int, int]) -> np.ndarray:
+    value = read_numbers(variable, name)
+    if value.shape != shape:
+        raise ValueError(f"{one_line(name, 60)} has shape {one_line(value.shape, 60)}, expected {shape}")
+    return value.astype(bool) if text_attribute(variable.attrs, "dtype", "") == "bool" else value
+
+
+def _closed_form(
+    file: Any, kind: str, path: Path, model: BayesianModel, scaling: Scaling, **keywords: Any
+) -> ClosedFormPosterior:
+    names_in_order = list(map(str, parse_json(text_attribute(file.attrs, "flat_order"), path)))
+    if names_in_order != list(model.shapes):
+        raise IncompatiblePosteriors(
+            f"{path} has its parameters in the order {one_line(', '.join(names_in_order), 80)}, the network has "
+            f"them in the order {one_line(', '.join(model.shapes), 80)}; build the network as it was when it was fitted"
+        )
+    size = file["variational"].dimensions["parameter"].size
+    if size != model.num_parameters:
+        raise IncompatiblePosteriors(f"{path} has {size} parameters, the network has {model.num_parameters}")
+    arrays = {}
+    for name, variable in file["variational"].variables.items():
+        array = torch.from_numpy(read_numbers(variable, name))
+        arrays[name] = array.to(model.device, model.dtype) if array.is_floating_point() else array
+    num_draws, seed = integer_attribute(file.attrs, "num_draws"), integer_attribute(file.attrs, "draw_seed")
+    if num_draws < 1 or seed < 0:
+        raise ValueError(f"it has {num_draws} draws of seed {seed}, expected at least one and a seed of at least 0")
+    return _CLOSED_FORMS[kind].from_arrays(model, scaling, arrays, num_draws=num_draws, seed=seed, **keywords)
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    """Return numbers in the byte order of this machine, which is all that torch knows."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+class StackedPositions:
+    """The draws of several chains, each where it lies, in memory or in a `DrawLog`, all cut to the same number."""
+
+    def __init__(self, chains: Sequence[np.ndarray | LoggedArray], length: int, dtype: torch.dtype):
+        self._chains, self._length, self._dtype = chains, length, dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(chain, draw, parameter)."""
+        return len(self._chains), self._length, self._chains[0].shape[1]
+
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Draws [start, stop) of one chain: a view of those in memory, or read from the log."""
+        return torch.from_numpy(np.asarray(self._chains[chain][start : min(stop, self._length)])).to(self._dtype)
+
+
+def stack_chains(
+    model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
+) -> SamplePosterior:
+    """A posterior from the draws of several chains; those in a `DrawLog` stay there, their statistics are read.
+
+    Chains of unequal length (the sampler was interrupted) are cut to a rectangle: of all choices of the longest k
+    chains, the one with the most draws.
+
+    Raises:
+        IncompatiblePosteriors: if there is no draw at all.
+    """
+    ordered = sorted(chains.values(), key=lambda chunk: (-len(chunk.positions), chunk.chain))
+    if not ordered or len(ordered[0].positions) == 0:
+        raise IncompatiblePosteriors("no draws were made yet")
+    best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
+    length = len(ordered[best - 1].positions)
+    kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
+    positions = StackedPositions([chunk.positions for chunk in kept], length, model.dtype)
+    stats = {name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats}
+    return SamplePosterior(model, scaling, positions=positions, sample_stats=stats, **keywords)

@@ -1,0 +1,98 @@
+"""`report.html`: one file that needs no other, with its pictures inside and nothing to load or to run.
+
+Pages are laid out by `templates/page.html.j2`. Everything that a user named is escaped. Equal data give equal bytes.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
+from bnn_symm.io.atomic import write_atomically
+from bnn_symm.report.html.page import Page
+from bnn_symm.report.html.run_page import run_page
+from bnn_symm.report.html.study_data import SUMMARY, read_study
+from bnn_symm.report.html.study_page import study_page
+from bnn_symm.runs.configuration.factories import PLACEHOLDER, factories_of, study_commands
+from bnn_symm.runs.directory.output_directory import disk_errors
+from bnn_symm.runs.run import load_run
+from bnn_symm.studies.study import load_study
+
+REPORT = "report.html"
+
+
+def write_report(directory: Path, path: Path | None = None, *, module: str | None = None) -> Path:
+    """The report of a study or of a run, whichever the directory holds.
+
+    Args:
+        directory: of either.
+        path: of the page; default `report.html` in the directory.
+        module: factory of the user's own network, of a run that has one.
+
+    Raises:
+        InvalidRun: if it is neither, or damaged.
+    """
+    if (directory / SUMMARY).exists():
+        return write_study_report(directory, path)
+    if (directory / "run.json").exists():
+        return write_run_report(directory, path, module=module)
+    if (directory / "study.yaml").exists():
+        raise InvalidRun(
+            f"{one_line(directory, 100)} is a study that has no {SUMMARY} yet; go on with it: "
+            f"{_resume_command(directory)}"
+        )
+    what = "there is no directory" if not directory.is_dir() else "neither a study nor a run"
+    raise InvalidRun(
+        f"{one_line(directory, 120)}: {what}; wanted what `bnn-symm compare CONFIG` or `bnn-symm fit CONFIG` wrote, "
+        f"such as runs/fit-1"
+    )
+
+
+def write_study_report(directory: Path, path: Path | None = None) -> Path:
+    """The report of a study; returns where it is.
+
+    Raises:
+        InvalidRun: if it is no study, or a file of it is damaged.
+    """
+    return _write(study_page(read_study(directory)), path or directory / REPORT)
+
+
+def write_run_report(directory: Path, path: Path | None = None, *, module: str | None = None) -> Path:
+    """The report of a run; returns where it is.
+
+    Raises:
+        InvalidRun: if it is no run, or a file of it is damaged.
+        ConfigError: if its network is the user's own and `module` does not say it.
+    """
+    return _write(run_page(load_run(directory, module=module)), path or directory / REPORT)
+
+
+def _resume_command(directory: Path) -> str:
+    try:
+        factories = factories_of(load_study(directory / "study.yaml").configs())
+    except BnnSymmError:  # going on with it says what is wrong
+        factories = ()
+    return study_commands(directory, [PLACEHOLDER] * len(factories))["resume"]
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    return _environment().get_template("page.html.j2").render(page=page)
+
+
+def _write(page: Page, path: Path) -> Path:
+    text = render(page)
+    with disk_errors(path, "make room, or name another file with -o"):
+        write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "replace", "\n"))
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("bnn_symm.report.html", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )

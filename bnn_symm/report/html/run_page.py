@@ -1,0 +1,207 @@
+"""The page of one run: what it reached, whether it has converged and is calibrated, and how to repeat it."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnn_symm.analyses.calibration import describe_calibration
+from bnn_symm.analyses.convergence.report import describe_convergence
+from bnn_symm.analyses.mixing import describe_mixing
+from bnn_symm.errors import BnnSymmError, shell_words
+from bnn_symm.io.documents import read_text
+from bnn_symm.posteriors import SamplePosterior
+from bnn_symm.report.html.page import Block, Code, Page, Picture, Section, Table, Text, facts
+from bnn_symm.report.plots.convergence import convergence_figure
+from bnn_symm.report.text.convergence import target_text
+from bnn_symm.report.text.tables import format_number
+from bnn_symm.runs.run import NoPosterior, Run, module_flags, module_of
+from bnn_symm.symmetry import symmetry_group
+from bnn_symm.threads import use_threads
+
+# Numbers in all draws of all chains up to which chains are diagnosed here: seconds. `bnn-symm diagnose` does the rest.
+_CHEAP = 4_000_000
+_RESAMPLES = 200
+_TITLES = {
+    **{
+        "nll": "NLL, nats a point",
+        "expected_nll": "expected NLL",
+        "brier": "Brier score",
+        "rmse": "RMSE",
+        "crps": "CRPS",
+    },
+    **{"ece": "ECE", "aece": "ECE, equal mass", "cwce": "ECE, class-wise", "mce": "MCE", "aurc": "AURC"},
+    **{"overconfidence": "confidence - accuracy", "auroc_errors": "AUROC of errors", "aupr_errors": "AUPR of errors"},
+}
+_VIEWS = {"raw": "raw weights", "aligned": "aligned weights", "chainwise": "chain by chain", "function": "functions"}
+
+
+def run_page(run: Run) -> Page:
+    """Return all sections; those for which there is nothing yet say why.
+
+    Raises:
+        InvalidRun: if the posterior of the run is damaged or missing.
+    """
+    with contextlib.suppress(NoPosterior):
+        _ = run.posterior
+    convergence = describe_convergence([run])
+    metrics = run.metrics
+    sections = {
+        "Convergence": _convergence(convergence),
+        "Scores": _scores(metrics),
+        "Calibration": _told(lambda: _calibration(run)),
+        "Mixing": _told(lambda: _mixing(run)),
+        "Parameters and symmetries": _told(lambda: _symmetry(run)),
+        "Settings": [Code(what="config.yaml, every setting", text=read_text(run.directory.config))],
+        "Provenance": [facts("Where the numbers come from", _provenance(run))],
+        "Commands": _commands(run),
+    }
+    warnings = [] if run.status == "complete" else [f"This run is {run.status}: this is what it has reached."]
+    data = run.record["dataset"]
+    return Page(
+        title=f"{run.path.resolve().name}: {run.config.inference.name} on {data['name']}",
+        about=f"{run.record.get('num_parameters', run.model.num_net_parameters):,} parameters, seed {run.config.seed}, "
+        f"{data.get('train', '-')} training points, {data.get('test', '-')} test points",
+        headline=_headline(metrics, convergence["verdict"]),
+        warnings=warnings,
+        sections=[Section(title=title, blocks=blocks) for title, blocks in sections.items() if blocks],
+    )
+
+
+def _told(section: Any) -> list[Block]:
+    """What a section says; or why it cannot: the data changed, say, or an operation has no rule."""
+    try:
+        return section()
+    except BnnSymmError as error:
+        return [Text(text=f"Not told: {error}")]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _headline(metrics: Mapping[str, Any] | None, verdict: str) -> str:
+    parts = next((own for own in ((metrics or {}).get(name) for name in ("test", "validation", "train")) if own), None)
+    if metrics is None or parts is None:
+        return f"No scores yet. {_sentence(verdict)}"
+    name = next(name for name in ("test", "validation", "train") if metrics.get(name))
+    shown = [key for key in ("nll", "accuracy", "rmse", "ece") if parts.get(key) is not None]
+    scores = ", ".join(f"{_TITLES.get(key, key)} {format_number(float(parts[key]))}" for key in shown)
+    return f"On the {name} part: {scores}. {_sentence(verdict)}"
+
+
+def _convergence(content: Mapping[str, Any]) -> list[Block]:
+    blocks: list[Block] = [Text(text=_sentence(content["verdict"]))]
+    blocks += [Text(text=f"Next: {advice}") for advice in content["next"]]
+    figure = convergence_figure(dict(content))
+    if figure is None:
+        return blocks
+    band = next(iter(content["groups"][0]["bands"].values()))
+    count = len(band["times"])
+    chosen = sorted({round(share * (count - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
+    rows = [[format_number(float(band["times"][i])), format_number(float(band["median"][i]))] for i in chosen]
+    quantity = content["quantity"].replace("_", " ")
+    numbers = Table(
+        caption="Numbers of this figure, at five places", header=["gradient evaluations", quantity], rows=rows
+    )
+    alt = f"Smoothed curve of {quantity}, from {rows[0][1]} to {rows[-1][1]}; timed to {target_text(dict(content))}."
+    drawn = Picture(figure=figure, alt=alt, caption="The history, smoothed, over work and over time.", numbers=numbers)
+    return [*blocks, drawn, *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"])]
+
+
+def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
+    if metrics is None:
+        return [Text(text="There are no scores: the run did not complete.")]
+    parts = {name: metrics[name] for name in ("train", "validation", "test") if metrics.get(name)}
+    columns = list(dict.fromkeys(key for own in parts.values() for key in own))
+    rows = [[name, *(_number(own.get(key)) for key in columns)] for name, own in parts.items()]
+    header = ["part", *(_TITLES.get(key, key.replace("_", " ")) for key in columns)]
+    notes = []
+    if metrics.get("elbo") is not None:
+        notes.append(f"ELBO {_number(metrics['elbo'])} +- {_number(metrics.get('elbo_standard_error'))} nats")
+    return [Table(caption="How well it predicts", header=header, rows=rows, notes=notes)]
+
+
+def _number(value: Any) -> str:
+    return format_number(float(value) if isinstance(value, float) else value)
+
+
+def _calibration(run: Run) -> list[Block]:
+    with use_threads(run.threads):
+        content = describe_calibration(run, num_resamples=_RESAMPLES)
+    scores = content["scores"]
+    level = f"{scores['level']:.0%} interval over points"
+    rows = [
+        [_TITLES.get(name, name.replace("_", " ")), _number(own["value"]), _interval(own)]
+        for name, own in scores["values"].items()
+    ]
+    caption = f"Scores of the {content['part']} part, {scores['points']} points"
+    blocks: list[Block] = [
+        Text(text=_sentence(content["conclusion"])),
+        Table(caption=caption, header=["score", "value", level], rows=rows),
+        _reliability(content["reliability"]),
+    ]
+    return [*blocks, *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"])]
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return "-" if score["low"] is None else f"{_number(score['low'])} to {_number(score['high'])}"
+
+
+def _reliability(diagram: Mapping[str, Any]) -> Table:
+    """How often predictions came true, against how often they said they would."""
+    if diagram["kind"] == "classes":
+        keys, words = ("confidence", "accuracy", "low", "high", "count"), ("mean confidence", "accuracy", "points")
+    else:
+        keys, words = ("nominal", "observed", "low", "high"), ("level of the quantile", "share of targets below", "")
+    rows = [[_number(value) for value in row] for row in zip(*(diagram[key] for key in keys), strict=True)]
+    header = [*words[:2], "a calibrated model: from", "to", *words[2:]]
+    return Table(caption="Reliability, bin by bin", header=header[: len(keys)], rows=rows, words=(), folded=True)
+
+
+def _mixing(run: Run) -> list[Block]:
+    posterior = run.posterior
+    if not isinstance(posterior, SamplePosterior):
+        return []
+    chains, draws, size = posterior.shape
+    if chains * draws * size > _CHEAP:
+        command = f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
+        told = f"{chains} chains of {draws} draws of {size:,} parameters take a while to compare."
+        return [Text(text=told), Code(what="to compare them", text=command)]
+    with use_threads(run.threads):
+        content, _ = describe_mixing(posterior, run.dataset(), method=run.config.inference, per_draw=False)
+    blocks: list[Block] = [Text(text=_sentence(content["conclusion"]))]
+    shown = [name for name in _VIEWS if (content.get(name) or {}).get("num_draws")]
+    if not shown:
+        return blocks
+    keys = ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")
+    rows = [[_VIEWS[name], content[name]["status"], *(_number(content[name][key]) for key in keys)] for name in shown]
+    header = ["view", "says", "largest R-hat", "median", "least bulk ESS", "least tail ESS"]
+    return [*blocks, Table(caption="Chains in their views", header=header, rows=rows, words=(0, 1))]
+
+
+def _symmetry(run: Run) -> list[Block]:
+    group = symmetry_group(run.model.net, input_shape=run.preprocessing.input_shape)
+    content = {
+        "kind": run.config.architecture.symmetry.kind,
+        "free parameters of the network": f"{run.model.num_net_parameters:,}",
+        "log10 of the symmetry group's order": f"{group.log10_order:.1f}",
+        "certificate": group.certificate,
+        "mask fingerprint": run.record["mask_fingerprint"],
+    }
+    return [facts("What is free, and which permutations of units are left", content)]
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    keys = ("status", "method", "engine", "host", "started", "seconds", "gradient_evaluations", "threads", "device")
+    known = {key: run.record[key] for key in keys if run.record.get(key) is not None}
+    return {**known, "dataset": run.record["dataset"], "versions": run.record["versions"]}
+
+
+def _commands(run: Run) -> list[Block]:
+    own = module_flags([module_of(run.config)])
+    commands: Sequence[tuple[str, str]] = [
+        ("to repeat the fit", f"bnn-symm {shell_words('fit', run.directory.config)} --out DIR{own}"),
+        ("to diagnose it in full", f"bnn-symm {shell_words('diagnose', run.path)}{own}"),
+        ("to write this page", f"bnn-symm {shell_words('report', run.path)}{own}"),
+    ]
+    return [Code(what=what, text=text) for what, text in commands]

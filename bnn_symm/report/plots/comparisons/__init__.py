@@ -1,0 +1,1 @@
+"""Draw comparisons of posteriors: barriers, distances, merges and straight lines."""

@@ -1,0 +1,27 @@
+"""A merged posterior beside the naive merge, the ensemble and its parts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from bnn_symm.report.plots.figures.png import save_png
+
+
+def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> None:
+    """Test NLL of each, as bars with their numbers.
+
+    Args:
+        scores: `merged`, `naive`, `ensemble`, `parts` -> scores on the test part, or None where there is none.
+        path: of the PNG.
+    """
+    shown = {name: own["nll"] for name, own in scores.items() if own is not None}
+    figure = Figure(figsize=(4.6, 2.6), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(shown), list(shown.values()), color="#92c5de", edgecolor="0.3", lw=0.5)
+    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel("marginal test NLL, nats a point")
+    save_png(figure, path)

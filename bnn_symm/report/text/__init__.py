@@ -1,0 +1,1 @@
+"""Format results as short texts and tables for a terminal."""

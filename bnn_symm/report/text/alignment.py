@@ -1,0 +1,131 @@
+"""Texts and pictures of `bnn-symm align`, `barrier` and `merge`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_barrier_matrix, plot_simplex
+from bnn_symm.report.plots.comparisons.monotonicity import plot_line_shapes
+from bnn_symm.report.text.tables import table
+
+
+def alignment_text(alignments: list[dict[str, Any]]) -> str:
+    """A row a run, with the baselines beside what was reached."""
+    rows = [
+        [
+            Path(own["run"]).name,
+            own["solver"],
+            own["distance_random"],
+            own["distance_before"],
+            own["distance_after"],
+            f"{own['num_moved']} of {own['num_movable']}",
+            own["function_difference"],
+        ]
+        for own in alignments
+    ]
+    header = ["run", "solver", "random", "as fitted", "aligned", "units moved", "same function to"]
+    notes = [f"{Path(own['run']).name}: {own['note']}" for own in alignments if not own["num_movable"]]
+    return "\n".join([f"squared distance to the reference ({alignments[0]['matching']})", table(header, rows), *notes])
+
+
+def barrier_text(content: dict[str, Any]) -> str:
+    """Heights of a pair in all conventions, or of all pairs and the simplex, or the shapes of lines."""
+    if "from_initial" not in content:
+        return _heights_text(content)
+    lines = _line_shapes_text(content)
+    return "\n\n".join([_heights_text(content), lines]) if "naive" in content else lines
+
+
+def _line_shapes_text(content: dict[str, Any]) -> str:
+    rows = []
+    for name, shapes in _lines(content).items():
+        for part, own in shapes.items():
+            keys = ("delta", "local_convexity", "global_convexity", "height")
+            rows.append([name, part, "yes" if own["is_monotone"] else "no", *(own[key] for key in keys)])
+    header = ["line", "part", "monotone", "largest rise", "locally convex", "below the chord", "height"]
+    share = content["percent_monotone"]
+    return (
+        f"NLL of points on straight lines, nats a point\n{table(header, rows)}\n"
+        f"monotone from the initial value: {share['test']:.0f} % of {len(content['runs'])} on the test part, "
+        f"{share['train']:.0f} % on the training part"
+    )
+
+
+def _lines(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each line is -> part -> its shape."""
+    found = {
+        f"initial value to {Path(row['run']).name}": {part: row[part] for part in ("test", "train")}
+        for row in content["from_initial"]
+    }
+    if "naive" in content:
+        names = " to ".join(Path(run).name for run in content["runs"])
+        found[f"{names}, naive"] = content["naive"]["shape"]
+        if content["aligned"]:
+            found[f"{names}, aligned"] = content["shape"]
+    return found
+
+
+def _heights_text(content: dict[str, Any]) -> str:
+    ways = {"naive": content["naive"]} | ({"aligned": content} if content["aligned"] else {})
+    if "simplex" in content:
+        rows = [
+            [name, own["simplex"]["height"], own["simplex"]["centroid"], max(pair["height"] for pair in own["pairs"])]
+            for name, own in ways.items()
+        ]
+        return (
+            f"marginal test NLL above the plane through {len(content['runs'])} posteriors, nats a point "
+            f"({content['path']} path)\n{table(['', 'simplex', 'centroid', 'worst pair'], rows)}"
+        )
+    rows = []
+    for name, own in ways.items():
+        for part in ("test", "train"):
+            curve = own[part]
+            keys = ("above_mean", "midpoint", "expected_height", "error_height", "mixture_height")
+            height = f"{curve['height']:.4f} +- {curve['standard_error']:.4f}"
+            rows.append([name, part, height, *(curve[key] for key in keys)])
+    header = ["", "part", "height", "above mean", "midpoint", "expected NLL", "error", "mixture"]
+    draws = "1 draw" if content["num_draws"] == 1 else f"{content['num_draws']} draws"
+    lines = [f"marginal NLL above the chord, nats a point ({content['path']} path, {draws})"]
+    lines.append(table(header, rows))
+    if content["aligned"]:
+        own = content["alignment"]
+        lines.append(
+            f"alignment: {own['note']}; {own['solver']}, squared distance {own['distance_before']:.4g} -> "
+            f"{own['distance_after']:.4g} (random {own['distance_random']:.4g})"
+        )
+    lines.append("+- is the standard error given these two fits, over draws and points; it is no interval over seeds")
+    return "\n".join(lines)
+
+
+def draw_barrier(content: dict[str, Any], folder: Path) -> list[Path]:
+    """Writes the pictures of a barrier; returns where they are."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    if "from_initial" in content:
+        paths.append(folder / "lines.png")
+        plot_line_shapes(_lines(content), paths[0], title="along straight lines")
+        if "naive" not in content:
+            return paths
+    labels = [Path(run).name for run in content["runs"]]
+    ways = {"naive": content["naive"]} | ({"aligned": content} if content["aligned"] else {})
+    if "simplex" not in content:
+        path = folder / "barrier.png"
+        plot_barrier_curves(
+            {name: own["test"] for name, own in ways.items()},
+            path,
+            title=f"{labels[0]} to {labels[1]} ({content['path']} path)",
+        )
+        return [path, *paths]
+    matrices = {}
+    for name, own in ways.items():
+        matrix = np.zeros((len(labels), len(labels)))
+        for pair in own["pairs"]:
+            matrix[pair["first"], pair["second"]] = matrix[pair["second"], pair["first"]] = pair["height"]
+        matrices[name] = matrix
+    paths = [folder / "pairs.png"]
+    plot_barrier_matrix(matrices, labels, paths[0], title="marginal test NLL above the chord")
+    if len(labels) == 3:
+        paths.append(folder / "simplex.png")
+        plot_simplex({n: own["simplex"] for n, own in ways.items()}, labels, paths[1], title="between three posteriors")
+    return paths

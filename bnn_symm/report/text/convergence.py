@@ -1,0 +1,137 @@
+"""The text of convergence in `bnn-symm diagnose`: has it converged, how fast, what is faster, what to do next."""
+
+from typing import Any
+
+from bnn_symm.diagnostics.convergence.interpretation import CLOCK_WORDS, number
+from bnn_symm.report.text.tables import table
+
+# Lines of runs, of comparisons and of advice that are printed; the JSON has all.
+_RUNS, _COMPARISONS, _NEXT = 12, 10, 3
+_CLOCKS = ("gradient_evaluations", "seconds")
+
+
+def convergence_text(content: dict[str, Any]) -> str:
+    """Verdicts, a table of runs, a table of their kinds, comparisons in sentences, notes and what to do next.
+
+    Args:
+        content: of `experiments.convergence_report.describe_convergence`.
+    """
+    lines = [f"convergence: {content['verdict']}"]
+    if len(content["runs"]) > 1:
+        lines += [_runs(content), *_verdicts(content["runs"])]
+    lines.append(f"timed to {target_text(content)}")
+    if len(content["runs"]) == 1:
+        lines.append(f"  {_one_run(content['runs'][0])}")
+    else:
+        lines.append(_groups(content["groups"]))
+    told = [test["sentence"] for test in content["comparisons"]]
+    lines += [f"  {sentence}" for sentence in told[:_COMPARISONS]]
+    if told[_COMPARISONS:]:
+        lines.append(f"  and {len(told) - _COMPARISONS} more comparisons")
+    lines += [f"note: {note}" for note in content["notes"]]
+    lines += [f"next: {advice}" for advice in content["next"][:_NEXT]]
+    return "\n".join(lines)
+
+
+def target_text(content: dict[str, Any]) -> str:
+    """What runs are timed to, in words."""
+    quantity = content["quantity"].replace("_", " ")
+    aims = [group["target"] for group in content["groups"]]
+    known = [aim for aim in aims if aim["value"] is not None]
+    if not known:
+        return f"nothing: of {quantity}, {aims[0]['reason']}"
+    band = "the band in which the negative log density settles, its level +- 2 standard deviations"
+    bands = [aim["kind"] == "band" for aim in known]
+    if all(bands):
+        return band
+    first = next(aim for aim in known if aim["kind"] != "band")
+    if first["kind"] == "value":
+        return f"{quantity} = {first['value']:g}"
+    share = (first["start"] - first["value"]) / (first["start"] - first["level"])
+    way = f"{100 * share:.3g} % of the way of {quantity}"
+    if content["reference"] == "own":
+        also = f"; samplers to {band}" if any(bands) else ""
+        return f"{way}, from where each kind of run starts to its own best plateau{also}"
+    start, level, value = (number(first[key]) for key in ("start", "level", "value"))
+    return f"{way}, from {start} to the best plateau, {level}: {value}"
+
+
+def _runs(content: dict[str, Any]) -> str:
+    several = len(content["groups"]) > 1
+    rows = []
+    # Those that ask for something first.
+    runs = sorted(content["runs"], key=lambda own: own["converged"] is True)
+    for own in runs[:_RUNS]:
+        end = own["end"] or {}
+        words = {True: "yes", False: "no", None: "cannot tell"}[own["converged"]]
+        label = [content["groups"][own["group"]]["label"]] if several else []
+        start = number(end["start"].get("step")) if end and words == "yes" else "-"
+        drift = "-"
+        if end and end["drift"] is not None:
+            drift = f"{number(end['drift'])} ({number(end['drift_low'])} to {number(end['drift_high'])})"
+        rows.append([own["name"], *label, own["status"], words, start, _level(end), drift, _time_cell(own)])
+    header = ["run", *(["kind"] if several else []), "status", "converged", "flat from step", "objective, nats"]
+    text = table([*header, "drift per 1,000 steps", "gradient evaluations to target"], rows)
+    more = len(content["runs"]) - _RUNS
+    return f"{text}\nand {more} more runs" if more > 0 else text
+
+
+def _level(end: dict[str, Any]) -> str:
+    if not end or end["level"] is None:
+        return "-"
+    return f"{number(end['level'])} +- {number(end['standard_error'])}"
+
+
+def _time_cell(own: dict[str, Any]) -> str:
+    time = (own["reached"] or {}).get("gradient_evaluations")
+    if time is None:
+        return "-"
+    return f"not within {number(time['budget'])}" if time["censored"] else number(time["time"])
+
+
+def _verdicts(runs: list[dict[str, Any]]) -> list[str]:
+    """Of the runs that have not converged, or may not have."""
+    others = [own for own in runs if own["converged"] is not True]
+    lines = [f"  {own['name']}: {own['verdict']}" for own in others[:_RUNS]]
+    return [*lines, *([f"  and {len(others) - _RUNS} more such runs"] if others[_RUNS:] else [])]
+
+
+def _one_run(own: dict[str, Any]) -> str:
+    if own["reached"] is None:
+        return f"no time: {own['reached_reason']}"
+    times = own["reached"]
+    reached = [clock for clock, time in times.items() if not time["censored"]]
+    if not reached:
+        budgets = ", ".join(f"{number(time['budget'])} {CLOCK_WORDS[clock]}" for clock, time in times.items())
+        return f"not reached within {budgets}"
+    parts = []
+    for clock in reached:
+        low, high = times[clock]["low"], times[clock]["high"]
+        spread = f" ({number(low)} to {number(high)})" if low is not None and high is not None else ""
+        parts.append(f"{number(times[clock]['time'])} {CLOCK_WORDS[clock]}{spread}")
+    chains = f"; the slowest of {own['chains']} chains" if own["chains"] > 1 else ""
+    return f"reached after {', '.join(parts)}{chains}; in brackets, for two standard errors of the smoothed curve"
+
+
+def _groups(groups: list[dict[str, Any]]) -> str:
+    rows = []
+    for group in groups:
+        row = [group["label"], len(group["runs"]), group["num_converged"]]
+        speeds = [group["speed"].get(clock) for clock in _CLOCKS]
+        known = next((speed for speed in speeds if speed), None)
+        row.append("-" if known is None else f"{known['num_runs'] - known['num_censored']} of {known['num_runs']}")
+        rows.append([*row, *(_median(speed) for speed in speeds)])
+    header = ["kind of run", "runs", "converged", "reached", "median gradient evaluations", "median seconds"]
+    return table(header, rows)
+
+
+def _median(speed: dict[str, Any] | None) -> str:
+    if speed is None:
+        return "-"
+    median = speed["median"]
+    if median["value"] is None:
+        return f"> {number(speed['tau'])}"
+    if median["low"] is None:
+        return number(median["value"])
+    high = "..." if median["high"] is None else number(median["high"])
+    return f"{number(median['value'])} ({number(median['low'])} to {high})"

@@ -1,0 +1,97 @@
+"""Texts and pictures of how chains mix."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bnn_symm.report.plots.rhat_views import plot_rhat_views
+from bnn_symm.report.plots.traces import plot_traces
+from bnn_symm.report.text.tables import table
+
+_NAMES = {
+    "raw": "raw weights",
+    "aligned": "aligned, per chain",
+    "aligned_per_draw": "aligned, per draw",
+    "chainwise": "chain by chain",
+    "function": "functions",
+}
+
+
+def mixing_text(mixing: Mapping[str, Any]) -> str:
+    """The views in a table, a verdict for each, the sampler chain by chain, and what to do next."""
+    lines = [f"mixing: {mixing['conclusion']}"]
+    if mixing.get("next"):
+        lines.append(f"next: {mixing['next']}")
+    shown = [name for name in _NAMES if (mixing.get(name) or {}).get("num_draws")]
+    if shown:
+        rows = []
+        for name in shown:
+            view = mixing[name]
+            numbers = [view[key] for key in ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")]
+            above = None if view["share_above"] is None else f"{view['share_above']:.1%}"
+            rows.append([_NAMES[name], view["status"], *numbers, above or "-", view["num_chains"] * view["num_draws"]])
+        header = ["view", "says", "R-hat max", "median", "bulk ESS min", "tail ESS min", "above", "draws"]
+        lines += ["", table(header, rows), ""]
+    for name in _NAMES:
+        view = mixing.get(name) or {}
+        if "verdict" in view:
+            lines.append(f"{_NAMES[name]}: {view['verdict']}")
+        if name == "aligned_per_draw" and view.get("common") is not None:
+            lines.append(
+                f"{_NAMES[name]}: {view['common']:.1%} in common, where draws of the prior, aligned likewise, have "
+                f"{view['null_common']:.1%} and an R-hat of up to {_number(view['null_rhat_max'])}"
+            )
+    if mixing.get("part") == "train":
+        lines.append("note: no points are held out: functions are compared at points that were fitted")
+    lines += _modes(mixing)
+    lines += _sampler(mixing)
+    return "\n".join(lines)
+
+
+def _modes(mixing: Mapping[str, Any]) -> list[str]:
+    modes = mixing.get("modes") or {}
+    counts = {name: found["count"] for name, found in modes.items() if found is not None}
+    if not counts or len(next(found for found in modes.values() if found)["labels"]) == 1:
+        return []
+    words = {"raw": "as they are", "aligned": "modulo symmetry", "function": "as functions"}
+    return ["modes of the chains: " + ", ".join(f"{count} {words[name]}" for name, count in counts.items())]
+
+
+def _sampler(mixing: Mapping[str, Any]) -> list[str]:
+    sampler = mixing.get("sampler")
+    if not sampler:
+        return []
+    columns = {
+        "divergences": "diverged",
+        "ebfmi": "E-BFMI",
+        "acceptance_rate": "accepted",
+        "tree_depth": "tree depth",
+        "at_max_depth": "at max depth",
+        "step_size": "step size",
+        "n_steps": "steps a draw",
+    }
+    shown = [key for key in columns if sampler[key] is not None]
+    if not shown:
+        return []
+    rows = [[str(chain), *own] for chain, own in enumerate(zip(*(sampler[key] for key in shown), strict=True))]
+    lines = ["", table(["chain", *(columns[key] for key in shown)], rows)]
+    return [*lines, *(f"problem: {problem}" for problem in sampler["problems"])]
+
+
+def draw_mixing(
+    mixing: Mapping[str, Any], traces: Sequence[Mapping[str, Any]], folder: Path, *, title: str
+) -> list[Path]:
+    """Writes the pictures that can be drawn; returns where they are."""
+    paths = []
+    if traces:
+        paths.append(folder / "traces.png")
+        plot_traces(traces, paths[-1], title=title)
+    function = mixing.get("function")
+    if function and function["rhat_max"] is not None:
+        paths.append(folder / "rhat.png")
+        plot_rhat_views(mixing, paths[-1], title=title)
+    return paths
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,50 @@
+"""The text of `bnn-symm prior`."""
+
+from typing import Any
+
+from bnn_symm.report.text.tables import format_number, table
+
+_WORDS = {
+    "variation": "sd of a function over points",
+    "range": "range of a function over points",
+    "level": "mean of a function over points",
+    "noise": "sd of the noise",
+    "targets": "sd of simulated targets",
+    "confidence": "mean largest probability",
+    "entropy": "mean entropy, nats",
+    "certain": "share of points above 0.99",
+    "classes": "classes in use",
+}
+_VERDICTS = {
+    "open": "which class a point has is left open",
+    "decided": "functions have decided on classes before they see data",
+    "of their size": "functions are of the size of the data",
+    "too flat": "functions are flatter than the data",
+    "too wild": "functions are wilder than the data",
+}
+
+
+def prior_text(content: dict[str, Any]) -> str:
+    """Quantities over functions beside the data's, other scales, a verdict, and what to type next."""
+    header = ["over functions", *(f"{level:.0%}" for level in content["levels"]), "data"]
+    own = content["own"]
+    rows = [[_WORDS[name], *values, content["of_data"][name]] for name, values in own["quantiles"].items()]
+    lines = [table(header, rows), ""]
+    lines.append(f"{_VERDICTS[content['verdict']]}: {content['said']}")
+    if own["overflowing"]:
+        lines.append(f"{own['overflowing']:.0%} of the functions overflow and are left out")
+    names = ("confidence", "classes") if "confidence" in own["quantiles"] else ("variation", "targets")
+    middle = content["levels"].index(0.5)
+    medians = [
+        [_scale(one), *("overflows" if "error" in one else format_number(one["quantiles"][n][middle]) for n in names)]
+        for one in (own, *content["others"])
+    ]
+    medians[0][0] += " (this one)"
+    lines += ["", table(["prior.scale", *(f"{_WORDS[name]}, median" for name in names)], medians)]
+    if content["next"]:
+        lines += ["", f"next: {content['next']}"]
+    return "\n".join(lines)
+
+
+def _scale(one: dict[str, Any]) -> str:
+    return format_number(one["prior.scale"])

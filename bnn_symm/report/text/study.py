@@ -1,0 +1,128 @@
+"""A study on a terminal: the headline, the settings in a table for each context, and the conclusions as lines."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnn_symm.diagnostics.convergence.interpretation import number
+from bnn_symm.report.html.study_settings import ContextView, context_views, side_by_side
+from bnn_symm.report.text.intervals import plus_minus_text
+from bnn_symm.report.text.tables import table
+
+_WIDTH = 120
+# Characters of the name of a setting.
+_NAME = 34
+_SCORES = {"test_nll": "test NLL", "test_accuracy": "accuracy", "test_rmse": "RMSE", "test_ece": "ECE"}
+# Beside these where nothing but scores is compared.
+_SIDE_BY_SIDE = {**_SCORES, "test_coverage_90": "in 90 %", "seconds": "seconds"}
+_BARRIERS = {"naive": "naive barrier", "aligned": "aligned barrier"}
+_BASE = ("parameters", "log10 modes")
+
+
+def study_text(summary: Mapping[str, Any]) -> str:
+    """Everything, in lines of up to 120 characters.
+
+    Args:
+        summary: content of `summary.json`.
+    """
+    blocks = [_wrapped(summary["headline"])]
+    views = context_views(summary)
+    joined = side_by_side(views)
+    if joined is not None:
+        blocks.append(_scores(joined))
+        views = []
+    for view in views:
+        lines = [view.title] if len(views) > 1 else []
+        lines += [_settings(view)]
+        own = [one for one in summary["conclusions"] if one["context"] == view.number]
+        blocks.append("\n".join([*lines, *_conclusions(own, view)]))
+    if any("+-" in block for block in blocks):
+        blocks.append("+-: half of a 95 % interval over seeds")
+    failures: Sequence[Mapping[str, Any]] = summary.get("failures") or []
+    blocks += ["\n".join(_wrapped(f"failed: {one['what']}: {one['error']}") for one in failures)] if failures else []
+    return "\n\n".join(blocks)
+
+
+def _scores(view: ContextView) -> str:
+    scores = [name for name in _SIDE_BY_SIDE if any(_known(setting, name) for setting in view.own)]
+    texts = [[plus_minus_text(_known(setting, name)) for setting in view.own] for name in scores]
+    columns = list(zip((_SIDE_BY_SIDE[name] for name in scores), texts, strict=True))
+    return _table([_short(label) for label in view.labels], columns)
+
+
+def _settings(view: ContextView) -> str:
+    """One table; two where one would be too wide, the second with speed and barriers."""
+    own = view.own
+    scores = [name for name in _SCORES if any(_known(setting, name) for setting in own)]
+    barriers = [name for name in _BARRIERS if any(_known(setting, name) for setting in own)]
+    speeds = _speeds(view)
+    columns: list[tuple[str, list[Any]]] = [
+        (_BASE[0], [setting.get("num_parameters") for setting in own]),
+        (_BASE[1], [_rounded(setting.get("log10_order")) for setting in own]),
+    ]
+    columns += [(_SCORES[name], [plus_minus_text(_known(setting, name)) for setting in own]) for name in scores]
+    split = len(columns)
+    if any(speeds):
+        columns.append(("gradients to target", [speed or "-" for speed in speeds]))
+    columns += [(_BARRIERS[name], [plus_minus_text(_known(setting, name)) for setting in own]) for name in barriers]
+    names = [_short(label) for label in view.labels]
+    whole = _table(names, columns)
+    if max(map(len, whole.splitlines())) <= _WIDTH or split == len(columns):
+        return whole
+    return "\n\n".join([_table(names, columns[:split]), _table(names, columns[split:])])
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _NAME else f"{label[: _NAME - 3]}..."
+
+
+def _table(names: Sequence[str], columns: Sequence[tuple[str, Sequence[Any]]]) -> str:
+    rows = [[name, *(values[i] for _, values in columns)] for i, name in enumerate(names)]
+    return table(["setting", *(title for title, _ in columns)], rows)
+
+
+def _known(setting: Mapping[str, Any], measure: str) -> Mapping[str, Any] | None:
+    found = (setting.get("measures") or {}).get(measure)
+    return found if found and found.get("mean") is not None else None
+
+
+def _rounded(order: float | None) -> str:
+    return "-" if order is None else f"{order:.1f}"
+
+
+def _speeds(view: ContextView) -> list[str | None]:
+    """Median gradient evaluations to the target, by setting."""
+    groups = (view.context.get("convergence") or {}).get("groups", [])
+    found = {group["setting"]: group["speed"].get("gradient_evaluations") for group in groups}
+    return [_speed(found.get(setting)) for setting in view.numbers]
+
+
+def _speed(speed: Mapping[str, Any] | None) -> str | None:
+    if speed is None:
+        return None
+    value = speed["median"]["value"]
+    return f"> {number(speed['tau'])}" if value is None else number(value)
+
+
+def _conclusions(own: Sequence[Mapping[str, Any]], view: ContextView) -> list[str]:
+    """Those of each asymmetric setting beneath its name, where there are several."""
+    several = len({one["setting"] for one in own if one["question"] != "aligned"}) > 1
+    lines: list[str] = []
+    last = None
+    for one in own:
+        # What alignment does is said of the standard network, and is about nothing else.
+        about = None if one["question"] == "aligned" else one["setting"]
+        if not lines or (several and about != last):
+            lines += ["", f"{view.names[about]}:"] if several and about is not None else [""]
+        last = about
+        lines.append(_conclusion(one))
+    return lines
+
+
+def _conclusion(one: Mapping[str, Any]) -> str:
+    strength = "" if one["strength"] == "none" else f" ({one['strength']} evidence)"
+    return _wrapped(f"{one['title']} {one['answer'][:1].upper()}{one['answer'][1:]}{strength}. {one['sentence']}")
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_long_words=True, break_on_hyphens=False))

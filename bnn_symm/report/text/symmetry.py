@@ -1,0 +1,118 @@
+"""The text of `bnn-symm symmetry`."""
+
+from typing import Any
+
+from bnn_symm.report.text.tables import format_number, table
+
+# Lines of interchangeable units that are printed; the JSON has more.
+_LISTED = 6
+_TENSORS = 3
+
+
+def symmetry_text(content: dict[str, Any]) -> str:
+    """Groups, what is fixed, what is left and its proof, from `experiments.symmetry_report`."""
+    lines = []
+    if content["groups"]:
+        lines += [_groups(content), ""]
+    lines.append(
+        f"equivalent modes: {'at least ' if _unsearched(content) else ''}{_power(content['log10_order'])}"
+        + (f", of {_power(content['log10_order_if_nothing_fixed'])} if nothing were fixed" if content["fixed"] else "")
+    )
+    lines.append(
+        f"parameters: {content['free_parameters']:,} free of {content['network_parameters']:,}; "
+        f"{content['fixed_parameters']:,} fixed"
+    )
+    lines += [f"  {_fixed(entry)}" for entry in content["fixed"][:_LISTED]]
+    if content["fixed"][_LISTED:]:
+        lines.append(f"  and {len(content['fixed']) - _LISTED} more tensors")
+    lines.append(f"certificate: {content['certificate']}")
+    lines += _left(content)
+    lines += _equal_rows(content["duplicate_mask_rows"])
+    lines += _continuous(content["continuous"])
+    lines.append(_defect(content["defect"], bool(content["fixed"]), content["held_units"]))
+    without = "none; buffers of your own are not part of it" if content["fixed"] else "none, nothing is fixed at random"
+    lines.append(f"mask fingerprint: {content['fingerprint'] or without}")
+    return "\n".join(lines)
+
+
+def _unsearched(content: dict[str, Any]) -> bool:
+    """Whether there may be symmetries that nobody has looked for."""
+    return bool(content["held_units"] or content["unsearched_flips"])
+
+
+def _power(log10: float) -> str:
+    """Small numbers as they are."""
+    return f"{round(10**log10):,}" if log10 < 6 else f"10^{log10:.1f}"
+
+
+def _equal_rows(duplicates: dict[str, list[list[int]]]) -> list[str]:
+    if len(duplicates) > _TENSORS:
+        return [f"equal mask rows: {sum(map(len, duplicates.values()))} sets of units in {len(duplicates)} weights"]
+    lines = []
+    for tensor, rows in duplicates.items():
+        units = "; ".join(", ".join(map(str, row)) for row in rows[:_LISTED])
+        lines.append(f"equal mask rows of {tensor}: units {units}{'; ...' if len(rows) > _LISTED else ''}")
+    return lines
+
+
+def _groups(content: dict[str, Any]) -> str:
+    rows = []
+    for group in content["groups"]:
+        tensors = group["tensors"]
+        touched = ", ".join(tensors[:_TENSORS]) + (f" and {len(tensors) - _TENSORS} more" if tensors[_TENSORS:] else "")
+        units = f"{group['size']}{', may flip' if group['signed'] else ''}"
+        if group["parent"]:
+            units += f" in {group['blocks']} blocks of {group['parent']}"
+        rows.append([group["name"], units, _power(group["log10_order"]), group["units_that_move"], touched])
+    return table(["group", "units", "orders", "still move", "parameters"], rows)
+
+
+def _fixed(entry: dict[str, Any]) -> str:
+    what = f"{entry['fixed']:,} of {entry['entries']:,} entries" if entry["trainable"] else "a fixed matrix"
+    return f"{entry['tensor']}: {what}, root mean square {format_number(entry['root_mean_square'])}"
+
+
+def _left(content: dict[str, Any]) -> list[str]:
+    if not content["fixed"]:
+        return []
+    lines = []
+    for component in content["components"][:_LISTED]:
+        units = "; ".join(f"{name} units {_some(own)}" for name, own in component["units"].items())
+        lines.append(f"  {component['kind']}: {units}")
+    if content["num_components"] > len(lines):
+        lines.append(f"  and {content['num_components'] - len(lines)} more such sets")
+    return lines
+
+
+def _some(units: list[int]) -> str:
+    return ", ".join(map(str, units[:8])) + (f", ... ({len(units)})" if len(units) > 8 else "")
+
+
+def _continuous(found: list[dict[str, Any]]) -> list[str]:
+    """One line a kind, of what is left and what fixed entries removed."""
+    lines = []
+    for kind in dict.fromkeys(entry["kind"] for entry in found):
+        own = [entry for entry in found if entry["kind"] == kind]
+        left, removed = (sum(entry[key] for entry in own) for key in ("dimensions", "removed"))
+        where = ", ".join(entry["where"] for entry in own if entry["dimensions"]) or "-"
+        where = where if len(where) <= 60 else where[:57] + "..."
+        lines.append(f"  {kind}: {left} direction{'' if left == 1 else 's'} left, {removed} removed; {where}")
+    return ["continuous symmetries, which no permutation removes:", *lines] if lines else []
+
+
+def _defect(defect: dict[str, Any] | None, projected: bool, held: int) -> str:
+    if defect is None and held:
+        return "symmetry defect: not measured, no two of the units that are not pinned can be swapped"
+    if defect is None:
+        return "symmetry defect: there are no two units to swap"
+    back = ", put back onto what is fixed," if projected else ""
+    best, median, reference = (_nats(defect[key]) for key in ("best", "median", "reference"))
+    return (
+        f"symmetry defect at {defect['at']}: the best of {defect['swaps']} swaps{back} changes the log density "
+        f"by {best} nats over {defect['points']} points (median {median}; scrambling two units {reference})"
+    )
+
+
+def _nats(value: float) -> str:
+    """Rounding errors of float64 are no change."""
+    return "0" if value < 1e-9 else format_number(value)

@@ -1,0 +1,183 @@
+"""Whether runs may be compared weight by weight, and a directory for a posterior that was made from others."""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnn_symm.architectures import short_fingerprint
+from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.posteriors import Posterior
+from bnn_symm.runs.configuration.config import dump_config
+from bnn_symm.runs.configuration.unused_settings import dropout_rate
+from bnn_symm.runs.directory.metrics import measure, write_metrics
+from bnn_symm.runs.directory.network_record import fingerprint_of_constants
+from bnn_symm.runs.directory.output_directory import disk_errors
+from bnn_symm.runs.directory.run_directory import RunDirectory
+from bnn_symm.runs.run import Run, module_of, stored_config
+
+# Standard deviations by which standardisations may differ: splits of one data set are far nearer than that.
+_TOO_FAR = 0.5
+
+
+def check_comparable(runs: Sequence[Run]) -> list[str]:
+    """Warnings about runs whose posteriors live in one parameter space.
+
+    Returns:
+        What differs and does not forbid a comparison: training data, temperature, rates of dropout, the status of a
+        run.
+
+    Raises:
+        IncompatiblePosteriors: if inputs, outputs, architecture, likelihood or mask fingerprint differ, naming both.
+    """
+    first = runs[0]
+    warnings = [f"{run.path} is {run.status}; what it has reached is used" for run in runs if run.status != "complete"]
+    for run in runs[1:]:
+        for what, mine, theirs in (
+            ("inputs of shape", first.preprocessing.input_shape, run.preprocessing.input_shape),
+            ("features", first.preprocessing.feature_names, run.preprocessing.feature_names),
+            ("classes", first.preprocessing.class_labels, run.preprocessing.class_labels),
+            ("a factory", *(module_of(stored_config(r.directory)) for r in (first, run))),
+            ("a number of outputs of", first.record["num_outputs"], run.record["num_outputs"]),
+            ("the likelihood", _short(first.config.likelihood), _short(run.config.likelihood)),
+            *_architectures(first, run),
+            ("the mask fingerprint", *(short_fingerprint(r.record["mask_fingerprint"]) for r in (first, run))),
+            ("constants (buffers, frozen parameters) with the fingerprint", *map(_constants, (first, run))),
+        ):
+            if mine != theirs:
+                raise IncompatiblePosteriors(
+                    f"{run.path} has {what} {theirs}, {first.path} has {mine}: their weights mean other things; "
+                    f"compare runs of one architecture, likelihood and architecture.symmetry, its seed included"
+                )
+        apart = _apart(first, run)
+        if apart > _TOO_FAR:
+            raise IncompatiblePosteriors(
+                f"{run.path} standardises its data otherwise than {first.path}, by {apart:.2g} standard deviations: "
+                f"their weights and outputs mean other things; fit both to data of one distribution, or with "
+                f"data.standardize=false"
+            )
+        if apart > 0:
+            warnings.append(
+                f"{run.path} standardises its data by up to {apart:.1g} standard deviations otherwise than {first.path}"
+            )
+        warnings += _differences(first, run)
+    return warnings
+
+
+def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
+    """Settings of the architecture that weights depend on; of the symmetry, what is fixed has a fingerprint."""
+    mine, theirs = (dataclasses.asdict(r.config.architecture) for r in (first, run))
+    return [
+        (f"architecture.{key}", _as_typed(mine.get(key)), _as_typed(theirs.get(key)))
+        for key in dict.fromkeys([*mine, *theirs])
+        if key not in ("symmetry", "dropout")
+    ] + [("architecture.symmetry.kind", _space(mine["symmetry"]["kind"]), _space(theirs["symmetry"]["kind"]))]
+
+
+def _constants(run: Run) -> str:
+    """Of what a network of the user's own is besides its parameters; of older runs, of the network made anew."""
+    stored = run.record.get("constants_fingerprint")
+    return short_fingerprint(stored or (fingerprint_of_constants(run.model.net) if module_of(run.config) else None))
+
+
+def _space(kind: str) -> str:
+    """The kind, but that a network which differs from a standard one in where it starts is a standard one."""
+    return "standard" if kind == "init_matched" else kind
+
+
+def _as_typed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _differences(first: Run, run: Run) -> list[str]:
+    found = []
+    mine, theirs = first.record["dataset"], run.record["dataset"]
+    if mine.get("sha256") != theirs.get("sha256"):
+        found.append(
+            f"{run.path} was trained on data {str(theirs.get('sha256'))[:12]}, {first.path} on "
+            f"{str(mine.get('sha256'))[:12]}"
+        )
+    elif _split(first) != _split(run) and None not in (_split(first), _split(run)):
+        found.append(
+            f"{run.path} was trained on another split of the data ({_split(run)}) than {first.path} "
+            f"({_split(first)}): test points of one may be training points of the other"
+        )
+    mine, theirs = first.config.inference, run.config.inference
+    if (mine.temperature, mine.tempering) != (theirs.temperature, theirs.tempering):
+        found.append(f"{run.path} has temperature {theirs.temperature}, {first.path} has {mine.temperature}")
+    rates = [dropout_rate(r.config) for r in (first, run)]
+    if all(rates) and rates[0] != rates[1]:
+        found.append(f"{run.path} drops units at a rate of {rates[1]:g}, {first.path} of {rates[0]:g}")
+    return found
+
+
+def _split(run: Run) -> str | None:
+    """Return what identifies the rows of the parts of a run; None for runs whose versions did not record them."""
+    rows, dataset = run.record["dataset"].get("split_sha256"), run.record["dataset"]
+    return None if rows is None else f"rows {str(rows)[:12]}, split seed {dataset.get('split_seed')}"
+
+
+def _apart(first: Run, run: Run) -> float:
+    """How far means and logarithms of scales of two runs' features and targets are apart, in standard deviations."""
+    mine, theirs = first.preprocessing.scaling, run.preprocessing.scaling
+    means = np.abs(mine.x_mean - theirs.x_mean) / mine.x_scale
+    scales = np.abs(np.log(mine.x_scale / theirs.x_scale))
+    target = [abs(mine.y_mean - theirs.y_mean) / mine.y_scale, abs(math.log(mine.y_scale / theirs.y_scale))]
+    return max(float(means.max()), float(scales.max()), *target)
+
+
+def _short(settings: Any) -> str:
+    return ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(settings).items())
+
+
+# What `run.json` says of a fit, and not of what is made of fits.
+_OF_A_FIT = (
+    *("run_schema", "status", "seconds", "gradient_evaluations", "started", "derived"),
+    *("warm_start", "processes", "resumed_with_changes", "id", "files", "task"),
+)
+_BOUND = ("expected_log_likelihood", "kl")
+
+
+def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Mapping[str, Any]) -> None:
+    """Writes a posterior that was made from others as a run of its own, to evaluate, predict with, and compare.
+
+    Args:
+        path: a directory that does not exist.
+        source: the run whose configuration, preprocessing and data it keeps.
+        posterior: in the parameter space of that run.
+        derived: how it was made; kept in `run.json` under `derived`.
+
+    Raises:
+        InvalidRun: if the directory exists or cannot be written.
+    """
+    fixed = source.directory.read_fixed() if source.record["mask_fingerprint"] is not None else {}
+    record = {key: value for key, value in source.record.items() if key not in _OF_A_FIT}
+    directory = RunDirectory.create(
+        path,
+        config=dump_config(source.config),
+        record={**record, "derived": dict(derived)},
+        preprocessing=source.preprocessing.to_dict(),
+        fixed=fixed,
+        prior_mean=source.directory.read_prior_mean(source.record),
+        network=source.directory.network.read_bytes() if "constants_fingerprint" in source.record else None,
+    )
+    try:
+        with disk_errors(path, "make room, and run the command again"):
+            posterior.save(directory.posterior, max_megabytes=source.config.save.max_megabytes)
+            metrics = measure(posterior, source.dataset(), seed=source.config.seed)
+            if source.record.get("prior_mean") is not None:  # of the units as they were numbered in the source
+                metrics |= {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
+            if derived.get("rule") == "product":  # it is of more data than this run's training part
+                metrics |= {"train": None} | {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
+            write_metrics(directory, metrics)
+            directory.finish_history(posterior.history)
+            directory.finish()
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    finally:
+        directory.release()

@@ -1,0 +1,312 @@
+"""The configuration of a run: YAML, dotted overrides, and one checked settings object.
+
+Every section is a settings class of the layer that it configures, so a key is documented where it acts. An empty
+configuration is valid: every key has a default.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+from bnn_symm.architectures import ArchitectureConfig
+from bnn_symm.architectures.config import MLPConfig
+from bnn_symm.data import DataConfig
+from bnn_symm.errors import ConfigError, nearest, one_line
+from bnn_symm.inference import AnyMethod, MeanFieldVI
+from bnn_symm.io.documents import dump_yaml, read_yaml
+from bnn_symm.models import AnyLikelihood, Prior
+from bnn_symm.runs.configuration.overrides import apply_override
+from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
+
+
+def _interval(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[1-9]\d* steps", value):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise ValueError("wanted seconds, such as 5, or steps, such as '500 steps'")
+
+
+_SHOWN = 60  # characters of a value in a message
+_WANTED = 120  # characters of what is wanted
+_MOST = 2  # problems in a message
+
+
+@settings
+class CheckpointConfig:
+    """When a running fit is written to disk.
+
+    Attributes:
+        every: seconds between checkpoints, or steps, `500 steps`, as the history counts them (logged ones, and in
+            each chain); at most so much work is lost when the process is killed.
+        keep: epochs whose state is kept for good, at the first logged step from each on, to be loaded as posteriors
+            of their own (`Run.checkpoints`). Of methods that optimise; with full batches a step is an epoch.
+    """
+
+    every: Annotated[float | str, BeforeValidator(_interval)] = 5.0
+    keep: tuple[Positive, ...] = ()
+
+
+@settings
+class SaveConfig:
+    """What is kept of a finished fit.
+
+    Attributes:
+        max_megabytes: of draws of a closed-form posterior, which their seed regenerates. A sampler's draws are always
+            kept.
+    """
+
+    max_megabytes: Positive = 200.0
+
+
+@settings
+class Config:
+    """Everything that a run depends on.
+
+    Attributes:
+        config_schema: version of these keys.
+        seed: of initial values, data order, noise and draws.
+        device: `cpu`, or a torch device such as `cuda`.
+        dtype: of parameters, data and draws.
+        threads: of torch within an operation; `auto` chooses by problem size.
+        data: the data set and its parts.
+        architecture: the network.
+        prior: over its parameters.
+        likelihood: of targets given outputs; null chooses by task: categorical, gaussian (noise learned), or poisson.
+        inference: the method.
+        warm_start: methods that run before it in the same run, each from the posterior of the one before.
+        initial: a run directory whose posterior the fit starts from; null for none.
+        checkpoint: when a running fit is written to disk.
+        save: what is kept of a finished fit.
+    """
+
+    config_schema: Literal[1] = 1
+    seed: NonNegativeInt = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: PositiveInt | Literal["auto"] = "auto"
+    data: DataConfig = Field(default_factory=DataConfig)
+    architecture: ArchitectureConfig = Field(default_factory=MLPConfig)
+    prior: Prior = Field(default_factory=Prior)
+    likelihood: AnyLikelihood | None = None
+    inference: AnyMethod = Field(default_factory=MeanFieldVI)
+    warm_start: tuple[AnyMethod, ...] = ()
+    initial: str | None = None
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    save: SaveConfig = Field(default_factory=SaveConfig)
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file (or starts from all defaults) and applies overrides such as `inference.num_steps=500`.
+
+    Raises:
+        ConfigError: for a missing or malformed file, an unknown key or name (with the nearest known one), a wrong
+            value.
+    """
+    return parse_config(read_raw(path, overrides))
+
+
+def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A YAML file with overrides, as nested mappings whose keys are not checked yet.
+
+    Raises:
+        ConfigError: for a missing or malformed file or override.
+    """
+    raw = {} if path is None else _read_yaml(Path(path))
+    for override in overrides:
+        apply_override(raw, override, Config)
+    return raw
+
+
+def parse_config(raw: Mapping[str, Any]) -> Config:
+    """Checks nested mappings and fills in defaults.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    raw = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+    if "study" in raw:
+        raise ConfigError("this configuration is a study, of many fits; type: bnn-symm compare CONFIG")
+    _check_keys(raw, Config, "")
+    for section in (*_ANNOTATED, *_SECTIONS):
+        if raw.get(section) is None:
+            raw.pop(section, None)
+        elif not isinstance(raw[section], dict):
+            raise ConfigError(
+                f"{section}: got {quoted(raw[section])}, wanted a section with keys of its own{_name_of(section, raw)}"
+            )
+        elif section in _ANNOTATED:
+            _check_variant(raw[section], section)
+        else:
+            _check_keys(raw[section], _SECTIONS[section], f"{section}.")
+    raw["warm_start"] = _warm_start(raw.get("warm_start"))
+    try:
+        return TypeAdapter(Config).validate_python(raw)
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in _most_relevant(error)]
+        if len(problems) > _MOST:
+            problems[_MOST:] = [f"and {len(problems) - _MOST} more"]
+        raise ConfigError("; ".join(problems)) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return dump_yaml(_plain(dataclasses.asdict(config)))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = read_yaml(path)
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}; see `bnn-symm fit --help` for an example") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds a {type(raw).__name__}, wanted sections such as `inference: {{name: nuts}}`")
+    return raw
+
+
+def _variants(section: str) -> dict[str, type]:
+    """Name -> settings class of a section that comes in several kinds."""
+    union = get_args(_ANNOTATED[section])[0]
+    return {get_args(_fields(cls)["name"].type)[0]: cls for cls in get_args(union)}
+
+
+_ANNOTATED: dict[str, Any] = {
+    "architecture": ArchitectureConfig,
+    "inference": AnyMethod,
+    "likelihood": AnyLikelihood,
+}
+
+
+_SECTIONS: dict[str, Any] = {"data": DataConfig, "prior": Prior, "checkpoint": CheckpointConfig, "save": SaveConfig}
+
+
+def _name_of(section: str, raw: Mapping[str, Any]) -> str:
+    """A hint for `inference: nuts`."""
+    cls = _SECTIONS.get(section) or next(iter(_variants(section).values()))
+    return f"; for its name, type {section}.name={one_line(raw[section], _SHOWN)}" if "name" in _fields(cls) else ""
+
+
+def _fields(cls: Any) -> dict[str, Any]:
+    return {field.name: field for field in dataclasses.fields(cls)}
+
+
+def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
+    for key in raw:
+        if key not in _fields(cls):
+            raise ConfigError(f"unknown key {prefix}{one_line(key, _SHOWN)}; {nearest(str(key), _fields(cls))}")
+        kind = _fields(cls)[key].type
+        for below in (kind, *get_args(kind)):
+            if not (prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping)):
+                continue
+            # The keys of a `dict` of settings are the user's own words, such as patterns.
+            groups = raw[key] if get_origin(kind) is dict else {"": raw[key]}
+            for name, group in groups.items():
+                if isinstance(group, Mapping):
+                    _check_keys(group, below, f"{prefix}{key}.{name}." if name else f"{prefix}{key}.")
+
+
+# The kind that is meant where a section has keys but no name. For a likelihood, only the Gaussian ones have keys.
+_UNNAMED = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
+
+
+def _warm_start(stages: Any) -> list[dict[str, Any]]:
+    """Methods with their keys; a name alone is a method with its defaults."""
+    advice = "wanted a list of methods, such as [{name: map, num_steps: 500}]"
+    if stages is None:
+        return []
+    if not isinstance(stages, list | tuple):
+        raise ConfigError(f"warm_start: got {quoted(stages)}, {advice}")
+    found = []
+    for number, stage in enumerate(stages):
+        if not isinstance(stage, str | Mapping):
+            raise ConfigError(f"warm_start.{number}: got {quoted(stage)}, {advice}")
+        own = {"name": stage} if isinstance(stage, str) else dict(stage)
+        _check_variant(own, "inference", f"warm_start.{number}")
+        found.append(own)
+    return found
+
+
+def _check_variant(raw: dict[str, Any], section: str, said: str | None = None) -> None:
+    """Checks name and keys of a section that comes in several kinds; `said` is what errors call it."""
+    said = said or section
+    variants = _variants(section)
+    name = raw["name"] = _UNNAMED[section] if raw.get("name") is None else raw["name"]
+    if not isinstance(name, str) or name not in variants:
+        raise ConfigError(f"unknown {said}.name {quoted(name)}; {nearest(str(name), variants)}")
+    chosen = variants[name]
+    for key in raw:
+        if key not in _fields(chosen):
+            others = [name for name, cls in variants.items() if key in _fields(cls)]
+            hint = f"it belongs to {', '.join(others)}" if others else nearest(str(key), _fields(chosen))
+            raise ConfigError(f"unknown key {said}.{one_line(key, _SHOWN)} for {said}.name={name}; {hint}")
+    _check_keys(raw, chosen, f"{said}.")
+    if section == "architecture":
+        _check_symmetry(raw)
+
+
+def _check_symmetry(raw: dict[str, Any]) -> None:
+    """Keys without a kind would do nothing, since the default is a standard network."""
+    if raw.get("symmetry") is None:
+        raw.pop("symmetry", None)
+        return
+    symmetry, advice = raw["symmetry"], "type --set architecture.symmetry.kind=weight_asymmetric"
+    if not isinstance(symmetry, Mapping):
+        raise ConfigError(
+            f"architecture.symmetry: got {quoted(symmetry)}, wanted a section with keys of its own; {advice}"
+        )
+    if symmetry and symmetry.get("kind") is None:
+        names = one_line(", ".join(map(str, symmetry)), _SHOWN)
+        raise ConfigError(f"architecture.symmetry has {names} but no kind, so that nothing would change; {advice}")
+
+
+def _most_relevant(error: ValidationError) -> list[Any]:
+    """One problem a place: of a union of types, every alternative reports its own."""
+    places: dict[tuple[Any, ...], Any] = {}
+    for problem in error.errors(include_url=False):
+        place = tuple(part for part in problem["loc"] if _is_key(part))
+        if place not in places:
+            places[place] = {**problem, "loc": place, "msgs": [problem["msg"]]}
+        else:
+            places[place]["msgs"].append(problem["msg"])
+    return list(places.values())
+
+
+def _is_key(part: Any) -> bool:
+    """Whether a part of pydantic's location is a key of ours: it also names variants and union members."""
+    names = {name for section in _ANNOTATED for name in _variants(section)}
+    known_types = ("function", "literal", "constrained", "float", "int", "str", "tuple", "bool")
+    return not (isinstance(part, str) and (part in names or part.startswith(known_types)))
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    wanted = ", or ".join(dict.fromkeys(msg[0].lower() + msg[1:] for msg in problem["msgs"]))
+    got = problem["input"]
+    remedy = ""
+    if problem["type"] == "string_type" and (got is None or isinstance(got, bool | int | float)):
+        remedy = f"; YAML reads this as another type: write it in quotes, such as {_leaf(problem)}: '{got}'"
+    return f"{one_line(key, _SHOWN)}: got {quoted(got)}; {one_line(wanted, _WANTED)}{remedy}"
+
+
+def _leaf(problem: Mapping[str, Any]) -> str:
+    return one_line(problem["loc"][-1] if problem["loc"] else "key", _SHOWN)
+
+
+def quoted(value: Any) -> str:
+    """Return a value as a message quotes it."""
+    return one_line(repr(value), _SHOWN)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,115 @@
+"""What a study came to: its tables, and `summary.json`, from what is on disk."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnn_symm.io.atomic import write_json
+from bnn_symm.runs.configuration.factories import factories_of, study_commands
+from bnn_symm.runs.run import Run
+from bnn_symm.studies.directory import StudyDirectory
+from bnn_symm.studies.keys import NUMERICS
+from bnn_symm.studies.plan import Plan
+from bnn_symm.studies.results.comparisons import compare_settings, summarise_settings
+from bnn_symm.studies.results.conclusions import conclude
+from bnn_symm.studies.results.tables import cell_rows, describe_contexts, load_cells, pair_rows, write_table
+from bnn_symm.studies.study import Study
+
+STUDY_SCHEMA = 1
+
+
+def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, Any]:
+    """Writes the tables and `summary.json`; returns the latter's content."""
+    runs = load_cells(place, plan)
+    contexts = describe_contexts(plan, runs)
+    cells, pairs = cell_rows(place, plan, runs, contexts), pair_rows(place, plan)
+    settings = _settings(plan, cells, [context["label"] for context in contexts])
+    settings = summarise_settings(settings, cells, pairs)
+    comparisons = compare_settings(settings, cells, pairs, contexts=contexts)
+    conclusions, headline = conclude(settings, contexts, comparisons)
+    for context in contexts:
+        if context["convergence"] is not None:
+            del context["convergence"]["times"]  # in the table of fits
+    counts = _counts("cells", cells) | _counts("pairs", pairs)
+    done = counts["cells_complete"] + counts["cells_failed"] == counts["cells"]
+    write_table(place, "cells", cells)
+    write_table(place, "pairs", pairs)
+    modules = factories_of(cell.config for cell in plan.cells)
+    content = {
+        "study_schema": STUDY_SCHEMA,
+        "name": place.path.name,
+        "directory": str(place.path),
+        "status": "complete" if done and not counts["cells_failed"] + counts["pairs_failed"] else "incomplete",
+        "headline": headline,
+        "commands": study_commands(place.path, modules),
+        "modules": list(modules),
+        "counts": counts,
+        "failures": _failures(cells, pairs),
+        "conclusions": conclusions,
+        "contexts": contexts,
+        "settings": settings,
+        "comparisons": comparisons,
+        "provenance": _provenance(list(runs.values())),
+        "config": study.to_yaml(),
+    }
+    write_json(place.summary, content)
+    return content
+
+
+def _settings(plan: Plan, cells: Sequence[Mapping[str, Any]], contexts: Sequence[str]) -> list[dict[str, Any]]:
+    settings = []
+    for setting in plan.settings:
+        own = [row for row in cells if row["setting"] == setting.label]
+        known = [row for row in own if row["num_parameters"] is not None]
+        settings.append(
+            {
+                "label": setting.label,
+                "context": contexts.index(setting.context),
+                "kind": setting.kind,
+                "role": setting.role,
+                "differences": setting.differences,
+                "seeds": [row["seed"] for row in own],
+                "num_complete": sum(row["status"] == "complete" for row in own),
+                "num_failed": sum(row["status"] == "failed" for row in own),
+                **{
+                    name: known[0][name] if known else None for name in ("num_parameters", "log10_order", "certificate")
+                },
+            }
+        )
+    return settings
+
+
+def _counts(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {
+        name: len(rows),
+        **{f"{name}_{status}": sum(row["status"] == status for row in rows) for status in ("complete", "failed")},
+    }
+
+
+def _failures(cells: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    told = []
+    for row in (*cells, *pairs):
+        if row["status"] == "failed":
+            seeds = f"seed {row['seed']}" if "relation" not in row else f"seeds {row['seed']} and {row['other_seed']}"
+            what = "fit" if "relation" not in row else "barrier"
+            told.append({"key": row["key"], "what": f"{what}: {row['setting']}, {seeds}", "error": row["error"]})
+    return told
+
+
+def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
+    """Of all fits; what they do not agree on is a list."""
+    records = [run.record for run in runs]
+    return {
+        "numerics": NUMERICS,
+        "versions": _agreed([record["versions"] for record in records]),
+        "dataset": _agreed([record["dataset"] for record in records]),
+        "threads": sorted({record["threads"] for record in records}),
+        "hosts": sorted({record["host"] for record in records}),
+        "started": min((record["started"] for record in records), default=None),
+        "seconds_of_fits": sum(record.get("seconds") or 0.0 for record in records),
+    }
+
+
+def _agreed(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    keys = dict.fromkeys(key for own in found for key in own)
+    values = {key: list({repr(own.get(key)): own.get(key) for own in found}.values()) for key in keys}
+    return {key: own[0] if len(own) == 1 else own for key, own in values.items()}

@@ -1,0 +1,146 @@
+"""What of a network is fixed, and the same network with nothing fixed.
+
+A layer with fixed entries is recognised by what it offers (`HasFixedEntries`), whoever wrote it.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from bnn_symm.symmetry.group.permutation_spec import Permutation
+
+
+@runtime_checkable
+class HasFixedEntries(Protocol):
+    """A layer whose parameter `weight` holds the free entries of a weight only.
+
+    Attributes:
+        mask: True where the weight is free, in the weight's full shape.
+        fixed: values of the others, 0 where the weight is free.
+    """
+
+    mask: Tensor
+    fixed: Tensor
+
+    def dense(self) -> nn.Module:
+        """The layer with an ordinary weight of the same effective values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What is fixed of one tensor.
+
+    Attributes:
+        free: True where an entry may take any value.
+        values: of the fixed entries; 0 where free.
+    """
+
+    free: Bool[Tensor, "..."]
+    values: Float[Tensor, "..."]
+
+
+def fixed_entries(net: nn.Module) -> dict[str, Fixed]:
+    """Tensor name -> what is fixed: weights with fixed entries; and frozen parameters, buffers and constants, entirely.
+
+    Which of the buffers matter, the network's spec says: those that its function reads.
+    """
+    found: dict[str, Fixed] = {}
+    own: set[str] = set()
+    for path, module in net.named_modules():
+        prefix = f"{path}." if path else ""
+        if is_fixed_layer(module):
+            assert isinstance(module, nn.Module)
+            found[f"{prefix}weight"] = Fixed(module.mask.cpu(), module.fixed.detach().double().cpu())
+            own |= {prefix + name for name, _ in module.named_buffers(recurse=False)}
+    constants = dict(net.named_buffers()) | {f"{path}{name}": value for path, _, name, value in plain_tensors(net)}
+    parameters = dict(net.named_parameters())
+    constants |= {name: parameters[name] for name in frozen_parameters(net)}
+    for name, value in constants.items():
+        if name not in own and value.is_floating_point():
+            found[name] = Fixed(torch.zeros_like(value, dtype=torch.bool).cpu(), value.detach().double().cpu())
+    return found
+
+
+def frozen_parameters(net: nn.Module) -> set[str]:
+    """Return the names of the parameters that require no gradient, which are constants."""
+    return {name for name, value in net.named_parameters() if not value.requires_grad}
+
+
+def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    """Find constants that are attributes of modules, but neither parameters nor buffers.
+
+    Args:
+        net: the network.
+
+    Yields:
+        The prefix of the module's names, the module, the attribute and its value, of floating-point tensors that no
+        hook computes from parameters (`weight_norm` leaves its result as an attribute).
+    """
+    for path, module in net.named_modules():
+        prefix = f"{path}." if path else ""
+        for name, value in list(vars(module).items()):
+            if not isinstance(value, Tensor) or not value.is_floating_point() or value.grad_fn is not None:
+                continue
+            if any(f"{name}_{kind}" in module._parameters for kind in ("g", "v", "orig")):
+                continue
+            yield prefix, module, name, value
+
+
+def is_fixed_layer(module: Any) -> TypeGuard[HasFixedEntries]:
+    """Whether a layer's weight has fixed entries."""
+    return isinstance(module, HasFixedEntries)
+
+
+def dense_twin(net: nn.Module) -> nn.Module:
+    """A copy of the network, on the CPU, whose layers with fixed entries are ordinary ones of the same weights.
+
+    Constants that are attributes of modules are buffers of the copy, under the same names.
+    """
+    if is_fixed_layer(net):
+        return net.dense().cpu()
+    # Results that hooks leave as attributes have a history, which cannot be copied.
+    computed = (value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    memo = {id(value): value.detach().clone() for value in computed if value.grad_fn is not None}
+    twin = copy.deepcopy(net, memo).cpu()
+    for path, module in list(twin.named_modules()):
+        if path and is_fixed_layer(module):
+            parent, _, name = path.rpartition(".")
+            setattr(twin.get_submodule(parent), name, module.dense())
+    for _, module, name, value in list(plain_tensors(twin)):
+        delattr(module, name)
+        module.register_buffer(name, value.detach().cpu())
+    return twin
+
+
+def moved_tensors(permutation: Permutation, fixed: Mapping[str, Fixed]) -> Iterator[str]:
+    """Names of the tensors whose mask or fixed values a permutation changes."""
+    for name, entry in fixed.items():
+        free = permutation.apply({name: entry.free.double()})[name]
+        values = permutation.apply({name: entry.values})[name]
+        # A sign in front of a free entry is no matter, so only sizes of the mask are compared.
+        if not torch.equal(free.abs() > 0, entry.free) or not torch.equal(values, entry.values):
+            yield name
+
+
+def duplicate_rows(fixed: Mapping[str, Fixed]) -> dict[str, list[list[int]]]:
+    """Tensor name -> sets of units whose rows of the mask are equal, for weights that have such.
+
+    Their fixed values may still tell them apart; at values near zero they hardly do.
+    """
+    found = {}
+    for name, entry in fixed.items():
+        if entry.free.dim() < 2 or bool(entry.free.all()) or not bool(entry.free.any()):
+            continue
+        rows: dict[bytes, list[int]] = {}
+        for unit, row in enumerate(entry.free.flatten(1).numpy()):
+            rows.setdefault(row.tobytes(), []).append(unit)
+        equal = [units for units in rows.values() if len(units) > 1]
+        if equal:
+            found[name] = equal
+    return found

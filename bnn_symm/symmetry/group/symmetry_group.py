@@ -1,0 +1,299 @@
+"""The symmetry group that masks, fixed values and gates leave over, with a proof.
+
+    symmetry_group(net) -> SymmetryGroup
+
+A permutation of hidden units is a symmetry of a network with fixed entries only if it maps the masks and the fixed
+values to themselves: then it is *representable*. These permutations are the automorphisms of a structure
+(`relations`). Colour refinement tells most units apart at once; where cells of units remain that nothing ties to one
+another, the group is the product of their symmetric groups; only entangled cells go to a graph automorphism program.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from bnn_symm.errors import NotRepresentable
+from bnn_symm.randomness import numpy_generator
+from bnn_symm.symmetry.derive import permutation_spec
+from bnn_symm.symmetry.group.automorphisms import automorphisms
+from bnn_symm.symmetry.group.fixed_values import Fixed, fixed_entries, moved_tensors
+from bnn_symm.symmetry.group.permutation_spec import Permutation, PermutationSpec
+from bnn_symm.symmetry.group.refinement import entangled, refine, restricted
+from bnn_symm.symmetry.group.relations import Structure, structure
+
+Kind = Literal["interchangeable", "interchangeable, with signs", "entangled"]
+
+# Products of generators behind a random element of an entangled component.
+_RANDOM_PRODUCTS = 40
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of the group that is independent of all others.
+
+    Attributes:
+        units: group -> units that it moves, ascending.
+        kind: `interchangeable`: any order of the units of one group; with signs: each may flip too; `entangled`: units
+            that only move together.
+        order: number of elements.
+        orientation: of interchangeable units that may flip but not each by itself, a sign for each of `units`: one that
+            takes the place of another of the other sign is flipped.
+        moves: generators of an entangled component: group -> (index, sign) of each of `units`.
+    """
+
+    units: Mapping[str, tuple[int, ...]]
+    kind: Kind
+    order: int
+    orientation: tuple[int, ...] = ()
+    moves: tuple[Mapping[str, tuple[np.ndarray, np.ndarray]], ...] = ()
+
+    def signs(self, order: np.ndarray) -> np.ndarray:
+        """The sign of each unit of an interchangeable component when its units take this order."""
+        orientation = np.asarray(self.orientation or [1] * len(order))
+        return orientation * orientation[order]
+
+
+@dataclass(frozen=True)
+class SymmetryGroup:
+    """The representable permutations of a network.
+
+    Attributes:
+        spec: all permutations, as if nothing were fixed.
+        fixed: what is fixed, by tensor; only of tensors that the spec has.
+        components: the group is their direct product.
+        rounds: of colour refinement.
+        searched: components that colour refinement left entangled, and that BLISS decided.
+    """
+
+    spec: PermutationSpec
+    fixed: Mapping[str, Fixed]
+    components: tuple[Component, ...]
+    rounds: int
+    searched: int = 0
+
+    @cached_property
+    def order(self) -> int:
+        """The exact number of elements."""
+        return math.prod(component.order for component in self.components)
+
+    @property
+    def log10_order(self) -> float:
+        """The base-10 logarithm of the number of equivalent modes."""
+        return math.fsum(_log10(component.order) for component in self.components)
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether the identity alone is left."""
+        return not self.components
+
+    @property
+    def certificate(self) -> str:
+        """What is proved of the group, and how."""
+        owners = {group.parent for group in self.spec.groups.values()}
+        units = sum(group.size for name, group in self.spec.groups.items() if name not in owners)  # heads are no units
+        if not units:
+            return f"trivial: {self._not_searched or 'proved, there are no hidden units'}"
+        return self._proof(units, owners) + (f"; {self._not_searched}" if self._not_searched else "")
+
+    def _proof(self, units: int, owners: Collection[str | None]) -> str:
+        """What is proved of the units that were searched."""
+        rounds = _count(self.rounds, "round")
+        if self.is_trivial:
+            how = "at once from what is fixed of each" if self.rounds == 0 else f"in {rounds}"
+            told, rest = ("all", "") if not self.searched else ("most of", ", and by BLISS for the rest")
+            counted = _count(units, "hidden unit")
+            among = f" among {counted}" if self._not_searched else ""
+            return f"trivial{among}: proved by colour refinement, which told {told} {counted} apart {how}{rest}"
+        if all(bool(entry.free.all()) for entry in self.fixed.values()):
+            flips = any(group.signed for group in self.spec.groups.values())
+            return (
+                f"full: nothing is fixed, so that every permutation of the {_count(units, 'hidden unit')} that was "
+                f"derived{', with its flips,' if flips else ''} is a symmetry"
+            )
+        moved = sum(len(o) for c in self.components for name, o in c.units.items() if name not in owners)
+        how = f"proved by colour refinement in {rounds}"
+        how += f" and by BLISS for {_count(self.searched, 'entangled component')}" if self.searched else ""
+        return (
+            f"not trivial: {moved} of {units} hidden units can move, in "
+            f"{_count(len(self.components), 'independent component')}; {how}"
+        )
+
+    @property
+    def _not_searched(self) -> str:
+        """What the derivation gave up on, so that nobody takes it for proved."""
+        held, flips, words = self.spec.held, self.spec.unsearched_flips, []
+        if held:
+            at = f" (first at {self.spec.held_at})" if self.spec.held_at else ""
+            are = "unit is" if held == 1 else "units are"
+            words.append(
+                f"{held} {'more ' if self.spec.groups else ''}{are} pinned by a constant or a place in the code{at}, "
+                f"no symmetry was searched among them"
+            )
+        if flips:
+            words.append(f"some flips of {_count(flips, 'unit')} were not searched")
+        return "; ".join(words)
+
+    def log10_order_of(self, group: str) -> float:
+        """The base-10 logarithm of the number of elements of the components that move units of one group."""
+        return math.fsum(_log10(component.order) for component in self.components if group in component.units)
+
+    def represents(self, permutation: Permutation) -> bool:
+        """Whether a permutation of the spec maps masks and fixed values to themselves."""
+        return next(moved_tensors(permutation, self.fixed), None) is None
+
+    def check(self, permutation: Permutation) -> None:
+        """Raises NotRepresentable, naming the tensor, unless the permutation is in the group."""
+        name = next(moved_tensors(permutation, self.fixed), None)
+        if name is not None:
+            raise NotRepresentable(
+                f"the permutation moves fixed entries of {name}: the permuted weights are not in the parameter space "
+                f"of this network; {self.certificate}"
+            )
+
+    def random(self, *key: int | str) -> Permutation:
+        """A random element for a key; uniform, apart from entangled components, where it is a random product."""
+        generator = numpy_generator(*key, "element")
+        element = self.spec.identity()
+        for component in self.components:
+            if component.kind == "entangled":
+                moves = generator.integers(len(component.moves), size=_RANDOM_PRODUCTS) if component.moves else []
+                for number in moves:
+                    element = self._move(component, component.moves[number]).compose(element)
+                continue
+            ((group, units),) = component.units.items()
+            order = generator.permutation(len(units))
+            signs = component.signs(order)
+            if component.kind == "interchangeable, with signs":
+                signs = generator.integers(2, size=len(units)) * 2 - 1
+            element = self._move(component, {group: (np.asarray(units)[order], signs)}).compose(element)
+        return element
+
+    def generators(self) -> Iterator[Permutation]:
+        """Permutations whose products are the whole group: swaps of neighbours, single flips, entangled moves."""
+        for component in self.components:
+            yield from self.generators_of(component)
+
+    def generators_of(self, component: Component) -> Iterator[Permutation]:
+        """The same of one component."""
+        for move in component.moves:
+            yield self._move(component, move)
+        if component.kind != "entangled":
+            ((group, units),) = component.units.items()
+            for i in range(len(units) - 1):
+                order = np.arange(len(units))
+                order[[i, i + 1]] = i + 1, i
+                yield self._move(component, {group: (np.asarray(units)[order], component.signs(order))})
+            if component.kind == "interchangeable, with signs":
+                flipped = np.ones(len(units), dtype=np.int64)
+                flipped[0] = -1
+                yield self._move(component, {group: (np.asarray(units), flipped)})
+
+    def _move(self, component: Component, move: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Permutation:
+        identity = self.spec.identity()
+        for group, (index, sign) in move.items():
+            units = torch.tensor(component.units[group])
+            identity.indices[group][units] = torch.from_numpy(np.array(index, dtype=np.int64))
+            if group in identity.signs:
+                identity.signs[group][units] = torch.from_numpy(np.array(sign, dtype=np.int64))
+        return identity
+
+
+def symmetry_group(
+    net: nn.Module, spec: PermutationSpec | None = None, *, input_shape: tuple[int, ...] | None = None
+) -> SymmetryGroup:
+    """The permutations of hidden units that leave the network's function and its fixed entries unchanged.
+
+    Args:
+        net: any module with a derivable spec.
+        spec: of the network, if it has been derived already.
+        input_shape: see `permutation_spec`.
+
+    Raises:
+        SymmetryError: if the spec cannot be derived.
+    """
+    spec = spec or permutation_spec(net, input_shape)
+    fixed = {name: entry for name, entry in fixed_entries(net).items() if name in spec.axes}
+    return group_of(spec, fixed)
+
+
+def group_of(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> SymmetryGroup:
+    """The elements of a spec's group that map what is fixed to itself."""
+    made = structure(spec, fixed)
+    colouring = refine(made)
+    cells = list(colouring.cells())
+    cell_of = np.full(len(made.unit), -1)
+    for number, cell in enumerate(cells):
+        cell_of[cell] = number
+    components = []
+    for numbers in _connected(made, cell_of, len(cells)):
+        components.append(_component(made, list(spec.groups), [cells[i] for i in numbers], cell_of))
+    names = list(spec.groups)
+    components.sort(key=lambda c: min((names.index(name), units[0]) for name, units in c.units.items()))
+    searched = sum(component.kind == "entangled" for component in components)
+    return SymmetryGroup(spec, dict(fixed), tuple(c for c in components if c.order > 1), colouring.rounds, searched)
+
+
+def _connected(made: Structure, cell_of: np.ndarray, count: int) -> list[list[int]]:
+    """Cells by the component that entangled pairs make of them."""
+    parent = list(range(count))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for relation in made.relations:
+        for a, b in entangled(relation, cell_of):
+            parent[root(a)] = root(b)
+    found: dict[int, list[int]] = {}
+    for i in range(count):
+        found.setdefault(root(i), []).append(i)
+    return list(found.values())
+
+
+def _component(made: Structure, names: list[str], cells: Sequence[np.ndarray], cell_of: np.ndarray) -> Component:
+    vertices = np.sort(np.concatenate(cells))
+    relations = [restricted(relation, vertices) for relation in made.relations]
+    tied = [relation for relation in relations if entangled(relation, cell_of)]
+    positive = vertices[made.sign[vertices] > 0]
+    units = {
+        names[number]: tuple(made.unit[positive[made.group[positive] == number]].tolist())
+        for number in np.unique(made.group[vertices])
+    }
+    size = len(positive)
+    only_signs = all(relation.name.startswith("signs of ") for relation in tied)
+    if only_signs and len(units) == 1 and len(cells) <= 2:
+        if len(cells) == 1 and len(vertices) == 2 * size:
+            return Component(units, "interchangeable, with signs", math.factorial(size) * 2**size)
+        one_each = cells[0][np.argsort(made.unit[cells[0]])]
+        return Component(units, "interchangeable", math.factorial(size), tuple(made.sign[one_each].tolist()))
+    order, generators = automorphisms(vertices, cell_of[vertices], tied)
+    moves = tuple(_unit_move(made, names, vertices, positive, generator) for generator in generators)
+    return Component(units, "entangled", order, moves=moves)
+
+
+def _unit_move(
+    made: Structure, names: list[str], vertices: np.ndarray, positive: np.ndarray, generator: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Where a permutation of vertices takes the units from, and with which sign."""
+    image = vertices[generator[np.searchsorted(vertices, positive)]]
+    move = {}
+    for number in np.unique(made.group[positive]):
+        own = image[made.group[positive] == number]
+        move[names[number]] = (made.unit[own], made.sign[own])
+    return move
+
+
+def _log10(order: int) -> float:
+    """Of an integer of any size."""
+    return math.log10(order)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,74 @@
+"""Rules of attention: heads change places as a whole; in each, queries and keys share units, values have others."""
+
+from typing import Any
+
+from torch import Tensor
+
+from bnn_symm.symmetry.rules.layers import pin_all, with_bias
+from bnn_symm.symmetry.rules.shapes import cut_axis
+from bnn_symm.symmetry.tracing.axis_labels import CannotDerive
+from bnn_symm.symmetry.tracing.tracer import Axes, Watch, rule
+
+
+@rule("scaled_dot_product_attention")
+def _attention(w: Watch, out: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    labels = w.labels
+    batch = []
+    for q, k, v in zip(w.axes(query)[:-2], w.axes(key)[:-2], w.axes(value)[:-2], strict=True):
+        for label in (q, k, v):
+            labels.kill(label)
+        labels.align(q, k)
+        labels.align(q, v)
+        batch.append(q)
+    labels.contract(w.axis(query, -1), w.axis(key, -1))
+    pin_all(w, (w.axis(query, -2), w.axis(key, -2), w.axis(value, -2)))
+    return (*batch, w.axis(query, -2), w.axis(value, -1))
+
+
+@rule("multi_head_attention_forward")
+def _multi_head_attention(
+    w: Watch, out: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    """Queries and keys share the units within a head, values have others; heads change places as a whole."""
+    names = ("embed_dim", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v", "add_zero_attn")
+    names += ("dropout_p", "out_proj_weight", "out_proj_bias", "training", "key_padding_mask", "need_weights")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if given.get("bias_k") is not None or given.get("bias_v") is not None:
+        raise CannotDerive("attention with bias_k or bias_v")
+    labels, heads = w.labels, given["num_heads"]
+    if given["in_proj_weight"] is not None:
+        weight, bias = given["in_proj_weight"], given.get("in_proj_bias")
+        size = given["embed_dim"]
+        rows = cut_axis(w, w.axis(weight, 0), [size] * 3)
+        for source in (query, key, value):
+            labels.contract(w.axis(source, -1), w.axis(weight, 1))
+    else:
+        weights = [given[f"{kind}_proj_weight"] for kind in ("q", "k", "v")]
+        rows = [w.axis(weight, 0) for weight in weights]
+        for source, weight in zip((query, key, value), weights, strict=True):
+            labels.contract(w.axis(source, -1), w.axis(weight, 1))
+        bias, size = given.get("in_proj_bias"), given["embed_dim"]
+    if bias is not None:
+        for label, own in zip(rows, cut_axis(w, w.axis(bias, 0), [size] * 3), strict=True):
+            labels.same(label, own)
+    owners = []
+    for label in rows:
+        parts = labels.resolve(label)
+        if len(parts) != 1 or labels.is_pinned(parts[0]):
+            labels.hold(label)
+            continue
+        owners.append(labels.own_blocks(parts[0], heads))
+    for owner in owners[1:]:
+        labels.align((owners[0],), (owner,))
+    labels.contract(rows[0], rows[1])
+    labels.contract(rows[2], w.axis(given["out_proj_weight"], 1))
+    made = with_bias(w, w.axis(given["out_proj_weight"], 0), given.get("out_proj_bias"))
+    pin_all(w, (w.axis(query, 0), w.axis(key, 0), w.axis(value, 0)))
+    axes = (*w.axes(query)[:-1], made)
+    weights_out = out[1]
+    if weights_out is None:
+        return (axes,)
+    weight_axes = [labels.fixed(n) for n in weights_out.shape]
+    if not given.get("average_attn_weights", True) and owners:
+        weight_axes[-3] = (owners[0],)
+    return axes, tuple(weight_axes)

@@ -1,0 +1,364 @@
+"""Watching a forward pass: every operation is seen with its tensors, and its rule labels what comes out.
+
+The pass runs as it is, on real tensors, so control flow, views and modules of any author are no obstacle. A rule is
+a function `rule(watch, out, *args, **kwargs)`, called with what the operation returned and what it was called with;
+it returns the labels of the result. An operation without a rule is an error that names it and the line, unless
+nothing that it sees can be permuted.
+
+An axis of one entry that broadcasts, or that a reshape drops, does not end there: its flip and its factor act on the
+whole tensor from then on. The tensor *carries* its label, until an operation is met that only some flips commute with.
+
+Tensors that no operation of the pass has made are constants. Where the entries of one are equal along an axis, units
+that meet it may still change places; elsewhere units are told apart by the constant, which proves nothing of what would
+happen if they moved, so that they are held.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from bnn_symm.errors import SymmetryError
+from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Labels
+from bnn_symm.symmetry.tracing.precision import written_to
+from bnn_symm.symmetry.tracing.source_lines import calling_line, calling_position
+
+Axes = tuple[Label, ...]
+Rule = Callable[..., Any]
+
+RULES: dict[str, Rule] = {}
+"""Name of an operation -> its rule; filled by the modules of rules."""
+
+CARRYING: set[str] = set()
+"""Operations whose result carries what their arguments carry: it flips and rescales as a whole when they do."""
+
+# Functions whose own name says nothing: torch chooses between two by an argument.
+_DISPATCHED = {
+    getattr(F, name): name
+    for name in (*(f"{kind}_pool{d}d" for kind in ("max", "adaptive_max", "fractional_max") for d in (1, 2, 3)),)
+    if hasattr(F, name)
+}
+# Of a parameter these are the parameter still, where it matters which of two factors is one.
+_VIEWS = ("view", "reshape", "unsqueeze", "squeeze", "flatten", "expand", "t", "T", "transpose", "to", "__getitem__")
+# What these return of a tensor is the same whatever its values are.
+_METADATA = {
+    *("size", "shape", "dim", "ndim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size"),
+    *("__len__", "dtype", "device", "layout", "is_contiguous", "is_floating_point", "is_complex", "is_leaf", "grad"),
+    *("requires_grad", "grad_fn", "is_cuda", "is_cpu", "is_mps", "is_meta", "is_sparse", "is_nested", "is_quantized"),
+    *(
+        "__hash__",
+        "__repr__",
+        "__format__",
+        "_version",
+        "_is_view",
+        "_base",
+        "is_inference",
+        "is_conj",
+        "is_neg",
+        "is_signed",
+        "get_device",
+    ),
+    *("is_same_size", "has_names", "names", "data_ptr", "untyped_storage", "is_tensor", "result_type", "itemsize"),
+    *("nbytes", "is_nonzero_static", "is_shared", "is_pinned", "retains_grad", "_backward_hooks", "dense_dim"),
+}
+
+
+def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
+    """Registers a rule under the names that torch gives an operation: function, method and in-place method.
+
+    Args:
+        names: of the operation.
+        carries: whether the result flips and rescales as a whole when an argument does.
+    """
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            assert name not in RULES, name
+            RULES[name] = function
+            if carries:
+                CARRYING.add(name)
+        return function
+
+    return register
+
+
+class Watch(TorchFunctionMode):
+    """While active, labels every tensor that an operation makes.
+
+    Args:
+        labels: the nodes.
+        leaves: name -> parameter or buffer; each axis starts with a label of its own.
+        trainable: names of the leaves that may take any value.
+        points: the inputs of the network.
+        net: whose modules are named in messages.
+    """
+
+    def __init__(
+        self, labels: Labels, leaves: Mapping[str, Tensor], trainable: Collection[str], points: Tensor, net: nn.Module
+    ) -> None:
+        super().__init__()
+        self.labels = labels
+        self.read: set[str] = set()
+        self._net = net
+        self._names = {id(value): name for name, value in leaves.items()}
+        self._leaves = set(self._names)
+        self._untrained = {id(value) for name, value in leaves.items() if name not in trainable}
+        # Tensors are kept alive, since a label goes by the identity of its tensor.
+        self._axes: dict[int, tuple[Tensor, Axes | str]] = {}
+        self._carried: dict[int, tuple[Label, ...]] = {}
+        self._tied: dict[int, tuple[Tensor, bool]] = {id(points): (points, False)}  # to inputs, or held
+        self._written: dict[int, tuple[Tensor, str]] = {}  # memory that was changed through another tensor
+        self._constants: dict[int, Axes] = {}  # of one operation
+        self._passed_on: list[Label] = []  # what the result of one operation carries
+        self._escaped = False  # inputs have left torch, and may come back as constants
+        labels.locate = calling_line
+        self._numbers: dict[int, tuple[Label, ...]] = {}
+        for value in leaves.values():
+            fresh = labels.fixed if value.numel() == 1 and id(value) in self._untrained else labels.fresh
+            self._axes[id(value)] = (value, tuple(fresh(size) for size in value.shape))
+            if value.dim() == 0:
+                self._carried[id(value)] = self._numbers[id(value)] = (fresh(1),)
+
+    # -- what rules use -----------------------------------------------------------------------------------
+
+    def axes(self, tensor: Tensor) -> Axes:
+        """The labels of a tensor's axes; of a constant, fixed or neutral."""
+        entry = self._axes.get(id(tensor))
+        if entry is not None and not isinstance(entry[1], str):
+            return entry[1]
+        why = entry[1] if entry is not None else self._overwritten(tensor)
+        if why is not None:
+            raise CannotDerive(str(why))
+        tied = self._tied.get(id(tensor)) or self._tied.get(id(tensor._base))
+        if tied is not None:
+            held = tied[1]
+            return tuple(self.labels.fixed(size, held=held) for size in tensor.shape)
+        if id(tensor) not in self._constants:
+            self._constants[id(tensor)] = self.constant_axes(tensor)
+        return self._constants[id(tensor)]
+
+    def constant_axes(self, tensor: Tensor) -> Axes:
+        """The labels of a tensor whose values do not depend on any other: neutral where entries are equal."""
+        zero = not self._escaped and not bool(tensor.any())
+        axes = []
+        for dim, size in enumerate(tensor.shape):
+            equal = zero or (not self._escaped and size > 0 and bool((tensor == tensor.narrow(dim, 0, 1)).all()))
+            if size == 1:
+                axes.append(self.labels.fixed(1))
+            else:
+                axes.append(self.labels.neutral(size, zero=zero) if equal else self.labels.fixed(size, held=True))
+        return tuple(axes)
+
+    def axis(self, tensor: Tensor, dim: int) -> Label:
+        """The label of one axis."""
+        return self.axes(tensor)[dim]
+
+    def is_leaf(self, tensor: Any) -> bool:
+        """Whether it is a parameter or buffer itself, or a view of one."""
+        return id(tensor) in self._leaves
+
+    def rank(self, tensor: Any) -> int:
+        """Return 0 for what the pass computes, 1 for a parameter, 2 for what comes from constants alone.
+
+        Of two factors that may change, that of the higher rank gives way.
+        """
+        return 2 if id(tensor) in self._untrained else int(self.is_leaf(tensor))
+
+    def is_hidden(self, tensor: Any) -> bool:
+        """Whether any of its entries might be permuted, flipped or rescaled."""
+        if not isinstance(tensor, Tensor):
+            return False
+        if id(tensor) not in self._axes:
+            return self._overwritten(tensor) is not None
+        entry = self._axes[id(tensor)][1]
+        return isinstance(entry, str) or any(map(self.labels.is_hidden, (*entry, *self.carried(tensor))))
+
+    def all_labels(self, tensor: Tensor) -> Axes:
+        """The labels of a leaf's axes, and of a number the one that stands for its sign."""
+        return (*self.axes(tensor), *self._numbers.get(id(tensor), ()))
+
+    def forbid(self, tensor: Tensor, why: str) -> None:
+        """Any later use of this tensor is an error."""
+        self._axes[id(tensor)] = (tensor, why)
+
+    def label(self, tensor: Tensor, axes: Sequence[Label], carried: Sequence[Label] = ()) -> None:
+        """Gives a tensor its labels."""
+        assert [self.labels.size(label) for label in axes] == list(tensor.shape), (axes, tensor.shape)
+        self._axes[id(tensor)] = (tensor, tuple(axes))
+        self._carried[id(tensor)] = tuple(carried)
+        self._tied.pop(id(tensor), None)
+
+    # -- axes of one entry ----------------------------------------------------------------------------------
+
+    def carried(self, tensor: Any) -> tuple[Label, ...]:
+        """The labels of axes of one entry that a tensor no longer has, and whose factors act on all of it."""
+        return self._carried.get(id(tensor), ())
+
+    def drop(self, tensor: Tensor, label: Label) -> None:
+        """An axis of one entry ends here; the result of this operation carries its label."""
+        if self.labels.is_fixed(label):
+            return
+        if self.is_leaf(tensor) and self._flips_otherwise(tensor, label):
+            self.labels.pin(label)  # the same as flipping all entries of its other axis
+        else:
+            self._passed_on.append(label)
+
+    def pass_on(self, labels: Sequence[Label]) -> None:
+        """The result of this operation carries these labels."""
+        self._passed_on += labels
+
+    def passed_on(self) -> list[Label]:
+        """What the result of this operation carries so far; a rule may take something away."""
+        return self._passed_on
+
+    def end(self, tensor: Tensor, label: Label) -> None:
+        """A label of an axis of one entry has nowhere to go, so that it neither flips nor is rescaled.
+
+        Where it is the only thing that may flip in its tensor, that is a proof. With others, the product of two flips
+        may change nothing, and is not looked for.
+        """
+        doubtful = self.labels.flips(label) and not self.is_leaf(tensor) and self._flips_otherwise(tensor, label)
+        self.labels.end(label, proved=not doubtful)
+
+    def settle(self, tensor: Any) -> None:
+        """End what a tensor carries, before an operation that does not commute with it."""
+        for label in self._carried.pop(id(tensor), ()):
+            if not self.labels.is_fixed(label):
+                self.end(tensor, label)
+
+    def flips(self, tensor: Any) -> bool:
+        """Return whether anything of a tensor may change sign."""
+        if not isinstance(tensor, Tensor) or id(tensor) not in self._axes or id(tensor) in self._untrained:
+            return False
+        return any(map(self.labels.flips, (*self.axes(tensor), *self.carried(tensor))))
+
+    def _flips_otherwise(self, tensor: Tensor, label: Label) -> bool:
+        others = [*self.axes(tensor), *self.carried(tensor)]
+        return any(self.labels.flips(other) for other in others if other is not label)
+
+    # -- watching -----------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls the operation and labels its result."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name = _name(func)
+        if name not in _METADATA:
+            with torch._C.DisableTorchFunction():
+                self._see(func, name, out, args, kwargs)
+        return out
+
+    def _see(self, func: Any, name: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        target = written_to(getattr(func, "__name__", ""), args, kwargs)
+        inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        outputs = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
+        if name == "__setitem__":
+            outputs = [args[0]]
+        self._constants.clear()
+        if any(self.is_hidden(value) for value in inputs):
+            self.read |= {self._names[id(value)] for value in inputs if id(value) in self._names}
+            kwargs = {key: value for key, value in kwargs.items() if key != "out"}
+            self._label(name, out, inputs, outputs, args, kwargs)
+            if target is not None:
+                self._write(target, "a tensor was changed in place through a view of the same memory")
+        elif any(self._is_tied(value) for value in inputs):
+            self._tie(outputs, inputs)
+            self._escaped = self._escaped or not outputs
+
+    def _label(
+        self, name: str, out: Any, inputs: list[Tensor], outputs: list[Tensor], args: Any, kwargs: dict[str, Any]
+    ) -> None:
+        """Apply the rule of an operation."""
+        known = RULES.get(name) or RULES.get(name.removesuffix("_"))
+        if not outputs or (known is None and all(id(v) in self._untrained or not self.is_hidden(v) for v in inputs)):
+            self._hold(name, inputs, outputs)
+            return
+        if known is None:
+            raise SymmetryError(
+                f"no rule for the operation {name!r} {calling_position(self._net)}: the permutation symmetries of this "
+                f"network cannot be derived; use operations that have a rule, or register one with "
+                f"bnn_symm.symmetry.tracing.tracer.rule"
+            )
+        try:
+            self._passed_on = []
+            for value in {id(value): value for value in inputs}.values():
+                if name in CARRYING or name.removesuffix("_") in CARRYING:
+                    self._passed_on += self.carried(value)
+                else:
+                    self.settle(value)
+            axes = known(self, out, *args, **kwargs)
+        except CannotDerive as error:
+            raise SymmetryError(
+                f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be derived"
+            ) from None
+        untrained = all(id(value) in self._untrained or not self._is_tied(value) for value in inputs)
+        if isinstance(out, Tensor):
+            axes = (axes,)
+            if name in _VIEWS and self.is_leaf(inputs[0]):
+                self._leaves.add(id(out))
+        for value, own in zip(outputs, axes, strict=True):
+            if own is not None:
+                self.label(value, own, self._passed_on)
+                if untrained:
+                    self._untrained.add(id(value))
+
+    def _hold(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """Values of hidden units leave what labels can follow, or are a constant: units stay where they are."""
+        for value in inputs:
+            if self.is_hidden(value):
+                try:
+                    axes = self.axes(value)
+                except CannotDerive as error:
+                    raise SymmetryError(
+                        f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be derived"
+                    ) from None
+                for label in (*axes, *self.carried(value)):
+                    self.labels.hold(label)
+        self._tie(outputs, inputs)
+
+    def _is_tied(self, tensor: Tensor) -> bool:
+        """Whether its values depend on inputs, parameters or buffers."""
+        return id(tensor) in self._axes or id(tensor) in self._tied or self._overwritten(tensor) is not None
+
+    def _tie(self, outputs: list[Tensor], inputs: list[Tensor]) -> None:
+        """Results that cannot move with any unit; without a proof where they come from buffers alone."""
+        tied = [value for value in inputs if self._is_tied(value)]
+        held = all(id(v) in self._untrained or (id(v) in self._tied and self._tied[id(v)][1]) for v in tied)
+        for value in outputs:
+            self._axes.pop(id(value), None)
+            self._carried.pop(id(value), None)
+            self._tied[id(value)] = (value, held)
+            if value._base is not None and id(value._base) not in self._axes:
+                self._tied[id(value._base)] = (value._base, held)
+
+    def _write(self, target: Tensor, why: str) -> None:
+        """Other tensors of the same memory have changed unseen."""
+        memory = target.untyped_storage().data_ptr()
+        kept = self._axes.get(id(target))
+        for value, _ in list(self._axes.values()):
+            if value is not target and value.untyped_storage().data_ptr() == memory:
+                self.forbid(value, why)
+        self._written[memory] = (target, why)
+        if kept is not None:
+            self._axes[id(target)] = kept
+
+    def _overwritten(self, tensor: Tensor) -> str | None:
+        if not self._written or id(tensor) in self._tied:
+            return None
+        entry = self._written.get(tensor.untyped_storage().data_ptr())
+        return None if entry is None else entry[1]
+
+
+def _name(func: Any) -> str:
+    if func in _DISPATCHED:
+        return _DISPATCHED[func]
+    name = getattr(func, "__name__", str(func))
+    if name == "__get__":  # a property, such as x.T
+        return getattr(getattr(func, "__self__", None), "__name__", name)
+    return name

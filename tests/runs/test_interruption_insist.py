@@ -1,0 +1,112 @@
+"""A run that was made otherwise goes on only if the user insists, and then says so."""
+
+import json
+
+import pytest
+
+from bnn_symm.cli import main
+from bnn_symm.errors import InvalidRun
+from bnn_symm.inference import Callback
+from bnn_symm.runs import fit_run, load_config, resume_run
+
+from .fits import GAP, overrides
+
+
+class StopAfter(Callback):
+    """Stops a fit after some rows of its history."""
+
+    def __init__(self, rows: int):
+        self._left = rows
+
+    def on_history(self, row):
+        self._left -= 1
+
+    def should_stop(self):
+        return self._left <= 0
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    path = tmp_path / "run"
+    assert fit_run(load_config(None, overrides("map")), path, callbacks=[StopAfter(5)]).status == "interrupted"
+    return path
+
+
+def _edit(path, **changes):
+    record = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**record, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"engine": "steam"}, "engine was steam, is torch"),
+        ({"threads": 7}, "threads was 7, is 1"),
+        ({"device": "abacus"}, "device was abacus, is cpu"),
+        ({"dtype": "float16"}, "dtype was float16, is float32"),
+        ({"versions": {"torch": "1.0"}}, "torch was 1.0, is "),
+    ],
+)
+def test_what_changes_the_bits_is_refused_unless_insisted(stopped, changes, words):
+    record = json.loads((stopped / "run.json").read_text())
+    if "versions" in changes:
+        changes = {"versions": {**record["versions"], **changes["versions"]}}
+    _edit(stopped, **changes)
+    with pytest.raises(InvalidRun, match=f"cannot go on to the same bits: {words}") as error:
+        resume_run(stopped)
+    assert str(error.value).endswith("or accept other bits with --insist")
+    assert "\n" not in str(error.value)
+    assert not (stopped / "lock.json").exists()
+    told = []
+    run = resume_run(stopped, insist=True, told=told.append)
+    (line,) = told
+    assert line.startswith(f"{stopped} goes on, but not to the same bits: {words}")
+    assert run.status == "complete"
+    ((entry),) = run.record["resumed_with_changes"]
+    assert entry["changes"][0].startswith(words)
+    assert {key: run.record[key] for key in ("engine", "threads", "versions")} == {
+        key: record[key] for key in ("engine", "threads", "versions")
+    }
+
+
+def test_a_run_that_was_insisted_on_goes_on_as_it_now_is(tmp_path, stopped):
+    """What it was made with since is what counts; every change is remembered."""
+    _edit(stopped, threads=7)
+    first = resume_run(stopped, insist=True, callbacks=[StopAfter(3)])
+    assert first.status == "interrupted"
+    assert first.record["threads"] == 1
+    _edit(stopped, engine="steam")
+    again = resume_run(stopped, insist=True, callbacks=[StopAfter(3)])
+    assert again.status == "interrupted"
+    run = resume_run(stopped)
+    assert run.status == "complete"
+    changes = [entry["changes"] for entry in run.record["resumed_with_changes"]]
+    assert changes == [["threads was 7, is 1"], ["engine was steam, is torch"]]
+
+
+def test_where_nothing_changed_insisting_changes_nothing(stopped):
+    told = []
+    assert "resumed_with_changes" not in resume_run(stopped, insist=True, told=told.append).record
+    assert told == []
+
+
+def test_other_data_are_refused_even_so(stopped):
+    record = json.loads((stopped / "run.json").read_text())
+    _edit(stopped, dataset={**record["dataset"], "sha256": "0" * 64})
+    with pytest.raises(InvalidRun, match="sha256 was 0000") as error:
+        resume_run(stopped, insist=True)
+    assert "--insist" not in str(error.value)
+
+
+def test_the_command_says_what_differs(stopped, capsys):
+    _edit(stopped, threads=7)
+    assert main(["fit", "--resume", str(stopped), "--quiet"]) == 2
+    assert f"bnn-symm fit --resume {stopped} --insist" in capsys.readouterr().err
+    assert main(["fit", "--resume", str(stopped), "--insist", "--quiet"]) == 0
+    err = capsys.readouterr().err
+    assert err == f"bnn-symm: note: {stopped} goes on, but not to the same bits: threads was 7, is 1\n"
+
+
+def test_insisting_is_about_resuming(capsys):
+    assert main(["fit", "--insist", "--set", *GAP]) == 2
+    assert "--insist is about going on with a run" in capsys.readouterr().err

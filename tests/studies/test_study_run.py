@@ -1,0 +1,314 @@
+"""Studies as they run: real processes, some of them killed; afterwards all is as after an undisturbed one."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas
+import pytest
+import yaml
+
+from bnn_symm.errors import BnnSymmError, ConfigError, InvalidRun
+from bnn_symm.studies.directory import StudyDirectory
+from bnn_symm.studies.plan import Plan
+from bnn_symm.studies.results.tables import TIMINGS
+from bnn_symm.studies.runner import run_study
+from bnn_symm.studies.study import PairsConfig, load_study
+
+STUDY = {
+    "data": {"name": "digits", "limit": 150},
+    "architecture": {"widths": [6]},
+    "inference": {"num_steps": 40, "num_draws": 8},
+    "study": {
+        "vary": {"architecture.symmetry.kind": ["standard", "weight_asymmetric"]},
+        "seeds": 2,
+        "pairs": {"num_draws": 4},
+    },
+}
+
+
+def write(path, **changes):
+    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    return path
+
+
+def tables(directory):
+    """Rows of both tables without timings, and without what follows from them."""
+    found = {}
+    for name in ("cells", "pairs"):
+        frame = pandas.read_parquet(directory / f"{name}.parquet")
+        found[name] = frame.drop(columns=[column for column in TIMINGS if column in frame])
+    return found
+
+
+def assert_equal(first, second):
+    for name in first:
+        pandas.testing.assert_frame_equal(first[name], second[name], check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    config = write(folder / "study.yaml")
+    content = run_study(config, folder / "out", jobs=2)
+    return folder / "out", config, content
+
+
+def test_a_study_leaves_tables_a_summary_and_runs(finished):
+    out, _, content = finished
+    found = tables(out)
+    assert list(found["cells"].status) == ["complete"] * 4
+    assert list(found["pairs"].status) == ["complete"] * 2
+    assert not found["cells"].key.duplicated().any()
+    assert content == json.loads((out / "summary.json").read_text())
+    assert content["counts"]["pairs_complete"] == 2
+    assert content["failures"] == []
+    assert set(os.listdir(out / "cells")) == set(found["cells"].key)
+    assert list((out / "attempts").iterdir()) == []
+    csv = pandas.read_csv(out / "pairs.csv")
+    assert csv.naive.to_list() == pytest.approx(found["pairs"].naive.to_list())
+
+
+def test_nothing_is_done_twice(finished):
+    out, config, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")}
+    told = []
+    run_study(config, out, resume=True, jobs=2, told=told.append)
+    assert told[0].done == told[0].total == 6
+    assert {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")} == before
+
+
+def test_a_study_grows_by_what_is_new(finished, tmp_path):
+    import shutil
+
+    out, config, _ = finished
+    shutil.copytree(out, tmp_path / "grown")
+    told = []
+    study = load_study(config, ["study.seeds=3"])
+    content = run_study(study, tmp_path / "grown", resume=True, jobs=2, told=told.append)
+    assert told[0].done == 6
+    assert content["counts"] == {
+        **{"cells": 6, "cells_complete": 6, "cells_failed": 0},
+        **{"pairs": 6, "pairs_complete": 6, "pairs_failed": 0},
+    }
+
+
+def test_a_fit_that_fails_is_told_and_the_rest_goes_on(tmp_path):
+    # No rate of learning that large leaves finite numbers.
+    vary = {"inference.learning_rate": [0.02, 1e30]}
+    content = run_study(
+        write(tmp_path / "study.yaml", study={"vary": vary, "seeds": 2, "pairs": {"num_draws": 4}}),
+        tmp_path / "out",
+        jobs=2,
+    )
+    counts = content["counts"]
+    assert (counts["cells_complete"], counts["cells_failed"]) == (2, 2)
+    assert (counts["pairs_complete"], counts["pairs_failed"]) == (1, 1)
+    assert all("became nan" in row["error"] for row in content["failures"] if "fit" in row["what"])
+    assert content["status"] == "incomplete"
+
+
+def test_what_is_no_study_or_not_free_is_refused(tmp_path, finished):
+    out, config, _ = finished
+    with pytest.raises(InvalidRun, match="never overwritten"):
+        run_study(config, out)
+    with pytest.raises(InvalidRun, match="no study at"):
+        run_study(None, tmp_path / "nowhere", resume=True)
+    with pytest.raises(ConfigError, match="--jobs 0"):
+        run_study(config, tmp_path / "none", jobs=0)
+
+
+def test_data_that_changed_are_not_resumed(tmp_path):
+    rows = "a,y\n" + "".join(f"{i},{i % 5}.5\n" for i in range(60))
+    (tmp_path / "data.csv").write_text(rows)
+    config = write(
+        tmp_path / "study.yaml", data={"name": str(tmp_path / "data.csv"), "target": "y"}, study={"seeds": 1}
+    )
+    run_study(config, tmp_path / "out", jobs=1)
+    (tmp_path / "data.csv").write_text(rows.replace("3,3.5", "3,4.5"))
+    with pytest.raises(InvalidRun, match="the data, or the version"):
+        run_study(None, tmp_path / "out", resume=True)
+
+
+def start(*arguments, cwd):
+    command = [sys.executable, "-m", "bnn_symm.cli", "compare", *map(str, arguments), "--quiet", "--jobs", "2"]
+    with (cwd / "stderr.log").open("wb") as log:
+        return subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=log)
+
+
+def resume_until_done(out, kills, *, seed, cwd, most):
+    """Kills the study with signal 9 so many times at random moments, and lets it end after that."""
+    moments = random.Random(seed)
+    for _ in range(kills):
+        process = start("--resume", out, cwd=cwd)
+        time.sleep(moments.uniform(0.5, most))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    process = start("--resume", out, cwd=cwd)
+    assert process.wait(600) == 0, (cwd / "stderr.log").read_text()
+
+
+def begin(config, out, cwd):
+    process = start(config, "--out", out, cwd=cwd)
+    deadline = time.monotonic() + 120
+    while not (out / "plan.json").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, (cwd / "stderr.log").read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_study_that_was_killed_twice_has_the_same_tables(finished, tmp_path):
+    done, config, _ = finished
+    out = tmp_path / "killed"
+    begin(config, out, tmp_path)
+    resume_until_done(out, 1, seed=0, cwd=tmp_path, most=8)
+    assert_equal(tables(done), tables(out))
+
+
+def test_a_study_that_was_killed_before_its_plan_was_written_goes_on(finished, tmp_path, monkeypatch):
+    _, config, _ = finished
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bnn_symm.studies.directory.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(config, tmp_path / "out")
+    # What is to be done is written now; doing it is what other tests do.
+    with monkeypatch.context() as patch:
+        patch.setattr("bnn_symm.studies.runner._do", killed)
+        with pytest.raises(KeyboardInterrupt, match="go on with: bnn-symm compare --resume"):
+            run_study(None, tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "plan.json").exists()
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_nothing(tmp_path):
+    config = write(
+        tmp_path / "study.yaml",
+        checkpoint={"every": 0.2},
+        inference={"num_steps": 3000, "num_draws": 8},
+        study={**STUDY["study"], "controls": ["init_matched"], "seeds": 3},
+    )
+    run_study(config, tmp_path / "whole", jobs=2)
+    out = tmp_path / "killed"
+    begin(config, out, tmp_path)
+    resume_until_done(out, 9, seed=1, cwd=tmp_path, most=12)
+    assert_equal(tables(tmp_path / "whole"), tables(out))
+    assert list((out / "attempts").iterdir()) == []
+
+
+def test_the_attempt_of_a_dead_process_goes_on_and_of_a_living_one_is_left_alone(tmp_path):
+    place = StudyDirectory(tmp_path)
+    place.attempts.mkdir()
+    mine = place.begin("k")
+    (mine.folder / "work").touch()
+    assert place.begin("k").folder != mine.folder  # this process lives
+    assert place.begin("l").folder != mine.folder
+    mine.release()
+    adopted = place.begin("k")
+    assert adopted.folder == mine.folder
+    assert (adopted.folder / "work").exists()
+    # As a former version left it, and a folder that is none of ours.
+    for name in ("m-my_host-1-2.00-0123abcd", "notes", "m-notes"):
+        (place.attempts / name).mkdir()
+    assert place.begin("m").folder.name == "m-my_host-1-2.00-0123abcd"
+    (place.attempts / f"x-{'0' * 32}").symlink_to(tmp_path)
+    place.remove_leftovers(Plan(settings=(), cells=(), pairs=(), options=PairsConfig()))
+    assert {"notes", "m-notes", f"x-{'0' * 32}", mine.folder.name} <= set(os.listdir(place.attempts))
+
+
+# -- Dask ------------------------------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """A scheduler and workers, each a process of its own, on the loopback interface."""
+
+    def __init__(self, folder):
+        self.folder, self.scheduler_file, self.workers = folder, folder / "scheduler.json", []
+        self.scheduler = self._run("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show")
+
+    def add_worker(self):
+        options = ("--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--local-directory", str(self.folder))
+        self.workers.append(self._run("worker", *options, "--host", "127.0.0.1"))
+
+    def address(self):
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return json.loads(self.scheduler_file.read_text())["address"]
+            except (OSError, ValueError):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+    def _run(self, what, *options):
+        command = [sys.executable, "-m", "distributed.cli.dask_" + what, *options]
+        command += ["--scheduler-file", str(self.scheduler_file)]
+        with (self.folder / f"{what}-{len(self.workers)}.log").open("wb") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def kill(self, process):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def close(self):
+        for process in (*self.workers, self.scheduler):
+            if process.poll() is None:
+                self.kill(process)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    pytest.importorskip("distributed")
+    made = Cluster(tmp_path)
+    made.address()
+    yield made
+    made.close()
+
+
+def test_a_dask_worker_that_is_killed_loses_nothing_and_doubles_nothing(cluster, finished, tmp_path):
+    done, config, _ = finished
+    for _ in range(2):
+        cluster.add_worker()
+    from distributed import Client
+
+    with Client(cluster.address(), timeout=60) as client:
+        client.wait_for_workers(2, timeout=120)
+    killed = []
+
+    def kill_one(progress):
+        if progress.done >= 1 and not killed:
+            killed.append(progress.done)
+            cluster.kill(cluster.workers[0])
+
+    content = run_study(config, tmp_path / "out", dask=cluster.address(), told=kill_one)
+    assert killed
+    assert content["failures"] == []
+    assert_equal(tables(done), tables(tmp_path / "out"))
+
+
+def test_without_workers_or_a_scheduler_it_says_what_to_start(cluster, finished, tmp_path):
+    config = finished[1]
+    with pytest.raises(ConfigError, match="no workers"):
+        run_study(config, tmp_path / "out", dask=cluster.address())
+    with pytest.raises(ConfigError, match="no scheduler answers"):
+        run_study(config, tmp_path / "out2", dask="tcp://127.0.0.1:9")
+
+
+def test_workers_that_do_not_see_the_directory_are_named(monkeypatch, tmp_path):
+    from bnn_symm.studies import executors
+
+    class Client:
+        def run(self, function, token, on_error):
+            return {"tcp://a:1": (True, executors.NUMERICS), "tcp://b:2": (False, executors.NUMERICS)}
+
+    with pytest.raises(BnnSymmError, match="tcp://b:2 does not see"):
+        executors._check_shared(Client(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
