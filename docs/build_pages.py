@@ -47,9 +47,9 @@ def build(folder: Path) -> list[str]:
         raise SystemExit(f"{folder} is not empty and has no pages of an earlier build; name another folder")
     _resolve_public_names()
     names = public_modules()
-    for name in names:
-        # Before warnings are errors: what libraries warn of when imported is not about our pages.
-        _show_fields(importlib.import_module(name))
+    # Before warnings are errors: what libraries warn of when imported is not about our pages.
+    for module in [importlib.import_module(name) for name in names]:
+        _show_fields(module)
     guides = _guides()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -92,7 +92,7 @@ def _show_fields(module: types.ModuleType) -> None:
             fields = inspect.signature(cls).parameters.values()
             parameters = [field.replace(annotation=plain.get(field.name, field.annotation)) for field in fields]
             own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-            init: Any = cls.__init__
+            init: Any = inspect.unwrap(cls.__init__)  # pdoc unwraps it as well
             init.__signature__ = inspect.Signature([own, *parameters])
             cls.__annotations__ = {name: plain[name] for name in cls.__annotations__}
 
