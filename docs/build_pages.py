@@ -32,6 +32,7 @@ GUIDES = {
     "index": (ROOT / "README.md", "Read me"),
     "architecture": (ROOT / "ARCHITECTURE.md", "How it is built"),
     "changelog": (ROOT / "CHANGELOG.md", "What changed"),
+    "benchmarks": (ROOT / "benchmarks" / "README.md", "Benchmarks"),
 }
 """Page -> its file and its title. Every docs/*.md is a page beside these, under its own name and first heading."""
 
@@ -99,9 +100,10 @@ def _show_fields(module: types.ModuleType) -> None:
 
 @jinja2.pass_context
 def _link(context: jinja2.runtime.Context, spec: tuple[str, str], text: str | None = None) -> str:
-    """As pdoc's, but for private base classes, which have no entry: their names stay text."""
-    is_private = any(part.startswith("_") and not part.startswith("__") for part in spec[1].split("."))
-    return (text or spec[1]) if is_private else pdoc.render_helpers.link(context, spec, text)
+    """As pdoc's, but names without an entry stay text: private base classes, and inherited constructors."""
+    parts = spec[1].split(".")
+    has_entry = parts[-1] != "__init__" and not any(re.match(r"_(?!_)", part) for part in parts)
+    return pdoc.render_helpers.link(context, spec, text) if has_entry else (text or spec[1])
 
 
 def _guides() -> dict[str, tuple[Path, str]]:
@@ -119,7 +121,8 @@ def _pages(guides: dict[str, tuple[Path, str]]) -> dict[str, pdoc.doc.Module]:
     for name, (path, _) in guides.items():
         module = types.ModuleType(name, path.read_text(encoding="utf-8"))
         for file, page in page_of.items():
-            module.__doc__ = str(module.__doc__).replace(f"`{file}`", f"[{file}]({page}.html)")
+            text = str(module.__doc__).replace(f"`{file}`", f"[{file}]({page}.html)")
+            module.__doc__ = text.replace(f"]({file})", f"]({page}.html)")
         module.__dict__["__docformat__"] = "markdown"
         pages[name] = pdoc.doc.Module(module)
     return pages

@@ -100,7 +100,7 @@ def test_guides_are_pages_with_their_pictures(pages):
 
 @pytest.mark.slow
 def test_settings_show_their_keys_and_defaults(pages):
-    text = _Page(pages / "bnn_symm" / "inference" / "mean_field_vi.html").text
+    text = _Page(pages / "bnn_symm" / "inference" / "variational" / "mean_field_vi.html").text
     assert "num_steps:int=4000" in text
     assert "*args" not in text
 
