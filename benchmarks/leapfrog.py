@@ -4,7 +4,7 @@
 
 Seconds of the processor (a core that others want too gives wall seconds that say little; these are in `results.json`
 too) in drawing, after warm-up and without compilation, over the leapfrog steps that the chains' trees hold. Steps
-that a vectorised sampler computes for chains whose tree is finished cost time and do not count. This is a timing: all
+that a vectorized sampler computes for chains whose tree is finished cost time and do not count. This is a timing: all
 have the same starts, warm-up, depth and target acceptance, long before anything has converged, where trees reach their
 bound. The limit is the matrix products of as many gradients, alone and in one batch.
 """

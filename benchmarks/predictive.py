@@ -47,7 +47,7 @@ def predictives(posterior: SamplePosterior, x: torch.Tensor) -> Iterator[Predict
     return (posterior.predict(part) for part in x.split(SLICE))
 
 
-def summarise(posterior: SamplePosterior, x: torch.Tensor) -> torch.Tensor:
+def summarize(posterior: SamplePosterior, x: torch.Tensor) -> torch.Tensor:
     """Class probabilities of all inputs."""
     return torch.cat([part.probabilities() for part in predictives(posterior, x)])
 
@@ -56,11 +56,11 @@ def peak_megabytes(name: str, draws: int) -> float:
     """The most memory that a process needs which predicts, beyond the draws themselves."""
     code = f"""
 import torch; torch.set_num_threads(1)
-from benchmarks.predictive import made, summarise
+from benchmarks.predictive import made, summarize
 def most(): return float(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1000
 posterior, x = made({name!r}, {draws})
 before = most()
-summarise(posterior, x)
+summarize(posterior, x)
 print(most() - before)
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
@@ -84,7 +84,7 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
 
         candidates = {
             "outputs": lambda posterior=posterior, x=x: [None for _ in predictives(posterior, x)],
-            "probabilities": lambda posterior=posterior, x=x: summarise(posterior, x),
+            "probabilities": lambda posterior=posterior, x=x: summarize(posterior, x),
             "passes": passes,
         }
         found = interleaved(candidates, repeats=2 if quick else 9)

@@ -1,6 +1,6 @@
 """The three problems on which samplers are measured, as models of this toolkit and as plain arrays for its peers.
 
-`gap`: MLP 1-50-50-1 on 100 points with a gap, Gaussian noise of 0.1 in standardised units. `breast_cancer`: MLP
+`gap`: MLP 1-50-50-1 on 100 points with a gap, Gaussian noise of 0.1 in standardized units. `breast_cancer`: MLP
 30-16-1, Bernoulli. `digits`: MLP 64-50-50-10 on 1,500 digits, categorical. All with tanh units and in float32.
 A peer reads one npz file: data, prior scales, where the chains start, and the density and its gradient at some
 points, against which it checks its own model before anything is timed.
@@ -60,7 +60,7 @@ class Problem:
         return part.x[rows].flatten(1), part.y[rows]
 
     def log_density(self, position: torch.Tensor) -> torch.Tensor:
-        """Log density in nats, normalised."""
+        """Log density in nats, normalized."""
         return -self.model.potential(position, self.dataset.train.x, self.dataset.train.y)
 
     def predictions(self, positions: np.ndarray) -> np.ndarray:

@@ -143,7 +143,7 @@ def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
         if not torch.equal(predictive.outputs, whole.predict(undisturbed.dataset().test.x).outputs):
             problems.append("predictions are others")
         return {"problems": problems, "phase": "complete", "drawn": drawn}
-    phase = "last files" if run.directory.posterior.exists() else "sampling" if drawn else "warm-up or optimising"
+    phase = "last files" if run.directory.posterior.exists() else "sampling" if drawn else "warm-up or optimizing"
     return {"problems": problems, "phase": phase, "drawn": drawn}
 
 

@@ -6,13 +6,13 @@ A step draws its batch, makes one Monte Carlo sample of the expected log likelih
 prior, takes the gradient and an Adam step. Ours is timed inside `MeanFieldVI.fit`: a long fit less a short one, over
 the steps between, so that batches, noise and the history's rows count and set-up does not. The deterministic step is
 the same network with cross-entropy loss and fused Adam. Peers are each used as their documentation says, with fused
-Adam where they leave the optimiser to the user:
+Adam where they leave the optimizer to the user:
 
 - bayesian-torch: LinearReparameterization, LinearFlipout;
 - BLiTZ: BayesianLinear;
 - Pyro: SVI with AutoNormal and TraceMeanField_ELBO over the same Pyro model;
 - TyXe's two estimators, written again for the Pyro of today, since it no longer runs: weights sampled from normals that
-  autograd follows, and local reparameterisation, with an analytic KL.
+  autograd follows, and local reparameterization, with an analytic KL.
 """
 
 import itertools
@@ -67,12 +67,12 @@ def plain() -> nn.Sequential:
 
 def trained(loss: Callable[[], Tensor], parameters: Any, rate: float = RATE) -> Step:
     """An Adam step on a loss."""
-    optimiser = torch.optim.Adam(parameters, lr=rate, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
 
     def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss().backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -228,11 +228,11 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     ours = {name: Ours(model, dataset, name) for name in ("weight", "local")}
     steps: dict[str, Step] = {
         "the deterministic step": deterministic(dataset),
-        "bayesian-torch, reparameterisation": bayesian_torch(dataset, "LinearReparameterization")[0],
+        "bayesian-torch, reparameterization": bayesian_torch(dataset, "LinearReparameterization")[0],
         "BLiTZ": blitz(dataset),
         "Pyro AutoNormal": auto_normal(model, dataset)[0],
         "TyXe's weight-space estimator": written(dataset, local=False)[0],
-        "TyXe's local reparameterisation": written(dataset, local=True)[0],
+        "TyXe's local reparameterization": written(dataset, local=True)[0],
         "bayesian-torch, flipout": bayesian_torch(dataset, "LinearFlipout")[0],
     }
     inner = {**dict.fromkeys(steps, 15), **dict.fromkeys(ours, 1)}

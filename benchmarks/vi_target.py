@@ -6,7 +6,7 @@ All start from the same means and scales, with the same prior, batch size, numbe
 Adam, and take the same number of steps. Every so many steps the clock is stopped, and the ELBO of the means and scales
 that a candidate has come to is computed by the same code for all, the KL in closed form. The target of a seed is
 what the candidate that ends lowest ends with, so that all reach it; seconds to it are interpolated between two
-evaluations. What differs is the estimator, how scales are parametrised, and what a step costs.
+evaluations. What differs is the estimator, how scales are parametrized, and what a step costs.
 """
 
 import math
@@ -158,11 +158,11 @@ def curves(model: BayesianModel, dataset: Dataset, seed: int, steps: int) -> dic
     torch.manual_seed(seed)
     pyro.set_rng_seed(seed)
     found = {f"ours, {name}": ours(model, dataset, name, seed, steps) for name in ("weight", "local")}
-    for name, local in (("TyXe's weight-space estimator", False), ("TyXe's local reparameterisation", True)):
+    for name, local in (("TyXe's weight-space estimator", False), ("TyXe's local reparameterization", True)):
         step, net = written(dataset, local=local, rate=RATE)
         found[name] = theirs(model, dataset, step, _started_alike(net, model, "written"), steps)
     step, net = bayesian_torch(dataset, "LinearReparameterization", rate=RATE, summed=True)
-    found["bayesian-torch, reparameterisation"] = theirs(
+    found["bayesian-torch, reparameterization"] = theirs(
         model, dataset, step, _started_alike(net, model, "bayesian-torch"), steps
     )
     step, scales = _pyro(model, dataset)

@@ -56,7 +56,7 @@ _PUBLIC = {
         "MeanFieldVI",
         "SymmetrizedVI",
     ),
-    "bnn_symm.alignment": ("align", "align_samples", "align_sequences", "canonicalise", "merge", "synchronize"),
+    "bnn_symm.alignment": ("align", "align_samples", "align_sequences", "canonicalize", "merge", "synchronize"),
     "bnn_symm.diagnostics": (
         "barrier",
         "chain_statistics",

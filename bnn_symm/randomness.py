@@ -43,7 +43,7 @@ def numpy_generator(*key: Key) -> np.random.Generator:
 def global_seed(*key: Key) -> Iterator[None]:
     """Seeds torch's global generators by a key, and puts their former states back on exit.
 
-    Only for code that cannot be handed a generator: Pyro's kernels and a module's own initialisation.
+    Only for code that cannot be handed a generator: Pyro's kernels and a module's own initialization.
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):

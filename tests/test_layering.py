@@ -18,7 +18,7 @@ LAYERS = [
     {"alignment"},
     {"diagnostics"},
     {"runs"},
-    {"analyses"},
+    {"analyzes"},
     {"studies"},
     {"report", "estimators"},
     {"cli"},

@@ -1,7 +1,7 @@
 """Aligning posteriors over permutations of hidden units: pairs, samples, many; and merging what is aligned."""
 
 from bnn_symm.alignment.align import Alignment, Matching, Solver, align, check_same_parameters
-from bnn_symm.alignment.canonicalize import canonical_samples, canonicalise
+from bnn_symm.alignment.canonicalize import canonical_samples, canonicalize
 from bnn_symm.alignment.connectivity import (
     ComposedPath,
     Cycle,
@@ -36,7 +36,7 @@ __all__ = [
     "align_samples",
     "align_sequences",
     "canonical_samples",
-    "canonicalise",
+    "canonicalize",
     "check_same_parameters",
     "composed_paths",
     "cycles",

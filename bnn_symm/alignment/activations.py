@@ -1,7 +1,7 @@
 """Matching hidden units by what they do: the correlation of their activations on given inputs.
 
 Activations of a group are what the first layer that reads its units is given. Each is averaged over draws of its
-posterior, centred and scaled over inputs (and positions of maps); each group is one assignment, independent of all
+posterior, centerd and scaled over inputs (and positions of maps); each group is one assignment, independent of all
 others.
 
 References:
@@ -41,7 +41,7 @@ def activation_alignment(
     for name, components in movable_groups(group).items():
         if name not in first:
             continue
-        correlation = (_standardised(first[name]) @ _standardised(second[name]).T).cpu()
+        correlation = (_standardized(first[name]) @ _standardized(second[name]).T).cpu()
         flips = group.spec.groups[name].signed
         gain = Gain(torch.zeros_like(correlation), correlation) if flips else Gain(correlation)
         indices[name], sign = assign(components, gain)
@@ -90,8 +90,8 @@ def mean_activations(
     return total
 
 
-def _standardised(activations: Tensor) -> Tensor:
+def _standardized(activations: Tensor) -> Tensor:
     """Rows of mean 0 and norm 1; a unit that never changes correlates with none."""
-    centred = activations - activations.mean(1, keepdim=True)
-    norm = centred.norm(dim=1, keepdim=True)
-    return torch.where(norm > 0, centred / norm.clamp(min=1e-300), torch.zeros_like(centred)).float()
+    centerd = activations - activations.mean(1, keepdim=True)
+    norm = centerd.norm(dim=1, keepdim=True)
+    return torch.where(norm > 0, centerd / norm.clamp(min=1e-300), torch.zeros_like(centerd)).float()

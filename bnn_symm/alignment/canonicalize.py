@@ -34,7 +34,7 @@ _MAX_ROUNDS = 1000
 _TOLERANCE = 1e-12
 
 
-def canonicalise(
+def canonicalize(
     model: BayesianModel, flat: Float[Tensor, "*draw parameter"], spec: PermutationSpec | None = None
 ) -> Float[Tensor, "*draw parameter"]:
     """The flat vector (or a batch of them) with every relu unit balanced: the same function.
@@ -71,7 +71,7 @@ def canonical_samples(posterior: SamplePosterior, spec: PermutationSpec | None =
         SymmetryError: if the network's symmetries cannot be derived.
     """
     spec = spec or permutation_spec(posterior.model.net)
-    draws = torch.cat([canonicalise(posterior.model, chunk, spec) for chunk in posterior.iter_draws()])
+    draws = torch.cat([canonicalize(posterior.model, chunk, spec) for chunk in posterior.iter_draws()])
     return SamplePosterior.from_draws(
         posterior.model,
         draws.unflatten(0, posterior.shape[:2]),

@@ -3,7 +3,7 @@
     P_i = argmax <M, P x_i>        M = (1/N) sum_i P_i x_i
 
 Permuting leaves |x_i| as it is, so the dispersion is (1/N) sum_i |x_i|^2 - |M|^2, and |M| never falls:
-|M'| |M| >= <M', M> >= |M|^2, since each draw's part of the middle one is what was maximised. So it ends, but the
+|M'| |M| >= <M', M> >= |M|^2, since each draw's part of the middle one is what was maximized. So it ends, but the
 assignments that find P_i end at local optima: when nothing moves any more, every draw is tried from a random element
 too, and goes on from there if that is better. (Of 30 draws of a 5-4 tanh network, each planted in a random mode, all
 came back in 8 of 8 trials, in 5 without these.)
@@ -55,8 +55,8 @@ class ChainMeans:
     @property
     def between_chains(self) -> float:
         """Mean squared distance of the means of chains to their mean."""
-        centre = self.mean
-        return sum(float((value - centre[name]).square().sum()) / len(value) for name, value in self.means.items())
+        center = self.mean
+        return sum(float((value - center[name]).square().sum()) / len(value) for name, value in self.means.items())
 
 
 def _chunks(posterior: SamplePosterior) -> list[tuple[int, int, int]]:

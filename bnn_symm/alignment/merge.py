@@ -3,7 +3,7 @@
     merge(posteriors, "barycentre")     posteriors of the same data
     merge(posteriors, "product")        posteriors of disjoint parts of the data
 
-The barycentre minimises the weighted sum of squared Wasserstein-2 distances. Of independent normals it is normal, with
+The barycentre minimizes the weighted sum of squared Wasserstein-2 distances. Of independent normals it is normal, with
 means and standard deviations averaged (not variances):
 
     m = sum_k w_k m_k        s = sum_k w_k s_k        sum_k w_k = 1
@@ -53,7 +53,7 @@ def merge(
     Args:
         posteriors: two or more, of one network and likelihood: all normal, or all points (one draw each).
         rule: `barycentre` or `product`.
-        weights: of the barycentre, positive; they are normalised. Default equal.
+        weights: of the barycentre, positive; they are normalized. Default equal.
         temperature: of the product: at which all parts were fitted. Default what their `info` says, else 1.
         tempering: of the product: in which way. Default what their `info` says, else of the likelihood.
         match_prior_moments: of the product: divide by the normal of the same mean and variance where the prior is not
@@ -222,7 +222,7 @@ def _check_same_likelihood(posteriors: Sequence[Posterior]) -> None:
 
 
 def _check_same_scaling(parts: Sequence[Posterior]) -> None:
-    """For a product: the weights of all parts must speak of the same standardised units, under the same prior."""
+    """For a product: the weights of all parts must speak of the same standardized units, under the same prior."""
     first = parts[0]
     for number, part in enumerate(parts[1:], start=2):
         if part.model.prior != first.model.prior:
@@ -234,6 +234,6 @@ def _check_same_scaling(parts: Sequence[Posterior]) -> None:
         pairs = [(getattr(mine, name), getattr(theirs, name)) for name in ("x_mean", "x_scale", "y_mean", "y_scale")]
         if not all(np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in pairs):
             raise IncompatiblePosteriors(
-                f"posterior {number} was fitted to data standardised in another way than the first's: its weights are "
-                f"in other units; standardise the parts alike, with the scaling of all data, before a product"
+                f"posterior {number} was fitted to data standardized in another way than the first's: its weights are "
+                f"in other units; standardize the parts alike, with the scaling of all data, before a product"
             )

@@ -1,7 +1,7 @@
-"""What aligning maximises: inner products between the tensors of one posterior and the permuted tensors of another.
+"""What aligning maximizes: inner products between the tensors of one posterior and the permuted tensors of another.
 
 For independent normals the squared Wasserstein-2 distance is a sum over weights, and permuting leaves norms as they
-are, so that minimising it is maximising a sum of bilinear assignments (Rossi et al. 2023; Ainsworth et al. 2023):
+are, so that minimizing it is maximizing a sum of bilinear assignments (Rossi et al. 2023; Ainsworth et al. 2023):
 
     W2^2(q_A, P # q_B) = |m_A - P m_B|^2 + |s_A - P s_B|^2
                        = constant - 2 [ <m_A, P m_B> + <s_A, P s_B> ]
@@ -42,7 +42,7 @@ class Objective:
 
     Attributes:
         spec: of the network.
-        terms: whose sum is maximised.
+        terms: whose sum is maximized.
         constant: such that `constant - 2 value` is the squared distance that the cost names.
     """
 
@@ -72,9 +72,9 @@ class Objective:
 
     def is_twice(self, group: str) -> bool:
         """Whether a tensor has the group's units on two axes, so that it is quadratic in their order."""
-        return group in self.neighbours(group)
+        return group in self.neighbors(group)
 
-    def neighbours(self, group: str) -> set[str]:
+    def neighbors(self, group: str) -> set[str]:
         """Groups on other axes of a group's tensors: what it gains depends on them. Itself, if it is there twice."""
         found = {
             segment.group

@@ -6,7 +6,7 @@ Each posterior p gets one permutation P_p into a common frame, the universe, and
 
     P_{p<-q} = P_p^-1 P_q
 
-so that going round any cycle is the identity, by construction. The sum over all pairs is maximised,
+so that going round any cycle is the identity, by construction. The sum over all pairs is maximized,
 
     F(P) = sum_{p<q} <P_p m_p, P_q m_q> + <|P_p| s_p, |P_q| s_q>
          = sum_p  <P_p m_p, sum_{q != p} P_q m_q> + ...   over 2

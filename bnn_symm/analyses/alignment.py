@@ -15,7 +15,7 @@ from bnn_symm.alignment import (
     align_samples,
     synchronize,
 )
-from bnn_symm.analyses.monotonicity import check_means, line_shapes, lines_from_initial
+from bnn_symm.analyzes.monotonicity import check_means, line_shapes, lines_from_initial
 from bnn_symm.diagnostics import Barrier, barrier, simplex_barrier
 from bnn_symm.diagnostics.barriers.barriers import Path
 from bnn_symm.diagnostics.barriers.interpolation import Coupling

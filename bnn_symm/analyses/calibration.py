@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.analyses.mixing import held_out
+from bnn_symm.analyzes.mixing import held_out
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
 from bnn_symm.diagnostics.calibration.reliability import reliability_of
@@ -76,7 +76,7 @@ def describe_out_of_distribution(
     Args:
         run: with a posterior.
         inside: points of the kind that it was fitted to; not empty.
-        outside: inputs of another kind, standardised as those of the run; not empty.
+        outside: inputs of another kind, standardized as those of the run; not empty.
         num_resamples: behind the intervals.
         seed: of the resamples.
     """

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bnn_symm.analyses.calibration import describe_calibration
-from bnn_symm.analyses.convergence.report import describe_convergence
-from bnn_symm.analyses.elbo import describe_elbo
-from bnn_symm.analyses.mixing import describe_mixing, joined, no_mixing
+from bnn_symm.analyzes.calibration import describe_calibration
+from bnn_symm.analyzes.convergence.report import describe_convergence
+from bnn_symm.analyzes.elbo import describe_elbo
+from bnn_symm.analyzes.mixing import describe_mixing, joined, no_mixing
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference import Method

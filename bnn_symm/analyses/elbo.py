@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyses.posterior_scales import describe_posterior_scales
+from bnn_symm.analyzes.posterior_scales import describe_posterior_scales
 from bnn_symm.diagnostics.elbo.elbo import Elbo, KlShare, elbo
 from bnn_symm.diagnostics.elbo.interpretation import AT_PRIOR, elbo_advice, elbo_sentences
 from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units

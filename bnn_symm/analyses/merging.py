@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bnn_symm.alignment import Rule, merge
-from bnn_symm.analyses.alignment import align_jointly
+from bnn_symm.analyzes.alignment import align_jointly
 from bnn_symm.diagnostics import score
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.io.atomic import write_json

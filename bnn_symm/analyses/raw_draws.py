@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnn_symm.analyses.mixing import no_mixing, view_numbers
+from bnn_symm.analyzes.mixing import no_mixing, view_numbers
 from bnn_symm.diagnostics.mixing.chain_statistics import chain_statistics
 from bnn_symm.diagnostics.mixing.copies import Copies, copied_draws
 from bnn_symm.diagnostics.mixing.sampler_statistics import sampler_statistics

@@ -25,7 +25,7 @@ from bnn_symm.architectures.config import (
     SymmetryConfig,
 )
 from bnn_symm.architectures.flops import count_flops
-from bnn_symm.architectures.initial_values import initialise
+from bnn_symm.architectures.initial_values import initialize
 from bnn_symm.architectures.layers.dropout import drop_inputs
 from bnn_symm.architectures.modules.checks import check_function, global_state_kept, outputs_agree
 from bnn_symm.architectures.modules.private_copy import constants_differ, private_copy
@@ -54,7 +54,7 @@ __all__ = [
     "fixed_buffers",
     "free_parameters",
     "global_state_kept",
-    "initialise",
+    "initialize",
     "is_linear",
     "load_fixed_buffers",
     "module_sequence",

@@ -1,4 +1,4 @@
-"""From a configuration to an initialised network: the registry of architectures."""
+"""From a configuration to an initialized network: the registry of architectures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from bnn_symm.architectures.config import (
     ModuleConfig,
     ResNetConfig,
 )
-from bnn_symm.architectures.initial_values import initialise
+from bnn_symm.architectures.initial_values import initialize
 from bnn_symm.architectures.mlp import build_mlp
 from bnn_symm.architectures.modules.from_module import build_from_module
 from bnn_symm.architectures.resnet import build_resnet
@@ -83,7 +83,7 @@ def build_network(
                 net = BUILDERS[type(config)](config, input_shape, num_outputs)
             net = apply_symmetry(net, config.symmetry, input_shape)
     if not isinstance(config, ModuleConfig):
-        initialise(net, seed)
+        initialize(net, seed)
     if not hasattr(net, "input_shape"):  # a user's module may have one of its own
         net.input_shape = tuple(input_shape)  # pyright: ignore[reportArgumentType]
     return net

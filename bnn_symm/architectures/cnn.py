@@ -13,7 +13,7 @@ from bnn_symm.architectures.layers.dropout import drop_inputs
 from bnn_symm.architectures.layers.norms import image_norm
 
 SMALLEST_POOLED = 4
-"""Maps smaller than this are not halved: 2x2 is the least that says where, and that FRN can normalise."""
+"""Maps smaller than this are not halved: 2x2 is the least that says where, and that FRN can normalize."""
 
 
 class CNN(nn.Module):

@@ -25,7 +25,7 @@ OUTPUT_LAYER = "head"
 
 
 @torch.no_grad()
-def initialise(net: nn.Module, seed: int) -> None:
+def initialize(net: nn.Module, seed: int) -> None:
     """Sets the initial values of a network, in place.
 
     Weights of linear and convolution layers are drawn from ``Normal(0, gain^2 / fan_in)`` with gain^2 of 2,

@@ -85,7 +85,7 @@ def _drop_output() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="bnn-symm",
-        description="Bayesian neural networks whose weight-space symmetries are modelled, measured and removed.",
+        description="Bayesian neural networks whose weight-space symmetries are modeled, measured and removed.",
         formatter_class=HelpFormatter,
         epilog="example: bnn-symm fit --set inference.name=nuts --set data.name=gap --out runs/gap",
     )

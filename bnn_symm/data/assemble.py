@@ -68,7 +68,7 @@ def make_part(
     preprocessing: Preprocessing, features: np.ndarray, y: np.ndarray, rows: np.ndarray, dtype: torch.dtype
 ) -> Part:
     """The points at `rows` of features that `preprocessing` made and of a raw target."""
-    x = preprocessing.scaling.standardise(features[rows], dtype)
+    x = preprocessing.scaling.standardize(features[rows], dtype)
     return Part(x=x, y=preprocessing.encode_target(y, dtype)[torch.from_numpy(rows)])
 
 

@@ -21,8 +21,8 @@ class Part:
     """Points of one part.
 
     Args:
-        x: standardised features, one point a row.
-        y: class indices (int64), a standardised target (regression), or raw counts in floating point.
+        x: standardized features, one point a row.
+        y: class indices (int64), a standardized target (regression), or raw counts in floating point.
     """
 
     x: Float[Tensor, "point *feature"]
@@ -112,7 +112,7 @@ class Dataset:
 
     @property
     def scaling(self) -> Scaling:
-        """How features and target were standardised."""
+        """How features and target were standardized."""
         return self.preprocessing.scaling
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Dataset":

@@ -69,7 +69,7 @@ def out_of_distribution_inputs(
 
 
 def photo_patches() -> Int[np.ndarray, "1000 1 8 8"]:
-    """1000 grey patches of scikit-learn's two photos, in the format of its digits: (1, 8, 8), values 0..16.
+    """1000 gray patches of scikit-learn's two photos, in the format of its digits: (1, 8, 8), values 0..16.
 
     They lie on a grid, so that none overlap; of equal ones (of the sky) one is kept; the 1000 are chosen by key.
     """
@@ -77,9 +77,9 @@ def photo_patches() -> Int[np.ndarray, "1000 1 8 8"]:
 
     patches = []
     for photo in load_sample_images().images:
-        grey = np.rint(photo @ np.array(_LUMINANCE) * (_LARGEST / 255)).astype(np.int64)
-        rows, columns = grey.shape[0] // _SIDE, grey.shape[1] // _SIDE
-        cut = grey[: rows * _SIDE, : columns * _SIDE].reshape(rows, _SIDE, columns, _SIDE)
+        gray = np.rint(photo @ np.array(_LUMINANCE) * (_LARGEST / 255)).astype(np.int64)
+        rows, columns = gray.shape[0] // _SIDE, gray.shape[1] // _SIDE
+        cut = gray[: rows * _SIDE, : columns * _SIDE].reshape(rows, _SIDE, columns, _SIDE)
         patches.append(cut.transpose(0, 2, 1, 3).reshape(-1, 1, _SIDE, _SIDE))
     every = np.unique(np.concatenate(patches), axis=0)
     return every[numpy_generator("data", PHOTO_PATCHES).permutation(len(every))[:_NUM_PATCHES]]

@@ -79,7 +79,7 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
 def load_dataset(
     name_or_config: str | Path | DataConfig = "digits", *, dtype: torch.dtype = torch.float32, **keys: Any
 ) -> Dataset:
-    """A data set, cut into train, validation and test and standardised on the training part.
+    """A data set, cut into train, validation and test and standardized on the training part.
 
     Args:
         name_or_config: a name (`dataset_names()`), the path of a CSV, Parquet or NPZ file, or a whole config.

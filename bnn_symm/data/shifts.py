@@ -13,7 +13,7 @@ from bnn_symm.data.dataset import Part, Scaling
 from bnn_symm.errors import ConfigError, InvalidData, nearest
 from bnn_symm.randomness import torch_generator
 
-# For severities 1..5. Standard deviation of the noise, in standardised units.
+# For severities 1..5. Standard deviation of the noise, in standardized units.
 _NOISE = (0.25, 0.5, 0.75, 1.0, 1.5)
 # Standard deviation of the blur, in pixels.
 _BLUR = (0.4, 0.6, 0.8, 1.0, 1.5)
@@ -58,16 +58,16 @@ def parse_shift(text: str) -> Shift:
 
 
 def shift(points: Points, name: str, severity: float | int, *, scaling: Scaling | None = None, seed: int = 0) -> Points:
-    """Standardised inputs, shifted; targets stay.
+    """Standardized inputs, shifted; targets stay.
 
-    Rotation continues the border pixels outwards, for a standardised image has no value that means "nothing".
+    Rotation continues the border pixels outwards, for a standardized image has no value that means "nothing".
 
     Args:
         points: a `Part`, or its x: images (point, channel, height, width); noise is for tables as well.
         name: one of `SHIFTS`.
         severity: degrees 0..180 for `rotation`, else 1, 2, 3, 4 or 5.
-        scaling: that standardised the images. The mean of every pixel is put back before an image is moved and
-            subtracted after; without it, the images are taken to have been standardised with one mean.
+        scaling: that standardized the images. The mean of every pixel is put back before an image is moved and
+            subtracted after; without it, the images are taken to have been standardized with one mean.
         seed: key of the noise, which does not depend on the device or the floating type.
 
     Raises:

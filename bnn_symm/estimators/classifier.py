@@ -14,7 +14,7 @@ from bnn_symm.estimators.base import BNNEstimator
 class BNNClassifier(ClassifierMixin, BNNEstimator):
     """A Bayesian neural network that classifies, as a scikit-learn estimator.
 
-    Features are standardised inside, on the points that are fitted. Computation is in float32 for float32 inputs and
+    Features are standardized inside, on the points that are fitted. Computation is in float32 for float32 inputs and
     in float64 for all others. Chains and members of an ensemble run one after another, unless `config` has
     `chain_method: parallel`; `n_jobs` of a grid search or a cross-validation works as for any estimator. Nothing is
     written to disk. `sample_weight` is not supported: weights of points are no part of a likelihood.
@@ -28,7 +28,7 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         prior_scale: scale of the prior of every weight, or `fan_in` (see `Prior`).
         method: mean_field_vi, nuts, hmc, map or deep_ensemble; or its settings, such as `NUTS(num_draws=1000)`.
         temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder.
-        num_steps: gradient steps of a method that optimises; None for its own default.
+        num_steps: gradient steps of a method that optimizes; None for its own default.
         validation_fraction: share of the points that are held out of the fit and watched in `history_`; early
             stopping needs some.
         random_state: an int, with which a fit repeats to the same bits and leaves global generators as they were; a
@@ -40,7 +40,7 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         posterior_: the `Posterior`: draws, its own `predict`, diagnostics, `save`.
         model_: the `BayesianModel`: prior x likelihood x network.
         history_: one row a logged step.
-        n_iter_: steps of the optimiser, or iterations of a chain, warm-up included.
+        n_iter_: steps of the optimizer, or iterations of a chain, warm-up included.
         config_: the resolved configuration.
         preprocessing_: from raw inputs to those of the network.
         n_features_in_: how many features `fit` saw.

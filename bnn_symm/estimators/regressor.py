@@ -13,7 +13,7 @@ from bnn_symm.estimators.base import BNNEstimator
 class BNNRegressor(RegressorMixin, BNNEstimator):
     """A Bayesian neural network for regression, as a scikit-learn estimator.
 
-    Features and target are standardised inside, on the points that are fitted; predictions are in the target's own
+    Features and target are standardized inside, on the points that are fitted; predictions are in the target's own
     units. Counts are fitted with `config={"likelihood": {"name": "poisson"}}`, a noise that depends on the inputs with
     `heteroscedastic_gaussian`. All else is as `BNNClassifier` says.
 
@@ -27,7 +27,7 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         noise: `learned`, or its standard deviation, as a fraction of the target's own.
         method: mean_field_vi, nuts, hmc, map or deep_ensemble; or its settings, such as `NUTS(num_draws=1000)`.
         temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder.
-        num_steps: gradient steps of a method that optimises; None for its own default.
+        num_steps: gradient steps of a method that optimizes; None for its own default.
         validation_fraction: share of the points that are held out of the fit and watched in `history_`; early
             stopping needs some.
         random_state: an int, a NumPy RandomState, or None for NumPy's global one.
@@ -37,7 +37,7 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         posterior_: the `Posterior`: draws, its own `predict`, diagnostics, `save`.
         model_: the `BayesianModel`: prior x likelihood x network.
         history_: one row a logged step.
-        n_iter_: steps of the optimiser, or iterations of a chain, warm-up included.
+        n_iter_: steps of the optimizer, or iterations of a chain, warm-up included.
         config_: the resolved configuration.
         preprocessing_: from raw inputs and targets to those of the network.
         n_features_in_: how many features `fit` saw.

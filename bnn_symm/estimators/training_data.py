@@ -22,7 +22,7 @@ def training_data(
     dtype: torch.dtype,
     seed: int,
 ) -> Dataset:
-    """A data set without a test part, standardised on its training part as those by name are.
+    """A data set without a test part, standardized on its training part as those by name are.
 
     No target is refused: one class only, or a constant one, is what a fold of a cross-validation may have.
 
@@ -62,7 +62,7 @@ def training_data(
     )
 
     def part(rows: np.ndarray) -> Part:
-        return Part(x=scaling.standardise(x[rows], dtype), y=target[torch.from_numpy(rows)])
+        return Part(x=scaling.standardize(x[rows], dtype), y=target[torch.from_numpy(rows)])
 
     raw = RawData(x=x, y=y, target="y", source=_NAME, licence="", task=task)
     return Dataset(

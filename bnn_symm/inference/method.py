@@ -207,7 +207,7 @@ class Method(ABC):
         """Raises ConfigError for settings that these data cannot serve."""
 
     def concerns(self, fit: "Fit", reached: Reached, posterior: Posterior) -> list[str]:
-        """Return what is wrong with a complete fit, in words: of those that optimise, an end far from an optimum.
+        """Return what is wrong with a complete fit, in words: of those that optimize, an end far from an optimum.
 
         Args:
             fit: what was fitted.

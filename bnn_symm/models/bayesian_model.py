@@ -27,7 +27,7 @@ from bnn_symm.architectures import (
     effective_parameters,
     effective_scales,
     free_parameters,
-    initialise,
+    initialize,
     private_copy,
     weight_shapes,
 )
@@ -137,7 +137,7 @@ class BayesianModel:
         net = self.net
         if seed is not None and self.parameter_prior.mean is None:
             net = copy.deepcopy(net)
-            initialise(net, seed)
+            initialize(net, seed)
         values = {name: value.detach() for name, value in net.named_parameters()}
         if self.parameter_prior.mean is not None:
             own = self.parameter_prior.means(next(net.parameters()).detach())

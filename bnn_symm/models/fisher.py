@@ -5,7 +5,7 @@ Of the outputs of the network and the likelihood's own latent variables together
     F(z) = E[s s^T],   s = d log p(y | z) / dz,   y ~ p(y | z).
 
 Where z are natural parameters (categorical, Bernoulli, Poisson, Gaussian with fixed noise) F is the Hessian of -log p
-for every y, so that J^T F J, J = dz/dw, is the generalised Gauss-Newton matrix. For noise that is learned or predicted
+for every y, so that J^T F J, J = dz/dw, is the generalized Gauss-Newton matrix. For noise that is learned or predicted
 the Hessian has negative eigenvalues away from the truth; F is its expectation and has none.
 
 References:

@@ -3,7 +3,7 @@
 Every likelihood is one settings class. It says how many outputs the network needs, which latent variables of its
 own it has (a learned noise), and gives the density of a target, as a plain function and as a Pyro distribution,
 and the mean, the variance or the class probabilities of the target given one draw. Targets are in the units
-of training: standardised for Gaussian likelihoods, counts for Poisson, class indices otherwise.
+of training: standardized for Gaussian likelihoods, counts for Poisson, class indices otherwise.
 """
 
 import math
@@ -157,7 +157,7 @@ class Gaussian(_Gaussian):
     """y ~ Normal(output, noise), with noise fixed or learned.
 
     Attributes:
-        noise: the standard deviation in standardised units, or `learned`: then log(noise) is a latent variable
+        noise: the standard deviation in standardized units, or `learned`: then log(noise) is a latent variable
             with a normal prior, so noise itself is log-normal.
         log_noise_mean: prior mean of log(noise).
         log_noise_sd: prior standard deviation of log(noise). The defaults put 95 % of the prior on noise between

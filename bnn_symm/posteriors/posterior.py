@@ -39,7 +39,7 @@ class Posterior(ABC):
 
     Attributes:
         model: the model whose flat vector it is about.
-        scaling: how targets were standardised; predictions are in the target's own units.
+        scaling: how targets were standardized; predictions are in the target's own units.
         info: how it was made: method, settings, seed, seconds, gradient_evaluations, status, versions.
         history: one row a logged step.
     """
@@ -108,7 +108,7 @@ class Posterior(ABC):
 
     @checked
     def predict(self, x: Float[Tensor, "point *feature"]) -> Predictive:
-        """The predictive distribution at standardised inputs, holding (chain, draw, point, output).
+        """The predictive distribution at standardized inputs, holding (chain, draw, point, output).
 
         For many points use `iter_predict`, which bounds the memory.
         """

@@ -1,7 +1,7 @@
 """The predictive distribution at some inputs: all draws of the network's outputs, and what follows from them.
 
 With draws theta_s, the predictive density of a target is the mixture (1/S) sum_s p(y | x, theta_s). All quantities here
-are those of this mixture, exactly, without sampling targets. Regression is in the target's own units: a standardised
+are those of this mixture, exactly, without sampling targets. Regression is in the target's own units: a standardized
 value z stands for `location + scale z`, and densities carry the Jacobian 1 / scale.
 """
 
@@ -59,7 +59,7 @@ class Predictive:
     # -- any target -------------------------------------------------------------------------------------
 
     def draw_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, "chain draw point"]:
-        """Log p(y | x, theta_s) of every draw, in nats; y as in a `Part` (standardised), density in own units."""
+        """Log p(y | x, theta_s) of every draw, in nats; y as in a `Part` (standardized), density in own units."""
         y = y.to(self.outputs.device)
         log_prob = torch.empty(self.outputs.shape[:3], dtype=self.outputs.dtype)
         for c in range(self.outputs.shape[0]):
@@ -111,15 +111,15 @@ class Predictive:
 
     def draw_mean(self) -> Float[Tensor, "chain draw point"]:
         """E[y | x, theta_s] of every draw, in the target's own units."""
-        return self.location + self.scale * self._standardised_draw_mean()
+        return self.location + self.scale * self._standardized_draw_mean()
 
     def mean(self) -> Float[Tensor, " point"]:
         """E[y | x] of the mixture."""
-        return self.location + self.scale * self._standardised_draw_mean().mean((0, 1))
+        return self.location + self.scale * self._standardized_draw_mean().mean((0, 1))
 
     def epistemic_sd(self) -> Float[Tensor, " point"]:
         """Standard deviation over draws of E[y | x, theta_s]."""
-        return self.scale * self._standardised_draw_mean().var((0, 1), correction=0).sqrt()
+        return self.scale * self._standardized_draw_mean().var((0, 1), correction=0).sqrt()
 
     def aleatoric_sd(self) -> Float[Tensor, " point"]:
         """Root of the mean over draws of Var[y | x, theta_s]."""
@@ -132,8 +132,8 @@ class Predictive:
 
     def cdf(self, value: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
         """P(y <= value) of the mixture, value in the target's own units."""
-        standardised = ((value - self.location) / self.scale).to(self.outputs.dtype)
-        return self._numeric().cdf(self.outputs, standardised, self.latents).double().mean((0, 1))
+        standardized = ((value - self.location) / self.scale).to(self.outputs.dtype)
+        return self._numeric().cdf(self.outputs, standardized, self.latents).double().mean((0, 1))
 
     def quantiles(self, levels: Sequence[float]) -> Float[Tensor, "level point"]:
         """Quantiles of the mixture (noise included), by bisection of its distribution function.
@@ -166,7 +166,7 @@ class Predictive:
             y = self.likelihood.distribution(self.outputs, self.latents).sample()
         return y.long() if self.is_classification else self.location + self.scale * y
 
-    def _standardised_draw_mean(self) -> Tensor:
+    def _standardized_draw_mean(self) -> Tensor:
         # Float64 before the location is added: in float32 a large one would swallow the spread of the draws.
         return self._numeric().mean(self.outputs, self.latents).double()
 

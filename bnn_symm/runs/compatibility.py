@@ -20,7 +20,7 @@ from bnn_symm.runs.directory.output_directory import disk_errors
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import Run, module_of, stored_config
 
-# Standard deviations by which standardisations may differ: splits of one data set are far nearer than that.
+# Standard deviations by which standardizations may differ: splits of one data set are far nearer than that.
 _TOO_FAR = 0.5
 
 
@@ -56,13 +56,13 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
         apart = _apart(first, run)
         if apart > _TOO_FAR:
             raise IncompatiblePosteriors(
-                f"{run.path} standardises its data otherwise than {first.path}, by {apart:.2g} standard deviations: "
+                f"{run.path} standardizes its data otherwise than {first.path}, by {apart:.2g} standard deviations: "
                 f"their weights and outputs mean other things; fit both to data of one distribution, or with "
                 f"data.standardize=false"
             )
         if apart > 0:
             warnings.append(
-                f"{run.path} standardises its data by up to {apart:.1g} standard deviations otherwise than {first.path}"
+                f"{run.path} standardizes its data by up to {apart:.1g} standard deviations otherwise than {first.path}"
             )
         warnings += _differences(first, run)
     return warnings

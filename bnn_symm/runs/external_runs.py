@@ -1,12 +1,12 @@
 """Draws and checkpoints of other software as runs, so that every command that reads runs works on them.
 
-The configuration says what a fit would be told: the data and how they are standardised, the network, the likelihood
+The configuration says what a fit would be told: the data and how they are standardized, the network, the likelihood
 and the prior. Its section `inference` is not used to fit; it says what sampler theirs was, which diagnostics compare
 with (`target_accept_prob`, `max_tree_depth`). Where it is left at its default, it follows from the files: NUTS of
 chains whose statistics tell of trajectories, with the defaults that NumPyro, PyMC, Stan and this package share, HMC of
 other chains, a deep ensemble of checkpoints; `run.json` says that this was assumed.
 
-Their weights are read as weights of inputs as this package standardises them: where theirs were not standardised, the
+Their weights are read as weights of inputs as this package standardizes them: where theirs were not standardized, the
 configuration must say `data.standardize=false`.
 """
 

@@ -221,7 +221,7 @@ def build_model(
         config: with a likelihood.
         input_shape: of a point.
         num_outputs: of the data.
-        mean: what its prior is centred on, if anything; what the configuration names is not read here.
+        mean: what its prior is centerd on, if anything; what the configuration names is not read here.
         points: of the data, on which a network of the user's own is checked.
 
     Raises:

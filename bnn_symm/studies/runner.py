@@ -189,7 +189,7 @@ def _outcome(place: StudyDirectory, key: str, future: Future[str | None]) -> str
     try:
         error = future.result()
     except CancelledError:
-        error = "it was cancelled"
+        error = "it was canceled"
     except Exception as raised:  # of the cluster: a worker lost too often
         error = f"{type(raised).__name__}: {raised}"
     if place.is_done(key):

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bnn_symm.analyses.convergence.seed_groups import group_by_seed, listed, value_text
+from bnn_symm.analyzes.convergence.seed_groups import group_by_seed, listed, value_text
 from bnn_symm.architectures.config import SymmetryConfig, SymmetryKind
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.io.documents import dump_yaml

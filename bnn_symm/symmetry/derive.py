@@ -238,13 +238,13 @@ def _parents_first(labels: Labels, names: Mapping[int, str]) -> list[int]:
 
 
 def _only(roots: set[int]) -> int | None:
-    """The one flavour of a group's occurrences; with several, which of them flips is not one choice, so none does."""
+    """The one flavor of a group's occurrences; with several, which of them flips is not one choice, so none does."""
     roots = roots - {0}
     return roots.pop() if len(roots) == 1 else None
 
 
 def _tidy(axis: Axis) -> Axis:
-    """Joins neighbouring stretches that stay where they are."""
+    """Joins neighboring stretches that stay where they are."""
     joined: list[Segment] = []
     for segment in axis:
         if joined and segment.group is None and joined[-1].group is None:

@@ -89,10 +89,10 @@ def test_means_and_scales_can_disagree() -> None:
 def test_draws_are_aligned_by_their_moments() -> None:
     model = model_of(mlp(5, 4, activation="tanh"))
     group = symmetry_group(model.net)
-    centre = normal(model.num_parameters)
+    center = normal(model.num_parameters)
     permutation = group.random("plant")
     first, second = (
-        SamplePosterior.from_draws(model, centre + 0.2 * normal(2, 10, model.num_parameters, seed=s)) for s in (1, 2)
+        SamplePosterior.from_draws(model, center + 0.2 * normal(2, 10, model.num_parameters, seed=s)) for s in (1, 2)
     )
     result = align(first.permute(permutation), second)
     assert result.permutation.same_as(permutation)

@@ -106,7 +106,7 @@ def test_without_dividing_the_prior_out_it_would_not_be():
 
 @pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS)
 def test_parts_that_say_nothing_multiply_to_the_prior(temperature, tempering):
-    """Latent variables of the likelihood included, whose prior is not centred."""
+    """Latent variables of the likelihood included, whose prior is not centerd."""
     model = BayesianModel(linear().net, Prior(scale=0.5), Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6))
     mean, sd = torch.zeros(6).double(), torch.full((6,), 0.5).double()
     mean[-1], sd[-1] = -0.7, 0.6
@@ -240,7 +240,7 @@ def test_parts_in_other_units_or_with_other_priors_have_no_product():
     first, second = two(model)
     other = Scaling(x_mean=np.zeros(4), x_scale=np.ones(4), y_mean=0.0, y_scale=3.0)
     moved = gaussian(model, second.loc, second.scale, scaling=other)
-    with pytest.raises(IncompatiblePosteriors, match="standardised in another way"):
+    with pytest.raises(IncompatiblePosteriors, match="standardized in another way"):
         merge([first, moved], "product")
     wider = gaussian(linear(Prior(scale=2.0)), second.loc, second.scale)
     with pytest.raises(IncompatiblePosteriors, match="has the prior"):

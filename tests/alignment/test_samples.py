@@ -12,7 +12,7 @@ from bnn_symm.alignment import (
     Agreement,
     align_samples,
     canonical_samples,
-    canonicalise,
+    canonicalize,
     prior_draws,
     transpositions,
 )
@@ -43,8 +43,8 @@ def one_unit_wide(width: int = 8) -> BayesianModel:
 
 def mode(model: BayesianModel, chains: int, draws: int, noise: float) -> SamplePosterior:
     """Draws about one point."""
-    centre = normal(model.num_parameters, seed=1)
-    return SamplePosterior.from_draws(model, centre + noise * normal(chains, draws, model.num_parameters, seed=2))
+    center = normal(model.num_parameters, seed=1)
+    return SamplePosterior.from_draws(model, center + noise * normal(chains, draws, model.num_parameters, seed=2))
 
 
 def moved(posterior: SamplePosterior, permutations: list) -> SamplePosterior:
@@ -339,20 +339,20 @@ def test_all_scales_of_a_function_have_one_canonical_point():
     model = model_of()
     flat = normal(model.num_parameters, seed=4)
     x = normal(20, 3)
-    balanced = canonicalise(model, flat)
+    balanced = canonicalize(model, flat)
     torch.testing.assert_close(model.outputs(balanced, x), model.outputs(flat, x), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(balanced, flat, rtol=0.1)
     assert float(balanced.square().sum()) < float(flat.square().sum())
     for seed in range(3):
         other = scaled(model, flat, seed)
         assert not torch.allclose(other, flat, rtol=0.1)
-        torch.testing.assert_close(canonicalise(model, other), balanced, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(canonicalise(model, balanced), balanced, rtol=1e-10, atol=0)
+        torch.testing.assert_close(canonicalize(model, other), balanced, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(canonicalize(model, balanced), balanced, rtol=1e-10, atol=0)
 
 
 def test_what_makes_a_unit_is_as_large_as_what_reads_it():
     model = model_of()
-    values = model.unflatten(canonicalise(model, normal(3, model.num_parameters, seed=4)))
+    values = model.unflatten(canonicalize(model, normal(3, model.num_parameters, seed=4)))
     for made, read in (("layers.0", "layers.1"), ("layers.1", "head")):
         into = values[f"{made}.weight"].square().sum(2) + values[f"{made}.bias"].square()
         torch.testing.assert_close(into, values[f"{read}.weight"].square().sum(1), rtol=1e-9, atol=0)
@@ -361,25 +361,25 @@ def test_what_makes_a_unit_is_as_large_as_what_reads_it():
 def test_a_batch_is_balanced_draw_by_draw():
     model = model_of()
     flat = normal(2, 3, model.num_parameters)
-    together = canonicalise(model, flat)
+    together = canonicalize(model, flat)
     assert together.shape == flat.shape
-    torch.testing.assert_close(together[1, 2], canonicalise(model, flat[1, 2]), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(together[1, 2], canonicalize(model, flat[1, 2]), rtol=1e-9, atol=1e-12)
 
 
 def test_a_convolutional_network_is_balanced():
     net = build_network(CNNConfig(widths=(3, 4)), input_shape=(1, 6, 6), num_outputs=2).double()
     model = BayesianModel(net, Prior(), Categorical())
     flat = normal(model.num_parameters)
-    balanced = canonicalise(model, flat)
+    balanced = canonicalize(model, flat)
     x = normal(5, 1, 6, 6)
     torch.testing.assert_close(model.outputs(balanced, x), model.outputs(flat, x), rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(canonicalise(model, scaled(model, flat, 1)), balanced, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(canonicalize(model, scaled(model, flat, 1)), balanced, rtol=1e-8, atol=1e-10)
 
 
 def test_networks_without_scales_stay_as_they_are():
     for model in (model_of("tanh"), model_of("gelu")):
         flat = normal(2, model.num_parameters)
-        assert torch.equal(canonicalise(model, flat), flat)
+        assert torch.equal(canonicalize(model, flat), flat)
 
 
 def test_units_held_by_fixed_values_and_dead_units_stay():
@@ -393,7 +393,7 @@ def test_units_held_by_fixed_values_and_dead_units_stay():
     values["layers.1.weight"][1] = 0  # unit 1 of the second layer: nothing goes in
     values["layers.1.bias"][1] = 0
     flat = model.flatten(values)
-    whole, balanced = (model.layer_values(model.unflatten(at)) for at in (flat, canonicalise(model, flat)))
+    whole, balanced = (model.layer_values(model.unflatten(at)) for at in (flat, canonicalize(model, flat)))
     held = torch.tensor([True, False, True, False, False])
     change = balanced["layers.0.weight"] / whole["layers.0.weight"]
     assert bool((change[held] == 1).all())
@@ -402,7 +402,7 @@ def test_units_held_by_fixed_values_and_dead_units_stay():
     assert bool((change[3, 1:] != 1).all())
     assert torch.equal(balanced["head.weight"][:, 1], whole["head.weight"][:, 1])
     x = normal(9, 3)
-    outputs = model.outputs(canonicalise(model, flat), x)
+    outputs = model.outputs(canonicalize(model, flat), x)
     torch.testing.assert_close(outputs, model.outputs(flat, x), rtol=1e-11, atol=1e-11)
 
 

@@ -226,7 +226,7 @@ def test_gains_are_linear_along_a_step(name) -> None:
 
 
 @pytest.mark.parametrize("name", ["mlp", "tanh", "blocks"])
-def test_half_way_to_the_centre_is_an_average_of_permutations(name) -> None:
+def test_half_way_to_the_center_is_an_average_of_permutations(name) -> None:
     """Over all turns of a cell, and both signs where units may flip: rows and columns sum to one."""
     _, group = problem(NETWORKS[name](), 1)
     start = group.random(1)

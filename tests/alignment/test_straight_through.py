@@ -18,11 +18,11 @@ from tests.models.cases import normal
 def trained(model: BayesianModel, part: Part, seed: int) -> GaussianPosterior:
     """A point near a maximum of the likelihood, found by gradients from a random start."""
     flat = normal(model.num_parameters, seed=seed).mul(0.5).requires_grad_()
-    optimiser = torch.optim.Adam([flat], lr=0.05)
+    optimizer = torch.optim.Adam([flat], lr=0.05)
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (-model.log_likelihood(flat, part.x, part.y).mean()).backward()
-        optimiser.step()
+        optimizer.step()
     loc = flat.detach()
     template = gaussian(model, 1)
     return GaussianPosterior(model, template.scaling, loc=loc, scale=torch.full_like(loc, 0.02))

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from bnn_symm.analyses.convergence.report import describe_convergence
-from bnn_symm.analyses.convergence.seed_groups import group_by_seed, pair_by_seed
-from bnn_symm.analyses.convergence.target import Request, parse_target
+from bnn_symm.analyzes.convergence.report import describe_convergence
+from bnn_symm.analyzes.convergence.seed_groups import group_by_seed, pair_by_seed
+from bnn_symm.analyzes.convergence.target import Request, parse_target
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MCDropout
 from bnn_symm.io.atomic import json_text

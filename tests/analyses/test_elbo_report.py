@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyses.elbo import describe_elbo
-from bnn_symm.analyses.posterior_scales import describe_posterior_scales
+from bnn_symm.analyzes.elbo import describe_elbo
+from bnn_symm.analyzes.posterior_scales import describe_posterior_scales
 from bnn_symm.diagnostics.elbo.interpretation import elbo_advice, elbo_sentences
 from bnn_symm.inference import MeanFieldVI
 from bnn_symm.io.atomic import json_text
@@ -154,7 +154,7 @@ def test_what_the_gap_means_is_decided_by_the_ends_of_its_interval(content, kind
 
 
 def test_a_tempered_fit_is_told_what_its_elbo_is(content):
-    assert "not what was maximised at T = 0.1" in elbo_sentences(changed(content, temperature=0.1))["elbo"]
+    assert "not what was maximized at T = 0.1" in elbo_sentences(changed(content, temperature=0.1))["elbo"]
 
 
 # -- scales ----------------------------------------------------------------------------------------------------------

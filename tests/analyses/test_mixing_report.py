@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyses.mixing import describe_mixing, joined
+from bnn_symm.analyzes.mixing import describe_mixing, joined
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.inference import NUTS, MeanFieldVI
@@ -32,11 +32,11 @@ def model(iris):
 
 def permuted_chains(model: BayesianModel) -> SamplePosterior:
     generator = torch.Generator().manual_seed(0)
-    centre = torch.randn(model.num_parameters, generator=generator, dtype=torch.float64)
+    center = torch.randn(model.num_parameters, generator=generator, dtype=torch.float64)
     noise = 0.05 * torch.randn(3, 100, model.num_parameters, generator=generator, dtype=torch.float64)
     random = np.random.default_rng(0)
     stats = {"diverging": np.zeros((3, 100), dtype=bool), "energy": random.standard_normal((3, 100))}
-    posterior = SamplePosterior.from_draws(model, centre + noise, sample_stats=stats)
+    posterior = SamplePosterior.from_draws(model, center + noise, sample_stats=stats)
     spec = permutation_spec(model.net)
     return posterior.permute_chains([spec.random(seed) for seed in range(3)])
 

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from bnn_symm.analyses.raw_draws import diagnose_draws
+from bnn_symm.analyzes.raw_draws import diagnose_draws
 from bnn_symm.io.atomic import json_text
 from bnn_symm.report.text.mixing import mixing_text
 

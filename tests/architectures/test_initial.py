@@ -10,7 +10,7 @@ from bnn_symm.architectures import (
     MLPConfig,
     ResNetConfig,
     build_network,
-    initialise,
+    initialize,
 )
 
 
@@ -46,7 +46,7 @@ def test_values_of_a_layer_do_not_depend_on_other_layers() -> None:
 def test_float64_has_the_same_values_to_more_digits() -> None:
     single = build_network(MLPConfig(), input_shape=(4,), num_outputs=3)
     double = build_network(MLPConfig(), input_shape=(4,), num_outputs=3).double()
-    initialise(double, 0)
+    initialize(double, 0)
     for one, two in zip(single.parameters(), double.parameters(), strict=True):
         assert torch.equal(one, two.float())
 
@@ -83,6 +83,6 @@ def test_parameters_of_unknown_modules_keep_their_values() -> None:
 
     net = nn.Sequential(nn.Linear(2, 2), Scale())
     before = net[0].weight.detach().clone()
-    initialise(net, 0)
+    initialize(net, 0)
     assert torch.equal(net[1].factor, torch.full((2,), 3.5))
     assert not torch.equal(net[0].weight, before)

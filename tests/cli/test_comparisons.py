@@ -138,7 +138,7 @@ def test_an_aligned_run_predicts_as_before_and_is_a_run(cli, pair, tmp_path):
 
 @pytest.fixture
 def halves(fitted, tmp_path):
-    """Runs on two disjoint halves of one set, not standardised, so that their weights mean the same."""
+    """Runs on two disjoint halves of one set, not standardized, so that their weights mean the same."""
     frame = load_iris(as_frame=True).frame.sample(frac=1.0, random_state=0)
     names = []
     for name, half in (("left", frame.iloc[:75]), ("right", frame.iloc[75:])):

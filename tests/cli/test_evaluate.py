@@ -13,8 +13,8 @@ TINY = ["architecture.widths=[]", "inference.num_steps=5", "inference.num_draws=
 @pytest.fixture
 def table(tmp_path):
     rng = np.random.default_rng(0)
-    frame = pandas.DataFrame({"size": rng.normal(size=60), "colour": rng.choice(["red", "green"], 60)})
-    frame["kind"] = np.where(frame["size"] + (frame["colour"] == "red") > 0.5, "big", "small")
+    frame = pandas.DataFrame({"size": rng.normal(size=60), "color": rng.choice(["red", "green"], 60)})
+    frame["kind"] = np.where(frame["size"] + (frame["color"] == "red") > 0.5, "big", "small")
     frame.to_csv(tmp_path / "mine.csv", index=False)
     return frame
 
@@ -62,7 +62,7 @@ def test_wrong_data(cli, refused, mine, table, tmp_path):
     table.drop(columns="kind").to_csv(tmp_path / "no_target.csv", index=False)
     table.assign(kind="huge").to_csv(tmp_path / "unknown.csv", index=False)
     table.drop(columns="size").to_csv(tmp_path / "no_size.csv", index=False)
-    table.assign(colour="blue").to_csv(tmp_path / "blue.csv", index=False)
+    table.assign(color="blue").to_csv(tmp_path / "blue.csv", index=False)
     assert "has no target 'kind'" in refused("evaluate", "run", "--data", "no_target.csv")
     assert "'huge'" in refused("evaluate", "run", "--data", "unknown.csv")
     assert "columns are missing: size" in refused("evaluate", "run", "--data", "no_size.csv")

@@ -32,7 +32,7 @@ def test_draws_of_numpyro(cli, numpyro, tmp_path) -> None:
     assert "likelihood.log_noise  sigma   scalar  map; log of a standard deviation" in out
     assert "changed on the way: layers.0.weight, layers.1.weight, head.weight, likelihood.log_noise" in out
     assert "3 chains x 40 draws of numpyro 0.22.0" in out
-    assert "not standardised" in out
+    assert "not standardized" in out
     assert out.endswith("run: theirs\n")
     assert "left out, since no parameter goes by these names: mu" in err
     assert "taken for nuts, target_accept_prob 0.8" in err
@@ -109,7 +109,7 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
     assert status == 0, err
     assert "changed on the way: nothing" in out
     assert "2 chains x 1 draws of torch" in out
-    assert "standardised (if theirs were not: --set data.standardize=false)" in out
+    assert "standardized (if theirs were not: --set data.standardize=false)" in out
     assert "taken for deep_ensemble; say otherwise" in err
     for number, path in enumerate(paths):
         assert cli("import", path, "-o", f"m{number}", *module, "--set", "data.name=iris", "--quiet")[0] == 0
@@ -138,7 +138,7 @@ def test_wrong_input(refused, numpyro, tmp_path, words, message) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_help_has_an_example_and_says_what_is_standardised(cli) -> None:
+def test_help_has_an_example_and_says_what_is_standardized(cli) -> None:
     status, out, _ = cli("import", "--help")
     assert status == 0
     assert "example: bnn-symm import" in out

@@ -13,7 +13,7 @@ TINY = ["inference.num_steps=20", "inference.num_draws=10", "architecture.widths
 @pytest.fixture
 def data(tmp_path):
     rng = np.random.default_rng(1)
-    frame = pandas.DataFrame({"a": rng.normal(3, 10, 50), "b": rng.normal(size=50), "colour": ["red", "blue"] * 25})
+    frame = pandas.DataFrame({"a": rng.normal(3, 10, 50), "b": rng.normal(size=50), "color": ["red", "blue"] * 25})
     frame["price"] = 1000 + 50 * frame["a"] + rng.normal(size=50)
     frame.to_csv(tmp_path / "data.csv", index=False)
     return frame
@@ -26,16 +26,16 @@ def run(cli, data):
 
 
 def test_numbers_in_their_own_units(cli, run, data, tmp_path):
-    inputs = data[["colour", "b", "a"]].iloc[::-1].assign(note="ignored")
+    inputs = data[["color", "b", "a"]].iloc[::-1].assign(note="ignored")
     inputs.to_csv(tmp_path / "in.csv", index=False)
     status, out, err = cli("predict", "run", "in.csv", "-o", "out.csv")
     assert (status, out, err) == (0, "50 predictions: out.csv\n", "")
     result = pandas.read_csv(tmp_path / "out.csv")
     assert list(result.columns) == NUMBERS
-    # By hand: draws of weights and noise, applied to the standardised inputs.
-    standardised = run.preprocessing.encode(data.iloc[::-1])
+    # By hand: draws of weights and noise, applied to the standardized inputs.
+    standardized = run.preprocessing.encode(data.iloc[::-1])
     drawn = next(iter(run.posterior.iter_draws()))
-    own = np.stack([np.asarray(run.model.outputs(flat, standardised))[:, 0] for flat in drawn]).astype(np.float64)
+    own = np.stack([np.asarray(run.model.outputs(flat, standardized))[:, 0] for flat in drawn]).astype(np.float64)
     scaling = run.preprocessing.scaling
     own = own * scaling.y_scale + scaling.y_mean
     noise = np.asarray(drawn[:, -1].double().exp()) * scaling.y_scale
@@ -86,7 +86,7 @@ def test_labels_as_they_were_written(cli, data, tmp_path, labels, dtype):
 def test_wrong_input(refused, run, data, tmp_path):
     data.drop(columns="b").to_csv(tmp_path / "no_b.csv", index=False)
     data.assign(a=[np.nan if i == 6 else 1.0 for i in range(50)]).to_csv(tmp_path / "nan.csv", index=False)
-    data.assign(colour="green").to_csv(tmp_path / "green.csv", index=False)
+    data.assign(color="green").to_csv(tmp_path / "green.csv", index=False)
     data.iloc[:0].to_csv(tmp_path / "empty.csv", index=False)
     (tmp_path / "nothing.csv").write_text("")
     (tmp_path / "there.csv").write_text("x")

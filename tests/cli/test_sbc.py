@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bnn_symm.analyses.sbc_runner import default_overrides
+from bnn_symm.analyzes.sbc_runner import default_overrides
 
 # Variational inference of a line: quick; after so few steps it is not calibrated, which is not the matter here.
 TINY = ["inference={name: mean_field_vi, num_steps: 20, learning_rate: 0.1}", "data.limit=20"]

@@ -20,7 +20,7 @@ def test_a_rotated_constant_image_is_constant():
 
 def test_rotation_keeps_angles_in_oblong_images():
     tall = torch.zeros(1, 1, 9, 5, dtype=torch.float64)
-    tall[0, 0, 2, 2] = 1.0  # two pixels above the centre (4, 2)
+    tall[0, 0, 2, 2] = 1.0  # two pixels above the center (4, 2)
     turned = shift(tall, "rotation", 90)
     torch.testing.assert_close(turned[0, 0, 4, 0], torch.tensor(1.0, dtype=torch.float64))
 
@@ -53,7 +53,7 @@ def test_blur_keeps_the_sum_of_an_inner_dot():
     blurred = shift(x, "gaussian_blur", 4)
     assert float(blurred.sum()) == pytest.approx(1.0)
     torch.testing.assert_close(blurred, blurred.transpose(2, 3))
-    # neighbouring weights of a Gaussian of deviation 1 pixel
+    # neighboring weights of a Gaussian of deviation 1 pixel
     assert float(blurred[0, 0, 7, 8] / blurred[0, 0, 7, 7]) == pytest.approx(2.718281828**-0.5)
 
 

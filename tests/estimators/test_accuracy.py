@@ -17,7 +17,7 @@ from bnn_symm.runs import Config, fit_run, parse_config
 def exact_predictive(X, y, new, noise):
     """Mean, epistemic and whole standard deviation of Bayesian linear regression with Normal(0, 1) weights and bias.
 
-    In the units of the standardised target: covariance (A'A / noise^2 + I)^-1 with A the standardised features and 1.
+    In the units of the standardized target: covariance (A'A / noise^2 + I)^-1 with A the standardized features and 1.
     """
     mean, scale = X.mean(0), X.std(0)
     design, at = (np.hstack([(x - mean) / scale, np.ones((len(x), 1))]) for x in (X, new))
@@ -30,7 +30,7 @@ def exact_predictive(X, y, new, noise):
 def linear_problem(features):
     rng = np.random.default_rng(2)
     X = rng.normal(3.0, 2.0, size=(10, features))
-    X[:, 1:] += X[:, :1]  # correlated, so that a factorised posterior would be wrong
+    X[:, 1:] += X[:, :1]  # correlated, so that a factorized posterior would be wrong
     y = 100 + 10 * X[:, 0] + rng.normal(0, 10, size=10)
     return X, y, np.vstack([X[:3], rng.normal(3.0, 8.0, size=(5, features))])
 
@@ -54,7 +54,7 @@ def test_the_standard_deviation_of_nuts_is_that_of_the_exact_predictive_distribu
     check_against_exact(mean, sd, exact_predictive(X, y, new, 0.5), effective_draws=250)
 
 
-def test_the_standard_deviation_of_mean_field_vi_is_exact_where_the_posterior_factorises():
+def test_the_standard_deviation_of_mean_field_vi_is_exact_where_the_posterior_factorizes():
     X = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]]) * 5 + 7  # orthogonal, and to the bias
     y = np.array([1.0, 3.0, 8.0, 2.0])
     new = np.array([[7.0, 7.0], [30.0, -10.0], [7.0, 12.0]])
@@ -62,7 +62,7 @@ def test_the_standard_deviation_of_mean_field_vi_is_exact_where_the_posterior_fa
     estimator = BNNRegressor(widths=(), noise=0.5, num_steps=1500, random_state=0, config=config).fit(X, y)
     assert isinstance(estimator.posterior_, GaussianPosterior)
     mean, sd = estimator.predict(new, return_std=True)
-    # Half the draws: the other half of the allowance is for the optimiser, whose gradients of scales are sampled.
+    # Half the draws: the other half of the allowance is for the optimizer, whose gradients of scales are sampled.
     check_against_exact(mean, sd, exact_predictive(X, y, new, 0.5), effective_draws=500)
 
 

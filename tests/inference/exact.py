@@ -48,7 +48,7 @@ def exact_posterior(data: Dataset, temperature: float = 1.0, tempering: str = "l
 
 
 def log_evidence(data: Dataset, noise: float = NOISE) -> float:
-    """log p(y) in nats, in standardised units."""
+    """log p(y) in nats, in standardized units."""
     x, y = design(data)
     covariance = noise**2 * torch.eye(len(y)).double() + x @ x.T
     return float(torch.distributions.MultivariateNormal(torch.zeros(len(y)).double(), covariance).log_prob(y))
@@ -71,5 +71,5 @@ def kl_from_normal(loc: Tensor, covariance: Tensor, exact: Exact) -> float:
 
 
 def log_jacobian(data: Dataset) -> float:
-    """What changes a log density of all standardised targets into one in the target's own units."""
+    """What changes a log density of all standardized targets into one in the target's own units."""
     return -len(data.train) * math.log(data.scaling.y_scale)

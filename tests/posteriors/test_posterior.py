@@ -60,11 +60,11 @@ def test_walked_gaussian_draws_are_those_of_its_own_seed_whatever_the_chunk() ->
 def test_gaussian_draws_have_its_moments() -> None:
     number = 2000
     one = gaussian()
-    standardised = (one.draws(number, seed=0) - one.loc) / one.scale
+    standardized = (one.draws(number, seed=0) - one.loc) / one.scale
     # Standard errors 1/sqrt(n) and 1/sqrt(2n); the largest of some 20 of each is below 4.5 of them.
-    assert float(standardised.mean(0).abs().max()) < 4.5 / math.sqrt(number)
-    assert float((standardised.std(0) - 1).abs().max()) < 4.5 / math.sqrt(2 * number)
-    correlations = torch.corrcoef(standardised.T) - torch.eye(LENGTH)
+    assert float(standardized.mean(0).abs().max()) < 4.5 / math.sqrt(number)
+    assert float((standardized.std(0) - 1).abs().max()) < 4.5 / math.sqrt(2 * number)
+    correlations = torch.corrcoef(standardized.T) - torch.eye(LENGTH)
     assert float(correlations.abs().max()) < 5 / math.sqrt(number)
     assert torch.equal(one.mean(), one.loc)
     assert torch.equal(one.standard_deviation(), one.scale)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bnn_symm.io.atomic import write_json
-from bnn_symm.studies.results.comparisons import compare_settings, summarise_settings
+from bnn_symm.studies.results.comparisons import compare_settings, summarize_settings
 from bnn_symm.studies.results.conclusions import conclude
 
 SYMMETRY = "architecture.symmetry"
@@ -70,7 +70,7 @@ def write_study(
                 "convergence_reason": "no fit is there" if bare else None,
             }
         )
-    settings = summarise_settings(settings, cells, pairs)
+    settings = summarize_settings(settings, cells, pairs)
     comparisons = compare_settings(settings, cells, pairs, contexts=described)
     conclusions, headline = conclude(settings, described, comparisons)
     _write_tables(path, cells, pairs)

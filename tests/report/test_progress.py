@@ -29,7 +29,7 @@ def row(chain: int, step: int, phase: str = "warmup", **more):
 
 
 def shown(terminal: Terminal, method, rows, **options) -> list[str]:
-    """The bars as they were left, without colours and the bars themselves."""
+    """The bars as they were left, without colors and the bars themselves."""
     # Here and not in the fixture, after which pytest puts its own stderr in place.
     with contextlib.redirect_stderr(terminal), ProgressBars(method, **options) as bars:
         for one in rows:

@@ -254,32 +254,32 @@ def test_a_setting_has_one_style_in_all_contexts_and_no_two_share_one(study, con
     (first,) = context_views(summary_of(study[0]))
     for view in context_views(summary_of(contexts[0])):
         assert view.own_styles == first.own_styles[:3]
-    looks = [(style.colour, str(style.dash), style.marker) for style in first.own_styles]
+    looks = [(style.color, str(style.dash), style.marker) for style in first.own_styles]
     assert all(len(set(part)) == len(looks) for part in zip(*looks, strict=True))
 
 
-def test_neighbouring_styles_differ_in_grey():
+def test_neighboring_styles_differ_in_grey():
     styles = styles_of([("standard", ""), *((str(number), "") for number in range(9))])
-    grey = [np.dot([int(s.colour[i : i + 2], 16) for i in (1, 3, 5)], [0.299, 0.587, 0.114]) for s in styles]
-    assert min(abs(np.diff(grey))) > 10  # of 255
+    gray = [np.dot([int(s.color[i : i + 2], 16) for i in (1, 3, 5)], [0.299, 0.587, 0.114]) for s in styles]
+    assert min(abs(np.diff(gray))) > 10  # of 255
 
 
 def test_text_and_grounds_have_the_contrast_of_level_aa(study):
     style = study[1][study[1].index("<style>") : study[1].index("</style>")]
     light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)[:2]
     for block in (light, dark):
-        colours = dict(re.findall(r"--([\w-]+): (#\w{6})", block))
+        colors = dict(re.findall(r"--([\w-]+): (#\w{6})", block))
         for ink in ("ink", "soft", "link", "yes", "other", "open", "no"):
             for ground in ("ground", "shade"):
-                assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
-        assert contrast(colours["warn-ink"], colours["warn"]) >= 4.5
+                assert contrast(colors[ink], colors[ground]) >= 4.5, (ink, ground)
+        assert contrast(colors["warn-ink"], colors["warn"]) >= 4.5
 
 
 def contrast(first, second):
     """Ratio of relative luminances, as WCAG 2 defines it."""
 
-    def luminance(colour):
-        parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    def luminance(color):
+        parts = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
         linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
         return float(linear @ [0.2126, 0.7152, 0.0722])
 

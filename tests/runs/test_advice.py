@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyses.convergence.report import describe_method
+from bnn_symm.analyzes.convergence.report import describe_method
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics import Mixing, mixing, sampler_statistics, verdicts

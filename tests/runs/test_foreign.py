@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bnn_symm.analyses.alignment import align_runs
+from bnn_symm.analyzes.alignment import align_runs
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
 from bnn_symm.posteriors import read_netcdf
 from bnn_symm.runs import Config, Run, load_config, load_run, resume_run
@@ -32,7 +32,7 @@ def build(input_shape, num_outputs):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """config(*keys): of the data that NumPyro saw, which were not standardised."""
+    """config(*keys): of the data that NumPyro saw, which were not standardized."""
     monkeypatch.chdir(tmp_path)
     with h5netcdf.File(NUMPYRO) as file:
         x, y = file["constant_data"]["x"][...], file["observed_data"]["y"][...]

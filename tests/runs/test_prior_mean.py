@@ -1,4 +1,4 @@
-"""Runs whose prior is centred on weights learned before: they load, resume and derive without the original."""
+"""Runs whose prior is centerd on weights learned before: they load, resume and derive without the original."""
 
 import shutil
 
@@ -102,7 +102,7 @@ def test_what_is_in_the_directory_is_what_was_fitted(tmp_path, pretrained):
     with pytest.raises(InvalidRun, match=r"prior_mean\.safetensors .*is damaged"):
         load_run(run.path)
     kept.unlink()
-    with pytest.raises(InvalidRun, match=r"has no prior_mean\.safetensors, on which its prior is centred"):
+    with pytest.raises(InvalidRun, match=r"has no prior_mean\.safetensors, on which its prior is centerd"):
         load_run(run.path)
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bnn_symm.analyses.convergence.comparisons import compare_groups
-from bnn_symm.analyses.convergence.seed_groups import SeedGroup
+from bnn_symm.analyzes.convergence.comparisons import compare_groups
+from bnn_symm.analyzes.convergence.seed_groups import SeedGroup
 from bnn_symm.diagnostics.convergence.convergence import TimeToTarget
 from bnn_symm.io.atomic import json_text
 from bnn_symm.randomness import numpy_generator
-from bnn_symm.studies.results.comparisons import compare_settings, summarise_settings
+from bnn_symm.studies.results.comparisons import compare_settings, summarize_settings
 from bnn_symm.studies.results.conclusions import conclude
 
 ROLES = {
@@ -89,7 +89,7 @@ class Synthetic:
 
     def concluded(self):
         """Settings, comparisons, conclusions and headline; all of it must be JSON, in words without a defect."""
-        settings = summarise_settings(self.settings, self.cells, self.pairs)
+        settings = summarize_settings(self.settings, self.cells, self.pairs)
         comparisons = compare_settings(self.settings, self.cells, self.pairs, contexts=self.contexts)
         conclusions, headline = conclude(settings, self.contexts, comparisons)
         text = json_text({"s": settings, "c": comparisons, "q": conclusions, "h": headline})

@@ -218,7 +218,7 @@ def test_no_permutation_of_an_asymmetric_mlp_is_left(kind, seed):
     group = symmetry_group(build_network(config, input_shape=(8,), num_outputs=3))
     assert group.is_trivial
     assert group.log10_order == 0
-    assert group.certificate.startswith("trivial: proved by colour refinement, which told all 22 hidden units apart")
+    assert group.certificate.startswith("trivial: proved by color refinement, which told all 22 hidden units apart")
 
 
 def test_layers_without_fixed_entries_keep_their_symmetry():

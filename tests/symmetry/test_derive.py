@@ -151,7 +151,7 @@ def test_random_elements_leave_outputs_unchanged(data):
     if kind != "resnet" and config.activation == "relu":
         return  # few units may all be off at every point, and nothing that is done to them shows
     if kind == "mlp" and config.norm == "layer" and 2 in config.widths:
-        return  # two normalised units are 1 and -1 at nearly every point, and a change of the sign may not show
+        return  # two normalized units are 1 and -1 at nearly every point, and a change of the sign may not show
     group = data.draw(st.sampled_from(sorted(spec.groups)))
     order = torch.arange(spec.groups[group].size).roll(1)
     half = spec.permutation({group: order}).apply(values)

@@ -101,7 +101,7 @@ def _within(spec: PermutationSpec, value: Tensor, dim: int, axes, move: Permutat
 
 
 def generators(spec: PermutationSpec) -> Iterator[tuple[str, Permutation, dict[str, list[float]]]]:
-    """Swaps of neighbours, flips of one unit and factors of one unit."""
+    """Swaps of neighbors, flips of one unit and factors of one unit."""
     scaled = {s.group for axes in spec.axes.values() for axis in axes for s in axis if s.scale}
     for name, group in spec.groups.items():
         children = [child for child in spec.groups.values() if child.parent == name]

@@ -29,7 +29,7 @@ def coordinate(
     """Assigns one group of units after another, in random order, until nothing improves.
 
     Args:
-        objective: to be maximised.
+        objective: to be maximized.
         group: to stay in.
         start: an element of it.
         key: of the random orders.
@@ -40,7 +40,7 @@ def coordinate(
     cells = movable_groups(group)
     names, gains = list(cells), objective.gains()
     current, size = start, abs(objective.value(start))
-    neighbours = {name: objective.neighbours(name) & cells.keys() for name in names}
+    neighbors = {name: objective.neighbors(name) & cells.keys() for name in names}
     unsettled = set(names)
     for sweep in range(_MAX_SWEEPS):
         for number in torch.randperm(len(names), generator=torch_generator(*key, "sweep", sweep)).tolist():
@@ -56,7 +56,7 @@ def coordinate(
                 better = objective.value(moved) - objective.value(current)
             if better > _TOLERANCE * size:
                 current = moved
-                unsettled |= neighbours[name]
+                unsettled |= neighbors[name]
         current, helped = _entangled(objective, group, current)
         if helped:
             unsettled = set(names)

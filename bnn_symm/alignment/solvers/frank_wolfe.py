@@ -24,10 +24,10 @@ def frank_wolfe(
 ) -> tuple[Permutation, float]:
     """Relaxes all groups to doubly stochastic matrices, ascends, assigns, and ends with `coordinate`.
 
-    The relaxation begins half way between the start and the centre, where every unit of a cell goes to every other.
+    The relaxation begins half way between the start and the center, where every unit of a cell goes to every other.
 
     Args:
-        objective: to be maximised; its tensors have at most two axes of hidden units.
+        objective: to be maximized; its tensors have at most two axes of hidden units.
         group: to stay in.
         start: an element of it.
         key: of the random orders of the last ascent.

@@ -63,19 +63,19 @@ class Relaxed:
 
 
 def half_way(start: Permutation, cells: Mapping[str, list[Component]]) -> Relaxed:
-    """Half way between a permutation and the centre, where every unit of a cell goes to every other."""
+    """Half way between a permutation and the center, where every unit of a cell goes to every other."""
     point = at_permutation(start, cells)
     for name, components in cells.items():
         for component in components:
             units = torch.tensor(component.units[name])
             square = (units[:, None], units)
-            centre = torch.full((len(units), len(units)), 1 / len(units))
-            point.unsigned[name][square] = 0.5 * (point.unsigned[name][square] + centre)
+            center = torch.full((len(units), len(units)), 1 / len(units))
+            point.unsigned[name][square] = 0.5 * (point.unsigned[name][square] + center)
             if name in point.signed:
                 turn = torch.tensor(component.orientation or [1] * len(units), dtype=torch.float32)
                 if component.kind == "interchangeable, with signs":
                     turn = torch.zeros_like(turn)
-                point.signed[name][square] = 0.5 * (point.signed[name][square] + torch.outer(turn, turn) * centre)
+                point.signed[name][square] = 0.5 * (point.signed[name][square] + torch.outer(turn, turn) * center)
     return point
 
 

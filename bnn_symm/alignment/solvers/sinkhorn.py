@@ -31,10 +31,10 @@ _ROUNDS, _BALANCED = 10, 1e-3
 def sinkhorn(
     objective: Objective, group: SymmetryGroup, start: Permutation, *key: int | str
 ) -> tuple[Permutation, float]:
-    """Relaxes all groups, cools them from half way between the start and the centre, assigns, ends with `coordinate`.
+    """Relaxes all groups, cools them from half way between the start and the center, assigns, ends with `coordinate`.
 
     Args:
-        objective: to be maximised.
+        objective: to be maximized.
         group: to stay in.
         start: an element of it.
         key: of the random orders of the last ascent.

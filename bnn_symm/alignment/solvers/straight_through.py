@@ -56,7 +56,7 @@ def straight_through(
     best = current = spec.identity()
     lowest = middle.loss_of(current, part, seed)
     learned = first.clone().requires_grad_()
-    optimiser = torch.optim.Adam([learned], lr=_STEP_SIZE * float(first.square().mean().sqrt()))
+    optimizer = torch.optim.Adam([learned], lr=_STEP_SIZE * float(first.square().mean().sqrt()))
     for step in range(_STEPS):
         own = Moments(whole_weights(model, learned.detach(), spec), nothing)
         nearest, _ = coordinate(objective_of(own, theirs, spec, "means"), group, current, seed, "nearest", step)
@@ -70,7 +70,7 @@ def straight_through(
         learned.grad = middle.gradient(
             current, Part(x=part.x[chosen], y=part.y[chosen]), seed, "straight-through noise", step
         )
-        optimiser.step()
+        optimizer.step()
     return best, lowest
 
 

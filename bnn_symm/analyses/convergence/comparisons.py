@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyses.convergence.seed_groups import SeedGroup, pair_by_seed
+from bnn_symm.analyzes.convergence.seed_groups import SeedGroup, pair_by_seed
 from bnn_symm.diagnostics.convergence.convergence import TimeToTarget
 from bnn_symm.diagnostics.convergence.interpretation import comparison_sentence
 from bnn_symm.diagnostics.convergence.time_to_target import (

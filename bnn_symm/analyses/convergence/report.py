@@ -1,6 +1,6 @@
 """Convergence of one run or several, as plain data: the part `convergence` of `bnn-symm diagnose --json`.
 
-Whether a run has converged is judged by what it optimises (`objective`; of a sampler the negative log density); how
+Whether a run has converged is judged by what it optimizes (`objective`; of a sampler the negative log density); how
 fast it is, by the time to a target (`experiments.convergence_target`), on every clock, and by the area under the
 curve, which needs no target. Only histories and configurations are read: neither data nor posteriors have to load.
 """
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyses.convergence.comparisons import COMPARED, compare_groups
-from bnn_symm.analyses.convergence.seed_groups import SeedGroup, group_by_seed
-from bnn_symm.analyses.convergence.target import (
+from bnn_symm.analyzes.convergence.comparisons import COMPARED, compare_groups
+from bnn_symm.analyzes.convergence.seed_groups import SeedGroup, group_by_seed
+from bnn_symm.analyzes.convergence.target import (
     Aim,
     Reference,
     aims,
@@ -22,7 +22,7 @@ from bnn_symm.analyses.convergence.target import (
     is_sampler,
     parse_target,
 )
-from bnn_symm.analyses.convergence.times import chain_times, common_clocks, run_areas, run_times
+from bnn_symm.analyzes.convergence.times import chain_times, common_clocks, run_areas, run_times
 from bnn_symm.diagnostics.convergence.convergence import (
     CLOCKS,
     QUANTITIES,
@@ -267,7 +267,7 @@ def _notes(
     notes = []
     if by_default and groups > 1 and quantity in ("elbo", "nll"):
         what = "ELBO" if quantity == "elbo" else "training NLL"
-        notes.append(f"the groups minimise different functions: they are timed by the {what}, which all log")
+        notes.append(f"the groups minimize different functions: they are timed by the {what}, which all log")
     if reference == "own" and groups > 1:
         notes.append(
             "the groups have no quantity in common: each is timed to its own end, so that fast does not mean good"

@@ -4,8 +4,8 @@
     elbo=95%              the same of another quantity
     validation_nll=0.3    a value
 
-Without one: 95 % of the way of what is optimised. Objectives of different models, methods or temperatures are no
-common scale: then it is 95 % of the way of the training NLL, which all optimising methods log, and where that does not
+Without one: 95 % of the way of what is optimized. Objectives of different models, methods or temperatures are no
+common scale: then it is 95 % of the way of the training NLL, which all optimizing methods log, and where that does not
 fall, or is not logged, each group goes its own way. Of a sampler the objective is the negative log density, and the
 target the band in which that settles: its stationary level, and two standard deviations of its rows on either side,
 of rows without exploration where a sampler goes in cycles.
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bnn_symm.analyses.convergence.seed_groups import SeedGroup
+from bnn_symm.analyzes.convergence.seed_groups import SeedGroup
 from bnn_symm.diagnostics.convergence.convergence import QUANTITIES, Curve
 from bnn_symm.diagnostics.convergence.plateau import Plateau, find_plateau
 from bnn_symm.errors import ConfigError, nearest
@@ -181,7 +181,7 @@ def run_level(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def is_sampler(config: Config) -> bool:
-    """Whether the method draws, rather than optimises."""
+    """Whether the method draws, rather than optimizes."""
     return config.inference.is_sampler
 
 
@@ -210,7 +210,7 @@ def _goes_a_way(runs: Sequence[Sequence[Curve]]) -> bool:
 
 
 def _one_objective(groups: Sequence[SeedGroup], configs: Sequence[Config]) -> bool:
-    """Whether the same function is minimised everywhere, whatever the way that is taken to its minimum."""
+    """Whether the same function is minimized everywhere, whatever the way that is taken to its minimum."""
     changes = ("inference.name", "inference.temperature", "inference.tempering")
     ways = ("inference.", "initial", "device", "dtype", "threads")
     names: set[str] = {name for group in groups for name in group.differences}

@@ -7,7 +7,7 @@ censored at the longest budget of all runs, and has no area.
 import dataclasses
 from collections.abc import Sequence
 
-from bnn_symm.analyses.convergence.target import Aim
+from bnn_symm.analyzes.convergence.target import Aim
 from bnn_symm.diagnostics.convergence.convergence import (
     CLOCKS,
     Curve,

@@ -3,7 +3,7 @@
 ``W' = M * W + (1 - M) * F``
 
 M is 1 at free entries and 0 at fixed ones, F holds the fixed values. The parameter `weight` is the vector of the free
-entries in the row-major order of M, so a prior over it, a variational family or an optimiser covers exactly what is
+entries in the row-major order of M, so a prior over it, a variational family or an optimizer covers exactly what is
 free. M and F are the buffers `mask` and `fixed`.
 
 References:

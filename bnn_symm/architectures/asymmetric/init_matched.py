@@ -11,7 +11,7 @@ class InitialEntries(nn.Module):
     """A plain layer that starts with given values at some entries; all of them are parameters.
 
     Large fixed entries also change how a network starts. This one starts the same and has the symmetry of a standard
-    network. `initialise` reads the buffers, the forward pass does not, and they are no part of the state dict.
+    network. `initialize` reads the buffers, the forward pass does not, and they are no part of the state dict.
 
     Attributes:
         weight: (*shape), a parameter.

@@ -33,7 +33,7 @@ def plain_layers(net: nn.Module) -> dict[str, nn.Module]:
     """The layers that can have fixed entries, in the order of `named_modules`.
 
     Only exact types: a subclass may read its weight in ways of its own (`nn.MultiheadAttention` does). And only layers
-    whose weight is a parameter that is inferred, not one computed from others (weight normalisation) or frozen.
+    whose weight is a parameter that is inferred, not one computed from others (weight normalization) or frozen.
     """
     return {
         name: module
@@ -98,7 +98,7 @@ def kappas(net: nn.Module, layers: Mapping[str, nn.Module], means: Mapping[str, 
         return [MLP_KAPPA] * (len(layers) - len(last)) + last
     if any(isinstance(module, NORMS) for module in net.modules()):
         return [NORM_KAPPA] * len(layers)
-    # The fixed entries of a row carry as much variance as He-initialised free ones would: n kappa^2 = 2.
+    # The fixed entries of a row carry as much variance as He-initialized free ones would: n kappa^2 = 2.
     return [math.sqrt(2 / max(1.0, means.get(name, 0.0))) for name in layers]
 
 

@@ -1,4 +1,4 @@
-"""Nonlinearities by name, and the thresholded linear unit that filter response normalisation brings along."""
+"""Nonlinearities by name, and the thresholded linear unit that filter response normalization brings along."""
 
 from collections.abc import Callable
 from typing import no_type_check
@@ -22,7 +22,7 @@ class ThresholdedLinearUnit(nn.Module):
 
     ``z = max(y, tau)``
 
-    Filter response normalisation does not centre its input, so a fixed threshold of zero may cut off too much
+    Filter response normalization does not center its input, so a fixed threshold of zero may cut off too much
     or too little of a channel; `tau` learns where to cut. It starts at 0, where the unit is a relu.
 
     Args:

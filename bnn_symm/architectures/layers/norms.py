@@ -1,7 +1,7 @@
-"""Normalisation of one point at a time.
+"""Normalization of one point at a time.
 
 Statistics over a batch are left out on purpose: with them the likelihood of one point depends on the others,
-so that the likelihood no longer factorises and neither a posterior nor its minibatch estimate is well
+so that the likelihood no longer factorizes and neither a posterior nor its minibatch estimate is well
 defined.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class FilterResponseNorm(nn.Module):
-    """Filter response normalisation, FRN: each channel of each point by its own root mean square.
+    """Filter response normalization, FRN: each channel of each point by its own root mean square.
 
     ``y = gamma x / sqrt(mean(x^2 over height, width) + eps) + beta``
 
@@ -37,7 +37,7 @@ class FilterResponseNorm(nn.Module):
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point channel height width"]:
-        """Normalised maps of the same shape."""
+        """Normalized maps of the same shape."""
         mean_square = x.square().mean(dim=(2, 3), keepdim=True)
         scaled = x * torch.rsqrt(mean_square + self.eps)
         return scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)

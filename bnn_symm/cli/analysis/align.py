@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 
 
 def _align(options: argparse.Namespace) -> int:
-    from bnn_symm.analyses.alignment import align_runs
+    from bnn_symm.analyzes.alignment import align_runs
     from bnn_symm.errors import ConfigError
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.plots.comparisons.distances import plot_distances

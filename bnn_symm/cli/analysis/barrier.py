@@ -50,7 +50,7 @@ def add(commands: Any) -> None:
 
 
 def _barrier(options: argparse.Namespace) -> int:
-    from bnn_symm.analyses.alignment import barrier_runs
+    from bnn_symm.analyzes.alignment import barrier_runs
     from bnn_symm.errors import ConfigError
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.text.alignment import barrier_text, draw_barrier

@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
 def _diagnose(options: argparse.Namespace) -> int:
     if options.draws and not (options.runs or options.config or options.set or options.module or options.names):
         return _diagnose_draws(options)
-    from bnn_symm.analyses.diagnosis import diagnose
+    from bnn_symm.analyzes.diagnosis import diagnose
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.text.diagnosis import diagnosis_text, draw_diagnosis
     from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
@@ -68,7 +68,7 @@ def _diagnose(options: argparse.Namespace) -> int:
 
 def _diagnose_draws(options: argparse.Namespace) -> int:
     """Diagnose draws of another tool by the views that need neither data nor a network."""
-    from bnn_symm.analyses.raw_draws import diagnose_draws
+    from bnn_symm.analyzes.raw_draws import diagnose_draws
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.text.mixing import mixing_text
     from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from bnn_symm.analyses.merging import merge_runs
+    from bnn_symm.analyzes.merging import merge_runs
     from bnn_symm.errors import ConfigError
     from bnn_symm.report.plots.comparisons.merge import plot_merge
     from bnn_symm.report.text.tables import scores_table

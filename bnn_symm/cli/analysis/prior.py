@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 
 def _prior(options: argparse.Namespace) -> int:
-    from bnn_symm.analyses.prior import describe_prior
+    from bnn_symm.analyzes.prior import describe_prior
     from bnn_symm.errors import ConfigError
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.plots.prior_predictive import plot_prior_predictive

@@ -8,7 +8,7 @@ from bnn_symm.cli.command import add_command, answer, file_line, warn
 from bnn_symm.cli.fitting.fit import add_config, config_of
 
 if TYPE_CHECKING:
-    from bnn_symm.analyses.sbc_runner import SelfCheck
+    from bnn_symm.analyzes.sbc_runner import SelfCheck
 
 _SIMULATIONS = 100
 
@@ -67,7 +67,7 @@ def _sbc(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> "SelfCheck":
     """The check that the options ask for, new or resumed."""
-    from bnn_symm.analyses.sbc_runner import default_overrides, new_self_check, resume_self_check
+    from bnn_symm.analyzes.sbc_runner import default_overrides, new_self_check, resume_self_check
     from bnn_symm.errors import ConfigError
     from bnn_symm.runs.directory.output_directory import check_free
 

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
 
 
 def _symmetry(options: argparse.Namespace) -> int:
-    from bnn_symm.analyses.symmetry import describe_symmetry
+    from bnn_symm.analyzes.symmetry import describe_symmetry
     from bnn_symm.errors import ConfigError
     from bnn_symm.report.text.symmetry import symmetry_text
     from bnn_symm.threads import use_threads

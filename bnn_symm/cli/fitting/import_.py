@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
         "make a run of draws that another tool sampled, or of checkpoints",
         details="FILE: NetCDF files of ArviZ (NumPyro, PyMC, Stan, BlackJAX), whose chains become those of one run; or "
         "checkpoints (.safetensors; .pt of tensors alone), which become an ensemble. Data, network, likelihood and "
-        "prior are said as for fit, in CONFIG, a .yaml file, and --set. Inputs and targets are standardised; if theirs "
+        "prior are said as for fit, in CONFIG, a .yaml file, and --set. Inputs and targets are standardized; if theirs "
         "were not, type --set data.standardize=false. Prints what was matched with what, and what "
         "was transposed on the way; align, barrier, diagnose, evaluate, merge and predict work on the run.",
         example="bnn-symm import numpyro.nc -o runs/theirs --module networks:build --names names.yaml "
@@ -99,15 +99,15 @@ def _text(run: "Run", derived: Mapping[str, Any]) -> str:
     metrics = run.metrics
     assert metrics is not None
     turned = [row["parameter"] for row in derived["matched"] if row["changes"]]
-    standardised = "not standardised"
+    standardized = "not standardized"
     if run.config.data.standardize:
-        standardised = "standardised (if theirs were not: --set data.standardize=false)"
+        standardized = "standardized (if theirs were not: --set data.standardize=false)"
     lines = [
         table(["parameter", "theirs", "shape", "how"], rows),
         f"changed on the way: {one_line(', '.join(turned) or 'nothing')}",
         scores_table({part: metrics[part] for part in ("train", "validation", "test")}),
         f"{derived['chains']} chains x {derived['draws']} draws of {derived['library']}, on "
-        f"{one_line(run.record['dataset']['name'], 100)}, {standardised}",
+        f"{one_line(run.record['dataset']['name'], 100)}, {standardized}",
         file_line("run", run.path),
     ]
     return "\n".join(lines)

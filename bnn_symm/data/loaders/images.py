@@ -85,7 +85,7 @@ def mnist10k() -> RawData:
 
 
 def cifar10() -> RawData:
-    """Return 50,000 training and 10,000 test colour images, (3, 32, 32), values 0..255."""
+    """Return 50,000 training and 10,000 test color images, (3, 32, 32), values 0..255."""
     sprites = [f"package/data_batch_{batch}.png" for batch in range(1, 6)] + ["package/test_batch.png"]
     # The names are misspelt in the package.
     labels = ["package/train_lables.json", "package/test_lables.json"]

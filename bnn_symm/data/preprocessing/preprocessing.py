@@ -49,17 +49,17 @@ class Preprocessing:
     def encode(
         self, raw_x: Union["pandas.DataFrame", np.ndarray], dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "point *feature"]:
-        """Raw inputs as standardised features.
+        """Raw inputs as standardized features.
 
         A table's columns are matched by name: their order does not matter and further columns are ignored.
 
         Raises:
             InvalidData: for missing columns, a wrong shape, NaN or infinity, or an unseen category.
         """
-        return self.scaling.standardise(self.features(raw_x), dtype)
+        return self.scaling.standardize(self.features(raw_x), dtype)
 
     def features(self, raw_x: Union["pandas.DataFrame", np.ndarray]) -> np.ndarray:
-        """Raw inputs as finite numbers (point, *feature), not yet standardised; raises as `encode` does."""
+        """Raw inputs as finite numbers (point, *feature), not yet standardized; raises as `encode` does."""
         if not hasattr(raw_x, "columns") and not isinstance(raw_x, np.ndarray):
             raise ConfigError(
                 f"got {type(raw_x).__name__}, expected raw inputs as a pandas DataFrame or a numpy array; convert "
@@ -80,7 +80,7 @@ class Preprocessing:
         return np.stack(encoded, axis=1).reshape(-1, *self.input_shape)
 
     def encode_target(self, raw_y: Any, dtype: torch.dtype = torch.float32) -> Shaped[Tensor, "point"]:
-        """A raw target as class indices (int64), standardised numbers (regression) or counts.
+        """A raw target as class indices (int64), standardized numbers (regression) or counts.
 
         Raises:
             InvalidData: for a missing value, an unknown class, a value that is not a number, or not a count.

@@ -1,4 +1,4 @@
-"""Standardisation: fitted on the training part in float64, applied everywhere."""
+"""Standardization: fitted on the training part in float64, applied everywhere."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scaling:
-    """Mean and scale of features and target: `standardised = (raw - mean) / scale`.
+    """Mean and scale of features and target: `standardized = (raw - mean) / scale`.
 
     Args:
         x_mean: in raw units, one a feature; of images one a pixel, (channel, height, width), so that a pixel that
             is always the
             same (the border of a digit) becomes 0 and brings no noise through the weights behind it.
         x_scale: standard deviation about that mean, one a feature; of images one a channel, (channel, 1, 1), so that
-            contrasts between neighbouring pixels stay. 1 where a feature is constant over the training part.
+            contrasts between neighboring pixels stay. 1 where a feature is constant over the training part.
         y_mean: of a regression target, in its own units; 0 for every other task.
         y_scale: of a regression target, in its own units; 1 for every other task.
     """
@@ -40,7 +40,7 @@ class Scaling:
         return cls(x_mean=np.zeros(input_shape), x_scale=np.ones(_scale_shape(input_shape)))
 
     @classmethod
-    @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused when it is standardised
+    @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused when it is standardized
     def fit(cls, x: np.ndarray, train: np.ndarray, y: np.ndarray | None = None) -> "Scaling":
         """Mean and standard deviation over the rows `train` of `x`, and of `y` if it is given (regression).
 
@@ -68,8 +68,8 @@ class Scaling:
         y_scale = float(_guarded(values.std(), values.max() > values.min()))
         return cls(x_mean=mean, x_scale=x_scale, y_mean=float(values.mean()), y_scale=y_scale)
 
-    def standardise(self, x: np.ndarray, dtype: torch.dtype) -> Float[Tensor, "point *feature"]:
-        """Raw features (point, *feature) as a standardised tensor; the arithmetic is in float64.
+    def standardize(self, x: np.ndarray, dtype: torch.dtype) -> Float[Tensor, "point *feature"]:
+        """Raw features (point, *feature) as a standardized tensor; the arithmetic is in float64.
 
         Raises:
             InvalidData: if a value is too large for `dtype`.

@@ -3,7 +3,7 @@
     w(t) = (1 - t)^2 w_0 + 2 t (1 - t) c + t^2 w_1
          = (1 - t) w_0 + t w_1 + 2 t (1 - t) b,                b = c - (w_0 + w_1) / 2
 
-    minimise over b        the mean over t in [0, 1], and over coupled draws (w_0, w_1), of U(w(t)) / N
+    minimize over b        the mean over t in [0, 1], and over coupled draws (w_0, w_1), of U(w(t)) / N
 
 U = -log_likelihood - log_prior is the loss that the training part and the prior make, N its points. Between points this
 is the curve of Garipov et al.; between posteriors each pair of coupled draws moves on a curve of its own, all with the
@@ -25,12 +25,12 @@ from bnn_symm.diagnostics.barriers.interpolation import CoupledDraws
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference import MAP
 from bnn_symm.inference.callbacks import Callbacks
-from bnn_symm.inference.optimization.training_loop import Problem, optimise
+from bnn_symm.inference.optimization.training_loop import Problem, optimize
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
 # Adam's steps, minibatches and schedule, as those of a MAP fit.
-_OPTIMISER = MAP(num_steps=500, learning_rate=0.02)
+_OPTIMIZER = MAP(num_steps=500, learning_rate=0.02)
 # Positions a step, one in each of as many equal parts of [0, 1].
 _POSITIONS = 4
 
@@ -68,7 +68,7 @@ def bent(
         return total / _POSITIONS, {}
 
     problem = Problem(
-        settings=dataclasses.replace(_OPTIMISER, num_steps=num_steps),
+        settings=dataclasses.replace(_OPTIMIZER, num_steps=num_steps),
         tensors={"bend": straight},
         objective=objective,
         validate=lambda step: {"validation_nll": None},
@@ -76,7 +76,7 @@ def bent(
         seed=seed,
     )
     try:
-        optimise(problem, Callbacks([]))
+        optimize(problem, Callbacks([]))
     except FitDiverged as error:
         raise ConfigError("the loss along the learned curve is not finite; use --path geodesic") from error
     return dataclasses.replace(curve, bend=straight.detach())

@@ -112,7 +112,7 @@ def couple(
     ]
     if coupling == "moment":
         first = posteriors[0]
-        standard = _standardised(draws[0], first)
+        standard = _standardized(draws[0], first)
         rest = [p.mean() + p.standard_deviation() * standard for p in posteriors[1:]]
         return CoupledDraws((draws[0], *rest), "moment")
     if coupling == "assignment":
@@ -153,7 +153,7 @@ def _rotation(first: Tensor, other: Tensor) -> Tensor:
     return (left @ right).to(first)
 
 
-def _standardised(draws: Tensor, posterior: Posterior) -> Tensor:
+def _standardized(draws: Tensor, posterior: Posterior) -> Tensor:
     sd = posterior.standard_deviation()
     return (draws - posterior.mean()) / torch.where(sd > 0, sd, torch.ones_like(sd))
 

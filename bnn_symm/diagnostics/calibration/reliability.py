@@ -60,7 +60,7 @@ class NumberReliability:
 
     Attributes:
         nominal: levels of the quantiles.
-        observed: share of targets not above each; of counts, by the randomised transform.
+        observed: share of targets not above each; of counts, by the randomized transform.
         low: lower end of the consistency band of `observed`.
         high: upper end.
         num_points: behind it.
@@ -94,7 +94,7 @@ def reliability(
         part: at least one point.
         num_bins: of confidence, of equal width; of no use to numbers.
         level: of the band.
-        seed: of the randomised transform of counts.
+        seed: of the randomized transform of counts.
 
     Raises:
         ValueError: for a part without points, or of another length than the probabilities.

@@ -2,7 +2,7 @@ r"""Temperature scaling: one number that makes class probabilities flatter or sh
 
     p_tau(y | x)  proportional to  p(y | x)^(1 / tau),     p(y | x) the mixture over all draws
 
-tau minimises the NLL, which has one minimum, for it is convex in 1 / tau. Of a single draw this divides its logits. The
+tau minimizes the NLL, which has one minimum, for it is convex in 1 / tau. Of a single draw this divides its logits. The
 most likely class stays what it is. It is not the temperature T of the posterior: draws stay too, and what tells them
 apart in predictions, such as mutual information, is lost, as one calibrated distribution is left.
 
@@ -170,7 +170,7 @@ class TemperatureScaledPosterior(Posterior):
 
 
 def _log_probabilities(predictive: Predictive) -> Float[Tensor, "point class"]:
-    """Of the mixture, in float64, in which a minimum can be told from its neighbours."""
+    """Of the mixture, in float64, in which a minimum can be told from its neighbors."""
     outputs = predictive.outputs.double().flatten(0, 1)
     if isinstance(predictive.likelihood, Bernoulli):
         outputs = torch.cat([torch.zeros_like(outputs), outputs], -1)

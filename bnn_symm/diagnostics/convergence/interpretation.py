@@ -49,7 +49,7 @@ def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[st
             f"diverged after the row at step {at}: it did not converge",
             _ADVICE_OF_DIVERGED[bool(own["clips"])] if own["learning_rate"] else "from a good fit: --set initial=RUN",
         )
-    words = _cyclical if own["cycle_steps"] else _sampler if own["sampler"] else _optimiser
+    words = _cyclical if own["cycle_steps"] else _sampler if own["sampler"] else _optimizer
     verdict, advice = words(own, settled)
     if own["status"] == "interrupted":
         verdict = f"interrupted at step {number(own['steps'])} of {number(own['planned_steps'])}; {verdict}"
@@ -64,7 +64,7 @@ def _resume(own: dict[str, Any]) -> str:
     return f"bnn-symm {shell_words('fit', '--resume', own['run'])}{own.get('module_flags', '')}"
 
 
-def _optimiser(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
+def _optimizer(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
     longer = own["longer"]
     flatness = settled["flatness"]
     if flatness == "too short":

@@ -2,7 +2,7 @@ r"""Whether and where a noisy curve has become flat, and at which level.
 
 Where: the start d that makes the mean of what follows most precise, as the marginal standard error rule has it,
 
-    minimise  ( sum_{i >= d} (y_i - mean)^2 + (n - d) eps^2 ) / (n - d)^2,
+    minimize  ( sum_{i >= d} (y_i - mean)^2 + (n - d) eps^2 ) / (n - d)^2,
 
 over batches of rows. Noise alone is averaged best by taking everything; what is still on its way raises the sum.
 The earliest start within a quarter of the minimum is taken, since of few batches the scatter is small by chance. eps,
@@ -110,7 +110,7 @@ def find_plateau(curve: Curve, *, tolerance: float = TOLERANCE, spreads: float =
         curve: with the clock `step`.
         tolerance: share of the way by which a flat curve may change over as many steps again.
         spreads: for a sampler, whose spread is no error but what it samples: standard deviations of single rows that
-            it may change by along the rows that are judged; 0 for an optimiser.
+            it may change by along the rows that are judged; 0 for an optimizer.
     """
     size = len(curve)
     if size < MIN_ROWS:
@@ -184,9 +184,9 @@ def _start(values: np.ndarray, resolution: float) -> int:
     size = max(1, len(values) // 100)
     count = len(values) // size
     batches = values[len(values) - count * size :].reshape(count, size).mean(1)
-    centred = batches - batches[-1]
+    centerd = batches - batches[-1]
     kept = np.arange(count, 0, -1)
-    total, square = (np.cumsum(centred[::-1] ** power)[::-1] for power in (1, 2))
+    total, square = (np.cumsum(centerd[::-1] ** power)[::-1] for power in (1, 2))
     scatter = np.maximum(square - total**2 / kept, 0.0) + kept * resolution**2
     # Of the very last batches the scatter is small by chance.
     candidates = count - max(5, count // 20)

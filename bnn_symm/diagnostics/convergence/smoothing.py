@@ -11,8 +11,8 @@ as many rows as noise asks for. Rows, not their
 times, count: the smoothed values are the same whichever clock a curve is drawn over.
 
 sigma_i is the median of second differences |y_{j-1} - 2 y_j + y_{j+1}| / sqrt(6) among the rows around i, over 0.6745
-(the median of |N(0, 1)|). They do not see neighbours that move together, so standard errors are widened by
-sqrt((1 + r) / (1 - r)), r being the correlation of neighbouring residuals. Two standard errors on either side hold the
+(the median of |N(0, 1)|). They do not see neighbors that move together, so standard errors are widened by
+sqrt((1 + r) / (1 - r)), r being the correlation of neighboring residuals. Two standard errors on either side hold the
 truth of an exponential with independent noise about nine times in ten; noise that is correlated over many rows looks
 like curve, and the errors are then too small.
 
@@ -33,7 +33,7 @@ _MEET = 2.5
 _MEDIAN_ABSOLUTE = 0.6745
 # Rows around each whose second differences make its noise.
 _NOISE_ROWS = 31
-# Neighbouring residuals whose correlation is above this say that what is left is no noise.
+# Neighboring residuals whose correlation is above this say that what is left is no noise.
 _MOST_CORRELATION = 0.9
 
 
@@ -93,18 +93,18 @@ def _lines(values: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
     count = last - first + 1
     middle = (first + last) / 2
     # Around the curve's own mean, so that sums of large numbers lose nothing.
-    centre = values.mean()
-    sums = np.concatenate([[0.0], np.cumsum(values - centre)])
-    moments = np.concatenate([[0.0], np.cumsum(row * (values - centre))])
+    center = values.mean()
+    sums = np.concatenate([[0.0], np.cumsum(values - center)])
+    moments = np.concatenate([[0.0], np.cumsum(row * (values - center))])
     total = sums[last + 1] - sums[first]
     moment = moments[last + 1] - moments[first] - middle * total
     spread = count * (count**2 - 1) / 12
     offset = row - middle
-    return centre + total / count + moment / spread * offset, 1 / count + offset**2 / spread
+    return center + total / count + moment / spread * offset, 1 / count + offset**2 / spread
 
 
 def _widening(residuals: np.ndarray, noise: np.ndarray) -> float:
-    """What correlation of neighbouring residuals does to standard errors; never below 1."""
+    """What correlation of neighboring residuals does to standard errors; never below 1."""
     scaled = residuals / np.where(noise > 0, noise, 1.0)
     square = float((scaled**2).sum())
     correlation = float((scaled[1:] * scaled[:-1]).sum()) / square if square > 0 else 0.0

@@ -221,7 +221,7 @@ def paired_scores(first: Sequence[TimeToTarget], second: Sequence[TimeToTarget])
     """log(min(A, tau_i) / min(B, tau_i)), tau_i the shorter of the pair's two budgets; below 0 where A is faster."""
     scores = []
     for a, b in zip(first, second, strict=True):
-        # Budgets, not what was reached within them: a cut that depended on which of the two was slow would favour one.
+        # Budgets, not what was reached within them: a cut that depended on which of the two was slow would favor one.
         end = min(a.budget, b.budget)
         # A clock may begin at zero seconds.
         mine, theirs = (max(min(time.time, end), 1e-12) for time in (a, b))

@@ -2,7 +2,7 @@
 
     ELBO = E_q[log p(y | w)] - KL(q || p) <= log p(y),
 
-always untempered, for the training part whole, in the target's own units (the Jacobian of standardising it
+always untempered, for the training part whole, in the target's own units (the Jacobian of standardizing it
 included). The KL is analytic or a quadrature; only the expected log likelihood is sampled.
 
 Posterior and prior are independent over layers, so that the KL is a sum over them: how many nats the data have put

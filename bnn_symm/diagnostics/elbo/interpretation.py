@@ -39,7 +39,7 @@ def _value(content: dict[str, Any]) -> str:
         f"{nats(content['expected_log_likelihood'])} less a KL of {nats(content['kl'])}."
     )
     if content["temperature"] != 1:
-        text += f" It is untempered, and not what was maximised at T = {content['temperature']:g}."
+        text += f" It is untempered, and not what was maximized at T = {content['temperature']:g}."
     return text
 
 
@@ -97,13 +97,13 @@ def _symmetry(content: dict[str, Any]) -> str:
     overlap = Evidence(measure="symmetrized.mutual_information_high", value=high, high=_APART * most)
     if is_exact and overlap.is_inside:
         return (
-            f"{text} Copies overlap, since some units cannot be told apart: the plain ELBO favours such fits over "
+            f"{text} Copies overlap, since some units cannot be told apart: the plain ELBO favors such fits over "
             f"those that use more units; compare the symmetrized values."
         )
     if is_exact:
         return f"{text} Whether copies overlap, the interval leaves open; compare the symmetrized values too."
     return (
-        f"{text} How much more, the bound does not say. The plain ELBO favours fits whose units cannot be told apart; "
+        f"{text} How much more, the bound does not say. The plain ELBO favors fits whose units cannot be told apart; "
         f"compare the symmetrized values too."
     )
 

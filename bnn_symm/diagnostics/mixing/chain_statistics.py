@@ -1,6 +1,6 @@
 """R-hat and effective sample sizes of many quantities at once.
 
-Rank-normalised split R-hat, bulk ESS and tail ESS, as Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021) define
+Rank-normalized split R-hat, bulk ESS and tail ESS, as Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021) define
 them (doi:10.1214/20-BA1221), equal to ArviZ's values. ArviZ computes them one quantity at a time, which takes minutes
 for the 10^5 weights of a small network; here all the quantities of a chunk are ranked, transformed and multiplied
 together, chunks run on all cores, and memory does not grow with their number. What makes it fast:

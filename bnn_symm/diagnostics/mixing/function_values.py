@@ -70,7 +70,7 @@ def function_values(posterior: Posterior, part: Part, *, num_points: int | None 
 
     Args:
         posterior: any.
-        part: standardised points with their targets.
+        part: standardized points with their targets.
         num_points: at most; default 100, and fewer for large networks.
     """
     chains, draws, _ = posterior.shape
@@ -87,8 +87,8 @@ def function_values(posterior: Posterior, part: Part, *, num_points: int | None 
                 log_likelihood = model.likelihood.log_prob(own, part.y, model.latents(flat))
                 totals.append(log_likelihood.sum().cpu())
                 pointwise.append(_pointwise(model, own, part.y, log_likelihood).cpu())
-                centre = own.mean(-1, keepdim=True) if isinstance(model.likelihood, Categorical) else 0.0
-                outputs.append((own - centre).cpu())
+                center = own.mean(-1, keepdim=True) if isinstance(model.likelihood, Categorical) else 0.0
+                outputs.append((own - center).cpu())
     return FunctionValues(
         outputs=torch.stack(outputs).unflatten(0, (chains, draws)).numpy(),
         pointwise=torch.stack(pointwise).unflatten(0, (chains, draws)).numpy(),

@@ -141,7 +141,7 @@ def _of_divergences(divergences: Sequence[int] | None, draws: int, target: float
     if evidence.is_inside:
         what = f"at most {_FEW_DIVERGED:.1%} of them, as round-off makes, so that no bias is inferred from it"
     return _Problem(
-        words=f"{diverged} of {total} draws diverged: {what}; raise {aimed_at}, or reparametrise",
+        words=f"{diverged} of {total} draws diverged: {what}; raise {aimed_at}, or reparametrize",
         evidence=evidence,
         biases=not evidence.is_inside,
     )
@@ -155,7 +155,7 @@ def _of_energies(ebfmi: Sequence[float | None] | None) -> _Problem | None:
     evidence = Evidence(measure="sampler.ebfmi", value=smallest, low=_LOW_EBFMI)
     return _Problem(
         words=f"E-BFMI of chain {listed(low)} is below {_LOW_EBFMI} (smallest {smallest:.2g}): momenta are refreshed "
-        f"too weakly to cross the energies, as in a funnel; reparametrise, or fix the scale that makes it",
+        f"too weakly to cross the energies, as in a funnel; reparametrize, or fix the scale that makes it",
         evidence=evidence,
         biases=True,
     )

@@ -93,8 +93,8 @@ def out_of_distribution(
 
     Args:
         posterior: any.
-        inside: standardised inputs of the kind that it was fitted to, but not those themselves.
-        outside: standardised inputs of another kind.
+        inside: standardized inputs of the kind that it was fitted to, but not those themselves.
+        outside: standardized inputs of another kind.
         num_resamples: of the points of both, each among themselves; 0 for no intervals.
         level: of the intervals.
         seed: of the resamples.

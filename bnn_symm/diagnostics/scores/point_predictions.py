@@ -58,7 +58,7 @@ class NumberPredictions:
         epistemic_sd: over draws, of E[y | x, draw].
         log_prob: log of the mixture's density at the target, in nats.
         crps: continuous ranked probability score.
-        pit: probability integral transform, F(y); of counts randomised, F(y - 1) + u p(y) with u uniform, which is
+        pit: probability integral transform, F(y); of counts randomized, F(y - 1) + u p(y) with u uniform, which is
             uniform where predictions are right, as F(y) is for continuous targets (Czado et al. 2009,
             doi:10.1111/j.1541-0420.2009.01191.x).
         low: (interval, point), lower ends of the central intervals `INTERVALS`.
@@ -85,7 +85,7 @@ def predict_points(posterior: Posterior, part: Part, *, seed: int = 0) -> ClassP
     Args:
         posterior: any.
         part: at least one point.
-        seed: of the randomised transform of counts.
+        seed: of the randomized transform of counts.
 
     Raises:
         ValueError: for a part without points.
@@ -124,7 +124,7 @@ def _numbers(predictive: Predictive, y: Tensor, start: int, seed: int) -> dict[s
     pit = predictive.cdf(target)
     if isinstance(predictive.likelihood, Poisson):
         below = predictive.cdf(target - 1)
-        uniform = numpy_generator(seed, "randomised transform", start).uniform(size=len(y))
+        uniform = numpy_generator(seed, "randomized transform", start).uniform(size=len(y))
         pit = below + torch.from_numpy(uniform) * (pit - below)
     return {
         "target": target,

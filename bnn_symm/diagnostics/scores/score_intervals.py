@@ -54,10 +54,10 @@ def scores_with_intervals(
 
     Args:
         posterior: any.
-        part: standardised points with their targets; without any there are no scores, and a note says so.
+        part: standardized points with their targets; without any there are no scores, and a note says so.
         num_resamples: of the points, for the intervals; 0 for none.
         level: of the intervals.
-        seed: of the resamples, and of the randomised transform of counts.
+        seed: of the resamples, and of the randomized transform of counts.
 
     Raises:
         ValueError: for a level or a number of resamples out of range.

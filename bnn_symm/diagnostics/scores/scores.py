@@ -98,7 +98,7 @@ def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tenso
     kept = torch.linspace(0, predictive.num_draws - 1, min(predictive.num_draws, _CRPS_DRAWS)).round().long()
     outputs = predictive.outputs.flatten(0, 1)[kept]
     latents = {name: value.flatten()[kept] for name, value in predictive.latents.items()}
-    # In standardised units: adding a large location first would swallow the spread of the draws.
+    # In standardized units: adding a large location first would swallow the spread of the draws.
     mean = likelihood.mean(outputs, latents).double()
     sd = likelihood.variance(outputs, latents).double().sqrt()
     z = (target.double() - predictive.location) / predictive.scale

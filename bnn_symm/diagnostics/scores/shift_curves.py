@@ -65,10 +65,10 @@ def shift_curve(
 
     Args:
         posterior: any.
-        part: at least one standardised point, with targets.
+        part: at least one standardized point, with targets.
         name: one of `SHIFTS`.
         severities: ascending; default 0, 15, ..., 180 degrees for `rotation`, else 0 to 5. 0 is no shift.
-        scaling: that standardised the images; see `shift`.
+        scaling: that standardized the images; see `shift`.
         unshifted: scores at severity 0, if they are there already.
         num_resamples: of the points, for the intervals; the same resamples at every severity.
         level: of the intervals.

@@ -3,7 +3,7 @@ r"""Simulation-based calibration: is the inference right, on data whose truth is
 One simulation draws a truth from the prior, data from the likelihood, fits them, and ranks the truth among draws of the
 posterior (`simulated_fits`). If the inference is right, the ranks of each quantity over many simulations are uniform:
 
-| the randomised ranks are | the posteriors are |
+| the randomized ranks are | the posteriors are |
 | --- | --- |
 | uniform | calibrated |
 | U-shaped | too narrow (over-confident) |
@@ -62,7 +62,7 @@ class Calibration:
         symmetry_p_value: of its symmetry about 1/2.
         symmetric: whether that is above the level over the number of quantities.
         chi_square_p_value: of a histogram of the ranks under uniformity; None below 10 simulations.
-        bias: mean randomised rank less 1/2, in standard errors; below 0, posteriors are too high.
+        bias: mean randomized rank less 1/2, in standard errors; below 0, posteriors are too high.
         spread: mean squared distance of the ranks to 1/2, less 1/12, in standard errors; above 0, they are too narrow.
         num_draws: draws behind a rank: the fewest, the median and the most.
     """
@@ -88,7 +88,7 @@ class SbcResult:
         simulations: numbers of the simulations that were ranked.
         ranks: of the truth among the draws.
         num_draws: L of every rank, which is from 0 to L.
-        values: the randomised ranks, (rank + U) / (L + 1).
+        values: the randomized ranks, (rank + U) / (L + 1).
         failures: number of the simulation -> why its fit, or the simulation itself, failed.
         diverging: number of the simulation -> draws that diverged, where there were any; their ranks count.
         level: of all quantities together.

@@ -12,7 +12,7 @@ and raw weights only where nothing can be permuted, or when they are asked for. 
 too, without which a fit that never looked at them, and returned the prior, would pass (Modrák et al.).
 
 Draws of a sampler are not independent: of each quantity as many are ranked as its bulk ESS says, evenly spaced, and at
-most a given number. So L differs from rank to rank, and what is compared is the randomised rank (rank + U) / (L + 1)
+most a given number. So L differs from rank to rank, and what is compared is the randomized rank (rank + U) / (L + 1)
 with U uniform and keyed, which is uniform on (0, 1) whatever L is. For a closed form it is P_q(theta < theta*) of Yao
 et al., from L independent draws of q.
 

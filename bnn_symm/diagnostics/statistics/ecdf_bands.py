@@ -6,7 +6,7 @@ and gamma is as large as it may be for
 
     P(the count leaves the band at any z_i) <= level.
 
-Säilynoja et al. find gamma by simulation or by optimisation. Here the probability is exact and cheap: given their sum,
+Säilynoja et al. find gamma by simulation or by optimization. Here the probability is exact and cheap: given their sum,
 multinomial counts of the intervals are independent Poisson counts, so that it is K convolutions with one Poisson
 distribution. The test that goes with the band takes as its statistic the smallest tail over all z_i, so that an ECDF
 leaves the band of a level exactly if its p-value is at most that level.
@@ -31,7 +31,7 @@ from scipy import stats
 
 from bnn_symm.errors import ConfigError
 
-# Points where an ECDF is looked at, at most. More tell little more: neighbours nearly agree.
+# Points where an ECDF is looked at, at most. More tell little more: neighbors nearly agree.
 _MOST_POINTS = 100
 # Of the bisection for gamma on a logarithmic scale; counts are whole numbers, so that more changes nothing.
 _BISECTIONS = 50

@@ -131,8 +131,8 @@ def _figlu(matrix: Tensor, hidden: Tensor) -> Tensor:
 
 
 def _layer_norm(eps: float, hidden: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    centred = hidden - hidden.mean(-2, keepdim=True)
-    normal = centred * torch.rsqrt(centred.square().mean(-2, keepdim=True) + eps)
+    centerd = hidden - hidden.mean(-2, keepdim=True)
+    normal = centerd * torch.rsqrt(centerd.square().mean(-2, keepdim=True) + eps)
     if weight is None:
         return normal
     normal = normal * weight[..., None]

@@ -1,6 +1,6 @@
 """The No-U-Turn sampler for many chains, none of which waits for another.
 
-Vectorised samplers usually advance all chains by a whole transition, and every transition takes as long as the longest
+Vectorized samplers usually advance all chains by a whole transition, and every transition takes as long as the longest
 tree among the chains. Here a batch advances by one leapfrog step: each chain is at its own leaf of its own tree, of
 its own transition, and begins its next transition when its tree is complete. So every gradient that is computed is
 one that a chain asked for.

@@ -1,4 +1,4 @@
-"""Generalised Gauss-Newton curvature of the log likelihood of a data set, in some coordinates of the flat vector.
+"""Generalized Gauss-Newton curvature of the log likelihood of a data set, in some coordinates of the flat vector.
 
     G = sum_n J_n^T F_n J_n,   J_n = d z_n / d w,   F_n = Fisher information of a target given z_n = (outputs, latents)
 

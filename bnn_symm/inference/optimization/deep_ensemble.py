@@ -15,7 +15,7 @@ from bnn_symm.inference.callbacks import Callback, Callbacks, Reached, State
 from bnn_symm.inference.method import Fit, initial_positions
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimise
+from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimize
 from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
@@ -72,5 +72,5 @@ class _Member:
     def __call__(self, chain: int, callbacks: Callback) -> State:
         seed = key_seed(self.seed, "ensemble member", chain)
         problem = mode_problem(self.method, self.model, self.dataset, seed, chain, self.starts[chain])
-        state, stopped = optimise(problem, Callbacks([callbacks]), self.states.get(chain))
+        state, stopped = optimize(problem, Callbacks([callbacks]), self.states.get(chain))
         return {**state, "stopped": np.asarray(stopped)}

@@ -2,12 +2,12 @@ r"""The Laplace approximation: a mode, and around it the normal of the curvature
 
     N(w*, P^-1),   P = G / T + prior_weight S^-1,   S: prior covariance
 
-G is the generalised Gauss-Newton curvature of the training part (`curvature`): exact, of all its points, with no target
+G is the generalized Gauss-Newton curvature of the training part (`curvature`): exact, of all its points, with no target
 sampled. With all of P it would be the exact tempered posterior of a linear Gaussian model. `diagonal` keeps the
 diagonal of P, for all parameters; `last_layer` keeps all of P for the layer that the network ends with, with everything
 below it at the mode.
 
-Predictions are those of draws, as of every method, of the network as it is, not of its linearisation at the mode:
+Predictions are those of draws, as of every method, of the network as it is, not of its linearization at the mode:
 where P is small in directions that the data do not see, a diagonal spreads more than the posterior does.
 
 References:
@@ -27,7 +27,7 @@ from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimise_alone
+from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimize_alone
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.priors.families import Normal
 from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior
@@ -60,7 +60,7 @@ class LaplaceApproximation(OptimisedMethod):
         coordinates = self._coordinates(fit)
         self._check_curvature(fit, coordinates)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
-        state, stopped = optimise_alone(fit, problem)
+        state, stopped = optimize_alone(fit, problem)
         if stopped:
             return True
         root = self._precision_root(fit, torch.from_numpy(state["position"]).to(coordinates.device), coordinates)

@@ -1,6 +1,6 @@
 """Maximum a posteriori: the mode of the tempered posterior, by Adam. One chain of one draw.
 
-It minimises -log_likelihood / T - log_prior (or both over T). The latent variables of the likelihood are optimised
+It minimizes -log_likelihood / T - log_prior (or both over T). The latent variables of the likelihood are optimized
 with the weights, in their unconstrained coordinates.
 """
 
@@ -15,7 +15,7 @@ from bnn_symm.data import Dataset, Scaling
 from bnn_symm.inference.callbacks import Reached, State
 from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
-from bnn_symm.inference.optimization.training_loop import VALIDATION_POINTS, OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.optimization.training_loop import VALIDATION_POINTS, OptimisedMethod, Problem, optimize_alone
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
 from bnn_symm.settings import Positive, settings
@@ -30,7 +30,7 @@ class MAP(OptimisedMethod):
 
     def _run(self, fit: Fit) -> bool:
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
-        return optimise_alone(fit, problem)[1]
+        return optimize_alone(fit, problem)[1]
 
     def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
         """Return whether it ended far from the mode, in words."""
@@ -62,7 +62,7 @@ def mode_problem(
     start: Tensor,
     at: Callable[[int, Tensor], Tensor] = lambda step, position: position,
 ) -> Problem:
-    """The optimisation of one position, from a copy of `start`; its one tensor is called `position`.
+    """The optimization of one position, from a copy of `start`; its one tensor is called `position`.
 
     Args:
         method: its settings.

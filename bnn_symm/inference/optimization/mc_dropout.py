@@ -1,7 +1,7 @@
 r"""MC dropout: a posterior over the weights of a network whose hidden units come and go.
 
 Its law is that of w = theta * k, where k is 0 for all weights that read a dropped unit and 1 / (1 - rate) for those
-that read a kept one, unit by unit independently. theta minimises what variational inference does,
+that read a kept one, unit by unit independently. theta minimizes what variational inference does,
 
     -E_k[log p(y | x, theta * k)] / T - E_k[log p(theta * k)]
 
@@ -29,7 +29,7 @@ from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimality import concerns_of_curves
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimise_alone
+from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimize_alone
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -55,7 +55,7 @@ class MCDropout(OptimisedMethod):
     def _run(self, fit: Fit) -> bool:
         drop = _Drop(fit.model, fit.seed, "dropped units of step")
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit), at=drop)
-        return optimise_alone(fit, problem)[1]
+        return optimize_alone(fit, problem)[1]
 
     def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
         """Return whether the objective was still falling, in words; its units come and go, so that it has no mode."""

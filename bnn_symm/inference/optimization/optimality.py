@@ -1,4 +1,4 @@
-r"""Has an optimisation come to its optimum? A warning where it ended far from it.
+r"""Has an optimization come to its optimum? A warning where it ended far from it.
 
 Three numbers say so, each in nats or in posterior standard deviations, so that one limit serves every model:
 
@@ -56,7 +56,7 @@ def iterations(num_points: int, num_parameters: int, work: float | int) -> int:
 
     Args:
         num_points: of the training part.
-        num_parameters: that are optimised.
+        num_parameters: that are optimized.
         work: points of all gradients of the fit, less those that one iteration needs more of.
     """
     affordable = int((_WORK * work / num_points - 1) / 3)
@@ -77,7 +77,7 @@ def decrement(
 
     Args:
         objectives: one, or two independent estimates of one, whose noise then does not add to the decrement.
-        position: where the optimisation ended.
+        position: where the optimization ended.
         part: the training part.
         points_at_once: of one product.
         iterations: of conjugate gradients, one at least.
@@ -128,7 +128,7 @@ def relative_variance(
 
 
 def distance_warning(name: str, square: float | None, num_parameters: int, advice: str) -> str | None:
-    """Return a sentence if the end of an optimisation is far from its optimum."""
+    """Return a sentence if the end of an optimization is far from its optimum."""
     limit = allowed(num_parameters)
     if square is None or not square > limit:
         return None
@@ -152,9 +152,9 @@ def drift_warning(name: str, rows: Sequence[Mapping[str, Any]], num_parameters: 
     """Return a sentence if an objective is still falling at its end, or ended far above its best.
 
     Args:
-        name: of what was optimised.
+        name: of what was optimized.
         rows: of one chain, with `step` and `objective`.
-        num_parameters: that were optimised.
+        num_parameters: that were optimized.
         advice: what `--set` takes for more time.
     """
     values = np.array([row["objective"] for row in rows], dtype=np.float64)
@@ -183,7 +183,7 @@ def drift_warning(name: str, rows: Sequence[Mapping[str, Any]], num_parameters: 
 
 
 def concerns_of_modes(method: Any, fit: Any, history: History, positions: Mapping[int, np.ndarray]) -> list[str]:
-    """Return what is wrong with the ends of optimisations of positions: the distance to a mode, or else the drift.
+    """Return what is wrong with the ends of optimizations of positions: the distance to a mode, or else the drift.
 
     Args:
         method: its settings.
@@ -212,7 +212,7 @@ def concerns_of_modes(method: Any, fit: Any, history: History, positions: Mappin
 
 
 def concerns_of_law(method: Any, fit: Any, history: History, law: Posterior, *, has_distance: bool = True) -> list[str]:
-    """Return what is wrong with the end of an optimisation of a law: its distance or drift, and its variances.
+    """Return what is wrong with the end of an optimization of a law: its distance or drift, and its variances.
 
     Args:
         method: its settings.

@@ -33,7 +33,7 @@ from bnn_symm.inference.method import Fit, initial_position
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.minibatches import Minibatches
 from bnn_symm.inference.optimization.optimality import concerns_of_iterates
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.optimization.training_loop import OptimisedMethod, Problem, optimize_alone
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -118,7 +118,7 @@ class SWAG(OptimisedMethod):
         if state is None or "count" not in state:
             to_mode = replace(self, num_steps=self.num_steps - self.collect_steps)
             problem = mode_problem(to_mode, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
-            state, stopped = optimise_alone(fit, problem)
+            state, stopped = optimize_alone(fit, problem)
             if stopped:
                 return True
         state, stopped = self._collect(fit, state)

@@ -1,11 +1,11 @@
-"""Minibatch optimisation with Adam: what mean-field VI, MAP and deep ensembles share.
+"""Minibatch optimization with Adam: what mean-field VI, MAP and deep ensembles share.
 
 The learning rate and the order of the data are functions of (seed, step) and nothing else, so a state is just the
-optimised tensors, Adam's two moments and a step number, and a fit that goes on from it does the same as one never
+optimized tensors, Adam's two moments and a step number, and a fit that goes on from it does the same as one never
 stopped.
 
 A row of the history has the means since the row before of what the steps saw, each on its own minibatch: `objective`
-(what is minimised, for the whole training part, in nats), `nll` (the training part's, in nats a point, in the
+(what is minimized, for the whole training part, in nats), `nll` (the training part's, in nats a point, in the
 target's own units) and what else the method names; and, at that step, `validation_nll` and `validation_accuracy`.
 """
 
@@ -46,7 +46,7 @@ class EarlyStopping:
 
 @settings
 class OptimisedMethod(Method):
-    """Settings of methods that optimise with Adam.
+    """Settings of methods that optimize with Adam.
 
     Attributes:
         num_steps: gradient steps.
@@ -90,11 +90,11 @@ Validate = Callable[[int], dict[str, float | None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One optimisation.
+    """One optimization.
 
     Attributes:
         settings: of the method.
-        tensors: name -> leaf tensor to optimise in place.
+        tensors: name -> leaf tensor to optimize in place.
         objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside it.
         leaves_gradients: whether `objective` itself leaves its gradient, divided by the number of points, in the
             `grad` of every tensor; otherwise it is autograd's.
@@ -117,7 +117,7 @@ class Problem:
     usable: Callable[[], bool] = lambda: True
 
 
-def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None) -> tuple[State, bool]:
+def optimize(problem: Problem, callbacks: Callbacks, state: State | None = None) -> tuple[State, bool]:
     """Runs Adam from the tensors' present values, or from a former state.
 
     Returns:
@@ -128,18 +128,18 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
     """
     settings, train = problem.settings, problem.train
     steps = Steps(problem)
-    batch_size, optimiser = steps.batch_size, steps.optimiser
+    batch_size, optimizer = steps.batch_size, steps.optimizer
     log_every = settings.log_every if settings.log_every != "auto" else max(1, settings.num_steps // 200)
     run = _Progress()
     if state is not None:
-        run = _restore(state, problem.tensors, optimiser)
+        run = _restore(state, problem.tensors, optimizer)
     started = time.perf_counter() - run.seconds
-    good = latest = _state(problem.tensors, optimiser, run)
+    good = latest = _state(problem.tensors, optimizer, run)
     while run.step < settings.num_steps and not _has_stopped_early(settings, run):
         if run.step % log_every == 0:
-            callbacks.on_state(problem.chain, lambda: _state(problem.tensors, optimiser, run))
+            callbacks.on_state(problem.chain, lambda: _state(problem.tensors, optimizer, run))
         if callbacks.should_stop():
-            return _state(problem.tensors, optimiser, run), True
+            return _state(problem.tensors, optimizer, run), True
         terms = steps.take(run.step)
         if not math.isfinite(terms["objective"]):
             raise _diverged(problem, terms["objective"], run.step, good)
@@ -166,40 +166,40 @@ def optimise(problem: Problem, callbacks: Callbacks, state: State | None = None)
             row.update(problem.validate(run.step))
             callbacks.on_history(row)
             _watch(settings, run, row["validation_nll"])
-            latest = _state(problem.tensors, optimiser, run)
-    return _state(problem.tensors, optimiser, run), False
+            latest = _state(problem.tensors, optimizer, run)
+    return _state(problem.tensors, optimizer, run), False
 
 
-def optimise_alone(fit: Fit, problem: Problem) -> tuple[State, bool]:
-    """`optimise`, as the only chain of a fit, which is handed the final state."""
-    state, stopped = optimise(problem, fit.callbacks, fit.reached.states.get(0))
+def optimize_alone(fit: Fit, problem: Problem) -> tuple[State, bool]:
+    """`optimize`, as the only chain of a fit, which is handed the final state."""
+    state, stopped = optimize(problem, fit.callbacks, fit.reached.states.get(0))
     fit.collector.keep_state(0, state)
     return state, stopped
 
 
 class Steps:
-    """The steps of one optimisation, each a function of its number and of where the tensors and the moments are.
+    """The steps of one optimization, each a function of its number and of where the tensors and the moments are.
 
     Attributes:
         batch_size: points a step.
-        optimiser: Adam over the tensors, fused.
+        optimizer: Adam over the tensors, fused.
     """
 
     def __init__(self, problem: Problem):
         self._problem = problem
         self._tensors = list(problem.tensors.values())
         self.batch_size = problem.settings.points_per_gradient(len(problem.train))
-        self.optimiser = torch.optim.Adam(self._tensors, lr=problem.settings.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(self._tensors, lr=problem.settings.learning_rate, fused=True)
         self._minibatches = Minibatches(problem.train, self.batch_size, problem.seed)
 
     def take(self, step: int) -> dict[str, float]:
         """One step, unless the objective is not finite: then the tensors stay. `objective` and the other terms."""
-        problem, optimiser = self._problem, self.optimiser
+        problem, optimizer = self._problem, self.optimizer
         x, y = self._minibatches.take(step)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = _learning_rate(problem.settings, step)
         if not problem.leaves_gradients:
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
         objective, others = problem.objective(step, x, y)
         terms = {name: _number(term) for name, term in {"objective": objective, **others}.items()}
         if not math.isfinite(terms["objective"]):
@@ -209,7 +209,7 @@ class Steps:
             (objective / len(problem.train)).backward()
         if problem.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._tensors, problem.settings.clip_norm)
-        optimiser.step()
+        optimizer.step()
         return terms
 
 
@@ -219,7 +219,7 @@ def _number(term: Tensor | float) -> float:
 
 @dataclass
 class _Progress:
-    """How far an optimisation has come; `window` sums what was logged since the last row."""
+    """How far an optimization has come; `window` sums what was logged since the last row."""
 
     step: int = 0
     seconds: float = 0.0
@@ -270,10 +270,10 @@ _WINDOW = "window."
 _PROGRESS = ("step", "seconds", "smoothed", "best", "rows_since_best")
 
 
-def _state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam, run: _Progress) -> State:
+def _state(tensors: Mapping[str, Tensor], optimizer: torch.optim.Adam, run: _Progress) -> State:
     state = to_numpy(tensors)
     for name, tensor in tensors.items():
-        moments: dict[str, Any] = optimiser.state.get(tensor, {})
+        moments: dict[str, Any] = optimizer.state.get(tensor, {})
         for moment in ("exp_avg", "exp_avg_sq"):
             state[f"{name}.{moment}"] = to_numpy({"m": moments.get(moment, torch.zeros_like(tensor))})["m"]
     for name in _PROGRESS:
@@ -283,7 +283,7 @@ def _state(tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam, run: _Pro
     return state
 
 
-def _restore(state: State, tensors: Mapping[str, Tensor], optimiser: torch.optim.Adam) -> _Progress:
+def _restore(state: State, tensors: Mapping[str, Tensor], optimizer: torch.optim.Adam) -> _Progress:
     run = _Progress(
         step=int(state["step"]),
         seconds=float(state["seconds"]),
@@ -296,7 +296,7 @@ def _restore(state: State, tensors: Mapping[str, Tensor], optimiser: torch.optim
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(state[name]))
         if run.step:
-            optimiser.state[tensor] = {
+            optimizer.state[tensor] = {
                 # Fused Adam counts its steps in a float32 tensor on the device of the parameter.
                 "step": torch.tensor(float(run.step), device=tensor.device),
                 "exp_avg": torch.from_numpy(state[f"{name}.exp_avg"]).to(tensor.device),

@@ -18,7 +18,7 @@ temperature: T scales the noise, and the prior against the likelihood. The law t
 everywhere in this package.
 
 Nothing is accepted or rejected. Draws are of a law that differs from exp(-U) by terms of the order of the learning
-rate, from the discretisation and from the noise of the minibatches.
+rate, from the discretization and from the noise of the minibatches.
 
 References:
     Welling & Teh 2011 (SGLD); Chen, Fox & Guestrin 2014, arXiv:1402.4102 (SGHMC); Li et al. 2016, arXiv:1512.07666

@@ -1,4 +1,4 @@
-"""Local reparameterisation of linear layers (Kingma, Salimans & Welling 2015, arXiv:1506.02557).
+"""Local reparameterization of linear layers (Kingma, Salimans & Welling 2015, arXiv:1506.02557).
 
 With independent normal weights, the pre-activations of a linear layer that is used once for each point are independent
 normals given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2. Sampling them in place of the weights gives
@@ -164,7 +164,7 @@ def _deliver(buffer: GradientBuffer | None, gradient: Callable[[Any], Tensor]) -
 
 
 def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[tuple[str, str | None]]:
-    """Names (weight, bias or None) of the linear layers for which local reparameterisation is exact.
+    """Names (weight, bias or None) of the linear layers for which local reparameterization is exact.
 
     A weight counts if the only operation that ever sees it, and its bias, is one `F.linear` with a (point, feature)
     input. Weights that are shared, or used once more in any other way, do not.

@@ -1,6 +1,6 @@
 r"""Low-rank VI (ELRG): normals whose weights covary within a layer, q = Normal(loc, diag(s^2) + (1/r) sum_k v_k v_k^T).
 
-    minimise  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
+    minimize  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
               -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
 
 A layer is what one module has, weight and bias together; layers are independent. The KL is never sampled: normal and
@@ -24,7 +24,7 @@ from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.method import Fit
 from bnn_symm.inference.optimization.optimality import concerns_of_law
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.optimization.training_loop import OptimisedMethod, Problem, optimize_alone
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
 from bnn_symm.inference.variational.low_rank_objective import LowRankObjective
 from bnn_symm.inference.warm_start import first_mean
@@ -79,7 +79,7 @@ class LowRankVI(OptimisedMethod):
             seed=fit.seed,
             usable=lambda: are_scales(tensors["log_scale"].detach().exp()),
         )
-        return optimise_alone(fit, problem)[1]
+        return optimize_alone(fit, problem)[1]
 
     def _start(self, fit: Fit) -> dict[str, Tensor]:
         """Of a closed form as the initial posterior its marginals, and its factors where there are as many."""

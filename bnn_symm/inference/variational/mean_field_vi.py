@@ -1,6 +1,6 @@
 r"""Mean-field variational inference: independent normals q = Normal(loc, scale) over the flat vector.
 
-    minimise  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
+    minimize  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
               -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
 
 The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled. The expected log
@@ -23,7 +23,7 @@ from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Reached
 from bnn_symm.inference.method import Fit
 from bnn_symm.inference.optimization.optimality import concerns_of_law
-from bnn_symm.inference.optimization.training_loop import Objective, OptimisedMethod, Problem, optimise_alone
+from bnn_symm.inference.optimization.training_loop import Objective, OptimisedMethod, Problem, optimize_alone
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
 from bnn_symm.inference.variational.objective import VariationalObjective
 from bnn_symm.inference.warm_start import first_mean
@@ -37,7 +37,7 @@ class MeanFieldVI(OptimisedMethod):
     """Settings of mean-field VI (config `inference: {name: mean_field_vi}`).
 
     Attributes:
-        estimator: `local`: local reparameterisation of linear layers; `flipout`: dense layers and convolutions by signs
+        estimator: `local`: local reparameterization of linear layers; `flipout`: dense layers and convolutions by signs
             of each point; weights are sampled elsewhere. `weight`: all are sampled, one draw a step for all points.
         num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs: with an even
             number the gradient of `loc` has no noise at all in a linear Gaussian model, and less in every other.
@@ -73,10 +73,10 @@ class MeanFieldVI(OptimisedMethod):
             usable=watch.has_scales,
             leaves_gradients=True,
         )
-        return optimise_alone(fit, problem)[1]
+        return optimize_alone(fit, problem)[1]
 
     def _objective(self, fit: Fit, loc: Tensor, log_scale: Tensor) -> Objective:
-        """What is minimised; a call leaves its gradient in the `grad` of both."""
+        """What is minimized; a call leaves its gradient in the `grad` of both."""
         return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
 
     def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:

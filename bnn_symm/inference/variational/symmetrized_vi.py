@@ -1,6 +1,6 @@
 r"""Permutation-invariant variational inference: mean-field VI of the posterior spread over all its copies.
 
-    minimise  -E_q[log p(y | x, w)] + T (KL(q || p(w)) - I)               q = Normal(loc, scale)
+    minimize  -E_q[log p(y | x, w)] + T (KL(q || p(w)) - I)               q = Normal(loc, scale)
 
 which is the objective of q^G, the mean of all copies that permuting hidden units makes of q: prior and likelihood are
 the same for each, and the entropy of q^G is that of q and I, the mutual information of `symmetry_information`. Plain VI

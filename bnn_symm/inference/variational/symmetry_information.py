@@ -15,7 +15,7 @@ and never above I otherwise:
 
 - Permanents of many units are bounded from above, or the units are taken in blocks, exactly: that is I of a subgroup,
   of those permutations that stay within the blocks.
-- Sets that share weights, as neighbouring layers do, are told one after the other:
+- Sets that share weights, as neighboring layers do, are told one after the other:
   I(g_1, g_2; w) = I(g_1; w) + I(g_2; w | g_1) >= I(g_1; what g_2 leaves alone) + I(g_2; w | g_1).
 
 References:

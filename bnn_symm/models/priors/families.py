@@ -2,7 +2,7 @@
 
 A family is one small class: its density in terms of the standard deviation-like `scale`, its Pyro distribution and its
 cross-entropy with a Gaussian, also with its gradient written out, which is all that any inference method asks of it.
-Densities are around zero; `Centred` moves one to a mean of its own for every entry.
+Densities are around zero; `Centerd` moves one to a mean of its own for every entry.
 """
 
 import math
@@ -269,7 +269,7 @@ class _RealMixture(dist.MixtureSameFamily):
 
 
 @dataclass(frozen=True)
-class Centred:
+class Centerd:
     """What a family adds to an objective where every entry has a mean of its own, and maybe a scale of its own.
 
     Attributes:
@@ -287,8 +287,8 @@ class Centred:
     ) -> float:
         """In units of the scale around the mean it is the family's; `scale` is a factor on its own scale."""
         unit = self.scale * scale
-        by_standardised = torch.zeros_like(loc)
-        standardised = (loc - self.mean).div_(unit)
-        total = self.family.add_cross_entropy_gradient(standardised, sd / unit, 1.0, weight, by_standardised, of_log_sd)
-        of_loc.add_(by_standardised.div_(unit))
+        by_standardized = torch.zeros_like(loc)
+        standardized = (loc - self.mean).div_(unit)
+        total = self.family.add_cross_entropy_gradient(standardized, sd / unit, 1.0, weight, by_standardized, of_log_sd)
+        of_loc.add_(by_standardized.div_(unit))
         return total + (float(unit.log().sum()) if isinstance(unit, Tensor) else len(loc) * math.log(unit))

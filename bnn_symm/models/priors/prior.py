@@ -1,6 +1,6 @@
 """Priors over the parameters of a network: independent, zero-mean, one scale a parameter tensor.
 
-A prior may instead be centred on weights that were learned before (`prior_mean`), with scales in proportion to them.
+A prior may instead be centerd on weights that were learned before (`prior_mean`), with scales in proportion to them.
 A `Prior` is the setting; `Prior.bind(fan_in, sizes)` gives the `ParameterPrior`, the density of the flat vector. The
 families of densities are in `prior_families`.
 """
@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.models.priors.families import Centred, Family, Laplace, Normal, ScaleMixture, StudentT
+from bnn_symm.models.priors.families import Centerd, Family, Laplace, Normal, ScaleMixture, StudentT
 from bnn_symm.models.priors.informed_mean import PriorMean
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
@@ -45,7 +45,7 @@ class Prior:
             which the *variance* is 2 / fan_in (He et al. 2015), whatever the family. A bias takes its layer's
             fan_in; a parameter of a norm layer has none and gets variance 1. `moped`, for a prior with a mean:
             delta times the size of the mean, entry by entry (after Krishnan et al. 2020, arXiv:1906.05323).
-        mean: what the prior is centred on, and where fits start: in a config a run of one chain, or a file of weights
+        mean: what the prior is centerd on, and where fits start: in a config a run of one chain, or a file of weights
             (a state dict as .safetensors); in Python a `PriorMean`. Fixed entries of weights have none. null for zero.
         delta: of scale `moped`, the scale as a fraction of the mean.
         smallest_scale: of scale `moped`, for entries whose mean is near zero.
@@ -91,8 +91,8 @@ class Prior:
                 blocks[-1] = Block(family, (*blocks[-1].runs, (scale, size)))
             else:
                 blocks.append(Block(family, ((scale, size),)))
-        centre = None if mean is None else torch.cat([mean[name].flatten() for name in sizes])
-        return ParameterPrior(tuple(blocks), centre)
+        center = None if mean is None else torch.cat([mean[name].flatten() for name in sizes])
+        return ParameterPrior(tuple(blocks), center)
 
     def _resolve(self, parameter: str, fan_in: int | None, mean: Tensor | None) -> tuple[Family, float | Tensor]:
         name, scale = self.name, self.scale
@@ -189,7 +189,7 @@ class ParameterPrior:
     def log_prob(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density in nats, summed in float64."""
         total = flat.new_zeros((), dtype=torch.float64)
-        for block, scale, value in self._split(self._centred(flat)):
+        for block, scale, value in self._split(self._centerd(flat)):
             total = total + block.family.log_prob(value, scale).sum(dtype=torch.float64)
         return total
 
@@ -199,15 +199,15 @@ class ParameterPrior:
         """-E[log p(w)] under w ~ Normal(loc, sd), per coordinate, in nats: closed form or quadrature."""
         parts = []
         start = 0
-        for block, scale, value in self._split(self._centred(loc)):
+        for block, scale, value in self._split(self._centerd(loc)):
             parts.append(block.family.cross_entropy(value, sd[start : start + block.size], scale))
             start += block.size
         return torch.cat(parts)
 
-    def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centred, float]]:
+    def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centerd, float]]:
         """The flat vector in stretches of one family and one scale, of at most `limit` entries, in its order.
 
-        Where there is a mean, the family is `Centred` and has scales of its own; the scale beside it is 1.
+        Where there is a mean, the family is `Centerd` and has scales of its own; the scale beside it is 1.
         """
         start = 0
         for block in self.blocks:
@@ -219,7 +219,7 @@ class ParameterPrior:
                         yield where, block.family, scale
                     else:
                         own = scale[begin - start : where.stop - start] if isinstance(scale, Tensor) else scale
-                        yield where, Centred(block.family, self.mean[where], own), 1.0
+                        yield where, Centerd(block.family, self.mean[where], own), 1.0
                 start += size
 
     def distribution(self, start: int, shape: torch.Size, like: Tensor) -> PyroDistribution:
@@ -236,7 +236,7 @@ class ParameterPrior:
             offset += block.size
         raise IndexError(f"no parameter begins at entry {start}")
 
-    def _centred(self, flat: Tensor) -> Tensor:
+    def _centerd(self, flat: Tensor) -> Tensor:
         return flat if self.mean is None else flat - self.means(flat)
 
     def _split(self, flat: Tensor) -> list[tuple[Block, Tensor, Tensor]]:
@@ -258,7 +258,7 @@ class ParameterPrior:
 
 
 def _joined(runs: Sequence[tuple[float | Tensor, int]]) -> Iterator[tuple[float | Tensor, int]]:
-    """Neighbours of one scale as one run."""
+    """Neighbors of one scale as one run."""
     for _, same in groupby(runs, key=lambda run: id(run[0]) if isinstance(run[0], Tensor) else run[0]):
         together = list(same)
         yield together[0][0], sum(size for _, size in together)

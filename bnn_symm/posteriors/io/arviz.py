@@ -1,4 +1,4 @@
-"""The bridge to ArviZ: a posterior as groups of labelled arrays.
+"""The bridge to ArviZ: a posterior as groups of labeled arrays.
 
     posterior              every parameter, (chain, draw, *shape), and the noise where it is learned
     sample_stats           what the sampler says of each draw
@@ -163,7 +163,7 @@ class _Axes:
                 self.dims[name] = used
 
     def _free(self, name: str) -> str:
-        """The axis of free entries, labelled by their places in the whole weight."""
+        """The axis of free entries, labeled by their places in the whole weight."""
         axis = f"{name}.free_entry"
         mask = fixed_buffers(self._posterior.model.net)[f"{name.removesuffix('weight')}mask"]
         self.coords[axis] = np.array([",".join(map(str, place)) for place in mask.nonzero().tolist()])

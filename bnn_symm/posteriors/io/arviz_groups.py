@@ -14,7 +14,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Groups(NamedTuple):
-    """A posterior as labelled arrays, before any container.
+    """A posterior as labeled arrays, before any container.
 
     Attributes:
         groups: group -> variable -> array; (chain, draw, ...), without these two in `observed_data`.

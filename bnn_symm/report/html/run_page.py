@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.analyses.calibration import describe_calibration
-from bnn_symm.analyses.convergence.report import describe_convergence
-from bnn_symm.analyses.mixing import describe_mixing
+from bnn_symm.analyzes.calibration import describe_calibration
+from bnn_symm.analyzes.convergence.report import describe_convergence
+from bnn_symm.analyzes.mixing import describe_mixing
 from bnn_symm.errors import BnnSymmError, shell_words
 from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior

@@ -93,13 +93,13 @@ def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: b
     if shares:
         median, low, high = (np.maximum(_shares(values, aim), _FLOOR / 2) for values in (median, low, high))
     runs = f"{len(group['runs'])} run{'s' * (len(group['runs']) > 1)}"
-    axes.fill_between(times, low, high, color=style.colour, alpha=0.18, lw=0)
+    axes.fill_between(times, low, high, color=style.color, alpha=0.18, lw=0)
     label = (
         _shortened(f"{group['label']} ({runs})")
         if len(group["runs"]) > 1 or group["differences"]
         else "the run, smoothed"
     )
-    axes.plot(times, median, color=style.colour, ls=style.dash, lw=1.7, label=label)
+    axes.plot(times, median, color=style.color, ls=style.dash, lw=1.7, label=label)
     speed = group["speed"].get(clock)
     if speed is None or speed["median"]["value"] is None or aim["kind"] == "band":
         return
@@ -107,8 +107,8 @@ def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: b
     at = _share(aim) if shares else aim["value"]
     where = speed["median"]
     ends = [where["value"] if where[end] is None else where[end] for end in ("low", "high")]
-    axes.plot(ends, [at, at], color=style.colour, lw=3.0, solid_capstyle="butt")
-    axes.plot([where["value"]], [at], style.marker, color=style.colour, mec="white", ms=8, zorder=5)
+    axes.plot(ends, [at, at], color=style.color, lw=3.0, solid_capstyle="butt")
+    axes.plot([where["value"]], [at], style.marker, color=style.color, mec="white", ms=8, zorder=5)
 
 
 def _shares(values: Any, aim: dict[str, Any]) -> Any:

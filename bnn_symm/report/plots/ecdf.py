@@ -50,10 +50,10 @@ def plot_ecdf_differences(content: Mapping[str, Any], path: Path, *, title: str)
         axes.tick_params(labelsize=7)
     for axes in panels.flat[len(shown) :]:
         axes.axis("off")
-    figure.supxlabel("randomised rank of the truth, 0 to 1", fontsize=8)
+    figure.supxlabel("randomized rank of the truth, 0 to 1", fontsize=8)
     figure.supylabel("ECDF less uniform", fontsize=8)
     left_out = len(content["quantities"]) - len(shown)
     more = f"; {left_out} more, which fit better, are not shown" if left_out else ""
-    share = f"grey: where all of them stay with probability {1 - content['level']:.0%} if the inference is right"
+    share = f"gray: where all of them stay with probability {1 - content['level']:.0%} if the inference is right"
     figure.suptitle(f"{title}\n{share}{more}", fontsize=9)
     save_png(figure, path)

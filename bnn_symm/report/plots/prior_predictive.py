@@ -90,8 +90,8 @@ def _draw(
 ) -> None:
     own, *others = values.items()
     axes.hist(own[1], edges.tolist(), color=_OWN, label=own[0])
-    for (name, numbers), colour in zip(others, _OTHERS, strict=False):
-        axes.hist(numbers, edges.tolist(), histtype="step", color=colour, lw=1.3, label=name)
+    for (name, numbers), color in zip(others, _OTHERS, strict=False):
+        axes.hist(numbers, edges.tolist(), histtype="step", color=color, lw=1.3, label=name)
     axes.axvline(content["of_data"][quantity], color=_DATA, ls="--", lw=1.4, label="data")
     axes.set_xlabel(label, fontsize=9)
     axes.set_ylabel("functions", fontsize=9)

@@ -38,32 +38,32 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
     grid = torch.linspace(low - margin, high + margin, _CURVE_POINTS)[:, None]
     predictive = posterior.predict(grid)
     x = mean + scale * grid[:, 0].numpy()
-    centre = predictive.mean().numpy()
+    center = predictive.mean().numpy()
     epistemic = _WIDTH * predictive.epistemic_sd().numpy()
     total = _WIDTH * predictive.standard_deviation().numpy()
 
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(x, centre - total, centre + total, color="0.88", lw=0, label="2 sd, noise included")
-    axes.fill_between(x, centre - epistemic, centre + epistemic, color="#7fb0d8", lw=0, label="2 sd, epistemic")
-    axes.plot(x, centre, color="#0b3c5d", lw=1.5, label="predictive mean")
-    for part, marker, colour, label in (
+    axes.fill_between(x, center - total, center + total, color="0.88", lw=0, label="2 sd, noise included")
+    axes.fill_between(x, center - epistemic, center + epistemic, color="#7fb0d8", lw=0, label="2 sd, epistemic")
+    axes.plot(x, center, color="#0b3c5d", lw=1.5, label="predictive mean")
+    for part, marker, color, label in (
         (dataset.test, "x", "0.45", "test points"),
         (dataset.train, "o", "black", "training points"),
     ):
         where = mean + scale * part.x[:, 0].numpy()
         target = scaling.y_mean + scaling.y_scale * part.y.numpy()
-        axes.plot(where, target, marker, color=colour, ms=3, mew=0.8, label=label)
+        axes.plot(where, target, marker, color=color, ms=3, mew=0.8, label=label)
     axes.set_xlabel(dataset.feature_names[0])
     axes.set_ylabel(dataset.preprocessing.target or "y")
     axes.set_title(f"{posterior.info.get('method', 'posterior')} on {dataset.name}", fontsize=10)
     axes.set_xlim(x.min(), x.max())
-    axes.set_ylim(*_limits(centre, total))
+    axes.set_ylim(*_limits(center, total))
     axes.legend(fontsize=8, ncols=2, frameon=False)
     save_png(figure, path)
 
 
-def _limits(centre: np.ndarray, total: np.ndarray) -> tuple[float, float]:
-    low, high = float((centre - total).min()), float((centre + total).max())
+def _limits(center: np.ndarray, total: np.ndarray) -> tuple[float, float]:
+    low, high = float((center - total).min()), float((center + total).max())
     # Room above for the legend.
     return low - 0.05 * (high - low), high + 0.25 * (high - low)

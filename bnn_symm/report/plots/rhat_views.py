@@ -37,13 +37,13 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
     weights = [name for name in _STYLES if name != "function" and (mixing.get(name) or {}).get("by_layer")]
     every = []
     for number, name in enumerate(weights):
-        label, colour, marker = _STYLES[name]
+        label, color, marker = _STYLES[name]
         place = np.arange(len(layers)) + 0.16 * (number - (len(weights) - 1) / 2)
         own = [mixing[name]["by_layer"][layer] for layer in layers]
-        every += _draw(axes, place, own, label, colour, marker)
-    label, colour, marker = _STYLES["function"]
+        every += _draw(axes, place, own, label, color, marker)
+    label, color, marker = _STYLES["function"]
     place = len(layers) + np.arange(len(kinds))
-    every += _draw(axes, place, [mixing["function"]["by_kind"][kind] for kind in kinds], label, colour, marker)
+    every += _draw(axes, place, [mixing["function"]["by_kind"][kind] for kind in kinds], label, color, marker)
     threshold = mixing["function"]["threshold"]
     axes.axhline(threshold - 1, color="0.3", ls="--", lw=1.0, label=f"functions pass below {threshold:.3g}")
     axes.axvline(len(layers) - 0.5, color="0.8", lw=0.8)
@@ -61,14 +61,14 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
 
 
 def _draw(
-    axes: Any, place: np.ndarray, own: list[Mapping[str, Any]], label: str, colour: str, marker: str
+    axes: Any, place: np.ndarray, own: list[Mapping[str, Any]], label: str, color: str, marker: str
 ) -> list[float]:
     """Markers of what is defined; returns their heights above 1."""
     largest, median = (
         [np.nan if row[key] is None else min(max(row[key] - 1, _LEAST), _MOST) for row in own]
         for key in ("rhat_max", "rhat_median")
     )
-    axes.plot(place, largest, marker, color=colour, ms=6, mec="white", mew=0.4, label=label, clip_on=False)
-    axes.hlines(median, place - 0.06, place + 0.06, color=colour, lw=1.6)
-    axes.vlines(place, median, largest, color=colour, lw=0.8, alpha=0.6)
+    axes.plot(place, largest, marker, color=color, ms=6, mec="white", mew=0.4, label=label, clip_on=False)
+    axes.hlines(median, place - 0.06, place + 0.06, color=color, lw=1.6)
+    axes.vlines(place, median, largest, color=color, lw=0.8, alpha=0.6)
     return [value for value in largest if not np.isnan(value)]

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from bnn_symm.report.plots.figures.png import save_png
 
 _BINS = 20
-# Chains, from dark to light and back, so that neighbours differ in grey.
+# Chains, from dark to light and back, so that neighbors differ in gray.
 _COLOURS = ("#053061", "#d6604d", "#4393c3", "#67001f", "#92c5de", "#f4a582", "#2166ac", "#b2182b")
 _DASHES = ("-", "--", "-.", ":")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.analyses.diagnosis import Diagnosis
+from bnn_symm.analyzes.diagnosis import Diagnosis
 from bnn_symm.report.plots.convergence import plot_convergence
 from bnn_symm.report.plots.regression_bands import plot_regression_bands
 from bnn_symm.report.text.calibration import calibration_text, draw_calibration

@@ -45,7 +45,7 @@ class CheckpointConfig:
         every: seconds between checkpoints, or steps, `500 steps`, as the history counts them (logged ones, and in
             each chain); at most so much work is lost when the process is killed.
         keep: epochs whose state is kept for good, at the first logged step from each on, to be loaded as posteriors
-            of their own (`Run.checkpoints`). Of methods that optimise; with full batches a step is an epoch.
+            of their own (`Run.checkpoints`). Of methods that optimize; with full batches a step is an epoch.
     """
 
     every: Annotated[float | str, BeforeValidator(_interval)] = 5.0

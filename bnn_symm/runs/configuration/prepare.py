@@ -48,7 +48,7 @@ class Prepared:
 
     @property
     def prior_mean(self) -> PriorMean | None:
-        """What the prior is centred on."""
+        """What the prior is centerd on."""
         mean = self.model.prior.mean
         return mean if isinstance(mean, PriorMean) else None
 
@@ -104,7 +104,7 @@ def prepare(config: Config, load: Callable[..., Dataset] = load_dataset, mean: P
     Args:
         config: everything.
         load: reads the data; one that remembers them saves time where many configurations share them.
-        mean: what the prior is centred on, where it was read before; default what `prior.mean` names.
+        mean: what the prior is centerd on, where it was read before; default what `prior.mean` names.
 
     Raises:
         BnnSymmError: with one line that says what in the configuration does not fit.
@@ -152,7 +152,7 @@ def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dat
 
 
 def named_mean(config: Config, mean: PriorMean | None = None) -> tuple[Config, PriorMean | None]:
-    """The configuration with a name for what its prior is centred on that can be written down, and that itself.
+    """The configuration with a name for what its prior is centerd on that can be written down, and that itself.
 
     Args:
         config: whose `prior.mean` names it, or is it.
@@ -181,7 +181,7 @@ def steps_to_keep(config: Config, num_points: int) -> list[int]:
         return []
     if not isinstance(config.inference, OptimisedMethod):
         raise ConfigError(
-            f"checkpoint.keep is for methods that optimise; {config.inference.name} keeps all of its draws"
+            f"checkpoint.keep is for methods that optimize; {config.inference.name} keeps all of its draws"
         )
     batch = config.inference.points_per_gradient(num_points)
     steps = [round(epoch * num_points / batch) for epoch in config.checkpoint.keep]

@@ -10,7 +10,7 @@ from bnn_symm.runs.run import load_run, module_of, stored_config
 
 
 def read_prior_mean(named: str, module: str | None = None) -> PriorMean:
-    """The weights that a prior is to be centred on.
+    """The weights that a prior is to be centerd on.
 
     Args:
         named: a run directory, whose posterior mean it is, or a file of a state dict.

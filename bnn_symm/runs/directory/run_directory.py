@@ -4,7 +4,7 @@
     config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json      when it is complete
 
 and throughout symmetry.safetensors, the masks and fixed values of a network that has them,
-prior_mean.safetensors, what a prior is centred on, and network.safetensors, what a user's own
+prior_mean.safetensors, what a prior is centerd on, and network.safetensors, what a user's own
 network is besides its parameters. What the methods of a warm start reach is in folders of their own
 (`stages`).
 
@@ -111,7 +111,7 @@ class RunDirectory:
             record: content of `run.json`.
             preprocessing: content of `preprocessing.json`.
             fixed: what is fixed at random in the network, by name; may be empty.
-            prior_mean: what the prior of the model is centred on.
+            prior_mean: what the prior of the model is centerd on.
             network: content of `network.safetensors`, what a user's own network is besides its parameters.
 
         Raises:
@@ -200,7 +200,7 @@ class RunDirectory:
             ) from None
 
     def read_prior_mean(self, record: Mapping[str, Any]) -> PriorMean | None:
-        """What the prior is centred on, as it was when the run was made; None for zero.
+        """What the prior is centerd on, as it was when the run was made; None for zero.
 
         Raises:
             InvalidRun: if the file is missing or damaged, or was changed.
@@ -212,7 +212,7 @@ class RunDirectory:
             mean = PriorMean({name: torch.from_numpy(value) for name, value in read_arrays(self.prior_mean).items()})
         except FileNotFoundError:
             raise InvalidRun(
-                f"{self.path} has no {self.prior_mean.name}, on which its prior is centred; copy the whole directory, "
+                f"{self.path} has no {self.prior_mean.name}, on which its prior is centerd; copy the whole directory, "
                 f"or fit again"
             ) from None
         if mean.sha256 != wanted:

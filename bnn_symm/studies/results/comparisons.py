@@ -51,7 +51,7 @@ MODERATE = 0.05
 _ENDS = (("value", "mean"), ("low", "low"), ("high", "high"))
 
 
-def summarise_settings(
+def summarize_settings(
     settings: Sequence[Row], cell_rows: Sequence[Row], pair_rows: Sequence[Row]
 ) -> list[dict[str, Any]]:
     """Settings with `measures`: name -> mean over seeds with its interval, of every measure that there is.

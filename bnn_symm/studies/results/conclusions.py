@@ -52,7 +52,7 @@ def conclude(
     """An answer to each question that the study asks, and one or two sentences for all of them.
 
     Args:
-        settings: of `study_comparisons.summarise_settings`.
+        settings: of `study_comparisons.summarize_settings`.
         contexts: with `label`, `convergence` and `convergence_reason`.
         comparisons: of `compare_settings`.
     """

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyses.alignment import pair_runs
-from bnn_symm.analyses.mixing import describe_mixing, held_out, joined
+from bnn_symm.analyzes.alignment import pair_runs
+from bnn_symm.analyzes.mixing import describe_mixing, held_out, joined
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
 from bnn_symm.diagnostics.mixing.function_values import function_values

@@ -9,7 +9,7 @@ from bnn_symm.runs.run import Run
 from bnn_symm.studies.directory import StudyDirectory
 from bnn_symm.studies.keys import NUMERICS
 from bnn_symm.studies.plan import Plan
-from bnn_symm.studies.results.comparisons import compare_settings, summarise_settings
+from bnn_symm.studies.results.comparisons import compare_settings, summarize_settings
 from bnn_symm.studies.results.conclusions import conclude
 from bnn_symm.studies.results.tables import cell_rows, describe_contexts, load_cells, pair_rows, write_table
 from bnn_symm.studies.study import Study
@@ -23,7 +23,7 @@ def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, 
     contexts = describe_contexts(plan, runs)
     cells, pairs = cell_rows(place, plan, runs, contexts), pair_rows(place, plan)
     settings = _settings(plan, cells, [context["label"] for context in contexts])
-    settings = summarise_settings(settings, cells, pairs)
+    settings = summarize_settings(settings, cells, pairs)
     comparisons = compare_settings(settings, cells, pairs, contexts=contexts)
     conclusions, headline = conclude(settings, contexts, comparisons)
     for context in contexts:

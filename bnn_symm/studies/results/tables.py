@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.analyses.convergence.report import describe_convergence
+from bnn_symm.analyzes.convergence.report import describe_convergence
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.runs.run import Run

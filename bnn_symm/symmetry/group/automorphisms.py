@@ -1,4 +1,4 @@
-"""Automorphisms of the part of a structure that colour refinement leaves entangled, by BLISS through igraph.
+"""Automorphisms of the part of a structure that color refinement leaves entangled, by BLISS through igraph.
 
 References:
     Junttila and Kaski (2007), Engineering an efficient canonical labeling tool, doi:10.1137/1.9781611972870.13.
@@ -12,17 +12,17 @@ from bnn_symm.symmetry.group.relations import Relation
 
 
 def automorphisms(
-    vertices: np.ndarray, colours: np.ndarray, relations: Sequence[Relation]
+    vertices: np.ndarray, colors: np.ndarray, relations: Sequence[Relation]
 ) -> tuple[int, list[np.ndarray]]:
-    """The group of the permutations of vertices that keep their colours and every relation.
+    """The group of the permutations of vertices that keep their colors and every relation.
 
-    BLISS takes graphs with coloured vertices and plain edges. Colours of pairs are written in binary: for each
+    BLISS takes graphs with colored vertices and plain edges. Colors of pairs are written in binary: for each
     binary digit of each relation there is a copy of its row vertices and one of its column vertices, joined where
-    the digit is 1; the copies carry what digit of what they stand for in their colour, so that none changes roles.
+    the digit is 1; the copies carry what digit of what they stand for in their color, so that none changes roles.
 
     Args:
         vertices: (vertex,), ascending.
-        colours: (vertex,).
+        colors: (vertex,).
         relations: between these vertices only.
 
     Returns:
@@ -31,11 +31,11 @@ def automorphisms(
     import igraph
 
     edges: list[np.ndarray] = []
-    labels: list[np.ndarray] = [colours - colours.min()]
-    total, next_label = len(vertices), int(np.ptp(colours)) + 1
+    labels: list[np.ndarray] = [colors - colors.min()]
+    total, next_label = len(vertices), int(np.ptp(colors)) + 1
     for relation in relations:
-        kinds, numbers = np.unique(relation.colours, return_inverse=True)
-        numbers = _commonest_first(numbers.reshape(relation.colours.shape))
+        kinds, numbers = np.unique(relation.colors, return_inverse=True)
+        numbers = _commonest_first(numbers.reshape(relation.colors.shape))
         places = [np.searchsorted(vertices, side) for side in (relation.rows, relation.columns)]
         for digit in range(max(1, (len(kinds) - 1).bit_length())):
             copies = []
@@ -55,6 +55,6 @@ def automorphisms(
 
 
 def _commonest_first(numbers: np.ndarray) -> np.ndarray:
-    """Renumbers so that the commonest colour is 0, which needs no edges."""
+    """Renumbers so that the commonest color is 0, which needs no edges."""
     rank = np.argsort(np.argsort(-np.bincount(numbers.ravel()), kind="stable"), kind="stable")
     return rank[numbers]

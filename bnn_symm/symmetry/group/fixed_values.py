@@ -1,6 +1,6 @@
 """What of a network is fixed, and the same network with nothing fixed.
 
-A layer with fixed entries is recognised by what it offers (`HasFixedEntries`), whoever wrote it.
+A layer with fixed entries is recognized by what it offers (`HasFixedEntries`), whoever wrote it.
 """
 
 import copy

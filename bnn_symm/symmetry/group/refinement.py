@@ -1,8 +1,8 @@
-"""Colour refinement of a structure, and what it leaves unresolved.
+"""Color refinement of a structure, and what it leaves unresolved.
 
-Vertices start with their own colours and are told apart, round by round, by the colours of those they are related
-to, until nothing changes (the 1-dimensional Weisfeiler-Leman algorithm). Vertices of different colours are never
-exchanged by an automorphism. For random fixed values one or two rounds give every unit a colour of its own, which
+Vertices start with their own colors and are told apart, round by round, by the colors of those they are related
+to, until nothing changes (the 1-dimensional Weisfeiler-Leman algorithm). Vertices of different colors are never
+exchanged by an automorphism. For random fixed values one or two rounds give every unit a color of its own, which
 proves that no symmetry is left.
 
 References:
@@ -18,53 +18,51 @@ from bnn_symm.symmetry.group.relations import Relation, Structure
 
 
 @dataclass(frozen=True)
-class Colouring:
-    """A colouring that another round does not change.
+class Coloring:
+    """A coloring that another round does not change.
 
     Attributes:
-        colours: (vertex,), numbered from 0.
+        colors: (vertex,), numbered from 0.
         rounds: how many it took.
     """
 
-    colours: np.ndarray
+    colors: np.ndarray
     rounds: int
 
     def cells(self) -> Iterator[np.ndarray]:
-        """Vertices of equal colour, where there are several."""
-        order = np.argsort(self.colours, kind="stable")
-        for cell in np.split(order, np.flatnonzero(np.diff(self.colours[order])) + 1):
+        """Vertices of equal color, where there are several."""
+        order = np.argsort(self.colors, kind="stable")
+        for cell in np.split(order, np.flatnonzero(np.diff(self.colors[order])) + 1):
             if len(cell) > 1:
                 yield cell
 
 
-def refine(structure: Structure) -> Colouring:
+def refine(structure: Structure) -> Coloring:
     """Refines until stable.
 
-    Neighbourhoods are compared by a 64-bit hash of their multiset. A collision could only leave two vertices in one
-    cell, where every later step looks at the colours themselves.
+    Neighborhoods are compared by a 64-bit hash of their multiset. A collision could only leave two vertices in one
+    cell, where every later step looks at the colors themselves.
     """
-    colours = _combined([structure.group, *structure.colours])
-    count, rounds = _count(colours), 0
-    while count < len(colours):
-        signatures = [colours]
+    colors = _combined([structure.group, *structure.colors])
+    count, rounds = _count(colors), 0
+    while count < len(colors):
+        signatures = [colors]
         for relation in structure.relations:
-            rows = np.zeros(len(colours), dtype=np.uint64)
-            columns = np.zeros(len(colours), dtype=np.uint64)
-            rows[relation.rows] = _mixed(relation.colours, colours[relation.columns][None, :]).sum(1, dtype=np.uint64)
-            columns[relation.columns] = _mixed(relation.colours, colours[relation.rows][:, None]).sum(
-                0, dtype=np.uint64
-            )
+            rows = np.zeros(len(colors), dtype=np.uint64)
+            columns = np.zeros(len(colors), dtype=np.uint64)
+            rows[relation.rows] = _mixed(relation.colors, colors[relation.columns][None, :]).sum(1, dtype=np.uint64)
+            columns[relation.columns] = _mixed(relation.colors, colors[relation.rows][:, None]).sum(0, dtype=np.uint64)
             signatures += [rows, columns]
-        colours = _combined(signatures)
+        colors = _combined(signatures)
         rounds += 1
-        before, count = count, _count(colours)
+        before, count = count, _count(colors)
         if count == before:
             break
-    return Colouring(colours, rounds)
+    return Coloring(colors, rounds)
 
 
 def entangled(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs of cells whose vertices a relation ties to one another: their pairs are not all of one colour.
+    """Pairs of cells whose vertices a relation ties to one another: their pairs are not all of one color.
 
     Args:
         relation: of a stable structure.
@@ -74,10 +72,10 @@ def entangled(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, int]]:
     columns, column_cells, column_starts = _sorted(relation.columns, cell_of)
     if not len(rows) or not len(columns):
         return set()
-    colours = relation.colours[np.ix_(rows, columns)]
-    low, high = colours, colours
-    if relation.is_square:  # a vertex and itself are no pair; its own colour is in its cell's
-        low, high = colours.copy(), colours.copy()
+    colors = relation.colors[np.ix_(rows, columns)]
+    low, high = colors, colors
+    if relation.is_square:  # a vertex and itself are no pair; its own color is in its cell's
+        low, high = colors.copy(), colors.copy()
         np.fill_diagonal(low, np.iinfo(low.dtype).max)
         np.fill_diagonal(high, np.iinfo(high.dtype).min)
     low = np.minimum.reduceat(np.minimum.reduceat(low, row_starts, axis=0), column_starts, axis=1)
@@ -97,8 +95,8 @@ def _sorted(vertices: np.ndarray, cell_of: np.ndarray) -> tuple[np.ndarray, np.n
 def restricted(relation: Relation, vertices: np.ndarray) -> Relation:
     """The part of a relation between some vertices."""
     rows, columns = (np.intersect1d(side, vertices) for side in (relation.rows, relation.columns))
-    colours = relation.colours[np.ix_(_places(relation.rows, rows), _places(relation.columns, columns))]
-    return Relation(relation.name, rows, columns, colours)
+    colors = relation.colors[np.ix_(_places(relation.rows, rows), _places(relation.columns, columns))]
+    return Relation(relation.name, rows, columns, colors)
 
 
 def _places(vertices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -106,10 +104,10 @@ def _places(vertices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.searchsorted(vertices, wanted)
 
 
-def _mixed(colours: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of (colour of the pair, colour of the neighbour), by the finaliser of splitmix64."""
+def _mixed(colors: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of (color of the pair, color of the neighbor), by the finalizer of splitmix64."""
     with np.errstate(over="ignore"):
-        z = colours.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + neighbours.astype(np.uint64)
+        z = colors.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + neighbors.astype(np.uint64)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
@@ -124,5 +122,5 @@ def _combined(arrays: list[np.ndarray]) -> np.ndarray:
     return combined
 
 
-def _count(colours: np.ndarray) -> int:
-    return int(colours.max(initial=-1)) + 1
+def _count(colors: np.ndarray) -> int:
+    return int(colors.max(initial=-1)) + 1

@@ -1,8 +1,8 @@
 """What is fixed, as relations between hidden units: the structure whose automorphisms are the group that is left.
 
 A vertex is a unit of a group; a unit that may flip is two, itself and its negative, tied by a partner relation. A
-fixed tensor with one hidden axis colours units; one with two relates them in pairs. Free entries have a colour of
-their own, so a permutation that keeps all colours maps mask and fixed values to themselves.
+fixed tensor with one hidden axis colors units; one with two relates them in pairs. Free entries have a color of
+their own, so a permutation that keeps all colors maps mask and fixed values to themselves.
 """
 
 import itertools
@@ -21,19 +21,19 @@ _ABSENT = -1
 
 @dataclass(frozen=True)
 class Relation:
-    """Colours of pairs of vertices.
+    """Colors of pairs of vertices.
 
     Attributes:
         name: of the tensor it comes from.
         rows: (row,) vertices.
         columns: (column,) vertices.
-        colours: (row, column).
+        colors: (row, column).
     """
 
     name: str
     rows: np.ndarray
     columns: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
 
     @property
     def is_square(self) -> bool:
@@ -43,20 +43,20 @@ class Relation:
 
 @dataclass
 class Structure:
-    """Vertices with colours, and relations between them.
+    """Vertices with colors, and relations between them.
 
     Attributes:
         group: (vertex,) index of the group in the spec's order.
         unit: (vertex,) unit of the group.
         sign: (vertex,) 1, or -1 for the negative of a unit.
-        colours: arrays of (vertex,) colours, all of which an automorphism keeps.
+        colors: arrays of (vertex,) colors, all of which an automorphism keeps.
         relations: between vertices.
     """
 
     group: np.ndarray
     unit: np.ndarray
     sign: np.ndarray
-    colours: list[np.ndarray] = field(default_factory=list)
+    colors: list[np.ndarray] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
 
 
@@ -100,17 +100,17 @@ def _add_blocks(made: Structure, spec: PermutationSpec, where: Mapping[str, np.n
             continue
         block = made.unit[where[name]] // (group.size // group.blocks)
         if group.parent is None:
-            _colour(made, where[name], block)
+            _color(made, where[name], block)
             continue
         owner = where[group.parent]
         belongs = (block[:, None] == made.unit[owner]).astype(np.int64)
         made.relations.append(Relation(f"blocks of {name}", where[name], owner, belongs))
 
 
-def _colour(made: Structure, vertices: np.ndarray, colours: np.ndarray) -> None:
+def _color(made: Structure, vertices: np.ndarray, colors: np.ndarray) -> None:
     everywhere = np.full(len(made.unit), _ABSENT)
-    everywhere[vertices] = colours
-    made.colours.append(everywhere)
+    everywhere[vertices] = colors
+    made.colors.append(everywhere)
 
 
 def _add_tensor(
@@ -183,13 +183,13 @@ def _add_piece(
     vertices = [where[segment.group or ""] for segment in hidden]
     if len(hidden) == 1:
         every = np.concatenate([signed(sign) for sign in signs[0]])
-        _colour(made, vertices[0], _numbered(every))
+        _color(made, vertices[0], _numbered(every))
         return
     every = np.concatenate([np.concatenate([signed(r, c) for c in signs[1]], axis=1) for r in signs[0]])
-    colours = _numbered(every.reshape(-1, every.shape[-1])).reshape(every.shape[:2])
-    relation = Relation(name, vertices[0], vertices[1], colours)
+    colors = _numbered(every.reshape(-1, every.shape[-1])).reshape(every.shape[:2])
+    relation = Relation(name, vertices[0], vertices[1], colors)
     if relation.is_square:
-        _colour(made, vertices[0], np.diagonal(colours))
+        _color(made, vertices[0], np.diagonal(colors))
     made.relations.append(relation)
 
 

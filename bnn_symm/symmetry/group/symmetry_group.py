@@ -4,7 +4,7 @@
 
 A permutation of hidden units is a symmetry of a network with fixed entries only if it maps the masks and the fixed
 values to themselves: then it is *representable*. These permutations are the automorphisms of a structure
-(`relations`). Colour refinement tells most units apart at once; where cells of units remain that nothing ties to one
+(`relations`). Color refinement tells most units apart at once; where cells of units remain that nothing ties to one
 another, the group is the product of their symmetric groups; only entangled cells go to a graph automorphism program.
 """
 
@@ -67,8 +67,8 @@ class SymmetryGroup:
         spec: all permutations, as if nothing were fixed.
         fixed: what is fixed, by tensor; only of tensors that the spec has.
         components: the group is their direct product.
-        rounds: of colour refinement.
-        searched: components that colour refinement left entangled, and that BLISS decided.
+        rounds: of color refinement.
+        searched: components that color refinement left entangled, and that BLISS decided.
     """
 
     spec: PermutationSpec
@@ -109,7 +109,7 @@ class SymmetryGroup:
             told, rest = ("all", "") if not self.searched else ("most of", ", and by BLISS for the rest")
             counted = _count(units, "hidden unit")
             among = f" among {counted}" if self._not_searched else ""
-            return f"trivial{among}: proved by colour refinement, which told {told} {counted} apart {how}{rest}"
+            return f"trivial{among}: proved by color refinement, which told {told} {counted} apart {how}{rest}"
         if all(bool(entry.free.all()) for entry in self.fixed.values()):
             flips = any(group.signed for group in self.spec.groups.values())
             return (
@@ -117,7 +117,7 @@ class SymmetryGroup:
                 f"derived{', with its flips,' if flips else ''} is a symmetry"
             )
         moved = sum(len(o) for c in self.components for name, o in c.units.items() if name not in owners)
-        how = f"proved by colour refinement in {rounds}"
+        how = f"proved by color refinement in {rounds}"
         how += f" and by BLISS for {_count(self.searched, 'entangled component')}" if self.searched else ""
         return (
             f"not trivial: {moved} of {units} hidden units can move, in "
@@ -175,7 +175,7 @@ class SymmetryGroup:
         return element
 
     def generators(self) -> Iterator[Permutation]:
-        """Permutations whose products are the whole group: swaps of neighbours, single flips, entangled moves."""
+        """Permutations whose products are the whole group: swaps of neighbors, single flips, entangled moves."""
         for component in self.components:
             yield from self.generators_of(component)
 
@@ -225,8 +225,8 @@ def symmetry_group(
 def group_of(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> SymmetryGroup:
     """The elements of a spec's group that map what is fixed to itself."""
     made = structure(spec, fixed)
-    colouring = refine(made)
-    cells = list(colouring.cells())
+    coloring = refine(made)
+    cells = list(coloring.cells())
     cell_of = np.full(len(made.unit), -1)
     for number, cell in enumerate(cells):
         cell_of[cell] = number
@@ -236,7 +236,7 @@ def group_of(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> SymmetryGroup
     names = list(spec.groups)
     components.sort(key=lambda c: min((names.index(name), units[0]) for name, units in c.units.items()))
     searched = sum(component.kind == "entangled" for component in components)
-    return SymmetryGroup(spec, dict(fixed), tuple(c for c in components if c.order > 1), colouring.rounds, searched)
+    return SymmetryGroup(spec, dict(fixed), tuple(c for c in components if c.order > 1), coloring.rounds, searched)
 
 
 def _connected(made: Structure, cell_of: np.ndarray, count: int) -> list[list[int]]:

@@ -45,8 +45,8 @@ def _homogeneous(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Ax
 
 @rule("abs", "absolute", "__abs__", carries=True)
 def _absolute(w: Watch, out: Any, x: Tensor) -> Axes:
-    w.passed_on()[:] = [w.labels.without_flavours(label, scale=False) for label in w.carried(x)]
-    return tuple(w.labels.without_flavours(label, scale=False) for label in w.axes(x))
+    w.passed_on()[:] = [w.labels.without_flavors(label, scale=False) for label in w.carried(x)]
+    return tuple(w.labels.without_flavors(label, scale=False) for label in w.axes(x))
 
 
 @rule(*_ODD, carries=True)
@@ -58,7 +58,7 @@ def _odd(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
 def _even(w: Watch, out: Any, x: Tensor) -> Axes:
     w.passed_on().clear()
     axes = _mapped(w, x, scale=False)
-    return tuple(w.labels.without_flavours(label) for label in axes)
+    return tuple(w.labels.without_flavors(label) for label in axes)
 
 
 @rule(*_NEITHER, carries=True)
@@ -249,7 +249,7 @@ def _max(w: Watch, out: Any, x: Tensor, dim: Any = None, keepdim: bool = False) 
     if not w.labels.is_fixed(w.axis(x, dim)):
         w.forbid(out.indices, "the place of a maximum among hidden units changes with their order")
         return axes, None
-    return axes, tuple(w.labels.without_flavours(label) for label in axes)
+    return axes, tuple(w.labels.without_flavors(label) for label in axes)
 
 
 @rule("argmax", "argmin")

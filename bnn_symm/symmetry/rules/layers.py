@@ -203,7 +203,7 @@ def _transposed_convolution(
 
 
 def _spatial(w: Watch, x: Tensor, out: Tensor, number: int) -> list[Label]:
-    """The last axes, which an operation over neighbours leaves in no other order."""
+    """The last axes, which an operation over neighbors leaves in no other order."""
     for label in w.axes(x)[x.dim() - number :]:
         w.labels.hold(label)  # positions, unless somebody convolves over units
     return [w.labels.fixed(size) for size in out.shape[out.dim() - number :]]
@@ -266,7 +266,7 @@ def _layer_norm(
     eps: float = 1e-5,
 ) -> Axes:
     first = x.dim() - len(normalized_shape)
-    return _normalised(w, x, range(first, x.dim()), weight, bias)
+    return _normalized(w, x, range(first, x.dim()), weight, bias)
 
 
 @rule("rms_norm")
@@ -296,7 +296,7 @@ def _group_norm(
         for part in w.labels.resolve(w.axis(x, 1)):
             if not w.labels.is_pinned(part):
                 w.labels.own_blocks(part, num_groups)
-    return _normalised(w, x, [1], weight, bias)
+    return _normalized(w, x, [1], weight, bias)
 
 
 @rule("batch_norm", "instance_norm")
@@ -315,11 +315,11 @@ def _channel_norm(
         if statistic is not None:
             w.labels.kill(w.axis(x, 1))
             w.labels.same(w.axis(x, 1), w.axis(statistic, 0))
-    return _normalised(w, x, [1], weight, bias)
+    return _normalized(w, x, [1], weight, bias)
 
 
-def _normalised(w: Watch, x: Tensor, affine: Any, weight: Tensor | None, bias: Tensor | None) -> Axes:
-    """Normalised entries keep their order only; the affine map after the norm flips and rescales them again."""
+def _normalized(w: Watch, x: Tensor, affine: Any, weight: Tensor | None, bias: Tensor | None) -> Axes:
+    """Normalized entries keep their order only; the affine map after the norm flips and rescales them again."""
     axes = list(w.axes(x))
     for label in axes:
         w.labels.kill(label)

@@ -288,7 +288,7 @@ def cut_axis(w: Watch, label: Label, sizes: Sequence[int]) -> list[Label]:
         while sum(w.labels.length(part) for part in piece) < size:
             part = parts.pop(0)
             room = size - sum(w.labels.length(taken) for taken in piece)
-            if w.labels.length(part) > room:  # a stretch that stays where it is, joined to its neighbour
+            if w.labels.length(part) > room:  # a stretch that stays where it is, joined to its neighbor
                 parts.insert(0, w.labels.fixed(w.labels.length(part) - room)[0])
                 part = w.labels.fixed(room)[0]
             piece.append(part)

@@ -6,8 +6,8 @@ split or pinned accordingly. What is left at the end are the groups of the netwo
 
 - nodes: which units are the same (union-find; a node may be split into consecutive pieces, or owned in blocks by a
   parent node);
-- sign flavours (`flavours`): which occurrences of a node change sign when a unit flips;
-- scale flavours: the same for a positive factor, with the power 1 or -1 at which an occurrence takes it.
+- sign flavors (`flavors`): which occurrences of a node change sign when a unit flips;
+- scale flavors: the same for a positive factor, with the power 1 or -1 at which an occurrence takes it.
 
 A node stays in place for one of two reasons. Units that an operation ties to inputs, outputs or positions are no
 hidden units: that is a proof. Units that a constant or a place in the code tells apart are *held*: a symmetry among
@@ -18,7 +18,7 @@ of `torch.ones`) are *neutral*: every permutation of them is allowed, and none m
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from bnn_symm.symmetry.tracing.scale_classes import NONE, Flavour, Flavours
+from bnn_symm.symmetry.tracing.scale_classes import NONE, Flavor, Flavors
 
 
 class CannotDerive(Exception):
@@ -33,8 +33,8 @@ class Part:
     outer: int = 1
     inner: int = 1
     within: bool = False
-    sign: Flavour = NONE
-    scale: Flavour = NONE
+    sign: Flavor = NONE
+    scale: Flavor = NONE
 
 
 Label = tuple[Part, ...]
@@ -50,7 +50,7 @@ class _Node:
     unsearched_flips: bool = False
     loose: bool = False  # of one unit, and ended as a factor that neither flips nor is rescaled
     parent: int | None = None
-    pieces: tuple[Part, ...] | None = None  # what it was merged into or split into; its own flavours do not count
+    pieces: tuple[Part, ...] | None = None  # what it was merged into or split into; its own flavors do not count
 
 
 @dataclass
@@ -58,13 +58,13 @@ class Labels:
     """All nodes of one derivation.
 
     Attributes:
-        signs: flavours of flips.
-        scales: flavours of positive factors.
+        signs: flavors of flips.
+        scales: flavors of positive factors.
         locate: names the line of code that is being executed.
     """
 
-    signs: Flavours = field(default_factory=lambda: Flavours(powers=False))
-    scales: Flavours = field(default_factory=lambda: Flavours(powers=True))
+    signs: Flavors = field(default_factory=lambda: Flavors(powers=False))
+    scales: Flavors = field(default_factory=lambda: Flavors(powers=True))
     locate: Callable[[], str | None] = lambda: None
     _nodes: list[_Node] = field(default_factory=list)
 
@@ -99,7 +99,7 @@ class Labels:
         return (part,)
 
     def resolve(self, label: Label) -> Label:
-        """The label in terms of nodes that were neither merged nor split, pinned neighbours joined."""
+        """The label in terms of nodes that were neither merged nor split, pinned neighbors joined."""
         parts: list[Part] = []
         for part in label:
             parts.extend(self._resolve(part))
@@ -288,7 +288,7 @@ class Labels:
             self._pin(parent, held=held)
 
     def align(self, first: Label, second: Label) -> list[tuple[Part, Part]]:
-        """Makes two axes of equal length the same units; returns their matching parts, flavours left as they were."""
+        """Makes two axes of equal length the same units; returns their matching parts, flavors left as they were."""
         pairs: list[tuple[Part, Part]] = []
         left, right = list(self.resolve(first)), list(self.resolve(second))
         if self.size(tuple(left)) != self.size(tuple(right)):
@@ -420,7 +420,7 @@ class Labels:
             raise CannotDerive(f"units are cut into {blocks} blocks here and into {self._nodes[parent].size} elsewhere")
         return Part(parent)
 
-    # -- flavours -----------------------------------------------------------------------------------------
+    # -- flavors -----------------------------------------------------------------------------------------
 
     def kill(self, label: Label, *, sign: bool = True, scale: bool = True) -> None:
         """The operation does not commute with flips (`sign`) or positive factors (`scale`) of single units."""
@@ -467,22 +467,22 @@ class Labels:
         return tuple(result)
 
     @staticmethod
-    def _product(flavours: Flavours, a: Flavour, b: Flavour, ranks: tuple[int, int]) -> Flavour:
-        if flavours.is_zero(a):
+    def _product(flavors: Flavors, a: Flavor, b: Flavor, ranks: tuple[int, int]) -> Flavor:
+        if flavors.is_zero(a):
             return b
-        if flavours.is_zero(b):
+        if flavors.is_zero(b):
             return a
         if ranks[1] > ranks[0]:
-            flavours.kill(b)
+            flavors.kill(b)
             return a
         if ranks[0] > ranks[1]:
-            flavours.kill(a)
+            flavors.kill(a)
             return b
-        flavours.kill(a)
-        flavours.kill(b)
+        flavors.kill(a)
+        flavors.kill(b)
         return NONE
 
-    def without_flavours(self, label: Label, *, sign: bool = True, scale: bool = True) -> Label:
+    def without_flavors(self, label: Label, *, sign: bool = True, scale: bool = True) -> Label:
         """The label of a result that does not change with its argument's flips or factors."""
         return tuple(
             replace(part, sign=NONE if sign else part.sign, scale=NONE if scale else part.scale) for part in label

@@ -1,14 +1,14 @@
 """Which occurrences of a unit change when it is flipped, or multiplied by a positive factor.
 
-An occurrence of units in a tensor has a *flavour*. Occurrences of one flavour change together; some never change.
+An occurrence of units in a tensor has a *flavor*. Occurrences of one flavor change together; some never change.
 """
 
-Flavour = tuple[int, int]
+Flavor = tuple[int, int]
 """A name, and the power 1 or -1 at which the occurrence takes its factor."""
 
 
-class Flavours:
-    """Union-find over flavours with powers: `value(x) = power * value(root)`, and a root that is always zero.
+class Flavors:
+    """Union-find over flavors with powers: `value(x) = power * value(root)`, and a root that is always zero.
 
     Args:
         powers: whether 1 and -1 differ; signs are their own inverses, positive factors are not.
@@ -21,21 +21,21 @@ class Flavours:
         self._parent = [0]
         self._power = [1]
 
-    def fresh(self) -> Flavour:
-        """A flavour that nothing is known of yet, at power 1."""
+    def fresh(self) -> Flavor:
+        """A flavor that nothing is known of yet, at power 1."""
         self._parent.append(len(self._parent))
         self._power.append(1)
         return len(self._parent) - 1, 1
 
-    def find(self, flavour: Flavour) -> Flavour:
+    def find(self, flavor: Flavor) -> Flavor:
         """(root, power); root ZERO for an occurrence that does not change."""
-        root, power = flavour
+        root, power = flavor
         while self._parent[root] != root:
             power *= self._power[root]
             root = self._parent[root]
         return (root, power if self._powers else 1) if root != self.ZERO else (self.ZERO, 1)
 
-    def same(self, first: Flavour, second: Flavour) -> None:
+    def same(self, first: Flavor, second: Flavor) -> None:
         """Both change together, at the same power."""
         (a, p), (b, q) = self.find(first), self.find(second)
         if a == b:
@@ -46,16 +46,16 @@ class Flavours:
             a, b = b, a
         self._parent[a], self._power[a] = b, p * q
 
-    def kill(self, flavour: Flavour) -> None:
+    def kill(self, flavor: Flavor) -> None:
         """It may not change at all."""
-        root, _ = self.find(flavour)
+        root, _ = self.find(flavor)
         if root != self.ZERO:
             self._parent[root] = self.ZERO
 
-    def is_zero(self, flavour: Flavour) -> bool:
+    def is_zero(self, flavor: Flavor) -> bool:
         """Whether it is known not to change."""
-        return self.find(flavour)[0] == self.ZERO
+        return self.find(flavor)[0] == self.ZERO
 
 
-NONE: Flavour = (Flavours.ZERO, 1)
+NONE: Flavor = (Flavors.ZERO, 1)
 """Of what never changes."""

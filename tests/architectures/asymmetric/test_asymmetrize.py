@@ -20,7 +20,7 @@ from bnn_symm.architectures import (
     effective_parameters,
     fingerprint,
     fixed_buffers,
-    initialise,
+    initialize,
     load_fixed_buffers,
 )
 from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntries
@@ -86,7 +86,7 @@ def test_auto_gives_the_papers_resnet_20():
     assert all(abs(spread(net, name) - 3) < 0.5 for name in counts)
 
 
-def test_auto_without_norms_keeps_the_variance_of_he_initialisation():
+def test_auto_without_norms_keeps_the_variance_of_he_initialization():
     net = build(CNNConfig(widths=(32, 32)), (3, 8, 8))
     for name, count in fixed_a_row(net).items():
         assert abs(spread(net, name) ** 2 * count / 2 - 1) < 0.4  # tens of normals or more
@@ -276,7 +276,7 @@ def test_the_same_seed_means_the_same_values_in_every_kind(config, input_shape):
         assert torch.equal(started.get_parameter(name), whole[name])
     # Also when another seed draws them again.
     for net in (standard, asymmetric, started):
-        initialise(net, 4)
+        initialize(net, 4)
     layer, name = next((m, n) for n, m in asymmetric.named_modules() if isinstance(m, FixedEntries))
     assert torch.equal(layer.weight, standard.get_submodule(name).weight[layer.mask])
     assert torch.equal(started.get_submodule(name).weight, layer.effective_weight())

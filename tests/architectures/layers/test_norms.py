@@ -33,7 +33,7 @@ def test_filter_response_norm_of_an_empty_map_is_finite() -> None:
     assert torch.equal(FilterResponseNorm(2)(torch.zeros(1, 2, 3, 3)), torch.zeros(1, 2, 3, 3))
 
 
-def test_one_group_norm_standardises_each_point_over_channels_and_places() -> None:
+def test_one_group_norm_standardizes_each_point_over_channels_and_places() -> None:
     x = 3 + 2 * torch.randn(4, 5, 6, 6, generator=torch.Generator().manual_seed(0))
     y = image_norm("layer", 5)(x).flatten(1)
     torch.testing.assert_close(y.mean(1), torch.zeros(4), rtol=0, atol=1e-5)

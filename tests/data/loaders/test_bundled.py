@@ -64,7 +64,7 @@ def test_scaling_never_sees_the_test_part():
     np.testing.assert_allclose(undone.mean(0), mean)
 
 
-def test_without_standardisation_the_values_are_raw():
+def test_without_standardization_the_values_are_raw():
     data = load_dataset("diabetes", standardize=False, dtype=torch.float64)
     assert (data.scaling.y_mean, data.scaling.y_scale) == (0.0, 1.0)
     raw = datasets.load_diabetes(scaled=False)

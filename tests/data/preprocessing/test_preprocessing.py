@@ -169,7 +169,7 @@ def test_constant_features_keep_scale_one():
     x = np.stack([np.full(50, 288.1), np.arange(50.0)], axis=1)
     scaling = Scaling.fit(x, np.arange(50))
     np.testing.assert_allclose(scaling.x_scale, [1.0, np.arange(50).std()])
-    assert scaling.standardise(x, torch.float64)[:, 0].abs().max() < 1e-12
+    assert scaling.standardize(x, torch.float64)[:, 0].abs().max() < 1e-12
 
 
 def test_images_have_a_mean_a_pixel_and_a_scale_a_channel():
@@ -177,16 +177,16 @@ def test_images_have_a_mean_a_pixel_and_a_scale_a_channel():
     x[:, 1, 0, 0] = 7
     scaling = Scaling.fit(x, np.arange(4500))
     np.testing.assert_allclose(scaling.x_mean, x[:4500].mean(0))
-    centred = x[:4500] - x[:4500].mean(0)
-    np.testing.assert_allclose(scaling.x_scale, np.sqrt(np.square(centred).mean((0, 2, 3)))[:, None, None])
-    assert scaling.standardise(x, torch.float64)[:, 1, 0, 0].abs().max() < 1e-12
+    centerd = x[:4500] - x[:4500].mean(0)
+    np.testing.assert_allclose(scaling.x_scale, np.sqrt(np.square(centerd).mean((0, 2, 3)))[:, None, None])
+    assert scaling.standardize(x, torch.float64)[:, 1, 0, 0].abs().max() < 1e-12
 
 
 def test_values_too_large_for_the_floating_type():
     scaling = Scaling.identity((1,))
     with pytest.raises(InvalidData, match=r"row 2 .*too large for torch.float32"):
-        scaling.standardise(np.array([[1.0], [1e300]]), torch.float32)
-    assert scaling.standardise(np.array([[1e300]]), torch.float64).item() == 1e300
+        scaling.standardize(np.array([[1.0], [1e300]]), torch.float32)
+    assert scaling.standardize(np.array([[1e300]]), torch.float64).item() == 1e300
 
 
 def test_part():

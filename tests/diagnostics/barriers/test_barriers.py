@@ -341,7 +341,7 @@ def test_positions_are_ascending_with_both_ends_and_the_middle_and_fine_at_the_t
     top = int(np.argmax(heights))
     assert 0 < top < len(heights) - 1
     coarse = max(1 / (num_tau - 1), 0.5) / 2 if num_tau == 2 else 1 / (num_tau - 1)
-    # Three times halved: at least one neighbour of the maximum is an eighth of the step away, the other a quarter.
+    # Three times halved: at least one neighbor of the maximum is an eighth of the step away, the other a quarter.
     steps = sorted([curve.tau[top] - curve.tau[top - 1], curve.tau[top + 1] - curve.tau[top]])
     assert steps[0] <= coarse / 4 + 1e-9
     assert steps[1] <= coarse / 2 + 1e-9

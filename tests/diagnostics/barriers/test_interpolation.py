@@ -27,8 +27,8 @@ def gaussian(seed: int, model: BayesianModel = MODEL) -> GaussianPosterior:
 
 
 def samples(seed: int, chains: int = 2, draws: int = 6) -> SamplePosterior:
-    spread, centre = (0.5 * normal(LENGTH, seed=seed)).exp(), normal(LENGTH, seed=seed + 50)
-    return SamplePosterior.from_draws(MODEL, centre + spread * normal(chains, draws, LENGTH, seed=seed + 200))
+    spread, center = (0.5 * normal(LENGTH, seed=seed)).exp(), normal(LENGTH, seed=seed + 50)
+    return SamplePosterior.from_draws(MODEL, center + spread * normal(chains, draws, LENGTH, seed=seed + 200))
 
 
 def cost(first: Tensor, second: Tensor) -> float:

@@ -72,8 +72,8 @@ def test_points():
     points = [SamplePosterior.from_draws(MODEL, normal(seed).loc[None, None]) for seed in range(3)]
     found = simplex_barrier(points, PART)
     assert found.path == "straight line"
-    centre = sum(p.draws()[0] for p in points) / 3
-    expected = losses(points[0], centre[None], PART).marginal_nll
+    center = sum(p.draws()[0] for p in points) / 3
+    expected = losses(points[0], center[None], PART).marginal_nll
     assert found.marginal_nll[3] == pytest.approx(expected, abs=1e-12)
 
 

@@ -20,8 +20,8 @@ def linear(likelihood, num_outputs: int) -> BayesianModel:
 
 def posterior_of(model: BayesianModel, draws: int, spread: float = 0.5) -> SamplePosterior:
     noise = torch.randn(1, draws, model.num_parameters, generator=torch_generator(0, "draws"), dtype=torch.float64)
-    centre = 2 * torch.randn(model.num_parameters, generator=torch_generator(0, "centre"), dtype=torch.float64)
-    return SamplePosterior.from_draws(model, centre + spread * noise)
+    center = 2 * torch.randn(model.num_parameters, generator=torch_generator(0, "center"), dtype=torch.float64)
+    return SamplePosterior.from_draws(model, center + spread * noise)
 
 
 def points(number: int) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_it_finds_the_temperature_that_the_targets_were_drawn_with(tau, likeliho
 
 
 @pytest.mark.parametrize(("likelihood", "num_outputs"), [(Categorical(), 4), (Bernoulli(), 1)])
-def test_it_minimises_the_nll_of_the_mixture(likelihood, num_outputs):
+def test_it_minimizes_the_nll_of_the_mixture(likelihood, num_outputs):
     model = linear(likelihood, num_outputs)
     posterior = posterior_of(model, 30, spread=3.0)
     x = points(200)

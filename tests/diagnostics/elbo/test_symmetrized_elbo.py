@@ -104,7 +104,7 @@ def test_several_layers_are_bounded_from_below_and_not_by_much(keys, apart):
 
 
 def test_over_many_posteriors_no_bound_exceeds_the_exact_value():
-    """The mean of 24 standardised differences, of which none should be above 0: 4 standard errors of it are allowed."""
+    """The mean of 24 standardized differences, of which none should be above 0: 4 standard errors of it are allowed."""
     scores = []
     for seed in range(24):
         model = model_of(widths=(6,))

@@ -36,11 +36,11 @@ def points(classes: int = 3) -> Part:
     return Part(x=x, y=torch.arange(20) % classes)
 
 
-def around(model: BayesianModel, centres: torch.Tensor, seed: int = 2, spread: float = 0.05) -> SamplePosterior:
-    """Independent draws around a centre a chain."""
+def around(model: BayesianModel, centers: torch.Tensor, seed: int = 2, spread: float = 0.05) -> SamplePosterior:
+    """Independent draws around a center a chain."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(centres), DRAWS, model.num_parameters, generator=generator, dtype=torch.float64)
-    return SamplePosterior.from_draws(model, centres[:, None] + spread * noise)
+    noise = torch.randn(len(centers), DRAWS, model.num_parameters, generator=generator, dtype=torch.float64)
+    return SamplePosterior.from_draws(model, centers[:, None] + spread * noise)
 
 
 def one_mode(model: BayesianModel, seed: int = 0) -> torch.Tensor:
@@ -102,9 +102,9 @@ def test_permuted_chains_fail_raw_and_are_as_they_were_once_aligned(activation):
 def test_function_view_of_float32_chains_is_unchanged_by_permuting():
     model = model_of()
     model = BayesianModel(model.net.float(), Prior(), Categorical())
-    centre = one_mode(model).float()
+    center = one_mode(model).float()
     noise = 0.05 * torch.randn(2, 60, model.num_parameters, generator=torch.Generator().manual_seed(0))
-    before = SamplePosterior.from_draws(model, centre + noise)
+    before = SamplePosterior.from_draws(model, center + noise)
     spec = permutation_spec(model.net)
     part = Part(x=points().x.float(), y=points().y)
     after = before.permute_chains([spec.identity(), spec.random(3)])
@@ -114,8 +114,8 @@ def test_function_view_of_float32_chains_is_unchanged_by_permuting():
 
 def test_different_true_modes_fail_all_but_chainwise_and_the_verdict_says_why():
     model = model_of()
-    centres = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
-    found = mixing(around(model, centres), points(), per_draw=False)
+    centers = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
+    found = mixing(around(model, centers), points(), per_draw=False)
     assert statuses(found) == {"raw": "fail", "aligned": "fail", "chainwise": "pass", "function": "fail"}
     assert found.aligned is not None
     for view in (found.raw, found.aligned.view, found.function):
@@ -242,13 +242,13 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
     assert said.usable is None
     assert "even independent ones reach an R-hat of" in said.conclusion
     assert "where even independent draws reach" in said.views["function"]
-    centres = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
-    draws = 0.01 * (draws - one_mode(model)) + centres[:, None]
+    centers = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
+    draws = 0.01 * (draws - one_mode(model)) + centers[:, None]
     said = verdicts(mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False))
     assert said.usable is False
     assert "whether each has settled cannot be told" in said.conclusion
     assert said.next == "draw more (1000 draws a chain)"
-    around_each = around(model, centres)
+    around_each = around(model, centers)
     draws = torch.stack([around_each._read(c, 0, 12) for c in range(CHAINS)])
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert found.chainwise.status == "pass"
@@ -344,7 +344,7 @@ def test_units_own_what_makes_them_and_what_reads_them():
 
 
 class Funnel(BayesianModel):
-    """Neal's funnel, centred: v ~ Normal(0, 3), x_i ~ Normal(0, exp(v / 2)); the data play no part."""
+    """Neal's funnel, centerd: v ~ Normal(0, 3), x_i ~ Normal(0, exp(v / 2)); the data play no part."""
 
     def log_likelihood(self, flat, x, y):
         return flat.new_zeros(len(x))

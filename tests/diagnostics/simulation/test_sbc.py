@@ -43,7 +43,7 @@ def checked():
 
 
 def line(offset: float = 0.0, noise: float | str = NOISE) -> tuple[BayesianModel, Dataset]:
-    """A line through 20 points: standardised, so that slope and bias do not know each other, unless all are moved."""
+    """A line through 20 points: standardized, so that slope and bias do not know each other, unless all are moved."""
     data = load_dataset(DataConfig(name="gap", validation_fraction=0.0), dtype=torch.float64)
     x = torch.linspace(-1.7, 1.7, 20, dtype=torch.float64)[:, None] + offset
     data = dataclasses.replace(data, train=Part(x=x, y=torch.zeros(20, dtype=torch.float64)))

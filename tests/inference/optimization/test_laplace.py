@@ -261,8 +261,8 @@ def test_the_reference_implementation_has_the_same_curvature(name, structure):
     y = part.y if name == "iris" else part.y[:, None]
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(part.x, y), batch_size=50)
     likelihood = "classification" if name == "iris" else "regression"
-    flavour = reference.DiagLaplace if structure == "diagonal" else reference.FullLLLaplace
-    theirs = flavour(net, likelihood)
+    flavor = reference.DiagLaplace if structure == "diagonal" else reference.FullLLLaplace
+    theirs = flavor(net, likelihood)
     theirs.fit(loader)
     position = model.initial()
     if structure == "diagonal":

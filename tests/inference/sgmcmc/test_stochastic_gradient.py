@@ -13,7 +13,7 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MAP, SGHMC, SGLD, Callback, CyclicalSGHMC, Reached, RMSprop
 from bnn_symm.inference.callbacks import Callbacks
 from bnn_symm.inference.optimization.minibatches import Minibatches
-from bnn_symm.inference.optimization.training_loop import Problem, optimise
+from bnn_symm.inference.optimization.training_loop import Problem, optimize
 from bnn_symm.models import BayesianModel, Gaussian, Prior
 from bnn_symm.posteriors import DrawChunk
 from tests.inference.exact import NOISE
@@ -77,7 +77,7 @@ def relative_error(a_matrix: np.ndarray, covariance: np.ndarray, which: int, thi
     return float(np.sqrt(2 / number * total.sum()) / len(total))
 
 
-def test_the_discretised_law_of_sgld_is_the_textbooks():
+def test_the_discretized_law_of_sgld_is_the_textbooks():
     precision = np.array([1.5, 20.0, 60.0])
     eps = 0.03
     a_matrix, noise = recursion(precision, np.full(3, math.sqrt(eps / 2)), 1.0)
@@ -243,7 +243,7 @@ def test_cycles_visit_both_modes_where_small_steps_stay_in_one():
     assert (stuck.sign() == stuck[0].sign()).all()
 
 
-def test_minibatches_are_those_of_the_methods_that_optimise():
+def test_minibatches_are_those_of_the_methods_that_optimize():
     _, data = linear_regression(torch.arange(23.0).double()[:, None], torch.zeros(23).double())
     seen = []
 
@@ -261,7 +261,7 @@ def test_minibatches_are_those_of_the_methods_that_optimise():
         train=data.train,
         seed=7,
     )
-    optimise(problem, Callbacks())
+    optimize(problem, Callbacks())
     batches = Minibatches(data.train, 5, 7)
     assert len(seen) == 11
     for step in (10, *range(11)):  # in any order

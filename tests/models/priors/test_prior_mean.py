@@ -1,4 +1,4 @@
-"""Priors that are centred on weights learned before: both views, the terms of an objective, and what is refused."""
+"""Priors that are centerd on weights learned before: both views, the terms of an objective, and what is refused."""
 
 import math
 
@@ -27,7 +27,7 @@ def pretrained(net: nn.Module, seed: int = 5) -> dict[str, torch.Tensor]:
     return weights
 
 
-def centred(case_name: str, **keywords) -> BayesianModel:
+def centerd(case_name: str, **keywords) -> BayesianModel:
     net = CASES[case_name].model().net
     return CASES[case_name].model(Prior(mean=PriorMean(pretrained(net)), **keywords))
 
@@ -37,7 +37,7 @@ def centred(case_name: str, **keywords) -> BayesianModel:
 @pytest.mark.parametrize("case", ["gaussian-learned", "fixed-entries"])
 def test_pyro_and_flat_density_agree_in_value_and_gradient(case, family, scale) -> None:
     overrides = {"norms.*": PriorOverride(name="laplace", scale=0.4)}
-    model = centred(case, name=family, overrides=overrides, **scale)
+    model = centerd(case, name=family, overrides=overrides, **scale)
     x, y = normal(4, 2, seed=1), CASES[case].targets(4)
     flat = normal(model.num_parameters, seed=2).requires_grad_()
     ours = model.log_prior(flat) + model.log_likelihood(flat, x, y).sum()
@@ -51,7 +51,7 @@ def test_pyro_and_flat_density_agree_in_value_and_gradient(case, family, scale) 
 
 
 def test_moped_is_a_normal_around_every_weight_with_a_fraction_of_its_size() -> None:
-    model = centred("gaussian-fixed", scale="moped", delta=0.2, smallest_scale=0.01)
+    model = centerd("gaussian-fixed", scale="moped", delta=0.2, smallest_scale=0.01)
     flat = normal(model.num_parameters, seed=3)
     mean = torch.cat([value.flatten() for value in pretrained(model.net).values()])
     sd = (0.2 * mean.abs()).clamp(min=0.01)
@@ -63,7 +63,7 @@ def test_moped_is_a_normal_around_every_weight_with_a_fraction_of_its_size() -> 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: str(scale["scale"]))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_written_out_are_those_of_the_cross_entropy(family, scale) -> None:
-    model = centred("fixed-entries", name=family, **scale)
+    model = centerd("fixed-entries", name=family, **scale)
     number = model.num_net_parameters
     leaves = [normal(number, seed=7).requires_grad_(), (0.3 * normal(number, seed=8) - 2).requires_grad_()]
     wanted = model.parameter_prior.cross_entropy(leaves[0], leaves[1].exp()).sum()
@@ -82,7 +82,7 @@ def test_gradients_written_out_are_those_of_the_cross_entropy(family, scale) -> 
 
 
 def test_fits_start_at_the_mean_whatever_the_seed_and_fixed_entries_have_none() -> None:
-    model = centred("fixed-entries")
+    model = centerd("fixed-entries")
     mean = pretrained(model.net)
     for seed in (None, 0, 1):
         values = model.layer_values(model.unflatten(model.initial(seed)))
@@ -150,10 +150,10 @@ def test_a_linear_model_has_the_exact_posterior_of_its_informed_prior() -> None:
     model = BayesianModel(net, Prior(mean=PriorMean(mean), scale="moped", delta=0.5), Gaussian(noise=0.3))
     x, y = normal(20, 3, seed=3), normal(20, seed=4)
     design = torch.cat([x, torch.ones(20, 1).double()], 1)
-    centre = torch.cat([mean["weight"][0], mean["bias"]])
-    precision = (0.5 * centre).square().reciprocal()
+    center = torch.cat([mean["weight"][0], mean["bias"]])
+    precision = (0.5 * center).square().reciprocal()
     exact = torch.linalg.solve(
-        design.T @ design / 0.09 + precision.diag(), design.T @ y / 0.09 + precision * centre
+        design.T @ design / 0.09 + precision.diag(), design.T @ y / 0.09 + precision * center
     ).requires_grad_()
     (gradient,) = torch.autograd.grad(model.potential(exact, x, y), exact)
     assert float(gradient.abs().max()) < 1e-9 * float(model.potential(exact, x, y).detach().abs())

@@ -454,11 +454,11 @@ def sequential(seed: int) -> nn.Sequential:
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).double()
     x = torch.linspace(-2, 2, 30, dtype=torch.float64)[:, None]
-    optimiser = torch.optim.Adam(net.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (net(x) - x.sin()).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
     return net
 
 

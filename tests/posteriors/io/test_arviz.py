@@ -199,7 +199,7 @@ def test_outputs_that_are_no_classes(likelihood, labels) -> None:
         assert groups.dims["likelihood.log_noise"] == []
 
 
-def test_free_entries_are_labelled_by_their_places() -> None:
+def test_free_entries_are_labeled_by_their_places() -> None:
     one = iris(widths=(6,), symmetry=SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 1)))
     groups = to_groups(one, IRIS)
     assert groups.dims["layers.0.weight"] == ["layers.0.weight.free_entry"]

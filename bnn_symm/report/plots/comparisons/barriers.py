@@ -11,7 +11,7 @@ from matplotlib.tri import Triangulation
 
 from bnn_symm.report.plots.figures.png import save_png
 
-# Told apart in grey and by the colour-blind: by lightness, and by the dash of the line.
+# Told apart in gray and by the color-blind: by lightness, and by the dash of the line.
 _STYLES = {"naive": ("#b2182b", "--"), "aligned": ("#2166ac", "-")}
 _WIDTH = 2.0
 
@@ -27,11 +27,11 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     for name, curve in curves.items():
-        colour, dash = _STYLES[name]
+        color, dash = _STYLES[name]
         tau, nll, band = (np.asarray(curve[key]) for key in ("tau", "marginal_nll", "band"))
-        axes.fill_between(tau, nll - _WIDTH * band, nll + _WIDTH * band, color=colour, alpha=0.2, lw=0)
+        axes.fill_between(tau, nll - _WIDTH * band, nll + _WIDTH * band, color=color, alpha=0.2, lw=0)
         label = f"{name}: height {curve['height']:.3f} +- {curve['standard_error']:.3f}"
-        axes.plot(tau, nll, dash, color=colour, lw=1.8, label=label)
+        axes.plot(tau, nll, dash, color=color, lw=1.8, label=label)
     curve = next(iter(curves.values()))
     axes.plot([0, 1], [curve["marginal_nll"][0], curve["marginal_nll"][-1]], ":", color="0.35", lw=1.2, label="chord")
     axes.plot(curve["tau"], curve["mixture_nll"], "-.", color="0.6", lw=1.0, label="mixture of the two")
@@ -63,8 +63,8 @@ def plot_barrier_matrix(matrices: Mapping[str, np.ndarray], labels: Sequence[str
         image = axes.imshow(matrix, vmin=0, vmax=max(top, 1e-9), cmap="cividis")
         for (i, j), value in np.ndenumerate(matrix):
             if i != j:
-                colour = "black" if value > top / 2 else "white"
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+                color = "black" if value > top / 2 else "white"
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
         axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=8)
         axes.set_yticks(range(len(labels)), labels, fontsize=8)
         axes.set_title(name, fontsize=10)

@@ -27,10 +27,10 @@ def plot_distances(alignments: Sequence[Mapping[str, Any]], labels: Sequence[str
     figure = Figure(figsize=(3.2 + 0.9 * len(labels), 3.4), layout="constrained")
     axes = figure.subplots()
     place = np.arange(len(labels))
-    for number, (key, label, colour, hatch) in enumerate(_BARS):
+    for number, (key, label, color, hatch) in enumerate(_BARS):
         height = [alignment[key] for alignment in alignments]
         axes.bar(
-            place + 0.27 * (number - 1), height, 0.26, color=colour, hatch=hatch, edgecolor="0.3", lw=0.5, label=label
+            place + 0.27 * (number - 1), height, 0.26, color=color, hatch=hatch, edgecolor="0.3", lw=0.5, label=label
         )
     axes.set_xticks(place, labels, fontsize=8)
     axes.set_ylabel("squared distance to the reference")

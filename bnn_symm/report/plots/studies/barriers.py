@@ -35,9 +35,9 @@ def barrier_curves_figure(
         for own, label, style in zip(every, labels, styles, strict=True):
             if own is None:
                 continue
-            axes.fill_between(own["tau"], own["low"], own["high"], color=style.colour, alpha=0.13, lw=0)
-            axes.plot(own["tau"], own["mean"], color=style.colour, ls=style.dash, lw=1.8, label=label)
-            axes.plot(own["tau"][::5], own["mean"][::5], style.marker, color=style.colour, ms=5, mec="white", mew=0.5)
+            axes.fill_between(own["tau"], own["low"], own["high"], color=style.color, alpha=0.13, lw=0)
+            axes.plot(own["tau"], own["mean"], color=style.color, ls=style.dash, lw=1.8, label=label)
+            axes.plot(own["tau"][::5], own["mean"][::5], style.marker, color=style.color, ms=5, mec="white", mew=0.5)
         axes.axhline(0, color="0.5", lw=0.8, zorder=0)
         axes.set_xlim(0, 1)
         axes.set_xlabel("tau, from one fit to another")
@@ -88,8 +88,8 @@ def _matrix(axes: Axes, own: Mapping[str, Any], norm: Normalize) -> None:
         size = 8 if len(place) <= 6 else 6
         for (i, j), value in np.ndenumerate(values):
             if not np.isnan(value):
-                colour = "black" if norm(value) > 0.5 else "white"
-                axes.text(j, i, _short(value), ha="center", va="center", fontsize=size, color=colour)
+                color = "black" if norm(value) > 0.5 else "white"
+                axes.text(j, i, _short(value), ha="center", va="center", fontsize=size, color=color)
     axes.plot([-0.5, len(place) - 0.5], [-0.5, len(place) - 0.5], color="0.75", lw=0.8)
     axes.set_xticks(range(len(place)), [str(seed) for seed in place], fontsize=7)
     axes.set_yticks(range(len(place)), [str(seed) for seed in place], fontsize=7)

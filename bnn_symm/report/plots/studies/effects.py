@@ -35,12 +35,12 @@ def effects_figure(panels: Sequence[Mapping[str, Any]], places: Sequence[str], *
                 (x + shift, point) for x, point in enumerate(line["points"]) if point and point["mean"] is not None
             ]
             x = [place for place, _ in known]
-            axes.plot(x, [point["mean"] for _, point in known], color=style.colour, ls=style.dash, lw=1.2)
+            axes.plot(x, [point["mean"] for _, point in known], color=style.color, ls=style.dash, lw=1.2)
             for place, point in known:
                 if point["low"] is not None and point["high"] is not None:
-                    axes.vlines(place, point["low"], point["high"], color=style.colour, lw=1.8)
+                    axes.vlines(place, point["low"], point["high"], color=style.color, lw=1.8)
             means = [point["mean"] for _, point in known]
-            axes.plot(x, means, style.marker, color=style.colour, ms=7, mec="white", mew=0.7, label=line["label"])
+            axes.plot(x, means, style.marker, color=style.color, ms=7, mec="white", mew=0.7, label=line["label"])
         axes.axhline(0, color="0.5", lw=0.9, ls=":", zorder=0)
         axes.set_title(panel["title"], fontsize=9)
         axes.set_xticks(range(len(places)), [wrapped(place, 10) for place in places], fontsize=8)

@@ -47,12 +47,12 @@ def measures_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str], 
 def _row(axes: Axes, place: int, row: Mapping[str, Any], style: Style) -> None:
     values = row["values"]
     # Seeds lie beneath their mean, so that both are seen.
-    axes.plot(values, [place + 0.22] * len(values), "|", color=style.colour, ms=6, mew=1.0, alpha=0.75)
+    axes.plot(values, [place + 0.22] * len(values), "|", color=style.color, ms=6, mew=1.0, alpha=0.75)
     if row["mean"] is None:
         return
     if row["low"] is not None and row["high"] is not None:
-        axes.hlines(place, row["low"], row["high"], color=style.colour, lw=2.0)
-    axes.plot([row["mean"]], [place], style.marker, color=style.colour, ms=7, mec="white", mew=0.7)
+        axes.hlines(place, row["low"], row["high"], color=style.color, lw=2.0)
+    axes.plot([row["mean"]], [place], style.marker, color=style.color, ms=7, mec="white", mew=0.7)
 
 
 def wrapped(label: str, width: int) -> str:

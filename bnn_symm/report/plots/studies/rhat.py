@@ -55,8 +55,8 @@ def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]
 
 def _view(axes: Axes, rows: Sequence[Mapping[str, Any] | None], view: str, number: int) -> list[float]:
     """Draws one view; returns what was drawn, less 1."""
-    label, colour, marker = _STYLES[view]
-    axes.plot([], [], marker, color=colour, label=label)
+    label, color, marker = _STYLES[view]
+    axes.plot([], [], marker, color=color, label=label)
     seen = []
     for place, row in enumerate(rows):
         if row is None or row["mean"] is None:
@@ -66,9 +66,9 @@ def _view(axes: Axes, rows: Sequence[Mapping[str, Any] | None], view: str, numbe
         seen.append(mean)
         if row["low"] is not None and row["high"] is not None:
             low, high = _less_one(row["low"]), _less_one(row["high"])
-            axes.hlines(height, low, high, color=colour, lw=1.6)
+            axes.hlines(height, low, high, color=color, lw=1.6)
             seen += [low, high]
-        axes.plot([mean], [height], marker, color=colour, ms=7, mec="white", mew=0.6)
+        axes.plot([mean], [height], marker, color=color, ms=7, mec="white", mew=0.6)
     return seen
 
 

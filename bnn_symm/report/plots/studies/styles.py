@@ -1,7 +1,7 @@
 """How the settings of a study are told apart, the same in every figure of it.
 
-Colours differ in lightness from their neighbours, and each has a dash and a marker of its own, so that they are told
-apart in grey and by the colour-blind too. The standard network is always black and solid.
+Colors differ in lightness from their neighbors, and each has a dash and a marker of its own, so that they are told
+apart in gray and by the color-blind too. The standard network is always black and solid.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ class Style:
     """Of one setting.
 
     Attributes:
-        colour: of lines, bands and markers.
+        color: of lines, bands and markers.
         dash: of lines.
         marker: of points.
     """
 
-    colour: str
+    color: str
     dash: Any
     marker: str
 
 
-_STANDARD = Style(colour="#1b1b1b", dash="-", marker="o")
+_STANDARD = Style(color="#1b1b1b", dash="-", marker="o")
 _OTHERS = tuple(
-    Style(colour=colour, dash=dash, marker=marker)
-    for colour, dash, marker in (
+    Style(color=color, dash=dash, marker=marker)
+    for color, dash, marker in (
         ("#c05a00", "--", "s"),
         ("#1f5f99", "-.", "^"),
         ("#8a8a8a", ":", "D"),
