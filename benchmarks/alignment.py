@@ -58,7 +58,9 @@ NOISE = 0.5
 
 def model_of(width: int, resnet: bool) -> BayesianModel:
     if resnet:
-        net = build_network(ResNetConfig(width_multiplier=width), input_shape=(3, 32, 32), num_outputs=10)
+        net = build_network(
+            ResNetConfig(width_multiplier=width), input_shape=(3, 32, 32), num_outputs=10
+        )
     else:
         net = build_network(MLPConfig(widths=(width,) * 3), input_shape=(784,), num_outputs=10)
     return BayesianModel(net, Prior(scale="fan_in"), Categorical())
@@ -81,13 +83,17 @@ def cost_row(name: str, width: int, resnet: bool) -> None:
     seconds = time.perf_counter() - started
     planted = first.permute(group.random("planted"))
     spread = first.loc.std()
-    shaken = planted.loc + NOISE * spread * torch.randn(planted.loc.shape, generator=torch_generator("noise"))
+    shaken = planted.loc + NOISE * spread * torch.randn(
+        planted.loc.shape, generator=torch_generator("noise")
+    )
     noisy = GaussianPosterior(model, first.scaling, loc=shaken, scale=planted.scale)
     started = time.perf_counter()
     recovered = align(first, noisy, group=group)
     planted_seconds = time.perf_counter() - started
     floor = float((shaken - planted.loc).square().sum())
-    share = (recovered.distance_before - recovered.distance_after) / (recovered.distance_before - floor)
+    share = (recovered.distance_before - recovered.distance_after) / (
+        recovered.distance_before - floor
+    )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
         f"| {name} | {model.num_parameters:,} | {derived:.1f} | {seconds:.1f} | {found.solver} | "
@@ -117,10 +123,16 @@ def weight_matching(first: list[Tensor], second: list[Tensor], seed: int) -> lis
     while improved:
         improved = False
         for layer in generator.permutation(2):
-            gain = own_first + w2.T @ v2[orders[1]] if layer == 0 else own_second + w2 @ v2[:, orders[0]].T
+            gain = (
+                own_first + w2.T @ v2[orders[1]]
+                if layer == 0
+                else own_second + w2 @ v2[:, orders[0]].T
+            )
             rows = torch.arange(len(gain))
             order = torch.from_numpy(linear_sum_assignment(gain.numpy(), maximize=True)[1])
-            before, after = (float(gain[rows, one].double().sum()) for one in (orders[layer], order))
+            before, after = (
+                float(gain[rows, one].double().sum()) for one in (orders[layer], order)
+            )
             if after > before + 1e-9 * abs(before):
                 orders[layer], improved = order, True
     return orders
@@ -128,10 +140,15 @@ def weight_matching(first: list[Tensor], second: list[Tensor], seed: int) -> lis
 
 def pair_of(width: int, pair: int) -> list[GaussianPosterior]:
     """Two independent networks 64-w-w-10, as posteriors of which only the means count."""
-    net = build_network(MLPConfig(widths=(width, width), activation="relu"), input_shape=(64,), num_outputs=10)
+    net = build_network(
+        MLPConfig(widths=(width, width), activation="relu"), input_shape=(64,), num_outputs=10
+    )
     model = BayesianModel(net, Prior(scale="fan_in"), Categorical())
     means = [model.initial(2 * pair + member) for member in range(2)]
-    return [GaussianPosterior(model, Scaling.identity((1,)), loc=m, scale=torch.full_like(m, 0.01)) for m in means]
+    return [
+        GaussianPosterior(model, Scaling.identity((1,)), loc=m, scale=torch.full_like(m, 0.01))
+        for m in means
+    ]
 
 
 def compared(width: int, rounds: int) -> list[dict[str, Any]]:
@@ -141,7 +158,9 @@ def compared(width: int, rounds: int) -> list[dict[str, Any]]:
     pairs = [pair_of(width, number) for number in range(rounds + 1)]
     gains: dict[str, list[float]] = {name: [] for name in (*TITLES, "peer")}
 
-    def candidate(name: str, find: Callable[[GaussianPosterior, GaussianPosterior], Permutation]) -> Callable[[], None]:
+    def candidate(
+        name: str, find: Callable[[GaussianPosterior, GaussianPosterior], Permutation]
+    ) -> Callable[[], None]:
         def call() -> None:
             first, second = pairs[len(gains[name])]
             moved = first.model.permute(second.loc, find(first, second)).double()
@@ -166,11 +185,16 @@ def compared(width: int, rounds: int) -> list[dict[str, Any]]:
     finders = {**{name: ours(name) for name in TITLES}, "peer": peer}
     # No round to warm up at large widths: there is nothing to compile, and one lasts minutes.
     warm_up = 1 if rounds > 1 else 0
-    found = interleaved({n: candidate(n, f) for n, f in finders.items()}, repeats=rounds, warm_up=warm_up)
+    found = interleaved(
+        {n: candidate(n, f) for n, f in finders.items()}, repeats=rounds, warm_up=warm_up
+    )
     higher = {n: [a / b for a, b in zip(gains[n], gains["peer"], strict=True)] for n in gains}
     rows = []
     for name, title in TITLES.items():
-        shared: dict[str, Any] = {"peer": "git-re-basin's weight matching", "details": {"objectives": gains}}
+        shared: dict[str, Any] = {
+            "peer": "git-re-basin's weight matching",
+            "details": {"objectives": gains},
+        }
         # The relaxations are other solvers, that are to reach more: their seconds have no target.
         target = 1.0 if name == "coordinate" else None
         rows.append(
@@ -203,20 +227,33 @@ def compared(width: int, rounds: int) -> list[dict[str, Any]]:
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     """Rows of the table, two a width and solver."""
     torch.set_num_threads(1)
-    return [one for width in WIDTHS[: 1 if quick else None] for one in compared(width, 2 if quick else ROUNDS[width])]
+    return [
+        one
+        for width in WIDTHS[: 1 if quick else None]
+        for one in compared(width, 2 if quick else ROUNDS[width])
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="the smallest width, two pairs")
-    parser.add_argument("--widths", type=int, nargs="*", help="the cost of aligning posteriors of these MLPs instead")
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs="*",
+        help="the cost of aligning posteriors of these MLPs instead",
+    )
     parser.add_argument("--resnet", type=int, nargs="*", help="and of these ResNets; default 1 4")
     options = parser.parse_args()
     if options.widths is None and options.resnet is None:
         print(json.dumps(measure(quick=options.quick), indent=1))
         return
     torch.set_num_threads(available_cores())
-    print("| network | weights | derive s | align s | solver | distance | coordinate | best | planted s | share | GB |")
+    print(
+        "| network | weights | derive s | align s | solver | distance | coordinate | best | planted s | share | GB |"
+    )
     print("|" + " --- |" * 11)
     for width in options.widths or []:
         cost_row(f"MLP 784-{width}-{width}-{width}-10", width, False)

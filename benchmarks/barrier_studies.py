@@ -40,7 +40,10 @@ STUDIES: dict[str, tuple[str, int, dict[str, list[str]]]] = {
         {
             "standard": [],
             "W-asymmetric": [ASYMMETRIC],
-            "W-asymmetric, kappa x 0.1": [ASYMMETRIC, "architecture.symmetry.kappa=[0.1,0.1,0.05,0.025]"],
+            "W-asymmetric, kappa x 0.1": [
+                ASYMMETRIC,
+                "architecture.symmetry.kappa=[0.1,0.1,0.05,0.025]",
+            ],
             "W-asymmetric, kappa = 0": [ASYMMETRIC, "architecture.symmetry.kappa=0"],
             "sigma-asymmetric": ["architecture.symmetry.kind=sigma_asymmetric"],
             "init_matched": ["architecture.symmetry.kind=init_matched"],
@@ -54,7 +57,10 @@ STUDIES: dict[str, tuple[str, int, dict[str, list[str]]]] = {
         "digits_connectivity",
         3,
         {
-            f"width {width}": [f"architecture.widths=[{width},{width},{width}]", "architecture.activation=relu"]
+            f"width {width}": [
+                f"architecture.widths=[{width},{width},{width}]",
+                "architecture.activation=relu",
+            ]
             for width in (16, 32, 64, 128, 256)
         },
     ),
@@ -63,7 +69,9 @@ STUDIES: dict[str, tuple[str, int, dict[str, list[str]]]] = {
 
 
 def call(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "bnn_symm.cli", *arguments], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "bnn_symm.cli", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
     if done.returncode:
         raise SystemExit(f"bnn-symm {' '.join(arguments)}\n{done.stderr}")
 
@@ -96,9 +104,13 @@ def scores(content: dict, runs: list[Path]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", choices=sorted(STUDIES))
-    parser.add_argument("--pairs", type=int, default=5, help="pairs, or triples, of independent fits a row")
+    parser.add_argument(
+        "--pairs", type=int, default=5, help="pairs, or triples, of independent fits a row"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
     options = parser.parse_args()
     config, together, rows = STUDIES[options.study]
@@ -107,9 +119,16 @@ def main() -> None:
     def folder(row: str) -> str:
         return f"{options.study}-{''.join(c if c.isalnum() or c == '.' else '-' for c in row)}"
 
-    fits = {(row, seed): RUNS / f"{folder(row)}-{seed}" for row in rows for seed in range(options.pairs * together)}
+    fits = {
+        (row, seed): RUNS / f"{folder(row)}-{seed}"
+        for row in rows
+        for seed in range(options.pairs * together)
+    }
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        made = [pool.submit(fit, config, [*rows[row], f"seed={seed}"], out) for (row, seed), out in fits.items()]
+        made = [
+            pool.submit(fit, config, [*rows[row], f"seed={seed}"], out)
+            for (row, seed), out in fits.items()
+        ]
         for done in made:
             done.result()
         groups = {
@@ -118,7 +137,8 @@ def main() -> None:
             for i in range(options.pairs)
         }
         measured = {
-            key: pool.submit(measure, runs, RUNS / f"{folder(key[0])}-barrier-{key[1]}") for key, runs in groups.items()
+            key: pool.submit(measure, runs, RUNS / f"{folder(key[0])}-barrier-{key[1]}")
+            for key, runs in groups.items()
         }
         found = {key: scores(done.result(), groups[key]) for key, done in measured.items()}
     columns = list(next(iter(found.values())))
@@ -129,7 +149,9 @@ def main() -> None:
             values = [found[row, i][column] for i in range(options.pairs)]
             spread = statistics.stdev(values) if len(values) > 1 else float("nan")
             cells.append(
-                f"{values[0]:.0f}" if column == "movable" else f"{statistics.mean(values):.3f} +- {spread:.3f}"
+                f"{values[0]:.0f}"
+                if column == "movable"
+                else f"{statistics.mean(values):.3f} +- {spread:.3f}"
             )
         print(f"| {row} | {' | '.join(cells)} |")
 

@@ -16,7 +16,9 @@ from bnn_symm.diagnostics import chain_statistics
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--weights", type=int, default=100_000)
@@ -31,7 +33,9 @@ def main() -> None:
     found = chain_statistics(values)
     ours = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"R-hat, bulk and tail ESS of {options.weights:,} weights: {ours:.1f} s, peak {peak:.2f} GB")
+    print(
+        f"R-hat, bulk and tail ESS of {options.weights:,} weights: {ours:.1f} s, peak {peak:.2f} GB"
+    )
 
     import arviz
 

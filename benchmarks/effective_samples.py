@@ -53,14 +53,20 @@ TARGETS = {
 
 
 def measure(
-    *, quick: bool = False, problems: Sequence[str] = PROBLEMS, repeats: int | None = None, log: Path | None = None
+    *,
+    quick: bool = False,
+    problems: Sequence[str] = PROBLEMS,
+    repeats: int | None = None,
+    log: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the table: of every problem and peer one after warm-up and one with it."""
     torch.set_num_threads(1)
     rows = []
     for name in problems[:1] if quick else problems:
         number = repeats or (1 if quick else REPEATS[name])
-        rows += _rows(problem(name), _run(problem(name), QUICK if quick else SETTINGS[name], number, log))
+        rows += _rows(
+            problem(name), _run(problem(name), QUICK if quick else SETTINGS[name], number, log)
+        )
     return rows
 
 
@@ -72,22 +78,32 @@ def _run(
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         most = max(chains for chains, *_ in candidates.values())
         path = own.write(Path(folder) / "problem.npz", chains=most, seeds=range(1, repeats + 1))
-        workers = {label: stack.enter_context(checked_worker(ENGINES[label], path)) for label in candidates}
+        workers = {
+            label: stack.enter_context(checked_worker(ENGINES[label], path)) for label in candidates
+        }
         for seed in range(1, repeats + 1):
             for label, worker in workers.items():
-                settings = dict(zip(("chains", "iterations", "draws", "depth"), candidates[label], strict=True))
+                settings = dict(
+                    zip(("chains", "iterations", "draws", "depth"), candidates[label], strict=True)
+                )
                 warm = worker("warmup", seed=seed, accept=0.8, **settings)
                 answer, positions = worker.sample(settings["draws"])
                 run = _reached(own, settings, warm, answer, positions) | {"seed": seed}
                 runs[label].append(run)
                 if log is not None:
                     with log.open("a") as lines:
-                        lines.write(json.dumps({"problem": own.name, "candidate": label} | run) + "\n")
+                        lines.write(
+                            json.dumps({"problem": own.name, "candidate": label} | run) + "\n"
+                        )
     return runs
 
 
 def _reached(
-    own: Problem, settings: dict[str, Any], warm: dict[str, Any], answer: dict[str, Any], positions: Any
+    own: Problem,
+    settings: dict[str, Any],
+    warm: dict[str, Any],
+    answer: dict[str, Any],
+    positions: Any,
 ) -> dict[str, Any]:
     found = quality(own.predictions(positions))
     busy, warm_busy = answer["busy_seconds"], warm["busy_seconds"]
@@ -114,7 +130,9 @@ def _rows(own: Problem, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str,
     rows = []
     for key, words in (("after", "after warm-up"), ("included", "warm-up included")):
         for peer in (label for label in (NUMPYRO, PYRO) if label in runs):
-            ours, theirs = (runs[label] if _converged(runs[label]) else None for label in (OURS, peer))
+            ours, theirs = (
+                runs[label] if _converged(runs[label]) else None for label in (OURS, peer)
+            )
             found = None
             if ours and theirs:
                 found = ratio_of([a[key] / b[key] for a, b in zip(ours, theirs, strict=True)])
@@ -129,8 +147,16 @@ def _rows(own: Problem, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str,
                     target=TARGETS.get((own.name, peer)),
                     sense="at least",
                     limit="draws are independent at best: ESS about the number of draws",
-                    note="; ".join(_words(label, runs[label]) for label in runs if label in (OURS, BESIDE, peer)),
-                    details={"runs": {label: runs[label] for label in runs if label in (OURS, BESIDE, peer)}},
+                    note="; ".join(
+                        _words(label, runs[label])
+                        for label in runs
+                        if label in (OURS, BESIDE, peer)
+                    ),
+                    details={
+                        "runs": {
+                            label: runs[label] for label in runs if label in (OURS, BESIDE, peer)
+                        }
+                    },
                 )
             )
     return rows
@@ -140,7 +166,11 @@ def _words(label: str, runs: list[dict[str, Any]]) -> str:
     keys = ("ess_bulk_min", "after", "included", "compile_seconds", "steps_per_draw")
     middle = {key: statistics.median(run[key] for run in runs) for key in keys}
     first = runs[0]
-    rates = f"{middle['after']:.1f} and with warm-up {middle['included']:.1f} a second, " if _converged(runs) else ""
+    rates = (
+        f"{middle['after']:.1f} and with warm-up {middle['included']:.1f} a second, "
+        if _converged(runs)
+        else ""
+    )
     return (
         f"{label} ({first['chains']} chains, {first['iterations']} + {first['draws']}): "
         f"{'' if _converged(runs) else 'not converged, '}largest R-hat {max(run['rhat_max'] for run in runs):.3f}, "
@@ -150,13 +180,19 @@ def _words(label: str, runs: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--problems", nargs="*", default=list(PROBLEMS), choices=PROBLEMS)
-    parser.add_argument("--repeats", type=int, help="runs of each candidate, each with its own seed")
+    parser.add_argument(
+        "--repeats", type=int, help="runs of each candidate, each with its own seed"
+    )
     parser.add_argument("--log", type=Path, help="file that every run is appended to at once")
     parser.add_argument("--quick", action="store_true", help="a smoke test: short trees, few draws")
     options = parser.parse_args()
-    rows = measure(quick=options.quick, problems=options.problems, repeats=options.repeats, log=options.log)
+    rows = measure(
+        quick=options.quick, problems=options.problems, repeats=options.repeats, log=options.log
+    )
     print(json.dumps(rows, indent=1))
 
 

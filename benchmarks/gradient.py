@@ -35,7 +35,9 @@ def matrix_products(own: Problem, chains: int) -> Any:
         rows = group * b if depth == 0 else b
         w, y = torch.randn(*batch, rows, a), torch.randn(*batch, rows, len(x))
         hidden = x.mT if depth == 0 else torch.randn(group, a, len(x))
-        layers.append((hidden, w, y, torch.empty_like(hidden), torch.empty_like(w), torch.empty_like(y)))
+        layers.append(
+            (hidden, w, y, torch.empty_like(hidden), torch.empty_like(w), torch.empty_like(y))
+        )
 
     def products() -> None:
         for _ in range(0, chains, group):
@@ -51,7 +53,12 @@ def matrix_products(own: Problem, chains: int) -> Any:
 def _density(own: Problem, chains: int, *, compile: bool) -> TemperedDensity:
     positions = starting_positions(own.model, chains, 0)
     return TemperedDensity(
-        own.model, own.dataset.train, temperature=1.0, prior_weight=1.0, like=positions, compile=compile
+        own.model,
+        own.dataset.train,
+        temperature=1.0,
+        prior_weight=1.0,
+        like=positions,
+        compile=compile,
     )
 
 

@@ -44,10 +44,16 @@ def measure(*, quick: bool = False, repeats: int = 5) -> list[dict[str, Any]]:
     """Rows of the table, one a problem and peer."""
     torch.set_num_threads(1)
     settings = QUICK if quick else SETTINGS
-    return [line for name in settings for line in _measure(problem(name), *settings[name], 2 if quick else repeats)]
+    return [
+        line
+        for name in settings
+        for line in _measure(problem(name), *settings[name], 2 if quick else repeats)
+    ]
 
 
-def _measure(own: Problem, iterations: int, draws: int, depth: int, repeats: int) -> list[dict[str, Any]]:
+def _measure(
+    own: Problem, iterations: int, draws: int, depth: int, repeats: int
+) -> list[dict[str, Any]]:
     engines = ["nuts", *ENGINES]
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -63,7 +69,10 @@ def _measure(own: Problem, iterations: int, draws: int, depth: int, repeats: int
                 if name == "nuts":  # warms up and draws in one fit
                     worker("warmup", **settings)
                 answers[name].append(worker.sample(draws)[0])
-    timings = {name: timing_of([own["busy_seconds"] / own["steps"] for own in told]) for name, told in answers.items()}
+    timings = {
+        name: timing_of([own["busy_seconds"] / own["steps"] for own in told])
+        for name, told in answers.items()
+    }
     limit = seconds_of_products(own, 100)
     ours = timings["nuts"]
     return [
@@ -80,7 +89,11 @@ def _measure(own: Problem, iterations: int, draws: int, depth: int, repeats: int
                 f"a timing, not converged: tree depth at most {depth}, {iterations} iterations of warm-up, "
                 f"{repeats} x {draws} draws; steps of theirs that count, of those computed: {_useful(answers[name])}"
             ),
-            details={"ours": answers["nuts"], "theirs": answers[name], "matrix_products_seconds": limit},
+            details={
+                "ours": answers["nuts"],
+                "theirs": answers[name],
+                "matrix_products_seconds": limit,
+            },
         )
         for name, label in ENGINES.items()
     ]

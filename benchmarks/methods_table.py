@@ -20,12 +20,23 @@ KEYS = ("inference.name", "inference.structure")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("studies", type=Path, nargs="+")
-    studies = [json.loads((path / "summary.json").read_text()) for path in parser.parse_args().studies]
-    columns = [(study, measure) for study in studies for measure in MEASURES if _has(study, measure)]
-    names = [f"{study['provenance']['dataset']['name']}, {MEASURES[measure]}" for study, measure in columns]
-    methods = list(dict.fromkeys(_method(context) for study in studies for context in study["contexts"]))
+    studies = [
+        json.loads((path / "summary.json").read_text()) for path in parser.parse_args().studies
+    ]
+    columns = [
+        (study, measure) for study in studies for measure in MEASURES if _has(study, measure)
+    ]
+    names = [
+        f"{study['provenance']['dataset']['name']}, {MEASURES[measure]}"
+        for study, measure in columns
+    ]
+    methods = list(
+        dict.fromkeys(_method(context) for study in studies for context in study["contexts"])
+    )
     for row in [["method", *names], ["---"] * (len(names) + 1)]:
         print(f"| {' | '.join(row)} |")
     for method in methods:
@@ -34,11 +45,16 @@ def main() -> None:
 
 
 def _method(context: dict[str, Any]) -> str:
-    return ", ".join(str(context["differences"][key]) for key in KEYS if key in context["differences"])
+    return ", ".join(
+        str(context["differences"][key]) for key in KEYS if key in context["differences"]
+    )
 
 
 def _has(study: dict[str, Any], measure: str) -> bool:
-    return any((setting["measures"].get(measure) or {}).get("mean") is not None for setting in study["settings"])
+    return any(
+        (setting["measures"].get(measure) or {}).get("mean") is not None
+        for setting in study["settings"]
+    )
 
 
 def _measure(study: dict[str, Any], method: str, measure: str) -> dict[str, Any] | None:

@@ -25,7 +25,9 @@ class MadeUp:
         self.shape = (1, DRAWS, parameters)
 
     def read(self, chain: int, start: int, stop: int) -> torch.Tensor:
-        return 0.05 * torch.randn(stop - start, self.shape[2], generator=torch.Generator().manual_seed(start))
+        return 0.05 * torch.randn(
+            stop - start, self.shape[2], generator=torch.Generator().manual_seed(start)
+        )
 
 
 def main() -> int:
@@ -34,7 +36,9 @@ def main() -> int:
     scaling = Scaling.identity((1, 28, 28))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "posterior.nc"
-        save_posterior(SamplePosterior(model, scaling, positions=MadeUp(model.num_parameters)), path)
+        save_posterior(
+            SamplePosterior(model, scaling, positions=MadeUp(model.num_parameters)), path
+        )
         posterior = load_posterior(path, model, scaling)
         x = torch.randn(POINTS, 1, 28, 28)
         started = time.perf_counter()

@@ -35,9 +35,13 @@ def made(name: str, draws: int) -> tuple[SamplePosterior, torch.Tensor]:
     net = build_network(MLPConfig(widths=widths), input_shape=(features,), num_outputs=10)
     model = BayesianModel(net, Prior(), Categorical())
     generator = torch.Generator().manual_seed(0)
-    positions = model.initial() + 0.02 * torch.randn(1, draws, model.num_parameters, generator=generator)
+    positions = model.initial() + 0.02 * torch.randn(
+        1, draws, model.num_parameters, generator=generator
+    )
     posterior = SamplePosterior(
-        model, Scaling(x_mean=torch.zeros(features), x_scale=torch.ones(features)), positions=ArrayPositions(positions)
+        model,
+        Scaling(x_mean=torch.zeros(features), x_scale=torch.ones(features)),
+        positions=ArrayPositions(positions),
     )
     return posterior, torch.randn(POINTS, features, generator=generator)
 
@@ -63,7 +67,9 @@ before = most()
 summarize(posterior, x)
 print(most() - before)
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
     return float(done.stdout.strip().splitlines()[-1])
 
 
@@ -90,7 +96,11 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
         found = interleaved(candidates, repeats=2 if quick else 9)
         whole = 1000 / draws
         # 1,000 draws of the large network are for a file: benchmarks/predict_memory.py.
-        memory = f"{peak_megabytes(name, 1000):.0f} MB beside 1,000 draws" if name.startswith("64") else ""
+        memory = (
+            f"{peak_megabytes(name, 1000):.0f} MB beside 1,000 draws"
+            if name.startswith("64")
+            else ""
+        )
         for what in ("outputs", "probabilities"):
             rows.append(
                 row(
@@ -102,7 +112,9 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
                     ratio=ratio(found[what], found["passes"]),
                     target=1.2 if what == "outputs" else None,
                     limit="the deterministic passes are the limit",
-                    note="; ".join(part for part in (f"{draws} draws timed, times {whole:g}", memory) if part),
+                    note="; ".join(
+                        part for part in (f"{draws} draws timed, times {whole:g}", memory) if part
+                    ),
                 )
             )
     return rows

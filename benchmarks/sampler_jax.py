@@ -17,7 +17,9 @@ class CompileClock:
         from jax import monitoring
 
         self._spans: list[tuple[float, float]] = []
-        self.busy = 0.0  # processor seconds of what was timed last, its share of compilation taken off
+        self.busy = (
+            0.0  # processor seconds of what was timed last, its share of compilation taken off
+        )
         monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, seconds: float, **_: Any) -> None:
@@ -49,10 +51,17 @@ class _Jax:
         import jax.numpy as jnp
 
         self.clock = CompileClock()
-        self.starts = {int(seed): jnp.asarray(at) for seed, at in zip(problem["seeds"], problem["starts"], strict=True)}
+        self.starts = {
+            int(seed): jnp.asarray(at)
+            for seed, at in zip(problem["seeds"], problem["starts"], strict=True)
+        }
         x, y = jnp.asarray(problem["x"]), jnp.asarray(problem["y"])
         scales = jnp.asarray(problem["scales"])
-        sizes, kind, noise = problem["sizes"].tolist(), str(problem["kind"]), float(problem["noise"])
+        sizes, kind, noise = (
+            problem["sizes"].tolist(),
+            str(problem["kind"]),
+            float(problem["noise"]),
+        )
 
         def outputs(flat: Any) -> Any:
             hidden, start = x, 0
@@ -87,16 +96,22 @@ class _Jax:
 class NumPyroNUTS(_Jax):
     """numpyro.infer.MCMC(NUTS(potential_fn), chain_method="vectorized")."""
 
-    def warmup(self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float) -> Answer:
+    def warmup(
+        self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
+    ) -> Answer:
         import jax
         from numpyro.infer import MCMC, NUTS
 
         settings = (chains, iterations, draws, depth, accept)
-        if settings != getattr(self, "_settings", None):  # the same object again compiles nothing again
+        if settings != getattr(
+            self, "_settings", None
+        ):  # the same object again compiles nothing again
             self._settings = settings
             self.mcmc = MCMC(
                 NUTS(
-                    potential_fn=lambda flat: -self.log_density(flat), max_tree_depth=depth, target_accept_prob=accept
+                    potential_fn=lambda flat: -self.log_density(flat),
+                    max_tree_depth=depth,
+                    target_accept_prob=accept,
                 ),
                 num_warmup=iterations,
                 num_samples=draws,
@@ -135,9 +150,17 @@ class NumPyroNUTS(_Jax):
             return self.mcmc.get_samples(group_by_chain=True)
 
         positions, seconds, compiling = self.clock.timed(work)
-        fields = {name: np.asarray(v) for name, v in self.mcmc.get_extra_fields(group_by_chain=True).items()}
+        fields = {
+            name: np.asarray(v)
+            for name, v in self.mcmc.get_extra_fields(group_by_chain=True).items()
+        }
         return sampled(
-            seconds, self.clock.busy, compiling, fields["num_steps"], fields["diverging"], fields["accept_prob"]
+            seconds,
+            self.clock.busy,
+            compiling,
+            fields["num_steps"],
+            fields["diverging"],
+            fields["accept_prob"],
         ), np.asarray(positions)
 
 
@@ -146,7 +169,9 @@ class BlackJaxNUTS(_Jax):
 
     _compiled: dict[Any, Any]
 
-    def warmup(self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float) -> Answer:
+    def warmup(
+        self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
+    ) -> Answer:
         import blackjax
         import jax
         from blackjax.adaptation.base import get_filter_adapt_info_fn
@@ -171,7 +196,9 @@ class BlackJaxNUTS(_Jax):
             kernel = blackjax.nuts.build_kernel()
 
             def step(state: Any, key: Any, step_size: Any, inverse_mass: Any) -> Any:
-                return kernel(key, state, self.log_density, step_size, inverse_mass, max_num_doublings=depth)
+                return kernel(
+                    key, state, self.log_density, step_size, inverse_mass, max_num_doublings=depth
+                )
 
             def scanned(states: Any, keys: Any, step_size: Any, inverse_mass: Any) -> Any:
                 def body(states: Any, keys: Any) -> Any:
@@ -184,8 +211,8 @@ class BlackJaxNUTS(_Jax):
             self._run_sampling = jax.jit(scanned)
         self._chains = chains
         keys = jax.random.split(jax.random.fold_in(self._keys, 0), chains)
-        (self._states, self._step_size, self._inverse_mass, info), seconds, compiling = self.clock.timed(
-            lambda: self._run_adaptation(keys, self.starts[seed][:chains])
+        (self._states, self._step_size, self._inverse_mass, info), seconds, compiling = (
+            self.clock.timed(lambda: self._run_adaptation(keys, self.starts[seed][:chains]))
         )
         steps = np.asarray(info.num_integration_steps)
         return {
@@ -209,7 +236,9 @@ class BlackJaxNUTS(_Jax):
         return sampled(seconds, self.clock.busy, compiling, steps, diverging, accepted), positions
 
 
-def sampled(seconds: float, busy: float, compiling: float, steps: Any, diverging: Any, accepted: Any) -> Answer:
+def sampled(
+    seconds: float, busy: float, compiling: float, steps: Any, diverging: Any, accepted: Any
+) -> Answer:
     """What a worker says of draws; `lane_steps`: steps that were computed, those of finished chains included."""
     return {
         "seconds": seconds,

@@ -42,7 +42,9 @@ class PyroNUTS:
 
         torch.set_num_threads(1)
         self._problem = {name: torch.as_tensor(problem[name]) for name in ("x", "y", "scales")}
-        self._starts = dict(zip(problem["seeds"].tolist(), torch.as_tensor(problem["starts"]), strict=True))
+        self._starts = dict(
+            zip(problem["seeds"].tolist(), torch.as_tensor(problem["starts"]), strict=True)
+        )
         self._kind, self._noise = str(problem["kind"]), float(problem["noise"])
         sizes = problem["sizes"].tolist()
         shapes = [shape for a, b in itertools.pairwise(sizes) for shape in ((b, a), (b,))]
@@ -50,7 +52,10 @@ class PyroNUTS:
 
     def _split(self, flat: Any) -> dict[str, Any]:
         parts = flat.split([int(np.prod(shape)) for shape in self._shapes.values()])
-        return {n: part.reshape(shape) for (n, shape), part in zip(self._shapes.items(), parts, strict=True)}
+        return {
+            n: part.reshape(shape)
+            for (n, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
 
     def _model(self) -> None:
         import pyro
@@ -82,13 +87,17 @@ class PyroNUTS:
         values, gradients = [], []
         for position in torch.as_tensor(positions):
             flat = position.clone().requires_grad_()
-            trace = poutine.trace(poutine.condition(self._model, data=self._split(flat))).get_trace()
+            trace = poutine.trace(
+                poutine.condition(self._model, data=self._split(flat))
+            ).get_trace()
             value = trace.log_prob_sum()
             values.append(float(value.detach()))
             gradients.append(torch.autograd.grad(value, flat)[0].numpy())
         return np.array(values), np.stack(gradients)
 
-    def warmup(self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float) -> Answer:
+    def warmup(
+        self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
+    ) -> Answer:
         import torch
         from pyro.infer import NUTS
 
@@ -144,7 +153,9 @@ class PyroNUTS:
                 before = self._steps
                 values = kernel.sample(values)
                 steps.append(self._steps - before)
-                positions.append(torch.cat([values[name].reshape(-1) for name in self._shapes]).numpy())
+                positions.append(
+                    torch.cat([values[name].reshape(-1) for name in self._shapes]).numpy()
+                )
             diverging += len(kernel._divergences) - known
             chain[1] = values
         answer = {
@@ -211,7 +222,9 @@ class _Ours:
         self._own = by_name(str(problem["name"]))
         self._compiled: set[int] = set()
 
-    def _fit(self, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float) -> Any:
+    def _fit(
+        self, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
+    ) -> Any:
         from bnn_symm.inference import HMC, NUTS, ChEESHMC
 
         keywords: dict[str, Any] = {
@@ -229,9 +242,13 @@ class _Ours:
                 method = ChEESHMC(**keywords)
         self._busy: dict[str, float] = {"start": time.process_time()}
         with _CompileClock() as self._compiling:
-            return method.fit(self._own.model, self._own.dataset, seed=seed, callbacks=[_BusyClock(self._busy)])
+            return method.fit(
+                self._own.model, self._own.dataset, seed=seed, callbacks=[_BusyClock(self._busy)]
+            )
 
-    def warmup(self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float) -> Answer:
+    def warmup(
+        self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
+    ) -> Answer:
         started = time.perf_counter()
         if chains not in self._compiled:
             self._fit(seed, chains, 2, 2, 2, accept)
@@ -241,11 +258,15 @@ class _Ours:
         rows = self._posterior.history
         self._warm = max(row["seconds"] for row in rows if row["phase"] == "warmup")
         self._end = max(row["seconds"] for row in rows)
-        last = {row["chain"]: row["gradient_evaluations"] for row in rows if row["phase"] == "warmup"}
+        last = {
+            row["chain"]: row["gradient_evaluations"] for row in rows if row["phase"] == "warmup"
+        }
         sizes = np.asarray(self._posterior.sample_stats["step_size"])
         return {
             "seconds": self._warm - self._compiling.seconds,
-            "busy_seconds": self._busy["warmup"] - self._busy["start"] - self._compiling.busy_seconds,
+            "busy_seconds": self._busy["warmup"]
+            - self._busy["start"]
+            - self._compiling.busy_seconds,
             "compile_seconds": before + self._compiling.seconds,
             "steps": int(sum(last.values())),
             "lane_steps": None,
@@ -255,7 +276,9 @@ class _Ours:
     def sample(self, draws: int) -> tuple[Answer, np.ndarray]:
         stats = {name: np.asarray(value) for name, value in self._posterior.sample_stats.items()}
         chains = range(self._posterior.shape[0])
-        positions = np.stack([np.asarray(self._posterior._read(chain, 0, draws)) for chain in chains])
+        positions = np.stack(
+            [np.asarray(self._posterior._read(chain, 0, draws)) for chain in chains]
+        )
         steps, diverging, accepted = stats["n_steps"], stats["diverging"], stats["acceptance_rate"]
         busy = self._busy["draws"] - self._busy["warmup"]
         return sampled(self._end - self._warm, busy, 0.0, steps, diverging, accepted), positions
@@ -308,7 +331,9 @@ def serve(engine: Any, problem: dict[str, np.ndarray], answers: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("engine", choices=sorted(ENGINES))
     parser.add_argument("problem", type=Path)
     parser.add_argument("core", type=int)

@@ -20,7 +20,15 @@ import arviz
 import numpy as np
 import torch
 
-from bnn_symm import BayesianModel, Bernoulli, Categorical, Gaussian, MLPConfig, Prior, build_network
+from bnn_symm import (
+    BayesianModel,
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    MLPConfig,
+    Prior,
+    build_network,
+)
 from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.inference.method import initial_positions
 from bnn_symm.models import AnyLikelihood
@@ -69,7 +77,10 @@ class Problem:
         chains, draws, parameters = positions.shape
         flat = positions.reshape(-1, parameters)
         found = np.concatenate(
-            [self._judged(torch.tensor(flat[start : start + _CHUNK]), x, y) for start in range(0, len(flat), _CHUNK)]
+            [
+                self._judged(torch.tensor(flat[start : start + _CHUNK]), x, y)
+                for start in range(0, len(flat), _CHUNK)
+            ]
         )
         return found.reshape(chains, draws, TEST_INPUTS)
 
@@ -109,11 +120,15 @@ def starting_positions(model: BayesianModel, chains: int, seed: int) -> torch.Te
     return torch.stack(initial_positions(model, None, chains, seed))
 
 
-def _problem(name: str, widths: tuple[int, ...], likelihood: AnyLikelihood, prior: Prior, **data: Any) -> Problem:
+def _problem(
+    name: str, widths: tuple[int, ...], likelihood: AnyLikelihood, prior: Prior, **data: Any
+) -> Problem:
     dataset = load_dataset(name, validation_fraction=0, **data)
     outputs = likelihood.num_net_outputs(dataset.num_outputs)
     net = build_network(
-        MLPConfig(widths=widths, activation="tanh"), input_shape=dataset.input_shape, num_outputs=outputs
+        MLPConfig(widths=widths, activation="tanh"),
+        input_shape=dataset.input_shape,
+        num_outputs=outputs,
     )
     sizes = (int(np.prod(dataset.input_shape)), *widths, outputs)
     return Problem(
@@ -141,7 +156,9 @@ def problem(name: str) -> Problem:
         case "digits":
             # 297 of 1,797 digits are for the test.
             prior = Prior(scale="fan_in")
-            return _problem("digits", (50, 50), Categorical(), prior, test_fraction=0.165, limit=1500)
+            return _problem(
+                "digits", (50, 50), Categorical(), prior, test_fraction=0.165, limit=1500
+            )
     raise SystemExit(f"no problem {name!r}; wanted gap, breast_cancer or digits")
 
 

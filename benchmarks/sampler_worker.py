@@ -36,11 +36,21 @@ class Worker:
         python: interpreter that has the peer.
     """
 
-    def __init__(self, engine: str, problem: Path, *, core: int | None = None, python: str = sys.executable):
+    def __init__(
+        self, engine: str, problem: Path, *, core: int | None = None, python: str = sys.executable
+    ):
         core = max(os.sched_getaffinity(0)) if core is None else core
         reading, writing = os.pipe()
         self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.sampler_peers", engine, str(problem), str(core), str(writing)],
+            [
+                python,
+                "-m",
+                "benchmarks.sampler_peers",
+                engine,
+                str(problem),
+                str(core),
+                str(writing),
+            ],
             cwd=Path(__file__).parents[1],
             stdin=subprocess.PIPE,
             text=True,
@@ -57,7 +67,9 @@ class Worker:
         self._process.stdin.flush()
         line = self._answers.readline()
         if not line:
-            raise RuntimeError(f"{self._process.args[2]} ended with code {self._process.wait()}; its error is above")
+            raise RuntimeError(
+                f"{self._process.args[2]} ended with code {self._process.wait()}; its error is above"
+            )
         return json.loads(line)
 
     def sample(self, draws: int) -> tuple[Answer, np.ndarray]:
@@ -92,5 +104,7 @@ def checked_worker(engine: str, problem: Path) -> Worker:
         found = worker("check")
         if max(found["value"], found["gradient"]) > _AGREES:
             worker.close()
-            raise RuntimeError(f"{engine} has another density: relative differences {found}, wanted below {_AGREES}")
+            raise RuntimeError(
+                f"{engine} has another density: relative differences {found}, wanted below {_AGREES}"
+            )
     return worker

@@ -73,7 +73,9 @@ _GROWTH = 0.03
 _PATIENCE = 60.0
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["bnn_symm.cli", "bnn_symm.runs", "bnn_symm.studies", "bnn_symm.report.progress"])
+_CONTEXT.set_forkserver_preload(
+    ["bnn_symm.cli", "bnn_symm.runs", "bnn_symm.studies", "bnn_symm.report.progress"]
+)
 
 
 def cases() -> dict[str, list[str]]:
@@ -92,8 +94,17 @@ def cases() -> dict[str, list[str]]:
                     for choice in get_args(fields[key].type)
                 }
         for variant, own in variants.items():
-            fewer = ["inference.num_chains=2"] if "inference.engine=pyro" in own else []  # it runs one after another
-            found[variant] = [*_COMMON, f"inference.name={name}", *_NEEDED.get(name, []), *keys, *own, *fewer]
+            fewer = (
+                ["inference.num_chains=2"] if "inference.engine=pyro" in own else []
+            )  # it runs one after another
+            found[variant] = [
+                *_COMMON,
+                f"inference.name={name}",
+                *_NEEDED.get(name, []),
+                *keys,
+                *own,
+                *fewer,
+            ]
     return found
 
 
@@ -129,7 +140,9 @@ def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
             positions = np.asarray(chunk.positions)
             drawn += len(positions)
             if not np.array_equal(positions, draws[chain, : len(positions)]):
-                problems.append(f"chain {chain}: its {len(positions)} draws are not the first of the undisturbed")
+                problems.append(
+                    f"chain {chain}: its {len(positions)} draws are not the first of the undisturbed"
+                )
         problems += _compare_rows(run.directory.read_history(), whole.history, whole=False)
     try:
         predictive = run.posterior.predict(undisturbed.dataset().test.x)
@@ -143,7 +156,13 @@ def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
         if not torch.equal(predictive.outputs, whole.predict(undisturbed.dataset().test.x).outputs):
             problems.append("predictions are others")
         return {"problems": problems, "phase": "complete", "drawn": drawn}
-    phase = "last files" if run.directory.posterior.exists() else "sampling" if drawn else "warm-up or optimizing"
+    phase = (
+        "last files"
+        if run.directory.posterior.exists()
+        else "sampling"
+        if drawn
+        else "warm-up or optimizing"
+    )
     return {"problems": problems, "phase": phase, "drawn": drawn}
 
 
@@ -151,7 +170,9 @@ def _compare_complete(run: Run, undisturbed: Run) -> list[str]:
     problems = []
     one, other = run.posterior, undisturbed.posterior
     if one.shape != other.shape:
-        problems.append(f"draws: chains x draws x parameters is {one.shape}, undisturbed {other.shape}")
+        problems.append(
+            f"draws: chains x draws x parameters is {one.shape}, undisturbed {other.shape}"
+        )
     elif not torch.equal(one.draws(), other.draws()):
         problems.append("draws are others")
     for name in ("loc", "scale"):
@@ -165,21 +186,34 @@ def _compare_complete(run: Run, undisturbed: Run) -> list[str]:
         problems.append("metrics are others")
     # A process that is killed after the last file of the run leaves its lock, which belongs to nobody any more, and has
     # not drawn all of the picture that the command adds to a complete run.
-    files, wanted = ({file.name for file in r.path.iterdir()} - AFTERWARDS for r in (run, undisturbed))
+    files, wanted = (
+        {file.name for file in r.path.iterdir()} - AFTERWARDS for r in (run, undisturbed)
+    )
     if files != wanted:
-        problems.append(f"files are {', '.join(sorted(files))}, undisturbed {', '.join(sorted(wanted))}")
+        problems.append(
+            f"files are {', '.join(sorted(files))}, undisturbed {', '.join(sorted(wanted))}"
+        )
     if "resumed_with_changes" in run.record:
         problems.append("it says that it was resumed with changes")
     return problems
 
 
-def _compare_rows(rows: list[dict[str, Any]], whole_rows: list[dict[str, Any]], *, whole: bool) -> list[str]:
+def _compare_rows(
+    rows: list[dict[str, Any]], whole_rows: list[dict[str, Any]], *, whole: bool
+) -> list[str]:
     """Rows are those of the undisturbed run, each once; all of them, in its order, of a whole run."""
 
     def without_seconds(row: dict[str, Any]) -> str:
-        return json.dumps({key: value for key, value in row.items() if key != "seconds"}, sort_keys=True, default=float)
+        return json.dumps(
+            {key: value for key, value in row.items() if key != "seconds"},
+            sort_keys=True,
+            default=float,
+        )
 
-    got, wanted = [without_seconds(row) for row in rows], [without_seconds(row) for row in whole_rows]
+    got, wanted = (
+        [without_seconds(row) for row in rows],
+        [without_seconds(row) for row in whole_rows],
+    )
     if whole:
         return [] if got == wanted else ["the history is another"]
     if len(set(got)) < len(got):
@@ -230,7 +264,9 @@ class Soak:
         self._cases = cases()
         self._references: dict[tuple[str, int], tuple[Path, float]] = {}
         self._connection, other = multiprocessing.get_context("spawn").Pipe()
-        self._reader = multiprocessing.get_context("spawn").Process(target=_reader, args=(other,), daemon=True)
+        self._reader = multiprocessing.get_context("spawn").Process(
+            target=_reader, args=(other,), daemon=True
+        )
         self._reader.start()
         self.memory: list[int] = []
         self.own_memory: list[int] = []
@@ -319,9 +355,13 @@ class Soak:
         process.join()
         _, alive = psutil.wait_procs(chains, timeout=_PATIENCE)
         if alive:
-            self._problem(path.name, f"chains of a killed fit live on: {[chain.pid for chain in alive]}")
+            self._problem(
+                path.name, f"chains of a killed fit live on: {[chain.pid for chain in alive]}"
+            )
         if process.exitcode not in (0, -9):
-            self._problem(path.name, f"exit status {process.exitcode}: {path.with_suffix('.log').read_text()}")
+            self._problem(
+                path.name, f"exit status {process.exitcode}: {path.with_suffix('.log').read_text()}"
+            )
         return process.exitcode == -9
 
     def _to_the_end(self, path: Path, keys: list[str]) -> None:
@@ -329,7 +369,9 @@ class Soak:
         process.join()
         if process.exitcode != 0:
             log = path.with_suffix(".log").read_text()
-            raise BnnSymmError(f"the fit {path.name} ended with exit status {process.exitcode}: {log}")
+            raise BnnSymmError(
+                f"the fit {path.name} ended with exit status {process.exitcode}: {log}"
+            )
 
     def _ask(self, name: str, path: Path, undisturbed: Path, *, complete: bool) -> dict[str, Any]:
         self._connection.send((path, undisturbed, complete))
@@ -342,7 +384,11 @@ class Soak:
 
     def _look_around(self, name: str, path: Path) -> None:
         """Stray files beside the runs, zombies, and processes that nobody waits for."""
-        known = {path.name, f"{path.name}.log", *(reference.name for reference, _ in self._references.values())}
+        known = {
+            path.name,
+            f"{path.name}.log",
+            *(reference.name for reference, _ in self._references.values()),
+        }
         strays = {file.name for file in self._folder.iterdir()} - known
         if strays:
             self._problem(f"{name}, {path.name}", f"stray files: {', '.join(sorted(strays))}")
@@ -367,21 +413,29 @@ def growth(memory: list[int]) -> dict[str, Any]:
     quarter = len(megabytes) // 4
     if quarter < 5:
         return {"grows": None, "reason": f"{len(megabytes)} loads are too few to tell"}
-    early, late = (statistics.median(part) for part in (megabytes[quarter : 2 * quarter], megabytes[-quarter:]))
+    early, late = (
+        statistics.median(part) for part in (megabytes[quarter : 2 * quarter], megabytes[-quarter:])
+    )
     slope, _, low, high = theilslopes(megabytes[quarter:], alpha=0.95)
     return {
         "loads": len(megabytes),
         "second_quarter": early,
         "last_quarter": late,
         "highest": max(megabytes),
-        "per_1000_loads": {"slope": 1000 * float(slope), "low": 1000 * float(low), "high": 1000 * float(high)},
+        "per_1000_loads": {
+            "slope": 1000 * float(slope),
+            "low": 1000 * float(low),
+            "high": 1000 * float(high),
+        },
         "grows": late > early * (1 + _GROWTH),
         "series": megabytes[:: max(1, len(megabytes) // 200)],
     }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/soak.json"))
@@ -409,7 +463,9 @@ def main() -> int:
         "passed": not soak.problems and not memory["grows"],
     }
     write_json(options.out, result)
-    print(f"{sum(soak.cycles.values())} fits of {len(soak.cycles)} kinds, {sum(soak.kills.values())} kills:")
+    print(
+        f"{sum(soak.cycles.values())} fits of {len(soak.cycles)} kinds, {sum(soak.kills.values())} kills:"
+    )
     for phase, count in soak.phases.most_common():
         print(f"  {count:6d} while: {phase}")
     print(f"memory of the process that loads and predicts: {_in_words(memory)}")

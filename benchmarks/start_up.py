@@ -33,7 +33,9 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
             theirs=allowed,
             unit="s",
             ratio=Ratio(
-                median=found[name].median / allowed, low=found[name].low / allowed, high=found[name].high / allowed
+                median=found[name].median / allowed,
+                low=found[name].low / allowed,
+                high=found[name].high / allowed,
             ),
             target=1.0,
             limit=f"the interpreter alone {found['python'].median:.3f} s",

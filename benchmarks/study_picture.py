@@ -23,7 +23,9 @@ PANELS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", type=Path)
     parser.add_argument("picture", type=Path)
     options = parser.parse_args()
@@ -43,7 +45,10 @@ def main() -> None:
             rows.append({**numbers, "values": found[measure].dropna().tolist()})
         panels.append({"title": title, "rows": rows})
     labels = [setting["label"] for setting in settings]
-    save_png(measures_figure(panels, labels, styles_of([(label, "") for label in labels])), options.picture)
+    save_png(
+        measures_figure(panels, labels, styles_of([(label, "") for label in labels])),
+        options.picture,
+    )
 
 
 if __name__ == "__main__":

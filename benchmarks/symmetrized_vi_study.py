@@ -51,12 +51,16 @@ def draw_data(points: int, sigma: float, seed: int) -> Dataset:
     )
 
 
-def fitted(method: MeanFieldVI, width: int, sigma: float, data: Dataset, seed: int) -> SymmetrizedElbo:
+def fitted(
+    method: MeanFieldVI, width: int, sigma: float, data: Dataset, seed: int
+) -> SymmetrizedElbo:
     """What `diagnose` says of a fit."""
     net = build_network(MLPConfig(widths=(width,)), input_shape=(1,), num_outputs=1).double()
     model = BayesianModel(net, Prior(), Gaussian(noise=sigma))
     start = model.initial(key_seed(seed, "initial value"))
-    initial = GaussianPosterior(model, data.scaling, loc=start, scale=torch.full_like(start, method.initial_scale))
+    initial = GaussianPosterior(
+        model, data.scaling, loc=start, scale=torch.full_like(start, method.initial_scale)
+    )
     posterior = method.fit(model, data, seed=seed, initial=initial)
     assert isinstance(posterior, GaussianPosterior)
     plain = elbo(posterior, data.train, seed=seed)
@@ -65,13 +69,19 @@ def fitted(method: MeanFieldVI, width: int, sigma: float, data: Dataset, seed: i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=5, help="data sets (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=2000, help="of each fit (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=2000, help="of each fit (default: %(default)s)"
+    )
     options = parser.parse_args()
     keys = {"num_steps": options.steps, "num_samples": 8}
     methods = {"plain": MeanFieldVI(**keys), "symmetrized": SymmetrizedVI(**keys)}
-    print("| N | sigma | n | log n! | trained | ELBO(q) | I | ELBO(q^G) | gain of ELBO(q^G), paired |")
+    print(
+        "| N | sigma | n | log n! | trained | ELBO(q) | I | ELBO(q^G) | gain of ELBO(q^G), paired |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     with use_threads(1):
         for points, sigma in DATA:
@@ -84,8 +94,12 @@ def main() -> None:
                 _print_rows(points, sigma, width, found)
 
 
-def _print_rows(points: int, sigma: float, width: int, found: dict[str, list[SymmetrizedElbo]]) -> None:
-    gains = [new.value - old.value for old, new in zip(found["plain"], found["symmetrized"], strict=True)]
+def _print_rows(
+    points: int, sigma: float, width: int, found: dict[str, list[SymmetrizedElbo]]
+) -> None:
+    gains = [
+        new.value - old.value for old, new in zip(found["plain"], found["symmetrized"], strict=True)
+    ]
     for name, own in found.items():
         cells = [
             _spread([one.elbo for one in own]),

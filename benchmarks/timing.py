@@ -46,7 +46,11 @@ class Ratio:
 
 
 def interleaved(
-    candidates: dict[str, Callable[[], object]], *, repeats: int, inner: int | dict[str, int] = 1, warm_up: int = 1
+    candidates: dict[str, Callable[[], object]],
+    *,
+    repeats: int,
+    inner: int | dict[str, int] = 1,
+    warm_up: int = 1,
 ) -> dict[str, Timing]:
     """Seconds of each candidate, timed in turn.
 
@@ -134,7 +138,9 @@ def row(
         "peer": peer,
         "theirs": theirs,
         "unit": unit,
-        "ratio": None if ratio is None else {"median": ratio.median, "low": ratio.low, "high": ratio.high},
+        "ratio": None
+        if ratio is None
+        else {"median": ratio.median, "low": ratio.low, "high": ratio.high},
         "target": target,
         "sense": sense,
         "met": met,
@@ -146,7 +152,9 @@ def row(
 
 def print_rows(measure: Callable[..., list[dict[str, Any]]], description: str | None) -> None:
     """The command line of a row's module: prints what `measure` finds as JSON; `--quick` is a smoke test."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke test: few repeats")
     print(json.dumps(measure(quick=parser.parse_args().quick), indent=1))
 
@@ -154,7 +162,17 @@ def print_rows(measure: Callable[..., list[dict[str, Any]]], description: str | 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, system, versions of the packages that are measured, and when."""
     versions = {}
-    for name in ("bnn_symm", "torch", "pyro-ppl", "numpy", "scipy", "jax", "numpyro", "blackjax", "bayesian-torch"):
+    for name in (
+        "bnn_symm",
+        "torch",
+        "pyro-ppl",
+        "numpy",
+        "scipy",
+        "jax",
+        "numpyro",
+        "blackjax",
+        "bayesian-torch",
+    ):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -162,7 +180,9 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "memory_gigabytes": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "memory_gigabytes": round(
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1
+        ),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": versions,
@@ -178,5 +198,7 @@ def _processor() -> str:
         key, _, value = line.partition(":")
         found.setdefault(key.strip(), value.strip())
     name = found.get("model name") or platform.processor() or platform.machine()
-    vectors = [flag for flag in ("avx2", "avx512f", "amx_tile") if flag in found.get("flags", "").split()]
+    vectors = [
+        flag for flag in ("avx2", "avx512f", "amx_tile") if flag in found.get("flags", "").split()
+    ]
     return f"{name} (family {found.get('cpu family', '?')}, model {found.get('model', '?')}, {' '.join(vectors)})"

@@ -108,7 +108,9 @@ class _Written(nn.Module):
 
     def kl(self) -> Tensor:
         distribution = torch.distributions.Normal(self.loc, self.log_scale.exp())
-        return torch.distributions.kl_divergence(distribution, torch.distributions.Normal(0.0, 1.0)).sum()
+        return torch.distributions.kl_divergence(
+            distribution, torch.distributions.Normal(0.0, 1.0)
+        ).sum()
 
 
 def written(dataset: Dataset, *, local: bool, rate: float = RATE) -> tuple[Step, nn.ModuleList]:
@@ -223,12 +225,16 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     pyro.set_rng_seed(0)
     dataset = data()
-    net = build_network(MLPConfig(widths=SIZES[1:-1]), input_shape=dataset.input_shape, num_outputs=SIZES[-1])
+    net = build_network(
+        MLPConfig(widths=SIZES[1:-1]), input_shape=dataset.input_shape, num_outputs=SIZES[-1]
+    )
     model = BayesianModel(net, Prior(), Categorical())
     ours = {name: Ours(model, dataset, name) for name in ("weight", "local")}
     steps: dict[str, Step] = {
         "the deterministic step": deterministic(dataset),
-        "bayesian-torch, reparameterization": bayesian_torch(dataset, "LinearReparameterization")[0],
+        "bayesian-torch, reparameterization": bayesian_torch(dataset, "LinearReparameterization")[
+            0
+        ],
         "BLiTZ": blitz(dataset),
         "Pyro AutoNormal": auto_normal(model, dataset)[0],
         "TyXe's weight-space estimator": written(dataset, local=False)[0],
@@ -256,7 +262,9 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
             limit="the deterministic step is the limit"
             if peer.startswith("the det")
             else f"{timings[peer].median / base.median:.2f} x the deterministic step",
-            note="another estimator of low variance; it has no local one" if "flipout" in peer else "",
+            note="another estimator of low variance; it has no local one"
+            if "flipout" in peer
+            else "",
         )
         for name, peers in compared.items()
         for peer, target in peers.items()

@@ -53,7 +53,10 @@ class _Clock:
         noise = torch.randn(_DRAWS, len(loc), generator=generator)
         x, y = self._dataset.train.x[:_POINTS], self._dataset.train.y[:_POINTS]
         with torch.no_grad():
-            sums = [float(self._model.log_likelihood(loc + scale * one, x, y).double().sum()) for one in noise]
+            sums = [
+                float(self._model.log_likelihood(loc + scale * one, x, y).double().sum())
+                for one in noise
+            ]
             cross_entropy = float(self._model.cross_entropy(loc, scale).double().sum())
             entropy = float((scale.log() + 0.5 * math.log(2 * math.pi * math.e)).double().sum())
         expected = sum(sums) / _DRAWS * len(self._dataset.train) / len(x)
@@ -61,7 +64,7 @@ class _Clock:
         self._stopped += time.perf_counter() - now
 
 
-class _Watch(Callback):
+class _ValidationMonitor(Callback):
     """Notes what our fit comes to."""
 
     def __init__(self, clock: _Clock):
@@ -69,7 +72,11 @@ class _Watch(Callback):
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
         """Every `EVERY` steps."""
-        now = {name: torch.from_numpy(value) for name, value in state().items() if name in ("loc", "log_scale")}
+        now = {
+            name: torch.from_numpy(value)
+            for name, value in state().items()
+            if name in ("loc", "log_scale")
+        }
         self._clock.note(now["loc"], now["log_scale"].exp())
 
 
@@ -87,7 +94,7 @@ def ours(model: BayesianModel, dataset: Dataset, estimator: str, seed: int, step
         num_draws=1,
     )
     clock = _Clock(model, dataset)
-    method.fit(model, dataset, seed=seed, callbacks=[_Watch(clock)])
+    method.fit(model, dataset, seed=seed, callbacks=[_ValidationMonitor(clock)])
     return clock.curve
 
 
@@ -124,7 +131,9 @@ def _started_alike(net: nn.Module, model: BayesianModel, kind: str) -> Scales:
     if kind == "written":
         return lambda: (
             _flat([(layer.loc[:, :-1], layer.loc[:, -1]) for layer in layers]),
-            _flat([(layer.log_scale.exp()[:, :-1], layer.log_scale.exp()[:, -1]) for layer in layers]),
+            _flat(
+                [(layer.log_scale.exp()[:, :-1], layer.log_scale.exp()[:, -1]) for layer in layers]
+            ),
         )
     softplus = nn.functional.softplus
     return lambda: (
@@ -157,8 +166,13 @@ def curves(model: BayesianModel, dataset: Dataset, seed: int, steps: int) -> dic
     """The curves of all candidates."""
     torch.manual_seed(seed)
     pyro.set_rng_seed(seed)
-    found = {f"ours, {name}": ours(model, dataset, name, seed, steps) for name in ("weight", "local")}
-    for name, local in (("TyXe's weight-space estimator", False), ("TyXe's local reparameterization", True)):
+    found = {
+        f"ours, {name}": ours(model, dataset, name, seed, steps) for name in ("weight", "local")
+    }
+    for name, local in (
+        ("TyXe's weight-space estimator", False),
+        ("TyXe's local reparameterization", True),
+    ):
         step, net = written(dataset, local=local, rate=RATE)
         found[name] = theirs(model, dataset, step, _started_alike(net, model, "written"), steps)
     step, net = bayesian_torch(dataset, "LinearReparameterization", rate=RATE, summed=True)
@@ -186,7 +200,9 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dataset = data()
-    net = build_network(MLPConfig(widths=SIZES[1:-1]), input_shape=dataset.input_shape, num_outputs=SIZES[-1])
+    net = build_network(
+        MLPConfig(widths=SIZES[1:-1]), input_shape=dataset.input_shape, num_outputs=SIZES[-1]
+    )
     model = BayesianModel(net, Prior(), Categorical())
     ours(model, dataset, "local", 0, EVERY)  # what is done once: imports, caches
     seconds: dict[str, list[float]] = {}

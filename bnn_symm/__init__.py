@@ -20,7 +20,13 @@ _PUBLIC = {
         "asymmetrize",
         "build_network",
     ),
-    "bnn_symm.symmetry": ("Permutation", "PermutationSpec", "SymmetryGroup", "permutation_spec", "symmetry_group"),
+    "bnn_symm.symmetry": (
+        "Permutation",
+        "PermutationSpec",
+        "SymmetryGroup",
+        "permutation_spec",
+        "symmetry_group",
+    ),
     "bnn_symm.models": (
         "BayesianModel",
         "Bernoulli",
@@ -56,7 +62,14 @@ _PUBLIC = {
         "MeanFieldVI",
         "SymmetrizedVI",
     ),
-    "bnn_symm.alignment": ("align", "align_samples", "align_sequences", "canonicalize", "merge", "synchronize"),
+    "bnn_symm.alignment": (
+        "align",
+        "align_samples",
+        "align_sequences",
+        "canonicalize",
+        "merge",
+        "synchronize",
+    ),
     "bnn_symm.diagnostics": (
         "barrier",
         "chain_statistics",
@@ -100,7 +113,10 @@ def __getattr__(name: str) -> Any:
         from bnn_symm.arguments import checked
 
         value = checked(value)
-        value.__module__, value.__qualname__ = __name__, name  # so that it can be pickled by this name
+        value.__module__, value.__qualname__ = (
+            __name__,
+            name,
+        )  # so that it can be pickled by this name
     globals()[name] = value
     return value
 

@@ -17,21 +17,32 @@ from bnn_symm.errors import ConfigError, one_line
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_TABLES = "load_dataset(FILE) makes a Dataset; BNNClassifier and BNNRegressor take arrays and tables"
+_TABLES = (
+    "load_dataset(FILE) makes a Dataset; BNNClassifier and BNNRegressor take arrays and tables"
+)
 _REMEDIES = {
     ("Tensor", "ndarray"): "convert it with torch.as_tensor",
     ("Tensor", "list"): "convert it with torch.as_tensor",
     ("Tensor", "tuple"): "convert it with torch.as_tensor",
     ("Tensor", "Series"): "convert it with torch.as_tensor(series.to_numpy())",
-    ("Tensor", "DataFrame"): "encode it with dataset.preprocessing.encode, or use BNNClassifier or BNNRegressor",
-    ("Tensor", "DataLoader"): "pass all points as one tensor; the package draws its minibatches itself",
+    (
+        "Tensor",
+        "DataFrame",
+    ): "encode it with dataset.preprocessing.encode, or use BNNClassifier or BNNRegressor",
+    (
+        "Tensor",
+        "DataLoader",
+    ): "pass all points as one tensor; the package draws its minibatches itself",
     ("Tensor", "Part"): "pass its tensor x",
     ("Tensor", "Dataset"): "pass the tensor x of one of its parts, such as dataset.test.x",
     ("ndarray", "Tensor"): "convert it with .numpy()",
     ("Part", "Dataset"): "pass one of its parts, such as dataset.test",
     ("Dataset", "Part"): "pass the whole data set, which has its parts",
     ("Posterior", "Run"): "pass run.posterior",
-    ("Posterior", "BayesianModel"): "fit it first, such as MeanFieldVI().fit(model, dataset, seed=0)",
+    (
+        "Posterior",
+        "BayesianModel",
+    ): "fit it first, such as MeanFieldVI().fit(model, dataset, seed=0)",
     ("Module", "BayesianModel"): "pass model.net",
     ("Posterior", "str"): "open a run with load_run(PATH).posterior",
     ("Posterior", "PosixPath"): "open a run with load_run(PATH).posterior",
@@ -39,7 +50,12 @@ _REMEDIES = {
     ("Config", "PosixPath"): "read a file with load_config(PATH)",
     ("Config", "dict"): "check it with parse_config",
 }
-_NAMES = {"Tensor": "torch.Tensor", "Module": "torch.nn.Module", "PathLike": "a path", "str": "text"}
+_NAMES = {
+    "Tensor": "torch.Tensor",
+    "Module": "torch.nn.Module",
+    "PathLike": "a path",
+    "str": "text",
+}
 _GENERAL = {
     "Tensor": "convert it with torch.as_tensor",
     "Dataset": _TABLES,
@@ -80,7 +96,9 @@ def check_finite(name: str, value: Tensor) -> None:
     rows = value.reshape(len(value), -1).isfinite().all(1)
     if not bool(rows.all()):
         row = int(torch.nonzero(~rows)[0])
-        raise ConfigError(f"{name}: row {row} has NaN or infinite values; fill or drop such rows first")
+        raise ConfigError(
+            f"{name}: row {row} has NaN or infinite values; fill or drop such rows first"
+        )
 
 
 def checked(function: Function) -> Function:
@@ -95,7 +113,11 @@ def checked(function: Function) -> Function:
     @functools.cache
     def expected() -> dict[str, tuple[Any, ...]]:
         hints = _hints(function)
-        found = {word: _alternatives(hint) for word, hint in hints.items() if word in signature.parameters}
+        found = {
+            word: _alternatives(hint)
+            for word, hint in hints.items()
+            if word in signature.parameters
+        }
         return {word: kinds for word, kinds in found.items() if kinds is not None}
 
     @functools.wraps(function)
@@ -142,7 +164,9 @@ def _alternatives(hint: Any) -> tuple[Any, ...] | None:
     if hint in (NoneType, None):
         return (NoneType,)
     is_class = isinstance(hint, type) and not getattr(hint, "_is_protocol", False)
-    if is_class and (hint in (Tensor, int) or hint.__module__.split(".")[0] in ("bnn_symm", "torch")):
+    if is_class and (
+        hint in (Tensor, int) or hint.__module__.split(".")[0] in ("bnn_symm", "torch")
+    ):
         return (hint,)
     return None
 
@@ -163,15 +187,21 @@ def _message(name: str, value: Any, *kinds: Any) -> str:
         items = " or ".join(_name(kind) for kind in sequence)
         wrong = None
         if isinstance(value, Sequence) and not isinstance(value, str):
-            wrong = next((item for item in value if not any(_matches(item, kind) for kind in sequence)), None)
+            wrong = next(
+                (item for item in value if not any(_matches(item, kind) for kind in sequence)), None
+            )
         got = f"a sequence with {_kind(wrong)}" if wrong is not None else _kind(value)
         return f"{name}: got {got}, expected a sequence of {items}, such as a list"
     words = " or ".join(dict.fromkeys(_name(kind) for kind in named))
     if isinstance(value, type) and value in named:
         return f"{name}: got the class {value.__name__}, expected an object of it; write {value.__name__}(...)"
     remedies = [_REMEDIES.get((kind.__name__, type(value).__name__)) for kind in named]
-    remedy = next((one for one in remedies if one), None) or _GENERAL.get(named[0].__name__ if named else "")
-    return f"{name}: got {_kind(value)}, expected {words or 'None'}" + (f"; {remedy}" if remedy else "")
+    remedy = next((one for one in remedies if one), None) or _GENERAL.get(
+        named[0].__name__ if named else ""
+    )
+    return f"{name}: got {_kind(value)}, expected {words or 'None'}" + (
+        f"; {remedy}" if remedy else ""
+    )
 
 
 def _name(kind: Any) -> str:
@@ -180,4 +210,8 @@ def _name(kind: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+    return (
+        f"the class {value.__name__}"
+        if isinstance(value, type)
+        else f"an object of type {type(value).__name__}"
+    )

@@ -24,7 +24,9 @@ def key_seed(*key: Key) -> int:
     """
     for part in key:
         if isinstance(part, bool) or not isinstance(part, int | str):
-            raise TypeError(f"a key is made of ints and strings; got {part!r} of type {type(part).__name__}")
+            raise TypeError(
+                f"a key is made of ints and strings; got {part!r} of type {type(part).__name__}"
+            )
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -30,7 +30,9 @@ _limit: int | None = None
 
 def available_cores() -> int:
     """Cores that this process may use."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return there if _limit is None else min(there, _limit)
 
 

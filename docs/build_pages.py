@@ -45,7 +45,9 @@ def build(folder: Path) -> list[str]:
         UserWarning: for a docstring, annotation or module that pdoc cannot read.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "search.js").exists():
-        raise SystemExit(f"{folder} is not empty and has no pages of an earlier build; name another folder")
+        raise SystemExit(
+            f"{folder} is not empty and has no pages of an earlier build; name another folder"
+        )
     _resolve_public_names()
     names = public_modules()
     # Before warnings are errors: what libraries warn of when imported is not about our pages.
@@ -56,7 +58,9 @@ def build(folder: Path) -> list[str]:
         warnings.simplefilter("error")
         pages = _pages(guides) | {name: pdoc.doc.Module.from_name(name) for name in names}
         pdoc.render.configure(
-            docformat="google", include_undocumented=False, template_directory=ROOT / "docs" / "templates"
+            docformat="google",
+            include_undocumented=False,
+            template_directory=ROOT / "docs" / "templates",
         )
         pdoc.render.env.filters["link"] = _link
         pdoc.render.env.globals["guides"] = {name: title for name, (_, title) in guides.items()}
@@ -88,10 +92,17 @@ def _resolve_public_names() -> None:
 def _show_fields(module: types.ModuleType) -> None:
     """Gives the constructors of settings their keywords, types and defaults: pydantic's is `(*args, **kwargs)`."""
     for cls in vars(module).values():
-        if isinstance(cls, type) and cls.__module__ == module.__name__ and is_pydantic_dataclass(cls):
+        if (
+            isinstance(cls, type)
+            and cls.__module__ == module.__name__
+            and is_pydantic_dataclass(cls)
+        ):
             plain = get_type_hints(cls)  # without the bounds, which make lines of 200 characters
             fields = inspect.signature(cls).parameters.values()
-            parameters = [field.replace(annotation=plain.get(field.name, field.annotation)) for field in fields]
+            parameters = [
+                field.replace(annotation=plain.get(field.name, field.annotation))
+                for field in fields
+            ]
             own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
             init: Any = inspect.unwrap(cls.__init__)  # pdoc unwraps it as well
             init.__signature__ = inspect.Signature([own, *parameters])
@@ -129,7 +140,9 @@ def _pages(guides: dict[str, tuple[Path, str]]) -> dict[str, pdoc.doc.Module]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "_build")
     target = parser.parse_args().folder
     print(f"{len(build(target))} modules: {target / 'index.html'}")

@@ -55,7 +55,9 @@ def run_ranks(function: Callable[..., object], *arguments: Any, size: int = 2) -
     assert start_ranks(function, *arguments, size=size).statuses() == [0] * size
 
 
-def _call(environment: dict[str, str], function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+def _call(
+    environment: dict[str, str], function: Callable[..., object], arguments: tuple[Any, ...]
+) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
     sys.exit(function(*arguments))

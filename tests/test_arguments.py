@@ -11,7 +11,15 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import bnn_symm
-from bnn_symm import BayesianModel, BnnSymmError, Categorical, MeanFieldVI, Prior, SamplePosterior, load_dataset
+from bnn_symm import (
+    BayesianModel,
+    BnnSymmError,
+    Categorical,
+    MeanFieldVI,
+    Prior,
+    SamplePosterior,
+    load_dataset,
+)
 from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError, NotEnoughMemory
 
@@ -24,7 +32,9 @@ class Things:
         self.model = BayesianModel(self.net, Prior(), Categorical())
         self.method = MeanFieldVI(num_steps=2)
         self.flat = self.model.initial()
-        self.posterior = SamplePosterior.from_draws(self.model, torch.stack([self.flat, self.flat + 1])[None])
+        self.posterior = SamplePosterior.from_draws(
+            self.model, torch.stack([self.flat, self.flat + 1])[None]
+        )
         self.array = np.zeros((3, 4), np.float32)
         self.table = pd.DataFrame(self.array)
         self.loader = DataLoader(TensorDataset(torch.zeros(3, 4)))
@@ -45,25 +55,44 @@ def things() -> Things:
 
 
 CALLS = {
-    "fit of an array": (lambda t: t.method.fit(t.model, t.array, seed=0), "dataset: got an object of type ndarray"),
+    "fit of an array": (
+        lambda t: t.method.fit(t.model, t.array, seed=0),
+        "dataset: got an object of type ndarray",
+    ),
     "fit of a table": (lambda t: t.method.fit(t.model, t.table, seed=0), "BNNClassifier"),
     "fit of a loader": (lambda t: t.method.fit(t.model, t.loader, seed=0), "DataLoader"),
-    "fit of a part": (lambda t: t.method.fit(t.model, t.data.train, seed=0), "pass the whole data set"),
+    "fit of a part": (
+        lambda t: t.method.fit(t.model, t.data.train, seed=0),
+        "pass the whole data set",
+    ),
     "fit of a network": (lambda t: t.method.fit(t.net, t.data, seed=0), r"BayesianModel\(net"),
     "fit of x and y": (lambda t: t.method.fit(t.model, t.array, t.array), "too many positional"),
     "fit without a seed": (lambda t: t.method.fit(t.model, t.data), "'seed'"),
-    "a seed of another type": (lambda t: t.method.fit(t.model, t.data, seed=0.5), "seed: got an object of type float"),
-    "an initial tensor": (lambda t: t.method.fit(t.model, t.data, seed=0, initial=t.flat), "initial"),
+    "a seed of another type": (
+        lambda t: t.method.fit(t.model, t.data, seed=0.5),
+        "seed: got an object of type float",
+    ),
+    "an initial tensor": (
+        lambda t: t.method.fit(t.model, t.data, seed=0, initial=t.flat),
+        "initial",
+    ),
     "NaN in x": (lambda t: t.fit(x=t.with_nan()), "row 2 has NaN"),
-    "classes out of range": (lambda t: t.fit(y=t.data.train.y + 1), "from 1 to 3, expected indices from 0 to 2"),
+    "classes out of range": (
+        lambda t: t.fit(y=t.data.train.y + 1),
+        "from 1 to 3, expected indices from 0 to 2",
+    ),
     "negative classes": (lambda t: t.fit(y=t.data.train.y - 1), "from -1 to 1"),
     "classes that are floats": (lambda t: t.fit(y=t.data.train.y.float()), "class indices"),
     "fewer outputs": (
-        lambda t: t.method.fit(BayesianModel(nn.Linear(4, 2), Prior(), Categorical()), t.data, seed=0),
+        lambda t: t.method.fit(
+            BayesianModel(nn.Linear(4, 2), Prior(), Categorical()), t.data, seed=0
+        ),
         "2 outputs, the data .* need 3",
     ),
     "fewer inputs": (
-        lambda t: t.method.fit(BayesianModel(nn.Linear(3, 3), Prior(), Categorical()), t.data, seed=0),
+        lambda t: t.method.fit(
+            BayesianModel(nn.Linear(3, 3), Prior(), Categorical()), t.data, seed=0
+        ),
         r"points of shape \(4, 4\)",
     ),
     "predict an array": (lambda t: t.posterior.predict(t.array), "torch.as_tensor"),
@@ -71,12 +100,21 @@ CALLS = {
     "predict a list": (lambda t: t.posterior.predict([[0.0] * 4]), "type list"),
     "predict a part": (lambda t: t.posterior.predict(t.data.test), "pass its tensor x"),
     "predict a data set": (lambda t: t.posterior.predict(t.data), "dataset.test.x"),
-    "predict other columns": (lambda t: t.posterior.predict(torch.zeros(3, 5)), r"points of shape \(3, 5\)"),
+    "predict other columns": (
+        lambda t: t.posterior.predict(torch.zeros(3, 5)),
+        r"points of shape \(3, 5\)",
+    ),
     "predict NaN": (lambda t: t.posterior.predict(t.with_nan()), "row 2"),
     "draws by a word": (lambda t: t.posterior.draws("3"), "num_samples"),
     "permute by a list": (lambda t: t.posterior.permute([0, 1]), "Permutation"),
-    "draws in an array": (lambda t: SamplePosterior.from_draws(t.model, np.zeros((1, 1, 43))), "torch.as_tensor"),
-    "one checkpoint": (lambda t: SamplePosterior.from_state_dicts(t.model, t.net), "such as a list"),
+    "draws in an array": (
+        lambda t: SamplePosterior.from_draws(t.model, np.zeros((1, 1, 43))),
+        "torch.as_tensor",
+    ),
+    "one checkpoint": (
+        lambda t: SamplePosterior.from_state_dicts(t.model, t.net),
+        "such as a list",
+    ),
     "score of a data set": (lambda t: bnn_symm.score(t.posterior, t.data), "dataset.test"),
     "score of a model": (lambda t: bnn_symm.score(t.model, t.data.test), "fit it first"),
     "score the other way": (
@@ -84,14 +122,26 @@ CALLS = {
         "posterior: got an object of type Part",
     ),
     "merge of one": (lambda t: bnn_symm.merge(t.posterior), "a sequence of Posterior"),
-    "merge of a model": (lambda t: bnn_symm.merge([t.posterior, t.model]), "with an object of type BayesianModel"),
+    "merge of a model": (
+        lambda t: bnn_symm.merge([t.posterior, t.model]),
+        "with an object of type BayesianModel",
+    ),
     "elbo without data": (lambda t: bnn_symm.elbo(t.posterior), "'train'"),
     "align a path": (lambda t: bnn_symm.align(t.posterior, "runs/a"), "load_run"),
-    "mixing of draws": (lambda t: bnn_symm.mixing(t.flat, t.data.test), "posterior: got an object of type Tensor"),
-    "statistics of a tensor": (lambda t: bnn_symm.chain_statistics(torch.zeros(2, 9, 3)), r"\.numpy\(\)"),
+    "mixing of draws": (
+        lambda t: bnn_symm.mixing(t.flat, t.data.test),
+        "posterior: got an object of type Tensor",
+    ),
+    "statistics of a tensor": (
+        lambda t: bnn_symm.chain_statistics(torch.zeros(2, 9, 3)),
+        r"\.numpy\(\)",
+    ),
     "spec of a model": (lambda t: bnn_symm.permutation_spec(t.model), "model.net"),
     "asymmetrize a model": (lambda t: bnn_symm.asymmetrize(t.model), "torch.nn.Module"),
-    "build by name": (lambda t: bnn_symm.build_network("mlp", input_shape=(3,), num_outputs=2), "MLPConfig"),
+    "build by name": (
+        lambda t: bnn_symm.build_network("mlp", input_shape=(3,), num_outputs=2),
+        "MLPConfig",
+    ),
     "load an array": (lambda t: bnn_symm.load_dataset(t.array), "ndarray"),
     "run of a file": (lambda t: bnn_symm.fit_run("config.yaml"), "load_config"),
     "run of keys": (lambda t: bnn_symm.fit_run({"seed": 1}), "parse_config"),

@@ -18,7 +18,13 @@ def test_keys_are_the_same_in_every_process():
     code = "from bnn_symm.randomness import key_seed; print(key_seed(3, 'noise', 7))"
     for salt in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": salt}
-        out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        out = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert int(out.stdout) == key_seed(3, "noise", 7)
 
 

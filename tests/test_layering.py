@@ -18,7 +18,7 @@ LAYERS = [
     {"alignment"},
     {"diagnostics"},
     {"runs"},
-    {"analyzes"},
+    {"analyses"},
     {"studies"},
     {"report", "estimators"},
     {"cli"},

@@ -15,7 +15,9 @@ def read(path):
 
 
 def outputs(notebook):
-    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [
+        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
+    ]
 
 
 def test_there_are_five():
@@ -29,8 +31,14 @@ def test_stored_outputs_are_whole_and_clean(path):
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     found = outputs(notebook)
     assert sum("image/png" in output.get("data", {}) for output in found) >= 2
-    assert not [output for output in found if output.output_type == "error" or output.get("name") == "stderr"]
-    text = "\n".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in found)
+    assert not [
+        output
+        for output in found
+        if output.output_type == "error" or output.get("name") == "stderr"
+    ]
+    text = "\n".join(
+        output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in found
+    )
     assert not re.search(r"/(tmp|home|root|work)/", text)
 
 

@@ -14,7 +14,13 @@ from bnn_symm.alignment.connectivity import (
     cycles,
 )
 from bnn_symm.alignment.merge import Rule, merge
-from bnn_symm.alignment.samples import Agreement, SampleAlignment, align_samples, prior_draws, transpositions
+from bnn_symm.alignment.samples import (
+    Agreement,
+    SampleAlignment,
+    align_samples,
+    prior_draws,
+    transpositions,
+)
 from bnn_symm.alignment.synchronize import JointCost, Synchronization, synchronize
 
 __all__ = [

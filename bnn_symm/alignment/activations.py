@@ -36,7 +36,9 @@ def activation_alignment(
         x: inputs; at most 1,000 are used.
         group: of their network.
     """
-    first, second = (mean_activations(posterior, x[:_POINTS], group.spec) for posterior in (reference, other))
+    first, second = (
+        mean_activations(posterior, x[:_POINTS], group.spec) for posterior in (reference, other)
+    )
     indices, signs = {}, {}
     for name, components in movable_groups(group).items():
         if name not in first:
@@ -60,14 +62,20 @@ def mean_activations(
         name = f"{path}.weight" if path else "weight"
         if isinstance(module, _READERS) and name in spec.axes and getattr(module, "groups", 1) == 1:
             (*_, segment) = spec.axes[name][1]
-            if len(spec.axes[name][1]) == 1 and segment.group is not None and segment.group not in readers:
+            if (
+                len(spec.axes[name][1]) == 1
+                and segment.group is not None
+                and segment.group not in readers
+            ):
                 readers[segment.group] = (path, segment)
     total: dict[str, Tensor] = {}
 
     def keep(group: str, segment: Segment):
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             value = inputs[0]
-            channel = 1 if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else value.dim() - 1
+            channel = (
+                1 if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else value.dim() - 1
+            )
             units = value.movedim(channel, 0).reshape(segment.outer, segment.size, -1)
             own = units.movedim(1, 0).flatten(1).double()
             total[group] = total[group] + own if group in total else own
@@ -94,4 +102,6 @@ def _standardized(activations: Tensor) -> Tensor:
     """Rows of mean 0 and norm 1; a unit that never changes correlates with none."""
     centerd = activations - activations.mean(1, keepdim=True)
     norm = centerd.norm(dim=1, keepdim=True)
-    return torch.where(norm > 0, centerd / norm.clamp(min=1e-300), torch.zeros_like(centerd)).float()
+    return torch.where(
+        norm > 0, centerd / norm.clamp(min=1e-300), torch.zeros_like(centerd)
+    ).float()

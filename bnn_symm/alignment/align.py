@@ -28,7 +28,9 @@ from bnn_symm.symmetry.derive import input_points, relative_difference
 
 Matching = Literal["w2", "means", "precision", "activations"]
 Solver = Literal["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"]
-FoundBy = Literal["coordinate", "frank_wolfe", "sinkhorn", "straight_through", "activations", "none"]
+FoundBy = Literal[
+    "coordinate", "frank_wolfe", "sinkhorn", "straight_through", "activations", "none"
+]
 
 # Of the objective alone.
 _SOLVERS = {"coordinate": coordinate, "frank_wolfe": frank_wolfe, "sinkhorn": sinkhorn}
@@ -124,7 +126,9 @@ def align(
         found = activation_alignment(reference, other, part.x, group)
         return _result(other, goal, group, found, matching, "activations", 1, baseline)
     if part is not None and solver == "straight_through":
-        found, _ = straight_through(reference, other, part, group, noisy=matching == "w2", seed=seed)
+        found, _ = straight_through(
+            reference, other, part, group, noisy=matching == "w2", seed=seed
+        )
         return _result(other, goal, group, found, matching, "straight_through", 1, baseline)
     large = max(one.size for one in group.spec.groups.values()) > _LARGE
     restarts = restarts if restarts is not None else (_RESTARTS_LARGE if large else _RESTARTS)
@@ -143,17 +147,28 @@ def align(
 
 def _check_choices(matching: Matching, solver: Solver, part: Part | None) -> None:
     """Raises ConfigError unless matching and solver are known, go together, and have the points that they want."""
-    for what, got, known in (("matching", matching, get_args(Matching)), ("solver", solver, get_args(Solver))):
+    for what, got, known in (
+        ("matching", matching, get_args(Matching)),
+        ("solver", solver, get_args(Solver)),
+    ):
         if got not in known:
             raise ConfigError(f"got {what} {got!r}; use {', '.join(known[:-1])} or {known[-1]}")
     if matching == "activations" and solver != "auto":
-        raise ConfigError(f"got solver {solver} for activations, which are matched by one assignment; leave it auto")
+        raise ConfigError(
+            f"got solver {solver} for activations, which are matched by one assignment; leave it auto"
+        )
     if solver == "straight_through" and matching == "precision":
-        raise ConfigError("straight_through looks at the loss at the midpoint, not at precisions; match w2 or means")
+        raise ConfigError(
+            "straight_through looks at the loss at the midpoint, not at precisions; match w2 or means"
+        )
     if part is None and matching == "activations":
-        raise ConfigError("activations are matched on points; give some, such as part=dataset.train")
+        raise ConfigError(
+            "activations are matched on points; give some, such as part=dataset.train"
+        )
     if part is None and solver == "straight_through":
-        raise ConfigError("straight_through learns from points; give some, such as part=dataset.train")
+        raise ConfigError(
+            "straight_through learns from points; give some, such as part=dataset.train"
+        )
 
 
 def _solvers(solver: Solver, number: int, large: bool) -> list[FoundBy]:
@@ -162,7 +177,11 @@ def _solvers(solver: Solver, number: int, large: bool) -> list[FoundBy]:
         return []
     if solver != "auto":
         return [solver]
-    return ["coordinate", *(["frank_wolfe"] if not large else []), *(["sinkhorn"] if number == 0 else [])]
+    return [
+        "coordinate",
+        *(["frank_wolfe"] if not large else []),
+        *(["sinkhorn"] if number == 0 else []),
+    ]
 
 
 def _result(
@@ -175,7 +194,9 @@ def _result(
     starts: int,
     from_identity: float,
 ) -> Alignment:
-    movable = {(name, unit) for c in group.components for name, units in c.units.items() for unit in units}
+    movable = {
+        (name, unit) for c in group.components for name, units in c.units.items() for unit in units
+    }
     return Alignment(
         permutation=permutation,
         matching=matching,
@@ -201,8 +222,12 @@ def check_same_function(posterior: Posterior, permutation: Permutation) -> float
     model = posterior.model
     net = copy.deepcopy(model.net).double().cpu()
     flat = posterior.mean().detach().double().cpu()
-    values, permuted = (model.net_values(model.unflatten(at)) for at in (flat, model.permute(flat, permutation)))
-    difference = relative_difference(net, values, permuted, input_points(net, permutation.spec.input_shape))
+    values, permuted = (
+        model.net_values(model.unflatten(at)) for at in (flat, model.permute(flat, permutation))
+    )
+    difference = relative_difference(
+        net, values, permuted, input_points(net, permutation.spec.input_shape)
+    )
     if not difference < _SAME_FUNCTION:
         raise SymmetryError(
             f"the permuted network computes another function: outputs differ by {difference:.1e} of their size; please "
@@ -242,7 +267,8 @@ def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -
     for name in dict.fromkeys([*own, *others]):
         both = name in own and name in others
         if both and all(
-            torch.equal(getattr(own[name], part), getattr(others[name], part)) for part in ("free", "values")
+            torch.equal(getattr(own[name], part), getattr(others[name], part))
+            for part in ("free", "values")
         ):
             continue
         mine, theirs = short_fingerprint(fingerprint(first)), short_fingerprint(fingerprint(other))

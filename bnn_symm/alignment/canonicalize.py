@@ -27,7 +27,14 @@ from torch import Tensor
 from bnn_symm.architectures import free_parameters
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import SamplePosterior
-from bnn_symm.symmetry import Fixed, PermutationSpec, Segment, fixed_entries, permutation_spec, rescale
+from bnn_symm.symmetry import (
+    Fixed,
+    PermutationSpec,
+    Segment,
+    fixed_entries,
+    permutation_spec,
+    rescale,
+)
 
 _MAX_ROUNDS = 1000
 # Largest |log c| of a round that ends: float64, so that the result is the same to rounding in float32.
@@ -35,7 +42,9 @@ _TOLERANCE = 1e-12
 
 
 def canonicalize(
-    model: BayesianModel, flat: Float[Tensor, "*draw parameter"], spec: PermutationSpec | None = None
+    model: BayesianModel,
+    flat: Float[Tensor, "*draw parameter"],
+    spec: PermutationSpec | None = None,
 ) -> Float[Tensor, "*draw parameter"]:
     """The flat vector (or a batch of them) with every relu unit balanced: the same function.
 
@@ -59,19 +68,25 @@ def canonicalize(
     for i in range(len(next(iter(batch.values())))):
         own = {name: value[i] for name, value in batch.items()}
         balanced.append(rescale(spec, own, {name: factor[i] for name, factor in factors.items()}))
-    stacked = {name: torch.stack([own[name] for own in balanced]).to(whole[name].dtype) for name in batch}
+    stacked = {
+        name: torch.stack([own[name] for own in balanced]).to(whole[name].dtype) for name in batch
+    }
     made = model.flatten({**values, **free_parameters(model.net, {**whole, **stacked})})
     return made.reshape(flat.shape)
 
 
-def canonical_samples(posterior: SamplePosterior, spec: PermutationSpec | None = None) -> SamplePosterior:
+def canonical_samples(
+    posterior: SamplePosterior, spec: PermutationSpec | None = None
+) -> SamplePosterior:
     """A posterior whose draws are all balanced; they are held in memory.
 
     Raises:
         SymmetryError: if the network's symmetries cannot be derived.
     """
     spec = spec or permutation_spec(posterior.model.net)
-    draws = torch.cat([canonicalize(posterior.model, chunk, spec) for chunk in posterior.iter_draws()])
+    draws = torch.cat(
+        [canonicalize(posterior.model, chunk, spec) for chunk in posterior.iter_draws()]
+    )
     return SamplePosterior.from_draws(
         posterior.model,
         draws.unflatten(0, posterior.shape[:2]),
@@ -99,7 +114,9 @@ def _held(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> dict[str, Tensor
         held = torch.zeros(group.size, dtype=torch.bool)
         for tensor, dim, start, segment in places:
             if tensor in fixed:
-                held |= _by_unit((fixed[tensor].values != 0).double()[None], dim, start, segment)[0] > 0
+                held |= (
+                    _by_unit((fixed[tensor].values != 0).double()[None], dim, start, segment)[0] > 0
+                )
         found[name] = held
     return found
 
@@ -117,7 +134,9 @@ def _balancing(
         for name, own in held.items():
             made, read = torch.zeros_like(logs[name]), torch.zeros_like(logs[name])
             for tensor, dim, start, segment in places[name]:
-                (made if segment.scale > 0 else read).add_(_by_unit(mass[tensor], dim, start, segment))
+                (made if segment.scale > 0 else read).add_(
+                    _by_unit(mass[tensor], dim, start, segment)
+                )
             possible = (made > 0) & (read > 0) & ~own
             step = torch.where(possible, 0.25 * (read / made).log(), torch.zeros_like(made))
             for tensor, dim, start, segment in places[name]:
@@ -135,7 +154,9 @@ def _by_unit(value: Tensor, dim: int, start: int, segment: Segment) -> Float[Ten
     return own.reshape(len(value), segment.outer, segment.size, -1).sum((1, 3))
 
 
-def _multiply(value: Tensor, dim: int, start: int, segment: Segment, factor: Float[Tensor, "draw unit"]) -> None:
+def _multiply(
+    value: Tensor, dim: int, start: int, segment: Segment, factor: Float[Tensor, "draw unit"]
+) -> None:
     """Multiplies a stretch of an axis, in place."""
     own = value.movedim(dim + 1, 1)[:, start : start + segment.length]
     along = factor[:, None, :, None].expand(-1, segment.outer, -1, segment.inner).flatten(1)

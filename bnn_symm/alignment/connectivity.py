@@ -128,13 +128,25 @@ def align_pairs(
     distances: dict[tuple[int, int], float] = {}
     for pair in combinations(range(len(posteriors)), 2):
         reference, other = sorted(pair, key=lambda number: digests[number])
-        own = align(posteriors[reference], posteriors[other], matching=cost, group=group, restarts=restarts, seed=seed)
-        found[reference, other], found[other, reference] = own.permutation, own.permutation.inverse()
+        own = align(
+            posteriors[reference],
+            posteriors[other],
+            matching=cost,
+            group=group,
+            restarts=restarts,
+            seed=seed,
+        )
+        found[reference, other], found[other, reference] = (
+            own.permutation,
+            own.permutation.inverse(),
+        )
         distances[reference, other] = distances[other, reference] = own.distance_after
     return PairwiseAlignments(permutations=found, distances=distances, cost=cost, group=group)
 
 
-def composed_paths(posteriors: Sequence[Posterior], pairs: PairwiseAlignments | None = None) -> list[ComposedPath]:
+def composed_paths(
+    posteriors: Sequence[Posterior], pairs: PairwiseAlignments | None = None
+) -> list[ComposedPath]:
     """Every posterior brought to every other one over every third.
 
     Args:
@@ -145,7 +157,9 @@ def composed_paths(posteriors: Sequence[Posterior], pairs: PairwiseAlignments | 
         ConfigError: if there are fewer than three.
     """
     if len(posteriors) < 3:
-        raise ConfigError(f"a path over another posterior needs three, got {len(posteriors)}; give more")
+        raise ConfigError(
+            f"a path over another posterior needs three, got {len(posteriors)}; give more"
+        )
     pairs = pairs or align_pairs(posteriors)
     paths = []
     for reference, via, other in permutations(range(len(posteriors)), 3):
@@ -168,7 +182,9 @@ def composed_paths(posteriors: Sequence[Posterior], pairs: PairwiseAlignments | 
     return paths
 
 
-def cycles(posteriors: Sequence[Posterior], pairs: PairwiseAlignments | None = None, *, length: int = 3) -> list[Cycle]:
+def cycles(
+    posteriors: Sequence[Posterior], pairs: PairwiseAlignments | None = None, *, length: int = 3
+) -> list[Cycle]:
     """Every cycle through `length` posteriors, once: its direction and where it begins change no fixed point's number.
 
     Args:
@@ -192,7 +208,9 @@ def cycles(posteriors: Sequence[Posterior], pairs: PairwiseAlignments | None = N
             members = (chosen[0], *rest)
             total = pairs.group.spec.identity()
             for step in range(length):
-                total = total.compose(pairs.permutations[members[step], members[(step + 1) % length]])
+                total = total.compose(
+                    pairs.permutations[members[step], members[(step + 1) % length]]
+                )
             fixed = total.fixed_points()
             first = posteriors[members[0]]
             found.append(
@@ -267,16 +285,29 @@ def align_sequences(
         )
     check_same_parameters([*reference, *other])
     group = group or symmetry_group(reference[0].model.net)
-    places = [objective(first, second, group.spec, cost) for first, second in zip(reference, other, strict=True)]
+    places = [
+        objective(first, second, group.spec, cost)
+        for first, second in zip(reference, other, strict=True)
+    ]
     goal = Objective(
-        group.spec, tuple(term for own in places for term in own.terms), sum(own.constant for own in places)
+        group.spec,
+        tuple(term for own in places for term in own.terms),
+        sum(own.constant for own in places),
     )
     identity = group.spec.identity()
-    starts = [identity] if group.is_trivial else [identity, *(group.random(seed, "start", i) for i in range(restarts))]
+    starts = (
+        [identity]
+        if group.is_trivial
+        else [identity, *(group.random(seed, "start", i) for i in range(restarts))]
+    )
     candidates = []
     for number, start in enumerate(starts):
-        candidates.append((*coordinate(goal, group, start, seed, "coordinate", number), "coordinate"))
-        candidates.append((*frank_wolfe(goal, group, start, seed, "frank_wolfe", number), "frank_wolfe"))
+        candidates.append(
+            (*coordinate(goal, group, start, seed, "coordinate", number), "coordinate")
+        )
+        candidates.append(
+            (*frank_wolfe(goal, group, start, seed, "frank_wolfe", number), "frank_wolfe")
+        )
     best, _, solver = max(candidates, key=lambda entry: entry[1])
     return SequenceAlignment(
         permutation=best,

@@ -42,13 +42,21 @@ class Draws:
 
     def __init__(self, tensors: Mapping[str, Tensor], permutations: Sequence[Permutation]):
         self._spec = permutations[0].spec
-        self.tensors = {name: value.clone() for name, value in tensors.items()}  # they are moved in place
+        self.tensors = {
+            name: value.clone() for name, value in tensors.items()
+        }  # they are moved in place
         self.indices = _stacked([own.indices for own in permutations])
         self.signs = _stacked([own.signs for own in permutations])
         if any(not own.is_identity for own in permutations):
-            if any(segment.within for axes in self._spec.axes.values() for axis in axes for segment in axis):
+            if any(
+                segment.within
+                for axes in self._spec.axes.values()
+                for axis in axes
+                for segment in axis
+            ):
                 moved = [
-                    own.apply({name: value[i] for name, value in tensors.items()}) for i, own in enumerate(permutations)
+                    own.apply({name: value[i] for name, value in tensors.items()})
+                    for i, own in enumerate(permutations)
                 ]
                 self.tensors = {name: torch.stack([own[name] for own in moved]) for name in tensors}
             else:
@@ -97,11 +105,16 @@ class Draws:
                     continue
                 gain = _of(gain, open_rows)
                 found = [assign(cells[name], _of(gain, i)) for i in range(len(open_rows))]
-                index, sign = torch.stack([own[0] for own in found]), torch.stack([own[1] for own in found])
+                index, sign = (
+                    torch.stack([own[0] for own in found]),
+                    torch.stack([own[1] for own in found]),
+                )
                 chosen = _at(gain.unsigned, index)
                 if gain.signed is not None:
                     chosen = chosen + sign * _at(gain.signed, index)
-                better = chosen.sum(1) - stays[open_rows].sum(1) > _TOLERANCE * most[open_rows].abs().sum(1)
+                better = chosen.sum(1) - stays[open_rows].sum(1) > _TOLERANCE * most[
+                    open_rows
+                ].abs().sum(1)
                 self._move(name, rows[open_rows[better]], index[better], sign[better])
                 moved[rows[open_rows[better]]] = True
             changed |= moved
@@ -120,7 +133,11 @@ class Draws:
 
     def take(self, other: "Draws", which: Bool[Tensor, " draw"]) -> None:
         """Puts some draws where they are in another batch of the same."""
-        for mine, theirs in ((self.tensors, other.tensors), (self.indices, other.indices), (self.signs, other.signs)):
+        for mine, theirs in (
+            (self.tensors, other.tensors),
+            (self.indices, other.indices),
+            (self.signs, other.signs),
+        ):
             for name, value in theirs.items():
                 mine[name][which] = value[which]
 
@@ -129,9 +146,15 @@ class Draws:
         size = objective.spec.groups[name].size
         places = list(objective.places(name))
         unsigned = torch.zeros(len(rows), size, size)
-        signed = torch.zeros_like(unsigned) if any(segment.signed for _, _, segment, _ in places) else None
+        signed = (
+            torch.zeros_like(unsigned)
+            if any(segment.signed for _, _, segment, _ in places)
+            else None
+        )
         for tensor, dim, segment, start in places:
-            reference = segment.by_unit(objective.terms[0].reference[tensor][None], dim, start, leading=1)
+            reference = segment.by_unit(
+                objective.terms[0].reference[tensor][None], dim, start, leading=1
+            )
             own = segment.by_unit(self.tensors[tensor][rows], dim, start, leading=1)
             part = signed if signed is not None and segment.signed else unsigned
             part += reference @ own.transpose(1, 2)
@@ -144,7 +167,9 @@ class Draws:
         if name in self.signs:
             self.signs[name][rows] = sign * self.signs[name][rows].gather(1, index)
 
-    def _gather(self, name: str, index: Tensor, sign: Tensor | None, rows: Tensor | None = None) -> None:
+    def _gather(
+        self, name: str, index: Tensor, sign: Tensor | None, rows: Tensor | None = None
+    ) -> None:
         for tensor in self._spec.tensors_of(name):
             if tensor not in self.tensors:
                 continue
@@ -198,11 +223,15 @@ def _of(gain: Gain, draws: Tensor | int) -> Gain:
     return Gain(gain.unsigned[draws], None if gain.signed is None else gain.signed[draws])
 
 
-def _at(value: Float[Tensor, "draw unit unit"], index: Int[Tensor, "draw unit"]) -> Float[Tensor, "draw unit"]:
+def _at(
+    value: Float[Tensor, "draw unit unit"], index: Int[Tensor, "draw unit"]
+) -> Float[Tensor, "draw unit"]:
     return value.gather(2, index[:, :, None]).squeeze(2)
 
 
-def _gather_along(value: Tensor, dim: int, axis: Axis, name: str, index: Tensor, sign: Tensor | None) -> Tensor:
+def _gather_along(
+    value: Tensor, dim: int, axis: Axis, name: str, index: Tensor, sign: Tensor | None
+) -> Tensor:
     """Permutes the units of one group along one axis of a tensor (draw, *shape), each draw in its own way."""
     if all(segment.group != name for segment in axis):
         return value

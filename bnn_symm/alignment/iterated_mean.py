@@ -56,14 +56,21 @@ class ChainMeans:
     def between_chains(self) -> float:
         """Mean squared distance of the means of chains to their mean."""
         center = self.mean
-        return sum(float((value - center[name]).square().sum()) / len(value) for name, value in self.means.items())
+        return sum(
+            float((value - center[name]).square().sum()) / len(value)
+            for name, value in self.means.items()
+        )
 
 
 def _chunks(posterior: SamplePosterior) -> list[tuple[int, int, int]]:
     """(chain, start, stop) of stretches of draws that fit in memory together with what is made of them."""
     chains, draws, parameters = posterior.shape
     step = max(1, _NUMBERS_PER_CHUNK // parameters)
-    return [(c, start, min(draws, start + step)) for c in range(chains) for start in range(0, draws, step)]
+    return [
+        (c, start, min(draws, start + step))
+        for c in range(chains)
+        for start in range(0, draws, step)
+    ]
 
 
 def chain_means(
@@ -97,7 +104,9 @@ def chain_means(
             if towards is not None:
                 batch.match(towards, group)
                 if kick is not None:
-                    other = Draws(whole, [group.random(*kick, chain, draw) for draw in range(start, stop)])
+                    other = Draws(
+                        whole, [group.random(*kick, chain, draw) for draw in range(start, stop)]
+                    )
                     other.match(towards, group)
                     inner = batch.inner(towards)
                     batch.take(other, other.inner(towards) > inner + _TOLERANCE * inner.abs())
@@ -111,7 +120,11 @@ def chain_means(
 
 
 def to_the_mean(
-    posterior: SamplePosterior, first: list[list[Permutation]], group: SymmetryGroup, restarts: int, seed: int
+    posterior: SamplePosterior,
+    first: list[list[Permutation]],
+    group: SymmetryGroup,
+    restarts: int,
+    seed: int,
 ) -> tuple[list[list[Permutation]], int]:
     """The permutations of the smallest dispersion that is found, from several first means.
 
@@ -134,7 +147,9 @@ def to_the_mean(
             start = _Settled(permutations, chain_means(posterior, permutations, group), 0)
         else:
             chain, draw = divmod(number, draws)
-            whole = whole_weights(posterior.model, posterior._read(chain, draw, draw + 1), group.spec)
+            whole = whole_weights(
+                posterior.model, posterior._read(chain, draw, draw + 1), group.spec
+            )
             own = permutations[chain][draw].apply({name: value[0] for name, value in whole.items()})
             start = _Settled(permutations, chain_means(posterior, permutations, group, own), 1)
         found.append(_settle(posterior, start, group, _TRIAL_ROUNDS))
@@ -143,7 +158,9 @@ def to_the_mean(
     for number in range(_KICKS):
         before = best.means.dispersion
         permutations = [list(own) for own in best.permutations]
-        means = chain_means(posterior, permutations, group, _float(best.means.mean), (seed, "kick", number))
+        means = chain_means(
+            posterior, permutations, group, _float(best.means.mean), (seed, "kick", number)
+        )
         if means.dispersion < before:
             best = _settle(posterior, _Settled(permutations, means, best.rounds + 1), group)
         failed = 0 if best.means.dispersion < before * (1 - _WORTH) else failed + 1

@@ -84,7 +84,9 @@ def merge(
         )
     if rule == "product":
         if weights is not None:
-            raise ConfigError("a product has no weights: every part counts by its precision; leave them out")
+            raise ConfigError(
+                "a product has no weights: every part counts by its precision; leave them out"
+            )
         if points:
             raise ConfigError(
                 "points have no width, so that there is no density to multiply; merge them by rule 'barycentre', or "
@@ -94,7 +96,9 @@ def merge(
         power = _prior_power(normals, temperature, tempering)
         return _normal(normals, rule, *_product(normals, power, match_prior_moments))
     if temperature is not None or tempering is not None or match_prior_moments:
-        raise ConfigError("a barycentre does not look at the prior; temperature and tempering are of rule 'product'")
+        raise ConfigError(
+            "a barycentre does not look at the prior; temperature and tempering are of rule 'product'"
+        )
     shares = _shares(weights, len(posteriors))
     if points:
         mean = _average(shares, [posterior.draws()[0] for posterior in points])
@@ -108,7 +112,9 @@ def merge(
     return _normal(normals, rule, loc, _average(shares, [posterior.scale for posterior in normals]))
 
 
-def _product(parts: Sequence[GaussianPosterior], power: float, match_prior_moments: bool) -> tuple[Tensor, Tensor]:
+def _product(
+    parts: Sequence[GaussianPosterior], power: float, match_prior_moments: bool
+) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the product, in float64."""
     model = parts[0].model
     prior_mean, prior_sd = _prior_moments(model, match_prior_moments)
@@ -130,7 +136,9 @@ def _product(parts: Sequence[GaussianPosterior], power: float, match_prior_momen
 def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the prior of every coordinate, latent variables included, in float64."""
     others = {
-        type(block.family).__name__ for block in model.parameter_prior.blocks if not isinstance(block.family, Normal)
+        type(block.family).__name__
+        for block in model.parameter_prior.blocks
+        if not isinstance(block.family, Normal)
     }
     if others and not match:
         raise ConfigError(
@@ -143,14 +151,20 @@ def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
     return means, model.prior_standard_deviations(like)
 
 
-def _prior_power(parts: Sequence[Posterior], temperature: float | None, tempering: Tempering | None) -> float:
+def _prior_power(
+    parts: Sequence[Posterior], temperature: float | None, tempering: Tempering | None
+) -> float:
     """The power of the prior in each part: 1, or 1 / T where the whole posterior was tempered."""
     shared = 1.0 if temperature is None else temperature, tempering or "likelihood"
     settings = {
-        (float(part.info.get("temperature", shared[0])), str(part.info.get("tempering", shared[1]))) for part in parts
+        (float(part.info.get("temperature", shared[0])), str(part.info.get("tempering", shared[1])))
+        for part in parts
     }
     # What is given must be what the parts say.
-    settings |= {(t if temperature is None else float(temperature), tempering or kind) for t, kind in settings}
+    settings |= {
+        (t if temperature is None else float(temperature), tempering or kind)
+        for t, kind in settings
+    }
     if len(settings) > 1:
         told = " and ".join(f"T = {t:g} ({kind})" for t, kind in sorted(settings))
         raise ConfigError(
@@ -164,16 +178,22 @@ def _prior_power(parts: Sequence[Posterior], temperature: float | None, temperin
 def _shares(weights: Sequence[float] | None, number: int) -> list[float]:
     weights = list(weights) if weights is not None else [1.0] * number
     if len(weights) != number or not all(weight > 0 and np.isfinite(weight) for weight in weights):
-        raise ConfigError(f"got weights {weights}, wanted {number} positive numbers, one a posterior")
+        raise ConfigError(
+            f"got weights {weights}, wanted {number} positive numbers, one a posterior"
+        )
     return [weight / sum(weights) for weight in weights]
 
 
 def _average(shares: Sequence[float], values: Sequence[Tensor]) -> Tensor:
     """In float64."""
-    return torch.stack([share * own.detach().cpu().double() for share, own in zip(shares, values, strict=True)]).sum(0)
+    return torch.stack(
+        [share * own.detach().cpu().double() for share, own in zip(shares, values, strict=True)]
+    ).sum(0)
 
 
-def _normal(parts: Sequence[GaussianPosterior], rule: Rule, loc: Tensor, scale: Tensor) -> GaussianPosterior:
+def _normal(
+    parts: Sequence[GaussianPosterior], rule: Rule, loc: Tensor, scale: Tensor
+) -> GaussianPosterior:
     first = parts[0]
     return GaussianPosterior(
         first.model,
@@ -231,8 +251,13 @@ def _check_same_scaling(parts: Sequence[Posterior]) -> None:
                 f"to be divided out? Fit the parts with one prior"
             )
         mine, theirs = first.scaling, part.scaling
-        pairs = [(getattr(mine, name), getattr(theirs, name)) for name in ("x_mean", "x_scale", "y_mean", "y_scale")]
-        if not all(np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in pairs):
+        pairs = [
+            (getattr(mine, name), getattr(theirs, name))
+            for name in ("x_mean", "x_scale", "y_mean", "y_scale")
+        ]
+        if not all(
+            np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in pairs
+        ):
             raise IncompatiblePosteriors(
                 f"posterior {number} was fitted to data standardized in another way than the first's: its weights are "
                 f"in other units; standardize the parts alike, with the scaling of all data, before a product"

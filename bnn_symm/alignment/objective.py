@@ -55,7 +55,10 @@ class Objective:
         total = 0.0
         for term in self.terms:
             moved = (permutation if term.signed else permutation.unsigned()).apply(term.other)
-            total += sum(float((term.reference[name].double() * moved[name].double()).sum()) for name in moved)
+            total += sum(
+                float((term.reference[name].double() * moved[name].double()).sum())
+                for name in moved
+            )
         return total
 
     def distance(self, permutation: Permutation) -> float:
@@ -114,10 +117,14 @@ def moments(posterior: Posterior, spec: PermutationSpec) -> Moments:
 def whole_weights(model: BayesianModel, flat: Tensor, spec: PermutationSpec) -> dict[str, Tensor]:
     """Whole weights of a flat vector, or of a batch of them, in float32 on the CPU, of the tensors that a spec has."""
     values = model.layer_values(model.unflatten(flat.to(model.device)))
-    return {name: value.detach().cpu().float() for name, value in values.items() if name in spec.axes}
+    return {
+        name: value.detach().cpu().float() for name, value in values.items() if name in spec.axes
+    }
 
 
-def objective(reference: Posterior, other: Posterior, spec: PermutationSpec, cost: Cost = "w2") -> Objective:
+def objective(
+    reference: Posterior, other: Posterior, spec: PermutationSpec, cost: Cost = "w2"
+) -> Objective:
     """The objective of aligning one posterior to another, by their means and standard deviations.
 
     Args:
@@ -129,7 +136,9 @@ def objective(reference: Posterior, other: Posterior, spec: PermutationSpec, cos
     return objective_of(moments(reference, spec), moments(other, spec), spec, cost)
 
 
-def objective_of(reference: Moments, other: Moments, spec: PermutationSpec, cost: Cost = "w2") -> Objective:
+def objective_of(
+    reference: Moments, other: Moments, spec: PermutationSpec, cost: Cost = "w2"
+) -> Objective:
     """The same for moments that no posterior has, such as sums over several.
 
     Raises:
@@ -145,14 +154,21 @@ def objective_of(reference: Moments, other: Moments, spec: PermutationSpec, cost
     names = list(mean_a)
     if cost == "precision":
         # Entries that do not vary are fixed, or those of a point: they have no precision, and no say.
-        weight = {name: torch.where(sd_a[name] > 0, sd_a[name].clamp(min=_SMALLEST_SD).pow(-2), 0.0) for name in names}
+        weight = {
+            name: torch.where(sd_a[name] > 0, sd_a[name].clamp(min=_SMALLEST_SD).pow(-2), 0.0)
+            for name in names
+        }
         if not any(bool((own > 0).any()) for own in weight.values()):
-            raise ConfigError("precision: the reference is a point, which has no precision; match `means`")
+            raise ConfigError(
+                "precision: the reference is a point, which has no precision; match `means`"
+            )
         weighted = {name: weight[name] * mean_a[name] for name in names}
         halved = {name: -0.5 * weight[name] for name in names}
         squared = {name: mean_b[name].square() for name in names}
         constant = sum(float((weighted[name].double() * mean_a[name]).sum()) for name in names)
-        return Objective(spec, (Term(weighted, mean_b, True), Term(halved, squared, False)), constant)
+        return Objective(
+            spec, (Term(weighted, mean_b, True), Term(halved, squared, False)), constant
+        )
     terms = [Term(mean_a, mean_b, True)]
     if cost == "w2" and any(bool((sd != 0).any()) for own in (sd_a, sd_b) for sd in own.values()):
         terms.append(Term(sd_a, sd_b, False))

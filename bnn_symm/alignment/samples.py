@@ -174,7 +174,9 @@ def prior_draws(model: BayesianModel, chains: int, draws: int, *, seed: int = 0)
             else:
                 mean, sd = model.likelihood.latents[name.removeprefix("likelihood.")]
                 values[name] = mean + sd * torch.randn(chains, draws, dtype=model.dtype)
-    return SamplePosterior.from_draws(model, values, Scaling.identity((1,)), info={"method": "prior"})
+    return SamplePosterior.from_draws(
+        model, values, Scaling.identity((1,)), info={"method": "prior"}
+    )
 
 
 def transpositions(permutation: Permutation) -> dict[str, int]:
@@ -201,8 +203,13 @@ def _aligned(
     identity = group.spec.identity()
     found, rounds = [[identity] for _ in range(chains)], 0
     if chains > 1 and not group.is_trivial:
-        parts = [SamplePosterior(model, posterior.scaling, positions=_Chain(posterior, c)) for c in range(chains)]
-        jointly = synchronize(parts, group=group, restarts=restarts if per == "chain" else None, seed=seed)
+        parts = [
+            SamplePosterior(model, posterior.scaling, positions=_Chain(posterior, c))
+            for c in range(chains)
+        ]
+        jointly = synchronize(
+            parts, group=group, restarts=restarts if per == "chain" else None, seed=seed
+        )
         found, rounds = [[own] for own in jointly.permutations], jointly.sweeps
     if per == "draw":
         found = [own * draws for own in found]
@@ -260,7 +267,10 @@ def _relative_to_most(permutations: Sequence[Sequence[Permutation]]) -> list[lis
     counts = Counter(key for own in keys for key in own)
     most = min(counts, key=lambda key: (-counts[key], key))
     frame = next(
-        p for own, of in zip(permutations, keys, strict=True) for p, key in zip(own, of, strict=True) if key == most
+        p
+        for own, of in zip(permutations, keys, strict=True)
+        for p, key in zip(own, of, strict=True)
+        if key == most
     )
     if frame.is_identity:
         return [list(own) for own in permutations]

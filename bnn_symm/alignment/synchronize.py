@@ -103,7 +103,10 @@ class Synchronization:
 
     def apply(self, posteriors: Sequence[Posterior]) -> list[Posterior]:
         """The posteriors, in the order of the arguments, each permuted into the universe."""
-        return [own.permute(permutation) for own, permutation in zip(posteriors, self.permutations, strict=True)]
+        return [
+            own.permute(permutation)
+            for own, permutation in zip(posteriors, self.permutations, strict=True)
+        ]
 
 
 def synchronize(
@@ -129,15 +132,21 @@ def synchronize(
         SymmetryError: if the network's symmetries cannot be derived, or a permuted network is another function.
     """
     if len(posteriors) < 2:
-        raise ConfigError(f"got {len(posteriors)} posteriors to align with one another, wanted two or more")
+        raise ConfigError(
+            f"got {len(posteriors)} posteriors to align with one another, wanted two or more"
+        )
     check_same_parameters(list(posteriors))
     group = group or symmetry_group(posteriors[0].model.net)
     digests = [digest(posterior) for posterior in posteriors]
     order = sorted(set(digests))
     members = [posteriors[digests.index(own)] for own in order]
-    universe = _Universe(group, cost, [moments(p, group.spec) for p in members], [digests.count(d) for d in order])
+    universe = _Universe(
+        group, cost, [moments(p, group.spec) for p in members], [digests.count(d) for d in order]
+    )
     largest = max((one.size for one in group.spec.groups.values()), default=0)
-    restarts = restarts if restarts is not None else (_RESTARTS if largest <= _LARGE else _RESTARTS_LARGE)
+    restarts = (
+        restarts if restarts is not None else (_RESTARTS if largest <= _LARGE else _RESTARTS_LARGE)
+    )
     if group.is_trivial or len(members) == 1:
         restarts = 0
     found = []
@@ -149,7 +158,10 @@ def synchronize(
     in_universe, sweeps = found[winner]
     frame = in_universe[0].inverse()
     in_frame = [frame.compose(permutation) for permutation in in_universe]
-    differences = [check_same_function(p, permutation) for p, permutation in zip(members, in_frame, strict=True)]
+    differences = [
+        check_same_function(p, permutation)
+        for p, permutation in zip(members, in_frame, strict=True)
+    ]
     places = [order.index(own) for own in digests]
     permutations = tuple(in_frame[place] for place in places)
     return Synchronization(
@@ -160,10 +172,14 @@ def synchronize(
         sweeps=sweeps,
         objective_before=universe.value(universe.identities()),
         objective_after=values[winner],
-        objective_random=universe.value([group.random("baseline", place) for place in range(len(members))]),
+        objective_random=universe.value(
+            [group.random("baseline", place) for place in range(len(members))]
+        ),
         constant=universe.constant(),
         num_moved=tuple(permutation.num_moved for permutation in permutations),
-        num_movable=sum(len(units) for component in group.components for units in component.units.values()),
+        num_movable=sum(
+            len(units) for component in group.components for units in component.units.values()
+        ),
         function_differences=tuple(differences[place] for place in places),
         group=group,
     )
@@ -182,7 +198,13 @@ class _Universe:
     copies are equal, and so the copies' order among the arguments cannot matter.
     """
 
-    def __init__(self, group: SymmetryGroup, cost: JointCost, members: Sequence[Moments], copies: Sequence[int]):
+    def __init__(
+        self,
+        group: SymmetryGroup,
+        cost: JointCost,
+        members: Sequence[Moments],
+        copies: Sequence[int],
+    ):
         self._group, self._members, self._copies = group, members, copies
         self._cost: JointCost = cost
 
@@ -201,13 +223,20 @@ class _Universe:
 
     def one_by_one(self, seed: int, start: int) -> list[Permutation]:
         """Members put in in random order, each at random first and then aligned to the sum of those before it."""
-        order = torch.randperm(len(self._members), generator=torch_generator(seed, "order of members", start)).tolist()
+        order = torch.randperm(
+            len(self._members), generator=torch_generator(seed, "order of members", start)
+        ).tolist()
         permutations = self.identities()
         moved: list[Moments | None] = [None] * len(self._members)
         for count, place in enumerate(order):
             if count:
                 first = self._group.random(seed, "start", start, place)
-                goal = objective_of(self._sum(moved, order[:count]), self._members[place], self._group.spec, self._cost)
+                goal = objective_of(
+                    self._sum(moved, order[:count]),
+                    self._members[place],
+                    self._group.spec,
+                    self._cost,
+                )
                 candidates = [
                     solver(goal, self._group, first, seed, "one by one", start, place)
                     for solver in (coordinate, frank_wolfe)
@@ -216,11 +245,15 @@ class _Universe:
             moved[place] = self._moved(place, permutations[place])
         return permutations
 
-    def ascend(self, permutations: Sequence[Permutation], seed: int, start: int) -> tuple[list[Permutation], int]:
+    def ascend(
+        self, permutations: Sequence[Permutation], seed: int, start: int
+    ) -> tuple[list[Permutation], int]:
         """Aligns each member to the sum of all others, in random order, until a sweep gains nothing."""
         permutations = list(permutations)
         count = len(permutations)
-        moved: list[Moments | None] = [self._moved(place, own) for place, own in enumerate(permutations)]
+        moved: list[Moments | None] = [
+            self._moved(place, own) for place, own in enumerate(permutations)
+        ]
         if count == 1:
             return permutations, 0
         for sweep in range(_MAX_SWEEPS):
@@ -228,7 +261,9 @@ class _Universe:
             key = (seed, "sweep of members", start, sweep)
             for place in torch.randperm(count, generator=torch_generator(*key)).tolist():
                 others = [other for other in range(count) if other != place]
-                goal = objective_of(self._sum(moved, others), self._members[place], self._group.spec, self._cost)
+                goal = objective_of(
+                    self._sum(moved, others), self._members[place], self._group.spec, self._cost
+                )
                 before = goal.value(permutations[place])
                 # Frank-Wolfe costs more, and is asked only where no single group of units gains any more.
                 for solver in (coordinate, frank_wolfe):
@@ -247,12 +282,18 @@ class _Universe:
 
     def _sum(self, moved: Sequence[Moments | None], places: Sequence[int]) -> Moments:
         """Of members where they are now, each as often as it occurs, always added up in the canonical order."""
-        parts = [(self._copies[place], own) for place in sorted(places) if (own := moved[place]) is not None]
+        parts = [
+            (self._copies[place], own)
+            for place in sorted(places)
+            if (own := moved[place]) is not None
+        ]
 
         def added(values: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
             copies = [number for number, _ in parts]
             return {
-                name: sum((n * own[name] for n, own in zip(copies, values, strict=True)), torch.zeros(()))
+                name: sum(
+                    (n * own[name] for n, own in zip(copies, values, strict=True)), torch.zeros(())
+                )
                 for name in values[0]
             }
 
@@ -260,8 +301,12 @@ class _Universe:
 
     def _square(self, own: Moments) -> float:
         compared = [own.mean, own.sd] if self._cost == "w2" else [own.mean]
-        return sum(float(value.double().square().sum()) for values in compared for value in values.values())
+        return sum(
+            float(value.double().square().sum()) for values in compared for value in values.values()
+        )
 
     def _squares(self) -> float:
         """Sum of the squares of every posterior."""
-        return sum(n * self._square(own) for n, own in zip(self._copies, self._members, strict=True))
+        return sum(
+            n * self._square(own) for n, own in zip(self._copies, self._members, strict=True)
+        )

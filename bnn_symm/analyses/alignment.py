@@ -15,7 +15,7 @@ from bnn_symm.alignment import (
     align_samples,
     synchronize,
 )
-from bnn_symm.analyzes.monotonicity import check_means, line_shapes, lines_from_initial
+from bnn_symm.analyses.monotonicity import check_means, line_shapes, lines_from_initial
 from bnn_symm.diagnostics import Barrier, barrier, simplex_barrier
 from bnn_symm.diagnostics.barriers.barriers import Path
 from bnn_symm.diagnostics.barriers.interpolation import Coupling
@@ -31,7 +31,12 @@ _LARGE = 512
 
 
 def align_runs(
-    reference: Run, others: Sequence[Run], *, matching: Matching = "w2", solver: Solver = "auto", seed: int = 0
+    reference: Run,
+    others: Sequence[Run],
+    *,
+    matching: Matching = "w2",
+    solver: Solver = "auto",
+    seed: int = 0,
 ) -> tuple[list[Posterior], list[dict[str, Any]], int]:
     """The reference's posterior and the others', aligned to it; and what `alignment.json` says of each of the others.
 
@@ -44,9 +49,19 @@ def align_runs(
         aligned, contents = [first], []
         for run in others:
             posterior, moved = in_one_mode(run.posterior, group, seed)
-            found = align(first, posterior, matching=matching, solver=solver, part=train, group=group, seed=seed)
+            found = align(
+                first,
+                posterior,
+                matching=matching,
+                solver=solver,
+                part=train,
+                group=group,
+                seed=seed,
+            )
             aligned.append(found.apply(posterior))
-            contents.append({"run": str(run.path), **describe_alignment(found), "chains_moved_first": moved})
+            contents.append(
+                {"run": str(run.path), **describe_alignment(found), "chains_moved_first": moved}
+            )
     return aligned, contents, chains_moved
 
 
@@ -55,7 +70,9 @@ def in_one_mode(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[
     if not isinstance(posterior, SamplePosterior) or posterior.shape[0] == 1 or group.is_trivial:
         return posterior, 0
     found = align_samples(posterior, per="chain", null=False, group=group, seed=seed)
-    return found.posterior, sum(not isinstance(p, Permutation) or not p.is_identity for p in found.permutations)
+    return found.posterior, sum(
+        not isinstance(p, Permutation) or not p.is_identity for p in found.permutations
+    )
 
 
 def align_jointly(
@@ -116,16 +133,26 @@ def barrier_runs(
         if len(runs) != 2:
             return lines_from_initial(runs)
     if len(runs) > 2 and path != "geodesic":
-        raise ConfigError(f"--path {path} is between two runs, got {len(runs)}; name two, or use --path geodesic")
+        raise ConfigError(
+            f"--path {path} is between two runs, got {len(runs)}; name two, or use --path geodesic"
+        )
     if len(runs) > 2 and matching not in ("w2", "means"):
-        raise ConfigError(f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or means")
+        raise ConfigError(
+            f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or means"
+        )
     first, dataset = runs[0], runs[0].dataset()
     options = {"coupling": coupling, "num_draws": num_draws, "seed": seed}
     posteriors = [run.posterior for run in runs]
     content: dict[str, Any] = {"runs": [str(run.path) for run in runs], "aligned": aligned}
     if len(runs) == 2:
         found, _ = pair_runs(
-            runs[0], runs[1], aligned=aligned, matching=matching, path=path, curve_steps=curve_steps, **options
+            runs[0],
+            runs[1],
+            aligned=aligned,
+            matching=matching,
+            path=path,
+            curve_steps=curve_steps,
+            **options,
         )
         return found if path != "line" else lines_from_initial(runs) | found
     with use_threads(first.threads):
@@ -176,11 +203,19 @@ def pair_runs(
 
     content: dict[str, Any] = {"runs": [str(first.path), str(second.path)], "aligned": aligned}
     posteriors, dataset = [first.posterior, second.posterior], first.dataset()
-    options = {"coupling": coupling, "num_draws": num_draws, "seed": seed, "path": path, "curve_steps": curve_steps}
+    options = {
+        "coupling": coupling,
+        "num_draws": num_draws,
+        "seed": seed,
+        "path": path,
+        "curve_steps": curve_steps,
+    }
     found, naive = measured(*posteriors)
     chosen = naive
     if aligned:
-        posteriors, (content["alignment"],), _ = align_runs(first, [second], matching=matching, seed=seed)
+        posteriors, (content["alignment"],), _ = align_runs(
+            first, [second], matching=matching, seed=seed
+        )
         found, chosen = measured(*posteriors)
     described = {
         "height": found.height,
@@ -203,11 +238,20 @@ def describe_barrier(found: Barrier) -> dict[str, Any]:
     }
 
 
-def _pairs(posteriors: Sequence[Posterior], dataset: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+def _pairs(
+    posteriors: Sequence[Posterior], dataset: Any, options: dict[str, Any]
+) -> list[dict[str, Any]]:
     rows = []
     for i, j in itertools.combinations(range(len(posteriors)), 2):
         found = barrier(posteriors[i], posteriors[j], dataset, **options)
-        rows.append({"first": i, "second": j, "height": found.height, "standard_error": found.standard_error})
+        rows.append(
+            {
+                "first": i,
+                "second": j,
+                "height": found.height,
+                "standard_error": found.standard_error,
+            }
+        )
     return rows
 
 

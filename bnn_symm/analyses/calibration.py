@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.analyzes.mixing import held_out
+from bnn_symm.analyses.mixing import held_out
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
 from bnn_symm.diagnostics.calibration.reliability import reliability_of
@@ -48,7 +48,9 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
     test = calibration_test(predictions, num_simulations=num_resamples, seed=seed)
     notes = list(scores.notes)
     if name != "test":
-        fitted = ", which it was fitted to, so that every score is too good" if name == "train" else ""
+        fitted = (
+            ", which it was fitted to, so that every score is too good" if name == "train" else ""
+        )
         notes.insert(0, f"there are no test points: these are the {name} part{fitted}")
     return {
         "conclusion": f"{name} part: {test.verdict}",
@@ -80,13 +82,20 @@ def describe_out_of_distribution(
         num_resamples: behind the intervals.
         seed: of the resamples.
     """
-    found = out_of_distribution(run.posterior, inside.x, outside, num_resamples=num_resamples, seed=seed)
+    found = out_of_distribution(
+        run.posterior, inside.x, outside, num_resamples=num_resamples, seed=seed
+    )
     # Those whose interval leaves out guessing come first: they decide whether anything separates the two.
-    best = max(found.by, key=lambda name: (_separates(found.by[name].auroc), found.by[name].auroc.value or 0.0))
+    best = max(
+        found.by,
+        key=lambda name: (_separates(found.by[name].auroc), found.by[name].auroc.value or 0.0),
+    )
     score = found.by[best].auroc
     words = best.replace("_", " ")
     if score.value is None:
-        conclusion = f"whether any kind of uncertainty separates the two is not known: AUROC is {score.note}"
+        conclusion = (
+            f"whether any kind of uncertainty separates the two is not known: AUROC is {score.note}"
+        )
     elif _separates(score):
         conclusion = (
             f"by {words}, a point from outside looks less certain than one from inside in {score.value:.1%} of pairs "
@@ -98,9 +107,7 @@ def describe_out_of_distribution(
             if score.low is None
             else f"{found.level:.0%} interval {score.low:.3g} to {score.high:.3g}, not above 0.5"
         )
-        conclusion = (
-            f"no kind of uncertainty separates the two: the best, {words}, has an AUROC of {score.value:.3g} ({beside})"
-        )
+        conclusion = f"no kind of uncertainty separates the two: the best, {words}, has an AUROC of {score.value:.3g} ({beside})"
     return {"conclusion": conclusion, "best": best, **found.to_dict()}
 
 
@@ -109,7 +116,9 @@ def _separates(auroc: Score) -> bool:
     return auroc.low is not None and auroc.low > 0.5
 
 
-def describe_shifts(run: Run, part: Part, names: Sequence[str] | None = None, *, seed: int = 0) -> dict[str, Any]:
+def describe_shifts(
+    run: Run, part: Part, names: Sequence[str] | None = None, *, seed: int = 0
+) -> dict[str, Any]:
     """Curves of every score against severity: name of the shift -> curve.
 
     Args:
@@ -122,7 +131,9 @@ def describe_shifts(run: Run, part: Part, names: Sequence[str] | None = None, *,
         InvalidData: for a shift of images on data that are not images.
     """
     names = shifts_for(part) if names is None else names
-    unshifted = scores_with_intervals(run.posterior, part, num_resamples=_SHIFT_RESAMPLES, seed=seed)
+    unshifted = scores_with_intervals(
+        run.posterior, part, num_resamples=_SHIFT_RESAMPLES, seed=seed
+    )
     scaling = run.preprocessing.scaling
     return {
         name: shift_curve(

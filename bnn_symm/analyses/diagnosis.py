@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bnn_symm.analyzes.calibration import describe_calibration
-from bnn_symm.analyzes.convergence.report import describe_convergence
-from bnn_symm.analyzes.elbo import describe_elbo
-from bnn_symm.analyzes.mixing import describe_mixing, joined, no_mixing
+from bnn_symm.analyses.calibration import describe_calibration
+from bnn_symm.analyses.convergence.report import describe_convergence
+from bnn_symm.analyses.elbo import describe_elbo
+from bnn_symm.analyses.mixing import describe_mixing, joined, no_mixing
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference import Method
@@ -64,7 +64,9 @@ def diagnose(
         InvalidRun: if the data of a run changed since its fit.
     """
     if len({run.path.resolve() for run in runs}) < len(runs):
-        raise ConfigError("one run is named twice; its chains would count as independent: name each once")
+        raise ConfigError(
+            "one run is named twice; its chains would count as independent: name each once"
+        )
     told("data")
     for run in runs:
         run.dataset()  # whether they changed since a fit is better said now than after the work
@@ -87,26 +89,43 @@ def diagnose(
     return Diagnosis(content={**content, "convergence": convergence}, traces=traces)
 
 
-def _one(run: Run, per_draw: bool, seed: int, told: Told) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _one(
+    run: Run, per_draw: bool, seed: int, told: Told
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     name = run.path.name
     try:
         posterior = run.posterior
     except NoPosterior as error:
         reason = str(error)
         elbo = {"value": None, "conclusion": reason, "reason": reason}
-        return {"run": str(run.path), "mixing": no_mixing(reason), "elbo": elbo, "calibration": None}, []
+        return {
+            "run": str(run.path),
+            "mixing": no_mixing(reason),
+            "elbo": elbo,
+            "calibration": None,
+        }, []
     with use_threads(run.threads):
         told(f"mixing of {name}")
         method = _method(run)
         if method is not None and method.has_independent_draws:
-            mixing, traces = no_mixing(f"not told: draws of {method.name} are independent, there are no chains"), []
+            mixing, traces = (
+                no_mixing(f"not told: draws of {method.name} are independent, there are no chains"),
+                [],
+            )
         else:
-            mixing, traces = describe_mixing(posterior, run.dataset(), method=method, per_draw=per_draw, seed=seed)
+            mixing, traces = describe_mixing(
+                posterior, run.dataset(), method=method, per_draw=per_draw, seed=seed
+            )
         told(f"ELBO of {name}")
         elbo = describe_elbo(run)
         told(f"calibration of {name}")
         calibration = describe_calibration(run)
-    return {"run": str(run.path), "mixing": mixing, "elbo": elbo, "calibration": calibration}, traces
+    return {
+        "run": str(run.path),
+        "mixing": mixing,
+        "elbo": elbo,
+        "calibration": calibration,
+    }, traces
 
 
 def _together(
@@ -132,12 +151,15 @@ def _together(
         mixing, traces = describe_mixing(
             joined([run.posterior for run in runs]),
             runs[0].dataset(),
-            method=_method(runs[0]) if all(_method(run) == _method(runs[0]) for run in runs) else None,
+            method=_method(runs[0])
+            if all(_method(run) == _method(runs[0]) for run in runs)
+            else None,
             per_draw=per_draw,
             seed=seed,
         )
     if any(
-        isinstance(run.posterior, ClosedFormPosterior) or run.config.inference.has_independent_draws for run in runs
+        isinstance(run.posterior, ClosedFormPosterior) or run.config.inference.has_independent_draws
+        for run in runs
     ):
         # Nothing settles in a fitted law, and more draws of it change nothing.
         mixing["conclusion"] = f"draws of a closed form, taken for a chain: {mixing['conclusion']}"
@@ -147,7 +169,9 @@ def _together(
 
 def _method(run: Run) -> Method | None:
     """Settings of the fit; what another tool's sampler aimed at is not known, unless its user said so."""
-    return None if run.record.get("derived", {}).get("method_assumed", False) else run.config.inference
+    return (
+        None if run.record.get("derived", {}).get("method_assumed", False) else run.config.inference
+    )
 
 
 def _other_posteriors(runs: Sequence[Run]) -> str | None:
@@ -179,5 +203,8 @@ def _lengths(runs: Sequence[Run]) -> tuple[str | None, list[str]]:
 
 def _best(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Of the run with the highest bound."""
-    best = max(each, key=lambda own: -float("inf") if own["elbo"].get("value") is None else own["elbo"]["value"])
+    best = max(
+        each,
+        key=lambda own: -float("inf") if own["elbo"].get("value") is None else own["elbo"]["value"],
+    )
     return {"run": best["run"], **best["elbo"]}

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyzes.posterior_scales import describe_posterior_scales
+from bnn_symm.analyses.posterior_scales import describe_posterior_scales
 from bnn_symm.diagnostics.elbo.elbo import Elbo, KlShare, elbo
 from bnn_symm.diagnostics.elbo.interpretation import AT_PRIOR, elbo_advice, elbo_sentences
 from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
@@ -40,7 +40,9 @@ def describe_elbo(run: Run) -> dict[str, Any]:
             f"{method.name} gives draws and no density, so that there is no KL and no ELBO; compare such posteriors by "
             f"the log likelihood of held-out points, or by PSIS-LOO"
         )
-        nothing = dict.fromkeys((*_NUMBERS, "points", "per_point", "by_layer", "pruned", "symmetrized", "verdicts"))
+        nothing = dict.fromkeys(
+            (*_NUMBERS, "points", "per_point", "by_layer", "pruned", "symmetrized", "verdicts")
+        )
         return {
             **nothing,
             "temperature": temperature,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bnn_symm.alignment import Rule, merge
-from bnn_symm.analyzes.alignment import align_jointly
+from bnn_symm.analyses.alignment import align_jointly
 from bnn_symm.diagnostics import score
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.io.atomic import write_json
@@ -22,7 +22,12 @@ _DRAWS = 50
 
 
 def merge_runs(
-    runs: Sequence[Run], out: Path, *, rule: Rule = "barycentre", aligned: bool = True, seed: int = 0
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    rule: Rule = "barycentre",
+    aligned: bool = True,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Aligns jointly, merges, and writes the merged posterior as a run.
 
@@ -41,7 +46,12 @@ def merge_runs(
     posteriors = [run.posterior for run in runs]
     moved, alignment = align_jointly(runs, seed=seed) if aligned else (posteriors, None)
     merged = merge(moved, rule=rule)
-    derived = {"by": "merge", "rule": rule, "aligned": aligned, "from": [str(run.path) for run in runs]}
+    derived = {
+        "by": "merge",
+        "rule": rule,
+        "aligned": aligned,
+        "from": [str(run.path) for run in runs],
+    }
     save_derived_run(out, runs[0], merged, derived)
     test = runs[0].dataset().test
     with use_threads(runs[0].threads):
@@ -65,7 +75,11 @@ def _naive(posteriors: Sequence[Posterior], rule: Rule, test: Any) -> dict[str, 
 
 def _ensemble(posteriors: Sequence[Posterior], seed: int) -> SamplePosterior:
     first = posteriors[0]
-    number = min(_DRAWS, *(p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)), _DRAWS)
+    number = min(
+        _DRAWS,
+        *(p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)),
+        _DRAWS,
+    )
     draws = torch.stack([posterior.draws(number, seed=seed) for posterior in posteriors])
     return SamplePosterior.from_draws(first.model, draws, first.scaling)
 

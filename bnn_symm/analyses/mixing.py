@@ -14,7 +14,7 @@ from bnn_symm.data import Dataset, Part
 from bnn_symm.diagnostics import mixing, sampler_statistics, verdicts
 from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
 from bnn_symm.diagnostics.mixing.modes import Modes
-from bnn_symm.diagnostics.mixing.views import View
+from bnn_symm.diagnostics.mixing.views import MixingSummary
 from bnn_symm.inference import Method
 from bnn_symm.posteriors import Posterior, SamplePosterior
 
@@ -48,13 +48,28 @@ def held_out(dataset: Dataset) -> tuple[str, Part]:
 
 def no_mixing(reason: str) -> dict[str, Any]:
     """What `describe_mixing` says where there are no chains to tell of."""
-    keys = (*_VIEWS, "aligned_per_draw", "modes", "sampler", "usable", "next", "part", "num_points", "frozen_chains")
+    keys = (
+        *_VIEWS,
+        "aligned_per_draw",
+        "modes",
+        "sampler",
+        "usable",
+        "next",
+        "part",
+        "num_points",
+        "frozen_chains",
+    )
     keys = (*keys, "decided_by", "copies")
     return {"conclusion": reason, "reason": reason, **dict.fromkeys(keys)}
 
 
 def describe_mixing(
-    posterior: Posterior, dataset: Dataset, *, method: Method | None = None, per_draw: bool = True, seed: int = 0
+    posterior: Posterior,
+    dataset: Dataset,
+    *,
+    method: Method | None = None,
+    per_draw: bool = True,
+    seed: int = 0,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """All views with their verdicts, or why there are none; and traces to draw.
 
@@ -87,7 +102,10 @@ def describe_mixing(
         "num_points": found.values.num_points,
     }
     for key, view in found.views.items():
-        content[key] = {**view_numbers(view), **({"verdict": said.views[key]} if key in said.views else {})}
+        content[key] = {
+            **view_numbers(view),
+            **({"verdict": said.views[key]} if key in said.views else {}),
+        }
     for key in _VIEWS:
         content.setdefault(key, None)
     for key in ("raw", "chainwise"):
@@ -97,7 +115,11 @@ def describe_mixing(
         ("aligned_per_draw", found.per_draw, found.per_draw_reason),
     ):
         if aligned is None:
-            content[key] = {"status": "undefined", "reason": reason, "verdict": f"not computed: {reason}"}
+            content[key] = {
+                "status": "undefined",
+                "reason": reason,
+                "verdict": f"not computed: {reason}",
+            }
         else:
             content[key] |= {**_beside(aligned), **_by_place(found, aligned.view)}
     content["function"] |= _by_kind(found)
@@ -115,7 +137,7 @@ def describe_mixing(
     return content, _traces(found, posterior, name)
 
 
-def view_numbers(view: View) -> dict[str, Any]:
+def view_numbers(view: MixingSummary) -> dict[str, Any]:
     """Return the numbers of a view, its status and what decided it, as plain data."""
     evidence = view.evidence
     decided_by = None if evidence is None else evidence.to_dict()
@@ -135,7 +157,7 @@ def _beside(aligned: AlignedView) -> dict[str, Any]:
     }
 
 
-def _by_place(found: Mixing, view: View) -> dict[str, Any]:
+def _by_place(found: Mixing, view: MixingSummary) -> dict[str, Any]:
     """The same numbers by layer, and the largest R-hat of each hidden unit."""
     layers = {layer: _numbers_of(view, where) for layer, where in found.places.layers.items()}
     units = {
@@ -148,11 +170,15 @@ def _by_place(found: Mixing, view: View) -> dict[str, Any]:
 def _by_kind(found: Mixing) -> dict[str, Any]:
     outputs = found.values.outputs[0, 0].size
     total = len(found.function.rhat) - 1
-    kinds = {"outputs": np.arange(outputs), "points": np.arange(outputs, total), "log_likelihood": np.array([total])}
+    kinds = {
+        "outputs": np.arange(outputs),
+        "points": np.arange(outputs, total),
+        "log_likelihood": np.array([total]),
+    }
     return {"by_kind": {kind: _numbers_of(found.function, where) for kind, where in kinds.items()}}
 
 
-def _numbers_of(view: View, where: np.ndarray) -> dict[str, Any]:
+def _numbers_of(view: MixingSummary, where: np.ndarray) -> dict[str, Any]:
     own = dataclasses.replace(
         view,
         rhat=view.rhat[where],
@@ -174,7 +200,11 @@ def _numbers_of(view: View, where: np.ndarray) -> dict[str, Any]:
 
 
 def _modes(modes: Modes) -> dict[str, Any]:
-    return {"count": modes.count, "labels": modes.labels.tolist(), "separation": modes.separation.tolist()}
+    return {
+        "count": modes.count,
+        "labels": modes.labels.tolist(),
+        "separation": modes.separation.tolist(),
+    }
 
 
 def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[str, Any]]:
@@ -204,7 +234,9 @@ def _worst_weight(found: Mixing) -> int | None:
 def _name(found: Mixing, index: int) -> str:
     """Of a coordinate of the flat vector: its tensor and the place in it; of free entries their number."""
     model = found.places.model
-    name, where = next((name, where) for name, where in model.slices().items() if where.start <= index < where.stop)
+    name, where = next(
+        (name, where) for name, where in model.slices().items() if where.start <= index < where.stop
+    )
     place = np.unravel_index(index - where.start, model.shapes[name]) if model.shapes[name] else ()
     return f"{name}[{', '.join(str(int(i)) for i in place)}]" if place else name
 
@@ -223,7 +255,9 @@ class _Joined:
     """Chains of several posteriors one after the other, each as long as the shortest; read where they lie."""
 
     def __init__(self, posteriors: Sequence[Posterior]):
-        self._chains = [(posterior, chain) for posterior in posteriors for chain in range(posterior.shape[0])]
+        self._chains = [
+            (posterior, chain) for posterior in posteriors for chain in range(posterior.shape[0])
+        ]
         self._draws = min(posterior.shape[1] for posterior in posteriors)
 
     @property
@@ -243,6 +277,11 @@ def joined(posteriors: Sequence[Posterior]) -> SamplePosterior:
         samples = [p for p in posteriors if isinstance(p, SamplePosterior)]
         draws = min(p.shape[1] for p in samples)
         shared = set.intersection(*(set(p.sample_stats) for p in samples))
-        stats = {name: np.concatenate([p.sample_stats[name][:, :draws] for p in samples]) for name in sorted(shared)}
+        stats = {
+            name: np.concatenate([p.sample_stats[name][:, :draws] for p in samples])
+            for name in sorted(shared)
+        }
     with torch.no_grad():
-        return SamplePosterior(first.model, first.scaling, positions=_Joined(posteriors), sample_stats=stats)
+        return SamplePosterior(
+            first.model, first.scaling, positions=_Joined(posteriors), sample_stats=stats
+        )

@@ -54,10 +54,15 @@ def check_means(runs: Sequence[Run]) -> None:
 
 
 def line_shapes(
-    posterior: Posterior, start: Float[Tensor, " parameter"], end: Float[Tensor, " parameter"], dataset: Dataset
+    posterior: Posterior,
+    start: Float[Tensor, " parameter"],
+    end: Float[Tensor, " parameter"],
+    dataset: Dataset,
 ) -> dict[str, dict[str, Any]]:
     """Part -> the shape of the loss between two flat vectors."""
     return {
-        name: dataclasses.asdict(loss_along_line(posterior, start, end, part.take(slice(0, POINTS))))
+        name: dataclasses.asdict(
+            loss_along_line(posterior, start, end, part.take(slice(0, POINTS)))
+        )
         for name, part in (("test", dataset.test), ("train", dataset.train))
     }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnn_symm.diagnostics.mixing.parameter_index import ByUnit
+from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
 from bnn_symm.posteriors import Posterior, SamplePosterior
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -23,7 +23,12 @@ def describe_posterior_scales(posterior: Posterior) -> dict[str, Any]:
         (the share of weights with |mean| > sd) and `num_constant` (weights that never change, left out).
     """
     chains, draws, _ = posterior.shape
-    content: dict[str, Any] = {"quantiles": list(QUANTILES), "reason": None, "note": None, "layers": {}}
+    content: dict[str, Any] = {
+        "quantiles": list(QUANTILES),
+        "reason": None,
+        "note": None,
+        "layers": {},
+    }
     if isinstance(posterior, SamplePosterior):
         if chains * draws == 1:
             return content | {"reason": "one draw has no standard deviation"}
@@ -35,7 +40,7 @@ def describe_posterior_scales(posterior: Posterior) -> dict[str, Any]:
     sd = posterior.standard_deviation().double().cpu().numpy()
     mean = posterior.mean().double().cpu().numpy()
     prior = posterior.model.prior_standard_deviations(torch.empty(0, dtype=torch.float64)).numpy()
-    for layer, where in ByUnit(posterior.model, None).layers.items():
+    for layer, where in ParameterIndex(posterior.model, None).layers.items():
         content["layers"][layer] = _layer(mean[where], sd[where], prior[where])
     if all(layer["sd"] is None for layer in content["layers"].values()):
         return content | {"reason": "no weight ever changes"}

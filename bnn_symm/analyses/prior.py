@@ -7,7 +7,11 @@ from typing import Any
 import torch
 
 from bnn_symm.data import Dataset
-from bnn_symm.diagnostics.simulation.prior_predictive import PriorPredictive, prior_functions, prior_predictive
+from bnn_symm.diagnostics.simulation.prior_predictive import (
+    PriorPredictive,
+    prior_functions,
+    prior_predictive,
+)
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel
 from bnn_symm.runs.configuration.prepare import Prepared
@@ -35,7 +39,9 @@ def describe_prior(prepared: Prepared, *, num_draws: int) -> dict[str, Any]:
     model, dataset, seed = prepared.model, prepared.dataset, prepared.config.seed
     found = prior_predictive(model, dataset, num_draws=num_draws, seed=seed)
     own = {"prior.scale": model.prior.scale, **_numbers(found)}
-    others = [_other(model, dataset, scale, num_draws, seed) for scale in _other_scales(model.prior.scale)]
+    others = [
+        _other(model, dataset, scale, num_draws, seed) for scale in _other_scales(model.prior.scale)
+    ]
     content = {
         "data": dataset.name,
         "task": dataset.task,
@@ -51,7 +57,9 @@ def describe_prior(prepared: Prepared, *, num_draws: int) -> dict[str, Any]:
         if found.sd_at_points is None
         else [
             float(value)
-            for value in torch.quantile(torch.from_numpy(found.sd_at_points), torch.tensor(LEVELS).double())
+            for value in torch.quantile(
+                torch.from_numpy(found.sd_at_points), torch.tensor(LEVELS).double()
+            )
         ],
         "curves": _curves(model, dataset, num_draws, seed),
     }
@@ -65,11 +73,16 @@ def _other_scales(scale: float | str) -> list[float | str]:
     return ["fan_in", float(f"{scale / 3:.1g}"), float(f"{scale * 3:.1g}")]
 
 
-def _other(model: BayesianModel, dataset: Dataset, scale: float | str, num_draws: int, seed: int) -> dict[str, Any]:
+def _other(
+    model: BayesianModel, dataset: Dataset, scale: float | str, num_draws: int, seed: int
+) -> dict[str, Any]:
     prior = dataclasses.replace(model.prior, scale=scale)
     try:
         found = prior_predictive(
-            BayesianModel(model.net, prior, model.likelihood), dataset, num_draws=num_draws, seed=seed
+            BayesianModel(model.net, prior, model.likelihood),
+            dataset,
+            num_draws=num_draws,
+            seed=seed,
         )
     except ConfigError as error:  # all of its functions overflow
         return {"prior.scale": scale, "error": str(error)}
@@ -79,7 +92,9 @@ def _other(model: BayesianModel, dataset: Dataset, scale: float | str, num_draws
 def _numbers(found: PriorPredictive) -> dict[str, Any]:
     return {
         "quantiles": {name: found.quantiles(name, LEVELS) for name in found.functions},
-        "functions": {name: [float(value) for value in values] for name, values in found.functions.items()},
+        "functions": {
+            name: [float(value) for value in values] for name, values in found.functions.items()
+        },
         "overflowing": found.overflowing,
     }
 
@@ -105,14 +120,26 @@ def _judged(content: dict[str, Any]) -> dict[str, Any]:
         told = f"a mean largest probability of {_median(best, 'confidence'):.3g}" if best else None
     else:
         ratio = _median(content["own"], quantity) / wanted
-        verdict = "too flat" if ratio < 1 / _FACTOR else "too wild" if ratio > _FACTOR else "of their size"
+        verdict = (
+            "too flat"
+            if ratio < 1 / _FACTOR
+            else "too wild"
+            if ratio > _FACTOR
+            else "of their size"
+        )
         said = f"the median function varies {ratio:.3g} times as much as the targets"
-        told = f"functions that vary {_median(best, quantity) / wanted:.3g} times as much" if best else None
+        told = (
+            f"functions that vary {_median(best, quantity) / wanted:.3g} times as much"
+            if best
+            else None
+        )
     fine = verdict in ("open", "of their size")
     return {
         "verdict": verdict,
         "said": said,
-        "next": None if fine or best is None else f"--set prior.scale={best['prior.scale']} gives {told}",
+        "next": None
+        if fine or best is None
+        else f"--set prior.scale={best['prior.scale']} gives {told}",
     }
 
 
@@ -121,7 +148,9 @@ def _distance(value: float, wanted: float) -> float:
     return abs(math.log(max(value, _TINY) / wanted))
 
 
-def _curves(model: BayesianModel, dataset: Dataset, num_draws: int, seed: int) -> dict[str, Any] | None:
+def _curves(
+    model: BayesianModel, dataset: Dataset, num_draws: int, seed: int
+) -> dict[str, Any] | None:
     """Some functions of a regression on one input, in the units of the data."""
     if dataset.input_shape != (1,) or dataset.task == "classification":
         return None
@@ -129,7 +158,11 @@ def _curves(model: BayesianModel, dataset: Dataset, num_draws: int, seed: int) -
     low, high = float(part.x.min()), float(part.x.max())
     margin = _MARGIN * (high - low)
     grid = torch.linspace(low - margin, high + margin, _GRID, dtype=part.x.dtype)[:, None]
-    functions = prior_functions(model, dataset, min(num_draws, _CURVES), seed=seed).predict(grid).draw_mean()[0]
+    functions = (
+        prior_functions(model, dataset, min(num_draws, _CURVES), seed=seed)
+        .predict(grid)
+        .draw_mean()[0]
+    )
     mean, scale = float(scaling.x_mean[0]), float(scaling.x_scale[0])
     return {
         "input": dataset.feature_names[0],

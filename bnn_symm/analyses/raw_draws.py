@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnn_symm.analyzes.mixing import no_mixing, view_numbers
+from bnn_symm.analyses.mixing import no_mixing, view_numbers
 from bnn_symm.diagnostics.mixing.chain_statistics import chain_statistics
 from bnn_symm.diagnostics.mixing.copies import Copies, copied_draws
 from bnn_symm.diagnostics.mixing.sampler_statistics import sampler_statistics
-from bnn_symm.diagnostics.mixing.views import View, effective_draws, judge, judge_chainwise
+from bnn_symm.diagnostics.mixing.views import MixingSummary, effective_draws, judge, judge_chainwise
 from bnn_symm.posteriors.external.external_draws import join_chains, read_netcdf
 
 _UNKNOWN = (
@@ -40,14 +40,18 @@ def diagnose_draws(paths: Sequence[str | Path]) -> dict[str, Any]:
     chunks = (torch.from_numpy(chain).double() for chain in values)
     copies = copied_draws(chunks, values.shape, tensors)
     own = [
-        chain_statistics(np.stack([chain[: len(chain) // 2 or 1], chain[-(len(chain) // 2 or 1) :]]))
+        chain_statistics(
+            np.stack([chain[: len(chain) // 2 or 1], chain[-(len(chain) // 2 or 1) :]])
+        )
         for chain in values
     ]
     whole = chain_statistics(values)
     raw = _judged(judge("raw", whole, effective=effective_draws(own)), copies, bool(copies))
     chainwise = _judged(judge_chainwise(own, whole), copies, bool(copies.repeats))
     sampler = sampler_statistics(draws.sample_stats)
-    usable, conclusion = _conclusion(raw, chainwise, copies, None if sampler is None else sampler.problems)
+    usable, conclusion = _conclusion(
+        raw, chainwise, copies, None if sampler is None else sampler.problems
+    )
     usable = False if sampler is not None and sampler.biased else usable
     mixing = {
         **no_mixing(conclusion),
@@ -61,7 +65,14 @@ def diagnose_draws(paths: Sequence[str | Path]) -> dict[str, Any]:
     }
     elbo = {"value": None, "conclusion": _UNKNOWN, "reason": _UNKNOWN}
     files = [str(path) for path in paths]
-    return {"runs": files, "warnings": [], "mixing": mixing, "elbo": elbo, "calibration": None, "convergence": None}
+    return {
+        "runs": files,
+        "warnings": [],
+        "mixing": mixing,
+        "elbo": elbo,
+        "calibration": None,
+        "convergence": None,
+    }
 
 
 def _flat(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, list[slice]]:
@@ -73,23 +84,35 @@ def _flat(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, list[slice]]:
     ]
 
 
-def _judged(view: View, copies: Copies, is_void: bool) -> View:
+def _judged(view: MixingSummary, copies: Copies, is_void: bool) -> MixingSummary:
     if is_void and view.status in ("pass", "too few draws"):
         return view.with_status("no evidence", "; ".join(copies.sentences))
     return view
 
 
-def _verdict(view: View) -> str:
+def _verdict(view: MixingSummary) -> str:
     return view.status if view.reason is None else f"{view.status}: {view.reason}"
 
 
-def _conclusion(raw: View, chainwise: View, copies: Copies, problems: Sequence[str] | None) -> tuple[bool | None, str]:
+def _conclusion(
+    raw: MixingSummary, chainwise: MixingSummary, copies: Copies, problems: Sequence[str] | None
+) -> tuple[bool | None, str]:
     """Return whether predictions of the draws can be used, which without a network only a fault can say."""
     if copies:
-        return False, f"{'; '.join(copies.sentences)}. R-hat and ESS of repeated draws say nothing of the posterior"
+        return (
+            False,
+            f"{'; '.join(copies.sentences)}. R-hat and ESS of repeated draws say nothing of the posterior",
+        )
     if problems:
         return None, f"{problems[0]}. Whether chains agree as functions is {_UNKNOWN}"
     if chainwise.status == "fail":
-        return None, f"chains have not settled: {chainwise.reason}. Whether they agree as functions is {_UNKNOWN}"
-    agree = "weights of the chains agree as they are" if raw.status == "pass" else f"raw weights: {_verdict(raw)}"
+        return (
+            None,
+            f"chains have not settled: {chainwise.reason}. Whether they agree as functions is {_UNKNOWN}",
+        )
+    agree = (
+        "weights of the chains agree as they are"
+        if raw.status == "pass"
+        else f"raw weights: {_verdict(raw)}"
+    )
     return None, f"{agree}. Whether chains agree as functions is {_UNKNOWN}"

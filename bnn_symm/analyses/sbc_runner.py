@@ -114,7 +114,12 @@ class SelfCheck:
                         done=self.done,
                         tell=keep,
                     )
-            content = {"status": "complete", **describe(found), "warnings": list(self.warnings), **started}
+            content = {
+                "status": "complete",
+                **describe(found),
+                "warnings": list(self.warnings),
+                **started,
+            }
             write_json(answer, content)
         return content
 
@@ -145,17 +150,25 @@ def new_self_check(config: Config, out: Path | None, *, num_simulations: int) ->
         BnnSymmError: with one line that says what in the configuration does not fit.
     """
     if config.warm_start:
-        raise ConfigError("a check is of one method on many data sets, and has no warm start; leave warm_start out")
+        raise ConfigError(
+            "a check is of one method on many data sets, and has no warm start; leave warm_start out"
+        )
     prepared = prepare(config)
     path = new_directory(out, "sbc")
     with disk_errors(path, "choose another place with -o DIR"):
         write_text(path / "config.yaml", dump_config(prepared.config))
     return SelfCheck(
-        path=path, prepared=prepared, num_simulations=num_simulations, done=(), warnings=tuple(_warnings(prepared))
+        path=path,
+        prepared=prepared,
+        num_simulations=num_simulations,
+        done=(),
+        warnings=tuple(_warnings(prepared)),
     )
 
 
-def resume_self_check(path: Path, *, num_simulations: int | None, module: str | None = None) -> SelfCheck:
+def resume_self_check(
+    path: Path, *, num_simulations: int | None, module: str | None = None
+) -> SelfCheck:
     """Goes on with a check, or adds simulations to one.
 
     Args:
@@ -167,12 +180,16 @@ def resume_self_check(path: Path, *, num_simulations: int | None, module: str | 
         InvalidRun: if there is none, or its data or versions are no longer the same.
     """
     if not (path / "sbc.json").exists() or not (path / "config.yaml").exists():
-        raise InvalidRun(f"{path} is no check of the inference; name a directory that `bnn-symm sbc` made")
+        raise InvalidRun(
+            f"{path} is no check of the inference; name a directory that `bnn-symm sbc` made"
+        )
     former = RunDirectory.read_json(path / "sbc.json")
     prepared = prepare(with_module(load_config(path / "config.yaml"), module))
     record, before = prepared.record(), former.get("run", {})
     if isinstance(before.get("dataset"), dict):  # checks of former versions recorded fewer keys
-        record["dataset"] = {key: value for key, value in record["dataset"].items() if key in before["dataset"]}
+        record["dataset"] = {
+            key: value for key, value in record["dataset"].items() if key in before["dataset"]
+        }
     changed = [name for name in _SAME if before.get(name) != record.get(name)]
     if changed:
         raise InvalidRun(
@@ -183,9 +200,15 @@ def resume_self_check(path: Path, *, num_simulations: int | None, module: str | 
     wanted = num_simulations or former["num_simulations"]
     kept = tuple(simulation for simulation in done if simulation.index < wanted)
     if len(kept) < len(done):
-        raise InvalidRun(f"{path} has {len(done)} simulations already; ask for as many or more with --simulations")
+        raise InvalidRun(
+            f"{path} has {len(done)} simulations already; ask for as many or more with --simulations"
+        )
     return SelfCheck(
-        path=path, prepared=prepared, num_simulations=wanted, done=kept, warnings=tuple(_warnings(prepared))
+        path=path,
+        prepared=prepared,
+        num_simulations=wanted,
+        done=kept,
+        warnings=tuple(_warnings(prepared)),
     )
 
 
@@ -229,5 +252,7 @@ def describe(found: SbcResult) -> dict[str, Any]:
         own[name] = {str(index): value for index, value in own[name].items()}
     if found.band is not None:
         band = dataclasses.asdict(found.band)
-        own["band"] = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in band.items()}
+        own["band"] = {
+            name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in band.items()
+        }
     return own

@@ -59,10 +59,16 @@ def describe_symmetry(
         ],
         "num_components": len(group.components),
         "duplicate_mask_rows": duplicate_rows(group.fixed),
-        "fixed": [_fixed(net, name, entry) for name, entry in group.fixed.items() if not bool(entry.free.all())],
+        "fixed": [
+            _fixed(net, name, entry)
+            for name, entry in group.fixed.items()
+            if not bool(entry.free.all())
+        ],
         "continuous": [
             {"kind": c.kind, "where": c.where, "dimensions": c.dimensions, "removed": c.removed}
-            for c in continuous_symmetries(net, group.spec, group.fixed, input_shape=shape, softmax=softmax)
+            for c in continuous_symmetries(
+                net, group.spec, group.fixed, input_shape=shape, softmax=softmax
+            )
         ],
         "defect": None
         if defect is None

@@ -71,7 +71,9 @@ def build_network(
             "four features: check data.name and data.target"
         )
     if num_outputs < 1:
-        raise ConfigError(f"got num_outputs={num_outputs}; want 1 or more: check data.target and likelihood.name")
+        raise ConfigError(
+            f"got num_outputs={num_outputs}; want 1 or more: check data.target and likelihood.name"
+        )
     _check_size(config, input_shape, num_outputs)
     with global_seed(seed, "module"):
         if config.symmetry.kind == "parameter_matched" and not isinstance(config, ModuleConfig):
@@ -97,7 +99,11 @@ def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_ou
     """
     if isinstance(config, ModuleConfig):
         return
-    keys = "architecture.width_multiplier" if isinstance(config, ResNetConfig) else "architecture.widths"
+    keys = (
+        "architecture.width_multiplier"
+        if isinstance(config, ResNetConfig)
+        else "architecture.widths"
+    )
     try:
         with torch.device("meta"):  # shapes only, no memory and no numbers
             net = BUILDERS[type(config)](config, input_shape, num_outputs)

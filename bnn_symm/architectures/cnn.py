@@ -32,7 +32,9 @@ class CNN(nn.Module):
         config: Channels of each block, activation, norm and dropout.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], num_outputs: int, config: CNNConfig) -> None:
+    def __init__(
+        self, input_shape: tuple[int, int, int], num_outputs: int, config: CNNConfig
+    ) -> None:
         super().__init__()
         channels, height, width = input_shape
         blocks: list[nn.Module] = []
@@ -53,7 +55,9 @@ class CNN(nn.Module):
             drop_inputs(layer, config.dropout)
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
-    def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point output"]:
+    def forward(
+        self, x: Float[Tensor, "point channel height width"]
+    ) -> Float[Tensor, "point output"]:
         """Outputs, point by point."""
         return self.head(self.blocks(x).flatten(1))
 

@@ -10,7 +10,12 @@ Activation = Literal["relu", "gelu", "tanh", "silu"]
 """Nonlinearities. gelu, tanh and silu are smooth, which gradient-based samplers like; only tanh is odd."""
 
 SymmetryKind = Literal[
-    "standard", "weight_asymmetric", "sigma_asymmetric", "init_matched", "parameter_matched", "block_fixed"
+    "standard",
+    "weight_asymmetric",
+    "sigma_asymmetric",
+    "init_matched",
+    "parameter_matched",
+    "block_fixed",
 ]
 """What is done about the permutation symmetry: nothing, one of two ways to break it, or one of three controls."""
 

@@ -48,7 +48,9 @@ def initialize(net: nn.Module, seed: int) -> None:
     """
     for module_name, module in net.named_modules():
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            gain_squared = OUTPUT_GAIN_SQUARED if module_name == OUTPUT_LAYER else HIDDEN_GAIN_SQUARED
+            gain_squared = (
+                OUTPUT_GAIN_SQUARED if module_name == OUTPUT_LAYER else HIDDEN_GAIN_SQUARED
+            )
             name = f"{module_name}.weight" if module_name else "weight"
             _draw_normal(module, gain_squared, torch_generator(seed, "initial value", name))
             _fill(module, "bias", 0.0)
@@ -79,7 +81,9 @@ def _draw_normal(layer: nn.Module, gain_squared: float, generator: torch.Generat
     like = cast(Tensor, layer.weight if weight is None else weight)
     shape = layer.weight_shape if isinstance(layer, FixedEntries) else like.shape
     fan_in = shape[1:].numel()  # a row of a matrix; the input channels and the kernel of a filter
-    values = torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(gain_squared / fan_in)
+    values = torch.randn(shape, generator=generator, dtype=torch.float64) * math.sqrt(
+        gain_squared / fan_in
+    )
     if weight is None:
         # By the right inverse of its parametrization; where there is none, the parameters keep their values.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):

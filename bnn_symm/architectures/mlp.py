@@ -31,7 +31,8 @@ class MLP(nn.Module):
         sizes = (num_features, *config.widths)
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
         self.norms = nn.ModuleList(
-            nn.LayerNorm(width) if config.norm == "layer" else nn.Identity() for width in config.widths
+            nn.LayerNorm(width) if config.norm == "layer" else nn.Identity()
+            for width in config.widths
         )
         # One a layer, though they hold nothing: FiGLU, which may take their place, has a width.
         self.activations = nn.ModuleList(ACTIVATIONS[config.activation]() for _ in config.widths)

@@ -34,7 +34,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, new_channels: int, stride: int, config: ResNetConfig) -> None:
         super().__init__()
         # Convolutions before a norm go without biases, as in the paper: the norm has an offset a channel.
-        self.conv1 = nn.Conv2d(channels, new_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(
+            channels, new_channels, kernel_size=3, stride=stride, padding=1, bias=False
+        )
         self.norm1 = image_norm(config.norm, new_channels)
         self.activation1 = image_activation(config.activation, config.norm, new_channels)
         self.conv2 = nn.Conv2d(new_channels, new_channels, kernel_size=3, padding=1, bias=False)
@@ -44,14 +46,18 @@ class ResidualBlock(nn.Module):
         if stride != 1 or channels != new_channels:
             self.shortcut = nn.Sequential(
                 OrderedDict[str, nn.Module](
-                    conv=nn.Conv2d(channels, new_channels, kernel_size=1, stride=stride, bias=False),
+                    conv=nn.Conv2d(
+                        channels, new_channels, kernel_size=1, stride=stride, bias=False
+                    ),
                     norm=image_norm(config.norm, new_channels),
                 )
             )
         self.activation2 = image_activation(config.activation, config.norm, new_channels)
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
-    def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point out_channel h w"]:
+    def forward(
+        self, x: Float[Tensor, "point channel height width"]
+    ) -> Float[Tensor, "point out_channel h w"]:
         """Maps of the block, point by point."""
         hidden = self.activation1(self.norm1(self.conv1(x)))
         return self.activation2(self.norm2(self.conv2(hidden)) + self.shortcut(x))
@@ -75,7 +81,11 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int, num_outputs: int, config: ResNetConfig, stage_channels: tuple[int, ...] | None = None
+        self,
+        channels: int,
+        num_outputs: int,
+        config: ResNetConfig,
+        stage_channels: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         # depth = 6 n + 2: three stages of n blocks of two convolutions, the stem and the head.
@@ -100,7 +110,9 @@ class ResNet(nn.Module):
         drop_inputs(self.head, config.dropout)
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
-    def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point output"]:
+    def forward(
+        self, x: Float[Tensor, "point channel height width"]
+    ) -> Float[Tensor, "point output"]:
         """Outputs, point by point."""
         return self.head(self.stages(self.stem(x)).mean(dim=(2, 3)))
 

@@ -24,11 +24,19 @@ def module_sequence(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
     if type(net) is not nn.Sequential:
         return None
     modules = [
-        module for name, module in net.named_modules(remove_duplicate=False) if name and not list(module.children())
+        module
+        for name, module in net.named_modules(remove_duplicate=False)
+        if name and not list(module.children())
     ]
-    if any(type(module) is not nn.Sequential for module in net.modules() if list(module.children())):
+    if any(
+        type(module) is not nn.Sequential for module in net.modules() if list(module.children())
+    ):
         return None
-    if modules and type(modules[0]) is nn.Flatten and (modules[0].start_dim, modules[0].end_dim) == (1, -1):
+    if (
+        modules
+        and type(modules[0]) is nn.Flatten
+        and (modules[0].start_dim, modules[0].end_dim) == (1, -1)
+    ):
         modules = modules[1:]
     return [(names[module], module) for module in modules]
 

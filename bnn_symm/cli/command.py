@@ -7,7 +7,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.errors import BnnSymmError, FitDiverged, ProcessLost, one_line, printable, printable_name
+from bnn_symm.errors import (
+    BnnSymmError,
+    FitDiverged,
+    ProcessLost,
+    one_line,
+    printable,
+    printable_name,
+)
 
 if TYPE_CHECKING:
     from bnn_symm.runs import Run
@@ -28,7 +35,11 @@ def exit_status(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    return 2 if isinstance(error, BnnSymmError) and not isinstance(error, FitDiverged | ProcessLost) else 1
+    return (
+        2
+        if isinstance(error, BnnSymmError) and not isinstance(error, FitDiverged | ProcessLost)
+        else 1
+    )
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -69,7 +80,9 @@ def add_command(
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no table")
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON instead of a table")
+    parser.add_argument(
+        "--json", action="store_true", help="print the answer as JSON instead of a table"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if module:
         parser.add_argument(
@@ -77,7 +90,9 @@ def add_command(
             metavar=MODULE,
             help="the factory of your own network; repeated, since loading a run never executes code that it names",
         )
-    parser.set_defaults(module=None, command=function, prog=parser.prog, several_processes=several_processes)
+    parser.set_defaults(
+        module=None, command=function, prog=parser.prog, several_processes=several_processes
+    )
     return parser
 
 
@@ -91,7 +106,9 @@ def open_run(options: argparse.Namespace, path: str | None = None) -> "Run":
     return run
 
 
-def open_comparable(options: argparse.Namespace, paths: Sequence[str]) -> "tuple[list[Run], list[str]]":
+def open_comparable(
+    options: argparse.Namespace, paths: Sequence[str]
+) -> "tuple[list[Run], list[str]]":
     """Runs whose posteriors live in one parameter space, and warnings about what else differs."""
     from bnn_symm.runs import load_run
     from bnn_symm.runs.compatibility import check_comparable
@@ -120,6 +137,8 @@ def answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> N
     from bnn_symm.io.atomic import json_text
 
     if options.json:
-        print(re.sub(r"[^\n -~]", lambda found: json.dumps(found.group())[1:-1], json_text(content)))
+        print(
+            re.sub(r"[^\n -~]", lambda found: json.dumps(found.group())[1:-1], json_text(content))
+        )
     elif not options.quiet:
         print(printable(text))

@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bnn-symm: error: {one_line(error, LONGEST)}", file=sys.stderr)
         return exit_status(error)
     except KeyboardInterrupt as error:
-        print(f"bnn-symm: interrupted{f'; {printable(str(error))}' if str(error) else ''}", file=sys.stderr)
+        print(
+            f"bnn-symm: interrupted{f'; {printable(str(error))}' if str(error) else ''}",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does; nothing more to say to it.
@@ -101,7 +104,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where to read more, and exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {one_line(message, LONGEST - 60)}; see {self.prog} --help\n")
+        self.exit(
+            2, f"{self.prog}: error: {one_line(message, LONGEST - 60)}; see {self.prog} --help\n"
+        )
 
 
 class _Version(argparse.Action):

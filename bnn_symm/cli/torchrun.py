@@ -47,12 +47,12 @@ def check_alone(options: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def one_voice(group: "ProcessGroup") -> Iterator[None]:
+def only_first_process_prints(group: "ProcessGroup") -> Iterator[None]:
     """Of an error the process speaks that had it first: the others fail with it, or for want of it."""
     try:
         yield
     except BaseException as error:
-        if group.is_first_to("speak"):
+        if group.claim("speak"):
             raise
         time.sleep(_TO_SPEAK)
         raise SystemExit(exit_status(error)) from None

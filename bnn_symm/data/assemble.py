@@ -43,9 +43,15 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
     if config.standardize:
         scaling = Scaling.fit(features, split.train, target if regression else None)
         preprocessing = replace(preprocessing, scaling=scaling)
-    parts = {name: make_part(preprocessing, features, raw.y, getattr(split, name), dtype) for name in PARTS}
+    parts = {
+        name: make_part(preprocessing, features, raw.y, getattr(split, name), dtype)
+        for name in PARTS
+    }
     is_inferred = config.task == "auto" and raw.task is None
-    notes = [*raw.notes, *data_notes(preprocessing, raw.y, len(split.train), is_task_inferred=is_inferred)]
+    notes = [
+        *raw.notes,
+        *data_notes(preprocessing, raw.y, len(split.train), is_task_inferred=is_inferred),
+    ]
     return Dataset(
         name=config.name,
         task=preprocessing.task,
@@ -58,14 +64,20 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
             split_seed=config.split_seed,
             split_sha256=split.sha256(),
         ),
-        summary=data_summary(preprocessing, reason, {name: len(part) for name, part in parts.items()}),
+        summary=data_summary(
+            preprocessing, reason, {name: len(part) for name, part in parts.items()}
+        ),
         notes=tuple(one_line(note) for note in notes),
         **parts,
     )
 
 
 def make_part(
-    preprocessing: Preprocessing, features: np.ndarray, y: np.ndarray, rows: np.ndarray, dtype: torch.dtype
+    preprocessing: Preprocessing,
+    features: np.ndarray,
+    y: np.ndarray,
+    rows: np.ndarray,
+    dtype: torch.dtype,
 ) -> Part:
     """The points at `rows` of features that `preprocessing` made and of a raw target."""
     x = preprocessing.scaling.standardize(features[rows], dtype)
@@ -73,7 +85,11 @@ def make_part(
 
 
 def split_raw(
-    raw: RawData, config: DataConfig, preprocessing: Preprocessing, features: np.ndarray, target: np.ndarray
+    raw: RawData,
+    config: DataConfig,
+    preprocessing: Preprocessing,
+    features: np.ndarray,
+    target: np.ndarray,
 ) -> Split:
     """The split of raw data: its own if it has one, else by key; stratified for classification."""
     fixed = (raw.train, raw.test) if raw.train is not None and raw.test is not None else None
@@ -89,7 +105,9 @@ def split_raw(
             raise ConfigError(
                 f"data.gap_feature: there is no feature {quoted(config.gap_feature)}; {one_line(hint, 150)}"
             )
-        gap_values = features.reshape(len(features), -1)[:, preprocessing.feature_names.index(config.gap_feature)]
+        gap_values = features.reshape(len(features), -1)[
+            :, preprocessing.feature_names.index(config.gap_feature)
+        ]
     return split_points(
         len(raw.y),
         config,
@@ -173,21 +191,33 @@ def infer_task(y: np.ndarray) -> tuple[Task, str]:
     distinct = len(values)
     if y.dtype.kind == "f":
         is_binary = values == {0.0, 1.0} and len(y) >= 4
-        return ("classification", "only 0.0 and 1.0") if is_binary else ("regression", "decimal numbers")
+        return (
+            ("classification", "only 0.0 and 1.0")
+            if is_binary
+            else ("regression", "decimal numbers")
+        )
     if y.dtype.kind == "b":
         return "classification", "true and false"
     if y.dtype.kind not in "ui" and not all(type(value) is int for value in values):
         return "classification", f"{distinct} distinct labels"
-    few = distinct <= _FEW_CLASSES or (distinct <= _MANY_CLASSES and distinct * _ROWS_A_CLASS < len(y))
+    few = distinct <= _FEW_CLASSES or (
+        distinct <= _MANY_CLASSES and distinct * _ROWS_A_CLASS < len(y)
+    )
     reason = f"integers with {distinct} distinct values"
     return ("classification" if few and distinct * 2 <= len(y) else "regression"), reason
 
 
-def _check_classes(preprocessing: Preprocessing, target: np.ndarray, split: Split, config: DataConfig) -> None:
+def _check_classes(
+    preprocessing: Preprocessing, target: np.ndarray, split: Split, config: DataConfig
+) -> None:
     present = set(target[split.train].tolist())
-    absent = [label for index, label in enumerate(preprocessing.class_labels) if index not in present]
+    absent = [
+        label for index, label in enumerate(preprocessing.class_labels) if index not in present
+    ]
     if absent:
-        why = f"data.limit={config.limit} is too small" if config.limit else "the split leaves it out"
+        why = (
+            f"data.limit={config.limit} is too small" if config.limit else "the split leaves it out"
+        )
         raise InvalidData(
             f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training point ({why}); "
             "use a larger --set data.limit=N, or another --set data.split_seed=N"

@@ -31,10 +31,14 @@ class Part:
     def __len__(self) -> int:
         return len(self.x)
 
-    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Part":
+    def to(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> "Part":
         """The part on a device; `dtype` is for floating tensors, class indices stay int64."""
         y_dtype = dtype if self.y.is_floating_point() else None
-        return replace(self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=y_dtype))
+        return replace(
+            self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=y_dtype)
+        )
 
     def take(self, indices: Any) -> "Part":
         """The points at `indices` (or a mask, or a slice), in that order."""
@@ -115,7 +119,11 @@ class Dataset:
         """How features and target were standardized."""
         return self.preprocessing.scaling
 
-    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Dataset":
+    def to(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> "Dataset":
         """The data set with its three parts on a device and in a floating type."""
-        parts = {name: getattr(self, name).to(device, dtype) for name in ("train", "validation", "test")}
+        parts = {
+            name: getattr(self, name).to(device, dtype) for name in ("train", "validation", "test")
+        }
         return replace(self, **parts)

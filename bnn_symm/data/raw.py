@@ -71,10 +71,14 @@ def _update(digest: "hashlib._Hash", values: np.ndarray) -> None:
 def pixel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
     """Names of the features of images (channel, height, width): pixel_r_c, or pixel_k_r_c for channel k."""
     if shape[0] == 1:
-        return tuple(f"pixel_{row}_{column}" for row in range(shape[1]) for column in range(shape[2]))
+        return tuple(
+            f"pixel_{row}_{column}" for row in range(shape[1]) for column in range(shape[2])
+        )
     return tuple(f"pixel_{'_'.join(map(str, index))}" for index in np.ndindex(*shape))
 
 
 def default_feature_names(shape: tuple[int, ...]) -> tuple[str, ...]:
     """Names for the flat features of an array that comes without: x0, x1, ..., or those of pixels."""
-    return pixel_names(shape) if len(shape) == 3 else tuple(f"x{index}" for index in range(shape[0]))
+    return (
+        pixel_names(shape) if len(shape) == 3 else tuple(f"x{index}" for index in range(shape[0]))
+    )

@@ -68,16 +68,28 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
     infos = []
     for name in dataset_names():
         fetchable = name in fetchable_names()
-        text = (_LOADERS[name].__doc__ or "") if name in _LOADERS else "a regression set of the UCI suite."
+        text = (
+            (_LOADERS[name].__doc__ or "")
+            if name in _LOADERS
+            else "a regression set of the UCI suite."
+        )
         available = find(name, files_of(name)) is not None if fetchable else True
         infos.append(
-            DatasetInfo(name=name, description=text.strip().splitlines()[0], available=available, fetchable=fetchable)
+            DatasetInfo(
+                name=name,
+                description=text.strip().splitlines()[0],
+                available=available,
+                fetchable=fetchable,
+            )
         )
     return tuple(infos)
 
 
 def load_dataset(
-    name_or_config: str | Path | DataConfig = "digits", *, dtype: torch.dtype = torch.float32, **keys: Any
+    name_or_config: str | Path | DataConfig = "digits",
+    *,
+    dtype: torch.dtype = torch.float32,
+    **keys: Any,
 ) -> Dataset:
     """A data set, cut into train, validation and test and standardized on the training part.
 
@@ -120,14 +132,18 @@ def load_points(
 
 
 def read_inputs(
-    name_or_file: str | Path | DataConfig, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
+    name_or_file: str | Path | DataConfig,
+    preprocessing: Preprocessing,
+    dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "point *feature"]:
     """Inputs without a target: all rows of a file, or the test part of a named set; see `load_points`."""
     return read_inputs_and_table(name_or_file, preprocessing, dtype)[0]
 
 
 def read_inputs_and_table(
-    name_or_file: str | Path | DataConfig, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32
+    name_or_file: str | Path | DataConfig,
+    preprocessing: Preprocessing,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Float[Tensor, "point *feature"], "pandas.DataFrame | None"]:
     """As `read_inputs`, and the raw table with all its columns, or None where the data are an array."""
     x, _ = _read_raw_points(name_or_file, preprocessing, "test", need_target=False)
@@ -139,13 +155,19 @@ def _read_raw_points(
 ) -> tuple[Any, Any]:
     _check_preprocessing(preprocessing)
     config = _config(source, {})
-    if config.name not in _LOADERS and not config.name.startswith("uci/") and is_file_name(config.name):
+    if (
+        config.name not in _LOADERS
+        and not config.name.startswith("uci/")
+        and is_file_name(config.name)
+    ):
         target = config.target or preprocessing.target
         x, y = read_points(config.name, target)
         if need_target and y is None:
             known = [] if isinstance(x, np.ndarray) else [one_line(name, 30) for name in x.columns]
             hint = one_line(nearest(target, known), 120) if known else "save it as the array y"
-            raise InvalidData(f"{shown(config.name)} has no target {quoted(target)}, which is needed here; {hint}")
+            raise InvalidData(
+                f"{shown(config.name)} has no target {quoted(target)}, which is needed here; {hint}"
+            )
         return x, y
     raw = _read(config)
     if part not in PARTS:

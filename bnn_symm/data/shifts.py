@@ -52,12 +52,21 @@ def parse_shift(text: str) -> Shift:
         value = float(severity)
     except ValueError as error:
         example = f"{name}:30" if name == "rotation" else f"{name}:3"
-        raise ConfigError(f"got the shift {text!r}, wanted NAME:SEVERITY such as {example}") from error
+        raise ConfigError(
+            f"got the shift {text!r}, wanted NAME:SEVERITY such as {example}"
+        ) from error
     _check_severity(name, value)
     return Shift(name=name, severity=value)
 
 
-def shift(points: Points, name: str, severity: float | int, *, scaling: Scaling | None = None, seed: int = 0) -> Points:
+def shift(
+    points: Points,
+    name: str,
+    severity: float | int,
+    *,
+    scaling: Scaling | None = None,
+    seed: int = 0,
+) -> Points:
     """Standardized inputs, shifted; targets stay.
 
     Rotation continues the border pixels outwards, for a standardized image has no value that means "nothing".
@@ -88,7 +97,9 @@ def shift(points: Points, name: str, severity: float | int, *, scaling: Scaling 
             f"the shift {name!r} is for images (point, channel, height, width), got x of shape "
             f"{tuple(x.shape)}; use gaussian_noise for tables"
         )
-    offset = torch.zeros(()) if scaling is None else torch.from_numpy(scaling.x_mean / scaling.x_scale)
+    offset = (
+        torch.zeros(()) if scaling is None else torch.from_numpy(scaling.x_mean / scaling.x_scale)
+    )
     offset = offset.to(x)
     return _move(x + offset, name, severity) - offset
 
@@ -114,7 +125,9 @@ def _rotate(x: Float[Tensor, "point channel height width"], degrees: float | int
         ]
     ).to(x)
     grid = functional.affine_grid(matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False)
-    return functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return functional.grid_sample(
+        x, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def _blur(x: Float[Tensor, "point channel height width"], sigma: float) -> Tensor:
@@ -136,6 +149,10 @@ def _check_name(name: str) -> None:
 def _check_severity(name: str, severity: float | int) -> None:
     if name == "rotation":
         if not 0 <= severity <= 180:
-            raise ConfigError(f"got rotation:{severity:g}, wanted 0 to 180 degrees, such as rotation:30")
+            raise ConfigError(
+                f"got rotation:{severity:g}, wanted 0 to 180 degrees, such as rotation:30"
+            )
     elif severity not in (1, 2, 3, 4, 5):
-        raise ConfigError(f"got {name}:{severity:g}, wanted a severity of 1, 2, 3, 4 or 5, such as {name}:3")
+        raise ConfigError(
+            f"got {name}:{severity:g}, wanted a severity of 1, 2, 3, 4 or 5, such as {name}:3"
+        )

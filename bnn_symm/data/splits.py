@@ -93,7 +93,9 @@ def gap_mask(values: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _take(order: np.ndarray, classes: np.ndarray | None, fraction: float, part: str) -> tuple[np.ndarray, np.ndarray]:
+def _take(
+    order: np.ndarray, classes: np.ndarray | None, fraction: float, part: str
+) -> tuple[np.ndarray, np.ndarray]:
     """The first `fraction` of `order`, class by class where there are classes, and the rest."""
     if fraction == 0:
         return order[:0], order

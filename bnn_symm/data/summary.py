@@ -35,7 +35,9 @@ def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int
         if column.kind != "number"
     ]
     if preprocessing.kind == "table":
-        count = f"{len(preprocessing.feature_names)} features of {len(preprocessing.columns)} columns"
+        count = (
+            f"{len(preprocessing.feature_names)} features of {len(preprocessing.columns)} columns"
+        )
     else:
         count = f"features of shape {'x'.join(map(str, preprocessing.input_shape))}"
     parts = ", ".join(f"{size} {name}" for name, size in sizes.items())
@@ -44,7 +46,9 @@ def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int
     return one_line(f"{line}; encoded: {', '.join(encoded)}" if encoded else line)
 
 
-def data_notes(preprocessing: Preprocessing, y: np.ndarray, num_train: int, *, is_task_inferred: bool) -> list[str]:
+def data_notes(
+    preprocessing: Preprocessing, y: np.ndarray, num_train: int, *, is_task_inferred: bool
+) -> list[str]:
     """Return sentences about what a person may not expect of a task and its features.
 
     Args:
@@ -68,7 +72,9 @@ def _target_notes(preprocessing: Preprocessing, y: np.ndarray) -> list[str]:
         return []
     values, target = short_list(distinct.tolist(), 5), quoted(preprocessing.target)
     if preprocessing.task == "classification":
-        return [f"target {target} has only {values}: read as classes; for numbers use --set data.task=regression"]
+        return [
+            f"target {target} has only {values}: read as classes; for numbers use --set data.task=regression"
+        ]
     return [
         f"target {target} has only {values}, with a decimal point: read as numbers ({preprocessing.task}); for classes "
         f"use --set data.task=classification"

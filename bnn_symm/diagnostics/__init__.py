@@ -3,7 +3,11 @@
 from bnn_symm.diagnostics.barriers.barriers import Barrier, barrier
 from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier, simplex_barrier
 from bnn_symm.diagnostics.calibration.calibration_tests import CalibrationTest, calibration_test
-from bnn_symm.diagnostics.calibration.reliability import ClassReliability, NumberReliability, reliability
+from bnn_symm.diagnostics.calibration.reliability import (
+    ClassReliability,
+    NumberReliability,
+    reliability,
+)
 from bnn_symm.diagnostics.convergence.convergence import (
     Curve,
     TimeToTarget,
@@ -12,7 +16,12 @@ from bnn_symm.diagnostics.convergence.convergence import (
     time_to_target,
 )
 from bnn_symm.diagnostics.convergence.plateau import Plateau, find_plateau
-from bnn_symm.diagnostics.convergence.time_to_target import SpeedTest, compare_paired, compare_unpaired, speed
+from bnn_symm.diagnostics.convergence.time_to_target import (
+    SpeedTest,
+    compare_paired,
+    compare_unpaired,
+    speed,
+)
 from bnn_symm.diagnostics.elbo.elbo import Elbo, KlShare, elbo
 from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo

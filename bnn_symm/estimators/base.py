@@ -67,10 +67,18 @@ class BNNEstimator(BaseEstimator):
         """The configuration of a fit to these inputs, its seed drawn."""
         dtype = "float32" if x.dtype == np.float32 else "float64"
         seed = _seed(self.random_state)
-        return resolve(self.get_params(deep=False), default_parameters(type(self)), dtype=dtype, seed=seed)
+        return resolve(
+            self.get_params(deep=False), default_parameters(type(self)), dtype=dtype, seed=seed
+        )
 
     def _fit(
-        self, x: np.ndarray, y: np.ndarray, config: Config, *, task: Task, class_labels: tuple[Label, ...] = ()
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        config: Config,
+        *,
+        task: Task,
+        class_labels: tuple[Label, ...] = (),
     ) -> None:
         """Fits checked inputs (point, feature) and a target (point,) of class indices or numbers."""
         likelihood = config.likelihood or default_likelihood(task)
@@ -89,7 +97,9 @@ class BNNEstimator(BaseEstimator):
                 seed=config.seed,
             )
             config, mean = named_mean(config)
-            model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
+            model = build_model(
+                config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x
+            )
             with use_threads(_threads(gradient_flops([config.inference], model, dataset), config)):
                 posterior = config.inference.fit(model, dataset, seed=config.seed)
         self.config_ = config
@@ -106,7 +116,9 @@ class BNNEstimator(BaseEstimator):
         net, shape = self.model_.net, self.preprocessing_.input_shape
         with _TURN, use_threads(_threads(count_flops(net, shape, len(x)), self.config_)):
             inputs = self.preprocessing_.encode(x, self.model_.dtype)
-            return torch.cat([summary(part) for part in self.posterior_.iter_predict(inputs)]).numpy()
+            return torch.cat(
+                [summary(part) for part in self.posterior_.iter_predict(inputs)]
+            ).numpy()
 
 
 def _seed(random_state: Any) -> int:

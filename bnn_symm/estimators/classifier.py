@@ -59,7 +59,9 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
             FitDiverged: if the objective became NaN or infinite.
             ValueError: for data that scikit-learn refuses.
         """
-        checked: Any = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        checked: Any = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2
+        )
         x, y = checked
         check_classification_targets(y)
         classes, indices = np.unique(y, return_inverse=True)
@@ -76,5 +78,7 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label of each point, (point,)."""
-        probabilities = self.predict_proba(X)  # which says so if nothing was fitted, and there are no classes
+        probabilities = self.predict_proba(
+            X
+        )  # which says so if nothing was fitted, and there are no classes
         return self.classes_[probabilities.argmax(axis=1)]

@@ -15,7 +15,7 @@ import numpy as np
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.inference import AnyMethod, Method
 from bnn_symm.runs.configuration.config import Config, parse_config
-from bnn_symm.runs.configuration.overrides import put
+from bnn_symm.runs.configuration.overrides import set_nested
 
 KEYS = {
     "widths": "architecture.widths",
@@ -31,7 +31,16 @@ KEYS = {
 }
 """Parameter -> the key of a configuration that it is."""
 
-_SECTIONS = ("architecture", "prior", "likelihood", "inference", "data", "device", "dtype", "threads")
+_SECTIONS = (
+    "architecture",
+    "prior",
+    "likelihood",
+    "inference",
+    "data",
+    "device",
+    "dtype",
+    "threads",
+)
 _DATA_KEYS = ("standardize", "validation_fraction")
 # What a configuration has and an estimator does not, and what takes its place.
 _ELSEWHERE = {
@@ -43,7 +52,9 @@ _ELSEWHERE = {
 }
 
 
-def resolve(parameters: Mapping[str, Any], defaults: Mapping[str, Any], *, dtype: str, seed: int) -> Config:
+def resolve(
+    parameters: Mapping[str, Any], defaults: Mapping[str, Any], *, dtype: str, seed: int
+) -> Config:
     """The configuration that the parameters of an estimator describe.
 
     Args:
@@ -66,10 +77,12 @@ def resolve(parameters: Mapping[str, Any], defaults: Mapping[str, Any], *, dtype
         value, in_config = plain(parameters[name]), _has(raw, key)
         changed = value != plain(defaults[name])
         if changed and in_config:
-            raise ConfigError(f"{name}={value!r} and {key} of config say the same setting; give one of them")
+            raise ConfigError(
+                f"{name}={value!r} and {key} of config say the same setting; give one of them"
+            )
         # The whole data are fitted by default, a tenth is held out by that of a configuration file.
         if changed or (name == "validation_fraction" and not in_config):
-            put(raw, key, value, f"{name}={value!r}")
+            set_nested(raw, key, value, f"{name}={value!r}")
     config = dataclasses.replace(parse_config(raw), seed=seed)
     if isinstance(method, Method):
         config = dataclasses.replace(config, inference=method)
@@ -78,7 +91,10 @@ def resolve(parameters: Mapping[str, Any], defaults: Mapping[str, Any], *, dtype
 
 def default_parameters(estimator: type) -> dict[str, Any]:
     """Name -> default of every parameter of a constructor."""
-    return {name: parameter.default for name, parameter in inspect.signature(estimator).parameters.items()}
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(estimator).parameters.items()
+    }
 
 
 def plain(value: Any) -> Any:
@@ -126,14 +142,23 @@ def _has(raw: Mapping[str, Any], key: str) -> bool:
 
 
 def _check_method(
-    method: Method, parameters: Mapping[str, Any], defaults: Mapping[str, Any], raw: Mapping[str, Any]
+    method: Method,
+    parameters: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    raw: Mapping[str, Any],
 ) -> None:
     """A settings object is a whole section, so nothing else may set a part of it."""
     known = get_args(get_args(AnyMethod)[0])
     if not isinstance(method, known):
         names = ", ".join(cls.__name__ for cls in known)
-        raise ConfigError(f"method: got {type(method).__name__}, wanted the settings of a method: {names}")
-    said = [name for name in ("temperature", "num_steps") if plain(parameters[name]) != plain(defaults[name])]
+        raise ConfigError(
+            f"method: got {type(method).__name__}, wanted the settings of a method: {names}"
+        )
+    said = [
+        name
+        for name in ("temperature", "num_steps")
+        if plain(parameters[name]) != plain(defaults[name])
+    ]
     said += ["the section inference of config"] if raw.get("inference") is not None else []
     if said:
         raise ConfigError(

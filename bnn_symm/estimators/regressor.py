@@ -88,14 +88,18 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
             FitDiverged: if the objective became NaN or infinite.
             ValueError: for data that scikit-learn refuses.
         """
-        checked: Any = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True, ensure_min_samples=2)
+        checked: Any = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], y_numeric=True, ensure_min_samples=2
+        )
         x, y = checked
         config = self._resolve(x)
         counts = config.likelihood is not None and config.likelihood.task == "count"
         self._fit(x, y, config, task="count" if counts else "regression")
         return self
 
-    def predict(self, X: Any, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The mean of the predictive distribution, (point,), in the target's own units.
 
         Args:
@@ -105,5 +109,8 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         """
         if not return_std:
             return self._predict(X, lambda predictive: predictive.mean())
-        both = self._predict(X, lambda predictive: torch.stack([predictive.mean(), predictive.standard_deviation()], 1))
+        both = self._predict(
+            X,
+            lambda predictive: torch.stack([predictive.mean(), predictive.standard_deviation()], 1),
+        )
         return both[:, 0], both[:, 1]

@@ -41,7 +41,9 @@ def training_data(
     """
     shape = (x.shape[1],)
     classes = y if task == "classification" else None
-    split_config = DataConfig(test_fraction=0.0, validation_fraction=config.validation_fraction, split_seed=seed)
+    split_config = DataConfig(
+        test_fraction=0.0, validation_fraction=config.validation_fraction, split_seed=seed
+    )
     split = split_points(len(x), split_config, classes=classes)
     scaling = Scaling.identity(shape)
     if config.standardize:
@@ -58,7 +60,9 @@ def training_data(
     )
     # A copy, since torch takes no arrays that are read-only, as those of a memory map and of pandas are.
     target = (
-        torch.from_numpy(y.astype(np.int64)) if classes is not None else preprocessing.encode_target(y.copy(), dtype)
+        torch.from_numpy(y.astype(np.int64))
+        if classes is not None
+        else preprocessing.encode_target(y.copy(), dtype)
     )
 
     def part(rows: np.ndarray) -> Part:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bnn_symm.inference.callbacks import Callback, Collector, Reached, State
+from bnn_symm.inference.callbacks import Callback, FitState, HistoryRecorder, State
 from bnn_symm.inference.mcmc.chees_hmc import ChEESHMC
 from bnn_symm.inference.mcmc.hmc import HMC
 from bnn_symm.inference.mcmc.nuts import NUTS
@@ -53,7 +53,7 @@ __all__ = [
     "AnyMethod",
     "Callback",
     "ChEESHMC",
-    "Collector",
+    "HistoryRecorder",
     "CyclicalSGHMC",
     "DeepEnsemble",
     "EarlyStopping",
@@ -63,7 +63,7 @@ __all__ = [
     "MeanFieldVI",
     "Method",
     "RMSprop",
-    "Reached",
+    "FitState",
     "Sampler",
     "State",
     "StochasticGradientMethod",

@@ -38,7 +38,7 @@ class Callback:
         """Whether the fit should end at this step and return what it has."""
         return False
 
-    def kept_draws(self) -> dict[int, DrawChunk] | None:
+    def stored_draws(self) -> dict[int, DrawChunk] | None:
         """All draws of each chain, where this callback keeps them to be read again; None if it keeps none.
 
         A callback that keeps draws (on a disk) spares the fit a second copy in memory. Of a resumed fit it has those of
@@ -72,13 +72,15 @@ class Callbacks(Callback):
         """Whether any wants to."""
         return any(member.should_stop() for member in self.members)
 
-    def kept_draws(self) -> dict[int, DrawChunk] | None:
+    def stored_draws(self) -> dict[int, DrawChunk] | None:
         """Of the first that keeps them."""
-        return next((kept for member in self.members if (kept := member.kept_draws()) is not None), None)
+        return next(
+            (kept for member in self.members if (kept := member.stored_draws()) is not None), None
+        )
 
 
 @dataclass
-class Reached:
+class FitState:
     """What a fit has told so far: enough to return a posterior of it, or to go on from it.
 
     Attributes:
@@ -92,18 +94,20 @@ class Reached:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Collector(Callback):
+class HistoryRecorder(Callback):
     """Keeps what a fit tells: history and states in memory, draws too unless another callback keeps them.
 
     Args:
         reached: what an interrupted fit had reached.
-        keeper: another callback of the same fit, if its `kept_draws` are to be read in place of a copy in memory.
+        keeper: another callback of the same fit, if its `stored_draws` are to be read in place of a copy in memory.
     """
 
-    def __init__(self, reached: Reached | None = None, keeper: Callback | None = None):
-        reached = reached or Reached()
-        self._keeper = keeper
-        self._chunks = {} if keeper else {chain: [chunk] for chain, chunk in reached.draws.items()}
+    def __init__(self, reached: FitState | None = None, draw_store: Callback | None = None):
+        reached = reached or FitState()
+        self._keeper = draw_store
+        self._chunks = (
+            {} if draw_store else {chain: [chunk] for chain, chunk in reached.draws.items()}
+        )
         self._states = dict(reached.states)
         self._history = list(reached.history)
 
@@ -125,13 +129,13 @@ class Collector(Callback):
         """The final state of a chain."""
         self._states[chain] = state
 
-    def reached(self) -> Reached:
+    def reached(self) -> FitState:
         """Everything, draws joined by chain."""
-        draws = self._keeper.kept_draws() if self._keeper else None
+        draws = self._keeper.stored_draws() if self._keeper else None
         if draws is None:
             draws = {chain: _join(chunks) for chain, chunks in sorted(self._chunks.items())}
         history = sorted(self._history, key=lambda row: (row.get("chain", 0), row["step"]))
-        return Reached(dict(sorted(self._states.items())), draws, history)
+        return FitState(dict(sorted(self._states.items())), draws, history)
 
 
 def _join(chunks: Sequence[DrawChunk]) -> DrawChunk:

@@ -43,7 +43,9 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
 
 def _check_classes(name: str, y: torch.Tensor, number: int) -> None:
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise ConfigError(f"{name}: got a tensor of {y.dtype}, expected class indices; convert it with .long()")
+        raise ConfigError(
+            f"{name}: got a tensor of {y.dtype}, expected class indices; convert it with .long()"
+        )
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= number:
         raise ConfigError(

@@ -2,8 +2,8 @@
 
     fit(model, dataset, *, seed, initial=None, callbacks=(), reached=None) -> Posterior
 
-`reached` continues a fit from what an interrupted one told (its last states, draws and history). `recover` makes
-the posterior of what was reached without going on. To add a method: one file here with a settings class, one line
+`reached` continues an interrupted fit from its last states, draws and history. `posterior_from_state` makes a posterior of
+them without continuing. To add a method: one file here with a settings class, one line
 in `AnyMethod`.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Part, Scaling
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
-from bnn_symm.inference.callbacks import Callback, Callbacks, Collector, Reached
+from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, HistoryRecorder
 from bnn_symm.inference.fit_checks import check_draws, check_points
 from bnn_symm.inference.parallel.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel, Tempering, check_task
@@ -40,7 +40,7 @@ class ConvergenceWarning(UserWarning):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class FitContext:
     """One call of `Method.fit`: its arguments, made ready.
 
     Attributes:
@@ -56,8 +56,8 @@ class Fit:
     seed: int
     initial: Posterior | None
     callbacks: Callbacks
-    collector: Collector
-    reached: Reached
+    collector: HistoryRecorder
+    reached: FitState
     group: ProcessGroup
 
 
@@ -80,7 +80,7 @@ class Method(ABC):
     """Whether draws are those of Markov chains, which have to mix."""
     has_independent_draws: ClassVar[bool] = False
     """Whether draws are made one by one of a fitted law, and no chain links them."""
-    settles_by: ClassVar[str] = "num_steps"
+    warmup_setting: ClassVar[str] = "num_steps"
     """The setting that gives a fit more time to settle."""
     drops_units: ClassVar[bool] = False
     """Whether it drops units, at the rates that layers have (`architecture.dropout`)."""
@@ -96,7 +96,7 @@ class Method(ABC):
 
     def for_time(self) -> str:
         """What `--set` takes for twice the time to settle, and some where there was none."""
-        return f"inference.{self.settles_by}={max(_LEAST_TIME, 2 * getattr(self, self.settles_by))}"
+        return f"inference.{self.warmup_setting}={max(_LEAST_TIME, 2 * getattr(self, self.warmup_setting))}"
 
     @checked
     def fit(
@@ -107,7 +107,7 @@ class Method(ABC):
         seed: int,
         initial: Posterior | None = None,
         callbacks: Sequence[Callback] = (),
-        reached: Reached | None = None,
+        reached: FitState | None = None,
         group: ProcessGroup | None = None,
     ) -> Posterior:
         """Fits the model to the training part.
@@ -117,7 +117,7 @@ class Method(ABC):
             dataset: the training part is fitted, the validation part only watched, the test part not touched.
             seed: everything random follows from it.
             initial: starting point; default the network's own initial values.
-            callbacks: told of every logged step, draw and state; where one keeps the draws (`Callback.kept_draws`),
+            callbacks: told of every logged step, draw and state; where one keeps the draws (`Callback.stored_draws`),
                 they are not in memory, and the posterior reads them from there.
             reached: what an interrupted fit with the same settings and seed had reached; it goes on from there.
             group: processes that share the training part; all call this with the same arguments, callbacks aside, and
@@ -135,25 +135,29 @@ class Method(ABC):
         self.check_group(group)
         check_task(model.likelihood, dataset.task)
         if len(dataset.train) == 0:
-            raise ConfigError("the training part has no points; lower data.test_fraction or raise data.limit")
+            raise ConfigError(
+                "the training part has no points; lower data.test_fraction or raise data.limit"
+            )
         self.check(dataset)
         check_points(model, dataset)
         dataset = replace(dataset, train=group.share(dataset.train)).to(model.device, model.dtype)
-        keeper = next((callback for callback in callbacks if callback.kept_draws() is not None), None)
-        if keeper is None:
+        draw_store = next(
+            (callback for callback in callbacks if callback.stored_draws() is not None), None
+        )
+        if draw_store is None:
             check_draws(self, model)
-        collector = Collector(reached, keeper)
+        collector = HistoryRecorder(reached, draw_store)
         before = max((row["seconds"] for row in _last_rows(collector.reached())), default=0.0)
         start = time.perf_counter()
         failure = None
-        fit = Fit(
+        fit = FitContext(
             model=model,
             dataset=dataset,
             seed=seed,
             initial=initial,
             callbacks=Callbacks([collector, *callbacks]),
             collector=collector,
-            reached=reached or Reached(),
+            reached=reached or FitState(),
             group=group,
         )
         try:
@@ -168,7 +172,7 @@ class Method(ABC):
             for chain, state in everything.states.items():
                 Callbacks(callbacks).on_state(chain, lambda state=state: state, essential=True)
         try:
-            posterior = self.recover(model, dataset.scaling, everything, seed=seed)
+            posterior = self.posterior_from_state(model, dataset.scaling, everything, seed=seed)
         except IncompatiblePosteriors:
             if failure:
                 raise failure from None  # it failed before there was anything to keep
@@ -177,7 +181,9 @@ class Method(ABC):
             dataset=dataset.name,
             status=status,
             seconds=before + time.perf_counter() - start,
-            gradient_evaluations=int(sum(row["gradient_evaluations"] for row in _last_rows(everything))),
+            gradient_evaluations=int(
+                sum(row["gradient_evaluations"] for row in _last_rows(everything))
+            ),
             warnings=self.concerns(fit, everything, posterior) if status == "complete" else [],
         )
         for note in posterior.info["warnings"]:
@@ -206,7 +212,7 @@ class Method(ABC):
     def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
         """Raises ConfigError for settings that these data cannot serve."""
 
-    def concerns(self, fit: "Fit", reached: Reached, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: "FitContext", reached: FitState, posterior: Posterior) -> list[str]:
         """Return what is wrong with a complete fit, in words: of those that optimize, an end far from an optimum.
 
         Args:
@@ -217,12 +223,17 @@ class Method(ABC):
         return []
 
     @abstractmethod
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         """Does the work; returns whether it was stopped before its end."""
 
     @abstractmethod
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         """The posterior of what was reached."""
 
@@ -240,10 +251,12 @@ class Method(ABC):
         return 1
 
     @abstractmethod
-    def rewind(self, reached: Reached) -> Reached:
+    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
         """The part of what was reached from which `fit` can go on to the same bits as if never interrupted."""
 
-    def recover(self, model: BayesianModel, scaling: Scaling, reached: Reached, *, seed: int) -> Posterior:
+    def posterior_from_state(
+        self, model: BayesianModel, scaling: Scaling, reached: FitState, *, seed: int
+    ) -> Posterior:
         """The posterior of what was reached, complete or not.
 
         Raises:
@@ -251,15 +264,17 @@ class Method(ABC):
         """
         info = {"method": self.name, "engine": self.engine, "seed": seed, "versions": versions()}
         info |= {"temperature": self.temperature, "tempering": self.tempering}
-        return self._posterior(model, scaling, reached, seed, {"info": info, "history": reached.history})
+        return self._posterior(
+            model, scaling, reached, seed, {"info": info, "history": reached.history}
+        )
 
 
-def _last_rows(reached: Reached) -> list[dict[str, Any]]:
+def _last_rows(reached: FitState) -> list[dict[str, Any]]:
     """The last row of every chain."""
     return list({row.get("chain", 0): row for row in reached.history}.values())
 
 
-def initial_position(fit: Fit) -> Float[Tensor, " parameter"]:
+def initial_position(fit: FitContext) -> Float[Tensor, " parameter"]:
     """Where a method with one chain starts: at a draw of the initial posterior, or at the network's own values."""
     if fit.initial is None:
         return fit.model.initial()
@@ -276,7 +291,10 @@ def initial_positions(
     other, at random draws of it; without one, at fresh random initial values of the network.
     """
     if initial is None:
-        return [model.initial(key_seed(seed, "initial value of chain", chain)) for chain in range(number)]
+        return [
+            model.initial(key_seed(seed, "initial value of chain", chain))
+            for chain in range(number)
+        ]
     chains, draws, _ = initial.shape
     where = {"device": model.device, "dtype": model.dtype}
     if chains == number and number > 1:

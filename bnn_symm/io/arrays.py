@@ -78,15 +78,22 @@ def read_npy_layout(path: Path, error: type[BnnSymmError] = InvalidRun) -> NpyLa
     size = check_regular_file(path, error)
     with parser_errors(path, _ADVICE, error), path.open("rb") as file:
         version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
         if version not in read:
             raise ValueError(f"npy version {version[0]}.{version[1]}, expected 1.0 or 2.0")
         shape, is_column_order, dtype = read[version](file, max_header_size=_NPY_HEADER)
         offset = file.tell()
     if dtype.hasobject or dtype.itemsize == 0:
-        raise error(f"{shown(path)} has rows of type {one_line(dtype, 60)}, expected plain numbers; {_ADVICE}")
+        raise error(
+            f"{shown(path)} has rows of type {one_line(dtype, 60)}, expected plain numbers; {_ADVICE}"
+        )
     if is_column_order or any(length < 0 for length in shape):
-        raise error(f"{shown(path)} has shape {one_line(shape, 60)} in column order, expected row order; {_ADVICE}")
+        raise error(
+            f"{shown(path)} has shape {one_line(shape, 60)} in column order, expected row order; {_ADVICE}"
+        )
     declared = offset + prod(shape) * dtype.itemsize
     if declared != size:
         raise error(f"{shown(path)} declares {declared} bytes and has {size}; {_ADVICE}")
@@ -108,7 +115,10 @@ def read_torch_file(path: Path, error: type[BnnSymmError] = InvalidRun) -> Any:
     import torch
 
     _check_size(path, error)
-    with parser_errors(path, _ADVICE, error, "is no checkpoint of torch"), warnings.catch_warnings():
+    with (
+        parser_errors(path, _ADVICE, error, "is no checkpoint of torch"),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of pickles of other software, which are refused below
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

@@ -27,7 +27,9 @@ NAME_LENGTH = 100
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
-def write_atomically(path: Path, write: Callable[[Path], object], *, sync_parent: bool = True) -> None:
+def write_atomically(
+    path: Path, write: Callable[[Path], object], *, sync_parent: bool = True
+) -> None:
     """Write a temporary file beside `path`, sync it to disk, rename it into place and sync the folder.
 
     A process killed at any moment, or a power cut, leaves either the old file or the new one, never a part.
@@ -65,7 +67,11 @@ def write_json(path: Path, content: Mapping[str, Any], *, sync_parent: bool = Tr
 
 def write_text(path: Path, text: str, *, sync_parent: bool = True) -> None:
     """Write a text in UTF-8 atomically; see `write_atomically`."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), sync_parent=sync_parent)
+    write_atomically(
+        path,
+        lambda temporary: temporary.write_text(text, encoding="utf-8"),
+        sync_parent=sync_parent,
+    )
 
 
 def json_text(content: Mapping[str, Any]) -> str:
@@ -79,7 +85,11 @@ def sync_file(handle: int) -> None:
         import fcntl
 
         fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # pyright: ignore[reportAttributeAccessIssue]
-    except (ImportError, AttributeError, OSError):  # only macOS has it, where `fsync` leaves it to the drive
+    except (
+        ImportError,
+        AttributeError,
+        OSError,
+    ):  # only macOS has it, where `fsync` leaves it to the drive
         os.fsync(handle)
 
 
@@ -109,7 +119,11 @@ def make_folder(folder: Path) -> None:
 
 def make_temporary_folder(path: Path) -> Path:
     """Make a folder beside `path`, to be renamed to it once its files are written."""
-    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:NAME_LENGTH]}.", suffix=f".{TEMPORARY}"))
+    return Path(
+        tempfile.mkdtemp(
+            dir=path.parent, prefix=f".{path.name[:NAME_LENGTH]}.", suffix=f".{TEMPORARY}"
+        )
+    )
 
 
 def publish_folder(temporary: Path, path: Path) -> None:

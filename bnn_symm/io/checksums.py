@@ -25,7 +25,13 @@ def file_sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        same = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        same = (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
         if (known := _known.get(same)) is not None:
             return known
         digest = hashlib.sha256()

@@ -36,7 +36,11 @@ _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 def read_text(
-    path: Path, error: type[BnnSymmError] = InvalidRun, limit: int = JSON_LIMIT, *, on_damage: str = "strict"
+    path: Path,
+    error: type[BnnSymmError] = InvalidRun,
+    limit: int = JSON_LIMIT,
+    *,
+    on_damage: str = "strict",
 ) -> str:
     """Return the content of a text file in UTF-8, with or without a byte order mark.
 
@@ -74,11 +78,15 @@ def read_json(path: Path, error: type[BnnSymmError] = InvalidRun) -> dict[str, A
     check_memory(_JSON_EXPANSION * check_regular_file(path, error), shown(path), _ADVICE)
     content = parse_json(read_text(path, error), path, error)
     if not isinstance(content, dict):
-        raise error(f"{shown(path)} is damaged: got {_kind(content)}, expected an object; {_ADVICE}")
+        raise error(
+            f"{shown(path)} is damaged: got {_kind(content)}, expected an object; {_ADVICE}"
+        )
     return content
 
 
-def parse_json(text: str, what: str | Path, error: type[BnnSymmError] = InvalidRun, *, allow_nan: bool = False) -> Any:
+def parse_json(
+    text: str, what: str | Path, error: type[BnnSymmError] = InvalidRun, *, allow_nan: bool = False
+) -> Any:
     """Return the content of a JSON text.
 
     Args:
@@ -169,7 +177,9 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        _check_twice(node)  # before keys of merged mappings, which may be set again, are put in front
+        _check_twice(
+            node
+        )  # before keys of merged mappings, which may be set again, are put in front
         self.flatten_mapping(node)
         return {_key(key): self.construct_object(value, deep=True) for key, value in node.value}
 
@@ -187,7 +197,9 @@ class _Loader(yaml.SafeLoader):
 
 def _without_timestamps(resolvers: Mapping[Any, Any]) -> dict[Any, Any]:
     stamp = "tag:yaml.org,2002:timestamp"
-    return {first: [pair for pair in pairs if pair[0] != stamp] for first, pairs in resolvers.items()}
+    return {
+        first: [pair for pair in pairs if pair[0] != stamp] for first, pairs in resolvers.items()
+    }
 
 
 _Loader.yaml_implicit_resolvers = _without_timestamps(yaml.SafeLoader.yaml_implicit_resolvers)
@@ -215,7 +227,11 @@ def _expanded_size(node: Any, known: dict[int, float]) -> float:
         return 1.0
     if id(node) not in known:
         known[id(node)] = math.inf  # while it is counted: whoever meets it meanwhile is inside it
-        pairs = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+        pairs = (
+            node.value
+            if isinstance(node, yaml.SequenceNode)
+            else [part for pair in node.value for part in pair]
+        )
         known[id(node)] = 1.0 + sum(_expanded_size(part, known) for part in pairs)
     return known[id(node)]
 
@@ -226,7 +242,9 @@ def _check_twice(node: Any) -> None:
     seen = set()
     for key, _ in node.value:
         if key.tag != "tag:yaml.org,2002:merge" and _key(key) in seen:
-            raise ValueError(f"the key {one_line(_key(key), 60)} appears twice, line {key.start_mark.line + 1}")
+            raise ValueError(
+                f"the key {one_line(_key(key), 60)} appears twice, line {key.start_mark.line + 1}"
+            )
         seen.add(_key(key))
 
 
@@ -266,5 +284,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _kind(value: Any) -> str:
-    names: dict[type, str] = {list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+    names: dict[type, str] = {
+        list: "a list",
+        str: "a text",
+        bool: "a truth value",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")

@@ -34,7 +34,9 @@ _MAX_ATTRIBUTE_BYTES = 2**24
 _MAX_COMPRESSION = 1100
 
 
-def open_hdf5(path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM) -> h5py.File:
+def open_hdf5(
+    path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM
+) -> h5py.File:
     """Open an HDF5 file for reading, after checking that everything in it lies in the file itself.
 
     Args:
@@ -64,7 +66,9 @@ def open_hdf5(path: Path, error: type[BnnSymmError] = InvalidRun, problem: str =
 
 
 @contextlib.contextmanager
-def open_netcdf(path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM) -> Iterator[h5netcdf.File]:
+def open_netcdf(
+    path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM
+) -> Iterator[h5netcdf.File]:
     """Open a NetCDF file for the duration of a `with` block; what its parser raises within becomes one line.
 
     Args:
@@ -99,7 +103,9 @@ def read_numbers(variable: Any, what: str) -> np.ndarray:
         NotEnoughMemory: if it does not fit.
     """
     if not is_numeric(variable):
-        raise ValueError(f"{one_line(what, 60)} has type {one_line(variable.dtype, 40)}, expected numbers")
+        raise ValueError(
+            f"{one_line(what, 60)} has type {one_line(variable.dtype, 40)}, expected numbers"
+        )
     check_memory(num_bytes_of(variable.shape, variable.dtype.itemsize), one_line(what, 60), _SPARE)
     values = np.asarray(variable[...])
     return values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -107,7 +113,11 @@ def read_numbers(variable: Any, what: str) -> np.ndarray:
 
 def is_numeric(variable: Any) -> bool:
     """Return whether a variable holds truth values, integers or floating-point numbers of at most 64 bits."""
-    return isinstance(variable.dtype, np.dtype) and variable.dtype.kind in "biuf" and variable.dtype.itemsize <= 8
+    return (
+        isinstance(variable.dtype, np.dtype)
+        and variable.dtype.kind in "biuf"
+        and variable.dtype.itemsize <= 8
+    )
 
 
 def text_attribute(attributes: Any, name: str, default: str | None = None) -> str:
@@ -159,14 +169,18 @@ def _check_plain(file: h5py.File, file_size: int) -> None:
         for raw_name in group:
             name = f"{prefix}/{raw_name.decode('utf-8')}"
             if group.links.get_info(raw_name).type != h5l.TYPE_HARD:
-                raise ValueError(f"{one_line(name, 60)} is a link to elsewhere, expected the data itself")
+                raise ValueError(
+                    f"{one_line(name, 60)} is a link to elsewhere, expected the data itself"
+                )
             item = h5o.open(group, raw_name)
             address = _address(item)
             if address in seen:
                 raise ValueError(f"{one_line(name, 60)} is a second name of another object")
             seen.add(address)
             if len(seen) > _MAX_OBJECTS or depth > _MAX_DEPTH:
-                raise ValueError(f"it has more than {_MAX_OBJECTS} objects, or deeper than {_MAX_DEPTH} groups")
+                raise ValueError(
+                    f"it has more than {_MAX_OBJECTS} objects, or deeper than {_MAX_DEPTH} groups"
+                )
             if isinstance(item, h5g.GroupID):
                 pending.append((item, name, depth + 1))
             elif isinstance(item, h5d.DatasetID):
@@ -189,7 +203,9 @@ def _check_dataset(dataset: Any, name: str, file_size: int) -> None:
     known = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF}
     filters = [created.get_filter(number)[0] for number in range(created.get_nfilters())]
     if not set(filters) <= known:
-        raise ValueError(f"{shown_name} is compressed by filter {max(set(filters) - known)}, expected gzip or lzf")
+        raise ValueError(
+            f"{shown_name} is compressed by filter {max(set(filters) - known)}, expected gzip or lzf"
+        )
     declared = prod(dataset.shape or ()) * dataset.get_type().get_size()
     stored = dataset.get_storage_size()
     if layout == h5d.CHUNKED:
@@ -208,7 +224,9 @@ def _check_dataset(dataset: Any, name: str, file_size: int) -> None:
 def _check_attributes(item: Any, name: str) -> None:
     number = h5a.get_num_attrs(item)
     if number > _MAX_ATTRIBUTES:
-        raise ValueError(f"{one_line(name, 60)} has {number} attributes, at most {_MAX_ATTRIBUTES} are expected")
+        raise ValueError(
+            f"{one_line(name, 60)} has {number} attributes, at most {_MAX_ATTRIBUTES} are expected"
+        )
     for index in range(number):
         attribute = h5a.open(item, index=index)
         size = attribute.get_space().get_simple_extent_npoints() * attribute.get_type().get_size()

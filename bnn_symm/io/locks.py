@@ -47,7 +47,9 @@ class FolderLock:
     def __init__(self, folder: Path):
         self.folder = folder
         self._lock: FileLock | None = None
-        self._holder: int | None = None  # this process: one that is forked from it does not hold what it inherits
+        self._holder: int | None = (
+            None  # this process: one that is forked from it does not hold what it inherits
+        )
 
     @property
     def record(self) -> Path:
@@ -71,14 +73,18 @@ class FolderLock:
             lock = self._locked()
             if self._is_recorded(lock_is_free=lock is not None and existed):
                 if lock is not None:
-                    if not existed:  # nor does a file appear that would seem to be the free lock of that process
+                    if (
+                        not existed
+                    ):  # nor does a file appear that would seem to be the free lock of that process
                         (self.folder / LOCK).unlink(missing_ok=True)
                     lock.release()
                 elsewhere = (self.owner() or {}).get("host") != socket.gethostname()
                 gone = f"that {'host' if elsewhere else 'process'} is gone"
                 raise FolderInUse(f"{self._in_use()}, or if {gone}, remove {self.record}")
             self._lock, self._holder = lock, os.getpid()
-            write_json(self.record, {**this_process(), "os_lock": lock is not None}, sync_parent=False)
+            write_json(
+                self.record, {**this_process(), "os_lock": lock is not None}, sync_parent=False
+            )
         except Timeout:
             raise FolderInUse(self._in_use()) from None
         except OSError as error:
@@ -92,7 +98,9 @@ class FolderLock:
         if self.is_mine:
             with contextlib.suppress(OSError):
                 self.record.unlink(missing_ok=True)
-                if self._lock is not None:  # whoever waits for it sees that it is no more the file of that name
+                if (
+                    self._lock is not None
+                ):  # whoever waits for it sees that it is no more the file of that name
                     (self.folder / LOCK).unlink(missing_ok=True)
             if self._lock is not None:
                 self._lock.release()
@@ -115,7 +123,15 @@ class FolderLock:
                 return None
             content = json.loads(self.record.read_bytes())
             return {**content, "host": str(content["host"]), "pid": int(content["pid"])}
-        except (OSError, BnnSymmError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except (
+            OSError,
+            BnnSymmError,
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+        ):
             return None
 
     def _is_recorded(self, *, lock_is_free: bool) -> bool:
@@ -149,7 +165,11 @@ class FolderLock:
 
     def _in_use(self) -> str:
         owner = self.owner()
-        who = "another process" if owner is None else f"process {owner['pid']} on {one_line(owner['host'], 60)}"
+        who = (
+            "another process"
+            if owner is None
+            else f"process {owner['pid']} on {one_line(owner['host'], 60)}"
+        )
         return f"{self.folder} is being written by {who}; wait for it"
 
 
@@ -162,7 +182,9 @@ def _is_locked(path: Path) -> bool | None:
     try:
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: readers do not stand in each other's way
+        fcntl.flock(
+            handle, fcntl.LOCK_SH | fcntl.LOCK_NB
+        )  # shared: readers do not stand in each other's way
     except (BlockingIOError, PermissionError):
         return True
     except (OSError, ImportError):

@@ -15,7 +15,11 @@ import psutil
 
 # Seconds by which two readings of when a process started may differ.
 _SAME_START = 1.0
-_DEAD = {"Z", "X", "x"}  # states of processes that have ended, whether or not their parent has asked
+_DEAD = {
+    "Z",
+    "X",
+    "x",
+}  # states of processes that have ended, whether or not their parent has asked
 
 
 def this_process() -> dict[str, Any]:
@@ -24,7 +28,11 @@ def this_process() -> dict[str, Any]:
     `host`, `pid` and `start` are always there; `boot_id`, `pid_namespace` and `start_ticks` where the system has them.
     """
     process = psutil.Process()
-    record: dict[str, Any] = {"host": socket.gethostname(), "pid": process.pid, "start": process.create_time()}
+    record: dict[str, Any] = {
+        "host": socket.gethostname(),
+        "pid": process.pid,
+        "start": process.create_time(),
+    }
     boot_id, namespace = this_boot(), _pid_namespace()
     if boot_id is not None:
         record["boot_id"] = boot_id
@@ -93,6 +101,9 @@ def _state_and_ticks(pid: int) -> tuple[str, int] | None:
 def _is_running_since(pid: int, start: float) -> bool:
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - start) < _SAME_START and process.status() != psutil.STATUS_ZOMBIE
+        return (
+            abs(process.create_time() - start) < _SAME_START
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
     except (psutil.Error, ValueError, OverflowError):
         return False

@@ -60,7 +60,9 @@ def check_regular_file(path: Path, error: type[BnnSymmError] = InvalidData) -> i
         raise FileNotFoundError(2, "No such file or directory", str(path)) from None
     except (OSError, ValueError) as cause:
         reason = getattr(cause, "strerror", None) or cause
-        raise error(f"{path} cannot be read ({reason}); check the path and its permissions") from None
+        raise error(
+            f"{path} cannot be read ({reason}); check the path and its permissions"
+        ) from None
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         raise error(f"{path} is {kind}, expected a regular file")

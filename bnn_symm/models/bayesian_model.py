@@ -83,7 +83,9 @@ class BayesianModel:
                 raise ConfigError(
                     f"parameter {name}: names that begin with {_LATENT!r} are taken; rename the submodule"
                 )
-        self.shapes: dict[str, torch.Size] = {name: value.shape for name, value in parameters.items()}
+        self.shapes: dict[str, torch.Size] = {
+            name: value.shape for name, value in parameters.items()
+        }
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())
         self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes, _mean(prior, net))
@@ -110,7 +112,9 @@ class BayesianModel:
         stops = [0]
         for size in self._sizes:
             stops.append(stops[-1] + size)
-        return {name: slice(a, b) for name, (a, b) in zip(self.shapes, pairwise(stops), strict=True)}
+        return {
+            name: slice(a, b) for name, (a, b) in zip(self.shapes, pairwise(stops), strict=True)
+        }
 
     def unflatten(self, flat: Float[Tensor, "*draw parameter"]) -> dict[str, Tensor]:
         """Views of the flat vector (or of a batch of them) by name, each (*draw, *shape)."""
@@ -142,7 +146,10 @@ class BayesianModel:
         if self.parameter_prior.mean is not None:
             own = self.parameter_prior.means(next(net.parameters()).detach())
             parts = own.split([value.numel() for value in values.values()])
-            values = {name: part.reshape(self.shapes[name]) for name, part in zip(values, parts, strict=True)}
+            values = {
+                name: part.reshape(self.shapes[name])
+                for name, part in zip(values, parts, strict=True)
+            }
         for name, (mean, _) in self.likelihood.latents.items():
             values[_LATENT + name] = torch.tensor(mean, dtype=self.dtype, device=self.device)
         return self.flatten(values)
@@ -168,7 +175,9 @@ class BayesianModel:
             return
         wanted = None
         if not isinstance(self.likelihood, Categorical):
-            wanted = self.likelihood.num_net_outputs(2 if isinstance(self.likelihood, Bernoulli) else 1)
+            wanted = self.likelihood.num_net_outputs(
+                2 if isinstance(self.likelihood, Bernoulli) else 1
+            )
         self.num_outputs = check_function(self._name, self.net, x, wanted)
         check_logits(self._name, self.net, x, self.likelihood)
         self._checked_shapes.add(tuple(x.shape[1:]))
@@ -197,7 +206,9 @@ class BayesianModel:
         if y is not None and isinstance(self.likelihood, Categorical | Bernoulli) and len(y):
             low, high = int(y.min()), int(y.max())
             if low < 0 or high >= (number := max(2, self.num_outputs)):
-                raise ConfigError(f"y: got classes from {low} to {high}, expected indices from 0 to {number - 1}")
+                raise ConfigError(
+                    f"y: got classes from {low} to {high}, expected indices from 0 to {number - 1}"
+                )
 
     def outputs(
         self, flat: Float[Tensor, " parameter"], x: Float[Tensor, "point *feature"]
@@ -229,18 +240,28 @@ class BayesianModel:
     def layer_entries(self) -> dict[str, Int[Tensor, "..."]]:
         """Where each entry of `layer_values` stands in the flat vector, plus one: 0 is a fixed entry. On the CPU."""
         number = torch.arange(1, self.num_parameters + 1, dtype=torch.float64, device=self.device)
-        return {name: value.long().cpu() for name, value in self.layer_scales(self.unflatten(number)).items()}
+        return {
+            name: value.long().cpu()
+            for name, value in self.layer_scales(self.unflatten(number)).items()
+        }
 
     def pull_back(
         self, of_layers: Mapping[str, Tensor], of_latents: Mapping[str, Tensor]
     ) -> Float[Tensor, "*draw parameter"]:
         """The gradient by the flat vector, from gradients by all `layer_values` and by the `latents`."""
         return self.flatten(
-            {**free_parameters(self.net, of_layers), **{_LATENT + name: value for name, value in of_latents.items()}}
+            {
+                **free_parameters(self.net, of_layers),
+                **{_LATENT + name: value for name, value in of_latents.items()},
+            }
         )
 
     def permute(
-        self, flat: Float[Tensor, "*draw parameter"], permutation: Permutation, *, project: bool = False
+        self,
+        flat: Float[Tensor, "*draw parameter"],
+        permutation: Permutation,
+        *,
+        project: bool = False,
     ) -> Float[Tensor, "*draw parameter"]:
         """The flat vector (or a batch of them) with the network's units permuted: the same function.
 
@@ -275,8 +296,15 @@ class BayesianModel:
     def log_prior(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density of everything in the flat vector, in nats, summed in float64."""
         total = self.parameter_prior.log_prob(flat[: self.num_net_parameters])
-        for (mean, sd), value in zip(self.likelihood.latents.values(), self.latents(flat).values(), strict=True):
-            total = total - 0.5 * ((value - mean) / sd) ** 2 - math.log(sd) - 0.5 * math.log(2 * math.pi)
+        for (mean, sd), value in zip(
+            self.likelihood.latents.values(), self.latents(flat).values(), strict=True
+        ):
+            total = (
+                total
+                - 0.5 * ((value - mean) / sd) ** 2
+                - math.log(sd)
+                - 0.5 * math.log(2 * math.pi)
+            )
         return total
 
     def cross_entropy(
@@ -287,7 +315,9 @@ class BayesianModel:
         parts = [self.parameter_prior.cross_entropy(loc[:n], scale[:n])]
         for i, (mean, sd) in enumerate(self.likelihood.latents.values(), start=n):
             square = (loc[i] - mean) ** 2 + scale[i] ** 2
-            parts.append((0.5 * square / sd**2 + math.log(sd) + 0.5 * math.log(2 * math.pi)).reshape(1))
+            parts.append(
+                (0.5 * square / sd**2 + math.log(sd) + 0.5 * math.log(2 * math.pi)).reshape(1)
+            )
         return torch.cat(parts)
 
     def log_likelihood(
@@ -347,13 +377,17 @@ class BayesianModel:
                 name, self.parameter_prior.distribution(where.start, self.shapes[name], reference)
             )
         latents = {
-            name: pyro.sample(_LATENT + name, dist.Normal(reference.new_tensor(mean), reference.new_tensor(sd)))
+            name: pyro.sample(
+                _LATENT + name, dist.Normal(reference.new_tensor(mean), reference.new_tensor(sd))
+            )
             for name, (mean, sd) in self.likelihood.latents.items()
         }
         outputs = functional_call(self.net, values, (x,))
         scale = 1.0 if data_size is None else data_size / len(x)
         if y is not None and isinstance(self.likelihood, Bernoulli):
-            y = y.to(outputs.dtype)  # class indices are integers, torch's Bernoulli takes floats only
+            y = y.to(
+                outputs.dtype
+            )  # class indices are integers, torch's Bernoulli takes floats only
         with pyro.plate("data", len(x)), poutine.scale(scale=scale):
             pyro.sample("y", self.likelihood.distribution(outputs, latents), obs=y)
         return outputs

@@ -49,7 +49,9 @@ def fisher_root(
             # diag(p) - p p^T = sum_c p_c (e_c - p)(e_c - p)^T
             return probabilities.sqrt().unsqueeze(-1) * (unit - probabilities.unsqueeze(-2))
         case Bernoulli():
-            log_variance = torch.nn.functional.logsigmoid(outputs) + torch.nn.functional.logsigmoid(-outputs)
+            log_variance = torch.nn.functional.logsigmoid(outputs) + torch.nn.functional.logsigmoid(
+                -outputs
+            )
             return (0.5 * log_variance).exp().unsqueeze(-1)
         case Poisson():
             return (0.5 * outputs).exp().unsqueeze(-1)
@@ -58,8 +60,8 @@ def fisher_root(
             of_mean = likelihood.variance(outputs, latents).rsqrt()
             if not latents and isinstance(likelihood, Gaussian):
                 return of_mean[:, None, None]
-            of_log_sd = torch.full_like(of_mean, math.sqrt(2.0))
+            log_scale_grad = torch.full_like(of_mean, math.sqrt(2.0))
             if isinstance(likelihood, HeteroscedasticGaussian):
                 # Beyond its bounds the density does not depend on the second output.
-                of_log_sd = of_log_sd * (outputs[:, 1].abs() < likelihood._BOUND)
-            return torch.diag_embed(torch.stack([of_mean, of_log_sd], dim=-1))
+                log_scale_grad = log_scale_grad * (outputs[:, 1].abs() < likelihood._BOUND)
+            return torch.diag_embed(torch.stack([of_mean, log_scale_grad], dim=-1))

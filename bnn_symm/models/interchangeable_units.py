@@ -26,7 +26,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exchangeable:
+class UnitOrbit:
     """Units of one group that may take any order, whatever other units do.
 
     Attributes:
@@ -49,13 +49,17 @@ class Exchangeable:
     touched: Bool[Tensor, " parameter"]
     incomplete: bool
 
-    def oriented(self, flat: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw unit column"]:
+    def oriented(
+        self, flat: Float[Tensor, "*draw parameter"]
+    ) -> Float[Tensor, "*draw unit column"]:
         """What of a flat vector (or of a batch of them) each unit has, with the signs that make the units alike."""
-        sign = torch.where(self.signed, self.orientation[:, None], torch.ones(()).to(self.orientation))
+        sign = torch.where(
+            self.signed, self.orientation[:, None], torch.ones(()).to(self.orientation)
+        )
         return flat[..., self.index] * sign
 
 
-def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list[Exchangeable], int]:
+def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list[UnitOrbit], int]:
     """Independent sets of units that may take any order.
 
     Args:
@@ -71,7 +75,9 @@ def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list
     for component in group.components:
         if component.kind == "entangled":
             left_out += 1
-            sets += [_set_of(model, group, index, name, run) for name, run in _runs(group, component)]
+            sets += [
+                _set_of(model, group, index, name, run) for name, run in _runs(group, component)
+            ]
             continue
         ((name, units),) = component.units.items()
         sets.append(_set_of(model, group, index, name, units, component))
@@ -79,7 +85,7 @@ def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list
     return sorted(sets, key=lambda one: (names.index(one.group), one.units)), left_out
 
 
-def free_of(units: Exchangeable, others: Sequence[Exchangeable]) -> Bool[Tensor, " column"]:
+def free_of(units: UnitOrbit, others: Sequence[UnitOrbit]) -> Bool[Tensor, " column"]:
     """Which columns of a set's `index` the order of other sets leaves alone."""
     touched = torch.zeros_like(units.touched)
     for other in others:
@@ -92,7 +98,9 @@ def check_invariant_prior(model: BayesianModel, group: SymmetryGroup, *, seed: i
     if group.is_trivial:
         return
     generator = torch_generator(seed, "invariant prior")
-    flat = torch.randn(model.num_parameters, generator=generator, dtype=torch.float64).to(model.device)
+    flat = torch.randn(model.num_parameters, generator=generator, dtype=torch.float64).to(
+        model.device
+    )
     with torch.inference_mode():
         before = float(model.log_prior(flat))
         for number in range(3):
@@ -112,7 +120,7 @@ def _set_of(
     name: str,
     units: Sequence[int],
     component: Component | None = None,
-) -> Exchangeable:
+) -> UnitOrbit:
     own = torch.tensor(units)
     places = [place for place in group.spec.places(name) if place[0] in index]
     tensors = [tensor for tensor, _, _, _ in places]
@@ -130,12 +138,16 @@ def _set_of(
             incomplete = True
             continue
         kept = entries[:, (entries > 0).any(0)]
-        assert bool((kept > 0).all()), "units that may change places have their fixed entries in the same places"
+        assert bool((kept > 0).all()), (
+            "units that may change places have their fixed entries in the same places"
+        )
         columns.append(kept - 1)
-        signed.append(torch.full((kept.shape[1],), segment.signed and group.spec.groups[name].signed))
+        signed.append(
+            torch.full((kept.shape[1],), segment.signed and group.spec.groups[name].signed)
+        )
     empty = torch.zeros(len(own), 0, dtype=torch.long)
     orientation = component.orientation if component is not None else ()
-    return Exchangeable(
+    return UnitOrbit(
         group=name,
         units=tuple(units),
         index=torch.cat([empty, *columns], 1),

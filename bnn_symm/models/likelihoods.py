@@ -70,7 +70,10 @@ class Categorical(_Classification):
         return num_outputs
 
     def log_prob(
-        self, outputs: Float[Tensor, "*draw point output"], y: Shaped[Tensor, " point"], latents: Latents
+        self,
+        outputs: Float[Tensor, "*draw point output"],
+        y: Shaped[Tensor, " point"],
+        latents: Latents,
     ) -> Float[Tensor, "*draw point"]:
         """Log softmax at the target class."""
         # A sum with one term that is not 0, where `gather` would do: a compiler makes one pass of it and its gradient.
@@ -81,7 +84,9 @@ class Categorical(_Classification):
         """Pyro's Categorical."""
         return dist.Categorical(logits=outputs)
 
-    def probabilities(self, outputs: Float[Tensor, "*draw point output"]) -> Float[Tensor, "*draw point class"]:
+    def probabilities(
+        self, outputs: Float[Tensor, "*draw point output"]
+    ) -> Float[Tensor, "*draw point class"]:
         """Class probabilities given each draw."""
         return outputs.softmax(-1)
 
@@ -112,7 +117,9 @@ class Bernoulli(_Classification):
         """Pyro's Bernoulli."""
         return dist.Bernoulli(logits=outputs.squeeze(-1))
 
-    def probabilities(self, outputs: Float[Tensor, "*draw point 1"]) -> Float[Tensor, "*draw point 2"]:
+    def probabilities(
+        self, outputs: Float[Tensor, "*draw point 1"]
+    ) -> Float[Tensor, "*draw point 2"]:
         """Probabilities of the first and of the second class given each draw."""
         return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], dim=-1)
 
@@ -127,7 +134,10 @@ class _Gaussian:
         raise NotImplementedError
 
     def log_prob(
-        self, outputs: Float[Tensor, "*draw point output"], y: Float[Tensor, " point"], latents: Latents
+        self,
+        outputs: Float[Tensor, "*draw point output"],
+        y: Float[Tensor, " point"],
+        latents: Latents,
     ) -> Float[Tensor, "*draw point"]:
         """Gaussian log density."""
         mean, log_sd = self._moments(outputs, latents)
@@ -172,7 +182,11 @@ class Gaussian(_Gaussian):
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
         """`log_noise` when the noise is learned."""
-        return {"log_noise": (self.log_noise_mean, self.log_noise_sd)} if self.noise == "learned" else {}
+        return (
+            {"log_noise": (self.log_noise_mean, self.log_noise_sd)}
+            if self.noise == "learned"
+            else {}
+        )
 
     def num_net_outputs(self, num_outputs: int) -> int:
         """One: the mean."""
@@ -251,7 +265,8 @@ class Poisson:
 
 
 AnyLikelihood = Annotated[
-    Categorical | Bernoulli | Gaussian | HeteroscedasticGaussian | Poisson, Field(discriminator="name")
+    Categorical | Bernoulli | Gaussian | HeteroscedasticGaussian | Poisson,
+    Field(discriminator="name"),
 ]
 
 _NEEDED = ("name", "task", "latents", "num_net_outputs", "log_prob", "distribution")
@@ -271,7 +286,11 @@ def check_likelihood(likelihood: Any) -> None:
         raise ConfigError(
             f"likelihood: got the class {likelihood.__name__}, expected an object of it; write {likelihood.__name__}()"
         )
-    of_task = ("probabilities",) if getattr(likelihood, "task", None) == "classification" else ("mean", "variance")
+    of_task = (
+        ("probabilities",)
+        if getattr(likelihood, "task", None) == "classification"
+        else ("mean", "variance")
+    )
     missing = [name for name in (*_NEEDED, *of_task) if not hasattr(likelihood, name)]
     if missing:
         raise ConfigError(

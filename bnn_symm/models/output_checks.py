@@ -15,7 +15,9 @@ _FACTORS = (1.0, -3.0, 10.0)
 """Multiples of the parameters: what stays within [0, 1] at all of them is made to."""
 
 
-def check_logits(name: str, net: nn.Module, x: Float[Tensor, "point *feature"], likelihood: Any) -> None:
+def check_logits(
+    name: str, net: nn.Module, x: Float[Tensor, "point *feature"], likelihood: Any
+) -> None:
     """Refuse a network that ends in a softmax or a sigmoid where the likelihood reads logits.
 
     A log-softmax is no fault: its outputs are logits of the same probabilities.

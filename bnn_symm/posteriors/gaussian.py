@@ -18,7 +18,9 @@ class GaussianPosterior(ClosedFormPosterior):
 
     kind = "gaussian"
 
-    def at_noise(self, noise: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw parameter"]:
+    def reparameterize(
+        self, noise: Float[Tensor, "*draw parameter"]
+    ) -> Float[Tensor, "*draw parameter"]:
         """The draws of standard normal noise; of a permuted posterior the permuted draws of the same noise."""
         return self._independent(noise)
 
@@ -43,4 +45,6 @@ class GaussianPosterior(ClosedFormPosterior):
     def entropy_by_tensor(self) -> dict[str, float]:
         """Name -> its entropy in nats."""
         entropy = self.scale.double().log() + 0.5 * math.log(2 * math.pi * math.e)
-        return {name: float(torch.sum(entropy[where])) for name, where in self.model.slices().items()}
+        return {
+            name: float(torch.sum(entropy[where])) for name, where in self.model.slices().items()
+        }

@@ -80,7 +80,9 @@ class ClosedFormPosterior(Posterior):
             raise ValueError(f"it has the arrays {sorted(arrays)}, expected {sorted(wanted)}")
         for name, array in arrays.items():
             if array.ndim != cls.array_axes[name] or array.shape[-1] != model.num_parameters:
-                raise ValueError(f"{name} has shape {tuple(array.shape)}, the network has {model.num_parameters}")
+                raise ValueError(
+                    f"{name} has shape {tuple(array.shape)}, the network has {model.num_parameters}"
+                )
             if array.is_floating_point() == (name == "noise_order"):
                 raise ValueError(f"{name} has type {array.dtype}")
             if not bool(torch.isfinite(array).all()):
@@ -98,7 +100,9 @@ class ClosedFormPosterior(Posterior):
         return len(self.loc)
 
     @abstractmethod
-    def at_noise(self, noise: Float[Tensor, "*draw noise"]) -> Float[Tensor, "*draw parameter"]:
+    def reparameterize(
+        self, noise: Float[Tensor, "*draw noise"]
+    ) -> Float[Tensor, "*draw parameter"]:
         """The draws of standard normal noise; of a permuted posterior the permuted draws of the same noise."""
 
     @abstractmethod
@@ -129,13 +133,17 @@ class ClosedFormPosterior(Posterior):
     def _keyed(self, seed: int, start: int, stop: int) -> Tensor:
         noise = torch.stack(
             [
-                torch.randn(self.num_noise, generator=torch_generator(seed, "draw", i), dtype=self.loc.dtype)
+                torch.randn(
+                    self.num_noise, generator=torch_generator(seed, "draw", i), dtype=self.loc.dtype
+                )
                 for i in range(start, stop)
             ]
         )
-        return self.at_noise(noise.to(self.loc.device))
+        return self.reparameterize(noise.to(self.loc.device))
 
-    def _independent(self, noise: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw parameter"]:
+    def _independent(
+        self, noise: Float[Tensor, "*draw parameter"]
+    ) -> Float[Tensor, "*draw parameter"]:
         """The draws of the noise of the coordinates alone."""
         if self.noise_order is not None:
             order = self.noise_order.to(noise.device)
@@ -146,7 +154,9 @@ class ClosedFormPosterior(Posterior):
         """`loc`."""
         return self.loc
 
-    def draws(self, num_samples: int | None = None, *, seed: int = 0) -> Float[Tensor, "draw parameter"]:
+    def draws(
+        self, num_samples: int | None = None, *, seed: int = 0
+    ) -> Float[Tensor, "draw parameter"]:
         """Fresh draws, each from its own key (seed, index): more samples begin with the same ones."""
         return self._keyed(seed, 0, num_samples or self.num_draws)
 

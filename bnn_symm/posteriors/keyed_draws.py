@@ -26,4 +26,6 @@ class KeyedDraws:
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         """Draws [start, stop)."""
-        return torch.stack([self._draw(number) for number in range(start, min(stop, self._num_draws))])
+        return torch.stack(
+            [self._draw(number) for number in range(start, min(stop, self._num_draws))]
+        )

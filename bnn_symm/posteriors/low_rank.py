@@ -39,7 +39,9 @@ def layer_of(name: str) -> str:
 
 
 def capacitances(
-    scale: Float[Tensor, " parameter"], factors: Float[Tensor, "rank parameter"], sizes: Sequence[int]
+    scale: Float[Tensor, " parameter"],
+    factors: Float[Tensor, "rank parameter"],
+    sizes: Sequence[int],
 ) -> Float[Tensor, "part rank rank"]:
     """Of consecutive parts of the vector: factors diag(scale^-2) factors^T, in float64.
 
@@ -90,7 +92,9 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         """Numbers of a draw: one a coordinate, and after them (layer, rank) of the factors."""
         return len(self.loc) + len(self._sizes) * len(self.factors)
 
-    def at_noise(self, noise: Float[Tensor, "*draw noise"]) -> Float[Tensor, "*draw parameter"]:
+    def reparameterize(
+        self, noise: Float[Tensor, "*draw noise"]
+    ) -> Float[Tensor, "*draw parameter"]:
         """The draws of standard normal noise; of a permuted posterior the permuted draws of the same noise."""
         own, shared = noise.split([len(self.loc), noise.shape[-1] - len(self.loc)], dim=-1)
         by_layer = shared.unflatten(-1, (len(self._sizes), len(self.factors)))
@@ -114,7 +118,9 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         parts = (values.split(self._sizes, dim=-1) for values in (standard, factors / scale))
         for own, of_factors, lower in zip(*parts, cholesky, strict=True):
             projected = (own @ of_factors.mT).unsqueeze(-1)
-            quadratic = quadratic - torch.linalg.solve_triangular(lower, projected, upper=False).square().sum((-2, -1))
+            quadratic = quadratic - torch.linalg.solve_triangular(
+                lower, projected, upper=False
+            ).square().sum((-2, -1))
         log_determinant = 2 * (scale.log().sum() + cholesky.diagonal(dim1=-2, dim2=-1).log().sum())
         return -0.5 * (quadratic + log_determinant + len(scale) * math.log(2 * math.pi))
 
@@ -125,7 +131,9 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         own = capacitances(self.scale, self.factors, list(sizes.values()))
         found: dict[str, float] = {}
         layer, total, before = None, torch.zeros_like(own[:1]), 0.0
-        for name, part, capacitance in zip(sizes, independent.split(list(sizes.values())), own, strict=True):
+        for name, part, capacitance in zip(
+            sizes, independent.split(list(sizes.values())), own, strict=True
+        ):
             if layer_of(name) != layer:
                 layer, total, before = layer_of(name), torch.zeros_like(own[:1]), 0.0
             total = total + capacitance
@@ -145,7 +153,9 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
             NotRepresentable: if the permutation moves what is fixed of the network.
         """
         factors = self.model.permute(self.factors, permutation)
-        return LowRankGaussianPosterior(self.model, self.scaling, factors=factors, **self._permuted(permutation))
+        return LowRankGaussianPosterior(
+            self.model, self.scaling, factors=factors, **self._permuted(permutation)
+        )
 
 
 def marginal_scale(

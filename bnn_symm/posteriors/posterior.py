@@ -48,7 +48,10 @@ class Posterior(ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        for name in ("draws", "permute"):  # abstract here, with the same arguments in every kind of posterior
+        for name in (
+            "draws",
+            "permute",
+        ):  # abstract here, with the same arguments in every kind of posterior
             if name in vars(cls):
                 setattr(cls, name, checked(vars(cls)[name]))
 
@@ -83,7 +86,9 @@ class Posterior(ABC):
         """The marginal posterior standard deviations of the flat vector."""
 
     @abstractmethod
-    def draws(self, num_samples: int | None = None, *, seed: int = 0) -> Float[Tensor, "draw parameter"]:
+    def draws(
+        self, num_samples: int | None = None, *, seed: int = 0
+    ) -> Float[Tensor, "draw parameter"]:
         """`num_samples` draws (all of them for None), the same for the same seed.
 
         Raises:
@@ -120,7 +125,9 @@ class Posterior(ABC):
         parts = x.split(network.points_at_once)
         shape = (chains * draws, len(x), network.num_outputs)
         # NumPy asks the system for large pages, which are several times as fast to touch for the first time.
-        outputs = torch.from_numpy(np.empty(shape, dtype=torch.empty(0, dtype=x.dtype).numpy().dtype))
+        outputs = torch.from_numpy(
+            np.empty(shape, dtype=torch.empty(0, dtype=x.dtype).numpy().dtype)
+        )
         latents = []
         with torch.no_grad():
             for s, flat in enumerate(self._each_draw(latents)):
@@ -181,7 +188,9 @@ class Posterior(ABC):
 def check_length(model: BayesianModel, length: int) -> None:
     """Raises IncompatiblePosteriors unless a flat vector of this length is the model's."""
     if length != model.num_parameters:
-        raise IncompatiblePosteriors(f"the posterior has {length} parameters, the model has {model.num_parameters}")
+        raise IncompatiblePosteriors(
+            f"the posterior has {length} parameters, the model has {model.num_parameters}"
+        )
 
 
 class _Network:

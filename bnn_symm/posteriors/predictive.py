@@ -103,9 +103,13 @@ class Predictive:
 
     def _class_sums(self, *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
         if not isinstance(self.likelihood, Categorical | Bernoulli):
-            raise TypeError(f"a {self.likelihood.name} likelihood has no class probabilities; use mean()")
+            raise TypeError(
+                f"a {self.likelihood.name} likelihood has no class probabilities; use mean()"
+            )
         is_binary = isinstance(self.likelihood, Bernoulli)
-        return class_sums(self.outputs.flatten(0, 1), is_binary=is_binary, with_entropy=with_entropy)
+        return class_sums(
+            self.outputs.flatten(0, 1), is_binary=is_binary, with_entropy=with_entropy
+        )
 
     # -- numbers ----------------------------------------------------------------------------------------
 
@@ -177,7 +181,10 @@ class Predictive:
 
 
 def class_sums(
-    logits: Float[Tensor, "draw point output"], *, is_binary: bool = False, with_entropy: bool = False
+    logits: Float[Tensor, "draw point output"],
+    *,
+    is_binary: bool = False,
+    with_entropy: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Sums over draws of the class probabilities, (point, class), and of their entropy in nats, (point,), in float64.
 
@@ -215,7 +222,9 @@ def _sums(logits: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
     ones = powers.new_ones(powers.shape[-1])
     total = powers @ ones
     low, high = total.aminmax()
-    if not (float(low) > 1 / _SAFE and float(high) < _SAFE) or (with_entropy and bool(logits.isinf().any())):
+    if not (float(low) > 1 / _SAFE and float(high) < _SAFE) or (
+        with_entropy and bool(logits.isinf().any())
+    ):
         logits = logits - logits.amax(-1, keepdim=True)
         # What underflows in exp adds nothing to an entropy; minus infinity would make it undefined.
         logits.clamp_(min=2 * math.log(torch.finfo(logits.dtype).tiny))

@@ -9,7 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bnn_symm.architectures import constants_differ, fingerprint, fingerprint_of, fixed_buffers, short_fingerprint
+from bnn_symm.architectures import (
+    constants_differ,
+    fingerprint,
+    fingerprint_of,
+    fixed_buffers,
+    short_fingerprint,
+)
 from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
@@ -205,7 +211,10 @@ class SamplePosterior(Posterior):
         for index, state in enumerate(states):
             which = str(state) if isinstance(state, str | Path) else f"checkpoint {index}"
             own = read_checkpoint(state) if isinstance(state, str | Path) else state
-            values = {name: value[None, None] for name, value in _parameters(own, model.net, which).items()}
+            values = {
+                name: value[None, None]
+                for name, value in _parameters(own, model.net, which).items()
+            }
             try:
                 matching = match_names(values, model, names, strict=True)
                 members.append(matching.flatten(values))
@@ -277,7 +286,9 @@ class SamplePosterior(Posterior):
             history=self.history,
         )
 
-    def draws(self, num_samples: int | None = None, *, seed: int = 0) -> Float[Tensor, "draw parameter"]:
+    def draws(
+        self, num_samples: int | None = None, *, seed: int = 0
+    ) -> Float[Tensor, "draw parameter"]:
         """A random subset without replacement, in random order; all draws in their order for None."""
         chains, draws, _ = self.shape
         if num_samples is None:
@@ -286,10 +297,12 @@ class SamplePosterior(Posterior):
             raise ConfigError(
                 f"{num_samples} draws were asked for, the posterior holds {chains * draws}; ask for at most that"
             )
-        chosen = numpy_generator(seed, "subset of draws").choice(chains * draws, num_samples, replace=False)
-        return torch.cat([self._read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]).to(
-            self.model.device
+        chosen = numpy_generator(seed, "subset of draws").choice(
+            chains * draws, num_samples, replace=False
         )
+        return torch.cat(
+            [self._read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]
+        ).to(self.model.device)
 
 
 def _with_matching(info: Mapping[str, Any] | None, matching: Matching) -> dict[str, Any]:
@@ -297,7 +310,9 @@ def _with_matching(info: Mapping[str, Any] | None, matching: Matching) -> dict[s
     return {**(info or {}), "matching": matching.rows()}
 
 
-def _parameters(state: Mapping[str, Tensor] | nn.Module, net: nn.Module, which: str) -> dict[str, Tensor]:
+def _parameters(
+    state: Mapping[str, Tensor] | nn.Module, net: nn.Module, which: str
+) -> dict[str, Tensor]:
     """The parameters in a checkpoint, after a look at what is fixed at random."""
     if isinstance(state, nn.Module):
         state = {**dict(state.named_parameters()), **dict(state.named_buffers())}

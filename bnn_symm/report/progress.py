@@ -60,7 +60,9 @@ class ProgressBars(Callback):
             description = label if len(self._stages) == 1 else f"{method.name}: {label}"
             self._tasks[stage, chain] = self._progress.add_task(description, total=total, told="")
         done = sum(own["step"] for own in rows.values())
-        self._progress.update(self._tasks[stage, chain], completed=done, told=told(list(rows.values())))
+        self._progress.update(
+            self._tasks[stage, chain], completed=done, told=told(list(rows.values()))
+        )
 
 
 class CountBar:
@@ -83,7 +85,9 @@ class CountBar:
             console=Console(stderr=True),
             disable=quiet or not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task(one_line(label, _LONGEST), total=total, completed=done, told="")
+        self._task = self._progress.add_task(
+            one_line(label, _LONGEST), total=total, completed=done, told=""
+        )
 
     def __enter__(self) -> "CountBar":
         self._progress.start()
@@ -102,7 +106,9 @@ class StudyBar(CountBar):
     def __call__(self, progress: StudyProgress) -> None:
         """Moves the bar."""
         done = progress.done + progress.failed
-        self._progress.update(self._task, total=progress.total, completed=done, told=one_line(progress.last, _LONGEST))
+        self._progress.update(
+            self._task, total=progress.total, completed=done, told=one_line(progress.last, _LONGEST)
+        )
 
 
 def _moves_as_one(method: Method) -> bool:
@@ -116,11 +122,16 @@ def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
         steps = method.num_warmup + method.num_draws
         if chain is not None:
             return f"chain {chain}", steps
-        return "1 chain" if method.num_chains == 1 else f"{method.num_chains} chains", method.num_chains * steps
+        return (
+            "1 chain" if method.num_chains == 1 else f"{method.num_chains} chains",
+            method.num_chains * steps,
+        )
     if isinstance(method, StochasticGradientMethod):
         return f"chain {chain}", method.num_steps
     if isinstance(method, OptimisedMethod):
-        return f"member {chain}" if isinstance(method, DeepEnsemble) else f"fit {chain}", method.num_steps
+        return f"member {chain}" if isinstance(
+            method, DeepEnsemble
+        ) else f"fit {chain}", method.num_steps
     return f"{method.name} {chain}", None
 
 
@@ -132,7 +143,9 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
     row = rows[-1]
     if "acceptance_rate" in row:
         phase = "warmup" if any(own["phase"] == "warmup" for own in rows) else row["phase"]
-        accepted, step = (fmean(own[key] for own in rows) for key in ("acceptance_rate", "step_size"))
+        accepted, step = (
+            fmean(own[key] for own in rows) for key in ("acceptance_rate", "step_size")
+        )
         return f"{phase}  accepted {accepted:.2f}  step {step:.2g}  diverged {sum(own['divergences'] for own in rows)}"
     text = f"objective {row['objective']:.5g}"
     if row.get("validation_nll") is not None:

@@ -35,7 +35,11 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
         IncompatiblePosteriors: if inputs, outputs, architecture, likelihood or mask fingerprint differ, naming both.
     """
     first = runs[0]
-    warnings = [f"{run.path} is {run.status}; what it has reached is used" for run in runs if run.status != "complete"]
+    warnings = [
+        f"{run.path} is {run.status}; what it has reached is used"
+        for run in runs
+        if run.status != "complete"
+    ]
     for run in runs[1:]:
         for what, mine, theirs in (
             ("inputs of shape", first.preprocessing.input_shape, run.preprocessing.input_shape),
@@ -45,8 +49,14 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
             ("a number of outputs of", first.record["num_outputs"], run.record["num_outputs"]),
             ("the likelihood", _short(first.config.likelihood), _short(run.config.likelihood)),
             *_architectures(first, run),
-            ("the mask fingerprint", *(short_fingerprint(r.record["mask_fingerprint"]) for r in (first, run))),
-            ("constants (buffers, frozen parameters) with the fingerprint", *map(_constants, (first, run))),
+            (
+                "the mask fingerprint",
+                *(short_fingerprint(r.record["mask_fingerprint"]) for r in (first, run)),
+            ),
+            (
+                "constants (buffers, frozen parameters) with the fingerprint",
+                *map(_constants, (first, run)),
+            ),
         ):
             if mine != theirs:
                 raise IncompatiblePosteriors(
@@ -75,13 +85,21 @@ def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
         (f"architecture.{key}", _as_typed(mine.get(key)), _as_typed(theirs.get(key)))
         for key in dict.fromkeys([*mine, *theirs])
         if key not in ("symmetry", "dropout")
-    ] + [("architecture.symmetry.kind", _space(mine["symmetry"]["kind"]), _space(theirs["symmetry"]["kind"]))]
+    ] + [
+        (
+            "architecture.symmetry.kind",
+            _space(mine["symmetry"]["kind"]),
+            _space(theirs["symmetry"]["kind"]),
+        )
+    ]
 
 
 def _constants(run: Run) -> str:
     """Of what a network of the user's own is besides its parameters; of older runs, of the network made anew."""
     stored = run.record.get("constants_fingerprint")
-    return short_fingerprint(stored or (fingerprint_of_constants(run.model.net) if module_of(run.config) else None))
+    return short_fingerprint(
+        stored or (fingerprint_of_constants(run.model.net) if module_of(run.config) else None)
+    )
 
 
 def _space(kind: str) -> str:
@@ -108,17 +126,23 @@ def _differences(first: Run, run: Run) -> list[str]:
         )
     mine, theirs = first.config.inference, run.config.inference
     if (mine.temperature, mine.tempering) != (theirs.temperature, theirs.tempering):
-        found.append(f"{run.path} has temperature {theirs.temperature}, {first.path} has {mine.temperature}")
+        found.append(
+            f"{run.path} has temperature {theirs.temperature}, {first.path} has {mine.temperature}"
+        )
     rates = [dropout_rate(r.config) for r in (first, run)]
     if all(rates) and rates[0] != rates[1]:
-        found.append(f"{run.path} drops units at a rate of {rates[1]:g}, {first.path} of {rates[0]:g}")
+        found.append(
+            f"{run.path} drops units at a rate of {rates[1]:g}, {first.path} of {rates[0]:g}"
+        )
     return found
 
 
 def _split(run: Run) -> str | None:
     """Return what identifies the rows of the parts of a run; None for runs whose versions did not record them."""
     rows, dataset = run.record["dataset"].get("split_sha256"), run.record["dataset"]
-    return None if rows is None else f"rows {str(rows)[:12]}, split seed {dataset.get('split_seed')}"
+    return (
+        None if rows is None else f"rows {str(rows)[:12]}, split seed {dataset.get('split_seed')}"
+    )
 
 
 def _apart(first: Run, run: Run) -> float:
@@ -126,7 +150,10 @@ def _apart(first: Run, run: Run) -> float:
     mine, theirs = first.preprocessing.scaling, run.preprocessing.scaling
     means = np.abs(mine.x_mean - theirs.x_mean) / mine.x_scale
     scales = np.abs(np.log(mine.x_scale / theirs.x_scale))
-    target = [abs(mine.y_mean - theirs.y_mean) / mine.y_scale, abs(math.log(mine.y_scale / theirs.y_scale))]
+    target = [
+        abs(mine.y_mean - theirs.y_mean) / mine.y_scale,
+        abs(math.log(mine.y_scale / theirs.y_scale)),
+    ]
     return max(float(means.max()), float(scales.max()), *target)
 
 
@@ -142,7 +169,9 @@ _OF_A_FIT = (
 _BOUND = ("expected_log_likelihood", "kl")
 
 
-def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Mapping[str, Any]) -> None:
+def save_derived_run(
+    path: Path, source: Run, posterior: Posterior, derived: Mapping[str, Any]
+) -> None:
     """Writes a posterior that was made from others as a run of its own, to evaluate, predict with, and compare.
 
     Args:
@@ -163,16 +192,22 @@ def save_derived_run(path: Path, source: Run, posterior: Posterior, derived: Map
         preprocessing=source.preprocessing.to_dict(),
         fixed=fixed,
         prior_mean=source.directory.read_prior_mean(source.record),
-        network=source.directory.network.read_bytes() if "constants_fingerprint" in source.record else None,
+        network=source.directory.network.read_bytes()
+        if "constants_fingerprint" in source.record
+        else None,
     )
     try:
         with disk_errors(path, "make room, and run the command again"):
             posterior.save(directory.posterior, max_megabytes=source.config.save.max_megabytes)
             metrics = measure(posterior, source.dataset(), seed=source.config.seed)
-            if source.record.get("prior_mean") is not None:  # of the units as they were numbered in the source
+            if (
+                source.record.get("prior_mean") is not None
+            ):  # of the units as they were numbered in the source
                 metrics |= {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
             if derived.get("rule") == "product":  # it is of more data than this run's training part
-                metrics |= {"train": None} | {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
+                metrics |= {"train": None} | {
+                    key: None for key in metrics if key.startswith("elbo") or key in _BOUND
+                }
             write_metrics(directory, metrics)
             directory.finish_history(posterior.history)
             directory.finish()

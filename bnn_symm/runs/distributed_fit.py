@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.errors import ConfigError, FitDiverged, InvalidRun, ProcessLost, shell_words
-from bnn_symm.inference import Callback, Reached, State
-from bnn_symm.inference.parallel.process_group import ProcessGroup, command_of
+from bnn_symm.inference import Callback, FitState, State
+from bnn_symm.inference.parallel.process_group import ProcessGroup, launch_command
 from bnn_symm.io.owners import is_alive, this_process
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawChunk
@@ -52,7 +52,9 @@ def check_can_share(config: Config, group: ProcessGroup) -> None:
 
 
 @contextlib.contextmanager
-def handed_out(group: ProcessGroup, path: str, prepared: Prepared, reached: Reached) -> Iterator[None]:
+def shared_work(
+    group: ProcessGroup, path: str, prepared: Prepared, reached: FitState
+) -> Iterator[None]:
     """In the first process, around the fit: the others know what to do; if one is lost, the error says which.
 
     Raises:
@@ -64,7 +66,7 @@ def handed_out(group: ProcessGroup, path: str, prepared: Prepared, reached: Reac
         yield
 
 
-def take_part(group: ProcessGroup) -> bool:
+def run_worker(group: ProcessGroup) -> bool:
     """In the others: computes what the first process says.
 
     Returns:
@@ -88,7 +90,7 @@ def take_part(group: ProcessGroup) -> bool:
                 seed=prepared.config.seed,
                 initial=prepared.initial,
                 callbacks=[stop, _KeepsNothing()],
-                reached=Reached(states=work.states),
+                reached=FitState(states=work.states),
                 group=group,
             )
         except FitDiverged:
@@ -108,7 +110,7 @@ def leave_together(group: ProcessGroup) -> None:
 class _KeepsNothing(Callback):
     """Spares a process draws that another one keeps."""
 
-    def kept_draws(self) -> dict[int, DrawChunk]:
+    def stored_draws(self) -> dict[int, DrawChunk]:
         return {}
 
 
@@ -118,14 +120,20 @@ def _met(group: ProcessGroup, path: str, prepared: Prepared) -> Iterator[None]:
     told = group.gather((this_process(), _essence(prepared)))
     first = told[0][1]
     for rank, (_, own) in enumerate(told):
-        unlike = [f"{key} is {own[key]}, there {value}" for key, value in first.items() if own[key] != value]
+        unlike = [
+            f"{key} is {own[key]}, there {value}"
+            for key, value in first.items()
+            if own[key] != value
+        ]
         if unlike:
-            raise InvalidRun(f"process {rank} of {group.size} is unlike process 0: {'; '.join(unlike)}")
+            raise InvalidRun(
+                f"process {rank} of {group.size} is unlike process 0: {'; '.join(unlike)}"
+            )
     try:
         yield
     except ProcessLost as error:
         raise ProcessLost(
-            f"{_lost([process for process, _ in told]) or error}; go on with: {command_of(group.size)} "
+            f"{_lost([process for process, _ in told]) or error}; go on with: {launch_command(group.size)} "
             f"{shell_words('fit', '--resume', path)}"
         ) from error
 
@@ -145,5 +153,8 @@ def _lost(processes: list[dict[str, Any]]) -> str | None:
         if dead or time.monotonic() > end:
             break
         time.sleep(0.02)
-    words = [f"process {rank} of {len(processes)} (pid {processes[rank]['pid']}) is gone" for rank in dead]
+    words = [
+        f"process {rank} of {len(processes)} (pid {processes[rank]['pid']}) is gone"
+        for rank in dead
+    ]
     return ", ".join(words) or None

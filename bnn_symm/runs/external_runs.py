@@ -111,7 +111,12 @@ def import_run(
     directory = RunDirectory.create(
         out,
         config=dump_config(prepared.config),
-        record={**prepared.record(), "method": "imported", "engine": derived["library"], "derived": derived},
+        record={
+            **prepared.record(),
+            "method": "imported",
+            "engine": derived["library"],
+            "derived": derived,
+        },
         preprocessing=prepared.dataset.preprocessing.to_dict(),
         fixed=fixed_buffers(prepared.model.net),
         prior_mean=prepared.prior_mean,
@@ -120,7 +125,9 @@ def import_run(
     try:
         with disk_errors(out, "make room, and import them again"), use_threads(prepared.threads):
             posterior.save(directory.posterior)
-            write_metrics(directory, measure(posterior, prepared.dataset, seed=prepared.config.seed))
+            write_metrics(
+                directory, measure(posterior, prepared.dataset, seed=prepared.config.seed)
+            )
             directory.finish_history([])
             directory.finish(gradient_evaluations=_gradients(posterior))
     except BaseException:
@@ -137,11 +144,17 @@ def _checked(draws: Sequence[str | Path], config: Config) -> list[Path]:
     if not paths:
         raise ConfigError("no files; name NetCDF files of chains, or checkpoints")
     if len({is_checkpoint(path) for path in paths}) > 1:
-        raise ConfigError("got NetCDF files and checkpoints together; they are different posteriors: import them apart")
+        raise ConfigError(
+            "got NetCDF files and checkpoints together; they are different posteriors: import them apart"
+        )
     if len({path.resolve() for path in paths}) < len(paths):
-        raise ConfigError("one file is named twice; its chains would count as independent: name each once")
+        raise ConfigError(
+            "one file is named twice; its chains would count as independent: name each once"
+        )
     if config.initial is not None:
-        raise ConfigError("initial is where a fit starts from; what is imported has been fitted: leave it out")
+        raise ConfigError(
+            "initial is where a fit starts from; what is imported has been fitted: leave it out"
+        )
     return paths
 
 
@@ -150,7 +163,9 @@ def _with_factory(config: Config, module: str) -> Config:
     own = config.architecture
     if isinstance(own, ModuleConfig):
         return dataclasses.replace(config, architecture=dataclasses.replace(own, factory=module))
-    return dataclasses.replace(config, architecture=ModuleConfig(factory=module, symmetry=own.symmetry))
+    return dataclasses.replace(
+        config, architecture=ModuleConfig(factory=module, symmetry=own.symmetry)
+    )
 
 
 def _read(
@@ -160,7 +175,12 @@ def _read(
     model, scaling = prepared.model, prepared.dataset.scaling
     if is_checkpoint(paths[0]):
         posterior = SamplePosterior.from_state_dicts(model, paths, scaling, names=names)
-        said = {"kind": "checkpoints", "library": "torch", "matched": posterior.info["matching"], "left_out": []}
+        said = {
+            "kind": "checkpoints",
+            "library": "torch",
+            "matched": posterior.info["matching"],
+            "left_out": [],
+        }
     else:
         found = join_chains([read_netcdf(path) for path in paths], paths)
         try:
@@ -168,7 +188,9 @@ def _read(
             flat = matching.flatten(found.arrays)
         except IncompatiblePosteriors as error:
             raise IncompatiblePosteriors(f"{paths[0]}: {error}") from None
-        posterior = SamplePosterior.from_draws(model, flat, scaling, sample_stats=found.sample_stats)
+        posterior = SamplePosterior.from_draws(
+            model, flat, scaling, sample_stats=found.sample_stats
+        )
         said = {
             "kind": "draws",
             "library": found.library or "unknown",
@@ -176,10 +198,17 @@ def _read(
             "left_out": list(matching.unused),
         }
     files = [{"path": str(path.resolve()), "sha256": file_sha256(path)} for path in paths]
-    return posterior, {"by": "import", "files": files, **said, "sample_stats": list(posterior.sample_stats)}
+    return posterior, {
+        "by": "import",
+        "files": files,
+        **said,
+        "sample_stats": list(posterior.sample_stats),
+    }
 
 
-def _with_method(prepared: Prepared, posterior: SamplePosterior, kind: str) -> tuple[Prepared, bool]:
+def _with_method(
+    prepared: Prepared, posterior: SamplePosterior, kind: str
+) -> tuple[Prepared, bool]:
     """What the configuration says of the method, with their numbers; and whether it had to be assumed."""
     chains, draws, _ = posterior.shape
     method = prepared.config.inference
@@ -191,7 +220,9 @@ def _with_method(prepared: Prepared, posterior: SamplePosterior, kind: str) -> t
         method = chosen(**tempering)
     numbers = {"num_chains": chains, "num_draws": draws, "num_members": chains}
     known = {field.name for field in dataclasses.fields(method)}
-    method = dataclasses.replace(method, **{name: number for name, number in numbers.items() if name in known})
+    method = dataclasses.replace(
+        method, **{name: number for name, number in numbers.items() if name in known}
+    )
     config = dataclasses.replace(prepared.config, inference=method)
     return dataclasses.replace(prepared, config=config), assumed
 

@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from bnn_symm.architectures import fixed_buffers
-from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors, InvalidRun, shell_words
+from bnn_symm.errors import (
+    ConfigError,
+    FitDiverged,
+    IncompatiblePosteriors,
+    InvalidRun,
+    shell_words,
+)
 from bnn_symm.inference import Callback
 from bnn_symm.inference.method import ConvergenceWarning
-from bnn_symm.inference.parallel.process_group import ProcessGroup, command_of
+from bnn_symm.inference.parallel.process_group import ProcessGroup, launch_command
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import Config, dump_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare, steps_to_keep
@@ -24,7 +30,7 @@ from bnn_symm.runs.directory.metrics import measure, write_metrics
 from bnn_symm.runs.directory.output_directory import check_free, disk_errors, next_free
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.directory.writer import RunWriter, StopOnSignal
-from bnn_symm.runs.distributed_fit import check_can_share, handed_out, leave_together
+from bnn_symm.runs.distributed_fit import check_can_share, leave_together, shared_work
 from bnn_symm.runs.run import (
     Run,
     load_run,
@@ -55,7 +61,7 @@ def fit_run(
         out: a directory that does not exist; default `runs/<data>-<architecture>-<method>-<number>`.
         on_note: called before the fit with each sentence about what a person may not expect of the data.
         callbacks: told of progress beside the run's own.
-        group: processes that share the training part, of which this is the first; the others `take_part`.
+        group: processes that share the training part, of which this is the first; the others `run_worker`.
         check: called with what was read and built, before anything is written; raises to refuse it.
 
     Returns:
@@ -99,7 +105,7 @@ def resume_run(
     path: str | Path,
     *,
     module: str | None = None,
-    insist: bool = False,
+    allow_changes: bool = False,
     told: Callable[[str], None] | None = None,
     callbacks: Sequence[Callback] = (),
     group: ProcessGroup | None = None,
@@ -109,11 +115,11 @@ def resume_run(
     Args:
         path: of its directory.
         module: `package.module:factory` of a user's own network, said again.
-        insist: whether to go on although the engine, threads, processes, versions, dtype or device are others, which
+        allow_changes: whether to go on although the engine, threads, processes, versions, dtype or device are others, which
             changes the bits; `run.json` says so from then on, under `resumed_with_changes`.
         told: called with one line that says what differs, if it goes on nevertheless.
         callbacks: told of progress beside the run's own.
-        group: processes that share the training part, of which this is the first; the others `take_part`.
+        group: processes that share the training part, of which this is the first; the others `run_worker`.
 
     Raises:
         InvalidRun: if it is complete, in use, or was made with other data; or with another engine, threads, processes,
@@ -126,7 +132,9 @@ def resume_run(
     try:
         record = {"processes": 1, **directory.read_record()}
         directory.check_first_files()
-        _check_can_go_on(path, record)  # again: the process that held the lock may have completed it meanwhile
+        _check_can_go_on(
+            path, record
+        )  # again: the process that held the lock may have completed it meanwhile
         if directory.is_finished():  # it was killed between the last file and the word `complete`
             directory.finish()
             directory.release()
@@ -140,12 +148,14 @@ def resume_run(
             network.restore(prepared.model, directory.path, str(module))
         check_can_share(prepared.config, group)
         now = {**prepared.record(), "processes": group.size}
-        changes = _changes(path, record, now, insist)
+        changes = _changes(path, record, now, allow_changes)
         with disk_errors(directory.path, _advice(directory, group, prepared.config)):
             if changes:
                 former = record.get("resumed_with_changes", [])
                 again = {"resumed": now["started"], "changes": changes}
-                directory.update_record(resumed_with_changes=[*former, again], **{key: now[key] for key in _TO_BITS})
+                directory.update_record(
+                    resumed_with_changes=[*former, again], **{key: now[key] for key in _TO_BITS}
+                )
             directory.update_record(status="running", error=None)
         if changes and told is not None:
             told(f"{path} goes on, but not to the same bits: {'; '.join(changes)}")
@@ -157,7 +167,9 @@ def resume_run(
 
 def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
     if "derived" in record:
-        raise InvalidRun(f"{path} was made by {record['derived'].get('by')} from other runs; make it again from these")
+        raise InvalidRun(
+            f"{path} was made by {record['derived'].get('by')} from other runs; make it again from these"
+        )
     if record["status"] == "complete":
         raise InvalidRun(f"{path} is complete; there is nothing to go on with")
     if record["status"] == "failed" and record.get("diverged"):
@@ -171,35 +183,51 @@ def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
 _TO_BITS = ("engine", "compiled", "threads", "processes", "device", "dtype", "versions")
 
 
-def _changes(path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any], insist: bool) -> list[str]:
+def _changes(
+    path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any], allow_changes: bool
+) -> list[str]:
     """In words, what is not as it was among all that the bits depend on.
 
     Raises:
         InvalidRun: if something is, unless the user insists; if data or masks are others, also then.
     """
     # Runs of former versions have fewer keys.
-    lost = _differences(record["dataset"], now["dataset"], [key for key in now["dataset"] if key in record["dataset"]])
+    lost = _differences(
+        record["dataset"],
+        now["dataset"],
+        [key for key in now["dataset"] if key in record["dataset"]],
+    )
     lost += _differences(record, now, ("mask_fingerprint",))
-    changes = _differences(record, now, [key for key in _TO_BITS if key != "versions" and key in record])
+    changes = _differences(
+        record, now, [key for key in _TO_BITS if key != "versions" and key in record]
+    )
     changes += _differences(record["versions"], now["versions"])
-    if lost or (changes and not insist):
+    if lost or (changes and not allow_changes):
         advice = "put it back"
         if record["processes"] != now["processes"]:
-            advice = f"start it with: {command_of(record['processes'])} fit --resume"
+            advice = f"start it with: {launch_command(record['processes'])} fit --resume"
         advice += f", start afresh with {shell_words('--set', f'initial={path}')}"
         if not lost:
             advice += ", or accept other bits with --insist"
-        raise InvalidRun(f"{path} cannot go on to the same bits: {'; '.join([*lost, *changes])}; {advice}")
+        raise InvalidRun(
+            f"{path} cannot go on to the same bits: {'; '.join([*lost, *changes])}; {advice}"
+        )
     return changes
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str] | None = None) -> list[str]:
+def _differences(
+    then: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str] | None = None
+) -> list[str]:
     return [
-        f"{key} was {then.get(key)}, is {now[key]}" for key in keys or now if key in now and then.get(key) != now[key]
+        f"{key} was {then.get(key)}, is {now[key]}"
+        for key in keys or now
+        if key in now and then.get(key) != now[key]
     ]
 
 
-def _fit(directory: RunDirectory, prepared: Prepared, callbacks: Sequence[Callback], group: ProcessGroup) -> Run:
+def _fit(
+    directory: RunDirectory, prepared: Prepared, callbacks: Sequence[Callback], group: ProcessGroup
+) -> Run:
     stop = StopOnSignal()
     failure = None
     try:
@@ -265,9 +293,16 @@ def _run_stage(
     reached = stage.begin()
     keep = steps_to_keep(config, len(dataset.train)) if stage.is_last else []
     writer = RunWriter(stage.directory, config.checkpoint.every, keep)
-    told = [TellStage(callback, stage.number) for callback in callbacks] if config.warm_start else callbacks
+    told = (
+        [TellStage(callback, stage.number) for callback in callbacks]
+        if config.warm_start
+        else callbacks
+    )
     try:
-        with handed_out(group, str(stage.directory.path), prepared, reached), warnings.catch_warnings():
+        with (
+            shared_work(group, str(stage.directory.path), prepared, reached),
+            warnings.catch_warnings(),
+        ):
             if not stage.is_last:  # a start for the next need not be an optimum
                 warnings.simplefilter("ignore", ConvergenceWarning)
             return stage.method.fit(
@@ -281,7 +316,9 @@ def _run_stage(
             )
     except (FitDiverged, ConfigError) as error:
         if not stage.is_last:
-            error.args = (f"{stage.name}: {error} (what is said of inference is of this method in warm_start)",)
+            error.args = (
+                f"{stage.name}: {error} (what is said of inference is of this method in warm_start)",
+            )
         raise
     except IncompatiblePosteriors:
         if not stop.stopped:
@@ -292,7 +329,10 @@ def _run_stage(
 
 
 def _finish(
-    directory: RunDirectory, prepared: Prepared, posterior: Posterior | None, failure: FitDiverged | None
+    directory: RunDirectory,
+    prepared: Prepared,
+    posterior: Posterior | None,
+    failure: FitDiverged | None,
 ) -> None:
     """Writes what a fit returned. Of a fit that was stopped the writer has kept the states, from which it can go on."""
     if posterior is None:
@@ -325,7 +365,7 @@ def resume_command(path: str | Path, group: ProcessGroup, module: str | None) ->
         group: the processes that share it.
         module: the factory of a user's own network.
     """
-    return f"{command_of(group.size)} {shell_words('fit', '--resume', path)}{module_flags([module])}"
+    return f"{launch_command(group.size)} {shell_words('fit', '--resume', path)}{module_flags([module])}"
 
 
 def _advice(directory: RunDirectory, group: ProcessGroup, config: Config) -> str:
@@ -338,4 +378,6 @@ def _mark(directory: RunDirectory, error: BaseException) -> None:
     interrupted = isinstance(error, KeyboardInterrupt)
     # Where even that cannot be written, the status stays `running`, which reads as `interrupted`: the lock is given up.
     with contextlib.suppress(OSError, InvalidRun):  # the latter where the whole directory is gone
-        directory.update_record(status="interrupted" if interrupted else "failed", error=str(error) or None)
+        directory.update_record(
+            status="interrupted" if interrupted else "failed", error=str(error) or None
+        )

@@ -31,7 +31,9 @@ def check_output(path: Path, *, excel_safe: bool = False) -> None:
         raise InvalidRun(f"{path.parent} is not a directory; make it first, or choose another -o")
 
 
-def predict_file(run: Run, source: Path, output: Path, levels: list[float], *, excel_safe: bool = False) -> int:
+def predict_file(
+    run: Run, source: Path, output: Path, levels: list[float], *, excel_safe: bool = False
+) -> int:
     """Writes one row of predictions a row of `source`; returns the number of rows.
 
     Columns for numbers: mean, sd, epistemic_sd, aleatoric_sd, quantile_<level>. For classes: prediction,
@@ -48,12 +50,18 @@ def predict_file(run: Run, source: Path, output: Path, levels: list[float], *, e
     columns: dict[str, list[np.ndarray]] = {}
     with use_threads(run.threads):
         for predictive in run.posterior.iter_predict(x):
-            part = _classes(run, predictive) if predictive.is_classification else _numbers(predictive, levels)
+            part = (
+                _classes(run, predictive)
+                if predictive.is_classification
+                else _numbers(predictive, levels)
+            )
             for name, values in part.items():
                 columns.setdefault(name, []).append(values)
     joined = {name: np.concatenate(values) for name, values in columns.items()}
     with disk_errors(output, "make room, or choose another -o"):
-        write_atomically(output, lambda temporary: _write(joined, output.suffix.lower(), temporary, excel_safe))
+        write_atomically(
+            output, lambda temporary: _write(joined, output.suffix.lower(), temporary, excel_safe)
+        )
     return len(x)
 
 
@@ -107,13 +115,22 @@ def _inert(text: str) -> str:
 def _inert_values(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind not in "OU":
         return values
-    return np.array([_inert(value) if isinstance(value, str) else value for value in values.tolist()], dtype=object)
+    return np.array(
+        [_inert(value) if isinstance(value, str) else value for value in values.tolist()],
+        dtype=object,
+    )
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
     """Labels of several types, or integers longer than 64 bits, as texts: a column of Parquet has one type."""
-    one_type = len({type(value) for value in values.tolist()}) <= 1 if values.dtype == object else True
+    one_type = (
+        len({type(value) for value in values.tolist()}) <= 1 if values.dtype == object else True
+    )
     long = values.dtype == object and not all(
         -(2**63) <= value < 2**63 for value in values.tolist() if isinstance(value, int)
     )
-    return values if one_type and not long else np.array([str(value) for value in values.tolist()], dtype=object)
+    return (
+        values
+        if one_type and not long
+        else np.array([str(value) for value in values.tolist()], dtype=object)
+    )

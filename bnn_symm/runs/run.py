@@ -15,7 +15,7 @@ from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffer
 from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.data import Dataset, Preprocessing, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
-from bnn_symm.inference import Reached
+from bnn_symm.inference import FitState
 from bnn_symm.io.boundary import parser_errors
 from bnn_symm.models import BayesianModel, PriorMean
 from bnn_symm.posteriors import Posterior, load_posterior
@@ -74,8 +74,12 @@ class Run:
         if self.directory.has_posterior():
             history = self.directory.read_history()
             info = {key: self.record.get(key) for key in _INFO}
-            info |= {key: getattr(self.config.inference, key) for key in ("temperature", "tempering")}
-            return load_posterior(self.directory.posterior, self.model, scaling, info=info, history=history)
+            info |= {
+                key: getattr(self.config.inference, key) for key in ("temperature", "tempering")
+            }
+            return load_posterior(
+                self.directory.posterior, self.model, scaling, info=info, history=history
+            )
         reasons = []
         for stage in reversed(stages_of(self.directory, self.config)):
             try:
@@ -96,9 +100,13 @@ class Run:
         """
         scaling, seed = self.preprocessing.scaling, self.config.seed
         states = self.directory.kept_states()
-        with parser_errors(self.directory.kept, "put back the files as they were written", problem="is damaged"):
+        with parser_errors(
+            self.directory.kept, "put back the files as they were written", problem="is damaged"
+        ):
             return {
-                step: self.config.inference.recover(self.model, scaling, Reached(states=own), seed=seed)
+                step: self.config.inference.posterior_from_state(
+                    self.model, scaling, FitState(states=own), seed=seed
+                )
                 for step, own in states.items()
             }
 
@@ -130,7 +138,9 @@ class Run:
                 f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); put it back, or evaluate on other data: "
                 f"bnn-symm {shell_words('evaluate', self.path)} --data FILE"
             )
-        split = self.record["dataset"].get("split_sha256")  # None in runs of versions that did not record it
+        split = self.record["dataset"].get(
+            "split_sha256"
+        )  # None in runs of versions that did not record it
         if split is not None and dataset.provenance.split_sha256 != split:
             raise InvalidRun(
                 f"{self.path}: {self.config.data.name} is split otherwise than in the fit (sha256 of the rows "
@@ -160,7 +170,9 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     config = with_module(stored_config(directory), module)
     described = RunDirectory.read_json(directory.preprocessing)
     check_preprocessing(directory.preprocessing, described, record["num_outputs"])
-    with parser_errors(directory.preprocessing, "put back the file as it was written", problem="is damaged"):
+    with parser_errors(
+        directory.preprocessing, "put back the file as it was written", problem="is damaged"
+    ):
         preprocessing = Preprocessing.from_dict(described)
     here = on_device_here(config)
     if here is not config:
@@ -176,7 +188,9 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     model = _model(config, net, directory.read_prior_mean(record))
     if network is not None:
         network.restore(model, directory.path, str(module))
-    return Run(directory=directory, config=config, record=record, preprocessing=preprocessing, model=model)
+    return Run(
+        directory=directory, config=config, record=record, preprocessing=preprocessing, model=model
+    )
 
 
 def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.Module) -> None:
@@ -189,7 +203,9 @@ def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.M
         try:
             load_fixed_buffers(net, directory.read_fixed())
         except IncompatiblePosteriors as error:
-            raise InvalidRun(f"{directory.fixed} does not fit {directory.config}: {error}") from None
+            raise InvalidRun(
+                f"{directory.fixed} does not fit {directory.config}: {error}"
+            ) from None
     now = fingerprint(net)
     if now != fitted:
         what = directory.config if fitted is None else directory.fixed
@@ -297,7 +313,9 @@ def module_of(config: Config) -> str | None:
 
 def module_flags(factories: Iterable[str | None]) -> str:
     """Return the flags that repeat factories, with a space before each, to be copied into a shell."""
-    return "".join(f" --module {shell_words(one_line(name, 80))}" for name in factories if name is not None)
+    return "".join(
+        f" --module {shell_words(one_line(name, 80))}" for name in factories if name is not None
+    )
 
 
 def with_module(config: Config, module: str | None) -> Config:
@@ -309,11 +327,15 @@ def with_module(config: Config, module: str | None) -> Config:
     stored = module_of(config)
     if stored is None:
         if module is not None:
-            raise ConfigError(f"--module is for networks of your own; this run's is {config.architecture.name}")
+            raise ConfigError(
+                f"--module is for networks of your own; this run's is {config.architecture.name}"
+            )
         return config
     if module is None:
         raise ConfigError(
             f"this run's network is made by code, and loading never runs code that a directory names; if it is yours, "
             f"repeat it:{module_flags([stored])}"
         )
-    return dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, factory=module))
+    return dataclasses.replace(
+        config, architecture=dataclasses.replace(config.architecture, factory=module)
+    )

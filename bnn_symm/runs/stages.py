@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.data import Scaling
-from bnn_symm.inference import Callback, Method, Reached, State
+from bnn_symm.inference import Callback, FitState, Method, State
 from bnn_symm.io.atomic import make_folder, write_json
 from bnn_symm.io.boundary import parser_errors
 from bnn_symm.models import BayesianModel
@@ -52,14 +52,18 @@ class Stage:
     @property
     def name(self) -> str:
         """What messages call it."""
-        return self.method.name if self.is_last else f"warm_start.{self.number - 1} ({self.method.name})"
+        return (
+            self.method.name
+            if self.is_last
+            else f"warm_start.{self.number - 1} ({self.method.name})"
+        )
 
-    def begin(self) -> Reached:
+    def begin(self) -> FitState:
         """Makes its directory, or takes off the disk what it cannot go on from; what is left of what it had reached."""
         if not self.is_last:
             make_folder(self.directory.path)
         with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
-            reached = self.method.rewind(self.directory.reached())
+            reached = self.method.truncate_to_checkpoint(self.directory.reached())
         return self.directory.rewrite(reached)
 
     def complete(self, posterior: Posterior, *, max_megabytes: float) -> None:
@@ -84,7 +88,9 @@ class Stage:
         """
         if not self.directory.has_posterior():
             with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
-                return self.method.recover(model, scaling, self.directory.reached(), seed=self.seed)
+                return self.method.posterior_from_state(
+                    model, scaling, self.directory.reached(), seed=self.seed
+                )
         info = {"method": self.method.name, "engine": self.method.engine, "seed": self.seed}
         info |= {"temperature": self.method.temperature, "tempering": self.method.tempering}
         history = self.directory.read_history()
@@ -93,7 +99,11 @@ class Stage:
 
 def stage_seed(config: Config, number: int) -> int:
     """The seed of a stage: the run's own of the last one, for others one of their own."""
-    return config.seed if number > len(config.warm_start) else key_seed(config.seed, "warm start", number)
+    return (
+        config.seed
+        if number > len(config.warm_start)
+        else key_seed(config.seed, "warm start", number)
+    )
 
 
 def stages_of(directory: RunDirectory, config: Config) -> list[Stage]:
@@ -118,7 +128,9 @@ def _directory_of(run: RunDirectory, number: int) -> RunDirectory:
 def costs(stages: Sequence[Stage]) -> list[dict[str, Any]]:
     """What `run.json` says of the methods of a warm start: of complete ones, what they had cost."""
     return [
-        {"method": stage.method.name, **(cost_of(stage.directory.path) or {})} for stage in stages if not stage.is_last
+        {"method": stage.method.name, **(cost_of(stage.directory.path) or {})}
+        for stage in stages
+        if not stage.is_last
     ]
 
 
@@ -149,6 +161,6 @@ class TellStage(Callback):
         """Whether the other wants to."""
         return self._callback.should_stop()
 
-    def kept_draws(self) -> dict[int, DrawChunk] | None:
+    def stored_draws(self) -> dict[int, DrawChunk] | None:
         """Those of the other."""
-        return self._callback.kept_draws()
+        return self._callback.stored_draws()

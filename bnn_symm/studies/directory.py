@@ -69,8 +69,12 @@ class StudyDirectory:
             InvalidRun: if this is no study.
         """
         if not self.study.exists():
-            what = f"{self.path} is not a study" if self.path.exists() else f"no study at {self.path}"
-            raise InvalidRun(f"{what}: it has no study.yaml; `bnn-symm compare CONFIG --out DIR` makes one")
+            what = (
+                f"{self.path} is not a study" if self.path.exists() else f"no study at {self.path}"
+            )
+            raise InvalidRun(
+                f"{what}: it has no study.yaml; `bnn-symm compare CONFIG --out DIR` makes one"
+            )
         return load_study(self.study)
 
     def read_plan(self) -> dict[str, Any]:
@@ -130,7 +134,9 @@ class StudyDirectory:
         with contextlib.suppress(OSError):
             publish_folder(run, self.cell(key))
         if not self.cell(key).exists():
-            raise InvalidRun(f"{run} could not be moved to {self.cell(key)}; both have to be on one file system")
+            raise InvalidRun(
+                f"{run} could not be moved to {self.cell(key)}; both have to be on one file system"
+            )
         _discard(attempt)
 
     def remove_leftovers(self, plan: Plan) -> None:
@@ -143,7 +149,9 @@ class StudyDirectory:
     def _attempts(self) -> list[Path]:
         """All attempts, and nothing else that lies beside them."""
         return sorted(
-            path for path in self.attempts.glob("*") if _ATTEMPT.fullmatch(path.name) and is_real_folder(path)
+            path
+            for path in self.attempts.glob("*")
+            if _ATTEMPT.fullmatch(path.name) and is_real_folder(path)
         )
 
 

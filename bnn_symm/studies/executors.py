@@ -43,12 +43,18 @@ def run_in_process(directory: str, key: str, cores: int, modules: Sequence[str] 
         return "it was stopped before it began"
     # In a session of its own: Ctrl-C at a terminal is for the study, which then stops its tasks.
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     _running.add(process)
     try:
         assert process.stderr is not None
-        told = process.stderr.read().decode(errors="replace").strip()  # its input stays open until it has ended
+        told = (
+            process.stderr.read().decode(errors="replace").strip()
+        )  # its input stays open until it has ended
         status = process.wait()
     finally:
         _running.discard(process)
@@ -114,7 +120,9 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
     try:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         if not workers:
-            raise ConfigError(f"--dask {address}: the scheduler has no workers; start some: dask worker {address}")
+            raise ConfigError(
+                f"--dask {address}: the scheduler has no workers; start some: dask worker {address}"
+            )
         _check_shared(client, directory)
         # Not pure: that a task was done before is known from the directory, not from the scheduler.
         with client.get_executor(pure=False, retries=_RETRIES) as executor:
@@ -132,9 +140,13 @@ def _check_shared(client: Any, directory: Path) -> None:
         token.unlink(missing_ok=True)
     for worker, answer in seen.items():
         if isinstance(answer, ModuleNotFoundError):
-            raise BnnSymmError(f"worker {worker} has no bnn_symm ({answer}); install the same version on all workers")
+            raise BnnSymmError(
+                f"worker {worker} has no bnn_symm ({answer}); install the same version on all workers"
+            )
         if isinstance(answer, Exception):
-            raise BnnSymmError(f"worker {worker} cannot work: {type(answer).__name__}: {answer}") from None
+            raise BnnSymmError(
+                f"worker {worker} cannot work: {type(answer).__name__}: {answer}"
+            ) from None
         there, numerics = answer
         if not there:
             raise BnnSymmError(

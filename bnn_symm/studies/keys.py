@@ -34,7 +34,8 @@ def fit_key(prepared: Prepared) -> str:
         own.pop(section, None)
     # Names are the defaults of their own section, and would be left out.
     names: dict[str, Any] = {
-        section: getattr(config, section).name for section in ("architecture", "inference", "likelihood")
+        section: getattr(config, section).name
+        for section in ("architecture", "inference", "likelihood")
     }
     if config.warm_start:
         names["warm_start"] = [method.name for method in config.warm_start]
@@ -46,7 +47,9 @@ def fit_key(prepared: Prepared) -> str:
         own["initial"] = _weights(prepared, config.initial)
     if "data" in own:
         own["data"].pop("name", None)
-    meaning = {key: value for key, value in dataset.preprocessing.to_dict().items() if key != "scaling"}
+    meaning = {
+        key: value for key, value in dataset.preprocessing.to_dict().items() if key != "scaling"
+    }
     return _key(
         {
             "config": own,

@@ -77,7 +77,9 @@ class Plan:
         """What a task needs to know, by key."""
         return {
             "cells": {cell.key: _plain(cell.config) for cell in self.cells},
-            "pairs": {pair.key: {"first": pair.first, "second": pair.second} for pair in self.pairs},
+            "pairs": {
+                pair.key: {"first": pair.first, "second": pair.second} for pair in self.pairs
+            },
             "options": dataclasses.asdict(self.options),
         }
 
@@ -98,10 +100,17 @@ def plan_study(study: Study) -> Plan:
             cells.append(Cell(key=key, setting=number, seed=config.seed, config=prepared.config))
             spaces[key] = _space(prepared)
     pairs = [
-        Pair(key=_pair_key(first, second, study.config.pairs), relation=relation, first=first.key, second=second.key)
+        Pair(
+            key=_pair_key(first, second, study.config.pairs),
+            relation=relation,
+            first=first.key,
+            second=second.key,
+        )
         for relation, first, second in _pairs(cells, spaces, study.config.pairs)
     ]
-    return Plan(settings=tuple(settings), cells=tuple(cells), pairs=tuple(pairs), options=study.config.pairs)
+    return Plan(
+        settings=tuple(settings), cells=tuple(cells), pairs=tuple(pairs), options=study.config.pairs
+    )
 
 
 def _pairs(
@@ -145,7 +154,9 @@ def _space(prepared: Prepared) -> tuple[Any, ...]:
 
 
 def _pair_key(first: Cell, second: Cell, options: PairsConfig) -> str:
-    return pair_key(first.key, second.key, {"num_draws": options.num_draws, "matching": options.matching})
+    return pair_key(
+        first.key, second.key, {"num_draws": options.num_draws, "matching": options.matching}
+    )
 
 
 def _plain(config: Config) -> dict[str, Any]:

@@ -73,12 +73,16 @@ def run_study(
         KeyboardInterrupt: after what runs was given time to keep what it has reached; says how to go on.
     """
     if jobs is not None and dask is not None:
-        raise ConfigError("--jobs is for this machine; a Dask cluster has as many as its workers have threads")
+        raise ConfigError(
+            "--jobs is for this machine; a Dask cluster has as many as its workers have threads"
+        )
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: wanted 1 or more")
     if isinstance(study, str | Path):
         study = load_study(study)
-    study, plan, place = _planned(study, None if directory is None else Path(directory), resume, modules)
+    study, plan, place = _planned(
+        study, None if directory is None else Path(directory), resume, modules
+    )
     again = study_commands(place.path, factories_of(cell.config for cell in plan.cells))["resume"]
     try:
         with _executor(place, jobs, dask) as (executor, slots, cores):
@@ -122,7 +126,9 @@ def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
         return
     now = {cell.key for cell in plan.cells}
     if before and not before & now:
-        anew = study_commands(place.path, factories_of(cell.config for cell in plan.cells))["repeat"]
+        anew = study_commands(place.path, factories_of(cell.config for cell in plan.cells))[
+            "repeat"
+        ]
         raise InvalidRun(
             f"the fits of {place.path} are not those of its study.yaml any more: the data, or the version of bnn_symm, "
             f"changed; put it back, or begin anew: {anew}"
@@ -130,7 +136,9 @@ def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
 
 
 @contextmanager
-def _executor(place: StudyDirectory, jobs: int | None, dask: str | None) -> Iterator[tuple[Executor, int, int]]:
+def _executor(
+    place: StudyDirectory, jobs: int | None, dask: str | None
+) -> Iterator[tuple[Executor, int, int]]:
     if dask is not None:
         with dask_executor(dask, place.path.resolve()) as (executor, slots):
             yield executor, slots, 1
@@ -140,7 +148,9 @@ def _executor(place: StudyDirectory, jobs: int | None, dask: str | None) -> Iter
         yield executor, number, cores_for(number)
 
 
-def _do(place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores: int, told: Told) -> None:
+def _do(
+    place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores: int, told: Told
+) -> None:
     """Fits first, in the order of seeds, so that a study that is stopped has whole seeds; pairs once both are there."""
     names = _names(plan)
     in_order = sorted(plan.cells, key=lambda cell: cell.seed)
@@ -150,7 +160,9 @@ def _do(place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores
 
     def next_task() -> str | None:
         """A pair whose fits are both there, since it ends what was begun; else a fit."""
-        ready = next((key for key, pair in pairs.items() if {pair.first, pair.second} <= fitted), None)
+        ready = next(
+            (key for key, pair in pairs.items() if {pair.first, pair.second} <= fitted), None
+        )
         if ready is not None:
             del pairs[ready]
         return ready or (fits.pop(0) if fits else None)
@@ -201,10 +213,17 @@ def _modules(plan: Plan) -> dict[str, tuple[str, ...]]:
     """Return the factories that tasks need, by key."""
     configs = {cell.key: cell.config for cell in plan.cells}
     found = {key: factories_of([config]) for key, config in configs.items()}
-    return found | {pair.key: factories_of([configs[pair.first], configs[pair.second]]) for pair in plan.pairs}
+    return found | {
+        pair.key: factories_of([configs[pair.first], configs[pair.second]]) for pair in plan.pairs
+    }
 
 
 def _names(plan: Plan) -> dict[str, str]:
     """What tasks are called, by key."""
-    names = {cell.key: f"{plan.settings[cell.setting].label}, seed {cell.seed}" for cell in plan.cells}
-    return names | {pair.key: f"barrier between {names[pair.first]} and {names[pair.second]}" for pair in plan.pairs}
+    names = {
+        cell.key: f"{plan.settings[cell.setting].label}, seed {cell.seed}" for cell in plan.cells
+    }
+    return names | {
+        pair.key: f"barrier between {names[pair.first]} and {names[pair.second]}"
+        for pair in plan.pairs
+    }

@@ -20,12 +20,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bnn_symm.analyzes.convergence.seed_groups import group_by_seed, listed, value_text
+from bnn_symm.analyses.convergence.seed_groups import group_by_seed, listed, value_text
 from bnn_symm.architectures.config import SymmetryConfig, SymmetryKind
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.io.documents import dump_yaml
 from bnn_symm.runs.configuration.config import Config, parse_config, quoted, read_raw
-from bnn_symm.runs.configuration.overrides import put
+from bnn_symm.runs.configuration.overrides import set_nested
 from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
 
 Role = Literal["baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry"]
@@ -83,7 +83,11 @@ class StudyConfig:
     @property
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds, in the order given, each once."""
-        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(dict.fromkeys(self.seeds))
+        return (
+            tuple(range(self.seeds))
+            if isinstance(self.seeds, int)
+            else tuple(dict.fromkeys(self.seeds))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +138,13 @@ class Study:
         Raises:
             ConfigError: for a key or value that is not one, naming where it stands.
         """
-        places = list(dict.fromkeys((repr(place), is_control) for place, is_control in self._symmetries()))
+        places = list(
+            dict.fromkeys((repr(place), is_control) for place, is_control in self._symmetries())
+        )
         symmetries = {repr(place): place for place, _ in self._symmetries()}
-        rest = {key: values for key, values in self.config.vary.items() if not key.startswith(_SYMMETRY)}
+        rest = {
+            key: values for key, values in self.config.vary.items() if not key.startswith(_SYMMETRY)
+        }
         found: dict[str, tuple[bool, list[Config]]] = {}
         for values in itertools.product(*rest.values()):
             for name, is_control in places:
@@ -155,7 +163,9 @@ class Study:
     def _symmetries(self) -> list[tuple[dict[str, Any], bool]]:
         """Keys of `architecture.symmetry` of every place along that axis, and whether it is a control."""
         base = dict(_section(_section(self.base, "architecture"), "symmetry"))
-        axes = {key: values for key, values in self.config.vary.items() if key.startswith(_SYMMETRY)}
+        axes = {
+            key: values for key, values in self.config.vary.items() if key.startswith(_SYMMETRY)
+        }
         found = []
         for values in itertools.product(*axes.values()):
             own = dict(base)
@@ -165,7 +175,9 @@ class Study:
                 elif isinstance(value, Mapping):
                     own |= value
                 else:
-                    raise ConfigError(f"study.vary.{key}: got {quoted(value)}, wanted keys, such as {{kind: standard}}")
+                    raise ConfigError(
+                        f"study.vary.{key}: got {quoted(value)}, wanted keys, such as {{kind: standard}}"
+                    )
             found.append((_meaningful(own, f"study.vary.{_SYMMETRY}"), False))
         for control in self.config.controls:
             keys = {"kind": control} if isinstance(control, str) else dict(control)
@@ -179,8 +191,8 @@ class Study:
     def _cell(self, changes: Mapping[str, Any], symmetry: Mapping[str, Any], seed: int) -> Config:
         raw = _copied(self.base)
         for key, value in changes.items():
-            put(raw, key, _copied(value), f"study.vary.{key}")
-        put(raw, _SYMMETRY, dict(symmetry), _SYMMETRY)
+            set_nested(raw, key, _copied(value), f"study.vary.{key}")
+        set_nested(raw, _SYMMETRY, dict(symmetry), _SYMMETRY)
         raw["seed"] = seed
         return parse_config(raw)
 
@@ -215,13 +227,21 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
     for key in pairs if isinstance(pairs, Mapping) else ():
         options = [field.name for field in dataclasses.fields(PairsConfig)]
         if key not in options:
-            raise ConfigError(f"unknown key study.pairs.{one_line(key, 60)}; {nearest(str(key), options)}")
+            raise ConfigError(
+                f"unknown key study.pairs.{one_line(key, 60)}; {nearest(str(key), options)}"
+            )
     try:
         config = TypeAdapter(StudyConfig).validate_python(dict(section))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("constrained", "function")))
-        raise ConfigError(f"study.{one_line(place, 60)}: got {quoted(problem['input'])}; {problem['msg']}") from None
+        place = ".".join(
+            str(part)
+            for part in problem["loc"]
+            if not str(part).startswith(("constrained", "function"))
+        )
+        raise ConfigError(
+            f"study.{one_line(place, 60)}: got {quoted(problem['input'])}; {problem['msg']}"
+        ) from None
     for key in config.vary:
         if key == "seed":
             raise ConfigError("study.vary.seed: seeds have a key of their own; write study.seeds")
@@ -241,10 +261,17 @@ def _described(found: Sequence[tuple[bool, list[Config]]]) -> list[Setting]:
     described = []
     for i, (is_control, configs) in enumerate(found):
         symmetry = configs[0].architecture.symmetry
-        own = {key: value for key, value in _not_default(symmetry).items() if key in _differing(found)}
+        own = {
+            key: value for key, value in _not_default(symmetry).items() if key in _differing(found)
+        }
         context = context_of[i]
-        label = ", ".join([symmetry.kind, *(f"{key}={value_text(value)}" for key, value in own.items())])
-        differences = {_KIND: symmetry.kind, **{f"{_SYMMETRY}.{key}": listed(value) for key, value in own.items()}}
+        label = ", ".join(
+            [symmetry.kind, *(f"{key}={value_text(value)}" for key, value in own.items())]
+        )
+        differences = {
+            _KIND: symmetry.kind,
+            **{f"{_SYMMETRY}.{key}": listed(value) for key, value in own.items()},
+        }
         described.append(
             Setting(
                 label=label if len(contexts) == 1 else f"{context.label}, {label}",
@@ -264,7 +291,8 @@ def _not_default(symmetry: SymmetryConfig) -> dict[str, Any]:
     return {
         field.name: getattr(symmetry, field.name)
         for field in dataclasses.fields(SymmetryConfig)
-        if field.name not in ("kind", "seed") and getattr(symmetry, field.name) != getattr(default, field.name)
+        if field.name not in ("kind", "seed")
+        and getattr(symmetry, field.name) != getattr(default, field.name)
     }
 
 
@@ -279,7 +307,9 @@ def _differing(found: Sequence[tuple[bool, list[Config]]]) -> set[str]:
 
 
 def _without_symmetry(config: Config) -> Config:
-    return dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, symmetry=SymmetryConfig()))
+    return dataclasses.replace(
+        config, architecture=dataclasses.replace(config.architecture, symmetry=SymmetryConfig())
+    )
 
 
 def _role(symmetry: SymmetryConfig, is_control: bool) -> Role:
@@ -288,18 +318,26 @@ def _role(symmetry: SymmetryConfig, is_control: bool) -> Role:
     broken = symmetry.kind in ("weight_asymmetric", "sigma_asymmetric")
     if not is_control and broken:
         return "asymmetric"
-    return "breaks_symmetry" if broken or (symmetry.kind, symmetry.block) == ("block_fixed", 1) else "keeps_symmetry"
+    return (
+        "breaks_symmetry"
+        if broken or (symmetry.kind, symmetry.block) == ("block_fixed", 1)
+        else "keeps_symmetry"
+    )
 
 
 def _meaningful(keys: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Without the keys that its kind does not read."""
     kind = keys.get("kind") or "standard"
     if not isinstance(kind, str) or kind not in _READ:
-        raise ConfigError(f"{where}: unknown kind {quoted(kind)}; {nearest(str(kind), get_args(SymmetryKind))}")
+        raise ConfigError(
+            f"{where}: unknown kind {quoted(kind)}; {nearest(str(kind), get_args(SymmetryKind))}"
+        )
     known = [field.name for field in dataclasses.fields(SymmetryConfig)]
     for key in keys:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {one_line(key, 60)}; {nearest(str(key), known)}")
+            raise ConfigError(
+                f"{where}: unknown key {one_line(key, 60)}; {nearest(str(key), known)}"
+            )
     return {"kind": kind, **{key: value for key, value in keys.items() if key in _READ[kind]}}
 
 
@@ -312,4 +350,6 @@ def _section(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _copied(value: Any) -> Any:
     """Mappings anew; what is in them is never changed in place."""
-    return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+    return (
+        {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+    )

@@ -62,11 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bnn_symm.studies.task", description="Do one task of a study: a fit or a pair."
+        prog="python -m bnn_symm.studies.task",
+        description="Do one task of a study: a fit or a pair.",
     )
     parser.add_argument("directory", metavar="DIR", help="of the study")
     parser.add_argument("key", metavar="KEY", help="of the task, from plan.json")
-    parser.add_argument("cores", metavar="CORES", type=int, nargs="?", help="that it may use; it ends with its parent")
+    parser.add_argument(
+        "cores",
+        metavar="CORES",
+        type=int,
+        nargs="?",
+        help="that it may use; it ends with its parent",
+    )
     parser.add_argument(
         "--module",
         action="append",
@@ -96,13 +103,17 @@ def run_task(directory: StudyDirectory, key: str, modules: Sequence[str] = ()) -
     pair = plan["pairs"].get(key)
     keys = [key] if pair is None else [pair["first"], pair["second"]]
     if any(own not in plan["cells"] for own in keys):
-        raise InvalidRun(f"{directory.plan} is damaged: the pair {key} is of fits that it does not have")
+        raise InvalidRun(
+            f"{directory.plan} is damaged: the pair {key} is of fits that it does not have"
+        )
     configs = [parse_config(plan["cells"][own]) for own in keys]
     check_repeated(factories_of(configs), modules, f"task {key} of {directory.path}")
     if pair is None:
         return _fit(directory, key, configs[0])
     runs = [open_cell(directory, own, config) for own, config in zip(keys, configs, strict=True)]
-    write_json(directory.pair(key), {"task": key, **measure_pair(runs[0], runs[1], plan["options"])})
+    write_json(
+        directory.pair(key), {"task": key, **measure_pair(runs[0], runs[1], plan["options"])}
+    )
     return 0
 
 
@@ -149,7 +160,9 @@ def _fitted(path: Path, config: Config, check: Callable[[Prepared], None]) -> Ru
             return run
         if not run.record.get("diverged"):
             return resume_run(path, module=module_of(config))
-    for number in range(1_000_000):  # what cannot go on is kept beside it, until the attempt is over
+    for number in range(
+        1_000_000
+    ):  # what cannot go on is kept beside it, until the attempt is over
         with contextlib.suppress(OSError):
             path.rename(path.with_name(f"left-{number}"))
             break
@@ -164,7 +177,9 @@ def _without_keeping(config: Config) -> Config:
 def _end_with_the_study() -> None:
     """Waits for the end of standard input, which comes when the process at the other end is gone."""
     with contextlib.suppress(OSError):
-        while os.read(0, 1 << 16):  # not by `sys.stdin`, whose lock the end of the interpreter would wait for
+        while os.read(
+            0, 1 << 16
+        ):  # not by `sys.stdin`, whose lock the end of the interpreter would wait for
             pass
     os._exit(_STOPPED)
 

@@ -2,7 +2,13 @@
 
 from bnn_symm.symmetry.continuous import ContinuousSymmetry, continuous_symmetries, rescale
 from bnn_symm.symmetry.derive import permutation_spec
-from bnn_symm.symmetry.group.fixed_values import Fixed, HasFixedEntries, duplicate_rows, fixed_entries, moved_tensors
+from bnn_symm.symmetry.group.fixed_values import (
+    Fixed,
+    HasFixedEntries,
+    duplicate_rows,
+    fixed_entries,
+    moved_tensors,
+)
 from bnn_symm.symmetry.group.permutation_spec import Group, Permutation, PermutationSpec, Segment
 from bnn_symm.symmetry.group.symmetry_group import Component, SymmetryGroup, symmetry_group
 

@@ -73,7 +73,9 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
         values = random_values(net, "certificate", spread=0.0)
         reference = run(net, values, x)
     if not bool(reference.isfinite().all()):
-        raise SymmetryError("the outputs of the network are not finite at random weights: nothing can be certified")
+        raise SymmetryError(
+            "the outputs of the network are not finite at random weights: nothing can be certified"
+        )
 
     def difference(*moves: _Generator) -> float:
         moved = values
@@ -89,14 +91,22 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
                     raise SymmetryError(_wrong(spec, move, alone))
             raise SymmetryError(_wrong(spec, moves[-1], difference(*moves)))
     for number in range(_WHOLE_ELEMENTS):
-        whole = _Generator("order", next(iter(spec.groups)), permutation=spec.random("certificate", number))
+        whole = _Generator(
+            "order", next(iter(spec.groups)), permutation=spec.random("certificate", number)
+        )
         if not difference(whole) <= TOLERANCE:
             raise SymmetryError(_wrong(spec, whole, difference(whole)))
 
 
 def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
     """Moves to be tried together, each list of one group."""
-    scaled = {s.group for axes in spec.axes.values() for axis in axes for s in axis if s.group is not None and s.scale}
+    scaled = {
+        s.group
+        for axes in spec.axes.values()
+        for axis in axes
+        for s in axis
+        if s.group is not None and s.scale
+    }
     found: list[list[_Generator]] = []
     for name, group in spec.groups.items():
         draw = torch_generator("certificate", "generators", len(found))
@@ -107,7 +117,10 @@ def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
         if name in scaled:
             factors = 0.5 + 1.5 * torch.rand(group.size, generator=draw, dtype=torch.float64)
             both.append(_Generator("scale", name, factors=factors))
-        flips = [_Generator("flip", name, permutation=spec.permutation({}, {name: s})) for s in _signs(group, draw)]
+        flips = [
+            _Generator("flip", name, permutation=spec.permutation({}, {name: s}))
+            for s in _signs(group, draw)
+        ]
         found += [both] if both else []
         found += [[flip] for flip in flips]
     return found
@@ -156,7 +169,9 @@ def _batches(moves: list[list[_Generator]], values: Mapping[str, Tensor]) -> lis
 
 def _wrong(spec: PermutationSpec, move: _Generator, difference: float) -> str:
     owned = [name for name, group in spec.groups.items() if group.parent == move.group]
-    tensors = list(dict.fromkeys(tensor for name in (move.group, *owned) for tensor in spec.tensors_of(name)))
+    tensors = list(
+        dict.fromkeys(tensor for name in (move.group, *owned) for tensor in spec.tensors_of(name))
+    )
     named = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
     what = {"order": "permutation", "flip": "flip", "scale": "rescaling"}[move.what]
     return one_line(
@@ -200,6 +215,8 @@ def relative(before: Tensor, after: Tensor) -> float:
     return float((before - after).abs().max() / before.abs().max().clamp(min=1e-300))
 
 
-def relative_difference(net: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], x: Tensor) -> float:
+def relative_difference(
+    net: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], x: Tensor
+) -> float:
     """Largest difference of the outputs at two sets of values, relative to the largest output."""
     return relative(run(net, first, x), run(net, second, x))

@@ -72,13 +72,21 @@ def continuous_symmetries(
     return found + (_shifts(net, spec, fixed, input_shape) if softmax else [])
 
 
-def _positive_scalings(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> list[ContinuousSymmetry]:
+def _positive_scalings(
+    spec: PermutationSpec, fixed: Mapping[str, Fixed]
+) -> list[ContinuousSymmetry]:
     """One direction a unit, less those that entries fixed at other values than zero take away.
 
     Such an entry between two units ties their factors to one another; between a unit and anything else it holds the
     unit's factor at 1. What is left are the sets of units tied to each other and to nothing else.
     """
-    scaled = {s.group for axes in spec.axes.values() for axis in axes for s in axis if s.group is not None and s.scale}
+    scaled = {
+        s.group
+        for axes in spec.axes.values()
+        for axis in axes
+        for s in axis
+        if s.group is not None and s.scale
+    }
     names = [name for name in spec.groups if name in scaled]
     sizes = [spec.groups[name].size for name in names]
     start = dict(zip(names, itertools.accumulate(sizes, initial=0), strict=False))
@@ -88,7 +96,11 @@ def _positive_scalings(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> lis
         nonzero = (entry.values != 0).numpy().astype(np.int64)
         for hidden, (own,) in pieces(spec, spec.axes[tensor], nonzero):
             places = np.argwhere((own == 1).any(-1))
-            units = [start[s.group] + places[:, i] for i, s in enumerate(hidden) if s.scale and s.group is not None]
+            units = [
+                start[s.group] + places[:, i]
+                for i, s in enumerate(hidden)
+                if s.scale and s.group is not None
+            ]
             opposite = len(units) == 2 and sum(segment.scale for segment in hidden) == 0
             for one in units:
                 other = units[1] if opposite else np.full_like(one, ground)
@@ -96,7 +108,11 @@ def _positive_scalings(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> lis
     edges = np.concatenate(ties)
     graph = coo_array((np.ones(len(edges)), edges.T), shape=(ground + 1, ground + 1))
     _, component = connected_components(graph, directed=False)
-    free = [first for first in np.unique(component, return_index=True)[1] if component[first] != component[ground]]
+    free = [
+        first
+        for first in np.unique(component, return_index=True)[1]
+        if component[first] != component[ground]
+    ]
     found = []
     for name, size in zip(names, sizes, strict=True):
         left = int(sum(start[name] <= unit < start[name] + size for unit in free))
@@ -105,7 +121,10 @@ def _positive_scalings(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> lis
 
 
 def _before_norms(
-    net: nn.Module, spec: PermutationSpec, fixed: Mapping[str, Fixed], input_shape: tuple[int, ...] | None
+    net: nn.Module,
+    spec: PermutationSpec,
+    fixed: Mapping[str, Fixed],
+    input_shape: tuple[int, ...] | None,
 ) -> list[ContinuousSymmetry]:
     """Layers whose weights may all be doubled: found by doubling them."""
     twin, x = dense_twin(net).double(), input_points(net, input_shape, _POINTS)
@@ -130,7 +149,10 @@ def _before_norms(
 
 
 def _shifts(
-    net: nn.Module, spec: PermutationSpec, fixed: Mapping[str, Fixed], input_shape: tuple[int, ...] | None
+    net: nn.Module,
+    spec: PermutationSpec,
+    fixed: Mapping[str, Fixed],
+    input_shape: tuple[int, ...] | None,
 ) -> list[ContinuousSymmetry]:
     """A constant added along the output axis of a bias, or of one column of weights, of tensors that shift all logits.
 
@@ -144,9 +166,13 @@ def _shifts(
         added = torch.randn(shape, dtype=torch.float64, generator=torch_generator("shift", name))
         before, after = (run(twin, v, x) for v in (values, {**values, name: values[name] + added}))
         change = after - before
-        if not float((change - change.mean(-1, keepdim=True)).abs().max()) <= TOLERANCE * float(before.abs().max()):
+        if not float((change - change.mean(-1, keepdim=True)).abs().max()) <= TOLERANCE * float(
+            before.abs().max()
+        ):
             continue
         columns = values[name].numel() // values[name].shape[dim]
-        held = int((~fixed[name].free).movedim(dim, 0).flatten(1).any(0).sum()) if name in fixed else 0
+        held = (
+            int((~fixed[name].free).movedim(dim, 0).flatten(1).any(0).sum()) if name in fixed else 0
+        )
         found.append(ContinuousSymmetry("shift of the softmax", name, columns - held, held))
     return found

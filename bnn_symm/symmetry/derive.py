@@ -32,7 +32,7 @@ from bnn_symm.symmetry.rules import (  # noqa: F401 - the rules register themsel
 from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Labels, Part
 from bnn_symm.symmetry.tracing.precision import DoublePrecision
 from bnn_symm.symmetry.tracing.source_lines import raising_position
-from bnn_symm.symmetry.tracing.tracer import Watch
+from bnn_symm.symmetry.tracing.tracer import SymmetryTracer
 
 __all__ = [
     "NUM_POINTS",
@@ -69,9 +69,11 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     twin, x = dense_twin(net).double().eval(), input_points(net, input_shape)
     leaves = {name: value.detach().clone() for name, value in twin.named_parameters()}
     trainable = leaves.keys() - frozen_parameters(twin)
-    leaves |= {name: value.clone() for name, value in twin.named_buffers() if value.is_floating_point()}
+    leaves |= {
+        name: value.clone() for name, value in twin.named_buffers() if value.is_floating_point()
+    }
     labels = Labels()
-    watch = Watch(labels, leaves, trainable, x, twin)
+    watch = SymmetryTracer(labels, leaves, trainable, x, twin)
     out = _watched(twin, watch, leaves, x)
     outputs = []
     try:
@@ -87,7 +89,12 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     small = sum(value.numel() for value in leaves.values()) <= _SMALL_NETWORK
     number = _CERTIFIED_POINTS if small else NUM_POINTS  # few units may all be off at three points
     certify(twin, spec, input_points(net, input_shape, number))
-    own = [label for name in leaves if name in watch.read & trainable for label in watch.all_labels(leaves[name])]
+    own = [
+        label
+        for name in leaves
+        if name in watch.read & trainable
+        for label in watch.all_labels(leaves[name])
+    ]
     return replace(
         spec,
         input_shape=tuple(x.shape[1:]),
@@ -97,7 +104,9 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     )
 
 
-def _watched(net: nn.Module, watch: Watch, leaves: Mapping[str, Tensor], x: Tensor) -> Tensor:
+def _watched(
+    net: nn.Module, watch: SymmetryTracer, leaves: Mapping[str, Tensor], x: Tensor
+) -> Tensor:
     """The outputs of one watched forward pass."""
     try:
         with torch.no_grad(), _single_operations(), DoublePrecision(), watch:
@@ -110,7 +119,9 @@ def _watched(net: nn.Module, watch: Watch, leaves: Mapping[str, Tensor], x: Tens
             f"shape {tuple(x.shape[1:])}: {one_line(error, 120)}"
         ) from error
     if not isinstance(out, Tensor):
-        raise SymmetryError(f"the network returns a {type(out).__name__}; symmetries are derived of one tensor")
+        raise SymmetryError(
+            f"the network returns a {type(out).__name__}; symmetries are derived of one tensor"
+        )
     return out
 
 
@@ -144,18 +155,32 @@ def input_shape_of(net: nn.Module) -> tuple[int, ...]:
     )
 
 
-def input_points(net: nn.Module, input_shape: tuple[int, ...] | None, number: int = NUM_POINTS) -> Tensor:
+def input_points(
+    net: nn.Module, input_shape: tuple[int, ...] | None, number: int = NUM_POINTS
+) -> Tensor:
     """(point, *input) of standard normals in float64, the same ones always."""
     shape = input_shape_of(net) if input_shape is None else tuple(input_shape)
-    return torch.randn(number, *shape, generator=torch_generator("watched points"), dtype=torch.float64)
+    return torch.randn(
+        number, *shape, generator=torch_generator("watched points"), dtype=torch.float64
+    )
 
 
-def _spec(labels: Labels, leaves: Mapping[str, tuple[Label, ...]], outputs: list[int]) -> PermutationSpec:
+def _spec(
+    labels: Labels, leaves: Mapping[str, tuple[Label, ...]], outputs: list[int]
+) -> PermutationSpec:
     """From labels at the end of the pass to segments with names."""
-    resolved = {name: tuple(labels.resolve(label) for label in axes) for name, axes in leaves.items()}
+    resolved = {
+        name: tuple(labels.resolve(label) for label in axes) for name, axes in leaves.items()
+    }
     names, signed, scaled = _names(labels, resolved), {}, {}
     for node in names:
-        parts = [part for axes in resolved.values() for label in axes for part in label if part.node == node]
+        parts = [
+            part
+            for axes in resolved.values()
+            for label in axes
+            for part in label
+            if part.node == node
+        ]
         signs = {labels.signs.find(part.sign)[0] for part in parts}
         signed[node] = _only(signs)
         if len(signs - {0}) > 1:
@@ -172,12 +197,14 @@ def _spec(labels: Labels, leaves: Mapping[str, tuple[Label, ...]], outputs: list
             outer=part.outer,
             inner=part.inner,
             within=part.within,
-            signed=signed[part.node] is not None and labels.signs.find(part.sign)[0] == signed[part.node],
+            signed=signed[part.node] is not None
+            and labels.signs.find(part.sign)[0] == signed[part.node],
             scale=power if scaled[part.node] is not None and scale == scaled[part.node] else 0,
         )
 
     axes: dict[str, tuple[Axis, ...]] = {
-        name: tuple(_tidy(tuple(segment(part) for part in label)) for label in own) for name, own in resolved.items()
+        name: tuple(_tidy(tuple(segment(part) for part in label)) for label in own)
+        for name, own in resolved.items()
     }
     groups = {}
     for node in _parents_first(labels, names):
@@ -193,7 +220,8 @@ def _spec(labels: Labels, leaves: Mapping[str, tuple[Label, ...]], outputs: list
         name: dim
         for name, own in leaves.items()
         for dim, label in enumerate(own)
-        if any(part.node in outputs for part in label) or any(p.node in outputs for p in labels.resolve(label))
+        if any(part.node in outputs for part in label)
+        or any(p.node in outputs for p in labels.resolve(label))
     }
     return PermutationSpec(groups, _oriented(axes), output_axes)
 
@@ -267,4 +295,6 @@ def _oriented(axes: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...
             return segment
         return replace(segment, scale=segment.scale * first.get(segment.group, 1))
 
-    return {name: tuple(tuple(turned(s) for s in axis) for axis in own) for name, own in axes.items()}
+    return {
+        name: tuple(tuple(turned(s) for s in axis) for axis in own) for name, own in axes.items()
+    }

@@ -9,13 +9,28 @@ from torch import nn
 from bnn_symm.alignment import Alignment, align, check_same_parameters
 from bnn_symm.alignment.align import check_same_function
 from bnn_symm.alignment.objective import objective
-from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network, fingerprint, short_fingerprint
+from bnn_symm.architectures import (
+    MLPConfig,
+    SymmetryConfig,
+    build_network,
+    fingerprint,
+    short_fingerprint,
+)
 from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
-from tests.alignment.test_objective import COSTS, NETWORKS, blocks, cnn, gaussian, mlp, model_of, module
+from tests.alignment.test_objective import (
+    COSTS,
+    NETWORKS,
+    blocks,
+    cnn,
+    gaussian,
+    mlp,
+    model_of,
+    module,
+)
 from tests.models.cases import normal
 
 RECOVERED = ["mlp", "tanh", "cnn", "frn", "resnet-20", "blocks", "concatenation"]
@@ -65,7 +80,9 @@ def test_a_planted_permutation_is_recovered(name, level) -> None:
 @pytest.mark.parametrize("name", ["mlp", "tanh"])
 def test_other_costs_recover_it_too(name, cost) -> None:
     _, other, permutation = planted(name)
-    result = align(noisy(other.permute(permutation), NOISE, seed=5), other, matching=cost, restarts=2)
+    result = align(
+        noisy(other.permute(permutation), NOISE, seed=5), other, matching=cost, restarts=2
+    )
     assert result.permutation.same_as(permutation)
     assert result.matching == cost
 
@@ -79,7 +96,9 @@ def test_precision_recovers_it_within_blocks_of_fixed_entries() -> None:
 def test_means_and_scales_can_disagree() -> None:
     """Scales alone say which unit is which where means are equal."""
     _, other, permutation = planted("mlp")
-    flat = GaussianPosterior(other.model, other.scaling, loc=torch.zeros_like(other.loc), scale=other.scale)
+    flat = GaussianPosterior(
+        other.model, other.scaling, loc=torch.zeros_like(other.loc), scale=other.scale
+    )
     reference = flat.permute(permutation)
     assert align(reference, flat).permutation.same_as(permutation)
     by_means = align(reference, flat, matching="means")
@@ -92,7 +111,10 @@ def test_draws_are_aligned_by_their_moments() -> None:
     center = normal(model.num_parameters)
     permutation = group.random("plant")
     first, second = (
-        SamplePosterior.from_draws(model, center + 0.2 * normal(2, 10, model.num_parameters, seed=s)) for s in (1, 2)
+        SamplePosterior.from_draws(
+            model, center + 0.2 * normal(2, 10, model.num_parameters, seed=s)
+        )
+        for s in (1, 2)
     )
     result = align(first.permute(permutation), second)
     assert result.permutation.same_as(permutation)
@@ -140,13 +162,20 @@ def test_blocks_of_a_grouped_convolution_are_recovered() -> None:
         model = model_of(module("grouped convolution"))
         group = symmetry_group(model.net)
         other, permutation = gaussian(model, seed), group.random(seed, "plant")
-        found += align(other.permute(permutation), other, group=group, restarts=2).permutation.same_as(permutation)
+        found += align(
+            other.permute(permutation), other, group=group, restarts=2
+        ).permutation.same_as(permutation)
     assert found >= 2
 
 
 def test_blocks_of_channels_that_stay_are_recovered_within() -> None:
     net = nn.Sequential(
-        nn.Conv2d(2, 6, 1, groups=2), nn.ReLU(), nn.Conv2d(6, 4, 1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)
+        nn.Conv2d(2, 6, 1, groups=2),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 1, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4, 2),
     )
     net.input_shape = (2, 1, 1)  # pyright: ignore[reportArgumentType]
     model = model_of(net)
@@ -165,7 +194,11 @@ def test_a_posterior_is_aligned_to_itself_as_it_is(name, matching) -> None:
     result = align(posterior, posterior, matching=matching, restarts=1)
     assert result.permutation.is_identity
     assert result.num_moved == 0
-    assert result.distance_after == result.distance_before == pytest.approx(0.0, abs=1e-6 * result.distance_random)
+    assert (
+        result.distance_after
+        == result.distance_before
+        == pytest.approx(0.0, abs=1e-6 * result.distance_random)
+    )
     assert result.function_difference == 0.0
 
 
@@ -209,7 +242,9 @@ def test_never_worse_than_coordinate_matching_from_the_identity(name) -> None:
     model = model_of(NETWORKS[name]())
     group = symmetry_group(model.net)
     for seed in range(3):
-        result = align(gaussian(model, seed), gaussian(model, seed + 500), group=group, restarts=seed % 2)
+        result = align(
+            gaussian(model, seed), gaussian(model, seed + 500), group=group, restarts=seed % 2
+        )
         assert result.starts == 1 + seed % 2
         assert result.distance_after <= result.coordinate_from_identity <= result.distance_before
 
@@ -221,8 +256,15 @@ def test_an_asymmetric_network_has_nothing_to_align(kind) -> None:
     first, second = gaussian(model, 1), gaussian(model, 2)
     part = Part(x=normal(5, 4), y=torch.zeros(5).long())
     for matching in (*COSTS, "activations"):
-        result = align(first, second, matching=matching, part=part if matching == "activations" else None)
-        assert (result.solver, result.starts, result.num_moved, result.num_movable) == ("none", 0, 0, 0)
+        result = align(
+            first, second, matching=matching, part=part if matching == "activations" else None
+        )
+        assert (result.solver, result.starts, result.num_moved, result.num_movable) == (
+            "none",
+            0,
+            0,
+            0,
+        )
         assert result.permutation.is_identity
         assert result.group.is_trivial
         assert result.distance_after == result.distance_before == result.distance_random
@@ -259,7 +301,9 @@ def test_activations_recover_it_from_other_draws_of_another_posterior(name) -> N
     other = GaussianPosterior(wide.model, wide.scaling, loc=wide.loc, scale=0.05 * wide.scale)
     x = normal(60, *other.model.net.input_shape)
     reference = noisy(other.permute(permutation), 0.05, seed=3)
-    result = align(reference, other, matching="activations", part=Part(x=x, y=torch.zeros(60).long()))
+    result = align(
+        reference, other, matching="activations", part=Part(x=x, y=torch.zeros(60).long())
+    )
     assert result.permutation.same_as(permutation)
 
 
@@ -308,7 +352,9 @@ def test_another_architecture_is_refused_by_the_names_that_differ() -> None:
     assert "layers.1.weight" in str(caught.value)
     assert "layers.0.weight" not in str(caught.value)
     deeper = gaussian(model_of(mlp(5, 4, 4)), 1)
-    with pytest.raises(IncompatiblePosteriors, match=r"posterior 3 has other parameters.*layers\.2"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"posterior 3 has other parameters.*layers\.2"
+    ):
         check_same_parameters([first, first, deeper])
     net = build_network(MLPConfig(widths=(5, 4)), input_shape=(4,), num_outputs=3).double()
     with pytest.raises(IncompatiblePosteriors, match=r"likelihood\.log_noise"):
@@ -318,7 +364,10 @@ def test_another_architecture_is_refused_by_the_names_that_differ() -> None:
 @pytest.mark.parametrize("kind", ["weight_asymmetric", "sigma_asymmetric"])
 def test_other_fixed_entries_are_refused_by_both_fingerprints(kind) -> None:
     per_row = (2, 2, 0) if kind == "weight_asymmetric" else "auto"
-    nets = [mlp(6, 6, symmetry=SymmetryConfig(kind=kind, fixed_per_row=per_row, seed=seed)) for seed in (0, 1)]
+    nets = [
+        mlp(6, 6, symmetry=SymmetryConfig(kind=kind, fixed_per_row=per_row, seed=seed))
+        for seed in (0, 1)
+    ]
     posteriors = [gaussian(model_of(net), 1) for net in nets]
     with pytest.raises(IncompatiblePosteriors, match="mask fingerprint") as caught:
         align(*posteriors)
@@ -351,7 +400,9 @@ def test_single_precision_is_checked_in_double() -> None:
     net = mlp(6, 5)
     model = BayesianModel(net, Prior(), Categorical())
     loc = normal(model.num_parameters).float()
-    posterior = GaussianPosterior(model, gaussian(model_of(mlp(3)), 1).scaling, loc=loc, scale=loc.exp())
+    posterior = GaussianPosterior(
+        model, gaussian(model_of(mlp(3)), 1).scaling, loc=loc, scale=loc.exp()
+    )
     permutation = symmetry_group(net).random(1)
     assert check_same_function(posterior, permutation) < 1e-11
     assert align(posterior.permute(permutation), posterior).permutation.same_as(permutation)
@@ -362,7 +413,9 @@ def test_a_tampered_permutation_is_caught() -> None:
     group = symmetry_group(model.net)
     posterior, spec = gaussian(model, 1), group.spec
     permutation = spec.random(1)
-    forgetful = dataclasses.replace(spec, axes={k: v for k, v in spec.axes.items() if k != "layers.0.bias"})
+    forgetful = dataclasses.replace(
+        spec, axes={k: v for k, v in spec.axes.items() if k != "layers.0.bias"}
+    )
     not_an_order = {**permutation.indices, "layers.1": torch.tensor([0, 0, 2, 3])}
     for tampered in (
         Permutation(forgetful, permutation.indices, permutation.signs),

@@ -57,13 +57,17 @@ def exact(
     return -covariance @ slope, covariance
 
 
-def part_posteriors(model: BayesianModel, data: list[tuple[Tensor, Tensor]], *tempered) -> list[GaussianPosterior]:
+def part_posteriors(
+    model: BayesianModel, data: list[tuple[Tensor, Tensor]], *tempered
+) -> list[GaussianPosterior]:
     found = []
     for x, y in data:
         mean, covariance = exact(model, x, y, *tempered)
         found.append(gaussian(model, mean, covariance.diagonal().sqrt()))
         # Independent, or else normals of the diagonal would not be exact.
-        torch.testing.assert_close(covariance, torch.diag(covariance.diagonal()), rtol=0, atol=1e-14)
+        torch.testing.assert_close(
+            covariance, torch.diag(covariance.diagonal()), rtol=0, atol=1e-14
+        )
     return found
 
 
@@ -75,7 +79,10 @@ def gaussian(model: BayesianModel, loc: Tensor, scale: Tensor, **keywords) -> Ga
 def two(model: BayesianModel | None = None, scale: float = 0.2) -> list[GaussianPosterior]:
     model = model or linear()
     size = model.num_parameters
-    return [gaussian(model, normal(size, seed=k), scale * (0.3 * normal(size, seed=k + 5)).exp()) for k in range(2)]
+    return [
+        gaussian(model, normal(size, seed=k), scale * (0.3 * normal(size, seed=k + 5)).exp())
+        for k in range(2)
+    ]
 
 
 # -- products ----------------------------------------------------------------------------------------------
@@ -84,7 +91,9 @@ def two(model: BayesianModel | None = None, scale: float = 0.2) -> list[Gaussian
 @pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS)
 @pytest.mark.parametrize("scale", [1.0, 0.4, "fan_in"])
 @pytest.mark.parametrize("number", [2, 3])
-def test_the_product_of_parts_is_the_exact_posterior_of_all_data(number, scale, temperature, tempering):
+def test_the_product_of_parts_is_the_exact_posterior_of_all_data(
+    number, scale, temperature, tempering
+):
     model = linear(Prior(scale=scale, overrides={"*.bias": PriorOverride(scale=2.0)}))
     data = splits(number)
     parts = part_posteriors(model, data, temperature, tempering)
@@ -92,7 +101,9 @@ def test_the_product_of_parts_is_the_exact_posterior_of_all_data(number, scale, 
     x, y = torch.cat([x for x, _ in data]), torch.cat([y for _, y in data])
     mean, covariance = exact(model, x, y, temperature, tempering)
     torch.testing.assert_close(merged.mean(), mean, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(merged.standard_deviation(), covariance.diagonal().sqrt(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(
+        merged.standard_deviation(), covariance.diagonal().sqrt(), rtol=1e-10, atol=0
+    )
 
 
 def test_without_dividing_the_prior_out_it_would_not_be():
@@ -107,7 +118,9 @@ def test_without_dividing_the_prior_out_it_would_not_be():
 @pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS)
 def test_parts_that_say_nothing_multiply_to_the_prior(temperature, tempering):
     """Latent variables of the likelihood included, whose prior is not centerd."""
-    model = BayesianModel(linear().net, Prior(scale=0.5), Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6))
+    model = BayesianModel(
+        linear().net, Prior(scale=0.5), Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6)
+    )
     mean, sd = torch.zeros(6).double(), torch.full((6,), 0.5).double()
     mean[-1], sd[-1] = -0.7, 0.6
     if tempering == "posterior":
@@ -127,7 +140,9 @@ def test_the_parts_may_say_at_what_temperature_they_are():
     ]
     silent = [gaussian(model, own.loc, own.scale) for own in told]
     merged = merge(told, "product")
-    assert torch.equal(merged.loc, merge(silent, "product", temperature=0.5, tempering="posterior").loc)
+    assert torch.equal(
+        merged.loc, merge(silent, "product", temperature=0.5, tempering="posterior").loc
+    )
     assert not torch.equal(merged.loc, merge(silent, "product").loc)
     with pytest.raises(ConfigError, match=r"T = 0\.5 \(posterior\) and T = 2 \(posterior\)"):
         merge(told, "product", temperature=2.0)
@@ -155,7 +170,9 @@ def test_other_priors_are_refused_or_matched_by_their_moments():
     normals = linear(Prior(scale=0.5 * math.sqrt(2)))  # the variance of a Laplace is 2 b^2
     same = merge([gaussian(normals, own.loc, own.scale) for own in parts], "product")
     torch.testing.assert_close(matched.mean(), same.mean(), rtol=1e-12, atol=0)
-    torch.testing.assert_close(matched.standard_deviation(), same.standard_deviation(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        matched.standard_deviation(), same.standard_deviation(), rtol=1e-12, atol=0
+    )
 
 
 # -- barycentres -------------------------------------------------------------------------------------------
@@ -168,8 +185,12 @@ def test_the_barycentre_averages_means_and_standard_deviations():
     torch.testing.assert_close(merged.loc, (first.loc + second.loc) / 2, rtol=1e-14, atol=0)
     torch.testing.assert_close(merged.scale, (first.scale + second.scale) / 2, rtol=1e-14, atol=0)
     weighted = merge([first, second], weights=[3.0, 1.0])
-    torch.testing.assert_close(weighted.loc, 0.75 * first.loc + 0.25 * second.loc, rtol=1e-14, atol=1e-15)
-    torch.testing.assert_close(weighted.scale, 0.75 * first.scale + 0.25 * second.scale, rtol=1e-14, atol=0)
+    torch.testing.assert_close(
+        weighted.loc, 0.75 * first.loc + 0.25 * second.loc, rtol=1e-14, atol=1e-15
+    )
+    torch.testing.assert_close(
+        weighted.scale, 0.75 * first.scale + 0.25 * second.scale, rtol=1e-14, atol=0
+    )
 
 
 def test_the_barycentre_is_nearest_to_its_parts():
@@ -194,7 +215,9 @@ def test_the_barycentre_is_nearest_to_its_parts():
 def test_points_are_averaged_to_a_point():
     model = linear()
     values = normal(3, 5)
-    points = [SamplePosterior.from_draws(model, own[None, None], Scaling.identity((4,))) for own in values]
+    points = [
+        SamplePosterior.from_draws(model, own[None, None], Scaling.identity((4,))) for own in values
+    ]
     merged = merge(points)
     assert merged.shape == (1, 1, 5)
     torch.testing.assert_close(merged.mean(), values.mean(0), rtol=1e-14, atol=1e-15)

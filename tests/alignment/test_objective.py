@@ -130,12 +130,18 @@ def test_distance_of_two_layers_by_hand() -> None:
     for i in range(3):
         j, flip = int(index[i]), int(sign[i])
         for a, b, turn in ((m_a, m_b, flip), (s_a, s_b, 1)):
-            expected += float((a["layers.0.weight"][i] - turn * b["layers.0.weight"][j]).square().sum())
+            expected += float(
+                (a["layers.0.weight"][i] - turn * b["layers.0.weight"][j]).square().sum()
+            )
             expected += float((a["layers.0.bias"][i] - turn * b["layers.0.bias"][j]).square())
-            expected += float((a["head.weight"][:, i] - turn * b["head.weight"][:, j]).square().sum())
+            expected += float(
+                (a["head.weight"][:, i] - turn * b["head.weight"][:, j]).square().sum()
+            )
     for a, b in ((m_a, m_b), (s_a, s_b)):
         expected += float((a["head.bias"] - b["head.bias"]).square().sum())
-    assert objective(reference, other, group.spec).distance(permutation) == pytest.approx(expected, rel=SINGLE)
+    assert objective(reference, other, group.spec).distance(permutation) == pytest.approx(
+        expected, rel=SINGLE
+    )
 
 
 @pytest.mark.parametrize("cost", COSTS)
@@ -168,7 +174,9 @@ def test_costs_look_at_what_they_name() -> None:
     reference, other, permutation = gaussian(model, 1), gaussian(model, 2), group.random(1)
 
     def scaled(posterior: GaussianPosterior, factor: float) -> GaussianPosterior:
-        return GaussianPosterior(model, posterior.scaling, loc=posterior.loc, scale=factor * posterior.scale)
+        return GaussianPosterior(
+            model, posterior.scaling, loc=posterior.loc, scale=factor * posterior.scale
+        )
 
     def distance(first: GaussianPosterior, second: GaussianPosterior, cost: Cost) -> float:
         return objective(first, second, group.spec, cost).distance(permutation)
@@ -177,30 +185,40 @@ def test_costs_look_at_what_they_name() -> None:
     assert distance(wider, scaled(other, 3.0), "means") == distance(reference, other, "means")
     assert distance(reference, scaled(other, 3.0), "w2") > 1.1 * distance(reference, other, "w2")
     # Precisions are the reference's: a quarter of them where its standard deviations are doubled.
-    assert distance(reference, scaled(other, 3.0), "precision") == distance(reference, other, "precision")
-    assert 4 * distance(wider, other, "precision") == pytest.approx(distance(reference, other, "precision"), rel=SINGLE)
+    assert distance(reference, scaled(other, 3.0), "precision") == distance(
+        reference, other, "precision"
+    )
+    assert 4 * distance(wider, other, "precision") == pytest.approx(
+        distance(reference, other, "precision"), rel=SINGLE
+    )
 
 
 def test_draws_are_compared_by_their_moments() -> None:
     model = model_of(mlp(5, 4))
     group = symmetry_group(model.net)
     reference, other = (
-        SamplePosterior.from_draws(model, normal(2, 10, model.num_parameters, seed=seed)) for seed in (1, 2)
+        SamplePosterior.from_draws(model, normal(2, 10, model.num_parameters, seed=seed))
+        for seed in (1, 2)
     )
     for cost in COSTS:
         expected = brute_force(reference, other.permute(group.random(1)), cost)
-        assert objective(reference, other, group.spec, cost).distance(group.random(1)) == pytest.approx(
-            expected, rel=1e-5
-        )
+        assert objective(reference, other, group.spec, cost).distance(
+            group.random(1)
+        ) == pytest.approx(expected, rel=1e-5)
 
 
 def test_points_have_no_standard_deviations_to_compare() -> None:
     model = model_of(mlp(5, 4))
     group = symmetry_group(model.net)
-    reference, other = (SamplePosterior.from_draws(model, normal(1, 1, model.num_parameters, seed=s)) for s in (1, 2))
+    reference, other = (
+        SamplePosterior.from_draws(model, normal(1, 1, model.num_parameters, seed=s))
+        for s in (1, 2)
+    )
     goal = objective(reference, other, group.spec, "w2")
     assert len(goal.terms) == 1
-    assert goal.distance(group.random(1)) == objective(reference, other, group.spec, "means").distance(group.random(1))
+    assert goal.distance(group.random(1)) == objective(
+        reference, other, group.spec, "means"
+    ).distance(group.random(1))
 
 
 # -- the gain of one assignment ----------------------------------------------------------------------------
@@ -230,10 +248,17 @@ def test_gain_is_the_difference_that_moving_units_makes(name, cost) -> None:
             return float((signed + gain.unsigned[place, order]).double().sum())
 
         before = worth(index, sign)
-        for i, j in itertools.combinations(range(len(index)), 2):  # old unit of place j to place i, and back
+        for i, j in itertools.combinations(
+            range(len(index)), 2
+        ):  # old unit of place j to place i, and back
             order = index.clone()
             order[[i, j]] = index[[j, i]]
-            change = goal.value(replaced(current, units, order, sign if units in current.signs else None)) - value
+            change = (
+                goal.value(
+                    replaced(current, units, order, sign if units in current.signs else None)
+                )
+                - value
+            )
             assert worth(order, sign) - before == pytest.approx(change, abs=SINGLE * size)
         if units in current.signs:
             for i in range(len(index)):
@@ -249,7 +274,9 @@ def test_gain_is_the_difference_that_moving_units_makes(name, cost) -> None:
 def test_gain_of_either_sign_is_the_larger() -> None:
     model = model_of(mlp(4, activation="tanh"))
     group = symmetry_group(model.net)
-    gain = objective(gaussian(model, 1), gaussian(model, 2), group.spec).gain("layers.0", group.spec.identity())
+    gain = objective(gaussian(model, 1), gaussian(model, 2), group.spec).gain(
+        "layers.0", group.spec.identity()
+    )
     assert gain.signed is not None
     assert torch.equal(gain.best(), torch.maximum(gain.unflipped(), gain.unsigned - gain.signed))
 
@@ -257,7 +284,12 @@ def test_gain_of_either_sign_is_the_larger() -> None:
 def test_gain_where_a_convolution_reads_blocks_that_stay() -> None:
     """Blocks of channels belong to input channels, so that units move within their block only."""
     net = nn.Sequential(
-        nn.Conv2d(2, 6, 1, groups=2), nn.ReLU(), nn.Conv2d(6, 4, 1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)
+        nn.Conv2d(2, 6, 1, groups=2),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 1, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4, 2),
     )
     net.input_shape = (2, 1, 1)  # pyright: ignore[reportArgumentType]
     model = model_of(net)

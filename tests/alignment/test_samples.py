@@ -29,7 +29,10 @@ from tests.models.cases import normal
 
 
 def model_of(
-    activation: str = "relu", widths: tuple[int, ...] = (5, 4), prior: Prior | None = None, **symmetry
+    activation: str = "relu",
+    widths: tuple[int, ...] = (5, 4),
+    prior: Prior | None = None,
+    **symmetry,
 ) -> BayesianModel:
     config = MLPConfig(widths=widths, activation=activation, symmetry=SymmetryConfig(**symmetry))
     net = build_network(config, input_shape=(3,), num_outputs=2).double()
@@ -44,13 +47,16 @@ def one_unit_wide(width: int = 8) -> BayesianModel:
 def mode(model: BayesianModel, chains: int, draws: int, noise: float) -> SamplePosterior:
     """Draws about one point."""
     center = normal(model.num_parameters, seed=1)
-    return SamplePosterior.from_draws(model, center + noise * normal(chains, draws, model.num_parameters, seed=2))
+    return SamplePosterior.from_draws(
+        model, center + noise * normal(chains, draws, model.num_parameters, seed=2)
+    )
 
 
 def moved(posterior: SamplePosterior, permutations: list) -> SamplePosterior:
     """Permuted draws, in memory."""
     return SamplePosterior.from_draws(
-        posterior.model, posterior.permute_chains(permutations).draws().unflatten(0, posterior.shape[:2])
+        posterior.model,
+        posterior.permute_chains(permutations).draws().unflatten(0, posterior.shape[:2]),
     )
 
 
@@ -67,7 +73,9 @@ def test_planted_permutations_of_chains_are_undone(activation):
     posterior = mode(model, 4, 10, noise=0.2)
     group = symmetry_group(model.net)
     away = group.random("away")
-    planted = moved(posterior, [group.spec.identity(), away, group.spec.identity(), group.spec.identity()])
+    planted = moved(
+        posterior, [group.spec.identity(), away, group.spec.identity(), group.spec.identity()]
+    )
     found = align_samples(planted, per="chain", null=False)
     # In the frame of most chains, the planted one is brought back and no other moves.
     assert found.agreement.moved.tolist() == [False, True, False, False]
@@ -76,7 +84,9 @@ def test_planted_permutations_of_chains_are_undone(activation):
     assert {name: counts.tolist() for name, counts in found.agreement.transpositions.items()} == {
         name: [0, count, 0, 0] for name, count in transpositions(away).items()
     }
-    assert found.agreement.dispersion_after == pytest.approx(dispersion(posterior.draws()), rel=1e-5)
+    assert found.agreement.dispersion_after == pytest.approx(
+        dispersion(posterior.draws()), rel=1e-5
+    )
     assert found.agreement.dispersion_before == pytest.approx(dispersion(planted.draws()), rel=1e-5)
     assert found.agreement.between_chains_after < 0.1 * found.agreement.between_chains_before
     assert found.null is None
@@ -93,7 +103,9 @@ def test_chains_are_aligned_whatever_their_order():
     for order in itertools.permutations(range(3)):
         draws = posterior.draws().unflatten(0, (3, 6))[list(order)]
         other = align_samples(SamplePosterior.from_draws(model, draws), per="chain", null=False)
-        assert other.agreement.dispersion_after == pytest.approx(found.agreement.dispersion_after, rel=1e-12)
+        assert other.agreement.dispersion_after == pytest.approx(
+            found.agreement.dispersion_after, rel=1e-12
+        )
         for place, original in enumerate(order):
             mine, theirs = other.permutations[place], found.permutations[original]
             assert isinstance(mine, Permutation)
@@ -108,7 +120,9 @@ def test_an_ensemble_is_chains_of_one_draw():
     planted = moved(posterior, [group.random("away", chain) for chain in range(6)])
     for per in ("chain", "draw"):
         found = align_samples(planted, per=per, null=False)
-        assert found.agreement.dispersion_after == pytest.approx(dispersion(posterior.draws()), rel=1e-5)
+        assert found.agreement.dispersion_after == pytest.approx(
+            dispersion(posterior.draws()), rel=1e-5
+        )
         assert found.agreement.num_moved == 5
 
 
@@ -126,7 +140,9 @@ def test_planted_permutations_of_draws_are_undone(activation):
     before = planted.draws().clone()
     found = align_samples(planted, per="draw", null=False)
     assert torch.equal(planted.draws(), before)
-    assert found.agreement.dispersion_after == pytest.approx(dispersion(posterior.draws()), rel=1e-5)
+    assert found.agreement.dispersion_after == pytest.approx(
+        dispersion(posterior.draws()), rel=1e-5
+    )
     aligned = found.posterior.draws()
     assert dispersion(aligned) == pytest.approx(found.agreement.dispersion_after, rel=1e-5)
     # All are the same element away from where they were.
@@ -135,7 +151,9 @@ def test_planted_permutations_of_draws_are_undone(activation):
         for permutation, planted_permutation in zip(own, planted_own, strict=True):
             assert permutation.compose(planted_permutation).same_as(frame)
     assert found.agreement.moved.shape == (2, 15)
-    assert align_samples(planted, per="chain", null=False).agreement.dispersion_after > 5 * dispersion(aligned)
+    assert align_samples(
+        planted, per="chain", null=False
+    ).agreement.dispersion_after > 5 * dispersion(aligned)
 
 
 def test_a_draw_that_jumps_is_told_from_its_chain():
@@ -148,7 +166,10 @@ def test_a_draw_that_jumps_is_told_from_its_chain():
     found = align_samples(planted, per="draw", null=False)
     assert found.agreement.num_moved == 3
     assert found.agreement.moved[1].tolist() == [False] * 5 + [True] * 3
-    assert found.agreement.transpositions["layers.0"].sum(1).tolist() == [0, 9]  # a 3-cycle and a swap each
+    assert found.agreement.transpositions["layers.0"].sum(1).tolist() == [
+        0,
+        9,
+    ]  # a 3-cycle and a swap each
 
 
 def test_aligning_draws_never_raises_their_dispersion():
@@ -177,7 +198,9 @@ def test_aligning_draws_of_the_prior_one_by_one_manufactures_agreement():
     draws = prior_draws(model, 4, 100, seed=3)
     found = align_samples(draws, per="draw", null=False)
     before, after = draws.draws(), found.posterior.draws()
-    weights = 3 * 8  # of the units: bias and weight in, weight out; the last coordinate is the output's own bias
+    weights = (
+        3 * 8
+    )  # of the units: bias and weight in, weight out; the last coordinate is the output's own bias
     assert float(before.mean(0)[:weights].abs().mean()) < 3 / 400**0.5
     assert float(after.mean(0)[:weights].abs().mean()) > 0.4
     assert float(before.std(0)[:weights].mean()) == pytest.approx(1, abs=0.05)
@@ -201,7 +224,9 @@ def test_the_null_stands_beside_the_result_and_is_the_same_procedure():
 
 
 def test_draws_of_the_prior_have_its_moments():
-    prior = Prior(name="laplace", scale=0.5, overrides={"*.bias": PriorOverride(name="normal", scale=2.0)})
+    prior = Prior(
+        name="laplace", scale=0.5, overrides={"*.bias": PriorOverride(name="normal", scale=2.0)}
+    )
     net = build_network(MLPConfig(widths=(3,)), input_shape=(2,), num_outputs=1).double()
     model = BayesianModel(net, prior, Gaussian(log_noise_mean=-1.5, log_noise_sd=0.6))
     number = 4000
@@ -210,7 +235,12 @@ def test_draws_of_the_prior_have_its_moments():
     assert torch.equal(torch.get_rng_state(), state)
     assert posterior.shape == (2, number // 2, model.num_parameters)
     values = model.unflatten(posterior.draws())
-    sd = {"layers.0.weight": 0.5 * 2**0.5, "layers.0.bias": 2.0, "head.weight": 0.5 * 2**0.5, "head.bias": 2.0}
+    sd = {
+        "layers.0.weight": 0.5 * 2**0.5,
+        "layers.0.bias": 2.0,
+        "head.weight": 0.5 * 2**0.5,
+        "head.bias": 2.0,
+    }
     for name, wanted in sd.items():
         assert float(values[name].std()) == pytest.approx(wanted, rel=0.06)
         assert float(values[name].mean()) == pytest.approx(0, abs=5 * wanted / number**0.5)
@@ -228,32 +258,50 @@ def test_draws_of_the_prior_have_its_moments():
 
 @pytest.mark.parametrize(
     ("order", "swaps"),
-    [([0, 1, 2, 3, 4], 0), ([1, 0, 2, 3, 4], 1), ([1, 0, 3, 2, 4], 2), ([1, 2, 0, 3, 4], 2), ([1, 2, 3, 4, 0], 4)],
+    [
+        ([0, 1, 2, 3, 4], 0),
+        ([1, 0, 2, 3, 4], 1),
+        ([1, 0, 3, 2, 4], 2),
+        ([1, 2, 0, 3, 4], 2),
+        ([1, 2, 3, 4, 0], 4),
+    ],
 )
 def test_transpositions_are_units_less_cycles(order, swaps):
     spec = symmetry_group(model_of().net).spec
-    assert transpositions(spec.permutation({"layers.0": torch.tensor(order)})) == {"layers.0": swaps, "layers.1": 0}
+    assert transpositions(spec.permutation({"layers.0": torch.tensor(order)})) == {
+        "layers.0": swaps,
+        "layers.1": 0,
+    }
 
 
 NETS = {
     "mlp": lambda: build_network(MLPConfig(widths=(5, 4)), input_shape=(3,), num_outputs=2),
-    "tanh": lambda: build_network(MLPConfig(widths=(5, 4), activation="tanh"), input_shape=(3,), num_outputs=2),
+    "tanh": lambda: build_network(
+        MLPConfig(widths=(5, 4), activation="tanh"), input_shape=(3,), num_outputs=2
+    ),
     "cnn": lambda: build_network(CNNConfig(widths=(3, 4)), input_shape=(1, 6, 6), num_outputs=2),
     "blocks": lambda: build_network(
-        MLPConfig(widths=(6, 6), symmetry=SymmetryConfig(kind="block_fixed", block=2, fixed_per_row=(1, 2, 2))),
+        MLPConfig(
+            widths=(6, 6),
+            symmetry=SymmetryConfig(kind="block_fixed", block=2, fixed_per_row=(1, 2, 2)),
+        ),
         input_shape=(3,),
         num_outputs=2,
     ),
 }
 
 
-def prepared(name: str, draws: int) -> tuple[SymmetryGroup, dict[str, Tensor], list[Permutation], dict[str, Tensor]]:
+def prepared(
+    name: str, draws: int
+) -> tuple[SymmetryGroup, dict[str, Tensor], list[Permutation], dict[str, Tensor]]:
     """A network's group, draws of whole weights, an element for each, and a reference."""
     net = NETS[name]()
     group = symmetry_group(net)
     model = BayesianModel(net, Prior(), Categorical())
     flat = normal(draws + 1, model.num_parameters).float()
-    whole = {n: v for n, v in model.layer_values(model.unflatten(flat)).items() if n in group.spec.axes}
+    whole = {
+        n: v for n, v in model.layer_values(model.unflatten(flat)).items() if n in group.spec.axes
+    }
     start = [group.random("start", draw) for draw in range(draws)]
     return group, {n: v[1:] for n, v in whole.items()}, start, {n: v[0] for n, v in whole.items()}
 
@@ -299,7 +347,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (layer(x).reshape(*x.shape[:2], 2, 2).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        q, k, v = (
+            layer(x).reshape(*x.shape[:2], 2, 2).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
         mixed = ((q @ k.transpose(-1, -2)).softmax(-1) @ v).transpose(1, 2).flatten(2)
         return self.out(mixed).mean(1)
 
@@ -311,7 +362,9 @@ def test_units_that_move_together_are_matched_draw_by_draw():
     posterior = mode(model, 1, 6, noise=0.05)
     planted = moved(posterior, [[group.random("away", draw) for draw in range(6)]])
     found = align_samples(planted, per="draw", null=False)
-    assert found.agreement.dispersion_after == pytest.approx(dispersion(posterior.draws()), rel=1e-4)
+    assert found.agreement.dispersion_after == pytest.approx(
+        dispersion(posterior.draws()), rel=1e-4
+    )
 
 
 def test_an_asymmetric_network_has_nothing_to_align():
@@ -340,7 +393,9 @@ def test_all_scales_of_a_function_have_one_canonical_point():
     flat = normal(model.num_parameters, seed=4)
     x = normal(20, 3)
     balanced = canonicalize(model, flat)
-    torch.testing.assert_close(model.outputs(balanced, x), model.outputs(flat, x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        model.outputs(balanced, x), model.outputs(flat, x), rtol=1e-12, atol=1e-12
+    )
     assert not torch.allclose(balanced, flat, rtol=0.1)
     assert float(balanced.square().sum()) < float(flat.square().sum())
     for seed in range(3):
@@ -355,7 +410,9 @@ def test_what_makes_a_unit_is_as_large_as_what_reads_it():
     values = model.unflatten(canonicalize(model, normal(3, model.num_parameters, seed=4)))
     for made, read in (("layers.0", "layers.1"), ("layers.1", "head")):
         into = values[f"{made}.weight"].square().sum(2) + values[f"{made}.bias"].square()
-        torch.testing.assert_close(into, values[f"{read}.weight"].square().sum(1), rtol=1e-9, atol=0)
+        torch.testing.assert_close(
+            into, values[f"{read}.weight"].square().sum(1), rtol=1e-9, atol=0
+        )
 
 
 def test_a_batch_is_balanced_draw_by_draw():
@@ -363,7 +420,9 @@ def test_a_batch_is_balanced_draw_by_draw():
     flat = normal(2, 3, model.num_parameters)
     together = canonicalize(model, flat)
     assert together.shape == flat.shape
-    torch.testing.assert_close(together[1, 2], canonicalize(model, flat[1, 2]), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        together[1, 2], canonicalize(model, flat[1, 2]), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_a_convolutional_network_is_balanced():
@@ -372,8 +431,12 @@ def test_a_convolutional_network_is_balanced():
     flat = normal(model.num_parameters)
     balanced = canonicalize(model, flat)
     x = normal(5, 1, 6, 6)
-    torch.testing.assert_close(model.outputs(balanced, x), model.outputs(flat, x), rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(canonicalize(model, scaled(model, flat, 1)), balanced, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(
+        model.outputs(balanced, x), model.outputs(flat, x), rtol=1e-11, atol=1e-11
+    )
+    torch.testing.assert_close(
+        canonicalize(model, scaled(model, flat, 1)), balanced, rtol=1e-8, atol=1e-10
+    )
 
 
 def test_networks_without_scales_stay_as_they_are():
@@ -386,14 +449,19 @@ def test_units_held_by_fixed_values_and_dead_units_stay():
     net = build_network(MLPConfig(widths=(5, 4)), input_shape=(3,), num_outputs=2).double()
     mask, fixed = torch.ones(5, 3, dtype=torch.bool), torch.zeros(5, 3)
     mask[0, 1] = mask[2, 2] = mask[3, 0] = False
-    fixed[0, 1], fixed[2, 2] = 0.7, -1.2  # units 0 and 2 are held; unit 3 has a zero fixed, which no scale changes
+    fixed[0, 1], fixed[2, 2] = (
+        0.7,
+        -1.2,
+    )  # units 0 and 2 are held; unit 3 has a zero fixed, which no scale changes
     fix_entries(net.get_submodule("layers.0"), mask, fixed)
     model = BayesianModel(net, Prior(), Categorical())
     values = model.unflatten(normal(model.num_parameters))
     values["layers.1.weight"][1] = 0  # unit 1 of the second layer: nothing goes in
     values["layers.1.bias"][1] = 0
     flat = model.flatten(values)
-    whole, balanced = (model.layer_values(model.unflatten(at)) for at in (flat, canonicalize(model, flat)))
+    whole, balanced = (
+        model.layer_values(model.unflatten(at)) for at in (flat, canonicalize(model, flat))
+    )
     held = torch.tensor([True, False, True, False, False])
     change = balanced["layers.0.weight"] / whole["layers.0.weight"]
     assert bool((change[held] == 1).all())
@@ -412,7 +480,8 @@ def test_draws_that_differ_by_scale_and_order_only_agree_once_balanced():
     posterior = mode(model, 3, 1, noise=0.0)
     draws = torch.stack([scaled(model, own, seed) for seed, own in enumerate(posterior.draws())])
     planted = moved(
-        SamplePosterior.from_draws(model, draws[:, None]), [group.random("away", chain) for chain in range(3)]
+        SamplePosterior.from_draws(model, draws[:, None]),
+        [group.random("away", chain) for chain in range(3)],
     )
     plain = align_samples(planted, per="chain", null=False)
     balanced = align_samples(planted, per="chain", balance=True)
@@ -420,7 +489,9 @@ def test_draws_that_differ_by_scale_and_order_only_agree_once_balanced():
     assert not plain.balanced
     assert plain.agreement.dispersion_after > 1
     assert balanced.agreement.dispersion_after == pytest.approx(0, abs=1e-5)
-    torch.testing.assert_close(balanced.posterior.draws(), balanced.posterior.draws()[:1].expand(3, -1))
+    torch.testing.assert_close(
+        balanced.posterior.draws(), balanced.posterior.draws()[:1].expand(3, -1)
+    )
     assert balanced.null is not None
     assert balanced.null.dispersion_after > 1
     assert canonical_samples(planted).shape == (3, 1, model.num_parameters)

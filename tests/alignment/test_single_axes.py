@@ -11,7 +11,15 @@ from tests.alignment.test_objective import gaussian
 from tests.models.cases import normal
 from tests.symmetry.small_networks import SMALL
 
-NAMES = ["rezero", "gain a unit", "layer scale", "one channel", "width one", "attention, one head", "tied autoencoder"]
+NAMES = [
+    "rezero",
+    "gain a unit",
+    "layer scale",
+    "one channel",
+    "width one",
+    "attention, one head",
+    "tied autoencoder",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,4 +60,9 @@ def test_every_listed_scaling_keeps_the_function(name) -> None:
         for unit in range(size):
             factors = torch.ones(size)
             factors[unit] = 1.7
-            assert relative_difference(net, values, rescale(group.spec, values, {one.where: factors}), x) <= 1e-9
+            assert (
+                relative_difference(
+                    net, values, rescale(group.spec, values, {one.where: factors}), x
+                )
+                <= 1e-9
+            )

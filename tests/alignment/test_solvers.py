@@ -75,7 +75,9 @@ def worth(gain: Gain, index, sign) -> float:
 @pytest.mark.parametrize("seed", range(5))
 def test_one_assignment_is_the_best_of_all(kind, seed) -> None:
     flips = kind == "interchangeable, with signs"
-    gain = Gain(normal(4, 4, seed=seed + 100).float(), normal(4, 4, seed=seed).float() if flips else None)
+    gain = Gain(
+        normal(4, 4, seed=seed + 100).float(), normal(4, 4, seed=seed).float() if flips else None
+    )
     index, sign = assign([Component({"units": (0, 1, 2, 3)}, kind, 24)], gain)
     best = max(worth(gain, list(order), signs) for order, signs in every_assignment(4, flips))
     assert worth(gain, index.tolist(), sign) == pytest.approx(best, rel=1e-6)
@@ -106,7 +108,10 @@ def opposite_units() -> nn.Module:
 def test_units_that_swap_only_with_a_flip(solver, seed) -> None:
     model = model_of(opposite_units())
     group = symmetry_group(model.net)
-    assert [first * second for first, second in (c.orientation for c in group.components)] == [-1, -1]
+    assert [first * second for first, second in (c.orientation for c in group.components)] == [
+        -1,
+        -1,
+    ]
     elements = [e for e in every_element(group.spec) if group.represents(e)]
     assert len(elements) == group.order == 4
     other = gaussian(model, seed)
@@ -121,7 +126,9 @@ def test_units_that_swap_only_with_a_flip(solver, seed) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("name", ["mlp", "tanh", "frn", "blocks", "grouped convolution", "attention"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "tanh", "frn", "blocks", "grouped convolution", "attention"]
+)
 def test_a_solver_stays_in_the_group_and_never_falls_below_its_start(name, solver) -> None:
     goal, group = problem(NETWORKS[name](), 1)
     for number in range(3):
@@ -177,7 +184,11 @@ def test_gains_follow_the_permutation(name, cost) -> None:
     """Where few units have moved, many, only signs, or none."""
     goal, group = problem(NETWORKS[name](), 1, cost)
     if not any(component.kind == "entangled" for component in group.components):
-        steps = [*itertools.islice(group.generators(), 5), group.spec.identity(), group.random("far")]
+        steps = [
+            *itertools.islice(group.generators(), 5),
+            group.spec.identity(),
+            group.random("far"),
+        ]
     else:
         steps = [group.random(number) for number in range(3)]
     gains, current = goal.gains(), group.random("current")
@@ -186,7 +197,11 @@ def test_gains_follow_the_permutation(name, cost) -> None:
         for units in group.spec.groups:
             kept, fresh = gains.at(units, current), goal.gain(units, current)
             torch.testing.assert_close(kept.unsigned, fresh.unsigned, **CLOSE)
-            assert (kept.signed is None) == (fresh.signed is None) == (not group.spec.groups[units].signed)
+            assert (
+                (kept.signed is None)
+                == (fresh.signed is None)
+                == (not group.spec.groups[units].signed)
+            )
             if kept.signed is not None and fresh.signed is not None:
                 torch.testing.assert_close(kept.signed, fresh.signed, **CLOSE)
 
@@ -277,7 +292,10 @@ def test_sinkhorn_is_above_coordinate_matching_on_unrelated_networks() -> None:
     ratios = []
     for seed in range(8):
         goal = objective(gaussian(model, seed), gaussian(model, seed + 500), group.spec)
-        values = [solver(goal, group, group.spec.identity(), "key")[1] for solver in (sinkhorn, coordinate)]
+        values = [
+            solver(goal, group, group.spec.identity(), "key")[1]
+            for solver in (sinkhorn, coordinate)
+        ]
         ratios.append(values[0] / values[1])
     assert min(ratios) > 0.99
     assert sum(ratios) / len(ratios) > 1.01

@@ -55,7 +55,9 @@ def test_the_midpoint_is_half_way(pair) -> None:
     permutation = group.random(1)
     half = (first.loc + second.permute(permutation).loc) / 2
     expected = float(-first.model.log_likelihood(half, part.x, part.y).mean())
-    assert Midpoint(first, second, False).loss_of(permutation, part, 0) == pytest.approx(expected, rel=1e-12)
+    assert Midpoint(first, second, False).loss_of(permutation, part, 0) == pytest.approx(
+        expected, rel=1e-12
+    )
     # With a scale of 0.02 noise moves the loss, and only a little; another seed is another noise.
     noisy = [Midpoint(first, second, True).loss_of(permutation, part, seed) for seed in (0, 1)]
     assert noisy[0] == pytest.approx(expected, rel=0.2)
@@ -72,7 +74,9 @@ def test_the_gradient_is_that_of_the_loss(pair) -> None:
         half = (first.loc + second.permute(permutation).loc) / 2 + along * direction
         return float(-first.model.log_likelihood(half, part.x, part.y).mean())
 
-    assert float(gradient @ direction) == pytest.approx((loss(step) - loss(-step)) / (2 * step), rel=1e-5)
+    assert float(gradient @ direction) == pytest.approx(
+        (loss(step) - loss(-step)) / (2 * step), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("noisy", [False, True])
@@ -105,7 +109,14 @@ def test_it_recovers_a_planted_permutation(activation) -> None:
     model, part = model_of(mlp(6, 5, activation=activation)), linear_classes()
     group = symmetry_group(model.net)
     other, planted = trained(model, part, 1), group.random("plant")
-    found = align(other.permute(planted), other, matching="means", solver="straight_through", part=part, group=group)
+    found = align(
+        other.permute(planted),
+        other,
+        matching="means",
+        solver="straight_through",
+        part=part,
+        group=group,
+    )
     assert found.permutation.same_as(planted)
     assert (found.solver, found.starts) == ("straight_through", 1)
 
@@ -134,7 +145,10 @@ def test_the_solver_that_is_asked_for_is_used(solver) -> None:
     assert (one.solver, one.starts) == (solver, 1)
     assert best.distance_after <= one.distance_after
     assert one.coordinate_from_identity == best.coordinate_from_identity
-    assert align(first, second, solver=solver, group=group, restarts=2).distance_after <= one.distance_after
+    assert (
+        align(first, second, solver=solver, group=group, restarts=2).distance_after
+        <= one.distance_after
+    )
     if solver == "coordinate":
         assert one.distance_after == one.coordinate_from_identity
     goal = objective(first, second, group.spec)
@@ -160,7 +174,9 @@ def test_the_best_of_all_is_the_best_of_each() -> None:
 def test_what_does_not_go_together_is_refused() -> None:
     model = model_of(mlp(5, 4))
     first, part = gaussian(model, 1), random_part(model)
-    with pytest.raises(ConfigError, match=r"straight_through learns from points.*part=dataset\.train"):
+    with pytest.raises(
+        ConfigError, match=r"straight_through learns from points.*part=dataset\.train"
+    ):
         align(first, first, solver="straight_through")
     with pytest.raises(ConfigError, match="match w2 or means"):
         align(first, first, solver="straight_through", matching="precision", part=part)

@@ -23,9 +23,13 @@ from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 from tests.models.cases import normal
 
 
-def model_of(activation: str = "relu", widths: tuple[int, ...] = (5, 4), **symmetry) -> BayesianModel:
+def model_of(
+    activation: str = "relu", widths: tuple[int, ...] = (5, 4), **symmetry
+) -> BayesianModel:
     config = MLPConfig(widths=widths, activation=activation, symmetry=SymmetryConfig(**symmetry))
-    return BayesianModel(build_network(config, input_shape=(3,), num_outputs=2).double(), Prior(), Categorical())
+    return BayesianModel(
+        build_network(config, input_shape=(3,), num_outputs=2).double(), Prior(), Categorical()
+    )
 
 
 def gaussian(model: BayesianModel, loc: torch.Tensor, scale: torch.Tensor) -> GaussianPosterior:
@@ -34,7 +38,10 @@ def gaussian(model: BayesianModel, loc: torch.Tensor, scale: torch.Tensor) -> Ga
 
 def unrelated(model: BayesianModel, number: int) -> list[Posterior]:
     size = model.num_parameters
-    return [gaussian(model, normal(size, seed=k), (0.5 * normal(size, seed=k + 50)).exp()) for k in range(number)]
+    return [
+        gaussian(model, normal(size, seed=k), (0.5 * normal(size, seed=k + 50)).exp())
+        for k in range(number)
+    ]
 
 
 def planted(
@@ -63,7 +70,9 @@ def pair_sum(posteriors: list[Posterior], permutations: list[Permutation]) -> fl
         moved.append([permutation.apply(own.mean), permutation.unsigned().apply(own.sd)])
     for first, second in itertools.combinations(moved, 2):
         for mine, theirs in zip(first, second, strict=True):
-            total += sum(float((mine[name].double() * theirs[name].double()).sum()) for name in mine)
+            total += sum(
+                float((mine[name].double() * theirs[name].double()).sum()) for name in mine
+            )
     return total
 
 
@@ -114,7 +123,9 @@ def test_the_objective_is_the_sum_over_pairs_and_gains():
     posteriors = unrelated(model_of("tanh"), 4)
     found = synchronize(posteriors)
     identity = found.group.spec.identity()
-    assert found.objective_after == pytest.approx(pair_sum(posteriors, list(found.permutations)), rel=1e-6)
+    assert found.objective_after == pytest.approx(
+        pair_sum(posteriors, list(found.permutations)), rel=1e-6
+    )
     assert found.objective_before == pytest.approx(pair_sum(posteriors, [identity] * 4), rel=1e-6)
     assert found.objective_after > max(found.objective_before, found.objective_random)
     squares = sum(
@@ -142,12 +153,19 @@ def test_a_small_universe_is_searched_exhaustively():
         model = model_of(widths=(3,))
         size = model.num_parameters
         posteriors = [
-            gaussian(model, normal(size, seed=10 * seed + k), torch.full((size,), 0.1, dtype=torch.float64))
+            gaussian(
+                model,
+                normal(size, seed=10 * seed + k),
+                torch.full((size,), 0.1, dtype=torch.float64),
+            )
             for k in range(3)
         ]
         found = synchronize(posteriors)
         spec = found.group.spec
-        elements = [spec.permutation({"layers.0": torch.tensor(order)}) for order in itertools.permutations(range(3))]
+        elements = [
+            spec.permutation({"layers.0": torch.tensor(order)})
+            for order in itertools.permutations(range(3))
+        ]
         best = max(
             pair_sum(posteriors, [spec.identity(), first, second])
             for first, second in itertools.product(elements, repeat=2)
@@ -242,7 +260,11 @@ def test_cycles_of_unrelated_posteriors_do_not_close():
     for cycle in found:
         a, b, c = cycle.members
         # A unit of the first one comes back where the third brings it after the second.
-        total = pairs.permutations[a, b].compose(pairs.permutations[b, c]).compose(pairs.permutations[c, a])
+        total = (
+            pairs.permutations[a, b]
+            .compose(pairs.permutations[b, c])
+            .compose(pairs.permutations[c, a])
+        )
         assert cycle.permutation.same_as(total)
         assert cycle.fixed_points == total.fixed_points()
         assert cycle.share == {name: count / 8 for name, count in cycle.fixed_points.items()}
@@ -261,7 +283,10 @@ def test_a_composed_path_goes_over_the_one_between():
         assert torch.equal(over.mean(), composed.mean())
         reference = posteriors[path.reference]
         distance = (reference.mean() - composed.mean()).square().sum()
-        distance = distance + (reference.standard_deviation() - composed.standard_deviation()).square().sum()
+        distance = (
+            distance
+            + (reference.standard_deviation() - composed.standard_deviation()).square().sum()
+        )
         assert path.distance_composed == pytest.approx(float(distance), rel=1e-4)
         assert path.distance_direct <= path.distance_before
         same = path.composed.indices["layers.0"] == path.direct.indices["layers.0"]
@@ -305,7 +330,8 @@ def test_one_permutation_serves_a_whole_sequence():
     together = align_sequences(reference, other)
     assert together.permutation.same_as(away.inverse())
     alone = [
-        align(a, b, group=group).permutation.same_as(away.inverse()) for a, b in zip(reference, other, strict=True)
+        align(a, b, group=group).permutation.same_as(away.inverse())
+        for a, b in zip(reference, other, strict=True)
     ]
     assert sum(alone) < number / 2
     assert len(together.distances_before) == len(together.distances_after) == number
@@ -326,5 +352,7 @@ def test_a_sequence_of_one_is_a_pair():
 def test_sequences_of_other_lengths_are_refused():
     first, second = unrelated(model_of(), 2)
     for one, other in (([first], [second, second]), ([], [])):
-        with pytest.raises(ConfigError, match=f"sequences of {len(one)} and {len(other)} posteriors"):
+        with pytest.raises(
+            ConfigError, match=f"sequences of {len(one)} and {len(other)} posteriors"
+        ):
             align_sequences(one, other)

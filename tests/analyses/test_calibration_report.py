@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bnn_symm.analyzes.calibration import describe_calibration
+from bnn_symm.analyses.calibration import describe_calibration
 from bnn_symm.data import DataConfig
 from bnn_symm.io.atomic import json_text
 from bnn_symm.report.text.calibration import calibration_text, draw_calibration
@@ -17,17 +17,25 @@ def fitted(tmp_path, monkeypatch, **data):
 
     monkeypatch.chdir(tmp_path)
     method = MeanFieldVI(num_steps=30, num_draws=30)
-    fit_run(Config(data=DataConfig(**data), architecture=MLPConfig(widths=()), inference=method), "run")
+    fit_run(
+        Config(data=DataConfig(**data), architecture=MLPConfig(widths=()), inference=method), "run"
+    )
     return load_run("run")
 
 
-@pytest.mark.parametrize(("name", "kind", "error"), [("iris", "classes", "ece"), ("diabetes", "numbers", "qce")])
+@pytest.mark.parametrize(
+    ("name", "kind", "error"), [("iris", "classes", "ece"), ("diabetes", "numbers", "qce")]
+)
 def test_of_a_run(tmp_path, monkeypatch, name, kind, error):
     run = fitted(tmp_path, monkeypatch, name=name)
     content = describe_calibration(run, num_resamples=100)
     assert json.loads(json_text(content))["conclusion"] == content["conclusion"]
     assert content["conclusion"].startswith("test part: ")
-    assert (content["part"], content["kind"], content["reliability"]["kind"]) == ("test", kind, kind)
+    assert (content["part"], content["kind"], content["reliability"]["kind"]) == (
+        "test",
+        kind,
+        kind,
+    )
     test, values = content["test"], content["scores"]["values"]
     assert test["error"] == error
     assert test["value"] == pytest.approx(values[error]["value"], abs=1e-9)

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from bnn_symm.analyzes.convergence.report import describe_convergence
-from bnn_symm.analyzes.convergence.seed_groups import group_by_seed, pair_by_seed
-from bnn_symm.analyzes.convergence.target import Request, parse_target
+from bnn_symm.analyses.convergence.report import describe_convergence
+from bnn_symm.analyses.convergence.seed_groups import group_by_seed, pair_by_seed
+from bnn_symm.analyses.convergence.target import Request, parse_target
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MCDropout
 from bnn_symm.io.atomic import json_text
@@ -31,14 +31,35 @@ def template(tmp_path_factory):
 def planted(template, tmp_path):
     """Makes runs: an objective 100 + 900 exp(-step / tau) with noise, under a configuration of the test's own."""
 
-    def make(name, keys=(), *, tau=300.0, noise=1.0, drift=0.0, rows=200, status="complete", stop=1.0, **columns):
+    def make(
+        name,
+        keys=(),
+        *,
+        tau=300.0,
+        noise=1.0,
+        drift=0.0,
+        rows=200,
+        status="complete",
+        stop=1.0,
+        **columns,
+    ):
         seed = int(dict(key.split("=", 1) for key in keys).get("seed", 0))
         step = STEPS * np.arange(1, rows + 1) // rows
         values = 100 + 900 * np.exp(-step / tau) + drift * step / STEPS
         values = values + noise * numpy_generator(seed, name).standard_normal(rows)
         history = [
-            {"chain": 0, "step": int(s), "epoch": float(s), "seconds": 0.001 * s, "gradient_evaluations": int(s)}
-            | {"objective": float(v), "nll": float(v) / 100, **{key: column(s) for key, column in columns.items()}}
+            {
+                "chain": 0,
+                "step": int(s),
+                "epoch": float(s),
+                "seconds": 0.001 * s,
+                "gradient_evaluations": int(s),
+            }
+            | {
+                "objective": float(v),
+                "nll": float(v) / 100,
+                **{key: column(s) for key, column in columns.items()},
+            }
             for s, v in zip(step, values, strict=True)
             if s <= stop * STEPS
         ]
@@ -50,7 +71,9 @@ def planted(template, tmp_path):
         (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
         config = load_config(None, ["inference.name=map", f"inference.num_steps={STEPS}", *keys])
         record = {**template.record, "status": status}
-        return dataclasses.replace(template, directory=RunDirectory(folder), config=config, record=record)
+        return dataclasses.replace(
+            template, directory=RunDirectory(folder), config=config, record=record
+        )
 
     make.written = written
     return make
@@ -72,7 +95,12 @@ def test_a_converged_run_is_timed_on_every_clock(planted):
     assert content["verdict"].startswith("converged: flat from step")
     assert run["end"]["level"] == pytest.approx(100, abs=1.0)
     truth = 300 * np.log(20)
-    for clock, unit in (("step", 1.0), ("epoch", 1.0), ("gradient_evaluations", 1.0), ("seconds", 0.001)):
+    for clock, unit in (
+        ("step", 1.0),
+        ("epoch", 1.0),
+        ("gradient_evaluations", 1.0),
+        ("seconds", 0.001),
+    ):
         assert run["reached"][clock]["time"] == pytest.approx(truth * unit, rel=0.05)
     assert run["area"]["step"] == pytest.approx(run["area"]["seconds"])
     assert "reached after" in words(content)
@@ -94,7 +122,9 @@ def test_a_run_that_rises_is_told_to_go_slower(planted):
 
 
 def test_a_learning_rate_that_ended_is_said(planted):
-    content = describe_convergence([planted("a", learning_rate=lambda step: 0.01 * (1 - step / STEPS))])
+    content = describe_convergence(
+        [planted("a", learning_rate=lambda step: 0.01 * (1 - step / STEPS))]
+    )
     assert "learning rate fell to zero" in content["verdict"]
     assert "longer fit" in content["next"][0]
 
@@ -127,7 +157,9 @@ def test_a_diverged_run_is_censored_at_the_longest_budget(planted):
     assert "1 diverged" in words(content)
     # One without a single row is not dropped either.
     empty = planted("empty", ["seed=4"], stop=0.0, status="failed")
-    assert describe_convergence([*good, bad, empty])["groups"][0]["speed"]["step"]["num_censored"] == 2
+    assert (
+        describe_convergence([*good, bad, empty])["groups"][0]["speed"]["step"]["num_censored"] == 2
+    )
 
 
 def test_an_interrupted_run_is_censored_where_it_is(planted):
@@ -150,7 +182,11 @@ def test_a_sampler_that_settles_and_one_that_does_not(planted):
             for i in range(60):
                 phase = "warmup" if i < 30 else "sampling"
                 value = 50 + 400 * np.exp(-i / start) + 3 * noise[i] + drift * i / 60
-                clocks = {"step": 20 * (i + 1), "seconds": float(i + 1), "gradient_evaluations": 200 * (i + 1)}
+                clocks = {
+                    "step": 20 * (i + 1),
+                    "seconds": float(i + 1),
+                    "gradient_evaluations": 200 * (i + 1),
+                }
                 rows.append({"chain": chain, "phase": phase, "objective": float(value), **clocks})
         return rows
 
@@ -188,7 +224,11 @@ def cyclical(planted, name, *, cycles, drift=0.0, way=0.0, explored=1.0, status=
             phase = "sampling" if sampling else "exploration"
             clocks = {"step": step, "seconds": float(step), "gradient_evaluations": step}
             rows.append({"chain": chain, "phase": phase, "objective": float(value), **clocks})
-    keys = ["inference.name=cyclical_sghmc", "inference.cycle_steps=100", f"inference.num_cycles={cycles}"]
+    keys = [
+        "inference.name=cyclical_sghmc",
+        "inference.cycle_steps=100",
+        f"inference.num_cycles={cycles}",
+    ]
     run = planted.written(name, rows, status=status)
     return dataclasses.replace(run, config=load_config(None, keys))
 
@@ -196,7 +236,10 @@ def cyclical(planted, name, *, cycles, drift=0.0, way=0.0, explored=1.0, status=
 def test_a_sampler_that_goes_in_cycles_is_judged_by_their_ends(planted):
     few = describe_convergence([cyclical(planted, "few", cycles=4)])
     assert few["runs"][0]["converged"] is None
-    assert "the ends of 4 cycles a chain are too few to tell whether these settle (wanted 20)" in few["verdict"]
+    assert (
+        "the ends of 4 cycles a chain are too few to tell whether these settle (wanted 20)"
+        in few["verdict"]
+    )
     assert few["next"] == ["see R-hat of functions, which uses every draw"]
     # The band is that of rows that sample, of mean 53 and standard deviation sqrt(9 + 5), not of the whole curve.
     aim = few["groups"][0]["target"]
@@ -223,7 +266,9 @@ def test_a_sampler_that_goes_in_cycles_is_judged_by_their_ends(planted):
 
 def test_a_sampler_that_was_stopped_while_it_explored_is_answered(planted):
     for status in ("interrupted", "failed"):
-        content = describe_convergence([cyclical(planted, status, cycles=1, explored=0.4, status=status)])
+        content = describe_convergence(
+            [cyclical(planted, status, cycles=1, explored=0.4, status=status)]
+        )
         assert content["runs"][0]["rows"] == 16
         assert "no row" not in words(content)
 
@@ -233,7 +278,11 @@ def test_a_sampler_that_was_stopped_while_it_explored_is_answered(planted):
 
 def rates(planted, number=6, slow=600.0):
     return [
-        planted(f"{rate}-{seed}", [f"seed={seed}", f"inference.learning_rate={rate}"], tau=tau * (1 + 0.1 * seed))
+        planted(
+            f"{rate}-{seed}",
+            [f"seed={seed}", f"inference.learning_rate={rate}"],
+            tau=tau * (1 + 0.1 * seed),
+        )
         for rate, tau in (("0.02", 300.0), ("0.01", slow))
         for seed in range(number)
     ]
@@ -241,7 +290,10 @@ def rates(planted, number=6, slow=600.0):
 
 def test_groups_are_compared_paired_by_seed(planted, tmp_path):
     content = describe_convergence(rates(planted))
-    assert [group["label"] for group in content["groups"]] == ["learning_rate=0.02", "learning_rate=0.01"]
+    assert [group["label"] for group in content["groups"]] == [
+        "learning_rate=0.02",
+        "learning_rate=0.01",
+    ]
     assert (content["quantity"], content["reference"]) == ("objective", "best")
     test = content["comparisons"][0]
     assert (test["paired"], test["num_pairs"], test["clock"]) == (True, 6, "gradient_evaluations")
@@ -258,7 +310,10 @@ def test_groups_are_compared_paired_by_seed(planted, tmp_path):
 
 
 def test_a_rate_of_dropout_that_nothing_reads_makes_no_group(planted):
-    runs = [planted(f"r{rate}", [f"seed={rate}", f"architecture.dropout=0.{rate}"]) for rate in (0, 1, 2)]
+    runs = [
+        planted(f"r{rate}", [f"seed={rate}", f"architecture.dropout=0.{rate}"])
+        for rate in (0, 1, 2)
+    ]
     content = describe_convergence(runs)
     assert [group["label"] for group in content["groups"]] == ["all runs"]
     used = dataclasses.replace(
@@ -269,11 +324,16 @@ def test_a_rate_of_dropout_that_nothing_reads_makes_no_group(planted):
 
 def test_too_few_pairs_are_said_to_be_too_few(planted):
     sentence = describe_convergence(rates(planted, number=4))["comparisons"][0]["sentence"]
-    assert "4 pairs that differ cannot give a smaller p than 0.12: fit at least 6 seeds of each" in sentence
+    assert (
+        "4 pairs that differ cannot give a smaller p than 0.12: fit at least 6 seeds of each"
+        in sentence
+    )
 
 
 def test_runs_that_share_no_seed_are_not_paired(planted):
-    first = [planted(f"a{seed}", [f"seed={seed}", "inference.learning_rate=0.02"]) for seed in range(3)]
+    first = [
+        planted(f"a{seed}", [f"seed={seed}", "inference.learning_rate=0.02"]) for seed in range(3)
+    ]
     second = [planted(f"b{seed}", [f"seed={seed + 3}"], tau=600.0) for seed in range(3)]
     (test, *_) = describe_convergence([*first, *second])["comparisons"]
     assert not test["paired"]
@@ -288,14 +348,19 @@ def test_different_objectives_are_timed_by_the_training_nll(planted):
     # Without one in common, each goes its own way.
     for run in runs:
         lines = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]
-        (run.path / "history.jsonl").write_text("".join(json.dumps({**row, "nll": None}) + "\n" for row in lines))
+        (run.path / "history.jsonl").write_text(
+            "".join(json.dumps({**row, "nll": None}) + "\n" for row in lines)
+        )
     content = describe_convergence(runs)
     assert (content["quantity"], content["reference"]) == ("objective", "own")
     assert "fast does not mean good" in words(content)
 
 
 def test_a_target_as_a_value(planted):
-    runs = [planted(f"r{seed}", [f"seed={seed}"], validation_nll=lambda step: 1 - step / STEPS) for seed in range(3)]
+    runs = [
+        planted(f"r{seed}", [f"seed={seed}"], validation_nll=lambda step: 1 - step / STEPS)
+        for seed in range(3)
+    ]
     content = describe_convergence(runs, target="validation_nll=0.25")
     assert content["runs"][0]["reached"]["step"]["time"] == pytest.approx(0.75 * STEPS, abs=1.0)
     assert "validation nll = 0.25" in words(content)
@@ -305,14 +370,18 @@ def test_a_target_as_a_value(planted):
 
 
 def test_a_quantity_that_goes_nowhere_has_no_way(planted, tmp_path):
-    content = describe_convergence([planted("a", elbo=lambda step: -5.0 - 1e-3 * (step % 40))], target="elbo=95%")
+    content = describe_convergence(
+        [planted("a", elbo=lambda step: -5.0 - 1e-3 * (step % 40))], target="elbo=95%"
+    )
     assert content["runs"][0]["reached"] is None
     assert "does not get better" in words(content)
     assert plot_convergence(content, tmp_path / "c.png")
 
 
 def test_a_quantity_that_no_history_has_is_refused(planted):
-    with pytest.raises(ConfigError, match=r"no history has validation_nll, only objective, nll; raise data"):
+    with pytest.raises(
+        ConfigError, match=r"no history has validation_nll, only objective, nll; raise data"
+    ):
         describe_convergence([planted("a")], target="validation_nll=0.3")
 
 
@@ -357,7 +426,9 @@ def test_groups_differ_in_more_than_seeds():
     assert pair_by_seed(groups[0], groups[1]) == [(0, 4), (2, 1)]
     assert pair_by_seed(groups[1], groups[2]) == [(4, 3)]
     # A seed that stands for two runs makes no pair.
-    twice = group_by_seed([load_config(None, own) for own in (["seed=0"], ["seed=0"], ["seed=0", "prior.scale=2.0"])])
+    twice = group_by_seed(
+        [load_config(None, own) for own in (["seed=0"], ["seed=0"], ["seed=0", "prior.scale=2.0"])]
+    )
     assert pair_by_seed(*twice) == []
 
 

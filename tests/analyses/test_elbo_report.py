@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyzes.elbo import describe_elbo
-from bnn_symm.analyzes.posterior_scales import describe_posterior_scales
+from bnn_symm.analyses.elbo import describe_elbo
+from bnn_symm.analyses.posterior_scales import describe_posterior_scales
 from bnn_symm.diagnostics.elbo.interpretation import elbo_advice, elbo_sentences
 from bnn_symm.inference import MeanFieldVI
 from bnn_symm.io.atomic import json_text
@@ -41,10 +41,14 @@ def test_it_is_the_elbo_of_the_run_and_its_parts_add_up(run, content):
     assert content["standard_error"] == metrics["elbo_standard_error"]
     assert content["kl"] == metrics["kl"]
     assert content["reason"] is None
-    assert math.fsum(own["kl"] for own in content["by_layer"].values()) == pytest.approx(content["kl"])
+    assert math.fsum(own["kl"] for own in content["by_layer"].values()) == pytest.approx(
+        content["kl"]
+    )
     assert math.fsum(own["share"] for own in content["by_layer"].values()) == pytest.approx(1)
     for own in content["by_layer"].values():
-        assert math.fsum(part["kl"] for part in own["by_tensor"].values()) == pytest.approx(own["kl"])
+        assert math.fsum(part["kl"] for part in own["by_tensor"].values()) == pytest.approx(
+            own["kl"]
+        )
     assert list(content["by_layer"]) == ["layers.0", "head", "likelihood"]
     assert content["pruned"]["num_units"] == 4
     found = content["symmetrized"]
@@ -59,7 +63,15 @@ def test_it_is_plain_data_that_json_takes_and_gives_back(content):
 
 def test_the_text_has_every_part(content):
     text = elbo_text(content)
-    for word in ("elbo: The ELBO is", "kl: ", "pruned: ", "symmetry: ", "layers.0", "symmetrized ELBO = ", "(exact, "):
+    for word in (
+        "elbo: The ELBO is",
+        "kl: ",
+        "pruned: ",
+        "symmetry: ",
+        "layers.0",
+        "symmetrized ELBO = ",
+        "(exact, ",
+    ):
         assert word in text
 
 
@@ -70,7 +82,9 @@ def test_the_picture_is_drawn(content, tmp_path):
 
 def test_draws_have_scales_and_a_reason_in_place_of_numbers(tmp_path):
     content = describe_elbo(fit(tmp_path / "run", overrides("hmc")))
-    assert all(content[name] is None for name in (*NUMBERS, "by_layer", "pruned", "symmetrized", "next"))
+    assert all(
+        content[name] is None for name in (*NUMBERS, "by_layer", "pruned", "symmetrized", "next")
+    )
     assert content["reason"].startswith("hmc gives draws and no density")
     assert elbo_text(content) == f"elbo: {content['reason']}"
     assert "over 2 chains together" in content["posterior_scales"]["note"]
@@ -85,7 +99,10 @@ def test_a_point_has_no_scales(tmp_path):
 
 
 def test_an_asymmetric_run_has_no_gap(tmp_path):
-    keys = [*overrides("weight"), "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: 1}"]
+    keys = [
+        *overrides("weight"),
+        "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: 1}",
+    ]
     keys = [key.replace("data.name=gap", "data={name: diabetes, limit: 60}") for key in keys]
     content = describe_elbo(fit(tmp_path / "run", keys))
     assert content["symmetrized"]["mutual_information"] == 0
@@ -94,7 +111,10 @@ def test_an_asymmetric_run_has_no_gap(tmp_path):
 
 
 def test_without_a_posterior_the_conclusion_is_all_there_is():
-    assert elbo_text({"conclusion": "holds no posterior", "reason": "holds no posterior"}) == "elbo: holds no posterior"
+    assert (
+        elbo_text({"conclusion": "holds no posterior", "reason": "holds no posterior"})
+        == "elbo: holds no posterior"
+    )
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
@@ -127,7 +147,14 @@ def test_layers_at_the_prior_are_named(content):
 
 
 def test_many_pruned_units_ask_for_a_smaller_network(content):
-    group = {"num_units": 4, "pruned": 3, "reverted": 1, "silent": 3, "fraction": 0.75, "pruned_units": [0, 1, 2]}
+    group = {
+        "num_units": 4,
+        "pruned": 3,
+        "reverted": 1,
+        "silent": 3,
+        "fraction": 0.75,
+        "pruned_units": [0, 1, 2],
+    }
     pruned = {**content["pruned"], "fraction": 0.75, "groups": {"layers.0": group}}
     told = changed(content, pruned=pruned)
     assert "3 of 4 hidden units are pruned: 3 of 4 in layers.0" in elbo_sentences(told)["pruned"]
@@ -142,19 +169,34 @@ def test_many_pruned_units_ask_for_a_smaller_network(content):
         ("exact", 3.17, 0.05, "the interval leaves open"),
         ("exact", 1.0, 0.01, "Copies overlap"),
         ("exact", 3.13, 0.1, "the interval leaves open"),
-        ("lower bound", 1.0, 0.01, "at least 1 nats more (95 % interval of this bound 0.99 to 1.01"),
+        (
+            "lower bound",
+            1.0,
+            0.01,
+            "at least 1 nats more (95 % interval of this bound 0.99 to 1.01",
+        ),
         ("lower bound", 3.17, 0.005, "this is a constant"),
         ("lower bound", 3.17, 0.05, "the bound does not say"),
     ],
 )
-def test_what_the_gap_means_is_decided_by_the_ends_of_its_interval(content, kind, gap, error, words):
-    found = {**content["symmetrized"], "kind": kind, "mutual_information": gap, "log_order": math.log(24)}
+def test_what_the_gap_means_is_decided_by_the_ends_of_its_interval(
+    content, kind, gap, error, words
+):
+    found = {
+        **content["symmetrized"],
+        "kind": kind,
+        "mutual_information": gap,
+        "log_order": math.log(24),
+    }
     found |= {"mutual_information_low": gap - error, "mutual_information_high": gap + error}
     assert words in elbo_sentences(changed(content, symmetrized=found))["symmetry"]
 
 
 def test_a_tempered_fit_is_told_what_its_elbo_is(content):
-    assert "not what was maximized at T = 0.1" in elbo_sentences(changed(content, temperature=0.1))["elbo"]
+    assert (
+        "not what was maximized at T = 0.1"
+        in elbo_sentences(changed(content, temperature=0.1))["elbo"]
+    )
 
 
 # -- scales ----------------------------------------------------------------------------------------------------------
@@ -177,7 +219,9 @@ def test_weights_that_never_change_are_left_out_and_counted(run):
     found = describe_posterior_scales(SamplePosterior.from_draws(run.model, draws))
     assert found["layers"]["layers.0"]["num_constant"] == 3
     assert min(found["layers"]["layers.0"]["sd"]) > 0
-    constant = describe_posterior_scales(SamplePosterior.from_draws(run.model, torch.ones_like(draws)))
+    constant = describe_posterior_scales(
+        SamplePosterior.from_draws(run.model, torch.ones_like(draws))
+    )
     assert constant["reason"] == "no weight ever changes"
     json_text(constant)
 
@@ -188,7 +232,11 @@ def test_weights_that_never_change_are_left_out_and_counted(run):
 @pytest.mark.slow
 def test_with_little_data_units_coincide_and_with_much_they_do_not(tmp_path):
     """The gap is no constant: it is what plain mean-field inference gives away where units cannot be told apart."""
-    keys = ["data.name=gap", "architecture={widths: [3], activation: tanh}", "likelihood.name=gaussian"]
+    keys = [
+        "data.name=gap",
+        "architecture={widths: [3], activation: tanh}",
+        "likelihood.name=gaussian",
+    ]
     keys += ["inference={name: mean_field_vi, num_steps: 1500}"]
     gaps = []
     for limit, noise in ((10, 2.0), (None, 0.1)):

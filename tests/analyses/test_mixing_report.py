@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyzes.mixing import describe_mixing, joined
+from bnn_symm.analyses.mixing import describe_mixing, joined
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.inference import NUTS, MeanFieldVI
@@ -16,7 +16,14 @@ from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.text.mixing import draw_mixing, mixing_text
 from bnn_symm.symmetry import permutation_spec
 
-NUMBERS = {"rhat_max", "rhat_median", "share_above", "ess_bulk_min", "ess_bulk_median", "ess_tail_min"}
+NUMBERS = {
+    "rhat_max",
+    "rhat_median",
+    "share_above",
+    "ess_bulk_min",
+    "ess_bulk_median",
+    "ess_tail_min",
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +40,14 @@ def model(iris):
 def permuted_chains(model: BayesianModel) -> SamplePosterior:
     generator = torch.Generator().manual_seed(0)
     center = torch.randn(model.num_parameters, generator=generator, dtype=torch.float64)
-    noise = 0.05 * torch.randn(3, 100, model.num_parameters, generator=generator, dtype=torch.float64)
+    noise = 0.05 * torch.randn(
+        3, 100, model.num_parameters, generator=generator, dtype=torch.float64
+    )
     random = np.random.default_rng(0)
-    stats = {"diverging": np.zeros((3, 100), dtype=bool), "energy": random.standard_normal((3, 100))}
+    stats = {
+        "diverging": np.zeros((3, 100), dtype=bool),
+        "energy": random.standard_normal((3, 100)),
+    }
     posterior = SamplePosterior.from_draws(model, center + noise, sample_stats=stats)
     spec = permutation_spec(model.net)
     return posterior.permute_chains([spec.random(seed) for seed in range(3)])
@@ -67,7 +79,9 @@ def test_every_view_has_its_numbers_and_a_verdict(model, iris, tmp_path):
 
 
 def test_a_closed_form_has_no_chains_and_several_have(model, iris, tmp_path):
-    fits = [MeanFieldVI(num_steps=200, num_draws=60).fit(model, iris, seed=seed) for seed in range(2)]
+    fits = [
+        MeanFieldVI(num_steps=200, num_draws=60).fit(model, iris, seed=seed) for seed in range(2)
+    ]
     content, traces = describe_mixing(fits[0], iris)
     assert "no chains" in mixing_text(content)
     assert content["raw"] is None
@@ -90,7 +104,9 @@ def test_chains_of_several_posteriors_are_those_of_each_cut_to_the_shortest(mode
 
 
 def test_an_infinite_r_hat_is_drawn_and_said(model, iris, tmp_path):
-    draws = torch.randn(3, 1, model.num_parameters, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    draws = torch.randn(
+        3, 1, model.num_parameters, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     posterior = SamplePosterior.from_draws(model, draws.expand(-1, 30, -1).clone())
     content, traces = describe_mixing(posterior, iris, per_draw=False)
     assert content["frozen_chains"] == [0, 1, 2]
@@ -98,19 +114,28 @@ def test_an_infinite_r_hat_is_drawn_and_said(model, iris, tmp_path):
     written = json.loads(json_text(content))["function"]  # JSON has no infinity: the reason says it
     assert (written["rhat_max"], written["status"]) == (None, "fail")
     assert "R-hat is inf" in written["reason"]
-    assert [path.name for path in draw_mixing(content, traces, tmp_path, title="frozen")] == ["traces.png", "rhat.png"]
+    assert [path.name for path in draw_mixing(content, traces, tmp_path, title="frozen")] == [
+        "traces.png",
+        "rhat.png",
+    ]
 
 
 def test_a_single_draw_and_a_sampler_of_ours(model, iris, tmp_path):
-    point = SamplePosterior.from_draws(model, torch.zeros(1, 1, model.num_parameters, dtype=torch.float64))
+    point = SamplePosterior.from_draws(
+        model, torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
+    )
     content, traces = describe_mixing(point, iris)
     assert traces == []
     assert content["raw"]["rhat_max"] is None
     assert "1 draw a chain" in content["raw"]["reason"]
     assert "mixing cannot be told" in mixing_text(content)
     assert draw_mixing(content, traces, tmp_path, title="") == []
-    method = NUTS(num_chains=2, num_warmup=10, num_draws=12, chain_method="sequential", max_tree_depth=4)
-    content, _ = describe_mixing(method.fit(model, iris, seed=0), iris, method=method, per_draw=False)
+    method = NUTS(
+        num_chains=2, num_warmup=10, num_draws=12, chain_method="sequential", max_tree_depth=4
+    )
+    content, _ = describe_mixing(
+        method.fit(model, iris, seed=0), iris, method=method, per_draw=False
+    )
     assert content["aligned_per_draw"]["verdict"] == "not computed: not asked for"
     assert len(content["sampler"]["tree_depth"]) == 2
     assert max(content["sampler"]["at_max_depth"]) <= 1

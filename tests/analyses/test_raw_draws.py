@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from bnn_symm.analyzes.raw_draws import diagnose_draws
+from bnn_symm.analyses.raw_draws import diagnose_draws
 from bnn_symm.io.atomic import json_text
 from bnn_symm.report.text.mixing import mixing_text
 
@@ -16,9 +16,9 @@ def saved(path, values, **stats):
         warnings.simplefilter("ignore")
         import arviz
 
-        arviz.from_dict(posterior={"w": values, "b": values[..., 0]}, sample_stats=stats or None).to_netcdf(
-            str(path), engine="h5netcdf"
-        )
+        arviz.from_dict(
+            posterior={"w": values, "b": values[..., 0]}, sample_stats=stats or None
+        ).to_netcdf(str(path), engine="h5netcdf")
     return path
 
 

@@ -1,7 +1,13 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from bnn_symm.architectures import ArchitectureConfig, CNNConfig, MLPConfig, ModuleConfig, ResNetConfig
+from bnn_symm.architectures import (
+    ArchitectureConfig,
+    CNNConfig,
+    MLPConfig,
+    ModuleConfig,
+    ResNetConfig,
+)
 
 ADAPTER = TypeAdapter(ArchitectureConfig)
 
@@ -19,7 +25,9 @@ ADAPTER = TypeAdapter(ArchitectureConfig)
         ),
     ],
 )
-def test_the_name_chooses_the_class_and_a_section_survives_a_round_trip(section: dict, config: object) -> None:
+def test_the_name_chooses_the_class_and_a_section_survives_a_round_trip(
+    section: dict, config: object
+) -> None:
     assert ADAPTER.validate_python(section) == config
     assert ADAPTER.validate_json(ADAPTER.dump_json(config)) == config
 

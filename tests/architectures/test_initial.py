@@ -14,7 +14,9 @@ from bnn_symm.architectures import (
 )
 
 
-def values(config: ArchitectureConfig, input_shape: tuple[int, ...], seed: int = 0) -> dict[str, torch.Tensor]:
+def values(
+    config: ArchitectureConfig, input_shape: tuple[int, ...], seed: int = 0
+) -> dict[str, torch.Tensor]:
     return build_network(config, input_shape=input_shape, num_outputs=3, seed=seed).state_dict()
 
 
@@ -32,7 +34,9 @@ def test_the_same_seed_gives_the_same_values_whatever_was_drawn_before(
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[name], second[name]) for name in first)
     other = values(config, input_shape, seed=1)
-    assert not any(torch.equal(first[name], other[name]) for name in first if first[name].std() > 0.01)
+    assert not any(
+        torch.equal(first[name], other[name]) for name in first if first[name].std() > 0.01
+    )
 
 
 def test_values_of_a_layer_do_not_depend_on_other_layers() -> None:

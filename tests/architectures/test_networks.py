@@ -23,9 +23,13 @@ from bnn_symm.errors import ConfigError
 NETWORKS = [
     pytest.param(MLPConfig(widths=()), (5,), id="linear"),
     pytest.param(MLPConfig(widths=(7, 6)), (5,), id="mlp"),
-    pytest.param(MLPConfig(widths=(7,), norm="layer", activation="gelu"), (1, 4, 4), id="mlp-layer"),
+    pytest.param(
+        MLPConfig(widths=(7,), norm="layer", activation="gelu"), (1, 4, 4), id="mlp-layer"
+    ),
     pytest.param(CNNConfig(widths=(4, 6)), (1, 8, 8), id="cnn"),
-    pytest.param(CNNConfig(widths=(4, 6), norm="layer", activation="tanh"), (3, 8, 8), id="cnn-layer"),
+    pytest.param(
+        CNNConfig(widths=(4, 6), norm="layer", activation="tanh"), (3, 8, 8), id="cnn-layer"
+    ),
     pytest.param(CNNConfig(widths=(4, 6, 5), norm="frn"), (1, 8, 8), id="cnn-frn"),
     pytest.param(ResNetConfig(), (3, 8, 8), id="resnet-layer"),
     pytest.param(ResNetConfig(norm="frn"), (3, 8, 8), id="resnet-frn"),
@@ -33,8 +37,12 @@ NETWORKS = [
 ]
 
 
-def points(number: int, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.randn(number, *input_shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+def points(
+    number: int, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float64
+) -> torch.Tensor:
+    return torch.randn(
+        number, *input_shape, generator=torch.Generator().manual_seed(1), dtype=dtype
+    )
 
 
 def num_parameters(net: nn.Module) -> int:
@@ -47,7 +55,9 @@ def shaken(net: nn.Module) -> nn.Module:
     net = net.double()
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 0.1 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
     return net
 
 
@@ -62,7 +72,9 @@ def test_mlp_has_the_parameters_of_the_formula(
     widths: list[int], num_features: int, num_outputs: int, norm: str
 ) -> None:
     net = build_network(
-        MLPConfig(widths=tuple(widths), norm=norm), input_shape=(num_features,), num_outputs=num_outputs
+        MLPConfig(widths=tuple(widths), norm=norm),
+        input_shape=(num_features,),
+        num_outputs=num_outputs,
     )
     sizes = [num_features, *widths, num_outputs]
     expected = sum((before + 1) * after for before, after in pairwise(sizes))
@@ -78,7 +90,9 @@ def test_mlp_has_the_parameters_of_the_formula(
     size=st.sampled_from([8, 28, 32]),
     norm=st.sampled_from(["none", "layer", "frn"]),
 )
-def test_cnn_takes_images_of_every_size(widths: list[int], channels: int, size: int, norm: str) -> None:
+def test_cnn_takes_images_of_every_size(
+    widths: list[int], channels: int, size: int, norm: str
+) -> None:
     config = CNNConfig(widths=tuple(widths), norm=norm)
     net = build_network(config, input_shape=(channels, size, size), num_outputs=10)
     assert net(points(2, (channels, size, size), torch.float32)).shape == (2, 10)
@@ -106,7 +120,9 @@ def test_resnet_20_has_the_parameters_of_the_paper_with_option_b() -> None:
 @pytest.mark.parametrize(("depth", "weighty"), [(20, 20), (32, 32), (56, 56), (110, 110)])
 def test_resnet_depth_counts_the_layers_of_the_main_path(depth: int, weighty: int) -> None:
     net = build_network(ResNetConfig(depth=depth), input_shape=(3, 32, 32), num_outputs=10)
-    layers = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = [
+        name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
     assert len([name for name in layers if "shortcut" not in name]) == weighty
 
 
@@ -117,12 +133,16 @@ def test_resnet_width_multiplier_multiplies_the_channels() -> None:
 
 
 @pytest.mark.parametrize(("config", "input_shape"), NETWORKS)
-def test_a_point_does_not_see_its_batch(config: ArchitectureConfig, input_shape: tuple[int, ...]) -> None:
+def test_a_point_does_not_see_its_batch(
+    config: ArchitectureConfig, input_shape: tuple[int, ...]
+) -> None:
     net = shaken(build_network(config, input_shape=input_shape, num_outputs=3))
     x = points(4, input_shape)
     with torch.no_grad():
         batch = net(x)
-        torch.testing.assert_close(batch, torch.cat([net(point[None]) for point in x]), rtol=0, atol=1e-10)
+        torch.testing.assert_close(
+            batch, torch.cat([net(point[None]) for point in x]), rtol=0, atol=1e-10
+        )
         torch.testing.assert_close(batch, net.eval()(x), rtol=0, atol=0)
     assert not list(net.buffers())
 
@@ -135,7 +155,9 @@ def test_torch_fx_traces(config: ArchitectureConfig, input_shape: tuple[int, ...
 
 
 @pytest.mark.parametrize(("config", "input_shape"), NETWORKS)
-def test_gradients_of_single_points_by_vmap(config: ArchitectureConfig, input_shape: tuple[int, ...]) -> None:
+def test_gradients_of_single_points_by_vmap(
+    config: ArchitectureConfig, input_shape: tuple[int, ...]
+) -> None:
     net = shaken(build_network(config, input_shape=input_shape, num_outputs=3))
     parameters = {name: value.detach() for name, value in net.named_parameters()}
     x = points(2, input_shape)
@@ -151,10 +173,14 @@ def test_gradients_of_single_points_by_vmap(config: ArchitectureConfig, input_sh
 
 
 @pytest.mark.parametrize(("config", "input_shape"), NETWORKS)
-def test_many_networks_at_once_by_vmap(config: ArchitectureConfig, input_shape: tuple[int, ...]) -> None:
+def test_many_networks_at_once_by_vmap(
+    config: ArchitectureConfig, input_shape: tuple[int, ...]
+) -> None:
     net = shaken(build_network(config, input_shape=input_shape, num_outputs=3))
     x = points(2, input_shape)
-    draws = {name: torch.stack([value, 0.5 * value]).detach() for name, value in net.named_parameters()}
+    draws = {
+        name: torch.stack([value, 0.5 * value]).detach() for name, value in net.named_parameters()
+    }
     together = vmap(lambda values: functional_call(net, values, (x,)))(draws)
     for draw in range(2):
         alone = functional_call(net, {name: value[draw] for name, value in draws.items()}, (x,))
@@ -165,7 +191,11 @@ def test_many_networks_at_once_by_vmap(config: ArchitectureConfig, input_shape: 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh", "silu"])
 def test_permuting_hidden_units_leaves_the_mlp_unchanged(activation: str, norm: str) -> None:
     net = shaken(
-        build_network(MLPConfig(widths=(8, 6), activation=activation, norm=norm), input_shape=(4,), num_outputs=2)
+        build_network(
+            MLPConfig(widths=(8, 6), activation=activation, norm=norm),
+            input_shape=(4,),
+            num_outputs=2,
+        )
     )
     assert isinstance(net, MLP)
     x = points(5, (4,))
@@ -175,7 +205,9 @@ def test_permuting_hidden_units_leaves_the_mlp_unchanged(activation: str, norm: 
     for layer, width in enumerate((8, 6)):
         order = torch.randperm(width, generator=torch.Generator().manual_seed(layer))
         assert (order != torch.arange(width)).any()
-        for name in [f"{part}.{layer}.{kind}" for part in ("layers", "norms") for kind in ("weight", "bias")]:
+        for name in [
+            f"{part}.{layer}.{kind}" for part in ("layers", "norms") for kind in ("weight", "bias")
+        ]:
             if name in values:
                 values[name] = values[name][order]
         values[f"{following[layer]}.weight"] = values[f"{following[layer]}.weight"][:, order]
@@ -190,13 +222,29 @@ def test_parameter_names_are_stable() -> None:
         return {name for name, _ in net.named_parameters()}
 
     assert names(MLPConfig(widths=(3,), norm="layer")) == {
-        *("layers.0.weight", "layers.0.bias", "norms.0.weight", "norms.0.bias", "head.weight", "head.bias")
+        *(
+            "layers.0.weight",
+            "layers.0.bias",
+            "norms.0.weight",
+            "norms.0.bias",
+            "head.weight",
+            "head.bias",
+        )
     }
     assert names(CNNConfig(widths=(3,), norm="frn")) == {
-        *("blocks.0.conv.weight", "blocks.0.conv.bias", "blocks.0.norm.weight", "blocks.0.norm.bias"),
+        *(
+            "blocks.0.conv.weight",
+            "blocks.0.conv.bias",
+            "blocks.0.norm.weight",
+            "blocks.0.norm.bias",
+        ),
         *("blocks.0.activation.tau", "head.weight", "head.bias"),
     }
-    assert {"stem.conv.weight", "stages.1.0.shortcut.conv.weight", "stages.2.2.conv2.weight"} <= names(ResNetConfig())
+    assert {
+        "stem.conv.weight",
+        "stages.1.0.shortcut.conv.weight",
+        "stages.2.2.conv2.weight",
+    } <= names(ResNetConfig())
 
 
 def test_flops_of_a_linear_model_are_two_a_weight_and_point() -> None:
@@ -211,7 +259,9 @@ def test_flops_of_a_convolution() -> None:
 
 @pytest.mark.parametrize("config", [CNNConfig(), ResNetConfig()])
 def test_images_are_wanted(config: ArchitectureConfig) -> None:
-    with pytest.raises(ConfigError, match=r"got inputs of shape \(4,\), wants images.*architecture.name=mlp"):
+    with pytest.raises(
+        ConfigError, match=r"got inputs of shape \(4,\), wants images.*architecture.name=mlp"
+    ):
         build_network(config, input_shape=(4,), num_outputs=2)
 
 

@@ -114,18 +114,44 @@ def cli(capsys):
 @pytest.mark.parametrize(
     "command",
     [
-        *("evaluate {run}", "evaluate {run} --data {data}", "predict {run} {data} -o p.csv", "diagnose {run}"),
-        *("diagnose {run} {run}", "align {run} {run} --out x", "barrier {run} {run}", "merge {run} {run} --out x"),
+        *(
+            "evaluate {run}",
+            "evaluate {run} --data {data}",
+            "predict {run} {data} -o p.csv",
+            "diagnose {run}",
+        ),
+        *(
+            "diagnose {run} {run}",
+            "align {run} {run} --out x",
+            "barrier {run} {run}",
+            "merge {run} {run} --out x",
+        ),
         *("symmetry {run}", "report {run}", "fit --resume {run}", "fit {run}/config.yaml --out x"),
-        *("symmetry {run}/config.yaml", "prior {run}/config.yaml -o x", "sbc {run}/config.yaml -o x"),
-        *("diagnose --draws {run}/posterior.nc --config {run}/config.yaml", "compare --resume {study}"),
-        *("compare {study}/study.yaml --out x", "compare --resume {study} {study}/study.yaml", "report {study}"),
+        *(
+            "symmetry {run}/config.yaml",
+            "prior {run}/config.yaml -o x",
+            "sbc {run}/config.yaml -o x",
+        ),
+        *(
+            "diagnose --draws {run}/posterior.nc --config {run}/config.yaml",
+            "compare --resume {study}",
+        ),
+        *(
+            "compare {study}/study.yaml --out x",
+            "compare --resume {study} {study}/study.yaml",
+            "report {study}",
+        ),
         *("fit {cell}/config.yaml --out x", "evaluate {cell}", "report {cell}"),
     ],
 )
 def test_no_command_runs_what_a_directory_names(unmarked, cli, command):
     cell = next((unmarked.study / "cells").iterdir())
-    names = {"run": unmarked.run, "study": unmarked.study, "cell": cell, "data": unmarked.folder / "t.csv"}
+    names = {
+        "run": unmarked.run,
+        "study": unmarked.study,
+        "cell": cell,
+        "data": unmarked.folder / "t.csv",
+    }
     assert_refused(unmarked, cli, *(word.format(**names) for word in command.split()))
 
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-TINY = ["data.name=iris", "architecture.widths=[5]", "inference.num_steps=60", "inference.num_draws=10"]
+TINY = [
+    "data.name=iris",
+    "architecture.widths=[5]",
+    "inference.num_steps=60",
+    "inference.num_draws=10",
+]
 
 
 @pytest.fixture
@@ -33,14 +38,20 @@ def test_barrier_of_two(cli, pair, tmp_path):
     assert "aligned" in out
     assert "picture: ab/figures/barrier.png" in out
     content = json.loads((tmp_path / "ab" / "barrier.json").read_text())
-    assert {"height", "standard_error", "path", "naive", "alignment", "test", "train"} <= set(content)
+    assert {"height", "standard_error", "path", "naive", "alignment", "test", "train"} <= set(
+        content
+    )
     assert content["path"] == "wasserstein"
     assert content["height"] == content["test"]["height"] >= 0
     assert content["height"] == max(
-        nll - (1 - tau) * content["test"]["marginal_nll"][0] - tau * content["test"]["marginal_nll"][-1]
+        nll
+        - (1 - tau) * content["test"]["marginal_nll"][0]
+        - tau * content["test"]["marginal_nll"][-1]
         for tau, nll in zip(content["test"]["tau"], content["test"]["marginal_nll"], strict=True)
     )
-    assert content["alignment"]["distance_after"] <= content["alignment"]["coordinate_from_identity"]
+    assert (
+        content["alignment"]["distance_after"] <= content["alignment"]["coordinate_from_identity"]
+    )
     assert (tmp_path / "ab" / "figures" / "barrier.png").read_bytes()[:4] == b"\x89PNG"
     _, printed, _ = cli("barrier", *pair, "-o", "again", "--draws", 8, "--json")
     assert json.loads(printed)["height"] == content["height"]
@@ -68,11 +79,15 @@ def test_barrier_along_lines_and_curves(cli, pair, tmp_path):
     for own in (content["naive"]["shape"], content["shape"], *content["from_initial"]):
         assert len(own["test"]["loss"]) == len(own["train"]["alpha"]) == 25
     # The line is one thing, at 25 places of one and at 11 and more of the other.
-    assert content["shape"]["test"]["loss"][0] == pytest.approx(content["test"]["marginal_nll"][0], rel=1e-6)
+    assert content["shape"]["test"]["loss"][0] == pytest.approx(
+        content["test"]["marginal_nll"][0], rel=1e-6
+    )
     assert content["height"] == content["test"]["height"]
     for name in ("barrier", "lines"):
         assert (tmp_path / "line" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-    _, printed, _ = cli("barrier", *pair, "--path", "bezier", "--curve-steps", 30, "--draws", 8, "--json")
+    _, printed, _ = cli(
+        "barrier", *pair, "--path", "bezier", "--curve-steps", 30, "--draws", 8, "--json"
+    )
     curve = json.loads(printed)
     _, printed, _ = cli("barrier", *pair, "--draws", 8, "--json")
     straight = json.loads(printed)
@@ -97,7 +112,9 @@ def test_the_line_from_the_initial_value_of_one_run(cli, fitted, tmp_path):
 
 def test_paths_that_do_not_fit_are_refused(pair, refused):
     assert "use --path line for one" in refused("barrier", "a")
-    assert "--path bezier is between two runs, got 3" in refused("barrier", *pair, "a", "--path", "bezier")
+    assert "--path bezier is between two runs, got 3" in refused(
+        "barrier", *pair, "a", "--path", "bezier"
+    )
     assert "--curve-steps 5: wanted 1 or more, together with --path bezier" in refused(
         "barrier", *pair, "--curve-steps", 5
     )
@@ -120,7 +137,9 @@ def test_an_aligned_run_predicts_as_before_and_is_a_run(cli, pair, tmp_path):
     status, out, err = cli("align", *pair, "-o", "aligned")
     assert (status, err) == (0, "")
     assert "units moved" in out
-    before, after = (json.loads((tmp_path / d / "metrics.json").read_text()) for d in ("b", "aligned/b"))
+    before, after = (
+        json.loads((tmp_path / d / "metrics.json").read_text()) for d in ("b", "aligned/b")
+    )
     assert after["test"]["nll"] == pytest.approx(before["test"]["nll"], rel=1e-5)
     assert after["elbo"] == pytest.approx(before["elbo"], abs=6 * before["elbo_standard_error"])
     record = json.loads((tmp_path / "aligned" / "b" / "run.json").read_text())
@@ -143,13 +162,20 @@ def halves(fitted, tmp_path):
     names = []
     for name, half in (("left", frame.iloc[:75]), ("right", frame.iloc[75:])):
         half.to_csv(tmp_path / f"{name}.csv", index=False)
-        keys = [f"data.name={name}.csv", "data.target=target", "data.task=classification", "data.standardize=false"]
+        keys = [
+            f"data.name={name}.csv",
+            "data.target=target",
+            "data.task=classification",
+            "data.standardize=false",
+        ]
         names.append(fitted(name, *keys))
     return names
 
 
 def test_a_product_of_the_same_data_twice_is_refused(pair, refused):
-    assert "a product is of runs on disjoint data" in refused("merge", *pair, "-o", "merged", "--rule", "product")
+    assert "a product is of runs on disjoint data" in refused(
+        "merge", *pair, "-o", "merged", "--rule", "product"
+    )
 
 
 @pytest.mark.parametrize("rule", ["barycentre", "product"])
@@ -166,12 +192,17 @@ def test_merge(cli, request, rule, tmp_path):
     assert all(word in out for word in ("merged", "naive", "ensemble", "parts"))
     record = json.loads((tmp_path / "merged" / "run.json").read_text())
     assert record["derived"]["rule"] == rule
-    assert cli("predict", "merged", "missing.csv", "-o", "p.csv")[0] == 2  # it opens; the input is what is missing
+    assert (
+        cli("predict", "merged", "missing.csv", "-o", "p.csv")[0] == 2
+    )  # it opens; the input is what is missing
     assert cli("evaluate", "merged", "--quiet")[0] == 0
 
 
 def test_an_asymmetric_network_has_nothing_to_align(cli, fitted):
-    keys = ["architecture.widths=[6]", "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 3]}"]
+    keys = [
+        "architecture.widths=[6]",
+        "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 3]}",
+    ]
     status, out, _ = cli("align", fitted("a", *keys), fitted("b", "seed=1", *keys), "-o", "aligned")
     assert status == 0
     assert "there is nothing to align: trivial: proved" in out
@@ -183,13 +214,20 @@ def test_an_asymmetric_network_has_nothing_to_align(cli, fitted):
         (["architecture.widths=[6]"], "has architecture.widths [6], a has [5]"),
         (["architecture.activation=tanh"], "has architecture.activation tanh, a has relu"),
         (["data.name=wine"], "has inputs of shape"),
-        (["architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 2]}"], "has architecture.symmetry.kind"),
+        (
+            ["architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 2]}"],
+            "has architecture.symmetry.kind",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(fitted, refused, keys, message):
     fitted("a")
     fitted("b", *keys)
-    for command in (["barrier", "a", "b"], ["align", "a", "b", "-o", "x"], ["merge", "a", "b", "-o", "x"]):
+    for command in (
+        ["barrier", "a", "b"],
+        ["align", "a", "b", "-o", "x"],
+        ["merge", "a", "b", "-o", "x"],
+    ):
         assert message in refused(*command)
 
 
@@ -204,7 +242,9 @@ def test_other_masks_are_refused_with_both_fingerprints(fitted, refused, tmp_pat
 
 
 def test_other_data_is_a_warning(cli, fitted):
-    status, _, err = cli("barrier", fitted("a"), fitted("b", "data.split_seed=1"), "--draws", 4, "--quiet")
+    status, _, err = cli(
+        "barrier", fitted("a"), fitted("b", "data.split_seed=1"), "--draws", 4, "--quiet"
+    )
     assert status == 0
     assert "b was trained on another split of the data" in err
 
@@ -230,7 +270,9 @@ def test_points_and_samples(cli, fitted):
     keys = ["inference={name: map, num_steps: 60}"]
     _, printed, _ = cli("barrier", fitted("a", *keys), fitted("b", "seed=1", *keys), "--json")
     assert json.loads(printed)["path"] == "straight line"
-    nuts = ["inference={name: hmc, num_warmup: 5, num_draws: 6, num_chains: 2, chain_method: sequential}"]
+    nuts = [
+        "inference={name: hmc, num_warmup: 5, num_draws: 6, num_chains: 2, chain_method: sequential}"
+    ]
     runs = fitted("c", *nuts), fitted("d", "seed=1", *nuts)
     for coupling in ("moment", "assignment", "independent"):
         _, printed, _ = cli("barrier", *runs, "--coupling", coupling, "--json")

@@ -27,7 +27,13 @@ def test_a_set_that_is_not_here_names_the_command(refused, cli, monkeypatch, tmp
     monkeypatch.delenv("BNN_SYMM_DATA", raising=False)
     monkeypatch.setattr(store, "_SYSTEM", tmp_path)
     monkeypatch.setattr(store, "cache_folder", lambda: tmp_path)
-    missing = [entry for entry in json.loads(cli("data", "list", "--json")[1])["datasets"] if not entry["available"]]
+    missing = [
+        entry
+        for entry in json.loads(cli("data", "list", "--json")[1])["datasets"]
+        if not entry["available"]
+    ]
     assert {entry["name"] for entry in missing} >= {"fashion_mnist", "cifar10"}
     for entry in missing:
-        assert f"bnn-symm data fetch {entry['name']}" in refused("fit", "--set", f"data.name={entry['name']}")
+        assert f"bnn-symm data fetch {entry['name']}" in refused(
+            "fit", "--set", f"data.name={entry['name']}"
+        )

@@ -13,16 +13,29 @@ from tests.runs.fits import METHODS
 def test_a_variational_run(cli, fitted, tmp_path):
     status, out, err = cli("diagnose", fitted("vi", *METHODS["local"]), "-o", "d")
     assert (status, err) == (0, "")
-    for said in ("convergence", "a closed form has no chains", "elbo: The ELBO is", "calibration:", "PSIS-LOO"):
+    for said in (
+        "convergence",
+        "a closed form has no chains",
+        "elbo: The ELBO is",
+        "calibration:",
+        "PSIS-LOO",
+    ):
         assert said in out
     content = json.loads((tmp_path / "d" / "diagnosis.json").read_text())
     assert {"mixing", "convergence", "elbo", "calibration", "runs"} <= set(content)
     assert {"raw", "aligned", "chainwise", "function"} <= set(content["mixing"])
     metrics = json.loads((tmp_path / "vi" / "metrics.json").read_text())
     assert content["elbo"]["value"] == metrics["elbo"]
-    assert content["calibration"]["scores"]["values"]["nll"]["value"] == pytest.approx(metrics["test"]["nll"], rel=1e-6)
-    pictures = [line.removeprefix("picture: ") for line in out.splitlines() if line.startswith("picture: ")]
-    assert {path.rsplit("/", 1)[1] for path in pictures} >= {"reliability.png", "posterior_scales.png"}
+    assert content["calibration"]["scores"]["values"]["nll"]["value"] == pytest.approx(
+        metrics["test"]["nll"], rel=1e-6
+    )
+    pictures = [
+        line.removeprefix("picture: ") for line in out.splitlines() if line.startswith("picture: ")
+    ]
+    assert {path.rsplit("/", 1)[1] for path in pictures} >= {
+        "reliability.png",
+        "posterior_scales.png",
+    }
     for path in pictures:
         assert (tmp_path / path).read_bytes()[:4] == b"\x89PNG"
 
@@ -51,7 +64,9 @@ def test_chains_and_runs_side_by_side(cli, fitted, tmp_path):
     point = fitted("point", *METHODS["map"])
     status, out, _ = cli("diagnose", runs[0], point, "--no-per-draw", "-o", "mixed")
     assert status == 0
-    assert "not told of the runs together: point has 1 draw a chain, and others have up to 20" in out
+    assert (
+        "not told of the runs together: point has 1 draw a chain, and others have up to 20" in out
+    )
 
 
 def test_runs_of_other_networks_are_diagnosed_apart(cli, fitted, tmp_path):
@@ -67,7 +82,9 @@ def test_runs_of_other_networks_are_diagnosed_apart(cli, fitted, tmp_path):
 def test_draws_of_another_tool(cli, tmp_path):
     with h5netcdf.File(NUMPYRO) as file:
         x, y = file["constant_data"]["x"][...], file["observed_data"]["y"][...]
-    pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y}).to_csv(tmp_path / "theirs.csv", index=False)
+    pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y}).to_csv(
+        tmp_path / "theirs.csv", index=False
+    )
     (tmp_path / "names.yaml").write_text("likelihood.log_noise: {name: sigma, transform: log}\n")
     data = ["data.name=theirs.csv", "data.target=y", "data.standardize=false"]
     network = ["architecture.widths=[5,5]", "architecture.activation=tanh"]

@@ -13,7 +13,9 @@ TINY = ["architecture.widths=[]", "inference.num_steps=5", "inference.num_draws=
 @pytest.fixture
 def table(tmp_path):
     rng = np.random.default_rng(0)
-    frame = pandas.DataFrame({"size": rng.normal(size=60), "color": rng.choice(["red", "green"], 60)})
+    frame = pandas.DataFrame(
+        {"size": rng.normal(size=60), "color": rng.choice(["red", "green"], 60)}
+    )
     frame["kind"] = np.where(frame["size"] + (frame["color"] == "red") > 0.5, "big", "small")
     frame.to_csv(tmp_path / "mine.csv", index=False)
     return frame
@@ -21,7 +23,19 @@ def table(tmp_path):
 
 @pytest.fixture
 def mine(cli, table):
-    assert cli("fit", "--set", "data.name=mine.csv", "data.target=kind", *TINY, "--out", "run", "--quiet")[0] == 0
+    assert (
+        cli(
+            "fit",
+            "--set",
+            "data.name=mine.csv",
+            "data.target=kind",
+            *TINY,
+            "--out",
+            "run",
+            "--quiet",
+        )[0]
+        == 0
+    )
     return load_run("run")
 
 
@@ -31,7 +45,13 @@ def test_own_test_part_is_that_of_the_metrics(cli, mine):
     content = json.loads(out)
     with open("run/evaluations/test.json") as file:
         assert json.load(file) == content
-    assert {"run": "run", "data": None, "shift": None, "status": "complete", **mine.metrics["test"]} == content
+    assert {
+        "run": "run",
+        "data": None,
+        "shift": None,
+        "status": "complete",
+        **mine.metrics["test"],
+    } == content
 
 
 def test_table(cli, mine):
@@ -47,7 +67,10 @@ def test_files_with_the_name_of_another(cli, mine, table, tmp_path):
     table.iloc[:30].to_csv(tmp_path / "sub" / "test.csv", index=False)
     for name in ("test.csv", "sub/test.csv", "test.csv"):
         assert cli("evaluate", "run", "--data", name)[0] == 0
-    points = {path.name: json.loads(path.read_text())["points"] for path in (tmp_path / "run/evaluations").iterdir()}
+    points = {
+        path.name: json.loads(path.read_text())["points"]
+        for path in (tmp_path / "run/evaluations").iterdir()
+    }
     assert points == {"test.json": 12, "test-2.json": 20, "test-3.json": 30}
 
 
@@ -67,17 +90,23 @@ def test_wrong_data(cli, refused, mine, table, tmp_path):
     assert "'huge'" in refused("evaluate", "run", "--data", "unknown.csv")
     assert "columns are missing: size" in refused("evaluate", "run", "--data", "no_size.csv")
     assert "'blue' is not one of the categories" in refused("evaluate", "run", "--data", "blue.csv")
-    assert "there is no data set 'irs'; did you mean 'iris'?" in refused("evaluate", "run", "--data", "irs")
+    assert "there is no data set 'irs'; did you mean 'iris'?" in refused(
+        "evaluate", "run", "--data", "irs"
+    )
     assert "does not exist" in refused("evaluate", "run", "--data", "absent.csv")
     assert "no run at absent" in refused("evaluate", "absent")
     assert "is for images" in refused("evaluate", "run", "--shift", "rotation:30")
     assert "there is no shift 'rotatin'" in refused("evaluate", "run", "--shift", "rotatin:30")
     assert "wanted NAME:SEVERITY" in refused("evaluate", "run", "--shift", "rotation:")
     assert "is for images" in refused("evaluate", "run", "--shift", "rotation")
-    assert "there is no shift 'rotatin'; did you mean 'rotation'?" in refused("evaluate", "run", "--shift", "rotatin")
+    assert "there is no shift 'rotatin'; did you mean 'rotation'?" in refused(
+        "evaluate", "run", "--shift", "rotatin"
+    )
     assert "columns are missing: size" in refused("evaluate", "run", "--ood", "no_size.csv")
     assert "did you mean 'photo_patches'" in refused("evaluate", "run", "--ood", "photo_patch")
-    assert "not allowed with" in refused_usage(cli, "evaluate", "run", "--ood", "wine", "--shift", "all")
+    assert "not allowed with" in refused_usage(
+        cli, "evaluate", "run", "--ood", "wine", "--shift", "all"
+    )
     assert not (tmp_path / "run" / "evaluations").exists()
     assert not (tmp_path / "run" / "figures").exists()
 
@@ -91,7 +120,9 @@ def test_data_that_changed_since_the_fit(refused, mine, table, tmp_path):
 
 def test_no_test_part(cli, refused):
     cli("fit", "--set", "data.name=iris", "data.test_fraction=0", *TINY, "--out", "run")
-    assert "test has no points to evaluate on; name others with --data" in refused("evaluate", "run")
+    assert "test has no points to evaluate on; name others with --data" in refused(
+        "evaluate", "run"
+    )
 
 
 def test_evaluations_that_cannot_be_written(cli, refused, mine, tmp_path):
@@ -111,7 +142,9 @@ def test_shifted_images(cli, tmp_path):
     assert content["accuracy"] < run.metrics["test"]["accuracy"] - 0.1
     # A rotation by 90 degrees is exact, so it can be done by hand on the raw images.
     test = run.dataset().test
-    offset = torch.from_numpy(run.preprocessing.scaling.x_mean / run.preprocessing.scaling.x_scale).to(test.x)
+    offset = torch.from_numpy(
+        run.preprocessing.scaling.x_mean / run.preprocessing.scaling.x_scale
+    ).to(test.x)
     turned = torch.rot90(test.x + offset, 1, (2, 3)) - offset
     outputs = run.posterior.predict(turned).probabilities().argmax(-1)
     other = torch.rot90(test.x + offset, -1, (2, 3)) - offset
@@ -126,7 +159,11 @@ def test_a_whole_shift(cli, mine, tmp_path):
     assert "severity  accuracy" in out
     content = json.loads((tmp_path / "run/evaluations/test-gaussian_noise.json").read_text())
     curve = content["curves"]["gaussian_noise"]
-    assert (content["shift"], content["points"], curve["severities"]) == ("gaussian_noise", 12, [0, 1, 2, 3, 4, 5])
+    assert (content["shift"], content["points"], curve["severities"]) == (
+        "gaussian_noise",
+        12,
+        [0, 1, 2, 3, 4, 5],
+    )
     picture = tmp_path / "run/figures/test-gaussian_noise.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert out.splitlines()[-2:] == [
@@ -165,7 +202,9 @@ def test_points_from_elsewhere(cli, mine, table, tmp_path):
 
 
 def test_the_run_s_own_points_are_not_told_apart(cli, mine, tmp_path):
-    content = json.loads(cli("evaluate", "run", "--data", "mine.csv", "--ood", "mine.csv", "--json")[1])
+    content = json.loads(
+        cli("evaluate", "run", "--data", "mine.csv", "--ood", "mine.csv", "--json")[1]
+    )
     assert all(own["auroc"]["value"] == pytest.approx(0.5) for own in content["by"].values())
     assert content["conclusion"].startswith("no kind of uncertainty separates the two")
 
@@ -179,22 +218,44 @@ def test_temperature_scaling(cli, refused, mine, tmp_path):
     assert lines[5] == "written: run/evaluations/test-temperature-scaled.json"
     content = json.loads((tmp_path / "run/evaluations/test-temperature-scaled.json").read_text())
     scaling = content.pop("temperature_scaling")
-    assert {"run": "run", "data": None, "shift": None, "status": "complete", **mine.metrics["test"]} == content
+    assert {
+        "run": "run",
+        "data": None,
+        "shift": None,
+        "status": "complete",
+        **mine.metrics["test"],
+    } == content
     # It was fitted to the validation part alone, and its scores are those of the scaled mixture.
     data = mine.dataset()
     assert scaling["points"] == len(data.validation)
-    assert scaling["nll"] <= scaling["nll_before"] == pytest.approx(mine.metrics["validation"]["nll"], rel=1e-5)
-    power = mine.posterior.predict(data.test.x).probabilities().double() ** (1 / scaling["logit_temperature"])
+    assert (
+        scaling["nll"]
+        <= scaling["nll_before"]
+        == pytest.approx(mine.metrics["validation"]["nll"], rel=1e-5)
+    )
+    power = mine.posterior.predict(data.test.x).probabilities().double() ** (
+        1 / scaling["logit_temperature"]
+    )
     probabilities = (power / power.sum(-1, keepdim=True))[torch.arange(len(data.test)), data.test.y]
     assert scaling["scores"]["nll"] == pytest.approx(-float(probabilities.log().mean()), rel=1e-5)
-    noisy = json.loads(cli("evaluate", "run", "--shift", "gaussian_noise:2", "--temperature-scaling", "--json")[1])
+    noisy = json.loads(
+        cli("evaluate", "run", "--shift", "gaussian_noise:2", "--temperature-scaling", "--json")[1]
+    )
     assert noisy["temperature_scaling"]["logit_temperature"] == scaling["logit_temperature"]
-    assert "got --ood wine; leave it out, or" in refused("evaluate", "run", "--ood", "wine", "--temperature-scaling")
-    assert "got --shift all; leave" in refused("evaluate", "run", "--shift", "all", "--temperature-scaling")
+    assert "got --ood wine; leave it out, or" in refused(
+        "evaluate", "run", "--ood", "wine", "--temperature-scaling"
+    )
+    assert "got --shift all; leave" in refused(
+        "evaluate", "run", "--shift", "all", "--temperature-scaling"
+    )
 
 
 def test_temperature_scaling_is_for_classes(cli, refused):
     cli("fit", "--set", "data.name=gap", *TINY, "--out", "run")
-    assert "likelihood gaussian has none; leave out" in refused("evaluate", "run", "--temperature-scaling")
+    assert "likelihood gaussian has none; leave out" in refused(
+        "evaluate", "run", "--temperature-scaling"
+    )
     cli("fit", "--set", "data.name=iris", "data.validation_fraction=0", *TINY, "--out", "iris")
-    assert "the validation part, which has no points" in refused("evaluate", "iris", "--temperature-scaling")
+    assert "the validation part, which has no points" in refused(
+        "evaluate", "iris", "--temperature-scaling"
+    )

@@ -21,7 +21,9 @@ def example_of(command, capsys):
 
 def settings_of(words):
     after = words[words.index("--set") + 1 :]
-    return after[: next((place for place, word in enumerate(after) if word.startswith("-")), len(after))]
+    return after[
+        : next((place for place, word in enumerate(after) if word.startswith("-")), len(after))
+    ]
 
 
 @pytest.mark.parametrize("command", ["fit", "prior", "symmetry", "compare"])
@@ -31,7 +33,9 @@ def test_the_example_is_a_configuration_without_a_file(command, capsys):
     settings = settings_of(words)
     assert settings
     if command == "compare":
-        kinds = [config.architecture.symmetry.kind for config in load_study(None, settings).configs()]
+        kinds = [
+            config.architecture.symmetry.kind for config in load_study(None, settings).configs()
+        ]
         assert set(kinds) == {"standard", "weight_asymmetric"}
     else:
         assert load_config(None, settings) != load_config(None)
@@ -41,4 +45,6 @@ def test_the_example_is_a_configuration_without_a_file(command, capsys):
 def test_comparing_nothing_gives_a_command_that_compares_something(capsys):
     assert main(["compare"]) == 2
     err = capsys.readouterr().err
-    assert shlex.split(err[err.index("bnn-symm compare") + len("bnn-symm ") :]) == example_of("compare", capsys)
+    assert shlex.split(err[err.index("bnn-symm compare") + len("bnn-symm ") :]) == example_of(
+        "compare", capsys
+    )

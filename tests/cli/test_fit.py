@@ -35,7 +35,11 @@ def test_quiet_says_nothing(cli):
 def test_a_rate_of_dropout_that_nothing_reads_is_said_and_makes_no_difference(cli, tmp_path):
     keys = ["data.name=iris", "architecture.widths=[4]", "inference.num_steps=2"]
     said = {}
-    for name, method, rate in (("map", "map", 0.2), ("a", "mc_dropout", 0.1), ("b", "mc_dropout", 0.3)):
+    for name, method, rate in (
+        ("map", "map", 0.2),
+        ("a", "mc_dropout", 0.1),
+        ("b", "mc_dropout", 0.3),
+    ):
         own = [f"inference.name={method}", f"architecture.dropout={rate}"]
         status, _, said[name] = cli("fit", "--quiet", "--set", *keys, *own, "--out", name)
         assert status == 0
@@ -54,9 +58,27 @@ def test_a_rate_of_dropout_that_nothing_reads_is_said_and_makes_no_difference(cl
 
 
 def test_config_file_and_overrides(cli, tmp_path):
-    (tmp_path / "c.yaml").write_text("data: {name: iris}\narchitecture: {widths: []}\ninference: {num_steps: 5}\n")
-    assert cli("fit", "c.yaml", "--set", "seed=1", "--set", "inference.num_steps=6", "--out", "a", "--quiet")[0] == 0
-    assert cli("fit", "--set", "seed=1", "inference.num_steps=6", "c.yaml", "--out", "b", "--quiet")[0] == 0
+    (tmp_path / "c.yaml").write_text(
+        "data: {name: iris}\narchitecture: {widths: []}\ninference: {num_steps: 5}\n"
+    )
+    assert (
+        cli(
+            "fit",
+            "c.yaml",
+            "--set",
+            "seed=1",
+            "--set",
+            "inference.num_steps=6",
+            "--out",
+            "a",
+            "--quiet",
+        )[0]
+        == 0
+    )
+    assert (
+        cli("fit", "--set", "seed=1", "inference.num_steps=6", "c.yaml", "--out", "b", "--quiet")[0]
+        == 0
+    )
     text = (tmp_path / "a" / "config.yaml").read_text()
     assert text == (tmp_path / "b" / "config.yaml").read_text()
     assert "seed: 1" in text
@@ -69,8 +91,14 @@ def test_config_file_and_overrides(cli, tmp_path):
         (["absent.yaml"], "no configuration file absent.yaml"),
         (["--set", "data.name=irs"], "there is no data set 'irs'; did you mean 'iris'?"),
         (["--set", "data.name=absent.csv"], "the file 'absent.csv' does not exist"),
-        (["--set", "data.name=gap", "likelihood.name=categorical"], "likelihood categorical is for classification"),
-        (["--set", "data.name=iris", "likelihood.name=bernoulli"], "needs 2 classes, the data have 3"),
+        (
+            ["--set", "data.name=gap", "likelihood.name=categorical"],
+            "likelihood categorical is for classification",
+        ),
+        (
+            ["--set", "data.name=iris", "likelihood.name=bernoulli"],
+            "needs 2 classes, the data have 3",
+        ),
         (["--set", "device=cuda:7"], "device 'cuda:7' is not available here"),
         (["--set", "data.name=iris", "initial=absent"], "no run at absent"),
         (["--module", "absent:build", "--set", "data.name=iris"], "no module 'absent'"),
@@ -85,7 +113,9 @@ def test_wrong_input(refused, words, message):
 def test_existing_and_unwritable_places(refused, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
-    assert "file exists and is never overwritten; choose another --out\n" in refused("fit", *IRIS, "--out", "file")
+    assert "file exists and is never overwritten; choose another --out\n" in refused(
+        "fit", *IRIS, "--out", "file"
+    )
     assert "folder exists" in refused("fit", *IRIS, "--out", "folder")
     assert "cannot be written" in refused("fit", *IRIS, "--out", "file/run")
     assert "cannot be written" in refused("fit", *IRIS, "--out", "/proc/nowhere/run")
@@ -116,7 +146,11 @@ def test_module_of_the_users_own(cli, refused, tmp_path):
         "def build(input_shape, num_outputs):\n"
         "    return Net(input_shape[0], num_outputs)\n"
     )
-    keys = ["--set", "data.name=iris", "inference={name: deep_ensemble, num_steps: 3, num_members: 2}"]
+    keys = [
+        "--set",
+        "data.name=iris",
+        "inference={name: deep_ensemble, num_steps: 3, num_members: 2}",
+    ]
     # In processes of their own, which must find the module as well.
     keys += ["inference.chain_method=parallel"]
     status, _, err = cli("fit", *keys, "--module", "my_nets_a:build", "--out", "run")
@@ -126,7 +160,11 @@ def test_module_of_the_users_own(cli, refused, tmp_path):
     assert "has no 'built'" in refused("evaluate", "run", "--module", "my_nets_a:built")
     assert cli("evaluate", "run", "--module", "my_nets_a:build")[0] == 0
     more = ["--set", "data.name=iris", "inference.name=map", "inference.num_steps=2", "initial=run"]
-    assert cli("fit", *more, "--module", "my_nets_a:build", "--out", "next", "--quiet") == (0, "", "")
+    assert cli("fit", *more, "--module", "my_nets_a:build", "--out", "next", "--quiet") == (
+        0,
+        "",
+        "",
+    )
     assert "network of another factory" in refused("fit", *more, "--out", "other")
     cli("fit", *IRIS, "--out", "plain")
     assert "--module is for networks of your own; this run's is mlp" in refused(
@@ -153,7 +191,9 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"bnn-symm {version('bnn_symm')}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["absent"], ["fit", "--absent"], ["predict", "a", "b"], ["data", "list", "x"]])
+@pytest.mark.parametrize(
+    "words", [[], ["absent"], ["fit", "--absent"], ["predict", "a", "b"], ["data", "list", "x"]]
+)
 def test_unknown_words_end_with_status_2(cli, words):
     status, out, err = cli(*words)
     assert (status, out) == (2, "")
@@ -161,7 +201,9 @@ def test_unknown_words_end_with_status_2(cli, words):
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, bnn_symm.cli as c\ntry: c.main(['fit', '--help'])\nexcept SystemExit: pass\n"
+    code = (
+        "import sys, bnn_symm.cli as c\ntry: c.main(['fit', '--help'])\nexcept SystemExit: pass\n"
+    )
     code += "print(sorted({'torch', 'pandas', 'pydantic', 'numpy', 'pyro', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -171,6 +213,11 @@ def test_output_that_cannot_be_written():
     """A full disk behind stdout, and a reader that went away."""
     command = f"{sys.executable} -m bnn_symm.cli data list --quiet --json"
     full = subprocess.run(f"{command} > /dev/full", shell=True, capture_output=True, text=True)
-    assert (full.returncode, full.stderr) == (2, "bnn-symm: error: output: No space left on device\n")
-    gone = subprocess.run(["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert (full.returncode, full.stderr) == (
+        2,
+        "bnn-symm: error: output: No space left on device\n",
+    )
+    gone = subprocess.run(
+        ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
     assert (gone.stdout, gone.stderr) == ("0\n", "")

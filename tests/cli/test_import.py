@@ -20,7 +20,9 @@ def numpyro(tmp_path):
     """The data that NumPyro saw, and the map that its noise needs."""
     with h5netcdf.File(NUMPYRO) as file:
         x, y = file["constant_data"]["x"][...], file["observed_data"]["y"][...]
-    pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y}).to_csv(tmp_path / "theirs.csv", index=False)
+    pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y}).to_csv(
+        tmp_path / "theirs.csv", index=False
+    )
     (tmp_path / "names.yaml").write_text("likelihood.log_noise: {name: sigma, transform: log}\n")
     return [NUMPYRO, "--names", "names.yaml", "--set", *DATA, *NETWORK]
 
@@ -30,7 +32,10 @@ def test_draws_of_numpyro(cli, numpyro, tmp_path) -> None:
     assert status == 0, err
     assert "layers.1.weight       w2      5x5     numbered in order; transposed" in out
     assert "likelihood.log_noise  sigma   scalar  map; log of a standard deviation" in out
-    assert "changed on the way: layers.0.weight, layers.1.weight, head.weight, likelihood.log_noise" in out
+    assert (
+        "changed on the way: layers.0.weight, layers.1.weight, head.weight, likelihood.log_noise"
+        in out
+    )
     assert "3 chains x 40 draws of numpyro 0.22.0" in out
     assert "not standardized" in out
     assert out.endswith("run: theirs\n")
@@ -39,7 +44,9 @@ def test_draws_of_numpyro(cli, numpyro, tmp_path) -> None:
     assert cli("evaluate", "theirs", "--quiet")[0] == 0
     (evaluation,) = (tmp_path / "theirs" / "evaluations").glob("*.json")
     metrics = json.loads((tmp_path / "theirs" / "metrics.json").read_text())
-    assert json.loads(evaluation.read_text())["nll"] == pytest.approx(metrics["test"]["nll"], rel=1e-6)
+    assert json.loads(evaluation.read_text())["nll"] == pytest.approx(
+        metrics["test"]["nll"], rel=1e-6
+    )
     assert cli("predict", "theirs", "theirs.csv", "-o", "p.csv", "--quiet")[0] == 0
     assert len(pandas.read_csv(tmp_path / "p.csv")) == 24
 
@@ -52,7 +59,9 @@ def first_draws(path, chains: int, draws: int) -> None:
             group.dimensions[name] = {"chain": chains, "draw": draws}.get(name, axis.size)
         for name, variable in theirs.variables.items():
             if variable.dimensions[:2] == ("chain", "draw"):
-                group.create_variable(name, variable.dimensions, "f8", data=variable[:chains, :draws])
+                group.create_variable(
+                    name, variable.dimensions, "f8", data=variable[:chains, :draws]
+                )
 
 
 def test_two_imported_runs_are_aligned_and_compared(cli, numpyro, tmp_path) -> None:
@@ -64,7 +73,9 @@ def test_two_imported_runs_are_aligned_and_compared(cli, numpyro, tmp_path) -> N
     status, out, err = cli("align", "a", "b", "-o", "aligned")
     assert status == 0, err
     assert "units moved" in out
-    before, after = (json.loads((tmp_path / d / "metrics.json").read_text()) for d in ("b", "aligned/b"))
+    before, after = (
+        json.loads((tmp_path / d / "metrics.json").read_text()) for d in ("b", "aligned/b")
+    )
     assert after["test"]["nll"] == pytest.approx(before["test"]["nll"], rel=1e-4)
     record = json.loads((tmp_path / "aligned" / "b" / "run.json").read_text())
     assert (record["method"], record["derived"]["by"]) == ("imported", "align")
@@ -74,7 +85,9 @@ def test_two_imported_runs_are_aligned_and_compared(cli, numpyro, tmp_path) -> N
 
 
 def test_json_and_config_in_any_place(cli, numpyro, tmp_path) -> None:
-    (tmp_path / "config.yaml").write_text("data: {name: theirs.csv, target: y, standardize: false}\n")
+    (tmp_path / "config.yaml").write_text(
+        "data: {name: theirs.csv, target: y, standardize: false}\n"
+    )
     words = ["--names", "names.yaml", "--json", "--set", *NETWORK]
     orders = [
         [NUMPYRO, "-o", "a", "config.yaml", *words],
@@ -112,7 +125,12 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
     assert "standardized (if theirs were not: --set data.standardize=false)" in out
     assert "taken for deep_ensemble; say otherwise" in err
     for number, path in enumerate(paths):
-        assert cli("import", path, "-o", f"m{number}", *module, "--set", "data.name=iris", "--quiet")[0] == 0
+        assert (
+            cli("import", path, "-o", f"m{number}", *module, "--set", "data.name=iris", "--quiet")[
+                0
+            ]
+            == 0
+        )
     assert cli("barrier", "m0", "m1", *module, "--quiet")[0] == 0
     assert cli("evaluate", "ensemble", *module, "--quiet")[0] == 0
 
@@ -123,11 +141,20 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
         ([NUMPYRO], "or fix the noise with likelihood.noise=VALUE"),
         (["missing.nc"], "no file missing.nc"),
         ([], "no files; name NetCDF files"),
-        ([NUMPYRO, "a.yaml", "b.yaml"], "two configurations, a.yaml and b.yaml; a map of names goes to --names"),
+        (
+            [NUMPYRO, "a.yaml", "b.yaml"],
+            "two configurations, a.yaml and b.yaml; a map of names goes to --names",
+        ),
         ([NUMPYRO, "a.pt"], "NetCDF files and checkpoints together"),
         ([NUMPYRO, "--names", "missing.yaml"], "no map of names missing.yaml"),
-        ([NUMPYRO, "--names", "names.yaml", "--set", "architecture.widths=[4]"], "the draws do not fit the network"),
-        ([NUMPYRO, "--names", "names.yaml", "-o", "taken"], "taken exists and is never overwritten"),
+        (
+            [NUMPYRO, "--names", "names.yaml", "--set", "architecture.widths=[4]"],
+            "the draws do not fit the network",
+        ),
+        (
+            [NUMPYRO, "--names", "names.yaml", "-o", "taken"],
+            "taken exists and is never overwritten",
+        ),
         ([NUMPYRO, "--set", "inference.steps=3"], "unknown key inference.steps"),
     ],
 )

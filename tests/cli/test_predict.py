@@ -6,14 +6,24 @@ import pytest
 
 from bnn_symm.runs import load_run
 
-NUMBERS = ["mean", "sd", "epistemic_sd", "aleatoric_sd", "quantile_0.05", "quantile_0.5", "quantile_0.95"]
+NUMBERS = [
+    "mean",
+    "sd",
+    "epistemic_sd",
+    "aleatoric_sd",
+    "quantile_0.05",
+    "quantile_0.5",
+    "quantile_0.95",
+]
 TINY = ["inference.num_steps=20", "inference.num_draws=10", "architecture.widths=[]"]
 
 
 @pytest.fixture
 def data(tmp_path):
     rng = np.random.default_rng(1)
-    frame = pandas.DataFrame({"a": rng.normal(3, 10, 50), "b": rng.normal(size=50), "color": ["red", "blue"] * 25})
+    frame = pandas.DataFrame(
+        {"a": rng.normal(3, 10, 50), "b": rng.normal(size=50), "color": ["red", "blue"] * 25}
+    )
     frame["price"] = 1000 + 50 * frame["a"] + rng.normal(size=50)
     frame.to_csv(tmp_path / "data.csv", index=False)
     return frame
@@ -21,7 +31,19 @@ def data(tmp_path):
 
 @pytest.fixture
 def run(cli, data):
-    assert cli("fit", "--set", "data.name=data.csv", "data.target=price", *TINY, "--out", "run", "--quiet")[0] == 0
+    assert (
+        cli(
+            "fit",
+            "--set",
+            "data.name=data.csv",
+            "data.target=price",
+            *TINY,
+            "--out",
+            "run",
+            "--quiet",
+        )[0]
+        == 0
+    )
     return load_run("run")
 
 
@@ -35,14 +57,18 @@ def test_numbers_in_their_own_units(cli, run, data, tmp_path):
     # By hand: draws of weights and noise, applied to the standardized inputs.
     standardized = run.preprocessing.encode(data.iloc[::-1])
     drawn = next(iter(run.posterior.iter_draws()))
-    own = np.stack([np.asarray(run.model.outputs(flat, standardized))[:, 0] for flat in drawn]).astype(np.float64)
+    own = np.stack(
+        [np.asarray(run.model.outputs(flat, standardized))[:, 0] for flat in drawn]
+    ).astype(np.float64)
     scaling = run.preprocessing.scaling
     own = own * scaling.y_scale + scaling.y_mean
     noise = np.asarray(drawn[:, -1].double().exp()) * scaling.y_scale
     np.testing.assert_allclose(result["mean"], own.mean(0), rtol=1e-5)
     np.testing.assert_allclose(result["epistemic_sd"], own.std(0), rtol=1e-3)
     np.testing.assert_allclose(result["aleatoric_sd"], np.sqrt(np.mean(noise**2)), rtol=1e-4)
-    np.testing.assert_allclose(result["sd"] ** 2, result["epistemic_sd"] ** 2 + result["aleatoric_sd"] ** 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        result["sd"] ** 2, result["epistemic_sd"] ** 2 + result["aleatoric_sd"] ** 2, rtol=1e-5
+    )
     assert (result["quantile_0.05"] < result["quantile_0.5"]).all()
     assert 900 < result["mean"].mean() < 1400
 
@@ -51,7 +77,9 @@ def test_numbers_in_their_own_units(cli, run, data, tmp_path):
 def test_other_formats(cli, run, data, tmp_path, suffix):
     data.to_parquet(tmp_path / "in.parquet")
     cli("predict", "run", "data.csv", "-o", "out.csv")
-    status, out, _ = cli("predict", "run", "in.parquet", "-o", f"out.{suffix}", "--quantiles", "0.1", "--json")
+    status, out, _ = cli(
+        "predict", "run", "in.parquet", "-o", f"out.{suffix}", "--quantiles", "0.1", "--json"
+    )
     assert status == 0
     assert json.loads(out) == {"run": "run", "output": f"out.{suffix}", "points": 50}
     want = pandas.read_csv(tmp_path / "out.csv")
@@ -64,15 +92,25 @@ def test_other_formats(cli, run, data, tmp_path, suffix):
     np.testing.assert_allclose(got["mean"], want["mean"], rtol=1e-9)
 
 
-@pytest.mark.parametrize(("labels", "dtype"), [(["no", "yes"], object), ([3, 7], np.int64), ([True, False], bool)])
+@pytest.mark.parametrize(
+    ("labels", "dtype"), [(["no", "yes"], object), ([3, 7], np.int64), ([True, False], bool)]
+)
 def test_labels_as_they_were_written(cli, data, tmp_path, labels, dtype):
     kind = np.array(labels, dtype=object)[(data["a"] > 3).astype(int)]
-    data.drop(columns="price").assign(kind=pandas.Series(kind).astype(dtype)).to_csv(tmp_path / "c.csv", index=False)
+    data.drop(columns="price").assign(kind=pandas.Series(kind).astype(dtype)).to_csv(
+        tmp_path / "c.csv", index=False
+    )
     cli("fit", "--set", "data.name=c.csv", "data.target=kind", *TINY, "--out", "run", "--quiet")
     assert cli("predict", "run", "c.csv", "-o", "out.csv")[0] == 0
     result = pandas.read_csv(tmp_path / "out.csv")
     names = [f"probability_{label}" for label in sorted(labels)]
-    assert list(result.columns) == ["prediction", *names, "entropy", "expected_entropy", "mutual_information"]
+    assert list(result.columns) == [
+        "prediction",
+        *names,
+        "entropy",
+        "expected_entropy",
+        "mutual_information",
+    ]
     assert set(result["prediction"]) <= set(labels)
     np.testing.assert_allclose(result[names].sum(axis=1), 1.0, rtol=1e-5)
     best = np.array(sorted(labels), dtype=object)[result[names].to_numpy().argmax(1)]
@@ -85,7 +123,9 @@ def test_labels_as_they_were_written(cli, data, tmp_path, labels, dtype):
 
 def test_wrong_input(refused, run, data, tmp_path):
     data.drop(columns="b").to_csv(tmp_path / "no_b.csv", index=False)
-    data.assign(a=[np.nan if i == 6 else 1.0 for i in range(50)]).to_csv(tmp_path / "nan.csv", index=False)
+    data.assign(a=[np.nan if i == 6 else 1.0 for i in range(50)]).to_csv(
+        tmp_path / "nan.csv", index=False
+    )
     data.assign(color="green").to_csv(tmp_path / "green.csv", index=False)
     data.iloc[:0].to_csv(tmp_path / "empty.csv", index=False)
     (tmp_path / "nothing.csv").write_text("")

@@ -37,7 +37,11 @@ HOSTILE = "h\x1b[31m\x9b1m\u202e\u2028[bold]x"
 
 
 def assert_printable(text):
-    left = {character for character in text if character != "\n" and unicodedata.category(character) in OBEYED}
+    left = {
+        character
+        for character in text
+        if character != "\n" and unicodedata.category(character) in OBEYED
+    }
     assert not left, text
 
 
@@ -54,9 +58,23 @@ def test_texts_are_printable_and_names_stay_in_their_line(name):
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_that_is_not_there_is_quoted_in_one_printable_line(name, capsys):
     for arguments in (
-        *(["evaluate", name], ["report", name], ["fit", f"{name}.yaml"], ["compare", "--resume", name]),
-        *(["fit", "--set", f"data.name={name}"], ["fit", "--set", f"{name}=1"], ["data", "fetch", name], [name]),
-        *(["fit", f"--{name}"], ["symmetry", name], ["fit", "--set", f"architecture.symmetry.kind={name}"]),
+        *(
+            ["evaluate", name],
+            ["report", name],
+            ["fit", f"{name}.yaml"],
+            ["compare", "--resume", name],
+        ),
+        *(
+            ["fit", "--set", f"data.name={name}"],
+            ["fit", "--set", f"{name}=1"],
+            ["data", "fetch", name],
+            [name],
+        ),
+        *(
+            ["fit", f"--{name}"],
+            ["symmetry", name],
+            ["fit", "--set", f"architecture.symmetry.kind={name}"],
+        ),
     ):
         try:
             status = main(arguments)
@@ -74,7 +92,10 @@ def hostile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     rows = np.random.default_rng(0).normal(size=(40, 2))
     labels = [f"l{HOSTILE}", f"=m{HOSTILE}"]
-    lines = [f"a{HOSTILE},b,y{HOSTILE}", *(f"{a:.3f},{b:.3f},{labels[int(a > b)]}" for a, b in rows)]
+    lines = [
+        f"a{HOSTILE},b,y{HOSTILE}",
+        *(f"{a:.3f},{b:.3f},{labels[int(a > b)]}" for a, b in rows),
+    ]
     data = folder / f"data{HOSTILE}.csv"
     data.write_text("\n".join(lines), encoding="utf-8")
     run = folder / f"run\n{HOSTILE} $x; y"
@@ -87,7 +108,14 @@ def hostile(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", ["evaluate RUN", "evaluate RUN --data DATA", "symmetry RUN", "report RUN", "predict RUN DATA -o OUT"]
+    "command",
+    [
+        "evaluate RUN",
+        "evaluate RUN --data DATA",
+        "symmetry RUN",
+        "report RUN",
+        "predict RUN DATA -o OUT",
+    ],
 )
 def test_answers_and_notes_about_hostile_names_are_printable(hostile, command, capsys, tmp_path):
     run, data = hostile
@@ -131,7 +159,9 @@ def test_a_record_that_was_changed_prints_no_escape(hostile, key, capsys, tmp_pa
 def test_progress_is_a_text_and_not_markup(capsys, monkeypatch):
     written = io.StringIO()
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=written, force_terminal=True, width=300))
+    monkeypatch.setattr(
+        progress, "Console", lambda **_: Console(file=written, force_terminal=True, width=300)
+    )
     with progress.CountBar(f"[bold]label[/] {HOSTILE}", total=2) as bar:
         assert bar is not None
     assert "[bold]label[/]" in written.getvalue()
@@ -164,20 +194,40 @@ def test_advice_of_commands_is_quoted_for_a_shell(name, capsys, tmp_path, monkey
     (place / "study.yaml").write_text("data: {name: iris}\nstudy: {seeds: 1}\n")
     assert main(["report", name]) == 2
     err = capsys.readouterr().err
-    assert shlex.split(err[err.index("bnn-symm compare") :]) == ["bnn-symm", "compare", "--resume", name]
+    assert shlex.split(err[err.index("bnn-symm compare") :]) == [
+        "bnn-symm",
+        "compare",
+        "--resume",
+        name,
+    ]
     (place / "plan.json").write_text(json.dumps({"cells": {}, "pairs": [], "options": {}}))
     with pytest.raises(InvalidRun) as damaged:
         StudyDirectory(name).read_plan()
     text = str(damaged.value)
-    assert shlex.split(text[text.index("bnn-symm compare") :]) == ["bnn-symm", "compare", "--resume", name]
+    assert shlex.split(text[text.index("bnn-symm compare") :]) == [
+        "bnn-symm",
+        "compare",
+        "--resume",
+        name,
+    ]
 
 
 @pytest.mark.parametrize("name", NASTY)
 def test_commands_of_a_study_are_quoted_for_a_shell(name, tmp_path):
     path = tmp_path / name
-    commands = {what: shlex.split(text) for what, text in study_commands(path, ["own.nets:build"]).items()}
+    commands = {
+        what: shlex.split(text) for what, text in study_commands(path, ["own.nets:build"]).items()
+    }
     assert commands == {
-        "repeat": ["bnn-symm", "compare", str(path / "study.yaml"), "--out", "DIR", "--module", "own.nets:build"],
+        "repeat": [
+            "bnn-symm",
+            "compare",
+            str(path / "study.yaml"),
+            "--out",
+            "DIR",
+            "--module",
+            "own.nets:build",
+        ],
         "resume": ["bnn-symm", "compare", "--resume", str(path), "--module", "own.nets:build"],
         "report": ["bnn-symm", "report", str(path)],
     }

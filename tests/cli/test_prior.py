@@ -22,8 +22,13 @@ def test_a_wild_prior_is_told_and_the_advice_brings_functions_nearer_to_the_data
     advice = next(line for line in text.splitlines() if line.startswith("next: "))
     change = advice.split()[2]
     content = json.loads((tmp_path / "a" / "prior.json").read_text())
-    again = json.loads(run(capsys, *GAP, change, "--draws", "50", "--json", "-o", str(tmp_path / "b")))
-    factors = [one["own"]["quantiles"]["variation"][2] / one["of_data"]["variation"] for one in (content, again)]
+    again = json.loads(
+        run(capsys, *GAP, change, "--draws", "50", "--json", "-o", str(tmp_path / "b"))
+    )
+    factors = [
+        one["own"]["quantiles"]["variation"][2] / one["of_data"]["variation"]
+        for one in (content, again)
+    ]
     assert factors[0] > 3
     assert f"functions that vary {factors[1]:.3g} times as much" in advice
     assert max(factors[1], 1 / factors[1]) < factors[0]
@@ -32,16 +37,28 @@ def test_a_wild_prior_is_told_and_the_advice_brings_functions_nearer_to_the_data
 
 def test_classes(tmp_path, capsys):
     where = ["data.name=iris", "architecture.widths=[8]"]
-    wide = run(capsys, "--set", *where, "prior.scale=30", "--draws", "20", "-o", str(tmp_path / "a"))
+    wide = run(
+        capsys, "--set", *where, "prior.scale=30", "--draws", "20", "-o", str(tmp_path / "a")
+    )
     assert "functions have decided on classes before they see data" in wide
     assert "next: --set prior.scale=fan_in gives a mean largest probability of" in wide
-    narrow = run(capsys, "--set", *where, "prior.scale=0.1", "--draws", "20", "-o", str(tmp_path / "b"))
+    narrow = run(
+        capsys, "--set", *where, "prior.scale=0.1", "--draws", "20", "-o", str(tmp_path / "b")
+    )
     assert "which class a point has is left open" in narrow
     assert "next:" not in narrow
 
 
 def test_several_inputs_and_the_same_numbers_again(tmp_path, capsys):
-    arguments = ["--set", "data.name=diabetes", "architecture.widths=[4]", "--draws", "20", "--json", "-o"]
+    arguments = [
+        "--set",
+        "data.name=diabetes",
+        "architecture.widths=[4]",
+        "--draws",
+        "20",
+        "--json",
+        "-o",
+    ]
     first, second = (json.loads(run(capsys, *arguments, str(tmp_path / name))) for name in "ab")
     assert first.pop("directory") != second.pop("directory")
     assert first == second

@@ -16,7 +16,14 @@ def test_a_run_has_a_page_with_its_scores_settings_and_commands(cli, fitted, tmp
     assert f"NLL, nats a point {metrics['test']['nll']:.4g}" in text
     assert (tmp_path / "vi" / "config.yaml").read_text().splitlines()[0] in text
     assert "bnn-symm fit vi/config.yaml --out DIR" in text
-    for title in ("Convergence", "Scores", "Calibration", "Parameters and symmetries", "Settings", "Provenance"):
+    for title in (
+        "Convergence",
+        "Scores",
+        "Calibration",
+        "Parameters and symmetries",
+        "Settings",
+        "Provenance",
+    ):
         assert f"<h2>{title}</h2>" in text
     assert "<h2>Mixing</h2>" not in text  # a closed form has no chains
     assert text.count("<img ") == 1

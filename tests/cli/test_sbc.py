@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bnn_symm.analyzes.sbc_runner import default_overrides
+from bnn_symm.analyses.sbc_runner import default_overrides
 
 # Variational inference of a line: quick; after so few steps it is not calibrated, which is not the matter here.
 TINY = ["inference={name: mean_field_vi, num_steps: 20, learning_rate: 0.1}", "data.limit=20"]
@@ -24,7 +24,11 @@ def test_a_check_writes_its_ranks_its_picture_and_its_verdict(cli, tmp_path):
     folder = tmp_path / "check"
     assert (folder / "figures" / "sbc.png").read_bytes()[:4] == b"\x89PNG"
     content = read(folder / "sbc.json")
-    assert (content["status"], content["kind"], content["num_simulations"]) == ("complete", "vsbc", 8)
+    assert (content["status"], content["kind"], content["num_simulations"]) == (
+        "complete",
+        "vsbc",
+        8,
+    )
     assert content["conclusion"] in out
     assert len(content["ranks"]) == len(content["values"]) == 8
     assert content["names"] == [own["name"] for own in content["quantities"]]
@@ -76,20 +80,32 @@ def test_what_a_person_should_know_is_said_before_it_starts(cli):
 
 
 def test_the_default_is_nuts_on_a_line_and_gives_way_to_what_the_user_names(cli):
-    assert [key.partition("=")[0] for key in default_overrides([])] == ["data", "architecture", "inference"]
-    kept = default_overrides(["inference.name=mean_field_vi", "data.limit=10", "architecture.widths=[3]"])
+    assert [key.partition("=")[0] for key in default_overrides([])] == [
+        "data",
+        "architecture",
+        "inference",
+    ]
+    kept = default_overrides(
+        ["inference.name=mean_field_vi", "data.limit=10", "architecture.widths=[3]"]
+    )
     assert [key.partition("=")[0] for key in kept] == ["data", "architecture"]
     keys = ["inference.num_warmup=10", "inference.num_draws=12", "data.limit=10"]
     status, printed, _ = cli("sbc", "--set", *keys, "--simulations", 2, "--jobs", 1, "--json")
     assert status == 0
     content = json.loads(printed)
-    assert (content["run"]["method"], content["run"]["dataset"]["name"], content["kind"]) == ("nuts", "gap", "sbc")
+    assert (content["run"]["method"], content["run"]["dataset"]["name"], content["kind"]) == (
+        "nuts",
+        "gap",
+        "sbc",
+    )
 
 
 def test_a_config_file_takes_the_place_of_the_default(cli, tmp_path):
     (tmp_path / "c.yaml").write_text("data: {name: iris, limit: 20}\narchitecture: {widths: [2]}\n")
     keys = ["inference.num_steps=5"]
-    status, printed, _ = cli("sbc", "--set", *keys, "c.yaml", "--simulations", 2, "--jobs", 1, "--json")
+    status, printed, _ = cli(
+        "sbc", "--set", *keys, "c.yaml", "--simulations", 2, "--jobs", 1, "--json"
+    )
     assert status == 0
     content = json.loads(printed)
     assert content["run"]["dataset"]["name"] == "iris"
@@ -105,8 +121,14 @@ def test_a_config_file_takes_the_place_of_the_default(cli, tmp_path):
         (["--jobs", "0"], "--jobs 0: wanted 1 or more"),
         (["--resume", "missing"], "missing is no check of the inference"),
         (["--resume", "x", "-o", "y"], "--resume goes on with a check as it was"),
-        (["--set", "inference={name: map, num_steps: 2}", "--jobs", "1"], "the method returns a single draw"),
-        (["--set", "inference.num_steps=3"], "unknown key inference.num_steps for inference.name=nuts"),
+        (
+            ["--set", "inference={name: map, num_steps: 2}", "--jobs", "1"],
+            "the method returns a single draw",
+        ),
+        (
+            ["--set", "inference.num_steps=3"],
+            "unknown key inference.num_steps for inference.name=nuts",
+        ),
     ],
 )
 def test_wrong_input(refused, tmp_path, arguments, message):

@@ -41,9 +41,14 @@ def test_of_a_standard_network(cli, content):
     assert found["order"] == str(math.factorial(6) * math.factorial(5))
     assert found["fingerprint"] is None
     assert found["certificate"].startswith("full: nothing is fixed")
-    assert found["free_parameters"] == found["network_parameters"] == 4 * 6 + 6 + 6 * 5 + 5 + 5 * 3 + 3
+    assert (
+        found["free_parameters"] == found["network_parameters"] == 4 * 6 + 6 + 6 * 5 + 5 + 5 * 3 + 3
+    )
     assert (found["fixed"], found["fixed_parameters"], found["duplicate_mask_rows"]) == ([], 0, {})
-    assert [(group["name"], group["size"]) for group in found["groups"]] == [("layers.0", 6), ("layers.1", 5)]
+    assert [(group["name"], group["size"]) for group in found["groups"]] == [
+        ("layers.0", 6),
+        ("layers.1", 5),
+    ]
     assert found["groups"][0]["tensors"] == ["layers.0.weight", "layers.0.bias", "layers.1.weight"]
     assert [group["log10_order_left"] for group in found["groups"]] == pytest.approx(
         [log10_factorials(6), log10_factorials(5)]
@@ -77,11 +82,19 @@ def test_of_an_asymmetric_network(cli, content):
     }
     assert all(group["units_that_move"] == 0 for group in found["groups"])
     assert found["defect"]["best"] > 1e-3
-    assert {entry["kind"] for entry in found["continuous"]} == {"positive scaling", "shift of the softmax"}
+    assert {entry["kind"] for entry in found["continuous"]} == {
+        "positive scaling",
+        "shift of the softmax",
+    }
 
     status, out, err = cli("symmetry", *ASYMMETRIC)
     assert (status, err) == (0, "")
-    for words in (found["certificate"], found["fingerprint"], "55 free of 83; 28 fixed", "layers.1.weight: 10 of 30"):
+    for words in (
+        found["certificate"],
+        found["fingerprint"],
+        "55 free of 83; 28 fixed",
+        "layers.1.weight: 10 of 30",
+    ):
         assert words in out
 
 
@@ -139,7 +152,9 @@ def test_of_a_linear_model(cli, content):
     found = content("--set", "data={name: iris, limit: 40}", "architecture.widths=[]")
     assert (found["log10_order"], found["groups"], found["defect"]) == (0, [], None)
     assert found["certificate"] == "trivial: proved, there are no hidden units"
-    status, out, _ = cli("symmetry", "--set", "data={name: iris, limit: 40}", "architecture.widths=[]")
+    status, out, _ = cli(
+        "symmetry", "--set", "data={name: iris, limit: 40}", "architecture.widths=[]"
+    )
     assert status == 0
     assert "there are no two units to swap" in out
 
@@ -263,7 +278,9 @@ def test_two_processes_print_the_same_fingerprint(content):
     command = [sys.executable, "-m", "bnn_symm.cli", "symmetry", "--set", *keys, "--json"]
     printed = []
     for seed, capability in (("1", None), ("2", "default")):
-        environment = {name: value for name, value in os.environ.items() if name != "ATEN_CPU_CAPABILITY"}
+        environment = {
+            name: value for name, value in os.environ.items() if name != "ATEN_CPU_CAPABILITY"
+        }
         environment |= {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"} | (
             {"ATEN_CPU_CAPABILITY": capability} if capability else {}
         )
@@ -299,7 +316,9 @@ def build(input_shape, num_outputs):
 def test_an_unknown_operation_is_named_with_its_line(refused, tmp_path):
     (tmp_path / "my_nets_sorted.py").write_text(SORTED)
     line = next(i for i, text in enumerate(SORTED.splitlines(), start=1) if "torch.sort" in text)
-    error = refused("symmetry", "--module", "my_nets_sorted:build", "--set", "data={name: iris, limit: 40}")
+    error = refused(
+        "symmetry", "--module", "my_nets_sorted:build", "--set", "data={name: iris, limit: 40}"
+    )
     assert "no rule for the operation 'sort'" in error
     assert f"my_nets_sorted.py:{line} (hidden = torch.sort(self.first(x), dim=1).values)" in error
 
@@ -317,7 +336,10 @@ def test_an_unknown_operation_is_named_with_its_line(refused, tmp_path):
             "needed; fixed_per_row 0 for this layer leaves it as it is: type fixed_per_row=[0,32]",
         ),
         (
-            ["architecture.symmetry={kind: weight_asymmetric, mask: densest}", "architecture.widths=[64]"],
+            [
+                "architecture.symmetry={kind: weight_asymmetric, mask: densest}",
+                "architecture.widths=[64]",
+            ],
             "layers.0: 64 rows of 4 inputs cannot all differ and have a free entry, since there are 15 such rows; want "
             "at least 7 inputs",
         ),
@@ -363,7 +385,13 @@ def test_a_run_is_as_it_was_fitted(cli, refused):
 
 def test_a_run_of_a_users_module_asks_for_it(cli, content, refused, tmp_path):
     (tmp_path / "my_nets_run.py").write_text(PLANTED)
-    words = ["--module", "my_nets_run:build", "--set", "data={name: iris, limit: 40}", "inference.num_steps=2"]
+    words = [
+        "--module",
+        "my_nets_run:build",
+        "--set",
+        "data={name: iris, limit: 40}",
+        "inference.num_steps=2",
+    ]
     assert cli("fit", *words, "--out", "run", "--quiet")[0] == 0
     assert "repeat it: --module my_nets_run:build" in refused("symmetry", "run")
     found = content("run", "--module", "my_nets_run:build")
@@ -382,4 +410,6 @@ def test_missing_paths(refused, tmp_path):
 def test_help_has_an_example(cli):
     status, out, err = cli("symmetry", "--help")
     assert (status, err) == (0, "")
-    assert out.splitlines()[-1].startswith("example: bnn-symm symmetry --set architecture.symmetry.kind=")
+    assert out.splitlines()[-1].startswith(
+        "example: bnn-symm symmetry --set architecture.symmetry.kind="
+    )

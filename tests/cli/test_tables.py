@@ -10,7 +10,17 @@ TINY = ["inference.name=map", "inference.num_steps=5", "architecture.widths=[]"]
 
 
 def fit(cli, name, *keys):
-    return cli("fit", "--quiet", "--set", f"data.name={name}", "data.target=y", *TINY, *keys, "--out", "run")
+    return cli(
+        "fit",
+        "--quiet",
+        "--set",
+        f"data.name={name}",
+        "data.target=y",
+        *TINY,
+        *keys,
+        "--out",
+        "run",
+    )
 
 
 @pytest.fixture
@@ -31,12 +41,16 @@ def test_formulas_are_made_inert_on_request(cli, refused, labels):
     inert = [text if text == "plain" else f"'{text}" for text in raw["prediction"]]
     assert safe["prediction"].tolist() == inert
     assert raw.drop(columns="prediction").equals(safe.drop(columns="prediction"))
-    assert "--excel-safe is for .csv" in refused("predict", "run", "x.csv", "-o", "safe.parquet", "--excel-safe")
+    assert "--excel-safe is for .csv" in refused(
+        "predict", "run", "x.csv", "-o", "safe.parquet", "--excel-safe"
+    )
     assert "apostrophe" in cli("predict", "--help")[1]
 
 
 def test_what_was_read_is_kept_and_what_may_surprise_is_noted(cli, tmp_path):
-    frame = pandas.DataFrame({"a": np.arange(60) / 7, "town": ["Ulm", "NA"] * 30, "y": [0.0, 1.0] * 30})
+    frame = pandas.DataFrame(
+        {"a": np.arange(60) / 7, "town": ["Ulm", "NA"] * 30, "y": [0.0, 1.0] * 30}
+    )
     frame.to_csv(tmp_path / "x.csv", index=False)
     status, out, err = fit(cli, "x.csv")
     assert (status, out) == (0, "")

@@ -3,7 +3,13 @@ import pandas
 import pytest
 import torch
 
-from bnn_symm.data import OUT_OF_DISTRIBUTION, dataset_names, load_dataset, out_of_distribution_inputs, read_inputs
+from bnn_symm.data import (
+    OUT_OF_DISTRIBUTION,
+    dataset_names,
+    load_dataset,
+    out_of_distribution_inputs,
+    read_inputs,
+)
 from bnn_symm.data.loaders.bundled import digits, digits_0_4, digits_5_9
 from bnn_symm.data.out_of_distribution import photo_patches
 from bnn_symm.errors import DatasetNotFound, InvalidData
@@ -40,7 +46,9 @@ def test_photo_patches_look_like_digits_and_are_none():
     data = load_dataset("digits")
     x = out_of_distribution_inputs("photo_patches", data.preprocessing, dtype=torch.float64)
     assert x.dtype == torch.float64
-    np.testing.assert_allclose(x.numpy() * data.scaling.x_scale + data.scaling.x_mean, patches, atol=1e-9)
+    np.testing.assert_allclose(
+        x.numpy() * data.scaling.x_scale + data.scaling.x_mean, patches, atol=1e-9
+    )
 
 
 def test_any_file_of_the_right_shape(tmp_path):

@@ -11,11 +11,15 @@ IMAGES = torch.randn(3, 2, 7, 7, dtype=torch.float64, generator=torch.Generator(
 
 @pytest.mark.parametrize(("degrees", "turns"), [(0, 0), (90, 1), (180, 2)])
 def test_rotation_by_right_angles_is_exact(degrees, turns):
-    torch.testing.assert_close(shift(IMAGES, "rotation", degrees), torch.rot90(IMAGES, turns, dims=(2, 3)))
+    torch.testing.assert_close(
+        shift(IMAGES, "rotation", degrees), torch.rot90(IMAGES, turns, dims=(2, 3))
+    )
 
 
 def test_a_rotated_constant_image_is_constant():
-    torch.testing.assert_close(shift(torch.full((1, 1, 8, 6), 2.5), "rotation", 33), torch.full((1, 1, 8, 6), 2.5))
+    torch.testing.assert_close(
+        shift(torch.full((1, 1, 8, 6), 2.5), "rotation", 33), torch.full((1, 1, 8, 6), 2.5)
+    )
 
 
 def test_rotation_keeps_angles_in_oblong_images():
@@ -44,7 +48,9 @@ def test_severity_is_monotone():
 
 def test_contrast_by_hand():
     x = torch.tensor([0.0, 2.0]).reshape(1, 1, 1, 2)
-    torch.testing.assert_close(shift(x, "contrast", 1), torch.tensor([0.6, 1.4]).reshape(1, 1, 1, 2))
+    torch.testing.assert_close(
+        shift(x, "contrast", 1), torch.tensor([0.6, 1.4]).reshape(1, 1, 1, 2)
+    )
 
 
 def test_blur_keeps_the_sum_of_an_inner_dot():
@@ -72,7 +78,9 @@ def test_shifts_of_images_refuse_tables(name):
 
 @given(st.sampled_from(SHIFTS), st.integers(1, 5))
 def test_shifts_are_read_as_they_are_written(name, severity):
-    assert parse_shift(str(Shift(name=name, severity=severity))) == Shift(name=name, severity=severity)
+    assert parse_shift(str(Shift(name=name, severity=severity))) == Shift(
+        name=name, severity=severity
+    )
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ def test_another_process_makes_the_same_split_and_imports_nothing_heavy():
         "print(split_points(40, DataConfig(split_seed=5)).test.tolist()); "
         "print([name for name in ('pandas', 'sklearn', 'pooch', 'PIL', 'pyarrow') if name in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.splitlines() == [str(split_points(40, DataConfig(split_seed=5)).test.tolist()), "[]"]
 
 

@@ -24,7 +24,11 @@ def exact_predictive(X, y, new, noise):
     covariance = np.linalg.inv(design.T @ design / noise**2 + np.eye(design.shape[1]))
     weights = covariance @ design.T @ ((y - y.mean()) / y.std()) / noise**2
     epistemic = np.sqrt(np.einsum("pi,ij,pj->p", at, covariance, at))
-    return y.mean() + y.std() * (at @ weights), y.std() * epistemic, y.std() * np.hypot(epistemic, noise)
+    return (
+        y.mean() + y.std() * (at @ weights),
+        y.std() * epistemic,
+        y.std() * np.hypot(epistemic, noise),
+    )
 
 
 def linear_problem(features):
@@ -59,7 +63,9 @@ def test_the_standard_deviation_of_mean_field_vi_is_exact_where_the_posterior_fa
     y = np.array([1.0, 3.0, 8.0, 2.0])
     new = np.array([[7.0, 7.0], [30.0, -10.0], [7.0, 12.0]])
     config = {"inference": {"num_draws": 1000, "num_samples": 8}}
-    estimator = BNNRegressor(widths=(), noise=0.5, num_steps=1500, random_state=0, config=config).fit(X, y)
+    estimator = BNNRegressor(
+        widths=(), noise=0.5, num_steps=1500, random_state=0, config=config
+    ).fit(X, y)
     assert isinstance(estimator.posterior_, GaussianPosterior)
     mean, sd = estimator.predict(new, return_std=True)
     # Half the draws: the other half of the allowance is for the optimizer, whose gradients of scales are sampled.

@@ -21,7 +21,12 @@ from bnn_symm.estimators import BNNClassifier, BNNRegressor
 from bnn_symm.inference import HMC, NUTS, DeepEnsemble
 from bnn_symm.models import HeteroscedasticGaussian, Poisson
 
-QUICK = {"widths": (4,), "num_steps": 20, "random_state": 0, "config": {"inference": {"num_draws": 10}}}
+QUICK = {
+    "widths": (4,),
+    "num_steps": 20,
+    "random_state": 0,
+    "config": {"inference": {"num_draws": 10}},
+}
 CHAINS = {"num_chains": 2, "num_warmup": 20, "num_draws": 20}
 METHODS = {
     "nuts": NUTS(max_tree_depth=3, **CHAINS),
@@ -108,7 +113,9 @@ def test_little_data_and_constant_columns(estimator):
 
 def test_a_constant_target_is_predicted_in_its_own_units():
     X, _ = line()
-    mean, sd = quick(BNNRegressor, num_steps=300).fit(X, np.full(30, 7.0)).predict(X, return_std=True)
+    mean, sd = (
+        quick(BNNRegressor, num_steps=300).fit(X, np.full(30, 7.0)).predict(X, return_std=True)
+    )
     np.testing.assert_allclose(mean, 7.0, atol=0.5)
     assert (sd < 1).all()
 
@@ -162,7 +169,9 @@ def test_in_a_pipeline_with_pandas_output():
     X, y = blobs()
     frame = pd.DataFrame(X, columns=["height", "weight"])
     pipeline = make_pipeline(
-        FunctionTransformer(lambda f: f.assign(product=f.height * f.weight)), StandardScaler(), quick(BNNClassifier)
+        FunctionTransformer(lambda f: f.assign(product=f.height * f.weight)),
+        StandardScaler(),
+        quick(BNNClassifier),
     ).set_output(transform="pandas")
     pipeline.fit(frame, y)
     np.testing.assert_array_equal(pipeline[-1].feature_names_in_, ["height", "weight", "product"])
@@ -181,7 +190,9 @@ def test_points_held_out_are_watched_and_stop_a_fit():
     X, y = blobs(60)
     estimator = quick(BNNClassifier).fit(X, y)
     assert {row["validation_nll"] for row in estimator.history_} == {None}
-    config = {"inference": {"early_stopping": {"patience": 2}, "learning_rate": 0.5, "log_every": 1}}
+    config = {
+        "inference": {"early_stopping": {"patience": 2}, "learning_rate": 0.5, "log_every": 1}
+    }
     stopped = quick(BNNClassifier, num_steps=4000, validation_fraction=0.2, config=config).fit(X, y)
     assert stopped.n_iter_ < 4000
     assert stopped.n_iter_ == stopped.history_[-1]["step"]
@@ -209,7 +220,9 @@ def test_every_method_fits_predicts_and_pickles(estimator, method):
     np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
 
 
-@pytest.mark.parametrize("kind", ["weight_asymmetric", "sigma_asymmetric", "parameter_matched", "init_matched"])
+@pytest.mark.parametrize(
+    "kind", ["weight_asymmetric", "sigma_asymmetric", "parameter_matched", "init_matched"]
+)
 def test_kinds_of_symmetry(kind):
     X, y = blobs(features=6)
     standard = quick(BNNClassifier, widths=(8, 8)).fit(X, y)
@@ -230,7 +243,8 @@ def test_kinds_of_symmetry(kind):
 def test_the_same_int_gives_the_same_bits_and_another_does_not():
     X, y = blobs()
     one, same, other = (
-        quick(BNNClassifier, random_state=seed).fit(X, y).predict_proba(X) for seed in (3, np.int64(3), 4)
+        quick(BNNClassifier, random_state=seed).fit(X, y).predict_proba(X)
+        for seed in (3, np.int64(3), 4)
     )
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -263,7 +277,11 @@ def test_global_generators_and_threads_are_left_as_they_were(method):
     # Python's own generator is not among them, since here beartype draws from it which items of a list to check.
     states = torch.get_rng_state(), global_state()[1].copy()
     try:
-        keys = {"method": METHODS[method], "num_steps": None, "config": None} if method in METHODS else {}
+        keys = (
+            {"method": METHODS[method], "num_steps": None, "config": None}
+            if method in METHODS
+            else {}
+        )
         quick(BNNClassifier, **keys).fit(X, y).predict(X)
         assert torch.get_num_threads() == 2
     finally:
@@ -329,9 +347,13 @@ def test_a_grid_search_in_threads_is_as_one_after_another():
     threads = torch.get_num_threads()
     alone = GridSearchCV(quick(BNNClassifier), grid, cv=2, scoring="neg_log_loss").fit(X, y)
     with parallel_backend("threading"):
-        together = GridSearchCV(quick(BNNClassifier), grid, cv=2, scoring="neg_log_loss", n_jobs=2).fit(X, y)
+        together = GridSearchCV(
+            quick(BNNClassifier), grid, cv=2, scoring="neg_log_loss", n_jobs=2
+        ).fit(X, y)
     assert torch.get_num_threads() == threads
-    np.testing.assert_array_equal(together.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(
+        together.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"]
+    )
 
 
 @pytest.mark.slow
@@ -342,5 +364,7 @@ def test_a_grid_search_in_processes_is_as_one_after_another():
     alone = GridSearchCV(estimator, grid, cv=2).fit(X, y)
     together = GridSearchCV(estimator, grid, cv=2, n_jobs=2).fit(X, y)
     # Compiled kernels may add in another order under the thread limits of joblib's workers.
-    np.testing.assert_allclose(together.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"], rtol=1e-6)
+    np.testing.assert_allclose(
+        together.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"], rtol=1e-6
+    )
     assert np.isfinite(together.best_score_)

@@ -64,17 +64,28 @@ def test_a_parameter_at_its_default_leaves_its_key_to_config():
 
 
 def test_parameters_and_config_add_up_and_neither_is_changed():
-    config = {"architecture": {"symmetry": {"fixed_per_row": 2}}, "inference": {"learning_rate": 0.01}}
+    config = {
+        "architecture": {"symmetry": {"fixed_per_row": 2}},
+        "inference": {"learning_rate": 0.01},
+    }
     estimator = BNNClassifier(symmetry="weight_asymmetric", num_steps=9, config=config)
     found = resolved(estimator)
-    assert (found.architecture.symmetry.kind, found.architecture.symmetry.fixed_per_row) == ("weight_asymmetric", 2)
+    assert (found.architecture.symmetry.kind, found.architecture.symmetry.fixed_per_row) == (
+        "weight_asymmetric",
+        2,
+    )
     assert (found.inference.learning_rate, found.inference.num_steps) == (0.01, 9)
-    assert config == {"architecture": {"symmetry": {"fixed_per_row": 2}}, "inference": {"learning_rate": 0.01}}
+    assert config == {
+        "architecture": {"symmetry": {"fixed_per_row": 2}},
+        "inference": {"learning_rate": 0.01},
+    }
 
 
 def test_settings_of_a_method_are_taken_as_they_are_and_chains_run_one_after_another():
     assert resolved(BNNClassifier(method=MAP(num_steps=3))).inference == MAP(num_steps=3)
-    assert resolved(BNNClassifier(method=NUTS(num_draws=3))).inference == NUTS(num_draws=3, chain_method="sequential")
+    assert resolved(BNNClassifier(method=NUTS(num_draws=3))).inference == NUTS(
+        num_draws=3, chain_method="sequential"
+    )
     parallel = HMC(chain_method="parallel")
     assert resolved(BNNClassifier(method=parallel)).inference == parallel
     for name in ("nuts", "hmc", "deep_ensemble"):
@@ -94,7 +105,12 @@ def test_numbers_of_numpy_are_numbers():
     assert found.likelihood == Gaussian(noise=0.5)
     assert found.inference == MeanFieldVI(num_steps=3)
     assert found.prior.scale == 2.0
-    assert resolved(BNNClassifier(config={"inference": {"num_steps": np.int64(3)}})).inference.num_steps == 3
+    assert (
+        resolved(
+            BNNClassifier(config={"inference": {"num_steps": np.int64(3)}})
+        ).inference.num_steps
+        == 3
+    )
 
 
 def test_the_dtype_of_the_data_is_used_unless_config_says_another():
@@ -123,23 +139,44 @@ WRONG = [
     ({"temperature": 0}, "inference.temperature: got 0"),
     ({"temperature": float("nan")}, "inference.temperature: got nan"),
     ({"validation_fraction": 1.0}, "data.validation_fraction: got 1.0"),
-    ({"method": "nuts", "num_steps": 10}, "num_steps for inference.name=nuts; it belongs to mean_field_vi"),
+    (
+        {"method": "nuts", "num_steps": 10},
+        "num_steps for inference.name=nuts; it belongs to mean_field_vi",
+    ),
     ({"config": 3}, "config: got 3, wanted sections"),
     ({"config": {"inferense": {}}}, "unknown key inferense; did you mean 'inference'"),
-    ({"config": {"inference": {"num_step": 3}}}, "inference.num_step for .*did you mean 'num_steps'"),
+    (
+        {"config": {"inference": {"num_step": 3}}},
+        "inference.num_step for .*did you mean 'num_steps'",
+    ),
     ({"config": {"inference": "nuts"}}, "type inference.name=nuts"),
     ({"config": {"seed": 3}}, "use random_state"),
     ({"config": {"initial": "runs/a"}}, "initial is not for an estimator"),
     ({"config": {"save": {}}}, "posterior_.save"),
     ({"config": {"data": {"name": "digits"}}}, "X and y of `fit`"),
     ({"config": {"architecture": {"symmetry": {"kappa": 0}}}}, "no kind"),
-    ({"num_steps": 5, "config": {"inference": {"num_steps": 5}}}, "num_steps=5 and inference.num_steps of config"),
-    ({"widths": (3,), "config": {"architecture": {"widths": [64, 64]}}}, "widths=.* and architecture.widths of config"),
+    (
+        {"num_steps": 5, "config": {"inference": {"num_steps": 5}}},
+        "num_steps=5 and inference.num_steps of config",
+    ),
+    (
+        {"widths": (3,), "config": {"architecture": {"widths": [64, 64]}}},
+        "widths=.* and architecture.widths of config",
+    ),
     ({"prior_scale": 2.0, "config": {"prior": "normal"}}, "prior is a value, not a section"),
-    ({"method": MAP(), "temperature": 0.5}, r"temperature is given beside it; give it to MAP\(...\)"),
-    ({"method": MAP(), "config": {"inference": {"name": "map"}}}, "section inference of config is given beside it"),
+    (
+        {"method": MAP(), "temperature": 0.5},
+        r"temperature is given beside it; give it to MAP\(...\)",
+    ),
+    (
+        {"method": MAP(), "config": {"inference": {"name": "map"}}},
+        "section inference of config is given beside it",
+    ),
     ({"method": Mine}, "unknown inference.name"),
-    ({"method": Mine()}, "method: got Mine, wanted the settings of a method: MeanFieldVI, .*HMC, NUTS"),
+    (
+        {"method": Mine()},
+        "method: got Mine, wanted the settings of a method: MeanFieldVI, .*HMC, NUTS",
+    ),
     ({"config": {"architecture": {"name": "module"}}}, "factory"),
 ]
 

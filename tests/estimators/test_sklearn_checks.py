@@ -7,7 +7,11 @@ from bnn_symm.estimators import BNNClassifier, BNNRegressor
 from bnn_symm.inference import HMC, NUTS, DeepEnsemble
 
 # Enough steps that the checks which ask for accuracy pass (0.83 of three blobs, R2 0.5), few enough for a hundred fits.
-CHEAP = {"widths": (8,), "num_steps": 30, "config": {"inference": {"num_draws": 20, "learning_rate": 0.1}}}
+CHEAP = {
+    "widths": (8,),
+    "num_steps": 30,
+    "config": {"inference": {"num_draws": 20, "learning_rate": 0.1}},
+}
 
 CHAINS = {"num_chains": 2, "num_warmup": 20, "num_draws": 20}
 OTHERS = [
@@ -25,6 +29,8 @@ def test_estimator_check(estimator, check):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([estimator(**keys) for keys in OTHERS for estimator in (BNNClassifier, BNNRegressor)])
+@parametrize_with_checks(
+    [estimator(**keys) for keys in OTHERS for estimator in (BNNClassifier, BNNRegressor)]
+)
 def test_estimator_check_with_other_methods(estimator, check):
     check(estimator)

@@ -32,7 +32,17 @@ ODD_VALUES: list[Any] = [
     {"a": {}},
     [1, "a", None],
 ]
-HOSTILE_JSON = ["", "null", "[]", "{", "[" * 50_000, '{"a": NaN}', '{"a": ' + "9" * 5000 + "}", "\x00", "\ud800"]
+HOSTILE_JSON = [
+    "",
+    "null",
+    "[]",
+    "{",
+    "[" * 50_000,
+    '{"a": NaN}',
+    '{"a": ' + "9" * 5000 + "}",
+    "\x00",
+    "\ud800",
+]
 HOSTILE_YAML = [
     "[" * 5000,
     "a: !!python/object/apply:os.system [ls]",
@@ -57,7 +67,10 @@ def flip(path: Path, dice: random.Random) -> None:
 
 def truncate(path: Path, dice: random.Random) -> None:
     """Cut the end off."""
-    os.truncate(path, dice.choice([0, dice.randrange(path.stat().st_size + 1), max(0, path.stat().st_size - 1)]))
+    os.truncate(
+        path,
+        dice.choice([0, dice.randrange(path.stat().st_size + 1), max(0, path.stat().st_size - 1)]),
+    )
 
 
 def extend(path: Path, dice: random.Random) -> None:
@@ -120,7 +133,11 @@ DAMAGES: list[Callable[[Path, random.Random], None]] = [
 def _change_somewhere(content: Any, dice: random.Random) -> Any:
     """Replace a part of nested plain data by an odd value."""
     if isinstance(content, dict | list) and content and dice.random() < 0.75:
-        key = dice.choice(list(content)) if isinstance(content, dict) else dice.randrange(len(content))
+        key = (
+            dice.choice(list(content))
+            if isinstance(content, dict)
+            else dice.randrange(len(content))
+        )
         if dice.random() < 0.1:
             del content[key]
         else:
@@ -190,14 +207,22 @@ def _retype_npy(path: Path, dice: random.Random) -> None:
     kind = dice.randrange(7)
     names = list(rows.dtype.names or ())
     if kind == 0:
-        rows = np.asarray(rows.tolist(), dtype=object) if dice.random() < 0.3 else _other_array(np.zeros((3, 2)), dice)
+        rows = (
+            np.asarray(rows.tolist(), dtype=object)
+            if dice.random() < 0.3
+            else _other_array(np.zeros((3, 2)), dice)
+        )
     elif kind == 1 and names:
         rows = rows[[name for name in names if name != dice.choice(names)]].copy()
     elif kind == 2:
-        fields = [(name, "f8" if name != "position" else ("f8", rows.dtype[name].shape)) for name in names]
+        fields = [
+            (name, "f8" if name != "position" else ("f8", rows.dtype[name].shape)) for name in names
+        ]
         rows = rows.astype([(n, *t) if isinstance(t, tuple) else (n, t) for n, t in fields])
     elif kind == 3:
-        wider = [(n, rows.dtype[n].base, (7,)) if n == "position" else (n, rows.dtype[n]) for n in names]
+        wider = [
+            (n, rows.dtype[n].base, (7,)) if n == "position" else (n, rows.dtype[n]) for n in names
+        ]
         rows = np.zeros(len(rows), wider)
     elif kind == 4:
         rows[dice.choice(["chain", "draw"])] = dice.choice([-1, 5, 2**30])
@@ -213,7 +238,9 @@ def _retype_npy(path: Path, dice: random.Random) -> None:
 def _retype_parquet(path: Path, dice: random.Random) -> None:
     frame = pd.read_parquet(path)
     column = dice.choice(list(frame.columns) or ["x"])
-    value = dice.choice([None, "x", -1, 1.5, {"a": 1}, [1], b"x", True, pd.Timestamp(0), float("inf")])
+    value = dice.choice(
+        [None, "x", -1, 1.5, {"a": 1}, [1], b"x", True, pd.Timestamp(0), float("inf")]
+    )
     if dice.random() < 0.2 and column in frame:
         frame = frame.drop(columns=column)
     else:
@@ -234,13 +261,19 @@ def _retype_netcdf(path: Path, dice: random.Random) -> None:
         elif kind == 1:
             attributes = list(file.attrs)
             if attributes:
-                file.attrs[dice.choice(attributes)] = dice.choice([1, "x", [1, 2], b"y", 2.5, 10**9, -1])
+                file.attrs[dice.choice(attributes)] = dice.choice(
+                    [1, "x", [1, 2], b"y", 2.5, 10**9, -1]
+                )
         elif kind == 2:
             del file[name]
             file.create_group(name)
         elif kind == 3:
             del file[name]
-            file[name] = h5py.SoftLink("/posterior") if dice.random() < 0.5 else h5py.ExternalLink("x.h5", "/")
+            file[name] = (
+                h5py.SoftLink("/posterior")
+                if dice.random() < 0.5
+                else h5py.ExternalLink("x.h5", "/")
+            )
         else:
             old = file[name]
             array = np.asarray(old) if isinstance(old, h5py.Dataset) else np.zeros((2, 3))

@@ -44,7 +44,19 @@ _NOTATIONS = [
     lambda v: f"({abs(v):.1f})",
 ]
 _KINDS = [
-    *("float", "integer", "words", "codes", "boolean", "zero_one", "counter", "notation", "gaps", "big", "dates"),
+    *(
+        "float",
+        "integer",
+        "words",
+        "codes",
+        "boolean",
+        "zero_one",
+        "counter",
+        "notation",
+        "gaps",
+        "big",
+        "dates",
+    ),
     *("exponents", "few_integers", "extreme", "unique", "mix"),
 ]
 
@@ -66,7 +78,9 @@ def random_column(random: np.random.Generator, rows: int, kind: str | None = Non
         gap = _GAPS[random.integers(len(_GAPS))]
         return [gap if random.random() < 0.1 else f"{value:.3f}" for value in values]
     if kind == "mix":
-        return list(random.choice(["1", "2", "2.0", "2.5", "True", "0", "x", "1e5", "-0", "NA"], rows))
+        return list(
+            random.choice(["1", "2", "2.0", "2.5", "True", "0", "x", "1e5", "-0", "NA"], rows)
+        )
     writers = {
         "float": lambda i: repr(float(values[i])),
         "integer": lambda i: str(int(values[i])),
@@ -76,7 +90,9 @@ def random_column(random: np.random.Generator, rows: int, kind: str | None = Non
         "big": lambda i: str(2**63 + i % 2 * int(random.integers(1, 2**12))),
         "dates": lambda i: f"2024-01-{i % 28 + 1:02}",
         "exponents": lambda i: f"{values[i]:.3e}",
-        "extreme": lambda i: ["1e308", "-1e308", "1e-320", "0", "1e400", "inf", "NaN"][int(random.integers(7))],
+        "extreme": lambda i: ["1e308", "-1e308", "1e-320", "0", "1e400", "inf", "NaN"][
+            int(random.integers(7))
+        ],
         "unique": lambda i: f"n{i}",
     }
     return [writers[kind](i) for i in range(rows)]
@@ -87,8 +103,15 @@ def random_table(random: np.random.Generator) -> tuple[list[str], list[list[str]
     rows, width = int(random.integers(14, 61)), int(random.integers(1, 5))
     plain = random.random() < 0.6  # else nearly every table would be refused
     usual = ["float", "integer", "words", "codes", "boolean", "exponents", "few_integers"]
-    columns = [random_column(random, rows, str(random.choice(usual)) if plain else None) for _ in range(width)]
-    target = str(random.choice(["float", "few_integers", "words", "boolean", "zero_one"])) if plain else None
+    columns = [
+        random_column(random, rows, str(random.choice(usual)) if plain else None)
+        for _ in range(width)
+    ]
+    target = (
+        str(random.choice(["float", "few_integers", "words", "boolean", "zero_one"]))
+        if plain
+        else None
+    )
     columns.append(random_column(random, rows, target))
     names = [f"c{index}" for index in range(width)]
     if random.random() < 0.1:
@@ -101,7 +124,12 @@ def write_table(random: np.random.Generator, names: list[str], rows: list[list[s
     text = io.StringIO()
     separator = str(random.choice([",", ";", "\t", "|"], p=[0.7, 0.1, 0.15, 0.05]))
     quoting = int(random.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
-    writer = csv.writer(text, delimiter=separator, quoting=quoting, lineterminator=str(random.choice(["\n", "\r\n"])))
+    writer = csv.writer(
+        text,
+        delimiter=separator,
+        quoting=quoting,
+        lineterminator=str(random.choice(["\n", "\r\n"])),
+    )
     if random.random() < 0.95:
         writer.writerow(names)
     writer.writerows(rows)
@@ -111,7 +139,11 @@ def write_table(random: np.random.Generator, names: list[str], rows: list[list[s
         return content[: random.integers(len(content))]
     if damage < 0.08:
         position = int(random.integers(len(content)))
-        return content[:position] + bytes(random.integers(0, 256, 3, dtype=np.uint8)) + content[position + 1 :]
+        return (
+            content[:position]
+            + bytes(random.integers(0, 256, 3, dtype=np.uint8))
+            + content[position + 1 :]
+        )
     if damage < 0.1:
         return content.decode().encode("utf-16")
     return content

@@ -30,7 +30,13 @@ VALUES: dict[str, list[Any]] = {
     "prior.name": ["normal", "laplace", "student_t", "scale_mixture", "x"],
     "prior.scale": [1.0, "fan_in", 0, 1e300, -1],
     "prior.mean": [None, "nowhere", "/dev/null"],
-    "likelihood.name": ["categorical", "gaussian", "bernoulli", "poisson", "heteroscedastic_gaussian"],
+    "likelihood.name": [
+        "categorical",
+        "gaussian",
+        "bernoulli",
+        "poisson",
+        "heteroscedastic_gaussian",
+    ],
     "likelihood.noise": ["learned", 0.1, 0, "x"],
     "inference.name": ["map", "mean_field_vi", "swag", "laplace", "sgld", "hmc", "x"],
     "inference.num_steps": [1, 3, 0, 1.5],
@@ -44,7 +50,11 @@ VALUES: dict[str, list[Any]] = {
     "initial": [None, "nowhere"],
 }
 # Bounds on the size of a fit, so that what is valid is quick.
-_TINY = {"inference.num_steps": [1, 3], "data.limit": [40], "inference.name": ["map", "swag", "mean_field_vi"]}
+_TINY = {
+    "inference.num_steps": [1, 3],
+    "data.limit": [40],
+    "inference.name": ["map", "swag", "mean_field_vi"],
+}
 
 
 def random_config(dice: random.Random) -> dict[str, Any]:
@@ -82,7 +92,11 @@ def run_cases(number: int, every: int, seed: int) -> list[str]:
             dice = random.Random(f"{seed} {case}")
             path = Path(folder) / "config.yaml"
             _written(path, dice)
-            tiny = [f"{key}={dice.choice(values)}" for key, values in _TINY.items()] if case % every == 0 else []
+            tiny = (
+                [f"{key}={dice.choice(values)}" for key, values in _TINY.items()]
+                if case % every == 0
+                else []
+            )
             try:
                 config = load_config(path, tiny)
                 if tiny:
@@ -90,7 +104,9 @@ def run_cases(number: int, every: int, seed: int) -> list[str]:
             except BnnSymmError as error:
                 text = str(error)
                 if "\n" in text or len(text) > 1000:  # the command line cuts it to 300 characters
-                    wrong.append(f"case {seed} {case}: message of {len(text)} characters: {text[:200]!r}")
+                    wrong.append(
+                        f"case {seed} {case}: message of {len(text)} characters: {text[:200]!r}"
+                    )
             except Exception as error:
                 wrong.append(
                     f"case {seed} {case}: {type(error).__name__} {str(error)[:200]!r} of {path.read_bytes()!r}"

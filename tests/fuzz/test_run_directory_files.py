@@ -40,8 +40,16 @@ _METHODS = {
     ],
     "map": ["inference.name=map", "inference.num_steps=30"],
     "swag": ["inference.name=swag", "inference.num_steps=6"],
-    "warm": ["warm_start=[{name: map, num_steps: 5}]", "inference.num_steps=4", "inference.num_draws=4"],
-    "fixed": ["inference.num_steps=3", "inference.num_draws=3", "architecture.symmetry.kind=sigma_asymmetric"],
+    "warm": [
+        "warm_start=[{name: map, num_steps: 5}]",
+        "inference.num_steps=4",
+        "inference.num_draws=4",
+    ],
+    "fixed": [
+        "inference.num_steps=3",
+        "inference.num_draws=3",
+        "architecture.symmetry.kind=sigma_asymmetric",
+    ],
 }
 
 
@@ -98,7 +106,10 @@ def few_targets() -> Iterator[list[Target]]:
     with tempfile.TemporaryDirectory(prefix="f") as folder:
         home = Path(folder)
         cut = [_fitted(home, "map", seed, 2) for seed in (0, 1)]
-        yield [Target(_fitted(home, "hmc", 0), _fitted(home, "hmc", 1), _use_run), Target(*cut, _use_run)]
+        yield [
+            Target(_fitted(home, "hmc", 0), _fitted(home, "hmc", 1), _use_run),
+            Target(*cut, _use_run),
+        ]
 
 
 def build_targets(home: Path) -> list[Target]:
@@ -148,12 +159,20 @@ def _case(target: Target, dice: random.Random, expected: Any) -> str | None:
             got = target.use(copy)
         except BnnSymmError as error:
             text = str(error).replace(folder, "")
-            return None if "\n" not in text and len(text) <= 400 else f"{what}: message of {len(text)}: {text[:200]}"
+            return (
+                None
+                if "\n" not in text and len(text) <= 400
+                else f"{what}: message of {len(text)}: {text[:200]}"
+            )
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             place = traceback.extract_tb(error.__traceback__)[-1]
-            own = [frame for frame in traceback.extract_tb(error.__traceback__) if "bnn_symm" in frame.filename][-1]
+            own = [
+                frame
+                for frame in traceback.extract_tb(error.__traceback__)
+                if "bnn_symm" in frame.filename
+            ][-1]
             return (
                 f"{what}: {type(error).__name__} {str(error)[:100]!r} at {Path(own.filename).name}:{own.lineno} "
                 f"({Path(place.filename).name}:{place.lineno})"

@@ -37,8 +37,12 @@ def check_rows(path, dataset, random):
     for count in (1, 2, len(rows)):
         chosen = random.permutation(len(rows))[:count]
         with part.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, delimiter=separator).writerows([header, *(rows[row] for row in chosen)])
-        assert torch.equal(read_inputs(part, dataset.preprocessing, torch.float64), whole[chosen.tolist()])
+            csv.writer(file, delimiter=separator).writerows(
+                [header, *(rows[row] for row in chosen)]
+            )
+        assert torch.equal(
+            read_inputs(part, dataset.preprocessing, torch.float64), whole[chosen.tolist()]
+        )
 
 
 def check_table(seed, folder):
@@ -79,7 +83,9 @@ def test_fits_and_predictions(tmp_path, capsys, seed):
     path.write_bytes(write_table(random, *random_table(random)))
     keys = ["inference.name=map", "inference.num_steps=5", "architecture.widths=[3]"]
     run, out = str(tmp_path / "run"), str(tmp_path / "out.csv")
-    status = main(["fit", "--quiet", "--set", f"data.name={path}", "data.target=y", *keys, "--out", run])
+    status = main(
+        ["fit", "--quiet", "--set", f"data.name={path}", "data.target=y", *keys, "--out", run]
+    )
     err = capsys.readouterr().err
     assert status in (0, 2), err
     assert "Traceback" not in err

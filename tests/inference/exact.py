@@ -22,7 +22,9 @@ def linear_model(noise: float | str = NOISE) -> tuple[BayesianModel, Dataset]:
 
 def design(data: Dataset) -> tuple[Tensor, Tensor]:
     """Features with a column of ones for the bias, in the order of the flat vector, and targets."""
-    return torch.cat([data.train.x, torch.ones(len(data.train), 1)], 1).double(), data.train.y.double()
+    return torch.cat(
+        [data.train.x, torch.ones(len(data.train), 1)], 1
+    ).double(), data.train.y.double()
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Exact:
         return self.precision.diag().rsqrt()
 
 
-def exact_posterior(data: Dataset, temperature: float = 1.0, tempering: str = "likelihood") -> Exact:
+def exact_posterior(
+    data: Dataset, temperature: float = 1.0, tempering: str = "likelihood"
+) -> Exact:
     x, y = design(data)
     prior_weight = 1.0 if tempering == "likelihood" else 1.0 / temperature
     precision = x.T @ x / NOISE**2 / temperature + prior_weight * torch.eye(x.shape[1]).double()
@@ -51,7 +55,9 @@ def log_evidence(data: Dataset, noise: float = NOISE) -> float:
     """log p(y) in nats, in standardized units."""
     x, y = design(data)
     covariance = noise**2 * torch.eye(len(y)).double() + x @ x.T
-    return float(torch.distributions.MultivariateNormal(torch.zeros(len(y)).double(), covariance).log_prob(y))
+    return float(
+        torch.distributions.MultivariateNormal(torch.zeros(len(y)).double(), covariance).log_prob(y)
+    )
 
 
 def kl_from_diagonal(loc: Tensor, scale: Tensor, exact: Exact) -> float:
@@ -59,7 +65,9 @@ def kl_from_diagonal(loc: Tensor, scale: Tensor, exact: Exact) -> float:
     difference = loc - exact.mean
     trace = (exact.precision.diag() * scale.square()).sum()
     log_determinants = -torch.logdet(exact.precision) - 2 * scale.log().sum()
-    return float(0.5 * (trace + difference @ exact.precision @ difference - len(loc) + log_determinants))
+    return float(
+        0.5 * (trace + difference @ exact.precision @ difference - len(loc) + log_determinants)
+    )
 
 
 def kl_from_normal(loc: Tensor, covariance: Tensor, exact: Exact) -> float:
@@ -67,7 +75,9 @@ def kl_from_normal(loc: Tensor, covariance: Tensor, exact: Exact) -> float:
     difference = loc - exact.mean
     trace = (exact.precision * covariance).sum()
     log_determinants = -torch.logdet(exact.precision) - torch.logdet(covariance)
-    return float(0.5 * (trace + difference @ exact.precision @ difference - len(loc) + log_determinants))
+    return float(
+        0.5 * (trace + difference @ exact.precision @ difference - len(loc) + log_determinants)
+    )
 
 
 def log_jacobian(data: Dataset) -> float:

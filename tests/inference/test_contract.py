@@ -28,11 +28,11 @@ from bnn_symm.inference import (
     ChEESHMC,
     CyclicalSGHMC,
     DeepEnsemble,
+    FitState,
     LaplaceApproximation,
     LowRankVI,
     MCDropout,
     MeanFieldVI,
-    Reached,
     RMSprop,
     SymmetrizedVI,
 )
@@ -48,7 +48,14 @@ METHODS = [
     MeanFieldVI(num_steps=60, log_every=7, num_draws=5, estimator="weight", num_samples=3),
     MeanFieldVI(num_steps=60, log_every=7, num_draws=5, estimator="flipout", num_samples=3),
     LowRankVI(num_steps=60, log_every=7, num_draws=5),
-    LowRankVI(num_steps=60, log_every=7, num_draws=5, estimator="flipout", num_samples=3, learn_diagonal=False),
+    LowRankVI(
+        num_steps=60,
+        log_every=7,
+        num_draws=5,
+        estimator="flipout",
+        num_samples=3,
+        learn_diagonal=False,
+    ),
     SymmetrizedVI(num_steps=60, log_every=7, num_draws=5, exact_up_to=3, num_information_samples=2),
     MAP(num_steps=60, log_every=7),
     DeepEnsemble(num_steps=60, log_every=7, num_members=2, chain_method="sequential"),
@@ -69,7 +76,10 @@ METHODS = [
 
 
 def name_of(method) -> str:
-    parts = [method.name, *(getattr(method, name, "") for name in ("estimator", "structure", "adaptation", "engine"))]
+    parts = [
+        method.name,
+        *(getattr(method, name, "") for name in ("estimator", "structure", "adaptation", "engine")),
+    ]
     return "-".join(part for part in parts if part)
 
 
@@ -79,7 +89,11 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=name_of)
 @pytest.fixture(scope="module")
 def problem():
     data = load_dataset("iris")
-    net = build_network(MLPConfig(widths=(4,), norm="layer", dropout=0.2), input_shape=data.input_shape, num_outputs=3)
+    net = build_network(
+        MLPConfig(widths=(4,), norm="layer", dropout=0.2),
+        input_shape=data.input_shape,
+        num_outputs=3,
+    )
     return BayesianModel(net, Prior(), Categorical()), data
 
 
@@ -109,13 +123,17 @@ class Recorder(Callback):
         self.left -= 1
         return self.left < 0
 
-    def reached(self) -> Reached:
+    def reached(self) -> FitState:
         draws = {}
         for chain in {chunk.chain for chunk in self.chunks}:
             own = [chunk for chunk in self.chunks if chunk.chain == chain]
-            stats = {name: np.concatenate([chunk.stats[name] for chunk in own]) for name in own[0].stats}
-            draws[chain] = DrawChunk(chain, 0, np.concatenate([chunk.positions for chunk in own]), stats)
-        return Reached(dict(self.states), draws, list(self.rows))
+            stats = {
+                name: np.concatenate([chunk.stats[name] for chunk in own]) for name in own[0].stats
+            }
+            draws[chain] = DrawChunk(
+                chain, 0, np.concatenate([chunk.positions for chunk in own]), stats
+            )
+        return FitState(dict(self.states), draws, list(self.rows))
 
 
 def without_times(history):
@@ -132,7 +150,9 @@ def test_result_describes_itself(problem, method):
     assert posterior.info["seconds"] > 0
     assert posterior.shape[2] == model.num_parameters
     assert torch.isfinite(all_draws(posterior)).all()
-    assert {"chain", "step", "seconds", "gradient_evaluations", "objective"} <= set(posterior.history[-1])
+    assert {"chain", "step", "seconds", "gradient_evaluations", "objective"} <= set(
+        posterior.history[-1]
+    )
     assert posterior.predict(data.test.x).outputs.shape == (*posterior.shape[:2], len(data.test), 3)
 
 
@@ -145,7 +165,9 @@ def test_same_seed_same_bits_and_another_seed_others(problem, method):
     again = method.fit(model, data, seed=3)
     assert torch.equal(all_draws(first), all_draws(again))
     assert without_times(first.history) == without_times(again.history)
-    if method.name != "map":  # full batch from the network's own initial values: nothing in it is random
+    if (
+        method.name != "map"
+    ):  # full batch from the network's own initial values: nothing in it is random
         assert not torch.equal(all_draws(first), all_draws(method.fit(model, data, seed=4)))
 
 
@@ -164,7 +186,9 @@ def test_global_generators_and_the_network_stay_as_they_were(problem, method):
 
 @every_method
 @pytest.mark.parametrize("stop_after", [3, 33, 62])
-def test_a_stopped_fit_returns_what_it_has_and_goes_on_to_the_same_bits(problem, method, stop_after):
+def test_a_stopped_fit_returns_what_it_has_and_goes_on_to_the_same_bits(
+    problem, method, stop_after
+):
     model, data = problem
     whole = method.fit(model, data, seed=0)
     recorder = Recorder(stop_after)
@@ -173,7 +197,9 @@ def test_a_stopped_fit_returns_what_it_has_and_goes_on_to_the_same_bits(problem,
     if part.info["status"] == "complete":
         pytest.skip("the fit has fewer steps")
     assert part.info["status"] == "interrupted"
-    rest = method.fit(model, data, seed=0, reached=method.rewind(recorder.reached()))
+    rest = method.fit(
+        model, data, seed=0, reached=method.truncate_to_checkpoint(recorder.reached())
+    )
     assert rest.info["status"] == "complete"
     assert torch.equal(all_draws(rest), all_draws(whole))
     assert without_times(rest.history) == without_times(whole.history)
@@ -185,7 +211,9 @@ def test_a_stopped_fit_returns_what_it_has_and_goes_on_to_the_same_bits(problem,
 @every_method
 def test_float64_and_initial_posterior(problem, method):
     _, data = problem
-    net = build_network(MLPConfig(widths=(3,), dropout=0.2), input_shape=data.input_shape, num_outputs=3).double()
+    net = build_network(
+        MLPConfig(widths=(3,), dropout=0.2), input_shape=data.input_shape, num_outputs=3
+    ).double()
     model = BayesianModel(net, Prior(), Categorical())
     start = MAP(num_steps=300, learning_rate=0.05).fit(model, data, seed=0)
     posterior = dataclasses.replace(method).fit(model, data, seed=0, initial=start)
@@ -199,10 +227,21 @@ def test_float64_and_initial_posterior(problem, method):
 @every_method
 def test_convolutions_and_learned_noise_are_no_special_case(method):
     digits = load_dataset("digits", limit=60)
-    net = build_network(CNNConfig(widths=(2,), norm="frn", dropout=0.2), input_shape=digits.input_shape, num_outputs=10)
-    assert method.fit(BayesianModel(net, Prior(scale="fan_in"), Categorical()), digits, seed=0).shape[2] > 10
+    net = build_network(
+        CNNConfig(widths=(2,), norm="frn", dropout=0.2),
+        input_shape=digits.input_shape,
+        num_outputs=10,
+    )
+    assert (
+        method.fit(BayesianModel(net, Prior(scale="fan_in"), Categorical()), digits, seed=0).shape[
+            2
+        ]
+        > 10
+    )
     gap = load_dataset("gap")
-    net = build_network(MLPConfig(widths=(3,), dropout=0.2), input_shape=gap.input_shape, num_outputs=1)
+    net = build_network(
+        MLPConfig(widths=(3,), dropout=0.2), input_shape=gap.input_shape, num_outputs=1
+    )
     posterior = method.fit(BayesianModel(net, Prior(), Gaussian()), gap, seed=0)
     assert posterior.predict(gap.test.x).latents["log_noise"].shape == posterior.shape[:2]
 
@@ -224,7 +263,9 @@ def test_asymmetric_networks_are_no_special_case(method, kind):
         flat = next(posterior.iter_draws())[0]
         whole = model.layer_values(model.unflatten(flat))
         wanted = torch.func.functional_call(net, whole, (data.test.x[:3],))
-        torch.testing.assert_close(posterior.predict(data.test.x[:3]).outputs[0, 0], wanted.detach())
+        torch.testing.assert_close(
+            posterior.predict(data.test.x[:3]).outputs[0, 0], wanted.detach()
+        )
 
 
 @every_method
@@ -232,7 +273,11 @@ def test_a_residual_network_with_fixed_entries_too(method):
     class Residual(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.stem, self.conv, self.head = torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 1), torch.nn.Linear(4, 10)
+            self.stem, self.conv, self.head = (
+                torch.nn.Conv2d(1, 4, 3),
+                torch.nn.Conv2d(4, 4, 1),
+                torch.nn.Linear(4, 10),
+            )
 
         def forward(self, x):
             hidden = self.stem(x).relu()
@@ -253,12 +298,16 @@ def test_likelihood_of_another_task_is_refused(problem, method):
         method.fit(wrong, data, seed=0)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if hasattr(m, "learning_rate")], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [m for m in METHODS if hasattr(m, "learning_rate")], ids=lambda m: m.name
+)
 def test_a_diverging_fit_keeps_its_last_good_state(problem, method):
     model, data = problem
     constant = {"schedule": "constant"} if hasattr(method, "schedule") else {}
     wild = dataclasses.replace(method, learning_rate=1e30, **constant)
-    with pytest.raises(FitDiverged, match=r"at step \d+; the state at step \d+ was kept; try a lower") as caught:
+    with pytest.raises(
+        FitDiverged, match=r"at step \d+; the state at step \d+ was kept; try a lower"
+    ) as caught:
         wild.fit(model, data, seed=0)
     assert caught.value.posterior.info["status"] == "failed"
     assert torch.isfinite(caught.value.posterior.mean()).all()

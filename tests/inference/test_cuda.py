@@ -18,7 +18,9 @@ pytestmark = [
 ]
 
 NETWORK = "architecture={widths: [4], norm: layer, dropout: 0.2}"
-ASYMMETRIC = "architecture={widths: [6], symmetry: {kind: weight_asymmetric, fixed_per_row: [0, 2]}}"
+ASYMMETRIC = (
+    "architecture={widths: [6], symmetry: {kind: weight_asymmetric, fixed_per_row: [0, 2]}}"
+)
 
 
 def log_density(model: BayesianModel, flat: torch.Tensor, run: Run) -> float:
@@ -40,8 +42,12 @@ def test_a_fit_ends_is_opened_and_predicts(tmp_path, method):
     assert torch.isfinite(probabilities).all()
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(len(x), dtype=torch.float64))
     flat = next(opened.posterior.iter_draws())[0]
-    on_cpu = BayesianModel(copy.deepcopy(opened.model.net).cpu(), opened.model.prior, opened.model.likelihood)
-    assert log_density(opened.model, flat, run) == pytest.approx(log_density(on_cpu, flat, run), rel=1e-4)
+    on_cpu = BayesianModel(
+        copy.deepcopy(opened.model.net).cpu(), opened.model.prior, opened.model.likelihood
+    )
+    assert log_density(opened.model, flat, run) == pytest.approx(
+        log_density(on_cpu, flat, run), rel=1e-4
+    )
 
 
 def test_the_same_numbers_are_drawn_as_on_the_cpu(tmp_path):
@@ -49,7 +55,9 @@ def test_the_same_numbers_are_drawn_as_on_the_cpu(tmp_path):
     their own size makes larger, to at most 1e-6 of weights of about 1."""
     keys = ["data.name=iris", "architecture.widths=[4]", "dtype=float64", "inference.num_steps=20"]
     one, other = (
-        fit_run(load_config(None, [*keys, f"device={device}"]), tmp_path / device).posterior.draws(3).cpu()
+        fit_run(load_config(None, [*keys, f"device={device}"]), tmp_path / device)
+        .posterior.draws(3)
+        .cpu()
         for device in ("cpu", "cuda")
     )
     torch.testing.assert_close(one, other, rtol=0, atol=1e-6)

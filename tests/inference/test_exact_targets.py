@@ -145,7 +145,9 @@ def test_low_rank_vi_of_full_rank_finds_the_exact_posterior(temperature, temperi
     schedule anneals. 0.008 to 0.011 nats were seen over estimators and temperatures; seven digits of the means.
     """
     model, data = linear_model()
-    method = LowRankVI(rank=11, estimator=estimator, num_steps=2000, temperature=temperature, tempering=tempering)
+    method = LowRankVI(
+        rank=11, estimator=estimator, num_steps=2000, temperature=temperature, tempering=tempering
+    )
     posterior = method.fit(model, data, seed=0)
     assert isinstance(posterior, LowRankGaussianPosterior)
     exact = exact_posterior(data, temperature, tempering)
@@ -161,7 +163,9 @@ def test_elbo_is_the_untempered_one_in_the_targets_own_units(tempering):
     model, data = linear_model()
     # Any Gaussian will do: also one that is no optimum, and one of a cold posterior.
     exact = exact_posterior(data, 0.1, tempering)
-    posterior = GaussianPosterior(model, data.scaling, loc=exact.mean + 0.1 * exact.sd, scale=1.3 * exact.mean_field_sd)
+    posterior = GaussianPosterior(
+        model, data.scaling, loc=exact.mean + 0.1 * exact.sd, scale=1.3 * exact.mean_field_sd
+    )
     bound = elbo(posterior, data.train)
     wanted = (
         log_evidence(data)
@@ -185,11 +189,18 @@ def test_weight_space_estimator_finds_the_exact_mean():
 def test_map_and_ensemble_find_the_mode(temperature, tempering):
     model, data = linear_model()
     exact = exact_posterior(data, temperature, tempering)
-    keywords = {"temperature": temperature, "tempering": tempering, "learning_rate": 0.1, "num_steps": 2000}
+    keywords = {
+        "temperature": temperature,
+        "tempering": tempering,
+        "learning_rate": 0.1,
+        "num_steps": 2000,
+    }
     mode = MAP(**keywords).fit(model, data, seed=0)
     assert mode.shape == (1, 1, 11)
     assert ((mode.mean() - exact.mean).abs() / exact.sd).max() < 1e-3
-    members = DeepEnsemble(num_members=2, chain_method="sequential", **keywords).fit(model, data, seed=0)
+    members = DeepEnsemble(num_members=2, chain_method="sequential", **keywords).fit(
+        model, data, seed=0
+    )
     assert members.shape == (2, 1, 11)
     assert ((members.draws() - exact.mean).abs() / exact.sd).max() < 1e-3
 

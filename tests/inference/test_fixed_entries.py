@@ -12,7 +12,10 @@ from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, build_n
 from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics import elbo
 from bnn_symm.inference import HMC, MAP, MeanFieldVI
-from bnn_symm.inference.variational.local_reparameterization import LocalReparameterization, local_layers
+from bnn_symm.inference.variational.local_reparameterization import (
+    LocalReparameterization,
+    local_layers,
+)
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.randomness import torch_generator
 from tests.inference.exact import NOISE, Exact, design, kl_from_diagonal, log_jacobian
@@ -52,7 +55,9 @@ def exact(model, data):
     x, y = x[:, free], y - offset
     precision = x.T @ x / NOISE**2 + torch.eye(6).double()
     covariance = NOISE**2 * torch.eye(len(y)).double() + x @ x.T
-    evidence = torch.distributions.MultivariateNormal(torch.zeros(len(y)).double(), covariance).log_prob(y)
+    evidence = torch.distributions.MultivariateNormal(
+        torch.zeros(len(y)).double(), covariance
+    ).log_prob(y)
     return Exact(torch.linalg.solve(precision, x.T @ y / NOISE**2), precision), float(evidence)
 
 
@@ -63,9 +68,13 @@ def test_mean_field_vi_reaches_the_exact_optimum(estimator):
     posterior = MeanFieldVI(estimator=estimator).fit(model, data, seed=0)
     assert ((posterior.loc - wanted.mean).abs() / wanted.sd).max() < 0.05
     # The noise of sampled weights in the scales: see test_exact_targets.
-    assert (posterior.scale / wanted.mean_field_sd - 1).abs().max() < (0.02 if estimator == "local" else 0.15)
+    assert (posterior.scale / wanted.mean_field_sd - 1).abs().max() < (
+        0.02 if estimator == "local" else 0.15
+    )
     bound = elbo(posterior, data.train)
-    optimum = evidence + log_jacobian(data) - kl_from_diagonal(posterior.loc, posterior.scale, wanted)
+    optimum = (
+        evidence + log_jacobian(data) - kl_from_diagonal(posterior.loc, posterior.scale, wanted)
+    )
     assert abs(bound.value - optimum) <= min(4 * bound.standard_error, 0.05)
 
 
@@ -74,7 +83,9 @@ def test_map_and_hmc_find_the_exact_posterior():
     wanted, _ = exact(model, data)
     mode = MAP(num_steps=2000, learning_rate=0.05).fit(model, data, seed=0)
     assert ((mode.mean() - wanted.mean).abs() / wanted.sd).max() < 1e-3
-    chains = HMC(num_chains=2, num_warmup=200, num_draws=300, chain_method="parallel").fit(model, data, seed=0)
+    chains = HMC(num_chains=2, num_warmup=200, num_draws=300, chain_method="parallel").fit(
+        model, data, seed=0
+    )
     # 600 draws of a well-conditioned Gaussian: at least 400 effective ones; 4 standard errors.
     assert ((chains.mean() - wanted.mean).abs() / wanted.sd).max() < 4 / 400**0.5
     assert (chains.standard_deviation() / wanted.sd - 1).abs().max() < 4 / 800**0.5
@@ -91,7 +102,9 @@ def test_linear_layers_are_local_and_convolutions_are_not():
         ("layers.0.weight", "layers.0.bias"),
         ("head.weight", "head.bias"),
     ]
-    assert layers(CNNConfig(widths=(2,), symmetry=ASYMMETRIC), (1, 8, 8)) == [("head.weight", "head.bias")]
+    assert layers(CNNConfig(widths=(2,), symmetry=ASYMMETRIC), (1, 8, 8)) == [
+        ("head.weight", "head.bias")
+    ]
 
 
 def test_local_pre_activations_have_the_moments_of_sampled_free_weights():
@@ -109,12 +122,17 @@ def test_local_pre_activations_have_the_moments_of_sampled_free_weights():
     def noise(shape):
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    values, scales = model.layer_values(model.unflatten(loc)), model.layer_scales(model.unflatten(scale))
+    values, scales = (
+        model.layer_values(model.unflatten(loc)),
+        model.layer_scales(model.unflatten(scale)),
+    )
     number = 20_000
     weights = [(values["head.weight"], scales["head.weight"])]
     biases = [(values["head.bias"], scales["head.bias"])]
     with LocalReparameterization(weights, biases, noise):
-        many = torch.func.functional_call(net, values, (x.repeat(number, 1),)).unflatten(0, (number, 5))
+        many = torch.func.functional_call(net, values, (x.repeat(number, 1),)).unflatten(
+            0, (number, 5)
+        )
     draws = loc + scale * noise((number, len(loc)))
     sampled = torch.vmap(lambda flat: model.outputs(flat, x))(draws)
     # Standard errors: sd / sqrt(n) of a mean, sd / sqrt(2 n) of a standard deviation, of two samples; five of them.
@@ -129,12 +147,16 @@ def test_local_pre_activations_have_the_moments_of_sampled_free_weights():
 def test_both_estimators_are_unbiased_for_the_same_objective():
     data = load_dataset("iris", dtype=torch.float64)
     symmetry = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 3))
-    net = build_network(MLPConfig(widths=(6,), symmetry=symmetry), input_shape=data.input_shape, num_outputs=3).double()
+    net = build_network(
+        MLPConfig(widths=(6,), symmetry=symmetry), input_shape=data.input_shape, num_outputs=3
+    ).double()
     model = BayesianModel(net, Prior(), Categorical())
     values = {}
     for estimator in ("local", "weight"):
         # A learning rate that changes nothing: 400 estimates at one place.
-        method = MeanFieldVI(estimator=estimator, num_steps=400, learning_rate=1e-12, initial_scale=0.5, log_every=1)
+        method = MeanFieldVI(
+            estimator=estimator, num_steps=400, learning_rate=1e-12, initial_scale=0.5, log_every=1
+        )
         rows = method.fit(model, data, seed=0).history
         values[estimator] = torch.tensor([row["objective"] for row in rows], dtype=torch.float64)
     error = sum(value.var() / len(value) for value in values.values()) ** 0.5

@@ -20,7 +20,9 @@ from bnn_symm.io.arrays import read_arrays, read_npy_layout, read_tensors, read_
 from bnn_symm.io.parquet import read_rows
 
 
-def _refused(read: Callable[[Path], Any], path: Path, error: type[BnnSymmError] = InvalidRun) -> str:
+def _refused(
+    read: Callable[[Path], Any], path: Path, error: type[BnnSymmError] = InvalidRun
+) -> str:
     with pytest.raises(error) as caught:
         read(path)
     assert "\n" not in str(caught.value)
@@ -41,7 +43,9 @@ def test_safetensors(tmp_path: Path) -> None:
         "a": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]],
         "b": [True],
     }
-    assert torch.equal(read_tensors(path)["a"], torch.arange(6.0, dtype=torch.float64).reshape(2, 3))
+    assert torch.equal(
+        read_tensors(path)["a"], torch.arange(6.0, dtype=torch.float64).reshape(2, 3)
+    )
     content = path.read_bytes()
     header = (
         b'{"a":{"dtype":"F64","shape":[2,3],"data_offsets":[0,48]},'
@@ -72,7 +76,11 @@ def test_npy_layout(tmp_path: Path) -> None:
     rows = np.zeros(3, [("chain", "i4"), ("position", "f4", 2)])
     np.save(path, rows)
     layout = read_npy_layout(path)
-    assert (layout.shape, layout.dtype, layout.offset) == ((3,), rows.dtype, path.stat().st_size - rows.nbytes)
+    assert (layout.shape, layout.dtype, layout.offset) == (
+        (3,),
+        rows.dtype,
+        path.stat().st_size - rows.nbytes,
+    )
     content = path.read_bytes()
     for damaged in (
         b"",
@@ -115,7 +123,9 @@ def test_files_of_torch(tmp_path: Path) -> None:
 
 def test_tables(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    pd.DataFrame({"step": [1, 2], "nll": [0.5, None], "name": ["a", None], "same": [True, False]}).to_parquet(path)
+    pd.DataFrame(
+        {"step": [1, 2], "nll": [0.5, None], "name": ["a", None], "same": [True, False]}
+    ).to_parquet(path)
     assert read_rows(path) == [
         {"step": 1, "nll": 0.5, "name": "a", "same": True},
         {"step": 2, "nll": None, "name": None, "same": False},

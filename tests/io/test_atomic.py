@@ -59,7 +59,12 @@ def test_memory_is_refused_with_both_numbers():
 def test_sizes_are_exact():
     assert num_bytes_of((2**40, 2**40), 8) == 2**83
     assert num_bytes_of((), 8) == 8
-    assert [format_bytes(n) for n in (0, 999, 1500, 2.5e9)] == ["0 bytes", "999 bytes", "1.5 kB", "2.5 GB"]
+    assert [format_bytes(n) for n in (0, 999, 1500, 2.5e9)] == [
+        "0 bytes",
+        "999 bytes",
+        "1.5 kB",
+        "2.5 GB",
+    ]
 
 
 @pytest.mark.parametrize(

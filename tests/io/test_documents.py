@@ -7,10 +7,19 @@ from typing import Any
 import pytest
 
 from bnn_symm.errors import ConfigError, InvalidRun
-from bnn_symm.io.documents import YAML_LIMIT, dump_yaml, parse_json, parse_yaml, read_json, read_text, read_yaml
+from bnn_symm.io.documents import (
+    YAML_LIMIT,
+    dump_yaml,
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_text,
+    read_yaml,
+)
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{name}: &{name} [{','.join(9 * [f'*{before}'])}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
+    f"{name}: &{name} [{','.join(9 * [f'*{before}'])}]\n"
+    for before, name in zip("abcdef", "bcdefg", strict=True)
 )
 
 
@@ -97,7 +106,10 @@ def test_yaml_that_is_written_is_read_back() -> None:
         "é",
     ]
     shared = [1, 2]
-    content = {text: text for text in texts} | {"numbers": [1e22, 1e-7, 3, True, None], "twice": [shared, shared]}
+    content = {text: text for text in texts} | {
+        "numbers": [1e22, 1e-7, 3, True, None],
+        "twice": [shared, shared],
+    }
     assert parse_yaml(dump_yaml(content), "text") == content
 
 

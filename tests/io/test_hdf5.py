@@ -24,9 +24,13 @@ def plain(tmp_path: Path) -> Path:
         for name, size in {"chain": 2, "draw": 3, "w_dim_0": 4}.items():
             group.dimensions[name] = size
         group.create_variable("w", ("chain", "draw", "w_dim_0"), "f8", data=VALUES)
-        group.create_variable("z", ("chain", "draw", "w_dim_0"), "f8", data=VALUES, compression="gzip", shuffle=True)
+        group.create_variable(
+            "z", ("chain", "draw", "w_dim_0"), "f8", data=VALUES, compression="gzip", shuffle=True
+        )
         group.create_variable("big_endian", ("chain",), ">f4", data=np.array([1, 2], ">f4"))
-        group.create_variable("text", ("chain",), h5py.string_dtype(), data=np.array(["a", "b"], dtype=object))
+        group.create_variable(
+            "text", ("chain",), h5py.string_dtype(), data=np.array(["a", "b"], dtype=object)
+        )
     return path
 
 

@@ -87,7 +87,11 @@ def test_a_killed_process_frees_its_lock_at_once(tmp_path, before):
 
 
 def _needs_namespaces():
-    done = subprocess.run([*_NAMESPACE, "true"], capture_output=True, check=False) if shutil.which("unshare") else None
+    done = (
+        subprocess.run([*_NAMESPACE, "true"], capture_output=True, check=False)
+        if shutil.which("unshare")
+        else None
+    )
     if done is None or done.returncode:
         pytest.skip("this process may not make PID namespaces")
 
@@ -256,7 +260,9 @@ def test_this_process_lives():
     record = this_process()
     assert is_alive(record)
     assert is_alive({**record, "start": record["start"] + 3600})  # the clock was set
-    assert is_alive({key: record[key] for key in ("host", "pid", "start")})  # as former versions wrote it
+    assert is_alive(
+        {key: record[key] for key in ("host", "pid", "start")}
+    )  # as former versions wrote it
 
 
 @pytest.mark.parametrize(
@@ -289,7 +295,11 @@ def test_a_zombie_is_dead():
         pytest.skip("this system has no /proc")
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     ticks = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19])
-    record = {**this_process(), "pid": process.pid, "start": psutil.Process(process.pid).create_time()}
+    record = {
+        **this_process(),
+        "pid": process.pid,
+        "start": psutil.Process(process.pid).create_time(),
+    }
     record |= {"start_ticks": ticks}
     assert is_alive(record)
     process.stdin.close()

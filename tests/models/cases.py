@@ -51,7 +51,9 @@ CASES = {
     "heteroscedastic": Case(HeteroscedasticGaussian(), 2),
     "poisson": Case(Poisson(), 1),
     # With one fixed entry of two inputs, two of the three rows of the first layer's weight would be the same.
-    "fixed-entries": Case(Categorical(), NUM_CLASSES, SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(0, 1))),
+    "fixed-entries": Case(
+        Categorical(), NUM_CLASSES, SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(0, 1))
+    ),
 }
 
 

@@ -62,7 +62,8 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("make", "number"), [(partly_frozen, 9), (LowRank, 3 + 8 + 9), (Recurrent, 5), (Tied, 3 + 3 + 4)]
+    ("make", "number"),
+    [(partly_frozen, 9), (LowRank, 3 + 8 + 9), (Recurrent, 5), (Tied, 3 + 3 + 4)],
 )
 def test_frozen_parameters_are_constants(make, number) -> None:
     net = make()
@@ -143,7 +144,12 @@ def test_parameters_without_entries_and_plain_tensors_are_constants() -> None:
 )
 def test_probabilities_are_not_read_as_logits(likelihood, last, words) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1 if isinstance(likelihood, Bernoulli) else 3), last)
+    net = nn.Sequential(
+        nn.Linear(3, 8),
+        nn.ReLU(),
+        nn.Linear(8, 1 if isinstance(likelihood, Bernoulli) else 3),
+        last,
+    )
     model = BayesianModel(net, Prior(), likelihood)
     if words is None:
         model.check_function(X)
@@ -185,7 +191,11 @@ class OwnLikelihood:
     [
         (check_likelihood, Gaussian, r"write Gaussian\(\)"),
         (check_likelihood, "gaussian", "type str without"),
-        (check_likelihood, OwnLikelihood(), "without latents, num_net_outputs, distribution, mean, variance"),
+        (
+            check_likelihood,
+            OwnLikelihood(),
+            "without latents, num_net_outputs, distribution, mean, variance",
+        ),
         (check_likelihood, torch.distributions.Normal(0.0, 1.0), "type Normal without"),
         (check_prior, Prior, r"write Prior\(\)"),
         (check_prior, torch.distributions.Normal(0.0, 1.0), "type Normal"),

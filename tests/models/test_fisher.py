@@ -16,7 +16,10 @@ NODES, WEIGHTS = (-math.sqrt(3), 0.0, math.sqrt(3)), (1 / 6, 2 / 3, 1 / 6)
 
 def variables(case, model):
     """Outputs, latents, and both in one vector a point."""
-    outputs = normal(POINTS, model.likelihood.num_net_outputs(2 if case == "bernoulli" else CASES[case].num_outputs))
+    outputs = normal(
+        POINTS,
+        model.likelihood.num_net_outputs(2 if case == "bernoulli" else CASES[case].num_outputs),
+    )
     latents = {name: torch.tensor(-0.4, dtype=torch.float64) for name in model.likelihood.latents}
     return outputs, latents
 
@@ -29,7 +32,9 @@ def hessian(likelihood, outputs, latents, y):
         return -likelihood.log_prob(z[None, : outputs.shape[1]], own[None], values)[0]
 
     z = torch.cat([outputs, *(value.expand(POINTS, 1) for value in latents.values())], 1)
-    return torch.stack([torch.func.hessian(minus_log_prob)(*point) for point in zip(z, y, strict=True)])
+    return torch.stack(
+        [torch.func.hessian(minus_log_prob)(*point) for point in zip(z, y, strict=True)]
+    )
 
 
 @pytest.mark.parametrize("name", ["categorical", "bernoulli", "poisson", "gaussian-fixed"])
@@ -55,7 +60,10 @@ def test_of_learned_and_predicted_noise_it_is_the_expected_hessian(name):
     root = fisher_root(model.likelihood, outputs, latents)
     torch.testing.assert_close(root.mT @ root, wanted, rtol=1e-10, atol=1e-12)
     # And the Hessian itself will not do: far from the mean it has a negative eigenvalue.
-    assert torch.linalg.eigvalsh(hessian(model.likelihood, outputs, latents, mean + 2 * sd)).min() < -0.1
+    assert (
+        torch.linalg.eigvalsh(hessian(model.likelihood, outputs, latents, mean + 2 * sd)).min()
+        < -0.1
+    )
 
 
 def test_predicted_noise_beyond_its_bounds_tells_nothing():

@@ -14,7 +14,10 @@ from tests.models.cases import CASES, normal
 
 def test_the_vector_holds_parameters_in_their_order_then_latent_variables() -> None:
     model = CASES["gaussian-learned"].model()
-    assert list(model.shapes) == [*(name for name, _ in model.net.named_parameters()), "likelihood.log_noise"]
+    assert list(model.shapes) == [
+        *(name for name, _ in model.net.named_parameters()),
+        "likelihood.log_noise",
+    ]
     assert model.num_net_parameters == sum(p.numel() for p in model.net.parameters())
     assert model.num_parameters == model.num_net_parameters + 1
 
@@ -29,7 +32,9 @@ def test_unflatten_gives_every_shape_and_flatten_undoes_it(case, leading) -> Non
         name: (*leading, *shape) for name, shape in model.shapes.items()
     }
     assert torch.equal(model.flatten(values), flat)
-    assert torch.equal(model.flatten(dict(reversed(values.items()))), flat)  # order of the mapping is no matter
+    assert torch.equal(
+        model.flatten(dict(reversed(values.items()))), flat
+    )  # order of the mapping is no matter
 
 
 def test_slices_cover_the_vector_and_say_where_a_name_lies() -> None:
@@ -37,7 +42,9 @@ def test_slices_cover_the_vector_and_say_where_a_name_lies() -> None:
     flat = normal(model.num_parameters)
     slices, values = model.slices(), model.unflatten(flat)
     assert list(slices) == list(model.shapes)
-    assert [i for where in slices.values() for i in range(where.start, where.stop)] == list(range(len(flat)))
+    assert [i for where in slices.values() for i in range(where.start, where.stop)] == list(
+        range(len(flat))
+    )
     for name, where in slices.items():
         assert torch.equal(flat[where], values[name].flatten())
 
@@ -72,9 +79,13 @@ def test_initial_values_are_the_networks_own_and_prior_means_of_latents() -> Non
 
 def test_initial_values_of_a_seed_are_those_of_a_network_built_with_it() -> None:
     config = MLPConfig(widths=(4, 3))
-    model = BayesianModel(build_network(config, input_shape=(2,), num_outputs=3, seed=0), Prior(), Categorical())
+    model = BayesianModel(
+        build_network(config, input_shape=(2,), num_outputs=3, seed=0), Prior(), Categorical()
+    )
     before = model.initial()
-    other = BayesianModel(build_network(config, input_shape=(2,), num_outputs=3, seed=7), Prior(), Categorical())
+    other = BayesianModel(
+        build_network(config, input_shape=(2,), num_outputs=3, seed=7), Prior(), Categorical()
+    )
     assert torch.equal(model.initial(seed=7), other.initial())
     assert not torch.equal(model.initial(seed=7), before)
     assert torch.equal(model.initial(), before)
@@ -104,7 +115,9 @@ def test_a_submodule_named_like_the_likelihood_is_refused():
         def forward(self, x):
             return self.likelihood(x)
 
-    with pytest.raises(ConfigError, match=r"likelihood\.weight: names that begin with 'likelihood.' are taken"):
+    with pytest.raises(
+        ConfigError, match=r"likelihood\.weight: names that begin with 'likelihood.' are taken"
+    ):
         BayesianModel(Net(), Prior(), Gaussian())
 
 
@@ -115,7 +128,11 @@ def test_fixed_entries_are_no_coordinates_and_change_no_fan_in():
         return BayesianModel(net, Prior(scale="fan_in"), Categorical())
 
     standard, asymmetric = model("standard"), model("weight_asymmetric")
-    layers = {name: module for name, module in asymmetric.net.named_modules() if isinstance(module, FixedEntries)}
+    layers = {
+        name: module
+        for name, module in asymmetric.net.named_modules()
+        if isinstance(module, FixedEntries)
+    }
     assert set(layers) == {"layers.0", "head"}
     fixed = sum(int((~layer.mask).sum()) for layer in layers.values())
     assert asymmetric.num_parameters == standard.num_parameters - fixed
@@ -130,7 +147,9 @@ def test_fixed_entries_are_no_coordinates_and_change_no_fan_in():
     # The same function of whole weights, and of a batch of vectors.
     x = normal(4, 9)
     effective = asymmetric.layer_values(asymmetric.unflatten(free))
-    assert torch.equal(standard.outputs(standard.flatten(effective), x), asymmetric.outputs(free, x))
+    assert torch.equal(
+        standard.outputs(standard.flatten(effective), x), asymmetric.outputs(free, x)
+    )
     assert torch.equal(asymmetric.initial(), free)
     assert not torch.equal(asymmetric.initial(seed=5), free)
     batch = torch.stack([free, 2 * free])

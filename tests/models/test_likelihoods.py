@@ -25,7 +25,9 @@ EXAMPLES = settings(max_examples=40, deadline=None)
 def log_prob(likelihood, outputs: list[float], y: float | int, **latents: float) -> float:
     """The log density of one point, reached through a batch of two draws."""
     tensor = torch.tensor([[outputs], [[value + 1.0 for value in outputs]]], dtype=torch.float64)
-    values = {name: torch.tensor([value, value], dtype=torch.float64) for name, value in latents.items()}
+    values = {
+        name: torch.tensor([value, value], dtype=torch.float64) for name, value in latents.items()
+    }
     target = torch.tensor([y]) if isinstance(y, int) else torch.tensor([y], dtype=torch.float64)
     result = likelihood.log_prob(tensor, target, values)
     assert result.shape == (2, 1)
@@ -36,8 +38,12 @@ def log_prob(likelihood, outputs: list[float], y: float | int, **latents: float)
 @given(outputs=st.lists(OUTPUT, min_size=2, max_size=5), data=st.data())
 def test_categorical_is_log_softmax(outputs, data) -> None:
     y = data.draw(st.integers(0, len(outputs) - 1))
-    expected = stats.multinomial.logpmf([int(i == y) for i in range(len(outputs))], n=1, p=special.softmax(outputs))
-    assert log_prob(Categorical(), outputs, y) == pytest.approx(float(expected), rel=1e-10, abs=1e-10)
+    expected = stats.multinomial.logpmf(
+        [int(i == y) for i in range(len(outputs))], n=1, p=special.softmax(outputs)
+    )
+    assert log_prob(Categorical(), outputs, y) == pytest.approx(
+        float(expected), rel=1e-10, abs=1e-10
+    )
 
 
 @EXAMPLES
@@ -73,7 +79,9 @@ def test_heteroscedastic_noise_is_bounded_where_exp_would_overflow(log_sd, bound
 @given(log_rate=st.floats(-6, 6), y=st.integers(0, 60))
 def test_poisson_is_scipys_at_the_exponential_of_the_output(log_rate, y) -> None:
     expected = stats.poisson.logpmf(y, math.exp(log_rate))
-    assert log_prob(Poisson(), [log_rate], float(y)) == pytest.approx(float(expected), rel=1e-10, abs=1e-10)
+    assert log_prob(Poisson(), [log_rate], float(y)) == pytest.approx(
+        float(expected), rel=1e-10, abs=1e-10
+    )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -87,7 +95,9 @@ def test_every_density_is_that_of_its_pyro_distribution(case) -> None:
     torch.testing.assert_close(got, expected.log_prob(observed), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["gaussian-fixed", "gaussian-learned", "heteroscedastic", "poisson"])
+@pytest.mark.parametrize(
+    "name", ["gaussian-fixed", "gaussian-learned", "heteroscedastic", "poisson"]
+)
 def test_mean_and_variance_are_those_of_the_pyro_distribution(name) -> None:
     case = CASES[name]
     outputs = normal(2, 3, 5, case.num_outputs)
@@ -103,7 +113,9 @@ def test_gaussian_cdf_is_that_of_the_pyro_distribution(name) -> None:
     outputs, value = normal(2, 3, 5, case.num_outputs), normal(5, seed=6)
     latents = {latent: normal(2, 3, seed=4) for latent in case.likelihood.latents}
     expected = case.likelihood.distribution(outputs, latents).cdf(value)
-    torch.testing.assert_close(case.likelihood.cdf(outputs, value, latents), expected, rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(
+        case.likelihood.cdf(outputs, value, latents), expected, rtol=1e-9, atol=1e-14
+    )
 
 
 def test_poisson_cdf_is_scipys_below_zero_between_counts_and_at_them() -> None:
@@ -142,7 +154,9 @@ def test_number_of_network_outputs() -> None:
 
 
 def test_bernoulli_refuses_three_classes_and_says_what_to_use() -> None:
-    with pytest.raises(ConfigError, match=r"needs 2 classes, the data have 3.*likelihood\.name=categorical"):
+    with pytest.raises(
+        ConfigError, match=r"needs 2 classes, the data have 3.*likelihood\.name=categorical"
+    ):
         Bernoulli().num_net_outputs(3)
 
 
@@ -166,7 +180,9 @@ def test_a_likelihood_fits_its_own_task_only(case) -> None:
         with pytest.raises(ConfigError) as caught:
             check_task(case.likelihood, task)
         message = str(caught.value)
-        assert message.startswith(f"likelihood {case.likelihood.name} is for {own}, but the data are {task}")
+        assert message.startswith(
+            f"likelihood {case.likelihood.name} is for {own}, but the data are {task}"
+        )
         assert f"--set likelihood.name={default().name}" in message
         assert f"--set data.task={own}" in message
 
@@ -181,4 +197,6 @@ def test_default_likelihoods_fit_their_tasks() -> None:
 def test_only_learned_noise_is_a_latent_variable() -> None:
     assert Gaussian(log_noise_mean=0.2, log_noise_sd=0.4).latents == {"log_noise": (0.2, 0.4)}
     assert Gaussian(noise=0.1).latents == {}
-    assert all(not kind().latents for kind in (Categorical, Bernoulli, HeteroscedasticGaussian, Poisson))
+    assert all(
+        not kind().latents for kind in (Categorical, Bernoulli, HeteroscedasticGaussian, Poisson)
+    )

@@ -43,7 +43,11 @@ def test_pyro_and_flat_density_agree_in_value_and_gradient(prior, case) -> None:
         trace = pyro_trace(model, flat, x, y, data_size)
         theirs = trace.log_prob_sum()
 
-        sites = {name for name, node in trace.nodes.items() if node["type"] == "sample" and name != "data"}
+        sites = {
+            name
+            for name, node in trace.nodes.items()
+            if node["type"] == "sample" and name != "data"
+        }
         assert sites == {*model.shapes, "y"}
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=0.0)
         (our_gradient,) = torch.autograd.grad(ours, flat, retain_graph=True)
@@ -86,7 +90,9 @@ def test_potential_is_the_tempered_negative_log_density(case, temperature, tempe
     x, y = normal(NUM_POINTS, 2, seed=1), case.targets(NUM_POINTS)
     flat = normal(model.num_parameters, seed=2)
     likelihood, prior = model.log_likelihood(flat, x, y).sum(), model.log_prior(flat)
-    expected = -likelihood / temperature - (prior if tempering == "likelihood" else prior / temperature)
+    expected = -likelihood / temperature - (
+        prior if tempering == "likelihood" else prior / temperature
+    )
     got = model.potential(flat, x, y, temperature=temperature, tempering=tempering)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=0.0)
 

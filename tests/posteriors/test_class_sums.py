@@ -15,7 +15,9 @@ def softmax_sums(logits):
 @pytest.mark.parametrize("shape", [(7, 5, 3), (3, 4000, 10), (400, 3, 2), (2, 3, 1)])
 def test_it_is_the_sum_of_softmax(scale, shape):
     logits = scale * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    for found, wanted in zip(class_sums(logits, with_entropy=True), softmax_sums(logits), strict=True):
+    for found, wanted in zip(
+        class_sums(logits, with_entropy=True), softmax_sums(logits), strict=True
+    ):
         # Float32 holds a logit of size 300 to 2e-5, and so its exponential relatively.
         assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4 * shape[0])
 
@@ -23,7 +25,9 @@ def test_it_is_the_sum_of_softmax(scale, shape):
 def test_one_logit_of_two_classes():
     logit = torch.randn(4, 6, 1, generator=torch.Generator().manual_seed(1))
     both = torch.cat([torch.zeros_like(logit), logit], -1)
-    for found, wanted in zip(class_sums(logit, is_binary=True, with_entropy=True), softmax_sums(both), strict=True):
+    for found, wanted in zip(
+        class_sums(logit, is_binary=True, with_entropy=True), softmax_sums(both), strict=True
+    ):
         assert torch.allclose(found, wanted, rtol=1e-5)
 
 

@@ -17,7 +17,12 @@ from bnn_symm.diagnostics.barriers.interpolation import couple
 from bnn_symm.diagnostics.elbo.elbo import kl_by_tensor
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
-from bnn_symm.posteriors import GaussianPosterior, LowRankGaussianPosterior, SamplePosterior, load_posterior
+from bnn_symm.posteriors import (
+    GaussianPosterior,
+    LowRankGaussianPosterior,
+    SamplePosterior,
+    load_posterior,
+)
 from bnn_symm.posteriors.io.arviz import to_groups
 from bnn_symm.posteriors.low_rank import layer_sizes
 from bnn_symm.symmetry import symmetry_group
@@ -41,7 +46,9 @@ def model_of(name: str) -> BayesianModel:
     return BayesianModel(net, Prior(), likelihood)
 
 
-def low_rank(model: BayesianModel, seed: int = 0, rank: int = 3, **keywords) -> LowRankGaussianPosterior:
+def low_rank(
+    model: BayesianModel, seed: int = 0, rank: int = 3, **keywords
+) -> LowRankGaussianPosterior:
     number = model.num_parameters
     return LowRankGaussianPosterior(
         model,
@@ -81,19 +88,30 @@ def few_samples(monkeypatch, number: int) -> None:
 
 def test_density_and_entropy_are_torchs_layer_by_layer(model) -> None:
     own, sizes = low_rank(model), list(layer_sizes(model).values())
-    parts = zip(*(value.split(sizes, dim=-1) for value in (own.loc, own.factors, own.scale)), strict=True)
-    layers = [LowRankMultivariateNormal(loc, factors.T, scale.square()) for loc, factors, scale in parts]
+    parts = zip(
+        *(value.split(sizes, dim=-1) for value in (own.loc, own.factors, own.scale)), strict=True
+    )
+    layers = [
+        LowRankMultivariateNormal(loc, factors.T, scale.square()) for loc, factors, scale in parts
+    ]
     values = normal(4, model.num_parameters, seed=9)
-    wanted = sum(layer.log_prob(value) for layer, value in zip(layers, values.split(sizes, dim=-1), strict=True))
+    wanted = sum(
+        layer.log_prob(value)
+        for layer, value in zip(layers, values.split(sizes, dim=-1), strict=True)
+    )
     torch.testing.assert_close(own.log_prob(values), wanted, rtol=1e-10, atol=1e-10)
     assert own.log_prob(values[0]).shape == ()
-    assert own.entropy() == pytest.approx(sum(float(layer.entropy()) for layer in layers), rel=1e-12)
+    assert own.entropy() == pytest.approx(
+        sum(float(layer.entropy()) for layer in layers), rel=1e-12
+    )
 
 
 def test_weights_of_a_layer_covary_and_those_of_two_do_not(model) -> None:
     sizes = layer_sizes(model)
     assert sum(sizes.values()) == model.num_parameters
-    assert sizes["head"] == sum(value.numel() for name, value in model.net.named_parameters() if "head" in name)
+    assert sizes["head"] == sum(
+        value.numel() for name, value in model.net.named_parameters() if "head" in name
+    )
     assert sizes.get("likelihood") == (1 if model.likelihood.latents else None)
 
 
@@ -123,10 +141,14 @@ def test_what_a_tensor_adds_is_its_entropy_given_those_before_it_in_its_layer() 
 def test_without_factors_it_is_the_gaussian() -> None:
     model = model_of("norm, learned noise")
     own = low_rank(model)
-    bare = LowRankGaussianPosterior(model, SCALING, loc=own.loc, scale=own.scale, factors=torch.zeros_like(own.factors))
+    bare = LowRankGaussianPosterior(
+        model, SCALING, loc=own.loc, scale=own.scale, factors=torch.zeros_like(own.factors)
+    )
     plain = GaussianPosterior(model, SCALING, loc=own.loc, scale=own.scale)
     values = normal(3, model.num_parameters, seed=4)
-    torch.testing.assert_close(bare.log_prob(values), plain.log_prob(values), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        bare.log_prob(values), plain.log_prob(values), rtol=1e-12, atol=1e-12
+    )
     for name, entropy in plain.entropy_by_tensor().items():
         assert bare.entropy_by_tensor()[name] == pytest.approx(entropy, rel=1e-12)
     assert torch.equal(bare.standard_deviation(), plain.standard_deviation())
@@ -135,10 +157,16 @@ def test_without_factors_it_is_the_gaussian() -> None:
 def test_factors_of_another_length_are_refused() -> None:
     own = low_rank(model_of("signs"))
     for factors in (own.factors[:, 1:], own.factors[:0]):
-        with pytest.raises(IncompatiblePosteriors, match=r"factors of shape .* want \(rank, parameter\)"):
-            LowRankGaussianPosterior(own.model, SCALING, loc=own.loc, scale=own.scale, factors=factors)
+        with pytest.raises(
+            IncompatiblePosteriors, match=r"factors of shape .* want \(rank, parameter\)"
+        ):
+            LowRankGaussianPosterior(
+                own.model, SCALING, loc=own.loc, scale=own.scale, factors=factors
+            )
     with pytest.raises(IncompatiblePosteriors, match="must be positive"):
-        LowRankGaussianPosterior(own.model, SCALING, loc=own.loc, scale=-own.scale, factors=own.factors)
+        LowRankGaussianPosterior(
+            own.model, SCALING, loc=own.loc, scale=-own.scale, factors=own.factors
+        )
 
 
 def test_elbo_of_the_exact_posterior_is_the_log_evidence(monkeypatch) -> None:
@@ -149,12 +177,16 @@ def test_elbo_of_the_exact_posterior_is_the_log_evidence(monkeypatch) -> None:
     independent = 0.5 * values.min()
     factors = (vectors * (values - independent).sqrt()).T
     scale = independent.sqrt().expand(len(values))
-    own = LowRankGaussianPosterior(model, data.scaling, loc=exact.mean, scale=scale, factors=factors)
+    own = LowRankGaussianPosterior(
+        model, data.scaling, loc=exact.mean, scale=scale, factors=factors
+    )
     found = elbo(own, data.train)
     assert found is not None
     assert found.standard_error < 0.2
     assert abs(found.value - log_evidence(data) - log_jacobian(data)) < 4 * found.standard_error
-    assert math.fsum(share.kl for share in kl_by_tensor(own).values()) == pytest.approx(found.kl, rel=1e-12)
+    assert math.fsum(share.kl for share in kl_by_tensor(own).values()) == pytest.approx(
+        found.kl, rel=1e-12
+    )
 
 
 # -- permuted ----------------------------------------------------------------------------------------------
@@ -170,10 +202,14 @@ def test_a_permuted_one_predicts_what_it_did_draw_by_draw(case) -> None:
     assert float(first.std((0, 1)).min()) > 1e-3
     torch.testing.assert_close(second, first, rtol=1e-11, atol=1e-11 * float(first.abs().max()))
     twice = after.permute(group.random("again"))
-    torch.testing.assert_close(twice.predict(x).outputs, first, rtol=1e-11, atol=1e-11 * float(first.abs().max()))
+    torch.testing.assert_close(
+        twice.predict(x).outputs, first, rtol=1e-11, atol=1e-11 * float(first.abs().max())
+    )
     values = normal(model.num_parameters, seed=3)
     moved = model.permute(values, permutation)
-    torch.testing.assert_close(after.log_prob(moved), before.log_prob(values), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(
+        after.log_prob(moved), before.log_prob(values), rtol=1e-11, atol=1e-11
+    )
     # The same covariance, entry by entry: what the factors say of two weights goes where they go.
     wanted = model.permute(model.permute(dense(before), permutation).T.contiguous(), permutation)
     torch.testing.assert_close(dense(after), wanted, rtol=1e-12, atol=1e-12)
@@ -184,7 +220,10 @@ def test_the_elbo_does_not_know_how_units_are_numbered(case, monkeypatch) -> Non
     model, x = case
     y = torch.arange(6) % 3 if isinstance(model.likelihood, Categorical) else normal(6, seed=8)
     part, before = Part(x=x, y=y), low_rank(model)
-    first, second = elbo(before, part), elbo(before.permute(symmetry_group(model.net).random("plant")), part)
+    first, second = (
+        elbo(before, part),
+        elbo(before.permute(symmetry_group(model.net).random("plant")), part),
+    )
     assert first is not None
     assert second is not None
     assert second.kl == pytest.approx(first.kl, rel=1e-11)
@@ -224,7 +263,12 @@ def test_coupled_draws_have_the_right_ends_whatever_names_the_factors() -> None:
     first = low_rank(model)
     rotation = torch.linalg.qr(normal(3, 3, seed=5))[0]
     same = LowRankGaussianPosterior(
-        model, SCALING, loc=first.loc, scale=first.scale, factors=rotation @ first.factors, num_draws=5
+        model,
+        SCALING,
+        loc=first.loc,
+        scale=first.scale,
+        factors=rotation @ first.factors,
+        num_draws=5,
     )
     pairs = couple([first, same], num_draws=6, seed=2)
     assert pairs.path == "turned factors"
@@ -238,11 +282,18 @@ def test_a_path_between_other_ranks_has_both_ends_and_is_no_longer_than_unturned
     plain = GaussianPosterior(model, SCALING, loc=first.loc, scale=first.scale)
     number = 4000
     pairs = couple([first, second, plain], num_draws=number, seed=2)
-    for own, covariance in ((pairs.draws[1], dense(second)), (pairs.draws[2], torch.diag(plain.scale.square()))):
-        error = ((torch.outer(covariance.diag(), covariance.diag()) + covariance.square()) / number).sqrt()
+    for own, covariance in (
+        (pairs.draws[1], dense(second)),
+        (pairs.draws[2], torch.diag(plain.scale.square())),
+    ):
+        error = (
+            (torch.outer(covariance.diag(), covariance.diag()) + covariance.square()) / number
+        ).sqrt()
         assert ((torch.cov(own.T) - covariance).abs() / error).max() < 5
     unturned = low_rank(model, seed=20, rank=4).draws(number, seed=2)
-    assert (pairs.draws[1] - pairs.draws[0]).square().sum() < (unturned - pairs.draws[0]).square().sum()
+    assert (pairs.draws[1] - pairs.draws[0]).square().sum() < (
+        unturned - pairs.draws[0]
+    ).square().sum()
 
 
 @pytest.mark.parametrize("name", ["norm, learned noise", "signs", "fixed entries"])
@@ -264,7 +315,9 @@ def test_the_path_to_an_aligned_copy_of_itself_is_flat() -> None:
     other = low_rank(model)
     reference = other.permute(symmetry_group(model.net).random(0, "plant"))
     before = barrier(reference, other, iris, num_draws=5, num_tau=3)
-    after = barrier(reference, align(reference, other, restarts=2).apply(other), iris, num_draws=5, num_tau=3)
+    after = barrier(
+        reference, align(reference, other, restarts=2).apply(other), iris, num_draws=5, num_tau=3
+    )
     assert np.ptp(before.test.marginal_nll) > 0.1
     assert np.ptp(after.test.marginal_nll) < 1e-9
 

@@ -32,7 +32,9 @@ ROUNDING = 1e-12
 
 def model_of(config, shape: tuple[int, ...], likelihood) -> BayesianModel:
     outputs = 1 if isinstance(likelihood, Gaussian) else 3
-    return BayesianModel(build_network(config, input_shape=shape, num_outputs=outputs).double(), Prior(), likelihood)
+    return BayesianModel(
+        build_network(config, input_shape=shape, num_outputs=outputs).double(), Prior(), likelihood
+    )
 
 
 def gaussian(model: BayesianModel, seed: int = 0) -> GaussianPosterior:
@@ -43,7 +45,9 @@ def gaussian(model: BayesianModel, seed: int = 0) -> GaussianPosterior:
 
 def samples(model: BayesianModel, chains: int = 2, draws: int = 3) -> SamplePosterior:
     stats = {"energy": normal(chains, draws).numpy()}
-    return SamplePosterior.from_draws(model, normal(chains, draws, model.num_parameters), SCALING, sample_stats=stats)
+    return SamplePosterior.from_draws(
+        model, normal(chains, draws, model.num_parameters), SCALING, sample_stats=stats
+    )
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -92,7 +96,9 @@ def test_every_draw_predicts_what_it_did(case, make) -> None:
     # Most draws differ from one another by much more.
     assert float(first.outputs.std((0, 1)).min()) > 1e-3
     largest = float(first.outputs.abs().max())
-    torch.testing.assert_close(second.outputs, first.outputs, rtol=ROUNDING, atol=ROUNDING * largest)
+    torch.testing.assert_close(
+        second.outputs, first.outputs, rtol=ROUNDING, atol=ROUNDING * largest
+    )
     for name, value in first.latents.items():
         assert torch.equal(second.latents[name], value)
 
@@ -102,7 +108,9 @@ def test_fresh_draws_are_permuted_with_the_noise(case) -> None:
     before, permutation = gaussian(model), group.random("plant")
     after = before.permute(permutation)
     for seed in (0, 1):
-        assert torch.equal(after.draws(4, seed=seed), model.permute(before.draws(4, seed=seed), permutation))
+        assert torch.equal(
+            after.draws(4, seed=seed), model.permute(before.draws(4, seed=seed), permutation)
+        )
     assert torch.equal(after.draws(), next(after.iter_draws())) == torch.equal(
         before.draws(), next(before.iter_draws())
     )
@@ -113,8 +121,16 @@ def test_what_a_permuted_posterior_says_of_itself_is_kept(case) -> None:
     before = gaussian(model)
     before.info["method"], before.history[:] = "elsewhere", [{"step": 1}]
     after = before.permute(group.random("plant"))
-    assert (after.num_draws, after.seed, after.shape) == (before.num_draws, before.seed, before.shape)
-    assert (after.info, after.history, after.scaling) == (before.info, before.history, before.scaling)
+    assert (after.num_draws, after.seed, after.shape) == (
+        before.num_draws,
+        before.seed,
+        before.shape,
+    )
+    assert (after.info, after.history, after.scaling) == (
+        before.info,
+        before.history,
+        before.scaling,
+    )
     # The same numbers in another order, summed in that order.
     assert after.entropy() == pytest.approx(before.entropy(), rel=ROUNDING)
 
@@ -167,7 +183,9 @@ def test_permuting_twice_is_composing(case) -> None:
     assert same_bits(twice, once)
     assert torch.equal(twice.noise_order, once.noise_order)
     draws = samples(model)
-    assert torch.equal(draws.permute(first).permute(second).draws(), draws.permute(second.compose(first)).draws())
+    assert torch.equal(
+        draws.permute(first).permute(second).draws(), draws.permute(second.compose(first)).draws()
+    )
 
 
 def test_the_inverse_restores_the_bits(case) -> None:
@@ -179,7 +197,9 @@ def test_the_inverse_restores_the_bits(case) -> None:
     restored = moved.permute(permutation.inverse())
     assert same_bits(restored, posterior)
     assert torch.equal(restored.noise_order, torch.arange(1, model.num_parameters + 1))
-    assert torch.equal(draws.permute(permutation).permute(permutation.inverse()).draws(), draws.draws())
+    assert torch.equal(
+        draws.permute(permutation).permute(permutation.inverse()).draws(), draws.draws()
+    )
 
 
 def test_permuting_leaves_the_posterior_itself_as_it_was(case) -> None:
@@ -227,7 +247,9 @@ def test_what_is_not_representable_is_refused(asymmetric) -> None:
 def test_what_is_not_representable_is_refused_wherever_it_stands(asymmetric, per_draw) -> None:
     model, permutation = asymmetric
     identity = permutation.spec.identity()
-    wrong = [[identity] * 3, [identity, identity, permutation]] if per_draw else [identity, permutation]
+    wrong = (
+        [[identity] * 3, [identity, identity, permutation]] if per_draw else [identity, permutation]
+    )
     with pytest.raises(NotRepresentable):
         samples(model).permute_chains(wrong)
 
@@ -254,7 +276,10 @@ def test_one_permutation_a_draw_whatever_the_chunk(tanh) -> None:
     permutations = [[group.random(c, d) for d in range(3)] for c in range(2)]
     own = torch.stack(list(posterior.iter_draws()))
     expected = torch.stack(
-        [torch.stack([model.permute(own[c, d], permutations[c][d]) for d in range(3)]) for c in (0, 1)]
+        [
+            torch.stack([model.permute(own[c, d], permutations[c][d]) for d in range(3)])
+            for c in (0, 1)
+        ]
     )
     after = posterior.permute_chains(permutations)
     for chunk in (1, 2, 3):
@@ -292,7 +317,9 @@ def test_draws_are_permuted_only_when_they_are_read(tanh) -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_another_number_of_permutations_than_chains_is_refused(tanh, count) -> None:
     model, group = tanh
-    with pytest.raises(IncompatiblePosteriors, match=f"of {count} chains, wanted one for each of 2 chains"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=f"of {count} chains, wanted one for each of 2 chains"
+    ):
         samples(model).permute_chains([group.random(i) for i in range(count)])
 
 
@@ -332,7 +359,9 @@ def test_permuted_samples_come_back_bit_for_bit(tanh, tmp_path) -> None:
     samples(model).save(tmp_path / "as they were.nc")
     stored = load_posterior(tmp_path / "as they were.nc", model, SCALING)
     assert isinstance(stored, SamplePosterior)
-    saved = stored.permute_chains([[group.random(c, d) for d in range(3)] for c in range(2)])  # of draws in a file
+    saved = stored.permute_chains(
+        [[group.random(c, d) for d in range(3)] for c in range(2)]
+    )  # of draws in a file
     saved.save(tmp_path / "posterior.nc")
     loaded = load_posterior(tmp_path / "posterior.nc", model, SCALING)
     assert torch.equal(loaded.draws(), saved.draws())

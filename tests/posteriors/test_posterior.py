@@ -134,7 +134,9 @@ def test_float32_moments_are_accumulated_in_float64() -> None:
     many = SamplePosterior(model, NO_SCALING, positions=ArrayPositions(values))
     expected = values.double().flatten(0, 1)
     assert many.standard_deviation().dtype == torch.float32
-    torch.testing.assert_close(many.standard_deviation().double(), expected.std(0), rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(
+        many.standard_deviation().double(), expected.std(0), rtol=1e-6, atol=0.0
+    )
     torch.testing.assert_close(many.mean().double(), expected.mean(0), rtol=1e-7, atol=0.0)
 
 
@@ -178,7 +180,9 @@ def test_no_draws_at_all_are_refused() -> None:
 
 def test_from_draws_takes_a_flat_tensor_or_a_mapping() -> None:
     values = normal(2, 3, LENGTH)
-    flat = SamplePosterior.from_draws(MODEL, values, info={"method": "elsewhere"}, history=[{"step": 1}])
+    flat = SamplePosterior.from_draws(
+        MODEL, values, info={"method": "elsewhere"}, history=[{"step": 1}]
+    )
     mapping = dict(reversed(MODEL.unflatten(values).items()))
     named = SamplePosterior.from_draws(MODEL, mapping)
     assert torch.equal(flat.draws(), values.flatten(0, 1))
@@ -239,7 +243,9 @@ def test_from_state_dicts_names_what_does_not_fit_in_any_member(member) -> None:
     states = [dict(net.state_dict()) for net in nets]
     del states[member]["head.bias"]
     states[member]["head.weight"] = states[member]["head.weight"][:, :2]
-    with pytest.raises(IncompatiblePosteriors, match=r"head\.bias is missing.*head\.weight has shape \(1, 2\)"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"head\.bias is missing.*head\.weight has shape \(1, 2\)"
+    ):
         SamplePosterior.from_state_dicts(model, states)
 
 
@@ -259,18 +265,24 @@ def test_from_state_dicts_leaves_out_what_is_fixed_if_it_is_the_same(kind) -> No
 
     model = BayesianModel(net(0), Prior(), Bernoulli())
     own, other = net(0, seed=1), net(1, seed=1)
-    ensemble = SamplePosterior.from_state_dicts(model, [own, own.state_dict(), dict(own.named_parameters())])
+    ensemble = SamplePosterior.from_state_dicts(
+        model, [own, own.state_dict(), dict(own.named_parameters())]
+    )
     x = normal(4, 6)
     for outputs in ensemble.predict(x).outputs[:, 0]:
         torch.testing.assert_close(outputs, own(x).detach())
     for state in (other, other.state_dict()):
-        with pytest.raises(IncompatiblePosteriors, match="checkpoint 1 has the fingerprint") as error:
+        with pytest.raises(
+            IncompatiblePosteriors, match="checkpoint 1 has the fingerprint"
+        ) as error:
             SamplePosterior.from_state_dicts(model, [own, state])
         for each in (own, other):
             assert (fingerprint(each) or "")[:12] in str(error.value)
     standard = build_network(MLPConfig(widths=(8,)), input_shape=(6,), num_outputs=1).double()
     with pytest.raises(IncompatiblePosteriors, match=r"(mask|matrix) is unknown"):
-        SamplePosterior.from_state_dicts(BayesianModel(standard, Prior(), Bernoulli()), [own.state_dict()])
+        SamplePosterior.from_state_dicts(
+            BayesianModel(standard, Prior(), Bernoulli()), [own.state_dict()]
+        )
 
 
 # -- predictions -------------------------------------------------------------------------------------------
@@ -294,10 +306,14 @@ def test_predict_runs_the_network_at_every_draw_and_hands_on_latents_and_scaling
 def test_predict_takes_inputs_of_another_dtype() -> None:
     many, _ = samples()
     x = normal(5, 2)
-    torch.testing.assert_close(many.predict(x.float()).outputs, many.predict(x).outputs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        many.predict(x.float()).outputs, many.predict(x).outputs, rtol=1e-5, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("make", [lambda: samples()[0], lambda: gaussian(num_draws=14)], ids=["samples", "gaussian"])
+@pytest.mark.parametrize(
+    "make", [lambda: samples()[0], lambda: gaussian(num_draws=14)], ids=["samples", "gaussian"]
+)
 def test_predictions_do_not_depend_on_the_chunks(make, monkeypatch) -> None:
     one, x = make(), normal(5, 2)
     whole = one.predict(x)

@@ -18,8 +18,12 @@ CLASSES = ["categorical", "bernoulli"]
 
 def predictive(name: str, **keywords) -> Predictive:
     case = CASES[name]
-    outputs = 0.7 * normal(CHAINS, DRAWS, POINTS, case.num_outputs, seed=1) + normal(POINTS, case.num_outputs)
-    latents = {latent: 0.5 * normal(CHAINS, DRAWS, seed=2) - 1 for latent in case.likelihood.latents}
+    outputs = 0.7 * normal(CHAINS, DRAWS, POINTS, case.num_outputs, seed=1) + normal(
+        POINTS, case.num_outputs
+    )
+    latents = {
+        latent: 0.5 * normal(CHAINS, DRAWS, seed=2) - 1 for latent in case.likelihood.latents
+    }
     if name in REGRESSION:
         keywords = {"location": LOCATION, "scale": SCALE, **keywords}
     return Predictive(outputs=outputs, latents=latents, likelihood=case.likelihood, **keywords)
@@ -35,7 +39,9 @@ def components(p: Predictive):
         case Gaussian():
             return stats.norm(p.location + p.scale * outputs[..., 0], p.scale * p.likelihood.noise)
         case HeteroscedasticGaussian():
-            return stats.norm(p.location + p.scale * outputs[..., 0], p.scale * np.exp(outputs[..., 1]))
+            return stats.norm(
+                p.location + p.scale * outputs[..., 0], p.scale * np.exp(outputs[..., 1])
+            )
         case Poisson():
             return stats.poisson(np.exp(outputs[..., 0]))
 
@@ -61,10 +67,14 @@ def log_densities(p: Predictive, y: torch.Tensor) -> np.ndarray:
 def test_log_prob_is_the_log_of_the_mean_density(name) -> None:
     p, y = predictive(name), CASES[name].targets(POINTS)
     expected = log_densities(p, y)
-    np.testing.assert_allclose(p.draw_log_prob(y).flatten(0, 1).numpy(), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        p.draw_log_prob(y).flatten(0, 1).numpy(), expected, rtol=1e-10, atol=1e-12
+    )
     mixture = special.logsumexp(expected, axis=0) - math.log(CHAINS * DRAWS)
     np.testing.assert_allclose(p.log_prob(y).numpy(), mixture, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(p.expected_log_prob(y).numpy(), expected.mean(0), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        p.expected_log_prob(y).numpy(), expected.mean(0), rtol=1e-10, atol=1e-12
+    )
     assert bool((p.expected_log_prob(y) < p.log_prob(y)).all())
 
 
@@ -76,7 +86,9 @@ def test_expected_log_prob_equals_log_prob_when_the_draws_agree(name) -> None:
         latents={key: value[:1, :1].expand_as(value) for key, value in p.latents.items()},
         likelihood=p.likelihood,
     )
-    torch.testing.assert_close(agreeing.expected_log_prob(y), agreeing.log_prob(y), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        agreeing.expected_log_prob(y), agreeing.log_prob(y), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", REGRESSION)
@@ -106,7 +118,9 @@ def test_class_quantities_are_those_of_the_definition(name) -> None:
     np.testing.assert_allclose(p.probabilities().numpy(), mean, rtol=1e-10)
     np.testing.assert_allclose(p.entropy().numpy(), entropy, rtol=1e-10)
     np.testing.assert_allclose(p.expected_entropy().numpy(), expected_entropy, rtol=1e-10)
-    np.testing.assert_allclose(p.mutual_information().numpy(), entropy - expected_entropy, rtol=1e-8)
+    np.testing.assert_allclose(
+        p.mutual_information().numpy(), entropy - expected_entropy, rtol=1e-8
+    )
     assert bool((p.mutual_information() > 0).all())
     assert bool((p.entropy() < math.log(mean.shape[-1])).all())
 
@@ -137,7 +151,9 @@ def test_mean_and_spread_obey_the_law_of_total_variance(name) -> None:
 
 def test_a_large_location_does_not_swallow_the_spread_in_float32() -> None:
     p = predictive("gaussian-fixed")
-    far = Predictive(outputs=p.outputs.float(), latents={}, likelihood=p.likelihood, location=1e9, scale=SCALE)
+    far = Predictive(
+        outputs=p.outputs.float(), latents={}, likelihood=p.likelihood, location=1e9, scale=SCALE
+    )
     torch.testing.assert_close(far.epistemic_sd(), p.epistemic_sd(), rtol=1e-5, atol=0.0)
     torch.testing.assert_close(far.mean() - 1e9, p.mean() - LOCATION, rtol=1e-5, atol=1e-5)
 
@@ -158,7 +174,10 @@ def test_quantiles_of_gaussian_mixtures_are_the_roots_of_the_distribution_functi
     p = predictive(name)
     each, quantiles = components(p), p.quantiles(LEVELS)
     assert quantiles.shape == (len(LEVELS), POINTS)
-    low, high = float((p.mean() - 200 * p.standard_deviation()).min()), float(p.mean().max()) * 10 + 1e3
+    low, high = (
+        float((p.mean() - 200 * p.standard_deviation()).min()),
+        float(p.mean().max()) * 10 + 1e3,
+    )
     for level, row in zip(LEVELS, quantiles, strict=True):
         for point in range(POINTS):
 
@@ -219,7 +238,9 @@ def many_copies(name: str, copies: int) -> Predictive:
     p = predictive(name)
     return Predictive(
         outputs=p.outputs[:, :3].repeat_interleave(copies, dim=1),
-        latents={key: value[:, :3].repeat_interleave(copies, dim=1) for key, value in p.latents.items()},
+        latents={
+            key: value[:, :3].repeat_interleave(copies, dim=1) for key, value in p.latents.items()
+        },
         likelihood=p.likelihood,
         location=p.location,
         scale=p.scale,
@@ -250,10 +271,14 @@ def test_sampled_classes_have_the_frequencies_of_every_draw(name) -> None:
     y = p.sample(seed=1)
     assert y.dtype == torch.int64  # class indices
     groups = y.unflatten(1, (3, copies))
-    probabilities = torch.from_numpy(class_probabilities(p)).unflatten(0, (CHAINS, 3, copies))[:, :, 0]
+    probabilities = torch.from_numpy(class_probabilities(p)).unflatten(0, (CHAINS, 3, copies))[
+        :, :, 0
+    ]
     for label in range(probabilities.shape[-1]):
         expected = probabilities[..., label]
-        error = ((groups == label).double().mean(2) - expected).abs() / (expected * (1 - expected) / copies).sqrt()
+        error = ((groups == label).double().mean(2) - expected).abs() / (
+            expected * (1 - expected) / copies
+        ).sqrt()
         assert float(error.max()) < 4.5  # the largest of 24
 
 

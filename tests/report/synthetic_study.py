@@ -57,13 +57,17 @@ def write_study(
             numbers.append(len(settings))
             own = _setting(number, contexts, kind, role, keys, order, seeds, label)
             settings.append(own)
-            cells += _cells(own, context, truth, number, seeds, generator, regression, failures, sampler, bare)
+            cells += _cells(
+                own, context, truth, number, seeds, generator, regression, failures, sampler, bare
+            )
             if not bare:
                 pairs += _pairs(path, own, context, truth, seeds, generator, failures)
         described.append(
             {
                 "label": context,
-                "differences": {} if len(contexts) == 1 else {"architecture.widths": [16 * 2**number] * 2},
+                "differences": {}
+                if len(contexts) == 1
+                else {"architecture.widths": [16 * 2**number] * 2},
                 "settings": numbers,
                 "baseline": numbers[0],
                 "convergence": None if bare else _convergence(settings, numbers, seeds),
@@ -90,7 +94,8 @@ def write_study(
             },
             "counts": _counts(cells, pairs),
             "failures": [
-                {"key": row["key"], "what": f"fit or pair {row['key']}", "error": row["error"]} for row in lost
+                {"key": row["key"], "what": f"fit or pair {row['key']}", "error": row["error"]}
+                for row in lost
             ],
             "conclusions": conclusions,
             "contexts": described,
@@ -99,7 +104,12 @@ def write_study(
             "provenance": {
                 "numerics": 1,
                 "versions": {"python": "3.11.7", "torch": "2.13.0", "bnn_symm": "0.1.0"},
-                "dataset": {"name": "digits", "task": "classification", "sha256": "f6d9e39f37dc45d3", "train": 1294},
+                "dataset": {
+                    "name": "digits",
+                    "task": "classification",
+                    "sha256": "f6d9e39f37dc45d3",
+                    "train": 1294,
+                },
                 "threads": [1],
                 "hosts": ["laboratory"],
                 "started": "2026-01-02T03:04:05+0000",
@@ -111,10 +121,15 @@ def write_study(
 
 
 def _setting(number, contexts, kind, role, keys, order, seeds, label):
-    name = ", ".join([kind, *(f"{key}={value}" for key, value in keys.items() if value not in ("auto",))])
+    name = ", ".join(
+        [kind, *(f"{key}={value}" for key, value in keys.items() if value not in ("auto",))]
+    )
     name += label if role == "asymmetric" else ""
     outer = {} if len(contexts) == 1 else {"architecture.widths": [16 * 2**number] * 2}
-    inner = {f"{SYMMETRY}.kind": kind, **{f"{SYMMETRY}.{key}": value for key, value in keys.items()}}
+    inner = {
+        f"{SYMMETRY}.kind": kind,
+        **{f"{SYMMETRY}.{key}": value for key, value in keys.items()},
+    }
     return {
         "label": name if len(contexts) == 1 else f"{contexts[number]}, {name}",
         "context": number,
@@ -126,7 +141,9 @@ def _setting(number, contexts, kind, role, keys, order, seeds, label):
         "num_failed": 0,
         "num_parameters": 8970 if kind == "standard" else 7626,
         "log10_order": order,
-        "certificate": "trivial: all rows of the masks differ" if order == 0 else "symmetric groups of all layers",
+        "certificate": "trivial: all rows of the masks differ"
+        if order == 0
+        else "symmetric groups of all layers",
     }
 
 
@@ -166,7 +183,11 @@ def _cells(own, context, truth, number, seeds, generator, regression, failures, 
         }
         if regression:
             found |= {"test_accuracy": None, "test_ece": None, "test_brier": None}
-            found |= {"test_rmse": 2.4 + nll, "test_crps": 1.3 + nll, "test_coverage_90": 0.9 - nll / 10}
+            found |= {
+                "test_rmse": 2.4 + nll,
+                "test_crps": 1.3 + nll,
+                "test_coverage_90": 0.9 - nll / 10,
+            }
         row |= dict.fromkeys(found) if bare else found
         if failures and own["role"] == "asymmetric" and seed == 0:
             row |= {
@@ -211,7 +232,11 @@ def _pairs(path, own, context, truth, seeds, generator, failures):
             "rhat_function": 1.01 + 0.001 * first,
         }
         if failures and own["role"] == "asymmetric" and first == 0:
-            row |= {"status": "failed", "error": "InvalidRun: one of them diverged", **dict.fromkeys(list(row)[13:])}
+            row |= {
+                "status": "failed",
+                "error": "InvalidRun: one of them diverged",
+                **dict.fromkeys(list(row)[13:]),
+            }
         else:
             curves = {"naive": {"test": _curve(naive)}, "test": _curve(aligned), "aligned": True}
             write_json(path / "pairs" / f"{row['key']}.json", curves)
@@ -221,7 +246,11 @@ def _pairs(path, own, context, truth, seeds, generator, failures):
 
 def _curve(height):
     tau = [0.0, 0.1, 0.3, 0.45, 0.5, 0.55, 0.7, 0.9, 1.0]
-    return {"tau": tau, "marginal_nll": [0.13 + 0.01 * t + height * 4 * t * (1 - t) for t in tau], "height": height}
+    return {
+        "tau": tau,
+        "marginal_nll": [0.13 + 0.01 * t + height * 4 * t * (1 - t) for t in tau],
+        "height": height,
+    }
 
 
 def _convergence(settings, numbers, seeds):
@@ -242,9 +271,18 @@ def _convergence(settings, numbers, seeds):
         median = level - 4000 * np.exp(-4.2 * times / speed)
         bands, speeds = {}, {}
         for clock, scale in clocks.items():
-            values = {"times": times * scale, "median": median, "low": median - 30, "high": median + 30}
+            values = {
+                "times": times * scale,
+                "median": median,
+                "low": median - 30,
+                "high": median + 30,
+            }
             bands[clock] = {key: value.tolist() for key, value in values.items()}
-            mid = {"value": speed * scale, "low": 0.92 * speed * scale, "high": 1.08 * speed * scale}
+            mid = {
+                "value": speed * scale,
+                "low": 0.92 * speed * scale,
+                "high": 1.08 * speed * scale,
+            }
             speeds[clock] = {
                 "median": mid,
                 "restricted_mean": mid,

@@ -38,5 +38,7 @@ def test_powers_of_ten_stay_formulas():
     axes = figure.add_subplot()
     axes.loglog([1, 1e6], [1, 1e6])
     svg_text(figure)
-    (tick,) = [label for label in axes.get_xticklabels() if label.get_text() == r"$\mathdefault{10^{2}}$"]
+    (tick,) = [
+        label for label in axes.get_xticklabels() if label.get_text() == r"$\mathdefault{10^{2}}$"
+    ]
     assert tick.get_parse_math()

@@ -24,7 +24,12 @@ def terminal(monkeypatch):
 
 
 def row(chain: int, step: int, phase: str = "warmup", **more):
-    numbers = {"acceptance_rate": 0.6 + 0.2 * chain, "step_size": 0.1, "divergences": chain, "objective": 1.0}
+    numbers = {
+        "acceptance_rate": 0.6 + 0.2 * chain,
+        "step_size": 0.1,
+        "divergences": chain,
+        "objective": 1.0,
+    }
     return {"chain": chain, "step": step, "phase": phase, **numbers, **more}
 
 
@@ -35,7 +40,9 @@ def shown(terminal: Terminal, method, rows, **options) -> list[str]:
         for one in rows:
             bars.on_history(one)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n")
-    lines = [" ".join(re.sub("[━╸╺]+", " ", line).split()) for line in plain.splitlines() if line.strip()]
+    lines = [
+        " ".join(re.sub("[━╸╺]+", " ", line).split()) for line in plain.splitlines() if line.strip()
+    ]
     return lines[-len(bars._tasks) :]
 
 
@@ -51,7 +58,11 @@ def test_chains_of_one_batch_have_one_bar(terminal):
 
 def test_once_all_chains_draw_the_bar_says_so(terminal):
     method = ChEESHMC(num_chains=4, num_warmup=20, num_draws=80)
-    rows = [row(chain, step, phase) for step, phase in ((20, "warmup"), (100, "sampling")) for chain in range(4)]
+    rows = [
+        row(chain, step, phase)
+        for step, phase in ((20, "warmup"), (100, "sampling"))
+        for chain in range(4)
+    ]
     (line,) = shown(terminal, method, rows)
     assert line.startswith("4 chains 400/400 ")
     assert " sampling " in line

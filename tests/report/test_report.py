@@ -26,7 +26,12 @@ WIDTHS = ("widths=[16, 16]", "widths=[32, 32]")
 # Hostile as a name, to HTML, to XML comments and to mathematical text.
 LABEL = " <script>alert(1)</script> -- $x^$ & \"'"
 CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
 )
 
 
@@ -85,7 +90,15 @@ def summary_of(path):
 def test_conclusions_come_first_and_commands_last(study):
     titles = [title for _, title in Page(study[1]).headings]
     assert titles[1:] == [
-        *("Conclusions", "Convergence", "Time to the target", "Scores", "Barriers", "Calibration", "R-hat"),
+        *(
+            "Conclusions",
+            "Convergence",
+            "Time to the target",
+            "Scores",
+            "Barriers",
+            "Calibration",
+            "R-hat",
+        ),
         *("Parameters and symmetries", "All comparisons", "Settings", "Provenance", "Commands"),
     ]
     own = summary_of(study[0])
@@ -110,8 +123,15 @@ def test_page_loads_nothing_and_runs_nothing(name, request):
     page = Page(text)
     assert not page.all("script")
     assert not [key for _, own in page.elements for key in own if key.startswith("on")]
-    sources = [value for _, own in page.elements for key, value in own.items() if key in ("src", "href", "srcset")]
-    assert {source.partition(":")[0] for source in sources if not source.startswith("#")} == {"data"}
+    sources = [
+        value
+        for _, own in page.elements
+        for key, value in own.items()
+        if key in ("src", "href", "srcset")
+    ]
+    assert {source.partition(":")[0] for source in sources if not source.startswith("#")} == {
+        "data"
+    }
     style = text[text.index("<style>") : text.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
@@ -165,7 +185,10 @@ def test_tables_have_the_numbers_of_the_summary(study):
     for setting in own:
         for measure in ("test_nll", "test_ece", "elbo", "naive", "aligned"):
             mean, _, spread = interval_text(setting["measures"][measure]).partition(" (")
-            assert f">{mean}<small>{spread.rstrip(')')}</small></td>" in text, (setting["label"], measure)
+            assert f">{mean}<small>{spread.rstrip(')')}</small></td>" in text, (
+                setting["label"],
+                measure,
+            )
         assert f"{setting['num_parameters']:,}" in text
         assert setting["certificate"] in text
 
@@ -237,7 +260,13 @@ def test_curve_is_the_mean_over_pairs_above_the_chord(study):
 def test_rows_of_tables_are_plain_with_none_for_nothing(study):
     data = read_study(study[0])
     assert data.cells[0]["test_rmse"] is None
-    assert {type(value) for row in data.cells for value in row.values()} <= {str, int, float, bool, type(None)}
+    assert {type(value) for row in data.cells for value in row.values()} <= {
+        str,
+        int,
+        float,
+        bool,
+        type(None),
+    }
     assert data.values_of(data.summary["settings"][1], "test_nll") == [
         row["test_nll"] for row in data.cells if row["setting"] == "weight_asymmetric"
     ]
@@ -260,7 +289,10 @@ def test_a_setting_has_one_style_in_all_contexts_and_no_two_share_one(study, con
 
 def test_neighboring_styles_differ_in_grey():
     styles = styles_of([("standard", ""), *((str(number), "") for number in range(9))])
-    gray = [np.dot([int(s.color[i : i + 2], 16) for i in (1, 3, 5)], [0.299, 0.587, 0.114]) for s in styles]
+    gray = [
+        np.dot([int(s.color[i : i + 2], 16) for i in (1, 3, 5)], [0.299, 0.587, 0.114])
+        for s in styles
+    ]
     assert min(abs(np.diff(gray))) > 10  # of 255
 
 
@@ -288,8 +320,13 @@ def contrast(first, second):
 
 
 def test_digits_follow_the_interval():
-    assert interval_text({"mean": 0.15234, "low": 0.1402, "high": 0.1644}) == "0.152 (0.140 to 0.164)"
-    assert interval_text({"mean": -1901.94, "low": -1925.2, "high": -1878.7}) == "-1,902 (-1,925 to -1,879)"
+    assert (
+        interval_text({"mean": 0.15234, "low": 0.1402, "high": 0.1644}) == "0.152 (0.140 to 0.164)"
+    )
+    assert (
+        interval_text({"mean": -1901.94, "low": -1925.2, "high": -1878.7})
+        == "-1,902 (-1,925 to -1,879)"
+    )
     assert plus_minus_text({"mean": 0.15234, "low": 0.1402, "high": 0.1644}) == "0.152 +- 0.012"
     assert interval_text({"mean": 0.15234, "low": None, "high": None}) == "0.1523"
     assert interval_text(None) == interval_text({"mean": None, "low": None, "high": None}) == "-"
@@ -304,7 +341,11 @@ def test_text_for_the_terminal_has_the_headline_first_and_fits(study, contexts):
         assert words.startswith(" ".join(own["headline"].split())[:100])
         assert words.count("Do they converge faster?") == len(own["contexts"])
         assert "failed: " in text if own["failures"] else "failed: " not in text
-    line = next(line for line in study_text(summary_of(study[0])).splitlines() if line.startswith("standard "))
+    line = next(
+        line
+        for line in study_text(summary_of(study[0])).splitlines()
+        if line.startswith("standard ")
+    )
     nll = plus_minus_text(summary_of(study[0])["settings"][0]["measures"]["test_nll"])
     assert line.split("  ")[0] == "standard"
     assert "8970" in line
@@ -336,7 +377,9 @@ def test_what_is_neither_a_study_nor_a_run_is_refused(tmp_path):
     with pytest.raises(InvalidRun, match="there is no directory"):
         write_report(tmp_path / "none")
     (tmp_path / "study.yaml").write_text("study: {}\n")
-    with pytest.raises(InvalidRun, match=r"no summary\.json yet; go on with it: bnn-symm compare --resume"):
+    with pytest.raises(
+        InvalidRun, match=r"no summary\.json yet; go on with it: bnn-symm compare --resume"
+    ):
         write_report(tmp_path)
 
 
@@ -347,7 +390,10 @@ def test_what_is_neither_a_study_nor_a_run_is_refused(tmp_path):
         ("[]", "got a list, expected an object"),
         ('{"name": "x"}', "has no study_schema"),
         ('{"study_schema": 2}', "reads up to 1; upgrade"),
-        ('{"study_schema": 1, "contexts": [], "settings": []}', "damaged: it has no comparisons, conclusions"),
+        (
+            '{"study_schema": 1, "contexts": [], "settings": []}',
+            "damaged: it has no comparisons, conclusions",
+        ),
     ],
 )
 def test_damaged_summaries_are_refused_in_words(tmp_path, content, message):
@@ -394,9 +440,7 @@ def test_a_browser_shows_every_image_and_has_nothing_to_complain_of(name, width,
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_the_browser_harness_notices_what_is_broken(tmp_path):
     page = tmp_path / "page.html"
-    broken = (
-        '<img src="data:image/svg+xml;base64,PHN2Zw=="><img src="missing.png"><script>console.error("lost")</script>'
-    )
+    broken = '<img src="data:image/svg+xml;base64,PHN2Zw=="><img src="missing.png"><script>console.error("lost")</script>'
     page.write_text(f"<!DOCTYPE html><body>{broken}{HARNESS}</body>")
     shown = browse(page, 1200)
     found = json.loads(html.unescape(re.search(r'data-found="(.*?)"', shown.stdout)[1]))
@@ -409,4 +453,6 @@ def browse(page: Path, width: int):
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={page.parent / 'profile'}"]
     flags += [f"--window-size={width},2000", "--virtual-time-budget=5000", "--dump-dom"]
-    return subprocess.run([CHROMIUM, *flags, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    return subprocess.run(
+        [CHROMIUM, *flags, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )

@@ -22,7 +22,11 @@ METHODS = {
     "local": [*VI, "inference.estimator=local"],
     "weight": [*VI, "inference.estimator=weight"],
     "map": ["inference.name=map", "inference.num_steps=20"],
-    "deep_ensemble": ["inference.name=deep_ensemble", "inference.num_steps=20", "inference.num_members=2"],
+    "deep_ensemble": [
+        "inference.name=deep_ensemble",
+        "inference.num_steps=20",
+        "inference.num_members=2",
+    ],
     "hmc": ["inference.name=hmc", "inference.max_num_steps=10", *CHAINS],
     "nuts": ["inference.name=nuts", "inference.max_tree_depth=3", *CHAINS],
 }
@@ -66,7 +70,9 @@ def history(run: Run) -> list[dict[str, Any]]:
 # -- a process that can be killed: forked from a server that has imported everything ---------------------------------
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["bnn_symm.cli", "bnn_symm.runs", "bnn_symm.studies", "bnn_symm.report.progress"])
+_CONTEXT.set_forkserver_preload(
+    ["bnn_symm.cli", "bnn_symm.runs", "bnn_symm.studies", "bnn_symm.report.progress"]
+)
 
 
 def start(arguments: list[str], log: Path) -> Any:

@@ -38,7 +38,9 @@ class Moment:
         """Writes what a power cut at this moment may leave."""
         self._folder(self.root, target, chance, set())
 
-    def _folder(self, inode: int, target: Path, chance: np.random.Generator, seen: set[int]) -> None:
+    def _folder(
+        self, inode: int, target: Path, chance: np.random.Generator, seen: set[int]
+    ) -> None:
         target.mkdir()
         before, now = self.synced_folders.get(inode, {}), self.folders.get(inode, {})
         for name in chance.permutation(sorted({*before, *now})).tolist():
@@ -77,7 +79,9 @@ class Recorder:
     promised: dict[int, int] = field(default_factory=dict)
     _synced_folders: dict[int, Entries] = field(default_factory=dict)
     _synced_files: dict[int, bytes] = field(default_factory=dict)
-    _open: dict[int, int] = field(default_factory=dict)  # inodes are kept open, so that no number is given twice
+    _open: dict[int, int] = field(
+        default_factory=dict
+    )  # inodes are kept open, so that no number is given twice
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -109,7 +113,9 @@ class Recorder:
             files: dict[int, bytes] = {}
             self._walk(self.root, folders, files)
             synced = dict(self._synced_folders), dict(self._synced_files)
-            self.moments.append(Moment(os.stat(self.root).st_ino, folders, files, *synced, dict(self.promised)))
+            self.moments.append(
+                Moment(os.stat(self.root).st_ino, folders, files, *synced, dict(self.promised))
+            )
         finally:
             _active[:] = own
 
@@ -122,7 +128,11 @@ class Recorder:
                 self._walk(path, folders, files)
             else:
                 content = path.read_bytes()
-                files[inode] = content if content != self._synced_files.get(inode) else self._synced_files[inode]
+                files[inode] = (
+                    content
+                    if content != self._synced_files.get(inode)
+                    else self._synced_files[inode]
+                )
         folders[os.stat(folder).st_ino] = entries
 
     def _keep(self, handle: int) -> int:
@@ -139,9 +149,13 @@ class Recorder:
             inode = self._keep(os.dup(handle))
             if stat.S_ISDIR(os.fstat(handle).st_mode):
                 entries = Path(os.readlink(f"/proc/self/fd/{handle}")).iterdir()
-                self._synced_folders[inode] = {path.name: (path.is_dir(), os.stat(path).st_ino) for path in entries}
+                self._synced_folders[inode] = {
+                    path.name: (path.is_dir(), os.stat(path).st_ino) for path in entries
+                }
             else:
-                self._synced_files[inode] = Path(os.readlink(f"/proc/self/fd/{handle}")).read_bytes()
+                self._synced_files[inode] = Path(
+                    os.readlink(f"/proc/self/fd/{handle}")
+                ).read_bytes()
         finally:
             _active[:] = own
 
@@ -161,7 +175,9 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
     if _active and event in _CHANGES and (event != "open" or _writes(arguments)):
         for recorder in list(_active):
             if any(
-                str(recorder.root) in os.fsdecode(word) for word in arguments if isinstance(word, str | bytes | Path)
+                str(recorder.root) in os.fsdecode(word)
+                for word in arguments
+                if isinstance(word, str | bytes | Path)
             ):
                 recorder.look()
 

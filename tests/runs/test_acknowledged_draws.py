@@ -20,7 +20,9 @@ FITS = {
     "sgld": [f"inference={{name: sgld, {_CHAINS}}}"],
     "sghmc": [f"inference={{name: sghmc, {_CHAINS}}}"],
     "map": ["inference={name: map, num_steps: 200, log_every: 5}"],
-    "mean_field_vi": ["inference={name: mean_field_vi, num_steps: 100, num_draws: 5, log_every: 5}"],
+    "mean_field_vi": [
+        "inference={name: mean_field_vi, num_steps: 100, num_draws: 5, log_every: 5}"
+    ],
 }
 _REPORT = struct.Struct("<ii")
 
@@ -104,7 +106,9 @@ def _kill_again_and_again(folder, name, kills, alarm_seconds):
                 for chain, wanted in promised.items():
                     positions = np.asarray(chains[chain].positions)
                     lost += max(0, wanted - len(positions))
-                    np.testing.assert_array_equal(positions, whole._read(chain, 0, len(positions)).numpy())
+                    np.testing.assert_array_equal(
+                        positions, whole._read(chain, 0, len(positions)).numpy()
+                    )
         if killed:
             _run(path, keys, 600.0)
         run = load_run(path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyzes.convergence.report import describe_method
+from bnn_symm.analyses.convergence.report import describe_method
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics import Mixing, mixing, sampler_statistics, verdicts
@@ -27,9 +27,13 @@ METHODS = get_args(get_args(AnyMethod)[0])
 def found() -> Mixing:
     """The views of four chains of independent draws."""
     data = load_dataset("iris", dtype=torch.float64)
-    net = build_network(MLPConfig(widths=()), input_shape=data.input_shape, num_outputs=3, seed=0).double()
+    net = build_network(
+        MLPConfig(widths=()), input_shape=data.input_shape, num_outputs=3, seed=0
+    ).double()
     model = BayesianModel(net, Prior(), Categorical())
-    draws = torch.randn(4, 40, model.num_parameters, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    draws = torch.randn(
+        4, 40, model.num_parameters, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     return mixing(SamplePosterior.from_draws(model, draws), data.test, per_draw=False)
 
 
@@ -56,9 +60,17 @@ def readings(found: Mixing) -> Iterator[Mixing]:
 
 def endings() -> Iterator[dict | None]:
     """Ends of curves that have words of their own."""
-    known = {"level": 1.0, "standard_error": 0.1, "spread": 1.0, "rows": 40, "learning_rate_ended": True}
+    known = {
+        "level": 1.0,
+        "standard_error": 0.1,
+        "spread": 1.0,
+        "rows": 40,
+        "learning_rate_ended": True,
+    }
     yield None
-    for flatness, drift, way in itertools.product(("reached", "not reached", "unclear", "too short"), (-1, 1), (0, 9)):
+    for flatness, drift, way in itertools.product(
+        ("reached", "not reached", "unclear", "too short"), (-1, 1), (0, 9)
+    ):
         drifts = {"drift": drift, "drift_low": drift - 0.5, "drift_high": drift + 0.5}
         yield {**known, **drifts, "flatness": flatness, "way": way, "start": {"step": 900_000}}
 
@@ -71,7 +83,9 @@ def advice(method: Method, found: Mixing) -> Iterator[str]:
         "acceptance_rate": np.full((4, 40), 0.1),
         "n_steps": np.full((4, 40), 2**20),
     }
-    target, depth = (getattr(method, name, None) for name in ("target_accept_prob", "max_tree_depth"))
+    target, depth = (
+        getattr(method, name, None) for name in ("target_accept_prob", "max_tree_depth")
+    )
     sampler = sampler_statistics(stats, target=target, max_tree_depth=depth)
     assert sampler is not None
     yield from sampler.problems if target is not None else ()
@@ -79,7 +93,9 @@ def advice(method: Method, found: Mixing) -> Iterator[str]:
         if method.is_sampler or view.function.num_draws == 1:  # others have no chains of more
             yield verdicts(view, method=method).next or ""
     own = {"run": "runs/a", "steps": 4000, **describe_method(method)}
-    for status, settled in itertools.product(("complete", "interrupted", "running", "failed"), endings()):
+    for status, settled in itertools.product(
+        ("complete", "interrupted", "running", "failed"), endings()
+    ):
         yield run_verdict({**own, "status": status}, settled)[1] or ""
 
 
@@ -97,7 +113,9 @@ def test_every_setting_that_is_advised_is_one_of_the_method(kind, found):
 
 
 def test_more_draws_are_more_cycles_where_draws_come_by_cycles(found):
-    draw_more = dataclasses.replace(found, function=dataclasses.replace(found.function, status="pass", threshold=1.3))
+    draw_more = dataclasses.replace(
+        found, function=dataclasses.replace(found.function, status="pass", threshold=1.3)
+    )
     for method, setting in (
         (NUTS(), "--set inference.num_draws=1000"),
         (CyclicalSGHMC(draws_per_cycle=7), "--set inference.num_cycles=143"),
@@ -109,7 +127,9 @@ def test_more_draws_are_more_cycles_where_draws_come_by_cycles(found):
 def test_chains_of_another_tool_are_advised_without_settings_of_ours(found):
     said = [verdicts(view).next or "" for view in readings(found)]
     said += sampler_statistics({"diverging": np.ones((4, 40), dtype=bool)}).problems
-    assert {match for text in said for match in re.findall(r"inference\.\S+", text)} == {"inference.name=nuts,"}
+    assert {match for text in said for match in re.findall(r"inference\.\S+", text)} == {
+        "inference.name=nuts,"
+    }
     longer = "run longer, until R-hat passes (twice the warm-up, and 80 draws a chain)"
     assert {"sample 4 chains or more", longer} <= set(said)
 

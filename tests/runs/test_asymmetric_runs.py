@@ -46,7 +46,10 @@ def test_every_method_saves_and_loads_asymmetric_runs(tmp_path, method, kind):
     assert set(saved) == set(own)
     assert all(torch.equal(saved[name], own[name]) for name in own)
     # The last coordinate is the noise.
-    assert run.record["num_parameters"] == sum(value.numel() for value in run.model.net.parameters()) + 1
+    assert (
+        run.record["num_parameters"]
+        == sum(value.numel() for value in run.model.net.parameters()) + 1
+    )
     assert load_config(run.path / "config.yaml") == run.config
 
 
@@ -94,14 +97,22 @@ def _edit(path, change):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: (run / "symmetry.safetensors").unlink(), "has no symmetry.safetensors.*copy the whole directory"),
-        (lambda run: os.truncate(run / "symmetry.safetensors", 20), "symmetry.safetensors.*is damaged"),
+        (
+            lambda run: (run / "symmetry.safetensors").unlink(),
+            "has no symmetry.safetensors.*copy the whole directory",
+        ),
+        (
+            lambda run: os.truncate(run / "symmetry.safetensors", 20),
+            "symmetry.safetensors.*is damaged",
+        ),
         (
             lambda run: _edit(run / "symmetry.safetensors", lambda saved: saved.pop("head.mask")),
             "symmetry.safetensors does not fit .*config.yaml: .*head.mask is missing",
         ),
         (
-            lambda run: _edit(run / "symmetry.safetensors", lambda saved: saved["head.fixed"].mul_(2)),
+            lambda run: _edit(
+                run / "symmetry.safetensors", lambda saved: saved["head.fixed"].mul_(2)
+            ),
             "symmetry.safetensors has the mask fingerprint .*run.json says",
         ),
         (
@@ -130,8 +141,13 @@ def test_a_fit_starts_only_from_a_run_with_the_same_masks(tmp_path, good):
     started = fit(tmp_path / "a", [*DIGITS, WEIGHT, f"initial={good}"])
     assert started.status == "complete"
     known = load_run(good).record["mask_fingerprint"]
-    for key, theirs in (("architecture.symmetry.seed=1", None), ("architecture.symmetry.kind=standard", "none")):
-        with pytest.raises(IncompatiblePosteriors, match=r"initial: .* has the mask fingerprint") as error:
+    for key, theirs in (
+        ("architecture.symmetry.seed=1", None),
+        ("architecture.symmetry.kind=standard", "none"),
+    ):
+        with pytest.raises(
+            IncompatiblePosteriors, match=r"initial: .* has the mask fingerprint"
+        ) as error:
             fit(tmp_path / "b", [*DIGITS, WEIGHT, key, f"initial={good}"])
         assert known[:12] in str(error.value)
         assert theirs is None or theirs in str(error.value)
@@ -149,7 +165,9 @@ def test_a_run_goes_on_only_with_its_own_masks(tmp_path):
     config = changed / "config.yaml"
     text = config.read_text()
     assert "gate_scale: auto\n    seed: 0" in text
-    config.write_text(text.replace("gate_scale: auto\n    seed: 0", "gate_scale: auto\n    seed: 1"))
+    config.write_text(
+        text.replace("gate_scale: auto\n    seed: 0", "gate_scale: auto\n    seed: 1")
+    )
     sign(changed)
     with pytest.raises(InvalidRun, match="cannot go on to the same bits: mask_fingerprint was"):
         resume_run(changed)
@@ -162,13 +180,28 @@ def test_a_run_goes_on_only_with_its_own_masks(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["architecture.symmetry.kappa=1"], "has kappa but no kind.*type --set architecture.symmetry.kind=weight_asy"),
-        (["architecture.symmetry=weight_asymmetric"], "got 'weight_asymmetric', wanted a section.*symmetry.kind="),
-        ([WEIGHT, "architecture.symmetry.kapa=1"], "unknown key architecture.symmetry.kapa; did you mean 'kappa'?"),
-        ([WEIGHT, "architecture.name=resnet", "architecture.symmetry.blok=1"], "did you mean 'block'?"),
+        (
+            ["architecture.symmetry.kappa=1"],
+            "has kappa but no kind.*type --set architecture.symmetry.kind=weight_asy",
+        ),
+        (
+            ["architecture.symmetry=weight_asymmetric"],
+            "got 'weight_asymmetric', wanted a section.*symmetry.kind=",
+        ),
+        (
+            [WEIGHT, "architecture.symmetry.kapa=1"],
+            "unknown key architecture.symmetry.kapa; did you mean 'kappa'?",
+        ),
+        (
+            [WEIGHT, "architecture.name=resnet", "architecture.symmetry.blok=1"],
+            "did you mean 'block'?",
+        ),
         (["architecture.symmetry.kind=weight"], "architecture.symmetry.kind: got 'weight'"),
         ([WEIGHT, "architecture.symmetry.kappa=-1"], "architecture.symmetry.kappa: got -1"),
-        ([WEIGHT, "architecture.symmetry.fixed_per_row=[1, -1]"], "architecture.symmetry.fixed_per_row.1: got -1"),
+        (
+            [WEIGHT, "architecture.symmetry.fixed_per_row=[1, -1]"],
+            "architecture.symmetry.fixed_per_row.1: got -1",
+        ),
         ([WEIGHT, "architecture.symmetry.mask=dense"], "architecture.symmetry.mask: got 'dense'"),
         ([WEIGHT, "architecture.symmetry.block=0"], "architecture.symmetry.block: got 0"),
     ],
@@ -183,13 +216,22 @@ def test_what_is_wrong_is_named(overrides, message):
 @pytest.mark.parametrize(
     "keys",
     [
-        ["kind=block_fixed", "block=4", "fixed_per_row=[3, 4]", "kappa=[0.5, 1]", "seed=2", "mask=filters"],
+        [
+            "kind=block_fixed",
+            "block=4",
+            "fixed_per_row=[3, 4]",
+            "kappa=[0.5, 1]",
+            "seed=2",
+            "mask=filters",
+        ],
         ["kind=sigma_asymmetric", "gate_scale=0.3", "fixed_per_row=3", "kappa=0"],
         ["kind=standard", "kappa=1"],
     ],
 )
 def test_symmetry_round_trips_and_controls_share_the_keys(tmp_path, name, keys):
-    config = load_config(None, [f"architecture.name={name}", *(f"architecture.symmetry.{key}" for key in keys)])
+    config = load_config(
+        None, [f"architecture.name={name}", *(f"architecture.symmetry.{key}" for key in keys)]
+    )
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config))
     assert load_config(path) == config

@@ -15,7 +15,11 @@ KEEP = [*IRIS, "inference.num_steps=40", "inference.num_draws=10"]
 @pytest.mark.parametrize("method", ["mean_field_vi", "map", "deep_ensemble"])
 def test_kept_states_load_as_posteriors(tmp_path, method):
     draws = [] if method != "mean_field_vi" else ["inference.num_draws=10"]
-    members = ["inference.num_members=2", "inference.chain_method=sequential"] if method == "deep_ensemble" else []
+    members = (
+        ["inference.num_members=2", "inference.chain_method=sequential"]
+        if method == "deep_ensemble"
+        else []
+    )
     keys = [*IRIS, f"inference.name={method}", "inference.num_steps=40", *draws, *members]
     run = fit(tmp_path / "kept", [*keys, "checkpoint.keep=[5,20.4]"])
     kept = run.checkpoints()
@@ -25,7 +29,9 @@ def test_kept_states_load_as_posteriors(tmp_path, method):
     assert (late - run.posterior.mean()).norm() < (early - run.posterior.mean()).norm()
     assert kept[5].shape[0] == (2 if method == "deep_ensemble" else 1)
     # A fit that ends where the state was kept comes to the same values.
-    short = fit(tmp_path / "short", [*keys, "inference.num_steps=40", "inference.schedule=constant"])
+    short = fit(
+        tmp_path / "short", [*keys, "inference.num_steps=40", "inference.schedule=constant"]
+    )
     again = fit(tmp_path / "again", [*keys, "inference.schedule=constant", "checkpoint.keep=[5]"])
     assert torch.equal(short.posterior.mean(), again.posterior.mean())
 
@@ -70,5 +76,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path, keys, message):
 
 def test_resumed_fits_keep_the_same(tmp_path):
     """The state of a step is a function of the step, whoever writes it."""
-    one, other = (fit(tmp_path / name, [*KEEP, "checkpoint.keep=[7]"]).checkpoints()[7] for name in "ab")
+    one, other = (
+        fit(tmp_path / name, [*KEEP, "checkpoint.keep=[7]"]).checkpoints()[7] for name in "ab"
+    )
     assert np.array_equal(one.mean().numpy(), other.mean().numpy())

@@ -53,7 +53,8 @@ def test_it_is_opened_on_the_cpu_and_predicts_the_same(run, elsewhere):
 
 
 @pytest.mark.parametrize(
-    "command", [["evaluate", "--json"], ["diagnose", "--json"], ["predict", "gap.csv", "-o", "out.csv"]]
+    "command",
+    [["evaluate", "--json"], ["diagnose", "--json"], ["predict", "gap.csv", "-o", "out.csv"]],
 )
 def test_commands_say_it_in_one_line(elsewhere, tmp_path, capsys, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
@@ -62,7 +63,9 @@ def test_commands_say_it_in_one_line(elsewhere, tmp_path, capsys, monkeypatch, c
         warnings.simplefilter("default", DeviceWarning)
         assert main([command[0], str(elsewhere), *command[1:]]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if MISSING in line]
-    assert line.startswith(f"bnn-symm: note: {elsewhere} was fitted on {MISSING}, which is not available here")
+    assert line.startswith(
+        f"bnn-symm: note: {elsewhere} was fitted on {MISSING}, which is not available here"
+    )
 
 
 def test_it_goes_on_there_if_insisted(tmp_path):
@@ -70,14 +73,19 @@ def test_it_goes_on_there_if_insisted(tmp_path):
     path = tmp_path / "run"
     assert fit_run(load_config(None, keys), path, callbacks=[StopAfter(3)]).status == "interrupted"
     move(path, MISSING)
-    with pytest.raises(InvalidRun, match=f"device was {MISSING}, is cpu; .* fit --resume {path} --insist"):
+    with pytest.raises(
+        InvalidRun, match=f"device was {MISSING}, is cpu; .* fit --resume {path} --insist"
+    ):
         resume_run(path)
     with pytest.warns(DeviceWarning, match="opened on the CPU"):
-        resumed = resume_run(path, insist=True)
+        resumed = resume_run(path, allow_changes=True)
     assert resumed.status == "complete"
     assert resumed.record["device"] == "cpu"
 
 
 def test_a_new_fit_on_it_is_refused():
-    with pytest.raises(ConfigError, match=rf"device '{MISSING}' is not available here \(.*\); use `--set device=cpu`"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"device '{MISSING}' is not available here \(.*\); use `--set device=cpu`",
+    ):
         fit_run(load_config(None, [*GAP, f"device={MISSING}"]))

@@ -12,7 +12,13 @@ import pytest
 import torch
 
 from bnn_symm.cli import main
-from bnn_symm.errors import BnnSymmError, ConfigError, FitDiverged, IncompatiblePosteriors, InvalidRun
+from bnn_symm.errors import (
+    BnnSymmError,
+    ConfigError,
+    FitDiverged,
+    IncompatiblePosteriors,
+    InvalidRun,
+)
 from bnn_symm.inference import Callback
 from bnn_symm.inference.optimization.map import MAP
 from bnn_symm.runs import fit_run, load_config, load_run, resume_run
@@ -30,12 +36,17 @@ def test_divergence(tmp_path, capsys, method):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("bnn-symm: error: the objective became ")
-    assert "at step 1; the state at step 0 was kept; try a lower inference.learning_rate (now 1e+30)" in err
+    assert (
+        "at step 1; the state at step 0 was kept; try a lower inference.learning_rate (now 1e+30)"
+        in err
+    )
     assert err.count("\n") == 1
     run = load_run(path)
     assert run.status == "failed"
     assert torch.isfinite(run.posterior.draws()).all()
-    with pytest.raises(InvalidRun, match="diverged, and would do so again; start afresh with other settings"):
+    with pytest.raises(
+        InvalidRun, match="diverged, and would do so again; start afresh with other settings"
+    ):
         resume_run(path)
 
 
@@ -43,9 +54,9 @@ def test_divergence(tmp_path, capsys, method):
 def test_divergence_before_the_first_step(tmp_path, method):
     with pytest.raises(FitDiverged) as error:
         fit(tmp_path / "run", [*overrides(method), "likelihood.noise=1e-30"])
-    assert "at step 0; no step was taken yet" in str(error.value) or "not finite where chain 0 starts" in str(
+    assert "at step 0; no step was taken yet" in str(
         error.value
-    )
+    ) or "not finite where chain 0 starts" in str(error.value)
     assert load_run(tmp_path / "run").status == "failed"
 
 
@@ -74,7 +85,11 @@ def test_the_last_good_state_is_kept(tmp_path):
 
     import dataclasses
 
-    keys = [*GAP, "data.validation_fraction=0", "inference={name: map, num_steps: 60, log_every: 7}"]
+    keys = [
+        *GAP,
+        "data.validation_fraction=0",
+        "inference={name: map, num_steps: 60, log_every: 7}",
+    ]
     config = load_config(None, keys)
     method = Late(num_steps=60, log_every=7)
     with pytest.raises(FitDiverged, match="at step 30; the state at step 28 was kept"):
@@ -137,7 +152,9 @@ def test_full_disk(tmp_path, method, length, limit):
     keys = [*overrides(method), f"inference.{length}"]
     words = [word for key in keys for word in ("--set", key)]
     done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(limit), "fit", *words, "--out", str(path)], capture_output=True, text=True
+        [sys.executable, "-c", _LIMITED, str(limit), "fit", *words, "--out", str(path)],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr == (
@@ -186,9 +203,13 @@ def test_a_run_that_is_deleted_while_it_is_written(tmp_path):
         def on_history(self, row):
             shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
-    with pytest.raises(BnnSymmError, match=r"run could not be written .No such file or directory") as error:
+    with pytest.raises(
+        BnnSymmError, match=r"run could not be written .No such file or directory"
+    ) as error:
         fit_run(
-            load_config(None, [*overrides("map"), "checkpoint.every=1 steps"]), tmp_path / "run", callbacks=[Delete()]
+            load_config(None, [*overrides("map"), "checkpoint.every=1 steps"]),
+            tmp_path / "run",
+            callbacks=[Delete()],
         )
     assert "\n" not in str(error.value)
 
@@ -203,7 +224,12 @@ def test_a_resume_needs_the_data_that_were_fitted(tmp_path):
         def should_stop(self):
             return True
 
-    keys = [f"data.name={tmp_path}/d.csv", "data.target=y", "inference.name=map", "architecture.widths=[]"]
+    keys = [
+        f"data.name={tmp_path}/d.csv",
+        "data.target=y",
+        "inference.name=map",
+        "architecture.widths=[]",
+    ]
     fit_run(load_config(None, keys), tmp_path / "run", callbacks=[Stop()])
     table.assign(a=1.0 + table["a"]).to_csv(tmp_path / "d.csv", index=False)
     with pytest.raises(InvalidRun, match="cannot go on to the same bits: sha256 was") as error:
@@ -225,19 +251,35 @@ def test_a_complete_run_does_not_go_on(tmp_path):
 
 @pytest.fixture(scope="module")
 def mode(tmp_path_factory):
-    return fit(tmp_path_factory.mktemp("mode") / "run", [*overrides("map"), "inference.num_steps=60"])
+    return fit(
+        tmp_path_factory.mktemp("mode") / "run", [*overrides("map"), "inference.num_steps=60"]
+    )
 
 
 def test_variational_inference_starts_from_a_mode(tmp_path, mode):
-    keys = [*overrides("local"), "inference.num_steps=1", "inference.learning_rate=1e-12", f"initial={mode.path}"]
+    keys = [
+        *overrides("local"),
+        "inference.num_steps=1",
+        "inference.learning_rate=1e-12",
+        f"initial={mode.path}",
+    ]
     run = fit(tmp_path / "run", keys)
     torch.testing.assert_close(run.posterior.loc, mode.posterior.mean())
     assert run.config.initial == str(mode.path)
 
 
 def test_chains_start_from_a_mode(tmp_path, mode):
-    keys = [*overrides("hmc"), f"initial={mode.path}", "inference.num_warmup=0", "inference.num_draws=1"]
-    keys += ["inference.adapt_step_size=false", "inference.initial_step_size=1e-12", "inference.max_num_steps=1"]
+    keys = [
+        *overrides("hmc"),
+        f"initial={mode.path}",
+        "inference.num_warmup=0",
+        "inference.num_draws=1",
+    ]
+    keys += [
+        "inference.adapt_step_size=false",
+        "inference.initial_step_size=1e-12",
+        "inference.max_num_steps=1",
+    ]
     run = fit(tmp_path / "run", keys)
     for draw in run.posterior.draws():
         torch.testing.assert_close(draw, mode.posterior.mean())
@@ -250,14 +292,20 @@ def test_a_start_of_another_precision(tmp_path, mode):
 
 def test_another_network_is_no_start(tmp_path, mode):
     with pytest.raises(IncompatiblePosteriors, match=r"has another network .*give it the same"):
-        fit(tmp_path / "run", [*overrides("local"), "architecture.widths=[5]", f"initial={mode.path}"])
+        fit(
+            tmp_path / "run",
+            [*overrides("local"), "architecture.widths=[5]", f"initial={mode.path}"],
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_too_few_draws_to_start_from(tmp_path):
     source = fit(tmp_path / "two", overrides("deep_ensemble"))
     with pytest.raises(ConfigError, match="holds 2 draws, wanted 3 starting points"):
-        fit(tmp_path / "run", [*overrides("nuts"), "inference.num_chains=3", f"initial={source.path}"])
+        fit(
+            tmp_path / "run",
+            [*overrides("nuts"), "inference.num_chains=3", f"initial={source.path}"],
+        )
 
 
 def test_a_posterior_that_does_not_fit_on_the_disk(tmp_path):

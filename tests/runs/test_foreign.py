@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bnn_symm.analyzes.alignment import align_runs
+from bnn_symm.analyses.alignment import align_runs
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
 from bnn_symm.posteriors import read_netcdf
 from bnn_symm.runs import Config, Run, load_config, load_run, resume_run
@@ -57,16 +57,24 @@ def mu(x) -> np.ndarray:
 def test_draws_become_a_run_that_loads_and_predicts_what_they_did(config, tmp_path) -> None:
     run = import_run([NUMPYRO], tmp_path / "run", config=config(), names=SIGMA)
     again = load_run(tmp_path / "run")
-    assert (again.status, again.record["method"], again.record["engine"]) == ("complete", "imported", "numpyro 0.22.0")
+    assert (again.status, again.record["method"], again.record["engine"]) == (
+        "complete",
+        "imported",
+        "numpyro 0.22.0",
+    )
     x = again.dataset().test.x
-    np.testing.assert_allclose(again.posterior.predict(x).outputs[..., 0].numpy(), mu(x), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        again.posterior.predict(x).outputs[..., 0].numpy(), mu(x), rtol=1e-10, atol=1e-12
+    )
     assert set(again.posterior.sample_stats) == set(read_netcdf(NUMPYRO).sample_stats)
     assert again.metrics is not None
     assert again.metrics["test"]["rmse"] > 0
     assert again.metrics["elbo"] is None
     derived = again.record["derived"]
     assert derived["by"] == "import"
-    assert derived["files"] == [{"path": str(NUMPYRO), "sha256": hashlib.sha256(NUMPYRO.read_bytes()).hexdigest()}]
+    assert derived["files"] == [
+        {"path": str(NUMPYRO), "sha256": hashlib.sha256(NUMPYRO.read_bytes()).hexdigest()}
+    ]
     assert (derived["chains"], derived["draws"], derived["left_out"]) == (3, 40, ["mu"])
     assert derived["matched"][0] == {
         "parameter": "layers.0.weight",
@@ -76,7 +84,9 @@ def test_draws_become_a_run_that_loads_and_predicts_what_they_did(config, tmp_pa
         "changes": ["transposed"],
     }
     steps = read_netcdf(NUMPYRO).sample_stats["n_steps"].sum()
-    assert again.record["gradient_evaluations"] == run.posterior.info["gradient_evaluations"] == steps
+    assert (
+        again.record["gradient_evaluations"] == run.posterior.info["gradient_evaluations"] == steps
+    )
     assert not (tmp_path / "run" / "lock.json").exists()
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "config.yaml",
@@ -95,10 +105,17 @@ def test_what_sampler_it_was_follows_from_the_file_unless_it_is_said(config, tmp
     method = run.config.inference
     assert (method.name, method.num_chains, method.num_draws) == ("nuts", 3, 40)
     assert run.record["derived"]["method_assumed"]
-    said = config("inference.name=hmc", "inference.target_accept_prob=0.9", "inference.temperature=0.5")
+    said = config(
+        "inference.name=hmc", "inference.target_accept_prob=0.9", "inference.temperature=0.5"
+    )
     run = import_run([NUMPYRO], tmp_path / "b", config=said, names=SIGMA)
     method = run.config.inference
-    assert (method.name, method.num_draws, method.target_accept_prob, method.temperature) == ("hmc", 40, 0.9, 0.5)
+    assert (method.name, method.num_draws, method.target_accept_prob, method.temperature) == (
+        "hmc",
+        40,
+        0.9,
+        0.5,
+    )
     assert not run.record["derived"]["method_assumed"]
 
 
@@ -124,13 +141,24 @@ def test_a_run_that_is_not_kept_has_all_that_one_on_disk_has(config, tmp_path) -
 def test_a_network_of_the_users_own(config, tmp_path) -> None:
     (tmp_path / "foreign_networks.py").write_text(FACTORY)
     own = load_config(
-        None, ["data.name=theirs.csv", "data.target=y", "data.standardize=false", "dtype=float64", "seed=3"]
+        None,
+        [
+            "data.name=theirs.csv",
+            "data.target=y",
+            "data.standardize=false",
+            "dtype=float64",
+            "seed=3",
+        ],
     )
-    run = import_run([NUMPYRO], tmp_path / "run", config=own, module="foreign_networks:build", names=SIGMA)
+    run = import_run(
+        [NUMPYRO], tmp_path / "run", config=own, module="foreign_networks:build", names=SIGMA
+    )
     assert list(run.model.shapes)[:2] == ["0.weight", "0.bias"]
     again = load_run(tmp_path / "run", module="foreign_networks:build")
     x = again.dataset().train.x
-    np.testing.assert_allclose(again.posterior.predict(x).outputs[..., 0].numpy(), mu(x), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        again.posterior.predict(x).outputs[..., 0].numpy(), mu(x), rtol=1e-10, atol=1e-12
+    )
     with pytest.raises(ConfigError, match="--module foreign_networks:build"):
         load_run(tmp_path / "run")
 
@@ -153,13 +181,20 @@ def test_checkpoints_become_an_ensemble(config, tmp_path) -> None:
     assert run.posterior.shape == (3, 1, 51)
     assert (run.config.inference.name, run.config.inference.num_members) == ("deep_ensemble", 3)
     assert run.record["engine"] == "torch"
-    assert torch.equal(run.posterior.draws(), torch.stack([model.initial(seed) for seed in range(3)]))
-    with pytest.raises(IncompatiblePosteriors, match=r"0\.safetensors: .*likelihood\.log_noise is missing"):
+    assert torch.equal(
+        run.posterior.draws(), torch.stack([model.initial(seed) for seed in range(3)])
+    )
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"0\.safetensors: .*likelihood\.log_noise is missing"
+    ):
         import_run(paths, tmp_path / "learned", config=config())
 
 
 def test_an_asymmetric_network_keeps_what_is_fixed(config, tmp_path) -> None:
-    keys = ["likelihood.noise=0.2", "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [0, 2, 0]}"]
+    keys = [
+        "likelihood.noise=0.2",
+        "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [0, 2, 0]}",
+    ]
     with pytest.raises(IncompatiblePosteriors, match=r"layers\.1\.weight holds .* the fixed value"):
         import_run([NUMPYRO], tmp_path / "no", config=config(*keys))
     assert not (tmp_path / "no").exists()
@@ -167,7 +202,9 @@ def test_an_asymmetric_network_keeps_what_is_fixed(config, tmp_path) -> None:
     run = foreign_run_of_own_draws(config(*keys), tmp_path)
     assert run.record["mask_fingerprint"] is not None
     assert (run.directory.path / "symmetry.safetensors").exists()
-    assert [match["changes"] for match in run.record["derived"]["matched"]][2] == ["restricted to the free entries"]
+    assert [match["changes"] for match in run.record["derived"]["matched"]][2] == [
+        "restricted to the free entries"
+    ]
 
 
 def foreign_run_of_own_draws(config: Config, folder: Path) -> Run:
@@ -197,7 +234,12 @@ def test_refusals_leave_nothing_behind(config, tmp_path, monkeypatch) -> None:
     refused([NUMPYRO], "leave it out", config=config("initial=x"))
     refused(["missing.nc"], "no file missing.nc", InvalidRun)
     refused([NUMPYRO], "no map of names nowhere.yaml", names="nowhere.yaml")
-    refused([NUMPYRO], "numpyro_mlp.nc: .*does not|do not fit the network", IncompatiblePosteriors, names=None)
+    refused(
+        [NUMPYRO],
+        "numpyro_mlp.nc: .*does not|do not fit the network",
+        IncompatiblePosteriors,
+        names=None,
+    )
     with pytest.raises(IncompatiblePosteriors, match="never guessed"):
         foreign_run([NUMPYRO], config=config())
     import_run([NUMPYRO], tmp_path / "taken", config=config(), names=SIGMA)
@@ -215,4 +257,7 @@ def test_refusals_leave_nothing_behind(config, tmp_path, monkeypatch) -> None:
 
 def test_what_run_json_says_is_json(config, tmp_path) -> None:
     import_run([NUMPYRO], tmp_path / "run", config=config(), names=SIGMA)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["derived"]["library"] == "numpyro 0.22.0"
+    assert (
+        json.loads((tmp_path / "run" / "run.json").read_text())["derived"]["library"]
+        == "numpyro 0.22.0"
+    )

@@ -51,25 +51,34 @@ MIDDLE = {"mean_field_vi": 60, "map": 60, "deep_ensemble": 260, "hmc": 10, "nuts
 
 
 def _killed(path: Path, method: str, number: int) -> None:
-    process = start(["fit", *flags([*LONG[method], _OFTEN]), "--out", str(path)], path.with_suffix(".log"))
+    process = start(
+        ["fit", *flags([*LONG[method], _OFTEN]), "--out", str(path)], path.with_suffix(".log")
+    )
     wait_until(lambda: lines(path / "history.jsonl") >= MIDDLE[method] or not process.is_alive())
     os.kill(process.pid, number)
     process.join()
     assert process.exitcode == -number, path.with_suffix(".log").read_text()
-    wait_until(lambda: not psutil.pid_exists(process.pid) or not psutil.Process(process.pid).children())
+    wait_until(
+        lambda: not psutil.pid_exists(process.pid) or not psutil.Process(process.pid).children()
+    )
 
 
 def _resumed_and_undisturbed(path: Path, method: str) -> tuple[Run, Run]:
     other = path.with_name("undisturbed")
     run_elsewhere(["fit", "--resume", str(path)], path.with_suffix(".resume.log"))
-    run_elsewhere(["fit", *flags([*LONG[method], _OFTEN]), "--out", str(other)], path.with_suffix(".undisturbed.log"))
+    run_elsewhere(
+        ["fit", *flags([*LONG[method], _OFTEN]), "--out", str(other)],
+        path.with_suffix(".undisturbed.log"),
+    )
     return load_run(path), load_run(other)
 
 
 _SLOW = ("map", "hmc")  # what they do is covered by deep_ensemble and nuts
 
 
-@pytest.mark.parametrize("method", [pytest.param(m, marks=pytest.mark.slow if m in _SLOW else ()) for m in LONG])
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=pytest.mark.slow if m in _SLOW else ()) for m in LONG]
+)
 def test_killed_in_the_middle(tmp_path, method, capsys):
     path = tmp_path / "run"
     _killed(path, method, signal.SIGKILL)
@@ -94,7 +103,9 @@ def test_killed_in_the_middle(tmp_path, method, capsys):
     assert files == {file.name for file in (tmp_path / "undisturbed").iterdir()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_signals_stop_at_the_next_step(tmp_path, number):
     path = tmp_path / "run"
     keys = LONG["mean_field_vi"]
@@ -104,7 +115,9 @@ def test_signals_stop_at_the_next_step(tmp_path, number):
     process.join()
     log = (tmp_path / "log").read_text()
     assert process.exitcode == 130
-    assert log == (f"bnn-symm: interrupted; what was reached is in {path}; go on with: bnn-symm fit --resume {path}\n")
+    assert log == (
+        f"bnn-symm: interrupted; what was reached is in {path}; go on with: bnn-symm fit --resume {path}\n"
+    )
     assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
     assert not (path / "lock.json").exists()
     resumed, undisturbed = _resumed_and_undisturbed(path, "mean_field_vi")
@@ -116,7 +129,10 @@ def test_signals_stop_at_the_next_step(tmp_path, number):
 def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
     """As Ctrl-C in a terminal: the signal reaches workers that do not handle signals yet."""
     path = tmp_path / "run"
-    process = start(["fit", *flags([*LONG["nuts"], "inference.engine=pyro"]), "--out", str(path)], tmp_path / "log")
+    process = start(
+        ["fit", *flags([*LONG["nuts"], "inference.engine=pyro"]), "--out", str(path)],
+        tmp_path / "log",
+    )
     wait_until(lambda: path.exists() and len(psutil.Process(process.pid).children()) >= 2)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
@@ -146,8 +162,17 @@ def test_stopped_before_the_first_draw(tmp_path):
 def test_an_ensemble_member_that_stopped_early_stays_as_it_was(tmp_path):
     """One member ended by early stopping before the interruption; it must not go on."""
 
-    keys = [*GAP, "inference.name=deep_ensemble", "inference.num_members=2", "inference.chain_method=sequential"]
-    keys += ["inference.num_steps=400", "inference.early_stopping={patience: 1, smoothing: 0}", "inference.log_every=5"]
+    keys = [
+        *GAP,
+        "inference.name=deep_ensemble",
+        "inference.num_members=2",
+        "inference.chain_method=sequential",
+    ]
+    keys += [
+        "inference.num_steps=400",
+        "inference.early_stopping={patience: 1, smoothing: 0}",
+        "inference.log_every=5",
+    ]
     keys += ["inference.learning_rate=0.3"]
     undisturbed = fit(tmp_path / "undisturbed", keys)
     last = {row["chain"]: row["step"] for row in history(undisturbed)}
@@ -164,7 +189,10 @@ def test_an_ensemble_member_that_stopped_early_stays_as_it_was(tmp_path):
         def should_stop(self):
             return self.now
 
-    assert fit_run(load_config(None, keys), tmp_path / "run", callbacks=[StopInTheSecond()]).status == "interrupted"
+    assert (
+        fit_run(load_config(None, keys), tmp_path / "run", callbacks=[StopInTheSecond()]).status
+        == "interrupted"
+    )
     resumed = resume_run(tmp_path / "run")
     assert same_bits(resumed, undisturbed)
     assert history(resumed) == history(undisturbed)
@@ -173,7 +201,12 @@ def test_an_ensemble_member_that_stopped_early_stays_as_it_was(tmp_path):
 def test_a_second_writer_is_refused(tmp_path, capsys):
     path = tmp_path / "run"
     process = start(
-        ["fit", *flags([*GAP, "inference.num_steps=1000000", "inference.log_every=10"]), "--out", str(path)],
+        [
+            "fit",
+            *flags([*GAP, "inference.num_steps=1000000", "inference.log_every=10"]),
+            "--out",
+            str(path),
+        ],
         tmp_path / "log",
     )
     try:
@@ -193,7 +226,10 @@ def test_a_second_writer_is_refused(tmp_path, capsys):
 def test_a_second_writer_in_another_pid_namespace_is_refused(tmp_path, clock):
     """As from another container: it sees neither the process nor, where the clock was set, the time of its start."""
     namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--uts", "--kill-child"]
-    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*namespace, "true"], capture_output=True).returncode
+    ):
         pytest.skip("this process may not make namespaces")
     path = tmp_path / "run"
     keys = [*GAP, "inference.num_steps=1000000", "inference.log_every=10"]
@@ -219,7 +255,11 @@ def test_a_zombie_holds_no_lock(tmp_path):
     run = fit(tmp_path / "run", [*IRIS, "inference.num_steps=2"])
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     wait_until(lambda: psutil.Process(dead.pid).status() == psutil.STATUS_ZOMBIE)
-    owner = {"host": os.uname().nodename, "pid": dead.pid, "start": psutil.Process(dead.pid).create_time()}
+    owner = {
+        "host": os.uname().nodename,
+        "pid": dead.pid,
+        "start": psutil.Process(dead.pid).create_time(),
+    }
     run.directory.lock.write_text(json.dumps(owner))
     assert not run.directory.is_owned()
     dead.wait()
@@ -252,7 +292,9 @@ def test_a_stale_or_damaged_lock_is_taken_over(tmp_path, content):
 def test_a_lock_of_another_host_is_believed(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.lock.write_text('{"host": "elsewhere", "pid": 1, "start": 0}')
-    with pytest.raises(InvalidRun, match="process 1 on elsewhere; wait for it, or if that host is gone, remove"):
+    with pytest.raises(
+        InvalidRun, match="process 1 on elsewhere; wait for it, or if that host is gone, remove"
+    ):
         directory.acquire()
 
 
@@ -280,7 +322,9 @@ def test_killed_between_the_last_file_and_the_word_complete(tmp_path, monkeypatc
     assert resumed.status == "complete"
     assert same_bits(resumed, undisturbed)
     assert {*resumed.record} == {*undisturbed.record}
-    assert {file.name for file in resumed.path.iterdir()} == {file.name for file in undisturbed.path.iterdir()}
+    assert {file.name for file in resumed.path.iterdir()} == {
+        file.name for file in undisturbed.path.iterdir()
+    }
 
 
 def _stop_after_draws(path: Path, keys: list[str], number: int) -> None:

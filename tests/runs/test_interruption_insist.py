@@ -28,7 +28,10 @@ class StopAfter(Callback):
 @pytest.fixture
 def stopped(tmp_path):
     path = tmp_path / "run"
-    assert fit_run(load_config(None, overrides("map")), path, callbacks=[StopAfter(5)]).status == "interrupted"
+    assert (
+        fit_run(load_config(None, overrides("map")), path, callbacks=[StopAfter(5)]).status
+        == "interrupted"
+    )
     return path
 
 
@@ -58,7 +61,7 @@ def test_what_changes_the_bits_is_refused_unless_insisted(stopped, changes, word
     assert "\n" not in str(error.value)
     assert not (stopped / "lock.json").exists()
     told = []
-    run = resume_run(stopped, insist=True, told=told.append)
+    run = resume_run(stopped, allow_changes=True, told=told.append)
     (line,) = told
     assert line.startswith(f"{stopped} goes on, but not to the same bits: {words}")
     assert run.status == "complete"
@@ -72,11 +75,11 @@ def test_what_changes_the_bits_is_refused_unless_insisted(stopped, changes, word
 def test_a_run_that_was_insisted_on_goes_on_as_it_now_is(tmp_path, stopped):
     """What it was made with since is what counts; every change is remembered."""
     _edit(stopped, threads=7)
-    first = resume_run(stopped, insist=True, callbacks=[StopAfter(3)])
+    first = resume_run(stopped, allow_changes=True, callbacks=[StopAfter(3)])
     assert first.status == "interrupted"
     assert first.record["threads"] == 1
     _edit(stopped, engine="steam")
-    again = resume_run(stopped, insist=True, callbacks=[StopAfter(3)])
+    again = resume_run(stopped, allow_changes=True, callbacks=[StopAfter(3)])
     assert again.status == "interrupted"
     run = resume_run(stopped)
     assert run.status == "complete"
@@ -86,7 +89,10 @@ def test_a_run_that_was_insisted_on_goes_on_as_it_now_is(tmp_path, stopped):
 
 def test_where_nothing_changed_insisting_changes_nothing(stopped):
     told = []
-    assert "resumed_with_changes" not in resume_run(stopped, insist=True, told=told.append).record
+    assert (
+        "resumed_with_changes"
+        not in resume_run(stopped, allow_changes=True, told=told.append).record
+    )
     assert told == []
 
 
@@ -94,7 +100,7 @@ def test_other_data_are_refused_even_so(stopped):
     record = json.loads((stopped / "run.json").read_text())
     _edit(stopped, dataset={**record["dataset"], "sha256": "0" * 64})
     with pytest.raises(InvalidRun, match="sha256 was 0000") as error:
-        resume_run(stopped, insist=True)
+        resume_run(stopped, allow_changes=True)
     assert "--insist" not in str(error.value)
 
 
@@ -104,7 +110,9 @@ def test_the_command_says_what_differs(stopped, capsys):
     assert f"bnn-symm fit --resume {stopped} --insist" in capsys.readouterr().err
     assert main(["fit", "--resume", str(stopped), "--insist", "--quiet"]) == 0
     err = capsys.readouterr().err
-    assert err == f"bnn-symm: note: {stopped} goes on, but not to the same bits: threads was 7, is 1\n"
+    assert (
+        err == f"bnn-symm: note: {stopped} goes on, but not to the same bits: threads was 7, is 1\n"
+    )
 
 
 def test_insisting_is_about_resuming(capsys):

@@ -48,7 +48,9 @@ def _draws_so_far_are_the_first(run: Run, undisturbed: Run) -> None:
 
 def _check(tmp_path: Path, name: str, kills: int, seed: int, extra: list[str]) -> None:
     keys = [*CASES[name], f"seed={seed}", *extra]
-    run_elsewhere(["fit", "--quiet", *flags(keys), "--out", str(tmp_path / "undisturbed")], tmp_path / "log")
+    run_elsewhere(
+        ["fit", "--quiet", *flags(keys), "--out", str(tmp_path / "undisturbed")], tmp_path / "log"
+    )
     undisturbed = load_run(tmp_path / "undisturbed")
     chance = numpy_generator(seed, "kills", name)
     path = tmp_path / "run"
@@ -72,7 +74,9 @@ def _check(tmp_path: Path, name: str, kills: int, seed: int, extra: list[str]) -
     assert history(resumed) == history(undisturbed)
     assert resumed.metrics == undisturbed.metrics
     assert "resumed_with_changes" not in resumed.record
-    files, wanted = ({file.name for file in run.path.iterdir()} - AFTERWARDS for run in (resumed, undisturbed))
+    files, wanted = (
+        {file.name for file in run.path.iterdir()} - AFTERWARDS for run in (resumed, undisturbed)
+    )
     assert files == wanted
     assert {entry.name for entry in tmp_path.iterdir()} == {"log", "run", "run.log", "undisturbed"}
 
@@ -84,10 +88,16 @@ _SLOW = (
 )
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in _SLOW else ()) for n in CASES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in _SLOW else ()) for n in CASES]
+)
 def test_killed_at_random_moments(tmp_path, name):
     short = {"inference.num_draws=": 60, "inference.num_warmup=": 40, "inference.num_steps=": 300}
-    extra = [f"{key}{value}" for key, value in short.items() if any(own.startswith(key) for own in CASES[name])]
+    extra = [
+        f"{key}{value}"
+        for key, value in short.items()
+        if any(own.startswith(key) for own in CASES[name])
+    ]
     _check(tmp_path, name, kills=2, seed=1, extra=extra)
 
 
@@ -99,6 +109,8 @@ def test_killed_many_times(tmp_path, name, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, keys in CASES.items() if "inference.chain_method=sequential" in keys])
+@pytest.mark.parametrize(
+    "name", [name for name, keys in CASES.items() if "inference.chain_method=sequential" in keys]
+)
 def test_killed_with_chains_in_processes_of_their_own(tmp_path, name):
     _check(tmp_path, name, kills=3, seed=5, extra=["inference.chain_method=parallel"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference import Callback, Collector
+from bnn_symm.inference import Callback, HistoryRecorder
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 from bnn_symm.runs.directory.run_directory import RunDirectory
@@ -36,16 +36,28 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 
 
 def _peak_megabytes(path: Path, draws: int) -> float:
-    keys = ["data.name=iris", "architecture.widths=[96,96]", f"inference={{name: hmc, num_draws: {draws}}}"]
+    keys = [
+        "data.name=iris",
+        "architecture.widths=[96,96]",
+        f"inference={{name: hmc, num_draws: {draws}}}",
+    ]
     keys += ["inference.num_chains=1", "inference.num_warmup=1", "inference.max_num_steps=1"]
-    keys += ["inference.adapt_step_size=false", "inference.initial_step_size=1e-3", "inference.compile=false"]
+    keys += [
+        "inference.adapt_step_size=false",
+        "inference.initial_step_size=1e-3",
+        "inference.compile=false",
+    ]
     command = [sys.executable, "-c", _CHILD, str(path), *keys]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     return float(done.stdout) / 1000
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say the peak of a process")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the system does not say the peak of a process"
+)
 def test_the_memory_of_a_run_does_not_grow_with_its_draws(tmp_path):
     few, many = 150, 1500
     small, large = (_peak_megabytes(tmp_path / f"{draws}", draws) for draws in (few, many))
@@ -53,7 +65,9 @@ def test_the_memory_of_a_run_does_not_grow_with_its_draws(tmp_path):
     chains, draws, parameters = run.posterior.shape
     assert (chains, draws) == (1, many)
     more = 4 * (many - few) * parameters / 1e6
-    assert more > 50  # what one copy of the draws would add, in MB; a fit in memory has two or three
+    assert (
+        more > 50
+    )  # what one copy of the draws would add, in MB; a fit in memory has two or three
     assert large - small < 0.2 * more
 
 
@@ -65,16 +79,16 @@ def test_draws_that_a_callback_keeps_are_not_kept_twice(tmp_path):
         def on_draws(self, chunk):
             self.draws[chunk.chain] = chunk
 
-        def kept_draws(self):
+        def stored_draws(self):
             return self.draws
 
-    keeper, chunk = Keeps(), DrawChunk(2, 0, np.ones((3, 4)), {"lp": np.zeros(3)})
-    for collector, kept in ((Collector(keeper=keeper), 0), (Collector(), 1)):
+    draw_store, chunk = Keeps(), DrawChunk(2, 0, np.ones((3, 4)), {"lp": np.zeros(3)})
+    for collector, kept in ((HistoryRecorder(draw_store=draw_store), 0), (HistoryRecorder(), 1)):
         collector.on_draws(chunk)
         assert len(collector._chunks) == kept
-    assert Collector(keeper=keeper).reached().draws == {}
-    keeper.on_draws(chunk)
-    assert Collector(keeper=keeper).reached().draws[2] is chunk
+    assert HistoryRecorder(draw_store=draw_store).reached().draws == {}
+    draw_store.on_draws(chunk)
+    assert HistoryRecorder(draw_store=draw_store).reached().draws[2] is chunk
 
 
 def _writer(path: Path, every: float | str) -> RunWriter:
@@ -100,7 +114,9 @@ def test_no_state_is_ahead_of_its_draws(tmp_path, essential):
     directory.save_state = watched  # type: ignore[method-assign]
     for first in range(0, 6, 2):
         for chain in (0, 1):
-            writer.on_draws(DrawChunk(chain, first, np.ones((2, 3), np.float32), {"lp": np.zeros(2)}))
+            writer.on_draws(
+                DrawChunk(chain, first, np.ones((2, 3), np.float32), {"lp": np.zeros(2)})
+            )
         writer._last_state.clear()
         writer.on_state(0, lambda: {"iteration": np.asarray(1)}, essential=essential)
     writer.close()
@@ -112,12 +128,16 @@ def test_draws_told_at_once_make_one_file(tmp_path):
     writer = _writer(tmp_path / "run", every=1e6)
     for first in range(5):
         for chain in range(20):
-            writer.on_draws(DrawChunk(chain, first, np.full((1, 3), first, np.float32), {"lp": np.zeros(1)}))
-    kept = writer.kept_draws()
+            writer.on_draws(
+                DrawChunk(chain, first, np.full((1, 3), first, np.float32), {"lp": np.zeros(1)})
+            )
+    kept = writer.stored_draws()
     writer.close()
     assert len(list(writer._directory.draws.iterdir())) == 1
     assert sorted(kept) == list(range(20))
-    assert all(np.asarray(chunk.positions)[:, 0].tolist() == [0, 1, 2, 3, 4] for chunk in kept.values())
+    assert all(
+        np.asarray(chunk.positions)[:, 0].tolist() == [0, 1, 2, 3, 4] for chunk in kept.values()
+    )
 
 
 def test_states_are_saved_every_so_many_steps_of_each_chain(tmp_path):
@@ -136,7 +156,11 @@ def test_states_are_saved_every_so_many_steps_of_each_chain(tmp_path):
 
 
 def test_an_interval_in_steps_resumes_to_the_same_bits(tmp_path):
-    keys = [*IRIS, "inference={name: map, num_steps: 300, log_every: 10}", "checkpoint.every=40 steps"]
+    keys = [
+        *IRIS,
+        "inference={name: map, num_steps: 300, log_every: 10}",
+        "checkpoint.every=40 steps",
+    ]
 
     class Stop(Callback):
         def on_history(self, row):
@@ -152,5 +176,7 @@ def test_an_interval_in_steps_resumes_to_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("every", ["0 steps", "-1", "steps", "5 epochs"])
 def test_an_interval_that_is_none_is_refused(every):
-    with pytest.raises(ConfigError, match=r"checkpoint\.every: .* wanted seconds, such as 5, or steps, such as"):
+    with pytest.raises(
+        ConfigError, match=r"checkpoint\.every: .* wanted seconds, such as 5, or steps, such as"
+    ):
         load_config(None, [f"checkpoint.every={every}"])

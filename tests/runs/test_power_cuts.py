@@ -102,10 +102,14 @@ def _goes_on(path, undisturbed):
     assert run.metrics == undisturbed.metrics
     # A cut after the end may leave names that were removed just before.
     extra = {"lock.json", "writer.lock"}
-    assert {entry.name for entry in path.iterdir()} - extra == {entry.name for entry in undisturbed.path.iterdir()}
+    assert {entry.name for entry in path.iterdir()} - extra == {
+        entry.name for entry in undisturbed.path.iterdir()
+    }
 
 
-@pytest.mark.parametrize("name", ["hmc", pytest.param("sgld", marks=pytest.mark.slow), "warm_start"])
+@pytest.mark.parametrize(
+    "name", ["hmc", pytest.param("sgld", marks=pytest.mark.slow), "warm_start"]
+)
 def test_every_moment_loads(recorded, tmp_path, name):
     recorder, undisturbed = recorded(name)
     assert len(recorder.moments) > 60
@@ -143,7 +147,9 @@ def test_a_run_that_was_made_is_there_with_all_its_files(tmp_path):
     home.mkdir()
     recorder = Recorder(home)
     with recorder.recording():
-        run = RunDirectory.create(home / "new" / "run", config="seed: 0\n", record=RECORD, preprocessing={}, fixed={})
+        run = RunDirectory.create(
+            home / "new" / "run", config="seed: 0\n", record=RECORD, preprocessing={}, fixed={}
+        )
         recorder.look()
         first = len(recorder.moments) - 1
     run.release()
@@ -151,6 +157,8 @@ def test_a_run_that_was_made_is_there_with_all_its_files(tmp_path):
         folder = tmp_path / f"cut-{seed}"
         recorder.moments[first].restore(folder, numpy_generator(seed, "power cut"))
         left = folder / "new" / "run"
-        assert {"config.yaml", "run.json", "preprocessing.json", "draws", "checkpoint"} <= set(os.listdir(left))
+        assert {"config.yaml", "run.json", "preprocessing.json", "draws", "checkpoint"} <= set(
+            os.listdir(left)
+        )
         assert RunDirectory(left).read_record()["status"] == "interrupted"
         RunDirectory(left).check_first_files()

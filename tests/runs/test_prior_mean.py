@@ -34,7 +34,9 @@ def test_a_fit_starts_at_the_mean_of_a_run_and_does_not_need_it_again(tmp_path, 
     keys = [*GAP, *VI, moped(pretrained.path)]
     run = fit(tmp_path / "run", [*keys, "inference.num_steps=1", "inference.learning_rate=1e-9"])
     weights = run.model.num_net_parameters
-    torch.testing.assert_close(run.posterior.loc[:weights], pretrained.posterior.mean()[:weights], rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        run.posterior.loc[:weights], pretrained.posterior.mean()[:weights], rtol=0, atol=1e-6
+    )
     before = run.posterior.draws(), run.metrics, run.model.log_prior(run.posterior.loc)
     shutil.rmtree(pretrained.path)
     again = load_run(run.path)
@@ -57,7 +59,10 @@ def test_it_goes_on_without_the_original_to_the_same_bits(tmp_path, pretrained):
         def should_stop(self):
             return self.rows >= 3
 
-    assert fit_run(load_config(None, keys), tmp_path / "run", callbacks=[Stop()]).status == "interrupted"
+    assert (
+        fit_run(load_config(None, keys), tmp_path / "run", callbacks=[Stop()]).status
+        == "interrupted"
+    )
     shutil.rmtree(pretrained.path)
     resumed = resume_run(tmp_path / "run")
     assert same_bits(resumed, undisturbed)
@@ -102,14 +107,28 @@ def test_what_is_in_the_directory_is_what_was_fitted(tmp_path, pretrained):
     with pytest.raises(InvalidRun, match=r"prior_mean\.safetensors .*is damaged"):
         load_run(run.path)
     kept.unlink()
-    with pytest.raises(InvalidRun, match=r"has no prior_mean\.safetensors, on which its prior is centerd"):
+    with pytest.raises(
+        InvalidRun, match=r"has no prior_mean\.safetensors, on which its prior is centerd"
+    ):
         load_run(run.path)
 
 
 def test_derived_runs_keep_it(tmp_path, pretrained, capsys):
     for seed in (0, 1):
         fit(tmp_path / f"p{seed}", [*GAP, *VI, moped(pretrained.path), f"seed={seed}"])
-    assert main(["align", str(tmp_path / "p0"), str(tmp_path / "p1"), "-o", str(tmp_path / "aligned"), "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "align",
+                str(tmp_path / "p0"),
+                str(tmp_path / "p1"),
+                "-o",
+                str(tmp_path / "aligned"),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     aligned = load_run(next(path.parent for path in (tmp_path / "aligned").rglob("run.json")))
     assert aligned.model.prior.mean == load_run(tmp_path / "p0").model.prior.mean
 
@@ -119,7 +138,12 @@ def test_weights_in_memory_will_do(tmp_path, pretrained):
     config = load_config(None, GAP)
     prior = Prior(mean=PriorMean(weights), scale=0.5)
     run = fit_run(
-        Config(data=config.data, architecture=config.architecture, prior=prior, inference=MAP(num_steps=5)),
+        Config(
+            data=config.data,
+            architecture=config.architecture,
+            prior=prior,
+            inference=MAP(num_steps=5),
+        ),
         tmp_path / "run",
     )
     assert run.config.prior.mean == f"sha256:{prior.mean.sha256}"
@@ -139,12 +163,17 @@ def test_studies_know_a_mean_by_its_content(tmp_path, pretrained):
 def test_what_can_be_typed_wrong(tmp_path, pretrained):
     chains = fit(
         tmp_path / "chains",
-        [*GAP, "inference={name: deep_ensemble, num_members: 2, num_steps: 3, chain_method: sequential}"],
+        [
+            *GAP,
+            "inference={name: deep_ensemble, num_members: 2, num_steps: 3, chain_method: sequential}",
+        ],
     )
     (tmp_path / "notes.txt").write_text("weights")
     wrong = {
         str(tmp_path / "nowhere"): "does not exist; name a run directory, or a state dict",
-        str(tmp_path / "nowhere.safetensors"): "does not exist; name a run directory, or a file of weights",
+        str(
+            tmp_path / "nowhere.safetensors"
+        ): "does not exist; name a run directory, or a file of weights",
         str(tmp_path / "notes.txt"): "is no file of weights; name a run directory, or a state dict",
         str(chains.path): "has 2 chains, which number their units differently",
     }
@@ -152,6 +181,8 @@ def test_what_can_be_typed_wrong(tmp_path, pretrained):
         with pytest.raises(ConfigError, match=message):
             prepare(load_config(None, [*GAP, moped(path)]))
     with pytest.raises(ConfigError, match=r"layers\.0\.weight has shape 4x1, wanted 5x1"):
-        prepare(load_config(None, ["data.name=gap", "architecture.widths=[5]", moped(pretrained.path)]))
+        prepare(
+            load_config(None, ["data.name=gap", "architecture.widths=[5]", moped(pretrained.path)])
+        )
     with pytest.raises(ConfigError, match=r"prior\.scale=moped is a fraction of prior\.mean"):
         prepare(load_config(None, [*GAP, "prior.scale=moped"]))

@@ -14,13 +14,13 @@ import torch
 
 from bnn_symm.cli import main
 from bnn_symm.cli.command import INTERRUPTED, exit_status
-from bnn_symm.cli.torchrun import one_voice
+from bnn_symm.cli.torchrun import only_first_process_prints
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidRun
-from bnn_symm.inference import Callback, Reached
+from bnn_symm.inference import Callback, FitState
 from bnn_symm.inference.parallel.process_group import ProcessGroup, joined
 from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 from bnn_symm.runs.configuration.prepare import prepare
-from bnn_symm.runs.distributed_fit import check_can_share, handed_out, take_part
+from bnn_symm.runs.distributed_fit import check_can_share, run_worker, shared_work
 from tests.ranks import Ranks, run_ranks, start_ranks
 
 from .fits import GAP, fit, flags, history, lines, same_bits, wait_until
@@ -40,7 +40,9 @@ KEYS = [
 
 def say_in(folder: str) -> None:
     """What each process says from here on is in a file of its own."""
-    handle = os.open(Path(folder) / f"said-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    handle = os.open(
+        Path(folder) / f"said-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    )
     os.dup2(handle, 1)
     os.dup2(handle, 2)
 
@@ -75,12 +77,14 @@ def fit_until(folder: str, rank: int, number: int, *keys: str) -> int:
     """A fit as the command line makes it; one of its processes gets a signal after 60 iterations of 80."""
     say_in(folder)
     try:
-        with joined() as group, one_voice(group):
+        with joined() as group, only_first_process_prints(group):
             pids = group.gather(os.getpid())
             if not group.is_first:
-                return INTERRUPTED if take_part(group) else 0
+                return INTERRUPTED if run_worker(group) else 0
             config = load_config(None, [*KEYS, *keys])
-            run = fit_run(config, f"{folder}/run", callbacks=[_Signal(pids[rank], number, row=5)], group=group)
+            run = fit_run(
+                config, f"{folder}/run", callbacks=[_Signal(pids[rank], number, row=5)], group=group
+            )
             return 0 if run.status == "complete" else INTERRUPTED
     except BnnSymmError as error:
         print(error)
@@ -95,7 +99,9 @@ def check_stopped_on_its_way(path: Path) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert start_fit(folder, *flags(KEYS), "--out", str(folder / "run")).statuses() == [0, 0], said(folder)
+    assert start_fit(folder, *flags(KEYS), "--out", str(folder / "run")).statuses() == [0, 0], said(
+        folder
+    )
     return load_run(folder / "run")
 
 
@@ -107,7 +113,9 @@ def check_goes_on(folder: Path, undisturbed) -> None:
     assert same_bits(resumed, undisturbed)
     assert history(resumed) == history(undisturbed)
     assert resumed.metrics == undisturbed.metrics
-    assert {file.name for file in path.iterdir()} == {file.name for file in undisturbed.path.iterdir()}
+    assert {file.name for file in path.iterdir()} == {
+        file.name for file in undisturbed.path.iterdir()
+    }
 
 
 def test_a_run_of_two_processes_is_one_run(undisturbed):
@@ -130,19 +138,29 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(tmp_path
     check_stopped_on_its_way(path)
 
     copy = shutil.copytree(path, tmp_path / "copy")
-    with pytest.raises(InvalidRun, match="processes was 2, is 1; start it with: torchrun --nproc-per-node 2") as error:
+    with pytest.raises(
+        InvalidRun, match="processes was 2, is 1; start it with: torchrun --nproc-per-node 2"
+    ) as error:
         resume_run(copy)
     assert str(error.value).endswith("or accept other bits with --insist")
     check_goes_on(tmp_path, undisturbed)
 
 
 def test_around_learned_weights_it_goes_on_without_the_run_they_are_of(tmp_path):
-    pretrained = fit(tmp_path / "pretrained", [*GAP, "dtype=float64", "inference={name: map, num_steps: 40}"])
+    pretrained = fit(
+        tmp_path / "pretrained", [*GAP, "dtype=float64", "inference={name: map, num_steps: 40}"]
+    )
     around = f"prior={{mean: {pretrained.path}, scale: 0.5}}"
     whole = tmp_path / "whole"
     whole.mkdir()
-    assert start_fit(whole, *flags([*KEYS, around]), "--out", str(whole / "run")).statuses() == [0, 0], said(whole)
-    assert start_ranks(fit_until, str(tmp_path), 1, signal.SIGKILL, around).statuses() == [1, -signal.SIGKILL]
+    assert start_fit(whole, *flags([*KEYS, around]), "--out", str(whole / "run")).statuses() == [
+        0,
+        0,
+    ], said(whole)
+    assert start_ranks(fit_until, str(tmp_path), 1, signal.SIGKILL, around).statuses() == [
+        1,
+        -signal.SIGKILL,
+    ]
     check_stopped_on_its_way(tmp_path / "run")
     learned = pretrained.posterior.mean()
     shutil.rmtree(pretrained.path)
@@ -156,14 +174,19 @@ def test_around_learned_weights_it_goes_on_without_the_run_they_are_of(tmp_path)
 def test_the_first_process_killed(tmp_path, undisturbed):
     ranks = start_ranks(fit_until, str(tmp_path), 0, signal.SIGKILL)
     assert ranks.statuses() == [-signal.SIGKILL, 1]
-    assert said(tmp_path).startswith(f"process 0 of 2 (pid {ranks.processes[0].pid}) is gone; go on with: ")
+    assert said(tmp_path).startswith(
+        f"process 0 of 2 (pid {ranks.processes[0].pid}) is gone; go on with: "
+    )
     assert load_run(tmp_path / "run").status == "interrupted"
     check_goes_on(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_signal_to_one_stops_all(tmp_path, undisturbed, rank):
-    assert start_ranks(fit_until, str(tmp_path), rank, signal.SIGTERM).statuses() == [INTERRUPTED, INTERRUPTED]
+    assert start_ranks(fit_until, str(tmp_path), rank, signal.SIGTERM).statuses() == [
+        INTERRUPTED,
+        INTERRUPTED,
+    ]
     path = tmp_path / "run"
     assert load_run(path).status == "interrupted"
     check_stopped_on_its_way(path)
@@ -185,16 +208,27 @@ def kill_a_child(agent: subprocess.Popen) -> None:
 def test_started_by_torchrun_itself(tmp_path, stop, words):
     path, log = tmp_path / "run", tmp_path / "log"
     keys = [*KEYS, "inference.num_draws=100000"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     command += ["-m", "bnn_symm.cli", "fit", "--quiet", *flags(keys), "--out", str(path)]
     with log.open("w") as output:
         agent = subprocess.Popen(command, stdout=output, stderr=output)
-        wait_until(lambda: lines(path / "history.jsonl") >= 4 or agent.poll() is not None, seconds=120)
+        wait_until(
+            lambda: lines(path / "history.jsonl") >= 4 or agent.poll() is not None, seconds=120
+        )
         stop(agent)
         assert agent.wait(timeout=60) != 0
     (line,) = [line for line in log.read_text().splitlines() if line.startswith("bnn-symm: ")]
     assert line.startswith(words)
-    assert line.endswith(f"go on with: torchrun --nproc-per-node 2 -m bnn_symm.cli fit --resume {path}")
+    assert line.endswith(
+        f"go on with: torchrun --nproc-per-node 2 -m bnn_symm.cli fit --resume {path}"
+    )
     assert load_run(path).status == ("interrupted" if "interrupted" in words else "failed")
     assert not (path / "lock.json").exists()
 
@@ -214,8 +248,13 @@ def test_one_process_is_not_gone_on_with_in_two(tmp_path, undisturbed):
 
 def begin_with_other_data(folder: str) -> None:
     with joined() as group:
-        config = load_config(None, [*KEYS, f"data.split_seed={group.rank}", f"data.limit={80 + group.rank}"])
-        with pytest.raises(InvalidRun) as error, handed_out(group, "run", prepare(config), Reached()):
+        config = load_config(
+            None, [*KEYS, f"data.split_seed={group.rank}", f"data.limit={80 + group.rank}"]
+        )
+        with (
+            pytest.raises(InvalidRun) as error,
+            shared_work(group, "run", prepare(config), FitState()),
+        ):
             raise AssertionError("it began")
         (Path(folder) / str(group.rank)).write_text(str(error.value))
 
@@ -230,10 +269,19 @@ def test_processes_with_other_data_do_not_begin(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fit"], "inference.name=mean_field_vi (engine torch) runs in one process, got 2; start it without torchrun"),
-        (["fit", "--set", "inference.name=hmc", "inference.engine=pyro"], "inference.name=hmc (engine pyro) runs in"),
+        (
+            ["fit"],
+            "inference.name=mean_field_vi (engine torch) runs in one process, got 2; start it without torchrun",
+        ),
+        (
+            ["fit", "--set", "inference.name=hmc", "inference.engine=pyro"],
+            "inference.name=hmc (engine pyro) runs in",
+        ),
         (["fit", "--resume", "nowhere"], "no run at nowhere"),
-        (["compare", "configs/quickstart.yaml"], "`bnn-symm compare` runs in one process, got 2; start it without"),
+        (
+            ["compare", "configs/quickstart.yaml"],
+            "`bnn-symm compare` runs in one process, got 2; start it without",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_said_once(tmp_path, arguments, words):
@@ -248,5 +296,7 @@ def test_what_makes_no_sense_is_said_once(tmp_path, arguments, words):
 def test_one_device_is_not_for_several_processes():
     config = load_config(None, ["inference.name=hmc", "device=cuda:0"])
     check_can_share(config, ProcessGroup())
-    with pytest.raises(ConfigError, match="'cuda:0' is one device, got 2 processes; write `--set device=cuda`"):
+    with pytest.raises(
+        ConfigError, match="'cuda:0' is one device, got 2 processes; write `--set device=cuda`"
+    ):
         check_can_share(config, ProcessGroup(0, 2))

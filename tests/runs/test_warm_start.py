@@ -25,7 +25,9 @@ with warnings.catch_warnings():
     import arviz
 
 OFTEN = "checkpoint.every=0.02"
-STAGES = "warm_start=[{name: map, num_steps: 30}, {name: mean_field_vi, num_steps: 30, num_draws: 20}]"
+STAGES = (
+    "warm_start=[{name: map, num_steps: 30}, {name: mean_field_vi, num_steps: 30, num_draws: 20}]"
+)
 NUTS = "inference={name: nuts, max_tree_depth: 2, num_warmup: 10, num_draws: 20, num_chains: 2, compile: false}"
 KEYS = [*GAP, STAGES, NUTS, OFTEN]
 
@@ -51,7 +53,11 @@ class StopIn(Callback):
 def test_map_then_vi_then_nuts_end_at_the_exact_posterior_of_linear_regression(tmp_path):
     """Means within four standard errors; the stages between at the optima that are theirs."""
     keys = [
-        *("data={name: diabetes, validation_fraction: 0.1}", "architecture.widths=[]", "dtype=float64"),
+        *(
+            "data={name: diabetes, validation_fraction: 0.1}",
+            "architecture.widths=[]",
+            "dtype=float64",
+        ),
         "likelihood={name: gaussian, noise: 0.7}",
         "warm_start=[{name: map, num_steps: 800, learning_rate: 0.05}, {name: mean_field_vi, num_steps: 200}]",
         "inference={name: nuts, num_warmup: 80, num_draws: 120, compile: false}",
@@ -105,19 +111,29 @@ def test_stopped_in_any_stage_it_goes_on_in_it_to_the_same_bits(tmp_path, undist
     assert same_bits(resumed, undisturbed)
     assert history(resumed) == history(undisturbed)
     assert resumed.metrics == undisturbed.metrics
-    files = [{str(file.relative_to(run.path)) for file in run.path.rglob("*")} for run in (resumed, undisturbed)]
+    files = [
+        {str(file.relative_to(run.path)) for file in run.path.rglob("*")}
+        for run in (resumed, undisturbed)
+    ]
     assert files[0] == files[1]
 
 
 @pytest.mark.parametrize(
     ("short", "long", "told", "rows"),
     [
-        ("mean_field_vi, num_steps: 30", "mean_field_vi, num_steps: 400", "warm_start/2/history.jsonl", 20),
+        (
+            "mean_field_vi, num_steps: 30",
+            "mean_field_vi, num_steps: 400",
+            "warm_start/2/history.jsonl",
+            20,
+        ),
         ("num_draws: 20, num_chains", "num_draws: 600, num_chains", "history.jsonl", 6),
     ],
     ids=["second", "last"],
 )
-def test_killed_in_a_stage_it_goes_on_in_it_to_the_same_bits(tmp_path, undisturbed, short, long, told, rows):
+def test_killed_in_a_stage_it_goes_on_in_it_to_the_same_bits(
+    tmp_path, undisturbed, short, long, told, rows
+):
     path = tmp_path / "run"
     longer = [key.replace(short, long) for key in KEYS]
     process = start(["fit", *flags(longer), "--out", str(path)], tmp_path / "log")
@@ -133,8 +149,12 @@ def test_killed_in_a_stage_it_goes_on_in_it_to_the_same_bits(tmp_path, undisturb
     resumed, other = load_run(path), load_run(tmp_path / "other")
     assert same_bits(resumed, other)
     assert history(resumed) == history(other)
-    assert all(file.stat().st_mtime_ns == written for file, written in before.items())  # they were not run again
-    assert resumed.posterior.shape != undisturbed.posterior.shape or not same_bits(resumed, undisturbed)
+    assert all(
+        file.stat().st_mtime_ns == written for file, written in before.items()
+    )  # they were not run again
+    assert resumed.posterior.shape != undisturbed.posterior.shape or not same_bits(
+        resumed, undisturbed
+    )
 
 
 @pytest.mark.parametrize("when", ["before the last file of a stage", "after it"])
@@ -147,7 +167,9 @@ def test_killed_between_two_stages(tmp_path, undisturbed, monkeypatch, when):
         patch.setattr(RunDirectory, name, killed)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "run", KEYS)
-    assert (tmp_path / "run" / "warm_start" / "1" / "history.parquet").exists() == when.startswith("after")
+    assert (tmp_path / "run" / "warm_start" / "1" / "history.parquet").exists() == when.startswith(
+        "after"
+    )
     run = load_run(tmp_path / "run")
     assert run.status == "interrupted"
     assert run.posterior.info["method"] == "map"
@@ -166,11 +188,16 @@ def test_the_cost_of_all_stages_is_counted_and_every_row_says_its_stage(undistur
     own = last["gradient_evaluations"] - 60  # of one chain, after what was before
     assert (own > 0).all()
     assert record["gradient_evaluations"] == 60 + own.sum()
-    assert rows["seconds"].is_monotonic_increasing or rows.groupby("chain")["seconds"].is_monotonic_increasing.all()
+    assert (
+        rows["seconds"].is_monotonic_increasing
+        or rows.groupby("chain")["seconds"].is_monotonic_increasing.all()
+    )
     assert record["seconds"] >= sum(stage["seconds"] for stage in record["warm_start"])
     assert undisturbed.posterior.info["gradient_evaluations"] == record["gradient_evaluations"]
     assert {row["stage"] for row in undisturbed.posterior.history} == {3}
-    assert all("learning_rate" not in row for row in undisturbed.posterior.history)  # of the other stages alone
+    assert all(
+        "learning_rate" not in row for row in undisturbed.posterior.history
+    )  # of the other stages alone
 
 
 # Trajectories so short that a draw is where its chain began.
@@ -206,11 +233,20 @@ def test_vi_begins_at_the_first_member_and_not_between_networks(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("map", r"warm_start: got 'map', wanted a list of methods, such as \[\{name: map, num_steps: 500\}\]"),
+        (
+            "map",
+            r"warm_start: got 'map', wanted a list of methods, such as \[\{name: map, num_steps: 500\}\]",
+        ),
         ("[3]", "warm_start.0: got 3, wanted a list of methods"),
         ("[mapp]", "unknown warm_start.0.name 'mapp'; did you mean 'map'?"),
-        ("[map, {name: hmc, num_step: 3}]", "unknown key warm_start.1.num_step for warm_start.1.name=hmc"),
-        ("[{name: map, num_steps: 0}]", "warm_start.0.num_steps: got 0; input should be greater than or equal to 1"),
+        (
+            "[map, {name: hmc, num_step: 3}]",
+            "unknown key warm_start.1.num_step for warm_start.1.name=hmc",
+        ),
+        (
+            "[{name: map, num_steps: 0}]",
+            "warm_start.0.num_steps: got 0; input should be greater than or equal to 1",
+        ),
     ],
 )
 def test_what_can_be_typed_wrong(value, message):
@@ -219,11 +255,17 @@ def test_what_can_be_typed_wrong(value, message):
 
 
 def test_a_name_alone_is_a_method_with_its_defaults():
-    assert load_config(None, ["warm_start=[map]"]) == load_config(None, ["warm_start=[{name: map}]"])
+    assert load_config(None, ["warm_start=[map]"]) == load_config(
+        None, ["warm_start=[{name: map}]"]
+    )
 
 
 def test_a_stage_that_diverges_is_named(tmp_path):
-    keys = [*GAP, "warm_start=[{name: map, num_steps: 50, learning_rate: 1.0e+30, log_every: 1}]", NUTS]
+    keys = [
+        *GAP,
+        "warm_start=[{name: map, num_steps: 50, learning_rate: 1.0e+30, log_every: 1}]",
+        NUTS,
+    ]
     with pytest.raises(FitDiverged, match=r"warm_start\.0 \(map\): the objective became"):
         fit(tmp_path / "run", keys)
     assert load_run(tmp_path / "run").status == "failed"

@@ -42,8 +42,15 @@ def test_controls_stand_beside_the_kinds_at_every_place_of_the_grid(study):
     )
     settings = made.settings()
     assert len(settings) == 2 * 4
-    assert [setting.role for setting in settings[:4]] == ["baseline", "asymmetric", "keeps_symmetry", "keeps_symmetry"]
-    assert [setting.context for setting in settings] == ["activation=relu"] * 4 + ["activation=tanh"] * 4
+    assert [setting.role for setting in settings[:4]] == [
+        "baseline",
+        "asymmetric",
+        "keeps_symmetry",
+        "keeps_symmetry",
+    ]
+    assert [setting.context for setting in settings] == ["activation=relu"] * 4 + [
+        "activation=tanh"
+    ] * 4
     assert len({setting.label for setting in settings}) == 8
     assert {config.seed for setting in settings for config in setting.configs} == {0, 1}
 
@@ -81,7 +88,10 @@ def test_whole_sections_vary(study):
 
 def test_methods_are_called_by_name_and_by_what_differs_among_those_of_one_name(study):
     laplace = "{name: laplace, structure: diagonal}, {name: laplace, structure: last_layer}"
-    made = study(f'study.vary={{"inference": [{{name: map}}, {laplace}, {{name: sgld}}]}}', "study.controls=[]")
+    made = study(
+        f'study.vary={{"inference": [{{name: map}}, {laplace}, {{name: sgld}}]}}',
+        "study.controls=[]",
+    )
     assert [setting.context for setting in made.settings()] == [
         "map",
         "laplace, structure=diagonal",
@@ -127,15 +137,27 @@ def test_keys_stay_where_nothing_changed_and_change_with_all_that_matters(study)
     before = keys(study())
     assert len(set(before)) == 8
     assert keys(study()) == before
-    assert keys(study("checkpoint.every=1", "save.max_megabytes=1", "threads=1")) == keys(study("threads=1")) == before
+    assert (
+        keys(study("checkpoint.every=1", "save.max_megabytes=1", "threads=1"))
+        == keys(study("threads=1"))
+        == before
+    )
     # A default that is written out is no other fit.
     assert keys(study("inference.learning_rate=0.02", "inference.name=mean_field_vi")) == before
-    for override in ("inference.num_steps=21", "prior.scale=2", "data.split_seed=1", "data.limit=199", "dtype=float64"):
+    for override in (
+        "inference.num_steps=21",
+        "prior.scale=2",
+        "data.split_seed=1",
+        "data.limit=199",
+        "dtype=float64",
+    ):
         assert not set(keys(study(override))) & set(before), override
     grown = keys(study("study.seeds=3"))
     assert set(before) < set(grown)
     masks = keys(study("architecture.symmetry.seed=1"))
-    assert [key in before for key in masks] == [True] * 2 + [False] * 6  # a standard network has none
+    assert [key in before for key in masks] == [True] * 2 + [
+        False
+    ] * 6  # a standard network has none
 
 
 def test_keys_follow_the_data_not_their_name(study, tmp_path):
@@ -160,14 +182,20 @@ def test_pairs_across_and_within_seeds(study):
     plan = plan_study(study("study.pairs={across_seeds: none, within_seed: true}"))
     labels = {cell.key: plan.settings[cell.setting].label for cell in plan.cells}
     # Only the control that starts elsewhere has weights that mean what a standard network's do.
-    assert {(labels[pair.first], labels[pair.second]) for pair in plan.pairs} == {("standard", "init_matched")}
+    assert {(labels[pair.first], labels[pair.second]) for pair in plan.pairs} == {
+        ("standard", "init_matched")
+    }
     assert len(plan.pairs) == 2
 
 
 def test_asymmetric_settings_have_no_symmetry_and_controls_do(study):
     from bnn_symm.architectures import build_network
 
-    for setting in study("architecture.widths=[16,16]", "study.controls=[init_matched, parameter_matched]").settings():
-        net = build_network(setting.configs[0].architecture, input_shape=(64,), num_outputs=10, seed=0)
+    for setting in study(
+        "architecture.widths=[16,16]", "study.controls=[init_matched, parameter_matched]"
+    ).settings():
+        net = build_network(
+            setting.configs[0].architecture, input_shape=(64,), num_outputs=10, seed=0
+        )
         order = symmetry_group(net, input_shape=(64,)).log10_order
         assert (order == 0) == (setting.role == "asymmetric")

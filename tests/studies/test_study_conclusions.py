@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bnn_symm.analyzes.convergence.comparisons import compare_groups
-from bnn_symm.analyzes.convergence.seed_groups import SeedGroup
+from bnn_symm.analyses.convergence.comparisons import compare_groups
+from bnn_symm.analyses.convergence.seed_groups import SeedGroup
 from bnn_symm.diagnostics.convergence.convergence import TimeToTarget
 from bnn_symm.io.atomic import json_text
 from bnn_symm.randomness import numpy_generator
@@ -32,7 +32,9 @@ class Synthetic:
     def __init__(self, kinds, *, num_seeds=5, contexts=("all runs",)):
         self.num_seeds = num_seeds
         self.settings, self.cells, self.pairs = [], [], []
-        self.contexts = [{"label": label, "convergence": None, "convergence_reason": None} for label in contexts]
+        self.contexts = [
+            {"label": label, "convergence": None, "convergence_reason": None} for label in contexts
+        ]
         for number, context in enumerate(contexts):
             for name in kinds:
                 kind, _, kappa = name.partition(", kappa=")
@@ -48,11 +50,17 @@ class Synthetic:
                 rows = {"setting": label, "context": context, "status": "complete"}
                 self.cells += [{**rows, "seed": seed} for seed in range(num_seeds)]
                 self.pairs += [
-                    {**rows, "other_setting": label, "relation": "across_seeds", "seed": i, "other_seed": j}
+                    {
+                        **rows,
+                        "other_setting": label,
+                        "relation": "across_seeds",
+                        "seed": i,
+                        "other_seed": j,
+                    }
                     for i, j in itertools.combinations(range(num_seeds), 2)
                 ]
 
-    def put(self, measure, values, *, sd=0.01, context=None):
+    def set_nested(self, measure, values, *, sd=0.01, context=None):
         """Means by kind; seeds share half of their noise, as equal seeds do."""
         rows = self.pairs if measure in ("naive", "aligned") else self.cells
         for row in rows:
@@ -72,15 +80,37 @@ class Synthetic:
                 own = by_kind[setting["label"]]
                 members = tuple(range(len(times), len(times) + len(own)))
                 seeds = tuple((seed, 0) for seed in range(len(own)))
-                groups.append((number, SeedGroup(label=setting["label"], differences={}, members=members, seeds=seeds)))
+                groups.append(
+                    (
+                        number,
+                        SeedGroup(
+                            label=setting["label"], differences={}, members=members, seeds=seeds
+                        ),
+                    )
+                )
                 for seed, time in enumerate(own):
                     late = time is None
                     times.append(
-                        TimeToTarget(time=budget if late else time, censored=late, low=None, high=None, budget=budget)
+                        TimeToTarget(
+                            time=budget if late else time,
+                            censored=late,
+                            low=None,
+                            high=None,
+                            budget=budget,
+                        )
                     )
-                    row = next(r for r in self.cells if (r["setting"], r["seed"]) == (setting["label"], seed))
-                    row |= {"gradients_to_target": budget if late else time, "to_target_censored": late}
-        comparisons = compare_groups([group for _, group in groups], {"gradient_evaluations": times}, {})
+                    row = next(
+                        r
+                        for r in self.cells
+                        if (r["setting"], r["seed"]) == (setting["label"], seed)
+                    )
+                    row |= {
+                        "gradients_to_target": budget if late else time,
+                        "to_target_censored": late,
+                    }
+        comparisons = compare_groups(
+            [group for _, group in groups], {"gradient_evaluations": times}, {}
+        )
         self.contexts[0]["convergence"] = {
             "groups": [{"setting": number, "label": group.label} for number, group in groups],
             "comparisons": comparisons,
@@ -90,7 +120,9 @@ class Synthetic:
     def concluded(self):
         """Settings, comparisons, conclusions and headline; all of it must be JSON, in words without a defect."""
         settings = summarize_settings(self.settings, self.cells, self.pairs)
-        comparisons = compare_settings(self.settings, self.cells, self.pairs, contexts=self.contexts)
+        comparisons = compare_settings(
+            self.settings, self.cells, self.pairs, contexts=self.contexts
+        )
         conclusions, headline = conclude(settings, self.contexts, comparisons)
         text = json_text({"s": settings, "c": comparisons, "q": conclusions, "h": headline})
         assert "NaN" not in text
@@ -120,44 +152,92 @@ def with_controls(*more):
 
 
 def test_an_effect_that_a_symmetric_control_has_is_not_because_of_the_symmetry():
-    study = with_controls().put(
+    study = with_controls().set_nested(
         "test_nll",
-        {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.31, "parameter_matched": 0.5, "block_fixed": 0.3},
+        {
+            "standard": 0.5,
+            "weight_asymmetric": 0.3,
+            "init_matched": 0.31,
+            "parameter_matched": 0.5,
+            "block_fixed": 0.3,
+        },
     )
     found = study.answer("nll")
-    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == ("yes", "strong", "no")
+    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == (
+        "yes",
+        "strong",
+        "no",
+    )
     assert found["explained_by"] == [2, 4]
-    assert "Not because of the symmetry: block_fixed, whose symmetry is intact, has 99 % of it (" in found["sentence"]
+    assert (
+        "Not because of the symmetry: block_fixed, whose symmetry is intact, has 99 % of it ("
+        in found["sentence"]
+    )
     assert "; init_matched 95 % of it (" in found["sentence"]
-    assert "Test NLL of weight_asymmetric against standard: 0.303 against 0.504, 40 % better" in found["sentence"]
+    assert (
+        "Test NLL of weight_asymmetric against standard: 0.303 against 0.504, 40 % better"
+        in found["sentence"]
+    )
     headline = study.concluded()[3]
-    assert "a lower test NLL (strong evidence, not because of the symmetry: init_matched and block_fixed" in headline
+    assert (
+        "a lower test NLL (strong evidence, not because of the symmetry: init_matched and block_fixed"
+        in headline
+    )
 
 
 def test_an_effect_that_no_symmetric_control_has_is_because_of_the_symmetry():
-    values = {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.49, **dict.fromkeys(ALL_CONTROLS[1:], 0.5)}
-    found = with_controls().put("test_nll", values).answer("nll")
-    assert (found["answer"], found["because_of_symmetry"], found["explained_by"]) == ("yes", "yes", [])
-    assert "Because of the symmetry: with the symmetry intact, init_matched has " in found["sentence"]
+    values = {
+        "standard": 0.5,
+        "weight_asymmetric": 0.3,
+        "init_matched": 0.49,
+        **dict.fromkeys(ALL_CONTROLS[1:], 0.5),
+    }
+    found = with_controls().set_nested("test_nll", values).answer("nll")
+    assert (found["answer"], found["because_of_symmetry"], found["explained_by"]) == (
+        "yes",
+        "yes",
+        [],
+    )
+    assert (
+        "Because of the symmetry: with the symmetry intact, init_matched has " in found["sentence"]
+    )
 
 
 def test_a_part_of_an_effect():
-    values = {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.44, **dict.fromkeys(ALL_CONTROLS[1:], 0.5)}
-    found = with_controls().put("test_nll", values).answer("nll")
+    values = {
+        "standard": 0.5,
+        "weight_asymmetric": 0.3,
+        "init_matched": 0.44,
+        **dict.fromkeys(ALL_CONTROLS[1:], 0.5),
+    }
+    found = with_controls().set_nested("test_nll", values).answer("nll")
     assert found["because_of_symmetry"] == "partly"
-    assert "Partly because of the symmetry: with the symmetry intact, init_matched has 3" in found["sentence"]
+    assert (
+        "Partly because of the symmetry: with the symmetry intact, init_matched has 3"
+        in found["sentence"]
+    )
 
 
 def test_what_a_control_has_not_is_said_beside_what_it_has():
-    values = {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.36, **dict.fromkeys(ALL_CONTROLS[1:], 0.5)}
-    found = with_controls().put("test_nll", values).answer("nll")
+    values = {
+        "standard": 0.5,
+        "weight_asymmetric": 0.3,
+        "init_matched": 0.36,
+        **dict.fromkeys(ALL_CONTROLS[1:], 0.5),
+    }
+    found = with_controls().set_nested("test_nll", values).answer("nll")
     assert (found["because_of_symmetry"], found["explained_by"]) == ("no", [2])
     assert "; the rest needs more than that" in found["sentence"]
 
 
 def test_the_reverse_of_an_effect():
-    values = {"standard": 0.9, "weight_asymmetric": 0.8, "init_matched": 0.8, "parameter_matched": 0.9}
-    found = with_controls().put("test_accuracy", values).answer("accuracy")
+    values = {
+        "standard": 0.9,
+        "weight_asymmetric": 0.8,
+        "init_matched": 0.8,
+        "parameter_matched": 0.9,
+    }
+    found = with_controls().set_nested("test_accuracy", values).answer("accuracy")
     assert (found["answer"], found["because_of_symmetry"]) == ("the other way", "no")
     assert "points worse" in found["sentence"]
 
@@ -178,7 +258,8 @@ def planted_p(study, p):
 
 
 @pytest.mark.parametrize(
-    ("p", "strength"), [(0.009, "strong"), (0.011, "moderate"), (0.049, "moderate"), (0.051, "weak"), (0.11, "none")]
+    ("p", "strength"),
+    [(0.009, "strong"), (0.011, "moderate"), (0.049, "moderate"), (0.051, "weak"), (0.11, "none")],
 )
 def test_how_strong_the_evidence_is(p, strength):
     found = planted_p(Synthetic(("standard", "weight_asymmetric")), p).answer("nll")
@@ -186,7 +267,9 @@ def test_how_strong_the_evidence_is(p, strength):
     assert found["answer"] == ("yes" if strength != "none" else "no")
 
 
-@pytest.mark.parametrize(("p", "strength"), [(0.001, "strong"), (0.0049, "moderate"), (0.04, "weak"), (0.06, "none")])
+@pytest.mark.parametrize(
+    ("p", "strength"), [(0.001, "strong"), (0.0049, "moderate"), (0.04, "weak"), (0.06, "none")]
+)
 def test_evidence_is_weaker_among_many_comparisons(p, strength):
     study = planted_p(with_controls(), p)
     assert study.answer("nll")["strength"] == strength
@@ -195,19 +278,30 @@ def test_evidence_is_weaker_among_many_comparisons(p, strength):
 
 
 def test_no_effect_within_what_matters_is_a_no():
-    found = with_controls().put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.5}, sd=0.002).answer("nll")
-    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == ("no", "none", "not asked")
+    found = (
+        with_controls()
+        .set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.5}, sd=0.002)
+        .answer("nll")
+    )
+    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == (
+        "no",
+        "none",
+        "not asked",
+    )
     assert "a gain of 10 % or more is excluded" in found["sentence"]
 
 
 def test_an_effect_that_may_be_there_cannot_be_told():
-    study = Synthetic(("standard", "weight_asymmetric")).put(
+    study = Synthetic(("standard", "weight_asymmetric")).set_nested(
         "test_nll", {"standard": 0.5, "weight_asymmetric": 0.48}, sd=0.2
     )
     found = study.answer("nll")
     assert (found["answer"], found["strength"]) == ("cannot be told", "none")
     assert "not told apart; a gain of up to" in found["sentence"]
-    assert study.concluded()[3] == "With 5 seeds, nothing can be told of asymmetric against standard networks."
+    assert (
+        study.concluded()[3]
+        == "With 5 seeds, nothing can be told of asymmetric against standard networks."
+    )
 
 
 def test_equal_values_in_every_seed_are_no_gain():
@@ -222,20 +316,26 @@ def test_equal_values_in_every_seed_are_no_gain():
 @pytest.mark.parametrize("num_seeds", [1, 2])
 def test_too_few_seeds_tell_nothing_and_say_so(num_seeds):
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"), num_seeds=num_seeds)
-    study.put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.3})
-    study.put("naive", {"standard": 0.9, "weight_asymmetric": 0.1, "init_matched": 0.9})
+    study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.3})
+    study.set_nested("naive", {"standard": 0.9, "weight_asymmetric": 0.1, "init_matched": 0.9})
     found = study.answer("nll")
     assert (found["answer"], found["strength"]) == ("cannot be told", "none")
     plural = "s" if num_seeds > 1 else ""
-    assert f"({num_seeds} seed{plural}, wanted at least 3 to tell how far they lie apart)" in found["sentence"]
+    assert (
+        f"({num_seeds} seed{plural}, wanted at least 3 to tell how far they lie apart)"
+        in found["sentence"]
+    )
     headline = study.concluded()[3]
-    assert headline == f"With {num_seeds} seed{plural}, nothing can be told of asymmetric against standard networks."
+    assert (
+        headline
+        == f"With {num_seeds} seed{plural}, nothing can be told of asymmetric against standard networks."
+    )
 
 
 def test_controls_that_seeds_do_not_tell_apart_leave_the_cause_open():
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
-    study.put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
-    study.put("test_nll", {"init_matched": 0.42}, sd=0.5)
+    study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
+    study.set_nested("test_nll", {"init_matched": 0.42}, sd=0.5)
     found = study.answer("nll")
     assert (found["answer"], found["because_of_symmetry"]) == ("yes", "cannot be told")
     assert "too uncertain to tell" in found["sentence"]
@@ -243,7 +343,9 @@ def test_controls_that_seeds_do_not_tell_apart_leave_the_cause_open():
 
 
 def test_without_controls_nothing_is_said_of_the_cause():
-    study = Synthetic(("standard", "weight_asymmetric")).put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
+    study = Synthetic(("standard", "weight_asymmetric")).set_nested(
+        "test_nll", {"standard": 0.5, "weight_asymmetric": 0.3}
+    )
     found = study.answer("nll")
     assert found["because_of_symmetry"] == "cannot be told"
     assert "(init_matched, parameter_matched and block_fixed were not run)" in found["sentence"]
@@ -251,15 +353,16 @@ def test_without_controls_nothing_is_said_of_the_cause():
 
 def test_a_control_that_was_not_run_leaves_the_cause_open():
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
-    study.put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5})
+    study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll")
     assert (found["answer"], found["because_of_symmetry"]) == ("yes", "cannot be told")
     assert "parameter_matched and block_fixed were not run" in found["sentence"]
 
 
 def test_a_control_whose_fits_failed_is_no_evidence():
-    study = with_controls().put(
-        "test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5, "parameter_matched": 0.5}
+    study = with_controls().set_nested(
+        "test_nll",
+        {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5, "parameter_matched": 0.5},
     )
     for row in study.cells:
         if row["setting"] == "block_fixed":
@@ -272,17 +375,23 @@ def test_a_control_whose_fits_failed_is_no_evidence():
 def test_breaking_the_symmetry_alone_may_not_be_enough():
     values = {"standard": 0.5, "weight_asymmetric": 0.3, **dict.fromkeys(ALL_CONTROLS, 0.5)}
     study = with_controls("weight_asymmetric, kappa=0")
-    found = study.put("test_nll", {**values, "weight_asymmetric, kappa=0": 0.5}).answer("nll")
+    found = study.set_nested("test_nll", {**values, "weight_asymmetric, kappa=0": 0.5}).answer(
+        "nll"
+    )
     assert found["because_of_symmetry"] == "partly"
-    assert "Breaking the symmetry alone is not enough: with kappa = 0 there is " in found["sentence"]
-    found = study.put("test_nll", {**values, "weight_asymmetric, kappa=0": 0.3}).answer("nll")
+    assert (
+        "Breaking the symmetry alone is not enough: with kappa = 0 there is " in found["sentence"]
+    )
+    found = study.set_nested("test_nll", {**values, "weight_asymmetric, kappa=0": 0.3}).answer(
+        "nll"
+    )
     assert found["because_of_symmetry"] == "yes"
     assert "has the effect too: with kappa = 0" in found["sentence"]
 
 
 def test_gates_have_no_control_that_shares_them():
     study = Synthetic(("standard", "sigma_asymmetric", "init_matched"))
-    study.put("test_nll", {"standard": 0.5, "sigma_asymmetric": 0.3, "init_matched": 0.5})
+    study.set_nested("test_nll", {"standard": 0.5, "sigma_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll", "sigma_asymmetric")
     assert (found["answer"], found["because_of_symmetry"]) == ("yes", "cannot be told")
     assert "no control shares its gates and keeps the symmetry" in found["sentence"]
@@ -293,15 +402,27 @@ def test_gates_have_no_control_that_shares_them():
 
 def barriers(block_naive, block_aligned):
     study = with_controls()
-    naive = {"standard": 0.98, "weight_asymmetric": 0.05, "init_matched": 0.97, "parameter_matched": 0.96}
-    study.put("naive", {**naive, "block_fixed": block_naive})
-    return study.put("aligned", {**naive, "standard": 0.1, "block_fixed": block_aligned})
+    naive = {
+        "standard": 0.98,
+        "weight_asymmetric": 0.05,
+        "init_matched": 0.97,
+        "parameter_matched": 0.96,
+    }
+    study.set_nested("naive", {**naive, "block_fixed": block_naive})
+    return study.set_nested("aligned", {**naive, "standard": 0.1, "block_fixed": block_aligned})
 
 
 def test_a_barrier_that_the_symmetry_makes():
     found = barriers(0.9, 0.1).answer("connected")
-    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == ("yes", "strong", "yes")
-    assert "alignment inside its blocks takes away 0.799 nats, 94 % of what it has more" in found["sentence"]
+    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == (
+        "yes",
+        "strong",
+        "yes",
+    )
+    assert (
+        "alignment inside its blocks takes away 0.799 nats, 94 % of what it has more"
+        in found["sentence"]
+    )
     assert "Aligned, standard reaches 0.0984 nats" in found["sentence"]
     assert "all pairs of 5 seeds" in found["sentence"]
 
@@ -322,18 +443,26 @@ def test_what_alignment_inside_blocks_leaves_is_not_because_of_the_symmetry():
 def test_alignment_of_standard_networks():
     study = barriers(0.9, 0.1)
     found = study.answer("aligned", "standard")
-    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == ("yes", "strong", "yes")
+    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == (
+        "yes",
+        "strong",
+        "yes",
+    )
     assert found["sentence"].startswith("Alignment takes the barrier of standard from 0.9")
     assert " % of it (all pairs of 5 seeds, p " in found["sentence"]
     assert study.concluded()[3].endswith(found["sentence"])
-    study = Synthetic(("standard",)).put("naive", {"standard": 0.9}).put("aligned", {"standard": 0.9})
+    study = (
+        Synthetic(("standard",))
+        .set_nested("naive", {"standard": 0.9})
+        .set_nested("aligned", {"standard": 0.9})
+    )
     assert study.answer("aligned", "standard")["answer"] in ("no", "cannot be told")
     assert "there is no asymmetric network in this study" in study.concluded()[3]
 
 
 def test_where_there_is_no_barrier_that_is_said():
     study = Synthetic(("standard", "weight_asymmetric"))
-    study.put("naive", {"standard": 0.0, "weight_asymmetric": 0.0}, sd=0.02)
+    study.set_nested("naive", {"standard": 0.0, "weight_asymmetric": 0.0}, sd=0.02)
     found = study.answer("connected")
     assert "The barrier of standard is not told from zero." in found["sentence"]
 
@@ -370,17 +499,31 @@ def test_speed_is_what_the_convergence_comparisons_say():
     assert one["p_value"] == pytest.approx(stats.ttest_1samp(logarithms, 0).pvalue)
     assert one["sign_flip_p"] == test["p_value"] == 2 / 2**10
     found = study.answer("speed")
-    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == ("yes", "strong", "no")
-    assert found["sentence"].startswith("weight_asymmetric needs 0.25 times the gradient evaluations of standard (95 %")
+    assert (found["answer"], found["strength"], found["because_of_symmetry"]) == (
+        "yes",
+        "strong",
+        "no",
+    )
+    assert found["sentence"].startswith(
+        "weight_asymmetric needs 0.25 times the gradient evaluations of standard (95 %"
+    )
     assert "init_matched, whose symmetry is intact, has 9" in found["sentence"]
 
 
 def test_runs_that_never_get_there_count_for_what_is_known_of_them():
     base = np.linspace(90, 110, 10).tolist()
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"), num_seeds=10)
-    study.times({"standard": [None] * 10, "weight_asymmetric": base, "init_matched": [*base[:8], None, None]})
+    study.times(
+        {
+            "standard": [None] * 10,
+            "weight_asymmetric": base,
+            "init_matched": [*base[:8], None, None],
+        }
+    )
     settings, _, _, _ = study.concluded()
-    assert settings[0]["measures"]["gradients_to_target"]["reason"].startswith("10 of 10 never reach the target")
+    assert settings[0]["measures"]["gradients_to_target"]["reason"].startswith(
+        "10 of 10 never reach the target"
+    )
     assert settings[1]["measures"]["gradients_to_target"]["mean"] == pytest.approx(100)
     found = study.answer("speed")
     assert (found["answer"], found["because_of_symmetry"]) == ("yes", "no")
@@ -389,7 +532,9 @@ def test_runs_that_never_get_there_count_for_what_is_known_of_them():
 def test_five_seeds_tell_a_speed_where_all_got_there():
     base = np.linspace(90, 110, 5)
     study = Synthetic(("standard", "weight_asymmetric"))
-    study.times({"standard": (4 * base + [1, -1, 0, 2, 1]).tolist(), "weight_asymmetric": base.tolist()})
+    study.times(
+        {"standard": (4 * base + [1, -1, 0, 2, 1]).tolist(), "weight_asymmetric": base.tolist()}
+    )
     found = study.answer("speed")
     assert (found["answer"], found["strength"]) == ("yes", "strong")
     assert "so few" not in found["sentence"]
@@ -399,14 +544,20 @@ def test_five_seeds_cannot_tell_a_speed_where_some_never_got_there_and_say_how_m
     base = np.linspace(90, 110, 5)
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
     late = [*(4 * base[:4]).tolist(), None]
-    study.times({"standard": late, "weight_asymmetric": base.tolist(), "init_matched": base.tolist()})
+    study.times(
+        {"standard": late, "weight_asymmetric": base.tolist(), "init_matched": base.tolist()}
+    )
     found = study.answer("speed")
     assert found["answer"] == "cannot be told"
-    assert "so few that differ cannot give a p below 0.19: fit at least 7 seeds" in found["sentence"]
+    assert (
+        "so few that differ cannot give a p below 0.19: fit at least 7 seeds" in found["sentence"]
+    )
 
 
 def test_without_convergence_the_reason_is_said():
-    study = Synthetic(("standard", "weight_asymmetric")).put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
+    study = Synthetic(("standard", "weight_asymmetric")).set_nested(
+        "test_nll", {"standard": 0.5, "weight_asymmetric": 0.3}
+    )
     assert study.answer("speed") is None
     study.contexts[0]["convergence_reason"] = "no history has an objective"
     found = study.answer("speed")
@@ -428,11 +579,13 @@ def test_neither_ever_reaches_the_target():
 def test_without_a_standard_network_it_says_what_to_add():
     study = Synthetic(("weight_asymmetric", "init_matched"))
     for measure in ("test_nll", "naive"):
-        study.put(measure, {"weight_asymmetric": 0.3, "init_matched": 0.5})
+        study.set_nested(measure, {"weight_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll")
     assert found["answer"] == "cannot be told"
     assert "add `standard` to study.vary.architecture.symmetry.kind" in found["sentence"]
-    assert study.concluded()[3] == "Nothing is compared: there is no standard network in this study."
+    assert (
+        study.concluded()[3] == "Nothing is compared: there is no standard network in this study."
+    )
 
 
 def test_without_a_complete_fit_nothing_can_be_told():
@@ -445,14 +598,17 @@ def test_without_a_complete_fit_nothing_can_be_told():
 
 
 def test_a_measure_of_one_side_only():
-    study = Synthetic(("standard", "weight_asymmetric")).put("test_nll", {"standard": 0.5})
+    study = Synthetic(("standard", "weight_asymmetric")).set_nested("test_nll", {"standard": 0.5})
     found = study.answer("nll")
-    assert (found["answer"], found["sentence"]) == ("cannot be told", "There is no test NLL of weight_asymmetric.")
+    assert (found["answer"], found["sentence"]) == (
+        "cannot be told",
+        "There is no test NLL of weight_asymmetric.",
+    )
 
 
 def test_seeds_that_failed_are_left_out_of_both():
     study = Synthetic(("standard", "weight_asymmetric"), num_seeds=6)
-    study.put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
+    study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
     study.cells[0] |= {"status": "failed", "test_nll": float("nan")}
     study.cells[7]["test_nll"] = float("nan")
     _, comparisons, _, _ = study.concluded()
@@ -461,7 +617,9 @@ def test_seeds_that_failed_are_left_out_of_both():
 
 
 def test_infinite_scores_have_no_mean():
-    study = Synthetic(("standard", "weight_asymmetric")).put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
+    study = Synthetic(("standard", "weight_asymmetric")).set_nested(
+        "test_nll", {"standard": 0.5, "weight_asymmetric": 0.3}
+    )
     study.cells[0]["test_nll"] = float("inf")
     settings, _, _, _ = study.concluded()
     assert settings[0]["measures"]["test_nll"]["reason"] == "infinite in 1 of 5"
@@ -473,7 +631,9 @@ def test_infinite_scores_have_no_mean():
 def test_regression_and_samplers_are_asked_what_they_have():
     study = with_controls()
     values = {"standard": 3.0, "weight_asymmetric": 2.0, **dict.fromkeys(ALL_CONTROLS, 3.0)}
-    study.put("test_rmse", values).put("rhat_function_max", values).put("elbo", values)
+    study.set_nested("test_rmse", values).set_nested("rhat_function_max", values).set_nested(
+        "elbo", values
+    )
     _, comparisons, conclusions, _ = study.concluded()
     assert [one["question"] for one in conclusions] == ["elbo", "accuracy", "mixing"]
     assert [one["answer"] for one in conclusions] == ["the other way", "yes", "yes"]
@@ -486,7 +646,7 @@ def test_regression_and_samplers_are_asked_what_they_have():
 
 def test_what_is_compared_and_adjusted():
     study = with_controls("weight_asymmetric, kappa=0")
-    study.put("test_nll", {setting["label"]: 0.5 for setting in study.settings})
+    study.set_nested("test_nll", {setting["label"]: 0.5 for setting in study.settings})
     _, comparisons, _, _ = study.concluded()
     pairs = [(one["first"], one["second"]) for one in comparisons]
     assert pairs == [*((i, 0) for i in range(1, 6)), *((1, j) for j in range(2, 6))]
@@ -513,10 +673,14 @@ def test_contexts_are_concluded_apart_and_counted_together():
     study = Synthetic(("standard", "weight_asymmetric", *ALL_CONTROLS), contexts=contexts)
     base = {"standard": 0.5, "weight_asymmetric": 0.3, **dict.fromkeys(ALL_CONTROLS, 0.5)}
     for context in contexts[:2]:
-        study.put("test_nll", base, context=context)
-    study.put("test_nll", {**base, "init_matched": 0.3}, context=contexts[2])
-    study.put("test_ece", dict.fromkeys(base, 0.05), sd=0.05)
-    assert [study.answer("nll", context=i)["because_of_symmetry"] for i in range(3)] == ["yes", "yes", "no"]
+        study.set_nested("test_nll", base, context=context)
+    study.set_nested("test_nll", {**base, "init_matched": 0.3}, context=contexts[2])
+    study.set_nested("test_ece", dict.fromkeys(base, 0.05), sd=0.05)
+    assert [study.answer("nll", context=i)["because_of_symmetry"] for i in range(3)] == [
+        "yes",
+        "yes",
+        "no",
+    ]
     _, comparisons, conclusions, headline = study.concluded()
     assert {one["context"] for one in comparisons} == {0, 1, 2}
     # No context's label in the sentences: it stands above them.
@@ -532,8 +696,11 @@ def test_contexts_are_concluded_apart_and_counted_together():
 
 def everything():
     study = barriers(0.9, 0.1)
-    study.put("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.31, "parameter_matched": 0.5})
-    study.put("test_accuracy", {"standard": 0.9, "weight_asymmetric": 0.9}, sd=0.02)
+    study.set_nested(
+        "test_nll",
+        {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.31, "parameter_matched": 0.5},
+    )
+    study.set_nested("test_accuracy", {"standard": 0.9, "weight_asymmetric": 0.9}, sd=0.02)
     return study
 
 

@@ -88,10 +88,22 @@ def test_a_damaged_plan_is_refused_by_tasks(made, place, refused, text):
 @pytest.mark.parametrize(
     "change",
     [
-        *({"cells": []}, {"cells": {"../../x": {}}}, {"cells": {"0" * 16: 3}}, {"cells": {"x" * 5000: {}}}),
-        *({"pairs": None}, {"pairs": {"1" * 16: {}}}, {"pairs": {"1" * 16: {"first": "../a", "second": "0" * 16}}}),
+        *(
+            {"cells": []},
+            {"cells": {"../../x": {}}},
+            {"cells": {"0" * 16: 3}},
+            {"cells": {"x" * 5000: {}}},
+        ),
+        *(
+            {"pairs": None},
+            {"pairs": {"1" * 16: {}}},
+            {"pairs": {"1" * 16: {"first": "../a", "second": "0" * 16}}},
+        ),
         *({"options": []}, {"options": {"num_draws": 0, "matching": "w2"}}, {"options": {}}),
-        *({"options": {"num_draws": "many", "matching": "w2"}}, {"options": {"num_draws": 2, "matching": "x" * 5000}}),
+        *(
+            {"options": {"num_draws": "many", "matching": "w2"}},
+            {"options": {"num_draws": 2, "matching": "x" * 5000}},
+        ),
     ],
     ids=lambda change: json.dumps(change)[:40],
 )
@@ -110,7 +122,9 @@ def test_a_pair_of_fits_that_the_plan_lacks_is_refused(made, place, refused):
     refused(study_task.main, place.path, "../" * 2000)
 
 
-@pytest.mark.parametrize("change", [{"seed": 9}, {"inference": {"name": "map", "num_steps": 4}}, {"seed": "x"}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 9}, {"inference": {"name": "map", "num_steps": 4}}, {"seed": "x"}]
+)
 def test_a_plan_whose_fit_is_not_that_of_its_key_is_refused(made, place, refused, change):
     key = made[2].cells[2].key
     content = json.loads(place.plan.read_text())
@@ -128,9 +142,15 @@ def test_a_task_refuses_data_that_changed_after_the_study_began(made, place, ref
     place.study.write_text(yaml.safe_dump(content))
     study = place.read_study()
     plan = plan_study(study)
-    assert [cell.key for cell in plan.cells] == [cell.key for cell in made[2].cells]  # of values, not of names
+    assert [cell.key for cell in plan.cells] == [
+        cell.key for cell in made[2].cells
+    ]  # of values, not of names
     place.write_plan(study, plan)
-    for change in (lambda: write_data(data, seed=1), lambda: data.write_text("a,b,y\n1,2,3\n"), data.unlink):
+    for change in (
+        lambda: write_data(data, seed=1),
+        lambda: data.write_text("a,b,y\n1,2,3\n"),
+        data.unlink,
+    ):
         change()
         refused(study_task.main, place.path, plan.cells[2].key)
         assert not place.is_done(plan.cells[2].key)
@@ -165,7 +185,9 @@ def test_a_damaged_summary_is_refused_by_the_report(place, refused, text):
     refused(main, "report", place.path)
 
 
-@pytest.mark.parametrize("key", ["contexts", "settings", "comparisons", "conclusions", "counts", "headline"])
+@pytest.mark.parametrize(
+    "key", ["contexts", "settings", "comparisons", "conclusions", "counts", "headline"]
+)
 @pytest.mark.parametrize("value", [None, 3, "x"])
 def test_a_summary_of_wrong_types_is_refused_by_the_report(place, refused, key, value):
     if (key, value) == ("headline", "x"):
@@ -200,7 +222,9 @@ def test_a_fit_under_the_key_of_another_is_refused(made, place, refused):
     assert "another task" in refused(study_task.main, place.path, made[2].pairs[0].key)
 
 
-@pytest.mark.parametrize("text", [*WRONG.values(), '{"task": "0000000000000000"}'], ids=[*WRONG, "another pair"])
+@pytest.mark.parametrize(
+    "text", [*WRONG.values(), '{"task": "0000000000000000"}'], ids=[*WRONG, "another pair"]
+)
 def test_a_pair_that_was_damaged_or_exchanged_is_not_used(made, place, refused, text):
     place.pair(made[2].pairs[0].key).write_text(text)
     with pytest.raises(InvalidRun):

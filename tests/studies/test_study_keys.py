@@ -33,13 +33,39 @@ def key(*overrides):
 @pytest.mark.parametrize(
     "change",
     [
-        *("seed=1", "dtype=float64", "threads=2", "data.split_seed=1", "data.limit=30", "data.gap_feature=a"),
-        *("data.gap_feature=b", "data.standardize=false", "data.test_fraction=0.3", "data.validation_fraction=0.2"),
-        *("data.target=a", "data.target=b", "architecture.widths=[4]", "architecture.activation=tanh"),
-        *("architecture.norm=layer", "architecture.dropout=0.1", "architecture.symmetry.kind=sigma_asymmetric"),
+        *(
+            "seed=1",
+            "dtype=float64",
+            "threads=2",
+            "data.split_seed=1",
+            "data.limit=30",
+            "data.gap_feature=a",
+        ),
+        *(
+            "data.gap_feature=b",
+            "data.standardize=false",
+            "data.test_fraction=0.3",
+            "data.validation_fraction=0.2",
+        ),
+        *(
+            "data.target=a",
+            "data.target=b",
+            "architecture.widths=[4]",
+            "architecture.activation=tanh",
+        ),
+        *(
+            "architecture.norm=layer",
+            "architecture.dropout=0.1",
+            "architecture.symmetry.kind=sigma_asymmetric",
+        ),
         *("likelihood.noise=0.1", "likelihood.log_noise_mean=0.5", "likelihood.log_noise_sd=0.5"),
         *("likelihood.name=heteroscedastic_gaussian", "inference.name=map", "warm_start=[map]"),
-        *("warm_start=[{name: map, num_steps: 3}]", "prior.name=laplace", "prior.scale=2", "prior.scale=fan_in"),
+        *(
+            "warm_start=[{name: map, num_steps: 3}]",
+            "prior.name=laplace",
+            "prior.scale=2",
+            "prior.scale=fan_in",
+        ),
         *("inference.early_stopping={}", "inference.early_stopping={patience: 2}"),
     ],
 )
@@ -47,7 +73,9 @@ def test_what_changes_a_result_changes_the_key(change):
     assert key(change) != key()
 
 
-@pytest.mark.parametrize("change", ["checkpoint.every=1", "save.max_megabytes=1", "data.name=copy.csv"])
+@pytest.mark.parametrize(
+    "change", ["checkpoint.every=1", "save.max_megabytes=1", "data.name=copy.csv"]
+)
 def test_what_changes_no_result_does_not(change):
     shutil.copy("table.csv", "copy.csv")
     assert key(change) == key()
@@ -62,13 +90,22 @@ def test_the_keys_of_all_of_these_differ():
         "data.split_seed=2",
         "data.limit=20",
     ]
-    changes += ["data.target=a", "data.target=b", "data.standardize=false", "data.validation_fraction=0"]
+    changes += [
+        "data.target=a",
+        "data.target=b",
+        "data.standardize=false",
+        "data.validation_fraction=0",
+    ]
     assert len({key(*filter(None, [change])) for change in changes}) == len(changes)
 
 
 def other_value(annotation, value):
     """Another value of a type than the one given; None where only a person can name one."""
-    kinds = get_args(annotation) if get_origin(annotation) in (Union, type(int | str)) else (annotation,)
+    kinds = (
+        get_args(annotation)
+        if get_origin(annotation) in (Union, type(int | str))
+        else (annotation,)
+    )
     for kind in kinds:
         if get_origin(kind) is Literal:
             others = [one for one in get_args(kind) if one != value]
@@ -132,11 +169,16 @@ def _key_of(prepared, raw):
 
 def test_the_order_of_prior_overrides_is_in_the_key():
     first, second = "'layers.*': {scale: 2}", "'*.weight': {scale: 3}"
-    keys = {key(f"prior.overrides={{{', '.join(order)}}}") for order in ((first, second), (second, first))}
+    keys = {
+        key(f"prior.overrides={{{', '.join(order)}}}")
+        for order in ((first, second), (second, first))
+    }
     assert len(keys) == 2
 
 
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"header": "a,c,y"}], ids=["values", "names of columns"])
+@pytest.mark.parametrize(
+    "changed", [{"seed": 1}, {"header": "a,c,y"}], ids=["values", "names of columns"]
+)
 def test_a_file_that_changed_has_another_key(changed):
     before = key()
     write_table("table.csv", **changed)

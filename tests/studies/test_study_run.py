@@ -79,7 +79,9 @@ def test_nothing_is_done_twice(finished):
     told = []
     run_study(config, out, resume=True, jobs=2, told=told.append)
     assert told[0].done == told[0].total == 6
-    assert {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")
+    } == before
 
 
 def test_a_study_grows_by_what_is_new(finished, tmp_path):
@@ -126,7 +128,9 @@ def test_data_that_changed_are_not_resumed(tmp_path):
     rows = "a,y\n" + "".join(f"{i},{i % 5}.5\n" for i in range(60))
     (tmp_path / "data.csv").write_text(rows)
     config = write(
-        tmp_path / "study.yaml", data={"name": str(tmp_path / "data.csv"), "target": "y"}, study={"seeds": 1}
+        tmp_path / "study.yaml",
+        data={"name": str(tmp_path / "data.csv"), "target": "y"},
+        study={"seeds": 1},
     )
     run_study(config, tmp_path / "out", jobs=1)
     (tmp_path / "data.csv").write_text(rows.replace("3,3.5", "3,4.5"))
@@ -135,7 +139,16 @@ def test_data_that_changed_are_not_resumed(tmp_path):
 
 
 def start(*arguments, cwd):
-    command = [sys.executable, "-m", "bnn_symm.cli", "compare", *map(str, arguments), "--quiet", "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "bnn_symm.cli",
+        "compare",
+        *map(str, arguments),
+        "--quiet",
+        "--jobs",
+        "2",
+    ]
     with (cwd / "stderr.log").open("wb") as log:
         return subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=log)
 
@@ -171,7 +184,9 @@ def test_a_study_that_was_killed_twice_has_the_same_tables(finished, tmp_path):
     assert_equal(tables(done), tables(out))
 
 
-def test_a_study_that_was_killed_before_its_plan_was_written_goes_on(finished, tmp_path, monkeypatch):
+def test_a_study_that_was_killed_before_its_plan_was_written_goes_on(
+    finished, tmp_path, monkeypatch
+):
     _, config, _ = finished
 
     def killed(*_):
@@ -222,7 +237,9 @@ def test_the_attempt_of_a_dead_process_goes_on_and_of_a_living_one_is_left_alone
     assert place.begin("m").folder.name == "m-my_host-1-2.00-0123abcd"
     (place.attempts / f"x-{'0' * 32}").symlink_to(tmp_path)
     place.remove_leftovers(Plan(settings=(), cells=(), pairs=(), options=PairsConfig()))
-    assert {"notes", "m-notes", f"x-{'0' * 32}", mine.folder.name} <= set(os.listdir(place.attempts))
+    assert {"notes", "m-notes", f"x-{'0' * 32}", mine.folder.name} <= set(
+        os.listdir(place.attempts)
+    )
 
 
 # -- Dask ------------------------------------------------------------------------------------------------------------
@@ -233,10 +250,20 @@ class Cluster:
 
     def __init__(self, folder):
         self.folder, self.scheduler_file, self.workers = folder, folder / "scheduler.json", []
-        self.scheduler = self._run("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show")
+        self.scheduler = self._run(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show"
+        )
 
     def add_worker(self):
-        options = ("--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--local-directory", str(self.folder))
+        options = (
+            "--nthreads",
+            "1",
+            "--nworkers",
+            "1",
+            "--no-dashboard",
+            "--local-directory",
+            str(self.folder),
+        )
         self.workers.append(self._run("worker", *options, "--host", "127.0.0.1"))
 
     def address(self):
@@ -273,7 +300,9 @@ def cluster(tmp_path):
     made.close()
 
 
-def test_a_dask_worker_that_is_killed_loses_nothing_and_doubles_nothing(cluster, finished, tmp_path):
+def test_a_dask_worker_that_is_killed_loses_nothing_and_doubles_nothing(
+    cluster, finished, tmp_path
+):
     done, config, _ = finished
     for _ in range(2):
         cluster.add_worker()
@@ -307,7 +336,10 @@ def test_workers_that_do_not_see_the_directory_are_named(monkeypatch, tmp_path):
 
     class Client:
         def run(self, function, token, on_error):
-            return {"tcp://a:1": (True, executors.NUMERICS), "tcp://b:2": (False, executors.NUMERICS)}
+            return {
+                "tcp://a:1": (True, executors.NUMERICS),
+                "tcp://b:2": (False, executors.NUMERICS),
+            }
 
     with pytest.raises(BnnSymmError, match="tcp://b:2 does not see"):
         executors._check_shared(Client(), tmp_path)

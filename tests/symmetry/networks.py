@@ -125,13 +125,21 @@ def log10_heads(heads: int, units: int) -> float:
 
 _FFN = log10_factorial(6, 5)  # residual stream and hidden layer of `Transformer`
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
-    "hand attention": (lambda: Transformer(lambda w: Attention(w, 2)), (4, 3), _FFN + log10_heads(2, 3)),
+    "hand attention": (
+        lambda: Transformer(lambda w: Attention(w, 2)),
+        (4, 3),
+        _FFN + log10_heads(2, 3),
+    ),
     "hand attention, step by step": (
         lambda: Transformer(lambda w: Attention(w, 3, fused=False)),
         (4, 3),
         _FFN + log10_heads(3, 2),
     ),
-    "torch attention": (lambda: Transformer(lambda w: TorchAttention(w, 2)), (4, 3), _FFN + log10_heads(2, 3)),
+    "torch attention": (
+        lambda: Transformer(lambda w: TorchAttention(w, 2)),
+        (4, 3),
+        _FFN + log10_heads(2, 3),
+    ),
     "torch encoder layer": (
         lambda: nn.Sequential(
             nn.Linear(3, 4),
@@ -146,19 +154,31 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
     "embedding": (Tokens, (5,), log10_factorial(4, 3) + 4 * math.log10(2)),
     "concatenation and gate": (Concatenation, (5,), log10_factorial(3, 4, 5)),
     "residual stream": (lambda: Shortcuts(False), (6,), log10_factorial(6, 5) + 5 * math.log10(2)),
-    "stream tied to the input": (lambda: Shortcuts(True), (6,), log10_factorial(5) + 5 * math.log10(2)),
+    "stream tied to the input": (
+        lambda: Shortcuts(True),
+        (6,),
+        log10_factorial(5) + 5 * math.log10(2),
+    ),
     "plain convolutions": (lambda: convolutions(1), (2, 6, 6), log10_factorial(4, 8, 3)),
     # Two blocks change places as a whole; within each, 2 channels go in and 4 come out.
     "grouped convolution": (lambda: convolutions(2), (2, 6, 6), log10_factorial(2, 2, 2, 4, 4, 3)),
     "depthwise convolution": (lambda: convolutions(4, 4, 4), (2, 6, 6), log10_factorial(4, 3)),
-    "depthwise, two outputs a channel": (lambda: convolutions(4, 4, 8), (2, 6, 6), log10_factorial(4, 2, 2, 2, 2, 3)),
+    "depthwise, two outputs a channel": (
+        lambda: convolutions(4, 4, 8),
+        (2, 6, 6),
+        log10_factorial(4, 2, 2, 2, 2, 3),
+    ),
     "group norm": (
-        lambda: nn.Sequential(nn.Conv1d(2, 6, 3), nn.GroupNorm(3, 6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2)),
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 6, 3), nn.GroupNorm(3, 6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2)
+        ),
         (2, 6),
         log10_factorial(3, 2, 2, 2),
     ),
     "batch norm in evaluation": (
-        lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).eval(),
+        lambda: nn.Sequential(
+            nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)
+        ).eval(),
         (3,),
         log10_factorial(4),
     ),
@@ -168,17 +188,23 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
         log10_factorial(5),
     ),
     "transposed convolution": (
-        lambda: nn.Sequential(nn.ConvTranspose2d(2, 5, 2), nn.ReLU(), nn.Flatten(), nn.Linear(45, 2)),
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(2, 5, 2), nn.ReLU(), nn.Flatten(), nn.Linear(45, 2)
+        ),
         (2, 2, 2),
         log10_factorial(5),
     ),
     "input channels in groups": (
-        lambda: nn.Sequential(nn.Conv2d(2, 6, 1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2)),
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 6, 1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2)
+        ),
         (2, 2, 2),
         log10_factorial(3, 3),
     ),
     "odd layers flip": (
-        lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5), nn.Softsign(), nn.Linear(5, 2)),
+        lambda: nn.Sequential(
+            nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5), nn.Softsign(), nn.Linear(5, 2)
+        ),
         (3,),
         log10_factorial(4, 5) + 9 * math.log10(2),
     ),
@@ -188,7 +214,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
         log10_factorial(4) + 4 * math.log10(2),
     ),
     "bare norm before an odd layer": (
-        lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4, elementwise_affine=False), nn.Tanh(), nn.Linear(4, 2)),
+        lambda: nn.Sequential(
+            nn.Linear(3, 4), nn.LayerNorm(4, elementwise_affine=False), nn.Tanh(), nn.Linear(4, 2)
+        ),
         (3,),
         log10_factorial(4),
     ),

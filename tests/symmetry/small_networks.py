@@ -37,7 +37,9 @@ def frozen(module: nn.Module) -> nn.Module:
 class Plain(Net):
     """The tensors are attributes, and no buffers."""
 
-    def __init__(self, forward: Callable[..., Tensor], constant: Tensor, **own: nn.Module | Tensor) -> None:
+    def __init__(
+        self, forward: Callable[..., Tensor], constant: Tensor, **own: nn.Module | Tensor
+    ) -> None:
         super().__init__(forward, **own)
         self.k = constant
 
@@ -67,7 +69,10 @@ def tokens(forward: Callable[..., Tensor], **own: nn.Module | Tensor) -> nn.Modu
 def attention(heads: int) -> nn.Module:
     def forward(s: Net, x: Tensor) -> Tensor:
         points, length = x.shape[:2]
-        q, k, v = (layer(x).view(points, length, heads, 4 // heads).transpose(1, 2) for layer in (s.q, s.k, s.v))
+        q, k, v = (
+            layer(x).view(points, length, heads, 4 // heads).transpose(1, 2)
+            for layer in (s.q, s.k, s.v)
+        )
         mixed = (q @ k.transpose(-2, -1) / math.sqrt(4 // heads)).softmax(-1) @ v
         return s.o(mixed.transpose(1, 2).reshape(points, length, 4)).mean(1)
 
@@ -77,7 +82,9 @@ def attention(heads: int) -> nn.Module:
 def unet(s: Net, x: Tensor) -> Tensor:
     first = torch.tanh(s.a(x))
     below = torch.tanh(s.b(F.avg_pool2d(first, 2)))
-    return s.c(torch.cat([first, F.interpolate(below, scale_factor=2.0)], dim=1)).squeeze(1).flatten(1)
+    return (
+        s.c(torch.cat([first, F.interpolate(below, scale_factor=2.0)], dim=1)).squeeze(1).flatten(1)
+    )
 
 
 def convnext(s: Net, x: Tensor) -> Tensor:
@@ -123,11 +130,21 @@ SMALL: dict[str, Case] = {
     "gain (1, 4)": (lambda: rezero(parameter(1, 4)), (3,)),
     "gain (1, 1)": (lambda: rezero(parameter(1, 1)), (3,)),
     "gain of the input": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.a(x * s.g))), a=linear(3, 4), b=linear(4, 2), g=parameter(1)),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x * s.g))),
+            a=linear(3, 4),
+            b=linear(4, 2),
+            g=parameter(1),
+        ),
         (3,),
     ),
     "gain of the output": (
-        lambda: Net(lambda s, x: s.g * s.b(torch.tanh(s.a(x))), a=linear(3, 4), b=linear(4, 2), g=parameter(1)),
+        lambda: Net(
+            lambda s, x: s.g * s.b(torch.tanh(s.a(x))),
+            a=linear(3, 4),
+            b=linear(4, 2),
+            g=parameter(1),
+        ),
         (3,),
     ),
     "two gains in a row": (
@@ -141,11 +158,21 @@ SMALL: dict[str, Case] = {
         (3,),
     ),
     "even gain": (
-        lambda: Net(lambda s, x: s.b(s.g.abs() * s.a(x).relu()), a=linear(3, 4), b=linear(4, 2), g=parameter(1)),
+        lambda: Net(
+            lambda s, x: s.b(s.g.abs() * s.a(x).relu()),
+            a=linear(3, 4),
+            b=linear(4, 2),
+            g=parameter(1),
+        ),
         (3,),
     ),
     "shared bias": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.a(x)) + s.g), a=linear(3, 4), b=linear(4, 2), g=parameter(1)),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x)) + s.g),
+            a=linear(3, 4),
+            b=linear(4, 2),
+            g=parameter(1),
+        ),
         (3,),
     ),
     "layer scale": (
@@ -165,14 +192,20 @@ SMALL: dict[str, Case] = {
         (5, 3),
     ),
     "position embedding, sliced": (
-        lambda: tokens(lambda s, x: s.c(torch.tanh(s.a(x) + s.p[:, : x.shape[1]]).mean(1)), p=parameter(1, 7, 4)),
+        lambda: tokens(
+            lambda s, x: s.c(torch.tanh(s.a(x) + s.p[:, : x.shape[1]]).mean(1)),
+            p=parameter(1, 7, 4),
+        ),
         (5, 3),
     ),
     "position embedding of one unit": (
         lambda: tokens(lambda s, x: s.c(torch.tanh(s.a(x) + s.p).mean(1)), p=parameter(1, 5, 1)),
         (5, 3),
     ),
-    "class token": (lambda: tokens(class_token, token=parameter(1, 1, 4), position=parameter(1, 6, 4)), (5, 3)),
+    "class token": (
+        lambda: tokens(class_token, token=parameter(1, 1, 4), position=parameter(1, 6, 4)),
+        (5, 3),
+    ),
     "head, squeeze": (lambda: head(lambda h: h.squeeze(-1)), (3,)),
     "head, view": (lambda: head(lambda h: h.view(-1)), (3,)),
     "head, flatten": (lambda: head(lambda h: h.flatten()), (3,)),
@@ -184,12 +217,21 @@ SMALL: dict[str, Case] = {
     "head, even": (lambda: head(lambda h: h.squeeze(-1).square()), (3,)),
     "head, odd": (lambda: head(lambda h: h.squeeze(-1).tanh().unsqueeze(-1)), (3,)),
     "head, einsum": (
-        lambda: Net(lambda s, x: torch.einsum("nd,od->n", torch.tanh(s.a(x)), s.w), a=linear(3, 4), w=parameter(1, 4)),
+        lambda: Net(
+            lambda s, x: torch.einsum("nd,od->n", torch.tanh(s.a(x)), s.w),
+            a=linear(3, 4),
+            w=parameter(1, 4),
+        ),
         (3,),
     ),
-    "head, vector": (lambda: Net(lambda s, x: torch.tanh(s.a(x)) @ s.w, a=linear(3, 4), w=parameter(4)), (3,)),
+    "head, vector": (
+        lambda: Net(lambda s, x: torch.tanh(s.a(x)) @ s.w, a=linear(3, 4), w=parameter(4)),
+        (3,),
+    ),
     "width one": (
-        lambda: nn.Sequential(linear(3, 1), nn.Tanh(), linear(1, 4), nn.ReLU(), linear(4, 1), nn.Tanh(), linear(1, 2)),
+        lambda: nn.Sequential(
+            linear(3, 1), nn.Tanh(), linear(1, 4), nn.ReLU(), linear(4, 1), nn.Tanh(), linear(1, 2)
+        ),
         (3,),
     ),
     "width one, squeezed": (
@@ -212,7 +254,10 @@ SMALL: dict[str, Case] = {
     ),
     "gate of one unit": (
         lambda: Net(
-            lambda s, x: s.b(torch.tanh(s.a(x)) * torch.tanh(s.c(x))), a=linear(3, 1), b=linear(4, 2), c=linear(3, 4)
+            lambda s, x: s.b(torch.tanh(s.a(x)) * torch.tanh(s.c(x))),
+            a=linear(3, 1),
+            b=linear(4, 2),
+            c=linear(3, 4),
         ),
         (3,),
     ),
@@ -225,22 +270,39 @@ SMALL: dict[str, Case] = {
         (1, 3, 3),
     ),
     "unet of one channel": (
-        lambda: Net(unet, a=nn.Conv2d(1, 1, 3, padding=1), b=nn.Conv2d(1, 1, 3, padding=1), c=nn.Conv2d(2, 1, 1)),
+        lambda: Net(
+            unet,
+            a=nn.Conv2d(1, 1, 3, padding=1),
+            b=nn.Conv2d(1, 1, 3, padding=1),
+            c=nn.Conv2d(2, 1, 1),
+        ),
         (1, 4, 4),
     ),
-    "layer norm, tanh": (lambda: nn.Sequential(linear(3, 4), nn.LayerNorm(4), nn.Tanh(), linear(4, 2)), (3,)),
-    "layer norm of one unit": (lambda: nn.Sequential(linear(3, 1), nn.LayerNorm(1), nn.Tanh(), linear(1, 2)), (3,)),
+    "layer norm, tanh": (
+        lambda: nn.Sequential(linear(3, 4), nn.LayerNorm(4), nn.Tanh(), linear(4, 2)),
+        (3,),
+    ),
+    "layer norm of one unit": (
+        lambda: nn.Sequential(linear(3, 1), nn.LayerNorm(1), nn.Tanh(), linear(1, 2)),
+        (3,),
+    ),
     "group norm": (
-        lambda: nn.Sequential(nn.Conv2d(1, 4, 2), nn.GroupNorm(2, 4), nn.Tanh(), nn.Flatten(), linear(16, 2)),
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 2), nn.GroupNorm(2, 4), nn.Tanh(), nn.Flatten(), linear(16, 2)
+        ),
         (1, 3, 3),
     ),
     "squeeze and excite": (
-        lambda: Net(squeeze_excite, a=nn.Conv2d(1, 4, 2), down=linear(4, 2), up=linear(2, 4), c=linear(4, 2)),
+        lambda: Net(
+            squeeze_excite, a=nn.Conv2d(1, 4, 2), down=linear(4, 2), up=linear(2, 4), c=linear(4, 2)
+        ),
         (1, 3, 3),
     ),
     "gated units": (
         lambda: Net(
-            lambda s, x: s.b(s.a(x).chunk(2, -1)[0] * s.a(x).chunk(2, -1)[1].sigmoid()), a=linear(3, 8), b=linear(4, 2)
+            lambda s, x: s.b(s.a(x).chunk(2, -1)[0] * s.a(x).chunk(2, -1)[1].sigmoid()),
+            a=linear(3, 8),
+            b=linear(4, 2),
         ),
         (3,),
     ),
@@ -249,7 +311,9 @@ SMALL: dict[str, Case] = {
     "attention pooling": (lambda: tokens(pooled_attention, score=linear(4, 1)), (5, 3)),
     "embedding": (
         lambda: Net(
-            lambda s, x: s.c(torch.tanh(s.e((x.abs() * 3).long() % 5)).mean(1)), e=nn.Embedding(5, 4), c=linear(4, 2)
+            lambda s, x: s.c(torch.tanh(s.e((x.abs() * 3).long() % 5)).mean(1)),
+            e=nn.Embedding(5, 4),
+            c=linear(4, 2),
         ),
         (3,),
     ),
@@ -264,11 +328,21 @@ SMALL: dict[str, Case] = {
     "prelu of one": (lambda: nn.Sequential(linear(3, 4), nn.PReLU(), linear(4, 2)), (3,)),
     "prelu a unit": (lambda: nn.Sequential(linear(3, 4), nn.PReLU(4), linear(4, 2)), (3,)),
     "temperature": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.a(x))) / s.t, a=linear(3, 4), b=linear(4, 2), t=parameter(1)),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x))) / s.t,
+            a=linear(3, 4),
+            b=linear(4, 2),
+            t=parameter(1),
+        ),
         (3,),
     ),
     "slope": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.t * s.a(x))), a=linear(3, 4), b=linear(4, 2), t=parameter(1)),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.t * s.a(x))),
+            a=linear(3, 4),
+            b=linear(4, 2),
+            t=parameter(1),
+        ),
         (3,),
     ),
     "bilinear, one output": (
@@ -281,54 +355,89 @@ SMALL: dict[str, Case] = {
         (3,),
     ),
     "depthwise": (
-        lambda: nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 2, groups=4), nn.Tanh(), nn.Flatten(), linear(16, 2)),
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 2, groups=4), nn.Tanh(), nn.Flatten(), linear(16, 2)
+        ),
         (1, 3, 3),
     ),
     "transposed convolution": (
-        lambda: nn.Sequential(nn.ConvTranspose2d(1, 4, 2), nn.Tanh(), nn.ConvTranspose2d(4, 1, 2), nn.Flatten()),
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(1, 4, 2), nn.Tanh(), nn.ConvTranspose2d(4, 1, 2), nn.Flatten()
+        ),
         (1, 2, 2),
     ),
-    "tied autoencoder": (lambda: Net(tied_autoencoder, w=parameter(4, 3), p=parameter(4), q=parameter(3)), (3,)),
+    "tied autoencoder": (
+        lambda: Net(tied_autoencoder, w=parameter(4, 3), p=parameter(4), q=parameter(3)),
+        (3,),
+    ),
     "recurrent": (lambda: Net(recurrent, a=linear(3, 4), r=linear(4, 4), c=linear(4, 2)), (5, 3)),
     "plain constant": (
-        lambda: Plain(lambda s, x: s.b(torch.tanh(s.a(x) * s.k)), CONSTANT, a=linear(3, 4), b=linear(4, 2)),
+        lambda: Plain(
+            lambda s, x: s.b(torch.tanh(s.a(x) * s.k)), CONSTANT, a=linear(3, 4), b=linear(4, 2)
+        ),
         (3,),
     ),
     "plain projection": (
-        lambda: Plain(lambda s, x: s.b(torch.tanh(s.a(x @ s.k))), torch.eye(3), a=linear(3, 4), b=linear(4, 2)),
+        lambda: Plain(
+            lambda s, x: s.b(torch.tanh(s.a(x @ s.k))), torch.eye(3), a=linear(3, 4), b=linear(4, 2)
+        ),
         (3,),
     ),
     "global constant": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.a(x) * CONSTANT)), a=linear(3, 4), b=linear(4, 2)),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x) * CONSTANT)), a=linear(3, 4), b=linear(4, 2)
+        ),
         (3,),
     ),
     "buffer": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.a(x) * s.k)), a=linear(3, 4), b=linear(4, 2), k=CONSTANT.clone()),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x) * s.k)),
+            a=linear(3, 4),
+            b=linear(4, 2),
+            k=CONSTANT.clone(),
+        ),
         (3,),
     ),
     "buffer of integers": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.a(x) * s.k)), a=linear(3, 4), b=linear(4, 2), k=torch.arange(1, 5)),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x) * s.k)),
+            a=linear(3, 4),
+            b=linear(4, 2),
+            k=torch.arange(1, 5),
+        ),
         (3,),
     ),
     "ones": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.a(x)) * torch.ones(4)), a=linear(3, 4), b=linear(4, 2)),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x)) * torch.ones(4)), a=linear(3, 4), b=linear(4, 2)
+        ),
         (3,),
     ),
     "arange": (
-        lambda: Net(lambda s, x: s.b(torch.tanh(s.a(x)) * torch.arange(1, 5)), a=linear(3, 4), b=linear(4, 2)),
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x)) * torch.arange(1, 5)),
+            a=linear(3, 4),
+            b=linear(4, 2),
+        ),
         (3,),
     ),
     "frozen layer": (
-        lambda: nn.Sequential(linear(3, 4), nn.Tanh(), frozen(linear(4, 4)), nn.Tanh(), linear(4, 2)),
+        lambda: nn.Sequential(
+            linear(3, 4), nn.Tanh(), frozen(linear(4, 4)), nn.Tanh(), linear(4, 2)
+        ),
         (3,),
     ),
     "frozen gain": (lambda: rezero(parameter(1).requires_grad_(False)), (3,)),
     "weight norm": (
-        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(linear(3, 4)), nn.Tanh(), linear(4, 2)),
+        lambda: nn.Sequential(
+            nn.utils.parametrizations.weight_norm(linear(3, 4)), nn.Tanh(), linear(4, 2)
+        ),
         (3,),
     ),
     "spectral norm": (
-        lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(linear(3, 4)), nn.Tanh(), linear(4, 2)),
+        lambda: nn.Sequential(
+            nn.utils.parametrizations.spectral_norm(linear(3, 4)), nn.Tanh(), linear(4, 2)
+        ),
         (3,),
     ),
     "complex": (

@@ -65,7 +65,9 @@ class Architecture:
 
 
 ARCHITECTURES = {
-    f"mlp {activation} {norm}": Architecture("mlp", (6,), {"activation": activation, "norm": norm}, (3, 2, 2))
+    f"mlp {activation} {norm}": Architecture(
+        "mlp", (6,), {"activation": activation, "norm": norm}, (3, 2, 2)
+    )
     for activation in ("relu", "gelu", "tanh")
     for norm in ("none", "layer")
 }
@@ -91,7 +93,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def drawn(architecture: Architecture, keys: dict[str, Any], num_outputs: int, draw: Any) -> nn.Module:
+def drawn(
+    architecture: Architecture, keys: dict[str, Any], num_outputs: int, draw: Any
+) -> nn.Module:
     """A network of random widths, such that the masks of all kinds can be unique; even ones, to make blocks of."""
     widths = range(6, 11, 2 if keys["kind"] == "block_fixed" else 1)
     first = draw(st.sampled_from(widths))
@@ -123,10 +127,18 @@ def drawn(architecture: Architecture, keys: dict[str, Any], num_outputs: int, dr
 def misplaced(model: BayesianModel, flat: Tensor, permutation: Permutation) -> set[str]:
     """By definition: tensors where, at generic free values, permuted weights have other values at fixed entries."""
     fixed = {name: (layer.mask, layer.fixed) for name, layer in fixed_layers(model.net)}
-    matrices = {name: value for name, value in fixed_buffers(model.net).items() if name.endswith("matrix")}
+    matrices = {
+        name: value for name, value in fixed_buffers(model.net).items() if name.endswith("matrix")
+    }
     permuted = permutation.apply({**model.layer_values(model.unflatten(flat)), **matrices})
-    found = {name for name, (mask, values) in fixed.items() if not torch.equal(permuted[name][~mask], values[~mask])}
-    return found | {name for name, value in matrices.items() if not torch.equal(permuted[name], value)}
+    found = {
+        name
+        for name, (mask, values) in fixed.items()
+        if not torch.equal(permuted[name][~mask], values[~mask])
+    }
+    return found | {
+        name for name, value in matrices.items() if not torch.equal(permuted[name], value)
+    }
 
 
 def some_element(group: SymmetryGroup, *key: int | str) -> Permutation:
@@ -135,7 +147,9 @@ def some_element(group: SymmetryGroup, *key: int | str) -> Permutation:
     return next(p for p in found if group.is_trivial or not p.is_identity)
 
 
-def outside(group: SymmetryGroup, model: BayesianModel, flat: Tensor, *key: int | str) -> Permutation:
+def outside(
+    group: SymmetryGroup, model: BayesianModel, flat: Tensor, *key: int | str
+) -> Permutation:
     """A permutation of the spec that is not in the group."""
     found = (group.spec.random(*key, "outside", number) for number in range(100))
     return next(p for p in found if misplaced(model, flat, p))
@@ -150,7 +164,10 @@ def difference(first: Tensor, second: Tensor) -> float:
 
 
 CASES = [
-    (name, kind) for name in ARCHITECTURES for kind in KINDS if (name, kind) != ("own attention", "sigma")
+    (name, kind)
+    for name in ARCHITECTURES
+    for kind in KINDS
+    if (name, kind) != ("own attention", "sigma")
 ]  # whose gelu is a function, which FiGLU cannot take the place of
 
 
@@ -173,7 +190,9 @@ def test_the_group_is_what_keeps_the_model_and_nothing_else_is_let_in(name, kind
         model = BayesianModel(net, prior, Categorical() if categorical else Gaussian())
         group = symmetry_group(net, input_shape=architecture.input_shape)
         key = data.draw(st.integers(0, 999))
-        flats = model.initial() + 0.3 * normal(3, model.num_parameters, key=key)  # norms and latents off their means
+        flats = model.initial() + 0.3 * normal(
+            3, model.num_parameters, key=key
+        )  # norms and latents off their means
         x = normal(5, *architecture.input_shape, key="x")
         y = torch.tensor([0, 2, 1, 1, 0]) if categorical else normal(5, key="y")
 
@@ -181,7 +200,9 @@ def test_the_group_is_what_keeps_the_model_and_nothing_else_is_let_in(name, kind
         permuted = model.permute(flats, element)
         for flat, image in zip(flats, permuted, strict=True):
             assert torch.equal(model.permute(flat, element), image)  # draw by draw
-            assert torch.equal(model.permute(flat, element, project=True), image)  # nothing to put back
+            assert torch.equal(
+                model.permute(flat, element, project=True), image
+            )  # nothing to put back
             assert difference(model.outputs(flat, x), model.outputs(image, x)) <= 1e-10
             before, after = log_density(model, flat, x, y), log_density(model, image, x, y)
             assert abs(before - after) <= 1e-10 * max(1.0, abs(before))
@@ -196,7 +217,9 @@ def test_the_group_is_what_keeps_the_model_and_nothing_else_is_let_in(name, kind
         moved = misplaced(model, flats[0], other)
         assert not group.represents(other)
         for refuse in (lambda: model.permute(flats, other), lambda: group.check(other)):
-            with pytest.raises(NotRepresentable, match="the permutation moves fixed entries of ") as caught:
+            with pytest.raises(
+                NotRepresentable, match="the permutation moves fixed entries of "
+            ) as caught:
                 refuse()
             assert any(f"fixed entries of {tensor}:" in str(caught.value) for tensor in moved)
         projected = model.permute(flats, other, project=True)
@@ -218,20 +241,26 @@ def test_no_permutation_of_an_asymmetric_mlp_is_left(kind, seed):
     group = symmetry_group(build_network(config, input_shape=(8,), num_outputs=3))
     assert group.is_trivial
     assert group.log10_order == 0
-    assert group.certificate.startswith("trivial: proved by color refinement, which told all 22 hidden units apart")
+    assert group.certificate.startswith(
+        "trivial: proved by color refinement, which told all 22 hidden units apart"
+    )
 
 
 def test_layers_without_fixed_entries_keep_their_symmetry():
     """Of three hidden layers the last two are free, so what reads them and what they read tells nothing apart."""
     symmetry = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 0, 0, 0))
-    net = build_network(MLPConfig(widths=(5, 4, 3), symmetry=symmetry), input_shape=(6,), num_outputs=2)
+    net = build_network(
+        MLPConfig(widths=(5, 4, 3), symmetry=symmetry), input_shape=(6,), num_outputs=2
+    )
     group = symmetry_group(net)
     assert [dict(component.units) for component in group.components] == [
         {"layers.1": (0, 1, 2, 3)},
         {"layers.2": (0, 1, 2)},
     ]
     assert group.order == math.factorial(4) * math.factorial(3)
-    assert group.certificate.startswith("not trivial: 7 of 12 hidden units can move, in 2 independent components")
+    assert group.certificate.startswith(
+        "not trivial: 7 of 12 hidden units can move, in 2 independent components"
+    )
 
 
 def test_gates_count_as_fixed():
@@ -264,10 +293,14 @@ def number_of_parameters(net: nn.Module) -> int:
     return sum(value.numel() for value in net.parameters())
 
 
-def pair(config: Any, input_shape: tuple[int, ...], num_outputs: int = 2, **keys: Any) -> tuple[nn.Module, nn.Module]:
+def pair(
+    config: Any, input_shape: tuple[int, ...], num_outputs: int = 2, **keys: Any
+) -> tuple[nn.Module, nn.Module]:
     """The same network with blocks, and without."""
     with_blocks = SymmetryConfig(kind="block_fixed", **keys)
-    without = SymmetryConfig(**{"kind": "weight_asymmetric", **{k: v for k, v in keys.items() if k != "block"}})
+    without = SymmetryConfig(
+        **{"kind": "weight_asymmetric", **{k: v for k, v in keys.items() if k != "block"}}
+    )
     return tuple(  # pyright: ignore[reportReturnType]
         build_network(config(symmetry), input_shape=input_shape, num_outputs=num_outputs)
         for symmetry in (with_blocks, without)
@@ -286,7 +319,11 @@ BLOCKS: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
         (7,),
         {"fixed_per_row": (3, 4, 4), "kappa": 1.0},
     ),
-    "cnn": (lambda s: CNNConfig(widths=(4, 8), symmetry=s), (2, 8, 8), {"fixed_per_row": (6, 8, 8)}),
+    "cnn": (
+        lambda s: CNNConfig(widths=(4, 8), symmetry=s),
+        (2, 8, 8),
+        {"fixed_per_row": (6, 8, 8)},
+    ),
     "cnn with frn": (
         lambda s: CNNConfig(widths=(4, 8), norm="frn", symmetry=s),
         (2, 8, 8),
@@ -306,7 +343,9 @@ def test_blocks_leave_their_own_permutations_and_no_others(name, block):
     sizes = [one.size for one in group.spec.groups.values()]
     assert len(sizes) == {"resnet": 12}.get(name, 2)
     assert group.order == math.prod(math.factorial(block) ** (size // block) for size in sizes)
-    assert group.log10_order == pytest.approx(sum(size // block * log10_factorial(block) for size in sizes), rel=1e-12)
+    assert group.log10_order == pytest.approx(
+        sum(size // block * log10_factorial(block) for size in sizes), rel=1e-12
+    )
     found = {tuple(units) for component in group.components for units in component.units.items()}
     assert found == {
         (one.name, tuple(range(start, start + block)))
@@ -317,10 +356,16 @@ def test_blocks_leave_their_own_permutations_and_no_others(name, block):
     assert symmetry_group(without).is_trivial
     # The control: as much is fixed, row by row, and as much is free.
     assert fixed_counts(net) == fixed_counts(without)
-    assert number_of_parameters(net) == number_of_parameters(without) < sum(map(math.prod, weight_shapes(net).values()))
+    assert (
+        number_of_parameters(net)
+        == number_of_parameters(without)
+        < sum(map(math.prod, weight_shapes(net).values()))
+    )
 
 
-@pytest.mark.parametrize("kappa", [(0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "kappa", [(0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (1.0, 1.0, 1.0)]
+)
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_units_of_odd_blocks_flip_where_only_zeros_are_fixed(norm, kappa):
     net, without = pair(
@@ -336,7 +381,11 @@ def test_units_of_odd_blocks_flip_where_only_zeros_are_fixed(norm, kappa):
         reads = {"layers.0": one.layers[1], "layers.1": one.head}
         for name in made:
             # What a norm sees of a unit does not flip with it, only the norm's own scale and offset do.
-            rows = torch.zeros(len(made[name].fixed)) if norm == "layer" else made[name].fixed.abs().sum(1)
+            rows = (
+                torch.zeros(len(made[name].fixed))
+                if norm == "layer"
+                else made[name].fixed.abs().sum(1)
+            )
             held = (rows + reads[name].fixed.abs().sum(0)) != 0
             expected *= 2 ** int((~held).sum()) * math.factorial(block) ** (len(held) // block)
         assert symmetry_group(one).order == expected
@@ -354,9 +403,20 @@ def test_blocks_of_a_users_module():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         plain = Mine(6, 4, 8, 2)
-    net = asymmetrize(plain, kind="block_fixed", block=2, fixed_per_row=(3, 3, 4, 4, 4), kappa=1.0, input_shape=(6,))
+    net = asymmetrize(
+        plain,
+        kind="block_fixed",
+        block=2,
+        fixed_per_row=(3, 3, 4, 4, 4),
+        kappa=1.0,
+        input_shape=(6,),
+    )
     group = symmetry_group(net, input_shape=(6,))
-    assert {one.name: one.size for one in group.spec.groups.values()} == {"left": 6, "right": 4, "inner": 8}
+    assert {one.name: one.size for one in group.spec.groups.values()} == {
+        "left": 6,
+        "right": 4,
+        "inner": 8,
+    }
     assert group.order == 2 ** ((6 + 4 + 8) // 2)
 
 
@@ -379,7 +439,9 @@ def check_planted(net: nn.Module, source: int, target: int) -> None:
     group = symmetry_group(net)
     assert group.order == 2
     assert [dict(component.units) for component in group.components] == [{"layers.0": (low, high)}]
-    assert group.certificate.startswith("not trivial: 2 of 18 hidden units can move, in 1 independent component")
+    assert group.certificate.startswith(
+        "not trivial: 2 of 18 hidden units can move, in 1 independent component"
+    )
     (swap,) = group.generators()
     order = torch.arange(10)
     order[[low, high]] = order[[high, low]]
@@ -391,12 +453,16 @@ def check_planted(net: nn.Module, source: int, target: int) -> None:
     permuted = model.permute(flat, swap)
     assert not torch.equal(permuted, flat)
     assert difference(model.outputs(flat, x), model.outputs(permuted, x)) <= 1e-10
-    assert log_density(model, flat, x, y) == pytest.approx(log_density(model, permuted, x, y), rel=1e-10)
+    assert log_density(model, flat, x, y) == pytest.approx(
+        log_density(model, permuted, x, y), rel=1e-10
+    )
 
 
 def small(kind: str = "weight_asymmetric", kappa: float = 1.0, seed: int = 0) -> nn.Module:
     symmetry = SymmetryConfig(kind=kind, fixed_per_row=3, kappa=kappa, seed=seed)
-    return build_network(MLPConfig(widths=(10, 8), symmetry=symmetry), input_shape=(8,), num_outputs=3)
+    return build_network(
+        MLPConfig(widths=(10, 8), symmetry=symmetry), input_shape=(8,), num_outputs=3
+    )
 
 
 @pytest.mark.parametrize("kappa", [0.0, 1.0])
@@ -418,7 +484,9 @@ def test_a_duplicate_is_found_among_loaded_buffers():
     """Where the two units are read through as many free entries, which a saved run's masks must have too."""
     net = small(seed=1)
     count = net.layers[1].mask.sum(0)
-    source, target = next((i, j) for i in range(10) for j in range(10) if i < j and count[i] == count[j])
+    source, target = next(
+        (i, j) for i in range(10) for j in range(10) if i < j and count[i] == count[j]
+    )
     first, second, first_values, second_values = copy_unit(net, source, target)
     assert len(second.unique(dim=0)) == len(second)
     changed = {"layers.0.mask": first, "layers.0.fixed": first_values}
@@ -435,7 +503,10 @@ def test_equal_rows_alone_are_named_but_no_symmetry():
         net = small("standard")
         first, second, first_values, second_values = copy_unit(made, 2, 5)
         if change == "values":
-            first_values = made.layers[0].fixed.masked_fill(first, 0) + (~first).double() * torch.arange(10.0)[:, None]
+            first_values = (
+                made.layers[0].fixed.masked_fill(first, 0)
+                + (~first).double() * torch.arange(10.0)[:, None]
+            )
         else:
             second, second_values = made.layers[1].mask, made.layers[1].fixed
         fix_entries(net.layers[0], first, first_values)
@@ -449,7 +520,9 @@ def test_equal_rows_alone_are_named_but_no_symmetry():
 
 
 def linear_mode_connectivity(kind: str) -> nn.Module:
-    config = MLPConfig(widths=(512, 512, 512), norm="layer", activation="gelu", symmetry=SymmetryConfig(kind=kind))
+    config = MLPConfig(
+        widths=(512, 512, 512), norm="layer", activation="gelu", symmetry=SymmetryConfig(kind=kind)
+    )
     return build_network(config, input_shape=(784,), num_outputs=10)
 
 

@@ -18,14 +18,19 @@ def found(net, shape, kind):
     spec = permutation_spec(net, shape)
     return {
         c.where: (c.dimensions, c.removed)
-        for c in continuous_symmetries(net, spec, fixed_entries(net), input_shape=shape, softmax=True)
+        for c in continuous_symmetries(
+            net, spec, fixed_entries(net), input_shape=shape, softmax=True
+        )
         if c.kind == kind
     }
 
 
 def test_units_tied_to_each_other_alone_keep_one_scaling():
     net = build_network(
-        MLPConfig(widths=(6, 5), symmetry=SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(0, 3, 0))),
+        MLPConfig(
+            widths=(6, 5),
+            symmetry=SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(0, 3, 0)),
+        ),
         input_shape=(4,),
         num_outputs=3,
     )
@@ -34,7 +39,12 @@ def test_units_tied_to_each_other_alone_keep_one_scaling():
 
 def test_no_shift_behind_a_nonlinearity():
     assert (
-        found(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.Tanh()), (3,), "shift of the softmax") == {}
+        found(
+            nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.Tanh()),
+            (3,),
+            "shift of the softmax",
+        )
+        == {}
     )
 
 
@@ -70,7 +80,10 @@ def test_grouped_convolutions_rescale():
     spec = permutation_spec(net, (2, 6, 6))
     v = random_values(net, 0)
     factors = {n: torch.full((g.size,), 2.0) for n, g in spec.groups.items() if n in ("0", "2")}
-    assert relative_difference(net, v, rescale(spec, v, factors), torch.randn(3, 2, 6, 6).double()) < 1e-12
+    assert (
+        relative_difference(net, v, rescale(spec, v, factors), torch.randn(3, 2, 6, 6).double())
+        < 1e-12
+    )
     assert found(net, (2, 6, 6), "positive scaling")["0"] == (4, 0)
 
 
@@ -87,7 +100,9 @@ def test_the_reference_of_heads_is_a_scramble():
     torch.manual_seed(0)
     net = Net()
     model = BayesianModel(net, Prior(), Categorical())
-    d = symmetry_defect(model, Part(x=torch.randn(20, 4, 8), y=torch.randint(3, (20,))), model.initial())
+    d = symmetry_defect(
+        model, Part(x=torch.randn(20, 4, 8), y=torch.randint(3, (20,))), model.initial()
+    )
     assert d.reference > 1e-3
 
 

@@ -83,7 +83,11 @@ def converts(s: Net, x: Tensor) -> Tensor:
         (lambda s, x: s.b(torch.where(s.a(x) > 0, s.a(x), torch.zeros(4))), FULL, 0),
         (lambda s, x: s.b(torch.tanh(s.a(x)) * torch.tensor([1.0, 2.0, 3.0, 4.0])), 1, 4),
         (lambda s, x: s.b(torch.tanh(x @ s.a.weight.t())), FULL * FLIPS, 0),
-        (lambda s, x: s.b(torch.tanh(s.a(x))) + F.linear(torch.tanh(s.a(-x)), s.b.weight), FULL * FLIPS, 0),
+        (
+            lambda s, x: s.b(torch.tanh(s.a(x))) + F.linear(torch.tanh(s.a(-x)), s.b.weight),
+            FULL * FLIPS,
+            0,
+        ),
     ],
 )
 def test_the_group_of_unusual_code(forward, order, held):
@@ -93,7 +97,9 @@ def test_the_group_of_unusual_code(forward, order, held):
 
 
 def test_a_number_read_from_a_parameter_pins_it():
-    spec = permutation_spec(two(lambda s, x: s.b(torch.tanh(s.a(x))) * s.g.item(), g=parameter(1)), (3,))
+    spec = permutation_spec(
+        two(lambda s, x: s.b(torch.tanh(s.a(x))) * s.g.item(), g=parameter(1)), (3,)
+    )
     assert (list(spec.groups), spec.held) == (["a"], 1)
 
 
@@ -118,7 +124,9 @@ def test_operations_on_constants_need_no_rule():
 
 @pytest.mark.parametrize("forward", [through_a_view, into_a_constant])
 def test_memory_that_was_written_through_another_tensor_is_refused(forward):
-    with pytest.raises(SymmetryError, match="changed in place through a view of the same memory") as caught:
+    with pytest.raises(
+        SymmetryError, match="changed in place through a view of the same memory"
+    ) as caught:
         permutation_spec(two(forward), (3,))
     assert "test_code_of_users.py" in str(caught.value)
 
@@ -137,7 +145,8 @@ def test_an_operation_of_a_torch_module_is_named_with_the_line_that_calls_it():
 
     wrapped = Net(forward, inner=nn.Sequential(linear(3, 8), nn.GLU(), linear(4, 2)))
     with pytest.raises(
-        SymmetryError, match=r"test_code_of_users\.py:\d+ .*s\.inner\(x\).* in module 'inner\.1' \(GLU\)"
+        SymmetryError,
+        match=r"test_code_of_users\.py:\d+ .*s\.inner\(x\).* in module 'inner\.1' \(GLU\)",
     ):
         permutation_spec(wrapped, (3,))
 

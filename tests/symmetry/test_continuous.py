@@ -10,13 +10,23 @@ from bnn_symm.architectures import CNNConfig, MLPConfig, ResNetConfig, SymmetryC
 from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries, fixed_layers
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.randomness import torch_generator
-from bnn_symm.symmetry import ContinuousSymmetry, PermutationSpec, continuous_symmetries, permutation_spec, rescale
+from bnn_symm.symmetry import (
+    ContinuousSymmetry,
+    PermutationSpec,
+    continuous_symmetries,
+    permutation_spec,
+    rescale,
+)
 from bnn_symm.symmetry.derive import random_values, relative_difference
 from bnn_symm.symmetry.group.fixed_values import dense_twin, fixed_entries
 
 from .networks import NETWORKS, convolutions
 
-SHAPES: dict[type, tuple[int, ...]] = {MLPConfig: (5,), CNNConfig: (2, 6, 6), ResNetConfig: (2, 4, 4)}
+SHAPES: dict[type, tuple[int, ...]] = {
+    MLPConfig: (5,),
+    CNNConfig: (2, 6, 6),
+    ResNetConfig: (2, 4, 4),
+}
 
 
 def built(config: Any, **keys: Any) -> nn.Module:
@@ -25,9 +35,13 @@ def built(config: Any, **keys: Any) -> nn.Module:
     return build_network(config, input_shape=SHAPES[type(config)], num_outputs=3).double()
 
 
-def found(net: nn.Module, input_shape: tuple[int, ...] | None = None, softmax: bool = True) -> list[ContinuousSymmetry]:
+def found(
+    net: nn.Module, input_shape: tuple[int, ...] | None = None, softmax: bool = True
+) -> list[ContinuousSymmetry]:
     spec = permutation_spec(net, input_shape)
-    return continuous_symmetries(net, spec, fixed_entries(net), input_shape=input_shape, softmax=softmax)
+    return continuous_symmetries(
+        net, spec, fixed_entries(net), input_shape=input_shape, softmax=softmax
+    )
 
 
 def counts(symmetries: list[ContinuousSymmetry], kind: str) -> dict[str, tuple[int, int]]:
@@ -71,7 +85,8 @@ def test_rescaled_units_are_the_same_function(name):
     spec = permutation_spec(net)
     values = random_values(net, 0)
     factors = {
-        group: torch.rand(one.size, generator=torch_generator(group), dtype=torch.float64) * 4 + 0.25
+        group: torch.rand(one.size, generator=torch_generator(group), dtype=torch.float64) * 4
+        + 0.25
         for group, one in spec.groups.items()
     }
     together = rescale(spec, values, factors)
@@ -81,7 +96,9 @@ def test_rescaled_units_are_the_same_function(name):
     group, tensors = next(iter(rescaled_groups(spec).items()))
     alone = rescale(spec, values, {group: factors[group]})
     assert relative_difference(net, values, alone, x) <= 1e-12
-    assert {tensor for tensor in values if not torch.equal(alone[tensor], values[tensor])} == tensors
+    assert {
+        tensor for tensor in values if not torch.equal(alone[tensor], values[tensor])
+    } == tensors
     for tensor in tensors:
         assert relative_difference(net, values, {**alone, tensor: values[tensor]}, x) > 1e-6, tensor
     left = counts(found(net), "positive scaling")
@@ -96,7 +113,9 @@ def test_thresholds_and_norms_take_the_factor_and_the_weights_before_them_do_not
     factor = torch.tensor([2.0, 3.0, 0.5, 7.0], dtype=torch.float64)
     scaled = rescale(spec, values, {"blocks.0.conv": factor})
     for tensor in ("norm.weight", "norm.bias", "activation.tau"):
-        torch.testing.assert_close(scaled[f"blocks.0.{tensor}"], values[f"blocks.0.{tensor}"] * factor)
+        torch.testing.assert_close(
+            scaled[f"blocks.0.{tensor}"], values[f"blocks.0.{tensor}"] * factor
+        )
     reads = values["blocks.1.conv.weight"] / factor[:, None, None]
     torch.testing.assert_close(scaled["blocks.1.conv.weight"], reads)
     for tensor in ("conv.weight", "conv.bias"):
@@ -108,7 +127,9 @@ def test_draws_are_rescaled_one_by_one():
     spec = permutation_spec(net)
     draws = [random_values(net, key) for key in range(2)]
     factors = {"layers.1": torch.tensor([2.0, 3.0, 0.5])}
-    together = rescale(spec, {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}, factors)
+    together = rescale(
+        spec, {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}, factors
+    )
     for number, draw in enumerate(draws):
         alone = rescale(spec, draw, factors)
         assert all(torch.equal(value[number], alone[name]) for name, value in together.items())
@@ -124,14 +145,20 @@ def test_smooth_units_are_not_rescaled(activation):
     assert all(torch.equal(same[name], value) for name, value in values.items())
 
 
-@pytest.mark.parametrize("config", [MLPConfig(widths=(8, 6)), CNNConfig(widths=(4, 6), norm="frn"), ResNetConfig()])
+@pytest.mark.parametrize(
+    "config", [MLPConfig(widths=(8, 6)), CNNConfig(widths=(4, 6), norm="frn"), ResNetConfig()]
+)
 def test_fixed_entries_remove_scalings_unless_they_are_zero(config):
     whole = built(config)
     sizes = {group: one.size for group, one in permutation_spec(whole).groups.items()}
     nonzero = built(config, kind="weight_asymmetric", kappa=1.0)
-    assert counts(found(nonzero), "positive scaling") == {group: (0, size) for group, size in sizes.items()}
+    assert counts(found(nonzero), "positive scaling") == {
+        group: (0, size) for group, size in sizes.items()
+    }
     zero = built(config, kind="weight_asymmetric", kappa=0.0)
-    assert counts(found(zero), "positive scaling") == {group: (size, 0) for group, size in sizes.items()}
+    assert counts(found(zero), "positive scaling") == {
+        group: (size, 0) for group, size in sizes.items()
+    }
     # And so it is: where zeros are fixed, rescaled weights have zeros.
     spec, twin = permutation_spec(zero), dense_twin(zero)
     values = {name: value.detach() for name, value in twin.named_parameters()}
@@ -161,9 +188,15 @@ def test_gates_remove_scalings():
 # -- scale before a norm ----------------------------------------------------------------------------------------------
 
 BEFORE_NORMS = {
-    "layer norm": (MLPConfig(widths=(4, 3), norm="layer", activation="gelu"), ["layers.0", "layers.1"]),
+    "layer norm": (
+        MLPConfig(widths=(4, 3), norm="layer", activation="gelu"),
+        ["layers.0", "layers.1"],
+    ),
     "group norm": (CNNConfig(widths=(4, 3), norm="layer"), ["blocks.0.conv", "blocks.1.conv"]),
-    "filter response norm": (CNNConfig(widths=(4, 3), norm="frn"), ["blocks.0.conv", "blocks.1.conv"]),
+    "filter response norm": (
+        CNNConfig(widths=(4, 3), norm="frn"),
+        ["blocks.0.conv", "blocks.1.conv"],
+    ),
     "mlp without norms": (MLPConfig(widths=(4, 3)), []),
     "smooth mlp without norms": (MLPConfig(widths=(4, 3), activation="tanh"), []),
     "cnn without norms": (CNNConfig(widths=(4, 3)), []),
@@ -188,7 +221,9 @@ def test_scale_before_a_norm(name):
 def test_every_convolution_of_a_resnet_is_before_a_norm():
     net = built(ResNetConfig())
     before = counts(found(net), "scale before a norm")
-    convolutions_of_it = {name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    convolutions_of_it = {
+        name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)
+    }
     assert set(before) == convolutions_of_it
     assert len(before) == 19 + 2
 
@@ -216,16 +251,23 @@ def shifted(values: dict[str, Tensor], where: str, column: int | None = None) ->
 
 
 @pytest.mark.parametrize("kappa", [0.0, 1.0])
-@pytest.mark.parametrize("config", [MLPConfig(widths=(8,)), CNNConfig(widths=(4,)), MLPConfig(widths=())])
+@pytest.mark.parametrize(
+    "config", [MLPConfig(widths=(8,)), CNNConfig(widths=(4,)), MLPConfig(widths=())]
+)
 def test_a_constant_on_all_outputs_is_no_matter(config, kappa):
     """Of the head's columns those without fixed entries can be shifted, those with, at whatever value, cannot."""
     width = built(config).head.in_features
-    net = built(config, kind="weight_asymmetric", fixed_per_row=(2,) * (len(config.widths) + 1), kappa=kappa)
+    net = built(
+        config, kind="weight_asymmetric", fixed_per_row=(2,) * (len(config.widths) + 1), kappa=kappa
+    )
     held = ~net.head.mask.all(0)
     assert 0 < held.sum() <= 6
     left = counts(found(net), "shift of the softmax")
     assert left == {"head.weight": (width - int(held.sum()), int(held.sum())), "head.bias": (1, 0)}
-    assert counts(found(built(config)), "shift of the softmax") == {"head.weight": (width, 0), "head.bias": (1, 0)}
+    assert counts(found(built(config)), "shift of the softmax") == {
+        "head.weight": (width, 0),
+        "head.bias": (1, 0),
+    }
 
     model = BayesianModel(net, Prior(), Categorical())
     x, y = points(5, *net.input_shape), torch.tensor([0, 1, 2, 2, 0])

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn_symm.architectures import ArchitectureConfig, CNNConfig, MLPConfig, ResNetConfig, build_network
+from bnn_symm.architectures import (
+    ArchitectureConfig,
+    CNNConfig,
+    MLPConfig,
+    ResNetConfig,
+    build_network,
+)
 from bnn_symm.errors import SymmetryError
 from bnn_symm.symmetry import PermutationSpec, permutation_spec
 from bnn_symm.symmetry.derive import random_values, relative_difference
@@ -26,7 +32,10 @@ def mlp_by_hand(depth: int, norm: bool) -> dict[str, str]:
     spec = {}
     for layer in range(depth):
         before = f"h{layer - 1}" if layer else "-"
-        spec |= {f"layers.{layer}.weight": f"h{layer} {before}", f"layers.{layer}.bias": f"h{layer}"}
+        spec |= {
+            f"layers.{layer}.weight": f"h{layer} {before}",
+            f"layers.{layer}.bias": f"h{layer}",
+        }
         if norm:
             spec |= {f"norms.{layer}.weight": f"h{layer}", f"norms.{layer}.bias": f"h{layer}"}
     return spec | {"head.weight": f"- h{depth - 1}", "head.bias": "-"}
@@ -36,8 +45,14 @@ def cnn_by_hand(depth: int) -> dict[str, str]:
     spec = {}
     for block in range(depth):
         before = f"c{block - 1}" if block else "-"
-        spec |= {f"blocks.{block}.conv.weight": f"c{block} {before} - -", f"blocks.{block}.conv.bias": f"c{block}"}
-        spec |= {f"blocks.{block}.norm.weight": f"c{block}", f"blocks.{block}.norm.bias": f"c{block}"}
+        spec |= {
+            f"blocks.{block}.conv.weight": f"c{block} {before} - -",
+            f"blocks.{block}.conv.bias": f"c{block}",
+        }
+        spec |= {
+            f"blocks.{block}.norm.weight": f"c{block}",
+            f"blocks.{block}.norm.bias": f"c{block}",
+        }
         spec |= {f"blocks.{block}.activation.tau": f"c{block}"}
     return spec | {"head.weight": f"- c{depth - 1}", "head.bias": "-"}
 
@@ -49,7 +64,10 @@ def resnet20_by_hand() -> dict[str, str]:
         for block in range(3):
             at, stream, inner = f"stages.{stage}.{block}", f"s{stage}", f"b{stage}{block}"
             before = f"s{stage - 1}" if stage and not block else stream
-            spec |= {f"{at}.conv1.weight": f"{inner} {before} - -", f"{at}.conv2.weight": f"{stream} {inner} - -"}
+            spec |= {
+                f"{at}.conv1.weight": f"{inner} {before} - -",
+                f"{at}.conv2.weight": f"{stream} {inner} - -",
+            }
             spec |= {f"{at}.norm1.{kind}": inner for kind in ("weight", "bias")}
             spec |= {f"{at}.norm2.{kind}": stream for kind in ("weight", "bias")}
             if stage and not block:
@@ -70,8 +88,15 @@ def same_up_to_names(derived: dict[str, str], by_hand: dict[str, str]) -> bool:
     """One-to-one between the words of the two."""
     if set(derived) != set(by_hand):
         return False
-    pairs = {pair for name in derived for pair in zip(derived[name].split(), by_hand[name].split(), strict=True)}
-    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) and ("-", "-") in pairs
+    pairs = {
+        pair
+        for name in derived
+        for pair in zip(derived[name].split(), by_hand[name].split(), strict=True)
+    }
+    return (
+        len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+        and ("-", "-") in pairs
+    )
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh", "silu"])
@@ -86,7 +111,9 @@ def test_mlp_as_written_by_hand(widths, norm, activation):
 
 
 def test_cnn_as_written_by_hand():
-    net = build_network(CNNConfig(widths=(3, 4, 5), norm="frn"), input_shape=(2, 12, 12), num_outputs=2)
+    net = build_network(
+        CNNConfig(widths=(3, 4, 5), norm="frn"), input_shape=(2, 12, 12), num_outputs=2
+    )
     spec = permutation_spec(net, (2, 12, 12))
     assert same_up_to_names(as_words(spec), cnn_by_hand(3))
     (segment,) = spec.axes["head.weight"][1]
@@ -205,13 +232,22 @@ def test_powers_of_positive_factors():
     for name, value in values.items():
         for dim, axis in enumerate(spec.axes[name]):
             if axis[0].group == "layers.0":
-                value = value * (factor ** axis[0].scale).reshape([-1] + [1] * (value.dim() - dim - 1))
+                value = value * (factor ** axis[0].scale).reshape(
+                    [-1] + [1] * (value.dim() - dim - 1)
+                )
         scaled[name] = value
     assert not torch.equal(scaled["layers.1.weight"], values["layers.1.weight"])
     x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert relative_difference(net, values, scaled, x) < 1e-12
-    gelu = build_network(MLPConfig(widths=(4, 3), activation="gelu"), input_shape=(5,), num_outputs=2)
-    assert all(s.scale == 0 for axes in permutation_spec(gelu, (5,)).axes.values() for axis in axes for s in axis)
+    gelu = build_network(
+        MLPConfig(widths=(4, 3), activation="gelu"), input_shape=(5,), num_outputs=2
+    )
+    assert all(
+        s.scale == 0
+        for axes in permutation_spec(gelu, (5,)).axes.values()
+        for axis in axes
+        for s in axis
+    )
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
@@ -255,7 +291,9 @@ def test_a_wrong_rule_is_caught_by_the_certificate(monkeypatch):
     """Were relu taken for odd, units could flip; the outputs say no."""
     monkeypatch.setitem(RULES, "relu", RULES["tanh"])
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    with pytest.raises(SymmetryError, match=r"a derived flip changes .* '0', in 0\.weight, 0\.bias, 2\.we"):
+    with pytest.raises(
+        SymmetryError, match=r"a derived flip changes .* '0', in 0\.weight, 0\.bias, 2\.we"
+    ):
         permutation_spec(net)
 
 
@@ -268,7 +306,10 @@ def test_names_of_rules_are_given_once():
     ("forward", "message"),
     [
         (lambda h: h[:, torch.tensor([0, 1, 2, 3])], "indexing by a tensor"),
-        (lambda h: h.view(-1, 2, 2, 1, 1).permute(0, 2, 1, 3, 4).reshape(-1, 4), "two axes of hidden units become one"),
+        (
+            lambda h: h.view(-1, 2, 2, 1, 1).permute(0, 2, 1, 3, 4).reshape(-1, 4),
+            "two axes of hidden units become one",
+        ),
         (lambda h: torch.einsum("...i->...i", h), "einsum of this form"),
     ],
 )
@@ -300,7 +341,9 @@ def test_units_told_apart_by_their_place_stay():
 
 
 def test_the_input_shape_is_asked_for_where_nothing_says_it():
-    with pytest.raises(SymmetryError, match="shape of a point is not known for a Sequential; pass it"):
+    with pytest.raises(
+        SymmetryError, match="shape of a point is not known for a Sequential; pass it"
+    ):
         permutation_spec(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)))
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     assert permutation_spec(net).log10_order == pytest.approx(math.log10(24))

@@ -23,14 +23,20 @@ def every_element(spec: PermutationSpec) -> Iterator[Permutation]:
     choices = []
     for group in spec.groups.values():
         within = list(itertools.permutations(range(group.size // group.blocks)))
-        signs = itertools.product([1, -1], repeat=group.size) if group.signed else [(1,) * group.size]
-        choices.append(list(itertools.product(itertools.product(within, repeat=group.blocks), signs)))
+        signs = (
+            itertools.product([1, -1], repeat=group.size) if group.signed else [(1,) * group.size]
+        )
+        choices.append(
+            list(itertools.product(itertools.product(within, repeat=group.blocks), signs))
+        )
     for choice in itertools.product(*choices):
         indices, flips = {}, {}
         for (name, group), (within, signs) in zip(spec.groups.items(), choice, strict=True):
             block = group.size // group.blocks
             owner = range(group.blocks) if group.parent is None else indices[group.parent].tolist()
-            indices[name] = torch.tensor([b * block + i for b, own in zip(owner, within, strict=True) for i in own])
+            indices[name] = torch.tensor(
+                [b * block + i for b, own in zip(owner, within, strict=True) for i in own]
+            )
             if group.signed:
                 flips[name] = torch.tensor(signs)
         yield Permutation(spec, indices, flips)
@@ -41,10 +47,23 @@ def brute_force(group: SymmetryGroup) -> int:
 
 
 SMALL = {
-    "relu": (lambda: nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), (3,)),
-    "tanh": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)), (2,)),
+    "relu": (
+        lambda: nn.Sequential(
+            nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)
+        ),
+        (3,),
+    ),
+    "tanh": (
+        lambda: nn.Sequential(
+            nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)
+        ),
+        (2,),
+    ),
     "grouped": (lambda: convolutions(2, 4, 4), (2, 6, 6)),
-    "attention": (lambda: nn.Sequential(nn.Linear(1, 2), Attention(2, 2), nn.Flatten(), nn.Linear(4, 2)), (2, 1)),
+    "attention": (
+        lambda: nn.Sequential(nn.Linear(1, 2), Attention(2, 2), nn.Flatten(), nn.Linear(4, 2)),
+        (2, 1),
+    ),
 }
 SPECS = {name: permutation_spec(build(), shape) for name, (build, shape) in SMALL.items()}
 SHAPES = {
@@ -62,7 +81,9 @@ def planted(name: str, seed: int, num_values: int, num_fixed: int) -> dict[str, 
         # Whole blocks of equal entries: a small array, each of its entries over several rows and columns.
         rows, columns = generator.integers(2, size=shape[0]), generator.integers(2, size=shape[1])
         small = generator.integers(num_values + 1, size=(2, 2))
-        codes = np.broadcast_to(small[rows][:, columns].reshape(*shape[:2], *[1] * (len(shape) - 2)), shape)
+        codes = np.broadcast_to(
+            small[rows][:, columns].reshape(*shape[:2], *[1] * (len(shape) - 2)), shape
+        )
         free = torch.from_numpy(codes == 0)
         values = torch.from_numpy(np.where(codes == 0, 0.0, codes - 1.5))
         fixed[str(tensor)] = Fixed(free, values)
@@ -118,7 +139,9 @@ def test_generators_generate_the_group(name):
             continue
 
         def key(p: Permutation) -> tuple[int, ...]:
-            return tuple(int(i) for side in (p.indices, p.signs) for value in side.values() for i in value)
+            return tuple(
+                int(i) for side in (p.indices, p.signs) for value in side.values() for i in value
+            )
 
         identity = group.spec.identity()
         found, frontier = {key(identity)}, [identity]
@@ -143,7 +166,9 @@ def test_with_nothing_fixed_the_group_is_the_whole_spec(name):
 
 
 def test_of_a_large_network_by_its_logarithm():
-    net = nn.Sequential(nn.Linear(3, 400), nn.ReLU(), nn.Linear(400, 300), nn.ReLU(), nn.Linear(300, 2))
+    net = nn.Sequential(
+        nn.Linear(3, 400), nn.ReLU(), nn.Linear(400, 300), nn.ReLU(), nn.Linear(300, 2)
+    )
     group = symmetry_group(net)
     assert group.log10_order == pytest.approx(log10_factorial(400, 300), rel=1e-12)
     assert group.certificate.startswith("full: nothing is fixed")
@@ -163,13 +188,18 @@ def test_random_fixed_values_leave_nothing():
     net = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 2))
     spec = permutation_spec(net)
     for kappa in (0.0, 1.0):
-        fixed = {"0.weight": random_mask(12, 8, 3, kappa), "2.weight": random_mask(10, 12, 3, kappa, 2)}
+        fixed = {
+            "0.weight": random_mask(12, 8, 3, kappa),
+            "2.weight": random_mask(10, 12, 3, kappa, 2),
+        }
         for entry in fixed.values():  # else a symmetry may be left
             assert len(np.unique(entry.free.numpy(), axis=0)) == len(entry.free)
         group = group_of(spec, fixed)
         assert group.is_trivial
         assert group.order == 1
-        assert group.certificate.startswith("trivial: proved by color refinement, which told all 22 hidden units")
+        assert group.certificate.startswith(
+            "trivial: proved by color refinement, which told all 22 hidden units"
+        )
         swap = spec.permutation({"0": torch.tensor([1, 0, *range(2, 12)])})
         assert not group.represents(swap)
         with pytest.raises(NotRepresentable, match=r"moves fixed entries of (0|2)\.weight"):
@@ -226,7 +256,9 @@ def test_buffers_that_the_function_reads_are_fixed():
 
 def test_an_attention_layer_of_usual_size():
     torch.manual_seed(0)
-    group = symmetry_group(Transformer(lambda width: Attention(width, 4), width=32), input_shape=(4, 3))
+    group = symmetry_group(
+        Transformer(lambda width: Attention(width, 4), width=32), input_shape=(4, 3)
+    )
     # Heads, the units within them (queries with keys, values) with signs, the stream, the hidden layer.
     heads = log10_factorial(4) + 2 * 4 * (log10_factorial(8) + 8 * math.log10(2))
     assert group.log10_order == pytest.approx(heads + log10_factorial(32, 5), rel=1e-12)

@@ -14,7 +14,10 @@ from tests.models.cases import normal
 def brute_force(logs: Tensor) -> Tensor:
     size = logs.shape[-1]
     rows = torch.arange(size)
-    terms = [logs[..., rows, torch.tensor(order)].sum(-1) for order in itertools.permutations(range(size))]
+    terms = [
+        logs[..., rows, torch.tensor(order)].sum(-1)
+        for order in itertools.permutations(range(size))
+    ]
     return torch.stack(terms).logsumexp(0)
 
 
@@ -28,7 +31,9 @@ def test_it_is_the_sum_over_all_orders(size, spread):
 def test_densities_beyond_the_range_of_floats_are_no_trouble():
     logs = normal(5, 5) + 1e4 * torch.eye(5).double() - 1e5
     assert float(log_permanent(logs)) == pytest.approx(float(logs.diagonal().sum()), rel=1e-12)
-    assert float(log_permanent_bound(logs)) == pytest.approx(float(logs.diagonal().sum()), rel=1e-12)
+    assert float(log_permanent_bound(logs)) == pytest.approx(
+        float(logs.diagonal().sum()), rel=1e-12
+    )
 
 
 def test_known_permanents_of_twelve():
@@ -62,7 +67,11 @@ def test_scales_of_rows_and_columns_only_shift_it():
     logs = normal(6, 6)
     rows, columns = 10 * normal(6, 1, seed=1), 10 * normal(1, 6, seed=2)
     shift = float(rows.sum() + columns.sum())
-    assert float(log_permanent(logs + rows + columns)) == pytest.approx(float(log_permanent(logs)) + shift, abs=1e-9)
+    assert float(log_permanent(logs + rows + columns)) == pytest.approx(
+        float(log_permanent(logs)) + shift, abs=1e-9
+    )
     # Ten rounds of scaling undo a column's scale nearly: without them the bound would be nats apart.
     bound = float(log_permanent_bound(logs))
-    assert float(log_permanent_bound(logs + rows + columns)) == pytest.approx(bound + shift, abs=0.05)
+    assert float(log_permanent_bound(logs + rows + columns)) == pytest.approx(
+        bound + shift, abs=0.05
+    )

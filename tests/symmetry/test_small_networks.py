@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup, permutation_spec, symmetry_group
+from bnn_symm.symmetry import (
+    Permutation,
+    PermutationSpec,
+    SymmetryGroup,
+    permutation_spec,
+    symmetry_group,
+)
 from bnn_symm.symmetry.group.fixed_values import fixed_entries
 
 from .small_networks import SMALL, Plain
@@ -37,12 +43,20 @@ class Subject:
         if isinstance(self.net, Plain):
             named["k"] = self.net.k
         self.start: Values = {name: value.detach() for name, value in named.items()}
-        self.trainable = {name for name, value in self.net.named_parameters() if value.requires_grad}
-        wide = {name: value for name, value in self.start.items() if value.is_floating_point() or value.is_complex()}
+        self.trainable = {
+            name for name, value in self.net.named_parameters() if value.requires_grad
+        }
+        wide = {
+            name: value
+            for name, value in self.start.items()
+            if value.is_floating_point() or value.is_complex()
+        }
         self.random: Values = {
             **self.start,
             **{
-                name: value.to(value.to(torch.complex128).dtype if value.is_complex() else torch.float64)
+                name: value.to(
+                    value.to(torch.complex128).dtype if value.is_complex() else torch.float64
+                )
                 + torch.randn_like(value)
                 for name, value in wide.items()
             },
@@ -51,7 +65,11 @@ class Subject:
     def outputs(self, values: Mapping[str, Tensor]) -> Tensor:
         if isinstance(self.net, Plain):
             self.net.k = values["k"]
-        own = {name: value for name, value in values.items() if name != "k" or not isinstance(self.net, Plain)}
+        own = {
+            name: value
+            for name, value in values.items()
+            if name != "k" or not isinstance(self.net, Plain)
+        }
         with torch.no_grad():
             return functional_call(self.net, own, (self.x,))
 
@@ -60,7 +78,12 @@ class Subject:
         return float((before - after).abs().max() / before.abs().max())
 
 
-def moved(spec: PermutationSpec, values: Values, move: Permutation, factors: Mapping[str, list[float]] = {}) -> Values:
+def moved(
+    spec: PermutationSpec,
+    values: Values,
+    move: Permutation,
+    factors: Mapping[str, list[float]] = {},
+) -> Values:
     """The tensors after a move, entry by entry: position -> (old position, factor)."""
     result = dict(values)
     for name, axes in spec.axes.items():
@@ -73,7 +96,9 @@ def moved(spec: PermutationSpec, values: Values, move: Permutation, factors: Map
                 continue
             for s in axis:
                 start = len(sources)
-                for outer, unit, inner in itertools.product(range(s.outer), range(s.size), range(s.inner)):
+                for outer, unit, inner in itertools.product(
+                    range(s.outer), range(s.size), range(s.inner)
+                ):
                     old, multiple = unit, 1.0
                     if s.group is not None:
                         old = int(move.indices[s.group][unit])
@@ -83,7 +108,9 @@ def moved(spec: PermutationSpec, values: Values, move: Permutation, factors: Map
                             multiple *= factors[s.group][unit] ** s.scale
                     sources.append(start + (outer * s.size + old) * s.inner + inner)
                     multiples.append(multiple)
-            value = torch.stack([value.select(dim, o) * m for o, m in zip(sources, multiples, strict=True)], dim)
+            value = torch.stack(
+                [value.select(dim, o) * m for o, m in zip(sources, multiples, strict=True)], dim
+            )
         result[name] = value
     return result
 
@@ -94,7 +121,8 @@ def _within(spec: PermutationSpec, value: Tensor, dim: int, axes, move: Permutat
     assert (segment.size, dim) == (1, 1)
     blocks = spec.groups[segment.group].blocks
     rows = [
-        value[r] * (float(move.signs[segment.group][r * blocks // len(value)]) if segment.signed else 1.0)
+        value[r]
+        * (float(move.signs[segment.group][r * blocks // len(value)]) if segment.signed else 1.0)
         for r in range(len(value))
     ]
     return torch.stack(rows)
@@ -121,7 +149,9 @@ def generators(spec: PermutationSpec) -> Iterator[tuple[str, Permutation, dict[s
                 signs = torch.ones(group.size, dtype=torch.long)
                 signs[unit] = -1
                 yield f"flip {name} {unit}", spec.permutation({}, {name: signs}), {}
-            if name in scaled and not any(s.within for axes in spec.axes.values() for axis in axes for s in axis):
+            if name in scaled and not any(
+                s.within for axes in spec.axes.values() for axis in axes for s in axis
+            ):
                 factors = [1.0] * group.size
                 factors[unit] = 1.7
                 yield f"rescale {name} {unit}", spec.identity(), {name: factors}
@@ -144,7 +174,9 @@ def test_every_generator_keeps_the_function(subject):
     weights = {**subject.start, **{name: subject.random[name] for name in subject.trainable}}
     for number, move in enumerate(subject.group.generators()):
         after = moved(subject.spec, weights, move)
-        after = {name: after[name] if name in subject.trainable else weights[name] for name in after}
+        after = {
+            name: after[name] if name in subject.trainable else weights[name] for name in after
+        }
         assert subject.difference(weights, after) <= SAME, number
 
 
@@ -203,7 +235,11 @@ def _same(first: Values, second: Values, names: set[str]) -> bool:
 def test_brute_force_finds_no_other_move_of_one_unit(subject, kind):
     """On every choice of axes of one length; what the group lacks must be counted as not searched."""
     weights = {**subject.start, **{name: subject.random[name] for name in subject.trainable}}
-    read = {name for name in subject.trainable if name in subject.spec.axes and matters(subject, weights, name)}
+    read = {
+        name
+        for name in subject.trainable
+        if name in subject.spec.axes and matters(subject, weights, name)
+    }
     places: dict[int, list[Place]] = {}
     for name in sorted(read):
         for dim, size in enumerate(weights[name].shape):
@@ -248,7 +284,16 @@ def structure(spec: PermutationSpec, names: Mapping[str, str]) -> list:
     found = []
     for name, group in spec.groups.items():
         places = sorted(
-            (names.get(tensor, tensor), dim, s.outer, s.size, s.inner, s.signed, abs(s.scale), start)
+            (
+                names.get(tensor, tensor),
+                dim,
+                s.outer,
+                s.size,
+                s.inner,
+                s.signed,
+                abs(s.scale),
+                start,
+            )
             for tensor, dim, s, start in spec.places(name)
         )
         found.append((group.size, group.blocks, group.signed, group.parent is not None, places))
@@ -256,7 +301,9 @@ def structure(spec: PermutationSpec, names: Mapping[str, str]) -> list:
 
 
 @pytest.mark.parametrize("order", ["same", "reversed"])
-@pytest.mark.parametrize("name", [name for name in SMALL if "norm" not in name and "plain" not in name])
+@pytest.mark.parametrize(
+    "name", [name for name in SMALL if "norm" not in name and "plain" not in name]
+)
 def test_names_and_order_of_parameters_do_not_matter(name, order):
     torch.manual_seed(0)
     build, shape = SMALL[name]
@@ -266,7 +313,9 @@ def test_names_and_order_of_parameters_do_not_matter(name, order):
     spec, other = permutation_spec(net, shape), permutation_spec(renamed, shape)
     assert structure(spec, {}) == structure(other, back)
     assert (spec.held, spec.unsearched_flips) == (other.held, other.unsearched_flips)
-    assert symmetry_group(net, spec).log10_order == pytest.approx(symmetry_group(renamed, other).log10_order)
+    assert symmetry_group(net, spec).log10_order == pytest.approx(
+        symmetry_group(renamed, other).log10_order
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -10,7 +10,13 @@ from bnn_symm.symmetry import PermutationSpec, permutation_spec
 
 from .networks import NETWORKS
 
-NAMES = ("hand attention", "grouped convolution", "odd layers flip", "plain convolutions", "concatenation and gate")
+NAMES = (
+    "hand attention",
+    "grouped convolution",
+    "odd layers flip",
+    "plain convolutions",
+    "concatenation and gate",
+)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -19,7 +25,9 @@ def spec_and_values(request):
     build, input_shape, _ = NETWORKS[request.param]
     net = build()
     spec = permutation_spec(net, input_shape)
-    values = {name: torch.randn(3, *value.shape) for name, value in net.named_parameters()}  # three draws each
+    values = {
+        name: torch.randn(3, *value.shape) for name, value in net.named_parameters()
+    }  # three draws each
     return spec, values
 
 
@@ -66,13 +74,21 @@ def test_identity_fixes_everything(spec_and_values):
 
 def test_every_element_comes_up():
     torch.manual_seed(0)
-    spec = permutation_spec(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)))
-    seen = {(*p.indices["0"].tolist(), *p.signs["0"].tolist()) for p in (spec.random(key) for key in range(600))}
+    spec = permutation_spec(
+        torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    )
+    seen = {
+        (*p.indices["0"].tolist(), *p.signs["0"].tolist())
+        for p in (spec.random(key) for key in range(600))
+    }
     # 48 elements; each is missed by 600 draws with probability 3e-6.
     assert len(seen) == 48
 
 
-@given(order=st.permutations(range(4)), signs=st.lists(st.sampled_from([-1, 1]), min_size=4, max_size=4))
+@given(
+    order=st.permutations(range(4)),
+    signs=st.lists(st.sampled_from([-1, 1]), min_size=4, max_size=4),
+)
 @settings(max_examples=30, deadline=None)
 def test_the_definition(tanh_spec: PermutationSpec, order: list[int], signs: list[int]):
     permutation = tanh_spec.permutation({"0": torch.tensor(order)}, {"0": torch.tensor(signs)})
@@ -86,7 +102,9 @@ def test_the_definition(tanh_spec: PermutationSpec, order: list[int], signs: lis
 
 @pytest.fixture(scope="module")
 def tanh_spec() -> PermutationSpec:
-    return permutation_spec(torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)))
+    return permutation_spec(
+        torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,8 +128,12 @@ def test_units_stay_in_their_block():
     torch.manual_seed(0)
     build, input_shape, _ = NETWORKS["grouped convolution"]
     spec = permutation_spec(build(), input_shape)
-    (child,) = [name for name, group in spec.groups.items() if group.blocks == 2 and group.size == 8]
-    with pytest.raises(IncompatiblePosteriors, match="units leave their block of 4, which moves with"):
+    (child,) = [
+        name for name, group in spec.groups.items() if group.blocks == 2 and group.size == 8
+    ]
+    with pytest.raises(
+        IncompatiblePosteriors, match="units leave their block of 4, which moves with"
+    ):
         spec.permutation({child: torch.tensor([4, 1, 2, 3, 0, 5, 6, 7])})
     with pytest.raises(IncompatiblePosteriors, match="may not change sign"):
         spec.permutation({}, {child: -torch.ones(8, dtype=torch.long)})

@@ -81,7 +81,9 @@ def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:
     return index, sign
 
 
-def assigned(current: Permutation, name: str, components: list[Component], gain: Gain) -> Permutation:
+def assigned(
+    current: Permutation, name: str, components: list[Component], gain: Gain
+) -> Permutation:
     """A permutation with one group's units where their assignment gains most."""
     index, sign = assign(components, gain)
     signs = {**current.signs, name: sign} if name in current.signs else current.signs

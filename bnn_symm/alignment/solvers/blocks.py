@@ -40,11 +40,19 @@ def _family(spec: PermutationSpec, component: Component) -> tuple[str, list[str]
         return None
     if component.order != math.prod(spec.groups[name].order for name in component.units):
         return None
-    parts = [s for axes in spec.axes.values() for axis in axes for s in axis if s.group in component.units]
+    parts = [
+        s
+        for axes in spec.axes.values()
+        for axis in axes
+        for s in axis
+        if s.group in component.units
+    ]
     return None if any(s.within for s in parts) else (owner, children)
 
 
-def assign_blocks(objective: Objective, owner: str, children: list[str], current: Permutation) -> Permutation:
+def assign_blocks(
+    objective: Objective, owner: str, children: list[str], current: Permutation
+) -> Permutation:
     """The best order of blocks and of the units within each, with everything else where it is."""
     spec = objective.spec
     blocks = spec.groups[owner].size
@@ -54,7 +62,9 @@ def assign_blocks(objective: Objective, owner: str, children: list[str], current
         gain, inner[name] = objective.gain(name, current), {}
         for i in range(blocks):
             for j in range(blocks):
-                value, columns, flips = _best(gain, spec.groups[name].signed, i, j, spec.groups[name].size // blocks)
+                value, columns, flips = _best(
+                    gain, spec.groups[name].signed, i, j, spec.groups[name].size // blocks
+                )
                 inner[name][i, j] = columns, flips
                 total[i, j] += value
     _, chosen = linear_sum_assignment(total, maximize=True)
@@ -70,7 +80,9 @@ def assign_blocks(objective: Objective, owner: str, children: list[str], current
     return Permutation(spec, indices, signs)
 
 
-def _best(gain: Gain, signed: bool, i: int, j: int, units: int) -> tuple[float, np.ndarray, np.ndarray]:
+def _best(
+    gain: Gain, signed: bool, i: int, j: int, units: int
+) -> tuple[float, np.ndarray, np.ndarray]:
     """Value, order and signs of the best assignment of block j's units to block i's places."""
     square = (slice(i * units, (i + 1) * units), slice(j * units, (j + 1) * units))
     own = (gain.best() if signed else gain.unflipped())[square].numpy()

@@ -43,7 +43,9 @@ def coordinate(
     neighbors = {name: objective.neighbors(name) & cells.keys() for name in names}
     unsettled = set(names)
     for sweep in range(_MAX_SWEEPS):
-        for number in torch.randperm(len(names), generator=torch_generator(*key, "sweep", sweep)).tolist():
+        for number in torch.randperm(
+            len(names), generator=torch_generator(*key, "sweep", sweep)
+        ).tolist():
             name = names[number]
             if name not in unsettled:
                 continue
@@ -64,10 +66,14 @@ def coordinate(
             break
     reached = objective.value(current)
     # Gains are corrected in single precision, so that the last moves may have taken a little away.
-    return (current, reached) if reached >= objective.value(start) else (start, objective.value(start))
+    return (
+        (current, reached) if reached >= objective.value(start) else (start, objective.value(start))
+    )
 
 
-def _entangled(objective: Objective, group: SymmetryGroup, current: Permutation) -> tuple[Permutation, bool]:
+def _entangled(
+    objective: Objective, group: SymmetryGroup, current: Permutation
+) -> tuple[Permutation, bool]:
     """Assigns blocks, and takes generators of entangled components as long as one improves; says whether any did."""
     moves = searched_moves(group)
     if not moves:

@@ -95,35 +95,53 @@ class Gains:
         for place in self._places[group] if moved else ():
             name, dim, _, _ = place
             axes = self._spec.axes[name]
-            acting = [d for d, axis in enumerate(axes) if d != dim and any(s.group in moved for s in axis)]
+            acting = [
+                d for d, axis in enumerate(axes) if d != dim and any(s.group in moved for s in axis)
+            ]
             if not acting:
                 continue
             for term in self._terms:
                 if len(acting) == 1 and not any(s.within for axis in axes for s in axis):
                     self._correct(gain, term, place, acting[0], before, permutation)
                 else:
-                    changed = _all_but(term, name, dim, permutation) - _all_but(term, name, dim, before)
+                    changed = _all_but(term, name, dim, permutation) - _all_but(
+                        term, name, dim, before
+                    )
                     self._add(gain, term, place, term.reference[name], changed)
         self._kept[group] = permutation, gain
         return gain
 
     def _first(self, group: str, permutation: Permutation) -> Gain:
         size = self._spec.groups[group].size
-        flips = any(term.signed and segment.signed for term in self._terms for _, _, segment, _ in self._places[group])
+        flips = any(
+            term.signed and segment.signed
+            for term in self._terms
+            for _, _, segment, _ in self._places[group]
+        )
         gain = Gain(torch.zeros(size, size), torch.zeros(size, size) if flips else None)
         for place in self._places[group]:
             name, dim, _, _ = place
             for term in self._terms:
-                self._add(gain, term, place, term.reference[name], _all_but(term, name, dim, permutation))
+                self._add(
+                    gain, term, place, term.reference[name], _all_but(term, name, dim, permutation)
+                )
         return gain
 
     def _correct(
-        self, gain: Gain, term: Term, place: Place, acting: int, before: Permutation, now: Permutation
+        self,
+        gain: Gain,
+        term: Term,
+        place: Place,
+        acting: int,
+        before: Permutation,
+        now: Permutation,
     ) -> None:
         """Adds what the entries of one other dimension that have moved change."""
         name, dim, _, _ = place
         axis, other = self._spec.axes[name][acting], term.other[name]
-        (index, sign), (old_index, old_sign) = (_entries(own, axis, term.signed) for own in (now, before))
+        (index, sign), (old_index, old_sign) = (
+            _entries(own, axis, term.signed) for own in (now, before)
+        )
         entries = ((index != old_index) | (sign != old_sign)).nonzero().squeeze(1)
         rest = [d for d in all_but(other, dim) if d != acting]
         shape = [-1 if d == acting else 1 for d in range(other.dim())]
@@ -132,7 +150,9 @@ class Gains:
         if term.signed:
             changed *= sign[entries].reshape(shape)
             was *= old_sign[entries].reshape(shape)
-        changed = (now if term.signed else now.unsigned()).apply_along(name, changed.sub_(was), rest)
+        changed = (now if term.signed else now.unsigned()).apply_along(
+            name, changed.sub_(was), rest
+        )
         self._add(gain, term, place, term.reference[name].index_select(acting, entries), changed)
 
     def _add(self, gain: Gain, term: Term, place: Place, reference: Tensor, other: Tensor) -> None:
@@ -159,13 +179,19 @@ def all_but(tensor: Tensor, dim: int) -> list[int]:
 def _all_but(term: Term, name: str, dim: int, permutation: Permutation) -> Tensor:
     """A tensor of a term, permuted along all dimensions but one."""
     other = term.other[name]
-    return (permutation if term.signed else permutation.unsigned()).apply_along(name, other, all_but(other, dim))
+    return (permutation if term.signed else permutation.unsigned()).apply_along(
+        name, other, all_but(other, dim)
+    )
 
 
 def _same(first: Permutation, second: Permutation, group: str) -> bool:
     """Whether two permutations do the same to a group's units."""
     for own, others in ((first.indices, second.indices), (first.signs, second.signs)):
-        if group in own and own[group] is not others[group] and not torch.equal(own[group], others[group]):
+        if (
+            group in own
+            and own[group] is not others[group]
+            and not torch.equal(own[group], others[group])
+        ):
             return False
     return True
 
@@ -176,7 +202,9 @@ def _entries(permutation: Permutation, axis: Axis, signed: bool) -> tuple[Tensor
     return index, sign if signed else torch.ones_like(sign)
 
 
-def _within(spec: PermutationSpec, name: str, reference: Tensor, other: Tensor, dim: int, segment: Segment) -> Tensor:
+def _within(
+    spec: PermutationSpec, name: str, reference: Tensor, other: Tensor, dim: int, segment: Segment
+) -> Tensor:
     """(unit, unit), of an axis that holds one block, which another axis names: 0 between units of two blocks."""
     assert segment.group is not None
     group = spec.groups[segment.group]

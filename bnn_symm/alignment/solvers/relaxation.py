@@ -75,7 +75,9 @@ def half_way(start: Permutation, cells: Mapping[str, list[Component]]) -> Relaxe
                 turn = torch.tensor(component.orientation or [1] * len(units), dtype=torch.float32)
                 if component.kind == "interchangeable, with signs":
                     turn = torch.zeros_like(turn)
-                point.signed[name][square] = 0.5 * (point.signed[name][square] + torch.outer(turn, turn) * center)
+                point.signed[name][square] = 0.5 * (
+                    point.signed[name][square] + torch.outer(turn, turn) * center
+                )
     return point
 
 
@@ -95,7 +97,9 @@ def at_permutation(permutation: Permutation, names: Iterable[str]) -> Relaxed:
 def can_relax(objective: Objective, names: Iterable[str]) -> bool:
     """Whether there is anything to relax, and no axis holds blocks that another axis names."""
     names = list(names)
-    return bool(names) and not any(segment.within for name in names for _, _, segment, _ in objective.places(name))
+    return bool(names) and not any(
+        segment.within for name in names for _, _, segment, _ in objective.places(name)
+    )
 
 
 def relaxed_gain(objective: Objective, name: str, start: Permutation, point: Relaxed) -> Gain:
@@ -104,14 +108,19 @@ def relaxed_gain(objective: Objective, name: str, start: Permutation, point: Rel
     To first order; exactly, if no tensor has the group on two axes.
     """
     size, places = objective.spec.groups[name].size, list(objective.places(name))
-    flips = any(term.signed and segment.signed for term in objective.terms for _, _, segment, _ in places)
+    flips = any(
+        term.signed and segment.signed for term in objective.terms for _, _, segment, _ in places
+    )
     gain = Gain(torch.zeros(size, size), torch.zeros(size, size) if flips else None)
     for term in objective.terms:
         for tensor, dim, segment, first in places:
             own = gain.signed if term.signed and segment.signed else gain.unsigned
             assert own is not None
             moved = _all_but(objective, term, tensor, dim, start, point)
-            own.addmm_(segment.by_unit(term.reference[tensor], dim, first), segment.by_unit(moved, dim, first).T)
+            own.addmm_(
+                segment.by_unit(term.reference[tensor], dim, first),
+                segment.by_unit(moved, dim, first).T,
+            )
     return gain
 
 
@@ -120,7 +129,9 @@ def relaxed_gains(objective: Objective, start: Permutation, point: Relaxed) -> d
     return {name: relaxed_gain(objective, name, start, point) for name in point.unsigned}
 
 
-def _all_but(objective: Objective, term: Term, tensor: str, dim: int, start: Permutation, point: Relaxed) -> Tensor:
+def _all_but(
+    objective: Objective, term: Term, tensor: str, dim: int, start: Permutation, point: Relaxed
+) -> Tensor:
     """A tensor of a term, moved along every dimension but one."""
     value = term.other[tensor]
     acting = start if term.signed else start.unsigned()
@@ -143,6 +154,8 @@ def _along(value: Tensor, dim: int, axis: Axis, signed: bool, point: Relaxed) ->
         start += segment.length
         if segment.group is not None and segment.group in point.unsigned:
             grid = piece.reshape(segment.outer, segment.size, -1)
-            piece = (point.matrix(segment.group, signed and segment.signed) @ grid).reshape(piece.shape)
+            piece = (point.matrix(segment.group, signed and segment.signed) @ grid).reshape(
+                piece.shape
+            )
         pieces.append(piece)
     return torch.cat(pieces).movedim(0, dim)

@@ -46,8 +46,13 @@ def sinkhorn(
     if not can_relax(objective, cells):
         return coordinate(objective, group, start, *key)
     point = half_way(start, cells)
-    scale = max(float(relaxed_gain(objective, name, start, point).best().std(correction=0)) for name in cells)
-    for temperature in torch.logspace(0, 1, _TEMPERATURES, base=_COLDEST / _HOTTEST).tolist() if scale > 0 else ():
+    scale = max(
+        float(relaxed_gain(objective, name, start, point).best().std(correction=0))
+        for name in cells
+    )
+    for temperature in (
+        torch.logspace(0, 1, _TEMPERATURES, base=_COLDEST / _HOTTEST).tolist() if scale > 0 else ()
+    ):
         for name, components in cells.items():
             gain = relaxed_gain(objective, name, start, point)
             for component in components:
@@ -55,7 +60,9 @@ def sinkhorn(
     return coordinate(objective, group, point.nearest(start, cells), *key)
 
 
-def _spread(point: Relaxed, name: str, component: Component, gain: Gain, temperature: float) -> None:
+def _spread(
+    point: Relaxed, name: str, component: Component, gain: Gain, temperature: float
+) -> None:
     """Sets the matrix of one cell to the best one at a temperature."""
     units = torch.tensor(component.units[name])
     square = (units[:, None], units)

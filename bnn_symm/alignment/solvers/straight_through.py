@@ -33,7 +33,13 @@ _POINTS, _DRAWS = 1000, 4
 
 
 def straight_through(
-    reference: Posterior, other: Posterior, part: Part, group: SymmetryGroup, *, noisy: bool, seed: int
+    reference: Posterior,
+    other: Posterior,
+    part: Part,
+    group: SymmetryGroup,
+    *,
+    noisy: bool,
+    seed: int,
 ) -> tuple[Permutation, float]:
     """Learns the permutation of lowest loss at the midpoint.
 
@@ -59,13 +65,17 @@ def straight_through(
     optimizer = torch.optim.Adam([learned], lr=_STEP_SIZE * float(first.square().mean().sqrt()))
     for step in range(_STEPS):
         own = Moments(whole_weights(model, learned.detach(), spec), nothing)
-        nearest, _ = coordinate(objective_of(own, theirs, spec, "means"), group, current, seed, "nearest", step)
+        nearest, _ = coordinate(
+            objective_of(own, theirs, spec, "means"), group, current, seed, "nearest", step
+        )
         if step == 0 or not nearest.same_as(current):
             current = nearest
             loss = middle.loss_of(current, part, seed)
             if loss < lowest:
                 best, lowest = current, loss
-        chosen = torch.randint(len(part), (_BATCH,), generator=torch_generator(seed, "straight-through points", step))
+        chosen = torch.randint(
+            len(part), (_BATCH,), generator=torch_generator(seed, "straight-through points", step)
+        )
         # The midpoint has half of the permuted weights; Adam does not see the factor.
         learned.grad = middle.gradient(
             current, Part(x=part.x[chosen], y=part.y[chosen]), seed, "straight-through noise", step
@@ -86,7 +96,9 @@ class Midpoint:
     def __init__(self, reference: Posterior, other: Posterior, noisy: bool):
         self._model = reference.model
         self._means = [own.mean().detach() for own in (reference, other)]
-        self._scales = [own.standard_deviation().detach() for own in (reference, other)] if noisy else []
+        self._scales = (
+            [own.standard_deviation().detach() for own in (reference, other)] if noisy else []
+        )
 
     def loss_of(self, permutation: Permutation, part: Part, seed: int) -> float:
         """Mean negative log likelihood of at most 1,000 points, over draws that all permutations share, in nats."""
@@ -94,10 +106,14 @@ class Midpoint:
         draws = range(_DRAWS if self._scales else 1)
         with torch.no_grad():
             at = [self._draw(permutation, seed, "midpoint", draw) for draw in draws]
-            losses = [-self._model.log_likelihood(flat, points.x, points.y).double().mean() for flat in at]
+            losses = [
+                -self._model.log_likelihood(flat, points.x, points.y).double().mean() for flat in at
+            ]
         return float(torch.stack(losses).mean())
 
-    def gradient(self, permutation: Permutation, part: Part, *key: int | str) -> Float[Tensor, " parameter"]:
+    def gradient(
+        self, permutation: Permutation, part: Part, *key: int | str
+    ) -> Float[Tensor, " parameter"]:
         """Of the loss of one draw of the midpoint, by the midpoint's mean."""
         points = self._on_device(part)
         flat = self._draw(permutation, *key).requires_grad_()
@@ -116,5 +132,9 @@ class Midpoint:
         return 0.5 * (first + self._model.permute(second, permutation))
 
     def _on_device(self, part: Part) -> Part:
-        y = part.y.to(self._model.device, self._model.dtype) if part.y.is_floating_point() else part.y
+        y = (
+            part.y.to(self._model.device, self._model.dtype)
+            if part.y.is_floating_point()
+            else part.y
+        )
         return Part(x=part.x.to(self._model.device, self._model.dtype), y=y.to(self._model.device))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyzes.convergence.seed_groups import SeedGroup, pair_by_seed
+from bnn_symm.analyses.convergence.seed_groups import SeedGroup, pair_by_seed
 from bnn_symm.diagnostics.convergence.convergence import TimeToTarget
 from bnn_symm.diagnostics.convergence.interpretation import comparison_sentence
 from bnn_symm.diagnostics.convergence.time_to_target import (
@@ -58,11 +58,17 @@ def _comparison(
 ) -> dict[str, Any] | None:
     """None if one of them has no time at all."""
     first, second = (groups[i] for i in pair)
-    matched = [(i, j) for i, j in pair_by_seed(first, second) if times[i] is not None and times[j] is not None]
+    matched = [
+        (i, j)
+        for i, j in pair_by_seed(first, second)
+        if times[i] is not None and times[j] is not None
+    ]
     # One pair has no distribution; and where most runs have no partner, pairing would throw them away.
     paired = 2 * len(matched) > max(len(first.members), len(second.members)) and len(matched) > 1
     chosen = list(zip(*matched, strict=True)) if paired else [first.members, second.members]
-    mine, theirs = ([time for time in (times[i] for i in side) if time is not None] for side in chosen)
+    mine, theirs = (
+        [time for time in (times[i] for i in side) if time is not None] for side in chosen
+    )
     if not mine or not theirs:
         return None
     test = compare_paired(mine, theirs) if paired else compare_unpaired(mine, theirs)

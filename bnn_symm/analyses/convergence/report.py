@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyzes.convergence.comparisons import COMPARED, compare_groups
-from bnn_symm.analyzes.convergence.seed_groups import SeedGroup, group_by_seed
-from bnn_symm.analyzes.convergence.target import (
+from bnn_symm.analyses.convergence.comparisons import COMPARED, compare_groups
+from bnn_symm.analyses.convergence.seed_groups import SeedGroup, group_by_seed
+from bnn_symm.analyses.convergence.target import (
     Aim,
     Reference,
     aims,
@@ -22,7 +22,7 @@ from bnn_symm.analyzes.convergence.target import (
     is_sampler,
     parse_target,
 )
-from bnn_symm.analyzes.convergence.times import chain_times, common_clocks, run_areas, run_times
+from bnn_symm.analyses.convergence.times import chain_times, common_clocks, run_areas, run_times
 from bnn_symm.diagnostics.convergence.convergence import (
     CLOCKS,
     QUANTITIES,
@@ -34,7 +34,12 @@ from bnn_symm.diagnostics.convergence.convergence import (
 )
 from bnn_symm.diagnostics.convergence.cycle_averages import ends_of_cycles, without_exploration
 from bnn_symm.diagnostics.convergence.interpretation import run_verdict, speed_sentence
-from bnn_symm.diagnostics.convergence.plateau import Plateau, find_plateau, pooled_drift, pooled_flatness
+from bnn_symm.diagnostics.convergence.plateau import (
+    Plateau,
+    find_plateau,
+    pooled_drift,
+    pooled_flatness,
+)
 from bnn_symm.diagnostics.convergence.time_to_target import speed
 from bnn_symm.inference import Method
 from bnn_symm.runs.configuration.unused_settings import as_used
@@ -67,7 +72,9 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
     configs = as_used([run.config for run in runs])
     groups = group_by_seed(configs)
     histories = [run.directory.read_history() for run in runs]
-    every = [{name: curves_of_history(history, name) for name in QUANTITIES} for history in histories]
+    every = [
+        {name: curves_of_history(history, name) for name in QUANTITIES} for history in histories
+    ]
     quantity, reference = choose_quantity(request, groups, configs, every)
     curves = [own[quantity] for own in every]
     by_default = request.fraction is None and request.value is None
@@ -92,7 +99,13 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
     for i, own in enumerate(described):
         own["area"] = {clock: values[i] for clock, values in areas.items() if values[i] is not None}
     told = [
-        _group(group, aim, [described[i] for i in group.members], [curves[i] for i in group.members], times)
+        _group(
+            group,
+            aim,
+            [described[i] for i in group.members],
+            [curves[i] for i in group.members],
+            times,
+        )
         for group, aim in zip(groups, aimed, strict=True)
     ]
     return {
@@ -117,11 +130,12 @@ def describe_method(inference: Method) -> dict[str, Any]:
         "sampler": inference.is_sampler,
         "num_warmup": warmup,
         "cycle_steps": getattr(inference, "cycle_steps", None),
-        "settles_by": inference.settles_by,
+        "settles_by": inference.warmup_setting,
         "longer": f"--set {inference.for_time()}",
         "learning_rate": getattr(inference, "learning_rate", None),
         "clips": hasattr(inference, "clip_norm"),
-        "planned_steps": getattr(inference, "num_steps", None) or warmup + getattr(inference, "num_draws", 0),
+        "planned_steps": getattr(inference, "num_steps", None)
+        or warmup + getattr(inference, "num_draws", 0),
     }
 
 
@@ -142,18 +156,26 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
         objective = [ends_of_cycles(curve, own["cycle_steps"]) for curve in drawn or objective]
     settled = _end(objective, history, spreads=_SAMPLER_SPREADS if own["sampler"] else 0.0)
     verdict, advice = run_verdict(own, settled)
-    converged = {"reached": True, "not reached": False}.get(settled["flatness"]) if settled else None
+    converged = (
+        {"reached": True, "not reached": False}.get(settled["flatness"]) if settled else None
+    )
     return {
         **own,
         # A run that diverged or was cut off may look flat where it ended.
-        "converged": False if run.status == "failed" else converged if run.status == "complete" else None,
+        "converged": False
+        if run.status == "failed"
+        else converged
+        if run.status == "complete"
+        else None,
         "end": settled,
         "verdict": verdict,
         "next": advice,
     }
 
 
-def _end(objective: list[Curve], history: Sequence[dict[str, Any]], *, spreads: float) -> dict[str, Any] | None:
+def _end(
+    objective: list[Curve], history: Sequence[dict[str, Any]], *, spreads: float
+) -> dict[str, Any] | None:
     """The flat end of a run's objective: of several chains the drift of the worst, and the mean of their levels."""
     if not objective:
         return None
@@ -168,9 +190,17 @@ def _end(objective: list[Curve], history: Sequence[dict[str, Any]], *, spreads: 
     flatness = worst.flatness
     if spreads:
         flatness = pooled_flatness(plateaus)
-        if flatness in ("reached", "unclear"):  # decided by the drift of all chains together, and told by it
+        if flatness in (
+            "reached",
+            "unclear",
+        ):  # decided by the drift of all chains together, and told by it
             mean, reach, tolerated = pooled_drift(plateaus)
-            drift = {"drift": mean, "drift_low": mean - reach, "drift_high": mean + reach, "tolerated": tolerated}
+            drift = {
+                "drift": mean,
+                "drift_low": mean - reach,
+                "drift_high": mean + reach,
+                "tolerated": tolerated,
+            }
     rates = [row["learning_rate"] for row in history if row.get("learning_rate") is not None]
     return {
         **drift,
@@ -182,7 +212,9 @@ def _end(objective: list[Curve], history: Sequence[dict[str, Any]], *, spreads: 
         "spread": _mean(plateaus, "spread"),
         "way": _mean(plateaus, "way"),
         # On each clock the last chain's.
-        "start": {clock: max(own[clock] for own in starts) for clock in (starts[0] if starts else ())},
+        "start": {
+            clock: max(own[clock] for own in starts) for clock in (starts[0] if starts else ())
+        },
         "by_chain": [one.flatness for one in plateaus],
         "learning_rate_ended": bool(rates) and rates[-1] < _ENDED * max(rates),
     }
@@ -195,21 +227,33 @@ def _mean(plateaus: Sequence[Plateau], name: str) -> float | None:
 
 def _error(plateaus: Sequence[Plateau]) -> float | None:
     errors = [one.standard_error for one in plateaus if one.standard_error is not None]
-    return float(np.sqrt(np.square(errors).sum()) / len(errors)) if len(errors) == len(plateaus) else None
+    return (
+        float(np.sqrt(np.square(errors).sum()) / len(errors))
+        if len(errors) == len(plateaus)
+        else None
+    )
 
 
 def _reached(curves: list[Curve], aim: Aim, quantity: str) -> dict[str, Any]:
     if not curves or aim.value is None:
         reason = aim.reason or f"its history has no {quantity}"
-        return {"reached": None, "reached_reason": reason, "at_first_row": False, "total_gradient_evaluations": None}
+        return {
+            "reached": None,
+            "reached_reason": reason,
+            "at_first_row": False,
+            "total_gradient_evaluations": None,
+        }
     times = {clock: chain_times(curves, aim, clock) for clock in common_clocks(curves)}
     work = times.get("gradient_evaluations")
     return {
         "reached": {clock: dataclasses.asdict(slowest(own)) for clock, own in times.items()},
         "reached_reason": None,
-        "at_first_row": slowest(times["step"]).time <= max(float(curve.clocks["step"][0]) for curve in curves),
+        "at_first_row": slowest(times["step"]).time
+        <= max(float(curve.clocks["step"][0]) for curve in curves),
         # Of all chains together; at least so many where one never got there.
-        "total_gradient_evaluations": None if work is None else float(sum(time.time for time in work)),
+        "total_gradient_evaluations": None
+        if work is None
+        else float(sum(time.time for time in work)),
     }
 
 
@@ -230,7 +274,11 @@ def _group(
     for clock in COMPARED:
         found = band(curves, clock, finished=finished)
         if found is not None:
-            bands[clock] = {key: value.tolist() for key, value in dataclasses.asdict(found).items() if key != "clock"}
+            bands[clock] = {
+                key: value.tolist()
+                for key, value in dataclasses.asdict(found).items()
+                if key != "clock"
+            }
     main = next((clock for clock in ("gradient_evaluations", *CLOCKS) if clock in speeds), None)
     if main is None:
         sentence = f"{group.label}: no time to a target: {aim.reason or 'no row of history'}"
@@ -257,36 +305,50 @@ def _verdict(described: Sequence[dict[str, Any]]) -> str:
         "have not": sum(own["converged"] is False for own in described),
         "cannot be told": sum(own["converged"] is None for own in described),
     }
-    return f"of {len(described)} runs " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"of {len(described)} runs " + ", ".join(
+        f"{count} {what}" for what, count in counts.items() if count
+    )
 
 
 def _notes(
-    by_default: bool, quantity: str, reference: Reference, described: Sequence[dict[str, Any]], groups: int
+    by_default: bool,
+    quantity: str,
+    reference: Reference,
+    described: Sequence[dict[str, Any]],
+    groups: int,
 ) -> list[str]:
     """What a reader has to know to read the numbers."""
     notes = []
     if by_default and groups > 1 and quantity in ("elbo", "nll"):
         what = "ELBO" if quantity == "elbo" else "training NLL"
-        notes.append(f"the groups minimize different functions: they are timed by the {what}, which all log")
+        notes.append(
+            f"the groups minimize different functions: they are timed by the {what}, which all log"
+        )
     if reference == "own" and groups > 1:
         notes.append(
             "the groups have no quantity in common: each is timed to its own end, so that fast does not mean good"
         )
     if reference != "value" and not any(own["converged"] for own in described):
-        notes.append("no run has certainly converged: the target is set by where the best one stopped, and would move")
+        notes.append(
+            "no run has certainly converged: the target is set by where the best one stopped, and would move"
+        )
     failed = sum(own["status"] == "failed" for own in described)
     if failed:
         notes.append(f"{failed} diverged: counted as never there, within the longest budget of all")
     stopped = sum(own["status"] in ("interrupted", "running") for own in described)
     if stopped:
-        notes.append(f"{stopped} stopped early or still running: what comes after is not known, and not assumed")
+        notes.append(
+            f"{stopped} stopped early or still running: what comes after is not known, and not assumed"
+        )
     # Read off the row's own step: such a time is only an upper bound.
     early = sum(own["at_first_row"] for own in described)
     if early:
         # Samplers log at fixed intervals.
         sampled = any(own["at_first_row"] and own["sampler"] for own in described)
         tells = "" if sampled else "; --set inference.log_every=1 tells"
-        notes.append(f"{early} at the target at the first row of the history: they may have been earlier{tells}")
+        notes.append(
+            f"{early} at the target at the first row of the history: they may have been earlier{tells}"
+        )
     if groups > 1:
         notes.append("seconds are those of the machine that each run was fitted on")
     return notes

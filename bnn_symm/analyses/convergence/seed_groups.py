@@ -40,7 +40,9 @@ def group_by_seed(configs: Sequence[Config]) -> list[SeedGroup]:
         key = tuple((name, repr(value)) for name, value in sorted(own.items()) if _matters(name))
         found.setdefault(key, []).append(i)
     firsts = [settings[members[0]] for members in found.values()]
-    names = [name for name in dict.fromkeys(name for own in firsts for name in own) if _matters(name)]
+    names = [
+        name for name in dict.fromkeys(name for own in firsts for name in own) if _matters(name)
+    ]
     different = [name for name in names if len({_values(own, [name]) for own in firsts}) > 1]
     labels = _labels(firsts, different)
     return [
@@ -63,7 +65,11 @@ def pair_by_seed(first: SeedGroup, second: SeedGroup) -> list[tuple[int, int]]:
         keys = [[seeds[:length] for seeds in group.seeds] for group in (first, second)]
         if all(len(set(own)) == len(own) for own in keys):
             where = dict(zip(keys[1], second.members, strict=True))
-            return [(i, where[key]) for key, i in zip(keys[0], first.members, strict=True) if key in where]
+            return [
+                (i, where[key])
+                for key, i in zip(keys[0], first.members, strict=True)
+                if key in where
+            ]
     return []
 
 
@@ -77,7 +83,11 @@ def _matters(name: str) -> bool:
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in section.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        flat |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
     return flat
 
 
@@ -99,14 +109,21 @@ def _labels(groups: Sequence[Mapping[str, Any]], different: Sequence[str]) -> li
         telling = [
             key
             for key in different
-            if key in own and len({_values(rival, [key]) for rival in _rivals(own, groups, key)}) > 1
+            if key in own
+            and len({_values(rival, [key]) for rival in _rivals(own, groups, key)}) > 1
         ]
         labels.append(", ".join(_say(key, own[key], different) for key in telling))
     return labels
 
 
-def _rivals(own: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    names = [name for name in own if _is_name(name) and name != key and key.startswith(name.rpartition(".")[0] + ".")]
+def _rivals(
+    own: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], key: str
+) -> list[Mapping[str, Any]]:
+    names = [
+        name
+        for name in own
+        if _is_name(name) and name != key and key.startswith(name.rpartition(".")[0] + ".")
+    ]
     return [other for other in groups if _values(other, names) == _values(own, names)]
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bnn_symm.analyzes.convergence.seed_groups import SeedGroup
+from bnn_symm.analyses.convergence.seed_groups import SeedGroup
 from bnn_symm.diagnostics.convergence.convergence import QUANTITIES, Curve
 from bnn_symm.diagnostics.convergence.plateau import Plateau, find_plateau
 from bnn_symm.errors import ConfigError, nearest
@@ -95,17 +95,24 @@ def parse_target(text: str | None) -> Request:
     if (equals and not name) or found is None:
         raise ConfigError(f"--target {text!r}: wanted a fraction or quantity=value, {_EXAMPLES}")
     if name and name not in QUANTITIES:
-        raise ConfigError(f"--target {text!r}: unknown quantity {name!r}; {nearest(name, QUANTITIES)}")
+        raise ConfigError(
+            f"--target {text!r}: unknown quantity {name!r}; {nearest(name, QUANTITIES)}"
+        )
     value = float(found[1]) / (100 if found[2] else 1)
     if name and not found[2]:
         return Request(quantity=name, value=value)
     if not 0 < value < 1:
-        raise ConfigError(f"--target {text!r}: a fraction of the way lies between 0 and 1; type one {_EXAMPLES}")
+        raise ConfigError(
+            f"--target {text!r}: a fraction of the way lies between 0 and 1; type one {_EXAMPLES}"
+        )
     return Request(quantity=name or None, fraction=value)
 
 
 def choose_quantity(
-    request: Request, groups: Sequence[SeedGroup], configs: Sequence[Config], curves: Sequence[dict[str, list[Curve]]]
+    request: Request,
+    groups: Sequence[SeedGroup],
+    configs: Sequence[Config],
+    curves: Sequence[dict[str, list[Curve]]],
 ) -> tuple[str, Reference]:
     """The quantity of a target, and whether groups go to the best plateau of all or each to its own.
 
@@ -117,7 +124,9 @@ def choose_quantity(
         if not any(own[quantity] for own in curves):
             there = [name for name in QUANTITIES if any(own[name] for own in curves)]
             hint = "; raise data.validation_fraction" if quantity.startswith("validation") else ""
-            raise ConfigError(f"no history has {quantity}, only {', '.join(there) or 'no quantity at all'}{hint}")
+            raise ConfigError(
+                f"no history has {quantity}, only {', '.join(there) or 'no quantity at all'}{hint}"
+            )
         return quantity, "value" if request.value is not None else "best"
     if len(groups) == 1 or _one_objective(groups, configs):
         return "objective", "best"
@@ -156,16 +165,22 @@ def aims(
     found = []
     for group in groups:
         members = group.members if reference == "own" else range(len(runs))
-        own = [runs[i] for i in members if runs[i] and not failed[i]] or [runs[i] for i in members if runs[i]]
+        own = [runs[i] for i in members if runs[i] and not failed[i]] or [
+            runs[i] for i in members if runs[i]
+        ]
         mine = [runs[i] for i in group.members if runs[i]]
         if request.value is not None:
             found.append(Aim(kind="value", value=request.value))
         elif not mine:
-            found.append(Aim(kind="fraction", value=None, reason=f"no history of this group has {quantity}"))
+            found.append(
+                Aim(kind="fraction", value=None, reason=f"no history of this group has {quantity}")
+            )
         elif samplers[group.members[0]] and request.fraction is None:
             found.append(_band(mine, [drawn[i] or runs[i] for i in group.members if runs[i]]))
         else:
-            found.append(_fraction(own, _FRACTION if request.fraction is None else request.fraction))
+            found.append(
+                _fraction(own, _FRACTION if request.fraction is None else request.fraction)
+            )
     return found
 
 
@@ -214,7 +229,9 @@ def _one_objective(groups: Sequence[SeedGroup], configs: Sequence[Config]) -> bo
     changes = ("inference.name", "inference.temperature", "inference.tempering")
     ways = ("inference.", "initial", "device", "dtype", "threads")
     names: set[str] = {name for group in groups for name in group.differences}
-    return all(name.startswith(ways) and name not in changes for name in names) and not any(map(is_sampler, configs))
+    return all(name.startswith(ways) and name not in changes for name in names) and not any(
+        map(is_sampler, configs)
+    )
 
 
 def describe_aim(aim: Aim) -> dict[str, Any]:

@@ -7,7 +7,7 @@ censored at the longest budget of all runs, and has no area.
 import dataclasses
 from collections.abc import Sequence
 
-from bnn_symm.analyzes.convergence.target import Aim
+from bnn_symm.analyses.convergence.target import Aim
 from bnn_symm.diagnostics.convergence.convergence import (
     CLOCKS,
     Curve,
@@ -36,11 +36,16 @@ def _diverged(time: TimeToTarget | None, longest: float) -> TimeToTarget:
     return TimeToTarget(time=longest, censored=True, low=None, high=None, budget=longest)
 
 
-def run_times(runs: Sequence[Run], curves: list[list[Curve]], aimed: list[Aim]) -> dict[str, list[TimeToTarget | None]]:
+def run_times(
+    runs: Sequence[Run], curves: list[list[Curve]], aimed: list[Aim]
+) -> dict[str, list[TimeToTarget | None]]:
     """Clock -> times of all runs; None of those that have no curve or nothing to reach."""
     found: dict[str, list[TimeToTarget | None]] = {}
     for clock in CLOCKS:
-        longest = max((curve.budget(clock) for own in curves for curve in own if clock in curve.clocks), default=None)
+        longest = max(
+            (curve.budget(clock) for own in curves for curve in own if clock in curve.clocks),
+            default=None,
+        )
         row: list[TimeToTarget | None] = []
         for run, own, aim in zip(runs, curves, aimed, strict=True):
             failed = run.status == "failed" and longest is not None
@@ -64,7 +69,12 @@ def run_areas(runs: Sequence[Run], curves: list[list[Curve]]) -> dict[str, list[
             bool(own) and clock in common_clocks(own) and run.status != "failed"
             for run, own in zip(runs, curves, strict=True)
         ]
-        ends = [curve.budget(clock) for own, fine in zip(curves, good, strict=True) if fine for curve in own]
+        ends = [
+            curve.budget(clock)
+            for own, fine in zip(curves, good, strict=True)
+            if fine
+            for curve in own
+        ]
         if ends:
             found[clock] = [
                 area_under(own, clock, until=min(ends)) if fine else None

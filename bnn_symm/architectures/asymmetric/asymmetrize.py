@@ -76,7 +76,9 @@ def asymmetrize(
     return apply_symmetry(copy.deepcopy(module), settings, input_shape)
 
 
-def apply_symmetry(net: nn.Module, settings: SymmetryConfig, input_shape: tuple[int, ...] | None) -> nn.Module:
+def apply_symmetry(
+    net: nn.Module, settings: SymmetryConfig, input_shape: tuple[int, ...] | None
+) -> nn.Module:
     """What `asymmetrize` does, in place.
 
     Raises:
@@ -109,7 +111,10 @@ def apply_symmetry(net: nn.Module, settings: SymmetryConfig, input_shape: tuple[
 
 
 def masks_and_values(
-    net: nn.Module, layers: Mapping[str, nn.Module], settings: SymmetryConfig, input_shape: tuple[int, ...] | None
+    net: nn.Module,
+    layers: Mapping[str, nn.Module],
+    settings: SymmetryConfig,
+    input_shape: tuple[int, ...] | None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name -> (mask, fixed values), each of the weight's shape, of every layer with any fixed entry."""
     if settings.mask == "densest" and settings.fixed_per_row != "auto":
@@ -124,11 +129,16 @@ def masks_and_values(
             mask = layer_mask(settings.mask, small.layer, small.fixed, settings.seed)
         except ConfigError as error:
             if settings.kind == "block_fixed":
-                raise ConfigError(f"with one row and one input for each block of {settings.block}, {error}") from None
+                raise ConfigError(
+                    f"with one row and one input for each block of {settings.block}, {error}"
+                ) from None
             raise
         if not mask.all():
             masks[name] = mask
-    means = {name: float((~mask).sum() / len(mask)) * _repeats(blocks[name]) for name, mask in masks.items()}
+    means = {
+        name: float((~mask).sum() / len(mask)) * _repeats(blocks[name])
+        for name, mask in masks.items()
+    }
     kappa = dict(zip(layers, kappas(net, layers, means, settings.kappa), strict=True))
     result = {}
     for name, mask in masks.items():
@@ -139,7 +149,10 @@ def masks_and_values(
 
 
 def _blocks(
-    net: nn.Module, layers: Mapping[str, nn.Module], settings: SymmetryConfig, input_shape: tuple[int, ...] | None
+    net: nn.Module,
+    layers: Mapping[str, nn.Module],
+    settings: SymmetryConfig,
+    input_shape: tuple[int, ...] | None,
 ) -> dict[str, Blocks]:
     """How the mask of each layer with fixed entries is made; without blocks, each unit is one by itself."""
     shapes = {name: tuple(module.get_parameter("weight").shape) for name, module in layers.items()}
@@ -147,11 +160,15 @@ def _blocks(
     if settings.mask == "densest":
         counts = dict.fromkeys(layers, 1)  # not read: densest counts for itself
     else:
-        counts = {name: count for name, count in fixed_counts(layers, settings).items() if count > 0}
+        counts = {
+            name: count for name, count in fixed_counts(layers, settings).items() if count > 0
+        }
     block = settings.block if settings.kind == "block_fixed" else 1
     if block == 1:
         return {
-            name: Blocks(described[name], shapes[name], count, tuple(np.arange(n) for n in shapes[name]))
+            name: Blocks(
+                described[name], shapes[name], count, tuple(np.arange(n) for n in shapes[name])
+            )
             for name, count in counts.items()
         }
     if settings.mask == "densest":
@@ -160,7 +177,9 @@ def _blocks(
             f"give; want mask=random or mask=filters"
         )
     if input_shape is None:
-        raise ConfigError("block_fixed finds the units of each layer in a forward pass; give input_shape")
+        raise ConfigError(
+            "block_fixed finds the units of each layer in a forward pass; give input_shape"
+        )
     from bnn_symm.symmetry import permutation_spec
 
     axes = permutation_spec(net, input_shape).axes
@@ -170,7 +189,10 @@ def _blocks(
             raise ConfigError(
                 f"{name}: the outputs do not depend on this layer; remove it, or set its fixed_per_row to 0"
             )
-    return {name: blocks_of(described[name], axes[weights[name]], block, count) for name, count in counts.items()}
+    return {
+        name: blocks_of(described[name], axes[weights[name]], block, count)
+        for name, count in counts.items()
+    }
 
 
 def _repeats(blocks: Blocks) -> float:
@@ -184,7 +206,9 @@ def _refuse_tied(net: nn.Module, layers: Mapping[str, nn.Module]) -> None:
     for name, module in net.named_modules():
         for parameter, value in module._parameters.items():
             if value is not None:
-                owners.setdefault(id(value), []).append(f"{name}.{parameter}" if name else parameter)
+                owners.setdefault(id(value), []).append(
+                    f"{name}.{parameter}" if name else parameter
+                )
     for module in layers.values():
         shared: list[Any] = owners[id(module.get_parameter("weight"))]
         if len(shared) > 1:

@@ -61,7 +61,9 @@ def blocks_of(layer: Layer, axes: Sequence[Any], block: int, fixed: int) -> Bloc
             f"{block}: choose another block, or set fixed_per_row"
         )
     small = replace(layer, rows=lengths[0], channels=lengths[1])
-    return Blocks(small, tuple(lengths), fixed // block if columns_hidden else fixed, tuple(indices))
+    return Blocks(
+        small, tuple(lengths), fixed // block if columns_hidden else fixed, tuple(indices)
+    )
 
 
 def _index(layer: Layer, axis: Sequence[Any], block: int) -> tuple[Int[np.ndarray, " entry"], int]:
@@ -84,7 +86,9 @@ def _index(layer: Layer, axis: Sequence[Any], block: int) -> tuple[Int[np.ndarra
                     f"want widths that are multiples of architecture.symmetry.block"
                 )
             shape = (segment.outer, segment.size // block, segment.inner)
-            index = np.arange(segment.length // block).reshape(shape).repeat(block, axis=1).flatten()
+            index = (
+                np.arange(segment.length // block).reshape(shape).repeat(block, axis=1).flatten()
+            )
         indices.append(start + index)
         start += int(index[-1]) + 1
     return np.concatenate(indices), start

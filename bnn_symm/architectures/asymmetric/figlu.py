@@ -17,8 +17,29 @@ from bnn_symm.architectures.layers.activations import ThresholdedLinearUnit
 from bnn_symm.errors import ConfigError
 
 ACTIVATION_MODULES = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
-    *(nn.Tanh, nn.Hardtanh, nn.Tanhshrink, nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Softplus),
+    *(
+        nn.ReLU,
+        nn.ReLU6,
+        nn.LeakyReLU,
+        nn.RReLU,
+        nn.PReLU,
+        nn.ELU,
+        nn.SELU,
+        nn.CELU,
+        nn.GELU,
+        nn.SiLU,
+        nn.Mish,
+    ),
+    *(
+        nn.Tanh,
+        nn.Hardtanh,
+        nn.Tanhshrink,
+        nn.Sigmoid,
+        nn.LogSigmoid,
+        nn.Hardsigmoid,
+        nn.Hardswish,
+        nn.Softplus,
+    ),
     *(nn.Softsign, nn.Softshrink, nn.Hardshrink, nn.Threshold, ThresholdedLinearUnit),
 )
 """What FiGLU takes the place of."""
@@ -55,7 +76,10 @@ class FiGLU(nn.Module):
 
 
 def use_figlu(
-    net: nn.Module, input_shape: tuple[int, ...] | None, gate_scale: float | Literal["auto"], seed: int
+    net: nn.Module,
+    input_shape: tuple[int, ...] | None,
+    gate_scale: float | Literal["auto"],
+    seed: int,
 ) -> nn.Module:
     """Puts a FiGLU in the place of every activation module, in place.
 
@@ -97,7 +121,9 @@ def use_figlu(
         (width,) = widths[activation]
         scale = 1 / math.sqrt(width) if gate_scale == "auto" else gate_scale
         matrix = torch.from_numpy(fixed_values(seed, name, (width, width), scale))
-        made[id(activation)] = FiGLU(matrix.to(reference.device, reference.dtype)).train(activation.training)
+        made[id(activation)] = FiGLU(matrix.to(reference.device, reference.dtype)).train(
+            activation.training
+        )
     if id(net) in made:
         return made[id(net)]
     for parent in list(net.modules()):

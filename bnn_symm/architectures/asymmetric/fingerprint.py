@@ -39,7 +39,9 @@ def fingerprint_of(buffers: Mapping[str, Tensor]) -> str:
     for name, value in sorted(buffers.items()):
         array = value.detach().cpu().numpy()
         digest.update(f"{name}\0{'x'.join(map(str, array.shape))}\0".encode())
-        digest.update(np.packbits(array).tobytes() if array.dtype == bool else array.astype("<f4").tobytes())
+        digest.update(
+            np.packbits(array).tobytes() if array.dtype == bool else array.astype("<f4").tobytes()
+        )
     return digest.hexdigest()
 
 
@@ -60,13 +62,19 @@ def load_fixed_buffers(net: nn.Module, buffers: Mapping[str, Tensor]) -> None:
     problems += [f"{name} is unknown" for name in buffers if name not in own]
     for name, value in own.items():
         if name in buffers and buffers[name].shape != value.shape:
-            problems.append(f"{name} has shape {tuple(buffers[name].shape)}, wanted {tuple(value.shape)}")
+            problems.append(
+                f"{name} has shape {tuple(buffers[name].shape)}, wanted {tuple(value.shape)}"
+            )
         elif name in buffers and (buffers[name].dtype == torch.bool) != (value.dtype == torch.bool):
             problems.append(f"{name} has dtype {buffers[name].dtype}, wanted {value.dtype}")
         elif name in buffers and value.dtype == torch.bool and buffers[name].sum() != value.sum():
-            problems.append(f"{name} has {int(buffers[name].sum())} free entries, wanted {int(value.sum())}")
+            problems.append(
+                f"{name} has {int(buffers[name].sum())} free entries, wanted {int(value.sum())}"
+            )
     if problems:
-        raise IncompatiblePosteriors("fixed entries do not fit the network: " + "; ".join(problems[:5]))
+        raise IncompatiblePosteriors(
+            "fixed entries do not fit the network: " + "; ".join(problems[:5])
+        )
     for name, value in own.items():
         value.copy_(buffers[name])
     for module in net.modules():

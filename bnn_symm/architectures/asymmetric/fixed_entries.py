@@ -57,13 +57,17 @@ class FixedEntries(nn.Module):
                 f"the weight's, {tuple(weight.shape)}"
             )
         if not mask.any():
-            raise ValueError("got a mask without any free entry, want at least one: nothing is left to infer")
+            raise ValueError(
+                "got a mask without any free entry, want at least one: nothing is left to infer"
+            )
         mask = mask.to(weight.device).clone()
         self.register_buffer("mask", mask)
         self.register_buffer("fixed", fixed.to(weight.device, weight.dtype).masked_fill(mask, 0))
         # Not saved: `mask` says it.
         self.register_buffer("_positions", _positions(mask), persistent=False)
-        self.weight = nn.Parameter(self.restrict(weight.detach()).clone(), requires_grad=weight.requires_grad)
+        self.weight = nn.Parameter(
+            self.restrict(weight.detach()).clone(), requires_grad=weight.requires_grad
+        )
 
     @property
     def weight_shape(self) -> torch.Size:
@@ -117,7 +121,9 @@ class FixedEntriesLinear(FixedEntries, nn.Linear):
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, input: Tensor) -> Tensor:
         """(*, in_features) to (*, out_features)."""
-        return F.linear(input, _effective_weight(self.weight, self.fixed, self._positions), self.bias)
+        return F.linear(
+            input, _effective_weight(self.weight, self.fixed, self._positions), self.bias
+        )
 
 
 class _FixedEntriesConv(FixedEntries):
@@ -148,7 +154,10 @@ class FixedEntriesConv3d(_FixedEntriesConv, nn.Conv3d):
     plain = nn.Conv3d
 
 
-_FIXED = {cls.plain: cls for cls in (FixedEntriesLinear, FixedEntriesConv1d, FixedEntriesConv2d, FixedEntriesConv3d)}
+_FIXED = {
+    cls.plain: cls
+    for cls in (FixedEntriesLinear, FixedEntriesConv1d, FixedEntriesConv2d, FixedEntriesConv3d)
+}
 
 
 def fix_entries(layer: nn.Module, mask: Tensor, fixed: Tensor) -> FixedEntries:
@@ -196,26 +205,36 @@ def effective_parameters(net: nn.Module, values: Mapping[str, Tensor]) -> dict[s
         Name -> (*draw, *shape of the whole parameter), fit for `torch.func.functional_call`.
     """
     layers = dict(fixed_layers(net))
-    return {name: layers[name].embed(value) if name in layers else value for name, value in values.items()}
+    return {
+        name: layers[name].embed(value) if name in layers else value
+        for name, value in values.items()
+    }
 
 
 def effective_scales(net: nn.Module, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Standard deviations of the `effective_parameters` from those of the parameters: 0 at fixed entries."""
     layers = dict(fixed_layers(net))
-    return {name: layers[name].embed_scale(value) if name in layers else value for name, value in scales.items()}
+    return {
+        name: layers[name].embed_scale(value) if name in layers else value
+        for name, value in scales.items()
+    }
 
 
 def free_parameters(net: nn.Module, effective: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `effective_parameters`: what lies at fixed entries is dropped, not looked at."""
     layers = dict(fixed_layers(net))
-    return {name: layers[name].restrict(value) if name in layers else value for name, value in effective.items()}
+    return {
+        name: layers[name].restrict(value) if name in layers else value
+        for name, value in effective.items()
+    }
 
 
 def weight_shapes(net: nn.Module) -> dict[str, torch.Size]:
     """Name -> shape of every parameter as the layers use it: of weights with fixed entries, the whole one's."""
     layers = dict(fixed_layers(net))
     return {
-        name: layers[name].weight_shape if name in layers else value.shape for name, value in net.named_parameters()
+        name: layers[name].weight_shape if name in layers else value.shape
+        for name, value in net.named_parameters()
     }
 
 
@@ -237,4 +256,6 @@ def _effective_weight(weight: Tensor, fixed: Tensor, positions: Tensor) -> Tenso
     return _embed(weight, fixed.to(weight.dtype), positions)
 
 
-torch.fx.wrap("_effective_weight")  # which of the two it is, tracing cannot know: it is one operation to it
+torch.fx.wrap(
+    "_effective_weight"
+)  # which of the two it is, tracing cannot know: it is one operation to it

@@ -47,7 +47,9 @@ class Layer:
         return self.channels * self.area
 
 
-def layer_mask(kind: MaskKind, layer: Layer, fixed_per_row: int, seed: int) -> Bool[np.ndarray, "rows row"]:
+def layer_mask(
+    kind: MaskKind, layer: Layer, fixed_per_row: int, seed: int
+) -> Bool[np.ndarray, "rows row"]:
     """True at free entries; all rows differ, and none is without a free entry.
 
     Args:
@@ -62,7 +64,11 @@ def layer_mask(kind: MaskKind, layer: Layer, fixed_per_row: int, seed: int) -> B
     if kind == "densest":
         mask = _densest(layer)
     elif kind == "filters":
-        mask = np.repeat(_random(layer, layer.channels, fixed_per_row, "input channels", seed), layer.area, axis=1)
+        mask = np.repeat(
+            _random(layer, layer.channels, fixed_per_row, "input channels", seed),
+            layer.area,
+            axis=1,
+        )
     else:
         mask = _random(layer, layer.row, fixed_per_row, "inputs", seed)
     assert len(np.unique(mask, axis=0)) == len(mask), layer
@@ -70,7 +76,9 @@ def layer_mask(kind: MaskKind, layer: Layer, fixed_per_row: int, seed: int) -> B
     return mask
 
 
-def fixed_values(seed: int, name: str, shape: tuple[int, ...], kappa: float) -> Float[np.ndarray, "..."]:
+def fixed_values(
+    seed: int, name: str, shape: tuple[int, ...], kappa: float
+) -> Float[np.ndarray, "..."]:
     """``F = kappa z`` with z standard normal, in float32.
 
     z is drawn on the whole grid and depends on the seed, the name and the shape only, so that another kappa or mask
@@ -95,7 +103,9 @@ def rows_can_differ(rows: int, entries: int, fixed: int) -> bool:
     return math.comb(entries, fixed) >= rows
 
 
-def _random(layer: Layer, entries: int, fixed: int, what: str, seed: int) -> Bool[np.ndarray, "rows entries"]:
+def _random(
+    layer: Layer, entries: int, fixed: int, what: str, seed: int
+) -> Bool[np.ndarray, "rows entries"]:
     """`fixed` of `entries` in every row, at random, no row twice."""
     rows = layer.rows
     if fixed >= entries:

@@ -68,10 +68,15 @@ def nearest_widths(whole: Widths, wanted: int, count: Callable[[Widths], int]) -
     for _ in range(max(whole).bit_length() + 1):
         middle = (low + high) / 2
         low, high = (middle, high) if count(_scaled(whole, middle)) <= wanted else (low, middle)
-    best = min((_scaled(whole, factor) for factor in (low, high)), key=lambda widths: abs(count(widths) - wanted))
+    best = min(
+        (_scaled(whole, factor) for factor in (low, high)),
+        key=lambda widths: abs(count(widths) - wanted),
+    )
     while True:
         steps = itertools.product(range(len(best)), (-1, 1))
-        near = [(*best[:i], best[i] + step, *best[i + 1 :]) for i, step in steps if best[i] + step > 0]
+        near = [
+            (*best[:i], best[i] + step, *best[i + 1 :]) for i, step in steps if best[i] + step > 0
+        ]
         candidate = min(near, key=lambda widths: abs(count(widths) - wanted))
         if abs(count(candidate) - wanted) >= abs(count(best) - wanted):
             return best

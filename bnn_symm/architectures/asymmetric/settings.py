@@ -69,7 +69,9 @@ def fixed_counts(layers: Mapping[str, nn.Module], settings: SymmetryConfig) -> d
         if settings.mask == "filters":
             counts[name] = _filters(layer, start)
             continue
-        found = next((n for n in range(start, layer.row) if rows_can_differ(layer.rows, layer.row, n)), None)
+        found = next(
+            (n for n in range(start, layer.row) if rows_can_differ(layer.rows, layer.row, n)), None
+        )
         counts[name] = found or 0
         if found is None:
             hopeless[name] = cannot_differ(layer, layer.row, max(1, layer.row // 2), "inputs")
@@ -79,7 +81,9 @@ def fixed_counts(layers: Mapping[str, nn.Module], settings: SymmetryConfig) -> d
     return counts
 
 
-def kappas(net: nn.Module, layers: Mapping[str, nn.Module], means: Mapping[str, float], given: object) -> list[float]:
+def kappas(
+    net: nn.Module, layers: Mapping[str, nn.Module], means: Mapping[str, float], given: object
+) -> list[float]:
     """Standard deviation of the fixed values, layer by layer.
 
     Args:
@@ -123,7 +127,9 @@ def _filters(layer: Layer, entries: int) -> int:
     That layer keeps all its weights. The masks of the next one tell its output channels apart.
     """
     start = min(max(1, round(entries / layer.area)), layer.channels - 1)
-    possible = (n for n in range(start, layer.channels) if rows_can_differ(layer.rows, layer.channels, n))
+    possible = (
+        n for n in range(start, layer.channels) if rows_can_differ(layer.rows, layer.channels, n)
+    )
     return next(possible, 0)
 
 

@@ -37,7 +37,9 @@ class ThresholdedLinearUnit(nn.Module):
         self.tau = nn.Parameter(torch.zeros(num_channels))
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
-    def forward(self, y: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point channel height width"]:
+    def forward(
+        self, y: Float[Tensor, "point channel height width"]
+    ) -> Float[Tensor, "point channel height width"]:
         """Channel by channel, the larger of `y` and `tau`."""
         return torch.maximum(y, self.tau.view(1, -1, 1, 1))
 

@@ -27,7 +27,9 @@ def drop_inputs(layer: nn.Module, rate: float) -> None:
         ConfigError: if the layer is another, or the rate out of range.
     """
     if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        raise ConfigError(f"drop_inputs: got a {type(layer).__name__}, wanted a linear layer or a convolution")
+        raise ConfigError(
+            f"drop_inputs: got a {type(layer).__name__}, wanted a linear layer or a convolution"
+        )
     if not 0 <= rate < 1:
         raise ConfigError(f"drop_inputs: got a rate of {rate}, wanted a probability below 1")
     declared: Any = layer
@@ -52,7 +54,10 @@ class DroppedInputs:
 
     def __init__(self, net: nn.Module):
         # Whole weights have floating entries; float64 numbers units exactly.
-        numbers = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(net).items()}
+        numbers = {
+            name: torch.zeros(shape, dtype=torch.float64)
+            for name, shape in weight_shapes(net).items()
+        }
         rates = []
         count = 0
         for name, rate in _declared(net):
@@ -64,7 +69,9 @@ class DroppedInputs:
         self.rates = torch.cat(rates) if rates else torch.empty(0)
         device = next(net.parameters()).device
         free = free_parameters(net, {name: value.to(device) for name, value in numbers.items()})
-        self.unit_of = torch.cat([free[name].flatten() for name, _ in net.named_parameters()]).long()
+        self.unit_of = torch.cat(
+            [free[name].flatten() for name, _ in net.named_parameters()]
+        ).long()
 
     def factors(self, kept: Tensor) -> Tensor:
         """What every entry of the parameter vector is multiplied by, (parameter,).

@@ -36,7 +36,9 @@ class FilterResponseNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
-    def forward(self, x: Float[Tensor, "point channel height width"]) -> Float[Tensor, "point channel height width"]:
+    def forward(
+        self, x: Float[Tensor, "point channel height width"]
+    ) -> Float[Tensor, "point channel height width"]:
         """Normalized maps of the same shape."""
         mean_square = x.square().mean(dim=(2, 3), keepdim=True)
         scaled = x * torch.rsqrt(mean_square + self.eps)

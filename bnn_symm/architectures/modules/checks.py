@@ -28,7 +28,11 @@ NUM_PROBES = 4
 
 
 def check_module(
-    name: str, net: Any, input_shape: tuple[int, ...], num_outputs: int, points: Tensor | None = None
+    name: str,
+    net: Any,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    points: Tensor | None = None,
 ) -> None:
     """Refuse a module that is not a deterministic function of one point and its parameters.
 
@@ -50,11 +54,15 @@ def check_module(
         points = torch.randn(NUM_PROBES, *input_shape, generator=torch_generator("module probes"))
     with global_state_kept():
         _fill_lazy_layers(name, net, points)
-    check_parameters(name, {word: value for word, value in net.named_parameters() if value.requires_grad})
+    check_parameters(
+        name, {word: value for word, value in net.named_parameters() if value.requires_grad}
+    )
     check_function(name, private_copy(net, name), points, num_outputs)
 
 
-def check_function(name: str, net: nn.Module, points: Float[Tensor, "point *feature"], num_outputs: int | None) -> int:
+def check_function(
+    name: str, net: nn.Module, points: Float[Tensor, "point *feature"], num_outputs: int | None
+) -> int:
     """Refuse a network whose outputs are not a function of one point and of its parameters.
 
     Args:
@@ -78,9 +86,15 @@ def check_function(name: str, net: nn.Module, points: Float[Tensor, "point *feat
             outputs = _outputs(name, copy.deepcopy(net), here, points)
             _check_shape(name, outputs, points, num_outputs)
             return outputs.shape[-1]
-        evaluated = _check_mode(name, net, points, here, there, training=False, num_outputs=num_outputs)
-        trained = _check_mode(name, net, points, here, there, training=True, num_outputs=num_outputs)
-        if not all(outputs_agree(first, second) for first, second in zip(evaluated, trained, strict=True)):
+        evaluated = _check_mode(
+            name, net, points, here, there, training=False, num_outputs=num_outputs
+        )
+        trained = _check_mode(
+            name, net, points, here, there, training=True, num_outputs=num_outputs
+        )
+        if not all(
+            outputs_agree(first, second) for first, second in zip(evaluated, trained, strict=True)
+        ):
             raise ConfigError(
                 f"{name}: outputs differ between training and evaluation mode, want one function; remove what "
                 "looks at `self.training`"
@@ -128,7 +142,10 @@ def _check_mode(
         )
     used = fresh()
     states = [_outputs(name, used, values, points) for values in (here, there, here)]
-    if not all(outputs_agree(got, wanted) for got, wanted in zip(states, (first, other, first), strict=True)):
+    if not all(
+        outputs_agree(got, wanted)
+        for got, wanted in zip(states, (first, other, first), strict=True)
+    ):
         raise ConfigError(
             f"{name}: outputs depend on former calls (a pass changes a buffer or an attribute that later passes "
             "read); want a function of the point and the parameters alone: remove that state"
@@ -145,7 +162,10 @@ def _check_mode(
 
 def _check_shape(name: str, outputs: Tensor, points: Tensor, num_outputs: int | None) -> None:
     """Refuse outputs of another shape or dtype than (point, output) in the dtype of the parameters."""
-    wanted = (len(points), outputs.shape[-1] if num_outputs is None and outputs.dim() else num_outputs)
+    wanted = (
+        len(points),
+        outputs.shape[-1] if num_outputs is None and outputs.dim() else num_outputs,
+    )
     if tuple(outputs.shape) != wanted:
         raise ConfigError(
             f"{name}: got outputs of shape {tuple(outputs.shape)} for {len(points)} points, want {wanted}; give the "
@@ -162,7 +182,9 @@ def _check_gradient(name: str, net: nn.Module, points: Tensor) -> None:
     """Refuse parameters that change the outputs and get no gradient, and passes that leave their graph behind."""
     twin = copy.deepcopy(net)
     with torch.enable_grad():
-        leaves = {word: value.detach().clone().requires_grad_() for word, value in twin.named_parameters()}
+        leaves = {
+            word: value.detach().clone().requires_grad_() for word, value in twin.named_parameters()
+        }
         outputs = _forward(name, twin, leaves, points.clone())
     grads: Any = [None] * len(leaves)
     if outputs.requires_grad:
@@ -178,7 +200,9 @@ def _check_gradient(name: str, net: nn.Module, points: Tensor) -> None:
                 "from forward, or set requires_grad=False where a layer is to stay as it is"
             )
     if len(missing) == len(leaves):
-        raise ConfigError(f"{name}: outputs do not depend on any parameter, so that there is nothing to infer")
+        raise ConfigError(
+            f"{name}: outputs do not depend on any parameter, so that there is nothing to infer"
+        )
     for layer, module in twin.named_modules():
         for word, value in [*vars(module).items(), *module._buffers.items()]:
             if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -200,7 +224,9 @@ def _outputs(name: str, net: nn.Module, values: Mapping[str, Tensor], points: Te
         )
     for word, value in used.items():
         if not torch.equal(value.nan_to_num(), values[word].nan_to_num()):
-            raise ConfigError(f"{name}: forward changes its parameter {word} in place; compute a new tensor from it")
+            raise ConfigError(
+                f"{name}: forward changes its parameter {word} in place; compute a new tensor from it"
+            )
     return outputs
 
 

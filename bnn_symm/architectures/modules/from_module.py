@@ -18,7 +18,12 @@ from bnn_symm.randomness import numpy_and_python_seed
 
 
 def build_from_module(
-    config: ModuleConfig, input_shape: tuple[int, ...], num_outputs: int, *, seed: int = 0, points: Tensor | None = None
+    config: ModuleConfig,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    *,
+    seed: int = 0,
+    points: Tensor | None = None,
 ) -> nn.Module:
     """Imports the factory, calls it and checks what it made.
 
@@ -43,7 +48,10 @@ def build_from_module(
     with _current_directory_on_path():
         factory = load_factory(config.factory)
         arguments = _arguments(
-            config.factory, factory, {"input_shape": input_shape, "num_outputs": num_outputs}, config.keywords
+            config.factory,
+            factory,
+            {"input_shape": input_shape, "num_outputs": num_outputs},
+            config.keywords,
         )
         try:
             with numpy_and_python_seed(seed, "module"):
@@ -84,9 +92,13 @@ def load_factory(name: str) -> Callable[..., Any]:
     except Exception as error:
         raise _import_failed(module_name, error) from error
     if not hasattr(module, attribute):
-        public = [word for word, value in vars(module).items() if word[0] != "_" and callable(value)]
+        public = [
+            word for word, value in vars(module).items() if word[0] != "_" and callable(value)
+        ]
         hint = nearest(attribute, public) if public else "it defines no function or class"
-        raise ConfigError(f"architecture.factory={name!r}: {module_name} has no {attribute!r}; {hint}")
+        raise ConfigError(
+            f"architecture.factory={name!r}: {module_name} has no {attribute!r}; {hint}"
+        )
     factory = getattr(module, attribute)
     if not callable(factory):
         raise ConfigError(
@@ -114,7 +126,9 @@ def _arguments(
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = [word for word, parameter in signature.parameters.items() if parameter.kind in by_name]
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
-    arguments = {word: value for word, value in offered.items() if takes_any or word in known} | keywords
+    arguments = {
+        word: value for word, value in offered.items() if takes_any or word in known
+    } | keywords
     try:
         signature.bind(**arguments)
     except TypeError as error:

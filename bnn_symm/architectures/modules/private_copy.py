@@ -81,7 +81,9 @@ def _constants_to_buffers(net: nn.Module) -> None:
             constant = shared.setdefault(id(value), value.detach())
             del module._parameters[word]
             module.register_buffer(word, constant)
-            setattr(module, word, constant)  # recurrent layers keep a list of their weights, which follows this
+            setattr(
+                module, word, constant
+            )  # recurrent layers keep a list of their weights, which follows this
     for _, module, word, value in list(plain_tensors(net)):
         if not hasattr(type(module), word):  # an attribute of the class would hide a buffer
             delattr(module, word)

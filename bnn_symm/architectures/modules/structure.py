@@ -30,9 +30,15 @@ def check_structure(name: str, net: Any, *, is_lazy_allowed: bool = False) -> No
             a state, hooks that hide parameters, or parameters of a kind that has no density here.
     """
     if not isinstance(net, nn.Module):
-        got = f"the class {net.__name__}" if isinstance(net, type) else f"an object of type {type(net).__name__}"
+        got = (
+            f"the class {net.__name__}"
+            if isinstance(net, type)
+            else f"an object of type {type(net).__name__}"
+        )
         raise ConfigError(f"{name}: got {got}, expected a torch.nn.Module")
-    if any(isinstance(module, torch.jit.ScriptModule | nn.DataParallel) for module in net.modules()):
+    if any(
+        isinstance(module, torch.jit.ScriptModule | nn.DataParallel) for module in net.modules()
+    ):
         raise ConfigError(
             f"{name} is compiled by torch.jit or wrapped by DataParallel, whose parameters cannot be exchanged; give "
             f"the torch.nn.Module that it was made of"
@@ -41,7 +47,9 @@ def check_structure(name: str, net: Any, *, is_lazy_allowed: bool = False) -> No
         _check_layer(f"{name} has {type(module).__name__} in {layer or 'its root'!r}", module)
     trainable = {word: value for word, value in net.named_parameters() if value.requires_grad}
     if next(net.parameters(), None) is None:
-        raise ConfigError(f"{name} is a module without parameters; expected some, there is nothing to infer")
+        raise ConfigError(
+            f"{name} is a module without parameters; expected some, there is nothing to infer"
+        )
     if not trainable:
         raise ConfigError(
             f"{name}: all parameters have requires_grad=False, so that there is nothing to infer; call "
@@ -72,9 +80,13 @@ def check_parameters(name: str, trainable: dict[str, nn.Parameter]) -> None:
                 f"real parameter (torch.view_as_real) and combine them in forward"
             )
         if value.layout is not torch.strided:
-            raise ConfigError(f"{where} is sparse ({value.layout}), expected a dense tensor; call .to_dense()")
+            raise ConfigError(
+                f"{where} is sparse ({value.layout}), expected a dense tensor; call .to_dense()"
+            )
         if value.device.type == "meta":
-            raise ConfigError(f"{where} is on the meta device, which holds no values; call to_empty and initialize it")
+            raise ConfigError(
+                f"{where} is on the meta device, which holds no values; call to_empty and initialize it"
+            )
         if (value.dtype, value.device) != (first.dtype, first.device):
             raise ConfigError(
                 f"{where} is {value.dtype} on {value.device}, {first_name} is {first.dtype} on {first.device}; "
@@ -96,7 +108,9 @@ def _check_layer(described: str, module: nn.Module) -> None:
             "posterior over the weights takes its place: set it to 0"
         )
     if isinstance(module, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d):
-        raise ConfigError(f"{described}: it draws random numbers in training, which make the likelihood random")
+        raise ConfigError(
+            f"{described}: it draws random numbers in training, which make the likelihood random"
+        )
     if type(module).__name__ == "_SpectralNorm" or _has_hook(module, "SpectralNorm"):
         raise ConfigError(
             f"{described}: spectral_norm keeps a state that every pass in training changes, so that the outputs "

@@ -36,11 +36,13 @@ def add(commands: Any) -> None:
         help="how units are matched: one layer at a time (fastest), all relaxed by linear steps or by cooling, the "
         "best of these three, or by the loss at the midpoint on training points (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)"
+    )
 
 
 def _align(options: argparse.Namespace) -> int:
-    from bnn_symm.analyzes.alignment import align_runs
+    from bnn_symm.analyses.alignment import align_runs
     from bnn_symm.errors import ConfigError
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.plots.comparisons.distances import plot_distances
@@ -51,9 +53,13 @@ def _align(options: argparse.Namespace) -> int:
     names = [Path(run).resolve().name for run in options.runs]
     taken = {"figures", "alignment.json"} & {*names, Path(options.reference).resolve().name}
     if taken:
-        raise ConfigError(f"a run called {taken.pop()} would hide what this command writes; rename it")
+        raise ConfigError(
+            f"a run called {taken.pop()} would hide what this command writes; rename it"
+        )
     if len(set(names)) < len(names):
-        raise ConfigError(f"two of the runs are called {max(names, key=names.count)}; give them different names")
+        raise ConfigError(
+            f"two of the runs are called {max(names, key=names.count)}; give them different names"
+        )
     (reference, *others), warnings = open_comparable(options, [options.reference, *options.runs])
     warn(warnings)
     check_free(Path(options.out))
@@ -79,10 +85,17 @@ def _align(options: argparse.Namespace) -> int:
         derived = {"by": "align", "from": str(reference.path), "chains_moved": chains_moved}
         save_derived_run(out / name, reference, first, derived)
         warn(
-            [f"{chains_moved} chains of the reference sat in other modes: compare with {out / name}, brought into one"]
+            [
+                f"{chains_moved} chains of the reference sat in other modes: compare with {out / name}, brought into one"
+            ]
         )
     for name, run, posterior, alignment in zip(names, others, posteriors, alignments, strict=True):
-        derived = {"by": "align", "from": str(run.path), "reference": str(reference.path), **alignment}
+        derived = {
+            "by": "align",
+            "from": str(run.path),
+            "reference": str(reference.path),
+            **alignment,
+        }
         save_derived_run(out / name, run, posterior, derived)
     lines = [alignment_text(alignments), file_line("picture", out / "figures" / "alignment.png")]
     lines += [file_line("run", out / name) for name in names]

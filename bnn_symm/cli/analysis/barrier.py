@@ -21,9 +21,13 @@ def add(commands: Any) -> None:
         example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
         module=True,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="two or more run directories; one for --path line")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="two or more run directories; one for --path line"
+    )
     parser.add_argument("--no-align", action="store_true", help="leave out the alignment")
-    parser.add_argument("-o", "--out", metavar="DIR", help="a new directory (default: runs/barrier-1, -2, ...)")
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", help="a new directory (default: runs/barrier-1, -2, ...)"
+    )
     parser.add_argument(
         "--path",
         choices=["geodesic", "line", "bezier"],
@@ -31,7 +35,10 @@ def add(commands: Any) -> None:
         help="from one posterior to the other (default: %(default)s)",
     )
     parser.add_argument(
-        "--curve-steps", type=int, metavar="N", help="of Adam, to learn the curve of --path bezier (default: 500)"
+        "--curve-steps",
+        type=int,
+        metavar="N",
+        help="of Adam, to learn the curve of --path bezier (default: 500)",
     )
     parser.add_argument(
         "--matching",
@@ -45,24 +52,42 @@ def add(commands: Any) -> None:
         default="moment",
         help="of draws, where posteriors are draws (default: %(default)s)",
     )
-    parser.add_argument("--draws", type=int, default=50, metavar="N", help="at every place (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of draws and starts (default: %(default)s)")
+    parser.add_argument(
+        "--draws", type=int, default=50, metavar="N", help="at every place (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of draws and starts (default: %(default)s)",
+    )
 
 
 def _barrier(options: argparse.Namespace) -> int:
-    from bnn_symm.analyzes.alignment import barrier_runs
+    from bnn_symm.analyses.alignment import barrier_runs
     from bnn_symm.errors import ConfigError
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.text.alignment import barrier_text, draw_barrier
     from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
 
     if len(options.runs) < 2 and options.path != "line":
-        raise ConfigError("a barrier is between posteriors; name two runs or more, or use --path line for one")
+        raise ConfigError(
+            "a barrier is between posteriors; name two runs or more, or use --path line for one"
+        )
     if options.curve_steps is not None and (options.path != "bezier" or options.curve_steps < 1):
-        raise ConfigError(f"--curve-steps {options.curve_steps}: wanted 1 or more, together with --path bezier")
+        raise ConfigError(
+            f"--curve-steps {options.curve_steps}: wanted 1 or more, together with --path bezier"
+        )
     if options.path == "line" and (options.draws != 50 or options.coupling != "moment"):
-        raise ConfigError("--draws and --coupling have no say with --path line, which goes from point to point")
-    if options.path == "line" and len(options.runs) != 2 and (options.no_align or options.matching != "w2"):
+        raise ConfigError(
+            "--draws and --coupling have no say with --path line, which goes from point to point"
+        )
+    if (
+        options.path == "line"
+        and len(options.runs) != 2
+        and (options.no_align or options.matching != "w2")
+    ):
         raise ConfigError(
             f"--path line of {len(options.runs)} runs goes from each one's initial value and aligns nothing; leave out "
             f"--no-align and --matching, or name two runs"

@@ -28,25 +28,46 @@ def add(commands: Any) -> None:
         module=True,
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run directories")
-    parser.add_argument("-o", "--out", metavar="DIR", help="a new directory (default: runs/diagnose-1, -2, ...)")
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", help="a new directory (default: runs/diagnose-1, -2, ...)"
+    )
     parser.add_argument(
         "--target",
         metavar="TARGET",
         help="to time convergence to: 0.95 of the way to the best plateau (the default), validation_nll=0.3, elbo=95%%",
     )
-    parser.add_argument("--no-per-draw", action="store_true", help="do not align draws one by one, which takes longest")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of alignments and resamples (default: 0)")
+    parser.add_argument(
+        "--no-per-draw",
+        action="store_true",
+        help="do not align draws one by one, which takes longest",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of alignments and resamples (default: 0)"
+    )
     foreign = parser.add_argument_group("draws of other tools, in place of RUN")
-    foreign.add_argument("--draws", nargs="+", metavar="FILE", help="NetCDF files of chains, or checkpoints of members")
-    foreign.add_argument("--names", metavar="MAP.yaml", help="which of their variables is which parameter")
-    foreign.add_argument("--config", metavar="CONFIG", help="data, likelihood and prior, as for fit")
-    foreign.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
+    foreign.add_argument(
+        "--draws",
+        nargs="+",
+        metavar="FILE",
+        help="NetCDF files of chains, or checkpoints of members",
+    )
+    foreign.add_argument(
+        "--names", metavar="MAP.yaml", help="which of their variables is which parameter"
+    )
+    foreign.add_argument(
+        "--config", metavar="CONFIG", help="data, likelihood and prior, as for fit"
+    )
+    foreign.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys"
+    )
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    if options.draws and not (options.runs or options.config or options.set or options.module or options.names):
+    if options.draws and not (
+        options.runs or options.config or options.set or options.module or options.names
+    ):
         return _diagnose_draws(options)
-    from bnn_symm.analyzes.diagnosis import diagnose
+    from bnn_symm.analyses.diagnosis import diagnose
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.text.diagnosis import diagnosis_text, draw_diagnosis
     from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
@@ -54,7 +75,13 @@ def _diagnose(options: argparse.Namespace) -> int:
     if options.out:
         check_free(Path(options.out))
     with _runs(options) as runs, _progress(options) as told:
-        found = diagnose(runs, target=options.target, per_draw=not options.no_per_draw, seed=options.seed, told=told)
+        found = diagnose(
+            runs,
+            target=options.target,
+            per_draw=not options.no_per_draw,
+            seed=options.seed,
+            told=told,
+        )
         warn(found.content["warnings"])
         told("pictures")
         out = new_directory(Path(options.out) if options.out else None, "diagnose")
@@ -62,13 +89,15 @@ def _diagnose(options: argparse.Namespace) -> int:
             write_json(out / "diagnosis.json", found.content)
             pictures = draw_diagnosis(found, runs, out / "figures")
     lines = [diagnosis_text(found.content), "", *(file_line("picture", path) for path in pictures)]
-    answer(options, found.content, "\n".join([*lines, file_line("written", out / "diagnosis.json")]))
+    answer(
+        options, found.content, "\n".join([*lines, file_line("written", out / "diagnosis.json")])
+    )
     return 0
 
 
 def _diagnose_draws(options: argparse.Namespace) -> int:
     """Diagnose draws of another tool by the views that need neither data nor a network."""
-    from bnn_symm.analyzes.raw_draws import diagnose_draws
+    from bnn_symm.analyses.raw_draws import diagnose_draws
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.text.mixing import mixing_text
     from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
@@ -79,7 +108,11 @@ def _diagnose_draws(options: argparse.Namespace) -> int:
     out = new_directory(Path(options.out) if options.out else None, "diagnose")
     with disk_errors(out, "make room, and diagnose again"):
         write_json(out / "diagnosis.json", content)
-    answer(options, content, f"{mixing_text(content['mixing'])}\n{file_line('written', out / 'diagnosis.json')}")
+    answer(
+        options,
+        content,
+        f"{mixing_text(content['mixing'])}\n{file_line('written', out / 'diagnosis.json')}",
+    )
     return 0
 
 
@@ -89,7 +122,9 @@ def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
     from bnn_symm.errors import ConfigError
 
     if bool(options.runs) == bool(options.draws):
-        raise ConfigError("name run directories, or draws of another tool with --draws FILE --module MODULE:FACTORY")
+        raise ConfigError(
+            "name run directories, or draws of another tool with --draws FILE --module MODULE:FACTORY"
+        )
     if options.runs:
         for flag in ("names", "config", "set"):
             if getattr(options, flag):
@@ -99,8 +134,13 @@ def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
     from bnn_symm.cli.fitting.fit import config_of
     from bnn_symm.runs.external_runs import foreign_run
 
-    run = foreign_run(options.draws, config=config_of(options), module=options.module, names=options.names)
-    changed = [f"{row['parameter']} {', '.join(row['changes'])}" for row in run.record["derived"]["matched"]]
+    run = foreign_run(
+        options.draws, config=config_of(options), module=options.module, names=options.names
+    )
+    changed = [
+        f"{row['parameter']} {', '.join(row['changes'])}"
+        for row in run.record["derived"]["matched"]
+    ]
     warn([f"{run.path}: {said}" for said in changed if not said.endswith(" ")])
     with contextlib.closing(run):
         yield [run]

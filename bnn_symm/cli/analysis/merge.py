@@ -21,16 +21,23 @@ def add(commands: Any) -> None:
         module=True,
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="two or more run directories")
-    parser.add_argument("-o", "--out", metavar="DIR", required=True, help="a new directory, the merged run")
     parser.add_argument(
-        "--rule", choices=["barycentre", "product"], default="barycentre", help="how (default: %(default)s)"
+        "-o", "--out", metavar="DIR", required=True, help="a new directory, the merged run"
+    )
+    parser.add_argument(
+        "--rule",
+        choices=["barycentre", "product"],
+        default="barycentre",
+        help="how (default: %(default)s)",
     )
     parser.add_argument("--no-align", action="store_true", help="merge them as they are")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)"
+    )
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from bnn_symm.analyzes.merging import merge_runs
+    from bnn_symm.analyses.merging import merge_runs
     from bnn_symm.errors import ConfigError
     from bnn_symm.report.plots.comparisons.merge import plot_merge
     from bnn_symm.report.text.tables import scores_table
@@ -39,17 +46,25 @@ def _merge(options: argparse.Namespace) -> int:
     if len(options.runs) < 2:
         raise ConfigError("merging takes several posteriors; name two runs or more")
     runs, warnings = open_comparable(options, options.runs)
-    if options.rule == "product" and len({run.record["dataset"]["sha256"] for run in runs}) < len(runs):
+    if options.rule == "product" and len({run.record["dataset"]["sha256"] for run in runs}) < len(
+        runs
+    ):
         raise ConfigError(
             "a product is of runs on disjoint data, and two of these are on the same set; use --rule barycentre"
         )
     warn(warnings)
-    content = merge_runs(runs, Path(options.out), rule=options.rule, aligned=not options.no_align, seed=options.seed)
+    content = merge_runs(
+        runs, Path(options.out), rule=options.rule, aligned=not options.no_align, seed=options.seed
+    )
     picture = Path(options.out) / "figures" / "merge.png"
     with disk_errors(picture, "the merged run is kept"):
         picture.parent.mkdir(exist_ok=True)
         plot_merge(content["test"], picture)
-    lines = [scores_table(content["test"]), f"parts are averages over {len(runs)} runs", file_line("picture", picture)]
+    lines = [
+        scores_table(content["test"]),
+        f"parts are averages over {len(runs)} runs",
+        file_line("picture", picture),
+    ]
     text = "\n".join([*lines, file_line("run", options.out)])
     answer(options, {**content, "warnings": warnings}, text)
     return 0

@@ -21,14 +21,19 @@ def add(commands: Any) -> None:
         module=True,
     )
     add_config(parser)
-    parser.add_argument("--draws", type=int, default=200, metavar="N", help="functions (default: %(default)s)")
     parser.add_argument(
-        "-o", "--out", metavar="DIR", help="a new directory for numbers and picture (default: runs/...)"
+        "--draws", type=int, default=200, metavar="N", help="functions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="DIR",
+        help="a new directory for numbers and picture (default: runs/...)",
     )
 
 
 def _prior(options: argparse.Namespace) -> int:
-    from bnn_symm.analyzes.prior import describe_prior
+    from bnn_symm.analyses.prior import describe_prior
     from bnn_symm.errors import ConfigError
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.plots.prior_predictive import plot_prior_predictive
@@ -38,7 +43,9 @@ def _prior(options: argparse.Namespace) -> int:
     from bnn_symm.threads import use_threads
 
     if options.draws < 2:
-        raise ConfigError(f"--draws {options.draws}: wanted two functions or more, such as --draws 200")
+        raise ConfigError(
+            f"--draws {options.draws}: wanted two functions or more, such as --draws 200"
+        )
     if options.out:
         check_free(Path(options.out))
     prepared = prepare(config_of(options))
@@ -50,5 +57,9 @@ def _prior(options: argparse.Namespace) -> int:
         write_json(out / "prior.json", content)
         picture.parent.mkdir()
         plot_prior_predictive(content, picture)
-    answer(options, {**content, "directory": str(out)}, f"{prior_text(content)}\n{file_line('picture', picture)}")
+    answer(
+        options,
+        {**content, "directory": str(out)},
+        f"{prior_text(content)}\n{file_line('picture', picture)}",
+    )
     return 0

@@ -8,7 +8,7 @@ from bnn_symm.cli.command import add_command, answer, file_line, warn
 from bnn_symm.cli.fitting.fit import add_config, config_of
 
 if TYPE_CHECKING:
-    from bnn_symm.analyzes.sbc_runner import SelfCheck
+    from bnn_symm.analyses.sbc_runner import SelfCheck
 
 _SIMULATIONS = 100
 
@@ -30,12 +30,21 @@ def add(commands: Any) -> None:
     )
     add_config(parser)
     parser.add_argument(
-        "--simulations", type=int, metavar="N", help=f"how many, each one fit (default: {_SIMULATIONS})"
+        "--simulations",
+        type=int,
+        metavar="N",
+        help=f"how many, each one fit (default: {_SIMULATIONS})",
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="simulations at once (default: one a core)")
-    parser.add_argument("-o", "--out", metavar="DIR", help="a new directory (default: runs/sbc-1, -2, ...)")
     parser.add_argument(
-        "--resume", metavar="DIR", help="go on with a check, or, with a larger --simulations, add to one"
+        "--jobs", type=int, metavar="N", help="simulations at once (default: one a core)"
+    )
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", help="a new directory (default: runs/sbc-1, -2, ...)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="go on with a check, or, with a larger --simulations, add to one",
     )
 
 
@@ -67,19 +76,27 @@ def _sbc(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> "SelfCheck":
     """The check that the options ask for, new or resumed."""
-    from bnn_symm.analyzes.sbc_runner import default_overrides, new_self_check, resume_self_check
+    from bnn_symm.analyses.sbc_runner import default_overrides, new_self_check, resume_self_check
     from bnn_symm.errors import ConfigError
     from bnn_symm.runs.directory.output_directory import check_free
 
     if options.resume:
         if options.config or options.set or options.out:
-            raise ConfigError("--resume goes on with a check as it was; it takes no CONFIG, --set or --out")
-        return resume_self_check(Path(options.resume), num_simulations=options.simulations, module=options.module)
+            raise ConfigError(
+                "--resume goes on with a check as it was; it takes no CONFIG, --set or --out"
+            )
+        return resume_self_check(
+            Path(options.resume), num_simulations=options.simulations, module=options.module
+        )
     out = Path(options.out) if options.out else None
     if out is not None:
         check_free(out)
-    has_config = options.config is not None or (options.set and "=" not in options.set[-1])  # --set KEY=VALUE CONFIG
+    has_config = options.config is not None or (
+        options.set and "=" not in options.set[-1]
+    )  # --set KEY=VALUE CONFIG
     if not has_config:
         named = ["architecture.name=module"] if options.module else []
         options.set = [*default_overrides([*options.set, *named]), *options.set]
-    return new_self_check(config_of(options), out, num_simulations=options.simulations or _SIMULATIONS)
+    return new_self_check(
+        config_of(options), out, num_simulations=options.simulations or _SIMULATIONS
+    )

@@ -20,30 +20,51 @@ def add(commands: Any) -> None:
         example="bnn-symm symmetry --set architecture.symmetry.kind=weight_asymmetric",
         module=True,
     )
-    add_config(parser, "CONFIG|RUN", "a YAML file, of which every key has a default, or a run directory")
+    add_config(
+        parser, "CONFIG|RUN", "a YAML file, of which every key has a default, or a run directory"
+    )
 
 
 def _symmetry(options: argparse.Namespace) -> int:
-    from bnn_symm.analyzes.symmetry import describe_symmetry
+    from bnn_symm.analyses.symmetry import describe_symmetry
     from bnn_symm.errors import ConfigError
     from bnn_symm.report.text.symmetry import symmetry_text
     from bnn_symm.threads import use_threads
 
-    if options.config is None and options.set and "=" not in options.set[-1] and Path(options.set[-1]).is_dir():
+    if (
+        options.config is None
+        and options.set
+        and "=" not in options.set[-1]
+        and Path(options.set[-1]).is_dir()
+    ):
         options.config = options.set.pop()  # --set KEY=VALUE RUN, which is refused below in words
     if options.config and not Path(options.config).exists() and not Path(options.config).suffix:
-        raise ConfigError(f"there is no configuration or run at {options.config}; name a YAML file or a run directory")
+        raise ConfigError(
+            f"there is no configuration or run at {options.config}; name a YAML file or a run directory"
+        )
     if options.config and Path(options.config).is_dir():
         if options.set:
-            raise ConfigError(f"--set changes a configuration; {options.config} is a run, which is as it was fitted")
+            raise ConfigError(
+                f"--set changes a configuration; {options.config} is a run, which is as it was fitted"
+            )
         run = open_run(options, options.config)
-        model, part, at, where = run.model, run.dataset().train, run.posterior.mean(), "the posterior mean"
+        model, part, at, where = (
+            run.model,
+            run.dataset().train,
+            run.posterior.mean(),
+            "the posterior mean",
+        )
         symmetry, threads = run.config.architecture.symmetry, run.threads
     else:
         from bnn_symm.runs.configuration.prepare import prepare
 
         prepared = prepare(config_of(options))
-        model, part, at, where = prepared.model, prepared.dataset.train, prepared.model.initial(), "initial values"
+        model, part, at, where = (
+            prepared.model,
+            prepared.dataset.train,
+            prepared.model.initial(),
+            "initial values",
+        )
         symmetry, threads = prepared.config.architecture.symmetry, prepared.threads
     with use_threads(threads):
         content = describe_symmetry(model, part, at, where=where, kind=symmetry.kind)

@@ -28,9 +28,13 @@ def add(commands: Any) -> None:
         example=_SMALL,
     )
     add_config(parser, text="a YAML file with a section `study`")
-    parser.add_argument("--out", metavar="DIR", help="a new directory (default: runs/<config>-1, -2, ...)")
     parser.add_argument(
-        "--resume", metavar="DIR", help="go on with a study; with a CONFIG that has more in it, do what is new"
+        "--out", metavar="DIR", help="a new directory (default: runs/<config>-1, -2, ...)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="go on with a study; with a CONFIG that has more in it, do what is new",
     )
     parser.add_argument(
         "--module",
@@ -40,8 +44,17 @@ def add(commands: Any) -> None:
         help="with --resume, or a CONFIG within a study: a factory that the study names, repeated, since what a "
         "directory names never runs by itself; once for each",
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes at once on this machine (default: one a core)")
-    parser.add_argument("--dask", metavar="ADDRESS", help="of a Dask scheduler, tcp://host:8786, to work there instead")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes at once on this machine (default: one a core)",
+    )
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="of a Dask scheduler, tcp://host:8786, to work there instead",
+    )
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -58,9 +71,13 @@ def _compare(options: argparse.Namespace) -> int:
     if options.resume and options.out:
         raise ConfigError("--resume goes on in the directory that it names; it takes no --out")
     if options.resume and options.set and not options.config:
-        raise ConfigError("--resume without CONFIG goes on with the study as it was; --set needs the CONFIG")
+        raise ConfigError(
+            "--resume without CONFIG goes on with the study as it was; --set needs the CONFIG"
+        )
     if not options.resume and not options.config and not options.set:
-        raise ConfigError(f"there is no CONFIG with a section `study`; for the question in small type: {_SMALL}")
+        raise ConfigError(
+            f"there is no CONFIG with a section `study`; for the question in small type: {_SMALL}"
+        )
     study = load_study(options.config, options.set) if options.config or options.set else None
     if study is not None and options.config:
         check_configuration(options.config, factories_of(study.configs()), options.module)

@@ -24,7 +24,9 @@ def add(commands: Any) -> None:
         module=True,
     )
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("--data", metavar="NAME|FILE", help="a data set or a file (default: the run's test part)")
+    parser.add_argument(
+        "--data", metavar="NAME|FILE", help="a data set or a file (default: the run's test part)"
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--shift",
@@ -72,12 +74,24 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
     wanted = parse_shift(options.shift) if options.shift is not None else None
     name, source, part = _points(options, run)
     if wanted is not None:
-        part = shift(part, wanted.name, wanted.severity, scaling=run.preprocessing.scaling, seed=run.config.seed)
+        part = shift(
+            part,
+            wanted.name,
+            wanted.severity,
+            scaling=run.preprocessing.scaling,
+            seed=run.config.seed,
+        )
         name = f"{name}-{wanted.name}-{wanted.severity:g}"
     rows = {}
     with use_threads(run.threads):
         scores = rows[name] = score(run.posterior, part)
-        content = {"run": str(run.path), "data": source, "shift": options.shift, "status": run.status, **(scores or {})}
+        content = {
+            "run": str(run.path),
+            "data": source,
+            "shift": options.shift,
+            "status": run.status,
+            **(scores or {}),
+        }
         if options.temperature_scaling:
             scaling = fit_temperature(run.posterior, run.dataset().validation)
             scaled = rows[f"{name}, scaled"] = score(scaling.apply(run.posterior), part)
@@ -92,7 +106,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
 
 
 def _shifts(options: argparse.Namespace, run: "Run") -> int:
-    from bnn_symm.analyzes.calibration import describe_shifts
+    from bnn_symm.analyses.calibration import describe_shifts
     from bnn_symm.data import SHIFTS
     from bnn_symm.errors import ConfigError, nearest
     from bnn_symm.report.text.calibration import draw_shifts, shifts_text
@@ -100,7 +114,9 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
     from bnn_symm.threads import use_threads
 
     if options.shift not in (*SHIFTS, "all"):
-        raise ConfigError(f"there is no shift {options.shift!r}; {nearest(options.shift, (*SHIFTS, 'all'))}")
+        raise ConfigError(
+            f"there is no shift {options.shift!r}; {nearest(options.shift, (*SHIFTS, 'all'))}"
+        )
     name, source, part = _points(options, run)
     with use_threads(run.threads):
         names = None if options.shift == "all" else [options.shift]
@@ -120,13 +136,17 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
         # Named after the evaluation, whose number tells data of the same name apart.
         stem = path.stem if options.shift == "all" else path.stem.removesuffix(f"-{options.shift}")
         pictures = draw_shifts(curves, figures, stem=stem, title=f"{run.path.name} on {name}")
-    lines = [shifts_text(curves), *(file_line("picture", picture) for picture in pictures), file_line("written", path)]
+    lines = [
+        shifts_text(curves),
+        *(file_line("picture", picture) for picture in pictures),
+        file_line("written", path),
+    ]
     answer(options, content, "\n".join(lines))
     return 0
 
 
 def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
-    from bnn_symm.analyzes.calibration import describe_out_of_distribution
+    from bnn_symm.analyses.calibration import describe_out_of_distribution
     from bnn_symm.data import out_of_distribution_inputs
     from bnn_symm.report.text.calibration import out_of_distribution_text
     from bnn_symm.threads import use_threads

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn_symm.cli.command import INTERRUPTED, add_command, answer, file_line, warn
-from bnn_symm.cli.torchrun import one_voice
+from bnn_symm.cli.torchrun import only_first_process_prints
 
 if TYPE_CHECKING:
     from bnn_symm.inference.parallel.process_group import ProcessGroup
@@ -28,8 +28,12 @@ def add(commands: Any) -> None:
         several_processes=True,
     )
     add_config(parser)
-    parser.add_argument("--out", metavar="DIR", help="the run directory, which must not exist (default: runs/...)")
-    parser.add_argument("--resume", metavar="DIR", help="go on with a run that was killed or interrupted")
+    parser.add_argument(
+        "--out", metavar="DIR", help="the run directory, which must not exist (default: runs/...)"
+    )
+    parser.add_argument(
+        "--resume", metavar="DIR", help="go on with a run that was killed or interrupted"
+    )
     parser.add_argument(
         "--insist",
         action="store_true",
@@ -39,7 +43,9 @@ def add(commands: Any) -> None:
 
 
 def add_config(
-    parser: argparse.ArgumentParser, metavar: str = "CONFIG", text: str = "a YAML file; every key has a default"
+    parser: argparse.ArgumentParser,
+    metavar: str = "CONFIG",
+    text: str = "a YAML file; every key has a default",
 ) -> None:
     """CONFIG and --set, as every command takes them that starts from a configuration."""
     parser.add_argument("config", nargs="?", metavar=metavar, help=text)
@@ -60,7 +66,12 @@ def config_of(options: argparse.Namespace) -> "Config":
     from bnn_symm.runs.configuration.factories import check_configuration, factories_of
 
     overrides = list(options.set)
-    if options.config is None and overrides and "=" not in overrides[-1] and Path(overrides[-1]).is_file():
+    if (
+        options.config is None
+        and overrides
+        and "=" not in overrides[-1]
+        and Path(overrides[-1]).is_file()
+    ):
         options.config = overrides.pop()  # --set KEY=VALUE CONFIG
     if options.module:
         overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
@@ -73,13 +84,13 @@ def config_of(options: argparse.Namespace) -> "Config":
 
 def _fit(options: argparse.Namespace) -> int:
     from bnn_symm.inference.parallel.process_group import joined
-    from bnn_symm.runs.distributed_fit import take_part
+    from bnn_symm.runs.distributed_fit import run_worker
 
-    with joined() as group, one_voice(group):
+    with joined() as group, only_first_process_prints(group):
         if group.is_first:
             return _fit_as_first(options, group)
         warnings.simplefilter("ignore")  # the first process says the same
-        return INTERRUPTED if take_part(group) else 0
+        return INTERRUPTED if run_worker(group) else 0
 
 
 def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
@@ -93,10 +104,14 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
 
     if options.resume:
         if options.config or options.set or options.out:
-            raise ConfigError("--resume goes on with a run as it was; it takes no CONFIG, --set or --out")
+            raise ConfigError(
+                "--resume goes on with a run as it was; it takes no CONFIG, --set or --out"
+            )
         config = load_run(options.resume, module=options.module).config
-    elif options.insist:
-        raise ConfigError("--insist is about going on with a run that was made otherwise; name it: --resume DIR")
+    elif options.allow_changes:
+        raise ConfigError(
+            "--insist is about going on with a run that was made otherwise; name it: --resume DIR"
+        )
     else:
         config = config_of(options)
     warn(notes_of_unused(config))
@@ -108,13 +123,15 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
             run = resume_run(
                 options.resume,
                 module=options.module,
-                insist=options.insist,
+                allow_changes=options.allow_changes,
                 told=lambda line: warn([line]),
                 callbacks=bars,
                 group=group,
             )
         else:
-            run = fit_run(config, options.out, on_note=lambda line: warn([line]), callbacks=bars, group=group)
+            run = fit_run(
+                config, options.out, on_note=lambda line: warn([line]), callbacks=bars, group=group
+            )
     finally:
         for bar in bars:
             bar.__exit__()
@@ -127,9 +144,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
         )
         return INTERRUPTED
     picture = _draw(run)
-    summary = (
-        f"{run.config.inference.name} on {one_line(run.record['dataset']['name'], 100)}: {run.record['seconds']:.1f} s"
-    )
+    summary = f"{run.config.inference.name} on {one_line(run.record['dataset']['name'], 100)}: {run.record['seconds']:.1f} s"
     if metrics["elbo"] is not None:
         summary += f", ELBO {metrics['elbo']:.2f} +- {metrics['elbo_standard_error']:.2f} nats"
     parts = {part: metrics[part] for part in ("train", "validation", "test")}

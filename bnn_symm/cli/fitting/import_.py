@@ -29,9 +29,16 @@ def add(commands: Any) -> None:
         "--set data.name=houses.csv data.target=price data.standardize=false",
         module=True,
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="NetCDF files or checkpoints; and CONFIG")
     parser.add_argument(
-        "-o", "--out", nargs="+", required=True, metavar=("DIR", "CONFIG"), help="the run, which must not exist"
+        "files", nargs="*", metavar="FILE", help="NetCDF files or checkpoints; and CONFIG"
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        nargs="+",
+        required=True,
+        metavar=("DIR", "CONFIG"),
+        help="the run, which must not exist",
     )
     parser.add_argument(
         "--names",
@@ -40,7 +47,12 @@ def add(commands: Any) -> None:
         "`layers.0.weight: {name: w1, transpose: true}`, `likelihood.log_noise: {name: sigma, transform: log}`",
     )
     parser.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the config"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override keys of the config",
     )
 
 
@@ -48,7 +60,9 @@ def _import(options: argparse.Namespace) -> int:
     from bnn_symm.runs.external_runs import import_run
 
     files = _sort_words(options)
-    run = import_run(files, options.out, config=config_of(options), module=options.module, names=options.names)
+    run = import_run(
+        files, options.out, config=config_of(options), module=options.module, names=options.names
+    )
     derived = run.record["derived"]
     warn(_notes(run, derived))
     content = {"run": str(run.path), **derived, "metrics": run.metrics}
@@ -65,7 +79,9 @@ def _sort_words(options: argparse.Namespace) -> list[str]:
     options.set = [word for word in options.set if "=" in word]
     configs = [word for word in words if Path(word).suffix in (".yaml", ".yml")]
     if len(configs) > 1:
-        raise ConfigError(f"got two configurations, {configs[0]} and {configs[1]}; a map of names goes to --names")
+        raise ConfigError(
+            f"got two configurations, {configs[0]} and {configs[1]}; a map of names goes to --names"
+        )
     options.out, options.config = out, configs[0] if configs else None
     return [word for word in words if word not in configs]
 
@@ -73,14 +89,22 @@ def _sort_words(options: argparse.Namespace) -> list[str]:
 def _notes(run: "Run", derived: Mapping[str, Any]) -> list[str]:
     notes = [*derived["copies"]]
     if derived["left_out"]:
-        notes.append(f"left out, since no parameter goes by these names: {', '.join(derived['left_out'])}")
+        notes.append(
+            f"left out, since no parameter goes by these names: {', '.join(derived['left_out'])}"
+        )
     if derived["method_assumed"]:
         method = run.config.inference
         target = getattr(method, "target_accept_prob", None)
-        aim = f", target_accept_prob {target:g}" if target is not None and derived["sample_stats"] else ""
+        aim = (
+            f", target_accept_prob {target:g}"
+            if target is not None and derived["sample_stats"]
+            else ""
+        )
         notes.append(f"taken for {method.name}{aim}; say otherwise with --set inference.name=...")
     if derived["kind"] == "draws" and not derived["sample_stats"]:
-        notes.append("the file tells nothing of the sampler: divergences and energies cannot be checked")
+        notes.append(
+            "the file tells nothing of the sampler: divergences and energies cannot be checked"
+        )
     return notes
 
 

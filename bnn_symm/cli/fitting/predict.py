@@ -25,7 +25,9 @@ def add(commands: Any) -> None:
         metavar="INPUT",
         help=".csv, .parquet, .npz (or .tsv, .txt, .data), with the columns of the training data",
     )
-    parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="a new .csv, .parquet or .npz file")
+    parser.add_argument(
+        "-o", "--output", metavar="OUTPUT", required=True, help="a new .csv, .parquet or .npz file"
+    )
     parser.add_argument(
         "--quantiles",
         metavar="LEVELS",
@@ -49,7 +51,9 @@ def _predict(options: argparse.Namespace) -> int:
     run = open_run(options)
     rows = predict_file(run, Path(options.input), output, levels, excel_safe=options.excel_safe)
     answer(
-        options, {"run": str(run.path), "output": str(output), "points": rows}, file_line(f"{rows} predictions", output)
+        options,
+        {"run": str(run.path), "output": str(output), "points": rows},
+        file_line(f"{rows} predictions", output),
     )
     return 0
 
@@ -62,5 +66,7 @@ def _levels(text: str) -> list[float]:
     except ValueError:
         levels = []
     if not levels or not all(0 < level < 1 for level in levels):
-        raise ConfigError(f"--quantiles {text!r}: wanted numbers between 0 and 1, such as 0.05,0.5,0.95")
+        raise ConfigError(
+            f"--quantiles {text!r}: wanted numbers between 0 and 1, such as 0.05,0.5,0.95"
+        )
     return levels

@@ -19,8 +19,12 @@ def add(commands: Any) -> None:
         example="bnn-symm report runs/digits-1",
         module=True,
     )
-    parser.add_argument("directory", metavar="DIR", help="of a study (bnn-symm compare) or a run (bnn-symm fit)")
-    parser.add_argument("-o", "--out", metavar="FILE", help="where to write it (default: DIR/report.html)")
+    parser.add_argument(
+        "directory", metavar="DIR", help="of a study (bnn-symm compare) or a run (bnn-symm fit)"
+    )
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", help="where to write it (default: DIR/report.html)"
+    )
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -29,7 +33,9 @@ def _report(options: argparse.Namespace) -> int:
 
     out = None if options.out is None else Path(options.out)
     if out is not None and out.is_dir():
-        raise ConfigError(f"--out {out} is a directory; wanted a file, such as {out / 'report.html'}")
+        raise ConfigError(
+            f"--out {out} is a directory; wanted a file, such as {out / 'report.html'}"
+        )
     path = write_report(Path(options.directory), out, module=options.module)
     answer(options, {"report": str(path)}, file_line("written", path))
     return 0

@@ -19,7 +19,9 @@ def add(commands: Any) -> None:
         "files that you signed, and no longer of the fit.",
         example="bnn-symm sign runs/gap",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run directory, which no process is writing")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run directory, which no process is writing"
+    )
 
 
 def _sign(options: argparse.Namespace) -> int:
@@ -33,6 +35,9 @@ def _sign(options: argparse.Namespace) -> int:
         directory.read_record()
         with disk_errors(Path(path), "make room, and run the command again"):
             changed[path] = directory.sign_again()
-    lines = [f"{one_line(path, 200)}: {', '.join(names) or 'nothing had changed'}" for path, names in changed.items()]
+    lines = [
+        f"{one_line(path, 200)}: {', '.join(names) or 'nothing had changed'}"
+        for path, names in changed.items()
+    ]
     answer(options, {"signed": changed}, "\n".join(lines))
     return 0

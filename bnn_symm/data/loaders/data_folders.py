@@ -77,7 +77,9 @@ def read_limited(path: Path, largest: int, name: str) -> bytes:
             with path.open("rb") as file:
                 return file.read(largest)
     except OSError as error:
-        raise InvalidData(f"{shown(path)} cannot be read ({error.strerror}); {get_again(name)}") from None
+        raise InvalidData(
+            f"{shown(path)} cannot be read ({error.strerror}); {get_again(name)}"
+        ) from None
     raise InvalidData(
         f"{shown(path)} is another file: got {format_bytes(size)}, expected at most {format_bytes(largest)}; "
         f"{get_again(name)}"

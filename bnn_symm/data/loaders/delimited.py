@@ -60,16 +60,22 @@ def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFram
         _refuse_values_as_names(path, names, columns)
     _refuse_duplicates(path, names)
     named = [name or f"Unnamed: {index}" for index, name in enumerate(names)]
-    return pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in zip(named, columns, strict=True)})
+    return pd.DataFrame(
+        {name: pd.Series(column, dtype=object) for name, column in zip(named, columns, strict=True)}
+    )
 
 
 def _decode(path: Path) -> str:
     try:
         text = _content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidData(f"{shown(path)} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
+        raise InvalidData(
+            f"{shown(path)} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8"
+        ) from error
     if "\0" in text:
-        raise InvalidData(f"{shown(path)} holds null characters and is no text; save it as CSV in UTF-8")
+        raise InvalidData(
+            f"{shown(path)} holds null characters and is no text; save it as CSV in UTF-8"
+        )
     if not text.partition("\n")[0].strip():
         raise InvalidData(
             f"{shown(path)} is empty or starts with an empty line, wanted a line of column names; add it to the file"
@@ -78,7 +84,10 @@ def _decode(path: Path) -> str:
 
 
 def _content(path: Path) -> bytes:
-    what, advice = f"the table {shown(path)}", "use a part of its rows, or a machine with more memory"
+    what, advice = (
+        f"the table {shown(path)}",
+        "use a part of its rows, or a machine with more memory",
+    )
     check_memory(_EXPANSION * check_regular_file(path), what, advice)
     if path.suffix.lower() != ".gz":
         return path.read_bytes()
@@ -91,7 +100,9 @@ def _content(path: Path) -> bytes:
 
 
 def _parse(text: str, separator: str) -> Iterator[list[str]]:
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    lines = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
     return (row for row in lines if row and not (len(row) == 1 and not row[0].strip()))
 
 
@@ -133,7 +144,9 @@ def _refuse_values_as_names(path: Path, names: list[str], columns: Sequence[Sequ
 
 def _refuse_duplicates(path: Path, names: list[str]) -> None:
     if duplicates := sorted({name for name in names if name and names.count(name) > 1}):
-        raise InvalidData(f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them")
+        raise InvalidData(
+            f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them"
+        )
 
 
 def _is_row(names: list[str], columns: Sequence[Sequence[str]]) -> bool:
@@ -159,7 +172,12 @@ def _is_row(names: list[str], columns: Sequence[Sequence[str]]) -> bool:
 
 def _looks_numeric(text: str) -> bool:
     form = form_of(text)
-    return form in (NUMBER, NOT_FINITE) or "comma" in form or "point" in form or "outside ASCII" in form
+    return (
+        form in (NUMBER, NOT_FINITE)
+        or "comma" in form
+        or "point" in form
+        or "outside ASCII" in form
+    )
 
 
 def _mostly_numeric(texts: Sequence[str]) -> bool:

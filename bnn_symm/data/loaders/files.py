@@ -56,7 +56,9 @@ def load_file(config: DataConfig) -> RawData:
         x, y = read_npz(path, target)
         if y is None:
             raise missing_array(path, target, npz_names(path))
-        y, notes = _target_values(pd.Series(y), target, is_text=False) if y.dtype == object else (y, ())
+        y, notes = (
+            _target_values(pd.Series(y), target, is_text=False) if y.dtype == object else (y, ())
+        )
         return RawData(x=x, y=y, target=target, source=path.name, licence=_LICENCE, notes=notes)
     frame = read_table(path, check_names=True)
     is_text = _suffix(path.name) != ".parquet"
@@ -67,7 +69,9 @@ def load_file(config: DataConfig) -> RawData:
             f"{shown(path)} has no column but the target {quoted(target)}, wanted at least one feature column"
         )
     y, notes = _target_values(table_column(frame, target), target, is_text=is_text)
-    inferred = [infer_column(table_column(features, name), is_text=is_text) for name in features.columns]
+    inferred = [
+        infer_column(table_column(features, name), is_text=is_text) for name in features.columns
+    ]
     if is_text:
         features = pd.DataFrame({each.column.name: _series(each.values) for each in inferred})
     return RawData(
@@ -81,7 +85,9 @@ def load_file(config: DataConfig) -> RawData:
     )
 
 
-def read_points(name: str, target: str) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None]:
+def read_points(
+    name: str, target: str
+) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None]:
     """Read all rows of a file: its inputs, and the target (None if the file has none of that name).
 
     A table of a text file stays text: a stored preprocessing parses it, value by value.
@@ -103,16 +109,22 @@ def checked_path(name: str) -> Path:
     """
     path = expand_user(name, ConfigError)
     if _suffix(path.name) not in SUFFIXES:
-        raise ConfigError(f"got the file {quoted(name, 90)}, wanted one that ends in {FORMATS}; convert the file")
+        raise ConfigError(
+            f"got the file {quoted(name, 90)}, wanted one that ends in {FORMATS}; convert the file"
+        )
     try:
         if os.path.isdir(path):
-            raise DatasetNotFound(f"the file {quoted(name, 90)} is a folder, wanted a file; {_others(path / 'x')}")
+            raise DatasetNotFound(
+                f"the file {quoted(name, 90)} is a folder, wanted a file; {_others(path / 'x')}"
+            )
         check_regular_file(path, DatasetNotFound)
     except FileNotFoundError:
         why = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
         raise DatasetNotFound(f"the file {quoted(name, 90)} {why}; {_others(path)}") from None
     except PermissionError:
-        raise DatasetNotFound(f"the file {quoted(name, 90)} cannot be examined; check its permissions") from None
+        raise DatasetNotFound(
+            f"the file {quoted(name, 90)} cannot be examined; check its permissions"
+        ) from None
     except DatasetNotFound as error:
         raise DatasetNotFound(one_line(error)) from None
     return path
@@ -133,9 +145,13 @@ def read_table(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
     frame.columns = frame.columns.map(str)
     if frame.columns.has_duplicates:
         duplicates = list(dict.fromkeys(frame.columns[frame.columns.duplicated()]))
-        raise InvalidData(f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them")
+        raise InvalidData(
+            f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them"
+        )
     if len(frame) == 0:
-        raise InvalidData(f"{shown(path)} has columns but no rows, wanted at least one; check the file")
+        raise InvalidData(
+            f"{shown(path)} has columns but no rows, wanted at least one; check the file"
+        )
     return frame.reset_index(drop=True)
 
 
@@ -164,8 +180,12 @@ def _others(path: Path) -> str:
     return nearest(path.name, [one_line(other, 40) for other in others[:5]])
 
 
-def _target_values(series: "pandas.Series", target: str, *, is_text: bool) -> tuple[np.ndarray, Sequence[str]]:
-    values, decision = infer_values(series, f"target {quoted(target)}", is_text=is_text, is_target=True)
+def _target_values(
+    series: "pandas.Series", target: str, *, is_text: bool
+) -> tuple[np.ndarray, Sequence[str]]:
+    values, decision = infer_values(
+        series, f"target {quoted(target)}", is_text=is_text, is_target=True
+    )
     return values, decision.notes
 
 
@@ -174,7 +194,9 @@ def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) ->
     if target is not None:
         name = find_column(frame, target)
         if name is None:
-            raise InvalidData(f"{shown(path)} has no column {quoted(target)}; {nearest(target, _shown_names(names))}")
+            raise InvalidData(
+                f"{shown(path)} has no column {quoted(target)}; {nearest(target, _shown_names(names))}"
+            )
         return name
     if names[-1].lower() in _TARGET_NAMES:
         return names[-1]

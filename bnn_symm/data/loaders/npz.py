@@ -100,7 +100,11 @@ def _read(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     shape, _, dtype = read(file)
     return shape, dtype
 
@@ -116,9 +120,13 @@ def _checked_target(y: np.ndarray, key: str, path: Path) -> np.ndarray:
 
 def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
     if x.dtype.kind not in "buif":
-        raise InvalidData(f"{shown(path)}: got x of type {x.dtype}, wanted numbers; convert x to float32")
+        raise InvalidData(
+            f"{shown(path)}: got x of type {x.dtype}, wanted numbers; convert x to float32"
+        )
     if x.size == 0:
-        raise InvalidData(f"{shown(path)}: got x of shape {x.shape}, which is empty; wanted at least one row")
+        raise InvalidData(
+            f"{shown(path)}: got x of shape {x.shape}, which is empty; wanted at least one row"
+        )
     if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         raise InvalidData(
             f"{shown(path)}: got x of shape {x.shape}, which looks like channels last; wanted "

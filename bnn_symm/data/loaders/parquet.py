@@ -29,7 +29,9 @@ def read_parquet(path: Path) -> "pandas.DataFrame":
     with parser_errors(path, "write the Parquet file again", InvalidData):
         check_regular_file(path)
         metadata = pq.read_metadata(path)
-        unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        unpacked = sum(
+            metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
+        )
         cells = metadata.num_rows * metadata.num_columns
         check_memory(
             max(_EXPANSION * unpacked, _LEAST * cells),
@@ -38,5 +40,7 @@ def read_parquet(path: Path) -> "pandas.DataFrame":
         )
         names = pq.read_schema(path).names
         if duplicates := sorted({name for name in names if names.count(name) > 1}):
-            raise InvalidData(f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them")
+            raise InvalidData(
+                f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them"
+            )
         return pd.read_parquet(path)

@@ -54,12 +54,16 @@ def uci(name: str) -> RawData:
     features = _indices(folder / "index_features.txt", data.shape[1])
     target = _indices(folder / "index_target.txt", data.shape[1])
     if len(target) != 1 or target[0] in features:
-        raise InvalidData(f"{folder}: got target columns {target.tolist()}, wanted one that is no feature")
+        raise InvalidData(
+            f"{folder}: got target columns {target.tolist()}, wanted one that is no feature"
+        )
     train = test = None
     if rest:
         train, test = (_split_rows(folder, part, rest[0], len(data)) for part in ("train", "test"))
         if np.intersect1d(train, test).size:
-            raise InvalidData(f"{folder}: split {rest[0]} has points in train and test at once; get the files anew")
+            raise InvalidData(
+                f"{folder}: split {rest[0]} has points in train and test at once; get the files anew"
+            )
     return RawData(
         x=data[:, features],
         y=data[:, target[0]],
@@ -85,7 +89,9 @@ def _indices(path: Path, end: int) -> np.ndarray:
     values = _numbers(path, 1)
     indices = values.astype(np.int64)
     if (values != indices).any() or (indices < 0).any() or (indices >= end).any():
-        raise InvalidData(f"{path}: got {values.min():g} to {values.max():g}, wanted whole indices 0 to {end - 1}")
+        raise InvalidData(
+            f"{path}: got {values.min():g} to {values.max():g}, wanted whole indices 0 to {end - 1}"
+        )
     return indices
 
 
@@ -95,9 +101,13 @@ def _numbers(path: Path, ndim: Literal[1, 2]) -> np.ndarray:
             warnings.simplefilter("ignore", UserWarning)  # an empty file is reported below
             values = np.loadtxt(path, ndmin=ndim)
     except FileNotFoundError as error:
-        raise DatasetNotFound(f"{path} is missing; put the set's files into {path.parent}") from error
+        raise DatasetNotFound(
+            f"{path} is missing; put the set's files into {path.parent}"
+        ) from error
     except ValueError as error:
-        raise InvalidData(f"{path} is not whitespace-separated numbers ({error}); get the file anew") from error
+        raise InvalidData(
+            f"{path} is not whitespace-separated numbers ({error}); get the file anew"
+        ) from error
     if values.size == 0:
         raise InvalidData(f"{path} is empty; get the file anew")
     return values

@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnn_symm.data.preprocessing.notation import LARGEST_EXACT, describe_value, is_exact, parse_number, parse_numbers
+from bnn_symm.data.preprocessing.notation import (
+    LARGEST_EXACT,
+    describe_value,
+    is_exact,
+    parse_number,
+    parse_numbers,
+)
 from bnn_symm.data.preprocessing.quoting import quoted
 from bnn_symm.errors import InvalidData
 
@@ -64,17 +70,24 @@ def numbers(values: Any, what: str, *, booleans: bool = False) -> np.ndarray:
     import pandas as pd
 
     series = pd.Series(values).reset_index(drop=True)
-    if pd.api.types.is_complex_dtype(series.dtype) or pd.api.types.is_datetime64_any_dtype(series.dtype):
-        raise InvalidData(f"{what}: got values of type {series.dtype}, wanted numbers; convert the column")
+    if pd.api.types.is_complex_dtype(series.dtype) or pd.api.types.is_datetime64_any_dtype(
+        series.dtype
+    ):
+        raise InvalidData(
+            f"{what}: got values of type {series.dtype}, wanted numbers; convert the column"
+        )
     plain = column_values(series)
     if plain.dtype.kind in "bf" or (
-        plain.dtype.kind in "iu" and not len(plain[(plain > LARGEST_EXACT) | (plain < -LARGEST_EXACT)])
+        plain.dtype.kind in "iu"
+        and not len(plain[(plain > LARGEST_EXACT) | (plain < -LARGEST_EXACT)])
     ):
         result = plain.astype(np.float64)
     elif all(type(value) is str for value in plain) and not booleans:
         result = parse_numbers([value.strip() for value in plain])
     else:
-        result = np.array([_as_float(value, booleans) for value in plain.tolist()], dtype=np.float64)
+        result = np.array(
+            [_as_float(value, booleans) for value in plain.tolist()], dtype=np.float64
+        )
     wrong = ~np.isfinite(result)
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -103,7 +116,9 @@ def column_values(series: "pandas.Series") -> np.ndarray:
     from pandas.api import types
 
     dtype = series.dtype
-    plain = str(dtype) != "category" and (types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype))
+    plain = str(dtype) != "category" and (
+        types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype)
+    )
     if not plain or series.isna().any():
         return series.astype(object).to_numpy()
     if types.is_bool_dtype(dtype):

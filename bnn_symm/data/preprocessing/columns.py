@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnn_symm.data.preprocessing.column_values import all_integers, check_missing, column_values, numbers, table_column
+from bnn_symm.data.preprocessing.column_values import (
+    all_integers,
+    check_missing,
+    column_values,
+    numbers,
+    table_column,
+)
 from bnn_symm.data.preprocessing.labels import Label, label_indices, sorted_labels
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.preprocessing.text_columns import Kind, TextColumn, decide, typed_values
@@ -79,7 +85,9 @@ class Column:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Column":
         """The inverse of `to_dict`."""
-        return cls(name=content["name"], kind=content["kind"], categories=tuple(content["categories"]))
+        return cls(
+            name=content["name"], kind=content["kind"], categories=tuple(content["categories"])
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,14 +127,20 @@ def infer_column(series: "pandas.Series", *, is_text: bool = False) -> InferredC
     name = str(series.name)
     what = f"column {quoted(name)}"
     values, decision = infer_values(series, what, is_text=is_text)
-    if decision.kind == "number" and values.dtype.kind in "iuO" and _ID_NAME.fullmatch(name.strip()):
+    if (
+        decision.kind == "number"
+        and values.dtype.kind in "iuO"
+        and _ID_NAME.fullmatch(name.strip())
+    ):
         raise InvalidData(
             f"{what} holds integers and is named like an identifier, which is no feature to learn from; drop it or "
             f"rename it if it is a feature"
         )
     categories = sorted_labels(values.tolist()) if decision.kind == "category" else ()
     column = Column(name=name, kind=decision.kind, categories=categories)
-    return InferredColumn(column=column, values=values, notes=(*decision.notes, *_counter_notes(what, values)))
+    return InferredColumn(
+        column=column, values=values, notes=(*decision.notes, *_counter_notes(what, values))
+    )
 
 
 def infer_values(
@@ -157,7 +171,9 @@ def infer_values(
             numbers(values, what)
         return values, TextColumn(kind="number")
     if not all(isinstance(value, str) for value in values.tolist()):
-        return values, TextColumn(kind="category")  # the categories of a categorical type, whatever they are
+        return values, TextColumn(
+            kind="category"
+        )  # the categories of a categorical type, whatever they are
     decision = decide(what, values.tolist(), is_target=is_target)
     if decision.kind == "number":
         _check_codes(what, values.tolist())
@@ -171,9 +187,13 @@ def _refuse_types(series: "pandas.Series", what: str) -> None:
 
     dtype = series.dtype
     if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
-        raise InvalidData(f"{what} holds dates or times, which is no feature to learn from; drop it or convert it")
+        raise InvalidData(
+            f"{what} holds dates or times, which is no feature to learn from; drop it or convert it"
+        )
     if types.is_complex_dtype(dtype):
-        raise InvalidData(f"{what} holds complex numbers, which is no feature to learn from; drop it or convert it")
+        raise InvalidData(
+            f"{what} holds complex numbers, which is no feature to learn from; drop it or convert it"
+        )
     if not types.is_numeric_dtype(dtype) or str(dtype) == "category":
         kinds = {type(value).__name__ for value in column_values(series).tolist()}
         if not kinds <= {"str", "int", "float", "bool"}:
@@ -197,8 +217,12 @@ def _counter_notes(what: str, values: np.ndarray) -> list[str]:
     if values.dtype.kind not in "iu" or len(values) < 20 or len(np.unique(values)) < len(values):
         return []
     if (np.diff(values) == 1).all():
-        return [f"{what} counts the rows ({values[0]}, {values[1]}, ...): drop it if it is a row number"]
+        return [
+            f"{what} counts the rows ({values[0]}, {values[1]}, ...): drop it if it is a row number"
+        ]
     digits = {len(str(abs(value))) for value in values.tolist()}
     if len(digits) == 1 and min(digits) >= 5:
-        return [f"{what} holds {len(values)} distinct integers of {min(digits)} digits: drop it if it is an identifier"]
+        return [
+            f"{what} holds {len(values)} distinct integers of {min(digits)} digits: drop it if it is an identifier"
+        ]
     return []

@@ -60,7 +60,9 @@ def label_array(labels: Sequence[Label]) -> np.ndarray:
     """The labels as an array in their own type; of objects where the types differ or integers are too long."""
     if len({type(label) for label in labels}) != 1:
         return np.array(labels, dtype=object)
-    long = isinstance(labels[0], int) and not all(-(2**63) <= int(label) < 2**63 for label in labels)
+    long = isinstance(labels[0], int) and not all(
+        -(2**63) <= int(label) < 2**63 for label in labels
+    )
     return np.array(labels, dtype=object if long else None)
 
 
@@ -90,7 +92,11 @@ class _TextFinder:
     def __init__(self, labels: Sequence[Label]):
         self._exact = {_text(label): index for index, label in enumerate(labels)}
         # The numbers that codes with leading zeros would become: which code such a number was is not known.
-        codes = [label for label in labels if isinstance(label, str) and form_of(label.strip() or "?") == CODE]
+        codes = [
+            label
+            for label in labels
+            if isinstance(label, str) and form_of(label.strip() or "?") == CODE
+        ]
         self._lost = {parse_number(code.lstrip("0") or "0") for code in codes}
 
     def __call__(self, value: Any) -> int:

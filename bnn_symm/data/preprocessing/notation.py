@@ -33,9 +33,7 @@ _PLACEHOLDERS = frozenset(_GAPS.split()) | {"not available", "not applicable", "
 
 # A number as a person may write it, for the parts of the notations below.
 _N = r"[+-]?(?:\d{1,3}(?:[ '.,_]\d{3})+|\d+)?(?:[.,]\d+)?"
-_CURRENCY = (
-    r"[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20bf\u00a2]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?|kr\.?"
-)
+_CURRENCY = r"[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20bf\u00a2]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?|kr\.?"
 _NOTATIONS = {
     "an underscore between digits": r"[+-]?\d+(?:_\d+)+(?:\.\d+)?",
     "a space between digits": r"[+-]?\d{1,3}(?: \d{3})+(?:[.,]\d*)?",
@@ -56,7 +54,9 @@ _NOTATIONS = {
     "leading zeros and a sign": r"[+-]0\d+(?:\.\d*)?(?:[eE][+-]?\d+)?",
 }
 _PATTERNS = {name: re.compile(pattern, re.ASCII) for name, pattern in _NOTATIONS.items()}
-_UNIT = re.compile(r"([+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)) ?([^\W\d_][^\d,;]{0,11}[23]?|[\u00b0\u2032\u2033][CFK]?)")
+_UNIT = re.compile(
+    r"([+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)) ?([^\W\d_][^\d,;]{0,11}[23]?|[\u00b0\u2032\u2033][CFK]?)"
+)
 _ORDINALS = ("st", "nd", "rd", "th")
 # Signs and separators that only look like those of ASCII.
 _LOOKALIKES = str.maketrans(

@@ -9,7 +9,12 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from bnn_symm.data.preprocessing.column_values import check_missing, is_missing, numbers, table_column
+from bnn_symm.data.preprocessing.column_values import (
+    check_missing,
+    is_missing,
+    numbers,
+    table_column,
+)
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label, label_array, label_indices
 from bnn_symm.data.preprocessing.notation import is_exact
@@ -71,7 +76,9 @@ class Preprocessing:
             return self._from_array(raw_x)
         if self.kind == "table":
             found = _find_columns(raw_x, [column.name for column in self.columns])
-            return np.concatenate([column.encode(found[column.name]) for column in self.columns], axis=1)
+            return np.concatenate(
+                [column.encode(found[column.name]) for column in self.columns], axis=1
+            )
         found = _find_columns(raw_x, self.feature_names)
         encoded = []
         for name in self.feature_names:
@@ -79,7 +86,9 @@ class Preprocessing:
             encoded.append(numbers(found[name], f"column {quoted(name)}"))
         return np.stack(encoded, axis=1).reshape(-1, *self.input_shape)
 
-    def encode_target(self, raw_y: Any, dtype: torch.dtype = torch.float32) -> Shaped[Tensor, "point"]:
+    def encode_target(
+        self, raw_y: Any, dtype: torch.dtype = torch.float32
+    ) -> Shaped[Tensor, "point"]:
         """A raw target as class indices (int64), standardized numbers (regression) or counts.
 
         Raises:
@@ -162,10 +171,18 @@ class Preprocessing:
 
     def _from_array(self, x: np.ndarray) -> np.ndarray:
         if self.kind == "table":
-            if x.ndim != 2 or x.shape[1] != len(self.columns) or any(c.kind == "category" for c in self.columns):
+            if (
+                x.ndim != 2
+                or x.shape[1] != len(self.columns)
+                or any(c.kind == "category" for c in self.columns)
+            ):
                 names = short_list(column.name for column in self.columns)
-                raise InvalidData(f"got an array of shape {x.shape}, wanted a table with the columns {names}")
-            return np.concatenate([column.encode(_series(x[:, i])) for i, column in enumerate(self.columns)], axis=1)
+                raise InvalidData(
+                    f"got an array of shape {x.shape}, wanted a table with the columns {names}"
+                )
+            return np.concatenate(
+                [column.encode(_series(x[:, i])) for i, column in enumerate(self.columns)], axis=1
+            )
         shape = self.input_shape
         flat = x.ndim == 2 and x.shape[1] == int(np.prod(shape))
         no_channel = len(shape) == 3 and shape[0] == 1 and x.shape[1:] == shape[1:]
@@ -174,7 +191,9 @@ class Preprocessing:
             raise InvalidData(f"got an array of shape {x.shape}, wanted ({wanted}); reshape x")
         x = x.reshape(-1, *shape)
         if x.dtype.kind not in "buif":
-            raise InvalidData(f"got an array of type {x.dtype}, wanted numbers; convert x to float32")
+            raise InvalidData(
+                f"got an array of type {x.dtype}, wanted numbers; convert x to float32"
+            )
         if x.dtype.kind == "f":
             wrong = ~np.isfinite(x).reshape(len(x), -1)
             if wrong.any():
@@ -211,7 +230,9 @@ def _find_columns(frame: "pandas.DataFrame", wanted: Sequence[str]) -> "dict[str
         raise InvalidData(
             f"columns are missing: {short_list(missing, width=80)}; for {quoted(missing[0], 30)}, {one_line(hint, 120)}"
         )
-    return {name: table_column(frame, column) for name, column in found.items() if column is not None}
+    return {
+        name: table_column(frame, column) for name, column in found.items() if column is not None
+    }
 
 
 def _series(values: np.ndarray) -> "pandas.Series":

@@ -40,7 +40,9 @@ class Scaling:
         return cls(x_mean=np.zeros(input_shape), x_scale=np.ones(_scale_shape(input_shape)))
 
     @classmethod
-    @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused when it is standardized
+    @np.errstate(
+        over="ignore", invalid="ignore"
+    )  # what overflows is refused when it is standardized
     def fit(cls, x: np.ndarray, train: np.ndarray, y: np.ndarray | None = None) -> "Scaling":
         """Mean and standard deviation over the rows `train` of `x`, and of `y` if it is given (regression).
 
@@ -60,7 +62,10 @@ class Scaling:
             squares += np.square(chunk - mean).sum(axis=0)
         variance, varies = squares / len(train), high > low
         if _scale_shape(x.shape[1:]) != x.shape[1:]:
-            variance, varies = variance.mean((1, 2), keepdims=True), varies.any((1, 2), keepdims=True)
+            variance, varies = (
+                variance.mean((1, 2), keepdims=True),
+                varies.any((1, 2), keepdims=True),
+            )
         x_scale = _guarded(np.sqrt(variance), varies)
         if y is None:
             return cls(x_mean=mean, x_scale=x_scale)
@@ -80,7 +85,10 @@ class Scaling:
             values = (x[rows].astype(np.float64) - self.x_mean) / self.x_scale
             result[rows] = torch.from_numpy(values).to(dtype)
         if not torch.isfinite(result).all():
-            row = int(torch.isfinite(result).reshape(len(x), -1).all(1).logical_not().nonzero()[0]) + 1
+            row = (
+                int(torch.isfinite(result).reshape(len(x), -1).all(1).logical_not().nonzero()[0])
+                + 1
+            )
             raise InvalidData(
                 f"row {row} has a feature too large for {dtype}; wanted smaller numbers: rescale the column "
                 "or use --set dtype=float64"

@@ -90,7 +90,12 @@ def decide(what: str, texts: Sequence[str], *, is_target: bool = False) -> TextC
     for row, text in enumerate(stripped, start=1):
         first_row.setdefault(text, row)
     counts = Counter(stripped)
-    column = _Distinct(what=what, counts=counts, first_row=first_row, forms={text: form_of(text) for text in first_row})
+    column = _Distinct(
+        what=what,
+        counts=counts,
+        first_row=first_row,
+        forms={text: form_of(text) for text in first_row},
+    )
     if set(column.forms.values()) == {NUMBER}:
         if not is_target:
             _check_exact(column)
@@ -104,7 +109,9 @@ def decide(what: str, texts: Sequence[str], *, is_target: bool = False) -> TextC
     _refuse_near_duplicates(column)
     if not is_target:
         _refuse_free_text(column)
-    return TextColumn(kind="category", notes=(*_notes(column), *_space_notes(what, texts, stripped)))
+    return TextColumn(
+        kind="category", notes=(*_notes(column), *_space_notes(what, texts, stripped))
+    )
 
 
 def typed_values(kind: Kind, texts: Sequence[str]) -> np.ndarray:
@@ -144,7 +151,11 @@ def _refuse_dates(column: _Distinct) -> None:
 
 
 def _refuse_notations(column: _Distinct) -> None:
-    odd = [text for text, form in column.forms.items() if form not in (NUMBER, CODE, PLACEHOLDER, NOT_FINITE, WORD)]
+    odd = [
+        text
+        for text, form in column.forms.items()
+        if form not in (NUMBER, CODE, PLACEHOLDER, NOT_FINITE, WORD)
+    ]
     units = _units(column)
     words = [text for text in column.of(WORD) if text not in units]
     wrong = [text for text in column.counts if text in set(odd) or text in units]
@@ -168,7 +179,11 @@ def _units(column: _Distinct) -> dict[str, str]:
     if not any(not value.is_integer() for value in values) and (len(values) <= 2 or num_units > 2):
         return {}
     others = [text for text in column.of(WORD) if text not in found]
-    return {text: unit for text, (_, unit) in found.items()} if column.rows(others) < column.rows(list(found)) else {}
+    return (
+        {text: unit for text, (_, unit) in found.items()}
+        if column.rows(others) < column.rows(list(found))
+        else {}
+    )
 
 
 def _refuse_mixture(column: _Distinct, words: set[str]) -> None:
@@ -178,7 +193,9 @@ def _refuse_mixture(column: _Distinct, words: set[str]) -> None:
         return
     if words <= {*_BOOLEANS, "0", "1"}:
         text = next(text for text in column.counts if text.lower() in _BOOLEANS)
-        raise InvalidData(f"{column.where(text)}: got {_short(text)} beside 0 and 1; write all as true and false")
+        raise InvalidData(
+            f"{column.where(text)}: got {_short(text)} beside 0 and 1; write all as true and false"
+        )
     others = [text for text in column.counts if text not in set(numbers)]
     if column.of(CODE):
         return
@@ -211,7 +228,9 @@ def _refuse_near_duplicates(column: _Distinct) -> None:
 
 def _key(text: str) -> str:
     """Return what two spellings of one word have in common."""
-    visible = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    visible = "".join(
+        c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"
+    )
     key = " ".join(visible.casefold().split())
     return re.sub(r"^([+-]?\d+)\.0*$", r"\1", key)  # 1.0 and 1
 
@@ -220,7 +239,11 @@ def _refuse_free_text(column: _Distinct) -> None:
     distinct, rows = len(column.counts), sum(column.counts.values())
     if rows > 1 and (distinct == rows or (distinct > _FEW_CATEGORIES and distinct > rows / 2)):
         codes = column.of(CODE)
-        zeros = f" and leading zeros ({_short(codes[0])} in row {column.first_row[codes[0]]})" if codes else ""
+        zeros = (
+            f" and leading zeros ({_short(codes[0])} in row {column.first_row[codes[0]]})"
+            if codes
+            else ""
+        )
         raise InvalidData(
             f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, which is no feature to "
             f"learn from; drop it from the file"
@@ -231,7 +254,9 @@ def _notes(column: _Distinct) -> list[str]:
     notes = []
     if gaps := column.of(PLACEHOLDER):
         listed = ", ".join(f"{_short(text)} in {column.counts[text]} rows" for text in gaps[:3])
-        notes.append(f"{column.what}: {listed}: read as a category of its own, not as a missing value")
+        notes.append(
+            f"{column.what}: {listed}: read as a category of its own, not as a missing value"
+        )
     numbers, words = column.of(NUMBER, NOT_FINITE), column.of(WORD)
     if numbers and words and not column.of(CODE):
         notes.append(
@@ -244,7 +269,11 @@ def _notes(column: _Distinct) -> list[str]:
 def _space_notes(what: str, texts: Sequence[str], stripped: Sequence[str]) -> list[str]:
     if len(set(texts)) == len(set(stripped)):
         return []
-    row = next(row for row, (raw, text) in enumerate(zip(texts, stripped, strict=True), start=1) if raw != text)
+    row = next(
+        row
+        for row, (raw, text) in enumerate(zip(texts, stripped, strict=True), start=1)
+        if raw != text
+    )
     return [f"{what}: spaces around values are ignored ({texts[row - 1]!r} in row {row})"]
 
 

@@ -26,7 +26,14 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Part
 from bnn_symm.diagnostics.barriers.bezier_curves import bent
-from bnn_symm.diagnostics.barriers.interpolation import CoupledDraws, Coupling, Losses, couple, losses, means
+from bnn_symm.diagnostics.barriers.interpolation import (
+    CoupledDraws,
+    Coupling,
+    Losses,
+    couple,
+    losses,
+    means,
+)
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
@@ -140,7 +147,9 @@ def barrier(
         raise ConfigError(f"num_tau={num_tau}: wanted both ends, and so 2 positions or more")
     for name, part in (("test", dataset.test), ("training", dataset.train)):
         if len(part) == 0:
-            raise ConfigError(f"the {name} part has no points to measure a barrier on; raise data.{name[:4]}_fraction")
+            raise ConfigError(
+                f"the {name} part has no points to measure a barrier on; raise data.{name[:4]}_fraction"
+            )
     if path == "line":
         pairs = means([first, second])
         own = pairs.draws[1]
@@ -159,7 +168,9 @@ def barrier(
     )
 
 
-def _curve(pairs: CoupledDraws, posterior: Posterior, part: Part, num_tau: int, seed: int) -> BarrierCurve:
+def _curve(
+    pairs: CoupledDraws, posterior: Posterior, part: Part, num_tau: int, seed: int
+) -> BarrierCurve:
     found: dict[float, Losses] = {}
 
     def visit(tau: float) -> None:
@@ -177,7 +188,9 @@ def _curve(pairs: CoupledDraws, posterior: Posterior, part: Part, num_tau: int, 
             visit((left + right) / 2)
     tau = sorted(found)
     own = [found[t] for t in tau]
-    marginal, expected, error = ([getattr(o, name) for o in own] for name in ("marginal_nll", "expected_nll", "error"))
+    marginal, expected, error = (
+        [getattr(o, name) for o in own] for name in ("marginal_nll", "expected_nll", "error")
+    )
     mixture = [_mixture_nll(own[0], own[-1], t) for t in tau]
     heights, band = _bootstrap(tau, own, seed)
     ends = (marginal[0] + marginal[-1]) / 2
@@ -206,14 +219,19 @@ def _above(tau: Sequence[float], values: Sequence[float]) -> list[float]:
 
 
 def _mixture_nll(first: Losses, second: Losses, tau: float) -> float:
-    marginal = [own.log_likelihood.logsumexp(0) - math.log(len(own.log_likelihood)) for own in (first, second)]
+    marginal = [
+        own.log_likelihood.logsumexp(0) - math.log(len(own.log_likelihood))
+        for own in (first, second)
+    ]
     if tau in (0.0, 1.0):
         return float(-marginal[int(tau)].mean())
     mixed = torch.logaddexp(marginal[0] + math.log1p(-tau), marginal[1] + math.log(tau))
     return float(-mixed.mean())
 
 
-def _bootstrap(tau: Sequence[float], found: Sequence[Losses], seed: int) -> tuple[np.ndarray, list[float]]:
+def _bootstrap(
+    tau: Sequence[float], found: Sequence[Losses], seed: int
+) -> tuple[np.ndarray, list[float]]:
     """Heights over resampled draws and points, and the standard error above the chord at each tau.
 
     Draws are coupled across tau, so one resample of them serves the whole curve.
@@ -222,7 +240,9 @@ def _bootstrap(tau: Sequence[float], found: Sequence[Losses], seed: int) -> tupl
     generator = numpy_generator(seed, "bootstrap of a barrier")
     of_draws = _weights(generator, draws)
     of_points = _weights(generator, points)
-    curves = torch.stack([_resampled(own.log_likelihood, of_draws, of_points) for own in found], dim=1).numpy()
+    curves = torch.stack(
+        [_resampled(own.log_likelihood, of_draws, of_points) for own in found], dim=1
+    ).numpy()
     position = np.asarray(tau)
     above = curves - (1 - position) * curves[:, :1] - position * curves[:, -1:]
     return above.max(1), np.std(above, axis=0, ddof=1).tolist()
@@ -230,7 +250,9 @@ def _bootstrap(tau: Sequence[float], found: Sequence[Losses], seed: int) -> tupl
 
 def _weights(generator: np.random.Generator, number: int) -> Tensor:
     """(resample, item), how often each item is drawn, over the number of items; each item once if there is one only."""
-    return torch.from_numpy(generator.multinomial(number, np.full(number, 1 / number), size=_BOOTSTRAP) / number)
+    return torch.from_numpy(
+        generator.multinomial(number, np.full(number, 1 / number), size=_BOOTSTRAP) / number
+    )
 
 
 def _resampled(log_likelihood: Tensor, of_draws: Tensor, of_points: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from bnn_symm.diagnostics.barriers.interpolation import CoupledDraws
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference import MAP
 from bnn_symm.inference.callbacks import Callbacks
-from bnn_symm.inference.optimization.training_loop import Problem, optimize
+from bnn_symm.inference.optimization.training_loop import OptimizationProblem, optimize
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
@@ -36,7 +36,12 @@ _POSITIONS = 4
 
 
 def bent(
-    pairs: CoupledDraws, model: BayesianModel, dataset: Dataset, *, num_steps: int = 500, seed: int = 0
+    pairs: CoupledDraws,
+    model: BayesianModel,
+    dataset: Dataset,
+    *,
+    num_steps: int = 500,
+    seed: int = 0,
 ) -> CoupledDraws:
     """The same draws on the curve that is best on the training part, found by Adam from the straight path.
 
@@ -60,14 +65,16 @@ def bent(
         generator = torch_generator(seed, "curve", step)
         shift = float(torch.rand((), generator=generator))
         total = torch.zeros((), dtype=torch.float64, device=x.device)
-        for part, number in enumerate(torch.randint(len(first), (_POSITIONS,), generator=generator).tolist()):
+        for part, number in enumerate(
+            torch.randint(len(first), (_POSITIONS,), generator=generator).tolist()
+        ):
             tau = (part + shift) / _POSITIONS
             weights = curve.take(number).at([1 - tau, tau])[0]
             log_likelihood = model.log_likelihood(weights, x, y).sum(dtype=torch.float64)
             total = total - log_likelihood * (size / len(x)) - model.log_prior(weights)
         return total / _POSITIONS, {}
 
-    problem = Problem(
+    problem = OptimizationProblem(
         settings=dataclasses.replace(_OPTIMIZER, num_steps=num_steps),
         tensors={"bend": straight},
         objective=objective,
@@ -78,5 +85,7 @@ def bent(
     try:
         optimize(problem, Callbacks([]))
     except FitDiverged as error:
-        raise ConfigError("the loss along the learned curve is not finite; use --path geodesic") from error
+        raise ConfigError(
+            "the loss along the learned curve is not finite; use --path geodesic"
+        ) from error
     return dataclasses.replace(curve, bend=straight.detach())

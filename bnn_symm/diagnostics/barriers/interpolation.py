@@ -41,7 +41,15 @@ from bnn_symm.posteriors import (
 from bnn_symm.posteriors.low_rank import layer_sizes
 
 Coupling = Literal["moment", "assignment", "independent"]
-PathName = Literal["wasserstein", "turned factors", "straight line", "moment", "assignment", "independent", "bezier"]
+PathName = Literal[
+    "wasserstein",
+    "turned factors",
+    "straight line",
+    "moment",
+    "assignment",
+    "independent",
+    "bezier",
+]
 
 
 @dataclass(frozen=True)
@@ -97,17 +105,24 @@ def couple(
     """
     check_same_parameters(list(posteriors))
     if all(isinstance(posterior, GaussianPosterior) for posterior in posteriors):
-        return CoupledDraws(tuple(_same_noise(posterior, num_draws, seed) for posterior in posteriors), "wasserstein")
+        return CoupledDraws(
+            tuple(_same_noise(posterior, num_draws, seed) for posterior in posteriors),
+            "wasserstein",
+        )
     closed = [posterior for posterior in posteriors if isinstance(posterior, ClosedFormPosterior)]
     if len(closed) == len(posteriors):
-        return CoupledDraws(tuple(own.draws(num_draws, seed=seed) for own in _turned(closed)), "turned factors")
+        return CoupledDraws(
+            tuple(own.draws(num_draws, seed=seed) for own in _turned(closed)), "turned factors"
+        )
     if all(_is_point(posterior) for posterior in posteriors):
         return CoupledDraws(tuple(posterior.draws() for posterior in posteriors), "straight line")
     held = [p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)]
     number = min([num_draws, *(count for count in held if count > 1)])
     # A point is the same in every draw.
     draws = [
-        posterior.draws().expand(number, -1) if _is_point(posterior) else posterior.draws(number, seed=seed)
+        posterior.draws().expand(number, -1)
+        if _is_point(posterior)
+        else posterior.draws(number, seed=seed)
         for posterior in posteriors
     ]
     if coupling == "moment":
@@ -127,7 +142,9 @@ def _is_point(posterior: Posterior) -> bool:
 def _same_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
     """Draws whose noise is that of every other posterior, coordinate by coordinate, whatever permuted it."""
     assert isinstance(posterior, GaussianPosterior)
-    plain = GaussianPosterior(posterior.model, posterior.scaling, loc=posterior.loc, scale=posterior.scale)
+    plain = GaussianPosterior(
+        posterior.model, posterior.scaling, loc=posterior.loc, scale=posterior.scale
+    )
     return plain.draws(number, seed=seed)
 
 
@@ -141,9 +158,17 @@ def _turned(posteriors: Sequence[ClosedFormPosterior]) -> list[LowRankGaussianPo
             factors[: len(own.factors)] = own.factors
         if made:
             sizes = list(layer_sizes(own.model).values())
-            layers = zip(made[0].factors.split(sizes, dim=-1), factors.split(sizes, dim=-1), strict=True)
-            factors = torch.cat([_rotation(first, other) @ other for first, other in layers], dim=-1)
-        made.append(LowRankGaussianPosterior(own.model, own.scaling, loc=own.loc, scale=own.scale, factors=factors))
+            layers = zip(
+                made[0].factors.split(sizes, dim=-1), factors.split(sizes, dim=-1), strict=True
+            )
+            factors = torch.cat(
+                [_rotation(first, other) @ other for first, other in layers], dim=-1
+            )
+        made.append(
+            LowRankGaussianPosterior(
+                own.model, own.scaling, loc=own.loc, scale=own.scale, factors=factors
+            )
+        )
     return made
 
 
@@ -182,7 +207,9 @@ class Losses:
     def marginal_nll(self) -> float:
         """Mean over points of -log of the mean over draws of the likelihood."""
         draws = len(self.log_likelihood)
-        marginal = self.log_likelihood.logsumexp(0) - torch.tensor(float(draws), dtype=torch.float64).log()
+        marginal = (
+            self.log_likelihood.logsumexp(0) - torch.tensor(float(draws), dtype=torch.float64).log()
+        )
         return float(-marginal.mean())
 
     @property

@@ -68,7 +68,10 @@ def simplex_barrier(
     part = part.take(slice(0, _POINTS))
     weights = _places(number, seed)
     nll = [losses(posteriors[0], draws.at(place), part).marginal_nll for place in weights]
-    above = [value - float(np.dot(place, nll[:number])) for value, place in zip(nll, weights, strict=True)]
+    above = [
+        value - float(np.dot(place, nll[:number]))
+        for value, place in zip(nll, weights, strict=True)
+    ]
     return SimplexBarrier(
         weights=weights,
         marginal_nll=nll,
@@ -89,6 +92,11 @@ def _places(number: int, seed: int) -> list[list[float]]:
             if i + j <= _STEPS and max(i, j, _STEPS - i - j) < _STEPS
         ]
     else:
-        middles = [(corners[i] + corners[j]) / 2 for i, j in itertools.combinations(range(number), 2)]
-        grid = [*middles, *numpy_generator(seed, "simplex").dirichlet(np.ones(number), _RANDOM_PLACES)]
+        middles = [
+            (corners[i] + corners[j]) / 2 for i, j in itertools.combinations(range(number), 2)
+        ]
+        grid = [
+            *middles,
+            *numpy_generator(seed, "simplex").dirichlet(np.ones(number), _RANDOM_PLACES),
+        ]
     return np.concatenate([corners, centroid, np.asarray(grid)]).tolist()

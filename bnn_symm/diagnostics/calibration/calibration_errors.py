@@ -25,7 +25,9 @@ PerPoint = Float[np.ndarray, "resample point"]
 PerResample = Float[np.ndarray, " resample"]
 
 
-def equal_width_bins(confidence: Float[np.ndarray, "*point"], num_bins: int = NUM_BINS) -> Int[np.ndarray, "*point"]:
+def equal_width_bins(
+    confidence: Float[np.ndarray, "*point"], num_bins: int = NUM_BINS
+) -> Int[np.ndarray, "*point"]:
     """Return the bin of every probability, 0 to `num_bins - 1`, with the edges that the module states.
 
     Args:
@@ -37,14 +39,18 @@ def equal_width_bins(confidence: Float[np.ndarray, "*point"], num_bins: int = NU
     return np.clip(bins, 0, num_bins - 1)
 
 
-def binned(values: PerPoint, bins: Int[np.ndarray, " point"], num_bins: int) -> Float[np.ndarray, "resample bin"]:
+def binned(
+    values: PerPoint, bins: Int[np.ndarray, " point"], num_bins: int
+) -> Float[np.ndarray, "resample bin"]:
     """Sums of the values over the points of every bin."""
     points = np.arange(len(bins))
     indicator = sparse.csr_matrix((np.ones(len(bins)), (bins, points)), shape=(num_bins, len(bins)))
     return (indicator @ values.T).T
 
 
-def expected_error(residuals: PerPoint, bins: Int[np.ndarray, " point"], total: float | PerResample) -> PerResample:
+def expected_error(
+    residuals: PerPoint, bins: Int[np.ndarray, " point"], total: float | PerResample
+) -> PerResample:
     """ECE: the mean over points of their bin's |accuracy - confidence|.
 
     Args:
@@ -55,7 +61,9 @@ def expected_error(residuals: PerPoint, bins: Int[np.ndarray, " point"], total: 
     return np.abs(binned(residuals, bins, NUM_BINS)).sum(1) / total
 
 
-def maximum_error(residuals: PerPoint, weights: PerPoint, bins: Int[np.ndarray, " point"]) -> PerResample:
+def maximum_error(
+    residuals: PerPoint, weights: PerPoint, bins: Int[np.ndarray, " point"]
+) -> PerResample:
     """MCE: the largest |accuracy - confidence| of a bin that has points."""
     gap = np.abs(binned(residuals, bins, NUM_BINS))
     count = binned(weights, bins, NUM_BINS)
@@ -63,7 +71,10 @@ def maximum_error(residuals: PerPoint, weights: PerPoint, bins: Int[np.ndarray, 
 
 
 def equal_mass_error(
-    residuals: PerPoint, weights: PerPoint, confidence: Float[np.ndarray, " point"], num_bins: int = NUM_BINS
+    residuals: PerPoint,
+    weights: PerPoint,
+    confidence: Float[np.ndarray, " point"],
+    num_bins: int = NUM_BINS,
 ) -> PerResample:
     """Adaptive ECE (Nixon et al. 2019, arXiv:1904.01685): bins that hold equally many points.
 
@@ -107,5 +118,8 @@ def class_wise_error(
     rows = bins + NUM_BINS * np.arange(classes)
     columns = np.broadcast_to(np.arange(points)[:, None], rows.shape)
     shape = (NUM_BINS * classes, points)
-    summed = sparse.csr_matrix((residual.ravel(), (rows.ravel(), columns.ravel())), shape=shape) @ weights.T
+    summed = (
+        sparse.csr_matrix((residual.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
+        @ weights.T
+    )
     return np.abs(summed).sum(0) / (classes * weights.sum(1))

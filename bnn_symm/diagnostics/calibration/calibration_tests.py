@@ -71,7 +71,12 @@ class CalibrationTest:
     @property
     def evidence_of_gap(self) -> Evidence:
         """Return the mean gap and where that of a calibrated model lies."""
-        return Evidence(measure="gap", value=self.gap, low=self.gap_low - _ROUNDING, high=self.gap_high + _ROUNDING)
+        return Evidence(
+            measure="gap",
+            value=self.gap,
+            low=self.gap_low - _ROUNDING,
+            high=self.gap_high + _ROUNDING,
+        )
 
     @property
     def decisive(self) -> tuple[Evidence, ...]:
@@ -159,7 +164,10 @@ def _classes(
 
     value, gap = both((predictions.probabilities.argmax(1) == predictions.y)[None])
     generator = numpy_generator(seed, "labels of a calibrated model")
-    pairs = [both(generator.uniform(size=(size, points)) < confidence) for size in _sizes(num_simulations, points)]
+    pairs = [
+        both(generator.uniform(size=(size, points)) < confidence)
+        for size in _sizes(num_simulations, points)
+    ]
     errors, gaps = (np.concatenate(own) for own in zip(*pairs, strict=True))
     return (float(value[0]), float(gap[0])), (errors, gaps)
 

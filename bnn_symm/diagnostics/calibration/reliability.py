@@ -18,7 +18,11 @@ from torch import Tensor
 
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.calibration.calibration_errors import NUM_BINS, equal_width_bins
-from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, NumberPredictions, predict_points
+from bnn_symm.diagnostics.scores.point_predictions import (
+    ClassPredictions,
+    NumberPredictions,
+    predict_points,
+)
 from bnn_symm.posteriors import Posterior
 
 # Levels of the quantiles of a diagram of numbers, in percent, so that they are exact fractions.
@@ -101,13 +105,20 @@ def reliability(
     """
     if isinstance(predicted, Tensor):
         if len(predicted) != len(part) or len(part) == 0:
-            raise ValueError(f"got probabilities of {len(predicted)} points and {len(part)} targets; give as many")
+            raise ValueError(
+                f"got probabilities of {len(predicted)} points and {len(part)} targets; give as many"
+            )
         return _of_classes(predicted.double().cpu().numpy(), part.y.cpu().numpy(), num_bins, level)
-    return reliability_of(predict_points(predicted, part, seed=seed), num_bins=num_bins, level=level)
+    return reliability_of(
+        predict_points(predicted, part, seed=seed), num_bins=num_bins, level=level
+    )
 
 
 def reliability_of(
-    predictions: ClassPredictions | NumberPredictions, *, num_bins: int = NUM_BINS, level: float = 0.95
+    predictions: ClassPredictions | NumberPredictions,
+    *,
+    num_bins: int = NUM_BINS,
+    level: float = 0.95,
 ) -> ClassReliability | NumberReliability:
     """As `reliability`, of predictions that are there already."""
     if isinstance(predictions, ClassPredictions):
@@ -125,7 +136,9 @@ def reliability_of(
     )
 
 
-def _of_classes(probabilities: np.ndarray, y: np.ndarray, num_bins: int, level: float) -> ClassReliability:
+def _of_classes(
+    probabilities: np.ndarray, y: np.ndarray, num_bins: int, level: float
+) -> ClassReliability:
     confidence = probabilities.max(1)
     right = probabilities.argmax(1) == y
     bins = equal_width_bins(confidence, num_bins)
@@ -151,4 +164,7 @@ def _band(count: np.ndarray, chance: np.ndarray, level: float) -> tuple[np.ndarr
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in content.items()}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in content.items()
+    }

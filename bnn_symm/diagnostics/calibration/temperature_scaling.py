@@ -72,7 +72,11 @@ class TemperatureScaling:
 
 
 def _meaning(logit_temperature: float) -> str:
-    return "since predictions were too sure" if logit_temperature > 1 else "since predictions were not sure enough"
+    return (
+        "since predictions were too sure"
+        if logit_temperature > 1
+        else "since predictions were not sure enough"
+    )
 
 
 def fit_temperature(posterior: Posterior, part: Part) -> TemperatureScaling:
@@ -97,7 +101,9 @@ def fit_temperature(posterior: Posterior, part: Part) -> TemperatureScaling:
             "temperature scaling is fitted on the validation part, which has no points; fit with "
             "data.validation_fraction=0.1"
         )
-    log_p = torch.cat([_log_probabilities(predictive) for predictive in posterior.iter_predict(part.x)])
+    log_p = torch.cat(
+        [_log_probabilities(predictive) for predictive in posterior.iter_predict(part.x)]
+    )
     y = part.y.to(log_p.device)[:, None]
 
     def nll(log_temperature: float) -> float:
@@ -145,7 +151,9 @@ class TemperatureScaledPosterior(Posterior):
         """Of the posterior."""
         return self._base.standard_deviation()
 
-    def draws(self, num_samples: int | None = None, *, seed: int = 0) -> Float[Tensor, "draw parameter"]:
+    def draws(
+        self, num_samples: int | None = None, *, seed: int = 0
+    ) -> Float[Tensor, "draw parameter"]:
         """Of the posterior."""
         return self._base.draws(num_samples, seed=seed)
 

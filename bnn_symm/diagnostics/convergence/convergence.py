@@ -151,11 +151,16 @@ def time_to_target(curve: Curve, target: float, clock: str) -> TimeToTarget:
     smoothed, times, sign = curve.smoothed, curve.clocks[clock], curve.sign
     falling = sign * smoothed.values
     middle, low, high = (
-        _first_below(times, falling + shift * smoothed.standard_error, sign * target) for shift in (0.0, -2.0, 2.0)
+        _first_below(times, falling + shift * smoothed.standard_error, sign * target)
+        for shift in (0.0, -2.0, 2.0)
     )
     budget = float(times[-1])
     return TimeToTarget(
-        time=budget if middle is None else middle, censored=middle is None, low=low, high=high, budget=budget
+        time=budget if middle is None else middle,
+        censored=middle is None,
+        low=low,
+        high=high,
+        budget=budget,
     )
 
 
@@ -232,7 +237,11 @@ class Band:
 
 
 def band(
-    runs: Sequence[Sequence[Curve]], clock: str, *, finished: Sequence[bool] | None = None, num_times: int = 100
+    runs: Sequence[Sequence[Curve]],
+    clock: str,
+    *,
+    finished: Sequence[bool] | None = None,
+    num_times: int = 100,
 ) -> Band | None:
     """Median and quantiles over runs on a common grid; None without a curve.
 
@@ -255,14 +264,18 @@ def band(
     if not known:
         return None
     # A run begins and ends with all of its chains.
-    firsts = np.array([max(float(curve.clocks[clock][0]) for curve in curves) for curves, _ in known])
+    firsts = np.array(
+        [max(float(curve.clocks[clock][0]) for curve in curves) for curves, _ in known]
+    )
     ends = np.array([min(curve.budget(clock) for curve in curves) for curves, _ in known])
     # Of a run whose chains are never on the clock together, one chain's end is known where the next begins.
     goes_on = np.maximum(np.where([done for _, done in known], ends.max(), ends), firsts)
     half = int(np.ceil(_KNOWN * len(known)))
     first, last = float(np.sort(firsts)[half - 1]), float(np.sort(goes_on)[len(known) - half])
     first = min(first, last)
-    times = np.geomspace(first, last, num_times) if first > 0 else np.linspace(first, last, num_times)
+    times = (
+        np.geomspace(first, last, num_times) if first > 0 else np.linspace(first, last, num_times)
+    )
     # Exactly, so that the runs that begin and end there count.
     times[0], times[-1] = first, last
     rows = np.full((len(known), num_times), np.nan)

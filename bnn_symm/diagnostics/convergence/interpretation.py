@@ -47,7 +47,9 @@ def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[st
         at = number(own["steps"])
         return (
             f"diverged after the row at step {at}: it did not converge",
-            _ADVICE_OF_DIVERGED[bool(own["clips"])] if own["learning_rate"] else "from a good fit: --set initial=RUN",
+            _ADVICE_OF_DIVERGED[bool(own["clips"])]
+            if own["learning_rate"]
+            else "from a good fit: --set initial=RUN",
         )
     words = _cyclical if own["cycle_steps"] else _sampler if own["sampler"] else _optimizer
     verdict, advice = words(own, settled)
@@ -71,7 +73,10 @@ def _optimizer(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
         # Twice the rows that are needed, since the first are on their way.
         every = max(1, own["planned_steps"] // (4 * MIN_ROWS))
         advice = f"--set inference.log_every={every}" if own["planned_steps"] > MIN_ROWS else longer
-        return f"{settled['rows']} rows are too few to tell a plateau from noise (wanted {MIN_ROWS})", advice
+        return (
+            f"{settled['rows']} rows are too few to tell a plateau from noise (wanted {MIN_ROWS})",
+            advice,
+        )
     drift = (
         f"{number(abs(settled['drift']))} nats per 1,000 steps "
         f"({number(settled['drift_low'])} to {number(settled['drift_high'])})"
@@ -124,7 +129,10 @@ def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | N
         )
     ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])}"
     if flatness == "not reached":
-        return f"not converged: the negative log density still drifts by {ends} nats per 1,000 iterations", more
+        return (
+            f"not converged: the negative log density still drifts by {ends} nats per 1,000 iterations",
+            more,
+        )
     start = settled["start"]["step"]
     if flatness == "unclear":
         return (
@@ -136,9 +144,14 @@ def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | N
         return (
             f"the log density settles at iteration {number(start)} only, after warm-up ({number(warmup)}): the first "
             f"draws are not of the posterior",
-            f"--set inference.num_warmup={math.ceil(1.5 * start)}" if own["settles_by"] == "num_warmup" else more,
+            f"--set inference.num_warmup={math.ceil(1.5 * start)}"
+            if own["settles_by"] == "num_warmup"
+            else more,
         )
-    return f"the log density is stationary from iteration {number(start)} on, within warm-up ({number(warmup)})", None
+    return (
+        f"the log density is stationary from iteration {number(start)} on, within warm-up ({number(warmup)})",
+        None,
+    )
 
 
 def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
@@ -153,7 +166,10 @@ def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | 
         )
     ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])} nats per 1,000 iterations"
     if flatness == "not reached":
-        return f"not converged: the negative log density at the ends of cycles still drifts by {ends}", more
+        return (
+            f"not converged: the negative log density at the ends of cycles still drifts by {ends}",
+            more,
+        )
     if flatness == "unclear":
         return (
             f"it cannot be told whether the log density at the ends of cycles has settled: its drift lies between "
@@ -197,9 +213,15 @@ def comparison_sentence(labels: Sequence[str], test: dict[str, Any], num_compari
     if value > 1:
         faster, slower, value = second, first, 1 / value
         low, high = (None if end in (None, 0) else 1 / end for end in (high, low))
-    interval = f" (95 % interval {number(low)} to {number(high)})" if low is not None and high is not None else ""
+    interval = (
+        f" (95 % interval {number(low)} to {number(high)})"
+        if low is not None and high is not None
+        else ""
+    )
     censored = test["num_censored"]["first"] + test["num_censored"]["second"]
-    bound = ", runs that never got there counted up to the last that was watched" if censored else ""
+    bound = (
+        ", runs that never got there counted up to the last that was watched" if censored else ""
+    )
     clock = CLOCK_WORDS[test["clock"]]
     return (
         f"{faster} needs {number(value)} times the {clock} of {slower}{interval}{bound}: "
@@ -218,7 +240,9 @@ def _evidence(test: dict[str, Any], num_comparisons: int) -> str:
         return f"{'strong evidence' if p <= _STRONG else 'evidence'} that it is faster ({numbers})"
     if test["paired"]:
         least = smallest_p_value(test["num_informative"])
-        needed = next(n for n in range(1, 40) if num_comparisons * smallest_p_value(n) <= _EVIDENCE or n == 14)
+        needed = next(
+            n for n in range(1, 40) if num_comparisons * smallest_p_value(n) <= _EVIDENCE or n == 14
+        )
         if least * num_comparisons > _EVIDENCE:
             return (
                 f"no evidence yet ({numbers}); {test['num_informative']} pairs that differ cannot give a smaller p "

@@ -166,9 +166,14 @@ def pooled_drift(chains: Sequence[Plateau]) -> tuple[float, float, float]:
         chains: none of which is too short.
     """
     drift, low, tolerated = (
-        np.array([getattr(plateau, name) for plateau in chains]) for name in ("drift", "drift_low", "tolerated")
+        np.array([getattr(plateau, name) for plateau in chains])
+        for name in ("drift", "drift_low", "tolerated")
     )
-    return float(drift.mean()), float(np.sqrt(np.square(drift - low).sum()) / len(chains)), float(tolerated.mean())
+    return (
+        float(drift.mean()),
+        float(np.sqrt(np.square(drift - low).sum()) / len(chains)),
+        float(tolerated.mean()),
+    )
 
 
 def _judge(slope: float, reach: float, tolerated: float, is_long: bool) -> Flatness:

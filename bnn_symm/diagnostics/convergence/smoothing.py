@@ -73,7 +73,9 @@ def smooth(values: Float[np.ndarray, " row"]) -> Smoothed:
         half *= 2
     chosen = np.maximum(widest - 1, 0)
     best, error = (np.array(every)[chosen, np.arange(size)] for every in zip(*fits, strict=True))
-    return Smoothed(values=best, standard_error=error * _widening(values - best, noise), noise=noise)
+    return Smoothed(
+        values=best, standard_error=error * _widening(values - best, noise), noise=noise
+    )
 
 
 def _noise(values: np.ndarray) -> np.ndarray:

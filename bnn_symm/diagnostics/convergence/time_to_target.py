@@ -117,7 +117,9 @@ class _KaplanMeier:
     """
 
     def __init__(self, times: Sequence[TimeToTarget]):
-        self._order = np.array(sorted(range(len(times)), key=lambda i: (times[i].time, times[i].censored)))
+        self._order = np.array(
+            sorted(range(len(times)), key=lambda i: (times[i].time, times[i].censored))
+        )
         self._times = np.array([times[i].time for i in self._order])
         self._reached = np.array([not times[i].censored for i in self._order])
 
@@ -131,7 +133,9 @@ class _KaplanMeier:
         below = self._survival(counts) <= 0.5 + 1e-12
         return np.where(below.any(1), self._times[below.argmax(1)], np.inf)
 
-    def restricted_means(self, counts: Int[np.ndarray, "resample run"], tau: float) -> Float[np.ndarray, " resample"]:
+    def restricted_means(
+        self, counts: Int[np.ndarray, "resample run"], tau: float
+    ) -> Float[np.ndarray, " resample"]:
         """Areas up to tau."""
         survival = np.concatenate([np.ones((len(counts), 1)), self._survival(counts)], axis=1)
         edges = np.concatenate([[0.0], np.minimum(self._times, tau), [tau]])
@@ -165,14 +169,18 @@ def speed(times: Sequence[TimeToTarget], *, tau: float | None = None, seed: int 
     counts = _resamples(len(times), seed)
     return Speed(
         median=_interval(median_time(times), curve.medians(counts), len(times)),
-        restricted_mean=_interval(restricted_mean(times, end), curve.restricted_means(counts, end), len(times)),
+        restricted_mean=_interval(
+            restricted_mean(times, end), curve.restricted_means(counts, end), len(times)
+        ),
         tau=end,
         num_runs=len(times),
         num_censored=sum(time.censored for time in times),
     )
 
 
-def compare_paired(first: Sequence[TimeToTarget], second: Sequence[TimeToTarget], *, seed: int = 0) -> SpeedTest:
+def compare_paired(
+    first: Sequence[TimeToTarget], second: Sequence[TimeToTarget], *, seed: int = 0
+) -> SpeedTest:
     """Sign-flip test on pairs, and the ratio of restricted means, whose bootstrap draws whole pairs.
 
     Args:
@@ -196,7 +204,9 @@ def compare_paired(first: Sequence[TimeToTarget], second: Sequence[TimeToTarget]
     )
 
 
-def compare_unpaired(first: Sequence[TimeToTarget], second: Sequence[TimeToTarget], *, seed: int = 0) -> SpeedTest:
+def compare_unpaired(
+    first: Sequence[TimeToTarget], second: Sequence[TimeToTarget], *, seed: int = 0
+) -> SpeedTest:
     """Log-rank test, and the ratio of restricted means, whose bootstrap draws A and B apart."""
     tau = common_restriction([first, second])
     p_value = None
@@ -217,7 +227,9 @@ def compare_unpaired(first: Sequence[TimeToTarget], second: Sequence[TimeToTarge
     )
 
 
-def paired_scores(first: Sequence[TimeToTarget], second: Sequence[TimeToTarget]) -> Float[np.ndarray, " pair"]:
+def paired_scores(
+    first: Sequence[TimeToTarget], second: Sequence[TimeToTarget]
+) -> Float[np.ndarray, " pair"]:
     """log(min(A, tau_i) / min(B, tau_i)), tau_i the shorter of the pair's two budgets; below 0 where A is faster."""
     scores = []
     for a, b in zip(first, second, strict=True):
@@ -237,7 +249,12 @@ def sign_flip_p_value(scores: Float[np.ndarray, " pair"], *, seed: int = 0) -> f
     # By keyword: the generator's name changed with SciPy 1.15, which still takes the old one.
     generator: dict[str, Any] = {"random_state": numpy_generator(seed, "sign flips")}
     found = stats.permutation_test(
-        (told,), np.mean, permutation_type="samples", vectorized=True, n_resamples=_FLIPS, **generator
+        (told,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=_FLIPS,
+        **generator,
     )
     return float(found.pvalue)
 
@@ -266,14 +283,22 @@ def _censored_data(times: Sequence[TimeToTarget]) -> stats.CensoredData:
 
 
 def _ratio(
-    first: Sequence[TimeToTarget], second: Sequence[TimeToTarget], tau: float, seed: int, *, paired: bool
+    first: Sequence[TimeToTarget],
+    second: Sequence[TimeToTarget],
+    tau: float,
+    seed: int,
+    *,
+    paired: bool,
 ) -> Interval:
     below = restricted_mean(second, tau)
     if below == 0:
         return Interval(value=None, low=None, high=None)
     mine = _resamples(len(first), seed)
     theirs = mine if paired else _resamples(len(second), seed, "second")
-    means = [_KaplanMeier(own).restricted_means(counts, tau) for own, counts in ((first, mine), (second, theirs))]
+    means = [
+        _KaplanMeier(own).restricted_means(counts, tau)
+        for own, counts in ((first, mine), (second, theirs))
+    ]
     ratios = means[0] / np.where(means[1] > 0, means[1], np.nan)
     return _interval(restricted_mean(first, tau) / below, ratios, min(len(first), len(second)))
 

@@ -100,9 +100,13 @@ def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
     """Name -> share of the KL, for everything in the flat vector, in its order."""
     entropy = posterior.entropy_by_tensor()
     with torch.inference_mode():
-        cross = posterior.model.cross_entropy(posterior.mean(), posterior.standard_deviation()).double()
+        cross = posterior.model.cross_entropy(
+            posterior.mean(), posterior.standard_deviation()
+        ).double()
     return {
-        name: KlShare(kl=float(cross[where].sum()) - entropy[name], num_parameters=where.stop - where.start)
+        name: KlShare(
+            kl=float(cross[where].sum()) - entropy[name], num_parameters=where.stop - where.start
+        )
         for name, where in posterior.model.slices().items()
     }
 
@@ -128,12 +132,16 @@ def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
         kl = float(model.cross_entropy(loc, sd).sum(dtype=torch.float64)) - posterior.entropy()
         while count < most:
             generator = torch_generator(seed, "elbo", count)
-            noise = torch.randn(posterior.num_noise, generator=generator, dtype=loc.dtype).to(loc.device)
+            noise = torch.randn(posterior.num_noise, generator=generator, dtype=loc.dtype).to(
+                loc.device
+            )
             x, y = train.x, train.y
             if points < size:
                 index = torch.randperm(size, generator=generator)[:points].to(x.device)
                 x, y = x[index], y[index]
-            total = model.log_likelihood(posterior.at_noise(noise), x, y).sum(dtype=torch.float64)
+            total = model.log_likelihood(posterior.reparameterize(noise), x, y).sum(
+                dtype=torch.float64
+            )
             value = float(total) * size / points
             count += 1
             change = value - mean

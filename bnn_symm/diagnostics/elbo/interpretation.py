@@ -73,7 +73,11 @@ def _pruned(pruned: dict[str, Any]) -> str:
     total = sum(own["pruned"] for own in groups.values())
     if total == 0:
         return f"None of the {pruned['num_units']} hidden units is pruned."
-    where = [f"{own['pruned']} of {own['num_units']} in {name}" for name, own in groups.items() if own["pruned"]]
+    where = [
+        f"{own['pruned']} of {own['num_units']} in {name}"
+        for name, own in groups.items()
+        if own["pruned"]
+    ]
     return f"{total} of {pruned['num_units']} hidden units are pruned: {', '.join(where)}."
 
 
@@ -94,7 +98,9 @@ def _symmetry(content: dict[str, Any]) -> str:
     apart = Evidence(measure="symmetrized.mutual_information_low", value=low, low=_APART * most)
     if apart.is_inside:
         return f"{text} The copies do not overlap, so that this is a constant: it changes no comparison of two fits."
-    overlap = Evidence(measure="symmetrized.mutual_information_high", value=high, high=_APART * most)
+    overlap = Evidence(
+        measure="symmetrized.mutual_information_high", value=high, high=_APART * most
+    )
     if is_exact and overlap.is_inside:
         return (
             f"{text} Copies overlap, since some units cannot be told apart: the plain ELBO favors such fits over "
@@ -121,7 +127,9 @@ def elbo_advice(content: dict[str, Any], widths: Sequence[int] | None) -> str | 
     if pruned["fraction"] is not None and pruned["fraction"] >= _MANY_PRUNED:
         left = [max(1, own["num_units"] - own["pruned"]) for own in pruned["groups"].values()]
         setting = shell_words("--set", f"architecture.widths={left}")
-        if widths is not None and [own["num_units"] for own in pruned["groups"].values()] == list(widths):
+        if widths is not None and [own["num_units"] for own in pruned["groups"].values()] == list(
+            widths
+        ):
             return f"most units do nothing; a smaller network may do as well: {setting}"
         return "most units do nothing; a smaller network may do as well"
     if any(own["at_prior"] for own in content["by_layer"].values()):

@@ -61,7 +61,9 @@ def interval(information: Float[Tensor, " draw"], terms: Sequence[Term]) -> tupl
     """
     most, number = largest(terms), len(information)
     tail = math.log(max(2, number))
-    bound = most + math.fsum(tail + (len(t.units.units) if t.how == "bounded permanent" else 0) for t in terms)
+    bound = most + math.fsum(
+        tail + (len(t.units.units) if t.how == "bounded permanent" else 0) for t in terms
+    )
     share = ((most - information).clamp(min=0, max=bound) / bound).double()
     low, high = _mean_interval(share)
     return most - bound * high - len(terms) * math.exp(-tail), most - bound * low
@@ -69,7 +71,11 @@ def interval(information: Float[Tensor, " draw"], terms: Sequence[Term]) -> tupl
 
 def _most(term: Term) -> float:
     size = len(term.units.units)
-    orders = math.fsum(log_factorial(len(block)) for block in term.blocks) if term.blocks else log_factorial(size)
+    orders = (
+        math.fsum(log_factorial(len(block)) for block in term.blocks)
+        if term.blocks
+        else log_factorial(size)
+    )
     return orders + (size * math.log(2) if term.units.flips else 0.0)
 
 

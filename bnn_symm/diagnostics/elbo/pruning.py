@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from bnn_symm.diagnostics.elbo.elbo import kl_by_coordinate
-from bnn_symm.diagnostics.mixing.parameter_index import ByUnit
+from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import GaussianPosterior, Posterior
 from bnn_symm.symmetry import PermutationSpec, fixed_entries, permutation_spec
@@ -110,7 +110,7 @@ def pruned_units(
         return None
     model = posterior.model
     spec = spec or permutation_spec(model.net)
-    kl = ByUnit(model, spec).means(kl_by_coordinate(posterior).numpy())
+    kl = ParameterIndex(model, spec).means(kl_by_coordinate(posterior).numpy())
     signals = _signal_to_noise(posterior, spec)
     groups = {}
     for name, own in kl.items():
@@ -125,13 +125,17 @@ def pruned_units(
     return Pruning(groups=groups, kl_below=kl_below, signal_below=signal_below)
 
 
-def _signal_to_noise(posterior: GaussianPosterior, spec: PermutationSpec) -> dict[str, Float[np.ndarray, " unit"]]:
+def _signal_to_noise(
+    posterior: GaussianPosterior, spec: PermutationSpec
+) -> dict[str, Float[np.ndarray, " unit"]]:
     """Group -> (unit,): the largest |mean| / sd of what reads each unit, NaN where no tensor does."""
     model = posterior.model
     mean = model.layer_values(model.unflatten(posterior.mean().double()))
     sd = model.layer_scales(model.unflatten(posterior.standard_deviation().double()))
     mean, sd = ({name: value.cpu() for name, value in own.items()} for own in (mean, sd))
-    buffers = {name: entry.values for name, entry in fixed_entries(model.net).items() if name not in mean}
+    buffers = {
+        name: entry.values for name, entry in fixed_entries(model.net).items() if name not in mean
+    }
     mean = {**buffers, **mean}
     sd = {**{name: torch.zeros_like(value) for name, value in buffers.items()}, **sd}
     found = {}

@@ -34,8 +34,17 @@ from torch import Tensor
 from bnn_symm.diagnostics.elbo.elbo import Elbo
 from bnn_symm.diagnostics.elbo.monte_carlo_error import NORMAL, interval, largest, standard_error
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.variational.symmetry_information import How, Term, orders_of_telling, told_in_order
-from bnn_symm.models.interchangeable_units import Exchangeable, check_invariant_prior, exchangeable_units
+from bnn_symm.inference.variational.symmetry_information import (
+    How,
+    Term,
+    orders_of_telling,
+    told_in_order,
+)
+from bnn_symm.models.interchangeable_units import (
+    UnitOrbit,
+    check_invariant_prior,
+    exchangeable_units,
+)
 from bnn_symm.posteriors import GaussianPosterior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
@@ -130,7 +139,9 @@ def symmetrized_elbo(
         SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under them.
     """
     if exact_up_to < 1:
-        raise ConfigError(f"exact_up_to: got {exact_up_to}, want at least 1 unit; 12 takes a fraction of a second")
+        raise ConfigError(
+            f"exact_up_to: got {exact_up_to}, want at least 1 unit; 12 takes a fraction of a second"
+        )
     group = group or symmetry_group(posterior.model.net)
     check_invariant_prior(posterior.model, group)
     sets, left_out = exchangeable_units(posterior.model, group)
@@ -146,14 +157,18 @@ def symmetrized_elbo(
     shares = {
         name: GroupShare(
             mutual_information=math.fsum(
-                float(parts[:, i].mean()) for i, term in enumerate(terms) if term.units.group == name
+                float(parts[:, i].mean())
+                for i, term in enumerate(terms)
+                if term.units.group == name
             ),
             log_order=group.log10_order_of(name) * math.log(10),
         )
         for name in group.spec.groups
         if group.log10_order_of(name) > 0
     }
-    exact = not left_out and all(term.how == "permanent" and bool(term.columns.all()) for term in terms)
+    exact = not left_out and all(
+        term.how == "permanent" and bool(term.columns.all()) for term in terms
+    )
     exact = exact and not any(one.incomplete for one in sets)
     information = float(total.mean())
     return SymmetrizedElbo(
@@ -174,7 +189,7 @@ def symmetrized_elbo(
     )
 
 
-def _plan(posterior: GaussianPosterior, sets: Sequence[Exchangeable], exact_up_to: int) -> list[Term]:
+def _plan(posterior: GaussianPosterior, sets: Sequence[UnitOrbit], exact_up_to: int) -> list[Term]:
     """The order in which sets are told, and how, that does best on a few draws of its own."""
     batch = _batch(len(one.units) * max(len(one.units), one.index.shape[1]) for one in sets)
     draws = list(_draws(posterior, 0, "symmetrized elbo, pilot", _PILOT, batch))
@@ -196,7 +211,11 @@ def _plan(posterior: GaussianPosterior, sets: Sequence[Exchangeable], exact_up_t
 
 
 def _best_way(
-    posterior: GaussianPosterior, units: Exchangeable, columns: Tensor, draws: Sequence[Tensor], exact_up_to: int
+    posterior: GaussianPosterior,
+    units: UnitOrbit,
+    columns: Tensor,
+    draws: Sequence[Tensor],
+    exact_up_to: int,
 ) -> tuple[float, Term]:
     """How to take the permanent of a set of units, and what that gives on some draws."""
 
@@ -210,7 +229,10 @@ def _best_way(
     bounded = Term(units, columns, "bounded permanent")
     value = mean(bounded)
     # Dealt out like cards, so that the units of a block are as unlike as can be: alike ones tell nothing.
-    loc, scale = (moment.double().cpu()[units.index][:, columns] for moment in (posterior.loc, posterior.scale))
+    loc, scale = (
+        moment.double().cpu()[units.index][:, columns]
+        for moment in (posterior.loc, posterior.scale)
+    )
     rank = (loc.square() / scale.square()).sum(1).argsort()
     hands = math.ceil(size / exact_up_to)
     blocks = Term(units, columns, "blocks", tuple(rank[hand::hands] for hand in range(hands)))
@@ -219,14 +241,20 @@ def _best_way(
     return value, bounded
 
 
-def _sample(posterior: GaussianPosterior, terms: Sequence[Term], seed: int) -> Float[Tensor, "draw term"]:
+def _sample(
+    posterior: GaussianPosterior, terms: Sequence[Term], seed: int
+) -> Float[Tensor, "draw term"]:
     """Each term at each of as many fresh draws as it takes."""
     most = int(min(_MAX_SAMPLES, max(_MIN_SAMPLES, _FLOPS / sum(term.cost for term in terms))))
-    batch = _batch(len(term.units.units) * max(len(term.units.units), len(term.columns)) for term in terms)
+    batch = _batch(
+        len(term.units.units) * max(len(term.units.units), len(term.columns)) for term in terms
+    )
     rows: list[Tensor] = []
     for draws in _draws(posterior, seed, "symmetrized elbo", most, batch):
         rows.append(torch.stack([_information(term, posterior, draws) for term in terms], -1))
-        if standard_error(torch.cat(rows).sum(1), terms) <= max(_STANDARD_ERROR, _SHARE * largest(terms)):
+        if standard_error(torch.cat(rows).sum(1), terms) <= max(
+            _STANDARD_ERROR, _SHARE * largest(terms)
+        ):
             break
     return torch.cat(rows)
 
@@ -241,10 +269,14 @@ def _draws(
 ) -> Iterator[Float[Tensor, "draw parameter"]]:
     for start in range(0, number, batch):
         noise = [
-            torch.randn(posterior.loc.shape, generator=torch_generator(seed, purpose, i), dtype=torch.float64)
+            torch.randn(
+                posterior.loc.shape,
+                generator=torch_generator(seed, purpose, i),
+                dtype=torch.float64,
+            )
             for i in range(start, min(number, start + batch))
         ]
-        yield posterior.at_noise(torch.stack(noise).to(posterior.loc.device)).cpu()
+        yield posterior.reparameterize(torch.stack(noise).to(posterior.loc.device)).cpu()
 
 
 def _information(
@@ -260,13 +292,21 @@ def _in_words(group: SymmetryGroup, terms: Sequence[Term], left_out: int, exact:
     if exact:
         return f"the permanents of the units of {' and '.join(layers)}, which share no weight"
     parts = []
-    told = [name for name in layers if any(t.units.group == name and not bool(t.columns.all()) for t in terms)]
+    told = [
+        name
+        for name in layers
+        if any(t.units.group == name and not bool(t.columns.all()) for t in terms)
+    ]
     if told:
-        parts.append(f"layers one after the other ({', '.join(layers)}), each by the weights that no later one moves")
+        parts.append(
+            f"layers one after the other ({', '.join(layers)}), each by the weights that no later one moves"
+        )
     for how, words in _WAYS.items():
         own = dict.fromkeys(term.units.group for term in terms if term.how == how)
         if own:
             parts.append(f"{words} for {', '.join(own)}")
     if left_out:
-        parts.append(f"{left_out} component{'s' * (left_out > 1)} of units that only move together count as fixed")
+        parts.append(
+            f"{left_out} component{'s' * (left_out > 1)} of units that only move together count as fixed"
+        )
     return "; ".join(parts)

@@ -85,7 +85,9 @@ def symmetry_defect(
         The defect; None for a network without two units that could be swapped.
     """
     spec = spec or permutation_spec(model.net, tuple(part.x.shape[1:]))
-    with DoublePrecision():  # constants of the network that are no buffers keep their type otherwise
+    with (
+        DoublePrecision()
+    ):  # constants of the network that are no buffers keep their type otherwise
         return _defect(model, part, flat, spec, num_swaps, seed)
 
 
@@ -103,7 +105,9 @@ def _defect(
 
     def log_densities(at: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.cat([double.log_likelihood(at, part.x, part.y), double.log_prior(at)[None]])
+            return torch.cat(
+                [double.log_likelihood(at, part.x, part.y), double.log_prior(at)[None]]
+            )
 
     def change_to(at: Tensor) -> float:
         return float((log_densities(at) - before).abs().sum())
@@ -116,12 +120,16 @@ def _defect(
         for number, units in enumerate(pairs):
             swap = spec.transposition(name, units)
             changes.append((change_to(double.permute(flat, swap, project=True)), name, units))
-            if number >= len(pairs) - max(1, len(pairs) // 4):  # of any pairs, not of the nearest, which come first
+            if number >= len(pairs) - max(
+                1, len(pairs) // 4
+            ):  # of any pairs, not of the nearest, which come first
                 references.append(change_to(_half(double, spec, flat, name, swap)))
     best = min(changes)
     return SymmetryDefect(
         best=best[0],
-        median=float(torch.tensor([change for change, _, _ in changes], dtype=torch.float64).median()),
+        median=float(
+            torch.tensor([change for change, _, _ in changes], dtype=torch.float64).median()
+        ),
         reference=float(torch.tensor(references, dtype=torch.float64).median()),
         group=best[1],
         units=best[2],
@@ -130,7 +138,9 @@ def _defect(
     )
 
 
-def _half(model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str, swap: Permutation) -> Tensor:
+def _half(
+    model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str, swap: Permutation
+) -> Tensor:
     """Units swapped where they are made, on the first axis of a parameter, and not where they are read.
 
     Where no parameter reads them on a later axis, as within attention, one of those that make them is left out.
@@ -171,7 +181,9 @@ def _pairs(
     return list(dict.fromkeys((int(i), int(j)) for i, j in chosen))
 
 
-def _projection_cost(model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str) -> Tensor:
+def _projection_cost(
+    model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str
+) -> Tensor:
     """(unit, unit), the squared distance by which projecting moves the swapped weights.
 
     At an entry that is fixed for unit i the value of unit j arrives and is put back, so that each pair costs the
@@ -186,12 +198,18 @@ def _projection_cost(model: BayesianModel, spec: PermutationSpec, flat: Tensor, 
         whole = values.get(tensor, entry.values).detach().double().cpu()
         for held, own in _rows(spec, tensor, entry, whole, name):
             fixed = held.double()
-            one_way = (fixed * own.square()).sum(1)[:, None] - 2 * (fixed * own) @ own.T + fixed @ own.square().T
+            one_way = (
+                (fixed * own.square()).sum(1)[:, None]
+                - 2 * (fixed * own) @ own.T
+                + fixed @ own.square().T
+            )
             cost += one_way + one_way.T
     return cost
 
 
-def _rows(spec: PermutationSpec, tensor: str, entry: Fixed, whole: Tensor, name: str) -> list[tuple[Tensor, Tensor]]:
+def _rows(
+    spec: PermutationSpec, tensor: str, entry: Fixed, whole: Tensor, name: str
+) -> list[tuple[Tensor, Tensor]]:
     """(unit, entry) of what is fixed and of the values, for each stretch of an axis that has the group's units."""
     return [
         (segment.by_unit(~entry.free, dim, start), segment.by_unit(whole, dim, start))

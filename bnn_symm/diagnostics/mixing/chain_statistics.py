@@ -64,10 +64,14 @@ class ChainStatistics:
     def join(parts: "list[ChainStatistics]") -> "ChainStatistics":
         """Those of several chunks of quantities of the same chains, one after the other."""
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-        return ChainStatistics(**arrays, num_chains=parts[0].num_chains, num_draws=parts[0].num_draws)
+        return ChainStatistics(
+            **arrays, num_chains=parts[0].num_chains, num_draws=parts[0].num_draws
+        )
 
 
-_ARRAYS = tuple(field.name for field in fields(ChainStatistics) if not field.name.startswith("num_"))
+_ARRAYS = tuple(
+    field.name for field in fields(ChainStatistics) if not field.name.startswith("num_")
+)
 
 
 def chain_statistics(values: Float[np.ndarray, "chain draw column"]) -> ChainStatistics:
@@ -78,16 +82,23 @@ def chain_statistics(values: Float[np.ndarray, "chain draw column"]) -> ChainSta
 
     def work(start: int) -> dict[str, np.ndarray]:
         # One row a quantity, all of its draws side by side.
-        part = np.ascontiguousarray(values[:, :, start : start + at_once].transpose(2, 0, 1), dtype=np.float64)
+        part = np.ascontiguousarray(
+            values[:, :, start : start + at_once].transpose(2, 0, 1), dtype=np.float64
+        )
         return _statistics(part)
 
     with ThreadPoolExecutor(available_cores()) as pool:
         parts = list(pool.map(work, starts))
-    arrays = {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in _ARRAYS}
+    arrays = {
+        name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
+        for name in _ARRAYS
+    }
     return ChainStatistics(**arrays, num_chains=chains, num_draws=draws)
 
 
-def independent_rhat(num_chains: int, num_draws: int | float, num_columns: int, *, level: float = 0.01) -> float:
+def independent_rhat(
+    num_chains: int, num_draws: int | float, num_columns: int, *, level: float = 0.01
+) -> float:
     """What the largest R-hat of so many columns stays below with probability 1 - level, if all draws are independent.
 
     Of m half chains of n normal scores, n (R-hat^2 - 1) + 1 has the F distribution with m - 1 and m (n - 1) degrees of
@@ -129,7 +140,10 @@ def _statistics(x: Float[np.ndarray, "column chain draw"]) -> dict[str, np.ndarr
         # Distances may all be the same where values are not: of two places half of the draws each are in.
         result["rhat"][kept] = np.fmax(_rhat(scores), _rhat(spread.reshape(halves.shape)))
     whole = ordered if draws % 2 == 0 else np.sort(x.reshape(len(kept), -1), 1)
-    tails = [_ess((halves <= _quantile(whole, level)[:, None, None]).astype(np.float64)) for level in _TAILS]
+    tails = [
+        _ess((halves <= _quantile(whole, level)[:, None, None]).astype(np.float64))
+        for level in _TAILS
+    ]
     result["ess_tail"][kept] = np.minimum(*tails)
     return result
 
@@ -168,7 +182,9 @@ def _rhat(scores: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, "
         return np.sqrt((between / within + length - 1) / length)
 
 
-def _quantile(ordered: Float[np.ndarray, "column value"], level: float) -> Float[np.ndarray, " column"]:
+def _quantile(
+    ordered: Float[np.ndarray, "column value"], level: float
+) -> Float[np.ndarray, " column"]:
     """Of sorted values, linear between the nearest two (type 7 of Hyndman and Fan 1996)."""
     size = ordered.shape[1]
     place = size * level + 1 - level

@@ -141,7 +141,13 @@ class Copies:
     def _words(self, pair: CopiedPair) -> str:
         """Return how the draws of a pair are related, to be followed by the first chain."""
         how = " up to the numbering of units" if pair.kind == "permuted" else ""
-        order = "" if pair.lag == 0 else " in another order" if pair.lag is None else f" {pair.lag:+d} draws later"
+        order = (
+            ""
+            if pair.lag == 0
+            else " in another order"
+            if pair.lag is None
+            else f" {pair.lag:+d} draws later"
+        )
         possible = 1 - abs(pair.lag or 0) / self.num_draws
         if pair.share >= 0.999 * possible:
             return f"repeat{how}{order}"
@@ -149,11 +155,16 @@ class Copies:
 
     def _of_repeats(self) -> str:
         parts = []
-        for kind, words in (("returns", "returns to former draws"), ("stuck", "stays in one place")):
+        for kind, words in (
+            ("returns", "returns to former draws"),
+            ("stuck", "stays in one place"),
+        ):
             own = [repeat for repeat in self.repeats if repeat.kind == kind]
             if own:
                 share = max(repeat.share for repeat in own)
-                parts.append(f"chain {_numbers([repeat.chain for repeat in own])} {words} ({share:.0%} of its draws)")
+                parts.append(
+                    f"chain {_numbers([repeat.chain for repeat in own])} {words} ({share:.0%} of its draws)"
+                )
         return "; ".join(parts)
 
 
@@ -164,7 +175,9 @@ def copied_chains(posterior: Posterior, *, repeats: bool = True) -> Copies:
         posterior: of any number of chains and draws.
         repeats: whether to look for repeats within chains, which discrete laws such as dropout have by chance.
     """
-    return copied_draws(posterior.iter_draws(), posterior.shape, posterior.model.slices().values(), repeats=repeats)
+    return copied_draws(
+        posterior.iter_draws(), posterior.shape, posterior.model.slices().values(), repeats=repeats
+    )
 
 
 def copied_draws(
@@ -199,16 +212,24 @@ def copied_draws(
             pair = (first, second)
             if pair not in found and len(found) < _MOST_PAIRS:
                 lag = _lag(own.reshape(chains, draws)[first], own.reshape(chains, draws)[second])
-                found[pair] = CopiedPair(first=first, second=second, share=count / draws, lag=lag, kind=kind)
+                found[pair] = CopiedPair(
+                    first=first, second=second, share=count / draws, lag=lag, kind=kind
+                )
     distinct = chains
     if found:
         first, second = np.array(list(found)).T
         links = sparse.coo_matrix((np.ones(len(found)), (first, second)), shape=(chains, chains))
         distinct = int(connected_components(links, directed=False)[0])
-    exact = _labels(projections, _EXACT * length).reshape(chains, draws) if repeats and draws > 1 else ()
+    exact = (
+        _labels(projections, _EXACT * length).reshape(chains, draws)
+        if repeats and draws > 1
+        else ()
+    )
     return Copies(
         pairs=tuple(found[pair] for pair in sorted(found)),
-        repeats=tuple(one for one in map(_repeats, range(chains), exact) if one is not None) if len(exact) else (),
+        repeats=tuple(one for one in map(_repeats, range(chains), exact) if one is not None)
+        if len(exact)
+        else (),
         num_chains=chains,
         num_distinct=distinct,
         num_draws=draws,
@@ -251,7 +272,11 @@ def _labels(
         order = np.lexsort((column, labels))
         ordered, groups = column[order], labels[order]
         with np.errstate(invalid="ignore"):
-            allowed = tolerance[order] if isinstance(tolerance, np.ndarray) else tolerance * np.abs(ordered)
+            allowed = (
+                tolerance[order]
+                if isinstance(tolerance, np.ndarray)
+                else tolerance * np.abs(ordered)
+            )
             near = np.diff(ordered) <= np.maximum(allowed[1:], allowed[:-1])
         changes = (groups[1:] != groups[:-1]) | ~near
         labels[order] = np.concatenate([[0], np.cumsum(changes)])
@@ -264,7 +289,9 @@ def _overlaps(labels: Int[np.ndarray, "chain draw"], needed: int) -> Iterable[tu
     """Return pairs of chains, and how many draws of the second the first has, if these are as many as needed."""
     chains, draws = labels.shape
     rows, columns = labels.ravel(), np.repeat(np.arange(chains), draws)
-    counts = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(int(rows.max()) + 1, chains))
+    counts = sparse.csr_matrix(
+        (np.ones(len(rows)), (rows, columns)), shape=(int(rows.max()) + 1, chains)
+    )
     shared = counts[np.diff(counts.indptr) > 1]
     has = shared.astype(bool).astype(np.float64)
     common = (has.T @ shared).tocoo()

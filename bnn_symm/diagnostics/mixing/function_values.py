@@ -62,10 +62,16 @@ class FunctionValues:
             return f"output {column % outputs} at point {column // outputs}"
         column -= points * outputs
         what = "log odds of the class" if self.is_classification else "log likelihood"
-        return f"{what} of point {column}" if column < points else f"log likelihood of all {points} points"
+        return (
+            f"{what} of point {column}"
+            if column < points
+            else f"log likelihood of all {points} points"
+        )
 
 
-def function_values(posterior: Posterior, part: Part, *, num_points: int | None = None) -> FunctionValues:
+def function_values(
+    posterior: Posterior, part: Part, *, num_points: int | None = None
+) -> FunctionValues:
     """Evaluates all draws of a posterior at the first points of a part.
 
     Args:
@@ -87,7 +93,9 @@ def function_values(posterior: Posterior, part: Part, *, num_points: int | None 
                 log_likelihood = model.likelihood.log_prob(own, part.y, model.latents(flat))
                 totals.append(log_likelihood.sum().cpu())
                 pointwise.append(_pointwise(model, own, part.y, log_likelihood).cpu())
-                center = own.mean(-1, keepdim=True) if isinstance(model.likelihood, Categorical) else 0.0
+                center = (
+                    own.mean(-1, keepdim=True) if isinstance(model.likelihood, Categorical) else 0.0
+                )
                 outputs.append((own - center).cpu())
     return FunctionValues(
         outputs=torch.stack(outputs).unflatten(0, (chains, draws)).numpy(),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS
 from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
 from bnn_symm.diagnostics.mixing.sampler_statistics import SamplerStatistics, listed
-from bnn_symm.diagnostics.mixing.views import NOT_FINITE, View
+from bnn_symm.diagnostics.mixing.views import NOT_FINITE, MixingSummary
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 from bnn_symm.inference import Method, Sampler, StochasticGradientMethod
 
@@ -58,7 +58,9 @@ class _Conclusion:
     evidence: tuple[Evidence, ...] = ()
 
 
-def verdicts(found: Mixing, sampler: SamplerStatistics | None = None, method: Method | None = None) -> Verdicts:
+def verdicts(
+    found: Mixing, sampler: SamplerStatistics | None = None, method: Method | None = None
+) -> Verdicts:
     """Reads all views together, and what the sampler says.
 
     Args:
@@ -90,18 +92,18 @@ def verdicts(found: Mixing, sampler: SamplerStatistics | None = None, method: Me
     )
 
 
-def _passes(view: View | AlignedView | None) -> bool:
+def _passes(view: MixingSummary | AlignedView | None) -> bool:
     view = view.view if isinstance(view, AlignedView) else view
     return view is not None and view.status in ("pass", "too few draws")
 
 
-def _rhat(view: View) -> str:
+def _rhat(view: MixingSummary) -> str:
     """Return the largest R-hat of a view and its limit."""
     evidence = view.evidence_of_rhat
     return "R-hat undefined" if evidence is None else f"R-hat up to {evidence.words()}"
 
 
-def _without_evidence(view: View) -> str | None:
+def _without_evidence(view: MixingSummary) -> str | None:
     """Return the status and its reason where a view says nothing; None where it does."""
     return f"{view.status}: {view.reason}" if view.status in ("undefined", "no evidence") else None
 
@@ -149,7 +151,9 @@ def _chainwise(found: Mixing) -> str:
         return f"{nothing}{frozen}"
     early = _rhat(view).replace("R-hat", "R-hat of early against late", 1)
     if view.status == "fail":
-        moving = [i for i, rhat in enumerate(found.by_chain) if rhat is not None and rhat > view.threshold]
+        moving = [
+            i for i, rhat in enumerate(found.by_chain) if rhat is not None and rhat > view.threshold
+        ]
         return f"weights of chain {listed(moving)} still drift, or move too slowly to tell ({early}){frozen}"
     return f"every chain agrees with itself over time ({early}{_few(view)}){frozen}"
 
@@ -179,7 +183,9 @@ def _conclusion(found: Mixing, method: Method | None) -> _Conclusion:
     if function.status == "undefined":
         chains, draws = function.num_chains, function.num_draws
         if draws == 1 and chains > 1:
-            return _Conclusion(usable=None, words=f"{chains} single draws, as of an ensemble: nothing mixes here")
+            return _Conclusion(
+                usable=None, words=f"{chains} single draws, as of an ensemble: nothing mixes here"
+            )
         return _untold(found, method)
     return _agreeing(found, method) if _passes(function) else _disagreeing(found, method)
 
@@ -188,7 +194,9 @@ def _copied(found: Mixing, method: Method | None) -> _Conclusion:
     """Return the conclusion of chains that are not independent, or repeat themselves."""
     copies = found.copies
     if copies.pairs:
-        evidence = Evidence(measure="copies.num_distinct", value=copies.num_distinct, low=copies.num_chains)
+        evidence = Evidence(
+            measure="copies.num_distinct", value=copies.num_distinct, low=copies.num_chains
+        )
         advice = "sample every chain with a seed of its own, and name each file and each run once"
         if method is not None:
             advice = "fit with another seed for every run (--set seed=1), and name each once"
@@ -198,7 +206,10 @@ def _copied(found: Mixing, method: Method | None) -> _Conclusion:
         advice = "leave out the draws that are repeated, or sample the chain again"
     counted = "R-hat and ESS of repeated draws say nothing of the posterior"
     return _Conclusion(
-        usable=False, words=f"{'; '.join(copies.sentences)}. {counted}", next=advice, evidence=(evidence,)
+        usable=False,
+        words=f"{'; '.join(copies.sentences)}. {counted}",
+        next=advice,
+        evidence=(evidence,),
     )
 
 
@@ -214,7 +225,9 @@ def _agreeing(found: Mixing, method: Method | None) -> _Conclusion:
             words=f"mixing cannot be told: of {draws} draws a chain, even independent ones reach an R-hat of "
             f"{function.threshold:.3g}, so that chains which agree by it say little",
             next=f"draw more ({_draws(method, max(10 * draws, _MANY))})",
-            evidence=(Evidence(measure="function.threshold", value=function.threshold, high=_WEAK),),
+            evidence=(
+                Evidence(measure="function.threshold", value=function.threshold, high=_WEAK),
+            ),
         )
     if function.status == "too few draws" and ess is not None:
         factor = (function.ess_wanted or ess.value) / max(1.0, ess.value)
@@ -248,7 +261,10 @@ def _disagreeing(found: Mixing, method: Method | None) -> _Conclusion:
             evidence=(*early, *apart),
         )
     if chainwise.status != "pass" or chainwise.threshold > _WEAK:
-        why = chainwise.reason or f"of {draws} draws, even independent ones reach an R-hat of {chainwise.threshold:.3g}"
+        why = (
+            chainwise.reason
+            or f"of {draws} draws, even independent ones reach an R-hat of {chainwise.threshold:.3g}"
+        )
         return _Conclusion(
             usable=False,
             words=f"{disagree}; whether each has settled cannot be told: {why}",
@@ -264,7 +280,9 @@ def _disagreeing(found: Mixing, method: Method | None) -> _Conclusion:
             evidence=(Evidence(measure="modes.function.count", value=1, high=1), *apart),
         )
     count = "" if modes is None else f"{modes.count} "
-    aligned = "" if found.aligned_modes is None else f"; modulo symmetry {found.aligned_modes.count}"
+    aligned = (
+        "" if found.aligned_modes is None else f"; modulo symmetry {found.aligned_modes.count}"
+    )
     fails = found.aligned is not None and found.aligned.view.status == "fail"
     return _Conclusion(
         usable=False,
@@ -272,7 +290,9 @@ def _disagreeing(found: Mixing, method: Method | None) -> _Conclusion:
         f"{'. No alignment joins them' if fails else ''}",
         next="more draws of these chains will not help; run more chains and read their predictions as a mixture, or "
         "widen the network, whose modes are then easier to leave",
-        evidence=apart if modes is None else (Evidence(measure="modes.function.count", value=modes.count, high=1),),
+        evidence=apart
+        if modes is None
+        else (Evidence(measure="modes.function.count", value=modes.count, high=1),),
     )
 
 
@@ -281,9 +301,14 @@ def _untold(found: Mixing, method: Method | None) -> _Conclusion:
     function = found.function
     words, advice, usable = f"mixing cannot be told: {function.reason}", "", None
     if (function.reason or "").startswith(NOT_FINITE):
-        usable, advice = False, "find the chain that they come from, and leave it out or fit it again"
+        usable, advice = (
+            False,
+            "find the chain that they come from, and leave it out or fit it again",
+        )
     elif function.num_draws == 1:
-        advice = "a point has no chains: for a posterior, fit with inference.name=nuts, or several seeds"
+        advice = (
+            "a point has no chains: for a posterior, fit with inference.name=nuts, or several seeds"
+        )
     elif function.num_draws < MIN_DRAWS:
         advice = f"draw more ({_draws(method, _MANY)})"
     elif function.num_chains == 1:
@@ -316,10 +341,14 @@ def _to_move(method: Method | None) -> str:
     return f"look at its acceptance rate; lower {lower}"
 
 
-def _few(view: View) -> str:
+def _few(view: MixingSummary) -> str:
     smallest = min(view.ess_bulk_min or 0.0, view.ess_tail_min or 0.0)
     size = f", smallest ESS {smallest:.0f}" if view.status == "too few draws" else ""
-    return f"{size}, where even independent draws reach {view.threshold:.3g}" if view.threshold > _WEAK else size
+    return (
+        f"{size}, where even independent draws reach {view.threshold:.3g}"
+        if view.threshold > _WEAK
+        else size
+    )
 
 
 def _rounded(draws: float) -> int:

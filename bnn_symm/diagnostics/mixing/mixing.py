@@ -26,12 +26,28 @@ from torch import Tensor
 from bnn_symm.alignment import align_samples
 from bnn_symm.alignment.samples import Agreement, Per, prior_draws
 from bnn_symm.data import Part
-from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, ChainStatistics, chain_statistics, columns_of
+from bnn_symm.diagnostics.mixing.chain_statistics import (
+    MIN_DRAWS,
+    ChainStatistics,
+    chain_statistics,
+    columns_of,
+)
 from bnn_symm.diagnostics.mixing.copies import Copies, copied_chains
 from bnn_symm.diagnostics.mixing.function_values import FunctionValues, function_values
-from bnn_symm.diagnostics.mixing.modes import ChainMoments, Modes, modes_of_functions, modes_of_weights
-from bnn_symm.diagnostics.mixing.parameter_index import ByUnit
-from bnn_symm.diagnostics.mixing.views import NOT_FINITE, View, effective_draws, judge, judge_chainwise
+from bnn_symm.diagnostics.mixing.modes import (
+    ChainMoments,
+    Modes,
+    modes_of_functions,
+    modes_of_weights,
+)
+from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
+from bnn_symm.diagnostics.mixing.views import (
+    NOT_FINITE,
+    MixingSummary,
+    effective_draws,
+    judge,
+    judge_chainwise,
+)
 from bnn_symm.errors import SymmetryError
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
@@ -63,7 +79,7 @@ class AlignedView:
         group: that was searched.
     """
 
-    view: View
+    view: MixingSummary
     posterior: SamplePosterior
     agreement: Agreement
     common: float
@@ -96,11 +112,11 @@ class Mixing:
             evidence.
     """
 
-    raw: View
+    raw: MixingSummary
     aligned: AlignedView | None
     per_draw: AlignedView | None
-    chainwise: View
-    function: View
+    chainwise: MixingSummary
+    function: MixingSummary
     aligned_reason: str | None
     per_draw_reason: str | None
     by_chain: tuple[float | None, ...]
@@ -108,12 +124,12 @@ class Mixing:
     raw_modes: Modes | None
     aligned_modes: Modes | None
     function_modes: Modes | None
-    places: ByUnit
+    places: ParameterIndex
     values: FunctionValues
     copies: Copies
 
     @property
-    def views(self) -> dict[str, View]:
+    def views(self) -> dict[str, MixingSummary]:
         """By name, those that there are."""
         found = {"raw": self.raw}
         if self.aligned is not None:
@@ -152,7 +168,7 @@ def mixing(
             group = symmetry_group(posterior.model.net, input_shape=tuple(part.x.shape[1:]))
         except SymmetryError as error:
             aligned_reason = f"the network's symmetries cannot be derived: {error}"
-    places = ByUnit(posterior.model, None if group is None else group.spec)
+    places = ParameterIndex(posterior.model, None if group is None else group.spec)
     whole, moments, own = _weights(posterior, chainwise=True)
     effective = effective_draws(own)
     values = function_values(posterior, part, num_points=num_points)
@@ -171,7 +187,9 @@ def mixing(
     outputs = values.outputs.reshape(*values.outputs.shape[:2], -1)
     copies = copied_chains(posterior, repeats=repeats)
     function = judge(
-        "function", chain_statistics(values.columns), effective=effective_draws(_against_themselves(values.columns))
+        "function",
+        chain_statistics(values.columns),
+        effective=effective_draws(_against_themselves(values.columns)),
     )
     return Mixing(
         raw=_unless_copies(judge("raw", whole, effective=effective), copies),
@@ -181,8 +199,14 @@ def mixing(
         function=_unless_copies(function, copies),
         aligned_reason=aligned_reason,
         per_draw_reason=per_draw_reason,
-        by_chain=tuple(None if np.isnan(one.rhat).all() else float(np.nanmax(one.rhat)) for one in own),
-        frozen=tuple(chain for chain in range(chains) if posterior.shape[1] > 1 and not moments.sd[chain].any()),
+        by_chain=tuple(
+            None if np.isnan(one.rhat).all() else float(np.nanmax(one.rhat)) for one in own
+        ),
+        frozen=tuple(
+            chain
+            for chain in range(chains)
+            if posterior.shape[1] > 1 and not moments.sd[chain].any()
+        ),
         raw_modes=_modes(posterior, moments, places),
         aligned_modes=aligned_modes,
         function_modes=modes_of_functions(ChainMoments.of(outputs), values.outputs.shape[3])
@@ -194,7 +218,7 @@ def mixing(
     )
 
 
-def _unless_copies(view: View, copies: Copies) -> View:
+def _unless_copies(view: MixingSummary, copies: Copies) -> MixingSummary:
     """Return the view, without its pass if the draws that it takes for independent are copies of one another."""
     found = copies.repeats if view.name == "chainwise" else copies
     if not found or view.status not in ("pass", "too few draws"):
@@ -230,7 +254,7 @@ def _against_themselves(values: Float[np.ndarray, "chain draw column"]) -> list[
     return [chain_statistics(np.stack([own[:half], own[len(own) - half :]])) for own in values]
 
 
-def _modes(posterior: Posterior, moments: ChainMoments, places: ByUnit) -> Modes | None:
+def _modes(posterior: Posterior, moments: ChainMoments, places: ParameterIndex) -> Modes | None:
     """None for single draws, which have no spread to compare distances with."""
     return modes_of_weights(moments, places) if posterior.shape[1] > 1 else None
 
@@ -247,12 +271,20 @@ def _aligned(
     size = posterior.model.num_net_parameters
     common, null_common, null_rhat_max = _common(statistics, size), None, None
     if not group.is_trivial:  # nothing makes draws agree that are not moved
-        null_draws = draws if per == "draw" else max(min(draws, 2), min(draws, _NULL_DRAWS, _room(chains, parameters)))
+        null_draws = (
+            draws
+            if per == "draw"
+            else max(min(draws, 2), min(draws, _NULL_DRAWS, _room(chains, parameters)))
+        )
         prior = prior_draws(posterior.model, chains, null_draws, seed=seed)
-        null, _, _ = _weights(align_samples(prior, per=per, null=False, group=group, seed=seed).posterior)
+        null, _, _ = _weights(
+            align_samples(prior, per=per, null=False, group=group, seed=seed).posterior
+        )
         null_common = _common(null, size)
         null_rhat_max = None if np.isnan(null.rhat).all() else float(np.nanmax(null.rhat))
-        if view.status in ("pass", "too few draws") and common - null_common < _BEYOND_NULL * (1 - null_common):
+        if view.status in ("pass", "too few draws") and common - null_common < _BEYOND_NULL * (
+            1 - null_common
+        ):
             view = view.with_status(
                 "no evidence",
                 f"aligned draws have {common:.1%} in common, those of the prior {null_common:.1%}: the data tie "
@@ -283,7 +315,9 @@ def _common(statistics: ChainStatistics, num_net_parameters: int) -> float:
     return mean / (mean + spread) if mean + spread > 0 else 0.0
 
 
-def _affordable(posterior: SamplePosterior, group: SymmetryGroup) -> tuple[SamplePosterior | None, str | None]:
+def _affordable(
+    posterior: SamplePosterior, group: SymmetryGroup
+) -> tuple[SamplePosterior | None, str | None]:
     """Evenly spaced draws, as many as may be aligned one by one; or why that cannot be."""
     chains, draws, parameters = posterior.shape
     if group.is_trivial:
@@ -291,14 +325,22 @@ def _affordable(posterior: SamplePosterior, group: SymmetryGroup) -> tuple[Sampl
     units = sum(one.size**3 for one in group.spec.groups.values())
     most = min(int(_WORK / (chains * max(1, units))), _room(chains, parameters))
     if draws < MIN_DRAWS:
-        return None, f"{draws} draw{'s' * (draws > 1)} a chain: there is nothing to align along a chain"
+        return (
+            None,
+            f"{draws} draw{'s' * (draws > 1)} a chain: there is nothing to align along a chain",
+        )
     if most < min(draws, _LEAST_DRAWS):
-        return None, f"the network is too large: {most} draws a chain could be aligned one by one in reasonable time"
+        return (
+            None,
+            f"the network is too large: {most} draws a chain could be aligned one by one in reasonable time",
+        )
     if draws <= most:
         return posterior, None
     kept = np.linspace(0, draws - 1, most).round().astype(int).tolist()
     positions = _Thinned(posterior, kept)
-    return SamplePosterior(posterior.model, posterior.scaling, positions=positions, info=posterior.info), None
+    return SamplePosterior(
+        posterior.model, posterior.scaling, positions=positions, info=posterior.info
+    ), None
 
 
 class _Thinned:
@@ -313,4 +355,6 @@ class _Thinned:
         return chains, len(self._kept), parameters
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        return torch.cat([self._posterior._read(chain, draw, draw + 1) for draw in self._kept[start:stop]])
+        return torch.cat(
+            [self._posterior._read(chain, draw, draw + 1) for draw in self._kept[start:stop]]
+        )

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
 
-from bnn_symm.diagnostics.mixing.parameter_index import ByUnit
+from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
 
 # Squared difference of means over the sum of variances.
 _APART = 1.0
@@ -68,12 +68,19 @@ class ChainMoments:
         )
 
 
-def modes_of_weights(moments: ChainMoments, places: ByUnit) -> Modes:
+def modes_of_weights(moments: ChainMoments, places: ParameterIndex) -> Modes:
     """Chains compared unit by unit, and layer by layer."""
 
     def worst(difference: np.ndarray) -> float:
-        of_units = [value for values in places.means(difference).values() for value in values if not np.isnan(value)]
-        of_layers = [float(difference[where].mean()) for where in places.layers.values() if len(where)]
+        of_units = [
+            value
+            for values in places.means(difference).values()
+            for value in values
+            if not np.isnan(value)
+        ]
+        of_layers = [
+            float(difference[where].mean()) for where in places.layers.values() if len(where)
+        ]
         return max([*of_units, *of_layers])
 
     return _modes(moments, worst)
@@ -81,7 +88,9 @@ def modes_of_weights(moments: ChainMoments, places: ByUnit) -> Modes:
 
 def modes_of_functions(moments: ChainMoments, num_outputs: int) -> Modes:
     """Chains compared point by point; columns are (point, output), the last one fastest."""
-    return _modes(moments, lambda difference: float(difference.reshape(-1, num_outputs).mean(1).max()))
+    return _modes(
+        moments, lambda difference: float(difference.reshape(-1, num_outputs).mean(1).max())
+    )
 
 
 def _modes(moments: ChainMoments, worst: Callable[[np.ndarray], float]) -> Modes:
@@ -96,5 +105,7 @@ def _modes(moments: ChainMoments, worst: Callable[[np.ndarray], float]) -> Modes
                 difference = np.where(square == 0, 0.0, square / spread)
             separation[i, j] = separation[j, i] = worst(difference)
     _, labels = connected_components(separation <= _APART, directed=False)
-    order: Mapping[int, int] = {int(label): i for i, label in enumerate(dict.fromkeys(labels.tolist()))}
+    order: Mapping[int, int] = {
+        int(label): i for i, label in enumerate(dict.fromkeys(labels.tolist()))
+    }
     return Modes(labels=np.array([order[int(label)] for label in labels]), separation=separation)

@@ -18,7 +18,7 @@ def layer_of(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class ByUnit:
+class ParameterIndex:
     """Where the free coordinates of a model's flat vector belong.
 
     A unit owns whatever moves with it: what makes it, and what reads it. Fixed entries belong to nobody. So a weight
@@ -61,7 +61,9 @@ class ByUnit:
     def largest(self, values: Float[np.ndarray, " parameter"]) -> Mapping[str, np.ndarray]:
         """Group -> (unit,): the largest of each unit's defined values, NaN for a unit without any."""
         return {
-            group: np.array([np.nanmax(own) if np.isfinite(own := values[i]).any() else np.nan for i in places])
+            group: np.array(
+                [np.nanmax(own) if np.isfinite(own := values[i]).any() else np.nan for i in places]
+            )
             for group, places in self.units.items()
         }
 

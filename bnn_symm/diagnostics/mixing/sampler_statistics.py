@@ -64,7 +64,10 @@ class _Problem:
 
 
 def sampler_statistics(
-    stats: Mapping[str, np.ndarray], *, max_tree_depth: int | None = None, target: float | None = None
+    stats: Mapping[str, np.ndarray],
+    *,
+    max_tree_depth: int | None = None,
+    target: float | None = None,
 ) -> SamplerStatistics | None:
     """Sums up `sample_stats`, each (chain, draw), by ArviZ's names; None if there are none.
 
@@ -90,7 +93,9 @@ def sampler_statistics(
         "acceptance_rate": _means(stats.get("acceptance_rate")),
         "tree_depth": _means(depth),
         "at_max_depth": at_max,
-        "step_size": [float(own[-1]) for own in stats["step_size"]] if "step_size" in stats else None,
+        "step_size": [float(own[-1]) for own in stats["step_size"]]
+        if "step_size" in stats
+        else None,
         "n_steps": _means(stats.get("n_steps")),
     }
     problems = sorted(_problems(found, draws, target), key=lambda problem: not problem.biases)
@@ -114,14 +119,20 @@ def _means(values: np.ndarray | None) -> list[float] | None:
 
 def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> list[_Problem]:
     problems = [_of_divergences(found["divergences"], draws, target), _of_energies(found["ebfmi"])]
-    deep = [i for i, share in enumerate(found["at_max_depth"] or []) if share is not None and share > _MANY_AT_DEPTH]
+    deep = [
+        i
+        for i, share in enumerate(found["at_max_depth"] or [])
+        if share is not None and share > _MANY_AT_DEPTH
+    ]
     if deep:
         largest = max(found["at_max_depth"])
         problems.append(
             _Problem(
                 words=f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain {listed(deep)} ended at the "
                 f"largest depth (up to {largest:.1%}): slow, though not biased; raise inference.max_tree_depth",
-                evidence=Evidence(measure="sampler.at_max_depth", value=largest, high=_MANY_AT_DEPTH),
+                evidence=Evidence(
+                    measure="sampler.at_max_depth", value=largest, high=_MANY_AT_DEPTH
+                ),
                 biases=False,
             )
         )
@@ -130,12 +141,16 @@ def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> lis
     return [problem for problem in problems if problem is not None]
 
 
-def _of_divergences(divergences: Sequence[int] | None, draws: int, target: float | None) -> _Problem | None:
+def _of_divergences(
+    divergences: Sequence[int] | None, draws: int, target: float | None
+) -> _Problem | None:
     diverged, total = sum(divergences or []), draws * len(divergences or [])
     if not diverged:
         return None
     # Of another tool's sampler the name of the setting is not known.
-    aimed_at = "the acceptance rate that is aimed at" if target is None else "inference.target_accept_prob"
+    aimed_at = (
+        "the acceptance rate that is aimed at" if target is None else "inference.target_accept_prob"
+    )
     evidence = Evidence(measure="sampler.divergences", value=diverged, high=_FEW_DIVERGED * total)
     what = "the sampler cannot enter parts of the posterior, so that means and intervals are biased"
     if evidence.is_inside:

@@ -15,7 +15,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, ChainStatistics, independent_rhat
+from bnn_symm.diagnostics.mixing.chain_statistics import (
+    MIN_DRAWS,
+    ChainStatistics,
+    independent_rhat,
+)
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 
 Status = Literal["pass", "fail", "too few draws", "no evidence", "undefined"]
@@ -32,7 +36,7 @@ NOT_FINITE = "values are not finite"
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class MixingSummary:
     """R-hat and ESS of the quantities of one view.
 
     Attributes:
@@ -104,7 +108,11 @@ class View:
     @property
     def worst(self) -> int | None:
         """Which quantity has the largest R-hat."""
-        return None if self.rhat_max is None else int(np.nanargmax(np.where(self.constant, np.nan, self.rhat)))
+        return (
+            None
+            if self.rhat_max is None
+            else int(np.nanargmax(np.where(self.constant, np.nan, self.rhat)))
+        )
 
     @property
     def evidence_of_rhat(self) -> Evidence | None:
@@ -130,7 +138,7 @@ class View:
             return self.evidence_of_rhat
         return self.evidence_of_ess if self.status == "too few draws" else None
 
-    def with_status(self, status: Status, reason: str) -> "View":
+    def with_status(self, status: Status, reason: str) -> "MixingSummary":
         """The same numbers, judged otherwise."""
         return replace(self, status=status, reason=reason)
 
@@ -147,7 +155,7 @@ def effective_draws(parts: Sequence[ChainStatistics]) -> float:
     return float(np.nanquantile(ess, 0.1)) if np.isfinite(ess).any() else 0.0
 
 
-def judge(name: str, statistics: ChainStatistics, *, effective: float) -> View:
+def judge(name: str, statistics: ChainStatistics, *, effective: float) -> MixingSummary:
     """The view of quantities whose chains are set against one another.
 
     Args:
@@ -168,7 +176,7 @@ def judge(name: str, statistics: ChainStatistics, *, effective: float) -> View:
     )
 
 
-def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) -> View:
+def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) -> MixingSummary:
     """The view of chains each set against itself over time; the worst chain counts for every quantity.
 
     Args:
@@ -178,7 +186,9 @@ def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) ->
     chains, draws = whole.num_chains, whole.num_draws
     rhat = np.stack([part.rhat for part in parts])
     # A chain that stands still has no R-hat; it is named elsewhere, and does not hide what the others do.
-    worst = np.where(np.isnan(rhat).all(0), np.nan, np.nanmax(np.where(np.isnan(rhat), -np.inf, rhat), axis=0))
+    worst = np.where(
+        np.isnan(rhat).all(0), np.nan, np.nanmax(np.where(np.isnan(rhat), -np.inf, rhat), axis=0)
+    )
     return _judged(
         "chainwise",
         worst,
@@ -191,7 +201,9 @@ def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) ->
     )
 
 
-def _limit(chains: int, draws: int | float, effective: float, columns: int, largest: float) -> float:
+def _limit(
+    chains: int, draws: int | float, effective: float, columns: int, largest: float
+) -> float:
     """What R-hat may reach: see the module."""
     if draws < MIN_DRAWS:
         return RHAT
@@ -208,9 +220,9 @@ def _judged(
     threshold: float,
     ess_wanted: float | None,
     shape: tuple[int, int],
-) -> View:
+) -> MixingSummary:
     chains, draws = shape
-    view = View(
+    view = MixingSummary(
         name=name,
         status="pass",
         reason=None,
@@ -226,25 +238,35 @@ def _judged(
     needed = MIN_DRAWS if name != "chainwise" else 2 * MIN_DRAWS
     if draws < needed:
         return view.with_status(
-            "undefined", f"{draws} draw{'s' * (draws > 1)} a chain: R-hat needs at least {needed}, to be split in two"
+            "undefined",
+            f"{draws} draw{'s' * (draws > 1)} a chain: R-hat needs at least {needed}, to be split in two",
         )
     if constant.all():
-        return view.with_status("undefined", "nothing ever changes: every chain is frozen in the same place")
+        return view.with_status(
+            "undefined", "nothing ever changes: every chain is frozen in the same place"
+        )
     # Of enough draws, an ESS is undefined only where a draw is not finite: left out, it would let the others pass.
     broken = int(np.isnan(ess_bulk).sum())
     if broken:
-        return view.with_status("undefined", f"{NOT_FINITE} in {broken} of {len(ess_bulk)} quantities")
+        return view.with_status(
+            "undefined", f"{NOT_FINITE} in {broken} of {len(ess_bulk)} quantities"
+        )
     if view.rhat_max is None:
         if name != "chainwise":
             return view.with_status(
-                "undefined", "one chain: there is no other to set it against; see it against itself over time"
+                "undefined",
+                "one chain: there is no other to set it against; see it against itself over time",
             )
         return view.with_status("undefined", "every chain is frozen")
     largest, smallest = view.evidence_of_rhat, view.evidence_of_ess
     if largest is not None and not largest.is_inside:
-        return view.with_status("fail", f"the largest R-hat is {largest.words()}, which independent draws stay below")
+        return view.with_status(
+            "fail", f"the largest R-hat is {largest.words()}, which independent draws stay below"
+        )
     if smallest is not None and not smallest.is_inside:
-        return view.with_status("too few draws", f"R-hat is fine; the smallest ESS is {smallest.words()}")
+        return view.with_status(
+            "too few draws", f"R-hat is fine; the smallest ESS is {smallest.words()}"
+        )
     return view
 
 

@@ -50,7 +50,9 @@ def class_statistics(predictions: ClassPredictions) -> Statistics:
     }
     columns = np.stack(list(means.values()), axis=1)
 
-    def statistics(weights: Float[np.ndarray, "resample point"]) -> Mapping[str, Float[np.ndarray, " resample"]]:
+    def statistics(
+        weights: Float[np.ndarray, "resample point"],
+    ) -> Mapping[str, Float[np.ndarray, " resample"]]:
         mean = dict(zip(means, weighted_mean(weights, columns).T, strict=True))
         residuals = weights * residual
         return {
@@ -75,7 +77,9 @@ def class_statistics(predictions: ClassPredictions) -> Statistics:
 def class_reasons(predictions: ClassPredictions) -> dict[str, str]:
     """Name -> why a score is not defined, for those that may not be."""
     right = predictions.probabilities.argmax(1) == predictions.y
-    reason = f"{'every' if right.all() else 'no'} point is right, so that there is nothing to tell apart"
+    reason = (
+        f"{'every' if right.all() else 'no'} point is right, so that there is nothing to tell apart"
+    )
     if np.isnan(predictions.probabilities).any():
         reason = "some probabilities are not numbers"
     return dict.fromkeys(("auroc_errors", "aupr_errors"), reason)
@@ -96,5 +100,7 @@ def class_notes(predictions: ClassPredictions) -> list[str]:
         )
     confidence = predictions.probabilities.max(1)
     if len(predictions) > 1 and confidence.min() == confidence.max():
-        notes.append(f"every point has the same confidence, {confidence[0]:.4g}: it tells nothing about errors")
+        notes.append(
+            f"every point has the same confidence, {confidence[0]:.4g}: it tells nothing about errors"
+        )
     return notes

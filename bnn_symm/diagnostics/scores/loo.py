@@ -81,8 +81,12 @@ def loo(posterior: Posterior, part: Part, *, max_points: int = 2000) -> Loo:
     if thinned:
         notes.append(f"of {log_likelihood.shape[1]} evenly spaced draws of each chain's {draws}")
     if not np.isfinite(log_likelihood).all():
-        return _undefined("undefined: some draws give a point probability 0", len(part), chains * draws)
-    efficiency = _relative_efficiency(log_likelihood) if isinstance(posterior, SamplePosterior) else 1.0
+        return _undefined(
+            "undefined: some draws give a point probability 0", len(part), chains * draws
+        )
+    efficiency = (
+        _relative_efficiency(log_likelihood) if isinstance(posterior, SamplePosterior) else 1.0
+    )
     elpd, standard_error, p_loo, k = _through_arviz(log_likelihood, efficiency)
     bad = int((k > K_THRESHOLD).sum())
     if bad:
@@ -108,7 +112,9 @@ def _undefined(reason: str, points: int, draws: int) -> Loo:
     return Loo(**numbers, num_points=points, num_draws=draws, notes=(reason,))
 
 
-def _log_likelihood(posterior: Posterior, part: Part) -> tuple[Float[np.ndarray, "chain draw point"], bool]:
+def _log_likelihood(
+    posterior: Posterior, part: Part
+) -> tuple[Float[np.ndarray, "chain draw point"], bool]:
     chains, draws, _ = posterior.shape
     kept = min(draws, max(1, _NUMBERS // (chains * len(part))))
     where = torch.linspace(0, draws - 1, kept).round().long()
@@ -144,7 +150,9 @@ def _through_arviz(
         warnings.simplefilter("ignore")
         found = arviz.loo(data, pointwise=True, reff=efficiency)
     names = (("elpd_loo", "elpd"), ("se", "se"), ("p_loo", "p"))
-    elpd, standard_error, p_loo = (float(getattr(found, old if hasattr(found, old) else new)) for old, new in names)
+    elpd, standard_error, p_loo = (
+        float(getattr(found, old if hasattr(found, old) else new)) for old, new in names
+    )
     k = np.array(found.pareto_k, dtype=np.float64)
     # Equal weights have no tail to fit, and need no smoothing.
     k[np.ptp(log_likelihood, axis=(0, 1)) == 0] = 0.0
@@ -161,5 +169,7 @@ def _of_the_draws(posterior: Posterior) -> list[str]:
         )
     temperature = posterior.info.get("temperature")
     if temperature not in (None, 1, 1.0):
-        notes.append(f"its draws are of a posterior at temperature {temperature:g}, not 1: elpd_loo is biased")
+        notes.append(
+            f"its draws are of a posterior at temperature {temperature:g}, not 1: elpd_loo is biased"
+        )
     return notes

@@ -18,7 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.diagnostics.scores.ranking import auroc, average_precision, false_positive_rate, tie_starts
+from bnn_symm.diagnostics.scores.ranking import (
+    auroc,
+    average_precision,
+    false_positive_rate,
+    tie_starts,
+)
 from bnn_symm.diagnostics.statistics.bootstrap import Score, bootstrap_scores
 from bnn_symm.posteriors import Posterior
 
@@ -104,17 +109,25 @@ def out_of_distribution(
     """
     sizes = (len(inside), len(outside))
     if min(sizes) == 0:
-        raise ValueError(f"got {sizes[0]} points inside and {sizes[1]} outside; wanted at least one of each")
+        raise ValueError(
+            f"got {sizes[0]} points inside and {sizes[1]} outside; wanted at least one of each"
+        )
     inner, outer = uncertainties(posterior, inside), uncertainties(posterior, outside)
     by, notes = {}, []
     for name in inner:
-        by[name] = separation(inner[name], outer[name], num_resamples=num_resamples, level=level, seed=seed)
+        by[name] = separation(
+            inner[name], outer[name], num_resamples=num_resamples, level=level, seed=seed
+        )
         if len(tie_starts(np.sort(np.concatenate([inner[name], outer[name]])))) == 1:
             notes.append(f"{name} is the same for every point: it tells nothing apart")
-    return OutOfDistribution(by=by, num_inside=sizes[0], num_outside=sizes[1], level=level, notes=tuple(notes))
+    return OutOfDistribution(
+        by=by, num_inside=sizes[0], num_outside=sizes[1], level=level, notes=tuple(notes)
+    )
 
 
-def uncertainties(posterior: Posterior, x: Float[Tensor, "point *feature"]) -> dict[str, Float[np.ndarray, " point"]]:
+def uncertainties(
+    posterior: Posterior, x: Float[Tensor, "point *feature"]
+) -> dict[str, Float[np.ndarray, " point"]]:
     """Kinds of uncertainty at some inputs: name -> (point,), higher is less certain."""
     collected: dict[str, list[Tensor]] = {}
     for predictive in posterior.iter_predict(x):
@@ -125,7 +138,9 @@ def uncertainties(posterior: Posterior, x: Float[Tensor, "point *feature"]) -> d
                 "entropy": predictive.entropy(),
                 # One minus the largest, as the sum of the others: exact where that rounds to 1.
                 "confidence": predictive.probabilities().sort(-1).values[..., :-1].sum(-1),
-                "mutual_information": _above(predictive.mutual_information(), rounding * (1 + size)),
+                "mutual_information": _above(
+                    predictive.mutual_information(), rounding * (1 + size)
+                ),
             }
         else:
             size = (predictive.mean() - predictive.location).abs()
@@ -138,7 +153,9 @@ def uncertainties(posterior: Posterior, x: Float[Tensor, "point *feature"]) -> d
     return {name: torch.cat(values).numpy() for name, values in collected.items()}
 
 
-def _above(value: Float[Tensor, " point"], rounding: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+def _above(
+    value: Float[Tensor, " point"], rounding: Float[Tensor, " point"]
+) -> Float[Tensor, " point"]:
     """Return the value where it is larger than rounding, 0 elsewhere."""
     return torch.where(value > rounding, value, torch.zeros_like(value))
 
@@ -163,7 +180,9 @@ def separation(
     score = np.concatenate([inside, outside])
     is_outside = np.arange(len(score)) >= len(inside)
 
-    def statistics(weights: Float[np.ndarray, "resample point"]) -> Mapping[str, Float[np.ndarray, " resample"]]:
+    def statistics(
+        weights: Float[np.ndarray, "resample point"],
+    ) -> Mapping[str, Float[np.ndarray, " resample"]]:
         inner, outer = weights[:, ~is_outside], weights[:, is_outside]
         return {
             "auroc": auroc(weights, score, is_outside),

@@ -79,7 +79,9 @@ class NumberPredictions:
         return len(self.target)
 
 
-def predict_points(posterior: Posterior, part: Part, *, seed: int = 0) -> ClassPredictions | NumberPredictions:
+def predict_points(
+    posterior: Posterior, part: Part, *, seed: int = 0
+) -> ClassPredictions | NumberPredictions:
     """The predictions of a posterior at the points of a part.
 
     Args:
@@ -103,7 +105,9 @@ def predict_points(posterior: Posterior, part: Part, *, seed: int = 0) -> ClassP
         for name, value in own.items():
             collected.setdefault(name, []).append(value)
     along = {"low": 1, "high": 1}
-    joined = {name: torch.cat(values, along.get(name, 0)).numpy() for name, values in collected.items()}
+    joined = {
+        name: torch.cat(values, along.get(name, 0)).numpy() for name, values in collected.items()
+    }
     return ClassPredictions(**joined) if is_classification else NumberPredictions(**joined)
 
 

@@ -45,7 +45,9 @@ def tie_starts(ascending: Float[np.ndarray, " point"]) -> Int[np.ndarray, " grou
     return np.union1d(starts, np.array(extra, dtype=np.intp))
 
 
-def auroc(weights: Weights, score: Float[np.ndarray, " point"], positive: Bool[np.ndarray, " point"]) -> PerResample:
+def auroc(
+    weights: Weights, score: Float[np.ndarray, " point"], positive: Bool[np.ndarray, " point"]
+) -> PerResample:
     """Area under the ROC curve: P(score of a positive > score of a negative) + P(equal) / 2.
 
     Args:
@@ -106,12 +108,16 @@ def area_under_risk_coverage(
             continue
         covered = np.arange(1, round(counts[resample, -1]) + 1)
         # Between two distinct confidences, errors come at the mean rate of the points that tie.
-        accumulated = np.interp(covered, np.append(0.0, counts[resample]), np.append(0.0, errors[resample]))
+        accumulated = np.interp(
+            covered, np.append(0.0, counts[resample]), np.append(0.0, errors[resample])
+        )
         result[resample] = np.mean(accumulated / covered)
     return result
 
 
-def _by_score(weights: np.ndarray, score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_score(
+    weights: np.ndarray, score: np.ndarray, positive: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Positives and negatives at each distinct score from the lowest up, each (resample, distinct score)."""
     order = np.argsort(score, kind="stable")
     starts = tie_starts(score[order])
@@ -123,4 +129,6 @@ def _by_score(weights: np.ndarray, score: np.ndarray, positive: np.ndarray) -> t
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """The quotient, NaN where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    return np.divide(
+        numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
+    )

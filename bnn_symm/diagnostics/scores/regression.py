@@ -35,15 +35,23 @@ def number_statistics(predictions: NumberPredictions) -> Statistics:
         "squared_error": np.square(error),
         "mae": np.abs(error),
         "crps": predictions.crps,
-        **{f"coverage_{name}": own.astype(np.float64) for name, own in zip(names, inside, strict=True)},
+        **{
+            f"coverage_{name}": own.astype(np.float64)
+            for name, own in zip(names, inside, strict=True)
+        },
         "pit_mean": predictions.pit,
         "sd": predictions.sd,
         "epistemic_sd": predictions.epistemic_sd,
-        **{f"width_{name}": own for name, own in zip(names, predictions.high - predictions.low, strict=True)},
+        **{
+            f"width_{name}": own
+            for name, own in zip(names, predictions.high - predictions.low, strict=True)
+        },
     }
     columns = np.stack(list(means.values()), axis=1)
 
-    def statistics(weights: Float[np.ndarray, "resample point"]) -> Mapping[str, Float[np.ndarray, " resample"]]:
+    def statistics(
+        weights: Float[np.ndarray, "resample point"],
+    ) -> Mapping[str, Float[np.ndarray, " resample"]]:
         mean = dict(zip(means, weighted_mean(weights, columns).T, strict=True))
         return {
             "nll": mean["nll"],
@@ -92,5 +100,7 @@ def number_notes(predictions: NumberPredictions) -> list[str]:
     if not np.isfinite(predictions.crps).all():
         notes.append("crps is infinite: some predicted rates are")
     if len(predictions) > 1 and predictions.sd.min() == predictions.sd.max():
-        notes.append("every point has the same predictive standard deviation: it tells nothing about errors")
+        notes.append(
+            "every point has the same predictive standard deviation: it tells nothing about errors"
+        )
     return notes

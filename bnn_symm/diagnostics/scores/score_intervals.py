@@ -8,9 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.data import Part
-from bnn_symm.diagnostics.scores.classification import CALIBRATION_ERRORS, class_notes, class_reasons, class_statistics
-from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, NumberPredictions, predict_points
-from bnn_symm.diagnostics.scores.regression import CALIBRATION_DISTANCES, number_notes, number_statistics
+from bnn_symm.diagnostics.scores.classification import (
+    CALIBRATION_ERRORS,
+    class_notes,
+    class_reasons,
+    class_statistics,
+)
+from bnn_symm.diagnostics.scores.point_predictions import (
+    ClassPredictions,
+    NumberPredictions,
+    predict_points,
+)
+from bnn_symm.diagnostics.scores.regression import (
+    CALIBRATION_DISTANCES,
+    number_notes,
+    number_statistics,
+)
 from bnn_symm.diagnostics.statistics.bootstrap import Score, bootstrap_scores
 from bnn_symm.posteriors import Posterior
 
@@ -48,7 +61,12 @@ class Scores:
 
 
 def scores_with_intervals(
-    posterior: Posterior, part: Part, *, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
+    posterior: Posterior,
+    part: Part,
+    *,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Scores:
     """Scores of a posterior's predictions at the points of a part.
 
@@ -63,8 +81,19 @@ def scores_with_intervals(
         ValueError: for a level or a number of resamples out of range.
     """
     if len(part) == 0:
-        return Scores(values={}, num_points=0, num_resamples=num_resamples, level=level, notes=("there are no points",))
-    return scores_of(predict_points(posterior, part, seed=seed), num_resamples=num_resamples, level=level, seed=seed)
+        return Scores(
+            values={},
+            num_points=0,
+            num_resamples=num_resamples,
+            level=level,
+            notes=("there are no points",),
+        )
+    return scores_of(
+        predict_points(posterior, part, seed=seed),
+        num_resamples=num_resamples,
+        level=level,
+        seed=seed,
+    )
 
 
 def scores_of(
@@ -91,5 +120,9 @@ def scores_of(
         seed=seed,
     )
     return Scores(
-        values=values, num_points=len(predictions), num_resamples=num_resamples, level=level, notes=tuple(notes)
+        values=values,
+        num_points=len(predictions),
+        num_resamples=num_resamples,
+        level=level,
+        notes=tuple(notes),
     )

@@ -38,7 +38,9 @@ def score(posterior: Posterior, part: Part) -> dict[str, Any] | None:
         size = predictive.outputs.shape[2]
         y = part.y[start : start + size].cpu()
         start += size
-        pointwise = _classes(predictive, y) if predictive.is_classification else _numbers(predictive, y)
+        pointwise = (
+            _classes(predictive, y) if predictive.is_classification else _numbers(predictive, y)
+        )
         pointwise["nll"] = -predictive.log_prob(y)
         pointwise["expected_nll"] = -predictive.expected_log_prob(y)
         for name, value in pointwise.items():
@@ -50,7 +52,17 @@ def score(posterior: Posterior, part: Part) -> dict[str, Any] | None:
     if "squared_error" in joined:
         result["rmse"] = float(joined.pop("squared_error").mean().sqrt())
     result.update({name: float(value.double().mean()) for name, value in joined.items()})
-    order = ("points", "nll", "accuracy", "rmse", "ece", "crps", "brier", "coverage_90", "expected_nll")
+    order = (
+        "points",
+        "nll",
+        "accuracy",
+        "rmse",
+        "ece",
+        "crps",
+        "brier",
+        "coverage_90",
+        "expected_nll",
+    )
     return {name: result[name] for name in order if name in result}
 
 
@@ -74,7 +86,9 @@ def _numbers(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
     }
 
 
-def expected_calibration_error(probabilities: Float[Tensor, "point class"], y: Shaped[Tensor, " point"]) -> float:
+def expected_calibration_error(
+    probabilities: Float[Tensor, "point class"], y: Shaped[Tensor, " point"]
+) -> float:
     """Return the mean over 15 bins of confidence of |accuracy - confidence|, weighted by the points in the bin.
 
     Bins and edges are those of `calibration_errors`.
@@ -95,7 +109,11 @@ def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tenso
     if isinstance(predictive.likelihood, Poisson):
         return _crps_counts(predictive, target)
     likelihood: Any = predictive.likelihood
-    kept = torch.linspace(0, predictive.num_draws - 1, min(predictive.num_draws, _CRPS_DRAWS)).round().long()
+    kept = (
+        torch.linspace(0, predictive.num_draws - 1, min(predictive.num_draws, _CRPS_DRAWS))
+        .round()
+        .long()
+    )
     outputs = predictive.outputs.flatten(0, 1)[kept]
     latents = {name: value.flatten()[kept] for name, value in predictive.latents.items()}
     # In standardized units: adding a large location first would swallow the spread of the draws.
@@ -127,7 +145,9 @@ def _crps_counts(predictive: Predictive, target: Tensor) -> Tensor:
     top = (rates + 10 * rates.sqrt() + 30).amax(0).maximum(target)
     highest = float(top[finite].max()) if bool(finite.any()) else 0.0
     # Every count up to some thousands; of more, evenly spaced ones, each standing for those up to the next.
-    counts = torch.linspace(0, math.ceil(highest), min(math.ceil(highest) + 1, _COUNTS)).floor().double()
+    counts = (
+        torch.linspace(0, math.ceil(highest), min(math.ceil(highest) + 1, _COUNTS)).floor().double()
+    )
     gaps = torch.diff(counts, append=counts[-1:] + 1)
     total = torch.zeros_like(target)
     for count, gap in zip(counts, gaps, strict=True):

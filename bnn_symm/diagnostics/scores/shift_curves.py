@@ -40,7 +40,10 @@ class ShiftCurve:
             "points": self.scores[0].num_points,
             "level": self.scores[0].level,
             "resamples": self.scores[0].num_resamples,
-            "scores": {name: [own.values[name].to_dict() for own in self.scores] for name in self.scores[0].values},
+            "scores": {
+                name: [own.values[name].to_dict() for own in self.scores]
+                for name in self.scores[0].values
+            },
         }
 
 
@@ -89,5 +92,9 @@ def shift_curve(
             scores.append(unshifted)
             continue
         own = part if severity == 0 else shift(part, name, severity, scaling=scaling, seed=seed)
-        scores.append(scores_with_intervals(posterior, own, num_resamples=num_resamples, level=level, seed=seed))
+        scores.append(
+            scores_with_intervals(
+                posterior, own, num_resamples=num_resamples, level=level, seed=seed
+            )
+        )
     return ShiftCurve(name=name, severities=tuple(severities), scores=tuple(scores))

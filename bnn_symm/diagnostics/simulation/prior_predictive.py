@@ -52,14 +52,21 @@ class PriorPredictive:
         return [float(value) for value in np.quantile(self.functions[quantity], levels)]
 
 
-def prior_functions(model: BayesianModel, dataset: Dataset, num_draws: int, *, seed: int = 0) -> SamplePosterior:
+def prior_functions(
+    model: BayesianModel, dataset: Dataset, num_draws: int, *, seed: int = 0
+) -> SamplePosterior:
     """Independent draws of the prior, to be asked for predictions in the target's own units."""
     draws = prior_draws(model, 1, num_draws, seed=seed).draws()[None]
     return SamplePosterior.from_draws(model, draws, dataset.scaling, info={"method": "prior"})
 
 
 def prior_predictive(
-    model: BayesianModel, dataset: Dataset, *, num_draws: int = 200, num_points: int = 500, seed: int = 0
+    model: BayesianModel,
+    dataset: Dataset,
+    *,
+    num_draws: int = 200,
+    num_points: int = 500,
+    seed: int = 0,
 ) -> PriorPredictive:
     """Draws functions from the prior and describes them at training inputs; targets are looked at for comparison only.
 
@@ -75,7 +82,9 @@ def prior_predictive(
     """
     part = dataset.train.take(slice(0, num_points))
     if num_draws < 2 or len(part) < 2:
-        raise ConfigError(f"a spread needs two functions and points; got {num_draws} and {len(part)}")
+        raise ConfigError(
+            f"a spread needs two functions and points; got {num_draws} and {len(part)}"
+        )
     predictive = prior_functions(model, dataset, num_draws, seed=seed).predict(part.x)
     if predictive.is_classification:
         return _of_classes(predictive, part.y.cpu().numpy())
@@ -94,7 +103,9 @@ def _of_numbers(predictive: Predictive, targets: Float[np.ndarray, " point"]) ->
         spread = means.var(1)
         fine = np.isfinite(spread) & np.isfinite(noise)
     if not fine.any():
-        raise ConfigError("every function of this prior overflows; lower prior.scale, or use prior.scale=fan_in")
+        raise ConfigError(
+            "every function of this prior overflows; lower prior.scale, or use prior.scale=fan_in"
+        )
     means, noise, spread = means[fine], noise[fine], spread[fine]
     sd, extent = float(targets.std()), float(np.ptp(targets))
     return PriorPredictive(
@@ -105,7 +116,13 @@ def _of_numbers(predictive: Predictive, targets: Float[np.ndarray, " point"]) ->
             "noise": np.sqrt(noise),
             "targets": np.sqrt(spread + noise),
         },
-        data={"variation": sd, "range": extent, "level": float(targets.mean()), "noise": None, "targets": sd},
+        data={
+            "variation": sd,
+            "range": extent,
+            "level": float(targets.mean()),
+            "noise": None,
+            "targets": sd,
+        },
         sd_at_points=means.std(0),
         overflowing=float(1 - fine.mean()),
     )
@@ -119,7 +136,9 @@ def _of_classes(predictive: Predictive, classes: np.ndarray) -> PriorPredictive:
     largest = probabilities.amax(-1)
     entropy = torch.special.entr(probabilities).sum(-1)
     used = torch.special.entr(probabilities.mean(1)).sum(-1).exp()
-    frequencies = torch.bincount(torch.from_numpy(classes), minlength=logits.shape[-1]).double() / len(classes)
+    frequencies = torch.bincount(
+        torch.from_numpy(classes), minlength=logits.shape[-1]
+    ).double() / len(classes)
     of_frequencies = float(torch.special.entr(frequencies).sum())
     return PriorPredictive(
         functions={

@@ -32,14 +32,32 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from bnn_symm.data import Dataset
-from bnn_symm.diagnostics.simulation.sbc_simulation import Fits, FitSimulation, Quantities, SimulatedFit, simulate
-from bnn_symm.diagnostics.statistics.ecdf_bands import EcdfBand, ecdf_band, symmetry_p_value, uniformity_p_value
+from bnn_symm.diagnostics.simulation.sbc_simulation import (
+    Fits,
+    FitSimulation,
+    Quantities,
+    SimulatedFit,
+    simulate,
+)
+from bnn_symm.diagnostics.statistics.ecdf_bands import (
+    EcdfBand,
+    ecdf_band,
+    symmetry_p_value,
+    uniformity_p_value,
+)
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.parallel.worker_pool import results_of
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 
-__all__ = ["Calibration", "SbcResult", "Shape", "calibration_of", "simulate", "simulation_based_calibration"]
+__all__ = [
+    "Calibration",
+    "SbcResult",
+    "Shape",
+    "calibration_of",
+    "simulate",
+    "simulation_based_calibration",
+]
 
 # Of fewer simulations, bands are so wide that posteriors of half the right width stay within.
 _TELLING = 20
@@ -152,11 +170,17 @@ def simulation_based_calibration(
     Raises:
         ConfigError: if the method cannot be checked, or the numbers asked for are not valid.
     """
-    for name, value in (("num_simulations", num_simulations), ("num_draws", num_draws), ("jobs", jobs)):
+    for name, value in (
+        ("num_simulations", num_simulations),
+        ("num_draws", num_draws),
+        ("jobs", jobs),
+    ):
         if value < 1:
             raise ConfigError(f"{name}: got {value}, wanted 1 or more")
     if not 0 < level < 1:
-        raise ConfigError(f"level: got {level:g}, wanted a probability between 0 and 1, such as 0.05")
+        raise ConfigError(
+            f"level: got {level:g}, wanted a probability between 0 and 1, such as 0.05"
+        )
     if dataclasses.is_dataclass(method) and hasattr(method, "chain_method"):
         # The same draws, and no processes of processes.
         method = dataclasses.replace(method, chain_method="sequential")  # type: ignore[type-var]
@@ -172,13 +196,17 @@ def simulation_based_calibration(
         initial=initial,
     )
     found = {simulation.index: simulation for simulation in done}
-    for simulation in results_of(work, [i for i in range(num_simulations) if i not in found], jobs=jobs):
+    for simulation in results_of(
+        work, [i for i in range(num_simulations) if i not in found], jobs=jobs
+    ):
         found[simulation.index] = simulation
         tell(simulation)
     return calibration_of(list(found.values()), quantities.names(model), level=level)
 
 
-def calibration_of(simulations: Sequence[SimulatedFit], names: tuple[str, ...], *, level: float = 0.05) -> SbcResult:
+def calibration_of(
+    simulations: Sequence[SimulatedFit], names: tuple[str, ...], *, level: float = 0.05
+) -> SbcResult:
     """What simulations say, in whatever order they were done.
 
     Args:
@@ -192,7 +220,9 @@ def calibration_of(simulations: Sequence[SimulatedFit], names: tuple[str, ...], 
     ordered = sorted(simulations, key=lambda simulation: simulation.index)
     ranked = [simulation for simulation in ordered if simulation.failure is None]
     if any(len(simulation.ranks) != len(names) for simulation in ranked):
-        raise ConfigError(f"the simulations are of other quantities than {', '.join(names)}; do them again")
+        raise ConfigError(
+            f"the simulations are of other quantities than {', '.join(names)}; do them again"
+        )
     shape = (len(ranked), len(names))
     values = np.array([simulation.values for simulation in ranked], dtype=float).reshape(shape)
     numbers = np.array([simulation.num_draws for simulation in ranked], dtype=int).reshape(shape)
@@ -200,9 +230,17 @@ def calibration_of(simulations: Sequence[SimulatedFit], names: tuple[str, ...], 
     if len(ranked) >= 2:
         share = level / len(names)
         band = ecdf_band(len(ranked), level=share)
-        quantities = tuple(_read(*own, share=share) for own in zip(names, values.T, numbers.T, strict=True))
-    failures = {simulation.index: simulation.failure for simulation in ordered if simulation.failure is not None}
-    diverging = {simulation.index: simulation.diverging for simulation in ranked if simulation.diverging}
+        quantities = tuple(
+            _read(*own, share=share) for own in zip(names, values.T, numbers.T, strict=True)
+        )
+    failures = {
+        simulation.index: simulation.failure
+        for simulation in ordered
+        if simulation.failure is not None
+    }
+    diverging = {
+        simulation.index: simulation.diverging for simulation in ranked if simulation.diverging
+    }
     kind = "vsbc" if ranked and all(simulation.closed_form for simulation in ranked) else "sbc"
     calibrated, conclusion = _conclusion(kind, quantities, len(ranked), failures, diverging)
     return SbcResult(
@@ -223,7 +261,11 @@ def calibration_of(simulations: Sequence[SimulatedFit], names: tuple[str, ...], 
 
 
 def _read(
-    name: str, values: Float[np.ndarray, " simulation"], numbers: Int[np.ndarray, " simulation"], *, share: float
+    name: str,
+    values: Float[np.ndarray, " simulation"],
+    numbers: Int[np.ndarray, " simulation"],
+    *,
+    share: float,
 ) -> Calibration:
     size = len(values)
     p_value, symmetry = uniformity_p_value(values), symmetry_p_value(values)
@@ -257,7 +299,11 @@ def _read(
 
 
 def _conclusion(
-    kind: str, quantities: Sequence[Calibration], number: int, failures: dict[int, str], diverging: dict[int, int]
+    kind: str,
+    quantities: Sequence[Calibration],
+    number: int,
+    failures: dict[int, str],
+    diverging: dict[int, int],
 ) -> tuple[bool | None, str]:
     besides = ""
     if diverging:
@@ -269,24 +315,40 @@ def _conclusion(
             f"(simulation {first}: {reason})"
         )
     if not quantities:
-        return None, f"nothing can be told: {number} simulations were ranked, wanted two or more{besides}"
+        return (
+            None,
+            f"nothing can be told: {number} simulations were ranked, wanted two or more{besides}",
+        )
     wrong = [own for own in quantities if own.shape != "calibrated"]
     total = len(quantities)
     if kind == "vsbc":
         skewed = [own.name for own in quantities if not own.symmetric]
-        location = f"biased in {_listed(skewed)}" if skewed else "no bias was found (ranks are symmetric about 1/2)"
+        location = (
+            f"biased in {_listed(skewed)}"
+            if skewed
+            else "no bias was found (ranks are symmetric about 1/2)"
+        )
         besides = f". Location: {location}{besides}"
     if wrong:
         shapes: dict[str, list[str]] = {}
         for own in sorted(wrong, key=lambda one: one.p_value):
             shapes.setdefault(own.shape, []).append(own.name)
         told = "; ".join(f"{shape}: {_listed(names)}" for shape, names in shapes.items())
-        return False, f"not calibrated: {len(wrong)} of {total} quantities are off. Posteriors are {told}{besides}"
+        return (
+            False,
+            f"not calibrated: {len(wrong)} of {total} quantities are off. Posteriors are {told}{besides}",
+        )
     found = f"{total} quantities are uniform as far as {number} simulations can tell"
     if failures:
-        return None, f"cannot be told, since fits failed; of the others, ranks of all {found}{besides}"
+        return (
+            None,
+            f"cannot be told, since fits failed; of the others, ranks of all {found}{besides}",
+        )
     if number < _TELLING:
-        return None, f"cannot be told: ranks of all {found}, and fewer than {_TELLING} tell little{besides}"
+        return (
+            None,
+            f"cannot be told: ranks of all {found}, and fewer than {_TELLING} tell little{besides}",
+        )
     return True, f"calibrated: ranks of all {found}{besides}"
 
 

@@ -70,7 +70,9 @@ class Quantities:
     weights: bool
 
     @classmethod
-    def choose(cls, model: BayesianModel, dataset: Dataset, *, weights: bool | None = None) -> "Quantities":
+    def choose(
+        cls, model: BayesianModel, dataset: Dataset, *, weights: bool | None = None
+    ) -> "Quantities":
         """Outputs at the first three training inputs; raw weights of a small network without symmetries.
 
         Args:
@@ -79,7 +81,9 @@ class Quantities:
             weights: whether to rank raw weights; None for the default.
         """
         if weights is None:
-            weights = model.num_net_parameters <= _MOST_WEIGHTS and _is_rigid(model, dataset.input_shape)
+            weights = model.num_net_parameters <= _MOST_WEIGHTS and _is_rigid(
+                model, dataset.input_shape
+            )
         return cls(inputs=dataset.train.x[:_INPUTS], weights=weights)
 
     def names(self, model: BayesianModel) -> tuple[str, ...]:
@@ -116,10 +120,20 @@ class Quantities:
             for flat in draws.double():
                 outputs = model.outputs(flat, inputs)
                 if isinstance(model.likelihood, Categorical):
-                    outputs = outputs - outputs.mean(-1, keepdim=True)  # all that the probabilities determine
+                    outputs = outputs - outputs.mean(
+                        -1, keepdim=True
+                    )  # all that the probabilities determine
                 totals = [model.log_likelihood(flat, part.x, part.y).sum(), model.log_prior(flat)]
-                squares = [torch.cat([flat[where] for where in own]).square().sum() for own in _layers(model).values()]
-                parts = [outputs.flatten(), torch.stack(totals), flat[model.num_net_parameters :], torch.stack(squares)]
+                squares = [
+                    torch.cat([flat[where] for where in own]).square().sum()
+                    for own in _layers(model).values()
+                ]
+                parts = [
+                    outputs.flatten(),
+                    torch.stack(totals),
+                    flat[model.num_net_parameters :],
+                    torch.stack(squares),
+                ]
                 if self.weights:
                     parts.append(flat[: model.num_net_parameters])
                 rows.append(torch.cat(parts).cpu())
@@ -128,7 +142,11 @@ class Quantities:
 
 def _net_slices(model: BayesianModel) -> dict[str, slice]:
     """Parameter of the network -> where it lies in the flat vector."""
-    return {name: where for name, where in model.slices().items() if where.start < model.num_net_parameters}
+    return {
+        name: where
+        for name, where in model.slices().items()
+        if where.start < model.num_net_parameters
+    }
 
 
 def _layers(model: BayesianModel) -> dict[str, list[slice]]:
@@ -180,12 +198,21 @@ def simulate_targets(
     with torch.inference_mode(), global_seed(seed, "targets"):
         outputs = model.outputs(theta, part.x.to(model.device, model.dtype))
         try:
-            y = model.likelihood.distribution(outputs, model.latents(theta)).sample().to(part.y.dtype)
+            y = (
+                model.likelihood.distribution(outputs, model.latents(theta))
+                .sample()
+                .to(part.y.dtype)
+            )
             density = model.likelihood.log_prob(outputs, y, model.latents(theta))
-        except (ValueError, RuntimeError):  # of infinite rates, or of probabilities that are not numbers
+        except (
+            ValueError,
+            RuntimeError,
+        ):  # of infinite rates, or of probabilities that are not numbers
             raise InvalidData(too_wide) from None
     # Counts of an enormous rate come out as whatever they overflow to, also negative.
-    if not (torch.isfinite(y).all() and torch.isfinite(density).all()) or _is_negative_count(model, y):
+    if not (torch.isfinite(y).all() and torch.isfinite(density).all()) or _is_negative_count(
+        model, y
+    ):
         raise InvalidData(too_wide)
     return y.clone()  # out of inference mode
 
@@ -221,12 +248,16 @@ class SimulatedFit:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         own = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in own.items()
+        }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "SimulatedFit":
         """The inverse of `to_dict`."""
-        own: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in content.items()}
+        own: dict[str, Any] = {
+            n: tuple(value) if isinstance(value, list) else value for n, value in content.items()
+        }
         return cls(**own)
 
 
@@ -258,7 +289,9 @@ class FitSimulation:
         try:
             theta, dataset = self._data(index)
             seed = key_seed(self.seed, "fit of simulation", index)
-            with warnings.catch_warnings():  # one fit of hundreds; ranks show what they do to the check
+            with (
+                warnings.catch_warnings()
+            ):  # one fit of hundreds; ranks show what they do to the check
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 posterior = self.method.fit(self.model, dataset, seed=seed, **options)
             return self._ranks(index, theta, dataset.train, posterior)
@@ -288,12 +321,20 @@ class FitSimulation:
         double = in_double(self.model)
         part = train.to(double.device, torch.float64)
         (truth,) = self.quantities.values(double, theta[None], part)
-        taken = posterior.draws(self.num_draws, seed=key_seed(self.seed, "ranked draws", index)) if closed else None
+        taken = (
+            posterior.draws(self.num_draws, seed=key_seed(self.seed, "ranked draws", index))
+            if closed
+            else None
+        )
         values = self.quantities.values(double, posterior.draws() if taken is None else taken, part)
         if not np.isfinite(values).all():
-            return SimulatedFit(index=index, failure="draws of the posterior, or functions of them, are not finite")
+            return SimulatedFit(
+                index=index, failure="draws of the posterior, or functions of them, are not finite"
+            )
         numbers = np.full(len(truth), len(values))
-        if not closed and draws >= MIN_DRAWS:  # of shorter chains, as of ensembles, draws count as independent
+        if (
+            not closed and draws >= MIN_DRAWS
+        ):  # of shorter chains, as of ensembles, draws count as independent
             statistics = chain_statistics(values.reshape(chains, draws, -1))
             numbers = np.clip(np.floor(statistics.ess_bulk), 1, len(values)).astype(int)
         numbers = np.minimum(numbers, self.num_draws)

@@ -27,7 +27,9 @@ _NUMBERS_AT_ONCE = 2**20
 # With fewer resamples in which a score is defined, no percentile means anything.
 _LEAST_RESAMPLES = 20
 
-Statistics = Callable[[Float[np.ndarray, "resample point"]], Mapping[str, Float[np.ndarray, " resample"]]]
+Statistics = Callable[
+    [Float[np.ndarray, "resample point"]], Mapping[str, Float[np.ndarray, " resample"]]
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +68,15 @@ def resample_counts(
     at_once = at_once or max(1, _NUMBERS_AT_ONCE // max(1, num_points))
     for start in range(0, num_resamples, at_once):
         size = min(at_once, num_resamples - start)
-        drawn = generator.integers(0, num_points, (size, num_points)) + num_points * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * num_points).reshape(size, num_points).astype(np.float64)
+        drawn = (
+            generator.integers(0, num_points, (size, num_points))
+            + num_points * np.arange(size)[:, None]
+        )
+        yield (
+            np.bincount(drawn.ravel(), minlength=size * num_points)
+            .reshape(size, num_points)
+            .astype(np.float64)
+        )
 
 
 def bootstrap_scores(
@@ -99,7 +108,9 @@ def bootstrap_scores(
             f"wanted a level between 0 and 1, no negative number of resamples and at least one point; got "
             f"{level:g}, {num_resamples} and {groups}"
         )
-    values = {name: float(value[0]) for name, value in statistics(np.ones((1, sum(groups)))).items()}
+    values = {
+        name: float(value[0]) for name, value in statistics(np.ones((1, sum(groups)))).items()
+    }
     resampled: dict[str, list[np.ndarray]] = {name: [] for name in values}
     if max(groups) > 1:
         at_once = max(1, _NUMBERS_AT_ONCE // sum(groups))
@@ -120,7 +131,12 @@ def bootstrap_scores(
 
 
 def _score(
-    value: float, draws: np.ndarray, level: float, reason: str, why_none: str | None, is_inflated: bool
+    value: float,
+    draws: np.ndarray,
+    level: float,
+    reason: str,
+    why_none: str | None,
+    is_inflated: bool,
 ) -> Score:
     if math.isnan(value):
         return Score(value=None, note=f"undefined: {reason}")
@@ -128,7 +144,11 @@ def _score(
         return Score(value=value, note="infinite")
     defined = draws[~np.isnan(draws)]
     if len(draws) == 0 or len(defined) < min(len(draws), _LEAST_RESAMPLES):
-        note = why_none or (f"no interval: defined in {len(defined)} of {len(draws)} resamples" if len(draws) else None)
+        note = why_none or (
+            f"no interval: defined in {len(defined)} of {len(draws)} resamples"
+            if len(draws)
+            else None
+        )
         return Score(value=value, note=note)
     # Between a finite and an infinite resample, the percentile is that resample, not something in between.
     tails = [(1 - level) / 2, (1 + level) / 2]

@@ -63,7 +63,9 @@ class EcdfBand:
         return bool(((own >= self.lower - 1e-12) & (own <= self.upper + 1e-12)).all())
 
 
-def ecdf(values: Float[np.ndarray, " value"], points: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+def ecdf(
+    values: Float[np.ndarray, " value"], points: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, " point"]:
     """The share of the numbers that are at most each point."""
     return np.searchsorted(np.sort(values), points, side="right") / len(values)
 
@@ -103,7 +105,9 @@ def ecdf_band(num_values: int, *, level: float = 0.05, num_points: int | None = 
     )
 
 
-def uniformity_p_value(values: Float[np.ndarray, " value"], *, num_points: int | None = None) -> float:
+def uniformity_p_value(
+    values: Float[np.ndarray, " value"], *, num_points: int | None = None
+) -> float:
     """The probability that the ECDF of as many uniform numbers strays as far as that of these, or farther.
 
     Args:

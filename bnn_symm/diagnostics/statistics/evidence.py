@@ -30,7 +30,9 @@ class Evidence:
     @property
     def is_inside(self) -> bool:
         """Return whether the value is inside its limits; NaN is not."""
-        return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
+        return (self.low is None or self.value >= self.low) and (
+            self.high is None or self.value <= self.high
+        )
 
     @property
     def limit(self) -> float | int | None:
@@ -51,7 +53,11 @@ class Evidence:
         limits = [limit for limit in (self.low, self.high) if limit is not None]
         for digits in range(_DIGITS, _MOST_DIGITS):
             value, *others = (f"{number:.{digits}g}{unit}" for number in (self.value, *limits))
-            if all(value != other for other, limit in zip(others, limits, strict=True) if limit != self.value):
+            if all(
+                value != other
+                for other, limit in zip(others, limits, strict=True)
+                if limit != self.value
+            ):
                 break
         if not others:
             return value

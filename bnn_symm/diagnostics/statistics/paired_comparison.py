@@ -39,7 +39,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-from bnn_symm.diagnostics.convergence.time_to_target import MIN_RUNS, sign_flip_p_value, smallest_p_value
+from bnn_symm.diagnostics.convergence.time_to_target import (
+    MIN_RUNS,
+    sign_flip_p_value,
+    smallest_p_value,
+)
 
 Pair = tuple[int, int]
 Unit = TypeVar("Unit", int, Pair)
@@ -136,7 +140,11 @@ def pair_estimate(pairs: Mapping[Pair, float]) -> Estimate:
     told = _defined(pairs)
     kind, units, reason = _units(told)
     found = _estimate(_sorted(told.values()), _sorted(units.values()), kind)
-    return found if reason is None else replace(found, low=None, high=None, n=_num_seeds(told), reason=reason)
+    return (
+        found
+        if reason is None
+        else replace(found, low=None, high=None, n=_num_seeds(told), reason=reason)
+    )
 
 
 def pseudo_values(pairs: Mapping[Pair, float]) -> dict[int, float]:
@@ -155,7 +163,9 @@ def pseudo_values(pairs: Mapping[Pair, float]) -> dict[int, float]:
     for seed in seeds:
         left = [value for pair, value in told.items() if seed not in pair]
         if not left:
-            raise ValueError(f"seed {seed} is in all of the {len(told)} pairs: wanted some without it")
+            raise ValueError(
+                f"seed {seed} is in all of the {len(told)} pairs: wanted some without it"
+            )
         result[seed] = n * total / len(told) - (n - 1) * math.fsum(left) / len(left)
     return result
 
@@ -175,10 +185,14 @@ def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float])
     differences = {unit: 0.0 if infinite else mine[unit] - theirs[unit] for unit in both}
     kind, units, reason = _units(differences)
     if not both or infinite:
-        reason = f"infinite in {infinite} of {len(both)}" if infinite else "they have no seed in common"
+        reason = (
+            f"infinite in {infinite} of {len(both)}" if infinite else "they have no seed in common"
+        )
         return _no_difference(len(units), kind, reason)
     scale = max(abs(value) for unit in both for value in (mine[unit], theirs[unit]))
-    values = _sorted(0.0 if abs(value) <= _ROUNDING * scale else value for value in differences.values())
+    values = _sorted(
+        0.0 if abs(value) <= _ROUNDING * scale else value for value in differences.values()
+    )
     if reason is not None:
         return replace(_no_difference(_num_seeds(differences), kind, reason), mean=_mean(values))
     if not values.any():
@@ -194,7 +208,11 @@ def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float])
         kind=kind,
         p_value=None if found.reason else _t_test(values, _sorted(units.values())),
         # One difference that is not zero is as likely with either sign.
-        sign_flip_p=None if not exact else sign_flip_p_value(values) if np.count_nonzero(values) > 1 else 1.0,
+        sign_flip_p=None
+        if not exact
+        else sign_flip_p_value(values)
+        if np.count_nonzero(values) > 1
+        else 1.0,
         smallest_sign_flip_p=smallest_p_value(int(np.count_nonzero(values))) if exact else None,
         reason=found.reason,
     )
@@ -229,7 +247,9 @@ def share_of_effect(control: Mapping[Unit, float], treatment: Mapping[Unit, floa
     a = t_mean**2 - float(reach[1, 1])
     b = c_mean * t_mean - float(reach[0, 1])
     if a <= _ROUNDING * t_mean**2:
-        return Share(value=None, low=None, high=None, n=n, reason="the effect itself is not told from zero")
+        return Share(
+            value=None, low=None, high=None, n=n, reason="the effect itself is not told from zero"
+        )
     # Negative by rounding only.
     root = math.sqrt(max(0.0, b**2 - a * (c_mean**2 - float(reach[0, 0]))))
     return Share(value=c_mean / t_mean, low=(b - root) / a, high=(b + root) / a, n=n)
@@ -259,16 +279,25 @@ def _units(values: Mapping[Any, float]) -> tuple[Kind, dict[Any, float], str | N
     if 2 * len(values) == _num_seeds(values):
         return "pairs", dict(values), None
     if any(math.isinf(value) for value in values.values()):
-        return "pairs of seeds", dict.fromkeys(sorted({seed for pair in values for seed in pair}), math.inf), None
+        return (
+            "pairs of seeds",
+            dict.fromkeys(sorted({seed for pair in values for seed in pair}), math.inf),
+            None,
+        )
     try:
         return "pairs of seeds", pseudo_values(values), None
     except ValueError:
-        reason = f"all {len(values)} pairs share a seed: no interval without pairs of the other seeds"
+        reason = (
+            f"all {len(values)} pairs share a seed: no interval without pairs of the other seeds"
+        )
         return "pairs of seeds", {}, reason
 
 
 def _estimate(
-    values: Float[np.ndarray, " value"], units: Float[np.ndarray, " unit"], kind: Kind, scale: float | None = None
+    values: Float[np.ndarray, " value"],
+    units: Float[np.ndarray, " unit"],
+    kind: Kind,
+    scale: float | None = None,
 ) -> Estimate:
     """The mean of values, with the spread of units.
 
@@ -289,14 +318,25 @@ def _estimate(
     # Also of values that differ: pairs may balance so that every seed says the same.
     balanced = n > 1 and _standard_error(units) <= _ROUNDING * scale
     found = Estimate(
-        mean=_mean(values), sd=0.0 if is_constant else spread, low=None, high=None, n=n, kind=kind, reason=None
+        mean=_mean(values),
+        sd=0.0 if is_constant else spread,
+        low=None,
+        high=None,
+        n=n,
+        kind=kind,
+        reason=None,
     )
     if n < MIN_RUNS:
         return replace(found, reason=_too_few(n, kind))
     if is_constant:
-        return replace(found, reason=f"all {len(values)} are equal, which says nothing of their spread")
+        return replace(
+            found, reason=f"all {len(values)} are equal, which says nothing of their spread"
+        )
     if balanced:
-        return replace(found, reason=f"all {n} seeds say the same of the mean, which says nothing of its spread")
+        return replace(
+            found,
+            reason=f"all {n} seeds say the same of the mean, which says nothing of its spread",
+        )
     reach = _quantile(n) * _standard_error(units)
     mean = _mean(values)
     return replace(found, low=mean - reach, high=mean + reach)

@@ -21,7 +21,17 @@ from torch import Tensor, nn
 from bnn_symm.architectures import FiGLU, is_linear, module_sequence
 from bnn_symm.models import BayesianModel
 
-_ELEMENTWISE = (nn.Identity, nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.ELU, nn.LeakyReLU)
+_ELEMENTWISE = (
+    nn.Identity,
+    nn.ReLU,
+    nn.GELU,
+    nn.Tanh,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.ELU,
+    nn.LeakyReLU,
+)
 
 # (chain, unit, point) and the parameters of a module, (chain, *shape) -> (chain, unit, point). What the data are, the
 # same for all chains, is (unit, point).
@@ -54,11 +64,15 @@ class DenseNetworks:
             stages.append((stage, [f"{name}.{own}" for own in ("weight", "bias") if own in owned]))
         taken = [name for _, names in stages for name in names]
         # A weight that is used twice has one name: its gradient would be that of one use.
-        if len(set(taken)) < len(taken) or set(taken) != set(model.layer_values(model.unflatten(model.initial()))):
+        if len(set(taken)) < len(taken) or set(taken) != set(
+            model.layer_values(model.unflatten(model.initial()))
+        ):
             return None
         return cls(model, stages)
 
-    def log_likelihood_and_gradient(self, positions: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def log_likelihood_and_gradient(
+        self, positions: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Summed over points.
 
         Args:
@@ -77,14 +91,18 @@ class DenseNetworks:
         for depth, (stage, names) in enumerate(self._stages):
             own = [parameters[name] for name in names]
             # The data need no gradient.
-            hidden, pull_back = _vjp(stage, hidden, *own) if depth else _vjp(functools.partial(stage, hidden), *own)
+            hidden, pull_back = (
+                _vjp(stage, hidden, *own) if depth else _vjp(functools.partial(stage, hidden), *own)
+            )
             pull_backs.append(pull_back)
         total = functools.partial(_total, model, y)
         log_likelihood, pull_back = _vjp(total, hidden, model.latents(positions))
         slope, of_latents = pull_back(torch.ones_like(log_likelihood))
         slope = slope.contiguous()  # by unit, as everything else is
         gradients = {}
-        for depth, ((_, names), pull_back) in reversed(list(enumerate(zip(self._stages, pull_backs, strict=True)))):
+        for depth, ((_, names), pull_back) in reversed(
+            list(enumerate(zip(self._stages, pull_backs, strict=True)))
+        ):
             found = pull_back(slope)
             if depth:
                 slope, *found = found
@@ -108,9 +126,15 @@ def _stage(module: nn.Module) -> _Stage | None:
         return _linear
     if isinstance(module, FiGLU) and type(module) is FiGLU:
         return functools.partial(_figlu, module.matrix)
-    if isinstance(module, nn.LayerNorm) and type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
+    if (
+        isinstance(module, nn.LayerNorm)
+        and type(module) is nn.LayerNorm
+        and len(module.normalized_shape) == 1
+    ):
         return functools.partial(_layer_norm, module.eps)
-    return module if type(module) in _ELEMENTWISE and not getattr(module, "inplace", False) else None
+    return (
+        module if type(module) in _ELEMENTWISE and not getattr(module, "inplace", False) else None
+    )
 
 
 def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -130,7 +154,9 @@ def _figlu(matrix: Tensor, hidden: Tensor) -> Tensor:
     return torch.sigmoid(matrix @ hidden) * hidden
 
 
-def _layer_norm(eps: float, hidden: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+def _layer_norm(
+    eps: float, hidden: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
     centerd = hidden - hidden.mean(-2, keepdim=True)
     normal = centerd * torch.rsqrt(centerd.square().mean(-2, keepdim=True) + eps)
     if weight is None:

@@ -27,7 +27,9 @@ class CompilerWarning(UserWarning):
 @functools.cache
 def has_compiler() -> bool:
     """Whether there is a C++ compiler, which `torch.compile` needs on the CPU."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name)
+    return any(
+        shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name
+    )
 
 
 class Compiled:
@@ -44,14 +46,18 @@ class Compiled:
         of_any_length: numbers of the arguments whose first axis differs from call to call; it must be 2 or more.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, of_any_length: Sequence[int] = ()):
+    def __init__(
+        self, function: Callable[..., Any], name: str, *, of_any_length: Sequence[int] = ()
+    ):
         self._function = function
         self._name = name
         self._of_any_length = of_any_length
         self._compiled: Callable[..., Any] | None = None
         if has_compiler():
             known = torch._inductor.list_options()
-            keywords: dict[str, Any] = {"options": {name: on for name, on in _OPTIONS.items() if name in known}}
+            keywords: dict[str, Any] = {
+                "options": {name: on for name, on in _OPTIONS.items() if name in known}
+            }
             if "isolate_recompiles" in _COMPILE_KEYWORDS:
                 # Each of these counts its own recompilations: torch has a limit, and a process may make many fits.
                 keywords["isolate_recompiles"] = True
@@ -76,11 +82,15 @@ class Compiled:
             self._works = True
             return result
         except Exception as error:
-            result = self._function(*arguments)  # an error of the function itself is raised here, as it is
+            result = self._function(
+                *arguments
+            )  # an error of the function itself is raised here, as it is
             _warn(self._name, (str(error).strip().splitlines() or [type(error).__name__])[0])
             self._compiled = None
             return result
 
 
 def _warn(name: str, reason: str) -> None:
-    warnings.warn(f"{name} runs uncompiled, and slower: {reason[:200]}", CompilerWarning, stacklevel=3)
+    warnings.warn(
+        f"{name} runs uncompiled, and slower: {reason[:200]}", CompilerWarning, stacklevel=3
+    )

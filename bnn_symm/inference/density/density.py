@@ -64,18 +64,23 @@ class TemperedDensity:
         self.is_compiled = compile
         per_vector = _bytes_per_point(model, like[0], part) * len(part)
         self._number = len(like)
-        self.group_size = _group_size(self._number, per_vector) if like.device.type == "cpu" else self._number
+        self.group_size = (
+            _group_size(self._number, per_vector) if like.device.type == "cpu" else self._number
+        )
         self.passes = max(1, math.ceil(self.group_size * per_vector / _PASS_BYTES))
         size = math.ceil(len(part) / self.passes)
         self._pieces = [
-            (part.x[start : start + size], part.y[start : start + size]) for start in range(0, len(part), size)
+            (part.x[start : start + size], part.y[start : start + size])
+            for start in range(0, len(part), size)
         ]
         self.passes = len(self._pieces)
         self._networks = DenseNetworks.of(model)
         self._prior = torch.func.vmap(torch.func.grad_and_value(model.log_prior))
         self._batched: Callable[..., Any] = self._by_networks
         if self._networks is None:
-            self._batched = torch.func.vmap(torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None))
+            self._batched = torch.func.vmap(
+                torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None)
+            )
             try:
                 with torch.no_grad():
                     self._batched(like[:2], *(piece[:2] for piece in self._pieces[0]), True)
@@ -125,10 +130,14 @@ class TemperedDensity:
         return energies, gradients
 
     def _energy(self, flat: Tensor, x: Tensor, y: Tensor, with_prior: bool) -> Tensor:
-        energy = -self._model.log_likelihood(flat, x, y).sum(dtype=torch.float64) / self._temperature
+        energy = (
+            -self._model.log_likelihood(flat, x, y).sum(dtype=torch.float64) / self._temperature
+        )
         return energy - self._prior_weight * self._model.log_prior(flat) if with_prior else energy
 
-    def _by_networks(self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool) -> tuple[Tensor, Tensor]:
+    def _by_networks(
+        self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool
+    ) -> tuple[Tensor, Tensor]:
         assert self._networks is not None
         log_likelihoods, gradients = self._networks.log_likelihood_and_gradient(positions, x, y)
         energies, gradients = -log_likelihoods / self._temperature, -gradients / self._temperature
@@ -138,7 +147,9 @@ class TemperedDensity:
             gradients = gradients - self._prior_weight * prior_gradients
         return gradients, energies
 
-    def _one_by_one(self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool) -> tuple[Tensor, Tensor]:
+    def _one_by_one(
+        self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool
+    ) -> tuple[Tensor, Tensor]:
         gradients, energies = [], []
         for position in positions:
             with torch.enable_grad():
@@ -177,7 +188,10 @@ def _bytes_per_point(model: BayesianModel, flat: Tensor, part: Part) -> float:
             total += tensor.numel() * tensor.element_size()
             return tensor
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+        ):
             leaf = flat.detach().requires_grad_()
             model.log_likelihood(leaf, part.x[:points], part.y[:points]).sum()
         kept.append(total)

@@ -35,18 +35,29 @@ class KnownLayers(TorchFunctionMode, ABC):
         """In place of operation(x, weight, bias)."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Replaces the operation for the known weights, passes on everything else."""
         kwargs = kwargs or {}
         if func in OPERATIONS:
             x, weight, bias, rest, keywords = _arguments(*args, **kwargs)
             if id(weight) in self._known:
-                return self.apply(lambda x, weight, bias: func(x, weight, bias, *rest, **keywords), x, weight, bias)
+                return self.apply(
+                    lambda x, weight, bias: func(x, weight, bias, *rest, **keywords),
+                    x,
+                    weight,
+                    bias,
+                )
         return func(*args, **kwargs)
 
 
-def _arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **keywords: Any) -> Any:
+def _arguments(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **keywords: Any
+) -> Any:
     return input, weight, bias, rest, keywords
 
 
@@ -95,7 +106,9 @@ def uses_by_point(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -
 
     def uses(number: int) -> dict[str, LayerUse]:
         points = x[:1].repeat_interleave(number, 0)
-        return {use.weight: use for use in layer_uses(net, parameters, points) if use.shape[0] == number}
+        return {
+            use.weight: use for use in layer_uses(net, parameters, points) if use.shape[0] == number
+        }
 
     of_three = uses(3)
     return [use for weight, use in uses(2).items() if weight in of_three]
@@ -110,7 +123,11 @@ class _Uses(TorchFunctionMode):
         self.calls: dict[str, list[LayerUse | None]] = {}
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)

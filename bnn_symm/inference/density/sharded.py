@@ -56,7 +56,12 @@ class ShardedDensity(TemperedDensity):
         compile: bool,
     ):
         super().__init__(
-            model, part, temperature=temperature, prior_weight=prior_weight / group.size, like=like, compile=compile
+            model,
+            part,
+            temperature=temperature,
+            prior_weight=prior_weight / group.size,
+            like=like,
+            compile=compile,
         )
         self._group, self._asked_to_stop = group, should_stop
         self._stop = False

@@ -142,7 +142,9 @@ class Adapter:
         state = self.state
         counts = np.bincount(self._groups[chains], minlength=len(self._sizes))
         state.rates += counts
-        state.acceptance += np.bincount(self._groups[chains], weights=acceptance, minlength=len(self._sizes))
+        state.acceptance += np.bincount(
+            self._groups[chains], weights=acceptance, minlength=len(self._sizes)
+        )
         # As many rates as there are chains make one update: single ones are so noisy that step sizes end too small.
         full = np.flatnonzero(state.rates >= self._sizes)
         if self._adapt_step_size:
@@ -159,10 +161,14 @@ class Adapter:
         state.updates[groups] += 1
         t = state.updates[groups]
         weight = 1.0 / (t + _T0)
-        state.error[groups] = (1 - weight) * state.error[groups] + weight * (self._target - acceptance)
+        state.error[groups] = (1 - weight) * state.error[groups] + weight * (
+            self._target - acceptance
+        )
         state.log_step[groups] = state.anchor[groups] - np.sqrt(t) / _GAMMA * state.error[groups]
         weight = t**-_KAPPA
-        state.log_step_mean[groups] = weight * state.log_step[groups] + (1 - weight) * state.log_step_mean[groups]
+        state.log_step_mean[groups] = (
+            weight * state.log_step[groups] + (1 - weight) * state.log_step_mean[groups]
+        )
 
     def _restart(self, groups: np.ndarray) -> None:
         state = self.state
@@ -219,7 +225,9 @@ class Adapter:
             unit = torch.ones_like(state.scatter[group])
             if unit.dim() == 2:
                 unit = torch.eye(len(unit), dtype=unit.dtype, device=unit.device)
-            state.inverse_mass[group] = kept * state.scatter[group] / freedom + 1e-3 * (1 - kept) * unit
+            state.inverse_mass[group] = (
+                kept * state.scatter[group] / freedom + 1e-3 * (1 - kept) * unit
+            )
         state.count[own] = 0
         state.mean[torch.from_numpy(own)] = 0.0
         state.scatter[group] = 0.0
@@ -231,7 +239,12 @@ class Adapter:
 
 
 def new_adaptation(
-    positions: Tensor, num_groups: int, step_size: float, variances: Float[Tensor, " parameter"], *, dense: bool
+    positions: Tensor,
+    num_groups: int,
+    step_size: float,
+    variances: Float[Tensor, " parameter"],
+    *,
+    dense: bool,
 ) -> Adaptation:
     """Nothing learned yet: the given variances for inverse mass matrices, and the given step size."""
     chains = len(positions)
@@ -259,7 +272,9 @@ def new_adaptation(
 def to_arrays(state: Any, prefix: str) -> dict[str, np.ndarray]:
     """Copies of the arrays and tensors of a dataclass, by prefixed name."""
     return {
-        f"{prefix}.{name}": (value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)).copy()
+        f"{prefix}.{name}": (
+            value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        ).copy()
         for name, value in vars(state).items()
     }
 

@@ -22,8 +22,8 @@ from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.density.sharded import ShardedDensity
 from bnn_symm.inference.mcmc.adaptation import Adapter, new_adaptation, restore_arrays, to_arrays
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from
-from bnn_symm.inference.mcmc.kernel import Ended
-from bnn_symm.inference.method import Fit, initial_positions
+from bnn_symm.inference.mcmc.kernel import CompletedTransitions
+from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import torch_generator
 
@@ -49,7 +49,7 @@ class _Counts:
     since_row: np.ndarray
 
 
-def run_batched(method: "Sampler", fit: Fit) -> bool:
+def run_batched(method: "Sampler", fit: FitContext) -> bool:
     """Runs the chains of a fit; returns whether they were stopped before their end."""
     chains = _Chains(method, fit)
     stopped = chains.run(fit.callbacks)
@@ -60,12 +60,14 @@ def run_batched(method: "Sampler", fit: Fit) -> bool:
 class _Chains:
     """The chains of one fit."""
 
-    def __init__(self, method: "Sampler", fit: Fit):
+    def __init__(self, method: "Sampler", fit: FitContext):
         self._method = method
         number = method.num_chains
         positions = torch.stack(initial_positions(fit.model, fit.initial, number, fit.seed))
         density = self._density(method, fit, positions)
-        groups = np.zeros(number, dtype=np.int64) if method.adaptation == "shared" else np.arange(number)
+        groups = (
+            np.zeros(number, dtype=np.int64) if method.adaptation == "shared" else np.arange(number)
+        )
         adaptation = new_adaptation(
             positions,
             int(groups.max()) + 1,
@@ -83,9 +85,13 @@ class _Chains:
             state=adaptation,
         )
         inverse_mass = self._adapter.inverse_mass(np.arange(number))
-        self._kernel = method._batched_kernel(density, positions, inverse_mass, self._adapter, fit.seed)
+        self._kernel = method._batched_kernel(
+            density, positions, inverse_mass, self._adapter, fit.seed
+        )
         zeros = np.zeros(number, dtype=np.int64)
-        self._counts = _Counts(zeros.copy(), zeros + 1, zeros.copy(), np.zeros(number), zeros.copy())
+        self._counts = _Counts(
+            zeros.copy(), zeros + 1, zeros.copy(), np.zeros(number), zeros.copy()
+        )
         self._pending: dict[int, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
         self._told_at = time.monotonic()
         reached = fit.reached.states.get(0)
@@ -104,7 +110,7 @@ class _Chains:
         if method.adapt_step_size and method.num_warmup:
             self._find_step_sizes(density, groups, fit.seed)
 
-    def _density(self, method: "Sampler", fit: Fit, positions: Tensor) -> TemperedDensity:
+    def _density(self, method: "Sampler", fit: FitContext, positions: Tensor) -> TemperedDensity:
         keywords: dict[str, Any] = {
             "temperature": method.temperature,
             "prior_weight": method.prior_weight,
@@ -120,7 +126,7 @@ class _Chains:
         self._should_stop = density.should_stop
         return density
 
-    def _first_variances(self, method: "Sampler", fit: Fit, positions: Tensor) -> Tensor:
+    def _first_variances(self, method: "Sampler", fit: FitContext, positions: Tensor) -> Tensor:
         """(parameter,) what inverse mass matrices begin with."""
         if not method.adapt_mass_matrix:
             return positions.new_ones(positions.shape[1])
@@ -144,7 +150,10 @@ class _Chains:
             if len(ended.chains):
                 self._take(ended, callbacks)
             waiting = sum(map(len, self._pending.values()))
-            if waiting >= _LOG_EVERY * method.num_chains or time.monotonic() - self._told_at >= _TELL_SECONDS:
+            if (
+                waiting >= _LOG_EVERY * method.num_chains
+                or time.monotonic() - self._told_at >= _TELL_SECONDS
+            ):
                 self._tell(callbacks)
         self._tell(callbacks)
         return False
@@ -166,10 +175,15 @@ class _Chains:
 
     def _begin(self, chains: np.ndarray) -> None:
         adapter = self._adapter
-        self._kernel.begin(chains, self._counts.done[chains], adapter.step_size(chains), adapter.inverse_mass(chains))
+        self._kernel.begin(
+            chains,
+            self._counts.done[chains],
+            adapter.step_size(chains),
+            adapter.inverse_mass(chains),
+        )
         self._under_way[chains] = True
 
-    def _take(self, ended: Ended, callbacks: Callbacks) -> None:
+    def _take(self, ended: CompletedTransitions, callbacks: Callbacks) -> None:
         """Learns from transitions that ended, counts them, and keeps draws until they are told."""
         method, counts, chains = self._method, self._counts, ended.chains
         positions = self._kernel.points.position[torch.from_numpy(chains)]
@@ -236,7 +250,12 @@ class _Chains:
         step = np.full(len(sizes), self._method.initial_step_size)
         direction = np.zeros(len(sizes))
         for _ in range(_DOUBLINGS):
-            rate = np.bincount(groups, weights=self._acceptance(density, momentum, before, step[groups])) / sizes
+            rate = (
+                np.bincount(
+                    groups, weights=self._acceptance(density, momentum, before, step[groups])
+                )
+                / sizes
+            )
             wanted = np.where(rate > _REASONABLE, 1.0, -1.0)
             self._counts.gradients += 1
             direction = np.where(direction == 0, wanted, direction)
@@ -246,7 +265,9 @@ class _Chains:
             step = np.where(moving, step * 2.0**direction, step)
         self._adapter.begin(step)
 
-    def _acceptance(self, density: TemperedDensity, momentum: Tensor, before: Tensor, step: np.ndarray) -> np.ndarray:
+    def _acceptance(
+        self, density: TemperedDensity, momentum: Tensor, before: Tensor, step: np.ndarray
+    ) -> np.ndarray:
         points = self._kernel.points
         _, after, _, energy = leapfrog(
             density,

@@ -66,10 +66,17 @@ class ChEESHMC(Sampler):
                 f"lengths from how chains spread; use hmc or nuts for fewer"
             )
         if self.adaptation != "shared":
-            raise ConfigError("inference.adaptation of chees_hmc is shared: all chains go the same number of steps")
+            raise ConfigError(
+                "inference.adaptation of chees_hmc is shared: all chains go the same number of steps"
+            )
 
     def _batched_kernel(
-        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, adapter: Adapter, seed: int
+        self,
+        density: TemperedDensity,
+        positions: Tensor,
+        inverse_mass: Tensor,
+        adapter: Adapter,
+        seed: int,
     ) -> "_ChEESKernel":
         return _ChEESKernel(self, density, positions, inverse_mass, seed)
 
@@ -87,8 +94,17 @@ class _Length:
 class _ChEESKernel(StaticTrajectories):
     """Static trajectories with a learned length."""
 
-    def __init__(self, method: ChEESHMC, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int):
-        super().__init__(density, positions, inverse_mass, seed, num_steps=self._steps, learn=self._climb)
+    def __init__(
+        self,
+        method: ChEESHMC,
+        density: TemperedDensity,
+        positions: Tensor,
+        inverse_mass: Tensor,
+        seed: int,
+    ):
+        super().__init__(
+            density, positions, inverse_mass, seed, num_steps=self._steps, learn=self._climb
+        )
         self._method = method
         self._length = _Length(np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64))
 
@@ -100,7 +116,10 @@ class _ChEESKernel(StaticTrajectories):
         log_length = (self._length.log_length if warming else self._length.log_length_mean)[0]
         number = math.ceil(halton(iteration) * math.exp(log_length) / float(step[0]))
         most = self._method.max_num_steps
-        return np.full(len(step), np.clip(number, 1, min(most, _EARLY_STEPS) if self._is_early(iteration) else most))
+        return np.full(
+            len(step),
+            np.clip(number, 1, min(most, _EARLY_STEPS) if self._is_early(iteration) else most),
+        )
 
     def _is_early(self, iteration: int) -> bool:
         return iteration < self._method.num_warmup // 2
@@ -109,7 +128,11 @@ class _ChEESKernel(StaticTrajectories):
         if trajectory.iteration >= self._method.num_warmup or self._is_early(trajectory.iteration):
             return
         length, step = self._length, float(self.points.step[0])
-        gradient = chees_gradient(trajectory) * halton(trajectory.iteration) * math.exp(length.log_length[0])
+        gradient = (
+            chees_gradient(trajectory)
+            * halton(trajectory.iteration)
+            * math.exp(length.log_length[0])
+        )
         length.updates += 1
         if math.isfinite(gradient):
             length.mean_square[:] = _DECAY * length.mean_square + (1 - _DECAY) * gradient**2
@@ -119,7 +142,9 @@ class _ChEESKernel(StaticTrajectories):
         bounds = math.log(step), math.log(step * self._method.max_num_steps)
         length.log_length[:] = np.clip(length.log_length, *bounds)
         weight = float(length.updates[0]) ** -_AVERAGING
-        length.log_length_mean[:] = weight * length.log_length + (1 - weight) * length.log_length_mean
+        length.log_length_mean[:] = (
+            weight * length.log_length + (1 - weight) * length.log_length_mean
+        )
 
 
 def chees_gradient(trajectory: Trajectory) -> float:

@@ -36,18 +36,31 @@ class HMC(PyroSampler):
     max_num_steps: PositiveInt = 1000
 
     def _batched_kernel(
-        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, adapter: Adapter, seed: int
+        self,
+        density: TemperedDensity,
+        positions: Tensor,
+        inverse_mass: Tensor,
+        adapter: Adapter,
+        seed: int,
     ) -> StaticTrajectories:
         def num_steps(iteration: int, step: np.ndarray) -> np.ndarray:
             jitter = 2 * numpy_generator(seed, "trajectory length", iteration).random() - 1
-            most = self.max_num_steps if iteration >= self.num_warmup else min(self.max_num_steps, _WARMUP_STEPS)
+            most = (
+                self.max_num_steps
+                if iteration >= self.num_warmup
+                else min(self.max_num_steps, _WARMUP_STEPS)
+            )
             steps = np.rint(self.trajectory_length * (1 + self.jitter * jitter) / step)
             return np.clip(steps, 1, most).astype(np.int64)
 
         return StaticTrajectories(density, positions, inverse_mass, seed, num_steps=num_steps)
 
-    def _pyro_kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
-        return _PyroKernel(self.max_num_steps, potential_fn=potential, trajectory_length=1.0, **keywords)
+    def _pyro_kernel(
+        self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]
+    ) -> PyroHMC:
+        return _PyroKernel(
+            self.max_num_steps, potential_fn=potential, trajectory_length=1.0, **keywords
+        )
 
     def _before_pyro_iteration(self, kernel: PyroHMC) -> None:
         factor = 1 + self.jitter * (2 * float(torch.rand(())) - 1)

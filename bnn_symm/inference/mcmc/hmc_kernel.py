@@ -16,7 +16,7 @@ from bnn_symm.inference.mcmc.integrator import (
     momentum_from,
     with_density,
 )
-from bnn_symm.inference.mcmc.kernel import Ended, Kernel
+from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Trajectory:
 
 
 @dataclass
-class _Begun:
+class _Proposal:
     """Momenta that were drawn, (chain, parameter), the uniform numbers that will accept, and the iteration."""
 
     momentum: Tensor
@@ -65,7 +65,7 @@ class StaticTrajectories(Kernel):
         learn: is shown every trajectory.
     """
 
-    in_step = True
+    is_lockstep = True
 
     def __init__(
         self,
@@ -81,24 +81,30 @@ class StaticTrajectories(Kernel):
         self._num_steps, self._learn = num_steps, learn
         self._leapfrog = with_density(leapfrog, density, "the leapfrog step")
         chains = len(positions)
-        self._begun = _Begun(torch.zeros_like(positions), np.zeros(chains), np.zeros(chains, dtype=np.int64))
+        self._begun = _Proposal(
+            torch.zeros_like(positions), np.zeros(chains), np.zeros(chains, dtype=np.int64)
+        )
 
     def _parts(self) -> dict[str, Any]:
         return {"begun": self._begun}
 
-    def begin(self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor) -> None:
+    def begin(
+        self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor
+    ) -> None:
         """Draws momenta; these are all chains."""
         self._keep(chains, step, inverse_mass)
         points, begun = self.points, self._begun
         for chain, iteration in zip(chains.tolist(), iterations.tolist(), strict=True):
             generator = self._noise(chain, iteration)
             size = points.position.shape[1]
-            begun.momentum[chain] = torch.randn(size, generator=generator, dtype=points.position.dtype)
+            begun.momentum[chain] = torch.randn(
+                size, generator=generator, dtype=points.position.dtype
+            )
             begun.uniform[chain] = float(torch.rand((), generator=generator, dtype=torch.float64))
         begun.momentum.copy_(momentum_from(begun.momentum, points.inverse_mass))
         begun.iteration[:] = iterations
 
-    def advance(self) -> Ended:
+    def advance(self) -> CompletedTransitions:
         """Goes the whole trajectory of every chain."""
         points, begun = self.points, self._begun
         chains = np.arange(len(begun.uniform))
@@ -106,13 +112,20 @@ class StaticTrajectories(Kernel):
         step = points.step.cpu().double().numpy()
         number = self._num_steps(iteration, step)
         with torch.no_grad():
-            position, momentum, gradient, energy = points.position, begun.momentum, points.gradient, points.energy
+            position, momentum, gradient, energy = (
+                points.position,
+                begun.momentum,
+                points.gradient,
+                points.energy,
+            )
             at_start = points.energy + kinetic_energy(momentum, points.inverse_mass)
             signed = points.step
             for done in range(int(number.max())):
                 if done >= number.min():
                     # A chain that has gone all of its steps takes further ones of length zero.
-                    signed = torch.where(torch.from_numpy(number > done).to(signed.device), points.step, 0.0)
+                    signed = torch.where(
+                        torch.from_numpy(number > done).to(signed.device), points.step, 0.0
+                    )
                 position, momentum, gradient, energy = self._leapfrog(
                     position, momentum, gradient, signed, points.inverse_mass
                 )
@@ -120,7 +133,16 @@ class StaticTrajectories(Kernel):
             error = torch.nan_to_num(error, nan=torch.inf).cpu().numpy()
             acceptance = np.exp(-np.maximum(error, 0.0))
             if self._learn is not None:
-                self._learn(Trajectory(points.position, position, momentum, points.inverse_mass, acceptance, iteration))
+                self._learn(
+                    Trajectory(
+                        points.position,
+                        position,
+                        momentum,
+                        points.inverse_mass,
+                        acceptance,
+                        iteration,
+                    )
+                )
             accepted = torch.from_numpy(begun.uniform < acceptance).to(position.device)
             points.position = torch.where(accepted[:, None], position, points.position)
             points.gradient = torch.where(accepted[:, None], gradient, points.gradient)
@@ -133,4 +155,4 @@ class StaticTrajectories(Kernel):
             "n_steps": number,
             "step_size": step,
         }
-        return Ended(chains, stats)
+        return CompletedTransitions(chains, stats)

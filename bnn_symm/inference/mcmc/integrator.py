@@ -56,7 +56,12 @@ def half_step(
 
 
 def leapfrog(
-    evaluate: Evaluate, position: Tensor, momentum: Tensor, gradient: Tensor, step: Tensor, inverse_mass: Tensor
+    evaluate: Evaluate,
+    position: Tensor,
+    momentum: Tensor,
+    gradient: Tensor,
+    step: Tensor,
+    inverse_mass: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One step of every chain.
 
@@ -77,9 +82,15 @@ def leapfrog(
 
 
 def with_density(
-    function: Callable[..., Any], density: TemperedDensity, name: str, *, of_any_length: Sequence[int] = ()
+    function: Callable[..., Any],
+    density: TemperedDensity,
+    name: str,
+    *,
+    of_any_length: Sequence[int] = (),
 ) -> Callable[..., Any]:
     """`function(evaluate, *tensors)` as a function of the tensors, compiled as a whole where the density allows it."""
     if density.can_be_inlined:
-        return Compiled(functools.partial(function, density.evaluate), name, of_any_length=of_any_length)
+        return Compiled(
+            functools.partial(function, density.evaluate), name, of_any_length=of_any_length
+        )
     return functools.partial(function, density)

@@ -20,7 +20,7 @@ from bnn_symm.randomness import torch_generator
 
 
 @dataclass(frozen=True)
-class Ended:
+class CompletedTransitions:
     """Transitions that ended together.
 
     Attributes:
@@ -33,7 +33,7 @@ class Ended:
 
 
 @dataclass
-class Points:
+class ChainState:
     """Where the chains are.
 
     Attributes:
@@ -61,17 +61,23 @@ class Kernel(ABC):
         seed: everything random follows from it, the chain and its iteration.
     """
 
-    in_step: ClassVar[bool]
+    is_lockstep: ClassVar[bool]
     """Whether all chains must begin together."""
 
-    def __init__(self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int):
+    def __init__(
+        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int
+    ):
         self._density, self._seed = density, seed
         energy, gradient = density(positions)
         step = positions.new_ones(len(positions))
-        self.points = Points(positions.clone(), energy.clone(), gradient.clone(), step, inverse_mass.clone())
+        self.points = ChainState(
+            positions.clone(), energy.clone(), gradient.clone(), step, inverse_mass.clone()
+        )
 
     @abstractmethod
-    def begin(self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor) -> None:
+    def begin(
+        self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor
+    ) -> None:
         """Starts a transition of each of these chains.
 
         Args:
@@ -82,7 +88,7 @@ class Kernel(ABC):
         """
 
     @abstractmethod
-    def advance(self) -> Ended:
+    def advance(self) -> CompletedTransitions:
         """Works on what is under way, and hands out what ended."""
 
     @abstractmethod
@@ -92,7 +98,11 @@ class Kernel(ABC):
     def state(self) -> dict[str, np.ndarray]:
         """A copy of everything that the next `advance` depends on."""
         parts = {"points": self.points, **self._parts()}
-        return {key: value for name, part in parts.items() for key, value in to_arrays(part, name).items()}
+        return {
+            key: value
+            for name, part in parts.items()
+            for key, value in to_arrays(part, name).items()
+        }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes back to a former state."""

@@ -26,11 +26,18 @@ class NUTS(PyroSampler):
     max_tree_depth: PositiveInt = 10
 
     def _batched_kernel(
-        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, adapter: Adapter, seed: int
+        self,
+        density: TemperedDensity,
+        positions: Tensor,
+        inverse_mass: Tensor,
+        adapter: Adapter,
+        seed: int,
     ) -> NoUTurn:
         return NoUTurn(density, positions, inverse_mass, seed, max_depth=self.max_tree_depth)
 
-    def _pyro_kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
+    def _pyro_kernel(
+        self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]
+    ) -> PyroHMC:
         return _PyroKernel(potential_fn=potential, max_tree_depth=self.max_tree_depth, **keywords)
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.integrator import MAX_ENERGY_ERROR, kinetic_energy, momentum_from
-from bnn_symm.inference.mcmc.kernel import Ended, Kernel
+from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
 from bnn_symm.inference.mcmc.nuts_tree import new_leaf, turns
 
 
@@ -123,9 +123,17 @@ class NoUTurn(Kernel):
         max_depth: a tree has at most 2^max_depth - 1 leaves beside its start.
     """
 
-    in_step = False
+    is_lockstep = False
 
-    def __init__(self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int, *, max_depth: int):
+    def __init__(
+        self,
+        density: TemperedDensity,
+        positions: Tensor,
+        inverse_mass: Tensor,
+        seed: int,
+        *,
+        max_depth: int,
+    ):
         super().__init__(density, positions, inverse_mass, seed)
         self._max_depth = max_depth
         self._trees = _new_trees(positions, max_depth)
@@ -133,10 +141,13 @@ class NoUTurn(Kernel):
         leaves = range(2 ** max(max_depth - 1, 0))
         # Odd leaves are kept too, where nothing is read: so no chain is an exception.
         unread = max_depth - 1
-        self._checkpoint = np.array([unread if leaf % 2 else (leaf >> 1).bit_count() for leaf in leaves])
+        self._checkpoint = np.array(
+            [unread if leaf % 2 else (leaf >> 1).bit_count() for leaf in leaves]
+        )
         # Checkpoints of the subtrees that end at a leaf: as many as it has trailing ones.
         self._ended = [
-            np.arange((leaf >> 1).bit_count(), (leaf >> 1).bit_count() - _trailing_ones(leaf), -1) for leaf in leaves
+            np.arange((leaf >> 1).bit_count(), (leaf >> 1).bit_count() - _trailing_ones(leaf), -1)
+            for leaf in leaves
         ]
         self._num_ended = np.array([len(ended) for ended in self._ended])
         self._chains = np.arange(len(positions))
@@ -144,13 +155,17 @@ class NoUTurn(Kernel):
     def _parts(self) -> dict[str, Any]:
         return {"trees": self._trees}
 
-    def begin(self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor) -> None:
+    def begin(
+        self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor
+    ) -> None:
         """Draws momenta, and the first subtree's direction."""
         self._keep(chains, step, inverse_mass)
         trees, points = self._trees, self.points
         index = torch.from_numpy(chains)
         noise = points.position.new_empty(len(chains), points.position.shape[1])
-        for row, (chain, iteration) in enumerate(zip(chains.tolist(), iterations.tolist(), strict=True)):
+        for row, (chain, iteration) in enumerate(
+            zip(chains.tolist(), iterations.tolist(), strict=True)
+        ):
             generator = self._noise(chain, iteration)
             noise[row] = torch.randn(noise.shape[1], generator=generator, dtype=noise.dtype)
             for name in ("choose_direction", "choose_subtree"):
@@ -183,7 +198,7 @@ class NoUTurn(Kernel):
         trees.log_weight[index] = -math.inf
         trees.leaf[chains] = 0
 
-    def advance(self) -> Ended:
+    def advance(self) -> CompletedTransitions:
         """A leaf more for every chain under way."""
         trees, points = self._trees, self.points
         device = trees.position.device
@@ -265,9 +280,9 @@ class NoUTurn(Kernel):
         )
         return turning.cpu().numpy() | (trees.depth[chains] == self._max_depth)
 
-    def _end(self, chains: np.ndarray, diverging: np.ndarray) -> Ended:
+    def _end(self, chains: np.ndarray, diverging: np.ndarray) -> CompletedTransitions:
         if not len(chains):
-            return Ended(chains, {})
+            return CompletedTransitions(chains, {})
         trees, points = self._trees, self.points
         trees.under_way[chains] = False
         index = torch.from_numpy(chains)
@@ -279,7 +294,7 @@ class NoUTurn(Kernel):
             "n_steps": trees.leaves[chains],
             "step_size": points.step[index].cpu().double().numpy(),
         }
-        return Ended(chains, stats)
+        return CompletedTransitions(chains, stats)
 
 
 def _trailing_ones(number: int) -> int:

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.inference.density.density import TemperedDensity
-from bnn_symm.inference.mcmc.integrator import Evaluate, half_step, kinetic_energy, velocity, with_density
+from bnn_symm.inference.mcmc.integrator import (
+    Evaluate,
+    half_step,
+    kinetic_energy,
+    velocity,
+    with_density,
+)
 
 # Of the arguments of `_take_in`, those with an entry a pair.
 _PAIRS = (-2, -1)
@@ -20,7 +26,9 @@ def new_leaf(density: TemperedDensity) -> Callable[..., tuple[Tensor, ...]]:
     take_in = _take_in
     if density.is_compiled and not density.can_be_inlined:
         take_in = Compiled(_take_in, "the leapfrog step", of_any_length=_PAIRS)
-    return with_density(functools.partial(_grow, take_in), density, "the leapfrog step", of_any_length=_PAIRS)
+    return with_density(
+        functools.partial(_grow, take_in), density, "the leapfrog step", of_any_length=_PAIRS
+    )
 
 
 def _grow(

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset
 from bnn_symm.errors import FitDiverged
-from bnn_symm.inference.callbacks import Callback, Reached, State
+from bnn_symm.inference.callbacks import Callback, FitState, State
 from bnn_symm.inference.mcmc.sampler import Sampler
-from bnn_symm.inference.method import Fit, initial_positions
+from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk
@@ -50,13 +50,15 @@ class PyroSampler(Sampler):
     chain_method: ChainMethod = "auto"
 
     @abstractmethod
-    def _pyro_kernel(self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]) -> PyroHMC:
+    def _pyro_kernel(
+        self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]
+    ) -> PyroHMC:
         """A fresh Pyro kernel, with `RecordsEnergy` mixed in, made with these keywords."""
 
     def _before_pyro_iteration(self, kernel: PyroHMC) -> None:
         """Called with the generator seeded, before each iteration of Pyro's kernel."""
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         if self.engine == "batched":
             return super()._run(fit)
         starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
@@ -67,15 +69,17 @@ class PyroSampler(Sampler):
         lengths = [len(chunk.positions) for chunk in fit.collector.reached().draws.values()]
         return len(lengths) < self.num_chains or min(lengths) < self.num_draws
 
-    def rewind(self, reached: Reached) -> Reached:
+    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
         """As the engine does it.
 
         Of Pyro's, a chain stopped in warm-up begins again, to the same bits; one that was drawing goes on after its
         last kept draw.
         """
         if self.engine == "batched":
-            return super().rewind(reached)
-        states = {chain: state for chain, state in reached.states.items() if "inverse_mass" in state}
+            return super().truncate_to_checkpoint(reached)
+        states = {
+            chain: state for chain, state in reached.states.items() if "inverse_mass" in state
+        }
         draws = {chain: chunk for chain, chunk in reached.draws.items() if chain in states}
         ends = {chain: len(draws[chain].positions) if chain in draws else 0 for chain in states}
         history = [
@@ -83,9 +87,9 @@ class PyroSampler(Sampler):
             for row in reached.history
             if row["chain"] in states and row["step"] <= self.num_warmup + ends[row["chain"]]
         ]
-        return Reached(states, draws, history)
+        return FitState(states, draws, history)
 
-    def _positions(self, reached: Reached) -> dict[int, np.ndarray]:
+    def _positions(self, reached: FitState) -> dict[int, np.ndarray]:
         if self.engine == "batched":
             return super()._positions(reached)
         return {chain: state["position"] for chain, state in reached.states.items()}
@@ -132,7 +136,7 @@ class _Chain:
     dataset: Dataset
     seed: int
     starts: list[Tensor]
-    reached: Reached
+    reached: FitState
 
     def __call__(self, chain: int, callbacks: Callback) -> State:
         method = self.method
@@ -157,7 +161,9 @@ class _Chain:
                 adapted = self._adapted_state(kernel, position, progress)
                 callbacks.on_state(chain, lambda state=adapted: state, essential=True)
             elif iteration < method.num_warmup and iteration % _LOG_EVERY == 0:
-                callbacks.on_state(chain, lambda now=position: {"position": now.cpu().numpy().copy()})
+                callbacks.on_state(
+                    chain, lambda now=position: {"position": now.cpu().numpy().copy()}
+                )
             if callbacks.should_stop():
                 break
             potential.evaluations = 0
@@ -168,7 +174,11 @@ class _Chain:
             with global_seed(self.seed, "chain", chain, iteration):
                 method._before_pyro_iteration(kernel)
                 position = kernel.sample({_SITE: position})[_SITE].detach()
-            n = iteration + 1 if iteration < method.num_warmup else iteration + 1 - method.num_warmup
+            n = (
+                iteration + 1
+                if iteration < method.num_warmup
+                else iteration + 1 - method.num_warmup
+            )
             progress.record(
                 callbacks,
                 iteration,
@@ -184,7 +194,9 @@ class _Chain:
             )
         return adapted or {"position": position.cpu().numpy().copy()}
 
-    def _kernel(self, potential: _Potential, position: Tensor, chain: int, adapted: State | None) -> Any:
+    def _kernel(
+        self, potential: _Potential, position: Tensor, chain: int, adapted: State | None
+    ) -> Any:
         method = self.method
         kernel = method._pyro_kernel(
             potential,
@@ -239,14 +251,18 @@ class _ChainProgress:
             since_row = self.drawn % _LOG_EVERY
             self._acceptance = done.stats["acceptance_rate"][self.drawn - since_row :].tolist()
 
-    def record(self, callbacks: Callback, iteration: int, position: Tensor, stats: dict[str, Any]) -> None:
+    def record(
+        self, callbacks: Callback, iteration: int, position: Tensor, stats: dict[str, Any]
+    ) -> None:
         warmup, last = self._method.num_warmup, self._method.num_warmup + self._method.num_draws
         self.gradients += stats["n_steps"]
         self._divergences += stats["diverging"]
         self._acceptance.append(stats["acceptance_rate"])
         if iteration >= warmup:
             arrays = {name: np.asarray([value]) for name, value in stats.items()}
-            callbacks.on_draws(DrawChunk(self._chain, self.drawn, position.cpu().numpy()[None].copy(), arrays))
+            callbacks.on_draws(
+                DrawChunk(self._chain, self.drawn, position.cpu().numpy()[None].copy(), arrays)
+            )
             self.drawn += 1
         done = iteration + 1
         if done in (warmup, last) or (done if done < warmup else done - warmup) % _LOG_EVERY == 0:

@@ -11,12 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from bnn_symm.data import Part, Scaling
-from bnn_symm.inference.callbacks import Reached
+from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.density.density import TemperedDensity, vectors_together
 from bnn_symm.inference.mcmc.adaptation import Adapter
 from bnn_symm.inference.mcmc.batched_chains import run_batched
 from bnn_symm.inference.mcmc.kernel import Kernel
-from bnn_symm.inference.method import Fit, Method
+from bnn_symm.inference.method import FitContext, Method
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
 from bnn_symm.settings import Fraction, NonNegativeInt, Positive, PositiveInt, settings
@@ -59,30 +59,41 @@ class Sampler(Method):
 
     engine: ClassVar[str] = "batched"
     is_sampler: ClassVar[bool] = True
-    settles_by: ClassVar[str] = "num_warmup"
+    warmup_setting: ClassVar[str] = "num_warmup"
     # Whether mass matrices follow from how chains differ, and not only from how each moves.
     scales_across_chains: ClassVar[bool] = False
 
     @abstractmethod
     def _batched_kernel(
-        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, adapter: Adapter, seed: int
+        self,
+        density: TemperedDensity,
+        positions: Tensor,
+        inverse_mass: Tensor,
+        adapter: Adapter,
+        seed: int,
     ) -> Kernel:
         """The kernel that advances all chains."""
 
     def is_dense(self, num_parameters: int) -> bool:
         """Whether mass matrices have all their entries."""
-        return self.mass_matrix == "dense" or (self.mass_matrix == "auto" and num_parameters <= _DENSE_UP_TO)
+        return self.mass_matrix == "dense" or (
+            self.mass_matrix == "auto" and num_parameters <= _DENSE_UP_TO
+        )
 
     def is_compiled(self) -> bool:
         """Whether the density is to be compiled."""
-        wanted = self.num_warmup + self.num_draws >= _COMPILE_FROM if self.compile == "auto" else self.compile
+        wanted = (
+            self.num_warmup + self.num_draws >= _COMPILE_FROM
+            if self.compile == "auto"
+            else self.compile
+        )
         return wanted and self.engine == "batched"
 
     def shares_data(self) -> bool:
         """Whether this package's own engine runs the chains."""
         return self.engine == "batched"
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         return run_batched(self, fit)
 
     def points_per_gradient(self, num_points: int) -> int:
@@ -93,36 +104,51 @@ class Sampler(Method):
         """Of this package's own engine, those that are evaluated together; of Pyro's, one."""
         return vectors_together(model, part, self.num_chains) if self.engine == "batched" else 1
 
-    def rewind(self, reached: Reached) -> Reached:
+    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
         """Back to the last state of all chains: draws and rows that came after it are made again."""
         state = reached.states.get(0, {})
         if "counts.done" not in state:
-            return Reached()  # nothing yet, or what another engine had reached
+            return FitState()  # nothing yet, or what another engine had reached
         done = dict(enumerate(state["counts.done"].tolist()))
         wanted = {chain: max(0, number - self.num_warmup) for chain, number in done.items()}
         there = {chain: len(chunk.positions) for chain, chunk in reached.draws.items()}
         if any(there.get(chain, 0) < number for chain, number in wanted.items()):
-            return Reached()  # draws were lost that the state builds on
-        draws = {chain: _head(chunk, wanted[chain]) for chain, chunk in reached.draws.items() if wanted[chain]}
+            return FitState()  # draws were lost that the state builds on
+        draws = {
+            chain: _head(chunk, wanted[chain])
+            for chain, chunk in reached.draws.items()
+            if wanted[chain]
+        }
         history = [row for row in reached.history if row["step"] <= done[row["chain"]]]
-        return Reached({0: state}, draws, history)
+        return FitState({0: state}, draws, history)
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         draws = reached.draws
         if not draws:
             # Stopped in warm-up: the last positions, one draw a chain, are what was reached.
             keywords["info"]["warmup_only"] = True
-            draws = {chain: DrawChunk(chain, 0, at[None], {}) for chain, at in self._positions(reached).items()}
+            draws = {
+                chain: DrawChunk(chain, 0, at[None], {})
+                for chain, at in self._positions(reached).items()
+            }
         return stack_chains(model, scaling, draws, **keywords)
 
-    def _positions(self, reached: Reached) -> dict[int, np.ndarray]:
+    def _positions(self, reached: FitState) -> dict[int, np.ndarray]:
         """Where each chain is."""
         return dict(enumerate(reached.states.get(0, {}).get("points.position", [])))
 
 
 def _head(chunk: DrawChunk, number: int) -> DrawChunk:
     return DrawChunk(
-        chunk.chain, chunk.first, chunk.positions[:number], {name: stat[:number] for name, stat in chunk.stats.items()}
+        chunk.chain,
+        chunk.first,
+        chunk.positions[:number],
+        {name: stat[:number] for name, stat in chunk.stats.items()},
     )

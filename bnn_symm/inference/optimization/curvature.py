@@ -25,7 +25,13 @@ from torch.func import functional_call
 
 from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.density.layer_overrides import KnownLayers, LayerUse, Operation, layer_uses, uses_by_point
+from bnn_symm.inference.density.layer_overrides import (
+    KnownLayers,
+    LayerUse,
+    Operation,
+    layer_uses,
+    uses_by_point,
+)
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.fisher import fisher_root
 
@@ -37,7 +43,9 @@ _POINTS_AT_ONCE = 256
 _INPUTS_AT_ONCE = 1024
 
 
-def last_layer(model: BayesianModel, x: Float[Tensor, "point *feature"]) -> Int[Tensor, " coordinate"]:
+def last_layer(
+    model: BayesianModel, x: Float[Tensor, "point *feature"]
+) -> Int[Tensor, " coordinate"]:
     """Coordinates of the layer that a forward pass ends with, and of the likelihood's own variables.
 
     Args:
@@ -54,11 +62,17 @@ def last_layer(model: BayesianModel, x: Float[Tensor, "point *feature"]) -> Int[
             "finds none; type --set inference.structure=diagonal"
         )
     names = (uses[-1].weight, uses[-1].bias)
-    own = [torch.arange(where.start, where.stop) for name, where in model.slices().items() if name in names]
+    own = [
+        torch.arange(where.start, where.stop)
+        for name, where in model.slices().items()
+        if name in names
+    ]
     return torch.cat([*own, torch.arange(model.num_net_parameters, model.num_parameters)])
 
 
-def diagonals(model: BayesianModel, position: Float[Tensor, " parameter"], part: Part) -> Iterator[Tensor]:
+def diagonals(
+    model: BayesianModel, position: Float[Tensor, " parameter"], part: Part
+) -> Iterator[Tensor]:
     """The diagonal of G, (parameter,), as terms to be summed, each of some of the points, in float64."""
     everything = torch.arange(len(position), device=position.device)
     for rows in _rooted_jacobians(model, position, everything, part):
@@ -83,7 +97,9 @@ def blocks(
 
 
 def prior_precision(
-    model: BayesianModel, position: Float[Tensor, " parameter"], coordinates: Int[Tensor, " coordinate"]
+    model: BayesianModel,
+    position: Float[Tensor, " parameter"],
+    coordinates: Int[Tensor, " coordinate"],
 ) -> Float[Tensor, " coordinate"]:
     """-d^2 log prior / dw^2 in some coordinates, in float64; the prior is independent over them."""
     gradient = torch.func.grad(model.log_prior)
@@ -108,7 +124,9 @@ class _Input(KnownLayers):
         return outputs is self._output and outputs._version == self._version
 
     @classmethod
-    def of(cls, model: BayesianModel, values: Mapping[str, Tensor], weight: str, x: Tensor) -> "tuple[_Input, Tensor]":
+    def of(
+        cls, model: BayesianModel, values: Mapping[str, Tensor], weight: str, x: Tensor
+    ) -> "tuple[_Input, Tensor]":
         """What was noted at these points, and the outputs of the network."""
         with torch.no_grad(), cls(values[weight]) as watch:
             return watch, functional_call(model.net, dict(values), (x,))
@@ -132,13 +150,19 @@ def _output_layer(
 
 
 def _output_blocks(
-    model: BayesianModel, position: Tensor, values: Mapping[str, Tensor], layer: LayerUse, part: Part
+    model: BayesianModel,
+    position: Tensor,
+    values: Mapping[str, Tensor],
+    layer: LayerUse,
+    part: Part,
 ) -> Iterator[Float[Tensor, "coordinate coordinate"]]:
     latents = model.latents(position)
     outputs, inputs = values[layer.weight].shape
     width = inputs + (layer.bias is not None)
     order = _order(model, layer, outputs, width).to(position.device)
-    for points in part.x.split(max(1, min(_INPUTS_AT_ONCE, _NUMBERS_AT_ONCE // (2 * outputs * width)))):
+    for points in part.x.split(
+        max(1, min(_INPUTS_AT_ONCE, _NUMBERS_AT_ONCE // (2 * outputs * width)))
+    ):
         watch, z = _Input.of(model, values, layer.weight, points)
         root = fisher_root(model.likelihood, z, latents).double()
         fisher = root.mT @ root
@@ -153,14 +177,22 @@ def _output_blocks(
         # Of weights with latent variables: (output, width, latent).
         mixed = torch.einsum("nol,nw->owl", fisher[:, :outputs, outputs:], x).flatten(0, 1)
         of_latents = fisher[:, outputs:, outputs:].sum(0)
-        whole = torch.cat([torch.cat([block.flatten(2).flatten(0, 1), mixed], 1), torch.cat([mixed.T, of_latents], 1)])
+        whole = torch.cat(
+            [
+                torch.cat([block.flatten(2).flatten(0, 1), mixed], 1),
+                torch.cat([mixed.T, of_latents], 1),
+            ]
+        )
         yield whole[order[:, None], order]
 
 
 def _order(model: BayesianModel, layer: LayerUse, outputs: int, width: int) -> Tensor:
     """Where each coordinate of the layer is among (output, input, then one for the bias), then latent variables."""
     numbers = torch.arange(outputs * width).unflatten(0, (outputs, width))
-    parts = {layer.weight: numbers[:, : math.prod(model.shapes[layer.weight][1:])], layer.bias: numbers[:, -1]}
+    parts = {
+        layer.weight: numbers[:, : math.prod(model.shapes[layer.weight][1:])],
+        layer.bias: numbers[:, -1],
+    }
     own = [parts[name].flatten() for name in model.slices() if name in parts]
     num_latents = model.num_parameters - model.num_net_parameters
     return torch.cat([*own, outputs * width + torch.arange(num_latents)])
@@ -175,7 +207,9 @@ def _rooted_jacobians(
     def of_point(x: Tensor) -> Tensor:
         def variables(own: Tensor) -> Tensor:
             flat = position.index_copy(0, coordinates, own)
-            return torch.cat([model.outputs(flat, x[None])[0], *(v[None] for v in model.latents(flat).values())])
+            return torch.cat(
+                [model.outputs(flat, x[None])[0], *(v[None] for v in model.latents(flat).values())]
+            )
 
         found: Any = torch.func.vjp(variables, position[coordinates])
         z, pull = found

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
-from bnn_symm.inference.callbacks import Callback, Callbacks, Reached, State
-from bnn_symm.inference.method import Fit, initial_positions
+from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, State
+from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
 from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimize
@@ -37,15 +37,17 @@ class DeepEnsemble(OptimisedMethod):
     num_members: PositiveInt = 5
     chain_method: ChainMethod = "auto"
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         starts = initial_positions(fit.model, fit.initial, self.num_members, fit.seed)
         work = _Member(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
         states = run_chains(work, range(self.num_members), fit.callbacks, self.chain_method)
         for chain, state in states.items():
             fit.collector.keep_state(chain, state)
-        return len(states) < self.num_members or any(bool(state["stopped"]) for state in states.values())
+        return len(states) < self.num_members or any(
+            bool(state["stopped"]) for state in states.values()
+        )
 
-    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
@@ -53,7 +55,12 @@ class DeepEnsemble(OptimisedMethod):
         return concerns_of_modes(self, fit, reached.history, positions)
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         return posterior_of_states(model, scaling, reached.states, keywords)
 
@@ -71,6 +78,8 @@ class _Member:
 
     def __call__(self, chain: int, callbacks: Callback) -> State:
         seed = key_seed(self.seed, "ensemble member", chain)
-        problem = mode_problem(self.method, self.model, self.dataset, seed, chain, self.starts[chain])
+        problem = mode_problem(
+            self.method, self.model, self.dataset, seed, chain, self.starts[chain]
+        )
         state, stopped = optimize(problem, Callbacks([callbacks]), self.states.get(chain))
         return {**state, "stopped": np.asarray(stopped)}

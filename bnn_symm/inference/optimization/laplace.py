@@ -22,8 +22,8 @@ from torch import Tensor
 
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, FitDiverged
-from bnn_symm.inference.callbacks import Reached
-from bnn_symm.inference.method import Fit, initial_position
+from bnn_symm.inference.callbacks import FitState
+from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
@@ -56,21 +56,23 @@ class LaplaceApproximation(OptimisedMethod):
     structure: Literal["diagonal", "last_layer"] = "diagonal"
     num_draws: PositiveInt = 200
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         coordinates = self._coordinates(fit)
         self._check_curvature(fit, coordinates)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
         state, stopped = optimize_alone(fit, problem)
         if stopped:
             return True
-        root = self._precision_root(fit, torch.from_numpy(state["position"]).to(coordinates.device), coordinates)
+        root = self._precision_root(
+            fit, torch.from_numpy(state["position"]).to(coordinates.device), coordinates
+        )
         if root is None:
             return True
         found = {"coordinates": coordinates.cpu().numpy(), "precision_root": root.cpu().numpy()}
         fit.collector.keep_state(0, {**state, **found})
         return False
 
-    def _coordinates(self, fit: Fit) -> Tensor:
+    def _coordinates(self, fit: FitContext) -> Tensor:
         """Those with a curvature.
 
         Raises:
@@ -92,10 +94,15 @@ class LaplaceApproximation(OptimisedMethod):
             )
         return found
 
-    def _check_curvature(self, fit: Fit, coordinates: Tensor) -> None:
+    def _check_curvature(self, fit: FitContext, coordinates: Tensor) -> None:
         """Raises ConfigError, before the mode is fitted, for a network whose curvature cannot be had."""
         try:
-            for _ in blocks(fit.model, fit.model.initial(), coordinates[-1:], fit.dataset.train.take(slice(0, 2))):
+            for _ in blocks(
+                fit.model,
+                fit.model.initial(),
+                coordinates[-1:],
+                fit.dataset.train.take(slice(0, 2)),
+            ):
                 pass
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
@@ -104,11 +111,17 @@ class LaplaceApproximation(OptimisedMethod):
                 f"--set inference.name=swag, or write the network without looking at values"
             ) from error
 
-    def _precision_root(self, fit: Fit, position: Tensor, coordinates: Tensor) -> Tensor | None:
+    def _precision_root(
+        self, fit: FitContext, position: Tensor, coordinates: Tensor
+    ) -> Tensor | None:
         """The root of P: of a diagonal elementwise, of a block its Cholesky factor; None if stopped on the way."""
         train = fit.dataset.train
         diagonal = self.structure == "diagonal"
-        terms = diagonals(fit.model, position, train) if diagonal else blocks(fit.model, position, coordinates, train)
+        terms = (
+            diagonals(fit.model, position, train)
+            if diagonal
+            else blocks(fit.model, position, coordinates, train)
+        )
         curvature: Tensor | float = 0.0
         for term in terms:
             if fit.callbacks.should_stop():
@@ -117,10 +130,12 @@ class LaplaceApproximation(OptimisedMethod):
         prior = self.prior_weight * prior_precision(fit.model, position, coordinates)
         precision = curvature / self.temperature + (prior if diagonal else torch.diag(prior))
         if not bool(torch.isfinite(precision).all()):
-            raise FitDiverged("the curvature at the mode is not finite; type --set dtype=float64, or fit for longer")
+            raise FitDiverged(
+                "the curvature at the mode is not finite; type --set dtype=float64, or fit for longer"
+            )
         return precision.sqrt() if diagonal else torch.linalg.cholesky(precision)
 
-    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
@@ -128,7 +143,12 @@ class LaplaceApproximation(OptimisedMethod):
         return concerns_of_modes(self, fit, reached.history, positions)
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         state = reached.states.get(0, {})
         if "precision_root" not in state:
@@ -139,9 +159,17 @@ class LaplaceApproximation(OptimisedMethod):
         if self.structure == "diagonal":
             scale = root.reciprocal().to(model.dtype)
             return GaussianPosterior(
-                model, scaling, loc=position, scale=scale, num_draws=self.num_draws, seed=seed, **keywords
+                model,
+                scaling,
+                loc=position,
+                scale=scale,
+                num_draws=self.num_draws,
+                seed=seed,
+                **keywords,
             )
-        draw = _BlockDraw(position, torch.from_numpy(state["coordinates"]).to(model.device), root, seed)
+        draw = _BlockDraw(
+            position, torch.from_numpy(state["coordinates"]).to(model.device), root, seed
+        )
         positions = KeyedDraws(draw, self.num_draws, model.num_parameters)
         return SamplePosterior(model, scaling, positions=positions, **keywords)
 
@@ -157,6 +185,8 @@ class _BlockDraw:
 
     def __call__(self, number: int) -> Tensor:
         generator = torch_generator(self.seed, "draw", number)
-        noise = torch.randn(len(self.coordinates), 1, generator=generator, dtype=torch.float64).to(self.root.device)
+        noise = torch.randn(len(self.coordinates), 1, generator=generator, dtype=torch.float64).to(
+            self.root.device
+        )
         step = torch.linalg.solve_triangular(self.root.T, noise, upper=True)[:, 0]
         return self.position.index_add(0, self.coordinates, step.to(self.position.dtype))

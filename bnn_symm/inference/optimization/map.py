@@ -12,10 +12,15 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
-from bnn_symm.inference.callbacks import Reached, State
-from bnn_symm.inference.method import Fit, initial_position
+from bnn_symm.inference.callbacks import FitState, State
+from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
-from bnn_symm.inference.optimization.training_loop import VALIDATION_POINTS, OptimisedMethod, Problem, optimize_alone
+from bnn_symm.inference.optimization.training_loop import (
+    VALIDATION_POINTS,
+    OptimisedMethod,
+    OptimizationProblem,
+    optimize_alone,
+)
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
 from bnn_symm.settings import Positive, settings
@@ -28,11 +33,11 @@ class MAP(OptimisedMethod):
     name: Literal["map"] = "map"
     learning_rate: Positive = 0.003
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
         return optimize_alone(fit, problem)[1]
 
-    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
@@ -40,7 +45,12 @@ class MAP(OptimisedMethod):
         return concerns_of_modes(self, fit, reached.history, positions)
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         return posterior_of_states(model, scaling, reached.states, keywords)
 
@@ -49,7 +59,9 @@ def posterior_of_states(
     model: BayesianModel, scaling: Scaling, states: dict[int, State], keywords: dict[str, Any]
 ) -> SamplePosterior:
     """One chain of one draw for the position of every state."""
-    chunks = {chain: DrawChunk(chain, 0, state["position"][None], {}) for chain, state in states.items()}
+    chunks = {
+        chain: DrawChunk(chain, 0, state["position"][None], {}) for chain, state in states.items()
+    }
     return stack_chains(model, scaling, chunks, **keywords)
 
 
@@ -61,7 +73,7 @@ def mode_problem(
     chain: int,
     start: Tensor,
     at: Callable[[int, Tensor], Tensor] = lambda step, position: position,
-) -> Problem:
+) -> OptimizationProblem:
     """The optimization of one position, from a copy of `start`; its one tensor is called `position`.
 
     Args:
@@ -92,13 +104,15 @@ def mode_problem(
         with torch.no_grad():
             outputs = model.outputs(position, part.x)
             log_prob = likelihood.log_prob(outputs, part.y, model.latents(position))
-            found: dict[str, float | None] = {"validation_nll": log_scale - float(log_prob.double().mean())}
+            found: dict[str, float | None] = {
+                "validation_nll": log_scale - float(log_prob.double().mean())
+            }
             if isinstance(likelihood, Categorical | Bernoulli):
                 right = likelihood.probabilities(outputs).argmax(-1) == part.y
                 found["validation_accuracy"] = float(right.double().mean())
         return found
 
-    return Problem(
+    return OptimizationProblem(
         settings=method,
         tensors={"position": position},
         objective=objective,

@@ -25,8 +25,8 @@ from torch import Tensor
 from bnn_symm.architectures.layers.dropout import DroppedInputs
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
-from bnn_symm.inference.callbacks import Reached
-from bnn_symm.inference.method import Fit, initial_position
+from bnn_symm.inference.callbacks import FitState
+from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimality import concerns_of_curves
 from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimize_alone
@@ -52,26 +52,42 @@ class MCDropout(OptimisedMethod):
     learning_rate: Positive = 0.003
     num_draws: PositiveInt = 200
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         drop = _Drop(fit.model, fit.seed, "dropped units of step")
-        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit), at=drop)
+        problem = mode_problem(
+            self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit), at=drop
+        )
         return optimize_alone(fit, problem)[1]
 
-    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
         """Return whether the objective was still falling, in words; its units come and go, so that it has no mode."""
         if self.early_stopping is not None:
             return []
-        return [note for note in concerns_of_curves(self, reached.history, fit.model.num_parameters) if note]
+        return [
+            note
+            for note in concerns_of_curves(self, reached.history, fit.model.num_parameters)
+            if note
+        ]
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         if 0 not in reached.states:
-            raise IncompatiblePosteriors("the fit was stopped before its first state was kept; fit it again")
+            raise IncompatiblePosteriors(
+                "the fit was stopped before its first state was kept; fit it again"
+            )
         position = torch.from_numpy(reached.states[0]["position"]).to(model.device)
         draw = _Draw(_Drop(model, seed, "draw"), position)
         return SamplePosterior(
-            model, scaling, positions=KeyedDraws(draw, self.num_draws, model.num_parameters), **keywords
+            model,
+            scaling,
+            positions=KeyedDraws(draw, self.num_draws, model.num_parameters),
+            **keywords,
         )
 
 

@@ -44,7 +44,10 @@ class Minibatches:
         epoch, place = divmod(step, len(train) // size)
         if epoch != self._epoch:
             generator = torch_generator(self._seed, "data order", epoch)
-            self._epoch, self._order = epoch, torch.randperm(len(train), generator=generator).to(train.x.device)
+            self._epoch, self._order = (
+                epoch,
+                torch.randperm(len(train), generator=generator).to(train.x.device),
+            )
         index = self._order[place * size : (place + 1) * size]
         # Of whole rows this is several times faster than indexing, entry by entry.
         return train.x.index_select(0, index), train.y.index_select(0, index)

@@ -94,7 +94,9 @@ def decrement(
                 break
             product = _product(first, position, part, direction, points_at_once)
             curvature = float(direction @ product)
-            if not curvature > 0:  # no minimum in this direction: what was collected is a lower bound
+            if (
+                not curvature > 0
+            ):  # no minimum in this direction: what was collected is a lower bound
                 break
             step += square / curvature * direction
             residual -= square / curvature * product
@@ -123,11 +125,16 @@ def relative_variance(
         part: the training part.
         points_at_once: of one gradient.
     """
-    values = [float(d.double() @ _gradient(objective, mean + d, part, points_at_once).double()) for d in deviations]
+    values = [
+        float(d.double() @ _gradient(objective, mean + d, part, points_at_once).double())
+        for d in deviations
+    ]
     return float(np.mean(values)) / len(mean)
 
 
-def distance_warning(name: str, square: float | None, num_parameters: int, advice: str) -> str | None:
+def distance_warning(
+    name: str, square: float | None, num_parameters: int, advice: str
+) -> str | None:
     """Return a sentence if the end of an optimization is far from its optimum."""
     limit = allowed(num_parameters)
     if square is None or not square > limit:
@@ -148,7 +155,9 @@ def variance_warning(
     return f"variances of {name} are {ratio:.3g} times those of the posterior (limits {narrow:g} to {wide:g}): {advice}"
 
 
-def drift_warning(name: str, rows: Sequence[Mapping[str, Any]], num_parameters: int, advice: str) -> str | None:
+def drift_warning(
+    name: str, rows: Sequence[Mapping[str, Any]], num_parameters: int, advice: str
+) -> str | None:
     """Return a sentence if an objective is still falling at its end, or ended far above its best.
 
     Args:
@@ -182,7 +191,9 @@ def drift_warning(name: str, rows: Sequence[Mapping[str, Any]], num_parameters: 
     return None
 
 
-def concerns_of_modes(method: Any, fit: Any, history: History, positions: Mapping[int, np.ndarray]) -> list[str]:
+def concerns_of_modes(
+    method: Any, fit: Any, history: History, positions: Mapping[int, np.ndarray]
+) -> list[str]:
     """Return what is wrong with the ends of optimizations of positions: the distance to a mode, or else the drift.
 
     Args:
@@ -211,7 +222,9 @@ def concerns_of_modes(method: Any, fit: Any, history: History, positions: Mappin
     return _distinct(notes if number else concerns_of_curves(method, history, model.num_parameters))
 
 
-def concerns_of_law(method: Any, fit: Any, history: History, law: Posterior, *, has_distance: bool = True) -> list[str]:
+def concerns_of_law(
+    method: Any, fit: Any, history: History, law: Posterior, *, has_distance: bool = True
+) -> list[str]:
     """Return what is wrong with the end of an optimization of a law: its distance or drift, and its variances.
 
     Args:
@@ -230,14 +243,18 @@ def concerns_of_law(method: Any, fit: Any, history: History, law: Posterior, *, 
     square = None
     if has_distance and number and len(deviations) >= 2:
         halves = [_expected(own, half) for half in (deviations[::2], deviations[1::2])]
-        square = decrement(halves, mean, train, points_at_once=max(size, _POINTS), iterations=number)
+        square = decrement(
+            halves, mean, train, points_at_once=max(size, _POINTS), iterations=number
+        )
         notes.append(distance_warning(method.name, square, model.num_parameters, method.for_time()))
     if square is None:
         notes += concerns_of_curves(method, history, model.num_parameters)
     if len(deviations) >= 2:
         both = [side * d for d in deviations for side in (1, -1)]
         ratio = relative_variance(own, mean, both, train, points_at_once=max(size, _POINTS))
-        notes.append(variance_warning(method.name, ratio, f"fit for longer: --set {method.for_time()}"))
+        notes.append(
+            variance_warning(method.name, ratio, f"fit for longer: --set {method.for_time()}")
+        )
     return _distinct(notes)
 
 
@@ -259,13 +276,19 @@ def potential(method: Any, model: BayesianModel, size: int) -> Objective:
     """Return minus the tempered log density, as estimated from some of so many points."""
 
     def objective(position: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (size / len(x))
-        return -log_likelihood / method.temperature - method.prior_weight * model.log_prior(position)
+        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (
+            size / len(x)
+        )
+        return -log_likelihood / method.temperature - method.prior_weight * model.log_prior(
+            position
+        )
 
     return objective
 
 
-def concerns_of_iterates(method: Any, fit: Any, law: Posterior, *, limit: float, advice: str) -> list[str]:
+def concerns_of_iterates(
+    method: Any, fit: Any, law: Posterior, *, limit: float, advice: str
+) -> list[str]:
     """Return what is wrong with a law of iterates: a mean as far from the mode as draws are, or much wider draws.
 
     Args:
@@ -284,7 +307,9 @@ def concerns_of_iterates(method: Any, fit: Any, law: Posterior, *, limit: float,
     if number:
         square = decrement([own], mean, train, points_at_once=at_once, iterations=number)
         if square is not None and square > max(_LEAST, model.num_parameters):
-            notes.append(distance_warning(method.name, square, model.num_parameters, method.for_time()))
+            notes.append(
+                distance_warning(method.name, square, model.num_parameters, method.for_time())
+            )
     both = [side * d for d in deviations for side in (1, -1)]
     ratio = relative_variance(own, mean, both, train, points_at_once=at_once)
     return _distinct([*notes, variance_warning(method.name, ratio, advice, narrow=0.0, wide=limit)])
@@ -301,7 +326,10 @@ def _spread(law: Posterior, passes: float) -> tuple[Tensor, list[Tensor]]:
 
 
 def _mean(law: Posterior) -> Tensor:
-    total, number = torch.zeros(law.model.num_parameters, dtype=torch.float64, device=law.model.device), 0
+    total, number = (
+        torch.zeros(law.model.num_parameters, dtype=torch.float64, device=law.model.device),
+        0,
+    )
     for chunk in law.iter_draws():
         total, number = total + chunk.double().sum(0), number + len(chunk)
     return (total / number).to(law.model.dtype)
@@ -336,7 +364,9 @@ def _gradient(objective: Objective, position: Tensor, part: Part, size: int) -> 
     return total
 
 
-def _product(objective: Objective, position: Tensor, part: Part, direction: Tensor, size: int) -> Tensor:
+def _product(
+    objective: Objective, position: Tensor, part: Part, direction: Tensor, size: int
+) -> Tensor:
     """Return the product of the Hessian with a direction."""
     total = torch.zeros_like(position)
     for x, y, share in _chunks(part, size):

@@ -28,12 +28,16 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import ConfigError, FitDiverged
-from bnn_symm.inference.callbacks import Reached, State, to_numpy
-from bnn_symm.inference.method import Fit, initial_position
+from bnn_symm.inference.callbacks import FitState, State, to_numpy
+from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.minibatches import Minibatches
 from bnn_symm.inference.optimization.optimality import concerns_of_iterates
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, Problem, optimize_alone
+from bnn_symm.inference.optimization.training_loop import (
+    OptimisedMethod,
+    OptimizationProblem,
+    optimize_alone,
+)
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -113,11 +117,13 @@ class SWAG(OptimisedMethod):
                 f"{self.steps_between(points)} steps; type --set inference.num_steps={wanted}"
             )
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         state = fit.reached.states.get(0)
         if state is None or "count" not in state:
             to_mode = replace(self, num_steps=self.num_steps - self.collect_steps)
-            problem = mode_problem(to_mode, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
+            problem = mode_problem(
+                to_mode, fit.model, fit.dataset, fit.seed, 0, initial_position(fit)
+            )
             state, stopped = optimize_alone(fit, problem)
             if stopped:
                 return True
@@ -125,7 +131,7 @@ class SWAG(OptimisedMethod):
         fit.collector.keep_state(0, state)
         return stopped
 
-    def _collect(self, fit: Fit, state: State) -> tuple[State, bool]:
+    def _collect(self, fit: FitContext, state: State) -> tuple[State, bool]:
         """Runs SGD from a mode, or from a former state of its own; the state, and whether it was stopped."""
         start = torch.from_numpy(state["position"]).to(fit.model.device)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
@@ -162,7 +168,7 @@ class SWAG(OptimisedMethod):
                 good = descent.state()
         return descent.state(), False
 
-    def _rate(self, problem: Problem) -> float:
+    def _rate(self, problem: OptimizationProblem) -> float:
         """Return the learning rate of SGD: that of the settings, or the one that suits the noise at the mode."""
         if self.collect_learning_rate != "auto":
             return self.collect_learning_rate
@@ -179,7 +185,7 @@ class SWAG(OptimisedMethod):
         wanted = (1 - self.momentum) * 2 * len(tensor) * self.temperature
         return _LARGEST_RATE if wanted >= most else wanted / (size * noise)
 
-    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
         """Return whether Adam came to a mode and SGD stayed there, in words."""
         if self.early_stopping is not None:
             return []
@@ -187,7 +193,12 @@ class SWAG(OptimisedMethod):
         return concerns_of_iterates(self, fit, posterior, limit=_WIDE, advice=advice)
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         state = reached.states.get(0, {})
         kept = min(int(state.get("count", 0)), self.rank)
@@ -198,7 +209,8 @@ class SWAG(OptimisedMethod):
         draw = _Draw(
             mean=torch.from_numpy(state["mean"]).to(**where),
             scale=torch.from_numpy(np.sqrt(state["squares"] / int(state["count"]) / 2)).to(**where),
-            factors=torch.from_numpy(state["deviations"][:kept]).to(**where) / math.sqrt(2 * (kept - 1)),
+            factors=torch.from_numpy(state["deviations"][:kept]).to(**where)
+            / math.sqrt(2 * (kept - 1)),
             seed=seed,
         )
         positions = KeyedDraws(draw, self.num_draws, model.num_parameters)
@@ -212,7 +224,9 @@ class _Iterates:
         self.count = 0
         self.mean = torch.zeros_like(position, dtype=torch.float64)
         self.squares = torch.zeros_like(self.mean)
-        self.deviations = torch.zeros(rank, len(position), dtype=position.dtype, device=position.device)
+        self.deviations = torch.zeros(
+            rank, len(position), dtype=position.dtype, device=position.device
+        )
 
     def add(self, position: Tensor) -> None:
         """Takes in an iterate."""
@@ -238,11 +252,13 @@ class _Descent:
         rate: the learning rate.
     """
 
-    def __init__(self, method: SWAG, problem: Problem, state: State, rate: float):
+    def __init__(self, method: SWAG, problem: OptimizationProblem, state: State, rate: float):
         self._method, self._problem = method, problem
         self.rate = rate
         self._tensor = problem.tensors["position"]
-        self._batches = Minibatches(problem.train, method.points_per_gradient(len(problem.train)), problem.seed)
+        self._batches = Minibatches(
+            problem.train, method.points_per_gradient(len(problem.train)), problem.seed
+        )
         self._velocity = torch.zeros_like(self.position)
         self._window: dict[str, float] = {}
         self.iterates = _Iterates(self.position, method.rank)
@@ -253,7 +269,9 @@ class _Descent:
         self.iterates.count = int(state["count"])
         for name, tensor in {"velocity": self._velocity, **self.iterates.arrays()}.items():
             tensor.copy_(torch.from_numpy(state[name]))
-        self._window = {n.removeprefix(_WINDOW): float(state[n]) for n in state if n.startswith(_WINDOW)}
+        self._window = {
+            n.removeprefix(_WINDOW): float(state[n]) for n in state if n.startswith(_WINDOW)
+        }
 
     @property
     def position(self) -> Tensor:
@@ -293,11 +311,21 @@ class _Descent:
 
     def state(self) -> State:
         """A copy of everything that what follows depends on."""
-        numbers = {"step": self.step, "first": self._first, "seconds": self.seconds, "count": self.iterates.count}
+        numbers = {
+            "step": self.step,
+            "first": self._first,
+            "seconds": self.seconds,
+            "count": self.iterates.count,
+        }
         numbers["rate"] = self.rate
         numbers |= {_WINDOW + name: total for name, total in self._window.items()}
-        state = to_numpy({"position": self.position, "velocity": self._velocity, **self.iterates.arrays()})
-        return {**state, **{name: np.asarray(value, dtype=np.float64) for name, value in numbers.items()}}
+        state = to_numpy(
+            {"position": self.position, "velocity": self._velocity, **self.iterates.arrays()}
+        )
+        return {
+            **state,
+            **{name: np.asarray(value, dtype=np.float64) for name, value in numbers.items()},
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,7 +339,9 @@ class _Draw:
 
     def __call__(self, number: int) -> Tensor:
         generator = torch_generator(self.seed, "draw", number)
-        noise = torch.randn(len(self.mean) + len(self.factors), generator=generator, dtype=self.mean.dtype)
+        noise = torch.randn(
+            len(self.mean) + len(self.factors), generator=generator, dtype=self.mean.dtype
+        )
         own, shared = noise.to(self.mean.device).split([len(self.mean), len(self.factors)])
         return self.mean + self.scale * own + shared @ self.factors
 

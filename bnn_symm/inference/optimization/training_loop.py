@@ -22,8 +22,8 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Part
 from bnn_symm.errors import ConfigError, FitDiverged
-from bnn_symm.inference.callbacks import Callbacks, Reached, State, to_numpy
-from bnn_symm.inference.method import Fit, Method
+from bnn_symm.inference.callbacks import Callbacks, FitState, State, to_numpy
+from bnn_symm.inference.method import FitContext, Method
 from bnn_symm.inference.optimization.minibatches import Minibatches, points_a_step
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
@@ -71,17 +71,19 @@ class OptimisedMethod(Method):
     def check(self, dataset: Dataset) -> None:
         """Also that there are points to watch, if the fit is to stop early by them."""
         if self.early_stopping is not None and len(dataset.validation) == 0:
-            raise ConfigError("inference.early_stopping needs a validation part; raise data.validation_fraction")
+            raise ConfigError(
+                "inference.early_stopping needs a validation part; raise data.validation_fraction"
+            )
 
     def points_per_gradient(self, num_points: int) -> int:
         """The batch size."""
         return points_a_step(self.batch_size, num_points)
 
-    def rewind(self, reached: Reached) -> Reached:
+    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
         """Back to the last state of each chain."""
         ends = {chain: int(state["step"]) for chain, state in reached.states.items()}
         history = [row for row in reached.history if row["step"] <= ends.get(row["chain"], -1)]
-        return Reached(dict(reached.states), {}, history)
+        return FitState(dict(reached.states), {}, history)
 
 
 Objective = Callable[[int, Tensor, Tensor], tuple[Tensor | float, Mapping[str, Tensor | float]]]
@@ -89,7 +91,7 @@ Validate = Callable[[int], dict[str, float | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class OptimizationProblem:
     """One optimization.
 
     Attributes:
@@ -117,7 +119,9 @@ class Problem:
     usable: Callable[[], bool] = lambda: True
 
 
-def optimize(problem: Problem, callbacks: Callbacks, state: State | None = None) -> tuple[State, bool]:
+def optimize(
+    problem: OptimizationProblem, callbacks: Callbacks, state: State | None = None
+) -> tuple[State, bool]:
     """Runs Adam from the tensors' present values, or from a former state.
 
     Returns:
@@ -127,9 +131,11 @@ def optimize(problem: Problem, callbacks: Callbacks, state: State | None = None)
         FitDiverged: with the last good state.
     """
     settings, train = problem.settings, problem.train
-    steps = Steps(problem)
+    steps = AdamStepper(problem)
     batch_size, optimizer = steps.batch_size, steps.optimizer
-    log_every = settings.log_every if settings.log_every != "auto" else max(1, settings.num_steps // 200)
+    log_every = (
+        settings.log_every if settings.log_every != "auto" else max(1, settings.num_steps // 200)
+    )
     run = _Progress()
     if state is not None:
         run = _restore(state, problem.tensors, optimizer)
@@ -170,14 +176,14 @@ def optimize(problem: Problem, callbacks: Callbacks, state: State | None = None)
     return _state(problem.tensors, optimizer, run), False
 
 
-def optimize_alone(fit: Fit, problem: Problem) -> tuple[State, bool]:
+def optimize_alone(fit: FitContext, problem: OptimizationProblem) -> tuple[State, bool]:
     """`optimize`, as the only chain of a fit, which is handed the final state."""
     state, stopped = optimize(problem, fit.callbacks, fit.reached.states.get(0))
     fit.collector.keep_state(0, state)
     return state, stopped
 
 
-class Steps:
+class AdamStepper:
     """The steps of one optimization, each a function of its number and of where the tensors and the moments are.
 
     Attributes:
@@ -185,11 +191,13 @@ class Steps:
         optimizer: Adam over the tensors, fused.
     """
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: OptimizationProblem):
         self._problem = problem
         self._tensors = list(problem.tensors.values())
         self.batch_size = problem.settings.points_per_gradient(len(problem.train))
-        self.optimizer = torch.optim.Adam(self._tensors, lr=problem.settings.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self._tensors, lr=problem.settings.learning_rate, fused=True
+        )
         self._minibatches = Minibatches(problem.train, self.batch_size, problem.seed)
 
     def take(self, step: int) -> dict[str, float]:
@@ -252,10 +260,13 @@ def _watch(settings: OptimisedMethod, run: _Progress, validation_nll: float | No
 
 
 def _has_stopped_early(settings: OptimisedMethod, run: _Progress) -> bool:
-    return settings.early_stopping is not None and run.rows_since_best >= settings.early_stopping.patience
+    return (
+        settings.early_stopping is not None
+        and run.rows_since_best >= settings.early_stopping.patience
+    )
 
 
-def _diverged(problem: Problem, value: float, step: int, good: State) -> FitDiverged:
+def _diverged(problem: OptimizationProblem, value: float, step: int, good: State) -> FitDiverged:
     if step == 0:
         advice = "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
     else:
@@ -263,7 +274,9 @@ def _diverged(problem: Problem, value: float, step: int, good: State) -> FitDive
             f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate (now "
             f"{problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
         )
-    return FitDiverged(f"the objective became {value} at step {step}; {advice}", {problem.chain: good})
+    return FitDiverged(
+        f"the objective became {value} at step {step}; {advice}", {problem.chain: good}
+    )
 
 
 _WINDOW = "window."
@@ -275,7 +288,9 @@ def _state(tensors: Mapping[str, Tensor], optimizer: torch.optim.Adam, run: _Pro
     for name, tensor in tensors.items():
         moments: dict[str, Any] = optimizer.state.get(tensor, {})
         for moment in ("exp_avg", "exp_avg_sq"):
-            state[f"{name}.{moment}"] = to_numpy({"m": moments.get(moment, torch.zeros_like(tensor))})["m"]
+            state[f"{name}.{moment}"] = to_numpy(
+                {"m": moments.get(moment, torch.zeros_like(tensor))}
+            )["m"]
     for name in _PROGRESS:
         state[name] = np.asarray(getattr(run, name), dtype=np.float64)
     for name, total in run.window.items():
@@ -290,7 +305,11 @@ def _restore(state: State, tensors: Mapping[str, Tensor], optimizer: torch.optim
         smoothed=float(state["smoothed"]),
         best=float(state["best"]),
         rows_since_best=int(state["rows_since_best"]),
-        window={name.removeprefix(_WINDOW): float(state[name]) for name in state if name.startswith(_WINDOW)},
+        window={
+            name.removeprefix(_WINDOW): float(state[name])
+            for name in state
+            if name.startswith(_WINDOW)
+        },
     )
     for name, tensor in tensors.items():
         with torch.no_grad():

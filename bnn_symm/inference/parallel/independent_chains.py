@@ -40,7 +40,9 @@ class Work(Protocol):
         ...
 
 
-def run_chains(work: Work, chains: Iterable[int], callbacks: Callbacks, how: ChainMethod = "auto") -> dict[int, State]:
+def run_chains(
+    work: Work, chains: Iterable[int], callbacks: Callbacks, how: ChainMethod = "auto"
+) -> dict[int, State]:
     """Runs the chains and returns their final states.
 
     Args:
@@ -92,7 +94,9 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
                 chain = waiting.pop(0)
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(
-                    target=_worker, args=(payload, chain, sender, stop, torch.get_num_threads()), daemon=True
+                    target=_worker,
+                    args=(payload, chain, sender, stop, torch.get_num_threads()),
+                    daemon=True,
                 )
                 with _signals_blocked(), without_main():
                     process.start()

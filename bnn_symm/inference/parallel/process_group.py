@@ -53,8 +53,12 @@ class ProcessGroup:
             ConfigError: if there are fewer points than processes.
         """
         if len(part) < self.size:
-            raise ConfigError(f"{self.size} processes cannot share {len(part)} training points; start fewer")
-        return part.take(slice(len(part) * self.rank // self.size, len(part) * (self.rank + 1) // self.size))
+            raise ConfigError(
+                f"{self.size} processes cannot share {len(part)} training points; start fewer"
+            )
+        return part.take(
+            slice(len(part) * self.rank // self.size, len(part) * (self.rank + 1) // self.size)
+        )
 
     def sum(self, values: Tensor) -> None:
         """Replaces values by their sum over all processes, the same bits in each.
@@ -83,7 +87,7 @@ class ProcessGroup:
                 dist.all_gather_object(values, value)
         return values
 
-    def is_first_to(self, deed: str) -> bool:
+    def claim(self, deed: str) -> bool:
         """Whether no process asked this before of that deed; where their store is gone too, each is the first."""
         try:
             return self._store is None or self._store.add(deed, 1) == 1
@@ -103,9 +107,11 @@ class ProcessGroup:
         return ProcessLost(reason)
 
 
-def command_of(processes: int) -> str:
+def launch_command(processes: int) -> str:
     """How the command line is started in so many processes."""
-    return "bnn-symm" if processes == 1 else f"torchrun --nproc-per-node {processes} -m bnn_symm.cli"
+    return (
+        "bnn-symm" if processes == 1 else f"torchrun --nproc-per-node {processes} -m bnn_symm.cli"
+    )
 
 
 @contextlib.contextmanager
@@ -133,7 +139,9 @@ def joined() -> Iterator[ProcessGroup]:
         store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except RuntimeError as error:
-        raise ProcessLost(f"the processes of torchrun did not find each other: {str(error).splitlines()[0]}") from error
+        raise ProcessLost(
+            f"the processes of torchrun did not find each other: {str(error).splitlines()[0]}"
+        ) from error
     group = ProcessGroup(rank, size, store)
 
     def terminate(number: int, frame: FrameType | None) -> None:

@@ -24,7 +24,9 @@ from bnn_symm.threads import use_threads
 Result = TypeVar("Result")
 
 
-def results_of(work: Callable[[int], Result], numbers: Iterable[int], *, jobs: int = 1) -> Iterator[Result]:
+def results_of(
+    work: Callable[[int], Result], numbers: Iterable[int], *, jobs: int = 1
+) -> Iterator[Result]:
     """The results for all numbers, in the order in which they are ready.
 
     Args:

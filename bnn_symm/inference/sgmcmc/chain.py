@@ -30,7 +30,7 @@ _WINDOW = "window."
 
 
 @dataclass(frozen=True)
-class ChainWork:
+class ChainTask:
     """The work of one chain, as another process gets it."""
 
     method: "StochasticGradientMethod"
@@ -48,7 +48,7 @@ class ChainWork:
 class _Walk:
     """A chain on its way."""
 
-    def __init__(self, work: ChainWork, chain: int):
+    def __init__(self, work: ChainTask, chain: int):
         self._method, self._model, self._dataset = work.method, work.model, work.dataset
         self._chain = chain
         self._seed = key_seed(work.seed, "chain", chain)
@@ -57,7 +57,9 @@ class _Walk:
         self._batches = Minibatches(train, self._batch_size, self._seed)
         position = work.starts[chain].detach().clone()
         generator = torch_generator(self._seed, "initial momentum")
-        momentum = torch.randn(position.shape, generator=generator, dtype=position.dtype).to(position.device)
+        momentum = torch.randn(position.shape, generator=generator, dtype=position.dtype).to(
+            position.device
+        )
         self._tensors = {"position": position.requires_grad_(), "momentum": momentum}
         if work.method.preconditioner is not None:
             self._tensors["mean_square"] = torch.zeros_like(momentum)
@@ -78,7 +80,9 @@ class _Walk:
             FitDiverged: with the last good state.
         """
         method, counts = self._method, self._counts
-        log_every = method.log_every if method.log_every != "auto" else max(1, method.num_steps // 200)
+        log_every = (
+            method.log_every if method.log_every != "auto" else max(1, method.num_steps // 200)
+        )
         good = latest = self.state()
         while counts["step"] < method.num_steps:
             if counts["step"] % log_every == 0:
@@ -94,7 +98,9 @@ class _Walk:
             for name, term in terms.items():
                 self._window[name] = self._window.get(name, 0.0) + term
             row_is_due = counts["step"] % log_every == 0 or counts["step"] == method.num_steps
-            if (row_is_due or stage.is_draw) and not torch.isfinite(self._tensors["position"]).all():
+            if (row_is_due or stage.is_draw) and not torch.isfinite(
+                self._tensors["position"]
+            ).all():
                 raise self._diverged(math.nan, good)
             if stage.is_draw:
                 self._tell_draw(stage, callbacks)
@@ -107,7 +113,10 @@ class _Walk:
         """Everything that the rest of the chain follows from."""
         numbers = {**self._counts, "seconds": time.perf_counter() - self._started}
         numbers |= {_WINDOW + name: total for name, total in self._window.items()}
-        return {**to_numpy(self._tensors), **{name: np.asarray(number) for name, number in numbers.items()}}
+        return {
+            **to_numpy(self._tensors),
+            **{name: np.asarray(number) for name, number in numbers.items()},
+        }
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         with torch.no_grad():
@@ -115,7 +124,9 @@ class _Walk:
                 tensor.copy_(torch.from_numpy(state[name]))
         self._counts = {name: int(state[name]) for name in self._counts}
         self._window = {
-            name.removeprefix(_WINDOW): float(total) for name, total in state.items() if name.startswith(_WINDOW)
+            name.removeprefix(_WINDOW): float(total)
+            for name, total in state.items()
+            if name.startswith(_WINDOW)
         }
 
     def _advance(self, stage: "Stage") -> dict[str, float]:
@@ -123,12 +134,17 @@ class _Walk:
         method, model, size = self._method, self._model, len(self._dataset.train)
         position, momentum = self._tensors["position"], self._tensors["momentum"]
         x, y = self._batches.take(self._counts["step"])
-        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (size / len(x))
+        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (
+            size / len(x)
+        )
         log_prior = model.log_prior(position)
         objective = -log_likelihood / method.temperature - method.prior_weight * log_prior
         log_scale = math.log(self._dataset.scaling.y_scale)
         terms = {"objective": float(objective.detach())}
-        terms |= {"nll": log_scale - float(log_likelihood.detach()) / size, "log_prior": float(log_prior.detach())}
+        terms |= {
+            "nll": log_scale - float(log_likelihood.detach()) / size,
+            "log_prior": float(log_prior.detach()),
+        }
         if not math.isfinite(terms["objective"]):
             return terms
         (gradient,) = torch.autograd.grad(objective, position)
@@ -155,7 +171,9 @@ class _Walk:
         """sqrt(s)."""
         if self._method.preconditioner is None or not self._counts["learned"]:
             return 1.0
-        return self._method.preconditioner.scales(self._tensors["mean_square"], self._counts["learned"]).sqrt()
+        return self._method.preconditioner.scales(
+            self._tensors["mean_square"], self._counts["learned"]
+        ).sqrt()
 
     def _tell_draw(self, stage: "Stage", callbacks: Callback) -> None:
         step_size = self._method.temperature * stage.learning_rate / len(self._dataset.train)
@@ -179,14 +197,18 @@ class _Walk:
         }
         self._window = {}
         if stage.momentum_decay < 1:
-            square = float(self._tensors["momentum"].double().square().mean()) * (1 - stage.momentum_decay / 2)
+            square = float(self._tensors["momentum"].double().square().mean()) * (
+                1 - stage.momentum_decay / 2
+            )
             row["kinetic_temperature"] = self._method.temperature * square
         return row | self._validate()
 
     def _validate(self) -> dict[str, float | None]:
         """Of the present position alone."""
         at = ArrayPositions(self._tensors["position"].detach()[None, None])
-        return validation_scores(SamplePosterior(self._model, self._dataset.scaling, positions=at), self._dataset)
+        return validation_scores(
+            SamplePosterior(self._model, self._dataset.scaling, positions=at), self._dataset
+        )
 
     def _diverged(self, value: float, good: State) -> FitDiverged:
         step = self._counts["step"]

@@ -33,7 +33,7 @@ class CyclicalSGHMC(Momentum):
         draws_per_cycle: draws kept of each cycle, at even distances, the last at its end.
     """
 
-    settles_by: ClassVar[str] = "cycle_steps"
+    warmup_setting: ClassVar[str] = "cycle_steps"
 
     name: Literal["cyclical_sghmc"] = "cyclical_sghmc"
     learning_rate: Positive = 0.1
@@ -55,7 +55,9 @@ class CyclicalSGHMC(Momentum):
         left = self.cycle_steps - 1 - done
         return Stage(
             phase="exploration" if exploring else "sampling",
-            learning_rate=0.5 * self.learning_rate * (1 + math.cos(math.pi * done / self.cycle_steps)),
+            learning_rate=0.5
+            * self.learning_rate
+            * (1 + math.cos(math.pi * done / self.cycle_steps)),
             momentum_decay=self.momentum_decay,
             noise=0.0 if exploring else self.noise,
             is_draw=left % thinning == 0 and left // thinning < self.draws_per_cycle,

@@ -31,12 +31,12 @@ from typing import Any, ClassVar, Literal
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.callbacks import Reached
-from bnn_symm.inference.method import Fit, Method, initial_positions
+from bnn_symm.inference.callbacks import FitState
+from bnn_symm.inference.method import FitContext, Method, initial_positions
 from bnn_symm.inference.optimization.map import posterior_of_states
 from bnn_symm.inference.optimization.minibatches import points_a_step
 from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
-from bnn_symm.inference.sgmcmc.chain import ChainWork
+from bnn_symm.inference.sgmcmc.chain import ChainTask
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
@@ -97,9 +97,9 @@ class StochasticGradientMethod(Method):
         """The batch size."""
         return points_a_step(self.batch_size, num_points)
 
-    def rewind(self, reached: Reached) -> Reached:
+    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
         """Each chain back to its last state: draws and rows that came after it are made again."""
-        back = Reached()
+        back = FitState()
         for chain, state in reached.states.items():
             wanted, chunk = int(state["drawn"]), reached.draws.get(chain)
             if wanted > (0 if chunk is None else len(chunk.positions)):
@@ -120,16 +120,23 @@ class StochasticGradientMethod(Method):
                 "inference.num_warmup (of cyclical_sghmc inference.exploration), or inference.preconditioner=null"
             )
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
-        work = ChainWork(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
+        work = ChainTask(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
         states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
         for chain, state in states.items():
             fit.collector.keep_state(chain, state)
-        return len(states) < self.num_chains or any(state["step"] < self.num_steps for state in states.values())
+        return len(states) < self.num_chains or any(
+            state["step"] < self.num_steps for state in states.values()
+        )
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         if reached.draws:
             return stack_chains(model, scaling, reached.draws, **keywords)

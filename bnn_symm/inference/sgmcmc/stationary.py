@@ -23,7 +23,7 @@ class WarmedUp(StochasticGradientMethod):
         decay_exponent: of the polynomial schedule; above 1/2, as is needed for convergence, at most 1.
     """
 
-    settles_by: ClassVar[str] = "num_warmup"
+    warmup_setting: ClassVar[str] = "num_warmup"
 
     num_warmup: NonNegativeInt = 3000
     num_draws: PositiveInt = 100

@@ -5,7 +5,7 @@ locally sample their pre-activations instead. Samples come in antithetic pairs, 
 vectors that are kept from step to step: with respect to `loc` that of w itself, with respect to `scale` that of w times
 eps. Linear layers write theirs there; what else the network is made of goes through autograd and is copied.
 
-`OneByOne` does any network, one pass a sample. `AtOnce` does all samples in one pass where every parameter belongs to a
+`SequentialEstimator` does any network, one pass a sample. `BatchedEstimator` does all samples in one pass where every parameter belongs to a
 known linear layer: points repeat, locally, or weights have an axis of samples.
 """
 
@@ -35,7 +35,7 @@ _BATCHED_WEIGHTS = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class GradientBuffers:
     """Where a fit is, and where its gradients go; all flat, (parameter,), and kept from step to step.
 
     Attributes:
@@ -55,7 +55,7 @@ class Place:
     is_flipout: bool
     loc: Tensor
     scale: Tensor
-    of_loc: Tensor
+    loc_grad: Tensor
     of_scale: Tensor
 
     @property
@@ -75,13 +75,17 @@ class Place:
         return found
 
 
-def samples_of(place: Place, num_samples: int) -> "OneByOne | AtOnce":
+def samples_of(
+    place: GradientBuffers, num_samples: int
+) -> "SequentialEstimator | BatchedEstimator":
     """The faster of the two ways that do this model and number of samples."""
     parameters = {name for name, _ in place.model.net.named_parameters()}
     all_at_once = num_samples > 1 and not place.is_flipout and parameters == _names(place.layers)
-    if all_at_once and (place.is_local or num_samples * place.model.num_parameters <= _BATCHED_WEIGHTS):
-        return AtOnce(place, num_samples)
-    return OneByOne(place, num_samples)
+    if all_at_once and (
+        place.is_local or num_samples * place.model.num_parameters <= _BATCHED_WEIGHTS
+    ):
+        return BatchedEstimator(place, num_samples)
+    return SequentialEstimator(place, num_samples)
 
 
 def fill_with_noise(out: Tensor, generator: torch.Generator) -> Tensor:
@@ -91,32 +95,49 @@ def fill_with_noise(out: Tensor, generator: torch.Generator) -> Tensor:
     return out.copy_(torch.randn(out.shape, generator=generator, dtype=out.dtype))
 
 
-def signed_noise(shape: torch.Size, *, like: Tensor, generator: torch.Generator, mirrored: bool) -> Tensor:
+def signed_noise(
+    shape: torch.Size, *, like: Tensor, generator: torch.Generator, mirrored: bool
+) -> Tensor:
     """Standard normal noise of the type and place of `like`; its negative for the second of an antithetic pair."""
     drawn = fill_with_noise(like.new_empty(shape), generator)
     return drawn.neg_() if mirrored else drawn
 
 
-def _paired_noise(shape: torch.Size, *, like: Tensor, generator: torch.Generator, counts: tuple[int, int]) -> Tensor:
+def _paired_noise(
+    shape: torch.Size, *, like: Tensor, generator: torch.Generator, counts: tuple[int, int]
+) -> Tensor:
     """So many rows of fresh noise, and behind them the negatives of the first ones; `shape` is that of all rows."""
     fresh = fill_with_noise(like.new_empty(counts[0], *shape[1:]), generator)
     return torch.cat([fresh, -fresh[: counts[1]]])
 
 
-class OneByOne:
+class SequentialEstimator:
     """One pass through the network a sample."""
 
-    def __init__(self, place: Place, num_samples: int):
+    def __init__(self, place: GradientBuffers, num_samples: int):
         self._place, self._num_samples = place, num_samples
         self._sampled = place.sampled()
         self._weights = place.loc.clone() if self._sampled else place.loc
         if num_samples == 1:
             # The noise lies where the gradient of the scale will be: that of the weights is multiplied into it.
-            self._of_weights, self._of_scale, self._noise = place.of_loc, place.of_scale, place.of_scale
+            self._of_weights, self._of_scale, self._noise = (
+                place.loc_grad,
+                place.of_scale,
+                place.of_scale,
+            )
         else:
-            self._of_weights, self._of_scale, self._noise = (torch.zeros_like(place.loc) for _ in range(3))
-        self._leaves = _Leaves(place, self._weights, self._of_weights, self._of_scale)
-        flat = (place.loc, place.scale, self._noise, self._weights, self._of_weights, place.of_scale)
+            self._of_weights, self._of_scale, self._noise = (
+                torch.zeros_like(place.loc) for _ in range(3)
+            )
+        self._leaves = ParameterLeaves(place, self._weights, self._of_weights, self._of_scale)
+        flat = (
+            place.loc,
+            place.scale,
+            self._noise,
+            self._weights,
+            self._of_weights,
+            place.of_scale,
+        )
         self._stretches = [tuple(values[where] for values in flat) for where in self._sampled]
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
@@ -128,7 +149,7 @@ class OneByOne:
             for _, _, noise, _, of_weights, _ in self._stretches:
                 noise.mul_(of_weights)
             return total
-        place.of_loc.zero_()
+        place.loc_grad.zero_()
         place.of_scale.zero_()
         total = torch.zeros((), dtype=torch.float64, device=x.device)
         state = generator.get_state()
@@ -141,7 +162,7 @@ class OneByOne:
             else:
                 generator.set_state(state)
             total += self._leaves.log_likelihood(x, y, generator, sign, factor)
-            place.of_loc.add_(self._of_weights)
+            place.loc_grad.add_(self._of_weights)
             if place.is_local:
                 place.of_scale.add_(self._of_scale)
             for _, _, noise, _, of_weights, of_scale in self._stretches:
@@ -156,14 +177,18 @@ class OneByOne:
             torch.addcmul(loc, scale, noise, value=sign, out=weights)
 
 
-class AtOnce:
+class BatchedEstimator:
     """All samples in one pass, of networks whose parameters all belong to linear layers that see a point once."""
 
-    def __init__(self, place: Place, num_samples: int):
+    def __init__(self, place: GradientBuffers, num_samples: int):
         self._place, self._num_samples = place, num_samples
         self._pairs = (num_samples + 1) // 2
         (self._where,) = place.sampled() or [slice(0, 0)]
-        self._leaves = _Leaves(place, place.loc, place.of_loc, place.of_scale) if place.is_local else None
+        self._leaves = (
+            ParameterLeaves(place, place.loc, place.loc_grad, place.of_scale)
+            if place.is_local
+            else None
+        )
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
         """Sum over points and samples of the log likelihood, and its gradient times `factor` into the place's."""
@@ -181,7 +206,8 @@ class AtOnce:
         else:
             counts = (self._pairs * len(x), mirrored * len(x))
             outputs = self._leaves.outputs(
-                points, functools.partial(_paired_noise, like=loc, generator=generator, counts=counts)
+                points,
+                functools.partial(_paired_noise, like=loc, generator=generator, counts=counts),
             )
             latents = dict(zip(model.likelihood.latents, draws.unbind(-1), strict=True))
         log_prob = model.likelihood.log_prob(outputs.unflatten(0, (number, len(x))), y, latents)
@@ -190,7 +216,7 @@ class AtOnce:
         if self._leaves is not None:
             self._leaves.collect()
         if draws.grad is not None:
-            torch.sum(draws.grad, 0, out=place.of_loc[self._where])
+            torch.sum(draws.grad, 0, out=place.loc_grad[self._where])
             torch.sum(draws.grad.mul_(noise), 0, out=place.of_scale[self._where])
         return total.detach()
 
@@ -198,7 +224,9 @@ class AtOnce:
         """Outputs, sample by sample, of weights with an axis of samples."""
         # What the layers see is the first sample, by which they are known; nothing else is made of it.
         first = {name: value[0] for name, value in seen.items()}
-        layers = {id(first[w]): (seen[w], None if b is None else seen[b]) for w, b in self._place.layers}
+        layers = {
+            id(first[w]): (seen[w], None if b is None else seen[b]) for w, b in self._place.layers
+        }
         with _BatchedLinear(layers, (first[w] for w, _ in self._place.layers)):
             return functional_call(self._place.model.net, first, (points,))
 
@@ -214,11 +242,15 @@ class _BatchedLinear(KnownLayers):
         """The same for every sample."""
         weights, biases = self._layers[id(weight)]
         x = x.unflatten(0, (len(weights), -1))
-        product = torch.bmm(x, weights.mT) if biases is None else torch.baddbmm(biases[:, None], x, weights.mT)
+        product = (
+            torch.bmm(x, weights.mT)
+            if biases is None
+            else torch.baddbmm(biases[:, None], x, weights.mT)
+        )
         return product.flatten(0, 1)
 
 
-class _Leaves:
+class ParameterLeaves:
     """The parameters of a network as views of flat vectors, and where the gradient of each goes.
 
     Args:
@@ -228,14 +260,20 @@ class _Leaves:
         of_scale: (parameter,), receives the gradient with respect to the scales of what is treated locally.
     """
 
-    def __init__(self, place: Place, flat: Tensor, of_flat: Tensor, of_scale: Tensor):
+    def __init__(self, place: GradientBuffers, flat: Tensor, of_flat: Tensor, of_scale: Tensor):
         self._model, self._layers, self._is_local = place.model, place.layers, place.is_local
         self._is_flipout = place.is_flipout
         local = place.local_names
-        self._values = {name: view.requires_grad_() for name, view in _views(place.model, flat).items()}
+        self._values = {
+            name: view.requires_grad_() for name, view in _views(place.model, flat).items()
+        }
         means, scales = _views(place.model, place.loc), _views(place.model, place.scale)
-        self._values |= {name: means[name].requires_grad_() for name in self._values if name in local}
-        self._scales = {name: scales[name].requires_grad_() for name in self._values if name in local}
+        self._values |= {
+            name: means[name].requires_grad_() for name in self._values if name in local
+        }
+        self._scales = {
+            name: scales[name].requires_grad_() for name in self._values if name in local
+        }
         seen, seen_scales = self._see()
         # What a layer sees as it is has its gradient written by the layer; what is made of a leaf, by autograd.
         known = set[str]() if place.is_flipout else _names(place.layers)
@@ -271,7 +309,9 @@ class _Leaves:
         with mode if self._layers else nullcontext():
             return functional_call(self._model.net, seen, (x,))
 
-    def log_likelihood(self, x: Tensor, y: Tensor, generator: torch.Generator, sign: float, factor: float) -> Tensor:
+    def log_likelihood(
+        self, x: Tensor, y: Tensor, generator: torch.Generator, sign: float, factor: float
+    ) -> Tensor:
         """Sum over points, and its gradient times `factor` into the flat vectors."""
         like = next(iter(self._values.values()))
         noise = functools.partial(signed_noise, like=like, generator=generator, mirrored=sign < 0)

@@ -30,7 +30,12 @@ class Flipout(KnownLayers):
         noise: shape -> standard normal noise.
     """
 
-    def __init__(self, weights: Iterable[tuple[Tensor, Tensor]], biases: Iterable[tuple[Tensor, Tensor]], noise: Noise):
+    def __init__(
+        self,
+        weights: Iterable[tuple[Tensor, Tensor]],
+        biases: Iterable[tuple[Tensor, Tensor]],
+        noise: Noise,
+    ):
         weights = list(weights)
         super().__init__(mean for mean, _ in weights)
         self._scales = {id(mean): scale for mean, scale in [*weights, *biases]}
@@ -46,7 +51,9 @@ class Flipout(KnownLayers):
         if bias is not None:
             of_bias = self._scales[id(bias)] * self._noise(bias.shape)
             one = self._signs(x, channels, 1)
-            change = change + one * (of_bias if channels == -1 else of_bias.unflatten(0, (-1, *[1] * (x.dim() - 2))))
+            change = change + one * (
+                of_bias if channels == -1 else of_bias.unflatten(0, (-1, *[1] * (x.dim() - 2)))
+            )
         return operation(x, weight, bias) + of_outputs * change
 
     def _signs(self, x: Tensor, channels: int, number: int) -> Tensor:
@@ -61,7 +68,9 @@ def channel_axis(weight: Tensor) -> int:
     return -1 if weight.dim() == 2 else 1
 
 
-def flipout_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[tuple[str, str | None]]:
+def flipout_layers(
+    net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor
+) -> list[tuple[str, str | None]]:
     """Names (weight, bias or None) of the layers for which flipout is exact.
 
     These are dense layers and convolutions whose weight and bias are seen by one operation only, once a point, whatever

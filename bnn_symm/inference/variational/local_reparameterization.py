@@ -96,7 +96,9 @@ class PlainLinear(KnownLayers):
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """F.linear, with another backward pass."""
-        return _PlainLinear.apply(x, weight, bias, [self._buffers.get(id(value)) for value in (weight, bias)])
+        return _PlainLinear.apply(
+            x, weight, bias, [self._buffers.get(id(value)) for value in (weight, bias)]
+        )
 
 
 class _LocalLinear(torch.autograd.Function):
@@ -104,7 +106,14 @@ class _LocalLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Any, bias_scale: Any, noise: Tensor, into: Any = None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        bias: Any,
+        bias_scale: Any,
+        noise: Tensor,
+        into: Any = None,
     ) -> Tensor:
         square, variance = x.square(), scale.square()
         bias_variance = None if bias_scale is None else bias_scale.square()
@@ -125,11 +134,15 @@ class _LocalLinear(torch.autograd.Function):
             of_x = (gradient @ weight).addcmul_(x, twice @ variance)
         into_weight, into_scale, into_bias, into_bias_scale = ctx.into
         of_weight = _deliver(into_weight, lambda out: torch.mm(gradient.t(), x, out=out))
-        of_scale = _deliver(into_scale, lambda out: torch.mm(twice.t(), square, out=out).mul_(scale))
+        of_scale = _deliver(
+            into_scale, lambda out: torch.mm(twice.t(), square, out=out).mul_(scale)
+        )
         of_bias = of_bias_scale = None
         if bias_scale is not None:
             of_bias = _deliver(into_bias, lambda out: torch.sum(gradient, 0, out=out))
-            of_bias_scale = _deliver(into_bias_scale, lambda out: torch.sum(twice, 0, out=out).mul_(bias_scale))
+            of_bias_scale = _deliver(
+                into_bias_scale, lambda out: torch.sum(twice, 0, out=out).mul_(bias_scale)
+            )
         return of_x, of_weight, of_scale, of_bias, of_bias_scale, None, None
 
 
@@ -163,7 +176,9 @@ def _deliver(buffer: GradientBuffer | None, gradient: Callable[[Any], Tensor]) -
     return None
 
 
-def local_layers(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[tuple[str, str | None]]:
+def local_layers(
+    net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor
+) -> list[tuple[str, str | None]]:
     """Names (weight, bias or None) of the linear layers for which local reparameterization is exact.
 
     A weight counts if the only operation that ever sees it, and its bias, is one `F.linear` with a (point, feature)

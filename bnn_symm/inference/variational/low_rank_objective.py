@@ -26,7 +26,11 @@ from bnn_symm.data import Dataset
 from bnn_symm.inference.density.layer_overrides import KnownLayers, Operation
 from bnn_symm.inference.variational.estimators import signed_noise
 from bnn_symm.inference.variational.flipout import Flipout, channel_axis, flipout_layers
-from bnn_symm.inference.variational.local_reparameterization import LocalReparameterization, Noise, local_layers
+from bnn_symm.inference.variational.local_reparameterization import (
+    LocalReparameterization,
+    Noise,
+    local_layers,
+)
 from bnn_symm.inference.variational.objective import Estimator
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.low_rank import (
@@ -77,7 +81,9 @@ class LowRankObjective:
         factors = self._factors / math.sqrt(len(self._factors))
         total = self._log_likelihood(step, x, y, scale, factors)
         expected = total * (self._size / (len(x) * method.num_samples))
-        cross_entropy = self._model.cross_entropy(self._loc, marginal_scale(scale, factors)).sum(dtype=torch.float64)
+        cross_entropy = self._model.cross_entropy(self._loc, marginal_scale(scale, factors)).sum(
+            dtype=torch.float64
+        )
         entropy = self._entropy(scale, factors)
         objective = -expected + method.temperature * (method.prior_weight * cross_entropy - entropy)
         kl, in_own_units = cross_entropy - entropy, expected - self._log_jacobian
@@ -85,10 +91,14 @@ class LowRankObjective:
 
     def _entropy(self, scale: Tensor, factors: Tensor) -> Tensor:
         determinants = log_determinants(capacitances(scale, factors, list(self._sizes.values())))
-        independent = self._log_scale.sum(dtype=torch.float64) + 0.5 * math.log(2 * math.pi * math.e) * len(scale)
+        independent = self._log_scale.sum(dtype=torch.float64) + 0.5 * math.log(
+            2 * math.pi * math.e
+        ) * len(scale)
         return independent + 0.5 * determinants.sum()
 
-    def _log_likelihood(self, step: int, x: Tensor, y: Tensor, scale: Tensor, factors: Tensor) -> Tensor:
+    def _log_likelihood(
+        self, step: int, x: Tensor, y: Tensor, scale: Tensor, factors: Tensor
+    ) -> Tensor:
         """Sum over points and samples, which come in antithetic pairs."""
         generator = torch_generator(self._seed, "low-rank noise", step)
         state, total = generator.get_state(), torch.zeros((), dtype=torch.float64, device=x.device)
@@ -98,10 +108,14 @@ class LowRankObjective:
                 generator.set_state(state)
             else:
                 state = generator.get_state()
-            noise = functools.partial(signed_noise, like=scale, generator=generator, mirrored=mirrored)
+            noise = functools.partial(
+                signed_noise, like=scale, generator=generator, mirrored=mirrored
+            )
             values = self._sampled(scale, factors, noise)
             outputs = self._outputs(x, values, scale, factors, noise)
-            log_prob = self._model.likelihood.log_prob(outputs, y, self._model.latent_values(values))
+            log_prob = self._model.likelihood.log_prob(
+                outputs, y, self._model.latent_values(values)
+            )
             total = total + log_prob.sum(dtype=torch.float64)
         return total
 
@@ -109,7 +123,11 @@ class LowRankObjective:
         """Name -> one draw for all points; of layers whose points have draws of their own, the mean."""
         means = {layer_of(weight) for weight, _ in self._by_point}
         sizes = list(self._sizes.values())
-        parts = zip(self._sizes, *(flat.split(sizes, dim=-1) for flat in (self._loc, scale, factors)), strict=True)
+        parts = zip(
+            self._sizes,
+            *(flat.split(sizes, dim=-1) for flat in (self._loc, scale, factors)),
+            strict=True,
+        )
         drawn = []
         for layer, loc, own, of_factors in parts:
             if layer not in means:
@@ -118,22 +136,32 @@ class LowRankObjective:
             drawn.append(loc)
         return self._model.unflatten(torch.cat(drawn))
 
-    def _outputs(self, x: Tensor, values: Mapping[str, Tensor], scale: Tensor, factors: Tensor, noise: Noise) -> Tensor:
+    def _outputs(
+        self, x: Tensor, values: Mapping[str, Tensor], scale: Tensor, factors: Tensor, noise: Noise
+    ) -> Tensor:
         model = self._model
         seen = model.layer_values(values)
         with ExitStack() as stack:
             if self._by_point:
-                scales, by_rank = (model.layer_scales(model.unflatten(flat)) for flat in (scale, factors))
+                scales, by_rank = (
+                    model.layer_scales(model.unflatten(flat)) for flat in (scale, factors)
+                )
                 weights = [(seen[weight], scales[weight]) for weight, _ in self._by_point]
-                biases = [(seen[bias], scales[bias]) for _, bias in self._by_point if bias is not None]
-                diagonal = Flipout if self._method.estimator == "flipout" else LocalReparameterization
+                biases = [
+                    (seen[bias], scales[bias]) for _, bias in self._by_point if bias is not None
+                ]
+                diagonal = (
+                    Flipout if self._method.estimator == "flipout" else LocalReparameterization
+                )
                 stack.enter_context(diagonal(weights, biases, noise))
                 # Entered last, it sees a layer first, and hands it on to the noise of the diagonal.
                 known = {
                     id(seen[weight]): (by_rank[weight], None if bias is None else by_rank[bias])
                     for weight, bias in self._by_point
                 }
-                stack.enter_context(FactorNoise([seen[weight] for weight, _ in self._by_point], known, noise))
+                stack.enter_context(
+                    FactorNoise([seen[weight] for weight, _ in self._by_point], known, noise)
+                )
             return functional_call(model.net, seen, (x,))
 
 
@@ -146,7 +174,12 @@ class FactorNoise(KnownLayers):
         noise: shape -> standard normal noise.
     """
 
-    def __init__(self, weights: list[Tensor], factors: Mapping[int, tuple[Tensor, Tensor | None]], noise: Noise):
+    def __init__(
+        self,
+        weights: list[Tensor],
+        factors: Mapping[int, tuple[Tensor, Tensor | None]],
+        noise: Noise,
+    ):
         super().__init__(weights)
         self._factors, self._noise = factors, noise
 
@@ -158,7 +191,9 @@ class FactorNoise(KnownLayers):
         # All factors in one call: their outputs are channels, within the group of channels that they read.
         channels = channel_axis(weight)
         groups = x.shape[channels] // weight.shape[1]
-        own = operation(x, _stacked(factors, groups), None if of_biases is None else _stacked(of_biases, groups))
+        own = operation(
+            x, _stacked(factors, groups), None if of_biases is None else _stacked(of_biases, groups)
+        )
         by_factor = own.unflatten(channels, (groups, len(factors), -1))
         if channels == -1:
             return outputs + torch.einsum("n...gro,nr->n...go", by_factor, shared).flatten(-2)
@@ -180,4 +215,8 @@ def _by_point(estimator: str, model: BayesianModel, x: Tensor) -> Layers:
     for name in model.shapes:
         members.setdefault(layer_of(name), set()).add(name)
     found = find[estimator](model.net, model.layer_values(parameters), x)
-    return [pair for pair in found if members[layer_of(pair[0])] == {name for name in pair if name is not None}]
+    return [
+        pair
+        for pair in found
+        if members[layer_of(pair[0])] == {name for name in pair if name is not None}
+    ]

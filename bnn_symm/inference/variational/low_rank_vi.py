@@ -21,10 +21,14 @@ from torch import Tensor
 
 from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
-from bnn_symm.inference.callbacks import Reached
-from bnn_symm.inference.method import Fit
+from bnn_symm.inference.callbacks import FitState
+from bnn_symm.inference.method import FitContext
 from bnn_symm.inference.optimization.optimality import concerns_of_law
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, Problem, optimize_alone
+from bnn_symm.inference.optimization.training_loop import (
+    OptimisedMethod,
+    OptimizationProblem,
+    optimize_alone,
+)
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
 from bnn_symm.inference.variational.low_rank_objective import LowRankObjective
 from bnn_symm.inference.warm_start import first_mean
@@ -60,7 +64,7 @@ class LowRankVI(OptimisedMethod):
     initial_factors: Positive = 0.01
     num_draws: PositiveInt = 200
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         model = fit.model
         tensors = self._start(fit)
         objective = LowRankObjective(self, model, fit.dataset, fit.seed, **tensors)
@@ -68,9 +72,11 @@ class LowRankVI(OptimisedMethod):
         def validate(step: int) -> dict[str, float | None]:
             values = {name: tensor.detach() for name, tensor in tensors.items()}
             keywords = {"num_draws": VALIDATION_DRAWS, "seed": fit.seed}
-            return validation_scores(_posterior_of(model, fit.dataset.scaling, values, **keywords), fit.dataset)
+            return validation_scores(
+                _posterior_of(model, fit.dataset.scaling, values, **keywords), fit.dataset
+            )
 
-        problem = Problem(
+        problem = OptimizationProblem(
             settings=self,
             tensors=tensors,
             objective=objective,
@@ -81,7 +87,7 @@ class LowRankVI(OptimisedMethod):
         )
         return optimize_alone(fit, problem)[1]
 
-    def _start(self, fit: Fit) -> dict[str, Tensor]:
+    def _start(self, fit: FitContext) -> dict[str, Tensor]:
         """Of a closed form as the initial posterior its marginals, and its factors where there are as many."""
         model, initial = fit.model, fit.initial
         loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
@@ -101,21 +107,31 @@ class LowRankVI(OptimisedMethod):
             "factors": factors.requires_grad_(),
         }
 
-    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from its optimum, in words."""
         if self.early_stopping is not None:
             return []
         return concerns_of_law(self, fit, reached.history, posterior)
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         if 0 not in reached.states:
-            raise IncompatiblePosteriors("the fit was stopped before its first state was kept; fit it again")
+            raise IncompatiblePosteriors(
+                "the fit was stopped before its first state was kept; fit it again"
+            )
         values = {
-            name: torch.from_numpy(reached.states[0][name]).to(model.device) for name in ("loc", "log_scale", "factors")
+            name: torch.from_numpy(reached.states[0][name]).to(model.device)
+            for name in ("loc", "log_scale", "factors")
         }
-        return _posterior_of(model, scaling, values, num_draws=self.num_draws, seed=seed, **keywords)
+        return _posterior_of(
+            model, scaling, values, num_draws=self.num_draws, seed=seed, **keywords
+        )
 
 
 def _posterior_of(
@@ -123,4 +139,6 @@ def _posterior_of(
 ) -> LowRankGaussianPosterior:
     factors = values["factors"] / math.sqrt(len(values["factors"]))
     scale = values["log_scale"].exp()
-    return LowRankGaussianPosterior(model, scaling, loc=values["loc"], scale=scale, factors=factors, **keywords)
+    return LowRankGaussianPosterior(
+        model, scaling, loc=values["loc"], scale=scale, factors=factors, **keywords
+    )

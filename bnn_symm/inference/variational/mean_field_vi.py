@@ -20,10 +20,15 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import IncompatiblePosteriors
-from bnn_symm.inference.callbacks import Reached
-from bnn_symm.inference.method import Fit
+from bnn_symm.inference.callbacks import FitState
+from bnn_symm.inference.method import FitContext
 from bnn_symm.inference.optimization.optimality import concerns_of_law
-from bnn_symm.inference.optimization.training_loop import Objective, OptimisedMethod, Problem, optimize_alone
+from bnn_symm.inference.optimization.training_loop import (
+    Objective,
+    OptimisedMethod,
+    OptimizationProblem,
+    optimize_alone,
+)
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
 from bnn_symm.inference.variational.objective import VariationalObjective
 from bnn_symm.inference.warm_start import first_mean
@@ -54,7 +59,7 @@ class MeanFieldVI(OptimisedMethod):
     initial_scale: Positive = 0.02
     num_draws: PositiveInt = 200
 
-    def _run(self, fit: Fit) -> bool:
+    def _run(self, fit: FitContext) -> bool:
         model, initial = fit.model, fit.initial
         loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
         scale = torch.full_like(loc, self.initial_scale)
@@ -62,8 +67,8 @@ class MeanFieldVI(OptimisedMethod):
             scale = initial.standard_deviation().to(model.device, model.dtype)
         tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
         objective = self._objective(fit, tensors["loc"], tensors["log_scale"])
-        watch = _Watch(model, fit.dataset, fit.seed, tensors)
-        problem = Problem(
+        watch = _ValidationMonitor(model, fit.dataset, fit.seed, tensors)
+        problem = OptimizationProblem(
             settings=self,
             tensors=tensors,
             objective=objective,
@@ -75,21 +80,30 @@ class MeanFieldVI(OptimisedMethod):
         )
         return optimize_alone(fit, problem)[1]
 
-    def _objective(self, fit: Fit, loc: Tensor, log_scale: Tensor) -> Objective:
+    def _objective(self, fit: FitContext, loc: Tensor, log_scale: Tensor) -> Objective:
         """What is minimized; a call leaves its gradient in the `grad` of both."""
         return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
 
-    def concerns(self, fit: Fit, reached: Reached, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from its optimum, in words."""
         if self.early_stopping is not None:
             return []
-        return concerns_of_law(self, fit, reached.history, posterior, has_distance=self._has_distance)
+        return concerns_of_law(
+            self, fit, reached.history, posterior, has_distance=self._has_distance
+        )
 
     def _posterior(
-        self, model: BayesianModel, scaling: Scaling, reached: Reached, seed: int, keywords: dict[str, Any]
+        self,
+        model: BayesianModel,
+        scaling: Scaling,
+        reached: FitState,
+        seed: int,
+        keywords: dict[str, Any],
     ) -> Posterior:
         if 0 not in reached.states:
-            raise IncompatiblePosteriors("the fit was stopped before its first state was kept; fit it again")
+            raise IncompatiblePosteriors(
+                "the fit was stopped before its first state was kept; fit it again"
+            )
         state = reached.states[0]
         return GaussianPosterior(
             model,
@@ -102,10 +116,12 @@ class MeanFieldVI(OptimisedMethod):
         )
 
 
-class _Watch:
+class _ValidationMonitor:
     """What is asked of a fit beside its objective: whether it makes a posterior, and how good that is."""
 
-    def __init__(self, model: BayesianModel, dataset: Dataset, seed: int, tensors: Mapping[str, Tensor]):
+    def __init__(
+        self, model: BayesianModel, dataset: Dataset, seed: int, tensors: Mapping[str, Tensor]
+    ):
         self.model, self.dataset, self.seed = model, dataset, seed
         self.loc, self.log_scale = tensors["loc"], tensors["log_scale"]
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset
-from bnn_symm.inference.variational.estimators import Place, samples_of
+from bnn_symm.inference.variational.estimators import GradientBuffers, samples_of
 from bnn_symm.inference.variational.flipout import flipout_layers
 from bnn_symm.inference.variational.local_reparameterization import local_layers
 from bnn_symm.models import BayesianModel
@@ -68,7 +68,13 @@ class VariationalObjective:
     """
 
     def __init__(
-        self, method: Estimator, model: BayesianModel, dataset: Dataset, seed: int, loc: Tensor, log_scale: Tensor
+        self,
+        method: Estimator,
+        model: BayesianModel,
+        dataset: Dataset,
+        seed: int,
+        loc: Tensor,
+        log_scale: Tensor,
     ):
         self._model, self._seed = model, seed
         self._size = len(dataset.train)
@@ -80,14 +86,14 @@ class VariationalObjective:
         loc.grad, log_scale.grad = torch.zeros_like(loc), torch.zeros_like(log_scale)
         self._log_scale = log_scale.detach()
         find_layers = flipout_layers if method.estimator == "flipout" else local_layers
-        self._place = Place(
+        self._place = GradientBuffers(
             model=model,
             layers=find_layers(model.net, model.layer_values(parameters), dataset.train.x[:2]),
             is_local=method.estimator != "weight",
             is_flipout=method.estimator == "flipout",
             loc=loc.detach(),
             scale=log_scale.detach().exp(),
-            of_loc=loc.grad,
+            loc_grad=loc.grad,
             of_scale=log_scale.grad,
         )
         self._samples = samples_of(self._place, method.num_samples)
@@ -120,14 +126,22 @@ class VariationalObjective:
         per_point = self._temperature / self._size
         weight = per_point * self._prior_weight
         cross_entropy = entropy = 0.0
-        for family, prior_scale, loc, log_scale, scale, of_loc, of_scale in self._pieces:
+        for family, prior_scale, loc, log_scale, scale, loc_grad, of_scale in self._pieces:
             of_log_scale = torch.addcmul(self._of_entropy, of_scale, scale, out=of_scale)
-            cross_entropy += family.add_cross_entropy_gradient(loc, scale, prior_scale, weight, of_loc, of_log_scale)
+            cross_entropy += family.add_cross_entropy_gradient(
+                loc, scale, prior_scale, weight, loc_grad, of_log_scale
+            )
             entropy += float(log_scale.sum())
-        for i, (mean, sd) in enumerate(self._model.likelihood.latents.values(), start=self._model.num_net_parameters):
+        for i, (mean, sd) in enumerate(
+            self._model.likelihood.latents.values(), start=self._model.num_net_parameters
+        ):
             difference, scale = float(place.loc[i]) - mean, float(place.scale[i])
-            place.of_loc[i] += weight * difference / sd**2
+            place.loc_grad[i] += weight * difference / sd**2
             place.of_scale[i] = place.of_scale[i] * scale + weight * (scale / sd) ** 2 - per_point
-            cross_entropy += 0.5 * (difference**2 + scale**2) / sd**2 + math.log(sd) + 0.5 * math.log(2 * math.pi)
+            cross_entropy += (
+                0.5 * (difference**2 + scale**2) / sd**2
+                + math.log(sd)
+                + 0.5 * math.log(2 * math.pi)
+            )
             entropy += float(self._log_scale[i])
         return cross_entropy, entropy + 0.5 * math.log(2 * math.pi * math.e) * len(place.loc)

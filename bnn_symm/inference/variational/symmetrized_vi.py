@@ -27,12 +27,20 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from bnn_symm.inference.method import Fit
+from bnn_symm.inference.method import FitContext
 from bnn_symm.inference.optimization.training_loop import Objective
 from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
-from bnn_symm.inference.variational.symmetry_information import Term, orders_of_telling, told_in_order
+from bnn_symm.inference.variational.symmetry_information import (
+    Term,
+    orders_of_telling,
+    told_in_order,
+)
 from bnn_symm.models import BayesianModel
-from bnn_symm.models.interchangeable_units import Exchangeable, check_invariant_prior, exchangeable_units
+from bnn_symm.models.interchangeable_units import (
+    UnitOrbit,
+    check_invariant_prior,
+    exchangeable_units,
+)
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import PositiveInt, settings
 from bnn_symm.symmetry import symmetry_group
@@ -53,7 +61,7 @@ class SymmetrizedVI(MeanFieldVI):
     exact_up_to: Annotated[int, Field(ge=2, le=12)] = 8
     num_information_samples: PositiveInt = 8
 
-    def _objective(self, fit: Fit, loc: Tensor, log_scale: Tensor) -> Objective:
+    def _objective(self, fit: FitContext, loc: Tensor, log_scale: Tensor) -> Objective:
         model, shape = fit.model, tuple(fit.dataset.train.x.shape[1:])
         information = SymmetryInformation(self, model, shape, fit.seed)
         plain, size = super()._objective(fit, loc, log_scale), len(fit.dataset.train)
@@ -73,8 +81,14 @@ class SymmetryInformation:
         SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under them.
     """
 
-    def __init__(self, method: SymmetrizedVI, model: BayesianModel, input_shape: tuple[int, ...], seed: int):
-        self._exact_up_to, self._num_samples, self._seed = method.exact_up_to, method.num_information_samples, seed
+    def __init__(
+        self, method: SymmetrizedVI, model: BayesianModel, input_shape: tuple[int, ...], seed: int
+    ):
+        self._exact_up_to, self._num_samples, self._seed = (
+            method.exact_up_to,
+            method.num_information_samples,
+            seed,
+        )
         group = symmetry_group(model.net, input_shape=input_shape)
         check_invariant_prior(model, group)
         sets, _ = exchangeable_units(model, group)
@@ -100,11 +114,13 @@ class SymmetryInformation:
             total = total + term.information(loc, scale, draws).mean()
         return total
 
-    def _term(self, units: Exchangeable, columns: Tensor, generator: torch.Generator) -> Term:
+    def _term(self, units: UnitOrbit, columns: Tensor, generator: torch.Generator) -> Term:
         size = len(units.units)
         if size <= self._exact_up_to:
             return Term(units, columns, "permanent", (torch.arange(size),))
-        blocks = torch.randperm(size, generator=generator).tensor_split(math.ceil(size / self._exact_up_to))
+        blocks = torch.randperm(size, generator=generator).tensor_split(
+            math.ceil(size / self._exact_up_to)
+        )
         return Term(units, columns, "blocks", blocks)
 
 
@@ -133,7 +149,9 @@ class SymmetrizedObjective:
         self._temperature, self._size = method.temperature, size
         self._loc, self._log_scale = loc, log_scale
 
-    def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[float, Mapping[str, Tensor | float]]:
+    def __call__(
+        self, step: int, x: Tensor, y: Tensor
+    ) -> tuple[float, Mapping[str, Tensor | float]]:
         """The objective in nats; beside what mean-field VI names, `mutual_information`, which is I or its bound."""
         objective, terms = self._plain(step, x, y)
         information = self._information(step, self._loc, self._log_scale.exp())

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bnn_symm.models.interchangeable_units import Exchangeable, free_of
+from bnn_symm.models.interchangeable_units import UnitOrbit, free_of
 from bnn_symm.symmetry.group.permanent import log_factorial, log_permanent, log_permanent_bound
 
 How = Literal["permanent", "bounded permanent", "blocks"]
@@ -51,7 +51,7 @@ class Term:
         blocks: for all but the bound, the numbers of the units whose permanents are taken.
     """
 
-    units: Exchangeable
+    units: UnitOrbit
     columns: Bool[Tensor, " column"]
     how: How
     blocks: tuple[Tensor, ...] = ()
@@ -62,7 +62,11 @@ class Term:
         size = len(self.units.units)
         products = 4.0 * (1 + self.units.flips) * size**2 * int(self.columns.sum())
         # Logarithms and exponentials count as twenty.
-        return products + 500.0 * size**2 + sum(20.0 * len(block) * 2.0 ** len(block) for block in self.blocks)
+        return (
+            products
+            + 500.0 * size**2
+            + sum(20.0 * len(block) * 2.0 ** len(block) for block in self.blocks)
+        )
 
     def information(
         self,
@@ -96,7 +100,11 @@ class Term:
         own, loc = (units.oriented(value)[..., self.columns] for value in (draws, loc))
         scale = scale[units.index][:, self.columns]
         precision = scale.square().reciprocal()
-        even = -0.5 * own.square() @ precision.T - 0.5 * (loc.square() * precision).sum(1) - scale.log().sum(1)
+        even = (
+            -0.5 * own.square() @ precision.T
+            - 0.5 * (loc.square() * precision).sum(1)
+            - scale.log().sum(1)
+        )
         logs = even + own @ (loc * precision).T
         diagonal = logs.diagonal(dim1=-2, dim2=-1)
         if units.flips:
@@ -105,7 +113,7 @@ class Term:
         return diagonal, logs
 
 
-def orders_of_telling(sets: Sequence[Exchangeable]) -> Iterator[list[int]]:
+def orders_of_telling(sets: Sequence[UnitOrbit]) -> Iterator[list[int]]:
     """Layers from both ends towards one that is told last, with all its weights, for several such ones."""
     names = list(dict.fromkeys(one.group for one in sets))
     step = max(1, math.ceil(len(names) / _PIVOTS))
@@ -114,7 +122,9 @@ def orders_of_telling(sets: Sequence[Exchangeable]) -> Iterator[list[int]]:
         yield [i for name in layers for i, one in enumerate(sets) if one.group == name]
 
 
-def told_in_order(sets: Sequence[Exchangeable], order: Sequence[int]) -> Iterator[tuple[int, Bool[Tensor, " column"]]]:
+def told_in_order(
+    sets: Sequence[UnitOrbit], order: Sequence[int]
+) -> Iterator[tuple[int, Bool[Tensor, " column"]]]:
     """The number of each set, in an order, and the columns of it that no later one moves."""
     for place, number in enumerate(order):
         yield number, free_of(sets[number], [sets[later] for later in order[place + 1 :]])

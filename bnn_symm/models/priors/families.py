@@ -45,7 +45,13 @@ class Family(Protocol):
         ...
 
     def add_cross_entropy_gradient(
-        self, loc: Tensor, sd: Tensor, scale: float, weight: float, of_loc: Tensor, of_log_sd: Tensor
+        self,
+        loc: Tensor,
+        sd: Tensor,
+        scale: float,
+        weight: float,
+        loc_grad: Tensor,
+        log_scale_grad: Tensor,
     ) -> float:
         """The sum of `cross_entropy`, with its gradient written out: no graph, and few passes over memory.
 
@@ -54,8 +60,8 @@ class Family(Protocol):
             sd: (entry,).
             scale: of every entry.
             weight: what the gradient is multiplied with before it is added.
-            of_loc: (entry,), to which the gradient with respect to `loc` is added.
-            of_log_sd: (entry,), to which the gradient with respect to log(sd) is added.
+            loc_grad: (entry,), to which the gradient with respect to `loc` is added.
+            log_scale_grad: (entry,), to which the gradient with respect to log(sd) is added.
 
         Returns:
             The sum over entries, in nats, without `weight`.
@@ -84,17 +90,29 @@ class Normal:
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
         """Closed form."""
-        return 0.5 * (loc.square() + sd.square()) / scale.square() + scale.log() + 0.5 * math.log(2 * math.pi)
+        return (
+            0.5 * (loc.square() + sd.square()) / scale.square()
+            + scale.log()
+            + 0.5 * math.log(2 * math.pi)
+        )
 
     def add_cross_entropy_gradient(
-        self, loc: Tensor, sd: Tensor, scale: float, weight: float, of_loc: Tensor, of_log_sd: Tensor
+        self,
+        loc: Tensor,
+        sd: Tensor,
+        scale: float,
+        weight: float,
+        loc_grad: Tensor,
+        log_scale_grad: Tensor,
     ) -> float:
         """The gradient is loc / scale^2, and sd^2 / scale^2."""
         precision = scale**-2
-        of_loc.add_(loc, alpha=weight * precision)
-        of_log_sd.addcmul_(sd, sd, value=weight * precision)
+        loc_grad.add_(loc, alpha=weight * precision)
+        log_scale_grad.addcmul_(sd, sd, value=weight * precision)
         squares = float(torch.dot(loc, loc)) + float(torch.dot(sd, sd))
-        return 0.5 * precision * squares + len(loc) * (math.log(scale) + 0.5 * math.log(2 * math.pi))
+        return 0.5 * precision * squares + len(loc) * (
+            math.log(scale) + 0.5 * math.log(2 * math.pi)
+        )
 
 
 @dataclass(frozen=True)
@@ -114,18 +132,26 @@ class Laplace:
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
         """Closed form, from the mean of a folded normal."""
         ratio = loc / sd
-        folded = sd * math.sqrt(2 / math.pi) * (-0.5 * ratio.square()).exp() + loc * torch.erf(ratio / math.sqrt(2.0))
+        folded = sd * math.sqrt(2 / math.pi) * (-0.5 * ratio.square()).exp() + loc * torch.erf(
+            ratio / math.sqrt(2.0)
+        )
         return folded / scale + scale.log() + math.log(2.0)
 
     def add_cross_entropy_gradient(
-        self, loc: Tensor, sd: Tensor, scale: float, weight: float, of_loc: Tensor, of_log_sd: Tensor
+        self,
+        loc: Tensor,
+        sd: Tensor,
+        scale: float,
+        weight: float,
+        loc_grad: Tensor,
+        log_scale_grad: Tensor,
     ) -> float:
         """The gradient is erf(loc / (sd sqrt(2))) / scale, and sd sqrt(2 / pi) exp(-(loc / sd)^2 / 2) / scale."""
         ratio = loc / sd
         sign = torch.erf(ratio / math.sqrt(2.0))
         spread = ratio.square_().mul_(-0.5).exp_().mul_(math.sqrt(2 / math.pi)).mul_(sd)
-        of_loc.add_(sign, alpha=weight / scale)
-        of_log_sd.add_(spread, alpha=weight / scale)
+        loc_grad.add_(sign, alpha=weight / scale)
+        log_scale_grad.add_(spread, alpha=weight / scale)
         folded = float(spread.sum()) + float(torch.dot(loc, sign))
         return folded / scale + len(loc) * math.log(2.0 * scale)
 
@@ -160,7 +186,13 @@ class StudentT:
         return total
 
     def add_cross_entropy_gradient(
-        self, loc: Tensor, sd: Tensor, scale: float, weight: float, of_loc: Tensor, of_log_sd: Tensor
+        self,
+        loc: Tensor,
+        sd: Tensor,
+        scale: float,
+        weight: float,
+        loc_grad: Tensor,
+        log_scale_grad: Tensor,
     ) -> float:
         """By the same rule: of a node z it has -(log p)'(v) = (df + 1) v / (df scale^2 + v^2), v = loc + z sd."""
         df = self.degrees_of_freedom
@@ -175,9 +207,14 @@ class StudentT:
             by_loc.add_(slope, alpha=share)
             by_sd.add_(slope, alpha=share * node)
             log_terms += share * float(squared.div_(square).log1p_().sum())
-        of_loc.add_(by_loc, alpha=weight * (df + 1))
-        of_log_sd.addcmul_(by_sd, sd, value=weight * (df + 1))
-        constant = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi) - math.log(scale)
+        loc_grad.add_(by_loc, alpha=weight * (df + 1))
+        log_scale_grad.addcmul_(by_sd, sd, value=weight * (df + 1))
+        constant = (
+            math.lgamma((df + 1) / 2)
+            - math.lgamma(df / 2)
+            - 0.5 * math.log(df * math.pi)
+            - math.log(scale)
+        )
         return 0.5 * (df + 1) * log_terms - len(loc) * constant
 
 
@@ -204,8 +241,12 @@ class ScaleMixture:
     def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
         """Pyro's MixtureSameFamily of two normals."""
         scales = torch.stack([scale, scale * self.narrow_ratio], dim=-1)
-        weights = scales.new_tensor([1 - self.narrow_weight, self.narrow_weight]).expand(scales.shape)
-        return _RealMixture(dist.Categorical(weights), dist.Normal(loc[..., None].expand(scales.shape), scales))
+        weights = scales.new_tensor([1 - self.narrow_weight, self.narrow_weight]).expand(
+            scales.shape
+        )
+        return _RealMixture(
+            dist.Categorical(weights), dist.Normal(loc[..., None].expand(scales.shape), scales)
+        )
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
         """The wide component in closed form, what the narrow one adds by a Gauss-Legendre rule.
@@ -227,12 +268,20 @@ class ScaleMixture:
         return Normal().cross_entropy(loc, sd, scale) - math.log1p(-self.narrow_weight) - added
 
     def add_cross_entropy_gradient(
-        self, loc: Tensor, sd: Tensor, scale: float, weight: float, of_loc: Tensor, of_log_sd: Tensor
+        self,
+        loc: Tensor,
+        sd: Tensor,
+        scale: float,
+        weight: float,
+        loc_grad: Tensor,
+        log_scale_grad: Tensor,
     ) -> float:
         """The wide component's, and by the same rule that of the spike, which is the gradient of the integral."""
         peak, fall = self._spike()
         middle, half = self._where(loc, sd, scale)
-        total = Normal().add_cross_entropy_gradient(loc, sd, scale, weight, of_loc, of_log_sd)
+        total = Normal().add_cross_entropy_gradient(
+            loc, sd, scale, weight, loc_grad, log_scale_grad
+        )
         by_loc, by_sd = torch.zeros_like(loc), torch.zeros_like(loc)
         nodes, shares = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
         for node, share in zip(nodes.tolist(), shares.tolist(), strict=True):
@@ -244,13 +293,17 @@ class ScaleMixture:
             slope = height.sigmoid_().mul_(mass).mul_(value)
             by_loc.add_(slope)
             by_sd.addcmul_(slope, z)
-        of_loc.add_(by_loc, alpha=2 * weight * fall / scale**2)
-        of_log_sd.addcmul_(by_sd, sd, value=2 * weight * fall / scale**2)
+        loc_grad.add_(by_loc, alpha=2 * weight * fall / scale**2)
+        log_scale_grad.addcmul_(by_sd, sd, value=2 * weight * fall / scale**2)
         return total - len(loc) * math.log1p(-self.narrow_weight)
 
     def _spike(self) -> tuple[float, float]:
         """`peak` and `fall` of the narrow component."""
-        peak = math.log(self.narrow_weight) - math.log1p(-self.narrow_weight) - math.log(self.narrow_ratio)
+        peak = (
+            math.log(self.narrow_weight)
+            - math.log1p(-self.narrow_weight)
+            - math.log(self.narrow_ratio)
+        )
         return peak, 0.5 * (self.narrow_ratio**-2 - 1)
 
     def _where(self, loc: Tensor, sd: Tensor, scale: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -283,12 +336,22 @@ class Centerd:
     scale: float | Tensor
 
     def add_cross_entropy_gradient(
-        self, loc: Tensor, sd: Tensor, scale: float, weight: float, of_loc: Tensor, of_log_sd: Tensor
+        self,
+        loc: Tensor,
+        sd: Tensor,
+        scale: float,
+        weight: float,
+        loc_grad: Tensor,
+        log_scale_grad: Tensor,
     ) -> float:
         """In units of the scale around the mean it is the family's; `scale` is a factor on its own scale."""
         unit = self.scale * scale
         by_standardized = torch.zeros_like(loc)
         standardized = (loc - self.mean).div_(unit)
-        total = self.family.add_cross_entropy_gradient(standardized, sd / unit, 1.0, weight, by_standardized, of_log_sd)
-        of_loc.add_(by_standardized.div_(unit))
-        return total + (float(unit.log().sum()) if isinstance(unit, Tensor) else len(loc) * math.log(unit))
+        total = self.family.add_cross_entropy_gradient(
+            standardized, sd / unit, 1.0, weight, by_standardized, log_scale_grad
+        )
+        loc_grad.add_(by_standardized.div_(unit))
+        return total + (
+            float(unit.log().sum()) if isinstance(unit, Tensor) else len(loc) * math.log(unit)
+        )

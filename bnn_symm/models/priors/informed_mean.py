@@ -34,7 +34,10 @@ class PriorMean:
     """
 
     def __init__(self, weights: Mapping[str, Tensor]):
-        self.weights = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(weights.items())}
+        self.weights = {
+            name: value.detach().cpu().contiguous().clone()
+            for name, value in sorted(weights.items())
+        }
         digest = hashlib.sha256()
         for name, value in self.weights.items():
             digest.update(f"{name}\0{'x'.join(map(str, value.shape))}\0".encode())
@@ -69,7 +72,9 @@ class PriorMean:
             if value is None:
                 continue
             if value.shape not in (whole[name], parameter.shape):
-                problems.append(f"{name} has shape {_text(value.shape)}, wanted {_text(whole[name])}")
+                problems.append(
+                    f"{name} has shape {_text(value.shape)}, wanted {_text(whole[name])}"
+                )
             elif not bool(torch.isfinite(value).all()):
                 problems.append(f"{name} has values that are not finite numbers")
             else:
@@ -82,7 +87,9 @@ class PriorMean:
         vectors = [name for name, value in found.items() if value.shape != whole[name]]
         if vectors:
             self._check_masks(net, vectors[0])
-        restricted = free_parameters(net, {name: value for name, value in found.items() if name not in vectors})
+        restricted = free_parameters(
+            net, {name: value for name, value in found.items() if name not in vectors}
+        )
         return {**found, **restricted}
 
     def whole(self, net: nn.Module) -> "PriorMean":

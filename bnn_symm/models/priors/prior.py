@@ -67,7 +67,10 @@ class Prior:
     overrides: dict[str, PriorOverride] = Field(default_factory=dict)
 
     def bind(
-        self, fan_in: Mapping[str, int | None], sizes: Mapping[str, int], mean: Mapping[str, Tensor] | None = None
+        self,
+        fan_in: Mapping[str, int | None],
+        sizes: Mapping[str, int],
+        mean: Mapping[str, Tensor] | None = None,
     ) -> "ParameterPrior":
         """The density over the concatenation of the named parameters.
 
@@ -94,7 +97,9 @@ class Prior:
         center = None if mean is None else torch.cat([mean[name].flatten() for name in sizes])
         return ParameterPrior(tuple(blocks), center)
 
-    def _resolve(self, parameter: str, fan_in: int | None, mean: Tensor | None) -> tuple[Family, float | Tensor]:
+    def _resolve(
+        self, parameter: str, fan_in: int | None, mean: Tensor | None
+    ) -> tuple[Family, float | Tensor]:
         name, scale = self.name, self.scale
         for pattern, override in self.overrides.items():
             if fnmatch.fnmatchcase(parameter, pattern):
@@ -157,7 +162,9 @@ class Block:
         """The scale of every entry, (entry,), on the device and in the dtype of `like`."""
         return torch.cat(
             [
-                scale.to(like.device, like.dtype) if isinstance(scale, Tensor) else like.new_full((size,), scale)
+                scale.to(like.device, like.dtype)
+                if isinstance(scale, Tensor)
+                else like.new_full((size,), scale)
                 for scale, size in self.runs
             ]
         )
@@ -184,7 +191,9 @@ class ParameterPrior:
 
     def standard_deviations(self, like: Tensor) -> Float[Tensor, " parameter"]:
         """The standard deviation of every entry, on the device and in the dtype of `like`."""
-        return torch.cat([block.scales(like) * block.family.unit_variance**0.5 for block in self.blocks])
+        return torch.cat(
+            [block.scales(like) * block.family.unit_variance**0.5 for block in self.blocks]
+        )
 
     def log_prob(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density in nats, summed in float64."""
@@ -215,10 +224,16 @@ class ParameterPrior:
                 for begin in range(start, start + size, limit):
                     where = slice(begin, min(begin + limit, start + size))
                     if self.mean is None:
-                        assert not isinstance(scale, Tensor), "scales of single entries come with a mean"
+                        assert not isinstance(scale, Tensor), (
+                            "scales of single entries come with a mean"
+                        )
                         yield where, block.family, scale
                     else:
-                        own = scale[begin - start : where.stop - start] if isinstance(scale, Tensor) else scale
+                        own = (
+                            scale[begin - start : where.stop - start]
+                            if isinstance(scale, Tensor)
+                            else scale
+                        )
                         yield where, Centerd(block.family, self.mean[where], own), 1.0
                 start += size
 
@@ -259,6 +274,8 @@ class ParameterPrior:
 
 def _joined(runs: Sequence[tuple[float | Tensor, int]]) -> Iterator[tuple[float | Tensor, int]]:
     """Neighbors of one scale as one run."""
-    for _, same in groupby(runs, key=lambda run: id(run[0]) if isinstance(run[0], Tensor) else run[0]):
+    for _, same in groupby(
+        runs, key=lambda run: id(run[0]) if isinstance(run[0], Tensor) else run[0]
+    ):
         together = list(same)
         yield together[0][0], sum(size for _, size in together)

@@ -23,7 +23,13 @@ CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 # What samplers call their statistics, by ArviZ's names. A potential energy is minus the log density.
 _STATISTICS = {
-    "acceptance_rate": ("accept_prob", "acceptance_prob", "mean_tree_accept", "accept_stat__", "accept_stat"),
+    "acceptance_rate": (
+        "accept_prob",
+        "acceptance_prob",
+        "mean_tree_accept",
+        "accept_stat__",
+        "accept_stat",
+    ),
     "diverging": ("divergent", "is_divergent", "divergent__"),
     "energy": ("energy__",),
     "lp": ("lp__", "logdensity", "log_density"),
@@ -71,13 +77,19 @@ def read_netcdf(path: str | Path) -> ForeignDraws:
         arrays = dict(_variables(group))
         stats = dict(_variables(file["sample_stats"])) if "sample_stats" in file.groups else {}
         keys = ("inference_library", "inference_library_version")
-        library = one_line(" ".join(str(group.attrs[key]) for key in keys if key in group.attrs), 80)
+        library = one_line(
+            " ".join(str(group.attrs[key]) for key in keys if key in group.attrs), 80
+        )
         _check_one_shape(arrays)
     if not arrays:
         raise InvalidRun(
             f"{path} has no variables with the dimensions chain and draw; save (chain, draw, *shape) arrays with ArviZ"
         )
-    stats = {name: value for name, value in stats.items() if value.shape[:2] == next(iter(arrays.values())).shape[:2]}
+    stats = {
+        name: value
+        for name, value in stats.items()
+        if value.shape[:2] == next(iter(arrays.values())).shape[:2]
+    }
     return ForeignDraws(arrays=arrays, sample_stats=_statistics(stats), library=library or None)
 
 
@@ -85,7 +97,9 @@ def _check_one_shape(arrays: Mapping[str, np.ndarray]) -> None:
     """Raise ValueError unless all variables have the same chains and draws, and at least one of each."""
     shapes = {value.shape[:2] for value in arrays.values()}
     if len(shapes) > 1 or any(0 in shape for shape in shapes):
-        raise ValueError(f"its variables have (chain, draw) {one_line(sorted(shapes), 60)}, expected one shape")
+        raise ValueError(
+            f"its variables have (chain, draw) {one_line(sorted(shapes), 60)}, expected one shape"
+        )
 
 
 def _check_format(path: Path) -> None:
@@ -107,7 +121,9 @@ def _check_format(path: Path) -> None:
             f"to_netcdf(FILE, engine='h5netcdf')"
         )
     if start != b"\x89HDF\r\n\x1a\n":
-        raise InvalidRun(f"{path} is no NetCDF file; save draws with ArviZ's to_netcdf, checkpoints as .safetensors")
+        raise InvalidRun(
+            f"{path} is no NetCDF file; save draws with ArviZ's to_netcdf, checkpoints as .safetensors"
+        )
 
 
 def _variables(group: Any, scope: str = "") -> Iterator[tuple[str, np.ndarray]]:
@@ -121,7 +137,10 @@ def _variables(group: Any, scope: str = "") -> Iterator[tuple[str, np.ndarray]]:
         value = read_numbers(variable, scope + name)
         rest = [axis for axis in range(len(axes)) if axes[axis] not in ("chain", "draw")]
         value = value.transpose(axes.index("chain"), axes.index("draw"), *rest)
-        yield scope + name, value.astype(bool) if str(variable.attrs.get("dtype", "")) == "bool" else value
+        yield (
+            scope + name,
+            value.astype(bool) if str(variable.attrs.get("dtype", "")) == "bool" else value,
+        )
     for name, below in group.groups.items():
         yield from _variables(below, f"{scope}{name}/")
 
@@ -130,7 +149,9 @@ def _statistics(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The statistics that samplers share, by ArviZ's names."""
     found = {}
     for name, others in _STATISTICS.items():
-        own = next((stats[key] for key in (name, *others) if key in stats and stats[key].ndim == 2), None)
+        own = next(
+            (stats[key] for key in (name, *others) if key in stats and stats[key].ndim == 2), None
+        )
         if own is not None:
             found[name] = own.astype(bool) if name == "diverging" else own
     if "lp" not in found and "potential_energy" in stats:
@@ -146,17 +167,25 @@ def join_chains(parts: Sequence[ForeignDraws], paths: Sequence[str | Path]) -> F
     """
     first = parts[0]
     for part, path in zip(parts[1:], paths[1:], strict=True):
-        mine, theirs = ({name: value.shape[1:] for name, value in p.arrays.items()} for p in (first, part))
+        mine, theirs = (
+            {name: value.shape[1:] for name, value in p.arrays.items()} for p in (first, part)
+        )
         for name in {**mine, **theirs}:
             if mine.get(name) != theirs.get(name):
                 raise InvalidRun(
                     f"{path} has {name} as (draw, *shape) {theirs.get(name)}, {paths[0]} as {mine.get(name)}; chains "
                     f"of one posterior have the same variables and as many draws: import them apart"
                 )
-    shared = [name for name in first.sample_stats if all(name in part.sample_stats for part in parts)]
+    shared = [
+        name for name in first.sample_stats if all(name in part.sample_stats for part in parts)
+    ]
     return ForeignDraws(
-        arrays={name: np.concatenate([part.arrays[name] for part in parts]) for name in first.arrays},
-        sample_stats={name: np.concatenate([part.sample_stats[name] for part in parts]) for name in shared},
+        arrays={
+            name: np.concatenate([part.arrays[name] for part in parts]) for name in first.arrays
+        },
+        sample_stats={
+            name: np.concatenate([part.sample_stats[name] for part in parts]) for name in shared
+        },
         library=first.library,
     )
 
@@ -178,8 +207,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InvalidRun(f"{path} holds no state dict; save net.state_dict(), not the network or a training state")
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, Tensor) for value in content.values()
+    ):
+        raise InvalidRun(
+            f"{path} holds no state dict; save net.state_dict(), not the network or a training state"
+        )
     return {str(name): value for name, value in content.items()}
 
 

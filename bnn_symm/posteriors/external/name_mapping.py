@@ -63,18 +63,32 @@ def checked_names(
     for parameter, entry in names.items():
         where = f"map of names, {parameter}"
         if parameter not in parameters:
-            raise ConfigError(f"{where}: the network has no such parameter; {nearest(parameter, parameters)}")
-        own = {"name": entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, Mapping) else {}
+            raise ConfigError(
+                f"{where}: the network has no such parameter; {nearest(parameter, parameters)}"
+            )
+        own = (
+            {"name": entry}
+            if isinstance(entry, str)
+            else dict(entry)
+            if isinstance(entry, Mapping)
+            else {}
+        )
         if not isinstance(own.get("name"), str):
-            raise ConfigError(f"{where}: got {entry!r}, wanted a name, or {{name: NAME, transpose: true}}")
+            raise ConfigError(
+                f"{where}: got {entry!r}, wanted a name, or {{name: NAME, transpose: true}}"
+            )
         if own["name"] not in theirs:
-            raise ConfigError(f"{where}: there is no {own['name']!r} among theirs; {nearest(own['name'], theirs)}")
+            raise ConfigError(
+                f"{where}: there is no {own['name']!r} among theirs; {nearest(own['name'], theirs)}"
+            )
         _check_keys(where, own, parameter in latents)
         entries[parameter] = own
     given = [entry["name"] for entry in entries.values()]
     twice = next((name for name in given if given.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"map of names: {twice} is named for two parameters; it can be one of them only")
+        raise ConfigError(
+            f"map of names: {twice} is named for two parameters; it can be one of them only"
+        )
     return entries
 
 
@@ -88,7 +102,9 @@ def _check_keys(where: str, entry: Mapping[str, Any], latent: bool) -> None:
     if not isinstance(entry.get("transpose", True), bool):
         raise ConfigError(f"{where}: transpose: got {entry['transpose']!r}, wanted true or false")
     if entry.get("flatten", _ORDERS[0]) not in _ORDERS:
-        raise ConfigError(f"{where}: flatten: got {entry['flatten']!r}, wanted {' or '.join(_ORDERS)}")
+        raise ConfigError(
+            f"{where}: flatten: got {entry['flatten']!r}, wanted {' or '.join(_ORDERS)}"
+        )
     if "transform" in entry and entry["transform"] not in TRANSFORMS:
         known = ", ".join(f"{name} (of {what})" for name, (what, _) in TRANSFORMS.items())
         raise ConfigError(f"{where}: transform: got {entry['transform']!r}; known: {known}")

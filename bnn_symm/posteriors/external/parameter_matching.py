@@ -21,8 +21,18 @@ from bnn_symm.architectures import effective_parameters, free_parameters
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.external.name_mapping import TRANSFORMS, Names, checked_names
-from bnn_symm.posteriors.external.parameter_names import looks_like_parameter, pair_names, suggestions
-from bnn_symm.posteriors.external.tensor_layouts import Axes, Layout, Shape, choose_axes, choose_inputs
+from bnn_symm.posteriors.external.parameter_names import (
+    looks_like_parameter,
+    pair_names,
+    suggestions,
+)
+from bnn_symm.posteriors.external.tensor_layouts import (
+    Axes,
+    Layout,
+    Shape,
+    choose_axes,
+    choose_inputs,
+)
 
 # Fixed values are multiples of 2^-16; other software may hold them in float32.
 _SAME_VALUE = 1e-5
@@ -59,7 +69,9 @@ class Match:
         """What is done to their array, in words."""
         said = []
         if self.axes is not None:
-            said.append("transposed" if len(self.axes) == 2 else "kernel turned to (out, in, *positions)")
+            said.append(
+                "transposed" if len(self.axes) == 2 else "kernel turned to (out, in, *positions)"
+            )
         if self.inputs is not None:
             said.append("inputs reordered from channels last to channels first")
         if self.restricted:
@@ -96,7 +108,9 @@ class Matching:
             for match in self.matches
         ]
 
-    def flatten(self, arrays: Mapping[str, np.ndarray | Tensor]) -> Float[Tensor, "chain draw parameter"]:
+    def flatten(
+        self, arrays: Mapping[str, np.ndarray | Tensor]
+    ) -> Float[Tensor, "chain draw parameter"]:
         """Their draws as flat vectors of the model, in its dtype.
 
         Args:
@@ -110,7 +124,9 @@ class Matching:
         if len(set(leading.values())) > 1:
             raise IncompatiblePosteriors(f"(chain, draw) differ from name to name: {leading}")
         values = {match.parameter: _read(match, arrays[match.name]) for match in self.matches}
-        whole = {match.parameter: values[match.parameter] for match in self.matches if match.restricted}
+        whole = {
+            match.parameter: values[match.parameter] for match in self.matches if match.restricted
+        }
         free = free_parameters(self.model.net, whole)
         for name, wanted in effective_parameters(self.model.net, free).items():
             _check_fixed(name, whole[name], wanted)
@@ -118,7 +134,11 @@ class Matching:
 
 
 def _read(match: Match, array: np.ndarray | Tensor) -> Tensor:
-    value = torch.from_numpy(np.asarray(array)) if isinstance(array, np.ndarray) else array.detach().cpu()
+    value = (
+        torch.from_numpy(np.asarray(array))
+        if isinstance(array, np.ndarray)
+        else array.detach().cpu()
+    )
     value = value.to(torch.promote_types(value.dtype, torch.float32))
     finite = torch.isfinite(value)
     if not bool(finite.all()):
@@ -156,7 +176,11 @@ def _check_fixed(name: str, got: Tensor, wanted: Tensor) -> None:
 
 
 def match_names(
-    arrays: Mapping[str, np.ndarray | Tensor], model: BayesianModel, names: Names | None = None, *, strict: bool = False
+    arrays: Mapping[str, np.ndarray | Tensor],
+    model: BayesianModel,
+    names: Names | None = None,
+    *,
+    strict: bool = False,
 ) -> Matching:
     """Pairs arrays with parameters.
 
@@ -177,16 +201,22 @@ def match_names(
     pairs = {parameter: (entry["name"], "map") for parameter, entry in entries.items()}
     left = [name for name in shapes if name not in {name for name, _ in pairs.values()}]
     wanted = [name for name in layout.network if name not in pairs]
-    found = pair_names(wanted, left, lambda parameter, name: bool(layout.readings(parameter, shapes[name])))
+    found = pair_names(
+        wanted, left, lambda parameter, name: bool(layout.readings(parameter, shapes[name]))
+    )
     if found is not None:
         pairs |= {parameter: (name, found[1]) for parameter, name in found[0].items()}
     elif strict:  # those that go by the same name are compared all the same, so that one message says everything
         pairs |= {name: (name, "same name") for name in wanted if name in left}
-    pairs |= {name: (name, "same name") for name in layout.latents if name not in pairs and name in left}
+    pairs |= {
+        name: (name, "same name") for name in layout.latents if name not in pairs and name in left
+    }
     unused = tuple(name for name in shapes if name not in {name for name, _ in pairs.values()})
     mapped = set(layout.network) <= set(entries)
     like = [name for name in unused if looks_like_parameter(name) and shapes[name]]
-    _check_pairs(layout, shapes, pairs, entries, unused, list(unused) if strict else [] if mapped else like)
+    _check_pairs(
+        layout, shapes, pairs, entries, unused, list(unused) if strict else [] if mapped else like
+    )
     axes = choose_axes(layout, shapes, pairs, entries)
     inputs = choose_inputs(layout, pairs, axes, entries)
     matches = []
@@ -216,20 +246,30 @@ def _check_pairs(
 ) -> None:
     """Raises IncompatiblePosteriors, with the map to write, unless every parameter has an array that fits."""
     missing = [name for name in layout.model.shapes if name not in pairs]
-    problems = [f"{name} is missing" for name in missing] + [f"{name} is unknown" for name in refused]
+    problems = [f"{name} is missing" for name in missing] + [
+        f"{name} is unknown" for name in refused
+    ]
     for parameter, (name, _) in pairs.items():
         # A map that says how to turn an array is checked for that where it is turned.
-        if not layout.readings(parameter, shapes[name]) and "transpose" not in entries.get(parameter, {}):
+        if not layout.readings(parameter, shapes[name]) and "transpose" not in entries.get(
+            parameter, {}
+        ):
             called = "" if name == parameter else f", here {name},"
-            problems.append(f"{parameter}{called} has shape {shapes[name]}, wanted {layout.shape(parameter)}")
+            problems.append(
+                f"{parameter}{called} has shape {shapes[name]}, wanted {layout.shape(parameter)}"
+            )
     if not problems:
         return
     message = "the draws do not fit the network: " + "; ".join(problems[:5])
     message += f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
     open_ones = [name for name in missing if name in layout.network]
     if open_ones and unused:
-        fitting = {p: [name for name in unused if layout.readings(p, shapes[name])] for p in open_ones}
-        written = yaml.safe_dump(suggestions(open_ones, unused, fitting), default_flow_style=True, width=math.inf)
+        fitting = {
+            p: [name for name in unused if layout.readings(p, shapes[name])] for p in open_ones
+        }
+        written = yaml.safe_dump(
+            suggestions(open_ones, unused, fitting), default_flow_style=True, width=math.inf
+        )
         message += (
             f"; the network wants {_listed({p: layout.shape(p) for p in open_ones})}; left of theirs are "
             f"{_listed({name: shapes[name] for name in unused})}; say which is which in a map of names, such as "
@@ -250,4 +290,6 @@ def _check_pairs(
 
 def _listed(shapes: Mapping[str, Shape]) -> str:
     shown = [f"{name} {shape}" for name, shape in list(shapes.items())[:_LISTED]]
-    return ", ".join(shown) + (f" and {len(shapes) - _LISTED} more" if len(shapes) > _LISTED else "")
+    return ", ".join(shown) + (
+        f" and {len(shapes) - _LISTED} more" if len(shapes) > _LISTED else ""
+    )

@@ -33,7 +33,10 @@ def pair_names(
     """
     if set(parameters) <= set(names):
         return {name: name for name in parameters}, "same name"
-    for rule, pair in (("same name up to separators", _by_words), ("same name in a scope", _in_scope)):
+    for rule, pair in (
+        ("same name up to separators", _by_words),
+        ("same name in a scope", _in_scope),
+    ):
         pairs = pair(parameters, names)
         if pairs is not None:
             return pairs, rule
@@ -79,7 +82,9 @@ def _in_scope(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str]
     key = next(iter(ours))
     for other in theirs:
         scope = other[: len(other) - len(key)]
-        inside = {own[len(scope) :]: name for own, name in theirs.items() if own[: len(scope)] == scope}
+        inside = {
+            own[len(scope) :]: name for own, name in theirs.items() if own[: len(scope)] == scope
+        }
         if scope and other[len(scope) :] == key and set(inside) == set(ours):
             return {parameter: inside[own] for own, parameter in ours.items()}
     for length in range(1, len(key)):
@@ -92,7 +97,10 @@ def _by_number(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str
     stems: dict[str, dict[Tokens, dict[int, str]]] = {kind: {} for kind in _KINDS}
     for name in names:
         own = words(name)
-        kinds, numbers = [word for word in own if word in _KINDS], [word for word in own if word.isdigit()]
+        kinds, numbers = (
+            [word for word in own if word in _KINDS],
+            [word for word in own if word.isdigit()],
+        )
         if len(kinds) == len(numbers) == 1:
             stem = tuple(word for word in own if not word.isdigit())
             numbered = stems[kinds[0]].setdefault(stem, {})
@@ -119,6 +127,10 @@ def suggestions(
     found: dict[str, str] = {}
     for parameter in parameters:
         candidates = [name for name in shapes_fit[parameter] if name in free]
-        rivals = [other for other in parameters if other != parameter and set(shapes_fit[other]) & set(candidates)]
+        rivals = [
+            other
+            for other in parameters
+            if other != parameter and set(shapes_fit[other]) & set(candidates)
+        ]
         found[parameter] = candidates[0] if len(candidates) == 1 and not rivals else "FILL_IN"
     return found

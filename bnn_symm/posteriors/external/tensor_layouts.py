@@ -39,7 +39,10 @@ class Layout:
     def __init__(self, model: BayesianModel):
         self.model = model
         self._whole = {name: tuple(shape) for name, shape in weight_shapes(model.net).items()}
-        self._layers = {f"{name}.weight" if name else "weight": layer for name, layer in model.net.named_modules()}
+        self._layers = {
+            f"{name}.weight" if name else "weight": layer
+            for name, layer in model.net.named_modules()
+        }
         self.network = list(self._whole)
         self.latents = [name for name in model.shapes if name not in self._whole]
 
@@ -63,9 +66,15 @@ class Layout:
 
     def readings(self, parameter: str, shape: Shape) -> list[Axes]:
         """Orders of axes in which an array of this shape is the parameter."""
-        found: list[Axes] = [None] if shape in (self.shape(parameter), tuple(self.model.shapes[parameter])) else []
+        found: list[Axes] = (
+            [None] if shape in (self.shape(parameter), tuple(self.model.shapes[parameter])) else []
+        )
         axes = self.turned(parameter)
-        if axes is not None and _permuted(shape, axes) == self.shape(parameter) and not (found and _no_order(shape)):
+        if (
+            axes is not None
+            and _permuted(shape, axes) == self.shape(parameter)
+            and not (found and _no_order(shape))
+        ):
             found.append(axes)
         return found
 
@@ -78,7 +87,9 @@ class Layout:
         # A matrix that no layer of torch owns has no convention, but can be transposed all the same.
         axes = self.turned(parameter) or (1, 0) if transpose else None
         got = shape if axes is None else _permuted(shape, axes)
-        if got != self.shape(parameter) and (transpose or got != tuple(self.model.shapes[parameter])):
+        if got != self.shape(parameter) and (
+            transpose or got != tuple(self.model.shapes[parameter])
+        ):
             raise IncompatiblePosteriors(
                 f"map of names, {parameter}: theirs has shape {shape}, which is not {self.shape(parameter)} with "
                 f"transpose: {str(transpose).lower()}; correct it"
@@ -133,14 +144,20 @@ def choose_axes(
     for parameter in undecided:
         name, rule = pairs[parameter]
         if not evidence and rule == "same name":
-            turned = False  # torch's names of a torch network, and nothing speaks against torch's shapes
+            turned = (
+                False  # torch's names of a torch network, and nothing speaks against torch's shapes
+            )
         elif len(evidence) == 1:
             (turned,) = evidence
         else:
             raise _cannot_tell(shapes[name], parameter, name, bool(evidence))
         chosen[parameter] = layout.turned(parameter) if turned else None
     for parameter, (name, _) in pairs.items():
-        if True in evidence and parameter not in told and layout.has_no_convention(parameter, shapes[name]):
+        if (
+            True in evidence
+            and parameter not in told
+            and layout.has_no_convention(parameter, shapes[name])
+        ):
             raise _cannot_tell(shapes[name], parameter, name, False)
     return chosen
 
@@ -166,13 +183,17 @@ def choose_inputs(
         IncompatiblePosteriors: if it has to say it and does not.
     """
     turned = any(axes is not None and len(axes) > 2 for axes in chosen.values())
-    told = {parameter: entry["flatten"] for parameter, entry in entries.items() if "flatten" in entry}
+    told = {
+        parameter: entry["flatten"] for parameter, entry in entries.items() if "flatten" in entry
+    }
     if not turned and not told:
         return {}
     flattened = _flattened(layout.model.net)
     for parameter in told:
         if parameter not in flattened:
-            raise ConfigError(f"map of names, {parameter}: flatten is for dense weights that read flattened maps")
+            raise ConfigError(
+                f"map of names, {parameter}: flatten is for dense weights that read flattened maps"
+            )
     for parameter in flattened if turned else ():
         if parameter not in told:
             raise IncompatiblePosteriors(
@@ -198,10 +219,14 @@ def _flattened(net: nn.Module) -> dict[str, Tensor]:
         ) from None
     found = {}
     for name, axes in spec.axes.items():
-        if len(axes) == 2 and any(segment.group is not None and segment.inner > 1 for segment in axes[1]):
+        if len(axes) == 2 and any(
+            segment.group is not None and segment.inner > 1 for segment in axes[1]
+        ):
             order, start = [], 0
             for segment in axes[1]:
-                grid = torch.arange(segment.length).reshape(segment.outer, segment.inner, segment.size)
+                grid = torch.arange(segment.length).reshape(
+                    segment.outer, segment.inner, segment.size
+                )
                 order.append(start + grid.transpose(1, 2).flatten())
                 start += segment.length
             found[name] = torch.cat(order)

@@ -55,7 +55,9 @@ def to_arviz(
     Raises:
         ConfigError: if the arrays would be larger than that, or the part has no points.
     """
-    return from_groups(*to_groups(posterior, dataset, part=part, thin=thin, max_gigabytes=max_gigabytes, seed=seed))
+    return from_groups(
+        *to_groups(posterior, dataset, part=part, thin=thin, max_gigabytes=max_gigabytes, seed=seed)
+    )
 
 
 def to_groups(
@@ -72,7 +74,9 @@ def to_groups(
         raise ConfigError(f"thin: got {thin}, wanted 1 (all draws) or more")
     points = None if dataset is None else getattr(dataset, part)
     if points is not None and len(points) == 0:
-        raise ConfigError(f"the {part} part of {dataset.name if dataset else ''} has no points; name another part")
+        raise ConfigError(
+            f"the {part} part of {dataset.name if dataset else ''} has no points; name another part"
+        )
     _check_size(posterior, 0 if points is None else len(points), thin, max_gigabytes)
     kept = _thinned(posterior, thin)
     chains, draws, _ = kept.shape
@@ -123,7 +127,9 @@ def _thinned(posterior: Posterior, thin: int) -> SamplePosterior:
     )
 
 
-def _predictions(posterior: SamplePosterior, part: Part, seed: int) -> dict[str, dict[str, np.ndarray]]:
+def _predictions(
+    posterior: SamplePosterior, part: Part, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
     """Likelihoods, predicted targets and the targets, walked in slices of the points."""
     likelihoods, samples, observed = [], [], []
     start = 0
@@ -131,8 +137,14 @@ def _predictions(posterior: SamplePosterior, part: Part, seed: int) -> dict[str,
         y = part.y[start : start + predictive.outputs.shape[2]]
         start += len(y)
         likelihoods.append(predictive.draw_log_prob(y).numpy())
-        samples.append(predictive.sample(seed=key_seed(seed, "posterior predictive", number)).cpu().numpy())
-        observed.append((y if predictive.is_classification else predictive.location + predictive.scale * y).cpu())
+        samples.append(
+            predictive.sample(seed=key_seed(seed, "posterior predictive", number)).cpu().numpy()
+        )
+        observed.append(
+            (
+                y if predictive.is_classification else predictive.location + predictive.scale * y
+            ).cpu()
+        )
     return {
         "log_likelihood": {_TARGET: np.concatenate(likelihoods, axis=2)},
         "posterior_predictive": {_TARGET: np.concatenate(samples, axis=2)},
@@ -166,11 +178,19 @@ class _Axes:
         """The axis of free entries, labeled by their places in the whole weight."""
         axis = f"{name}.free_entry"
         mask = fixed_buffers(self._posterior.model.net)[f"{name.removesuffix('weight')}mask"]
-        self.coords[axis] = np.array([",".join(map(str, place)) for place in mask.nonzero().tolist()])
+        self.coords[axis] = np.array(
+            [",".join(map(str, place)) for place in mask.nonzero().tolist()]
+        )
         return axis
 
     def _axis(
-        self, spec: PermutationSpec | None, inputs: str | None, name: str, dim: int, size: int, used: list[str]
+        self,
+        spec: PermutationSpec | None,
+        inputs: str | None,
+        name: str,
+        dim: int,
+        size: int,
+        used: list[str],
     ) -> str:
         axis = f"{name}_dim_{dim}"
         segments = spec.axes[name][dim] if spec is not None and name in spec.axes else ()
@@ -191,7 +211,9 @@ class _Axes:
         if isinstance(likelihood, Categorical):
             labels = () if self._dataset is None else self._dataset.class_labels
             self.coords["class"] = (
-                np.array([str(label) for label in labels]) if len(labels) == size else np.arange(size)
+                np.array([str(label) for label in labels])
+                if len(labels) == size
+                else np.arange(size)
             )
             return "class"
         numbered = not (isinstance(likelihood, HeteroscedasticGaussian) and size == 2)
@@ -203,9 +225,16 @@ def _input_tensor(posterior: Posterior, spec: PermutationSpec | None) -> str | N
     """The weight that reads the features of a flat point: the first one, if its inputs stay where they are."""
     if spec is None or spec.input_shape is None:
         return None
-    name = next((name for name, shape in weight_shapes(posterior.model.net).items() if len(shape) == 2), None)
+    name = next(
+        (name for name, shape in weight_shapes(posterior.model.net).items() if len(shape) == 2),
+        None,
+    )
     if name is None or name not in spec.axes:
         return None
     segments = spec.axes[name][1]
-    fixed = len(segments) == 1 and segments[0].group is None and segments[0].size == math.prod(spec.input_shape)
+    fixed = (
+        len(segments) == 1
+        and segments[0].group is None
+        and segments[0].size == math.prod(spec.input_shape)
+    )
     return name if fixed and spec.output_axes.get(name) != 1 else None

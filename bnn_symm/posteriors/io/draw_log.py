@@ -77,8 +77,12 @@ class LoggedArray:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step != 1:
-                raise ValueError(f"draws of a log are read in their order; got a slice with step {step}")
-            return LoggedArray(self._spans, self._field, self._start + start, self._start + max(start, stop))
+                raise ValueError(
+                    f"draws of a log are read in their order; got a slice with step {step}"
+                )
+            return LoggedArray(
+                self._spans, self._field, self._start + start, self._start + max(start, stop)
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"draw {index} of {len(self)}")
         where = self._start + index % len(self)
@@ -94,7 +98,9 @@ class LoggedArray:
         number = bisect_right(self._spans, start, key=lambda span: span.first) - 1
         while done < stop:
             span = self._spans[number]
-            count = min(span.stop, stop, done + max(1, _BYTES_PER_READ // span.rows.itemsize)) - done
+            count = (
+                min(span.stop, stop, done + max(1, _BYTES_PER_READ // span.rows.itemsize)) - done
+            )
             rows = _read_rows(span, done, count)
             values = rows[self._field]
             if self._field == "position" and not np.isfinite(values).all():
@@ -110,7 +116,9 @@ def _read_rows(span: _Span, first: int, count: int) -> np.ndarray:
         offset = span.offset + (first - span.first) * span.rows.itemsize
         rows = np.fromfile(span.path, span.rows, count, offset=offset)
     except FileNotFoundError:
-        raise InvalidRun(f"{span.path} is not there any more: the run went on meanwhile; load it again") from None
+        raise InvalidRun(
+            f"{span.path} is not there any more: the run went on meanwhile; load it again"
+        ) from None
     if len(rows) < count:
         raise InvalidRun(f"{span.path} is damaged: it ends too early")
     return rows
@@ -121,7 +129,9 @@ class _LoggedStats(Mapping[str, np.ndarray]):
 
     def __init__(self, spans: Sequence[_Span]):
         self._spans = spans
-        self._names = [name for name in spans[0].rows.names or () if name not in (*_OWN_FIELDS, _RUN)]
+        self._names = [
+            name for name in spans[0].rows.names or () if name not in (*_OWN_FIELDS, _RUN)
+        ]
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
@@ -172,11 +182,18 @@ class DrawLog:
 
     def append(self, *chunks: DrawChunk) -> None:
         """Writes chunks, of one chain or of many, as one file and syncs it to disk."""
-        ordered = sorted((chunk for chunk in chunks if len(chunk.positions)), key=lambda part: (part.chain, part.first))
+        ordered = sorted(
+            (chunk for chunk in chunks if len(chunk.positions)),
+            key=lambda part: (part.chain, part.first),
+        )
         if not ordered:
             return
         positions = np.asarray(ordered[0].positions)
-        fields = [("chain", "i4"), ("draw", "i8"), ("position", positions.dtype, positions.shape[1:])]
+        fields = [
+            ("chain", "i4"),
+            ("draw", "i8"),
+            ("position", positions.dtype, positions.shape[1:]),
+        ]
         fields += [(_RUN, "u8")] if self._run is not None else []
         fields += [(name, value.dtype) for name, value in ordered[0].stats.items()]
         rows = np.empty(sum(len(chunk.positions) for chunk in ordered), dtype=fields)
@@ -208,7 +225,9 @@ class DrawLog:
                 if own and span.rows != own[0].rows:
                     raise InvalidRun(f"{path} has other fields than the files before it; {_ADVICE}")
                 if span.first != (own[-1].stop if own else 0):
-                    raise InvalidRun(f"{self._directory}: draws of chain {chain} are missing or doubled")
+                    raise InvalidRun(
+                        f"{self._directory}: draws of chain {chain} are missing or doubled"
+                    )
                 own.append(span)
         return {
             chain: DrawChunk(chain, 0, LoggedArray(own, "position"), _LoggedStats(own))
@@ -227,7 +246,9 @@ class DrawLog:
                 keep |= (rows["chain"] == chain) & (rows["draw"] < lengths.get(int(chain), 0))
             if not keep.any():
                 path.unlink()
-                sync_folder(self._directory)  # one after the other, so that a power cut leaves no hole either
+                sync_folder(
+                    self._directory
+                )  # one after the other, so that a power cut leaves no hole either
             elif not keep.all():
                 self._write(path, rows[keep])
 
@@ -238,14 +259,17 @@ class DrawLog:
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
                 # The bytes of `np.save`, which itself loses the reason for which a disk refuses them.
-                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+                np.lib.format.write_array_header_1_0(
+                    file, np.lib.format.header_data_from_array_1_0(rows)
+                )
                 file.write(rows.data)
 
         write_atomically(path, write)
 
     def _files(self) -> list[Path]:
         return sorted(
-            (path for path in self._directory.glob("*.npy") if is_draw_file(path.name)), key=lambda path: int(path.stem)
+            (path for path in self._directory.glob("*.npy") if is_draw_file(path.name)),
+            key=lambda path: int(path.stem),
         )
 
 
@@ -257,7 +281,9 @@ def _spans(path: Path, run: int | None) -> Iterator[tuple[int, _Span]]:
         or rows.dtype.fields.get(_RUN, (None,))[0] != np.dtype("u8")
         or bool((rows[_RUN] ^ _checksums(rows) != run).any())
     ):
-        raise InvalidRun(f"{path} is damaged or has draws of another run; put back the run's own file, or fit again")
+        raise InvalidRun(
+            f"{path} is damaged or has draws of another run; put back the run's own file, or fit again"
+        )
     chain, draw = np.array(rows["chain"]), np.array(rows["draw"])
     cuts = np.flatnonzero((np.diff(chain) != 0) | (np.diff(draw) != 1)) + 1
     for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(rows)], strict=True):
@@ -289,7 +315,11 @@ def _mapped(path: Path) -> np.memmap:
     kinds = {name: (field[0].base.kind, field[0].ndim) for name, field in fields.items()}
     own = {name: kinds.get(name) for name in _OWN_FIELDS}
     wanted = {"chain": ("i", 0), "draw": ("i", 0), "position": ("f", 1)}
-    is_plain = all(kind in "biuf" and ndim == 0 for name, (kind, ndim) in kinds.items() if name not in _OWN_FIELDS)
+    is_plain = all(
+        kind in "biuf" and ndim == 0
+        for name, (kind, ndim) in kinds.items()
+        if name not in _OWN_FIELDS
+    )
     if own != wanted or not is_plain or len(layout.shape) != 1 or layout.shape[0] == 0:
         raise InvalidRun(f"{path} holds no draws, but {one_line(layout.dtype, 100)}; {_ADVICE}")
     rows = np.memmap(path, layout.dtype, mode="r", offset=layout.offset, shape=layout.shape)

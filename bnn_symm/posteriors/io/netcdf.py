@@ -25,7 +25,14 @@ from bnn_symm.errors import IncompatiblePosteriors, InvalidRun, one_line
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.io.boundary import parser_errors
 from bnn_symm.io.documents import parse_json
-from bnn_symm.io.hdf5 import integer_attribute, is_numeric, open_hdf5, open_netcdf, read_numbers, text_attribute
+from bnn_symm.io.hdf5 import (
+    integer_attribute,
+    is_numeric,
+    open_hdf5,
+    open_netcdf,
+    read_numbers,
+    text_attribute,
+)
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.gaussian import GaussianPosterior
 from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
@@ -53,7 +60,11 @@ def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 2
         itemsize = posterior.loc.element_size()
         draws = min(draws, max(1, int(max_megabytes * 1e6 / (parameters * itemsize))))
     # Metadata of HDF5: a few kilobytes a variable. Draws and statistics: 8 bytes at most each.
-    size = 2**16 + 2**13 * len(posterior.model.shapes) + 8 * (chains * draws * (parameters + 8) + described)
+    size = (
+        2**16
+        + 2**13 * len(posterior.model.shapes)
+        + 8 * (chains * draws * (parameters + 8) + described)
+    )
 
     def write(temporary: Path) -> None:
         _check_room(temporary, size)
@@ -69,7 +80,10 @@ def _check_room(path: Path, size: int) -> None:
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # file systems that cannot say
+                if error.errno not in (
+                    errno.EINVAL,
+                    errno.EOPNOTSUPP,
+                ):  # file systems that cannot say
                     raise
 
 
@@ -176,7 +190,9 @@ def load_posterior(
         with open_netcdf(path, problem="is not a complete posterior") as file:
             return _read_open(file, path, model, scaling, info, history or [])
     except FileNotFoundError:
-        raise InvalidRun(f"{path} does not exist; name a run directory that `bnn-symm fit` wrote") from None
+        raise InvalidRun(
+            f"{path} does not exist; name a run directory that `bnn-symm fit` wrote"
+        ) from None
 
 
 def _read_open(
@@ -221,17 +237,23 @@ def _chains_and_draws(group: Any, model: BayesianModel) -> tuple[int, int]:
     """
     shapes = {tuple(group[name].shape[:2]) for name in model.shapes}
     if len(shapes) != 1 or 0 in next(iter(shapes)):
-        raise ValueError(f"its parameters have (chain, draw) {one_line(sorted(shapes), 60)}, expected one shape")
+        raise ValueError(
+            f"its parameters have (chain, draw) {one_line(sorted(shapes), 60)}, expected one shape"
+        )
     for name in model.shapes:
         if not is_numeric(group[name]) or group[name].dtype.kind != "f":
-            raise ValueError(f"{one_line(name, 60)} has type {one_line(group[name].dtype, 40)}, expected floats")
+            raise ValueError(
+                f"{one_line(name, 60)} has type {one_line(group[name].dtype, 40)}, expected floats"
+            )
     return next(iter(shapes))
 
 
 def _statistic(variable: Any, name: str, shape: tuple[int, int]) -> np.ndarray:
     value = read_numbers(variable, name)
     if value.shape != shape:
-        raise ValueError(f"{one_line(name, 60)} has shape {one_line(value.shape, 60)}, expected {shape}")
+        raise ValueError(
+            f"{one_line(name, 60)} has shape {one_line(value.shape, 60)}, expected {shape}"
+        )
     return value.astype(bool) if text_attribute(variable.attrs, "dtype", "") == "bool" else value
 
 
@@ -246,15 +268,24 @@ def _closed_form(
         )
     size = file["variational"].dimensions["parameter"].size
     if size != model.num_parameters:
-        raise IncompatiblePosteriors(f"{path} has {size} parameters, the network has {model.num_parameters}")
+        raise IncompatiblePosteriors(
+            f"{path} has {size} parameters, the network has {model.num_parameters}"
+        )
     arrays = {}
     for name, variable in file["variational"].variables.items():
         array = torch.from_numpy(read_numbers(variable, name))
         arrays[name] = array.to(model.device, model.dtype) if array.is_floating_point() else array
-    num_draws, seed = integer_attribute(file.attrs, "num_draws"), integer_attribute(file.attrs, "draw_seed")
+    num_draws, seed = (
+        integer_attribute(file.attrs, "num_draws"),
+        integer_attribute(file.attrs, "draw_seed"),
+    )
     if num_draws < 1 or seed < 0:
-        raise ValueError(f"it has {num_draws} draws of seed {seed}, expected at least one and a seed of at least 0")
-    return _CLOSED_FORMS[kind].from_arrays(model, scaling, arrays, num_draws=num_draws, seed=seed, **keywords)
+        raise ValueError(
+            f"it has {num_draws} draws of seed {seed}, expected at least one and a seed of at least 0"
+        )
+    return _CLOSED_FORMS[kind].from_arrays(
+        model, scaling, arrays, num_draws=num_draws, seed=seed, **keywords
+    )
 
 
 def _native(values: np.ndarray) -> np.ndarray:
@@ -275,7 +306,9 @@ class StackedPositions:
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         """Draws [start, stop) of one chain: a view of those in memory, or read from the log."""
-        return torch.from_numpy(np.asarray(self._chains[chain][start : min(stop, self._length)])).to(self._dtype)
+        return torch.from_numpy(
+            np.asarray(self._chains[chain][start : min(stop, self._length)])
+        ).to(self._dtype)
 
 
 def stack_chains(
@@ -296,5 +329,7 @@ def stack_chains(
     length = len(ordered[best - 1].positions)
     kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
     positions = StackedPositions([chunk.positions for chunk in kept], length, model.dtype)
-    stats = {name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats}
+    stats = {
+        name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats
+    }
     return SamplePosterior(model, scaling, positions=positions, sample_stats=stats, **keywords)

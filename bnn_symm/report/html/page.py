@@ -51,7 +51,10 @@ class Table:
     @property
     def cells(self) -> list[list[Cell]]:
         """The rows, with a cell in every place."""
-        return [[value if isinstance(value, Cell) else Cell(text=value) for value in row] for row in self.rows]
+        return [
+            [value if isinstance(value, Cell) else Cell(text=value) for value in row]
+            for row in self.rows
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,9 @@ class Picture:
     @property
     def source(self) -> str:
         """For `src`: the picture itself."""
-        return "data:image/svg+xml;base64," + base64.b64encode(svg_text(self.figure).encode()).decode("ascii")
+        return "data:image/svg+xml;base64," + base64.b64encode(
+            svg_text(self.figure).encode()
+        ).decode("ascii")
 
 
 @dataclass(frozen=True, kw_only=True)

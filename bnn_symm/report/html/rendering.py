@@ -58,7 +58,9 @@ def write_study_report(directory: Path, path: Path | None = None) -> Path:
     return _write(study_page(read_study(directory)), path or directory / REPORT)
 
 
-def write_run_report(directory: Path, path: Path | None = None, *, module: str | None = None) -> Path:
+def write_run_report(
+    directory: Path, path: Path | None = None, *, module: str | None = None
+) -> Path:
     """The report of a run; returns where it is.
 
     Raises:
@@ -84,7 +86,9 @@ def render(page: Page) -> str:
 def _write(page: Page, path: Path) -> Path:
     text = render(page)
     with disk_errors(path, "make room, or name another file with -o"):
-        write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "replace", "\n"))
+        write_atomically(
+            path, lambda temporary: temporary.write_text(text, "utf-8", "replace", "\n")
+        )
     return path
 
 

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.analyzes.calibration import describe_calibration
-from bnn_symm.analyzes.convergence.report import describe_convergence
-from bnn_symm.analyzes.mixing import describe_mixing
+from bnn_symm.analyses.calibration import describe_calibration
+from bnn_symm.analyses.convergence.report import describe_convergence
+from bnn_symm.analyses.mixing import describe_mixing
 from bnn_symm.errors import BnnSymmError, shell_words
 from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
@@ -29,10 +29,25 @@ _TITLES = {
         "rmse": "RMSE",
         "crps": "CRPS",
     },
-    **{"ece": "ECE", "aece": "ECE, equal mass", "cwce": "ECE, class-wise", "mce": "MCE", "aurc": "AURC"},
-    **{"overconfidence": "confidence - accuracy", "auroc_errors": "AUROC of errors", "aupr_errors": "AUPR of errors"},
+    **{
+        "ece": "ECE",
+        "aece": "ECE, equal mass",
+        "cwce": "ECE, class-wise",
+        "mce": "MCE",
+        "aurc": "AURC",
+    },
+    **{
+        "overconfidence": "confidence - accuracy",
+        "auroc_errors": "AUROC of errors",
+        "aupr_errors": "AUPR of errors",
+    },
 }
-_VIEWS = {"raw": "raw weights", "aligned": "aligned weights", "chainwise": "chain by chain", "function": "functions"}
+_VIEWS = {
+    "raw": "raw weights",
+    "aligned": "aligned weights",
+    "chainwise": "chain by chain",
+    "function": "functions",
+}
 
 
 def run_page(run: Run) -> Page:
@@ -55,7 +70,11 @@ def run_page(run: Run) -> Page:
         "Provenance": [facts("Where the numbers come from", _provenance(run))],
         "Commands": _commands(run),
     }
-    warnings = [] if run.status == "complete" else [f"This run is {run.status}: this is what it has reached."]
+    warnings = (
+        []
+        if run.status == "complete"
+        else [f"This run is {run.status}: this is what it has reached."]
+    )
     data = run.record["dataset"]
     return Page(
         title=f"{run.path.resolve().name}: {run.config.inference.name} on {data['name']}",
@@ -63,7 +82,9 @@ def run_page(run: Run) -> Page:
         f"{data.get('train', '-')} training points, {data.get('test', '-')} test points",
         headline=_headline(metrics, convergence["verdict"]),
         warnings=warnings,
-        sections=[Section(title=title, blocks=blocks) for title, blocks in sections.items() if blocks],
+        sections=[
+            Section(title=title, blocks=blocks) for title, blocks in sections.items() if blocks
+        ],
     )
 
 
@@ -80,12 +101,21 @@ def _sentence(text: str) -> str:
 
 
 def _headline(metrics: Mapping[str, Any] | None, verdict: str) -> str:
-    parts = next((own for own in ((metrics or {}).get(name) for name in ("test", "validation", "train")) if own), None)
+    parts = next(
+        (
+            own
+            for own in ((metrics or {}).get(name) for name in ("test", "validation", "train"))
+            if own
+        ),
+        None,
+    )
     if metrics is None or parts is None:
         return f"No scores yet. {_sentence(verdict)}"
     name = next(name for name in ("test", "validation", "train") if metrics.get(name))
     shown = [key for key in ("nll", "accuracy", "rmse", "ece") if parts.get(key) is not None]
-    scores = ", ".join(f"{_TITLES.get(key, key)} {format_number(float(parts[key]))}" for key in shown)
+    scores = ", ".join(
+        f"{_TITLES.get(key, key)} {format_number(float(parts[key]))}" for key in shown
+    )
     return f"On the {name} part: {scores}. {_sentence(verdict)}"
 
 
@@ -98,14 +128,28 @@ def _convergence(content: Mapping[str, Any]) -> list[Block]:
     band = next(iter(content["groups"][0]["bands"].values()))
     count = len(band["times"])
     chosen = sorted({round(share * (count - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
-    rows = [[format_number(float(band["times"][i])), format_number(float(band["median"][i]))] for i in chosen]
+    rows = [
+        [format_number(float(band["times"][i])), format_number(float(band["median"][i]))]
+        for i in chosen
+    ]
     quantity = content["quantity"].replace("_", " ")
     numbers = Table(
-        caption="Numbers of this figure, at five places", header=["gradient evaluations", quantity], rows=rows
+        caption="Numbers of this figure, at five places",
+        header=["gradient evaluations", quantity],
+        rows=rows,
     )
     alt = f"Smoothed curve of {quantity}, from {rows[0][1]} to {rows[-1][1]}; timed to {target_text(dict(content))}."
-    drawn = Picture(figure=figure, alt=alt, caption="The history, smoothed, over work and over time.", numbers=numbers)
-    return [*blocks, drawn, *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"])]
+    drawn = Picture(
+        figure=figure,
+        alt=alt,
+        caption="The history, smoothed, over work and over time.",
+        numbers=numbers,
+    )
+    return [
+        *blocks,
+        drawn,
+        *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"]),
+    ]
 
 
 def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
@@ -117,7 +161,9 @@ def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
     header = ["part", *(_TITLES.get(key, key.replace("_", " ")) for key in columns)]
     notes = []
     if metrics.get("elbo") is not None:
-        notes.append(f"ELBO {_number(metrics['elbo'])} +- {_number(metrics.get('elbo_standard_error'))} nats")
+        notes.append(
+            f"ELBO {_number(metrics['elbo'])} +- {_number(metrics.get('elbo_standard_error'))} nats"
+        )
     return [Table(caption="How well it predicts", header=header, rows=rows, notes=notes)]
 
 
@@ -150,12 +196,27 @@ def _interval(score: Mapping[str, Any]) -> str:
 def _reliability(diagram: Mapping[str, Any]) -> Table:
     """How often predictions came true, against how often they said they would."""
     if diagram["kind"] == "classes":
-        keys, words = ("confidence", "accuracy", "low", "high", "count"), ("mean confidence", "accuracy", "points")
+        keys, words = (
+            ("confidence", "accuracy", "low", "high", "count"),
+            ("mean confidence", "accuracy", "points"),
+        )
     else:
-        keys, words = ("nominal", "observed", "low", "high"), ("level of the quantile", "share of targets below", "")
-    rows = [[_number(value) for value in row] for row in zip(*(diagram[key] for key in keys), strict=True)]
+        keys, words = (
+            ("nominal", "observed", "low", "high"),
+            ("level of the quantile", "share of targets below", ""),
+        )
+    rows = [
+        [_number(value) for value in row]
+        for row in zip(*(diagram[key] for key in keys), strict=True)
+    ]
     header = [*words[:2], "a calibrated model: from", "to", *words[2:]]
-    return Table(caption="Reliability, bin by bin", header=header[: len(keys)], rows=rows, words=(), folded=True)
+    return Table(
+        caption="Reliability, bin by bin",
+        header=header[: len(keys)],
+        rows=rows,
+        words=(),
+        folded=True,
+    )
 
 
 def _mixing(run: Run) -> list[Block]:
@@ -164,17 +225,24 @@ def _mixing(run: Run) -> list[Block]:
         return []
     chains, draws, size = posterior.shape
     if chains * draws * size > _CHEAP:
-        command = f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
+        command = (
+            f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
+        )
         told = f"{chains} chains of {draws} draws of {size:,} parameters take a while to compare."
         return [Text(text=told), Code(what="to compare them", text=command)]
     with use_threads(run.threads):
-        content, _ = describe_mixing(posterior, run.dataset(), method=run.config.inference, per_draw=False)
+        content, _ = describe_mixing(
+            posterior, run.dataset(), method=run.config.inference, per_draw=False
+        )
     blocks: list[Block] = [Text(text=_sentence(content["conclusion"]))]
     shown = [name for name in _VIEWS if (content.get(name) or {}).get("num_draws")]
     if not shown:
         return blocks
     keys = ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")
-    rows = [[_VIEWS[name], content[name]["status"], *(_number(content[name][key]) for key in keys)] for name in shown]
+    rows = [
+        [_VIEWS[name], content[name]["status"], *(_number(content[name][key]) for key in keys)]
+        for name in shown
+    ]
     header = ["view", "says", "largest R-hat", "median", "least bulk ESS", "least tail ESS"]
     return [*blocks, Table(caption="Chains in their views", header=header, rows=rows, words=(0, 1))]
 
@@ -192,7 +260,17 @@ def _symmetry(run: Run) -> list[Block]:
 
 
 def _provenance(run: Run) -> dict[str, Any]:
-    keys = ("status", "method", "engine", "host", "started", "seconds", "gradient_evaluations", "threads", "device")
+    keys = (
+        "status",
+        "method",
+        "engine",
+        "host",
+        "started",
+        "seconds",
+        "gradient_evaluations",
+        "threads",
+        "device",
+    )
     known = {key: run.record[key] for key in keys if run.record.get(key) is not None}
     return {**known, "dataset": run.record["dataset"], "versions": run.record["versions"]}
 
@@ -200,7 +278,10 @@ def _provenance(run: Run) -> dict[str, Any]:
 def _commands(run: Run) -> list[Block]:
     own = module_flags([module_of(run.config)])
     commands: Sequence[tuple[str, str]] = [
-        ("to repeat the fit", f"bnn-symm {shell_words('fit', run.directory.config)} --out DIR{own}"),
+        (
+            "to repeat the fit",
+            f"bnn-symm {shell_words('fit', run.directory.config)} --out DIR{own}",
+        ),
         ("to diagnose it in full", f"bnn-symm {shell_words('diagnose', run.path)}{own}"),
         ("to write this page", f"bnn-symm {shell_words('report', run.path)}{own}"),
     ]

@@ -6,7 +6,13 @@ from typing import Any
 
 from bnn_symm.report.html.page import Block, Picture, Table
 from bnn_symm.report.html.study_data import StudyData
-from bnn_symm.report.html.study_measures import MEASURES, estimate_cell, measure_of, present, reasons
+from bnn_symm.report.html.study_measures import (
+    MEASURES,
+    estimate_cell,
+    measure_of,
+    present,
+    reasons,
+)
 from bnn_symm.report.html.study_settings import ContextView
 from bnn_symm.report.plots.studies.barriers import barrier_curves_figure, barrier_matrix_figure
 from bnn_symm.report.text.intervals import interval_text
@@ -33,7 +39,12 @@ def _heights(data: StudyData, view: ContextView, shown: Sequence[str]) -> Table:
         cells = [estimate_cell(measure_of(setting, measure)) for measure in shown]
         pairs = data.pairs_of(setting)
         rows.append([label, str(len(pairs)), *cells, _moved(pairs)])
-    header = ["setting", "pairs of seeds", *(MEASURES[measure] for measure in shown), "units that alignment moves"]
+    header = [
+        "setting",
+        "pairs of seeds",
+        *(MEASURES[measure] for measure in shown),
+        "units that alignment moves",
+    ]
     return Table(
         caption="Barriers: test NLL above the chord between two fits, at its highest",
         header=header,
@@ -46,7 +57,11 @@ def _heights(data: StudyData, view: ContextView, shown: Sequence[str]) -> Table:
 
 
 def _moved(pairs: Sequence[Mapping[str, Any]]) -> str:
-    known = [row for row in pairs if row.get("num_movable") is not None and row.get("num_moved") is not None]
+    known = [
+        row
+        for row in pairs
+        if row.get("num_movable") is not None and row.get("num_moved") is not None
+    ]
     if not known:
         return "-"
     if not any(row["num_movable"] for row in known):
@@ -66,7 +81,14 @@ def _curves(data: StudyData, view: ContextView) -> Picture | None:
             if own is None:
                 continue
             places = [0, 10, 20, 30, 40]  # of 41 positions: the ends, the middle, and halfway
-            rows.append([label, way, *(f"{own['mean'][place]:.3f}" for place in places), f"{max(own['high']):.3f}"])
+            rows.append(
+                [
+                    label,
+                    way,
+                    *(f"{own['mean'][place]:.3f}" for place in places),
+                    f"{max(own['high']):.3f}",
+                ]
+            )
             told.append(f"{label}, {way}: height {interval_text(measure_of(setting, way))}")
     return Picture(
         figure=barrier_curves_figure(curves, view.labels, view.own_styles),
@@ -75,7 +97,16 @@ def _curves(data: StudyData, view: ContextView) -> Picture | None:
         "of seeds; bands from the lowest to the highest pair. Below 0 the path is better than its ends.",
         numbers=Table(
             caption="Numbers of this figure, at five places of the path",
-            header=["setting", "path", "tau = 0", "0.25", "0.5", "0.75", "1", "highest of all pairs"],
+            header=[
+                "setting",
+                "path",
+                "tau = 0",
+                "0.25",
+                "0.5",
+                "0.75",
+                "1",
+                "highest of all pairs",
+            ],
             rows=rows,
             words=(0, 1),
         ),
@@ -87,7 +118,11 @@ def _matrices(data: StudyData, view: ContextView) -> Picture | None:
     for setting, label in zip(view.own, view.labels, strict=True):
         pairs = data.pairs_of(setting)
         heights = {
-            way: [(row["seed"], row["other_seed"], row[way]) for row in pairs if row.get(way) is not None]
+            way: [
+                (row["seed"], row["other_seed"], row[way])
+                for row in pairs
+                if row.get(way) is not None
+            ]
             for way in _WAYS
         }
         if not heights["naive"]:
@@ -95,7 +130,12 @@ def _matrices(data: StudyData, view: ContextView) -> Picture | None:
         matrices.append({"label": label, "seeds": _seeds(setting, pairs), **heights})
         for row in pairs:
             rows.append(
-                [label, f"{row['seed']} and {row['other_seed']}", _height(row, "naive"), _height(row, "aligned")]
+                [
+                    label,
+                    f"{row['seed']} and {row['other_seed']}",
+                    _height(row, "naive"),
+                    _height(row, "aligned"),
+                ]
             )
         ends = [value for *_, value in heights["naive"]]
         told.append(f"{label}: naive from {min(ends):.2f} to {max(ends):.2f}")
@@ -115,7 +155,9 @@ def _matrices(data: StudyData, view: ContextView) -> Picture | None:
 
 
 def _seeds(setting: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> list[int]:
-    return sorted({*setting["seeds"], *(row[key] for row in pairs for key in ("seed", "other_seed"))})
+    return sorted(
+        {*setting["seeds"], *(row[key] for row in pairs for key in ("seed", "other_seed"))}
+    )
 
 
 def _height(row: Mapping[str, Any], way: str) -> str:
@@ -130,7 +172,11 @@ def _within_seeds(data: StudyData, view: ContextView) -> Table | None:
     names = {str(view.settings[number]["label"]): view.names[number] for number in view.numbers}
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in data.pairs:
-        is_own = row["relation"] == "within_seed" and row["status"] == "complete" and row["setting"] in names
+        is_own = (
+            row["relation"] == "within_seed"
+            and row["status"] == "complete"
+            and row["setting"] in names
+        )
         if is_own and row.get("naive") is not None:
             other = str(row["other_setting"])
             found.setdefault((names[row["setting"]], names.get(other, other)), []).append(row)

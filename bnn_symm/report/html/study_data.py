@@ -63,7 +63,11 @@ class StudyData:
 
     def values_of(self, setting: Mapping[str, Any], measure: str) -> list[float]:
         """Of the complete fits of a setting, or of its pairs, by seed; only what is defined."""
-        cells = [row for row in self.cells if row["setting"] == setting["label"] and row["status"] == "complete"]
+        cells = [
+            row
+            for row in self.cells
+            if row["setting"] == setting["label"] and row["status"] == "complete"
+        ]
         rows = sorted(cells, key=lambda row: row["seed"])
         if not any(row.get(measure) is not None for row in rows):
             rows = self.pairs_of(setting)
@@ -85,7 +89,12 @@ class StudyData:
         if not curves:
             return None
         heights = np.array(curves)
-        parts = {"tau": _TAU, "mean": heights.mean(0), "low": heights.min(0), "high": heights.max(0)}
+        parts = {
+            "tau": _TAU,
+            "mean": heights.mean(0),
+            "low": heights.min(0),
+            "high": heights.max(0),
+        }
         return {name: [float(value) for value in values] for name, values in parts.items()}
 
 
@@ -98,7 +107,9 @@ def read_study(directory: Path) -> StudyData:
     summary = _read_json(directory / SUMMARY)
     schema = summary.get("study_schema")
     if not isinstance(schema, int):
-        raise InvalidRun(f"{directory / SUMMARY} is not a summary of a study of bnn_symm: it has no study_schema")
+        raise InvalidRun(
+            f"{directory / SUMMARY} is not a summary of a study of bnn_symm: it has no study_schema"
+        )
     if schema > STUDY_SCHEMA:
         raise InvalidRun(
             f"{directory} has study schema {schema}, this version reads up to {STUDY_SCHEMA}; upgrade bnn_symm"

@@ -50,7 +50,9 @@ def estimate_cell(estimate: Mapping[str, Any] | None) -> Cell:
     return Cell(text=mean_text(estimate), small=range_text(estimate))
 
 
-def reasons(settings: Sequence[Mapping[str, Any]], labels: Sequence[str], measures: Sequence[str]) -> list[str]:
+def reasons(
+    settings: Sequence[Mapping[str, Any]], labels: Sequence[str], measures: Sequence[str]
+) -> list[str]:
     """Why intervals or means are missing, each reason once, with the settings and the measures that it is about."""
     about: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for setting, label in zip(settings, labels, strict=True):

@@ -22,7 +22,15 @@ _QUESTIONS = {
     "aligned": "alignment lowers the standard barrier",
 }
 _MARKS = {"yes": "yes", "no": "no", "the other way": "other", "cannot be told": "open"}
-_EFFECTS = ("gradients_to_target", "elbo", "test_nll", "test_ece", "test_accuracy", "test_rmse", "naive")
+_EFFECTS = (
+    "gradients_to_target",
+    "elbo",
+    "test_nll",
+    "test_ece",
+    "test_accuracy",
+    "test_rmse",
+    "naive",
+)
 
 
 def overview(data: StudyData, views: Sequence[ContextView]) -> Section:
@@ -46,7 +54,9 @@ def _answers(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table 
     # Of the standard network of the context, said beside its first asymmetric one.
     for one in summary["conclusions"]:
         if one["question"] == "aligned":
-            place = next((key for key in found if key[0] == one["context"]), (one["context"], "standard"))
+            place = next(
+                (key for key in found if key[0] == one["context"]), (one["context"], "standard")
+            )
             found.setdefault(place, {})["aligned"] = one
     asked = [question for question in _QUESTIONS if any(question in own for own in found.values())]
     if not asked:
@@ -100,14 +110,19 @@ def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Pictur
             panels.append({"title": _title(measure), "lines": lines})
     if not panels:
         return None
-    keys = list(dict.fromkeys(key for view in views for key in view.context.get("differences") or {}))
+    keys = list(
+        dict.fromkeys(key for view in views for key in view.context.get("differences") or {})
+    )
     return Picture(
         figure=effects_figure(panels, places, name=", ".join(keys)),
         alt=f"Differences to the standard network against {', '.join(keys) or 'contexts'}. {'; '.join(told)}.",
         caption="What asymmetric networks have above the standard network of the same context: means with 95 % "
         "intervals over seeds. At the dotted line there is no difference.",
         numbers=Table(
-            caption="Numbers of this figure", header=["setting", "measure", *places], rows=rows, words=(0, 1)
+            caption="Numbers of this figure",
+            header=["setting", "measure", *places],
+            rows=rows,
+            words=(0, 1),
         ),
     )
 
@@ -117,7 +132,11 @@ def _pair(place: str, text: str) -> str:
 
 
 def _title(measure: str) -> str:
-    return "log ratio of gradients to the target" if measure == "gradients_to_target" else MEASURES[measure]
+    return (
+        "log ratio of gradients to the target"
+        if measure == "gradients_to_target"
+        else MEASURES[measure]
+    )
 
 
 def _place(view: ContextView) -> str:

@@ -38,7 +38,11 @@ def study_page(data: StudyData) -> Page:
         middle.append(overview(data, views))
     for view in views:
         parts = _parts(data, view, without=() if joined is None else _SIDE_BY_SIDE)
-        middle += [Section(title=view.title, name=f"context-{view.number + 1}", parts=parts)] if several else parts
+        middle += (
+            [Section(title=view.title, name=f"context-{view.number + 1}", parts=parts)]
+            if several
+            else parts
+        )
     return Page(
         title=f"{data.summary.get('name') or data.path.name}: "
         + ("symmetric against asymmetric" if joined is None else "settings side by side"),
@@ -72,7 +76,9 @@ def _warnings(data: StudyData) -> list[str]:
         found.append(f"This study is {summary.get('status', 'incomplete')}; go on with: {resume}")
     failed = len(summary.get("failures") or [])
     if failed:
-        found.append(f"{failed} of its fits or pairs failed; they are listed below and are in no number.")
+        found.append(
+            f"{failed} of its fits or pairs failed; they are listed below and are in no number."
+        )
     return found
 
 
@@ -100,7 +106,11 @@ def _parts(data: StudyData, view: ContextView, without: Sequence[str] = ()) -> l
 def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
     own = [one for one in summary["conclusions"] if one["context"] == view.number]
     if not own:
-        return [Text(text="There is nothing to conclude: it takes an asymmetric setting and the standard network.")]
+        return [
+            Text(
+                text="There is nothing to conclude: it takes an asymmetric setting and the standard network."
+            )
+        ]
     # Whose effect it is need not be said where there is one candidate.
     several = len({one["setting"] for one in own if one["question"] != "aligned"}) > 1
     rows = []
@@ -133,15 +143,31 @@ def _ending(data: StudyData) -> list[Section]:
     failures: Sequence[Mapping[str, Any]] = summary.get("failures") or []
     if failures:
         rows = [[one["what"], one["key"], one["error"]] for one in failures]
-        table = Table(caption="What failed", header=["what", "key", "error"], rows=rows, words=(0, 1, 2), stacked=True)
+        table = Table(
+            caption="What failed",
+            header=["what", "key", "error"],
+            rows=rows,
+            words=(0, 1, 2),
+            stacked=True,
+        )
         found.append(Section(title="Failures", blocks=[table]))
     config = summary.get("config")
     if config:
-        found.append(Section(title="Settings", blocks=[Code(what="study.yaml, every setting of it", text=config)]))
+        found.append(
+            Section(
+                title="Settings", blocks=[Code(what="study.yaml, every setting of it", text=config)]
+            )
+        )
     provenance = summary.get("provenance")
     if provenance:
-        found.append(Section(title="Provenance", blocks=[facts("Where the numbers come from", provenance)]))
+        found.append(
+            Section(title="Provenance", blocks=[facts("Where the numbers come from", provenance)])
+        )
     commands = study_commands(data.path, [PLACEHOLDER] * len(data.modules))
-    words = {"repeat": "to repeat the study", "resume": "to go on with what is missing", "report": "to write this page"}
+    words = {
+        "repeat": "to repeat the study",
+        "resume": "to go on with what is missing",
+        "report": "to write this page",
+    }
     blocks = [Code(what=words[name], text=text) for name, text in commands.items()]
     return [*found, Section(title="Commands", blocks=blocks)]

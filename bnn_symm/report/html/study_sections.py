@@ -9,7 +9,13 @@ from typing import Any
 from bnn_symm.diagnostics.convergence.interpretation import number
 from bnn_symm.report.html.page import Block, Cell, Picture, Table, Text
 from bnn_symm.report.html.study_data import StudyData
-from bnn_symm.report.html.study_measures import MEASURES, estimate_cell, measure_of, present, reasons
+from bnn_symm.report.html.study_measures import (
+    MEASURES,
+    estimate_cell,
+    measure_of,
+    present,
+    reasons,
+)
 from bnn_symm.report.html.study_settings import ContextView, differences_text, role_text
 from bnn_symm.report.plots.convergence import convergence_figure
 from bnn_symm.report.plots.studies.measures import measures_figure
@@ -38,13 +44,17 @@ def convergence(view: ContextView) -> list[Block]:
         return [Text(text=f"No curves: {reason}")] if reason else []
     groups = _ordered(content, view)
     figure = convergence_figure(
-        {**content, "groups": groups}, [view.styles[group["setting"]] for group in groups if group["bands"]]
+        {**content, "groups": groups},
+        [view.styles[group["setting"]] for group in groups if group["bands"]],
     )
-    notes: list[Block] = [Text(text=f"Note: {note}.", mark="note") for note in content.get("notes", [])]
+    notes: list[Block] = [
+        Text(text=f"Note: {note}.", mark="note") for note in content.get("notes", [])
+    ]
     if figure is None:
         return [Text(text="No curves: no history has a row that all settings share."), *notes]
     told = [
-        f"{view.names[group['setting']]} {_median_text(group['speed'].get('gradient_evaluations'))}" for group in groups
+        f"{view.names[group['setting']]} {_median_text(group['speed'].get('gradient_evaluations'))}"
+        for group in groups
     ]
     quantity = content["quantity"].replace("_", " ")
     drawn = Picture(
@@ -65,7 +75,9 @@ def _ordered(content: Mapping[str, Any], view: ContextView) -> list[dict[str, An
     for setting in view.numbers:
         if setting in by_setting:
             group = by_setting[setting]
-            runs = group.get("runs") or [None] * max((own["num_runs"] for own in group["speed"].values()), default=1)
+            runs = group.get("runs") or [None] * max(
+                (own["num_runs"] for own in group["speed"].values()), default=1
+            )
             found.append({**group, "label": view.names[setting], "runs": runs})
     return found
 
@@ -74,7 +86,9 @@ def _curve_table(groups: Sequence[Mapping[str, Any]], view: ContextView, quantit
     """A few points of every curve."""
     rows = []
     for group in groups:
-        band = group["bands"].get("gradient_evaluations") or next(iter(group["bands"].values()), None)
+        band = group["bands"].get("gradient_evaluations") or next(
+            iter(group["bands"].values()), None
+        )
         if band is None:
             continue
         count = len(band["times"])
@@ -82,7 +96,9 @@ def _curve_table(groups: Sequence[Mapping[str, Any]], view: ContextView, quantit
             values = [number(band[key][i]) for key in ("times", "median", "low", "high")]
             rows.append([view.names[group["setting"]], *values])
     header = ["setting", "gradient evaluations", f"median {quantity}", "band from", "to"]
-    return Table(caption="Numbers of this figure, at five places of each curve", header=header, rows=rows)
+    return Table(
+        caption="Numbers of this figure, at five places of each curve", header=header, rows=rows
+    )
 
 
 def times(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
@@ -93,16 +109,28 @@ def times(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
     ratios = {
         one["first"]: one
         for one in summary["comparisons"]
-        if (one["context"], one["measure"], one["second"]) == (view.number, "gradients_to_target", view.baseline)
+        if (one["context"], one["measure"], one["second"])
+        == (view.number, "gradients_to_target", view.baseline)
     }
     rows = []
     for group in _ordered(content, view):
         speeds = [group["speed"].get(clock) for clock in _CLOCKS]
         known = next((speed for speed in speeds if speed), None)
-        reached = "-" if known is None else f"{known['num_runs'] - known['num_censored']} of {known['num_runs']}"
+        reached = (
+            "-"
+            if known is None
+            else f"{known['num_runs'] - known['num_censored']} of {known['num_runs']}"
+        )
         ratio = ratios.get(group["setting"])
-        cells = [Cell(text=_median_text(speed, False), small=_median_range(speed)) for speed in speeds]
-        row = [view.names[group["setting"]], f"{group['num_converged']} of {len(group['runs'])}", reached, *cells]
+        cells = [
+            Cell(text=_median_text(speed, False), small=_median_range(speed)) for speed in speeds
+        ]
+        row = [
+            view.names[group["setting"]],
+            f"{group['num_converged']} of {len(group['runs'])}",
+            reached,
+            *cells,
+        ]
         rows.append([*row, _ratio_cell(ratio, group["setting"] == view.baseline)])
     header = [
         "setting",
@@ -159,7 +187,9 @@ def scores(data: StudyData, view: ContextView) -> list[Block]:
 
 def calibration(data: StudyData, view: ContextView) -> list[Block]:
     """Calibration error and proper scores."""
-    return _measured(data, view, _CALIBRATION, "How far probabilities can be trusted", drawn=_CALIBRATION)
+    return _measured(
+        data, view, _CALIBRATION, "How far probabilities can be trusted", drawn=_CALIBRATION
+    )
 
 
 def cost(data: StudyData, view: ContextView) -> list[Block]:
@@ -216,10 +246,17 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
         panels.append({"title": _words(measure), "rows": rows})
     told = []
     for measure in measures:
-        own = [f"{label} {interval_text(measure_of(s, measure))}" for s, label in zip(settings, labels, strict=True)]
+        own = [
+            f"{label} {interval_text(measure_of(s, measure))}"
+            for s, label in zip(settings, labels, strict=True)
+        ]
         told.append(f"{_words(measure)}: {'; '.join(own)}.")
     values = [
-        [label, _words(measure), ", ".join(f"{value:.4g}" for value in data.values_of(setting, measure)) or "-"]
+        [
+            label,
+            _words(measure),
+            ", ".join(f"{value:.4g}" for value in data.values_of(setting, measure)) or "-",
+        ]
         for setting, label in zip(settings, labels, strict=True)
         for measure in measures
     ]
@@ -252,7 +289,9 @@ def rhat(view: ContextView) -> list[Block]:
             own = [panel[name][i] for name in _VIEWS]
             rows.append([Cell(text=label, small=_RHAT[end]), *(estimate_cell(one) for one in own)])
             pairs = zip(("raw", "aligned", "functions"), own, strict=True)
-            told.append(f"{label} {', '.join(f'{name} {interval_text(one)}' for name, one in pairs)}")
+            told.append(
+                f"{label} {', '.join(f'{name} {interval_text(one)}' for name, one in pairs)}"
+            )
     table = Table(
         caption="R-hat in three views",
         header=["setting", "raw weights", "aligned weights", "functions"],
@@ -287,7 +326,13 @@ def parameters(view: ContextView) -> list[Block]:
                 differences_text(setting) or "-",
             ]
         )
-    header = ["setting", "free parameters", "log10 of the symmetry group's order", "certificate", "what differs"]
+    header = [
+        "setting",
+        "free parameters",
+        "log10 of the symmetry group's order",
+        "certificate",
+        "what differs",
+    ]
     return [Table(caption="What each setting is", header=header, rows=rows, words=(0, 3, 4))]
 
 
@@ -299,8 +344,20 @@ def comparisons(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
             continue
         against = view.names[one["second"]] if one["second"] != one["first"] else "itself, naive"
         difference = one.get("difference") or {}
-        values = [interval_text(difference), str(one.get("n", "-")), p_text(one["p_value"]), p_text(one["p_adjusted"])]
-        rows.append([_words(one["measure"]), f"{view.names[one['first']]} against {against}", *values, one["sentence"]])
+        values = [
+            interval_text(difference),
+            str(one.get("n", "-")),
+            p_text(one["p_value"]),
+            p_text(one["p_adjusted"]),
+        ]
+        rows.append(
+            [
+                _words(one["measure"]),
+                f"{view.names[one['first']]} against {against}",
+                *values,
+                one["sentence"],
+            ]
+        )
     if not rows:
         return []
     header = ["measure", "what", "difference (95 %)", "n", "p", "p adjusted", "in words"]
@@ -318,4 +375,12 @@ def comparisons(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
 
 def p_text(value: float | None) -> str:
     """A p-value in as many digits as matter."""
-    return "-" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+    return (
+        "-"
+        if value is None
+        else "< 0.001"
+        if value < 0.001
+        else f"{value:.3f}"
+        if value < 0.1
+        else f"{value:.2f}"
+    )

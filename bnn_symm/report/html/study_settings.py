@@ -75,7 +75,10 @@ def context_views(summary: Mapping[str, Any]) -> list[ContextView]:
         label = str(context["label"])
         own = [i for i, setting in enumerate(settings) if setting["context"] == number]
         own.sort(key=lambda i: (_ORDER.index(settings[i]["role"]), i))
-        names = {i: str(settings[i]["label"]).removeprefix(f"{label}, ").removesuffix(f", {label}") for i in own}
+        names = {
+            i: str(settings[i]["label"]).removeprefix(f"{label}, ").removesuffix(f", {label}")
+            for i in own
+        }
         views.append(
             ContextView(
                 number=number,
@@ -116,6 +119,8 @@ def differences_text(setting: Mapping[str, Any]) -> str:
 
 def _kind(setting: Mapping[str, Any]) -> tuple[str, str]:
     """What is done about the symmetry: the same in every context."""
-    keys = {name: value for name, value in setting["differences"].items() if name.startswith(_SYMMETRY)}
+    keys = {
+        name: value for name, value in setting["differences"].items() if name.startswith(_SYMMETRY)
+    }
     keys.pop(f"{_SYMMETRY}kind", None)
     return str(setting["kind"]), repr(sorted(keys.items()))

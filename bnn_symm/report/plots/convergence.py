@@ -58,14 +58,25 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
         content: of `experiments.convergence_report.describe_convergence`; all its groups are drawn.
         styles: of the groups, at least as many.
     """
-    drawn = [(group, style) for group, style in zip(content["groups"], styles, strict=False) if group["bands"]]
+    drawn = [
+        (group, style)
+        for group, style in zip(content["groups"], styles, strict=False)
+        if group["bands"]
+    ]
     groups = [group for group, _ in drawn]
-    clocks = [clock for clock in _LABELS if groups and all(clock in group["bands"] for group in groups)]
+    clocks = [
+        clock for clock in _LABELS if groups and all(clock in group["bands"] for group in groups)
+    ]
     if not clocks:
         return None
     figure = Figure(figsize=(1.2 + 4.4 * len(clocks), 4.0), layout="constrained")
-    panels: Sequence[Axes] = list(np.atleast_1d(np.asarray(figure.subplots(1, len(clocks), sharey=True))))
-    shares = all(group["target"]["kind"] == "fraction" and group["target"]["value"] is not None for group in groups)
+    panels: Sequence[Axes] = list(
+        np.atleast_1d(np.asarray(figure.subplots(1, len(clocks), sharey=True)))
+    )
+    shares = all(
+        group["target"]["kind"] == "fraction" and group["target"]["value"] is not None
+        for group in groups
+    )
     for axes, clock in zip(panels, clocks, strict=True):
         for group, style in drawn:
             _draw(axes, group, clock, style, shares)
@@ -74,16 +85,29 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
         axes.set_xlabel(_LABELS[clock])
         axes.spines[["top", "right"]].set_visible(False)
     quantity = _QUANTITIES[content["quantity"]]
-    panels[0].set_ylabel(f"{quantity.split(',')[0]}: share of the way still to go" if shares else quantity)
+    panels[0].set_ylabel(
+        f"{quantity.split(',')[0]}: share of the way still to go" if shares else quantity
+    )
     if shares:
         panels[0].set_yscale("log")
-        tops = [max(_shares(group["bands"][clock]["median"], group["target"])) for group in groups for clock in clocks]
+        tops = [
+            max(_shares(group["bands"][clock]["median"], group["target"]))
+            for group in groups
+            for clock in clocks
+        ]
         panels[0].set_ylim(_FLOOR, 1.6 * max(1.0, *tops))
     else:
         panels[0].set_ylim(*_limits(groups, clocks))
     figure.suptitle(f"timed to {target_text(content)}", fontsize=9, wrap=True)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), fontsize=8, frameon=False)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=_columns(labels),
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 
@@ -91,7 +115,9 @@ def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: b
     band, aim = group["bands"][clock], group["target"]
     times, median, low, high = (np.asarray(band[key]) for key in ("times", "median", "low", "high"))
     if shares:
-        median, low, high = (np.maximum(_shares(values, aim), _FLOOR / 2) for values in (median, low, high))
+        median, low, high = (
+            np.maximum(_shares(values, aim), _FLOOR / 2) for values in (median, low, high)
+        )
     runs = f"{len(group['runs'])} run{'s' * (len(group['runs']) > 1)}"
     axes.fill_between(times, low, high, color=style.color, alpha=0.18, lw=0)
     label = (
@@ -133,7 +159,9 @@ def _target(axes: Axes, groups: Sequence[dict[str, Any]], shares: bool) -> None:
     """The target, and the plateau or the band in which runs settle."""
     label = "target; the marker is the median time to it"
     if shares:
-        axes.axhline(_share(groups[0]["target"]), color="0.4", lw=0.9, ls=(0, (4, 3)), zorder=0, label=label)
+        axes.axhline(
+            _share(groups[0]["target"]), color="0.4", lw=0.9, ls=(0, (4, 3)), zorder=0, label=label
+        )
         return
     named: set[str] = set()
 
@@ -147,11 +175,17 @@ def _target(axes: Axes, groups: Sequence[dict[str, Any]], shares: bool) -> None:
         if aim["kind"] == "band":
             low, high = aim["level"] - aim["half_width"], aim["level"] + aim["half_width"]
             label_of_band = once("band in which it settles")
-            axes.axhspan(low, high, fc="none", ec="0.75", hatch="///", lw=0, zorder=0, label=label_of_band)
+            axes.axhspan(
+                low, high, fc="none", ec="0.75", hatch="///", lw=0, zorder=0, label=label_of_band
+            )
         elif aim["value"] is not None:
-            axes.axhline(aim["value"], color="0.4", lw=0.9, ls=(0, (4, 3)), zorder=0, label=once(label))
+            axes.axhline(
+                aim["value"], color="0.4", lw=0.9, ls=(0, (4, 3)), zorder=0, label=once(label)
+            )
             if aim["level"] is not None:
-                axes.axhline(aim["level"], color="0.7", lw=0.9, ls=":", zorder=0, label=once("best plateau"))
+                axes.axhline(
+                    aim["level"], color="0.7", lw=0.9, ls=":", zorder=0, label=once("best plateau")
+                )
 
 
 def _limits(groups: Sequence[dict[str, Any]], clocks: Sequence[str]) -> tuple[float, float]:

@@ -27,7 +27,9 @@ def plot_ecdf_differences(content: Mapping[str, Any], path: Path, *, title: str)
     """
     band, names = content["band"], content["names"]
     points = np.concatenate([[0.0], band["points"], [1.0]])
-    lower, upper = (np.concatenate([[0.0], band[edge], [1.0]]) - points for edge in ("lower", "upper"))
+    lower, upper = (
+        np.concatenate([[0.0], band[edge], [1.0]]) - points for edge in ("lower", "upper")
+    )
     shown = sorted(content["quantities"], key=lambda own: own["p_value"])[:_MOST_PANELS]
     values = np.sort(np.asarray(content["values"], dtype=float), axis=0)
     rows = math.ceil(len(shown) / _COLUMNS)

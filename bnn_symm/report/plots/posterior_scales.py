@@ -30,7 +30,11 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
     """
     layers = {name: own for name, own in scales["layers"].items() if own["sd"] is not None}
     levels = [scales["quantiles"].index(level) for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
-    height = 1.9 + (0.42 if len(layers) <= 12 else 0.27) * len(layers) + (0.25 if scales["note"] else 0.0)
+    height = (
+        1.9
+        + (0.42 if len(layers) <= 12 else 0.27) * len(layers)
+        + (0.25 if scales["note"] else 0.0)
+    )
     figure = Figure(figsize=(9.0, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     largest = max(own["sd"][-1] for own in layers.values())
@@ -46,7 +50,15 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
         text = f"{own['told_from_zero']:.0%}"
         right.text(1.02, row, text, transform=right.get_yaxis_transform(), va="center", fontsize=7)
     right.axvline(1.0, color=_PRIOR, ls="--", lw=1.2, label="|mean| = sd")
-    right.text(1.02, -0.75, "above 1", transform=right.get_yaxis_transform(), va="center", fontsize=7, style="italic")
+    right.text(
+        1.02,
+        -0.75,
+        "above 1",
+        transform=right.get_yaxis_transform(),
+        va="center",
+        fontsize=7,
+        style="italic",
+    )
     for axes, values in ((left, widths), (right, ratios)):
         _logarithmic(axes, min(values), max(values))
         axes.grid(axis="x", color="0.9", lw=0.6)
@@ -62,7 +74,14 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
         handles.append(handle)
         labels.append(label)
     chosen = dict(zip(labels, handles, strict=True))
-    figure.legend(chosen.values(), chosen.keys(), loc="outside lower center", ncols=5, fontsize=7, frameon=False)
+    figure.legend(
+        chosen.values(),
+        chosen.keys(),
+        loc="outside lower center",
+        ncols=5,
+        fontsize=7,
+        frameon=False,
+    )
     note = f"\n{scales['note']}" if scales["note"] else ""
     figure.suptitle(f"{title}{note}", fontsize=9 if note else 10)
     save_png(figure, path)
@@ -82,7 +101,9 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
 def _bars(axes: Axes, row: int, quantiles: Sequence[float]) -> None:
     low, lower, median, upper, high = quantiles
     axes.barh(row, high - low, left=low, height=_THIN, color=_LIGHT, label="90 % of the weights")
-    axes.barh(row, upper - lower, left=lower, height=_THICK, color=_DARK, label="half of the weights")
+    axes.barh(
+        row, upper - lower, left=lower, height=_THICK, color=_DARK, label="half of the weights"
+    )
     axes.vlines(median, row - _THICK / 2, row + _THICK / 2, color=_LINE, lw=2.2, label="median")
 
 
@@ -91,4 +112,14 @@ def _prior(axes: Axes, row: int, ends: Sequence[float]) -> None:
     if high > low:
         axes.hlines(row, low, high, color=_PRIOR, lw=1.2)
     marks = [low] if low == high else [low, high]
-    axes.plot(marks, [row] * len(marks), "D", color="white", mec=_PRIOR, mew=1.4, ms=6, ls="none", label="prior sd")
+    axes.plot(
+        marks,
+        [row] * len(marks),
+        "D",
+        color="white",
+        mec=_PRIOR,
+        mew=1.4,
+        ms=6,
+        ls="none",
+        label="prior sd",
+    )

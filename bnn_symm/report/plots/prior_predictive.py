@@ -33,13 +33,28 @@ def plot_prior_predictive(content: Mapping[str, Any], path: Path) -> None:
         _draw_curves(left, curves)
         _draw_variation(right, content, "variation", "sd of a function over points")
     elif classes:
-        _draw_shares(left, content, "confidence", "mean largest probability", low=1 / max(2, content["num_outputs"]))
-        _draw_shares(right, content, "classes", "classes in use", low=1.0, high=float(max(2, content["num_outputs"])))
+        _draw_shares(
+            left,
+            content,
+            "confidence",
+            "mean largest probability",
+            low=1 / max(2, content["num_outputs"]),
+        )
+        _draw_shares(
+            right,
+            content,
+            "classes",
+            "classes in use",
+            low=1.0,
+            high=float(max(2, content["num_outputs"])),
+        )
     else:
         _draw_variation(left, content, "variation", "sd of a function over points")
         _draw_variation(right, content, "targets", "sd of simulated targets")
     handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=len(labels))
+    figure.legend(
+        handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=len(labels)
+    )
     scale = format_number(content["own"]["prior.scale"])
     title = f"{content['draws']} functions of the prior ({content['prior']}, scale {scale}) on {content['data']}"
     figure.suptitle(title, fontsize=10)
@@ -69,15 +84,32 @@ def _draw_variation(axes: Axes, content: Mapping[str, Any], quantity: str, label
     values = _values(content, quantity)
     every = np.concatenate(list(values.values()))
     every = every[every > 0]
-    edges = np.geomspace(every.min(), every.max() * (1 + 1e-9), 2 * _BINS) if len(every) else np.array([0.5, 2.0])
+    edges = (
+        np.geomspace(every.min(), every.max() * (1 + 1e-9), 2 * _BINS)
+        if len(every)
+        else np.array([0.5, 2.0])
+    )
     _draw(axes, content, values, quantity, label, edges)
     axes.set_xscale("log")
 
 
 def _draw_shares(
-    axes: Axes, content: Mapping[str, Any], quantity: str, label: str, *, low: float, high: float = 1.0
+    axes: Axes,
+    content: Mapping[str, Any],
+    quantity: str,
+    label: str,
+    *,
+    low: float,
+    high: float = 1.0,
 ) -> None:
-    _draw(axes, content, _values(content, quantity), quantity, label, np.linspace(low, high, _BINS + 1))
+    _draw(
+        axes,
+        content,
+        _values(content, quantity),
+        quantity,
+        label,
+        np.linspace(low, high, _BINS + 1),
+    )
 
 
 def _draw(
@@ -100,4 +132,7 @@ def _draw(
 def _values(content: Mapping[str, Any], quantity: str) -> dict[str, np.ndarray]:
     """Label -> value of every function, this prior first."""
     priors = [one for one in (content["own"], *content["others"]) if "error" not in one]
-    return {f"scale {format_number(one['prior.scale'])}": np.array(one["functions"][quantity]) for one in priors}
+    return {
+        f"scale {format_number(one['prior.scale'])}": np.array(one["functions"][quantity])
+        for one in priors
+    }

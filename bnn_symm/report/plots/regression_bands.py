@@ -29,7 +29,9 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
         ValueError: if the data have more than one input.
     """
     if dataset.input_shape != (1,):
-        raise ValueError(f"bands are drawn over a single input; the data have the shape {dataset.input_shape}")
+        raise ValueError(
+            f"bands are drawn over a single input; the data have the shape {dataset.input_shape}"
+        )
     scaling = dataset.scaling
     mean, scale = float(scaling.x_mean[0]), float(scaling.x_scale[0])
     every = torch.cat([dataset.train.x, dataset.test.x])
@@ -44,8 +46,12 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
 
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(x, center - total, center + total, color="0.88", lw=0, label="2 sd, noise included")
-    axes.fill_between(x, center - epistemic, center + epistemic, color="#7fb0d8", lw=0, label="2 sd, epistemic")
+    axes.fill_between(
+        x, center - total, center + total, color="0.88", lw=0, label="2 sd, noise included"
+    )
+    axes.fill_between(
+        x, center - epistemic, center + epistemic, color="#7fb0d8", lw=0, label="2 sd, epistemic"
+    )
     axes.plot(x, center, color="#0b3c5d", lw=1.5, label="predictive mean")
     for part, marker, color, label in (
         (dataset.test, "x", "0.45", "test points"),

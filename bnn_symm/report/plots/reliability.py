@@ -37,13 +37,25 @@ def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> N
 
 def _classes(axes: Any, below: Any, content: Mapping[str, Any]) -> None:
     left, right, confidence, accuracy, count, low, high = (
-        np.array(content[name]) for name in ("left", "right", "confidence", "accuracy", "count", "low", "high")
+        np.array(content[name])
+        for name in ("left", "right", "confidence", "accuracy", "count", "low", "high")
     )
     width = right - left
-    axes.bar(left, high - low, width, low, align="edge", color=_BAND, lw=0, label=_band_label(content))
+    axes.bar(
+        left, high - low, width, low, align="edge", color=_BAND, lw=0, label=_band_label(content)
+    )
     axes.plot([0, 1], [0, 1], color="0.35", ls="--", lw=1.0)
     axes.vlines(confidence, confidence, accuracy, color=_OBSERVED, lw=1.0)
-    axes.plot(confidence, accuracy, "o", color=_OBSERVED, ms=5, mec="white", mew=0.6, label="bins of points")
+    axes.plot(
+        confidence,
+        accuracy,
+        "o",
+        color=_OBSERVED,
+        ms=5,
+        mec="white",
+        mew=0.6,
+        label="bins of points",
+    )
     outside = (accuracy < low) | (accuracy > high)
     if outside.any():
         axes.plot(
@@ -64,13 +76,31 @@ def _classes(axes: Any, below: Any, content: Mapping[str, Any]) -> None:
 
 
 def _numbers(axes: Any, content: Mapping[str, Any]) -> None:
-    nominal, observed, low, high = (np.array(content[name]) for name in ("nominal", "observed", "low", "high"))
+    nominal, observed, low, high = (
+        np.array(content[name]) for name in ("nominal", "observed", "low", "high")
+    )
     axes.fill_between(nominal, low, high, color=_BAND, lw=0, label=_band_label(content))
     axes.plot([0, 1], [0, 1], color="0.35", ls="--", lw=1.0)
-    axes.plot(nominal, observed, "-o", color=_OBSERVED, ms=4, lw=1.2, label=f"{content['num_points']} points")
+    axes.plot(
+        nominal,
+        observed,
+        "-o",
+        color=_OBSERVED,
+        ms=4,
+        lw=1.2,
+        label=f"{content['num_points']} points",
+    )
     outside = (observed < low) | (observed > high)
     if outside.any():
-        axes.plot(nominal[outside], observed[outside], "X", color="#b2182b", ms=7, mec="white", label="off the band")
+        axes.plot(
+            nominal[outside],
+            observed[outside],
+            "X",
+            color="#b2182b",
+            ms=7,
+            mec="white",
+            label="off the band",
+        )
     axes.set_xlabel("level of the predicted quantile")
     axes.set_ylabel("share of targets not above it")
     axes.set_xlim(-0.02, 1.02)

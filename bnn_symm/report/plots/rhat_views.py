@@ -30,11 +30,17 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
         title: of the picture.
     """
     layers = list(mixing["raw"]["by_layer"])
-    kinds = {"outputs": "outputs", "points": "log likelihood\nof points", "log_likelihood": "log likelihood"}
+    kinds = {
+        "outputs": "outputs",
+        "points": "log likelihood\nof points",
+        "log_likelihood": "log likelihood",
+    }
     columns = [*layers, *kinds]
     figure = Figure(figsize=(max(6.4, 2.2 + 0.9 * len(columns)), 4.0), layout="constrained")
     axes = figure.subplots()
-    weights = [name for name in _STYLES if name != "function" and (mixing.get(name) or {}).get("by_layer")]
+    weights = [
+        name for name in _STYLES if name != "function" and (mixing.get(name) or {}).get("by_layer")
+    ]
     every = []
     for number, name in enumerate(weights):
         label, color, marker = _STYLES[name]
@@ -43,9 +49,13 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
         every += _draw(axes, place, own, label, color, marker)
     label, color, marker = _STYLES["function"]
     place = len(layers) + np.arange(len(kinds))
-    every += _draw(axes, place, [mixing["function"]["by_kind"][kind] for kind in kinds], label, color, marker)
+    every += _draw(
+        axes, place, [mixing["function"]["by_kind"][kind] for kind in kinds], label, color, marker
+    )
     threshold = mixing["function"]["threshold"]
-    axes.axhline(threshold - 1, color="0.3", ls="--", lw=1.0, label=f"functions pass below {threshold:.3g}")
+    axes.axhline(
+        threshold - 1, color="0.3", ls="--", lw=1.0, label=f"functions pass below {threshold:.3g}"
+    )
     axes.axvline(len(layers) - 0.5, color="0.8", lw=0.8)
     axes.set_yscale("log")
     top = max([*every, threshold - 1, 0.1])
@@ -68,7 +78,9 @@ def _draw(
         [np.nan if row[key] is None else min(max(row[key] - 1, _LEAST), _MOST) for row in own]
         for key in ("rhat_max", "rhat_median")
     )
-    axes.plot(place, largest, marker, color=color, ms=6, mec="white", mew=0.4, label=label, clip_on=False)
+    axes.plot(
+        place, largest, marker, color=color, ms=6, mec="white", mew=0.4, label=label, clip_on=False
+    )
     axes.hlines(median, place - 0.06, place + 0.06, color=color, lw=1.6)
     axes.vlines(place, median, largest, color=color, lw=0.8, alpha=0.6)
     return [value for value in largest if not np.isnan(value)]

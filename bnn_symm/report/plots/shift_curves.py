@@ -57,7 +57,9 @@ def plot_shift_curve(curve: Mapping[str, Any], path: Path, *, name: str, title: 
             value, low, high = (_numbers(scores[score], key) for key in ("value", "low", "high"))
             axes.fill_between(severities, low, high, color=color, alpha=0.18, lw=0)
             words = _WORDS.get(score, score.replace("_", " "))
-            axes.plot(severities, value, dash, color=color, marker=marker, ms=4, lw=1.4, label=words)
+            axes.plot(
+                severities, value, dash, color=color, marker=marker, ms=4, lw=1.4, label=words
+            )
             if score in _WANTED:
                 axes.axhline(_WANTED[score], color="0.4", ls=":", lw=1.0)
         axes.set_ylabel(label, fontsize=9)

@@ -29,7 +29,9 @@ def plot_traces(panels: Sequence[Mapping[str, Any]], path: Path, *, title: str) 
         title: of the picture.
     """
     figure = Figure(figsize=(9.0, 1.0 + 1.75 * len(panels)), layout="constrained")
-    grid = np.atleast_2d(np.asarray(figure.subplots(len(panels), 2, width_ratios=[2.2, 1], squeeze=False)))
+    grid = np.atleast_2d(
+        np.asarray(figure.subplots(len(panels), 2, width_ratios=[2.2, 1], squeeze=False))
+    )
     for (left, right), panel in zip(grid, panels, strict=True):
         values = np.asarray(panel["values"], dtype=float)
         chains, draws = values.shape
@@ -50,6 +52,13 @@ def plot_traces(panels: Sequence[Mapping[str, Any]], path: Path, *, title: str) 
     grid[-1, 1].set_xlabel("rank among all draws", fontsize=8)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     shown = min(len(handles), 8)
-    figure.legend(handles[:shown], labels[:shown], loc="outside lower center", ncols=shown, fontsize=7, frameon=False)
+    figure.legend(
+        handles[:shown],
+        labels[:shown],
+        loc="outside lower center",
+        ncols=shown,
+        fontsize=7,
+        frameon=False,
+    )
     figure.suptitle(title, fontsize=10)
     save_png(figure, path)

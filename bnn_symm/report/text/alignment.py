@@ -5,7 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_barrier_matrix, plot_simplex
+from bnn_symm.report.plots.comparisons.barriers import (
+    plot_barrier_curves,
+    plot_barrier_matrix,
+    plot_simplex,
+)
 from bnn_symm.report.plots.comparisons.monotonicity import plot_line_shapes
 from bnn_symm.report.text.tables import table
 
@@ -25,8 +29,16 @@ def alignment_text(alignments: list[dict[str, Any]]) -> str:
         for own in alignments
     ]
     header = ["run", "solver", "random", "as fitted", "aligned", "units moved", "same function to"]
-    notes = [f"{Path(own['run']).name}: {own['note']}" for own in alignments if not own["num_movable"]]
-    return "\n".join([f"squared distance to the reference ({alignments[0]['matching']})", table(header, rows), *notes])
+    notes = [
+        f"{Path(own['run']).name}: {own['note']}" for own in alignments if not own["num_movable"]
+    ]
+    return "\n".join(
+        [
+            f"squared distance to the reference ({alignments[0]['matching']})",
+            table(header, rows),
+            *notes,
+        ]
+    )
 
 
 def barrier_text(content: dict[str, Any]) -> str:
@@ -42,8 +54,18 @@ def _line_shapes_text(content: dict[str, Any]) -> str:
     for name, shapes in _lines(content).items():
         for part, own in shapes.items():
             keys = ("delta", "local_convexity", "global_convexity", "height")
-            rows.append([name, part, "yes" if own["is_monotone"] else "no", *(own[key] for key in keys)])
-    header = ["line", "part", "monotone", "largest rise", "locally convex", "below the chord", "height"]
+            rows.append(
+                [name, part, "yes" if own["is_monotone"] else "no", *(own[key] for key in keys)]
+            )
+    header = [
+        "line",
+        "part",
+        "monotone",
+        "largest rise",
+        "locally convex",
+        "below the chord",
+        "height",
+    ]
     share = content["percent_monotone"]
     return (
         f"NLL of points on straight lines, nats a point\n{table(header, rows)}\n"
@@ -70,7 +92,12 @@ def _heights_text(content: dict[str, Any]) -> str:
     ways = {"naive": content["naive"]} | ({"aligned": content} if content["aligned"] else {})
     if "simplex" in content:
         rows = [
-            [name, own["simplex"]["height"], own["simplex"]["centroid"], max(pair["height"] for pair in own["pairs"])]
+            [
+                name,
+                own["simplex"]["height"],
+                own["simplex"]["centroid"],
+                max(pair["height"] for pair in own["pairs"]),
+            ]
             for name, own in ways.items()
         ]
         return (
@@ -94,7 +121,9 @@ def _heights_text(content: dict[str, Any]) -> str:
             f"alignment: {own['note']}; {own['solver']}, squared distance {own['distance_before']:.4g} -> "
             f"{own['distance_after']:.4g} (random {own['distance_random']:.4g})"
         )
-    lines.append("+- is the standard error given these two fits, over draws and points; it is no interval over seeds")
+    lines.append(
+        "+- is the standard error given these two fits, over draws and points; it is no interval over seeds"
+    )
     return "\n".join(lines)
 
 
@@ -121,11 +150,18 @@ def draw_barrier(content: dict[str, Any], folder: Path) -> list[Path]:
     for name, own in ways.items():
         matrix = np.zeros((len(labels), len(labels)))
         for pair in own["pairs"]:
-            matrix[pair["first"], pair["second"]] = matrix[pair["second"], pair["first"]] = pair["height"]
+            matrix[pair["first"], pair["second"]] = matrix[pair["second"], pair["first"]] = pair[
+                "height"
+            ]
         matrices[name] = matrix
     paths = [folder / "pairs.png"]
     plot_barrier_matrix(matrices, labels, paths[0], title="marginal test NLL above the chord")
     if len(labels) == 3:
         paths.append(folder / "simplex.png")
-        plot_simplex({n: own["simplex"] for n, own in ways.items()}, labels, paths[1], title="between three posteriors")
+        plot_simplex(
+            {n: own["simplex"] for n, own in ways.items()},
+            labels,
+            paths[1],
+            title="between three posteriors",
+        )
     return paths

@@ -107,7 +107,15 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
                 *(format_number(own[key]["value"]) for key in ("inside", "outside")),
             ]
         )
-    header = ["uncertainty", "AUROC", "AUPR, out", "AUPR, in", "FPR at 95 %", "mean inside", "mean outside"]
+    header = [
+        "uncertainty",
+        "AUROC",
+        "AUPR, out",
+        "AUPR, in",
+        "FPR at 95 %",
+        "mean inside",
+        "mean outside",
+    ]
     lines = [
         f"{outside} ({content['outside_points']} points) against {inside} ({content['inside_points']} points): "
         f"{content['conclusion']}",
@@ -156,7 +164,11 @@ def draw_shifts(curves: Mapping[str, Any], folder: Path, *, stem: str, title: st
 
 
 def _value(score: Mapping[str, Any]) -> Sequence[str]:
-    interval = "-" if score["low"] is None else f"[{format_number(score['low'])}, {format_number(score['high'])}]"
+    interval = (
+        "-"
+        if score["low"] is None
+        else f"[{format_number(score['low'])}, {format_number(score['high'])}]"
+    )
     return format_number(score["value"]), interval
 
 

@@ -69,8 +69,17 @@ def _runs(content: dict[str, Any]) -> str:
         drift = "-"
         if end and end["drift"] is not None:
             drift = f"{number(end['drift'])} ({number(end['drift_low'])} to {number(end['drift_high'])})"
-        rows.append([own["name"], *label, own["status"], words, start, _level(end), drift, _time_cell(own)])
-    header = ["run", *(["kind"] if several else []), "status", "converged", "flat from step", "objective, nats"]
+        rows.append(
+            [own["name"], *label, own["status"], words, start, _level(end), drift, _time_cell(own)]
+        )
+    header = [
+        "run",
+        *(["kind"] if several else []),
+        "status",
+        "converged",
+        "flat from step",
+        "objective, nats",
+    ]
     text = table([*header, "drift per 1,000 steps", "gradient evaluations to target"], rows)
     more = len(content["runs"]) - _RUNS
     return f"{text}\nand {more} more runs" if more > 0 else text
@@ -102,12 +111,16 @@ def _one_run(own: dict[str, Any]) -> str:
     times = own["reached"]
     reached = [clock for clock, time in times.items() if not time["censored"]]
     if not reached:
-        budgets = ", ".join(f"{number(time['budget'])} {CLOCK_WORDS[clock]}" for clock, time in times.items())
+        budgets = ", ".join(
+            f"{number(time['budget'])} {CLOCK_WORDS[clock]}" for clock, time in times.items()
+        )
         return f"not reached within {budgets}"
     parts = []
     for clock in reached:
         low, high = times[clock]["low"], times[clock]["high"]
-        spread = f" ({number(low)} to {number(high)})" if low is not None and high is not None else ""
+        spread = (
+            f" ({number(low)} to {number(high)})" if low is not None and high is not None else ""
+        )
         parts.append(f"{number(times[clock]['time'])} {CLOCK_WORDS[clock]}{spread}")
     chains = f"; the slowest of {own['chains']} chains" if own["chains"] > 1 else ""
     return f"reached after {', '.join(parts)}{chains}; in brackets, for two standard errors of the smoothed curve"
@@ -119,9 +132,20 @@ def _groups(groups: list[dict[str, Any]]) -> str:
         row = [group["label"], len(group["runs"]), group["num_converged"]]
         speeds = [group["speed"].get(clock) for clock in _CLOCKS]
         known = next((speed for speed in speeds if speed), None)
-        row.append("-" if known is None else f"{known['num_runs'] - known['num_censored']} of {known['num_runs']}")
+        row.append(
+            "-"
+            if known is None
+            else f"{known['num_runs'] - known['num_censored']} of {known['num_runs']}"
+        )
         rows.append([*row, *(_median(speed) for speed in speeds)])
-    header = ["kind of run", "runs", "converged", "reached", "median gradient evaluations", "median seconds"]
+    header = [
+        "kind of run",
+        "runs",
+        "converged",
+        "reached",
+        "median gradient evaluations",
+        "median seconds",
+    ]
     return table(header, rows)
 
 

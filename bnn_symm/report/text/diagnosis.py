@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.analyzes.diagnosis import Diagnosis
+from bnn_symm.analyses.diagnosis import Diagnosis
 from bnn_symm.report.plots.convergence import plot_convergence
 from bnn_symm.report.plots.regression_bands import plot_regression_bands
 from bnn_symm.report.text.calibration import calibration_text, draw_calibration
@@ -28,7 +28,11 @@ def diagnosis_text(content: dict[str, Any]) -> str:
 def _of_one(content: dict[str, Any]) -> list[str]:
     if content["calibration"] is None:
         return [content["mixing"]["conclusion"]]
-    return [mixing_text(content["mixing"]), elbo_text(content["elbo"]), calibration_text(content["calibration"])]
+    return [
+        mixing_text(content["mixing"]),
+        elbo_text(content["elbo"]),
+        calibration_text(content["calibration"]),
+    ]
 
 
 def draw_diagnosis(found: Diagnosis, runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -42,14 +46,18 @@ def draw_diagnosis(found: Diagnosis, runs: Sequence[Run], folder: Path) -> list[
     together, *traces = found.traces
     title = f"{len(runs)} runs together"
     paths += draw_mixing(content["mixing"], together, folder, title=title)
-    for number, (own, panels, run) in enumerate(zip(content["each"], traces, runs, strict=True), start=1):
+    for number, (own, panels, run) in enumerate(
+        zip(content["each"], traces, runs, strict=True), start=1
+    ):
         inner = folder / f"{number}-{run.path.name}"
         inner.mkdir()
         paths += _draw_one(own, panels, run, inner)
     return paths
 
 
-def _draw_one(content: dict[str, Any], traces: list[dict[str, Any]], run: Run, folder: Path) -> list[Path]:
+def _draw_one(
+    content: dict[str, Any], traces: list[dict[str, Any]], run: Run, folder: Path
+) -> list[Path]:
     if content["calibration"] is None:
         return []
     title = run.path.name

@@ -69,5 +69,13 @@ def _groups(content: Mapping[str, Any]) -> str | None:
         rows.append([name, *counts, gain.get("mutual_information"), gain.get("log_order")])
     if not rows:
         return None
-    header = ["units of", "units", "pruned", "reverted", "silent", "symmetry adds, nats", "of at most"]
+    header = [
+        "units of",
+        "units",
+        "pruned",
+        "reverted",
+        "silent",
+        "symmetry adds, nats",
+        "of at most",
+    ]
     return table(header, rows)

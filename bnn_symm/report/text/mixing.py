@@ -27,10 +27,29 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
         rows = []
         for name in shown:
             view = mixing[name]
-            numbers = [view[key] for key in ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")]
+            numbers = [
+                view[key] for key in ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")
+            ]
             above = None if view["share_above"] is None else f"{view['share_above']:.1%}"
-            rows.append([_NAMES[name], view["status"], *numbers, above or "-", view["num_chains"] * view["num_draws"]])
-        header = ["view", "says", "R-hat max", "median", "bulk ESS min", "tail ESS min", "above", "draws"]
+            rows.append(
+                [
+                    _NAMES[name],
+                    view["status"],
+                    *numbers,
+                    above or "-",
+                    view["num_chains"] * view["num_draws"],
+                ]
+            )
+        header = [
+            "view",
+            "says",
+            "R-hat max",
+            "median",
+            "bulk ESS min",
+            "tail ESS min",
+            "above",
+            "draws",
+        ]
         lines += ["", table(header, rows), ""]
     for name in _NAMES:
         view = mixing.get(name) or {}
@@ -42,7 +61,9 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
                 f"{view['null_common']:.1%} and an R-hat of up to {_number(view['null_rhat_max'])}"
             )
     if mixing.get("part") == "train":
-        lines.append("note: no points are held out: functions are compared at points that were fitted")
+        lines.append(
+            "note: no points are held out: functions are compared at points that were fitted"
+        )
     lines += _modes(mixing)
     lines += _sampler(mixing)
     return "\n".join(lines)
@@ -54,7 +75,10 @@ def _modes(mixing: Mapping[str, Any]) -> list[str]:
     if not counts or len(next(found for found in modes.values() if found)["labels"]) == 1:
         return []
     words = {"raw": "as they are", "aligned": "modulo symmetry", "function": "as functions"}
-    return ["modes of the chains: " + ", ".join(f"{count} {words[name]}" for name, count in counts.items())]
+    return [
+        "modes of the chains: "
+        + ", ".join(f"{count} {words[name]}" for name, count in counts.items())
+    ]
 
 
 def _sampler(mixing: Mapping[str, Any]) -> list[str]:
@@ -73,7 +97,10 @@ def _sampler(mixing: Mapping[str, Any]) -> list[str]:
     shown = [key for key in columns if sampler[key] is not None]
     if not shown:
         return []
-    rows = [[str(chain), *own] for chain, own in enumerate(zip(*(sampler[key] for key in shown), strict=True))]
+    rows = [
+        [str(chain), *own]
+        for chain, own in enumerate(zip(*(sampler[key] for key in shown), strict=True))
+    ]
     lines = ["", table(["chain", *(columns[key] for key in shown)], rows)]
     return [*lines, *(f"problem: {problem}" for problem in sampler["problems"])]
 

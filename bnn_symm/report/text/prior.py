@@ -28,15 +28,26 @@ def prior_text(content: dict[str, Any]) -> str:
     """Quantities over functions beside the data's, other scales, a verdict, and what to type next."""
     header = ["over functions", *(f"{level:.0%}" for level in content["levels"]), "data"]
     own = content["own"]
-    rows = [[_WORDS[name], *values, content["of_data"][name]] for name, values in own["quantiles"].items()]
+    rows = [
+        [_WORDS[name], *values, content["of_data"][name]]
+        for name, values in own["quantiles"].items()
+    ]
     lines = [table(header, rows), ""]
     lines.append(f"{_VERDICTS[content['verdict']]}: {content['said']}")
     if own["overflowing"]:
         lines.append(f"{own['overflowing']:.0%} of the functions overflow and are left out")
-    names = ("confidence", "classes") if "confidence" in own["quantiles"] else ("variation", "targets")
+    names = (
+        ("confidence", "classes") if "confidence" in own["quantiles"] else ("variation", "targets")
+    )
     middle = content["levels"].index(0.5)
     medians = [
-        [_scale(one), *("overflows" if "error" in one else format_number(one["quantiles"][n][middle]) for n in names)]
+        [
+            _scale(one),
+            *(
+                "overflows" if "error" in one else format_number(one["quantiles"][n][middle])
+                for n in names
+            ),
+        ]
         for one in (own, *content["others"])
     ]
     medians[0][0] += " (this one)"

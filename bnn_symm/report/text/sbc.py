@@ -15,8 +15,25 @@ def sbc_text(content: Mapping[str, Any]) -> str:
     quantities = sorted(content["quantities"], key=lambda own: own["p_value"])
     lines = []
     if quantities:
-        header = ["quantity", "posteriors are", "p uniform", "p symmetric", "p chi-square", "bias", "spread", "draws"]
-        keys = ("name", "shape", "p_value", "symmetry_p_value", "chi_square_p_value", "bias", "spread")
+        header = [
+            "quantity",
+            "posteriors are",
+            "p uniform",
+            "p symmetric",
+            "p chi-square",
+            "bias",
+            "spread",
+            "draws",
+        ]
+        keys = (
+            "name",
+            "shape",
+            "p_value",
+            "symmetry_p_value",
+            "chi_square_p_value",
+            "bias",
+            "spread",
+        )
         rows = [[*(own[key] for key in keys), _range(own["num_draws"])] for own in quantities]
         share = content["level"] / len(quantities)
         lines = [
@@ -27,7 +44,9 @@ def sbc_text(content: Mapping[str, Any]) -> str:
             "draws are those behind a rank",
         ]
     failures = content["failures"]
-    lines += [f"simulation {index} failed: {reason}" for index, reason in list(failures.items())[:5]]
+    lines += [
+        f"simulation {index} failed: {reason}" for index, reason in list(failures.items())[:5]
+    ]
     if len(failures) > 5:
         lines.append(f"{len(failures) - 5} more failed; see sbc.json")
     return "\n".join([*lines, f"{content['kind'].upper()}: {content['conclusion']}"])
@@ -65,4 +84,6 @@ class SimulationBar(CountBar):
     def __call__(self, simulation: SimulatedFit) -> None:
         """One more is there."""
         self._failed += simulation.failure is not None
-        self._progress.update(self._task, advance=1, told=f"failed {self._failed}" if self._failed else "")
+        self._progress.update(
+            self._task, advance=1, told=f"failed {self._failed}" if self._failed else ""
+        )

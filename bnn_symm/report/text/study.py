@@ -12,7 +12,12 @@ from bnn_symm.report.text.tables import table
 _WIDTH = 120
 # Characters of the name of a setting.
 _NAME = 34
-_SCORES = {"test_nll": "test NLL", "test_accuracy": "accuracy", "test_rmse": "RMSE", "test_ece": "ECE"}
+_SCORES = {
+    "test_nll": "test NLL",
+    "test_accuracy": "accuracy",
+    "test_rmse": "RMSE",
+    "test_ece": "ECE",
+}
 # Beside these where nothing but scores is compared.
 _SIDE_BY_SIDE = {**_SCORES, "test_coverage_90": "in 90 %", "seconds": "seconds"}
 _BARRIERS = {"naive": "naive barrier", "aligned": "aligned barrier"}
@@ -39,7 +44,11 @@ def study_text(summary: Mapping[str, Any]) -> str:
     if any("+-" in block for block in blocks):
         blocks.append("+-: half of a 95 % interval over seeds")
     failures: Sequence[Mapping[str, Any]] = summary.get("failures") or []
-    blocks += ["\n".join(_wrapped(f"failed: {one['what']}: {one['error']}") for one in failures)] if failures else []
+    blocks += (
+        ["\n".join(_wrapped(f"failed: {one['what']}: {one['error']}") for one in failures)]
+        if failures
+        else []
+    )
     return "\n\n".join(blocks)
 
 
@@ -60,11 +69,17 @@ def _settings(view: ContextView) -> str:
         (_BASE[0], [setting.get("num_parameters") for setting in own]),
         (_BASE[1], [_rounded(setting.get("log10_order")) for setting in own]),
     ]
-    columns += [(_SCORES[name], [plus_minus_text(_known(setting, name)) for setting in own]) for name in scores]
+    columns += [
+        (_SCORES[name], [plus_minus_text(_known(setting, name)) for setting in own])
+        for name in scores
+    ]
     split = len(columns)
     if any(speeds):
         columns.append(("gradients to target", [speed or "-" for speed in speeds]))
-    columns += [(_BARRIERS[name], [plus_minus_text(_known(setting, name)) for setting in own]) for name in barriers]
+    columns += [
+        (_BARRIERS[name], [plus_minus_text(_known(setting, name)) for setting in own])
+        for name in barriers
+    ]
     names = [_short(label) for label in view.labels]
     whole = _table(names, columns)
     if max(map(len, whole.splitlines())) <= _WIDTH or split == len(columns):
@@ -121,8 +136,14 @@ def _conclusions(own: Sequence[Mapping[str, Any]], view: ContextView) -> list[st
 
 def _conclusion(one: Mapping[str, Any]) -> str:
     strength = "" if one["strength"] == "none" else f" ({one['strength']} evidence)"
-    return _wrapped(f"{one['title']} {one['answer'][:1].upper()}{one['answer'][1:]}{strength}. {one['sentence']}")
+    return _wrapped(
+        f"{one['title']} {one['answer'][:1].upper()}{one['answer'][1:]}{strength}. {one['sentence']}"
+    )
 
 
 def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_long_words=True, break_on_hyphens=False))
+    return "\n".join(
+        textwrap.wrap(
+            text, _WIDTH, subsequent_indent="  ", break_long_words=True, break_on_hyphens=False
+        )
+    )

@@ -16,7 +16,11 @@ def symmetry_text(content: dict[str, Any]) -> str:
         lines += [_groups(content), ""]
     lines.append(
         f"equivalent modes: {'at least ' if _unsearched(content) else ''}{_power(content['log10_order'])}"
-        + (f", of {_power(content['log10_order_if_nothing_fixed'])} if nothing were fixed" if content["fixed"] else "")
+        + (
+            f", of {_power(content['log10_order_if_nothing_fixed'])} if nothing were fixed"
+            if content["fixed"]
+            else ""
+        )
     )
     lines.append(
         f"parameters: {content['free_parameters']:,} free of {content['network_parameters']:,}; "
@@ -30,7 +34,11 @@ def symmetry_text(content: dict[str, Any]) -> str:
     lines += _equal_rows(content["duplicate_mask_rows"])
     lines += _continuous(content["continuous"])
     lines.append(_defect(content["defect"], bool(content["fixed"]), content["held_units"]))
-    without = "none; buffers of your own are not part of it" if content["fixed"] else "none, nothing is fixed at random"
+    without = (
+        "none; buffers of your own are not part of it"
+        if content["fixed"]
+        else "none, nothing is fixed at random"
+    )
     lines.append(f"mask fingerprint: {content['fingerprint'] or without}")
     return "\n".join(lines)
 
@@ -47,11 +55,15 @@ def _power(log10: float) -> str:
 
 def _equal_rows(duplicates: dict[str, list[list[int]]]) -> list[str]:
     if len(duplicates) > _TENSORS:
-        return [f"equal mask rows: {sum(map(len, duplicates.values()))} sets of units in {len(duplicates)} weights"]
+        return [
+            f"equal mask rows: {sum(map(len, duplicates.values()))} sets of units in {len(duplicates)} weights"
+        ]
     lines = []
     for tensor, rows in duplicates.items():
         units = "; ".join(", ".join(map(str, row)) for row in rows[:_LISTED])
-        lines.append(f"equal mask rows of {tensor}: units {units}{'; ...' if len(rows) > _LISTED else ''}")
+        lines.append(
+            f"equal mask rows of {tensor}: units {units}{'; ...' if len(rows) > _LISTED else ''}"
+        )
     return lines
 
 
@@ -59,16 +71,24 @@ def _groups(content: dict[str, Any]) -> str:
     rows = []
     for group in content["groups"]:
         tensors = group["tensors"]
-        touched = ", ".join(tensors[:_TENSORS]) + (f" and {len(tensors) - _TENSORS} more" if tensors[_TENSORS:] else "")
+        touched = ", ".join(tensors[:_TENSORS]) + (
+            f" and {len(tensors) - _TENSORS} more" if tensors[_TENSORS:] else ""
+        )
         units = f"{group['size']}{', may flip' if group['signed'] else ''}"
         if group["parent"]:
             units += f" in {group['blocks']} blocks of {group['parent']}"
-        rows.append([group["name"], units, _power(group["log10_order"]), group["units_that_move"], touched])
+        rows.append(
+            [group["name"], units, _power(group["log10_order"]), group["units_that_move"], touched]
+        )
     return table(["group", "units", "orders", "still move", "parameters"], rows)
 
 
 def _fixed(entry: dict[str, Any]) -> str:
-    what = f"{entry['fixed']:,} of {entry['entries']:,} entries" if entry["trainable"] else "a fixed matrix"
+    what = (
+        f"{entry['fixed']:,} of {entry['entries']:,} entries"
+        if entry["trainable"]
+        else "a fixed matrix"
+    )
     return f"{entry['tensor']}: {what}, root mean square {format_number(entry['root_mean_square'])}"
 
 
@@ -96,13 +116,17 @@ def _continuous(found: list[dict[str, Any]]) -> list[str]:
         left, removed = (sum(entry[key] for entry in own) for key in ("dimensions", "removed"))
         where = ", ".join(entry["where"] for entry in own if entry["dimensions"]) or "-"
         where = where if len(where) <= 60 else where[:57] + "..."
-        lines.append(f"  {kind}: {left} direction{'' if left == 1 else 's'} left, {removed} removed; {where}")
+        lines.append(
+            f"  {kind}: {left} direction{'' if left == 1 else 's'} left, {removed} removed; {where}"
+        )
     return ["continuous symmetries, which no permutation removes:", *lines] if lines else []
 
 
 def _defect(defect: dict[str, Any] | None, projected: bool, held: int) -> str:
     if defect is None and held:
-        return "symmetry defect: not measured, no two of the units that are not pinned can be swapped"
+        return (
+            "symmetry defect: not measured, no two of the units that are not pinned can be swapped"
+        )
     if defect is None:
         return "symmetry defect: there are no two units to swap"
     back = ", put back onto what is fixed," if projected else ""

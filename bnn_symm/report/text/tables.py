@@ -31,11 +31,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         ]
         return "  ".join(parts).rstrip()
 
-    return "\n".join([line(header), line(["-" * width for width in widths]), *(line(row) for row in cells)])
+    return "\n".join(
+        [line(header), line(["-" * width for width in widths]), *(line(row) for row in cells)]
+    )
 
 
 def scores_table(scores: dict[str, dict[str, Any] | None]) -> str:
     """One row a part of the data, one column a score."""
     parts = {name: values for name, values in scores.items() if values}
     columns = list(next(iter(parts.values()))) if parts else []
-    return table(["part", *columns], [[name, *(values[c] for c in columns)] for name, values in parts.items()])
+    return table(
+        ["part", *columns],
+        [[name, *(values[c] for c in columns)] for name, values in parts.items()],
+    )

@@ -131,7 +131,9 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     """
     raw = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
     if "study" in raw:
-        raise ConfigError("this configuration is a study, of many fits; type: bnn-symm compare CONFIG")
+        raise ConfigError(
+            "this configuration is a study, of many fits; type: bnn-symm compare CONFIG"
+        )
     _check_keys(raw, Config, "")
     for section in (*_ANNOTATED, *_SECTIONS):
         if raw.get(section) is None:
@@ -163,11 +165,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = read_yaml(path)
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; see `bnn-symm fit --help` for an example") from None
+        raise ConfigError(
+            f"no configuration file {path}; see `bnn-symm fit --help` for an example"
+        ) from None
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds a {type(raw).__name__}, wanted sections such as `inference: {{name: nuts}}`")
+        raise ConfigError(
+            f"{path} holds a {type(raw).__name__}, wanted sections such as `inference: {{name: nuts}}`"
+        )
     return raw
 
 
@@ -184,13 +190,22 @@ _ANNOTATED: dict[str, Any] = {
 }
 
 
-_SECTIONS: dict[str, Any] = {"data": DataConfig, "prior": Prior, "checkpoint": CheckpointConfig, "save": SaveConfig}
+_SECTIONS: dict[str, Any] = {
+    "data": DataConfig,
+    "prior": Prior,
+    "checkpoint": CheckpointConfig,
+    "save": SaveConfig,
+}
 
 
 def _name_of(section: str, raw: Mapping[str, Any]) -> str:
     """A hint for `inference: nuts`."""
     cls = _SECTIONS.get(section) or next(iter(_variants(section).values()))
-    return f"; for its name, type {section}.name={one_line(raw[section], _SHOWN)}" if "name" in _fields(cls) else ""
+    return (
+        f"; for its name, type {section}.name={one_line(raw[section], _SHOWN)}"
+        if "name" in _fields(cls)
+        else ""
+    )
 
 
 def _fields(cls: Any) -> dict[str, Any]:
@@ -200,7 +215,9 @@ def _fields(cls: Any) -> dict[str, Any]:
 def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
     for key in raw:
         if key not in _fields(cls):
-            raise ConfigError(f"unknown key {prefix}{one_line(key, _SHOWN)}; {nearest(str(key), _fields(cls))}")
+            raise ConfigError(
+                f"unknown key {prefix}{one_line(key, _SHOWN)}; {nearest(str(key), _fields(cls))}"
+            )
         kind = _fields(cls)[key].type
         for below in (kind, *get_args(kind)):
             if not (prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping)):
@@ -209,7 +226,9 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
             groups = raw[key] if get_origin(kind) is dict else {"": raw[key]}
             for name, group in groups.items():
                 if isinstance(group, Mapping):
-                    _check_keys(group, below, f"{prefix}{key}.{name}." if name else f"{prefix}{key}.")
+                    _check_keys(
+                        group, below, f"{prefix}{key}.{name}." if name else f"{prefix}{key}."
+                    )
 
 
 # The kind that is meant where a section has keys but no name. For a likelihood, only the Gaussian ones have keys.
@@ -244,8 +263,14 @@ def _check_variant(raw: dict[str, Any], section: str, said: str | None = None) -
     for key in raw:
         if key not in _fields(chosen):
             others = [name for name, cls in variants.items() if key in _fields(cls)]
-            hint = f"it belongs to {', '.join(others)}" if others else nearest(str(key), _fields(chosen))
-            raise ConfigError(f"unknown key {said}.{one_line(key, _SHOWN)} for {said}.name={name}; {hint}")
+            hint = (
+                f"it belongs to {', '.join(others)}"
+                if others
+                else nearest(str(key), _fields(chosen))
+            )
+            raise ConfigError(
+                f"unknown key {said}.{one_line(key, _SHOWN)} for {said}.name={name}; {hint}"
+            )
     _check_keys(raw, chosen, f"{said}.")
     if section == "architecture":
         _check_symmetry(raw)
@@ -263,7 +288,9 @@ def _check_symmetry(raw: dict[str, Any]) -> None:
         )
     if symmetry and symmetry.get("kind") is None:
         names = one_line(", ".join(map(str, symmetry)), _SHOWN)
-        raise ConfigError(f"architecture.symmetry has {names} but no kind, so that nothing would change; {advice}")
+        raise ConfigError(
+            f"architecture.symmetry has {names} but no kind, so that nothing would change; {advice}"
+        )
 
 
 def _most_relevant(error: ValidationError) -> list[Any]:

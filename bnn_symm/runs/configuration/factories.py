@@ -22,7 +22,9 @@ _SHOWN = 80  # characters of a name in a message
 
 def factories_of(configs: Iterable[Config]) -> tuple[str, ...]:
     """Return the factories that configurations name, each once."""
-    return tuple(dict.fromkeys(name for config in configs if (name := module_of(config)) is not None))
+    return tuple(
+        dict.fromkeys(name for config in configs if (name := module_of(config)) is not None)
+    )
 
 
 def study_commands(path: Path, factories: Sequence[str]) -> dict[str, str]:
@@ -59,8 +61,14 @@ def check_repeated(named: Sequence[str], repeated: Sequence[str], where: object)
         )
     for name in repeated:
         if name not in named:
-            what = f"uses {', '.join(one_line(own, _SHOWN) for own in named)}" if named else "uses no code of yours"
-            raise ConfigError(f"--module {one_line(name, _SHOWN)}: {one_line(where, _SHOWN)} {what}")
+            what = (
+                f"uses {', '.join(one_line(own, _SHOWN) for own in named)}"
+                if named
+                else "uses no code of yours"
+            )
+            raise ConfigError(
+                f"--module {one_line(name, _SHOWN)}: {one_line(where, _SHOWN)} {what}"
+            )
 
 
 def check_same(planned: str | None, stored: str | None, where: Path) -> None:
@@ -70,7 +78,9 @@ def check_same(planned: str | None, stored: str | None, where: Path) -> None:
         InvalidRun: if the two differ.
     """
     if planned != stored:
-        theirs, ours = (one_line(name, _SHOWN) if name else "no factory" for name in (stored, planned))
+        theirs, ours = (
+            one_line(name, _SHOWN) if name else "no factory" for name in (stored, planned)
+        )
         raise InvalidRun(
             f"{where} names {theirs}, and its study {ours}: it is not of this study; remove it, and go on with "
             f"`compare --resume`"

@@ -34,10 +34,12 @@ def apply_override(raw: dict[str, Any], override: str, sections: Any) -> None:
     if not equals or not all(names):
         raise ConfigError(f"{shown}: wanted key=value, such as inference.num_steps=500")
     typed = is_text(sections, names)
-    put(raw, key, (text or None) if typed else parse_yaml(text, f"{shown}: the value"), shown)
+    set_nested(
+        raw, key, (text or None) if typed else parse_yaml(text, f"{shown}: the value"), shown
+    )
 
 
-def put(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
+def set_nested(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
     """Set a dotted key of nested mappings.
 
     Args:
@@ -80,7 +82,9 @@ def is_text(sections: Any, names: Sequence[str]) -> bool:
             if field.name == name
             for found in _alternatives(field.type)
         ]
-    return str in kinds and not any(kind in _YAML_TYPES or dataclasses.is_dataclass(kind) for kind in kinds)
+    return str in kinds and not any(
+        kind in _YAML_TYPES or dataclasses.is_dataclass(kind) for kind in kinds
+    )
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:

@@ -92,13 +92,19 @@ class Prepared:
             "mask_fingerprint": fingerprint(self.model.net),
             **({"constants_fingerprint": self.network.fingerprint} if self.network else {}),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            **({"warm_start": [{"method": method.name} for method in methods[:-1]]} if methods[:-1] else {}),
+            **(
+                {"warm_start": [{"method": method.name} for method in methods[:-1]]}
+                if methods[:-1]
+                else {}
+            ),
             **({"prior_mean": self.prior_mean.sha256} if self.prior_mean else {}),
             **({"unused": unused} if (unused := unused_settings(self.config)) else {}),
         }
 
 
-def prepare(config: Config, load: Callable[..., Dataset] = load_dataset, mean: PriorMean | None = None) -> Prepared:
+def prepare(
+    config: Config, load: Callable[..., Dataset] = load_dataset, mean: PriorMean | None = None
+) -> Prepared:
     """Reads the data and builds the model.
 
     Args:
@@ -110,7 +116,11 @@ def prepare(config: Config, load: Callable[..., Dataset] = load_dataset, mean: P
         BnnSymmError: with one line that says what in the configuration does not fit.
     """
     data = config.data
-    if data.task == "auto" and config.likelihood is not None and config.likelihood.name == "poisson":
+    if (
+        data.task == "auto"
+        and config.likelihood is not None
+        and config.likelihood.name == "poisson"
+    ):
         data = dataclasses.replace(data, task="count")
     # Only of a file: the folder `digits` does not hide the data set.
     if os.path.isfile(data.name):
@@ -147,7 +157,10 @@ def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dat
         dataset: whose training part.
     """
     train = dataset.train
-    passes = [method.points_per_gradient(len(train)) * method.chains_together(model, train) for method in methods]
+    passes = [
+        method.points_per_gradient(len(train)) * method.chains_together(model, train)
+        for method in methods
+    ]
     return count_flops(model.net, dataset.input_shape, max(passes))
 
 
@@ -200,7 +213,9 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
     # Of networks that the user's code makes, only that of the factory named in this configuration is built.
     module = module_of(config)
     if module_of(stored_config(directory)) not in (None, module):
-        raise IncompatiblePosteriors(f"initial: {path} has a network of another factory; give it the same architecture")
+        raise IncompatiblePosteriors(
+            f"initial: {path} has a network of another factory; give it the same architecture"
+        )
     source = load_run(path, module=module if module_of(stored_config(directory)) else None)
     theirs, ours = source.record["mask_fingerprint"], fingerprint(model.net)
     if theirs != ours:

@@ -25,16 +25,22 @@ def read_prior_mean(named: str, module: str | None = None) -> PriorMean:
         return _of_run(path, module)
     if path.suffix not in CHECKPOINTS:
         what = "is no file of weights" if path.exists() else "does not exist"
-        raise ConfigError(f"prior.mean={named} {what}; name a run directory, or a state dict as FILE.safetensors")
+        raise ConfigError(
+            f"prior.mean={named} {what}; name a run directory, or a state dict as FILE.safetensors"
+        )
     if not path.exists():
-        raise ConfigError(f"prior.mean={named} does not exist; name a run directory, or a file of weights")
+        raise ConfigError(
+            f"prior.mean={named} does not exist; name a run directory, or a file of weights"
+        )
     return PriorMean(read_checkpoint(path))
 
 
 def _of_run(path: Path, module: str | None) -> PriorMean:
     theirs = module_of(stored_config(RunDirectory(path)))
     if theirs not in (None, module):
-        raise ConfigError(f"prior.mean={path} has a network of another factory; give it the same architecture")
+        raise ConfigError(
+            f"prior.mean={path} has a network of another factory; give it the same architecture"
+        )
     run = load_run(path, module=module if theirs else None)
     chains = run.posterior.shape[0]
     if chains > 1:

@@ -35,7 +35,9 @@ def as_used(configs: Sequence[Config]) -> list[Config]:
     if len({getattr(config.architecture, "dropout", 0.0) for config in configs}) == 1:
         return list(configs)
     return [
-        dataclasses.replace(config, architecture=dataclasses.replace(config.architecture, dropout=0.0))
+        dataclasses.replace(
+            config, architecture=dataclasses.replace(config.architecture, dropout=0.0)
+        )
         if unused_settings(config)
         else config
         for config in configs

@@ -153,7 +153,7 @@ class CostFile(_File):
     gradient_evaluations: Count
 
 
-class View(_File):
+class MixingSummary(_File):
     """A view of chains in `measures.json`."""
 
     rhat_max: Number = None
@@ -163,9 +163,9 @@ class View(_File):
 class MixingMeasures(_File):
     """The key `mixing` of `measures.json`."""
 
-    raw: View | None = None
-    aligned: View | None = None
-    function: View | None = None
+    raw: MixingSummary | None = None
+    aligned: MixingSummary | None = None
+    function: MixingSummary | None = None
 
 
 class MeasuresFile(_File):
@@ -284,7 +284,9 @@ def check_file(
     except ValidationError as cause:
         problem = cause.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
-        got = "" if problem["type"] == "missing" else f" got {one_line(repr(problem['input']), 50)},"
+        got = (
+            "" if problem["type"] == "missing" else f" got {one_line(repr(problem['input']), 50)},"
+        )
         raise error(
             f"{one_line(path, 120)} is damaged: {one_line(place, 60)}:{got} "
             f"{one_line(problem['msg'], 80).lower()}; {remedy}"
@@ -322,8 +324,12 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
     if len(set(names)) < len(names):
         problems.append("a column appears twice")
     labels = content["class_labels"]
-    if (content["task"] == "classification") != bool(labels) or (labels and len(labels) != num_outputs):
-        problems.append(f"{len(labels)} class_labels for {num_outputs} outputs of {content['task']}")
+    if (content["task"] == "classification") != bool(labels) or (
+        labels and len(labels) != num_outputs
+    ):
+        problems.append(
+            f"{len(labels)} class_labels for {num_outputs} outputs of {content['task']}"
+        )
     if len({(type(label), label) for label in labels}) < len(labels):
         problems.append("a class label appears twice")
     if problems:
@@ -335,7 +341,11 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
 def _check_array(value: Any, shape: tuple[int, ...], *, positive: bool) -> None:
     """Raise ValueError unless nested lists of finite numbers have a shape."""
     if not shape:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise ValueError(f"has {one_line(repr(value), 40)}, expected finite numbers")
         if positive and value <= 0:
             raise ValueError(f"has {value}, expected positive numbers")

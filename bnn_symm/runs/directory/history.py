@@ -36,7 +36,9 @@ def own_rows(folder: Path) -> Rows:
     table, log = folder / TABLE, folder / LOG
     if table.exists():
         rows = [_checked(row, table) for row in read_rows(table)]
-        return [{name: None if value != value else value for name, value in row.items()} for row in rows]
+        return [
+            {name: None if value != value else value for name, value in row.items()} for row in rows
+        ]
     return _logged_rows(log) if log.exists() else []
 
 
@@ -44,14 +46,18 @@ def _logged_rows(log: Path) -> Rows:
     """Return the rows of a log; lines at its end that a kill or a power cut left incomplete are left out."""
     rows, incomplete = [], None
     # Half a letter at the end becomes a text that is no JSON, so that its line counts as incomplete.
-    for number, line in enumerate(read_text(log, on_damage="backslashreplace").splitlines(), start=1):
+    for number, line in enumerate(
+        read_text(log, on_damage="backslashreplace").splitlines(), start=1
+    ):
         try:
             row = parse_json(line, log, allow_nan=True)
         except InvalidRun as error:
             incomplete = incomplete or error
             continue
         if incomplete is not None:
-            raise InvalidRun(f"{log} is damaged before line {number}; put back the file as it was written") from None
+            raise InvalidRun(
+                f"{log} is damaged before line {number}; put back the file as it was written"
+            ) from None
         rows.append(_checked(row, log))
     return rows
 
@@ -62,11 +68,21 @@ def _checked(row: Any, path: Path) -> dict[str, Any]:
     Raises:
         InvalidRun: if it is no row of a history.
     """
-    if not isinstance(row, dict) or not _is_count(row.get("step")) or not _is_count(row.get("chain", 0)):
-        raise InvalidRun(f"{path} is damaged: {one_line(row, 60)} has no step or chain; put back the file")
+    if (
+        not isinstance(row, dict)
+        or not _is_count(row.get("step"))
+        or not _is_count(row.get("chain", 0))
+    ):
+        raise InvalidRun(
+            f"{path} is damaged: {one_line(row, 60)} has no step or chain; put back the file"
+        )
     for name, value in row.items():
-        is_clock_or_text = name == "phase" if isinstance(value, str) else isinstance(value, int | float | None)
-        if not is_clock_or_text or (name in _CLOCKS and not (isinstance(value, int | float) and value >= 0)):
+        is_clock_or_text = (
+            name == "phase" if isinstance(value, str) else isinstance(value, int | float | None)
+        )
+        if not is_clock_or_text or (
+            name in _CLOCKS and not (isinstance(value, int | float) and value >= 0)
+        ):
             raise InvalidRun(
                 f"{path} is damaged: {one_line(name, 40)} is {one_line(repr(value), 40)}; put back the file"
             )
@@ -75,7 +91,12 @@ def _checked(row: Any, path: Path) -> dict[str, Any]:
 
 def _is_count(value: Any) -> bool:
     """Return whether a value is a number of steps or of a chain; tables may hold these as floats."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63 and value == int(value)
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value < 2**63
+        and value == int(value)
+    )
 
 
 def cost_before(run: Path) -> Cost:
@@ -104,7 +125,10 @@ def all_stages(run: Path, last: Sequence[Mapping[str, Any]]) -> Rows:
     rows: Rows = []
     before: Cost = dict.fromkeys(_CLOCKS, 0)
     for stage, own in enumerate([*map(own_rows, folders), last], start=1):
-        rows += [{"stage": stage, **row, **{clock: row[clock] + before[clock] for clock in _CLOCKS}} for row in own]
+        rows += [
+            {"stage": stage, **row, **{clock: row[clock] + before[clock] for clock in _CLOCKS}}
+            for row in own
+        ]
         if stage <= len(folders):
             for clock, value in (cost_of(folders[stage - 1]) or {}).items():
                 before[clock] += value

@@ -60,8 +60,12 @@ class NetworkRecord:
             points: of the data; the first few are used.
         """
         named = constants(model.net)
-        is_small = sum(value.numel() * value.element_size() for value in named.values()) <= _MOST_BYTES
-        kept = {name: value for name, value in named.items() if is_small and value.dtype in _STORABLE}
+        is_small = (
+            sum(value.numel() * value.element_size() for value in named.values()) <= _MOST_BYTES
+        )
+        kept = {
+            name: value for name, value in named.items() if is_small and value.dtype in _STORABLE
+        }
         points = points[:_NUM_POINTS].to(model.device, model.dtype)
         return cls(
             constants={name: value.detach().cpu().contiguous() for name, value in kept.items()},
@@ -92,9 +96,15 @@ class NetworkRecord:
                 f"whole directory, or fit again"
             ) from None
         with parser_errors(path, "fit again"):
-            kept = {name.removeprefix("constant."): v for name, v in tensors.items() if name.startswith("constant.")}
+            kept = {
+                name.removeprefix("constant."): v
+                for name, v in tensors.items()
+                if name.startswith("constant.")
+            }
             hashes = dict(json.loads(bytes(tensors["hashes"].tolist())))
-            return cls(constants=kept, hashes=hashes, points=tensors["points"], outputs=tensors["outputs"])
+            return cls(
+                constants=kept, hashes=hashes, points=tensors["points"], outputs=tensors["outputs"]
+            )
 
     @torch.no_grad()
     def restore(self, model: BayesianModel, where: Path, factory: str) -> None:
@@ -121,7 +131,9 @@ class NetworkRecord:
                     f"had {tuple(stored.shape)}; {advice}"
                 )
             if stored is None and _digest(named[name]) != self.hashes[name]:
-                raise InvalidRun(f"{where}: the buffer {name} of the network was changed since the fit; {advice}")
+                raise InvalidRun(
+                    f"{where}: the buffer {name} of the network was changed since the fit; {advice}"
+                )
         for name, value in self.constants.items():
             named[name].copy_(value)
         now = _probe_outputs(model, self.points.to(model.device, model.dtype))
@@ -134,7 +146,9 @@ class NetworkRecord:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the constants, whatever their dtype and device."""
-        return _joined({**{name: _digest(value) for name, value in self.constants.items()}, **self.hashes})
+        return _joined(
+            {**{name: _digest(value) for name, value in self.constants.items()}, **self.hashes}
+        )
 
 
 def constants(net: nn.Module) -> dict[str, Tensor]:
@@ -175,10 +189,15 @@ def _probe_outputs(model: BayesianModel, points: Tensor) -> Tensor:
     values = {}
     for name, value in model.net.named_parameters():
         generator = torch_generator("probe parameters", name)
-        if value.dim() < 2:  # gains, scales and biases: positive, so that roots and logarithms are defined
+        if (
+            value.dim() < 2
+        ):  # gains, scales and biases: positive, so that roots and logarithms are defined
             drawn = torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5
         else:
-            drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64) / value[0].numel() ** 0.5
+            drawn = (
+                torch.randn(value.shape, generator=generator, dtype=torch.float64)
+                / value[0].numel() ** 0.5
+            )
         values[name] = drawn.to(value.device, value.dtype)
     with torch.no_grad(), global_state_kept():
         return functional_call(model.net, values, (points.clone(),))

@@ -35,7 +35,9 @@ def new_directory(path: Path | None, stem: str) -> Path:
     try:
         path.mkdir(parents=True)
     except OSError as error:
-        raise InvalidRun(f"{path} cannot be made ({error.strerror}); choose another place with -o DIR") from None
+        raise InvalidRun(
+            f"{path} cannot be made ({error.strerror}); choose another place with -o DIR"
+        ) from None
     return path
 
 
@@ -45,4 +47,6 @@ def disk_errors(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BnnSymmError(f"{path} could not be written ({error.strerror or error}); {advice}") from error
+        raise BnnSymmError(
+            f"{path} could not be written ({error.strerror or error}); {advice}"
+        ) from error

@@ -28,7 +28,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from bnn_symm.errors import InvalidRun
-from bnn_symm.inference import Reached, State
+from bnn_symm.inference import FitState, State
 from bnn_symm.io.arrays import read_arrays
 from bnn_symm.io.atomic import (
     NAME_LENGTH,
@@ -70,7 +70,12 @@ MEASURES = "measures.json"
 class RunDirectory:
     """Paths and files of a run; see the module for the layout."""
 
-    def __init__(self, path: str | Path, lock: FolderLock | None = None, signature: RunSignature | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        lock: FolderLock | None = None,
+        signature: RunSignature | None = None,
+    ):
         self.path = Path(path)
         self._lock = lock or FolderLock(self.path)
         self.signature = signature or RunSignature(self.record)
@@ -120,7 +125,7 @@ class RunDirectory:
         check_free(path)
         try:
             make_folder(path.parent)
-            _remove_unborn(path)
+            _remove_incomplete(path)
             temporary = cls(make_temporary_folder(path))
         except OSError as error:
             raise InvalidRun(
@@ -134,13 +139,19 @@ class RunDirectory:
             if fixed:
                 # Fixed values are float32 numbers in networks of any dtype.
                 arrays = {name: value.cpu() for name, value in fixed.items()}
-                single = {name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()}
-                _write_arrays(temporary.fixed, {name: value.numpy() for name, value in single.items()})
+                single = {
+                    name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()
+                }
+                _write_arrays(
+                    temporary.fixed, {name: value.numpy() for name, value in single.items()}
+                )
             if prior_mean is not None:
                 means = {name: value.numpy() for name, value in prior_mean.weights.items()}
                 _write_arrays(temporary.prior_mean, means)
             if network is not None:
-                write_atomically(temporary.network, lambda path: path.write_bytes(network), sync_parent=False)
+                write_atomically(
+                    temporary.network, lambda path: path.write_bytes(network), sync_parent=False
+                )
             bound = {ID: new_id(), FILES: temporary.signature.hashes(*temporary._written_at_first)}
             content = {"run_schema": RUN_SCHEMA, "status": "running", **record, **bound}
             write_json(temporary.record, content, sync_parent=False)
@@ -183,7 +194,10 @@ class RunDirectory:
     def update_record(self, **changes: Any) -> None:
         """Changes keys of `run.json`, atomically."""
         record = {**self.read_json(self.record), **changes}
-        write_json(self.record, {key: value for key, value in record.items() if value is not None or key in _KEYS})
+        write_json(
+            self.record,
+            {key: value for key, value in record.items() if value is not None or key in _KEYS},
+        )
 
     def read_fixed(self) -> dict[str, Tensor]:
         """Masks, fixed values and matrices by name, as they were when the run was made.
@@ -192,7 +206,9 @@ class RunDirectory:
             InvalidRun: if the file is missing or damaged.
         """
         try:
-            return {name: torch.from_numpy(value) for name, value in read_arrays(self.fixed).items()}
+            return {
+                name: torch.from_numpy(value) for name, value in read_arrays(self.fixed).items()
+            }
         except FileNotFoundError:
             raise InvalidRun(
                 f"{self.path} has no {self.fixed.name}, which holds what is fixed of its weights; copy the whole "
@@ -209,7 +225,12 @@ class RunDirectory:
         if wanted is None:
             return None
         try:
-            mean = PriorMean({name: torch.from_numpy(value) for name, value in read_arrays(self.prior_mean).items()})
+            mean = PriorMean(
+                {
+                    name: torch.from_numpy(value)
+                    for name, value in read_arrays(self.prior_mean).items()
+                }
+            )
         except FileNotFoundError:
             raise InvalidRun(
                 f"{self.path} has no {self.prior_mean.name}, on which its prior is centerd; copy the whole directory, "
@@ -233,7 +254,9 @@ class RunDirectory:
             return read_json(path)
         except FileNotFoundError:
             if path.parent.exists() and not path.parent.is_dir():
-                raise InvalidRun(f"{path.parent} is a file, wanted the directory of a run") from None
+                raise InvalidRun(
+                    f"{path.parent} is a file, wanted the directory of a run"
+                ) from None
             raise InvalidRun(
                 f"{path.parent} is not a run of bnn_symm: it has no {path.name}; name a directory that "
                 f"`bnn-symm fit` made"
@@ -277,7 +300,10 @@ class RunDirectory:
         self.read_json(self.record)
         self.acquire()
         try:
-            stages = [RunDirectory(folder, signature=self.signature) for folder in stage_folders(self.path)]
+            stages = [
+                RunDirectory(folder, signature=self.signature)
+                for folder in stage_folders(self.path)
+            ]
             last = [path for directory in (*stages, self) for path in directory._written_at_last]
             return self.signature.renew(*self._written_at_first, self.path / MEASURES, *last)
         finally:
@@ -288,7 +314,9 @@ class RunDirectory:
         return DrawLog(self.draws, run=self.signature.token(self.draws))
 
     def _kept_files(self) -> list[Path]:
-        return sorted(path for path in self.kept.glob("step-*.safetensors") if _KEPT.fullmatch(path.name))
+        return sorted(
+            path for path in self.kept.glob("step-*.safetensors") if _KEPT.fullmatch(path.name)
+        )
 
     # -- the one writer ---------------------------------------------------------------------------------
 
@@ -355,7 +383,7 @@ class RunDirectory:
             check_state(path, self.signature.token(self.kept), state)
         return found
 
-    def reached(self) -> Reached:
+    def reached(self) -> FitState:
         """Everything that a run in progress, or one that was killed, has on disk.
 
         Raises:
@@ -368,12 +396,14 @@ class RunDirectory:
                 raise InvalidRun(f"{path} is no state of this run; take it out of its folder")
             states[int(chain)] = read_arrays(path)
             check_state(path, self.signature.token(self.checkpoint), states[int(chain)])
-        with parser_errors(self.draws, "put back the draws as they were written", problem="is damaged"):
+        with parser_errors(
+            self.draws, "put back the draws as they were written", problem="is damaged"
+        ):
             draws = self.draw_log().chains() if self.draws.exists() else {}
         self.signature.check(self.history)
-        return Reached(states, draws, own_rows(self.path))
+        return FitState(states, draws, own_rows(self.path))
 
-    def rewrite(self, reached: Reached) -> Reached:
+    def rewrite(self, reached: FitState) -> FitState:
         """Takes off the disk what is beyond `reached`, so that a resumed fit appends in the right place.
 
         Killed at any moment, it leaves something from which the same can be reached again.
@@ -391,7 +421,9 @@ class RunDirectory:
         log.cut({chain: len(chunk.positions) for chain, chunk in reached.draws.items()})
         make_folder(self.checkpoint)
         kept = {f"chain-{chain:04d}.safetensors" for chain in reached.states}
-        remove_files(self.checkpoint, lambda name: _STATE.fullmatch(name) is not None and name not in kept)
+        remove_files(
+            self.checkpoint, lambda name: _STATE.fullmatch(name) is not None and name not in kept
+        )
         sync_folder(self.checkpoint)
         sync_folder(self.path)
         return dataclasses.replace(reached, draws=log.chains())
@@ -405,7 +437,9 @@ class RunDirectory:
         """The rows of the history, of a run with a warm start those of the last method that has any."""
         stages = stage_folders(self.path)
         self.signature.require(self.history)
-        self.signature.check(self.history, *(folder / name for folder in stages for name in (TABLE, COST)))
+        self.signature.check(
+            self.history, *(folder / name for folder in stages for name in (TABLE, COST))
+        )
         return last_stage(self.path)
 
     def evaluation_path(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -464,7 +498,9 @@ class RunDirectory:
         """Once all files of a complete run are in place: remove those that led to them, and nothing else."""
         self.history_log.unlink(missing_ok=True)
         remove_files(self.draws, lambda name: is_temporary(name) or is_draw_file(name))
-        remove_files(self.checkpoint, lambda name: is_temporary(name) or _STATE.fullmatch(name) is not None)
+        remove_files(
+            self.checkpoint, lambda name: is_temporary(name) or _STATE.fullmatch(name) is not None
+        )
         remove_if_empty(self.draws)
         remove_if_empty(self.checkpoint)
         sync_folder(self.path)
@@ -472,12 +508,19 @@ class RunDirectory:
 
 def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays of a directory that is not published yet."""
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(dict(arrays))), sync_parent=False)
+    write_atomically(
+        path, lambda temporary: temporary.write_bytes(save(dict(arrays))), sync_parent=False
+    )
 
 
-def _remove_unborn(path: Path) -> None:
+def _remove_incomplete(path: Path) -> None:
     """Remove what processes left that were killed while they made this directory, before they gave it its name."""
     for unborn in path.parent.glob(f".*.{TEMPORARY}"):
         own = is_temporary(unborn.name) and unborn.name.startswith(f".{path.name[:NAME_LENGTH]}.")
-        if own and is_real_folder(unborn) and (unborn / LOCK).exists() and not FolderLock(unborn).is_held():
+        if (
+            own
+            and is_real_folder(unborn)
+            and (unborn / LOCK).exists()
+            and not FolderLock(unborn).is_held()
+        ):
             shutil.rmtree(unborn, ignore_errors=True)

@@ -133,14 +133,18 @@ class RunSignature:
         identity = read_json(self._record).get(ID)
         if not isinstance(identity, str):
             return None
-        return hashlib.sha256(f"{identity}/{self._name(folder)}".encode()).hexdigest()[:_TOKEN_DIGITS]
+        return hashlib.sha256(f"{identity}/{self._name(folder)}".encode()).hexdigest()[
+            :_TOKEN_DIGITS
+        ]
 
     def _signed(self) -> dict[str, str] | None:
         if not self._record.exists():
             return None
         signed = read_json(self._record).get(FILES)
         if signed is not None and not isinstance(signed, dict):
-            raise InvalidRun(f"{shown(self._record)} is damaged: files is no object; copy the run again")
+            raise InvalidRun(
+                f"{shown(self._record)} is damaged: files is no object; copy the run again"
+            )
         return signed
 
     def _write(self, files: Mapping[str, str]) -> None:
@@ -177,7 +181,10 @@ def check_state(path: Path, token: str | None, state: Mapping[str, np.ndarray]) 
     """
     if token is None:
         return
-    with parser_errors(path, "put back the file as it was written"), safe_open(path, framework="np") as file:
+    with (
+        parser_errors(path, "put back the file as it was written"),
+        safe_open(path, framework="np") as file,
+    ):
         got = str((file.metadata() or {}).get(_METADATA)).partition("-")
     if got[0] != token:
         raise InvalidRun(
@@ -185,4 +192,6 @@ def check_state(path: Path, token: str | None, state: Mapping[str, np.ndarray]) 
             f"{token}); put back the run's own file, or fit again"
         )
     if got[2] != _digest(state):
-        raise InvalidRun(f"{shown(path)} is damaged: it holds other values than were written; put back the file")
+        raise InvalidRun(
+            f"{shown(path)} is damaged: it holds other values than were written; put back the file"
+        )

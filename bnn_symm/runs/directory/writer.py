@@ -22,7 +22,7 @@ class RunWriter(Callback):
     """Appends history at once, draws and states every few seconds or steps.
 
     Whatever moment the process is killed at, no state on disk is ahead of the draws and the history there: both are
-    written before it. The draws live on disk alone (`kept_draws`), so memory does not grow with their number.
+    written before it. The draws live on disk alone (`stored_draws`), so memory does not grow with their number.
 
     Args:
         directory: of the run; its lock is held.
@@ -63,7 +63,9 @@ class RunWriter(Callback):
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
         """The first, every essential one, and otherwise one after so many seconds or steps."""
-        if chain not in self._pending:  # of a resumed fit, what was kept before is not kept again later
+        if (
+            chain not in self._pending
+        ):  # of a resumed fit, what was kept before is not kept again later
             reached = max((step for step, own in self._kept.items() if chain in own), default=-1)
             self._pending[chain] = [step for step in self._keep if step > reached]
         pending = self._pending[chain]
@@ -83,9 +85,12 @@ class RunWriter(Callback):
         if chain not in self._last_state:
             return True
         saved_at, step = self._last_state[chain]
-        return time.monotonic() - saved_at >= self._seconds or self._step.get(chain, 0) - step >= self._steps
+        return (
+            time.monotonic() - saved_at >= self._seconds
+            or self._step.get(chain, 0) - step >= self._steps
+        )
 
-    def kept_draws(self) -> dict[int, DrawChunk]:
+    def stored_draws(self) -> dict[int, DrawChunk]:
         """All that are on disk, the buffered ones written first."""
         self.flush()
         return self._log.chains()

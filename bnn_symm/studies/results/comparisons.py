@@ -31,8 +31,25 @@ ALIGNED = "aligned_less_naive"
 """Measure of the aligned barrier against the naive one of the same setting."""
 
 _OF_CELLS = (
-    *("test_nll", "test_accuracy", "test_rmse", "test_ece", "test_brier", "test_crps", "test_coverage_90"),
-    *("train_nll", "validation_nll", "elbo", "kl", "expected_log_likelihood", SPEED, "gradient_evaluations", "seconds"),
+    *(
+        "test_nll",
+        "test_accuracy",
+        "test_rmse",
+        "test_ece",
+        "test_brier",
+        "test_crps",
+        "test_coverage_90",
+    ),
+    *(
+        "train_nll",
+        "validation_nll",
+        "elbo",
+        "kl",
+        "expected_log_likelihood",
+        SPEED,
+        "gradient_evaluations",
+        "seconds",
+    ),
     *("rhat_raw_max", "rhat_aligned_max", "rhat_function_max", "ess_function_min"),
 )
 _OF_PAIRS = (
@@ -44,7 +61,15 @@ _HIGHER = ("elbo", "test_accuracy")
 _COMPARED = (
     *("test_nll", "test_accuracy", "test_rmse", "test_ece", "test_brier", "test_crps", "elbo"),
     *("rhat_raw_max", "rhat_aligned_max", "rhat_function_max"),
-    *("naive", "aligned", "naive_error", "aligned_error", "rhat_raw", "rhat_aligned", "rhat_function"),
+    *(
+        "naive",
+        "aligned",
+        "naive_error",
+        "aligned_error",
+        "rhat_raw",
+        "rhat_aligned",
+        "rhat_function",
+    ),
 )
 MODERATE = 0.05
 """Below so large a p-value an effect is moderately told."""
@@ -73,13 +98,23 @@ def summarize_settings(
         late = len(values.censored(number))
         if late and SPEED in measures:
             reason = f"{late} of {measures[SPEED]['n']} never reach the target: see the time to the target"
-            measures[SPEED] |= {"mean": None, "sd": None, "low": None, "high": None, "reason": reason}
+            measures[SPEED] |= {
+                "mean": None,
+                "sd": None,
+                "low": None,
+                "high": None,
+                "reason": reason,
+            }
         result.append({**setting, "measures": measures})
     return result
 
 
 def compare_settings(
-    settings: Sequence[Row], cell_rows: Sequence[Row], pair_rows: Sequence[Row], *, contexts: Sequence[Row] = ()
+    settings: Sequence[Row],
+    cell_rows: Sequence[Row],
+    pair_rows: Sequence[Row],
+    *,
+    contexts: Sequence[Row] = (),
 ) -> list[dict[str, Any]]:
     """Every asymmetric setting and control against the baseline of its context, and asymmetric ones against controls.
 
@@ -97,7 +132,9 @@ def compare_settings(
     result = []
     for context in sorted({setting["context"] for setting in settings}):
         own = Context(settings, contexts, context)
-        families = [[_compared(values, own, pair, measure) for pair in own.pairs()] for measure in _COMPARED]
+        families = [
+            [_compared(values, own, pair, measure) for pair in own.pairs()] for measure in _COMPARED
+        ]
         families.append([_alignment(values, context, number) for number in own.alignable])
         if context < len(contexts):
             families.append(_speeds(values, own, contexts[context].get("convergence")))
@@ -118,7 +155,10 @@ class Context:
         self.settings, self.number = settings, number
         self.label = str(contexts[number]["label"]) if number < len(contexts) else ""
         own = [i for i, setting in enumerate(settings) if setting["context"] == number]
-        by_role = {role: [i for i in own if settings[i]["role"] == role] for role in {settings[i]["role"] for i in own}}
+        by_role = {
+            role: [i for i in own if settings[i]["role"] == role]
+            for role in {settings[i]["role"] for i in own}
+        }
         self.baseline: int | None = next(iter(by_role.get("baseline", [])), None)
         self.asymmetric = by_role.get("asymmetric", [])
         self.keeps = by_role.get("keeps_symmetry", [])
@@ -130,7 +170,11 @@ class Context:
     def pairs(self) -> list[tuple[int, int]]:
         """Which settings are compared."""
         controls = [*self.keeps, *self.breaks]
-        against = [] if self.baseline is None else [(i, self.baseline) for i in (*self.asymmetric, *controls)]
+        against = (
+            []
+            if self.baseline is None
+            else [(i, self.baseline) for i in (*self.asymmetric, *controls)]
+        )
         return [*against, *((i, j) for i in self.asymmetric for j in controls)]
 
     def name(self, number: int) -> str:
@@ -163,7 +207,11 @@ class _Values:
 
     def censored(self, setting: int) -> set[int]:
         """Seeds that never reached the target."""
-        return {seed for seed, row in self._cells[setting].items() if _number(row.get("to_target_censored")) == 1.0}
+        return {
+            seed
+            for seed, row in self._cells[setting].items()
+            if _number(row.get("to_target_censored")) == 1.0
+        }
 
     def log_times(self, setting: int) -> dict[int, float]:
         """Logarithms of the times to the target; empty if a run never got there."""
@@ -176,7 +224,9 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, numbers.Real) and not math.isnan(value) else None
 
 
-def _compared(values: _Values, own: Context, pair: tuple[int, int], measure: str) -> dict[str, Any] | None:
+def _compared(
+    values: _Values, own: Context, pair: tuple[int, int], measure: str
+) -> dict[str, Any] | None:
     """None if one of the two has no value."""
     first, second = (values.of(number, measure) for number in pair)
     if not first or not second:
@@ -191,7 +241,11 @@ def _compared(values: _Values, own: Context, pair: tuple[int, int], measure: str
 def _alignment(values: _Values, context: int, number: int) -> dict[str, Any] | None:
     """Aligned against naive barriers of the same pairs."""
     aligned, naive = (values.of(number, measure) for measure in ("aligned", "naive"))
-    return _comparison(context, ALIGNED, (number, number), "lower", aligned, naive) if aligned and naive else None
+    return (
+        _comparison(context, ALIGNED, (number, number), "lower", aligned, naive)
+        if aligned and naive
+        else None
+    )
 
 
 def _comparison(
@@ -204,9 +258,18 @@ def _comparison(
 ) -> dict[str, Any]:
     both = sorted(first.keys() & second.keys())
     found = dataclasses.asdict(paired_difference(first, second))
-    means = [math.fsum(own[unit] for unit in both) / len(both) if both else None for own in (first, second)]
+    means = [
+        math.fsum(own[unit] for unit in both) / len(both) if both else None
+        for own in (first, second)
+    ]
     return {
-        **{"context": context, "measure": measure, "first": pair[0], "second": pair[1], "better": better},
+        **{
+            "context": context,
+            "measure": measure,
+            "first": pair[0],
+            "second": pair[1],
+            "better": better,
+        },
         **{"first_mean": means[0], "second_mean": means[1]},
         "difference": {key: found.pop(key) for key in ("mean", "low", "high")},
         **found,
@@ -214,9 +277,12 @@ def _comparison(
     }
 
 
-def _share(control: Mapping[Any, float], treatment: Mapping[Any, float], baseline: Mapping[Any, float]) -> Row:
+def _share(
+    control: Mapping[Any, float], treatment: Mapping[Any, float], baseline: Mapping[Any, float]
+) -> Row:
     above, below = (
-        {unit: own[unit] - baseline[unit] for unit in own.keys() & baseline.keys()} for own in (control, treatment)
+        {unit: own[unit] - baseline[unit] for unit in own.keys() & baseline.keys()}
+        for own in (control, treatment)
     )
     return dataclasses.asdict(share_of_effect(above, below))
 
@@ -226,7 +292,9 @@ def _speeds(values: _Values, own: Context, convergence: Row | None) -> list[dict
     tests: dict[tuple[int, int], dict[str, Any]] = {}
     for test in (convergence or {}).get("comparisons", []):
         if test["clock"] == "gradient_evaluations":
-            first, second = ((convergence or {})["groups"][test[side]]["setting"] for side in ("first", "second"))
+            first, second = (
+                (convergence or {})["groups"][test[side]]["setting"] for side in ("first", "second")
+            )
             tests[first, second], tests[second, first] = dict(test), _turned(test)
     result = []
     for pair in own.pairs():
@@ -253,11 +321,20 @@ def _of_known_times(values: _Values, pair: tuple[int, int]) -> dict[str, Any]:
 
 
 def _turned(test: Row) -> dict[str, Any]:
-    ratio = {"value": test["ratio"]["value"], "low": test["ratio"]["high"], "high": test["ratio"]["low"]}
-    ends = {
-        side: {"first": test[side]["second"], "second": test[side]["first"]} for side in ("reached", "num_censored")
+    ratio = {
+        "value": test["ratio"]["value"],
+        "low": test["ratio"]["high"],
+        "high": test["ratio"]["low"],
     }
-    return {**test, **ends, "ratio": {key: None if not value else 1 / value for key, value in ratio.items()}}
+    ends = {
+        side: {"first": test[side]["second"], "second": test[side]["first"]}
+        for side in ("reached", "num_censored")
+    }
+    return {
+        **test,
+        **ends,
+        "ratio": {key: None if not value else 1 / value for key, value in ratio.items()},
+    }
 
 
 def _speed(context: int, pair: tuple[int, int], test: Row) -> dict[str, Any]:
@@ -269,13 +346,23 @@ def _speed(context: int, pair: tuple[int, int], test: Row) -> dict[str, Any]:
         reason = "too few runs for an interval, or runs that never got there"
     runs = min(test["reached"][side] + test["num_censored"][side] for side in ("first", "second"))
     return {
-        **{"context": context, "measure": SPEED, "first": pair[0], "second": pair[1], "better": "lower"},
+        **{
+            "context": context,
+            "measure": SPEED,
+            "first": pair[0],
+            "second": pair[1],
+            "better": "lower",
+        },
         **{"first_mean": None, "second_mean": None},
         "difference": {
             end: math.log(ratio[key]) if ratio[key] else None
             for end, key in (("mean", "value"), ("low", "low"), ("high", "high"))
         },
-        **{"n": test["num_pairs"] if test["paired"] else runs, "kind": "seeds", "p_value": test["p_value"]},
+        **{
+            "n": test["num_pairs"] if test["paired"] else runs,
+            "kind": "seeds",
+            "p_value": test["p_value"],
+        },
         "sign_flip_p": test["p_value"] if test["paired"] else None,
         "smallest_sign_flip_p": test["smallest_p"],
         **{"reason": reason, "ratio": dict(ratio), "share": None},
@@ -285,7 +372,12 @@ def _speed(context: int, pair: tuple[int, int], test: Row) -> dict[str, Any]:
 def _share_of_ratios(control: Row | None, treatment: Row | None) -> Row:
     """Of restricted means: without an interval."""
     reason, value = "runs that never reach the target: no interval", None
-    if treatment is None or control is None or not treatment["ratio"]["value"] or not control["ratio"]["value"]:
+    if (
+        treatment is None
+        or control is None
+        or not treatment["ratio"]["value"]
+        or not control["ratio"]["value"]
+    ):
         reason = "a time to the target is missing"
     elif treatment["p_value"] is None or treatment["p_value"] >= MODERATE:
         reason = "the effect itself is not told from zero"

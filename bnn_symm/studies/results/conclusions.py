@@ -28,7 +28,12 @@ from bnn_symm.studies.results import narrative as words
 from bnn_symm.studies.results.comparisons import ALIGNED, MODERATE, SPEED, Context, Key, Row
 
 # Gains that matter: a share of the baseline's value, and at least so much; by measure.
-_MARGINS = {"elbo": (0.01, 0.0), "test_accuracy": (0.0, 0.01), "rhat_function_max": (0.0, 0.01), "naive": (0.1, 0.01)}
+_MARGINS = {
+    "elbo": (0.01, 0.0),
+    "test_accuracy": (0.0, 0.01),
+    "rhat_function_max": (0.0, 0.01),
+    "naive": (0.1, 0.01),
+}
 _MARGIN = (0.1, 0.0)
 QUESTIONS = {
     "speed": (SPEED,),
@@ -63,10 +68,16 @@ def conclude(
     for number in range(len(contexts)):
         own = Context(settings, contexts, number)
         for setting in own.asymmetric:
-            asked = [_concluded(found, own, setting, question, contexts[number]) for question in QUESTIONS]
+            asked = [
+                _concluded(found, own, setting, question, contexts[number])
+                for question in QUESTIONS
+            ]
             conclusions += [one for one in asked if one is not None]
         conclusions += [one for one in [_aligned(found, own)] if one is not None]
-    names = [Context(settings, contexts, setting["context"]).name(i) for i, setting in enumerate(settings)]
+    names = [
+        Context(settings, contexts, setting["context"]).name(i)
+        for i, setting in enumerate(settings)
+    ]
     return conclusions, words.headline(settings, names, conclusions, comparisons)
 
 
@@ -77,13 +88,20 @@ def _concluded(
     settings, base = own.settings, own.baseline
     known = [i for i in (setting, base) if i is not None]
     names = (own.name(setting), None if base is None else own.name(base))
-    present = [m for m in QUESTIONS[question] if any(m in settings[i].get("measures", {}) for i in known)]
+    present = [
+        m for m in QUESTIONS[question] if any(m in settings[i].get("measures", {}) for i in known)
+    ]
     measure = (present or QUESTIONS[question])[0]
     effect = None if base is None else found.get((own.number, measure, setting, base))
     reason = context.get("convergence_reason") if question == "speed" else None
     if effect is None and not present and reason is None:
         return None
-    told = {"answer": "cannot be told", "strength": "none", "because_of_symmetry": "not asked", "explained_by": []}
+    told = {
+        "answer": "cannot be told",
+        "strength": "none",
+        "because_of_symmetry": "not asked",
+        "explained_by": [],
+    }
     if effect is None:
         having = [measure in settings[i].get("measures", {}) for i in known]
         sentence = words.missing_sentence(names, measure, reason, having)
@@ -94,12 +112,19 @@ def _concluded(
         if question == "connected" and alignment is not None:
             sentence += words.aligned_clause(names, alignment)
         if question == "connected" and base is not None:
-            sentence += words.flat_clause(names, settings[base].get("measures", {}).get("naive", {}))
+            sentence += words.flat_clause(
+                names, settings[base].get("measures", {}).get("naive", {})
+            )
         if told["answer"] in ("yes", "the other way"):
             cause = _cause(found, own, effect)
             told |= {key: cause[key] for key in ("because_of_symmetry", "explained_by")}
             sentence += " " + words.cause_sentence(cause)
-    ahead = {"question": question, "title": words.title(question, measure), "context": own.number, "setting": setting}
+    ahead = {
+        "question": question,
+        "title": words.title(question, measure),
+        "context": own.number,
+        "setting": setting,
+    }
     return {**ahead, **told, "sentence": sentence}
 
 
@@ -121,7 +146,11 @@ def _aligned(found: Mapping[Key, dict[str, Any]], own: Context) -> dict[str, Any
 
 def _of_alignment(found: Mapping[Key, dict[str, Any]], own: Context) -> dict[str, Any] | None:
     """Of the baseline."""
-    return None if own.baseline is None else found.get((own.number, ALIGNED, own.baseline, own.baseline))
+    return (
+        None
+        if own.baseline is None
+        else found.get((own.number, ALIGNED, own.baseline, own.baseline))
+    )
 
 
 def _gain(effect: Row, key: str = "mean") -> float | None:
@@ -131,14 +160,26 @@ def _gain(effect: Row, key: str = "mean") -> float | None:
 
 def _answer(effect: Row) -> dict[str, Any]:
     """`answer` and `strength`."""
-    p, p_adjusted, gain, margin = effect["p_value"], effect["p_adjusted"], _gain(effect), _margin_of(effect)
+    p, p_adjusted, gain, margin = (
+        effect["p_value"],
+        effect["p_adjusted"],
+        _gain(effect),
+        _margin_of(effect),
+    )
     strength = "none"
     if p is not None and p_adjusted is not None and gain:
         levels = ((_STRONG, "strong"), (MODERATE, "moderate"), (_WEAK, "weak"))
-        strength = next((word for level, word in levels if p_adjusted < level), "weak" if p < MODERATE else "none")
+        strength = next(
+            (word for level, word in levels if p_adjusted < level),
+            "weak" if p < MODERATE else "none",
+        )
     if strength != "none":
         return {"answer": "yes" if (gain or 0) > 0 else "the other way", "strength": strength}
-    largest = 0.0 if gain == 0 and p == 1 else _gain(effect, "low" if effect["better"] == "lower" else "high")
+    largest = (
+        0.0
+        if gain == 0 and p == 1
+        else _gain(effect, "low" if effect["better"] == "lower" else "high")
+    )
     is_absent = p is not None and largest is not None and margin is not None and largest < margin
     return {"answer": "no" if is_absent else "cannot be told", "strength": "none"}
 
@@ -149,7 +190,9 @@ def _margin_of(effect: Row) -> float | None:
         return -math.log(1 - _MARGIN[0])
     if effect["second_mean"] is None:
         return None
-    share, least = _MARGINS.get("naive" if effect["measure"] == ALIGNED else effect["measure"], _MARGIN)
+    share, least = _MARGINS.get(
+        "naive" if effect["measure"] == ALIGNED else effect["measure"], _MARGIN
+    )
     return max(share * abs(effect["second_mean"]), least)
 
 
@@ -164,15 +207,27 @@ def _cause(found: Mapping[Key, dict[str, Any]], own: Context, effect: Row) -> di
     sign = math.copysign(1.0, effect["difference"]["mean"])
     kind = own.settings[effect["first"]]["kind"]
     lowers_barrier = effect["measure"] == "naive" and sign < 0
-    cause: dict[str, Any] = {"explained_by": [], "keeps": [], "breaks": [], "not_run": [], "kind": kind}
+    cause: dict[str, Any] = {
+        "explained_by": [],
+        "keeps": [],
+        "breaks": [],
+        "not_run": [],
+        "kind": kind,
+    }
     if kind == "sigma_asymmetric":
         return {**cause, "because_of_symmetry": "cannot be told"}
     for number in own.keeps:
         control = _evidence(found, own, effect, number, sign)
-        if control["says"] == "lacks" and lowers_barrier and own.settings[number]["kind"] == "block_fixed":
+        if (
+            control["says"] == "lacks"
+            and lowers_barrier
+            and own.settings[number]["kind"] == "block_fixed"
+        ):
             control |= _removed(found.get((own.number, ALIGNED, number, number)), control)
         cause["keeps"].append(control)
-    same = [number for number in own.breaks if own.settings[number]["kind"] in (kind, "block_fixed")]
+    same = [
+        number for number in own.breaks if own.settings[number]["kind"] in (kind, "block_fixed")
+    ]
     cause["breaks"] = [_evidence(found, own, effect, number, sign) for number in same]
     run = {own.settings[number]["kind"] for number in own.keeps}
     cause["not_run"] = [control for control in _CONTROLS if control not in run]
@@ -181,7 +236,10 @@ def _cause(found: Mapping[Key, dict[str, Any]], own: Context, effect: Row) -> di
     not_enough = any(one["says"] in ("lacks", "part") for one in cause["breaks"])
     if "has" in says:
         answer = "no"
-    elif cause["not_run"] or says & {"unclear", "missing"}:  # what one control does not explain another may
+    elif cause["not_run"] or says & {
+        "unclear",
+        "missing",
+    }:  # what one control does not explain another may
         answer = "cannot be told"
     else:
         answer = "partly" if "part" in says or not_enough else "yes"
@@ -193,11 +251,19 @@ def _evidence(
 ) -> dict[str, Any]:
     """Whether a control has the effect, a part of it, lacks it, or leaves that unclear."""
     measure, first, base = effect["measure"], effect["first"], effect["second"]
-    alone, against = found.get((own.number, measure, number, base)), found.get((own.number, measure, first, number))
+    alone, against = (
+        found.get((own.number, measure, number, base)),
+        found.get((own.number, measure, first, number)),
+    )
     setting = own.settings[number]
     keys = {key.rpartition(".")[2]: value for key, value in setting.get("differences", {}).items()}
     control = {
-        **{"setting": number, "name": own.name(number), "kind": setting["kind"], "kappa": keys.get("kappa")},
+        **{
+            "setting": number,
+            "name": own.name(number),
+            "kind": setting["kind"],
+            "kappa": keys.get("kappa"),
+        },
         **{"log10_order": setting.get("log10_order"), "share": None, "against": against},
     }
     if alone is None or against is None:
@@ -217,7 +283,13 @@ def _removed(alignment: Row | None, control: Row) -> dict[str, Any]:
     gap = control["against"]["difference"]["mean"]
     if alignment is None or alignment["difference"]["mean"] is None:
         return {"says": "unclear", "removed": None}
-    removed = {"value": -alignment["difference"]["mean"], "share": alignment["difference"]["mean"] / gap}
+    removed = {
+        "value": -alignment["difference"]["mean"],
+        "share": alignment["difference"]["mean"] / gap,
+    }
     if not _is_told(alignment, -1.0):
         return {"says": "unclear", "removed": {**removed, "is_told": False}}
-    return {"says": "lacks" if removed["share"] >= _EXPLAINS else "part", "removed": {**removed, "is_told": True}}
+    return {
+        "says": "lacks" if removed["share"] >= _EXPLAINS else "part",
+        "removed": {**removed, "is_told": True},
+    }

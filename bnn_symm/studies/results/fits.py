@@ -66,5 +66,7 @@ def section(content: Mapping[str, Any], name: str, path: Path) -> Mapping[str, A
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise InvalidRun(f"{path} is damaged: {name} is a {type(value).__name__}, expected an object; remove it")
+        raise InvalidRun(
+            f"{path} is damaged: {name} is a {type(value).__name__}, expected an object; remove it"
+        )
     return value

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyzes.alignment import pair_runs
-from bnn_symm.analyzes.mixing import describe_mixing, held_out, joined
+from bnn_symm.analyses.alignment import pair_runs
+from bnn_symm.analyses.mixing import describe_mixing, held_out, joined
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
 from bnn_symm.diagnostics.mixing.function_values import function_values
@@ -32,7 +32,9 @@ def measure_cell(run: Run) -> dict[str, Any]:
     method = run.config.inference
     if method.is_sampler:
         with use_threads(run.threads):
-            content["mixing"] = describe_mixing(run.posterior, run.dataset(), method=method, per_draw=False)[0]
+            content["mixing"] = describe_mixing(
+                run.posterior, run.dataset(), method=method, per_draw=False
+            )[0]
     return content
 
 
@@ -45,7 +47,9 @@ def measure_pair(first: Run, second: Run, options: dict[str, Any]) -> dict[str, 
     """
     for run in (first, second):
         if run.status != "complete":
-            raise InvalidRun(f"{run.path} is {run.status}, and has no posterior to measure a barrier to")
+            raise InvalidRun(
+                f"{run.path} is {run.status}, and has no posterior to measure a barrier to"
+            )
     check_comparable([first, second])
     keys = ("matching", "num_draws")
     content, aligned = pair_runs(first, second, **{key: options[key] for key in keys})
@@ -56,7 +60,9 @@ def measure_pair(first: Run, second: Run, options: dict[str, Any]) -> dict[str, 
     return content
 
 
-def agreement(posteriors: list[Posterior], dataset: Dataset | None = None) -> tuple[float | None, float | None]:
+def agreement(
+    posteriors: list[Posterior], dataset: Dataset | None = None
+) -> tuple[float | None, float | None]:
     """Median split R-hat of weights, and of functions at held-out points, with each posterior for a chain.
 
     None where there are too few draws, or where no data set says at which points to look.
@@ -65,10 +71,14 @@ def agreement(posteriors: list[Posterior], dataset: Dataset | None = None) -> tu
     chains, draws, _ = together.shape
     if draws < MIN_DRAWS:
         return None, None
-    positions = np.stack([together._read(chain, 0, min(draws, _DRAWS)).cpu().numpy() for chain in range(chains)])
+    positions = np.stack(
+        [together._read(chain, 0, min(draws, _DRAWS)).cpu().numpy() for chain in range(chains)]
+    )
     found = [_median(chain_statistics(positions).rhat)]
     if dataset is not None:
-        found.append(_median(chain_statistics(function_values(together, held_out(dataset)[1]).columns).rhat))
+        found.append(
+            _median(chain_statistics(function_values(together, held_out(dataset)[1]).columns).rhat)
+        )
     return found[0], found[-1] if dataset is not None else None
 
 

@@ -73,7 +73,9 @@ def comparison_sentence(names: Sequence[str], comparison: Row) -> str:
     return f"{_against(names, comparison)} ({_evidence(comparison)})"
 
 
-def effect_sentence(names: Sequence[str | None], effect: Row, told: Row, margin: float | None) -> str:
+def effect_sentence(
+    names: Sequence[str | None], effect: Row, told: Row, margin: float | None
+) -> str:
     """What an asymmetric setting has against the baseline, or why that cannot be told."""
     text = f"{_against([str(name) for name in names], effect)} ({_evidence(effect)})"
     if told["answer"] == "no":
@@ -109,7 +111,9 @@ def flat_clause(names: Sequence[str | None], naive: Row) -> str:
     return f" The barrier of {names[1]} is not told from zero." if is_flat else ""
 
 
-def missing_sentence(names: Sequence[str | None], measure: str, reason: str | None, having: Sequence[bool]) -> str:
+def missing_sentence(
+    names: Sequence[str | None], measure: str, reason: str | None, having: Sequence[bool]
+) -> str:
     """Why there is no comparison."""
     what = MEASURE_WORDS[measure]
     if names[1] is None:
@@ -131,7 +135,9 @@ def cause_sentence(cause: Row) -> str:
     absent = cause["not_run"]
     not_run = f"{listed(absent)} {'was' if len(absent) == 1 else 'were'} not run" if absent else ""
     if answer == "no":
-        having = sorted((one for one in keeps if one["says"] == "has"), key=lambda one: -one["share"]["value"])
+        having = sorted(
+            (one for one in keeps if one["says"] == "has"), key=lambda one: -one["share"]["value"]
+        )
         said = [f"{having[0]['name']}, whose symmetry is intact, has {_share(having[0])}"]
         said += [f"{one['name']} {_share(one)}" for one in having[1:]]
         if having[0]["share"]["value"] < _NEARLY_ALL and _is_apart(having[0]["against"]):
@@ -194,7 +200,11 @@ def listed(items: Sequence[str]) -> str:
 
 def _value(measure: str, value: float | None) -> str:
     # Two estimates of one accuracy or R-hat differ in the third digit.
-    return f"{value:.4g}" if value is not None and measure.startswith(("rhat", "test_accuracy")) else number(value)
+    return (
+        f"{value:.4g}"
+        if value is not None and measure.startswith(("rhat", "test_accuracy"))
+        else number(value)
+    )
 
 
 def _percent(share: float) -> str:
@@ -267,20 +277,32 @@ def _gain(effect: Row, gain: float | None) -> str:
 def _not_excluded(effect: Row) -> str:
     end = effect["difference"]["low" if effect["better"] == "lower" else "high"]
     gain = None if end is None else end if effect["better"] == "higher" else -end
-    return "" if gain is None or gain <= 0 else f"; a gain of up to {_gain(effect, gain)} is possible"
+    return (
+        "" if gain is None or gain <= 0 else f"; a gain of up to {_gain(effect, gain)} is possible"
+    )
 
 
 def _evidence(one: Row) -> str:
     """Seeds and p-value, or why there is none."""
-    seeds = {"seeds": "seed", "pairs": "disjoint pair of seeds", "pairs of seeds": "seed"}[one["kind"]]
-    count = f"{one['n']} {seeds}{'' if one['n'] == 1 else 's'}".replace("pair of seedss", "pairs of seeds")
+    seeds = {"seeds": "seed", "pairs": "disjoint pair of seeds", "pairs of seeds": "seed"}[
+        one["kind"]
+    ]
+    count = f"{one['n']} {seeds}{'' if one['n'] == 1 else 's'}".replace(
+        "pair of seedss", "pairs of seeds"
+    )
     if one["kind"] == "pairs of seeds":
         count = f"all pairs of {count}"
     if one["p_value"] is None:
-        return one["reason"] if str(one["reason"]).startswith(str(one["n"])) else f"{count}; {one['reason']}"
+        return (
+            one["reason"]
+            if str(one["reason"]).startswith(str(one["n"]))
+            else f"{count}; {one['reason']}"
+        )
     many = one["num_comparisons"]
     adjusted = f", adjusted for {many} comparisons" if many > 1 else ""
-    if one["p_value"] < _MODERATE and one["p_adjusted"] >= _WEAK:  # what makes the evidence weak, and not none
+    if (
+        one["p_value"] < _MODERATE and one["p_adjusted"] >= _WEAK
+    ):  # what makes the evidence weak, and not none
         adjusted += f", {_p(one['p_value']).removeprefix('= ')} before"
     text = f"{count}, p {_p(one['p_adjusted'])}{adjusted}"
     smallest = one["smallest_sign_flip_p"]
@@ -371,7 +393,9 @@ def _seeds(comparisons: Sequence[Row]) -> str:
 
 def _nothing_told(asked: Sequence[Row], comparisons: Sequence[Row]) -> str:
     seeds = _seeds(comparisons)
-    absent = list(dict.fromkeys(_SUBJECTS[one["question"]] for one in asked if one["answer"] == "no"))
+    absent = list(
+        dict.fromkeys(_SUBJECTS[one["question"]] for one in asked if one["answer"] == "no")
+    )
     open_ = [one for one in asked if one["answer"] == "cannot be told"]
     if not asked:
         return "Nothing can be told: no measure of asymmetric and standard networks is complete."
@@ -382,7 +406,10 @@ def _nothing_told(asked: Sequence[Row], comparisons: Sequence[Row]) -> str:
 
 
 def _one_by_one(
-    settings: Sequence[Row], names: Sequence[str], asked: Sequence[dict[str, Any]], comparisons: Sequence[Row]
+    settings: Sequence[Row],
+    names: Sequence[str],
+    asked: Sequence[dict[str, Any]],
+    comparisons: Sequence[Row],
 ) -> str:
     places = list(dict.fromkeys((one["context"], one["setting"]) for one in asked))
     are_many = len({context for context, _ in places}) > 1
@@ -403,7 +430,11 @@ def _one_by_one(
                 else f"{name} gains nothing in {listed(absent)}"
             )
         if open_:
-            parts.append(f"nothing can be told of {listed(open_)}" if parts else f"of {name} nothing can be told")
+            parts.append(
+                f"nothing can be told of {listed(open_)}"
+                if parts
+                else f"of {name} nothing can be told"
+            )
         sentences.append("; ".join(parts))
     sentences[0] += f" ({_seeds(comparisons)})"
     return " ".join(f"{sentence}." for sentence in sentences)
@@ -435,9 +466,13 @@ def _counted(asked: Sequence[Row], comparisons: Sequence[Row]) -> str:
                 continue
             told = True
             counts = {
-                "because of the symmetry": sum(one["because_of_symmetry"] == "yes" for one in having),
+                "because of the symmetry": sum(
+                    one["because_of_symmetry"] == "yes" for one in having
+                ),
                 "partly": sum(one["because_of_symmetry"] == "partly" for one in having),
-                "explained by a control that keeps it": sum(one["because_of_symmetry"] == "no" for one in having),
+                "explained by a control that keeps it": sum(
+                    one["because_of_symmetry"] == "no" for one in having
+                ),
             }
             said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             parts.append(f"{word} in {len(having)} of {len(own)}" + (f" ({said})" if said else ""))
@@ -453,7 +488,11 @@ def _of_alignment(aligned: Sequence[Row]) -> list[str]:
         return [aligned[0]["sentence"]] if aligned[0]["answer"] == "yes" else []
     lower = sum(one["answer"] == "yes" for one in aligned)
     return (
-        [f"Alignment lowers the barrier of standard networks in {lower} of {len(aligned)} contexts."] if lower else []
+        [
+            f"Alignment lowers the barrier of standard networks in {lower} of {len(aligned)} contexts."
+        ]
+        if lower
+        else []
     )
 
 

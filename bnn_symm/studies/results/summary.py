@@ -11,7 +11,13 @@ from bnn_symm.studies.keys import NUMERICS
 from bnn_symm.studies.plan import Plan
 from bnn_symm.studies.results.comparisons import compare_settings, summarize_settings
 from bnn_symm.studies.results.conclusions import conclude
-from bnn_symm.studies.results.tables import cell_rows, describe_contexts, load_cells, pair_rows, write_table
+from bnn_symm.studies.results.tables import (
+    cell_rows,
+    describe_contexts,
+    load_cells,
+    pair_rows,
+    write_table,
+)
 from bnn_symm.studies.study import Study
 
 STUDY_SCHEMA = 1
@@ -38,7 +44,9 @@ def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, 
         "study_schema": STUDY_SCHEMA,
         "name": place.path.name,
         "directory": str(place.path),
-        "status": "complete" if done and not counts["cells_failed"] + counts["pairs_failed"] else "incomplete",
+        "status": "complete"
+        if done and not counts["cells_failed"] + counts["pairs_failed"]
+        else "incomplete",
         "headline": headline,
         "commands": study_commands(place.path, modules),
         "modules": list(modules),
@@ -55,7 +63,9 @@ def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, 
     return content
 
 
-def _settings(plan: Plan, cells: Sequence[Mapping[str, Any]], contexts: Sequence[str]) -> list[dict[str, Any]]:
+def _settings(
+    plan: Plan, cells: Sequence[Mapping[str, Any]], contexts: Sequence[str]
+) -> list[dict[str, Any]]:
     settings = []
     for setting in plan.settings:
         own = [row for row in cells if row["setting"] == setting.label]
@@ -71,7 +81,8 @@ def _settings(plan: Plan, cells: Sequence[Mapping[str, Any]], contexts: Sequence
                 "num_complete": sum(row["status"] == "complete" for row in own),
                 "num_failed": sum(row["status"] == "failed" for row in own),
                 **{
-                    name: known[0][name] if known else None for name in ("num_parameters", "log10_order", "certificate")
+                    name: known[0][name] if known else None
+                    for name in ("num_parameters", "log10_order", "certificate")
                 },
             }
         )
@@ -81,17 +92,32 @@ def _settings(plan: Plan, cells: Sequence[Mapping[str, Any]], contexts: Sequence
 def _counts(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {
         name: len(rows),
-        **{f"{name}_{status}": sum(row["status"] == status for row in rows) for status in ("complete", "failed")},
+        **{
+            f"{name}_{status}": sum(row["status"] == status for row in rows)
+            for status in ("complete", "failed")
+        },
     }
 
 
-def _failures(cells: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _failures(
+    cells: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     told = []
     for row in (*cells, *pairs):
         if row["status"] == "failed":
-            seeds = f"seed {row['seed']}" if "relation" not in row else f"seeds {row['seed']} and {row['other_seed']}"
+            seeds = (
+                f"seed {row['seed']}"
+                if "relation" not in row
+                else f"seeds {row['seed']} and {row['other_seed']}"
+            )
             what = "fit" if "relation" not in row else "barrier"
-            told.append({"key": row["key"], "what": f"{what}: {row['setting']}, {seeds}", "error": row["error"]})
+            told.append(
+                {
+                    "key": row["key"],
+                    "what": f"{what}: {row['setting']}, {seeds}",
+                    "error": row["error"],
+                }
+            )
     return told
 
 
@@ -111,5 +137,7 @@ def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _agreed(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     keys = dict.fromkeys(key for own in found for key in own)
-    values = {key: list({repr(own.get(key)): own.get(key) for own in found}.values()) for key in keys}
+    values = {
+        key: list({repr(own.get(key)): own.get(key) for own in found}.values()) for key in keys
+    }
     return {key: own[0] if len(own) == 1 else own for key, own in values.items()}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.analyzes.convergence.report import describe_convergence
+from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.runs.run import Run
@@ -20,7 +20,11 @@ TIMINGS = ("seconds",)
 
 def load_cells(place: StudyDirectory, plan: Plan) -> dict[str, Run]:
     """The runs that are there, by key; those that diverged too."""
-    return {cell.key: open_cell(place, cell.key, cell.config) for cell in plan.cells if place.cell(cell.key).exists()}
+    return {
+        cell.key: open_cell(place, cell.key, cell.config)
+        for cell in plan.cells
+        if place.cell(cell.key).exists()
+    }
 
 
 def describe_contexts(plan: Plan, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
@@ -48,7 +52,12 @@ def describe_contexts(plan: Plan, runs: Mapping[str, Run]) -> list[dict[str, Any
 def _convergence(
     plan: Plan, runs: Mapping[str, Run], numbers: Sequence[int]
 ) -> tuple[dict[str, Any] | None, str | None]:
-    cells = [cell for number in numbers for cell in plan.cells if cell.setting == number and cell.key in runs]
+    cells = [
+        cell
+        for number in numbers
+        for cell in plan.cells
+        if cell.setting == number and cell.key in runs
+    ]
     if not cells:
         return None, "no fit is there"
     try:
@@ -58,7 +67,9 @@ def _convergence(
     for group in told["groups"]:
         number = cells[group["runs"][0]].setting
         group |= {"setting": number, "label": plan.settings[number].label}
-    told["times"] = {cell.key: _time(own) for cell, own in zip(cells, told.pop("runs"), strict=True)}
+    told["times"] = {
+        cell.key: _time(own) for cell, own in zip(cells, told.pop("runs"), strict=True)
+    }
     return told, None
 
 
@@ -72,13 +83,19 @@ def _time(own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cell_rows(
-    place: StudyDirectory, plan: Plan, runs: Mapping[str, Run], contexts: Sequence[Mapping[str, Any]]
+    place: StudyDirectory,
+    plan: Plan,
+    runs: Mapping[str, Run],
+    contexts: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """One row a fit; what is not defined, or not there, is None."""
     times: dict[str, dict[str, Any]] = {}
     for context in contexts:
         times |= (context["convergence"] or {}).get("times", {})
-    return [_cell_row(place, plan, cell, runs.get(cell.key), times.get(cell.key, {})) for cell in plan.cells]
+    return [
+        _cell_row(place, plan, cell, runs.get(cell.key), times.get(cell.key, {}))
+        for cell in plan.cells
+    ]
 
 
 def _cell_row(
@@ -123,16 +140,23 @@ def _cell_row(
     for view in _MIXING:
         row[f"rhat_{view}_max"] = section(mixing, view, run.path).get("rhat_max")
     row["ess_function_min"] = section(mixing, "function", run.path).get("ess_bulk_min")
-    return row | {"status": "failed" if measures.get("error") else "complete", "error": measures.get("error")}
+    return row | {
+        "status": "failed" if measures.get("error") else "complete",
+        "error": measures.get("error"),
+    }
 
 
 def pair_rows(place: StudyDirectory, plan: Plan) -> list[dict[str, Any]]:
     """One row a pair; what is not there is None."""
     cells = {cell.key: cell for cell in plan.cells}
-    return [_pair_row(place, plan, cells[pair.first], cells[pair.second], pair) for pair in plan.pairs]
+    return [
+        _pair_row(place, plan, cells[pair.first], cells[pair.second], pair) for pair in plan.pairs
+    ]
 
 
-def _pair_row(place: StudyDirectory, plan: Plan, first: Cell, second: Cell, pair: Pair) -> dict[str, Any]:
+def _pair_row(
+    place: StudyDirectory, plan: Plan, first: Cell, second: Cell, pair: Pair
+) -> dict[str, Any]:
     mine, theirs = plan.settings[first.setting], plan.settings[second.setting]
     path = place.pair(pair.key)
     content = read_pair(place, pair.key)
@@ -164,7 +188,10 @@ def _pair_row(place: StudyDirectory, plan: Plan, first: Cell, second: Cell, pair
             f"{name}_train": train.get("height"),
         }
     alignment, rhat = section(content, "alignment", path), section(content, "rhat", path)
-    row |= {name: alignment.get(name) for name in ("num_moved", "num_movable", "distance_before", "distance_after")}
+    row |= {
+        name: alignment.get(name)
+        for name in ("num_moved", "num_movable", "distance_before", "distance_after")
+    }
     return row | {f"rhat_{view}": rhat.get(view) for view in _MIXING}
 
 
@@ -181,9 +208,19 @@ def write_table(place: StudyDirectory, name: str, rows: Sequence[Mapping[str, An
 
     frame = pandas.DataFrame([{key: _finite(value) for key, value in row.items()} for row in rows])
     # A column in which nothing is known is of numbers, not of a type of its own.
-    frame = frame.astype({column: "float64" for column in frame.columns if not frame[column].notna().to_numpy().any()})
-    write_atomically(place.path / f"{name}.parquet", lambda temporary: frame.to_parquet(temporary, index=False))
-    write_atomically(place.path / f"{name}.csv", lambda temporary: frame.to_csv(temporary, index=False))
+    frame = frame.astype(
+        {
+            column: "float64"
+            for column in frame.columns
+            if not frame[column].notna().to_numpy().any()
+        }
+    )
+    write_atomically(
+        place.path / f"{name}.parquet", lambda temporary: frame.to_parquet(temporary, index=False)
+    )
+    write_atomically(
+        place.path / f"{name}.csv", lambda temporary: frame.to_csv(temporary, index=False)
+    )
 
 
 def _finite(value: Any) -> Any:

@@ -56,14 +56,20 @@ def fixed_entries(net: nn.Module) -> dict[str, Fixed]:
         prefix = f"{path}." if path else ""
         if is_fixed_layer(module):
             assert isinstance(module, nn.Module)
-            found[f"{prefix}weight"] = Fixed(module.mask.cpu(), module.fixed.detach().double().cpu())
+            found[f"{prefix}weight"] = Fixed(
+                module.mask.cpu(), module.fixed.detach().double().cpu()
+            )
             own |= {prefix + name for name, _ in module.named_buffers(recurse=False)}
-    constants = dict(net.named_buffers()) | {f"{path}{name}": value for path, _, name, value in plain_tensors(net)}
+    constants = dict(net.named_buffers()) | {
+        f"{path}{name}": value for path, _, name, value in plain_tensors(net)
+    }
     parameters = dict(net.named_parameters())
     constants |= {name: parameters[name] for name in frozen_parameters(net)}
     for name, value in constants.items():
         if name not in own and value.is_floating_point():
-            found[name] = Fixed(torch.zeros_like(value, dtype=torch.bool).cpu(), value.detach().double().cpu())
+            found[name] = Fixed(
+                torch.zeros_like(value, dtype=torch.bool).cpu(), value.detach().double().cpu()
+            )
     return found
 
 
@@ -85,7 +91,11 @@ def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]
     for path, module in net.named_modules():
         prefix = f"{path}." if path else ""
         for name, value in list(vars(module).items()):
-            if not isinstance(value, Tensor) or not value.is_floating_point() or value.grad_fn is not None:
+            if (
+                not isinstance(value, Tensor)
+                or not value.is_floating_point()
+                or value.grad_fn is not None
+            ):
                 continue
             if any(f"{name}_{kind}" in module._parameters for kind in ("g", "v", "orig")):
                 continue
@@ -105,7 +115,12 @@ def dense_twin(net: nn.Module) -> nn.Module:
     if is_fixed_layer(net):
         return net.dense().cpu()
     # Results that hooks leave as attributes have a history, which cannot be copied.
-    computed = (value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    computed = (
+        value
+        for module in net.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor)
+    )
     memo = {id(value): value.detach().clone() for value in computed if value.grad_fn is not None}
     twin = copy.deepcopy(net, memo).cpu()
     for path, module in list(twin.named_modules()):

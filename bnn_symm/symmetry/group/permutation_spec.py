@@ -45,7 +45,9 @@ class Group:
     @property
     def order(self) -> int:
         """How many elements, given what the parent does."""
-        return math.factorial(self.size // self.blocks) ** self.blocks * (2**self.size if self.signed else 1)
+        return math.factorial(self.size // self.blocks) ** self.blocks * (
+            2**self.size if self.signed else 1
+        )
 
     @property
     def log10_order(self) -> float:
@@ -132,7 +134,11 @@ class PermutationSpec:
 
     def tensors_of(self, group: str) -> list[str]:
         """Names of the tensors that a group acts on."""
-        return [name for name, axes in self.axes.items() if any(s.group == group for axis in axes for s in axis)]
+        return [
+            name
+            for name, axes in self.axes.items()
+            if any(s.group == group for axis in axes for s in axis)
+        ]
 
     def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
         """Where a group's units lie: tensor, dimension, segment, and where in the dimension it begins."""
@@ -156,7 +162,9 @@ class PermutationSpec:
         for name, group in self.groups.items():
             generator = torch_generator(*key, "permutation", name)
             block = group.size // group.blocks
-            within = torch.stack([torch.randperm(block, generator=generator) for _ in range(group.blocks)])
+            within = torch.stack(
+                [torch.randperm(block, generator=generator) for _ in range(group.blocks)]
+            )
             blocks = torch.arange(group.blocks) if group.parent is None else indices[group.parent]
             indices[name] = (blocks[:, None] * block + within).flatten()
             if group.signed:
@@ -164,7 +172,9 @@ class PermutationSpec:
         return Permutation(self, indices, signs)
 
     def permutation(
-        self, indices: Mapping[str, Int[Tensor, " _"]], signs: Mapping[str, Int[Tensor, " unit"]] | None = None
+        self,
+        indices: Mapping[str, Int[Tensor, " _"]],
+        signs: Mapping[str, Int[Tensor, " unit"]] | None = None,
     ) -> "Permutation":
         """An element from the order of some groups' units; groups that are not named stay as they are.
 
@@ -179,8 +189,12 @@ class PermutationSpec:
         identity = self.identity()
         for name in [*indices, *(signs or {})]:
             if name not in self.groups:
-                raise IncompatiblePosteriors(f"no group {name!r}; the groups are {', '.join(self.groups)}")
-        made = Permutation(self, {**identity.indices, **indices}, {**identity.signs, **(signs or {})})
+                raise IncompatiblePosteriors(
+                    f"no group {name!r}; the groups are {', '.join(self.groups)}"
+                )
+        made = Permutation(
+            self, {**identity.indices, **indices}, {**identity.signs, **(signs or {})}
+        )
         made.check()
         return made
 
@@ -192,7 +206,9 @@ class PermutationSpec:
         indices = {name: order}
         for child in self.groups.values():
             if child.parent == name:
-                indices[child.name] = torch.arange(child.size).reshape(len(order), -1)[order].flatten()
+                indices[child.name] = (
+                    torch.arange(child.size).reshape(len(order), -1)[order].flatten()
+                )
         return self.permutation(indices)
 
     def same_block(self, name: str, i: int, j: int) -> bool:
@@ -201,7 +217,11 @@ class PermutationSpec:
         return i // block == j // block
 
     def _positive(self) -> dict[str, Tensor]:
-        return {name: torch.ones(group.size, dtype=torch.long) for name, group in self.groups.items() if group.signed}
+        return {
+            name: torch.ones(group.size, dtype=torch.long)
+            for name, group in self.groups.items()
+            if group.signed
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,10 +243,14 @@ class Permutation:
         for name, group in self.spec.groups.items():
             index = self.indices[name]
             if not torch.equal(index.sort().values, torch.arange(group.size)):
-                raise IncompatiblePosteriors(f"group {name!r}: got an order that is none of its {group.size} units")
+                raise IncompatiblePosteriors(
+                    f"group {name!r}: got an order that is none of its {group.size} units"
+                )
             block = group.size // group.blocks
             of = index.reshape(group.blocks, block) // block
-            wanted = torch.arange(group.blocks) if group.parent is None else self.indices[group.parent]
+            wanted = (
+                torch.arange(group.blocks) if group.parent is None else self.indices[group.parent]
+            )
             if not torch.equal(of, wanted[:, None].expand_as(of)):
                 raise IncompatiblePosteriors(
                     f"group {name!r}: units leave their block of {block}"
@@ -237,7 +261,9 @@ class Permutation:
             if not group.signed and bool((sign != 1).any()):
                 raise IncompatiblePosteriors(f"group {name!r}: its units may not change sign")
             if sign.shape != (group.size,) or bool((sign.abs() != 1).any()):
-                raise IncompatiblePosteriors(f"group {name!r}: wanted {group.size} signs, each +1 or -1")
+                raise IncompatiblePosteriors(
+                    f"group {name!r}: wanted {group.size} signs, each +1 or -1"
+                )
 
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Permutes named tensors, each (*draw, *shape); names that the spec does not have pass through.
@@ -255,12 +281,18 @@ class Permutation:
 
     def unsigned(self) -> "Permutation":
         """The same order without signs: how standard deviations are permuted."""
-        return Permutation(self.spec, self.indices, {name: torch.ones_like(sign) for name, sign in self.signs.items()})
+        return Permutation(
+            self.spec,
+            self.indices,
+            {name: torch.ones_like(sign) for name, sign in self.signs.items()},
+        )
 
     def compose(self, first: "Permutation") -> "Permutation":
         """The permutation that does `first` and then this one."""
         indices = {name: first.indices[name][index] for name, index in self.indices.items()}
-        signs = {name: sign * first.signs[name][self.indices[name]] for name, sign in self.signs.items()}
+        signs = {
+            name: sign * first.signs[name][self.indices[name]] for name, sign in self.signs.items()
+        }
         return Permutation(self.spec, indices, signs)
 
     def inverse(self) -> "Permutation":
@@ -285,9 +317,9 @@ class Permutation:
 
     def same_as(self, other: "Permutation") -> bool:
         """Whether both do the same to every unit."""
-        return all(torch.equal(self.indices[name], other.indices[name]) for name in self.indices) and all(
-            torch.equal(self.signs[name], other.signs[name]) for name in self.signs
-        )
+        return all(
+            torch.equal(self.indices[name], other.indices[name]) for name in self.indices
+        ) and all(torch.equal(self.signs[name], other.signs[name]) for name in self.signs)
 
     def _stays(self) -> dict[str, Tensor]:
         stays = {name: index == torch.arange(len(index)) for name, index in self.indices.items()}
@@ -295,9 +327,13 @@ class Permutation:
             stays[name] = stays[name] & (sign == 1)
         return stays
 
-    def _apply(self, value: Tensor, axes: tuple[Axis, ...], dims: Collection[int] | None = None) -> Tensor:
+    def _apply(
+        self, value: Tensor, axes: tuple[Axis, ...], dims: Collection[int] | None = None
+    ) -> Tensor:
         for axis, segments in enumerate(axes):
-            if all(segment.group is None for segment in segments) or (dims is not None and axis not in dims):
+            if all(segment.group is None for segment in segments) or (
+                dims is not None and axis not in dims
+            ):
                 continue
             dim = value.dim() - len(axes) + axis
             if any(segment.within for segment in segments):
@@ -324,7 +360,9 @@ class Permutation:
             start += s.length
         return torch.cat(indices), torch.cat(signs)
 
-    def _apply_within(self, value: Tensor, dim: int, axes: tuple[Axis, ...], segments: Axis) -> Tensor:
+    def _apply_within(
+        self, value: Tensor, dim: int, axes: tuple[Axis, ...], segments: Axis
+    ) -> Tensor:
         """An axis that holds one block: the block, and so the order within it, goes with the owner's new unit.
 
         The owner's axis has been gathered already, so that row `r` now holds what belongs to its new block.
@@ -340,7 +378,11 @@ class Permutation:
         moved = value.movedim((rows, dim), (-2, -1))
         moved = moved.gather(-1, index.expand(moved.shape))
         if segment.signed and segment.group in self.signs:
-            sign = self.signs[segment.group].reshape(blocks, segment.size).repeat_interleave(per_row, dim=0)
+            sign = (
+                self.signs[segment.group]
+                .reshape(blocks, segment.size)
+                .repeat_interleave(per_row, dim=0)
+            )
             moved = moved * sign.to(value.device, value.dtype)
         return moved.movedim((-2, -1), (rows, dim))
 

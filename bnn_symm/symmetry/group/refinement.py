@@ -50,8 +50,12 @@ def refine(structure: Structure) -> Coloring:
         for relation in structure.relations:
             rows = np.zeros(len(colors), dtype=np.uint64)
             columns = np.zeros(len(colors), dtype=np.uint64)
-            rows[relation.rows] = _mixed(relation.colors, colors[relation.columns][None, :]).sum(1, dtype=np.uint64)
-            columns[relation.columns] = _mixed(relation.colors, colors[relation.rows][:, None]).sum(0, dtype=np.uint64)
+            rows[relation.rows] = _mixed(relation.colors, colors[relation.columns][None, :]).sum(
+                1, dtype=np.uint64
+            )
+            columns[relation.columns] = _mixed(relation.colors, colors[relation.rows][:, None]).sum(
+                0, dtype=np.uint64
+            )
             signatures += [rows, columns]
         colors = _combined(signatures)
         rounds += 1
@@ -95,7 +99,9 @@ def _sorted(vertices: np.ndarray, cell_of: np.ndarray) -> tuple[np.ndarray, np.n
 def restricted(relation: Relation, vertices: np.ndarray) -> Relation:
     """The part of a relation between some vertices."""
     rows, columns = (np.intersect1d(side, vertices) for side in (relation.rows, relation.columns))
-    colors = relation.colors[np.ix_(_places(relation.rows, rows), _places(relation.columns, columns))]
+    colors = relation.colors[
+        np.ix_(_places(relation.rows, rows), _places(relation.columns, columns))
+    ]
     return Relation(relation.name, rows, columns, colors)
 
 

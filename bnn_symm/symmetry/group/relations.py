@@ -74,7 +74,11 @@ def structure(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> Structure:
     parts: list[tuple[int, int, int]] = []
     for number, (name, group) in enumerate(spec.groups.items()):
         start = len(parts)
-        parts += [(number, unit, sign) for sign in ((1, -1) if group.signed else (1,)) for unit in range(group.size)]
+        parts += [
+            (number, unit, sign)
+            for sign in ((1, -1) if group.signed else (1,))
+            for unit in range(group.size)
+        ]
         where[name] = np.arange(start, len(parts))
     group, unit, sign = np.array(parts, dtype=np.int64).reshape(-1, 3).T
     made = Structure(group, unit, sign)
@@ -140,7 +144,9 @@ def pieces(
         The segments with a group, and of each array (*unit of each, everything else).
     """
     axes, *wide = _expand_blocks(spec, axes, *arrays)
-    starts = [list(itertools.accumulate([segment.length for segment in axis], initial=0)) for axis in axes]
+    starts = [
+        list(itertools.accumulate([segment.length for segment in axis], initial=0)) for axis in axes
+    ]
     for choice in itertools.product(*(range(len(axis)) for axis in axes)):
         segments = [axis[i] for axis, i in zip(axes, choice, strict=True)]
         place = tuple(slice(own[i], own[i + 1]) for own, i in zip(starts, choice, strict=True))
@@ -173,7 +179,9 @@ def _add_piece(
     negated: np.ndarray,
 ) -> None:
     if len(hidden) > 2:
-        raise SymmetryError(f"{name}: fixed entries on three axes of hidden units; fix none of this tensor")
+        raise SymmetryError(
+            f"{name}: fixed entries on three axes of hidden units; fix none of this tensor"
+        )
     signs = [(1, -1) if spec.groups[segment.group or ""].signed else (1,) for segment in hidden]
 
     def signed(*own: int) -> np.ndarray:
@@ -185,7 +193,9 @@ def _add_piece(
         every = np.concatenate([signed(sign) for sign in signs[0]])
         _color(made, vertices[0], _numbered(every))
         return
-    every = np.concatenate([np.concatenate([signed(r, c) for c in signs[1]], axis=1) for r in signs[0]])
+    every = np.concatenate(
+        [np.concatenate([signed(r, c) for c in signs[1]], axis=1) for r in signs[0]]
+    )
     colors = _numbered(every.reshape(-1, every.shape[-1])).reshape(every.shape[:2])
     relation = Relation(name, vertices[0], vertices[1], colors)
     if relation.is_square:
@@ -221,6 +231,8 @@ def _expand_blocks(
                 own = slice(block * rows, (block + 1) * rows)
                 wide[own, block * segment.size : (block + 1) * segment.size] = moved[own]
             expanded.append(np.moveaxis(wide, (0, 1), (owner, dim)))
-        whole = Segment(group=segment.group, size=group.size, signed=segment.signed, scale=segment.scale)
+        whole = Segment(
+            group=segment.group, size=group.size, signed=segment.signed, scale=segment.scale
+        )
         return (*axes[:dim], (whole,), *axes[dim + 1 :]), *expanded
     return axes, *arrays

@@ -8,7 +8,9 @@ from torch import Tensor
 from bnn_symm.symmetry.group.permutation_spec import Axis, PermutationSpec, Segment, block_owner
 
 
-def rescale(spec: PermutationSpec, tensors: Mapping[str, Tensor], factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rescale(
+    spec: PermutationSpec, tensors: Mapping[str, Tensor], factors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Multiplies every unit by a positive factor where it is made, and divides by it where it is read.
 
     Args:
@@ -34,7 +36,11 @@ def rescale(spec: PermutationSpec, tensors: Mapping[str, Tensor], factors: Mappi
 
 
 def _rescale_within(
-    spec: PermutationSpec, axes: tuple[Axis, ...], value: Tensor, dim: int, factors: Mapping[str, Tensor]
+    spec: PermutationSpec,
+    axes: tuple[Axis, ...],
+    value: Tensor,
+    dim: int,
+    factors: Mapping[str, Tensor],
 ) -> Tensor:
     """An axis that holds one block: each row of the axis that says which takes the factors of its block."""
     (segment,) = axes[dim]
@@ -42,7 +48,10 @@ def _rescale_within(
     if factor is None or not segment.scale or segment.group is None:
         return value
     blocks = spec.groups[segment.group].blocks
-    last = (value.dim() - len(axes) + block_owner(spec, axes, segment), value.dim() - len(axes) + dim)
+    last = (
+        value.dim() - len(axes) + block_owner(spec, axes, segment),
+        value.dim() - len(axes) + dim,
+    )
     moved = value.movedim(last, (-2, -1))
     own = (factor.to(value.device, value.dtype) ** segment.scale).reshape(blocks, segment.size)
     return (moved * own.repeat_interleave(moved.shape[-2] // blocks, dim=0)).movedim((-2, -1), last)

@@ -96,17 +96,23 @@ class SymmetryGroup:
     def certificate(self) -> str:
         """What is proved of the group, and how."""
         owners = {group.parent for group in self.spec.groups.values()}
-        units = sum(group.size for name, group in self.spec.groups.items() if name not in owners)  # heads are no units
+        units = sum(
+            group.size for name, group in self.spec.groups.items() if name not in owners
+        )  # heads are no units
         if not units:
             return f"trivial: {self._not_searched or 'proved, there are no hidden units'}"
-        return self._proof(units, owners) + (f"; {self._not_searched}" if self._not_searched else "")
+        return self._proof(units, owners) + (
+            f"; {self._not_searched}" if self._not_searched else ""
+        )
 
     def _proof(self, units: int, owners: Collection[str | None]) -> str:
         """What is proved of the units that were searched."""
         rounds = _count(self.rounds, "round")
         if self.is_trivial:
             how = "at once from what is fixed of each" if self.rounds == 0 else f"in {rounds}"
-            told, rest = ("all", "") if not self.searched else ("most of", ", and by BLISS for the rest")
+            told, rest = (
+                ("all", "") if not self.searched else ("most of", ", and by BLISS for the rest")
+            )
             counted = _count(units, "hidden unit")
             among = f" among {counted}" if self._not_searched else ""
             return f"trivial{among}: proved by color refinement, which told {told} {counted} apart {how}{rest}"
@@ -116,9 +122,15 @@ class SymmetryGroup:
                 f"full: nothing is fixed, so that every permutation of the {_count(units, 'hidden unit')} that was "
                 f"derived{', with its flips,' if flips else ''} is a symmetry"
             )
-        moved = sum(len(o) for c in self.components for name, o in c.units.items() if name not in owners)
+        moved = sum(
+            len(o) for c in self.components for name, o in c.units.items() if name not in owners
+        )
         how = f"proved by color refinement in {rounds}"
-        how += f" and by BLISS for {_count(self.searched, 'entangled component')}" if self.searched else ""
+        how += (
+            f" and by BLISS for {_count(self.searched, 'entangled component')}"
+            if self.searched
+            else ""
+        )
         return (
             f"not trivial: {moved} of {units} hidden units can move, in "
             f"{_count(len(self.components), 'independent component')}; {how}"
@@ -141,7 +153,9 @@ class SymmetryGroup:
 
     def log10_order_of(self, group: str) -> float:
         """The base-10 logarithm of the number of elements of the components that move units of one group."""
-        return math.fsum(_log10(component.order) for component in self.components if group in component.units)
+        return math.fsum(
+            _log10(component.order) for component in self.components if group in component.units
+        )
 
     def represents(self, permutation: Permutation) -> bool:
         """Whether a permutation of the spec maps masks and fixed values to themselves."""
@@ -162,7 +176,11 @@ class SymmetryGroup:
         element = self.spec.identity()
         for component in self.components:
             if component.kind == "entangled":
-                moves = generator.integers(len(component.moves), size=_RANDOM_PRODUCTS) if component.moves else []
+                moves = (
+                    generator.integers(len(component.moves), size=_RANDOM_PRODUCTS)
+                    if component.moves
+                    else []
+                )
                 for number in moves:
                     element = self._move(component, component.moves[number]).compose(element)
                 continue
@@ -171,7 +189,9 @@ class SymmetryGroup:
             signs = component.signs(order)
             if component.kind == "interchangeable, with signs":
                 signs = generator.integers(2, size=len(units)) * 2 - 1
-            element = self._move(component, {group: (np.asarray(units)[order], signs)}).compose(element)
+            element = self._move(component, {group: (np.asarray(units)[order], signs)}).compose(
+                element
+            )
         return element
 
     def generators(self) -> Iterator[Permutation]:
@@ -188,13 +208,17 @@ class SymmetryGroup:
             for i in range(len(units) - 1):
                 order = np.arange(len(units))
                 order[[i, i + 1]] = i + 1, i
-                yield self._move(component, {group: (np.asarray(units)[order], component.signs(order))})
+                yield self._move(
+                    component, {group: (np.asarray(units)[order], component.signs(order))}
+                )
             if component.kind == "interchangeable, with signs":
                 flipped = np.ones(len(units), dtype=np.int64)
                 flipped[0] = -1
                 yield self._move(component, {group: (np.asarray(units), flipped)})
 
-    def _move(self, component: Component, move: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Permutation:
+    def _move(
+        self, component: Component, move: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    ) -> Permutation:
         identity = self.spec.identity()
         for group, (index, sign) in move.items():
             units = torch.tensor(component.units[group])
@@ -205,7 +229,10 @@ class SymmetryGroup:
 
 
 def symmetry_group(
-    net: nn.Module, spec: PermutationSpec | None = None, *, input_shape: tuple[int, ...] | None = None
+    net: nn.Module,
+    spec: PermutationSpec | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
 ) -> SymmetryGroup:
     """The permutations of hidden units that leave the network's function and its fixed entries unchanged.
 
@@ -234,9 +261,13 @@ def group_of(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> SymmetryGroup
     for numbers in _connected(made, cell_of, len(cells)):
         components.append(_component(made, list(spec.groups), [cells[i] for i in numbers], cell_of))
     names = list(spec.groups)
-    components.sort(key=lambda c: min((names.index(name), units[0]) for name, units in c.units.items()))
+    components.sort(
+        key=lambda c: min((names.index(name), units[0]) for name, units in c.units.items())
+    )
     searched = sum(component.kind == "entangled" for component in components)
-    return SymmetryGroup(spec, dict(fixed), tuple(c for c in components if c.order > 1), coloring.rounds, searched)
+    return SymmetryGroup(
+        spec, dict(fixed), tuple(c for c in components if c.order > 1), coloring.rounds, searched
+    )
 
 
 def _connected(made: Structure, cell_of: np.ndarray, count: int) -> list[list[int]]:
@@ -257,7 +288,9 @@ def _connected(made: Structure, cell_of: np.ndarray, count: int) -> list[list[in
     return list(found.values())
 
 
-def _component(made: Structure, names: list[str], cells: Sequence[np.ndarray], cell_of: np.ndarray) -> Component:
+def _component(
+    made: Structure, names: list[str], cells: Sequence[np.ndarray], cell_of: np.ndarray
+) -> Component:
     vertices = np.sort(np.concatenate(cells))
     relations = [restricted(relation, vertices) for relation in made.relations]
     tied = [relation for relation in relations if entangled(relation, cell_of)]
@@ -272,14 +305,22 @@ def _component(made: Structure, names: list[str], cells: Sequence[np.ndarray], c
         if len(cells) == 1 and len(vertices) == 2 * size:
             return Component(units, "interchangeable, with signs", math.factorial(size) * 2**size)
         one_each = cells[0][np.argsort(made.unit[cells[0]])]
-        return Component(units, "interchangeable", math.factorial(size), tuple(made.sign[one_each].tolist()))
+        return Component(
+            units, "interchangeable", math.factorial(size), tuple(made.sign[one_each].tolist())
+        )
     order, generators = automorphisms(vertices, cell_of[vertices], tied)
-    moves = tuple(_unit_move(made, names, vertices, positive, generator) for generator in generators)
+    moves = tuple(
+        _unit_move(made, names, vertices, positive, generator) for generator in generators
+    )
     return Component(units, "entangled", order, moves=moves)
 
 
 def _unit_move(
-    made: Structure, names: list[str], vertices: np.ndarray, positive: np.ndarray, generator: np.ndarray
+    made: Structure,
+    names: list[str],
+    vertices: np.ndarray,
+    positive: np.ndarray,
+    generator: np.ndarray,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Where a permutation of vertices takes the units from, and with which sign."""
     image = vertices[generator[np.searchsorted(vertices, positive)]]

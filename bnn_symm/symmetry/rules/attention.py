@@ -7,16 +7,24 @@ from torch import Tensor
 from bnn_symm.symmetry.rules.layers import pin_all, with_bias
 from bnn_symm.symmetry.rules.shapes import cut_axis
 from bnn_symm.symmetry.tracing.axis_labels import CannotDerive
-from bnn_symm.symmetry.tracing.tracer import Axes, Watch, rule
+from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 
 @rule("scaled_dot_product_attention")
-def _attention(w: Watch, out: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _attention(
+    w: SymmetryTracer,
+    out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> Axes:
     labels = w.labels
     batch = []
     for q, k, v in zip(w.axes(query)[:-2], w.axes(key)[:-2], w.axes(value)[:-2], strict=True):
         for label in (q, k, v):
-            labels.kill(label)
+            labels.fix_to_identity(label)
         labels.align(q, k)
         labels.align(q, v)
         batch.append(q)
@@ -27,11 +35,32 @@ def _attention(w: Watch, out: Tensor, query: Tensor, key: Tensor, value: Tensor,
 
 @rule("multi_head_attention_forward")
 def _multi_head_attention(
-    w: Watch, out: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    w: SymmetryTracer,
+    out: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     """Queries and keys share the units within a head, values have others; heads change places as a whole."""
-    names = ("embed_dim", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v", "add_zero_attn")
-    names += ("dropout_p", "out_proj_weight", "out_proj_bias", "training", "key_padding_mask", "need_weights")
+    names = (
+        "embed_dim",
+        "num_heads",
+        "in_proj_weight",
+        "in_proj_bias",
+        "bias_k",
+        "bias_v",
+        "add_zero_attn",
+    )
+    names += (
+        "dropout_p",
+        "out_proj_weight",
+        "out_proj_bias",
+        "training",
+        "key_padding_mask",
+        "need_weights",
+    )
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     if given.get("bias_k") is not None or given.get("bias_v") is not None:
         raise CannotDerive("attention with bias_k or bias_v")

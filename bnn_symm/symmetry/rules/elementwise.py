@@ -9,82 +9,161 @@ from typing import Any
 from torch import Tensor
 
 from bnn_symm.symmetry.tracing.axis_labels import Label
-from bnn_symm.symmetry.tracing.tracer import Axes, Watch, rule
+from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 # Attributes and conversions: the same entries, or none at all.
 _SAME = (
-    *("clone", "contiguous", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda"),
-    *("data", "real", "requires_grad_", "neg", "negative", "positive", "__neg__", "__pos__", "alias"),
+    *(
+        "clone",
+        "contiguous",
+        "detach",
+        "to",
+        "type",
+        "type_as",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "cpu",
+        "cuda",
+    ),
+    *(
+        "data",
+        "real",
+        "requires_grad_",
+        "neg",
+        "negative",
+        "positive",
+        "__neg__",
+        "__pos__",
+        "alias",
+    ),
 )
 _HOMOGENEOUS = ("relu", "leaky_relu", "rrelu")
-_ODD = ("tanh", "sin", "asin", "atan", "arctan", "erf", "sinh", "asinh", "arcsinh", "softsign", "tanhshrink")
+_ODD = (
+    "tanh",
+    "sin",
+    "asin",
+    "atan",
+    "arctan",
+    "erf",
+    "sinh",
+    "asinh",
+    "arcsinh",
+    "softsign",
+    "tanhshrink",
+)
 _ODD += ("softshrink", "hardshrink", "sign", "sgn")
 _EVEN = ("square", "cos", "cosh")
 _NEITHER = (
-    *("gelu", "silu", "sigmoid", "logsigmoid", "log_sigmoid", "softplus", "elu", "selu", "celu", "mish", "relu6"),
-    *("hardswish", "hardsigmoid", "hardtanh", "threshold", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p"),
-    *("sqrt", "rsqrt", "reciprocal", "clamp", "clip", "clamp_min", "clamp_max", "erfc", "floor", "ceil", "round"),
+    *(
+        "gelu",
+        "silu",
+        "sigmoid",
+        "logsigmoid",
+        "log_sigmoid",
+        "softplus",
+        "elu",
+        "selu",
+        "celu",
+        "mish",
+        "relu6",
+    ),
+    *(
+        "hardswish",
+        "hardsigmoid",
+        "hardtanh",
+        "threshold",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+    ),
+    *(
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "clamp",
+        "clip",
+        "clamp_min",
+        "clamp_max",
+        "erfc",
+        "floor",
+        "ceil",
+        "round",
+    ),
     *("isfinite", "isnan", "logical_not", "nan_to_num", "long", "int", "bool"),
 )
 
 
 @rule(*_SAME, "imag", "conj", carries=True)
-def _same(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _same(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return w.axes(x)
 
 
-@rule("dropout", "alpha_dropout", "feature_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout")
-def _dropout(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+@rule(
+    "dropout",
+    "alpha_dropout",
+    "feature_dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
+)
+def _dropout(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return w.axes(x)  # modules that drop anything are refused before
 
 
 @rule(*_HOMOGENEOUS, carries=True)
-def _homogeneous(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _homogeneous(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return _mapped(w, x, sign=False)
 
 
 @rule("abs", "absolute", "__abs__", carries=True)
-def _absolute(w: Watch, out: Any, x: Tensor) -> Axes:
+def _absolute(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
     w.passed_on()[:] = [w.labels.without_flavors(label, scale=False) for label in w.carried(x)]
     return tuple(w.labels.without_flavors(label, scale=False) for label in w.axes(x))
 
 
 @rule(*_ODD, carries=True)
-def _odd(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _odd(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return _mapped(w, x, scale=False)
 
 
 @rule(*_EVEN, carries=True)
-def _even(w: Watch, out: Any, x: Tensor) -> Axes:
+def _even(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
     w.passed_on().clear()
     axes = _mapped(w, x, scale=False)
     return tuple(w.labels.without_flavors(label) for label in axes)
 
 
 @rule(*_NEITHER, carries=True)
-def _neither(w: Watch, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _neither(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return _mapped(w, x, sign=False, scale=False)
 
 
 @rule("prelu")
-def _prelu(w: Watch, out: Any, x: Tensor, weight: Tensor) -> Axes:
+def _prelu(w: SymmetryTracer, out: Any, x: Tensor, weight: Tensor) -> Axes:
     axes = list(_mapped(w, x, sign=False))
     if weight.numel() == 1:
         w.labels.pin(w.axis(weight, 0))
     else:
         dim = min(1, x.dim() - 1)
-        w.labels.kill(w.axis(weight, 0))
+        w.labels.fix_to_identity(w.axis(weight, 0))
         axes[dim] = w.labels.product(axes[dim], w.axis(weight, 0), (0, w.rank(weight)))
     return tuple(axes)
 
 
-def _mapped(w: Watch, x: Tensor, *, sign: bool = True, scale: bool = True) -> Axes:
+def _mapped(w: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = True) -> Axes:
     """Axes of an entrywise function of `x` that commutes, or not, with flips and with positive factors."""
     for label in w.carried(x):
         if not sign and w.labels.flips(label):
             w.end(x, label)
     for label in (*w.carried(x), *w.axes(x)):
-        w.labels.kill(label, sign=not sign, scale=not scale)
+        w.labels.fix_to_identity(label, sign=not sign, scale=not scale)
     return w.axes(x)
 
 
@@ -92,19 +171,21 @@ def _mapped(w: Watch, x: Tensor, *, sign: bool = True, scale: bool = True) -> Ax
 
 
 @rule("add", "sub", "subtract", "__add__", "__radd__", "__sub__", "__rsub__", "rsub")
-def _add(w: Watch, out: Tensor, x: Any, y: Any, **kwargs: Any) -> Axes:
+def _add(w: SymmetryTracer, out: Tensor, x: Any, y: Any, **kwargs: Any) -> Axes:
     return _joined(w, out, x, y)
 
 
 @rule("maximum", "minimum", "fmax", "fmin")
-def _maximum(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+def _maximum(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     for value in (x, y):
         _mapped(w, value, sign=False)
     return _joined(w, out, x, y)
 
 
-@rule("lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "atan2", "logaddexp", "hypot")
-def _compare(w: Watch, out: Tensor, x: Any, y: Any) -> Axes:
+@rule(
+    "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "atan2", "logaddexp", "hypot"
+)
+def _compare(w: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
     for value in (x, y):
         if isinstance(value, Tensor):
             _mapped(w, value, sign=False, scale=False)
@@ -112,23 +193,23 @@ def _compare(w: Watch, out: Tensor, x: Any, y: Any) -> Axes:
 
 
 @rule("where")
-def _where(w: Watch, out: Tensor, condition: Tensor, x: Any, y: Any) -> Axes:
+def _where(w: SymmetryTracer, out: Tensor, condition: Tensor, x: Any, y: Any) -> Axes:
     return _compare_all(w, out, condition, x, y)
 
 
 @rule("masked_fill")
-def _masked_fill(w: Watch, out: Tensor, x: Tensor, mask: Tensor, value: Any) -> Axes:
+def _masked_fill(w: SymmetryTracer, out: Tensor, x: Tensor, mask: Tensor, value: Any) -> Axes:
     return _compare_all(w, out, x, mask, value)
 
 
-def _compare_all(w: Watch, out: Tensor, *values: Any) -> Axes:
+def _compare_all(w: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
     for value in values:
         if isinstance(value, Tensor):
             _mapped(w, value, sign=False, scale=False)
     return _joined(w, out, *values)
 
 
-def _joined(w: Watch, out: Tensor, *values: Any) -> Axes:
+def _joined(w: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
     """Axes of a sum: entries that meet change together; one that meets a constant does not change."""
     tensors = [value for value in values if isinstance(value, Tensor)]
     dropped = [(tensor, label) for tensor in tensors for label in _broadcast(w, out, tensor)]
@@ -144,21 +225,21 @@ def _joined(w: Watch, out: Tensor, *values: Any) -> Axes:
             if w.labels.flips(label) and any(flips[id(tensor)] for tensor in others):
                 w.labels.doubt(label)  # all may flip together, with the other term
             for tensor in whole:
-                w.labels.kill(w.axis(tensor, dim))
+                w.labels.fix_to_identity(w.axis(tensor, dim))
         for tensor in whole[1:]:
             label = w.labels.same(label, w.axis(tensor, dim))
         result.append(label)
     return tuple(result)
 
 
-def _broadcast(w: Watch, out: Tensor, tensor: Tensor) -> list[Label]:
+def _broadcast(w: SymmetryTracer, out: Tensor, tensor: Tensor) -> list[Label]:
     """The labels of those axes of one entry that become longer."""
     axes = enumerate(w.axes(tensor), start=-tensor.dim())
     return [label for dim, label in axes if tensor.shape[dim] == 1 != out.shape[dim]]
 
 
 @rule("mul", "multiply", "__mul__", "__rmul__", carries=True)
-def _multiply(w: Watch, out: Tensor, x: Any, y: Any) -> Axes:
+def _multiply(w: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
     result: list[Label | None] = [None] * out.dim()
     rank = [0] * out.dim()
     for tensor in (x, y):
@@ -169,13 +250,19 @@ def _multiply(w: Watch, out: Tensor, x: Any, y: Any) -> Axes:
                 w.drop(tensor, label)
                 continue
             other = result[dim]
-            result[dim] = label if other is None else w.labels.product(other, label, (rank[dim], w.rank(tensor)))
+            result[dim] = (
+                label
+                if other is None
+                else w.labels.product(other, label, (rank[dim], w.rank(tensor)))
+            )
             rank[dim] = w.rank(tensor)
     return tuple(label for label in result if label is not None)
 
 
 @rule("div", "divide", "true_divide", "__truediv__", carries=True)
-def _divide(w: Watch, out: Tensor, x: Any, y: Any, rounding_mode: str | None = None) -> Axes:
+def _divide(
+    w: SymmetryTracer, out: Tensor, x: Any, y: Any, rounding_mode: str | None = None
+) -> Axes:
     for value in (x, y) if rounding_mode else (y,):
         if isinstance(value, Tensor):  # a reciprocal flips with its argument
             _mapped(w, value, sign=rounding_mode is None, scale=False)
@@ -183,29 +270,40 @@ def _divide(w: Watch, out: Tensor, x: Any, y: Any, rounding_mode: str | None = N
 
 
 @rule("__rtruediv__", "__rdiv__", carries=True)
-def _divide_into(w: Watch, out: Tensor, x: Tensor, y: Any) -> Axes:
+def _divide_into(w: SymmetryTracer, out: Tensor, x: Tensor, y: Any) -> Axes:
     return _divide(w, out, y, x)
 
 
 @rule("copy", "fill")
-def _copy(w: Watch, out: Tensor, target: Tensor, source: Any, *args: Any, **kwargs: Any) -> Axes:
+def _copy(
+    w: SymmetryTracer, out: Tensor, target: Tensor, source: Any, *args: Any, **kwargs: Any
+) -> Axes:
     if not isinstance(source, Tensor):
         return w.constant_axes(out)
     return _joined(w, out, source)
 
 
 @rule("zero")
-def _zero(w: Watch, out: Tensor, target: Tensor) -> Axes:
+def _zero(w: SymmetryTracer, out: Tensor, target: Tensor) -> Axes:
     return w.constant_axes(out)
 
 
-@rule("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_tensor")
-def _constant(w: Watch, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
+@rule(
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_tensor",
+)
+def _constant(w: SymmetryTracer, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return w.constant_axes(out)
 
 
 @rule("pow", "__pow__", "float_power", carries=True)
-def _power(w: Watch, out: Tensor, x: Tensor, exponent: Any) -> Axes:
+def _power(w: SymmetryTracer, out: Tensor, x: Tensor, exponent: Any) -> Axes:
     if isinstance(exponent, Tensor):
         w.settle(x)
         w.settle(exponent)
@@ -222,24 +320,36 @@ def _power(w: Watch, out: Tensor, x: Tensor, exponent: Any) -> Axes:
 
 
 @rule("mean", "sum", "nansum", "nanmean", carries=True)
-def _linear_reduction(w: Watch, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Axes:
+def _linear_reduction(
+    w: SymmetryTracer, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any
+) -> Axes:
     return _reduced(w, x, dim, keepdim, linear=True)
 
 
 @rule("amax", "amin")
-def _extreme(w: Watch, out: Tensor, x: Tensor, dim: Any = (), keepdim: bool = False) -> Axes:
+def _extreme(
+    w: SymmetryTracer, out: Tensor, x: Tensor, dim: Any = (), keepdim: bool = False
+) -> Axes:
     return _reduced(w, _changed(w, x, sign=False), dim, keepdim)
 
 
 @rule("logsumexp", "var", "std", "prod", "norm", "vector_norm", "linalg_vector_norm")
-def _other_reduction(w: Watch, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any) -> Axes:
-    names = [value for value in args if isinstance(value, int | tuple | list) and not isinstance(value, bool)]
+def _other_reduction(
+    w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any
+) -> Axes:
+    names = [
+        value
+        for value in args
+        if isinstance(value, int | tuple | list) and not isinstance(value, bool)
+    ]
     dim = dim if dim is not None or not names else names[-1]
-    return _reduced(w, _changed(w, x, sign=False, scale=False), dim, bool(kwargs.get("keepdim", False)))
+    return _reduced(
+        w, _changed(w, x, sign=False, scale=False), dim, bool(kwargs.get("keepdim", False))
+    )
 
 
 @rule("max", "min")
-def _max(w: Watch, out: Any, x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def _max(w: SymmetryTracer, out: Any, x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     if isinstance(dim, Tensor):
         return _maximum(w, out, x, dim)
     _mapped(w, x, sign=False)
@@ -253,24 +363,30 @@ def _max(w: Watch, out: Any, x: Tensor, dim: Any = None, keepdim: bool = False) 
 
 
 @rule("argmax", "argmin")
-def _argmax(w: Watch, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False) -> Axes:
+def _argmax(
+    w: SymmetryTracer, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False
+) -> Axes:
     _mapped(w, x, sign=False)
-    w.labels.hold(w.axis(x, dim)) if dim is not None else [w.labels.hold(label) for label in w.axes(x)]
+    w.labels.hold(w.axis(x, dim)) if dim is not None else [
+        w.labels.hold(label) for label in w.axes(x)
+    ]
     return _reduced(w, x, dim, keepdim)
 
 
 @rule("softmax", "log_softmax", "softmin", "normalize")
-def _softmax(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _softmax(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     _mapped(w, x, sign=False, scale=False)
     return w.axes(x)
 
 
-def _changed(w: Watch, x: Tensor, *, sign: bool = True, scale: bool = True) -> Tensor:
+def _changed(w: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = True) -> Tensor:
     _mapped(w, x, sign=sign, scale=scale)
     return x
 
 
-def _reduced(w: Watch, x: Tensor, dim: Any, keepdim: bool, *, linear: bool = False) -> Axes:
+def _reduced(
+    w: SymmetryTracer, x: Tensor, dim: Any, keepdim: bool, *, linear: bool = False
+) -> Axes:
     """Axes without those reduced; units that are summed over may change places, but not sign or size.
 
     Args:
@@ -293,7 +409,7 @@ def _reduced(w: Watch, x: Tensor, dim: Any, keepdim: bool, *, linear: bool = Fal
             else:
                 w.drop(x, label)
             continue
-        w.labels.kill(label)
+        w.labels.fix_to_identity(label)
         if keepdim:
             axes.append(w.labels.fixed(1))
     return tuple(axes)

@@ -10,13 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label
-from bnn_symm.symmetry.tracing.tracer import Axes, Watch, rule
+from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 # -- products ------------------------------------------------------------------------------------------------------
 
 
 @rule("linear", carries=True)
-def _linear(w: Watch, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Axes:
+def _linear(
+    w: SymmetryTracer, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Axes:
     if not _absorbed(w, x, weight):
         w.labels.contract(w.axis(x, -1), w.axis(weight, 1))
     made = (w.axis(weight, 0),) if weight.dim() > 1 else ()
@@ -26,7 +28,7 @@ def _linear(w: Watch, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | Non
     return (*w.axes(x)[:-1], *made)
 
 
-def _absorbed(w: Watch, x: Tensor, weight: Tensor) -> bool:
+def _absorbed(w: SymmetryTracer, x: Tensor, weight: Tensor) -> bool:
     """Whether the weight's axis takes back the factor of one unit that all entries of `x` have, as of one channel."""
     carried = [label for label in w.passed_on() if w.labels.is_hidden(label)]
     if len(carried) != 1 or w.carried(weight) or weight.dim() < 2:
@@ -41,7 +43,7 @@ def _absorbed(w: Watch, x: Tensor, weight: Tensor) -> bool:
     return True
 
 
-def _end_carried(w: Watch, axes: Axes) -> None:
+def _end_carried(w: SymmetryTracer, axes: Axes) -> None:
     """A bias is added, so that the result does not flip as a whole any more."""
     carried = [label for label in w.passed_on() if not w.labels.is_fixed(label)]
     for label in carried:
@@ -50,13 +52,13 @@ def _end_carried(w: Watch, axes: Axes) -> None:
     w.passed_on().clear()
 
 
-def with_bias(w: Watch, label: Label, bias: Tensor | None) -> Label:
+def with_bias(w: SymmetryTracer, label: Label, bias: Tensor | None) -> Label:
     """The label of what a layer makes, once its bias is added."""
     return label if bias is None else w.labels.same(label, w.axis(bias, 0))
 
 
 @rule("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", carries=True)
-def _matmul(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+def _matmul(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     left = [f"b{d}" for d in range(out.dim() + 2 - x.dim(), out.dim())] if x.dim() > 2 else []
     right = [f"b{d}" for d in range(out.dim() + 2 - y.dim(), out.dim())] if y.dim() > 2 else []
     left += ["row", "sum"] if x.dim() > 1 else ["sum"]
@@ -67,42 +69,48 @@ def _matmul(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
 
 
 @rule("addmm", "baddbmm")
-def _addmm(w: Watch, out: Tensor, bias: Tensor, x: Tensor, y: Tensor, **kwargs: Any) -> Axes:
+def _addmm(
+    w: SymmetryTracer, out: Tensor, bias: Tensor, x: Tensor, y: Tensor, **kwargs: Any
+) -> Axes:
     axes = _matmul(w, out, x, y)
     return (*axes[:-1], w.labels.same(axes[-1], w.axis(bias, -1)))
 
 
 @rule("__rmatmul__", carries=True)
-def _matmul_from_the_right(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+def _matmul_from_the_right(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     return _matmul(w, out, y, x)
 
 
 @rule("inner", carries=True)
-def _inner(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+def _inner(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     w.labels.contract(w.axis(x, -1), w.axis(y, -1))
     return (*w.axes(x)[:-1], *w.axes(y)[:-1])
 
 
 @rule("outer", "ger", carries=True)
-def _outer(w: Watch, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+def _outer(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     return (*w.axes(x), *w.axes(y))
 
 
 @rule("bilinear")
-def _bilinear(w: Watch, out: Tensor, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None) -> Axes:
+def _bilinear(
+    w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Axes:
     w.labels.contract(w.axis(x, -1), w.axis(weight, 1))
     w.labels.contract(w.axis(y, -1), w.axis(weight, 2))
     batch = w.axes(x)[:-1]
     for label, other in zip(batch, w.axes(y)[:-1], strict=True):
-        w.labels.kill(label)
-        w.labels.kill(other)
+        w.labels.fix_to_identity(label)
+        w.labels.fix_to_identity(other)
         w.labels.align(label, other)
     return (*batch, with_bias(w, w.axis(weight, 0), bias))
 
 
 @rule("einsum", carries=True)
-def _einsum(w: Watch, out: Tensor, equation: str, *operands: Any) -> Axes:
-    tensors = operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
+def _einsum(w: SymmetryTracer, out: Tensor, equation: str, *operands: Any) -> Axes:
+    tensors = (
+        operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
+    )
     inputs, arrow, result = equation.replace(" ", "").partition("->")
     if not arrow or "." in equation or len(tensors) > 2:
         raise CannotDerive("einsum of this form; write one or two operands, '->' and no ellipsis")
@@ -112,7 +120,9 @@ def _einsum(w: Watch, out: Tensor, equation: str, *operands: Any) -> Axes:
     return _contracted(w, list(zip(tensors, words, strict=True)), list(result), out)
 
 
-def _contracted(w: Watch, operands: list[tuple[Tensor, list[str]]], result: list[str], out: Tensor) -> Axes:
+def _contracted(
+    w: SymmetryTracer, operands: list[tuple[Tensor, list[str]]], result: list[str], out: Tensor
+) -> Axes:
     """Axes of a sum of products, by the names of the operands' axes."""
     labels: dict[str, Label] = {}
     rank: dict[str, int] = {}
@@ -139,7 +149,7 @@ def _contracted(w: Watch, operands: list[tuple[Tensor, list[str]]], result: list
             if size[name] == 1:
                 w.drop(alone[0], label)
             else:
-                w.labels.kill(label)  # summed over alone
+                w.labels.fix_to_identity(label)  # summed over alone
     return tuple(labels[name] for name in result)
 
 
@@ -148,7 +158,7 @@ def _contracted(w: Watch, operands: list[tuple[Tensor, list[str]]], result: list
 
 @rule("conv1d", "conv2d", "conv3d", carries=True)
 def _convolution(
-    w: Watch,
+    w: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -170,7 +180,7 @@ def _convolution(
     return (*w.axes(x)[:channel], with_bias(w, made, bias), *_spatial(w, x, out, weight.dim() - 2))
 
 
-def _grouped(w: Watch, channels: Label, weight: Tensor, groups: int) -> Label:
+def _grouped(w: SymmetryTracer, channels: Label, weight: Tensor, groups: int) -> Label:
     """Channels move in blocks: the blocks of the output with those of the input."""
     labels = w.labels
     channels, made = labels.resolve(channels), labels.resolve(w.axis(weight, 0))
@@ -190,7 +200,13 @@ def _grouped(w: Watch, channels: Label, weight: Tensor, groups: int) -> Label:
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def _transposed_convolution(
-    w: Watch, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+    w: SymmetryTracer,
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> Axes:
     groups = kwargs.get("groups", args[3] if len(args) > 3 else 1)
     if groups != 1:
@@ -202,29 +218,29 @@ def _transposed_convolution(
     return (*w.axes(x)[:channel], made, *_spatial(w, x, out, weight.dim() - 2))
 
 
-def _spatial(w: Watch, x: Tensor, out: Tensor, number: int) -> list[Label]:
+def _spatial(w: SymmetryTracer, x: Tensor, out: Tensor, number: int) -> list[Label]:
     """The last axes, which an operation over neighbors leaves in no other order."""
     for label in w.axes(x)[x.dim() - number :]:
         w.labels.hold(label)  # positions, unless somebody convolves over units
     return [w.labels.fixed(size) for size in out.shape[out.dim() - number :]]
 
 
-def pin_all(w: Watch, axes: Axes) -> None:
+def pin_all(w: SymmetryTracer, axes: Axes) -> None:
     """Entries of these axes stay where they are."""
     for label in axes:
         w.labels.pin(label)
 
 
 @rule(*(f"{kind}_pool{d}d" for kind in ("avg", "adaptive_avg") for d in (1, 2, 3)))
-def _mean_pool(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _mean_pool(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     number = _pooled_axes(x, out)
     return (*w.axes(x)[: x.dim() - number], *_spatial(w, x, out, number))
 
 
 @rule(*(f"{kind}_pool{d}d" for kind in ("max", "adaptive_max") for d in (1, 2, 3)))
-def _max_pool(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _max_pool(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     for label in w.axes(x):
-        w.labels.kill(label, scale=False)
+        w.labels.fix_to_identity(label, scale=False)
     return _mean_pool(w, out, x)
 
 
@@ -234,16 +250,18 @@ def _pooled_axes(x: Tensor, out: Tensor) -> int:
 
 
 @rule("interpolate", "upsample")
-def _interpolate(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _interpolate(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return (*w.axes(x)[:2], *_spatial(w, x, out, x.dim() - 2))
 
 
 @rule("_weight_norm")
-def _weight_norm(w: Watch, out: Tensor, direction: Tensor, size: Tensor, dim: int = 0) -> Axes:
+def _weight_norm(
+    w: SymmetryTracer, out: Tensor, direction: Tensor, size: Tensor, dim: int = 0
+) -> Axes:
     """`size * direction / |direction|`: a unit's size and direction flip the weight, one of the two is looked at."""
     axes = list(w.axes(direction))
     for label in axes:
-        w.labels.kill(label, sign=False)
+        w.labels.fix_to_identity(label, sign=False)
     longer = [d for d in range(size.dim()) if size.shape[d] == 1 != direction.shape[d]]
     for d in longer:
         w.drop(size, w.axis(size, d))
@@ -257,7 +275,7 @@ def _weight_norm(w: Watch, out: Tensor, direction: Tensor, size: Tensor, dim: in
 
 @rule("layer_norm")
 def _layer_norm(
-    w: Watch,
+    w: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     normalized_shape: Any,
@@ -271,20 +289,27 @@ def _layer_norm(
 
 @rule("rms_norm")
 def _rms_norm(
-    w: Watch, out: Tensor, x: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: Any = None
+    w: SymmetryTracer,
+    out: Tensor,
+    x: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    eps: Any = None,
 ) -> Axes:
     axes = list(w.axes(x))
     first = x.dim() - len(normalized_shape)
     for dim in range(x.dim()):
-        w.labels.kill(axes[dim], sign=False)
+        w.labels.fix_to_identity(axes[dim], sign=False)
         if weight is not None and dim >= first:
-            axes[dim] = w.labels.product(axes[dim], w.axis(weight, dim - first), (0, w.rank(weight)))
+            axes[dim] = w.labels.product(
+                axes[dim], w.axis(weight, dim - first), (0, w.rank(weight))
+            )
     return tuple(axes)
 
 
 @rule("group_norm")
 def _group_norm(
-    w: Watch,
+    w: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     num_groups: int,
@@ -301,7 +326,7 @@ def _group_norm(
 
 @rule("batch_norm", "instance_norm")
 def _channel_norm(
-    w: Watch,
+    w: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     running_mean: Tensor | None = None,
@@ -313,16 +338,18 @@ def _channel_norm(
 ) -> Axes:
     for statistic in (running_mean, running_var):
         if statistic is not None:
-            w.labels.kill(w.axis(x, 1))
+            w.labels.fix_to_identity(w.axis(x, 1))
             w.labels.same(w.axis(x, 1), w.axis(statistic, 0))
     return _normalized(w, x, [1], weight, bias)
 
 
-def _normalized(w: Watch, x: Tensor, affine: Any, weight: Tensor | None, bias: Tensor | None) -> Axes:
+def _normalized(
+    w: SymmetryTracer, x: Tensor, affine: Any, weight: Tensor | None, bias: Tensor | None
+) -> Axes:
     """Normalized entries keep their order only; the affine map after the norm flips and rescales them again."""
     axes = list(w.axes(x))
     for label in axes:
-        w.labels.kill(label)
+        w.labels.fix_to_identity(label)
     for number, dim in enumerate(affine):
         label = axes[dim]
         if weight is not None:
@@ -337,6 +364,8 @@ def _normalized(w: Watch, x: Tensor, affine: Any, weight: Tensor | None, bias: T
 
 
 @rule("embedding")
-def _embedding(w: Watch, out: Tensor, tokens: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _embedding(
+    w: SymmetryTracer, out: Tensor, tokens: Tensor, weight: Tensor, *args: Any, **kwargs: Any
+) -> Axes:
     w.labels.pin(w.axis(weight, 0))
     return (*w.axes(tokens), w.axis(weight, 1))

@@ -9,13 +9,23 @@ from typing import Any
 from torch import Tensor
 
 from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Part
-from bnn_symm.symmetry.tracing.tracer import Axes, Watch, rule
+from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
-_RESHAPES = ("view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "ravel", "squeeze", "unsqueeze")
+_RESHAPES = (
+    "view",
+    "reshape",
+    "flatten",
+    "unflatten",
+    "view_as",
+    "reshape_as",
+    "ravel",
+    "squeeze",
+    "unsqueeze",
+)
 
 
 @rule(*_RESHAPES, "atleast_1d", "atleast_2d", carries=True)
-def _reshape(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _reshape(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """Matches the shortest stretches of old and new axes that have equally many entries."""
     axes, old, new = w.axes(x), list(x.shape), list(out.shape)
     result: list[Label] = []
@@ -48,7 +58,7 @@ def _reshape(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axe
     return tuple(result)
 
 
-def _joined(w: Watch, axes: Sequence[Label]) -> Label:
+def _joined(w: SymmetryTracer, axes: Sequence[Label]) -> Label:
     """One axis of several, the last one fastest."""
     labels = w.labels
     label = labels.freeze(axes[0])
@@ -64,23 +74,31 @@ def _joined(w: Watch, axes: Sequence[Label]) -> Label:
             )
         elif labels.is_fixed(label):
             outer = labels.size(label)
-            label = (replace(right[0], outer=right[0].outer * outer),) if len(right) == 1 else right * outer
+            label = (
+                (replace(right[0], outer=right[0].outer * outer),)
+                if len(right) == 1
+                else right * outer
+            )
         else:
             label = _joined_blocks(w, label, right)
         label = labels.resolve(label)
     return label
 
 
-def _joined_blocks(w: Watch, left: Label, right: Label) -> Label:
+def _joined_blocks(w: SymmetryTracer, left: Label, right: Label) -> Label:
     """Blocks and the units within them become the units again."""
-    if len(left) == len(right) == 1 and right[0].within and w.labels.parent(right[0].node) == left[0].node:
+    if (
+        len(left) == len(right) == 1
+        and right[0].within
+        and w.labels.parent(right[0].node) == left[0].node
+    ):
         plain = (left[0].outer, left[0].inner) == (1, 1)
         if plain:
             return (replace(right[0], within=False),)
     raise CannotDerive("two axes of hidden units become one")
 
 
-def _cut(w: Watch, label: Label, sizes: Sequence[int]) -> list[Label]:
+def _cut(w: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
     """Several axes of one."""
     labels = w.labels
     label = labels.resolve(label)
@@ -115,42 +133,46 @@ def _cut(w: Watch, label: Label, sizes: Sequence[int]) -> list[Label]:
         owner = labels.own_blocks(part, middle[0])
         cut = [(owner,), (replace(part, within=True),)]
     else:
-        raise CannotDerive(f"{units} hidden units are cut into axes of {rest}; wanted two, such as (heads, units)")
+        raise CannotDerive(
+            f"{units} hidden units are cut into axes of {rest}; wanted two, such as (heads, units)"
+        )
     for size in rest:
         result.append(labels.fixed(1) if size == 1 else cut.pop(0))
     return [*result, *tail]
 
 
 @rule("permute", carries=True)
-def _permute(w: Watch, out: Tensor, x: Tensor, *dims: Any) -> Axes:
+def _permute(w: SymmetryTracer, out: Tensor, x: Tensor, *dims: Any) -> Axes:
     order = dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims
     return tuple(w.axis(x, d) for d in order)
 
 
 @rule("transpose", "swapaxes", "swapdims", carries=True)
-def _transpose(w: Watch, out: Tensor, x: Tensor, first: int, second: int) -> Axes:
+def _transpose(w: SymmetryTracer, out: Tensor, x: Tensor, first: int, second: int) -> Axes:
     axes = list(w.axes(x))
     axes[first], axes[second] = axes[second], axes[first]
     return tuple(axes)
 
 
 @rule("t", "T", "mT", "H", "mH", "adjoint", carries=True)
-def _transposed(w: Watch, out: Tensor, x: Tensor) -> Axes:
+def _transposed(w: SymmetryTracer, out: Tensor, x: Tensor) -> Axes:
     axes = w.axes(x)
     return (*axes[:-2], axes[-1], axes[-2]) if x.dim() >= 2 else axes
 
 
 @rule("movedim", "moveaxis", carries=True)
-def _movedim(w: Watch, out: Tensor, x: Tensor, source: Any, destination: Any) -> Axes:
+def _movedim(w: SymmetryTracer, out: Tensor, x: Tensor, source: Any, destination: Any) -> Axes:
     sources = [source] if isinstance(source, int) else list(source)
     places = [destination] if isinstance(destination, int) else list(destination)
-    moved = {place % x.dim(): origin % x.dim() for origin, place in zip(sources, places, strict=True)}
+    moved = {
+        place % x.dim(): origin % x.dim() for origin, place in zip(sources, places, strict=True)
+    }
     rest = iter(d for d in range(x.dim()) if d not in moved.values())
     return tuple(w.axis(x, moved[d] if d in moved else next(rest)) for d in range(x.dim()))
 
 
 @rule("expand", "expand_as", "broadcast_to", "repeat", "tile", carries=True)
-def _expand(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _expand(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """All entries of an axis that was expanded are equal, and change together."""
     shift = out.dim() - x.dim()
     axes: list[Label] = [w.labels.neutral(size) for size in out.shape[:shift]]
@@ -167,7 +189,7 @@ def _expand(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes
 
 
 @rule("cat", "concat", "concatenate")
-def _cat(w: Watch, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
+def _cat(w: SymmetryTracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
     dim %= out.dim()
     axes: list[Label] = []
     for d in range(out.dim()):
@@ -183,7 +205,7 @@ def _cat(w: Watch, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes
 
 
 @rule("stack")
-def _stack(w: Watch, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
+def _stack(w: SymmetryTracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
     axes = list(w.axes(tensors[0]))
     for tensor in tensors[1:]:
         axes = [w.labels.same(a, b) for a, b in zip(axes, w.axes(tensor), strict=True)]
@@ -192,7 +214,14 @@ def _stack(w: Watch, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Ax
 
 
 @rule("chunk", "split", "tensor_split", "split_with_sizes", carries=True)
-def _split(w: Watch, out: Sequence[Tensor], x: Tensor, *args: Any, dim: int | None = None, **kwargs: Any) -> list[Axes]:
+def _split(
+    w: SymmetryTracer,
+    out: Sequence[Tensor],
+    x: Tensor,
+    *args: Any,
+    dim: int | None = None,
+    **kwargs: Any,
+) -> list[Axes]:
     where = dim if dim is not None else (args[1] if len(args) > 1 else 0)
     where %= x.dim()
     pieces = cut_axis(w, w.axis(x, where), [piece.shape[where] for piece in out])
@@ -201,14 +230,14 @@ def _split(w: Watch, out: Sequence[Tensor], x: Tensor, *args: Any, dim: int | No
 
 
 @rule("unbind", carries=True)
-def _unbind(w: Watch, out: Sequence[Tensor], x: Tensor, dim: int = 0) -> list[Axes]:
+def _unbind(w: SymmetryTracer, out: Sequence[Tensor], x: Tensor, dim: int = 0) -> list[Axes]:
     _pick(w, x, w.axis(x, dim))
     axes = list(w.axes(x))
     del axes[dim]
     return [tuple(axes)] * len(out)
 
 
-def _pick(w: Watch, x: Tensor, label: Label) -> None:
+def _pick(w: SymmetryTracer, x: Tensor, label: Label) -> None:
     """One entry of an axis goes on alone: of several, that tells units apart by their place."""
     if w.labels.size(label) == 1:
         w.drop(x, label)
@@ -217,14 +246,14 @@ def _pick(w: Watch, x: Tensor, label: Label) -> None:
 
 
 @rule("narrow", carries=True)
-def _narrow(w: Watch, out: Tensor, x: Tensor, dim: int, start: int, length: int) -> Axes:
+def _narrow(w: SymmetryTracer, out: Tensor, x: Tensor, dim: int, start: int, length: int) -> Axes:
     axes = list(w.axes(x))
     axes[dim] = _slice(w, axes[dim], start, start + length, 1)
     return tuple(axes)
 
 
 @rule("select", carries=True)
-def _select(w: Watch, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
+def _select(w: SymmetryTracer, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
     _pick(w, x, w.axis(x, dim))
     axes = list(w.axes(x))
     del axes[dim]
@@ -232,7 +261,7 @@ def _select(w: Watch, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
 
 
 @rule("__getitem__", carries=True)
-def _getitem(w: Watch, out: Tensor, x: Tensor, index: Any) -> Axes:
+def _getitem(w: SymmetryTracer, out: Tensor, x: Tensor, index: Any) -> Axes:
     items = list(index) if isinstance(index, tuple) else [index]
     if any(isinstance(item, Tensor | list) for item in items):
         raise CannotDerive("indexing by a tensor; use slices and integers")
@@ -258,7 +287,9 @@ def _getitem(w: Watch, out: Tensor, x: Tensor, index: Any) -> Axes:
 
 
 @rule("flip", "roll", carries=True)
-def _reordered(w: Watch, out: Tensor, x: Tensor, *args: Any, dims: Any = None, **kwargs: Any) -> Axes:
+def _reordered(
+    w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dims: Any = None, **kwargs: Any
+) -> Axes:
     where = dims if dims is not None else args[-1]
     for dim in [where] if isinstance(where, int) else where:
         w.labels.hold(w.axis(x, dim))
@@ -266,7 +297,7 @@ def _reordered(w: Watch, out: Tensor, x: Tensor, *args: Any, dims: Any = None, *
 
 
 @rule("pad")
-def _pad(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _pad(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     axes = []
     for label, before, after in zip(w.axes(x), x.shape, out.shape, strict=True):
         if before == after:
@@ -277,7 +308,7 @@ def _pad(w: Watch, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return tuple(axes)
 
 
-def cut_axis(w: Watch, label: Label, sizes: Sequence[int]) -> list[Label]:
+def cut_axis(w: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
     """Consecutive pieces of an axis; units that it cuts through permute within their piece from now on."""
     for size in list(accumulate(sizes))[:-1]:
         w.labels.align(label, (*w.labels.fresh(size), *w.labels.fresh(w.labels.size(label) - size)))
@@ -288,7 +319,9 @@ def cut_axis(w: Watch, label: Label, sizes: Sequence[int]) -> list[Label]:
         while sum(w.labels.length(part) for part in piece) < size:
             part = parts.pop(0)
             room = size - sum(w.labels.length(taken) for taken in piece)
-            if w.labels.length(part) > room:  # a stretch that stays where it is, joined to its neighbor
+            if (
+                w.labels.length(part) > room
+            ):  # a stretch that stays where it is, joined to its neighbor
                 parts.insert(0, w.labels.fixed(w.labels.length(part) - room)[0])
                 part = w.labels.fixed(room)[0]
             piece.append(part)
@@ -296,7 +329,7 @@ def cut_axis(w: Watch, label: Label, sizes: Sequence[int]) -> list[Label]:
     return pieces
 
 
-def _slice(w: Watch, label: Label, start: int, stop: int, step: int) -> Label:
+def _slice(w: SymmetryTracer, label: Label, start: int, stop: int, step: int) -> Label:
     size = w.labels.size(label)
     length = max(0, math.ceil((stop - start) / step))
     if (start, length, step) == (0, size, 1):

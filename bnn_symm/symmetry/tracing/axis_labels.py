@@ -18,7 +18,7 @@ of `torch.ones`) are *neutral*: every permutation of them is allowed, and none m
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from bnn_symm.symmetry.tracing.scale_classes import NONE, Flavor, Flavors
+from bnn_symm.symmetry.tracing.scale_classes import NONE, Flavor, ScaleClasses
 
 
 class CannotDerive(Exception):
@@ -50,7 +50,9 @@ class _Node:
     unsearched_flips: bool = False
     loose: bool = False  # of one unit, and ended as a factor that neither flips nor is rescaled
     parent: int | None = None
-    pieces: tuple[Part, ...] | None = None  # what it was merged into or split into; its own flavors do not count
+    pieces: tuple[Part, ...] | None = (
+        None  # what it was merged into or split into; its own flavors do not count
+    )
 
 
 @dataclass
@@ -63,8 +65,8 @@ class Labels:
         locate: names the line of code that is being executed.
     """
 
-    signs: Flavors = field(default_factory=lambda: Flavors(powers=False))
-    scales: Flavors = field(default_factory=lambda: Flavors(powers=True))
+    signs: ScaleClasses = field(default_factory=lambda: ScaleClasses(powers=False))
+    scales: ScaleClasses = field(default_factory=lambda: ScaleClasses(powers=True))
     locate: Callable[[], str | None] = lambda: None
     _nodes: list[_Node] = field(default_factory=list)
 
@@ -168,19 +170,25 @@ class Labels:
     def is_hidden(self, label: Label) -> bool:
         """Return whether an axis has units that may move, flip or be rescaled."""
         return any(
-            not self._nodes[part.node].pinned and not (self._nodes[part.node].neutral and part.sign == NONE)
+            not self._nodes[part.node].pinned
+            and not (self._nodes[part.node].neutral and part.sign == NONE)
             for part in self.resolve(label)
         )
 
     def flips(self, label: Label) -> bool:
         """Return whether some of its units may still change sign."""
-        return any(not self.is_pinned(part) and not self.signs.is_zero(part.sign) for part in self.resolve(label))
+        return any(
+            not self.is_pinned(part) and not self.signs.is_zero(part.sign)
+            for part in self.resolve(label)
+        )
 
     def freeze(self, label: Label) -> Label:
         """Pin the neutral stretches of an axis, which loses nothing yet, and return it resolved."""
         for part in self.resolve(label):
             if self._nodes[part.node].neutral:
-                self._pin(part.node, held=True)  # what is matched with it later stays without a proof
+                self._pin(
+                    part.node, held=True
+                )  # what is matched with it later stays without a proof
         return self.resolve(label)
 
     def parent(self, node: int) -> int | None:
@@ -230,7 +238,7 @@ class Labels:
         elif self.flips(label):
             self.pin(label)
         else:
-            self.kill(label)
+            self.fix_to_identity(label)
             for part in self.resolve(label):
                 self._nodes[part.node].loose = True
 
@@ -292,7 +300,9 @@ class Labels:
         pairs: list[tuple[Part, Part]] = []
         left, right = list(self.resolve(first)), list(self.resolve(second))
         if self.size(tuple(left)) != self.size(tuple(right)):
-            raise CannotDerive(f"axes of {self.size(first)} and {self.size(second)} entries are matched")
+            raise CannotDerive(
+                f"axes of {self.size(first)} and {self.size(second)} entries are matched"
+            )
         while left:
             a, b = left.pop(0), right.pop(0)
             if self.length(a) != self.length(b):
@@ -303,7 +313,9 @@ class Labels:
             pairs.append((a, b))
         return pairs
 
-    def _cut(self, a: Part, b: Part, left: list[Part], right: list[Part]) -> tuple[list[Part], list[Part]]:
+    def _cut(
+        self, a: Part, b: Part, left: list[Part], right: list[Part]
+    ) -> tuple[list[Part], list[Part]]:
         """Splits the longer part where the shorter one ends; where that is not possible, both stay where they are."""
         longer, shorter = (a, b) if self.length(a) > self.length(b) else (b, a)
         length = self.length(shorter)
@@ -313,7 +325,12 @@ class Labels:
             cut = (self.fixed(length, held=held)[0], self.fixed(rest, held=held)[0])
         else:
             node = self._nodes[longer.node]
-            if longer.outer != 1 or longer.within or node.parent is not None or length % longer.inner:
+            if (
+                longer.outer != 1
+                or longer.within
+                or node.parent is not None
+                or length % longer.inner
+            ):
                 self.hold((longer,))
                 return [*self.resolve((a,)), *left], [*self.resolve((b,)), *right]
             self.split(longer.node, [length // longer.inner, node.size - length // longer.inner])
@@ -329,7 +346,9 @@ class Labels:
         pieces = []
         for size in sizes:
             whole = self._nodes[node]
-            self._nodes.append(_Node(size, neutral=whole.neutral, unsearched_flips=whole.unsearched_flips))
+            self._nodes.append(
+                _Node(size, neutral=whole.neutral, unsearched_flips=whole.unsearched_flips)
+            )
             pieces.append(Part(len(self._nodes) - 1))
         self._nodes[node].pieces = tuple(pieces)
 
@@ -381,7 +400,9 @@ class Labels:
         return self._is_plain(part) and not node.pinned and not node.neutral
 
     def _is_plain(self, part: Part) -> bool:
-        return (part.outer, part.inner, part.within) == (1, 1, False) and self._nodes[part.node].parent is None
+        return (part.outer, part.inner, part.within) == (1, 1, False) and self._nodes[
+            part.node
+        ].parent is None
 
     def _unite(self, a: int, b: int) -> None:
         a, b = self._root(a), self._root(b)
@@ -417,18 +438,20 @@ class Labels:
             parent = len(self._nodes) - 1
             self._nodes[part.node].parent = parent
         elif self._nodes[parent].size != blocks:
-            raise CannotDerive(f"units are cut into {blocks} blocks here and into {self._nodes[parent].size} elsewhere")
+            raise CannotDerive(
+                f"units are cut into {blocks} blocks here and into {self._nodes[parent].size} elsewhere"
+            )
         return Part(parent)
 
     # -- flavors -----------------------------------------------------------------------------------------
 
-    def kill(self, label: Label, *, sign: bool = True, scale: bool = True) -> None:
+    def fix_to_identity(self, label: Label, *, sign: bool = True, scale: bool = True) -> None:
         """The operation does not commute with flips (`sign`) or positive factors (`scale`) of single units."""
         for part in label:
             if sign:
-                self.signs.kill(part.sign)
+                self.signs.fix_to_identity(part.sign)
             if scale:
-                self.scales.kill(part.scale)
+                self.scales.fix_to_identity(part.scale)
 
     def same(self, first: Label, second: Label) -> Label:
         """Aligns two axes that flip and rescale together, as in a sum; returns the label of the result."""
@@ -467,23 +490,24 @@ class Labels:
         return tuple(result)
 
     @staticmethod
-    def _product(flavors: Flavors, a: Flavor, b: Flavor, ranks: tuple[int, int]) -> Flavor:
+    def _product(flavors: ScaleClasses, a: Flavor, b: Flavor, ranks: tuple[int, int]) -> Flavor:
         if flavors.is_zero(a):
             return b
         if flavors.is_zero(b):
             return a
         if ranks[1] > ranks[0]:
-            flavors.kill(b)
+            flavors.fix_to_identity(b)
             return a
         if ranks[0] > ranks[1]:
-            flavors.kill(a)
+            flavors.fix_to_identity(a)
             return b
-        flavors.kill(a)
-        flavors.kill(b)
+        flavors.fix_to_identity(a)
+        flavors.fix_to_identity(b)
         return NONE
 
     def without_flavors(self, label: Label, *, sign: bool = True, scale: bool = True) -> Label:
         """The label of a result that does not change with its argument's flips or factors."""
         return tuple(
-            replace(part, sign=NONE if sign else part.sign, scale=NONE if scale else part.scale) for part in label
+            replace(part, sign=NONE if sign else part.sign, scale=NONE if scale else part.scale)
+            for part in label
         )

@@ -25,7 +25,11 @@ class DoublePrecision(TorchFunctionMode):
     """While active, every operation takes and returns floating-point tensors in double precision."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Call the operation on wider arguments and widen what it returns."""
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
@@ -34,14 +38,18 @@ class DoublePrecision(TorchFunctionMode):
         target = written_to(name, args, kwargs)
         if target is not None and target.dtype in _WIDE:
             return func(*args, **kwargs)  # a copy would lose what is written
-        out = func(*_all_widened(args), **{key: _all_widened(value) for key, value in kwargs.items()})
+        out = func(
+            *_all_widened(args), **{key: _all_widened(value) for key, value in kwargs.items()}
+        )
         return _all_widened(out)
 
 
 def _all_widened(value: Any) -> Any:
     if isinstance(value, Tensor | torch.dtype | int | float | str) or value is None:
         return widened(value)
-    plain = isinstance(value, tuple | list) and all(isinstance(one, Tensor | int | float) for one in value)
+    plain = isinstance(value, tuple | list) and all(
+        isinstance(one, Tensor | int | float) for one in value
+    )
     if plain and not any(isinstance(one, Tensor) and one.dtype in _WIDE for one in value):
         return value  # as in most calls
     return tree_map(widened, value)
@@ -68,6 +76,8 @@ def written_to(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tens
     if isinstance(out, Tensor):
         return out
     in_place = (
-        name == "__setitem__" or (name.endswith("_") and not name.endswith("__")) or kwargs.get("inplace") is True
+        name == "__setitem__"
+        or (name.endswith("_") and not name.endswith("__"))
+        or kwargs.get("inplace") is True
     )
     return args[0] if in_place and args and isinstance(args[0], Tensor) else None

@@ -7,7 +7,7 @@ Flavor = tuple[int, int]
 """A name, and the power 1 or -1 at which the occurrence takes its factor."""
 
 
-class Flavors:
+class ScaleClasses:
     """Union-find over flavors with powers: `value(x) = power * value(root)`, and a root that is always zero.
 
     Args:
@@ -40,13 +40,13 @@ class Flavors:
         (a, p), (b, q) = self.find(first), self.find(second)
         if a == b:
             if p != q:
-                self.kill(first)
+                self.fix_to_identity(first)
             return
         if a == self.ZERO:
             a, b = b, a
         self._parent[a], self._power[a] = b, p * q
 
-    def kill(self, flavor: Flavor) -> None:
+    def fix_to_identity(self, flavor: Flavor) -> None:
         """It may not change at all."""
         root, _ = self.find(flavor)
         if root != self.ZERO:
@@ -57,5 +57,5 @@ class Flavors:
         return self.find(flavor)[0] == self.ZERO
 
 
-NONE: Flavor = (Flavors.ZERO, 1)
+NONE: Flavor = (ScaleClasses.ZERO, 1)
 """Of what never changes."""

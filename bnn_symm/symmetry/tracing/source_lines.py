@@ -72,7 +72,11 @@ def _described(positions: Iterable[Position], net: nn.Module) -> str:
         file = frame.f_code.co_filename
         if module is None:
             module = _module(frame.f_locals.get("self"), paths)
-        if file.startswith((_TORCH, _PACKAGE)) or any(word in file for word in _WRAPPERS) or file.startswith("<"):
+        if (
+            file.startswith((_TORCH, _PACKAGE))
+            or any(word in file for word in _WRAPPERS)
+            or file.startswith("<")
+        ):
             continue
         text = f"{_short(file)}:{line} ({one_line(linecache.getline(file, line).strip(), _CODE)})"
         if not file.startswith(_LIBRARIES):
@@ -97,4 +101,8 @@ def _module(value: Any, paths: dict[int, str]) -> str | None:
     if not isinstance(value, nn.Module) or id(value) not in paths:
         return None
     path = paths[id(value)]
-    return f"module {path!r} ({type(value).__name__})" if path else f"the network ({type(value).__name__})"
+    return (
+        f"module {path!r} ({type(value).__name__})"
+        if path
+        else f"the network ({type(value).__name__})"
+    )

@@ -39,16 +39,65 @@ CARRYING: set[str] = set()
 # Functions whose own name says nothing: torch chooses between two by an argument.
 _DISPATCHED = {
     getattr(F, name): name
-    for name in (*(f"{kind}_pool{d}d" for kind in ("max", "adaptive_max", "fractional_max") for d in (1, 2, 3)),)
+    for name in (
+        *(
+            f"{kind}_pool{d}d"
+            for kind in ("max", "adaptive_max", "fractional_max")
+            for d in (1, 2, 3)
+        ),
+    )
     if hasattr(F, name)
 }
 # Of a parameter these are the parameter still, where it matters which of two factors is one.
-_VIEWS = ("view", "reshape", "unsqueeze", "squeeze", "flatten", "expand", "t", "T", "transpose", "to", "__getitem__")
+_VIEWS = (
+    "view",
+    "reshape",
+    "unsqueeze",
+    "squeeze",
+    "flatten",
+    "expand",
+    "t",
+    "T",
+    "transpose",
+    "to",
+    "__getitem__",
+)
 # What these return of a tensor is the same whatever its values are.
 _METADATA = {
-    *("size", "shape", "dim", "ndim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size"),
-    *("__len__", "dtype", "device", "layout", "is_contiguous", "is_floating_point", "is_complex", "is_leaf", "grad"),
-    *("requires_grad", "grad_fn", "is_cuda", "is_cpu", "is_mps", "is_meta", "is_sparse", "is_nested", "is_quantized"),
+    *(
+        "size",
+        "shape",
+        "dim",
+        "ndim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "stride",
+        "storage_offset",
+        "element_size",
+    ),
+    *(
+        "__len__",
+        "dtype",
+        "device",
+        "layout",
+        "is_contiguous",
+        "is_floating_point",
+        "is_complex",
+        "is_leaf",
+        "grad",
+    ),
+    *(
+        "requires_grad",
+        "grad_fn",
+        "is_cuda",
+        "is_cpu",
+        "is_mps",
+        "is_meta",
+        "is_sparse",
+        "is_nested",
+        "is_quantized",
+    ),
     *(
         "__hash__",
         "__repr__",
@@ -62,8 +111,25 @@ _METADATA = {
         "is_signed",
         "get_device",
     ),
-    *("is_same_size", "has_names", "names", "data_ptr", "untyped_storage", "is_tensor", "result_type", "itemsize"),
-    *("nbytes", "is_nonzero_static", "is_shared", "is_pinned", "retains_grad", "_backward_hooks", "dense_dim"),
+    *(
+        "is_same_size",
+        "has_names",
+        "names",
+        "data_ptr",
+        "untyped_storage",
+        "is_tensor",
+        "result_type",
+        "itemsize",
+    ),
+    *(
+        "nbytes",
+        "is_nonzero_static",
+        "is_shared",
+        "is_pinned",
+        "retains_grad",
+        "_backward_hooks",
+        "dense_dim",
+    ),
 }
 
 
@@ -86,7 +152,7 @@ def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
     return register
 
 
-class Watch(TorchFunctionMode):
+class SymmetryTracer(TorchFunctionMode):
     """While active, labels every tensor that an operation makes.
 
     Args:
@@ -98,7 +164,12 @@ class Watch(TorchFunctionMode):
     """
 
     def __init__(
-        self, labels: Labels, leaves: Mapping[str, Tensor], trainable: Collection[str], points: Tensor, net: nn.Module
+        self,
+        labels: Labels,
+        leaves: Mapping[str, Tensor],
+        trainable: Collection[str],
+        points: Tensor,
+        net: nn.Module,
     ) -> None:
         super().__init__()
         self.labels = labels
@@ -110,15 +181,23 @@ class Watch(TorchFunctionMode):
         # Tensors are kept alive, since a label goes by the identity of its tensor.
         self._axes: dict[int, tuple[Tensor, Axes | str]] = {}
         self._carried: dict[int, tuple[Label, ...]] = {}
-        self._tied: dict[int, tuple[Tensor, bool]] = {id(points): (points, False)}  # to inputs, or held
-        self._written: dict[int, tuple[Tensor, str]] = {}  # memory that was changed through another tensor
+        self._tied: dict[int, tuple[Tensor, bool]] = {
+            id(points): (points, False)
+        }  # to inputs, or held
+        self._written: dict[
+            int, tuple[Tensor, str]
+        ] = {}  # memory that was changed through another tensor
         self._constants: dict[int, Axes] = {}  # of one operation
         self._passed_on: list[Label] = []  # what the result of one operation carries
         self._escaped = False  # inputs have left torch, and may come back as constants
         labels.locate = calling_line
         self._numbers: dict[int, tuple[Label, ...]] = {}
         for value in leaves.values():
-            fresh = labels.fixed if value.numel() == 1 and id(value) in self._untrained else labels.fresh
+            fresh = (
+                labels.fixed
+                if value.numel() == 1 and id(value) in self._untrained
+                else labels.fresh
+            )
             self._axes[id(value)] = (value, tuple(fresh(size) for size in value.shape))
             if value.dim() == 0:
                 self._carried[id(value)] = self._numbers[id(value)] = (fresh(1),)
@@ -146,11 +225,17 @@ class Watch(TorchFunctionMode):
         zero = not self._escaped and not bool(tensor.any())
         axes = []
         for dim, size in enumerate(tensor.shape):
-            equal = zero or (not self._escaped and size > 0 and bool((tensor == tensor.narrow(dim, 0, 1)).all()))
+            equal = zero or (
+                not self._escaped and size > 0 and bool((tensor == tensor.narrow(dim, 0, 1)).all())
+            )
             if size == 1:
                 axes.append(self.labels.fixed(1))
             else:
-                axes.append(self.labels.neutral(size, zero=zero) if equal else self.labels.fixed(size, held=True))
+                axes.append(
+                    self.labels.neutral(size, zero=zero)
+                    if equal
+                    else self.labels.fixed(size, held=True)
+                )
         return tuple(axes)
 
     def axis(self, tensor: Tensor, dim: int) -> Label:
@@ -175,7 +260,9 @@ class Watch(TorchFunctionMode):
         if id(tensor) not in self._axes:
             return self._overwritten(tensor) is not None
         entry = self._axes[id(tensor)][1]
-        return isinstance(entry, str) or any(map(self.labels.is_hidden, (*entry, *self.carried(tensor))))
+        return isinstance(entry, str) or any(
+            map(self.labels.is_hidden, (*entry, *self.carried(tensor)))
+        )
 
     def all_labels(self, tensor: Tensor) -> Axes:
         """The labels of a leaf's axes, and of a number the one that stands for its sign."""
@@ -187,7 +274,10 @@ class Watch(TorchFunctionMode):
 
     def label(self, tensor: Tensor, axes: Sequence[Label], carried: Sequence[Label] = ()) -> None:
         """Gives a tensor its labels."""
-        assert [self.labels.size(label) for label in axes] == list(tensor.shape), (axes, tensor.shape)
+        assert [self.labels.size(label) for label in axes] == list(tensor.shape), (
+            axes,
+            tensor.shape,
+        )
         self._axes[id(tensor)] = (tensor, tuple(axes))
         self._carried[id(tensor)] = tuple(carried)
         self._tied.pop(id(tensor), None)
@@ -221,7 +311,11 @@ class Watch(TorchFunctionMode):
         Where it is the only thing that may flip in its tensor, that is a proof. With others, the product of two flips
         may change nothing, and is not looked for.
         """
-        doubtful = self.labels.flips(label) and not self.is_leaf(tensor) and self._flips_otherwise(tensor, label)
+        doubtful = (
+            self.labels.flips(label)
+            and not self.is_leaf(tensor)
+            and self._flips_otherwise(tensor, label)
+        )
         self.labels.end(label, proved=not doubtful)
 
     def settle(self, tensor: Any) -> None:
@@ -232,7 +326,11 @@ class Watch(TorchFunctionMode):
 
     def flips(self, tensor: Any) -> bool:
         """Return whether anything of a tensor may change sign."""
-        if not isinstance(tensor, Tensor) or id(tensor) not in self._axes or id(tensor) in self._untrained:
+        if (
+            not isinstance(tensor, Tensor)
+            or id(tensor) not in self._axes
+            or id(tensor) in self._untrained
+        ):
             return False
         return any(map(self.labels.flips, (*self.axes(tensor), *self.carried(tensor))))
 
@@ -243,7 +341,11 @@ class Watch(TorchFunctionMode):
     # -- watching -----------------------------------------------------------------------------------------
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Calls the operation and labels its result."""
         kwargs = kwargs or {}
@@ -254,7 +356,9 @@ class Watch(TorchFunctionMode):
                 self._see(func, name, out, args, kwargs)
         return out
 
-    def _see(self, func: Any, name: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _see(
+        self, func: Any, name: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         target = written_to(getattr(func, "__name__", ""), args, kwargs)
         inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         outputs = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
@@ -266,17 +370,27 @@ class Watch(TorchFunctionMode):
             kwargs = {key: value for key, value in kwargs.items() if key != "out"}
             self._label(name, out, inputs, outputs, args, kwargs)
             if target is not None:
-                self._write(target, "a tensor was changed in place through a view of the same memory")
+                self._write(
+                    target, "a tensor was changed in place through a view of the same memory"
+                )
         elif any(self._is_tied(value) for value in inputs):
             self._tie(outputs, inputs)
             self._escaped = self._escaped or not outputs
 
     def _label(
-        self, name: str, out: Any, inputs: list[Tensor], outputs: list[Tensor], args: Any, kwargs: dict[str, Any]
+        self,
+        name: str,
+        out: Any,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        args: Any,
+        kwargs: dict[str, Any],
     ) -> None:
         """Apply the rule of an operation."""
         known = RULES.get(name) or RULES.get(name.removesuffix("_"))
-        if not outputs or (known is None and all(id(v) in self._untrained or not self.is_hidden(v) for v in inputs)):
+        if not outputs or (
+            known is None and all(id(v) in self._untrained or not self.is_hidden(v) for v in inputs)
+        ):
             self._hold(name, inputs, outputs)
             return
         if known is None:
@@ -297,7 +411,9 @@ class Watch(TorchFunctionMode):
             raise SymmetryError(
                 f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be derived"
             ) from None
-        untrained = all(id(value) in self._untrained or not self._is_tied(value) for value in inputs)
+        untrained = all(
+            id(value) in self._untrained or not self._is_tied(value) for value in inputs
+        )
         if isinstance(out, Tensor):
             axes = (axes,)
             if name in _VIEWS and self.is_leaf(inputs[0]):
@@ -324,12 +440,18 @@ class Watch(TorchFunctionMode):
 
     def _is_tied(self, tensor: Tensor) -> bool:
         """Whether its values depend on inputs, parameters or buffers."""
-        return id(tensor) in self._axes or id(tensor) in self._tied or self._overwritten(tensor) is not None
+        return (
+            id(tensor) in self._axes
+            or id(tensor) in self._tied
+            or self._overwritten(tensor) is not None
+        )
 
     def _tie(self, outputs: list[Tensor], inputs: list[Tensor]) -> None:
         """Results that cannot move with any unit; without a proof where they come from buffers alone."""
         tied = [value for value in inputs if self._is_tied(value)]
-        held = all(id(v) in self._untrained or (id(v) in self._tied and self._tied[id(v)][1]) for v in tied)
+        held = all(
+            id(v) in self._untrained or (id(v) in self._tied and self._tied[id(v)][1]) for v in tied
+        )
         for value in outputs:
             self._axes.pop(id(value), None)
             self._carried.pop(id(value), None)

@@ -32,7 +32,13 @@ NETWORKS = [
     pytest.param(CNNConfig(widths=(4, 6)), (2, 8, 8), id="cnn-no-norm"),
     pytest.param(ResNetConfig(), (3, 8, 8), id="resnet"),
 ]
-KINDS = ["weight_asymmetric", "sigma_asymmetric", "init_matched", "parameter_matched", "block_fixed"]
+KINDS = [
+    "weight_asymmetric",
+    "sigma_asymmetric",
+    "init_matched",
+    "parameter_matched",
+    "block_fixed",
+]
 
 
 def normal(*shape, seed=0):
@@ -40,13 +46,17 @@ def normal(*shape, seed=0):
 
 
 def build(config, input_shape, num_outputs=4, seed=0, **keys):
-    config = dataclasses.replace(config, symmetry=SymmetryConfig(**{"kind": "weight_asymmetric", **keys}))
+    config = dataclasses.replace(
+        config, symmetry=SymmetryConfig(**{"kind": "weight_asymmetric", **keys})
+    )
     return build_network(config, input_shape=input_shape, num_outputs=num_outputs, seed=seed)
 
 
 def fixed_a_row(net):
     return {
-        name: int((~module.mask[0]).sum()) for name, module in net.named_modules() if isinstance(module, FixedEntries)
+        name: int((~module.mask[0]).sum())
+        for name, module in net.named_modules()
+        if isinstance(module, FixedEntries)
     }
 
 
@@ -78,7 +88,9 @@ def test_auto_gives_the_papers_resnet_20():
     assert counts["stem.conv"] == 12
     assert {count for name, count in stages.items() if name.startswith("stages.0")} == {36}
     for stage, conv, shortcut in ((1, 54, 6), (2, 72, 8)):
-        of_stage = {name: count for name, count in stages.items() if name.startswith(f"stages.{stage}")}
+        of_stage = {
+            name: count for name, count in stages.items() if name.startswith(f"stages.{stage}")
+        }
         assert of_stage.pop(f"stages.{stage}.0.shortcut.conv") == shortcut
         assert set(of_stage.values()) == {conv}
     assert counts["head"] == 8
@@ -179,7 +191,9 @@ def test_the_module_given_is_not_changed_and_free_entries_keep_their_values():
     assert all(type(plain[i]) is nn.Linear for i in (0, 2))
     assert all(torch.equal(before[name], value) for name, value in plain.state_dict().items())
     assert torch.equal(net[0].weight, plain[0].weight[net[0].mask])
-    assert [name for name, _ in net.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    assert [name for name, _ in net.named_parameters()] == [
+        name for name, _ in plain.named_parameters()
+    ]
     root = asymmetrize(nn.Linear(10, 8))
     assert isinstance(root, FixedEntries)
     assert root.embed(root.weight).shape == (8, 10)
@@ -192,7 +206,9 @@ def test_layers_that_read_their_weights_otherwise_stay_as_they_are():
     assert set(fixed_a_row(net)) == {"linear1", "linear2"}
     x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
     wanted = net(x)
-    with torch.inference_mode():  # where the layer would take its fast path, past the forward of linear1
+    with (
+        torch.inference_mode()
+    ):  # where the layer would take its fast path, past the forward of linear1
         torch.testing.assert_close(net.eval()(x), wanted)
     normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
     with pytest.raises(ConfigError, match=r"no layer that is exactly nn.Linear"):
@@ -222,15 +238,30 @@ def test_a_layer_that_is_used_twice_has_one_mask_and_tied_weights_are_refused():
             r"kappa: got 1 values, want one, or one for each of the 3 layers: layers.0, layers.1, head",
         ),
         ({"fixed_per_row": 10}, "layers.0: fixed_per_row=10 leaves nothing trainable of 10 inputs"),
-        ({"fixed_per_row": 4, "mask": "densest"}, "fixed_per_row=4 with mask=densest, which decides it"),
-        ({"fixed_per_row": 1}, "layers.0: with 1 of 10 inputs fixed only 10 rows can differ, but it has 16"),
-        ({"kind": "block_fixed", "block": 3}, "layers.0: 16 units of .* cannot be divided into blocks of 3"),
-        ({"kind": "block_fixed", "block": 4, "fixed_per_row": (2, 3, 4)}, "layers.1: 3 fixed entries a row cannot be"),
+        (
+            {"fixed_per_row": 4, "mask": "densest"},
+            "fixed_per_row=4 with mask=densest, which decides it",
+        ),
+        (
+            {"fixed_per_row": 1},
+            "layers.0: with 1 of 10 inputs fixed only 10 rows can differ, but it has 16",
+        ),
+        (
+            {"kind": "block_fixed", "block": 3},
+            "layers.0: 16 units of .* cannot be divided into blocks of 3",
+        ),
+        (
+            {"kind": "block_fixed", "block": 4, "fixed_per_row": (2, 3, 4)},
+            "layers.1: 3 fixed entries a row cannot be",
+        ),
         (
             {"kind": "block_fixed", "block": 4, "fixed_per_row": (4, 4, 4)},
             "with one row and one input for each block of 4, head: with 1 of 3 inputs fixed only 3 rows",
         ),
-        ({"kind": "block_fixed", "block": 2, "mask": "densest"}, "block_fixed with block=2 wants as many"),
+        (
+            {"kind": "block_fixed", "block": 2, "mask": "densest"},
+            "block_fixed with block=2 wants as many",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(keywords, message):
@@ -238,7 +269,9 @@ def test_settings_that_do_not_fit_are_refused(keywords, message):
         build(MLPConfig(widths=(16, 12)), (10,), **keywords)
 
 
-@pytest.mark.parametrize("keywords", [{"kappa": -1.0}, {"block": 0}, {"fixed_per_row": -3}, {"gate_scale": 0.0}])
+@pytest.mark.parametrize(
+    "keywords", [{"kappa": -1.0}, {"block": 0}, {"fixed_per_row": -3}, {"gate_scale": 0.0}]
+)
 def test_settings_out_of_range_are_refused(keywords):
     with pytest.raises(ConfigError, match=f"{next(iter(keywords))}: got"):
         asymmetrize(nn.Linear(4, 4), **keywords)
@@ -294,13 +327,20 @@ def test_init_matched_is_an_ordinary_network():
 
 
 def test_blocks_of_one_unit_are_the_asymmetric_network():
-    assert fingerprint(build(MLPConfig(), (64,), kind="block_fixed", block=1)) == fingerprint(build(MLPConfig(), (64,)))
+    assert fingerprint(build(MLPConfig(), (64,), kind="block_fixed", block=1)) == fingerprint(
+        build(MLPConfig(), (64,))
+    )
 
 
 @pytest.mark.parametrize("block", [2, 4, 8])
 def test_units_of_a_block_are_interchangeable_and_no_others(block):
     net = build(
-        MLPConfig(widths=(32, 32)), (20,), 5, kind="block_fixed", block=block, fixed_per_row=(8, 8, 16)
+        MLPConfig(widths=(32, 32)),
+        (20,),
+        5,
+        kind="block_fixed",
+        block=block,
+        fixed_per_row=(8, 8, 16),
     ).double()
     reference = build(MLPConfig(widths=(32, 32)), (20,), 5, fixed_per_row=(8, 8, 16))
     assert number_of_parameters(net) == number_of_parameters(reference)
@@ -319,7 +359,9 @@ def test_units_of_a_block_are_interchangeable_and_no_others(block):
 
 
 def test_blocks_of_channels_reach_through_a_flatten():
-    net = build(CNNConfig(widths=(4, 8)), (1, 8, 8), kind="block_fixed", block=2, fixed_per_row=(2, 6, 8))
+    net = build(
+        CNNConfig(widths=(4, 8)), (1, 8, 8), kind="block_fixed", block=2, fixed_per_row=(2, 6, 8)
+    )
     conv, head = net.blocks[1].conv, net.head
     assert (~conv.mask).flatten(1).sum(1).tolist() == [6] * 8
     swap_out = [1, 0, *range(2, 8)]
@@ -342,9 +384,16 @@ print(*(fingerprint(build_network(c, input_shape=(1, 8, 8), num_outputs=10)) for
 
 def test_two_processes_have_the_same_fingerprints():
     printed = []
-    for changes in ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "ATEN_CPU_CAPABILITY": "default"}):
+    for changes in (
+        {"PYTHONHASHSEED": "1"},
+        {"PYTHONHASHSEED": "2", "ATEN_CPU_CAPABILITY": "default"},
+    ):
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], env={**os.environ, **changes}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, **changes},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         printed.append(done.stdout.split())
     here = [
@@ -359,7 +408,9 @@ def test_fingerprints_see_what_is_fixed_and_nothing_else():
     known = fingerprint(net)
     assert fingerprint(build(MLPConfig(), (64,), seed=7)) == known  # another initial value
     assert fingerprint(build(MLPConfig(), (64,)).double()) == known
-    assert set(fixed_buffers(net)) == {f"{n}.{b}" for n in ("layers.0", "layers.1", "head") for b in ("mask", "fixed")}
+    assert set(fixed_buffers(net)) == {
+        f"{n}.{b}" for n in ("layers.0", "layers.1", "head") for b in ("mask", "fixed")
+    }
     assert fingerprint(build(MLPConfig(), (64,), kind="standard")) is None
     others = [
         asymmetrize(build(MLPConfig(), (64,), kind="standard"), seed=1),
@@ -384,5 +435,7 @@ def test_saved_buffers_replace_those_that_were_made():
     wrong = fixed_buffers(source)
     wrong["layers.0.mask"] = torch.ones_like(wrong["layers.0.mask"])
     del wrong["head.fixed"]
-    with pytest.raises(IncompatiblePosteriors, match=r"head.fixed is missing; layers.0.mask has 72 free entries"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"head.fixed is missing; layers.0.mask has 72 free entries"
+    ):
         load_fixed_buffers(other, wrong)

@@ -36,8 +36,18 @@ def test_inputs_and_outputs_stay_as_they_are():
     [
         ((UNITS, INPUTS), 3, 3, "l: 4 units of a cannot be divided into blocks of 3"),
         ((INPUTS, UNITS), 2, 3, "l: 3 fixed entries a row cannot be divided into blocks of 2"),
-        ((UNITS, UNITS + INPUTS), 2, 2, "l: its weight has units and inputs side by side in one axis"),
-        ((UNITS, (Segment(group="b", size=2, within=True),)), 2, 2, "l: its weight has grouped convolutions"),
+        (
+            (UNITS, UNITS + INPUTS),
+            2,
+            2,
+            "l: its weight has units and inputs side by side in one axis",
+        ),
+        (
+            (UNITS, (Segment(group="b", size=2, within=True),)),
+            2,
+            2,
+            "l: its weight has grouped convolutions",
+        ),
     ],
 )
 def test_what_cannot_be_divided_is_said(axes, block, fixed, message):

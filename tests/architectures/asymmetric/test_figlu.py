@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from bnn_symm.architectures import CNNConfig, MLPConfig, ResNetConfig, SymmetryConfig, asymmetrize, build_network
+from bnn_symm.architectures import (
+    CNNConfig,
+    MLPConfig,
+    ResNetConfig,
+    SymmetryConfig,
+    asymmetrize,
+    build_network,
+)
 from bnn_symm.architectures.asymmetric.figlu import ACTIVATION_MODULES, FiGLU
 from bnn_symm.errors import ConfigError
 
@@ -23,7 +30,9 @@ def test_features_and_channels_are_gated_by_the_formula():
     wanted = torch.stack([torch.sigmoid(matrix @ point) * point for point in x])
     torch.testing.assert_close(figlu(x), wanted)
     tokens = normal(2, 4, 3, seed=2)
-    torch.testing.assert_close(figlu(tokens)[1, 2], torch.sigmoid(matrix @ tokens[1, 2]) * tokens[1, 2])
+    torch.testing.assert_close(
+        figlu(tokens)[1, 2], torch.sigmoid(matrix @ tokens[1, 2]) * tokens[1, 2]
+    )
     maps = normal(2, 3, 4, 5, seed=3)
     pixel = maps[1, :, 2, 3]
     torch.testing.assert_close(figlu(maps)[1, :, 2, 3], torch.sigmoid(matrix @ pixel) * pixel)
@@ -43,7 +52,9 @@ def test_every_activation_of_the_networks_is_replaced(config, input_shape, width
     found = [module for module in net.modules() if isinstance(module, FiGLU)]
     assert [len(module.matrix) for module in found] == widths
     assert not any(isinstance(module, ACTIVATION_MODULES) for module in net.modules())
-    assert len({module.matrix[0, 0].item() for module in found}) == len(found)  # each has values of its own
+    assert len({module.matrix[0, 0].item() for module in found}) == len(
+        found
+    )  # each has values of its own
     assert not any(name.endswith("matrix") for name, _ in net.named_parameters())
     x = normal(3, *input_shape)
     net.double()
@@ -53,7 +64,10 @@ def test_every_activation_of_the_networks_is_replaced(config, input_shape, width
 def test_the_scale_of_the_gate():
     def matrix(**keywords):
         net = asymmetrize(
-            nn.Sequential(nn.Linear(3, 400), nn.ReLU()), kind="sigma_asymmetric", input_shape=(3,), **keywords
+            nn.Sequential(nn.Linear(3, 400), nn.ReLU()),
+            kind="sigma_asymmetric",
+            input_shape=(3,),
+            **keywords,
         )
         return net[1].matrix
 
@@ -65,7 +79,9 @@ def test_the_scale_of_the_gate():
 
 
 def test_no_permutation_of_units_commutes_with_it():
-    net = build_network(MLPConfig(widths=(4,), symmetry=SIGMA), input_shape=(3,), num_outputs=2).double()
+    net = build_network(
+        MLPConfig(widths=(4,), symmetry=SIGMA), input_shape=(3,), num_outputs=2
+    ).double()
     x = normal(6, 3)
     before = net(x)
     order = torch.tensor([1, 0, 2, 3])
@@ -78,7 +94,9 @@ def test_no_permutation_of_units_commutes_with_it():
 def test_an_activation_shared_at_one_width_stays_shared():
     act = nn.ReLU()
     net = asymmetrize(
-        nn.Sequential(nn.Linear(3, 4), act, nn.Linear(4, 4), act), kind="sigma_asymmetric", input_shape=(3,)
+        nn.Sequential(nn.Linear(3, 4), act, nn.Linear(4, 4), act),
+        kind="sigma_asymmetric",
+        input_shape=(3,),
     )
     assert isinstance(net[1], FiGLU)
     assert net[1] is net[3]
@@ -91,7 +109,9 @@ def test_an_activation_alone_is_replaced_too():
 def test_refusals():
     act = nn.ReLU()
     shared = nn.Sequential(nn.Linear(3, 4), act, nn.Linear(4, 5), act)
-    with pytest.raises(ConfigError, match=r"1: this activation is used at the widths \[4, 5\].*for each place"):
+    with pytest.raises(
+        ConfigError, match=r"1: this activation is used at the widths \[4, 5\].*for each place"
+    ):
         asymmetrize(shared, kind="sigma_asymmetric", input_shape=(3,))
     assert not any(module._forward_pre_hooks for module in shared.modules())
 
@@ -103,7 +123,9 @@ def test_refusals():
         def forward(self, x):
             return F.relu(self.a(x))
 
-    with pytest.raises(ConfigError, match=r"no activation module in use.*self.activation = nn.ReLU\(\)"):
+    with pytest.raises(
+        ConfigError, match=r"no activation module in use.*self.activation = nn.ReLU\(\)"
+    ):
         asymmetrize(Functional(), kind="sigma_asymmetric", input_shape=(3,))
     with pytest.raises(ConfigError, match="give input_shape"):
         asymmetrize(nn.ReLU(), kind="sigma_asymmetric")

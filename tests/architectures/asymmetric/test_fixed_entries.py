@@ -6,8 +6,17 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from bnn_symm.architectures import effective_parameters, effective_scales, free_parameters, weight_shapes
-from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntries, FixedEntriesLinear, fix_entries
+from bnn_symm.architectures import (
+    effective_parameters,
+    effective_scales,
+    free_parameters,
+    weight_shapes,
+)
+from bnn_symm.architectures.asymmetric.fixed_entries import (
+    FixedEntries,
+    FixedEntriesLinear,
+    fix_entries,
+)
 
 LAYERS = [
     (nn.Linear, (5, 4), {}, (3, 5)),
@@ -50,7 +59,10 @@ def test_a_layer_computes_with_free_and_fixed_entries(cls, sizes, keywords, shap
     assert torch.equal(layer.fixed, fixed * ~mask)
     # A caller may substitute the whole weight.
     other = normal(*plain.weight.shape, seed=4)
-    assert torch.equal(functional_call(layer, {"weight": other}, (x,)), functional_call(plain, {"weight": other}, (x,)))
+    assert torch.equal(
+        functional_call(layer, {"weight": other}, (x,)),
+        functional_call(plain, {"weight": other}, (x,)),
+    )
 
 
 @every_layer
@@ -145,7 +157,9 @@ def test_a_layer_can_be_made_directly():
 
 def test_wrong_masks_are_refused_and_leave_the_layer_as_it_was():
     layer = nn.Linear(3, 2)
-    with pytest.raises(ValueError, match=r"a mask of shape \(3, 2\).*want both of the weight's, \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"a mask of shape \(3, 2\).*want both of the weight's, \(2, 3\)"
+    ):
         fix_entries(layer, torch.ones(3, 2, dtype=torch.bool), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="without any free entry"):
         fix_entries(layer, torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3))
@@ -159,7 +173,9 @@ def test_whole_networks():
     values = {name: value.detach() for name, value in net.named_parameters()}
     effective = effective_parameters(net, values)
     assert torch.equal(effective["0.weight"], layer.effective_weight())
-    assert all(effective[name] is values[name] for name in values if name != "0.weight")  # no copies
+    assert all(
+        effective[name] is values[name] for name in values if name != "0.weight"
+    )  # no copies
     assert {name: value.shape for name, value in effective.items()} == weight_shapes(net)
     x = normal(3, 5)
     assert torch.equal(functional_call(net, effective, (x,)), net(x))

@@ -10,7 +10,16 @@ from bnn_symm.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("rows", "row", "fixed"),
-    [(64, 64, 8), (32, 16, 6), (10, 64, 32), (6, 4, 2), (20, 6, 3), (5, 5, 1), (1, 3, 1), (56, 8, 3)],
+    [
+        (64, 64, 8),
+        (32, 16, 6),
+        (10, 64, 32),
+        (6, 4, 2),
+        (20, 6, 3),
+        (5, 5, 1),
+        (1, 3, 1),
+        (56, 8, 3),
+    ],
 )
 def test_random_rows_differ_and_have_exactly_so_many_fixed_entries(rows, row, fixed):
     for seed in range(5):
@@ -47,7 +56,10 @@ def test_densest_has_as_few_fixed_entries_as_possible():
     fixed = [tuple(np.flatnonzero(~row)) for row in mask]
     assert fixed == [(), (0,), (1,), (2,), (3,), (0, 1), (0, 2)]
     assert len(layer_mask("densest", Layer("a", 15, 4), 0, 0)) == 15  # all that have a free entry
-    with pytest.raises(ConfigError, match=r"a: 16 rows of 4 inputs cannot all differ.*there are 15.*at least 5 inputs"):
+    with pytest.raises(
+        ConfigError,
+        match=r"a: 16 rows of 4 inputs cannot all differ.*there are 15.*at least 5 inputs",
+    ):
         layer_mask("densest", Layer("a", 16, 4), 0, 0)
 
 
@@ -61,12 +73,32 @@ def test_filters_fix_whole_input_channels():
 @pytest.mark.parametrize(
     ("kind", "layer", "fixed", "message"),
     [
-        ("random", Layer("layers.0", 3, 4), 4, "layers.0: fixed_per_row=4 leaves nothing trainable of 4 inputs"),
+        (
+            "random",
+            Layer("layers.0", 3, 4),
+            4,
+            "layers.0: fixed_per_row=4 leaves nothing trainable of 4 inputs",
+        ),
         ("random", Layer("layers.0", 3, 4), 9, "want at most 3"),
         ("filters", Layer("c", 3, 4, 9), 4, "nothing trainable of 4 input channels"),
-        ("random", Layer("layers.0", 64, 4), 2, "only 6 rows can differ, but it has 64, for which 12 inputs would be"),
-        ("filters", Layer("c", 16, 3, 9), 1, "with 1 of 3 input channels fixed only 3 rows can differ"),
-        ("random", Layer("layers.0", 64, 4), 2, "fixed_per_row 0 for this layer leaves it as it is"),
+        (
+            "random",
+            Layer("layers.0", 64, 4),
+            2,
+            "only 6 rows can differ, but it has 64, for which 12 inputs would be",
+        ),
+        (
+            "filters",
+            Layer("c", 16, 3, 9),
+            1,
+            "with 1 of 3 input channels fixed only 3 rows can differ",
+        ),
+        (
+            "random",
+            Layer("layers.0", 64, 4),
+            2,
+            "fixed_per_row 0 for this layer leaves it as it is",
+        ),
     ],
 )
 def test_refusals(kind, layer, fixed, message):

@@ -51,7 +51,9 @@ def test_in_the_weights_as_on_the_way(name):
     assert 0 < kept.sum() < len(kept)
     x = torch.randn(2, *NETWORKS[name][1], generator=torch_generator(0, "x"), dtype=torch.float64)
     with torch.no_grad():
-        in_weights = torch.func.functional_call(net, times(net, inputs.factors(kept).double()), (x,))
+        in_weights = torch.func.functional_call(
+            net, times(net, inputs.factors(kept).double()), (x,)
+        )
         plain = net(x)
         start = 0
         for layer in net.modules():
@@ -80,14 +82,18 @@ def test_a_forward_pass_is_the_same_with_and_without(name):
     assert len(DroppedInputs(plain).rates) == 0
 
 
-@pytest.mark.parametrize("kind", ["weight_asymmetric", "sigma_asymmetric", "init_matched", "block_fixed"])
+@pytest.mark.parametrize(
+    "kind", ["weight_asymmetric", "sigma_asymmetric", "init_matched", "block_fixed"]
+)
 def test_what_is_fixed_stays(kind):
     config = MLPConfig(widths=(8, 8), dropout=0.5, symmetry=SymmetryConfig(kind=kind))
     net = build_network(config, input_shape=(6,), num_outputs=3)
     inputs = DroppedInputs(net)
     kept = some_kept(inputs)
     whole = effective_parameters(net, times(net, inputs.factors(kept)))
-    before = effective_parameters(net, {name: value.detach() for name, value in net.named_parameters()})
+    before = effective_parameters(
+        net, {name: value.detach() for name, value in net.named_parameters()}
+    )
     for layer, own in (("layers.1", kept[:8]), ("head", kept[8:])):
         mask = getattr(net.get_submodule(layer), "mask", torch.tensor(True))
         mask = mask if kind in ("weight_asymmetric", "block_fixed") else torch.tensor(True)
@@ -102,14 +108,20 @@ def test_a_rate_stands_whatever_is_kept():
     net = network("mlp")
     inputs = DroppedInputs(net)
     both = (
-        inputs.factors(torch.ones(9, dtype=torch.bool)) * 0.7 + inputs.factors(torch.zeros(9, dtype=torch.bool)) * 0.3
+        inputs.factors(torch.ones(9, dtype=torch.bool)) * 0.7
+        + inputs.factors(torch.zeros(9, dtype=torch.bool)) * 0.3
     )
     torch.testing.assert_close(both[inputs.unit_of > 0], torch.ones(5 * 4 + 4 * 3))
-    assert torch.equal(inputs.factors(torch.zeros(9, dtype=torch.bool))[inputs.unit_of == 0].unique(), torch.ones(1))
+    assert torch.equal(
+        inputs.factors(torch.zeros(9, dtype=torch.bool))[inputs.unit_of == 0].unique(),
+        torch.ones(1),
+    )
 
 
 def test_what_cannot_be_dropped_is_refused():
-    with pytest.raises(ConfigError, match="got a LayerNorm, wanted a linear layer or a convolution"):
+    with pytest.raises(
+        ConfigError, match="got a LayerNorm, wanted a linear layer or a convolution"
+    ):
         drop_inputs(nn.LayerNorm(3), 0.1)
     with pytest.raises(ConfigError, match=r"got a rate of 1\.0, wanted a probability below 1"):
         drop_inputs(nn.Linear(3, 3), 1.0)

@@ -20,7 +20,9 @@ def test_filter_response_norm_and_threshold_against_the_formula_by_hand() -> Non
             mean_square = sum(value**2 for value in values) / 20
             scale = gamma[channel] / (mean_square + 1e-6) ** 0.5
             offset, least = beta[channel], tau[channel]
-            by_hand = torch.tensor([max(scale * value + offset, least) for value in values], dtype=torch.float64)
+            by_hand = torch.tensor(
+                [max(scale * value + offset, least) for value in values], dtype=torch.float64
+            )
             torch.testing.assert_close(z[point, channel].flatten(), by_hand, rtol=0, atol=1e-12)
 
 

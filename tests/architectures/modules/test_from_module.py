@@ -154,10 +154,16 @@ def test_the_checks_leave_buffers_alone() -> None:
         ("usernets.good", r"want package.module:factory"),
         ("user nets:good", r"want package.module:factory"),
         (".usernets:good", r"want package.module:factory"),
-        ("nowhere_nets:good", r"no module 'nowhere_nets' in .* or among the installed packages; change to"),
+        (
+            "nowhere_nets:good",
+            r"no module 'nowhere_nets' in .* or among the installed packages; change to",
+        ),
         ("usernets.inner:good", r"no module 'usernets.inner'"),
         ("brokennets:good", r"importing brokennets raised ZeroDivisionError: division by zero"),
-        ("needynets:good", r"importing needynets raised ModuleNotFoundError: .*package_that_is_not_there"),
+        (
+            "needynets:good",
+            r"importing needynets raised ModuleNotFoundError: .*package_that_is_not_there",
+        ),
         ("usernets:goood", r"usernets has no 'goood'; did you mean 'good'\?"),
         ("usernets:LIMIT", r"of type int, want a function or class"),
         ("usernets:fails", r"usernets:fails raised RuntimeError: no weights today"),
@@ -168,14 +174,20 @@ def test_the_checks_leave_buffers_alone() -> None:
         ("usernets:wrong_input", r"on points of shape \(4, 4\) raised RuntimeError"),
         ("usernets:Pair", r"got an output of type tuple"),
         ("usernets:Labels", r"got an output of type torch.int64"),
-        ("usernets:batch_norm", r"has BatchNorm1d in '1': .*depend on its batch; use LayerNorm/GroupNorm"),
+        (
+            "usernets:batch_norm",
+            r"has BatchNorm1d in '1': .*depend on its batch; use LayerNorm/GroupNorm",
+        ),
         ("usernets:instance_norm", r"InstanceNorm1d.*use LayerNorm/GroupNorm"),
         ("usernets:dropout", r"has Dropout in '1': dropout of 0.1 is refused"),
         ("usernets:Centerd", r"changes with the batch it is in.*use LayerNorm/GroupNorm"),
         ("usernets:Noisy", r"two passes on the same points differ"),
         ("usernets:Modal", r"outputs differ between training and evaluation mode"),
         ("usernets:Undefined", r"NaN or infinite"),
-        ("usernets:OnlyPairs", r"raised ValueError: two points, please; want a pass for any number"),
+        (
+            "usernets:OnlyPairs",
+            r"raised ValueError: two points, please; want a pass for any number",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(factory: str, message: str) -> None:
@@ -184,7 +196,9 @@ def test_what_is_wrong_is_said(factory: str, message: str) -> None:
 
 
 def test_an_unknown_keyword_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"has 'widht', which .* does not take; did you mean 'width'\?"):
+    with pytest.raises(
+        ConfigError, match=r"has 'widht', which .* does not take; did you mean 'width'\?"
+    ):
         build("usernets:good", widht=3)
     with pytest.raises(ConfigError, match=r"does not take; it takes none"):
         build("usernets:no_module", width=3)

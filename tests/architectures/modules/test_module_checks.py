@@ -218,7 +218,10 @@ def old_weight_norm() -> nn.Module:
         (lambda: nn.ReLU(), "without parameters"),
         (lambda: nn.Linear(4, 2).requires_grad_(False), "requires_grad=False"),
         (lambda: nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2)), "batch statistics"),
-        (lambda: nn.Sequential(nn.Linear(4, 2), nn.InstanceNorm1d(2, track_running_stats=True)), "batch statistics"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 2), nn.InstanceNorm1d(2, track_running_stats=True)),
+            "batch statistics",
+        ),
         (lambda: nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.2)), "dropout of 0.2"),
         (lambda: nn.TransformerEncoderLayer(4, 2), "dropout of 0.1"),
         (lambda: nn.LSTM(4, 2, num_layers=2, dropout=0.3), "dropout of 0.3"),

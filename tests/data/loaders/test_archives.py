@@ -65,7 +65,9 @@ HOSTILE = {
     "hard link": tarball(whole(b""), type=tarfile.LNKTYPE, linkname=DIGITS[1]),
     "pipe": tarball(whole(b""), type=tarfile.FIFOTYPE),
     "device": tarball(whole(b""), type=tarfile.CHRTYPE),
-    "link of another name": tarball({"x": b"", **whole()}, type=tarfile.SYMTYPE, linkname=DIGITS[0]),
+    "link of another name": tarball(
+        {"x": b"", **whole()}, type=tarfile.SYMTYPE, linkname=DIGITS[0]
+    ),
     "absolute": tarball({"/etc/x": b"", **whole()}),
     "parent": tarball({"package/../../x": b"", **whole()}),
     "bomb": tarball(whole(bytes(2**24))),
@@ -115,9 +117,14 @@ def test_damaged_digits(install, content):
 
 
 def png(width, height, data=b""):
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", data), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", data),
+        (b"IEND", b""),
+    ]
     parts = [
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
@@ -156,7 +163,9 @@ def test_damaged_sprites(content):
         images._sprite(content, "x")
 
 
-@pytest.mark.parametrize("content", [b"{}", b"[0.5]", b"[[1]]", b"[10]", b"[-1]", b'["1"]', b"[true]", b"[1", b"null"])
+@pytest.mark.parametrize(
+    "content", [b"{}", b"[0.5]", b"[[1]]", b"[10]", b"[-1]", b'["1"]', b"[true]", b"[1", b"null"]
+)
 def test_damaged_labels(content):
     with pytest.raises(InvalidData, match="is damaged"):
         images._indices(content, "x")

@@ -3,7 +3,14 @@ import pytest
 import torch
 from sklearn import datasets
 
-from bnn_symm.data import DataConfig, dataset_names, list_datasets, load_dataset, load_points, read_inputs
+from bnn_symm.data import (
+    DataConfig,
+    dataset_names,
+    list_datasets,
+    load_dataset,
+    load_points,
+    read_inputs,
+)
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData
 
 
@@ -20,7 +27,12 @@ from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData
 )
 def test_bundled_sets(name, task, shape, outputs, sizes):
     data = load_dataset(name)
-    assert (data.name, data.task, data.input_shape, data.num_outputs) == (name, task, shape, outputs)
+    assert (data.name, data.task, data.input_shape, data.num_outputs) == (
+        name,
+        task,
+        shape,
+        outputs,
+    )
     assert tuple(map(len, (data.train, data.validation, data.test))) == sizes
     assert data.train.x.dtype == torch.float32
     assert data.train.y.dtype == (torch.int64 if task == "classification" else torch.float32)
@@ -35,8 +47,12 @@ def test_digits_are_those_of_scikit_learn():
     data = load_dataset("digits", test_fraction=0, validation_fraction=0, dtype=torch.float64)
     raw = data.train.x.numpy() * data.scaling.x_scale + data.scaling.x_mean
     wanted = datasets.load_digits()
-    ours = sorted(zip(np.rint(raw).reshape(-1, 64).astype(int).tolist(), data.train.y.tolist(), strict=True))
-    assert ours == sorted(zip(wanted.data.astype(int).tolist(), wanted.target.tolist(), strict=True))
+    ours = sorted(
+        zip(np.rint(raw).reshape(-1, 64).astype(int).tolist(), data.train.y.tolist(), strict=True)
+    )
+    assert ours == sorted(
+        zip(wanted.data.astype(int).tolist(), wanted.target.tolist(), strict=True)
+    )
     assert len(data.test) == len(data.validation) == 0
 
 
@@ -111,15 +127,31 @@ def test_names_and_list():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: load_dataset("digitz"), DatasetNotFound, "no data set 'digitz'; did you mean 'digits'"),
-        (lambda: load_dataset("iris", targett="x"), ConfigError, "no key 'targett'; did you mean 'target'"),
-        (lambda: load_dataset("iris", test_fraction=1.5), ConfigError, "data.test_fraction: got 1.5"),
+        (
+            lambda: load_dataset("digitz"),
+            DatasetNotFound,
+            "no data set 'digitz'; did you mean 'digits'",
+        ),
+        (
+            lambda: load_dataset("iris", targett="x"),
+            ConfigError,
+            "no key 'targett'; did you mean 'target'",
+        ),
+        (
+            lambda: load_dataset("iris", test_fraction=1.5),
+            ConfigError,
+            "data.test_fraction: got 1.5",
+        ),
         (
             lambda: load_dataset("iris", target="petal"),
             ConfigError,
             "predicts 'species', got data.target='petal'",
         ),
-        (lambda: load_dataset("digits", limit=9), InvalidData, r"class \d of .* no training point .*limit=9"),
+        (
+            lambda: load_dataset("digits", limit=9),
+            InvalidData,
+            r"class \d of .* no training point .*limit=9",
+        ),
         (
             lambda: load_dataset("iris", task="regression"),
             InvalidData,
@@ -135,7 +167,12 @@ def test_errors(call, error, message):
 
 def test_task_and_limit_by_key():
     data = load_dataset(DataConfig(name="digits", limit=200), task="regression")
-    assert (data.task, data.num_outputs, len(data.train), len(data.validation)) == ("regression", 1, 180, 20)
+    assert (data.task, data.num_outputs, len(data.train), len(data.validation)) == (
+        "regression",
+        1,
+        180,
+        20,
+    )
 
 
 def test_points_of_a_set_with_a_name():

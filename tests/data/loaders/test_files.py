@@ -13,8 +13,14 @@ ROWS = 40
 
 
 def table(**columns):
-    base = {"a": np.linspace(-3, 5, ROWS), "b": np.arange(ROWS) % 7, "target": ["no", "yes"] * (ROWS // 2)}
-    return pd.DataFrame({**base, **columns})[[*(name for name in columns if name not in base), *base]]
+    base = {
+        "a": np.linspace(-3, 5, ROWS),
+        "b": np.arange(ROWS) % 7,
+        "target": ["no", "yes"] * (ROWS // 2),
+    }
+    return pd.DataFrame({**base, **columns})[
+        [*(name for name in columns if name not in base), *base]
+    ]
 
 
 def write(frame, path):
@@ -79,7 +85,9 @@ def test_labels_keep_their_type(path):
 
 
 def test_parquet_categories_and_nullable_types(tmp_path):
-    frame = table(town=pd.Categorical(["Ulm", "Jena"] * 20), count=pd.array([1, 2] * 20, dtype="Int64")).set_index("b")
+    frame = table(
+        town=pd.Categorical(["Ulm", "Jena"] * 20), count=pd.array([1, 2] * 20, dtype="Int64")
+    ).set_index("b")
     data = load_dataset(write(frame, tmp_path / "x.parquet"))
     assert data.feature_names == ("town=Jena", "town=Ulm", "count", "a")
 
@@ -99,16 +107,28 @@ def test_other_separators(tmp_path, separator):
         (table(target=[0.5] * ROWS), "has the one value .*0.5"),
         (table(a=[1.0] * 4 + [np.nan] * 36), "'a': empty or NaN in row 5 \\(36 such"),
         (table(a=[1.0] * 6 + [np.inf] + [1.0] * 33), "'a', row 7: got inf"),
-        (table(target=["no", "yes", None, "no"] * 10), "'target': empty or NaN in row 3 \\(10 such"),
+        (
+            table(target=["no", "yes", None, "no"] * 10),
+            "'target': empty or NaN in row 3 \\(10 such",
+        ),
         (table(target=[0.5, np.nan] * 20), "'target': empty or NaN in row 2"),
         (table(seen=pd.date_range("2024-01-01", periods=ROWS)), "'seen' holds dates.*drop it"),
-        (table(seen=[f"2024-01-{day % 28 + 1:02}" for day in range(ROWS)]), "'seen' holds dates.*drop it"),
+        (
+            table(seen=[f"2024-01-{day % 28 + 1:02}" for day in range(ROWS)]),
+            "'seen' holds dates.*drop it",
+        ),
         (
             table(patient_id=RANDOM.permutation(ROWS)),
             "'patient_id' holds integers and is named like.*drop it",
         ),
-        (table(name=[f"p{row}" for row in range(ROWS)]), "'name' is text with 40 distinct values.*drop it"),
-        (table(c=[str(row) for row in range(39)] + ["?"]), "'c' holds numbers, but row 40 has '\\?'"),
+        (
+            table(name=[f"p{row}" for row in range(ROWS)]),
+            "'name' is text with 40 distinct values.*drop it",
+        ),
+        (
+            table(c=[str(row) for row in range(39)] + ["?"]),
+            "'c' holds numbers, but row 40 has '\\?'",
+        ),
         (
             table(target=[f"p{row}" for row in range(ROWS)]),
             "40 distinct values in 40 rows.*too many for classes",
@@ -212,7 +232,10 @@ def test_npz_of_images_and_of_features(tmp_path):
         ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, "y of shape \\(4,\\), wanted \\(3,\\)"),
         ({"x": np.array([{}, []], dtype=object), "y": np.zeros(2)}, "Python objects"),
         ({"x": np.array(["a", "b"]), "y": np.zeros(2)}, "x of type <U1"),
-        ({"x": np.zeros((3, 8, 8, 3)), "y": np.zeros(3)}, "channels last.*transpose\\(0, 3, 1, 2\\)"),
+        (
+            {"x": np.zeros((3, 8, 8, 3)), "y": np.zeros(3)},
+            "channels last.*transpose\\(0, 3, 1, 2\\)",
+        ),
         ({"x": np.zeros((3, 1, 1, 1, 1)), "y": np.zeros(3)}, "reshape x"),
         ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, "is empty"),
         ({"x": np.array([[1.0], [np.nan]]), "y": np.arange(2.0)}, "'x0', row 2: got nan"),
@@ -224,7 +247,9 @@ def test_npz_that_cannot_be_used(tmp_path, arrays, message):
         load_dataset(tmp_path / "x.npz")
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-30], lambda content: b"", lambda content: b"\x80\x04."])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-30], lambda content: b"", lambda content: b"\x80\x04."]
+)
 def test_damaged_npz(tmp_path, damage):
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 2)), y=np.zeros(3))
     content = (tmp_path / "x.npz").read_bytes()

@@ -63,7 +63,11 @@ def npz(path, **members):
     ],
 )
 def test_npz_types(tmp_path, name, array, word):
-    arrays = {"x": np.random.default_rng(0).normal(size=(ROWS, 2)), "y": np.arange(ROWS) % 2, name: array}
+    arrays = {
+        "x": np.random.default_rng(0).normal(size=(ROWS, 2)),
+        "y": np.arange(ROWS) % 2,
+        name: array,
+    }
     np.savez(tmp_path / "x.npz", **arrays)
     assert any(each in refused(tmp_path / "x.npz") for each in word.split("|"))
 
@@ -138,7 +142,9 @@ def test_parquet_types(tmp_path, values, word, target):
 
 def test_parquet_that_is_damaged(tmp_path):
     path = tmp_path / "x.parquet"
-    pd.DataFrame({"a": np.arange(50.0), "t": ["u", "v"] * 25, "y": np.arange(50.0)}).to_parquet(path)
+    pd.DataFrame({"a": np.arange(50.0), "t": ["u", "v"] * 25, "y": np.arange(50.0)}).to_parquet(
+        path
+    )
     content = path.read_bytes()
     random = np.random.default_rng(0)
     for _ in range(60):
@@ -158,13 +164,19 @@ def table_text(separator="\t"):
     return "\n".join(separator.join((f"{row / 7:.3f}", str(row % 3))) for row in range(60))
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".tsv", ".tab", ".txt", ".data", ".dat", ".csv.gz", ".tsv.gz"])
+@pytest.mark.parametrize(
+    "suffix", [".csv", ".CSV", ".tsv", ".tab", ".txt", ".data", ".dat", ".csv.gz", ".tsv.gz"]
+)
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_endings_and_separators(tmp_path, suffix, separator):
     path, text = tmp_path / f"d{suffix}", f"a{separator}y\n{table_text(separator)}"
     path.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
     dataset = load_dataset(path)
-    assert (dataset.task, dataset.feature_names, len(dataset.train)) == ("classification", ("a",), 43)
+    assert (dataset.task, dataset.feature_names, len(dataset.train)) == (
+        "classification",
+        ("a",),
+        43,
+    )
 
 
 def test_a_packed_table_that_grows_beyond_memory(tmp_path, monkeypatch):
@@ -242,16 +254,41 @@ def test_many_categories_for_few_points(tmp_path, column, word):
 
 
 @pytest.mark.parametrize(
-    "name", ["RowNumber", "CustomerId", "customer_id", "id", "PassengerId", "Unnamed: 0", "row_id", "userID"]
+    "name",
+    [
+        "RowNumber",
+        "CustomerId",
+        "customer_id",
+        "id",
+        "PassengerId",
+        "Unnamed: 0",
+        "row_id",
+        "userID",
+    ],
 )
 def test_names_of_identifiers(tmp_path, name):
-    frame = pd.DataFrame({name: np.arange(40) * 3 % 41, "a": np.arange(40) / 7, "y": np.arange(40) / 9})
+    frame = pd.DataFrame(
+        {name: np.arange(40) * 3 % 41, "a": np.arange(40) / 7, "y": np.arange(40) / 9}
+    )
     frame.to_csv(tmp_path / "x.csv", index=False)
     assert "identifier" in refused(tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize(
-    "name", ["width", "grid", "acid", "humid", "aid", "covid", "key_rate", "growth", "row_height", "row", "key"]
+    "name",
+    [
+        "width",
+        "grid",
+        "acid",
+        "humid",
+        "aid",
+        "covid",
+        "key_rate",
+        "growth",
+        "row_height",
+        "row",
+        "key",
+    ],
 )
 def test_names_that_only_look_like_those(tmp_path, name):
     frame = pd.DataFrame({name: np.arange(40) % 7, "y": np.arange(40) / 9})
@@ -260,7 +297,8 @@ def test_names_that_only_look_like_those(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("values", "word"), [(np.arange(40), "counts the rows"), (15_000_000 + np.arange(40) ** 2, "identifier")]
+    ("values", "word"),
+    [(np.arange(40), "counts the rows"), (15_000_000 + np.arange(40) ** 2, "identifier")],
 )
 def test_integers_that_look_like_row_numbers_are_noted(tmp_path, values, word):
     pd.DataFrame({"n": values, "y": np.arange(40) / 9}).to_csv(tmp_path / "x.csv", index=False)
@@ -268,7 +306,9 @@ def test_integers_that_look_like_row_numbers_are_noted(tmp_path, values, word):
 
 
 def test_summary(tmp_path):
-    frame = pd.DataFrame({"town": ["Ulm", "Jena"] * 30, "a": np.arange(60) / 7, "y": [0.0, 1.0] * 30})
+    frame = pd.DataFrame(
+        {"town": ["Ulm", "Jena"] * 30, "a": np.arange(60) / 7, "y": [0.0, 1.0] * 30}
+    )
     frame.to_csv(tmp_path / "x.csv", index=False)
     dataset = load_dataset(tmp_path / "x.csv")
     for part in (
@@ -321,6 +361,8 @@ for keys in ({"taget": "y"}, {"test_fraction": 2.0}, {"limit": "many"}, {"task":
 
 
 def test_large_integers_are_no_features(tmp_path):
-    (tmp_path / "x.csv").write_text("a,y\n" + "\n".join(f"{2**53 + row},{row / 7}" for row in range(40)))
+    (tmp_path / "x.csv").write_text(
+        "a,y\n" + "\n".join(f"{2**53 + row},{row / 7}" for row in range(40))
+    )
     assert "more digits than float64" in refused(tmp_path / "x.csv")
     assert torch.get_default_dtype() == torch.float32

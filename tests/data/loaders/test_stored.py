@@ -26,7 +26,9 @@ def small_fashion_mnist(folder, monkeypatch):
     hashes = {}
     for file in idx.FASHION_MNIST:
         count = 40 if file.startswith("train") else 20
-        array = random.integers(0, 256, (count, 28, 28)) if "images" in file else np.arange(count) % 10
+        array = (
+            random.integers(0, 256, (count, 28, 28)) if "images" in file else np.arange(count) % 10
+        )
         content = idx_bytes(array.astype(np.uint8))
         (folder / file).write_bytes(gzip.compress(content))
         hashes[file] = hashlib.sha256(content).hexdigest()
@@ -41,7 +43,10 @@ def test_idx_is_found_in_every_place(nowhere, monkeypatch, place):
     data = load_dataset("fashion_mnist", validation_fraction=0.25)
     assert data.input_shape == (1, 28, 28)
     assert (len(data.train), len(data.validation), len(data.test)) == (30, 10, 20)
-    assert data.preprocessing.decode_labels(data.test.y[[0, 9]]).tolist() == ["T-shirt/top", "Ankle boot"]
+    assert data.preprocessing.decode_labels(data.test.y[[0, 9]]).tolist() == [
+        "T-shirt/top",
+        "Ankle boot",
+    ]
 
 
 def test_idx_compressed_anew_is_the_same_and_other_content_is_refused(nowhere, monkeypatch):
@@ -52,7 +57,9 @@ def test_idx_compressed_anew_is_the_same_and_other_content_is_refused(nowhere, m
     file.write_bytes(gzip.compress(content, compresslevel=1, mtime=7))
     load_dataset("fashion_mnist")
     file.write_bytes(gzip.compress(content[:-1] + b"\x05"))
-    with pytest.raises(InvalidData, match=r"got sha256 .* wanted .*bnn-symm data fetch fashion_mnist"):
+    with pytest.raises(
+        InvalidData, match=r"got sha256 .* wanted .*bnn-symm data fetch fashion_mnist"
+    ):
         load_dataset("fashion_mnist")
     file.write_bytes(gzip.compress(content)[:-9])
     with pytest.raises(InvalidData, match="cannot be decompressed"):
@@ -103,7 +110,9 @@ def test_archive_of_digits(nowhere, monkeypatch):
     with_hash(monkeypatch, mnist_archive(file))
     raw = images.mnist10k()
     assert raw.x.shape == (30, 1, 28, 28)
-    np.testing.assert_array_equal(raw.x[:, 0, 0, 0], np.repeat(np.arange(10), 3))  # rint(255 v) is exact
+    np.testing.assert_array_equal(
+        raw.x[:, 0, 0, 0], np.repeat(np.arange(10), 3)
+    )  # rint(255 v) is exact
     np.testing.assert_array_equal(raw.y, np.repeat(np.arange(10), 3))
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(InvalidData, match="is damaged or of another version"):
@@ -120,7 +129,9 @@ def uci_folder(nowhere):
     folder = nowhere / "user" / "uci" / "naval"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    data = np.concatenate([random.normal(size=(50, 2)), np.full((50, 1), 288.1), random.normal(size=(50, 1))], axis=1)
+    data = np.concatenate(
+        [random.normal(size=(50, 2)), np.full((50, 1), 288.1), random.normal(size=(50, 1))], axis=1
+    )
     np.savetxt(folder / "data.txt", data)
     np.savetxt(folder / "index_features.txt", np.arange(3))  # as floats: 0.000000000000000000e+00
     (folder / "index_target.txt").write_text("3\n")
@@ -133,9 +144,16 @@ def uci_folder(nowhere):
 
 def test_uci_with_its_splits(uci_folder):
     data = load_dataset("uci/naval/1", validation_fraction=0.2, standardize=False)
-    assert (data.task, len(data.train), len(data.validation), len(data.test)) == ("regression", 36, 9, 5)
+    assert (data.task, len(data.train), len(data.validation), len(data.test)) == (
+        "regression",
+        36,
+        9,
+        5,
+    )
     rows = np.loadtxt(uci_folder / "index_test_1.txt").astype(int)
-    np.testing.assert_allclose(data.test.x.numpy(), np.loadtxt(uci_folder / "data.txt")[rows][:, :3], rtol=1e-6)
+    np.testing.assert_allclose(
+        data.test.x.numpy(), np.loadtxt(uci_folder / "data.txt")[rows][:, :3], rtol=1e-6
+    )
     scaled = load_dataset("uci/naval")
     assert scaled.scaling.x_scale[2] == 1.0
     assert scaled.train.x[:, 2].abs().max() < 1e-6
@@ -181,9 +199,9 @@ def test_fashion_mnist():
     raw = idx.fashion_mnist()
     pixels = raw.x[raw.train] / np.float32(255)
     assert (float(pixels.mean()), float(pixels.std())) == pytest.approx((0.2860, 0.3530), abs=1e-4)
-    assert {label: int((raw.y[raw.test] == label).sum()) for label in raw.class_labels} == dict.fromkeys(
-        raw.class_labels, 1000
-    )
+    assert {
+        label: int((raw.y[raw.test] == label).sum()) for label in raw.class_labels
+    } == dict.fromkeys(raw.class_labels, 1000)
 
 
 @pytest.mark.data

@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 
 from bnn_symm.data import load_dataset
-from bnn_symm.data.preprocessing.notation import form_of, is_exact, parse_number, parse_numbers, unit_of
+from bnn_symm.data.preprocessing.notation import (
+    form_of,
+    is_exact,
+    parse_number,
+    parse_numbers,
+    unit_of,
+)
 from bnn_symm.data.preprocessing.text_columns import decide, typed_values
 from bnn_symm.errors import InvalidData
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "+5", "12.", ".5", "1e5", "1E-05", "-0", "9007199254740992", "1e300"])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "+5", "12.", ".5", "1e5", "1E-05", "-0", "9007199254740992", "1e300"]
+)
 def test_numbers(text):
     assert form_of(text) == "number"
     assert parse_number(text) == float(text)
@@ -42,8 +50,14 @@ def test_texts_that_are_no_numbers(text):
         ("quotation", ["'5'", '="5"']),
         ("footnote", ["5*", "5.2\u2020"]),
         ("imaginary", ["1+2j", "3j"]),
-        ("outside ASCII", ["\u22125", "\u0663", "\u0663\u066b\u0665", "\uff11\uff12.5", "\u20115", "5\u00b2"]),
-        ("placeholder", ["?", "-", "N/A", "NA", "nan", "None", "null", "missing", "#DIV/0!", "<NA>"]),
+        (
+            "outside ASCII",
+            ["\u22125", "\u0663", "\u0663\u066b\u0665", "\uff11\uff12.5", "\u20115", "5\u00b2"],
+        ),
+        (
+            "placeholder",
+            ["?", "-", "N/A", "NA", "nan", "None", "null", "missing", "#DIV/0!", "<NA>"],
+        ),
         ("code", ["007", "01", "01.11"]),
         ("word", ["red", "3+", "18-25", "A12", "1.2.3.4", "1st", "10 km", "x", "1;2"]),
     ],
@@ -53,7 +67,8 @@ def test_forms(word, texts):
 
 
 @pytest.mark.parametrize(
-    ("text", "unit"), [("5 kg", "kg"), ("37.2\u00b0C", "\u00b0C"), ("10km/h", "km/h"), ("1st", None), ("3+", None)]
+    ("text", "unit"),
+    [("5 kg", "kg"), ("37.2\u00b0C", "\u00b0C"), ("10km/h", "km/h"), ("1st", None), ("3+", None)],
 )
 def test_units(text, unit):
     found = unit_of(text)
@@ -61,12 +76,24 @@ def test_units(text, unit):
 
 
 def test_many_numbers_at_once_are_those_one_by_one():
-    texts = ["1", "-2.5e-3", "9007199254740993", "9007199254740992", "1e300", "1e999", "1" + "0" * 400]
+    texts = [
+        "1",
+        "-2.5e-3",
+        "9007199254740993",
+        "9007199254740992",
+        "1e300",
+        "1e999",
+        "1" + "0" * 400,
+    ]
     for others in ([], ["red"], ["007"]):
-        np.testing.assert_array_equal(parse_numbers([*texts, *others]), [parse_number(t) for t in [*texts, *others]])
+        np.testing.assert_array_equal(
+            parse_numbers([*texts, *others]), [parse_number(t) for t in [*texts, *others]]
+        )
 
 
-@pytest.mark.parametrize(("integer", "exact"), [(2**53, True), (2**53 + 1, False), (10**18, True), (10**400, False)])
+@pytest.mark.parametrize(
+    ("integer", "exact"), [(2**53, True), (2**53 + 1, False), (10**18, True), (10**400, False)]
+)
 def test_integers_that_float64_holds(integer, exact):
     assert is_exact(integer) == exact
     assert is_exact(-integer) == exact
@@ -157,9 +184,14 @@ def test_values_of_a_decision():
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("position", ["feature", "target"])
-@pytest.mark.parametrize("write", ["0,{}".format, "{},000".format, "{} 000".format, "{}%".format, "{}.5 m".format])
+@pytest.mark.parametrize(
+    "write", ["0,{}".format, "{},000".format, "{} 000".format, "{}%".format, "{}.5 m".format]
+)
 def test_files_in_another_notation(tmp_path, separator, position, write):
-    rows = [[f'"{write(row % 10)}"', str(row % 7)][:: 1 if position == "feature" else -1] for row in range(60)]
+    rows = [
+        [f'"{write(row % 10)}"', str(row % 7)][:: 1 if position == "feature" else -1]
+        for row in range(60)
+    ]
     path = tmp_path / "x.csv"
     path.write_text("\n".join(separator.join(row) for row in [["a", "y"], *rows]))
     with pytest.raises(InvalidData, match=r"row 1.*a number with"):

@@ -44,8 +44,12 @@ def test_schema_of_a_table(pets):
 
 
 def test_scaling_is_fitted_on_the_training_part_only(pets):
-    torch.testing.assert_close(pets.train.x.mean(0), torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0)
-    torch.testing.assert_close(pets.train.x.std(0, correction=0), torch.ones(5, dtype=torch.float64))
+    torch.testing.assert_close(
+        pets.train.x.mean(0), torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0
+    )
+    torch.testing.assert_close(
+        pets.train.x.std(0, correction=0), torch.ones(5, dtype=torch.float64)
+    )
     assert pets.test.x.mean(0).abs().max() > 1e-3
 
 
@@ -72,15 +76,27 @@ def test_encoding_by_hand(pets):
     ("change", "message"),
     [
         (lambda t: t.drop(columns=["age", "town"]), "columns are missing: age, town"),
-        (lambda t: t.rename(columns={"age": "agee"}), "columns are missing: age; .*did you mean 'agee'"),
-        (lambda t: t.assign(town=["Ulm"] * 6 + ["Rome"] * 34), "'town', row 7: 'Rome' is not one of"),
+        (
+            lambda t: t.rename(columns={"age": "agee"}),
+            "columns are missing: age; .*did you mean 'agee'",
+        ),
+        (
+            lambda t: t.assign(town=["Ulm"] * 6 + ["Rome"] * 34),
+            "'town', row 7: 'Rome' is not one of",
+        ),
         (
             lambda t: t.assign(age=[1.0, np.nan, np.nan] + [2.0] * 37),
             "'age': empty or NaN in row 2 \\(2 such",
         ),
-        (lambda t: t.assign(age=[1.0, 2.0, np.inf] + [2.0] * 37), "'age', row 3: got inf \\(1 such"),
+        (
+            lambda t: t.assign(age=[1.0, 2.0, np.inf] + [2.0] * 37),
+            "'age', row 3: got inf \\(1 such",
+        ),
         (lambda t: t.assign(age=["1", "old"] + ["2"] * 38), "'age', row 2: got 'old'"),
-        (lambda t: t.assign(smoker=[1, 0, 2] + [1] * 37), "'smoker', row 3: got 2, wanted true or false"),
+        (
+            lambda t: t.assign(smoker=[1, 0, 2] + [1] * 37),
+            "'smoker', row 3: got 2, wanted true or false",
+        ),
         (lambda t: t.iloc[:0], "got no rows"),
     ],
 )
@@ -95,7 +111,9 @@ def test_array_for_a_table_of_numbers():
     raw = np.array([[5.1, 3.5, 1.4, 0.2]])
     table = pd.DataFrame(raw, columns=list(iris.feature_names))
     assert torch.equal(iris.preprocessing.encode(raw), iris.preprocessing.encode(table))
-    with pytest.raises(InvalidData, match="shape \\(1, 3\\), wanted a table with the columns sepal"):
+    with pytest.raises(
+        InvalidData, match="shape \\(1, 3\\), wanted a table with the columns sepal"
+    ):
         iris.preprocessing.encode(raw[:, :3])
 
 
@@ -109,7 +127,9 @@ def test_images_in_every_accepted_shape():
     raw = np.random.default_rng(0).integers(0, 17, (5, 1, 8, 8))
     wanted = digits.preprocessing.encode(raw)
     assert wanted.shape == (5, 1, 8, 8)
-    table = pd.DataFrame(raw.reshape(5, 64), columns=list(digits.feature_names))[list(digits.feature_names)[::-1]]
+    table = pd.DataFrame(raw.reshape(5, 64), columns=list(digits.feature_names))[
+        list(digits.feature_names)[::-1]
+    ]
     for same in (raw[:, 0], raw.reshape(5, 64), raw.astype(np.uint8), table):
         assert torch.equal(digits.preprocessing.encode(same), wanted)
     for bad in (raw.reshape(5, 8, 8, 1), raw[0, 0, 0], raw[..., :7]):
@@ -129,10 +149,14 @@ def test_targets():
     assert indices.dtype == torch.int64
     assert indices.tolist() == [2, 0]
     assert iris.decode_labels(indices).tolist() == ["virginica", "setosa"]
-    with pytest.raises(InvalidData, match="does not know: 'rose', 'tulip' \\(first in row 2\\); known: 'setosa'"):
+    with pytest.raises(
+        InvalidData, match="does not know: 'rose', 'tulip' \\(first in row 2\\); known: 'setosa'"
+    ):
         iris.encode_target(np.array(["setosa", "rose", "tulip"]))
     y = diabetes.encode_target(np.array([100.0, 200.0]), torch.float64)
-    np.testing.assert_allclose(y.numpy() * diabetes.scaling.y_scale + diabetes.scaling.y_mean, [100, 200])
+    np.testing.assert_allclose(
+        y.numpy() * diabetes.scaling.y_scale + diabetes.scaling.y_mean, [100, 200]
+    )
     with pytest.raises(InvalidData, match="row 2: got NaN"):
         diabetes.encode_target(np.array([1.0, np.nan]))
     counts = replace(diabetes, task="count")
@@ -155,7 +179,9 @@ def test_labels_keep_their_type_through_json(labels):
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=5), st.integers(-99, 99)), min_size=1, max_size=20))
 def test_every_label_is_found_again(values):
-    values = list({str(value): value for value in values}.values())  # "1" and 1 are one label by design
+    values = list(
+        {str(value): value for value in values}.values()
+    )  # "1" and 1 are one label by design
     labels = sorted_labels(values)
     found = label_indices(np.array(values, dtype=object), labels)
     assert [labels[index] for index in found] == values
@@ -178,7 +204,9 @@ def test_images_have_a_mean_a_pixel_and_a_scale_a_channel():
     scaling = Scaling.fit(x, np.arange(4500))
     np.testing.assert_allclose(scaling.x_mean, x[:4500].mean(0))
     centerd = x[:4500] - x[:4500].mean(0)
-    np.testing.assert_allclose(scaling.x_scale, np.sqrt(np.square(centerd).mean((0, 2, 3)))[:, None, None])
+    np.testing.assert_allclose(
+        scaling.x_scale, np.sqrt(np.square(centerd).mean((0, 2, 3)))[:, None, None]
+    )
     assert scaling.standardize(x, torch.float64)[:, 1, 0, 0].abs().max() < 1e-12
 
 
@@ -202,7 +230,11 @@ def test_part():
 
 def test_numbers_that_overflow_are_refused(tmp_path):
     table = pd.DataFrame(
-        {"a": np.linspace(-1, 1, 30), "b": np.linspace(-1e300, 1e300, 30), "y": np.linspace(-1, 1, 30)}
+        {
+            "a": np.linspace(-1, 1, 30),
+            "b": np.linspace(-1e300, 1e300, 30),
+            "y": np.linspace(-1, 1, 30),
+        }
     )
     table.to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(InvalidData, match=r"row 1 has a feature too large for torch.float32"):

@@ -38,7 +38,10 @@ def fitted(folder):
     return dataset.preprocessing, whole
 
 
-@given(rows=st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=8), suffix=st.sampled_from(["csv", "parquet"]))
+@given(
+    rows=st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=8),
+    suffix=st.sampled_from(["csv", "parquet"]),
+)
 @settings(deadline=None, max_examples=60)
 def test_every_subset_and_order_of_rows(folder, fitted, rows, suffix):
     preprocessing, whole = fitted
@@ -108,7 +111,12 @@ def test_values_that_training_did_not_have(fitted, name, values, message):
 LABELS = st.one_of(
     st.lists(st.integers(-(2**70), 2**70), min_size=2, max_size=6, unique=True),
     st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=6, unique=True),
-    st.lists(st.sampled_from(["01", "1", "A", "1.0", "True", "NA", "2", "x "]), min_size=2, max_size=6, unique=True),
+    st.lists(
+        st.sampled_from(["01", "1", "A", "1.0", "True", "NA", "2", "x "]),
+        min_size=2,
+        max_size=6,
+        unique=True,
+    ),
     st.just([False, True]),
 )
 
@@ -120,13 +128,16 @@ def test_a_label_has_one_index_beside_any_others(values, data):
     rows = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, max_size=6))
     chosen = [values[row] for row in rows]
     together = label_indices(np.array([*chosen, None], dtype=object)[:-1], labels).tolist()
-    alone = [label_indices(np.array([value, None], dtype=object)[:1], labels).item() for value in chosen]
+    alone = [
+        label_indices(np.array([value, None], dtype=object)[:1], labels).item() for value in chosen
+    ]
     assert together == alone
     assert [labels[index] for index in together] == chosen
     assert label_array(labels).tolist() == list(labels)
     if not isinstance(values[0], str):  # as text of a CSV
         texts = np.array(
-            [str(value) if isinstance(value, bool | int) else repr(value) for value in chosen], dtype=object
+            [str(value) if isinstance(value, bool | int) else repr(value) for value in chosen],
+            dtype=object,
         )
         assert label_indices(texts, labels).tolist() == together
 
@@ -171,7 +182,9 @@ def test_labels(tmp_path, suffix, y, labels):
         pd.DataFrame({"a": rows / 7, "y": y}).to_parquet(path)
     dataset = load_dataset(path)
     assert (dataset.task, dataset.class_labels) == ("classification", labels)
-    assert sorted(set(load_points(path, dataset.preprocessing).y.tolist())) == list(range(len(labels)))
+    assert sorted(set(load_points(path, dataset.preprocessing).y.tolist())) == list(
+        range(len(labels))
+    )
 
 
 def test_old_preprocessing_reads_new_files(folder):

@@ -26,10 +26,18 @@ NONE = 1e-9
 
 
 def dataset(
-    x: Tensor, y: Tensor, *, test: tuple[Tensor, Tensor] | None = None, task="classification", y_mean=0.0, y_scale=1.0
+    x: Tensor,
+    y: Tensor,
+    *,
+    test: tuple[Tensor, Tensor] | None = None,
+    task="classification",
+    y_mean=0.0,
+    y_scale=1.0,
 ) -> Dataset:
     shape = tuple(x.shape[1:])
-    scaling = Scaling(x_mean=np.zeros(shape), x_scale=np.ones(shape), y_mean=y_mean, y_scale=y_scale)
+    scaling = Scaling(
+        x_mean=np.zeros(shape), x_scale=np.ones(shape), y_mean=y_mean, y_scale=y_scale
+    )
     preprocessing = Preprocessing(
         task=task,
         kind="array",
@@ -57,14 +65,20 @@ def labels(number: int, classes: int = 3, seed: int = 0) -> Tensor:
     return torch.randint(classes, (number,), generator=torch.Generator().manual_seed(seed))
 
 
-def model_of(activation: str = "tanh", likelihood=None, outputs: int = 3, **keywords) -> BayesianModel:
+def model_of(
+    activation: str = "tanh", likelihood=None, outputs: int = 3, **keywords
+) -> BayesianModel:
     net = build_network(
-        MLPConfig(widths=(4,), activation=activation, **keywords), input_shape=(3,), num_outputs=outputs
+        MLPConfig(widths=(4,), activation=activation, **keywords),
+        input_shape=(3,),
+        num_outputs=outputs,
     )
     return BayesianModel(net.double(), Prior(), likelihood or Categorical())
 
 
-def gaussian(model: BayesianModel, seed: int, size: float = 1.0, scaling: Scaling | None = None) -> GaussianPosterior:
+def gaussian(
+    model: BayesianModel, seed: int, size: float = 1.0, scaling: Scaling | None = None
+) -> GaussianPosterior:
     number = model.num_parameters
     scale = (0.5 * normal(number, seed=seed + 100) - 1.5).exp()
     return GaussianPosterior(
@@ -116,7 +130,9 @@ def test_there_is_none_to_its_own_permutation_after_aligning(activation) -> None
     permuted = posterior.permute(symmetry_group(model.net).random("plant"))
     naive = barrier(posterior, permuted, data, num_draws=10, num_tau=5)
     assert naive.height > 0.05
-    assert naive.end_nll == pytest.approx(naive.test.marginal_nll[0], rel=0.2)  # the same, at other draws
+    assert naive.end_nll == pytest.approx(
+        naive.test.marginal_nll[0], rel=0.2
+    )  # the same, at other draws
     aligned = align(posterior, permuted).apply(permuted)
     after = barrier(posterior, aligned, data, num_draws=10, num_tau=5)
     for curve in curves(after):
@@ -155,7 +171,9 @@ class SquaredSlope(nn.Module):
         return x * self.weight.square()
 
 
-def slope_posteriors(loc: tuple[float, float], scale: tuple[float, float]) -> list[GaussianPosterior]:
+def slope_posteriors(
+    loc: tuple[float, float], scale: tuple[float, float]
+) -> list[GaussianPosterior]:
     model = BayesianModel(SquaredSlope().double(), Prior(), Bernoulli())
     return [
         GaussianPosterior(
@@ -179,7 +197,11 @@ CLASSES = (X[:, 0] > 0).long()
 
 def linear_nll(loc: float, scale: float, noise: float) -> float:
     variance = scale**2 * X[:, 0].square() + noise**2
-    return float((0.5 * (Y - loc * X[:, 0]).square() / variance + 0.5 * (2 * math.pi * variance).log()).mean())
+    return float(
+        (
+            0.5 * (Y - loc * X[:, 0]).square() / variance + 0.5 * (2 * math.pi * variance).log()
+        ).mean()
+    )
 
 
 def slope_nll(loc: float, scale: float) -> float:
@@ -191,7 +213,9 @@ def slope_nll(loc: float, scale: float) -> float:
 
 LINEAR = ((0.8, 0.7), (0.02, 2.0), 0.2)
 SLOPE = ((2.0, -1.5), (0.3, 0.2))
-CLOSED: dict[str, tuple[Callable[[], list[GaussianPosterior]], Dataset, Callable[[float], float]]] = {
+CLOSED: dict[
+    str, tuple[Callable[[], list[GaussianPosterior]], Dataset, Callable[[float], float]]
+] = {
     "linear": (
         lambda: linear_posteriors(*LINEAR),
         dataset(X, Y, task="regression"),
@@ -209,7 +233,9 @@ CLOSED: dict[str, tuple[Callable[[], list[GaussianPosterior]], Dataset, Callable
 @pytest.mark.parametrize(("name", "num_draws"), [("linear", 150), ("logistic", 50)])
 def test_height_is_the_closed_form_within_its_monte_carlo_error(name, num_draws) -> None:
     make, data, exact = CLOSED[name]
-    repeats = [barrier(*make(), data, num_draws=num_draws, num_tau=5, seed=seed) for seed in range(6)]
+    repeats = [
+        barrier(*make(), data, num_draws=num_draws, num_tau=5, seed=seed) for seed in range(6)
+    ]
     fine = np.linspace(0, 1, 1001)
     expected = max(above(list(fine), [exact(float(t)) for t in fine]))
     assert expected > 0.3
@@ -217,7 +243,9 @@ def test_height_is_the_closed_form_within_its_monte_carlo_error(name, num_draws)
     # biased upwards by its relative variance over twice their number: together below 0.03 here.
     assert_near([one.height for one in repeats], expected, 0.03)
     for tau in (0.0, 0.5, 1.0):
-        assert_near([one.test.marginal_nll[one.test.tau.index(tau)] for one in repeats], exact(tau), 0.03)
+        assert_near(
+            [one.test.marginal_nll[one.test.tau.index(tau)] for one in repeats], exact(tau), 0.03
+        )
     for one in repeats:
         assert one.train == one.test  # the same points
 
@@ -237,12 +265,19 @@ def test_losses_are_those_of_the_very_draws(name) -> None:
     for tau, marginal, expected in zip(
         result.test.tau, result.test.marginal_nll, result.test.expected_nll, strict=True
     ):
-        w = between((first.loc, second.loc), tau) + between((first.scale, second.scale), tau) * noise
+        w = (
+            between((first.loc, second.loc), tau)
+            + between((first.scale, second.scale), tau) * noise
+        )
         if name == "linear":
             log_likelihood = torch.distributions.Normal(w * X[:, 0], LINEAR[2]).log_prob(Y)
         else:
-            log_likelihood = torch.nn.functional.logsigmoid(w.square() * X[:, 0] * (2 * CLASSES - 1))
-        assert marginal == pytest.approx(float(-log_likelihood.exp().mean(0).log().mean()), rel=1e-9)
+            log_likelihood = torch.nn.functional.logsigmoid(
+                w.square() * X[:, 0] * (2 * CLASSES - 1)
+            )
+        assert marginal == pytest.approx(
+            float(-log_likelihood.exp().mean(0).log().mean()), rel=1e-9
+        )
         assert expected == pytest.approx(float(-log_likelihood.mean()), rel=1e-9)
 
 
@@ -250,12 +285,18 @@ def test_losses_are_those_of_the_very_draws(name) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 10**6), size=st.sampled_from([0.1, 1.0, 4.0]), kind=st.sampled_from(["normals", "draws"]))
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.sampled_from([0.1, 1.0, 4.0]),
+    kind=st.sampled_from(["normals", "draws"]),
+)
 def test_the_mixture_has_no_barrier(seed, size, kind) -> None:
     model = model_of("relu")
     first, second = (gaussian(model, seed + i, size=size) for i in (0, 1))
     if kind == "draws":
-        first, second = (SamplePosterior.from_draws(model, p.draws(4)[None]) for p in (first, second))
+        first, second = (
+            SamplePosterior.from_draws(model, p.draws(4)[None]) for p in (first, second)
+        )
     result = barrier(first, second, DATA, num_draws=4, num_tau=3, seed=seed)
     for curve in curves(result):
         assert curve.mixture_height <= NONE
@@ -271,7 +312,9 @@ def test_the_mixture_of_draws_is_a_posterior_of_both() -> None:
     result = barrier(first, second, DATA, num_draws=5, num_tau=5, seed=6)
     ends = couple([first, second], num_draws=5, seed=6).draws
     for tau, copies in ((0.25, (3, 1)), (0.5, (1, 1)), (0.75, (1, 3))):
-        stacked = torch.cat([own.repeat(number, 1) for own, number in zip(ends, copies, strict=True)])
+        stacked = torch.cat(
+            [own.repeat(number, 1) for own, number in zip(ends, copies, strict=True)]
+        )
         for curve, part in zip(curves(result), (DATA.test, DATA.train), strict=True):
             mixture = losses(first, stacked, part)
             at = curve.tau.index(tau)
@@ -288,14 +331,23 @@ def test_the_mixture_of_draws_is_a_posterior_of_both() -> None:
 @pytest.fixture(scope="module")
 def result() -> Barrier:
     model = model_of()
-    return barrier(gaussian(model, 1, size=2.0), gaussian(model, 2, size=2.0), DATA, num_draws=12, num_tau=5, seed=1)
+    return barrier(
+        gaussian(model, 1, size=2.0),
+        gaussian(model, 2, size=2.0),
+        DATA,
+        num_draws=12,
+        num_tau=5,
+        seed=1,
+    )
 
 
 def test_heights_are_what_they_are_called(result) -> None:
     for curve in curves(result):
         marginal, ends = curve.marginal_nll, (curve.marginal_nll[0] + curve.marginal_nll[-1]) / 2
         assert curve.height == pytest.approx(max(above(curve.tau, marginal)), abs=1e-12)
-        assert curve.expected_height == pytest.approx(max(above(curve.tau, curve.expected_nll)), abs=1e-12)
+        assert curve.expected_height == pytest.approx(
+            max(above(curve.tau, curve.expected_nll)), abs=1e-12
+        )
         assert curve.error_height == pytest.approx(max(above(curve.tau, curve.error)), abs=1e-12)
         assert curve.above_mean == pytest.approx(max(marginal) - ends, abs=1e-12)
         half = curve.tau.index(0.5)
@@ -321,10 +373,19 @@ def test_the_height_of_a_barrier_is_that_of_the_test_part(result) -> None:
 def test_every_curve_has_a_value_at_every_position(result) -> None:
     for curve in curves(result):
         number = len(curve.tau)
-        for values in (curve.marginal_nll, curve.expected_nll, curve.error, curve.ece, curve.mixture_nll, curve.band):
+        for values in (
+            curve.marginal_nll,
+            curve.expected_nll,
+            curve.error,
+            curve.ece,
+            curve.mixture_nll,
+            curve.band,
+        ):
             assert len(values) == number
             assert all(math.isfinite(value) for value in values)
-        assert all(m <= e + 1e-12 for m, e in zip(curve.marginal_nll, curve.expected_nll, strict=True))
+        assert all(
+            m <= e + 1e-12 for m, e in zip(curve.marginal_nll, curve.expected_nll, strict=True)
+        )
         assert all(0 <= e <= 1 for e in curve.error)
 
 
@@ -362,7 +423,9 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     state = torch.get_rng_state()
 
     def run(seed: int) -> Barrier:
-        return barrier(gaussian(model, 1), gaussian(model, 2), DATA, num_draws=6, num_tau=3, seed=seed)
+        return barrier(
+            gaussian(model, 1), gaussian(model, 2), DATA, num_draws=6, num_tau=3, seed=seed
+        )
 
     assert run(1) == run(1)
     assert run(1).test.marginal_nll != run(2).test.marginal_nll
@@ -372,7 +435,10 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 def test_swapping_the_ends_mirrors_the_curve() -> None:
     first, second = CLOSED["logistic"][0]()
     data = CLOSED["logistic"][1]
-    there, back = (barrier(a, b, data, num_draws=6, num_tau=5).test for a, b in ((first, second), (second, first)))
+    there, back = (
+        barrier(a, b, data, num_draws=6, num_tau=5).test
+        for a, b in ((first, second), (second, first))
+    )
     np.testing.assert_allclose([1 - t for t in reversed(back.tau)], there.tau, atol=1e-9)
     np.testing.assert_allclose(list(reversed(back.marginal_nll)), there.marginal_nll, rtol=1e-9)
     assert back.height == pytest.approx(there.height, abs=1e-12)
@@ -388,7 +454,13 @@ def test_the_standard_error_is_that_of_other_draws_and_points() -> None:
     for seed in range(24):
         x = normal(15, 1, seed=1000 + seed)
         y = (torch.sigmoid(4 * x[:, 0]) > normal(15, seed=2000 + seed).sigmoid()).long()
-        one = barrier(*slope_posteriors((2.0, -2.0), (0.3, 0.3)), dataset(x, y), num_draws=12, num_tau=3, seed=seed)
+        one = barrier(
+            *slope_posteriors((2.0, -2.0), (0.3, 0.3)),
+            dataset(x, y),
+            num_draws=12,
+            num_tau=3,
+            seed=seed,
+        )
         heights.append(one.height)
         errors.append(one.standard_error)
     spread, typical = float(np.std(heights, ddof=1)), float(np.median(errors))
@@ -405,7 +477,10 @@ def test_bands_are_zero_at_the_ends_and_positive_between(result) -> None:
 
 def test_points_have_the_error_of_the_data_only() -> None:
     model = model_of()
-    first, second = (SamplePosterior.from_draws(model, 2 * normal(1, 1, model.num_parameters, seed=s)) for s in (1, 2))
+    first, second = (
+        SamplePosterior.from_draws(model, 2 * normal(1, 1, model.num_parameters, seed=s))
+        for s in (1, 2)
+    )
     result = barrier(first, second, DATA, num_draws=50, num_tau=5)
     assert (result.path, result.num_draws) == ("straight line", 1)
     assert result.test.standard_error > 0
@@ -430,7 +505,9 @@ def test_regression_is_in_the_targets_own_units() -> None:
     plain, scaled = run(0.0, 1.0), run(100.0, 10.0)
     assert plain.ece == scaled.ece == []
     np.testing.assert_allclose(scaled.error, 10 * np.array(plain.error), rtol=1e-9)
-    np.testing.assert_allclose(scaled.marginal_nll, np.array(plain.marginal_nll) + math.log(10), rtol=1e-9)
+    np.testing.assert_allclose(
+        scaled.marginal_nll, np.array(plain.marginal_nll) + math.log(10), rtol=1e-9
+    )
     assert scaled.height == pytest.approx(plain.height, abs=1e-9)
     draws = gaussian(model, 1).draws(6)
     mean = torch.stack([model.outputs(draw, x)[:, 0] for draw in draws]).mean(0)
@@ -445,7 +522,10 @@ def test_counts_and_a_learned_noise_have_barriers_too() -> None:
         model = model_of(likelihood=likelihood, outputs=1)
         first, second = gaussian(model, 1), gaussian(model, 2)
         curve = barrier(first, second, data, num_draws=4, num_tau=3).test
-        assert all(math.isfinite(value) for value in (*curve.marginal_nll, *curve.error, curve.standard_error))
+        assert all(
+            math.isfinite(value)
+            for value in (*curve.marginal_nll, *curve.error, curve.standard_error)
+        )
         assert curve.ece == []
         assert curve.mixture_height <= NONE
         expected = losses(first, first.draws(4), data.test)
@@ -455,7 +535,10 @@ def test_counts_and_a_learned_noise_have_barriers_too() -> None:
 @pytest.mark.parametrize("coupling", ["moment", "assignment", "independent"])
 def test_paths_of_draws(coupling) -> None:
     model = model_of()
-    first, second = (SamplePosterior.from_draws(model, normal(2, 4, model.num_parameters, seed=s)) for s in (1, 2))
+    first, second = (
+        SamplePosterior.from_draws(model, normal(2, 4, model.num_parameters, seed=s))
+        for s in (1, 2)
+    )
     result = barrier(first, second, DATA, num_draws=50, num_tau=3, coupling=coupling)
     assert (result.path, result.num_draws) == (coupling, 8)
     end = result.test.marginal_nll[-1]
@@ -468,7 +551,9 @@ def test_paths_of_draws(coupling) -> None:
 
 def test_other_parameters_are_refused() -> None:
     other = BayesianModel(
-        build_network(MLPConfig(widths=(5,)), input_shape=(3,), num_outputs=3).double(), Prior(), Categorical()
+        build_network(MLPConfig(widths=(5,)), input_shape=(3,), num_outputs=3).double(),
+        Prior(),
+        Categorical(),
     )
     with pytest.raises(IncompatiblePosteriors, match="other parameters"):
         barrier(gaussian(model_of(), 1), gaussian(other, 1), DATA)
@@ -476,7 +561,11 @@ def test_other_parameters_are_refused() -> None:
 
 def test_other_fixed_entries_are_refused() -> None:
     models = [
-        model_of(symmetry=SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(0, 1), mask="random", seed=seed))
+        model_of(
+            symmetry=SymmetryConfig(
+                kind="weight_asymmetric", fixed_per_row=(0, 1), mask="random", seed=seed
+            )
+        )
         for seed in (0, 1)
     ]
     with pytest.raises(IncompatiblePosteriors):

@@ -42,17 +42,22 @@ def test_the_bend_in_a_quadratic_loss_is_known(kind):
     """
     model = linear_model()
     ends = [mode() + torch.tensor(e).double() for e in ((1.0, -0.5, 0.2), (0.3, 0.9, -0.4))]
-    posteriors: list[Posterior] = [SamplePosterior.from_draws(model, end[None, None]) for end in ends]
+    posteriors: list[Posterior] = [
+        SamplePosterior.from_draws(model, end[None, None]) for end in ends
+    ]
     if kind == "normals":
         posteriors = [
-            GaussianPosterior(model, LINEAR.scaling, loc=end, scale=torch.full((3,), 0.1).double()) for end in ends
+            GaussianPosterior(model, LINEAR.scaling, loc=end, scale=torch.full((3,), 0.1).double())
+            for end in ends
         ]
     pairs = couple(posteriors, num_draws=40)
     found = bent(pairs, model, LINEAR)
     wanted = -1.25 * sum(own.mean(0) - mode() for own in pairs.draws)
     assert found.path == "bezier"
     assert found.bend is not None
-    assert float((found.bend - wanted).norm() / wanted.norm()) < (0.01 if kind == "points" else 0.03)
+    assert float((found.bend - wanted).norm() / wanted.norm()) < (
+        0.01 if kind == "points" else 0.03
+    )
     for tau, own in ((0.0, 0), (1.0, 1)):
         torch.testing.assert_close(found.at([1 - tau, tau]), pairs.draws[own], rtol=0, atol=0)
 
@@ -60,8 +65,12 @@ def test_the_bend_in_a_quadratic_loss_is_known(kind):
 @pytest.fixture(scope="module")
 def copies() -> tuple[Posterior, Posterior]:
     data = load_dataset("iris", dtype=torch.float64)
-    net = build_network(MLPConfig(widths=(8,)), input_shape=data.input_shape, num_outputs=3).double()
-    posterior = MAP(num_steps=300, learning_rate=0.03).fit(BayesianModel(net, Prior(), Categorical()), data, seed=0)
+    net = build_network(
+        MLPConfig(widths=(8,)), input_shape=data.input_shape, num_outputs=3
+    ).double()
+    posterior = MAP(num_steps=300, learning_rate=0.03).fit(
+        BayesianModel(net, Prior(), Categorical()), data, seed=0
+    )
     return posterior, posterior.permute(symmetry_group(net).random(1))
 
 

@@ -23,12 +23,16 @@ NO_SCALING = Scaling.identity((2,))
 def gaussian(seed: int, model: BayesianModel = MODEL) -> GaussianPosterior:
     number = model.num_parameters
     scale = (0.5 * normal(number, seed=seed + 100)).exp()
-    return GaussianPosterior(model, NO_SCALING, loc=normal(number, seed=seed), scale=scale, seed=seed)
+    return GaussianPosterior(
+        model, NO_SCALING, loc=normal(number, seed=seed), scale=scale, seed=seed
+    )
 
 
 def samples(seed: int, chains: int = 2, draws: int = 6) -> SamplePosterior:
     spread, center = (0.5 * normal(LENGTH, seed=seed)).exp(), normal(LENGTH, seed=seed + 50)
-    return SamplePosterior.from_draws(MODEL, center + spread * normal(chains, draws, LENGTH, seed=seed + 200))
+    return SamplePosterior.from_draws(
+        MODEL, center + spread * normal(chains, draws, LENGTH, seed=seed + 200)
+    )
 
 
 def cost(first: Tensor, second: Tensor) -> float:
@@ -49,7 +53,9 @@ def test_means_and_standard_deviations_of_normals_are_linear(tau) -> None:
         loc=(1 - tau) * first.loc + tau * second.loc,
         scale=(1 - tau) * first.scale + tau * second.scale,
     )
-    torch.testing.assert_close(pairs.at([1 - tau, tau]), between.draws(9, seed=4), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        pairs.at([1 - tau, tau]), between.draws(9, seed=4), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_normals_have_the_same_noise_whatever_permuted_them() -> None:
@@ -114,7 +120,9 @@ def test_the_moment_map_ends_at_the_moments_of_the_second() -> None:
     torch.testing.assert_close(end.mean(0), second.mean())
     torch.testing.assert_close(end.std(0), second.standard_deviation())
     torch.testing.assert_close(middle.mean(0), (first.mean() + second.mean()) / 2)
-    torch.testing.assert_close(middle.std(0), (first.standard_deviation() + second.standard_deviation()) / 2)
+    torch.testing.assert_close(
+        middle.std(0), (first.standard_deviation() + second.standard_deviation()) / 2
+    )
     # The shape stays the first's: its draws, shifted and scaled.
     assert torch.equal(end.argsort(0), pairs.draws[0].argsort(0))
 
@@ -141,10 +149,13 @@ def test_the_moment_map_of_a_constant_coordinate_is_a_shift() -> None:
 def test_assigned_draws_are_the_same_draws_and_never_cost_more(seed) -> None:
     first, second = samples(seed), samples(seed + 10)
     free, assigned = (
-        couple([first, second], num_draws=8, coupling=coupling, seed=seed) for coupling in ("independent", "assignment")
+        couple([first, second], num_draws=8, coupling=coupling, seed=seed)
+        for coupling in ("independent", "assignment")
     )
     assert torch.equal(assigned.draws[0], free.draws[0])
-    assert sorted(map(tuple, assigned.draws[1].tolist())) == sorted(map(tuple, free.draws[1].tolist()))
+    assert sorted(map(tuple, assigned.draws[1].tolist())) == sorted(
+        map(tuple, free.draws[1].tolist())
+    )
     assert cost(*assigned.draws) < cost(*free.draws)  # by chance never equal
 
 
@@ -166,12 +177,18 @@ def test_other_parameters_are_refused() -> None:
 # -- losses ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["categorical", "bernoulli", "gaussian-fixed", "gaussian-learned", "poisson"])
+@pytest.mark.parametrize(
+    "name", ["categorical", "bernoulli", "gaussian-fixed", "gaussian-learned", "poisson"]
+)
 def test_losses_of_a_posteriors_own_draws_are_its_scores(name) -> None:
     case = CASES[name]
     model = case.model()
     scaled = name.startswith("gaussian")
-    scaling = Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=3.0, y_scale=2.0) if scaled else NO_SCALING
+    scaling = (
+        Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=3.0, y_scale=2.0)
+        if scaled
+        else NO_SCALING
+    )
     draws = 0.3 * normal(1, 6, model.num_parameters)
     posterior = SamplePosterior.from_draws(model, draws, scaling)
     part = Part(x=normal(20, 2), y=case.targets(20))

@@ -21,7 +21,9 @@ def sine(number):
 @pytest.mark.parametrize(
     ("loss", "delta", "is_monotone", "local_convexity", "global_convexity", "height"),
     [
-        pytest.param((1 - ALPHA) ** 2, -((1 / 24) ** 2), True, 1, 1, 0, id="parabola down to its bottom"),
+        pytest.param(
+            (1 - ALPHA) ** 2, -((1 / 24) ** 2), True, 1, 1, 0, id="parabola down to its bottom"
+        ),
         pytest.param(1 - 0.7 * ALPHA, -0.7 / 24, True, 1, 1, 0, id="straight"),
         # The second difference of -cos has the sign of cos, which is 0 or more at 6 inner places of each end; the
         # largest step is the difference of two cosines around a quarter: 2 sin(11 pi / 24) sin(pi / 24).
@@ -34,11 +36,15 @@ def sine(number):
             2,
             id="hill",
         ),
-        pytest.param(np.minimum(1, 2 - 2 * ALPHA), 0, True, 22 / 23, 0, 0.5, id="plateau, then down"),
+        pytest.param(
+            np.minimum(1, 2 - 2 * ALPHA), 0, True, 22 / 23, 0, 0.5, id="plateau, then down"
+        ),
         pytest.param(np.maximum(1 - 2 * ALPHA, 0), 0, True, 1, 1, 0, id="down, then plateau"),
     ],
 )
-def test_it_is_that_of_known_curves(loss, delta, is_monotone, local_convexity, global_convexity, height):
+def test_it_is_that_of_known_curves(
+    loss, delta, is_monotone, local_convexity, global_convexity, height
+):
     found = line_shape(loss.tolist())
     assert found.delta == pytest.approx(delta, abs=1e-12)
     assert found.is_monotone is is_monotone
@@ -62,7 +68,9 @@ def test_a_linear_model_has_a_parabola_along_every_line():
         return float(0.5 * (y - design @ flat).square().mean() + 0.5 * np.log(2 * np.pi))
 
     down = loss_along_line(posterior, start, best, data.train)
-    assert down.loss == pytest.approx([nll(start + alpha * (best - start)) for alpha in ALPHA.tolist()])
+    assert down.loss == pytest.approx(
+        [nll(start + alpha * (best - start)) for alpha in ALPHA.tolist()]
+    )
     assert (down.is_monotone, down.local_convexity, down.global_convexity) == (True, 1.0, 1.0)
     through = loss_along_line(posterior, start, 2 * best - start, data.train)
     assert (through.is_monotone, through.local_convexity, through.height) == (False, 1.0, 0.0)

@@ -12,11 +12,14 @@ from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
 
 MODEL = BayesianModel(
-    build_network(MLPConfig(widths=(4,)), input_shape=(3,), num_outputs=2).double(), Prior(), Categorical()
+    build_network(MLPConfig(widths=(4,)), input_shape=(3,), num_outputs=2).double(),
+    Prior(),
+    Categorical(),
 )
 GENERATOR = torch.Generator().manual_seed(0)
 PART = Part(
-    x=torch.randn(40, 3, generator=GENERATOR, dtype=torch.float64), y=torch.randint(2, (40,), generator=GENERATOR)
+    x=torch.randn(40, 3, generator=GENERATOR, dtype=torch.float64),
+    y=torch.randint(2, (40,), generator=GENERATOR),
 )
 
 
@@ -79,6 +82,8 @@ def test_points():
 
 def test_the_same_bits_for_the_same_seed():
     posteriors = [normal(seed) for seed in range(4)]
-    first, again, other = (simplex_barrier(posteriors, PART, num_draws=3, seed=s) for s in (1, 1, 2))
+    first, again, other = (
+        simplex_barrier(posteriors, PART, num_draws=3, seed=s) for s in (1, 1, 2)
+    )
     assert first == again
     assert first.weights != other.weights

@@ -15,7 +15,9 @@ from bnn_symm.diagnostics.scores.classification import class_statistics
 from tests.diagnostics.scores.test_classification import predictions_of
 
 EDGES = np.linspace(0, 1, NUM_BINS + 1)
-NEAR_EDGES = [np.nextafter(np.float32(edge), np.float32(toward)) for edge in EDGES for toward in (0, 1)]
+NEAR_EDGES = [
+    np.nextafter(np.float32(edge), np.float32(toward)) for edge in EDGES for toward in (0, 1)
+]
 CONFIDENCES = st.one_of(
     st.sampled_from(EDGES.tolist()),
     st.sampled_from([float(value) for value in EDGES.astype(np.float32)]),
@@ -63,12 +65,16 @@ def test_certain_points_share_the_last_bin_in_every_error(probabilities, y, want
     assert values["ece"][0] == pytest.approx(wanted, abs=1e-12)
     p, labels = torch.tensor(probabilities), torch.tensor(y)
     assert expected_calibration_error(p, labels) == pytest.approx(wanted, abs=1e-7)
-    assert calibration_test(predictions, num_simulations=10).value == pytest.approx(wanted, abs=1e-12)
+    assert calibration_test(predictions, num_simulations=10).value == pytest.approx(
+        wanted, abs=1e-12
+    )
     diagram = reliability(p.double(), Part(x=torch.zeros(len(y), 1), y=labels))
     assert diagram.right.max() <= 1
     gaps = diagram.count * np.abs(diagram.accuracy - diagram.confidence)
     assert gaps.sum() / len(y) == pytest.approx(wanted, abs=1e-7)
-    assert values["mce"][0] == pytest.approx(np.abs(diagram.accuracy - diagram.confidence).max(), abs=1e-7)
+    assert values["mce"][0] == pytest.approx(
+        np.abs(diagram.accuracy - diagram.confidence).max(), abs=1e-7
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

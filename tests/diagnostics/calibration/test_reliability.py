@@ -36,7 +36,9 @@ def test_bins_by_hand():
     np.testing.assert_allclose(found.accuracy, [1.0, 0.5, 1.0])
     np.testing.assert_allclose(found.left, [9 / 15, 13 / 15, 14 / 15])
     np.testing.assert_allclose(found.right, [10 / 15, 14 / 15, 1.0])
-    np.testing.assert_allclose(found.low, stats.binom([2, 4, 2], [0.62, 0.9, 0.98]).ppf(0.025) / [2, 4, 2])
+    np.testing.assert_allclose(
+        found.low, stats.binom([2, 4, 2], [0.62, 0.9, 0.98]).ppf(0.025) / [2, 4, 2]
+    )
     np.testing.assert_allclose(found.high, 1.0)
     json.loads(json_text(found.to_dict()))
 
@@ -54,7 +56,9 @@ def test_quantiles_by_hand():
     found = reliability_of(predictions)
     assert found.nominal.tolist() == [percent / 100 for percent in range(5, 100, 5)]
     z = (predictions.target - predictions.mean) / predictions.sd
-    np.testing.assert_allclose(found.observed, [(z <= stats.norm.ppf(level)).mean() for level in found.nominal])
+    np.testing.assert_allclose(
+        found.observed, [(z <= stats.norm.ppf(level)).mean() for level in found.nominal]
+    )
     np.testing.assert_allclose(found.low, stats.binom(200, found.nominal).ppf(0.025) / 200)
     np.testing.assert_allclose(found.high, stats.binom(200, found.nominal).ppf(0.975) / 200)
     json.loads(json_text(found.to_dict()))
@@ -72,12 +76,17 @@ def test_the_band_holds_a_calibrated_model():
 
 def test_probabilities_and_targets_of_different_lengths():
     with pytest.raises(ValueError, match="probabilities of 3 points and 2 targets"):
-        reliability(torch.full((3, 2), 0.5).double(), Part(x=torch.zeros(2, 1), y=torch.zeros(2).long()))
+        reliability(
+            torch.full((3, 2), 0.5).double(), Part(x=torch.zeros(2, 1), y=torch.zeros(2).long())
+        )
 
 
 def test_a_calibrated_model_seldom_fails():
     tests = [calibration_test(binary(200, key=f"own {i}"), num_simulations=200) for i in range(100)]
-    tests += [calibration_test(normal_predictions(100, key=f"own {i}"), num_simulations=200) for i in range(100)]
+    tests += [
+        calibration_test(normal_predictions(100, key=f"own {i}"), num_simulations=200)
+        for i in range(100)
+    ]
     failed = sum(not test.is_calibrated for test in tests)
     # At most 5 % of 200, 10, with a standard deviation of 3.1; and not never.
     assert 1 <= failed <= 10 + 3 * 3.1
@@ -158,7 +167,10 @@ def test_an_error_alone_is_quoted_with_its_limit():
 
 def test_gap_and_error_are_both_named_where_both_decide():
     for temperature in (0.5, 2.5):
-        assert decided_by(calibration_test(binary(1000, temperature=temperature))) == ["gap", "value"]
+        assert decided_by(calibration_test(binary(1000, temperature=temperature))) == [
+            "gap",
+            "value",
+        ]
 
 
 def test_all_of_it_is_the_evidence_of_a_calibrated_model():

@@ -19,8 +19,12 @@ def linear(likelihood, num_outputs: int) -> BayesianModel:
 
 
 def posterior_of(model: BayesianModel, draws: int, spread: float = 0.5) -> SamplePosterior:
-    noise = torch.randn(1, draws, model.num_parameters, generator=torch_generator(0, "draws"), dtype=torch.float64)
-    center = 2 * torch.randn(model.num_parameters, generator=torch_generator(0, "center"), dtype=torch.float64)
+    noise = torch.randn(
+        1, draws, model.num_parameters, generator=torch_generator(0, "draws"), dtype=torch.float64
+    )
+    center = 2 * torch.randn(
+        model.num_parameters, generator=torch_generator(0, "center"), dtype=torch.float64
+    )
     return SamplePosterior.from_draws(model, center + spread * noise)
 
 
@@ -44,7 +48,9 @@ def test_it_finds_the_temperature_that_the_targets_were_drawn_with(tau, likeliho
         logits = torch.cat([torch.zeros_like(logits), logits], -1)
     p = (logits / tau).softmax(-1)
     variance = (p * logits.square()).sum(-1) - (p * logits).sum(-1).square()
-    standard_error = tau**2 / math.sqrt(float(variance.sum()))  # of tau: log p has d/dtau = -(z_y - E z) / tau^2
+    standard_error = tau**2 / math.sqrt(
+        float(variance.sum())
+    )  # of tau: log p has d/dtau = -(z_y - E z) / tau^2
     found = fit_temperature(posterior, Part(x=x, y=targets(p)))
     assert abs(found.logit_temperature - tau) < 4 * standard_error
     assert standard_error < 0.1 * tau  # an error that means something
@@ -122,8 +128,12 @@ def test_what_it_is_not_for():
     data = load_dataset("gap")
     model = BayesianModel(nn.Linear(1, 1), Prior(), Gaussian(noise=0.1))
     numbers = SamplePosterior.from_draws(model, torch.zeros(1, 1, 2))
-    with pytest.raises(ConfigError, match="likelihood gaussian has none; leave out --temperature-scaling"):
+    with pytest.raises(
+        ConfigError, match="likelihood gaussian has none; leave out --temperature-scaling"
+    ):
         fit_temperature(numbers, data.validation)
     empty = Part(x=points(1)[:0], y=torch.zeros(0, dtype=torch.long))
-    with pytest.raises(InvalidData, match=r"which has no points; fit with data\.validation_fraction=0\.1"):
+    with pytest.raises(
+        InvalidData, match=r"which has no points; fit with data\.validation_fraction=0\.1"
+    ):
         fit_temperature(posterior_of(linear(Categorical(), 4), 1), empty)

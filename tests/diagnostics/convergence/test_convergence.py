@@ -47,7 +47,13 @@ def planted(seed, *, rows=200, tau=15.0, noise=0.02, drift=0.0, unit=1.0, sign=1
 
 
 def reached(time, budget=100.0):
-    return TimeToTarget(time=float(min(time, budget)), censored=bool(time > budget), low=None, high=None, budget=budget)
+    return TimeToTarget(
+        time=float(min(time, budget)),
+        censored=bool(time > budget),
+        low=None,
+        high=None,
+        budget=budget,
+    )
 
 
 def history(values, **columns):
@@ -123,16 +129,24 @@ def test_the_band_of_the_smoothed_curve_holds_the_time_mostly():
 
 def test_times_do_not_depend_on_the_unit_of_the_clock_and_not_on_the_sign():
     seconds, milliseconds, up = planted(3), planted(3, unit=1000.0), planted(3, sign=-1.0)
-    one, other = time_to_target(seconds, 1.5, "seconds"), time_to_target(milliseconds, 1.5, "seconds")
+    one, other = (
+        time_to_target(seconds, 1.5, "seconds"),
+        time_to_target(milliseconds, 1.5, "seconds"),
+    )
     assert other.time == pytest.approx(1000 * one.time, rel=1e-12)
     assert time_to_target(up, -1.5, "step") == time_to_target(seconds, 1.5, "step")
     # Between the same rows on every clock.
-    assert time_to_target(seconds, 1.5, "step").time / EVERY == pytest.approx(one.time / 0.1, rel=1e-9)
+    assert time_to_target(seconds, 1.5, "step").time / EVERY == pytest.approx(
+        one.time / 0.1, rel=1e-9
+    )
 
 
 def test_between_two_rows_time_is_interpolated():
     curve = Curve(
-        quantity="nll", direction="lower", values=np.array([4.0, 2.0, 1.0]), clocks={"step": np.array([1.0, 3.0, 5.0])}
+        quantity="nll",
+        direction="lower",
+        values=np.array([4.0, 2.0, 1.0]),
+        clocks={"step": np.array([1.0, 3.0, 5.0])},
     )
     assert time_to_target(curve, 3.0, "step").time == pytest.approx(2.0)
     assert time_to_target(curve, 4.5, "step").time == 1.0
@@ -155,10 +169,14 @@ def test_a_run_is_as_slow_as_its_slowest_chain():
 
 def test_the_area_is_the_mean_over_the_clock():
     clocks = {"step": np.array([1.0, 2.0, 5.0]), "seconds": np.array([1000.0, 2000.0, 5000.0])}
-    curve = Curve(quantity="nll", direction="lower", values=np.array([4.0, 2.0, 2.0]), clocks=clocks)
+    curve = Curve(
+        quantity="nll", direction="lower", values=np.array([4.0, 2.0, 2.0]), clocks=clocks
+    )
     assert area_under([curve], "step", until=5.0) == pytest.approx((3.0 + 3 * 2.0) / 4)
     assert area_under([curve], "step", until=1.5) == pytest.approx(3.5)
-    assert area_under([curve], "seconds", until=5000.0) == pytest.approx(area_under([curve], "step", until=5.0))
+    assert area_under([curve], "seconds", until=5000.0) == pytest.approx(
+        area_under([curve], "step", until=5.0)
+    )
     assert area_under([curve, curve], "step", until=5.0) == area_under([curve], "step", until=5.0)
     assert area_under([curve], "step", until=1.0) == 4.0
 
@@ -166,7 +184,11 @@ def test_the_area_is_the_mean_over_the_clock():
 def test_a_band_is_the_median_over_runs_that_are_known():
     def run(level, rows):
         i = np.arange(1.0, rows + 1)
-        return [Curve(quantity="nll", direction="lower", values=np.full(rows, level), clocks={"step": i})]
+        return [
+            Curve(
+                quantity="nll", direction="lower", values=np.full(rows, level), clocks={"step": i}
+            )
+        ]
 
     runs = [run(1.0, 10), run(2.0, 10), run(6.0, 5)]
     found = band([*runs, []], "step", finished=[True, True, False, True])
@@ -234,7 +256,12 @@ def test_a_curve_without_noise_is_flat_where_nothing_is_left():
     plateau = find_plateau(planted(0, noise=0.0))
     assert plateau.flatness == "reached"
     assert plateau.level == pytest.approx(1.0, abs=1e-3)
-    constant = Curve(quantity="nll", direction="lower", values=np.full(50, 2.0), clocks={"step": np.arange(1.0, 51.0)})
+    constant = Curve(
+        quantity="nll",
+        direction="lower",
+        values=np.full(50, 2.0),
+        clocks={"step": np.arange(1.0, 51.0)},
+    )
     assert find_plateau(constant).flatness == "reached"
     assert find_plateau(constant).standard_error == 0
 
@@ -256,7 +283,12 @@ def test_a_stationary_sampler_is_flat_within_its_own_spread():
     flat = []
     for seed in range(50):
         rows = numpy_generator(seed, "chain").standard_normal(50)
-        curve = Curve(quantity="objective", direction="lower", values=rows, clocks={"step": 20 * np.arange(1.0, 51.0)})
+        curve = Curve(
+            quantity="objective",
+            direction="lower",
+            values=rows,
+            clocks={"step": 20 * np.arange(1.0, 51.0)},
+        )
         flat.append(find_plateau(curve, spreads=2.0).flatness)
     assert flat.count("reached") > 20
     assert flat.count("not reached") <= 2
@@ -281,11 +313,14 @@ def test_kaplan_meier_equals_scipys():
         budgets = generator.integers(4, 12, size=9).astype(float)
         times = [reached(t, budget=float(b)) for t, b in zip(raw, budgets, strict=True)]
         data = stats.CensoredData(
-            uncensored=[t.time for t in times if not t.censored], right=[t.time for t in times if t.censored]
+            uncensored=[t.time for t in times if not t.censored],
+            right=[t.time for t in times if t.censored],
         )
         survival = stats.ecdf(data).sf
         grid = np.linspace(0, 9.0, 90_001)[:-1] + 5e-5
-        assert restricted_mean(times, 9.0) == pytest.approx(9.0 * survival.evaluate(grid).mean(), abs=1e-9)
+        assert restricted_mean(times, 9.0) == pytest.approx(
+            9.0 * survival.evaluate(grid).mean(), abs=1e-9
+        )
         below = survival.quantiles[survival.probabilities <= 0.5 + 1e-12]
         assert median_time(times) == (below[0] if below.size else None)
 
@@ -379,7 +414,10 @@ def test_a_faster_kind_of_run_is_found_and_its_ratio():
 
 
 def test_the_unpaired_test_is_scipys_log_rank():
-    first, second = [reached(t) for t in (10, 20, 30, 40)], [reached(t) for t in (35, 60, 200, 300, 400)]
+    first, second = (
+        [reached(t) for t in (10, 20, 30, 40)],
+        [reached(t) for t in (35, 60, 200, 300, 400)],
+    )
     wanted = stats.logrank(
         stats.CensoredData(uncensored=[10.0, 20, 30, 40]),
         stats.CensoredData(uncensored=[35.0, 60], right=[100.0, 100, 100]),
@@ -396,7 +434,12 @@ def test_where_neither_is_ever_there_nothing_is_concluded():
 
 
 def test_holms_p_values():
-    assert adjusted([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
+    assert adjusted([0.01, None, 0.04, 0.03]) == [
+        pytest.approx(0.03),
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.06),
+    ]
     assert adjusted([0.9, 0.8]) == [1.0, 1.0]
 
 

@@ -12,7 +12,14 @@ from bnn_symm.diagnostics import elbo
 from bnn_symm.diagnostics.elbo.elbo import kl_by_coordinate, kl_by_tensor
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
-from tests.inference.exact import NOISE, design, exact_posterior, kl_from_diagonal, linear_model, log_evidence
+from tests.inference.exact import (
+    NOISE,
+    design,
+    exact_posterior,
+    kl_from_diagonal,
+    linear_model,
+    log_evidence,
+)
 from tests.inference.exact import log_jacobian as jacobian
 from tests.models.cases import normal
 
@@ -47,7 +54,10 @@ def test_the_elbo_of_a_mean_field_posterior_is_the_evidence_less_the_divergence(
     x, y = design(data)
     square = (y - x @ loc).square().sum() + (x.square() @ exact.mean_field_sd.square()).sum()
     density = -0.5 * square / NOISE**2 - len(y) * math.log(NOISE * math.sqrt(2 * math.pi))
-    assert abs(found.expected_log_likelihood - float(density) - jacobian(data)) < 4 * found.standard_error
+    assert (
+        abs(found.expected_log_likelihood - float(density) - jacobian(data))
+        < 4 * found.standard_error
+    )
 
 
 def test_the_split_of_a_normal_prior_is_the_closed_form_of_each_tensor():
@@ -70,8 +80,12 @@ def test_the_split_of_a_normal_prior_is_the_closed_form_of_each_tensor():
     assert list(found.by_layer) == ["head", "likelihood"]
     assert found.by_layer["likelihood"].kl == pytest.approx(float(kl[-1]), rel=1e-12)
     assert found.by_layer["head"].num_parameters == model.num_parameters - 1
-    assert found.by_layer["head"].nats_per_parameter == pytest.approx(float(kl[:-1].mean()), rel=1e-12)
-    assert found.by_layer["head"].bits_per_parameter == pytest.approx(float(kl[:-1].mean()) / math.log(2), rel=1e-12)
+    assert found.by_layer["head"].nats_per_parameter == pytest.approx(
+        float(kl[:-1].mean()), rel=1e-12
+    )
+    assert found.by_layer["head"].bits_per_parameter == pytest.approx(
+        float(kl[:-1].mean()) / math.log(2), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: f"{prior.name}-{prior.scale}")
@@ -79,13 +93,20 @@ def test_the_split_of_a_normal_prior_is_the_closed_form_of_each_tensor():
 def test_the_split_adds_up_to_the_whole(prior, dtype):
     net = build_network(MLPConfig(widths=(5, 4)), input_shape=(3,), num_outputs=1).to(dtype)
     model = BayesianModel(net, prior, Gaussian())
-    loc, scale = normal(model.num_parameters).to(dtype), normal(model.num_parameters, seed=1).exp().to(dtype)
+    loc, scale = (
+        normal(model.num_parameters).to(dtype),
+        normal(model.num_parameters, seed=1).exp().to(dtype),
+    )
     posterior = GaussianPosterior(model, linear_model()[1].scaling, loc=loc, scale=scale)
     part = Part(x=normal(6, 3).to(dtype), y=normal(6).to(dtype))
     found = elbo(posterior, part)
     assert found is not None
-    assert math.fsum(share.kl for share in found.by_tensor.values()) == pytest.approx(found.kl, rel=1e-12)
-    assert math.fsum(share.kl for share in found.by_layer.values()) == pytest.approx(found.kl, rel=1e-12)
+    assert math.fsum(share.kl for share in found.by_tensor.values()) == pytest.approx(
+        found.kl, rel=1e-12
+    )
+    assert math.fsum(share.kl for share in found.by_layer.values()) == pytest.approx(
+        found.kl, rel=1e-12
+    )
     assert sum(share.num_parameters for share in found.by_layer.values()) == model.num_parameters
     assert found.value == found.expected_log_likelihood - found.kl
 
@@ -95,7 +116,10 @@ def test_a_posterior_that_is_the_prior_has_no_kl_anywhere():
     model = BayesianModel(net, Prior(), Categorical())
     size = model.num_parameters
     posterior = GaussianPosterior(
-        model, linear_model()[1].scaling, loc=torch.zeros(size).double(), scale=torch.ones(size).double()
+        model,
+        linear_model()[1].scaling,
+        loc=torch.zeros(size).double(),
+        scale=torch.ones(size).double(),
     )
     assert all(abs(share.kl) < 1e-12 for share in kl_by_tensor(posterior).values())
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.diagnostics.elbo.monte_carlo_error import _mean_interval, interval, largest, standard_error
+from bnn_symm.diagnostics.elbo.monte_carlo_error import (
+    _mean_interval,
+    interval,
+    largest,
+    standard_error,
+)
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import symmetrized_elbo
 from bnn_symm.inference.variational.symmetry_information import Term
 from bnn_symm.models.interchangeable_units import exchangeable_units
@@ -21,8 +26,10 @@ def information(apart, units, activation="relu", number=60_000):
     (one,), _ = exchangeable_units(posterior.model, symmetry_group(posterior.model.net))
     columns = torch.ones(one.index.shape[1], dtype=torch.bool)
     term = Term(one, columns, "permanent", (torch.arange(units),))
-    noise = torch.randn(number, len(posterior.loc), generator=torch_generator(0, "information"), dtype=torch.float64)
-    return term, term.information(posterior.loc, posterior.scale, posterior.at_noise(noise))
+    noise = torch.randn(
+        number, len(posterior.loc), generator=torch_generator(0, "information"), dtype=torch.float64
+    )
+    return term, term.information(posterior.loc, posterior.scale, posterior.reparameterize(noise))
 
 
 @pytest.mark.parametrize("size", [50, 400])
@@ -43,7 +50,10 @@ def test_errors_hold_where_overlaps_are_rare(apart, units, activation, size):
     covered = [low <= truth <= high for low, high in intervals]
     # 95 % of 40: at least 33 with a probability of 0.9993.
     assert np.mean(covered) >= 33 / 40
-    assert all(low - 1e-9 <= own.mean() <= high + 1e-9 for (low, high), own in zip(intervals, samples, strict=True))
+    assert all(
+        low - 1e-9 <= own.mean() <= high + 1e-9
+        for (low, high), own in zip(intervals, samples, strict=True)
+    )
 
 
 def test_the_standard_deviation_of_draws_without_an_overlap_is_no_error():
@@ -79,8 +89,12 @@ def test_forty_seeds_agree_with_the_truth(apart, exact_up_to):
     _, values = information(apart, 5, number=400_000)
     truth = float(values.mean())
     posterior = posterior_of(model_of(widths=(5,)), apart)
-    found = [symmetrized_elbo(posterior, PLAIN, seed=seed, exact_up_to=exact_up_to) for seed in range(40)]
-    above = [(one.mutual_information - truth) / one.mutual_information_standard_error for one in found]
+    found = [
+        symmetrized_elbo(posterior, PLAIN, seed=seed, exact_up_to=exact_up_to) for seed in range(40)
+    ]
+    above = [
+        (one.mutual_information - truth) / one.mutual_information_standard_error for one in found
+    ]
     assert sum(score > 3 for score in above) <= 2
     assert sum(one.mutual_information_low > truth for one in found) <= 4
     if exact_up_to == 12:

@@ -7,7 +7,7 @@ import torch
 from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, build_network
 from bnn_symm.data import Scaling
 from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
-from bnn_symm.diagnostics.mixing.parameter_index import ByUnit
+from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
@@ -21,7 +21,9 @@ ZEROS = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 2, 0), kappa=
 
 def model_of(config=None, shape=(4,)) -> BayesianModel:
     config = config or MLPConfig(widths=(6, 5))
-    return BayesianModel(build_network(config, input_shape=shape, num_outputs=3).double(), Prior(), Categorical())
+    return BayesianModel(
+        build_network(config, input_shape=shape, num_outputs=3).double(), Prior(), Categorical()
+    )
 
 
 def used(model: BayesianModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,7 +55,7 @@ def test_no_unit_of_a_posterior_that_uses_all_is_pruned():
 def test_units_at_the_prior_are_reverted_and_silent_ones_are_silent():
     model = model_of()
     loc, scale = used(model)
-    places = ByUnit(model, permutation_spec(model.net)).units
+    places = ParameterIndex(model, permutation_spec(model.net)).units
     first, second = places
     for unit in (1, 4):
         loc[places[first][unit]], scale[places[first][unit]] = 0.0, 1.0
@@ -69,7 +71,10 @@ def test_units_at_the_prior_are_reverted_and_silent_ones_are_silent():
 def test_the_thresholds_are_what_the_documentation_says():
     """A standard deviation a tenth below the prior's is 0.0104 nats, a mean of 0.14 of it 0.0098."""
     model = model_of(MLPConfig(widths=(3,)))
-    zeros, ones = torch.zeros(model.num_parameters).double(), torch.ones(model.num_parameters).double()
+    zeros, ones = (
+        torch.zeros(model.num_parameters).double(),
+        torch.ones(model.num_parameters).double(),
+    )
     assert not found_in(model, zeros, 0.90 * ones).groups["layers.0"].reverted.any()
     assert found_in(model, zeros, 0.91 * ones).groups["layers.0"].reverted.all()
     assert found_in(model, 0.14 * ones, ones).groups["layers.0"].reverted.all()
@@ -102,7 +107,7 @@ def test_channels_are_units_and_flattened_maps_read_them():
 def test_a_unit_that_a_fixed_entry_reads_is_heard_and_may_still_be_reverted():
     model = model_of(MLPConfig(widths=(4, 4), symmetry=SPARSE))
     loc, scale = used(model)
-    places = ByUnit(model, permutation_spec(model.net)).units
+    places = ParameterIndex(model, permutation_spec(model.net)).units
     for unit in range(4):
         loc[places["layers.0"][unit]], scale[places["layers.0"][unit]] = 0.0, 1.0
     found = found_in(model, loc, scale)
@@ -147,7 +152,9 @@ def test_a_network_without_hidden_units_has_no_fraction():
 
 def test_draws_are_not_judged_and_thresholds_must_be_positive():
     model = model_of()
-    assert pruned_units(SamplePosterior.from_draws(model, normal(1, 3, model.num_parameters))) is None
+    assert (
+        pruned_units(SamplePosterior.from_draws(model, normal(1, 3, model.num_parameters))) is None
+    )
     loc, scale = used(model)
     with pytest.raises(ConfigError, match="kl_below: got 0"):
         pruned_units(GaussianPosterior(model, SCALING, loc=loc, scale=scale), kl_below=0.0)

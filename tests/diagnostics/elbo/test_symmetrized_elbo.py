@@ -21,7 +21,14 @@ from tests.models.cases import normal
 from tests.symmetry.networks import Attention, Transformer
 
 SCALING = Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=0.0, y_scale=1.0)
-PLAIN = Elbo(value=-100.0, standard_error=0.3, expected_log_likelihood=-90.0, kl=10.0, num_samples=50, by_tensor={})
+PLAIN = Elbo(
+    value=-100.0,
+    standard_error=0.3,
+    expected_log_likelihood=-90.0,
+    kl=10.0,
+    num_samples=50,
+    by_tensor={},
+)
 
 
 def model_of(config=None, shape=(3,), likelihood=None, **keys) -> BayesianModel:
@@ -45,10 +52,13 @@ def elements(spec: PermutationSpec) -> Iterator[Permutation]:
     signed = [name for name, group in spec.groups.items() if group.signed]
     flips = [list(itertools.product((1, -1), repeat=spec.groups[name].size)) for name in signed]
     for chosen in itertools.product(*orders):
-        indices = {name: torch.tensor(order) for name, order in zip(spec.groups, chosen, strict=True)}
+        indices = {
+            name: torch.tensor(order) for name, order in zip(spec.groups, chosen, strict=True)
+        }
         for signs in itertools.product(*flips):
             yield spec.permutation(
-                indices, {name: torch.tensor(sign) for name, sign in zip(signed, signs, strict=True)}
+                indices,
+                {name: torch.tensor(sign) for name, sign in zip(signed, signs, strict=True)},
             )
 
 
@@ -61,7 +71,9 @@ def enumerated(posterior: GaussianPosterior, num_samples: int) -> tuple[float, f
         return torch.distributions.Normal(loc, scale).log_prob(theta).sum(-1)
 
     copies = [posterior.permute(element) for element in elements(spec)]
-    mixture = torch.stack([density(copy.loc, copy.scale) for copy in copies]).logsumexp(0) - math.log(len(copies))
+    mixture = torch.stack([density(copy.loc, copy.scale) for copy in copies]).logsumexp(
+        0
+    ) - math.log(len(copies))
     values = density(posterior.loc, posterior.scale) - mixture
     return float(values.mean()), float(values.std()) / math.sqrt(num_samples)
 
@@ -86,10 +98,14 @@ def test_one_hidden_layer_is_exact(activation, apart):
     assert found.log_order == pytest.approx(math.log(most))
     check_against(found, *enumerated(posterior, 1000))
     assert found.value == -100.0 + found.mutual_information
-    assert found.standard_error == pytest.approx(math.hypot(0.3, found.mutual_information_standard_error))
+    assert found.standard_error == pytest.approx(
+        math.hypot(0.3, found.mutual_information_standard_error)
+    )
 
 
-@pytest.mark.parametrize("keys", [{"widths": (3, 3)}, {"widths": (2, 2), "activation": "tanh"}, {"widths": (2, 3, 2)}])
+@pytest.mark.parametrize(
+    "keys", [{"widths": (3, 3)}, {"widths": (2, 2), "activation": "tanh"}, {"widths": (2, 3, 2)}]
+)
 @pytest.mark.parametrize("apart", [0.3, 1.0])
 def test_several_layers_are_bounded_from_below_and_not_by_much(keys, apart):
     posterior = posterior_of(model_of(**keys), apart)
@@ -98,9 +114,9 @@ def test_several_layers_are_bounded_from_below_and_not_by_much(keys, apart):
     wanted, error = enumerated(posterior, 500)
     check_against(found, wanted, error)
     assert found.mutual_information > 0.4 * wanted
-    assert math.fsum(share.mutual_information for share in found.by_group.values()) == pytest.approx(
-        found.mutual_information
-    )
+    assert math.fsum(
+        share.mutual_information for share in found.by_group.values()
+    ) == pytest.approx(found.mutual_information)
 
 
 def test_over_many_posteriors_no_bound_exceeds_the_exact_value():
@@ -110,9 +126,13 @@ def test_over_many_posteriors_no_bound_exceeds_the_exact_value():
         model = model_of(widths=(6,))
         posterior = posterior_of(model, (0.2, 0.6, 1.5)[seed % 3], seed)
         exact = symmetrized_elbo(posterior, PLAIN, seed=seed)
-        bound = symmetrized_elbo(posterior, PLAIN, exact_up_to=(2, 3, 5)[seed // 3 % 3], seed=seed + 1000)
+        bound = symmetrized_elbo(
+            posterior, PLAIN, exact_up_to=(2, 3, 5)[seed // 3 % 3], seed=seed + 1000
+        )
         assert (exact.kind, bound.kind) == ("exact", "lower bound")
-        error = math.hypot(exact.mutual_information_standard_error, bound.mutual_information_standard_error)
+        error = math.hypot(
+            exact.mutual_information_standard_error, bound.mutual_information_standard_error
+        )
         scores.append((bound.mutual_information - exact.mutual_information) / error)
         assert scores[-1] < 4.5
         assert exact.mutual_information < exact.log_order + 1e-9
@@ -174,8 +194,15 @@ def test_what_no_permutation_moves_plays_no_part():
 
 def test_an_asymmetric_network_has_no_gap_and_blocks_have_their_own():
     sparse = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 2, 0), kappa=1.0)
-    found = symmetrized_elbo(posterior_of(model_of(MLPConfig(widths=(5, 5), symmetry=sparse), (4,)), 1.0), PLAIN)
-    assert (found.kind, found.mutual_information, found.log_order, found.value) == ("exact", 0.0, 0.0, -100.0)
+    found = symmetrized_elbo(
+        posterior_of(model_of(MLPConfig(widths=(5, 5), symmetry=sparse), (4,)), 1.0), PLAIN
+    )
+    assert (found.kind, found.mutual_information, found.log_order, found.value) == (
+        "exact",
+        0.0,
+        0.0,
+        -100.0,
+    )
     assert found.standard_error == 0.3
     assert "nothing can be permuted" in found.method
     blocks = SymmetryConfig(kind="block_fixed", block=3, fixed_per_row=(2, 0), kappa=1.0)
@@ -202,13 +229,18 @@ class OneScaleAUnit(BayesianModel):
     """A prior that is narrower for some units of a layer than for others."""
 
     def log_prior(self, flat):
-        return super().log_prior(flat) - flat[self.slices()["layers.0.bias"]] @ torch.arange(4).double()
+        return (
+            super().log_prior(flat)
+            - flat[self.slices()["layers.0.bias"]] @ torch.arange(4).double()
+        )
 
 
 def test_a_prior_that_tells_units_apart_is_refused():
     model = model_of(widths=(4,))
     own = OneScaleAUnit(model.net, model.prior, model.likelihood)
-    with pytest.raises(SymmetryError, match="the prior is not the same for units that can be permuted"):
+    with pytest.raises(
+        SymmetryError, match="the prior is not the same for units that can be permuted"
+    ):
         symmetrized_elbo(posterior_of(own, 1.0), PLAIN)
     layers = BayesianModel(model.net, Prior(scale="fan_in"), model.likelihood)
     assert symmetrized_elbo(posterior_of(layers, 1.0), PLAIN).kind == "exact"

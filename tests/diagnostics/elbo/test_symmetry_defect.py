@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnn_symm.architectures import CNNConfig, MLPConfig, ResNetConfig, SymmetryConfig, asymmetrize, build_network
+from bnn_symm.architectures import (
+    CNNConfig,
+    MLPConfig,
+    ResNetConfig,
+    SymmetryConfig,
+    asymmetrize,
+    build_network,
+)
 from bnn_symm.data import DataConfig, Dataset, Part, load_dataset
 from bnn_symm.diagnostics import SymmetryDefect, symmetry_defect
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
@@ -25,10 +32,14 @@ def digits() -> Dataset:
     return load_dataset(DataConfig(name="digits", limit=120))
 
 
-def model_of(dataset: Dataset, widths: tuple[int, ...] = (16, 12), activation: Any = "relu", **keys: Any):
+def model_of(
+    dataset: Dataset, widths: tuple[int, ...] = (16, 12), activation: Any = "relu", **keys: Any
+):
     config = MLPConfig(widths=widths, activation=activation, symmetry=SymmetryConfig(**keys))
     net = build_network(config, input_shape=dataset.input_shape, num_outputs=dataset.num_outputs)
-    return BayesianModel(net, Prior(), Categorical() if dataset.task == "classification" else Gaussian())
+    return BayesianModel(
+        net, Prior(), Categorical() if dataset.task == "classification" else Gaussian()
+    )
 
 
 def defect_of(dataset: Dataset, **keys: Any) -> SymmetryDefect:
@@ -82,7 +93,9 @@ def test_asymmetric_networks_have_a_defect(digits, keys):
 
 def test_it_grows_with_the_size_of_what_is_fixed(digits):
     """At kappa = 0 no permutation is a symmetry, and yet the best swap changes little: that is what it is for."""
-    found = [defect_of(digits, kind="weight_asymmetric", kappa=kappa) for kappa in (0.0, 0.1, 1.0, 3.0)]
+    found = [
+        defect_of(digits, kind="weight_asymmetric", kappa=kappa) for kappa in (0.0, 0.1, 1.0, 3.0)
+    ]
     for value in ("best", "median"):
         values = [getattr(one, value) for one in found]
         assert 0 < values[0] < values[1] < values[2] < values[3]
@@ -119,7 +132,9 @@ def test_it_says_what_it_looked_at(digits):
     assert found is not None
     assert found.num_points == len(digits.train) == 108
     assert 10 <= found.num_swaps <= 20
-    again = symmetry_defect(model, digits.train, flat, num_swaps=20, seed=3, spec=permutation_spec(model.net))
+    again = symmetry_defect(
+        model, digits.train, flat, num_swaps=20, seed=3, spec=permutation_spec(model.net)
+    )
     assert again == found
     more = symmetry_defect(model, digits.train, flat, num_swaps=2000, seed=3)
     assert more is not None
@@ -137,7 +152,11 @@ def test_the_best_swap_is_what_it_is_said_to_be(digits):
     part, flat = digits.train.to(dtype=torch.float64), flat.double()
     swap = permutation_spec(model.net).transposition(found.group, found.units)
     swapped = model.permute(flat, swap, project=True)
-    change = (model.log_likelihood(swapped, part.x, part.y) - model.log_likelihood(flat, part.x, part.y)).abs().sum()
+    change = (
+        (model.log_likelihood(swapped, part.x, part.y) - model.log_likelihood(flat, part.x, part.y))
+        .abs()
+        .sum()
+    )
     change = change + (model.log_prior(swapped) - model.log_prior(flat)).abs()
     assert float(change) == pytest.approx(found.best, rel=1e-9)
 
@@ -151,14 +170,18 @@ def test_at_most_500_points():
 
 
 def test_relative_to_nothing_is_not_a_number():
-    one = SymmetryDefect(best=0.0, median=0.0, reference=0.0, group="0", units=(0, 1), num_swaps=1, num_points=1)
+    one = SymmetryDefect(
+        best=0.0, median=0.0, reference=0.0, group="0", units=(0, 1), num_swaps=1, num_points=1
+    )
     assert math.isnan(one.relative)
 
 
 # -- which swaps are tried --------------------------------------------------------------------------------------------
 
 
-def projected_distance(model: BayesianModel, spec: PermutationSpec, flat: Tensor, group: str, i: int, j: int) -> float:
+def projected_distance(
+    model: BayesianModel, spec: PermutationSpec, flat: Tensor, group: str, i: int, j: int
+) -> float:
     """Squared distance between the swapped weights and what projecting makes of them."""
     swap = spec.transposition(group, (i, j))
     swapped = swap.apply(model.layer_values(model.unflatten(flat)))
@@ -182,7 +205,9 @@ def test_the_cost_of_a_pair_is_the_distance_of_its_projection(name):
     config = type(config)(**{**vars(config), "symmetry": symmetry})
     net = build_network(config, input_shape=input_shape, num_outputs=3).double()
     model = BayesianModel(net, Prior(), Categorical())
-    noise = torch.randn(model.num_parameters, generator=torch_generator("noise"), dtype=torch.float64)
+    noise = torch.randn(
+        model.num_parameters, generator=torch_generator("noise"), dtype=torch.float64
+    )
     flat = model.initial() + 0.3 * noise
     spec = permutation_spec(net)
     groups = ["stages.0.1.conv1", "stages.1.0.conv1"] if name == "resnet" else list(spec.groups)
@@ -218,7 +243,11 @@ def test_heads_change_places_with_their_units():
         torch.manual_seed(0)
         net = Transformer(lambda width: Attention(width, 3), width=6).double()
     spec = permutation_spec(net, (4, 3))
-    (heads,) = [name for name, group in spec.groups.items() if any(g.parent == name for g in spec.groups.values())]
+    (heads,) = [
+        name
+        for name, group in spec.groups.items()
+        if any(g.parent == name for g in spec.groups.values())
+    ]
     children = [name for name, group in spec.groups.items() if group.parent == heads]
     assert len(children) == 2
     swap = spec.transposition(heads, (0, 2))
@@ -226,7 +255,11 @@ def test_heads_change_places_with_their_units():
     assert swap.indices[heads].tolist() == [2, 1, 0]
     for child in children:
         assert swap.indices[child].tolist() == [4, 5, 2, 3, 0, 1]  # within a head the order stays
-    stays = {name: group.size for name, group in spec.groups.items()} | {heads: 1} | dict.fromkeys(children, 2)
+    stays = (
+        {name: group.size for name, group in spec.groups.items()}
+        | {heads: 1}
+        | dict.fromkeys(children, 2)
+    )
     assert swap.fixed_points() == stays
     assert swap.compose(swap).is_identity
     model = BayesianModel(net, Prior(), Categorical())

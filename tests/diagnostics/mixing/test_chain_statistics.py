@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.diagnostics.mixing.chain_statistics import chain_statistics, columns_of, independent_rhat
+from bnn_symm.diagnostics.mixing.chain_statistics import (
+    chain_statistics,
+    columns_of,
+    independent_rhat,
+)
 
 
-def autoregressive(chains: int, draws: int, columns: int, correlation: float, seed: int = 0) -> np.ndarray:
+def autoregressive(
+    chains: int, draws: int, columns: int, correlation: float, seed: int = 0
+) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal((chains, draws, columns))
     values = noise.copy()
     for t in range(1, draws):
@@ -49,9 +55,13 @@ def test_equal_to_arviz(chains, draws, correlation):
     values[0, :, 3] = 0.0  # one chain stands still
     values[:, :, 4] += 3 * np.arange(chains)[:, None]  # chains in different places
     values[:, :, 5] = np.repeat(values[:, ::2, 5], 2, axis=1)[:, :draws]  # rejected proposals
-    values[:, :, 6] *= np.linspace(1, 4, chains)[:, None]  # only the spread differs: R-hat of distances to the median
+    values[:, :, 6] *= np.linspace(1, 4, chains)[
+        :, None
+    ]  # only the spread differs: R-hat of distances to the median
     found = chain_statistics(values)
-    for own, theirs in zip((found.rhat, found.ess_bulk, found.ess_tail), of_arviz(values), strict=True):
+    for own, theirs in zip(
+        (found.rhat, found.ess_bulk, found.ess_tail), of_arviz(values), strict=True
+    ):
         np.testing.assert_allclose(own, theirs, rtol=1e-8)
     np.testing.assert_allclose(found.mean, values.mean((0, 1)), atol=1e-12)
     np.testing.assert_allclose(found.sd, values.std((0, 1), ddof=1), rtol=1e-12)
@@ -73,7 +83,9 @@ def test_constants_have_no_rhat_and_chains_that_stand_apart_an_infinite_one():
     assert found.sd[0] == 0
 
 
-@pytest.mark.parametrize(("chains", "draws"), [(2, 20), (2, 333), (3, 7), (4, 20), (4, 333), (5, 100)])
+@pytest.mark.parametrize(
+    ("chains", "draws"), [(2, 20), (2, 333), (3, 7), (4, 20), (4, 333), (5, 100)]
+)
 def test_r_hat_of_chains_that_stand_apart_is_infinite_whatever_rounding_does(chains, draws):
     """Of two chains all distances to the median are equal, and have no R-hat of their own."""
     values = np.zeros((chains, draws, 3))
@@ -97,18 +109,26 @@ def test_draws_that_are_not_finite_and_too_few_draws_are_undefined():
 
 def test_float32_draws_are_ranked_as_they_are():
     values = autoregressive(4, 100, 5, 0.5).astype(np.float32)
-    np.testing.assert_array_equal(chain_statistics(values).rhat, chain_statistics(values.astype(np.float64)).rhat)
+    np.testing.assert_array_equal(
+        chain_statistics(values).rhat, chain_statistics(values.astype(np.float64)).rhat
+    )
 
 
 def test_chunks_of_columns_and_of_draws_join_to_the_same(monkeypatch):
     values = autoregressive(3, 40, 30, 0.3)
     whole = chain_statistics(values)
-    monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.mixing.chain_statistics"], "_NUMBERS_AT_ONCE", 700)
+    monkeypatch.setattr(
+        sys.modules["bnn_symm.diagnostics.mixing.chain_statistics"], "_NUMBERS_AT_ONCE", 700
+    )
     chunked = chain_statistics(values)
     np.testing.assert_array_equal(whole.rhat, chunked.rhat)
     np.testing.assert_array_equal(whole.ess_tail, chunked.ess_tail)
     tensor = torch.from_numpy(values)
-    parts = list(columns_of(lambda chain, start, stop: tensor[chain, start:stop], values.shape, megabytes=0.01))
+    parts = list(
+        columns_of(
+            lambda chain, start, stop: tensor[chain, start:stop], values.shape, megabytes=0.01
+        )
+    )
     assert len(parts) > 2
     np.testing.assert_array_equal(np.concatenate(parts, axis=2), values)
 

@@ -19,7 +19,9 @@ DRAWS = 200
 
 
 def model_of(widths=(5, 4), activation="tanh", dtype=torch.float64):
-    net = build_network(MLPConfig(widths=widths, activation=activation), input_shape=(2,), num_outputs=1)
+    net = build_network(
+        MLPConfig(widths=widths, activation=activation), input_shape=(2,), num_outputs=1
+    )
     return BayesianModel(net.to(dtype), Prior(), Gaussian())
 
 
@@ -28,7 +30,9 @@ MODEL = model_of()
 
 def independent(chains=4, draws=DRAWS, *, key="chains", model=MODEL, dtype=torch.float64):
     generator = torch_generator(0, key)
-    return torch.randn(chains, draws, model.num_parameters, generator=generator, dtype=torch.float64).to(dtype)
+    return torch.randn(
+        chains, draws, model.num_parameters, generator=generator, dtype=torch.float64
+    ).to(dtype)
 
 
 def posterior_of(values, model=MODEL):
@@ -37,7 +41,9 @@ def posterior_of(values, model=MODEL):
 
 def permuted(values, seed=1):
     permutation = permutation_spec(MODEL.net).random(seed)
-    return torch.cat(list(posterior_of(values).permute(permutation).iter_draws())).reshape(values.shape)
+    return torch.cat(list(posterior_of(values).permute(permutation).iter_draws())).reshape(
+        values.shape
+    )
 
 
 def walk(chains=4, draws=DRAWS, step=0.05):
@@ -50,7 +56,12 @@ def with_last(values, last):
 
 
 def test_independent_chains_have_nothing_in_common():
-    for values in (independent(), independent(dtype=torch.float32).double(), walk(), walk(step=1e-4)):
+    for values in (
+        independent(),
+        independent(dtype=torch.float32).double(),
+        walk(),
+        walk(step=1e-4),
+    ):
         found = copied_chains(posterior_of(values))
         assert not found
         assert found.num_distinct == found.num_chains == 4
@@ -76,13 +87,49 @@ CASES = {
     "in single precision": (with_last(BASE, BASE[0].float().double()), "equal", 0, 1.0, 3),
     "nearly equal": (with_last(BASE, BASE[0] + 1e-9 * BASE[1]), "equal", 0, 1.0, 3),
     "permuted units": (with_last(BASE, permuted(BASE)[0]), "permuted", 0, 1.0, 3),
-    "permuted in single precision": (with_last(BASE, permuted(BASE)[0].float().double()), "permuted", 0, 1.0, 3),
-    "shifted by three": (with_last(BASE, torch.cat([BASE[3, :3], BASE[0, :-3]])), "equal", 3, 1 - 3 / DRAWS, 3),
-    "common first half": (with_last(BASE, torch.cat([BASE[0, :100], BASE[3, 100:]])), "equal", 0, 0.5, 3),
-    "common last tenth": (with_last(BASE, torch.cat([BASE[3, 20:], BASE[2, -20:]])), "equal", 0, 0.1, 3),
+    "permuted in single precision": (
+        with_last(BASE, permuted(BASE)[0].float().double()),
+        "permuted",
+        0,
+        1.0,
+        3,
+    ),
+    "shifted by three": (
+        with_last(BASE, torch.cat([BASE[3, :3], BASE[0, :-3]])),
+        "equal",
+        3,
+        1 - 3 / DRAWS,
+        3,
+    ),
+    "common first half": (
+        with_last(BASE, torch.cat([BASE[0, :100], BASE[3, 100:]])),
+        "equal",
+        0,
+        0.5,
+        3,
+    ),
+    "common last tenth": (
+        with_last(BASE, torch.cat([BASE[3, 20:], BASE[2, -20:]])),
+        "equal",
+        0,
+        0.1,
+        3,
+    ),
     "reversed": (with_last(BASE, BASE[0].flip(0)), "equal", None, 1.0, 3),
-    "shuffled": (with_last(BASE, BASE[0, torch.randperm(DRAWS, generator=torch_generator(0))]), "equal", None, 1.0, 3),
-    "coupled": (with_last(BASE, BASE[0] + 0.9 ** torch.arange(DRAWS)[:, None] * BASE[3]), "equal", 0, None, 3),
+    "shuffled": (
+        with_last(BASE, BASE[0, torch.randperm(DRAWS, generator=torch_generator(0))]),
+        "equal",
+        None,
+        1.0,
+        3,
+    ),
+    "coupled": (
+        with_last(BASE, BASE[0] + 0.9 ** torch.arange(DRAWS)[:, None] * BASE[3]),
+        "equal",
+        0,
+        None,
+        3,
+    ),
 }
 
 
@@ -179,4 +226,6 @@ def test_repeats_within_a_chain_take_the_pass_of_every_view():
     said = verdicts(found)
     assert said.usable is False
     assert [one.measure for one in said.evidence] == ["copies.repeats.share"]
-    assert [one.measure for one in verdicts(dataclasses.replace(found, frozen=(0,))).evidence] == ["frozen_chains"]
+    assert [one.measure for one in verdicts(dataclasses.replace(found, frozen=(0,))).evidence] == [
+        "frozen_chains"
+    ]

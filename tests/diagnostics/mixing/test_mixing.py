@@ -13,7 +13,7 @@ from bnn_symm.data import Part
 from bnn_symm.diagnostics.mixing.chain_statistics import independent_rhat
 from bnn_symm.diagnostics.mixing.interpretation import verdicts
 from bnn_symm.diagnostics.mixing.mixing import Mixing, mixing
-from bnn_symm.diagnostics.mixing.parameter_index import ByUnit
+from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
 from bnn_symm.diagnostics.mixing.sampler_statistics import sampler_statistics
 from bnn_symm.inference import NUTS
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
@@ -36,10 +36,14 @@ def points(classes: int = 3) -> Part:
     return Part(x=x, y=torch.arange(20) % classes)
 
 
-def around(model: BayesianModel, centers: torch.Tensor, seed: int = 2, spread: float = 0.05) -> SamplePosterior:
+def around(
+    model: BayesianModel, centers: torch.Tensor, seed: int = 2, spread: float = 0.05
+) -> SamplePosterior:
     """Independent draws around a center a chain."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(centers), DRAWS, model.num_parameters, generator=generator, dtype=torch.float64)
+    noise = torch.randn(
+        len(centers), DRAWS, model.num_parameters, generator=generator, dtype=torch.float64
+    )
     return SamplePosterior.from_draws(model, centers[:, None] + spread * noise)
 
 
@@ -57,7 +61,9 @@ def test_independent_draws_of_one_mode_pass_everywhere():
     found = mixing(around(model, one_mode(model).expand(CHAINS, -1)), points())
     assert set(statuses(found).values()) == {"pass"}
     assert list(statuses(found)) == ["raw", "aligned", "aligned_per_draw", "chainwise", "function"]
-    assert [modes.count for modes in (found.raw_modes, found.aligned_modes, found.function_modes)] == [1, 1, 1]
+    assert [
+        modes.count for modes in (found.raw_modes, found.aligned_modes, found.function_modes)
+    ] == [1, 1, 1]
     said = verdicts(found)
     assert said.usable is True
     assert said.next is None
@@ -66,7 +72,9 @@ def test_independent_draws_of_one_mode_pass_everywhere():
 def test_autocorrelated_chains_of_one_mode_are_held_against_their_effective_draws():
     """Dependent draws reach an R-hat that independent ones would not; ESS says how far they go."""
     model, length = model_of(widths=(4,)), 500
-    noise = torch.randn(CHAINS, length, model.num_parameters, generator=torch.Generator().manual_seed(2)).double()
+    noise = torch.randn(
+        CHAINS, length, model.num_parameters, generator=torch.Generator().manual_seed(2)
+    ).double()
     for t in range(1, length):
         noise[:, t] = 0.5 * noise[:, t - 1] + 0.75**0.5 * noise[:, t]
     draws = one_mode(model) + 0.05 * noise
@@ -89,7 +97,9 @@ def test_permuted_chains_fail_raw_and_are_as_they_were_once_aligned(activation):
     assert statuses(permuted) == {**statuses(original), "raw": "fail"}
     assert permuted.aligned is not None
     # Aligned chains share a numbering, which need not be that of the chains before: the values are the same ones.
-    np.testing.assert_allclose(np.sort(permuted.aligned.view.rhat), np.sort(original.raw.rhat), atol=1e-10)
+    np.testing.assert_allclose(
+        np.sort(permuted.aligned.view.rhat), np.sort(original.raw.rhat), atol=1e-10
+    )
     np.testing.assert_allclose(permuted.function.rhat, original.function.rhat, atol=1e-10)
     np.testing.assert_allclose(permuted.function.ess_bulk, original.function.ess_bulk, rtol=1e-10)
     assert permuted.raw_modes is not None
@@ -103,7 +113,9 @@ def test_function_view_of_float32_chains_is_unchanged_by_permuting():
     model = model_of()
     model = BayesianModel(model.net.float(), Prior(), Categorical())
     center = one_mode(model).float()
-    noise = 0.05 * torch.randn(2, 60, model.num_parameters, generator=torch.Generator().manual_seed(0))
+    noise = 0.05 * torch.randn(
+        2, 60, model.num_parameters, generator=torch.Generator().manual_seed(0)
+    )
     before = SamplePosterior.from_draws(model, center + noise)
     spec = permutation_spec(model.net)
     part = Part(x=points().x.float(), y=points().y)
@@ -116,7 +128,12 @@ def test_different_true_modes_fail_all_but_chainwise_and_the_verdict_says_why():
     model = model_of()
     centers = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
     found = mixing(around(model, centers), points(), per_draw=False)
-    assert statuses(found) == {"raw": "fail", "aligned": "fail", "chainwise": "pass", "function": "fail"}
+    assert statuses(found) == {
+        "raw": "fail",
+        "aligned": "fail",
+        "chainwise": "pass",
+        "function": "fail",
+    }
     assert found.aligned is not None
     for view in (found.raw, found.aligned.view, found.function):
         assert view.rhat_max is not None
@@ -128,7 +145,8 @@ def test_different_true_modes_fail_all_but_chainwise_and_the_verdict_says_why():
     said = verdicts(found)
     assert said.usable is False
     assert (
-        "each chain has settled, but they are in different modes: 4 as functions; modulo symmetry 4" in said.conclusion
+        "each chain has settled, but they are in different modes: 4 as functions; modulo symmetry 4"
+        in said.conclusion
     )
 
 
@@ -159,7 +177,10 @@ def test_a_drifting_chain_is_named():
     assert found.chainwise.status == "fail"
     assert found.by_chain[2] is not None
     assert found.by_chain[2] > 1.5
-    assert all(rhat is not None and rhat < found.chainwise.threshold for rhat in np.delete(found.by_chain, 2))
+    assert all(
+        rhat is not None and rhat < found.chainwise.threshold
+        for rhat in np.delete(found.by_chain, 2)
+    )
     assert "chain 2 still drift" in verdicts(found).views["chainwise"]
     assert "run longer" in (verdicts(found).next or "")
 
@@ -185,10 +206,16 @@ def test_a_frozen_chain_is_named():
     said = verdicts(found)
     assert said.usable is False
     assert "chain 1 never moved" in said.conclusion
-    everywhere = mixing(SamplePosterior.from_draws(model, draws[1:2].expand(2, -1, -1)), points(), per_draw=False)
+    everywhere = mixing(
+        SamplePosterior.from_draws(model, draws[1:2].expand(2, -1, -1)), points(), per_draw=False
+    )
     assert everywhere.raw.status == "undefined"
     assert everywhere.raw.reason == "nothing ever changes: every chain is frozen in the same place"
-    apart = mixing(SamplePosterior.from_draws(model, draws[:2, :1].expand(2, 50, -1).clone()), points(), per_draw=False)
+    apart = mixing(
+        SamplePosterior.from_draws(model, draws[:2, :1].expand(2, 50, -1).clone()),
+        points(),
+        per_draw=False,
+    )
     assert apart.frozen == (0, 1)
     assert (apart.raw.rhat_max, apart.function.rhat_max) == (np.inf, np.inf)
     assert (apart.raw.status, apart.function.status) == ("fail", "fail")
@@ -212,7 +239,9 @@ def test_log_likelihoods_that_float32_cannot_hold_are_ranked_all_the_same():
     net = build_network(MLPConfig(widths=(4,)), input_shape=(4,), num_outputs=1, seed=0)
     model = BayesianModel(net.double(), Prior(), Poisson())
     part = Part(x=points().x, y=points().y.double())
-    found = mixing(around(model, 5 * one_mode(model).expand(2, -1), spread=2.0), part, per_draw=False)
+    found = mixing(
+        around(model, 5 * one_mode(model).expand(2, -1), spread=2.0), part, per_draw=False
+    )
     assert found.values.log_likelihood.min() < -1e39
     assert np.isfinite(found.function.rhat).all()
 
@@ -221,7 +250,11 @@ def test_chains_that_mix_slowly_in_one_mode_are_not_said_to_be_in_different_mode
     model = model_of(widths=(4,))
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
     draws = torch.stack([posterior._read(c, 0, DRAWS) for c in range(CHAINS)])
-    draws += 0.04 * torch.linspace(-1, 1, CHAINS, dtype=torch.float64)[:, None, None] * one_mode(model).sign()
+    draws += (
+        0.04
+        * torch.linspace(-1, 1, CHAINS, dtype=torch.float64)[:, None, None]
+        * one_mode(model).sign()
+    )
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert (found.function.status, found.chainwise.status) == ("fail", "pass")
     assert found.function_modes is not None
@@ -302,7 +335,9 @@ def test_an_asymmetric_network_has_nothing_to_align():
     np.testing.assert_array_equal(found.aligned.view.rhat, found.raw.rhat)
     assert "nothing can be permuted" in verdicts(found).views["aligned"]
     # Of (4, 6, 5, 3) units the last layer's biases alone touch no hidden unit; fixed entries are not in the vector.
-    owned = np.unique(np.concatenate([own for units in found.places.units.values() for own in units]))
+    owned = np.unique(
+        np.concatenate([own for units in found.places.units.values() for own in units])
+    )
     output_biases = np.arange(model.num_parameters - 3, model.num_parameters)
     assert owned.tolist() == np.setdiff1d(np.arange(model.num_parameters), output_biases).tolist()
 
@@ -327,7 +362,7 @@ def test_without_symmetries_the_other_views_remain_and_the_reason_is_said():
 
 def test_units_own_what_makes_them_and_what_reads_them():
     model = model_of(widths=(3, 2))
-    places = ByUnit(model, permutation_spec(model.net))
+    places = ParameterIndex(model, permutation_spec(model.net))
     where = model.slices()
     (first, second) = places.units.values()
     names = list(where)
@@ -370,4 +405,6 @@ def test_the_centred_funnel_has_divergences_and_a_bad_verdict():
     said = verdicts(found, sampler)
     assert said.usable is False
     # Which trajectories diverge depends on how a machine rounds: on some, a chain never moves, and that is said.
-    assert found.frozen or re.match(r"do not use these draws .*\. Of the draws that there are: ", said.conclusion)
+    assert found.frozen or re.match(
+        r"do not use these draws .*\. Of the draws that there are: ", said.conclusion
+    )

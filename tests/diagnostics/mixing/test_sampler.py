@@ -34,9 +34,15 @@ def test_a_healthy_sampler_has_no_problems():
     ("changes", "said"),
     [
         ({"diverging": np.eye(2, 100, dtype=bool)}, "2 of 200 draws diverged"),
-        ({"energy": np.random.default_rng(0).standard_normal((2, 100)).cumsum(1)}, "E-BFMI of chain 0, 1"),
+        (
+            {"energy": np.random.default_rng(0).standard_normal((2, 100)).cumsum(1)},
+            "E-BFMI of chain 0, 1",
+        ),
         ({"n_steps": np.full((2, 100), 1023)}, "ended at the largest depth"),
-        ({"acceptance_rate": np.array([[0.8], [0.3]]) * np.ones((2, 100))}, "chain 1 accepts 0.30 where 0.8"),
+        (
+            {"acceptance_rate": np.array([[0.8], [0.3]]) * np.ones((2, 100))},
+            "chain 1 accepts 0.30 where 0.8",
+        ),
     ],
 )
 def test_problems_are_named(changes, said):

@@ -31,7 +31,11 @@ def predictions_of(probabilities, y):
         log_prob = np.log(probabilities[np.arange(len(y)), y])
     entropy = torch.special.entr(torch.from_numpy(probabilities)).sum(-1).numpy()
     return ClassPredictions(
-        probabilities=probabilities, y=y, log_prob=log_prob, entropy=entropy, mutual_information=0.1 * entropy
+        probabilities=probabilities,
+        y=y,
+        log_prob=log_prob,
+        entropy=entropy,
+        mutual_information=0.1 * entropy,
     )
 
 
@@ -70,15 +74,23 @@ def test_scores_equal_those_of_reference_libraries(name):
     # Less than 1: for confidences of exactly 1 torchmetrics has a bin of their own.
     preds, target = torch.from_numpy(p.clip(max=1 - 1e-7)), torch.from_numpy(y)
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(y, p.argmax(1)), abs=1e-12)
-    assert found["brier"] == pytest.approx(np.square(p - np.eye(classes)[y]).sum(1).mean(), abs=1e-12)
+    assert found["brier"] == pytest.approx(
+        np.square(p - np.eye(classes)[y]).sum(1).mean(), abs=1e-12
+    )
     if np.isfinite(predictions.log_prob).all():
-        assert found["nll"] == pytest.approx(metrics.log_loss(y, p, labels=range(classes)), abs=1e-9)
+        assert found["nll"] == pytest.approx(
+            metrics.log_loss(y, p, labels=range(classes)), abs=1e-9
+        )
     keywords = {"num_classes": classes, "n_bins": 15}
     for own, norm in (("ece", "l1"), ("mce", "max")):
         wanted = torchmetrics.multiclass_calibration_error(preds, target, norm=norm, **keywords)
         assert found[own] == pytest.approx(float(wanted), abs=1e-6)
     by_class = [
-        float(torchmetrics.binary_calibration_error(preds[:, k].float(), (target == k).long(), n_bins=15))
+        float(
+            torchmetrics.binary_calibration_error(
+                preds[:, k].float(), (target == k).long(), n_bins=15
+            )
+        )
         for k in range(classes)
     ]
     assert found["cwce"] == pytest.approx(np.mean(by_class), abs=1e-6)
@@ -86,7 +98,9 @@ def test_scores_equal_those_of_reference_libraries(name):
     if 0 < wrong.sum() < len(y):
         doubt = 1 - p.max(1)
         assert found["auroc_errors"] == pytest.approx(metrics.roc_auc_score(wrong, doubt), abs=1e-9)
-        assert found["aupr_errors"] == pytest.approx(metrics.average_precision_score(wrong, doubt), abs=1e-9)
+        assert found["aupr_errors"] == pytest.approx(
+            metrics.average_precision_score(wrong, doubt), abs=1e-9
+        )
     assert found["overconfidence"] == pytest.approx(p.max(1).mean() - (~wrong).mean(), abs=1e-12)
 
 
@@ -115,24 +129,35 @@ def test_resamples_are_repetitions():
     resampled = class_statistics(predictions)(counts.astype(np.float64))
     for i, own in enumerate(counts):
         rows = np.repeat(np.arange(70), own)
-        repeated = ClassPredictions(**{name: value[rows] for name, value in vars(predictions).items()})
+        repeated = ClassPredictions(
+            **{name: value[rows] for name, value in vars(predictions).items()}
+        )
         for name, value in values_of(repeated).items():
             assert resampled[name][i] == pytest.approx(value, abs=1e-12), name
 
 
-@pytest.mark.parametrize("likelihood", [Categorical(), Bernoulli()], ids=["categorical", "bernoulli"])
+@pytest.mark.parametrize(
+    "likelihood", [Categorical(), Bernoulli()], ids=["categorical", "bernoulli"]
+)
 def test_the_front_door_agrees_with_the_metrics_of_a_run(likelihood):
-    net = build_network(MLPConfig(widths=()), input_shape=(2,), num_outputs=likelihood.num_net_outputs(2)).double()
+    net = build_network(
+        MLPConfig(widths=()), input_shape=(2,), num_outputs=likelihood.num_net_outputs(2)
+    ).double()
     model = BayesianModel(net, Prior(), likelihood)
     generator = torch_generator(0, "front door")
     flat = torch.randn(2, 5, model.num_parameters, generator=generator, dtype=torch.float64)
     posterior = SamplePosterior.from_draws(model, flat)
-    part = Part(x=torch.randn(80, 2, generator=generator, dtype=torch.float64), y=torch.arange(80) % 2)
+    part = Part(
+        x=torch.randn(80, 2, generator=generator, dtype=torch.float64), y=torch.arange(80) % 2
+    )
     scores, short = scores_with_intervals(posterior, part, num_resamples=50), score(posterior, part)
     for name in ("nll", "accuracy", "brier", "ece"):
         assert scores[name].value == pytest.approx(short[name], abs=1e-6)
     assert scores["mutual_information"].value > 0
-    assert all(own.low <= own.value <= own.high for own in (scores[name] for name in ("accuracy", "nll", "ece")))
+    assert all(
+        own.low <= own.value <= own.high
+        for own in (scores[name] for name in ("accuracy", "nll", "ece"))
+    )
     json.loads(json_text(scores.to_dict()))
     predictions = predict_points(posterior, part)
     assert predictions.doubt == pytest.approx(1 - predictions.probabilities.max(1), abs=1e-12)
@@ -154,8 +179,14 @@ def test_what_is_not_defined_has_a_reason():
         "high": None,
         "note": "infinite",
     }
-    assert any("no point has class 2" in note for note in scores_of(CASES["a class absent"], num_resamples=0).notes)
-    assert any("same confidence, 0.25" in note for note in scores_of(CASES["constant"], num_resamples=0).notes)
+    assert any(
+        "no point has class 2" in note
+        for note in scores_of(CASES["a class absent"], num_resamples=0).notes
+    )
+    assert any(
+        "same confidence, 0.25" in note
+        for note in scores_of(CASES["constant"], num_resamples=0).notes
+    )
 
 
 def test_one_point_has_scores_and_no_intervals():
@@ -169,10 +200,16 @@ def test_one_point_has_scores_and_no_intervals():
 def test_a_part_without_points_has_no_scores():
     net = build_network(MLPConfig(widths=()), input_shape=(2,), num_outputs=3).double()
     model = BayesianModel(net, Prior(), Categorical())
-    posterior = SamplePosterior.from_draws(model, torch.zeros(1, 1, model.num_parameters, dtype=torch.float64))
+    posterior = SamplePosterior.from_draws(
+        model, torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
+    )
     empty = Part(x=torch.zeros(0, 2).double(), y=torch.zeros(0).long())
     scores = scores_with_intervals(posterior, empty)
-    assert (dict(scores.values), scores.num_points, scores.notes) == ({}, 0, ("there are no points",))
+    assert (dict(scores.values), scores.num_points, scores.notes) == (
+        {},
+        0,
+        ("there are no points",),
+    )
     with pytest.raises(ValueError, match="no points to predict"):
         predict_points(posterior, empty)
 

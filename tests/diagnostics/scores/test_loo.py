@@ -102,7 +102,9 @@ def test_permuted_chains_are_as_good_as_the_others():
 def test_an_outlier_is_counted():
     model, part, design = linear_regression()
     posterior = SamplePosterior.from_draws(model, draws_of(design, part.y.numpy(), 2, 500))
-    spoiled = Part(x=torch.cat([part.x, 8 * part.x[:1]]), y=torch.cat([part.y, torch.tensor([30.0]).double()]))
+    spoiled = Part(
+        x=torch.cat([part.x, 8 * part.x[:1]]), y=torch.cat([part.y, torch.tensor([30.0]).double()])
+    )
     found = loo(posterior, spoiled)
     assert found.num_bad == 1
     assert found.k_max > 0.7

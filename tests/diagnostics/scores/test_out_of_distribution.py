@@ -6,7 +6,11 @@ import torch
 from sklearn import metrics
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.diagnostics.scores.out_of_distribution import out_of_distribution, separation, uncertainties
+from bnn_symm.diagnostics.scores.out_of_distribution import (
+    out_of_distribution,
+    separation,
+    uncertainties,
+)
 from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import SamplePosterior
@@ -32,7 +36,9 @@ def posterior_of(likelihood, num_outputs, *, draws=(2, 5), scale=1.0):
 
 
 def points(number, *, distance=1.0):
-    return distance * torch.randn(number, 2, generator=torch_generator(0, "points"), dtype=torch.float64)
+    return distance * torch.randn(
+        number, 2, generator=torch_generator(0, "points"), dtype=torch.float64
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -42,8 +48,12 @@ def test_metrics_equal_scikit_learns(name):
     positive = np.append(np.zeros(len(inside)), np.ones(len(outside)))
     score = np.append(inside, outside)
     assert found.auroc.value == pytest.approx(metrics.roc_auc_score(positive, score), abs=1e-9)
-    assert found.aupr_out.value == pytest.approx(metrics.average_precision_score(positive, score), abs=1e-9)
-    assert found.aupr_in.value == pytest.approx(metrics.average_precision_score(1 - positive, -score), abs=1e-9)
+    assert found.aupr_out.value == pytest.approx(
+        metrics.average_precision_score(positive, score), abs=1e-9
+    )
+    assert found.aupr_in.value == pytest.approx(
+        metrics.average_precision_score(1 - positive, -score), abs=1e-9
+    )
     wrong, hit, _ = metrics.roc_curve(positive, score, drop_intermediate=False)
     assert found.fpr95.value == pytest.approx(wrong[np.argmax(hit >= 0.95 - 1e-12)], abs=1e-9)
     assert found.inside.value == pytest.approx(inside.mean())
@@ -68,7 +78,9 @@ def test_intervals_cover_the_area_of_two_normals():
     hits = 0
     for trial in range(100):
         random = numpy_generator(trial, "two normals")
-        own = separation(random.normal(size=60), 1 + random.normal(size=60), num_resamples=200, level=0.9).auroc
+        own = separation(
+            random.normal(size=60), 1 + random.normal(size=60), num_resamples=200, level=0.9
+        ).auroc
         hits += own.low <= 0.7602 <= own.high
     # 0.9 with a standard error of 0.03 over 100 trials: three of them.
     assert hits >= 81
@@ -80,7 +92,9 @@ def test_kinds_of_uncertainty_of_classes():
     found, predictive = uncertainties(posterior, x), posterior.predict(x)
     np.testing.assert_allclose(found["entropy"], predictive.entropy())
     np.testing.assert_allclose(found["mutual_information"], predictive.mutual_information())
-    np.testing.assert_allclose(found["confidence"], 1 - predictive.probabilities().amax(-1), atol=1e-12)
+    np.testing.assert_allclose(
+        found["confidence"], 1 - predictive.probabilities().amax(-1), atol=1e-12
+    )
 
 
 def test_doubt_is_exact_where_the_largest_probability_rounds_to_one():
@@ -104,7 +118,9 @@ def test_one_draw_disagrees_about_nothing():
     posterior = posterior_of(Categorical(), 3, draws=(1, 1))
     found = out_of_distribution(posterior, points(10), points(10, distance=3.0), num_resamples=20)
     assert found.by["mutual_information"].auroc.value == 0.5
-    assert found.notes == ("mutual_information is the same for every point: it tells nothing apart",)
+    assert found.notes == (
+        "mutual_information is the same for every point: it tells nothing apart",
+    )
 
 
 def test_no_points():
@@ -117,7 +133,9 @@ def test_equal_draws_in_single_precision_disagree_about_nothing():
     for classes, scale in ((3, 1.0), (10, 30.0)):
         net = build_network(MLPConfig(widths=(8,)), input_shape=(2,), num_outputs=classes)
         model = BayesianModel(net, Prior(), Categorical())
-        flat = scale * torch.randn(1, 1, model.num_parameters, generator=torch_generator(0, "equal"))
+        flat = scale * torch.randn(
+            1, 1, model.num_parameters, generator=torch_generator(0, "equal")
+        )
         posterior = SamplePosterior.from_draws(model, flat.expand(2, 3, -1).contiguous())
         found = uncertainties(posterior, points(200, distance=3.0).float())
         assert (found["mutual_information"] == 0).all()
@@ -126,6 +144,8 @@ def test_equal_draws_in_single_precision_disagree_about_nothing():
 @pytest.mark.parametrize("unit", [1e-15, 1.0, 1e12])
 def test_the_unit_of_the_target_plays_no_part(unit):
     reference = separation(INSIDE - INSIDE.min(), OUTSIDE - INSIDE.min(), num_resamples=0)
-    found = separation(unit * (INSIDE - INSIDE.min()), unit * (OUTSIDE - INSIDE.min()), num_resamples=0)
+    found = separation(
+        unit * (INSIDE - INSIDE.min()), unit * (OUTSIDE - INSIDE.min()), num_resamples=0
+    )
     assert found.auroc.value == reference.auroc.value
     assert found.fpr95.value == reference.fpr95.value

@@ -20,7 +20,9 @@ COUNTS = RANDOM.multinomial(60, np.full(60, 1 / 60), size=5).astype(np.float64)
 
 
 def fpr_of_scikit_learn(positive, score, weights=None, recall=0.95):
-    wrong, found, _ = metrics.roc_curve(positive, score, sample_weight=weights, drop_intermediate=False)
+    wrong, found, _ = metrics.roc_curve(
+        positive, score, sample_weight=weights, drop_intermediate=False
+    )
     return wrong[np.argmax(found >= recall - 1e-12)]
 
 
@@ -68,7 +70,11 @@ def test_risk_coverage_by_hand():
 def test_risk_coverage_of_ties_is_the_mean_over_their_orders():
     confidence = np.array([0.5, 0.5, 0.9, 0.5])
     wrong = np.array([True, False, False, False])
-    orders = [np.array([0.3, 0.2, 0.9, 0.1]), np.array([0.2, 0.3, 0.9, 0.1]), np.array([0.1, 0.3, 0.9, 0.2])]
+    orders = [
+        np.array([0.3, 0.2, 0.9, 0.1]),
+        np.array([0.2, 0.3, 0.9, 0.1]),
+        np.array([0.1, 0.3, 0.9, 0.2]),
+    ]
     ones = np.ones((1, 4))
     wanted = np.mean([area_under_risk_coverage(ones, order, wrong)[0] for order in orders])
     assert area_under_risk_coverage(ones, confidence, wrong)[0] == pytest.approx(wanted)
@@ -78,7 +84,9 @@ def test_weights_are_repetitions():
     counts = COUNTS[0].astype(int)
     score, positive = np.repeat(TIED, counts), np.repeat(POSITIVE, counts)
     for area in (auroc, average_precision, false_positive_rate, area_under_risk_coverage):
-        assert area(COUNTS[:1], TIED, POSITIVE)[0] == pytest.approx(area(ONES, score, positive)[0], abs=1e-12)
+        assert area(COUNTS[:1], TIED, POSITIVE)[0] == pytest.approx(
+            area(ONES, score, positive)[0], abs=1e-12
+        )
 
 
 # -- scores that are equal as probabilities -------------------------------------------------------------------
@@ -90,7 +98,9 @@ def votes_in_two_orders(draws, points, classes, seed, dtype=np.float64):
     counts = random.multinomial(draws, random.dirichlet(np.ones(classes)), size=points)
     total = np.zeros((points, classes), dtype=dtype)
     for point in range(points):
-        cast = np.repeat(np.eye(classes, dtype=dtype), counts[point], axis=0)[random.permutation(draws)]
+        cast = np.repeat(np.eye(classes, dtype=dtype), counts[point], axis=0)[
+            random.permutation(draws)
+        ]
         for vote in cast:
             total[point] += vote / dtype(draws)
     return counts, total.astype(np.float64)
@@ -106,10 +116,14 @@ def test_votes_that_are_equal_tie(draws, classes, seed, dtype):
     assert len(np.unique(doubt)) >= len(np.unique(exact))
     for weights in (ONES, COUNTS):
         for area in (auroc, average_precision, false_positive_rate):
-            assert area(weights, doubt, POSITIVE) == pytest.approx(area(weights, exact.astype(float), POSITIVE), abs=0)
+            assert area(weights, doubt, POSITIVE) == pytest.approx(
+                area(weights, exact.astype(float), POSITIVE), abs=0
+            )
         wanted = area_under_risk_coverage(weights, -exact.astype(float), POSITIVE)
         assert area_under_risk_coverage(weights, -doubt, POSITIVE) == pytest.approx(wanted, abs=0)
-    assert auroc(ONES, doubt, POSITIVE)[0] == pytest.approx(metrics.roc_auc_score(POSITIVE, exact), abs=1e-12)
+    assert auroc(ONES, doubt, POSITIVE)[0] == pytest.approx(
+        metrics.roc_auc_score(POSITIVE, exact), abs=1e-12
+    )
     wanted = metrics.average_precision_score(POSITIVE, exact)
     assert average_precision(ONES, doubt, POSITIVE)[0] == pytest.approx(wanted, abs=1e-12)
 

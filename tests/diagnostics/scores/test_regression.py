@@ -9,8 +9,16 @@ from sklearn import metrics
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Part, Scaling
 from bnn_symm.diagnostics import score
-from bnn_symm.diagnostics.scores.point_predictions import INTERVALS, NumberPredictions, predict_points
-from bnn_symm.diagnostics.scores.regression import distance_to_uniform, number_statistics, quantile_calibration_error
+from bnn_symm.diagnostics.scores.point_predictions import (
+    INTERVALS,
+    NumberPredictions,
+    predict_points,
+)
+from bnn_symm.diagnostics.scores.regression import (
+    distance_to_uniform,
+    number_statistics,
+    quantile_calibration_error,
+)
 from bnn_symm.diagnostics.scores.score_intervals import scores_of, scores_with_intervals
 from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Gaussian, Poisson, Prior
@@ -45,7 +53,9 @@ def normal_predictions(points, *, stretch=1.0, bias=0.0, key="numbers"):
 def posterior_of(likelihood):
     net = build_network(MLPConfig(widths=()), input_shape=(2,), num_outputs=1).double()
     model = BayesianModel(net, Prior(), likelihood)
-    flat = torch.randn(2, 5, model.num_parameters, generator=torch_generator(0, "regression"), dtype=torch.float64)
+    flat = torch.randn(
+        2, 5, model.num_parameters, generator=torch_generator(0, "regression"), dtype=torch.float64
+    )
     scaling = SCALING if isinstance(likelihood, Gaussian) else None
     return SamplePosterior.from_draws(model, 0.5 * flat, scaling)
 
@@ -61,8 +71,12 @@ def test_scores_equal_those_of_reference_libraries():
     target, mean = predictions.target, predictions.mean
     assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(target, mean), abs=1e-12)
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(target, mean), abs=1e-12)
-    assert found["nll"] == pytest.approx(-stats.norm(mean, predictions.sd).logpdf(target).mean(), abs=1e-12)
-    assert found["pit_distance"] == pytest.approx(stats.kstest(predictions.pit, "uniform").statistic, abs=1e-12)
+    assert found["nll"] == pytest.approx(
+        -stats.norm(mean, predictions.sd).logpdf(target).mean(), abs=1e-12
+    )
+    assert found["pit_distance"] == pytest.approx(
+        stats.kstest(predictions.pit, "uniform").statistic, abs=1e-12
+    )
     for width in INTERVALS:
         half = stats.norm.ppf((1 + width) / 2)
         name = f"{100 * width:g}"
@@ -79,7 +93,9 @@ def test_distances_of_ties_and_ends_by_hand():
     ones = np.ones((1, 4))
     # Half of the points at 0.5 and a quarter at either end.
     pit = np.array([0.0, 0.5, 0.5, 1.0])
-    assert distance_to_uniform(ones, pit)[0] == pytest.approx(stats.kstest(pit, "uniform").statistic)
+    assert distance_to_uniform(ones, pit)[0] == pytest.approx(
+        stats.kstest(pit, "uniform").statistic
+    )
     assert distance_to_uniform(ones, np.full(4, 0.3))[0] == pytest.approx(0.7)
     # The share not above 0.1, ..., 0.4 is 1/4; not above 0.5, ..., 0.9, it is 3/4.
     wanted = (0.15 + 0.05 + 0.05 + 0.15 + 0.25 + 0.15 + 0.05 + 0.05 + 0.15) / 9
@@ -92,7 +108,9 @@ def test_resamples_are_repetitions():
     resampled = number_statistics(predictions)(counts.astype(np.float64))
     for i, own in enumerate(counts):
         rows = np.repeat(np.arange(60), own)
-        repeated = NumberPredictions(**{name: value[..., rows] for name, value in vars(predictions).items()})
+        repeated = NumberPredictions(
+            **{name: value[..., rows] for name, value in vars(predictions).items()}
+        )
         for name, value in values_of(repeated).items():
             assert resampled[name][i] == pytest.approx(value, abs=1e-12), name
 
@@ -108,7 +126,9 @@ def test_the_front_door_agrees_with_the_metrics_of_a_run():
     # In own units: the standard deviation of the noise is 0.5 x 4, and no prediction is surer than that.
     predictions = predict_points(posterior, part)
     assert predictions.sd.min() > 2.0
-    mixture = stats.norm(10 + 4 * posterior.predict(x).outputs.squeeze(-1).flatten(0, 1).numpy(), 2.0)
+    mixture = stats.norm(
+        10 + 4 * posterior.predict(x).outputs.squeeze(-1).flatten(0, 1).numpy(), 2.0
+    )
     np.testing.assert_allclose(predictions.pit, mixture.cdf(predictions.target).mean(0), atol=1e-9)
     json.loads(json_text(scores.to_dict()))
 
@@ -136,7 +156,9 @@ def test_infinite_scores_are_named():
     predictions = normal_predictions(30)
     log_prob = predictions.log_prob.copy()
     log_prob[3] = -np.inf
-    scores = scores_of(NumberPredictions(**{**vars(predictions), "log_prob": log_prob}), num_resamples=20)
+    scores = scores_of(
+        NumberPredictions(**{**vars(predictions), "log_prob": log_prob}), num_resamples=20
+    )
     assert scores["nll"].value == np.inf
     assert scores["nll"].note == "infinite"
     assert "targets of 1 points were given density 0" in scores.notes[0]
@@ -144,7 +166,9 @@ def test_infinite_scores_are_named():
     without = np.ones((1, 30))
     without[0, 3] = 0
     statistics = number_statistics(NumberPredictions(**{**vars(predictions), "log_prob": log_prob}))
-    assert statistics(without)["nll"][0] == pytest.approx(-np.delete(predictions.log_prob, 3).mean())
+    assert statistics(without)["nll"][0] == pytest.approx(
+        -np.delete(predictions.log_prob, 3).mean()
+    )
 
 
 def test_constant_predictions_are_named():

@@ -34,7 +34,9 @@ def test_class_scores_equal_scikit_learns():
     assert scores["nll"] == pytest.approx(metrics.log_loss(y, probabilities), rel=1e-9)
     assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(y, probabilities.argmax(1)))
     one_hot = np.eye(3)[y]
-    assert scores["brier"] == pytest.approx(((probabilities - one_hot) ** 2).sum(1).mean(), rel=1e-9)
+    assert scores["brier"] == pytest.approx(
+        ((probabilities - one_hot) ** 2).sum(1).mean(), rel=1e-9
+    )
     assert scores["expected_nll"] > scores["nll"]
 
 
@@ -54,14 +56,20 @@ def test_regression_scores_are_in_the_targets_own_units():
     target = 10 + 4 * part.y.numpy()
     density = stats.norm(mean, 2.0).pdf(target).mean(0)
     assert scores["nll"] == pytest.approx(-np.log(density).mean(), rel=1e-9)
-    assert scores["rmse"] == pytest.approx(metrics.root_mean_squared_error(target, mean.mean(0)), rel=1e-9)
+    assert scores["rmse"] == pytest.approx(
+        metrics.root_mean_squared_error(target, mean.mean(0)), rel=1e-9
+    )
     low, high = posterior.predict(part.x).quantiles([0.05, 0.95]).numpy()
     assert scores["coverage_90"] == pytest.approx(((low <= target) & (target <= high)).mean())
 
 
 def test_crps_of_a_gaussian_mixture_is_the_integral():
     predictive = Predictive(
-        outputs=randn(1, 6, 4, 1), latents={}, likelihood=Gaussian(noise=0.7), location=1.0, scale=3.0
+        outputs=randn(1, 6, 4, 1),
+        latents={},
+        likelihood=Gaussian(noise=0.7),
+        location=1.0,
+        scale=3.0,
     )
     target = torch.tensor([-2.0, 0.5, 1.0, 9.0]).double()
     values = crps(predictive, target)
@@ -79,10 +87,14 @@ def test_crps_of_a_gaussian_mixture_is_the_integral():
 
 
 def test_crps_of_one_normal_is_the_closed_form_of_gneiting_and_raftery():
-    predictive = Predictive(outputs=torch.zeros(1, 1, 1, 1).double(), latents={}, likelihood=Gaussian(noise=1.0))
+    predictive = Predictive(
+        outputs=torch.zeros(1, 1, 1, 1).double(), latents={}, likelihood=Gaussian(noise=1.0)
+    )
     z = 0.8
     wanted = z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / math.sqrt(math.pi)
-    assert float(crps(predictive, torch.tensor([z], dtype=torch.float64))) == pytest.approx(wanted, abs=1e-12)
+    assert float(crps(predictive, torch.tensor([z], dtype=torch.float64))) == pytest.approx(
+        wanted, abs=1e-12
+    )
 
 
 def test_crps_of_counts_is_the_sum():
@@ -92,7 +104,9 @@ def test_crps_of_counts_is_the_sum():
     counts = np.arange(400)
     for i, value in enumerate(crps(predictive, target)):
         cdf = stats.poisson(rates[:, i][:, None]).cdf(counts).mean(0)
-        assert float(value) == pytest.approx(((cdf - (counts >= float(target[i]))) ** 2).sum(), abs=1e-6)
+        assert float(value) == pytest.approx(
+            ((cdf - (counts >= float(target[i]))) ** 2).sum(), abs=1e-6
+        )
 
 
 def test_a_part_without_points_has_no_scores():
@@ -103,7 +117,8 @@ def test_a_part_without_points_has_no_scores():
 def test_crps_of_counts_ends_whatever_the_rates():
     outputs = torch.tensor([[90.0, 20.0, 1.0], [0.0, 20.0, 2.0]]).reshape(1, 2, 3, 1)
     values = crps(
-        Predictive(outputs=outputs, latents={}, likelihood=Poisson()), torch.tensor([1.0, 4.8e8, 3.0]).double()
+        Predictive(outputs=outputs, latents={}, likelihood=Poisson()),
+        torch.tensor([1.0, 4.8e8, 3.0]).double(),
     )
     assert values[0] == math.inf
     assert torch.isfinite(values[1:]).all()
@@ -113,7 +128,9 @@ def test_crps_does_not_lose_the_spread_to_a_large_mean():
     outputs = randn(1, 6, 4, 1).float()
     near, far = (
         crps(
-            Predictive(outputs=outputs, latents={}, likelihood=Gaussian(noise=0.3), location=location),
+            Predictive(
+                outputs=outputs, latents={}, likelihood=Gaussian(noise=0.3), location=location
+            ),
             torch.full((4,), location + 0.5, dtype=torch.float64),
         )
         for location in (0.0, 1e8)

@@ -28,7 +28,9 @@ def case(shape, likelihood, num_outputs, points=30):
 
 def test_every_severity_has_the_scores_of_the_shifted_points():
     posterior, part = case((1, 6, 6), Categorical(), 3)
-    curve = shift_curve(posterior, part, "rotation", severities=(0, 20, 90), num_resamples=20, seed=3)
+    curve = shift_curve(
+        posterior, part, "rotation", severities=(0, 20, 90), num_resamples=20, seed=3
+    )
     for severity, scores in zip(curve.severities, curve.scores, strict=True):
         own = part if severity == 0 else shift(part, "rotation", severity, seed=3)
         wanted = scores_with_intervals(posterior, own, num_resamples=20, seed=3)
@@ -41,8 +43,17 @@ def test_every_severity_has_the_scores_of_the_shifted_points():
 
 def test_severities_by_default():
     posterior, part = case((1, 6, 6), Categorical(), 3, points=5)
-    assert shift_curve(posterior, part, "rotation", num_resamples=0).severities == tuple(range(0, 181, 15))
-    assert shift_curve(posterior, part, "contrast", num_resamples=0).severities == (0, 1, 2, 3, 4, 5)
+    assert shift_curve(posterior, part, "rotation", num_resamples=0).severities == tuple(
+        range(0, 181, 15)
+    )
+    assert shift_curve(posterior, part, "contrast", num_resamples=0).severities == (
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    )
     assert shifts_for(part) == ("rotation", "gaussian_noise", "gaussian_blur", "contrast")
 
 
@@ -60,7 +71,9 @@ def test_noise_spoils_a_table():
 def test_scores_without_a_shift_are_not_computed_again():
     posterior, part = case((4,), Gaussian(noise=0.3), 1)
     marked = scores_with_intervals(posterior, part.take(slice(0, 7)), num_resamples=0)
-    curve = shift_curve(posterior, part, "gaussian_noise", severities=(0, 1), unshifted=marked, num_resamples=0)
+    curve = shift_curve(
+        posterior, part, "gaussian_noise", severities=(0, 1), unshifted=marked, num_resamples=0
+    )
     assert [scores.num_points for scores in curve.scores] == [7, 30]
 
 

@@ -11,7 +11,15 @@ from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics.simulation.prior_predictive import prior_predictive
 from bnn_symm.errors import ConfigError
-from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Gaussian, HeteroscedasticGaussian, Poisson, Prior
+from bnn_symm.models import (
+    BayesianModel,
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    Poisson,
+    Prior,
+)
 
 DRAWS = 4000
 
@@ -37,7 +45,9 @@ def test_functions_of_a_linear_model_have_their_known_variances():
     error = variation.std() / math.sqrt(DRAWS)
     assert abs(variation.mean() - expected) < 4 * error
     np.testing.assert_allclose(found.functions["noise"], unit * noise, rtol=1e-12)
-    np.testing.assert_allclose(found.functions["targets"] ** 2, variation + (unit * noise) ** 2, rtol=1e-10)
+    np.testing.assert_allclose(
+        found.functions["targets"] ** 2, variation + (unit * noise) ** 2, rtol=1e-10
+    )
     targets = data.scaling.y_mean + unit * data.train.y[:200].numpy()
     assert found.data["variation"] == pytest.approx(targets.std())
     assert found.data["range"] == pytest.approx(np.ptp(targets))
@@ -69,7 +79,9 @@ class Bias(nn.Module):
 def test_of_two_classes_the_confidence_is_that_of_a_logistic_of_a_normal():
     """By quadrature; one point is like another, so that the mean over points is the value itself."""
     data = load_dataset("breast_cancer", dtype=torch.float64)
-    found = prior_predictive(BayesianModel(Bias(1), Prior(scale=2.0), Bernoulli()), data, num_draws=DRAWS)
+    found = prior_predictive(
+        BayesianModel(Bias(1), Prior(scale=2.0), Bernoulli()), data, num_draws=DRAWS
+    )
     nodes, weights = np.polynomial.hermite_e.hermegauss(101)
     p = 1 / (1 + np.exp(-2.0 * nodes))
     wanted = (weights * np.maximum(p, 1 - p)).sum() / weights.sum()
@@ -77,18 +89,24 @@ def test_of_two_classes_the_confidence_is_that_of_a_logistic_of_a_normal():
     # The kink at 0 costs the rule some digits.
     assert abs(confidence.mean() - wanted) < 4 * confidence.std() / math.sqrt(DRAWS) + 2e-3
     larger = np.log(confidence / (1 - confidence))  # the size of the logit
-    assert np.quantile(larger, 0.5) == pytest.approx(2.0 * 0.6745, abs=4 * 2.0 * 0.79 / math.sqrt(DRAWS) + 0.01)
+    assert np.quantile(larger, 0.5) == pytest.approx(
+        2.0 * 0.6745, abs=4 * 2.0 * 0.79 / math.sqrt(DRAWS) + 0.01
+    )
     shares = np.bincount(data.train.y[:500].numpy()) / min(500, len(data.train))
     entropy = -(shares * np.log(shares)).sum()
     assert found.data["entropy"] == pytest.approx(entropy)
     assert found.data["confidence"] == pytest.approx(shares.max())
     # A function that is the same everywhere makes use of as many classes as it leaves open.
-    np.testing.assert_allclose(found.functions["classes"], np.exp(found.functions["entropy"]), rtol=1e-10)
+    np.testing.assert_allclose(
+        found.functions["classes"], np.exp(found.functions["entropy"]), rtol=1e-10
+    )
 
 
 def test_narrow_priors_leave_classes_open_and_wide_ones_decide():
     data = load_dataset("iris", dtype=torch.float64)
-    net = build_network(MLPConfig(widths=(8,)), input_shape=data.input_shape, num_outputs=3).double()
+    net = build_network(
+        MLPConfig(widths=(8,)), input_shape=data.input_shape, num_outputs=3
+    ).double()
     narrow, wide = (
         prior_predictive(BayesianModel(net, Prior(scale=scale), Categorical()), data, num_draws=50)
         for scale in (1e-4, 1e4)
@@ -107,7 +125,9 @@ def test_rates_of_counts_that_overflow_are_left_out_and_told():
     assert 0 < found.overflowing < 1
     assert len(found.functions["variation"]) == round(100 * (1 - found.overflowing))
     assert all(np.isfinite(values).all() for values in found.functions.values())
-    with pytest.raises(ConfigError, match=r"every function of this prior overflows; lower prior\.scale"):
+    with pytest.raises(
+        ConfigError, match=r"every function of this prior overflows; lower prior\.scale"
+    ):
         prior_predictive(BayesianModel(net, Prior(scale=1e4), Poisson()), data, num_draws=20)
 
 

@@ -12,7 +12,11 @@ import torch
 from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import DataConfig, Dataset, Part, load_dataset
-from bnn_symm.diagnostics.simulation.sbc import calibration_of, simulate, simulation_based_calibration
+from bnn_symm.diagnostics.simulation.sbc import (
+    calibration_of,
+    simulate,
+    simulation_based_calibration,
+)
 from bnn_symm.diagnostics.simulation.sbc_simulation import FitSimulation, Quantities, SimulatedFit
 from bnn_symm.errors import ConfigError, FitDiverged, InvalidData
 from bnn_symm.inference import MAP, NUTS, MeanFieldVI
@@ -71,15 +75,21 @@ class Conjugate:
             precision = precision + x.T @ x / NOISE**2
             mean = torch.linalg.solve(precision, x.T @ dataset.train.y / NOISE**2)
         if self.mean_field:
-            return GaussianPosterior(model, dataset.scaling, loc=mean, scale=precision.diag().rsqrt(), seed=seed)
-        noise = torch.randn(self.chains, self.draws, 2, generator=torch_generator(seed), dtype=torch.float64)
+            return GaussianPosterior(
+                model, dataset.scaling, loc=mean, scale=precision.diag().rsqrt(), seed=seed
+            )
+        noise = torch.randn(
+            self.chains, self.draws, 2, generator=torch_generator(seed), dtype=torch.float64
+        )
         for i in range(1, self.draws):
             fresh = math.sqrt(1 - self.correlation**2) * noise[:, i]
             noise[:, i] = self.correlation * noise[:, i - 1] + fresh
         covariance = torch.linalg.inv(precision)
         root = torch.linalg.cholesky(covariance)
         moved = mean + self.shift * covariance.diag().sqrt()
-        return SamplePosterior.from_draws(model, moved + self.scale * noise @ root.T, dataset.scaling)
+        return SamplePosterior.from_draws(
+            model, moved + self.scale * noise @ root.T, dataset.scaling
+        )
 
 
 def check(method, *, offset: float = 0.0, number: int = 80, num_draws: int = 15, **options):
@@ -97,7 +107,10 @@ def test_an_exact_sampler_passes():
     found = check(Conjugate(), number=100)
     assert found.kind == "sbc"
     assert found.calibrated is True
-    assert found.conclusion == "calibrated: ranks of all 8 quantities are uniform as far as 100 simulations can tell"
+    assert (
+        found.conclusion
+        == "calibrated: ranks of all 8 quantities are uniform as far as 100 simulations can tell"
+    )
     assert found.ranks.shape == found.values.shape == (100, 8)
     # The ESS of 40 independent draws is rarely estimated below 15.
     assert (found.num_draws == 15).mean() > 0.95
@@ -140,7 +153,9 @@ def test_correlated_draws_are_thinned_by_their_ess():
     column = found.num_draws[:, found.names.index("head.bias[0]")]
     # ESS = 150 (1 - 0.8) / (1 + 0.8) = 17, give or take its own estimation.
     assert 10 < np.median(column) < 28
-    assert found.quantities[found.names.index("head.bias[0]")].num_draws[1] == int(np.median(column))
+    assert found.quantities[found.names.index("head.bias[0]")].num_draws[1] == int(
+        np.median(column)
+    )
 
 
 def test_of_mean_field_weights_that_depend_on_each_other_the_spread_is_wrong_and_the_location_right():
@@ -171,7 +186,9 @@ def test_ties_are_broken_evenly():
             theta = truths[dataset.train.y.numpy().tobytes()]
             return SamplePosterior.from_draws(model, theta.expand(2, 6, 2), dataset.scaling)
 
-    found = simulation_based_calibration(Frozen(), model, data, num_simulations=60, num_draws=9, seed=0)
+    found = simulation_based_calibration(
+        Frozen(), model, data, num_simulations=60, num_draws=9, seed=0
+    )
     assert (found.num_draws == 9).all()
     assert set(np.unique(found.ranks)) == set(range(10))
     assert found.calibrated is True
@@ -181,9 +198,13 @@ def test_what_is_added_later_is_as_if_done_at_once():
     model, data = line()
     told: list[SimulatedFit] = []
     keywords = {"seed": 3, "num_draws": 20}
-    simulation_based_calibration(Conjugate(), model, data, num_simulations=4, tell=told.append, **keywords)
+    simulation_based_calibration(
+        Conjugate(), model, data, num_simulations=4, tell=told.append, **keywords
+    )
     again = [SimulatedFit.from_dict(one.to_dict()) for one in reversed(told)]
-    later = simulation_based_calibration(Conjugate(), model, data, num_simulations=6, done=again, **keywords)
+    later = simulation_based_calibration(
+        Conjugate(), model, data, num_simulations=6, done=again, **keywords
+    )
     at_once = simulation_based_calibration(Conjugate(), model, data, num_simulations=6, **keywords)
     assert (later.values == at_once.values).all()
     assert later.simulations == tuple(range(6))
@@ -193,7 +214,9 @@ def test_what_is_added_later_is_as_if_done_at_once():
 def test_simulations_do_not_depend_on_their_order_or_on_global_generators():
     model, data = line()
     quantities = Quantities.choose(model, data)
-    work = FitSimulation(method=Conjugate(), model=model, dataset=data, quantities=quantities, num_draws=9, seed=0)
+    work = FitSimulation(
+        method=Conjugate(), model=model, dataset=data, quantities=quantities, num_draws=9, seed=0
+    )
     forwards = [work(i) for i in range(3)]
     before = torch.random.get_rng_state()
     torch.manual_seed(12345)
@@ -211,7 +234,9 @@ class Fails:
             raise FitDiverged("the objective became NaN")
         exact = Conjugate().fit(model, dataset, seed=seed)
         stats = {"diverging": np.arange(40).reshape(2, 20) < 3}
-        return SamplePosterior.from_draws(model, exact.draws().unflatten(0, (2, 20)), sample_stats=stats)
+        return SamplePosterior.from_draws(
+            model, exact.draws().unflatten(0, (2, 20)), sample_stats=stats
+        )
 
 
 def test_fits_that_fail_are_counted_and_named_and_no_verdict_is_given_over_them():
@@ -246,7 +271,9 @@ def test_a_single_draw_is_refused():
         check(MAP(num_steps=2), number=2)
 
 
-@pytest.mark.parametrize(("name", "value"), [("number", 0), ("num_draws", 0), ("jobs", 0), ("level", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("number", 0), ("num_draws", 0), ("jobs", 0), ("level", 1.0)]
+)
 def test_numbers_that_mean_nothing_are_refused(name, value):
     with pytest.raises(ConfigError, match="wanted"):
         check(Conjugate(), **{"number": 2, name: value})
@@ -270,7 +297,9 @@ def test_simulated_parameters_and_targets_have_their_moments(checked):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_likelihood_makes_targets_of_its_own_kind(case, checked):
     model = case.model()
-    part = Part(x=torch.randn(6, 2, dtype=torch.float64, generator=torch_generator(0)), y=case.targets(6))
+    part = Part(
+        x=torch.randn(6, 2, dtype=torch.float64, generator=torch_generator(0)), y=case.targets(6)
+    )
     theta, y = simulate(model, part, 0)
     assert y.dtype == part.y.dtype
     assert y.shape == (6,)
@@ -281,8 +310,12 @@ def test_every_likelihood_makes_targets_of_its_own_kind(case, checked):
     assert np.isfinite(values).all()
     of = dict(zip(names, values[0], strict=True))
     assert of["log prior"] == pytest.approx(float(model.log_prior(theta)))
-    assert of["log likelihood"] == pytest.approx(float(model.log_likelihood(theta, part.x, y).sum()))
-    assert list(values[0, -model.num_net_parameters :]) == theta[: model.num_net_parameters].tolist()
+    assert of["log likelihood"] == pytest.approx(
+        float(model.log_likelihood(theta, part.x, y).sum())
+    )
+    assert (
+        list(values[0, -model.num_net_parameters :]) == theta[: model.num_net_parameters].tolist()
+    )
     norms = [value for name, value in of.items() if name.startswith("squared norm")]
     assert sum(norms) == pytest.approx(float(theta[: model.num_net_parameters].square().sum()))
 
@@ -299,7 +332,9 @@ def test_counts_that_overflow_are_named():
 
 def test_units_that_can_be_permuted_have_quantities_that_do_not_know_their_numbers(checked):
     _, data = line()
-    net = build_network(MLPConfig(widths=(4,), activation="tanh"), input_shape=(1,), num_outputs=3).double()
+    net = build_network(
+        MLPConfig(widths=(4,), activation="tanh"), input_shape=(1,), num_outputs=3
+    ).double()
     model = BayesianModel(net, Prior(), Categorical())
     quantities = Quantities.choose(model, data)
     names = quantities.names(model)
@@ -313,7 +348,9 @@ def test_units_that_can_be_permuted_have_quantities_that_do_not_know_their_numbe
     permuted = model.permute(theta, spec.random(0))
     assert not torch.equal(permuted, theta)
     np.testing.assert_allclose(
-        quantities.values(model, permuted[None], part), quantities.values(model, theta[None], part), atol=1e-12
+        quantities.values(model, permuted[None], part),
+        quantities.values(model, theta[None], part),
+        atol=1e-12,
     )
 
 

@@ -3,7 +3,11 @@ import pytest
 from scipy import stats
 
 from bnn_symm.diagnostics.calibration.calibration_errors import expected_error
-from bnn_symm.diagnostics.statistics.bootstrap import bootstrap_scores, resample_counts, weighted_mean
+from bnn_symm.diagnostics.statistics.bootstrap import (
+    bootstrap_scores,
+    resample_counts,
+    weighted_mean,
+)
 from bnn_symm.randomness import numpy_generator
 
 
@@ -42,7 +46,9 @@ def test_intervals_of_a_mean_cover_it():
     hits = 0
     for trial in range(300):
         values = numpy_generator(trial, "coverage").normal(size=60)
-        own = bootstrap_scores(mean_of(values), (60,), num_resamples=300, level=0.9, seed=trial)["mean"]
+        own = bootstrap_scores(mean_of(values), (60,), num_resamples=300, level=0.9, seed=trial)[
+            "mean"
+        ]
         hits += own.low <= 0 <= own.high
     # 0.9 less about 0.015 for 60 points; a standard error of 0.018 over 300 trials, three of them each way.
     assert 0.83 < hits / 300 < 0.94
@@ -73,7 +79,9 @@ def test_inflated_cover_a_calibration_error():
         def statistics(weights, residual=residual, bins=digit):
             return {"ece": expected_error(weights * residual, bins, weights.sum(1))}
 
-        own = bootstrap_scores(statistics, (300,), inflated=("ece",), num_resamples=200, level=0.9)["ece"]
+        own = bootstrap_scores(statistics, (300,), inflated=("ece",), num_resamples=200, level=0.9)[
+            "ece"
+        ]
         hits += own.low <= 0.1 <= own.high
     # 0.9 and a little more, with a standard error of 0.021 over 200 trials: three of them.
     assert 0.84 < hits / 200 < 0.985
@@ -91,10 +99,16 @@ def test_two_samples_are_resampled_apart():
 def test_what_is_not_defined_is_named():
     def statistics(weights):
         some = np.where(weights[:, 0] > 0, 1.0, np.nan)
-        few = np.where(weights[:, 0] == weights.sum(1), 1.0, np.nan) if len(weights) > 1 else np.ones(1)
+        few = (
+            np.where(weights[:, 0] == weights.sum(1), 1.0, np.nan)
+            if len(weights) > 1
+            else np.ones(1)
+        )
         return {"never": np.full(len(weights), np.nan), "some": some, "few": few}
 
-    scores = bootstrap_scores(statistics, (9,), reasons={"never": "there is nothing"}, num_resamples=100)
+    scores = bootstrap_scores(
+        statistics, (9,), reasons={"never": "there is nothing"}, num_resamples=100
+    )
     assert scores["never"].value is None
     assert scores["never"].note == "undefined: there is nothing"
     assert scores["some"].low == 1
@@ -109,7 +123,8 @@ def test_no_resamples_no_interval():
 
 
 @pytest.mark.parametrize(
-    ("groups", "keys"), [((0,), {}), ((), {}), ((3,), {"level": 1.0}), ((3,), {"num_resamples": -1})]
+    ("groups", "keys"),
+    [((0,), {}), ((), {}), ((3,), {"level": 1.0}), ((3,), {"num_resamples": -1})],
 )
 def test_wrong_arguments(groups, keys):
     with pytest.raises(ValueError, match="wanted a level between 0 and 1"):

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bnn_symm.diagnostics.statistics.ecdf_bands import ecdf, ecdf_band, symmetry_p_value, uniformity_p_value
+from bnn_symm.diagnostics.statistics.ecdf_bands import (
+    ecdf,
+    ecdf_band,
+    symmetry_p_value,
+    uniformity_p_value,
+)
 from bnn_symm.errors import ConfigError
 from bnn_symm.randomness import numpy_generator
 
@@ -35,7 +40,9 @@ def test_coverage_of_one_point_is_a_binomial_probability():
     band = ecdf_band(40, level=0.1, num_points=2)
     assert list(band.points) == [0.5]
     low, high = round(band.lower[0] * 40), round(band.upper[0] * 40)
-    assert band.coverage == pytest.approx(stats.binom.cdf(high, 40, 0.5) - stats.binom.cdf(low - 1, 40, 0.5), abs=1e-12)
+    assert band.coverage == pytest.approx(
+        stats.binom.cdf(high, 40, 0.5) - stats.binom.cdf(low - 1, 40, 0.5), abs=1e-12
+    )
 
 
 def test_coverage_of_two_points_is_a_sum_over_multinomial_counts():
@@ -45,7 +52,9 @@ def test_coverage_of_two_points_is_a_sum_over_multinomial_counts():
     for first in range(13):
         for second in range(13 - first):
             if low[0] <= first <= high[0] and low[1] <= first + second <= high[1]:
-                total += stats.multinomial.pmf([first, second, 12 - first - second], 12, [1 / 3] * 3)
+                total += stats.multinomial.pmf(
+                    [first, second, 12 - first - second], 12, [1 / 3] * 3
+                )
     assert band.coverage == pytest.approx(total, abs=1e-12)
 
 
@@ -104,7 +113,9 @@ def test_symmetric_numbers_pass_whatever_their_spread_and_skewed_ones_do_not():
 
 def test_the_test_of_symmetry_keeps_its_level_where_that_of_two_samples_does_not():
     uniform = numpy_generator(0, "level").random((TRIALS, 100))
-    assert np.mean([symmetry_p_value(values) <= 0.05 for values in uniform]) <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / TRIALS)
+    assert np.mean([symmetry_p_value(values) <= 0.05 for values in uniform]) <= 0.05 + 4 * np.sqrt(
+        0.05 * 0.95 / TRIALS
+    )
     two_samples = np.mean([stats.ks_2samp(v, 1 - v).pvalue <= 0.05 for v in uniform[:1000]])
     assert two_samples > 0.05 + 4 * np.sqrt(0.05 * 0.95 / 1000)
 

@@ -28,7 +28,10 @@ def by_seed(values):
 
 def pairs_of(num_seeds, *key, effect=1.0, noise=0.5, mean=0.0):
     """Values with effects of the seeds and noise of the pairs."""
-    own, noises = drawn(*key, "effects", size=num_seeds), drawn(*key, "noise", size=(num_seeds, num_seeds))
+    own, noises = (
+        drawn(*key, "effects", size=num_seeds),
+        drawn(*key, "noise", size=(num_seeds, num_seeds)),
+    )
     return {
         (i, j): float(mean + effect * (own[i] + own[j]) + noise * noises[i, j])
         for i, j in combinations(range(num_seeds), 2)
@@ -77,13 +80,18 @@ def test_pairs_that_share_no_seed_are_independent_values():
     alone = estimate(values)
     assert (found.mean, found.low, found.high, found.n) == (alone.mean, alone.low, alone.high, 4)
     assert found.kind == "pairs"
-    assert pair_estimate({(0, 1): 1.0}).reason == "1 pair, wanted at least 3 to tell how far they lie apart"
+    assert (
+        pair_estimate({(0, 1): 1.0}).reason
+        == "1 pair, wanted at least 3 to tell how far they lie apart"
+    )
 
 
 def test_pseudo_values_by_hand():
     # Mean 2; without seed 0 it is 3, without seed 1 it is 2, without seed 2 it is 1.
     pairs = {(0, 1): 1.0, (0, 2): 2.0, (1, 2): 3.0}
-    assert pseudo_values(pairs) == pytest.approx({0: 3 * 2 - 2 * 3, 1: 3 * 2 - 2 * 2, 2: 3 * 2 - 2 * 1})
+    assert pseudo_values(pairs) == pytest.approx(
+        {0: 3 * 2 - 2 * 3, 1: 3 * 2 - 2 * 2, 2: 3 * 2 - 2 * 1}
+    )
     found = pair_estimate(pairs)
     # sd of 0, 2, 4 is 2; t with two degrees is 4.3027.
     assert found.mean == pytest.approx(2.0)
@@ -93,12 +101,16 @@ def test_pseudo_values_by_hand():
 
 def test_the_mean_of_pseudo_values_is_the_mean_over_pairs():
     pairs = pairs_of(6, "mean")
-    assert np.mean(list(pseudo_values(pairs).values())) == pytest.approx(np.mean(list(pairs.values())))
+    assert np.mean(list(pseudo_values(pairs).values())) == pytest.approx(
+        np.mean(list(pairs.values()))
+    )
 
 
 def test_pairs_that_are_sums_have_the_interval_of_the_seeds():
     own = drawn("sums", size=5)
-    found = pair_estimate({(i, j): float(own[i] + own[j]) / 2 for i, j in combinations(range(5), 2)})
+    found = pair_estimate(
+        {(i, j): float(own[i] + own[j]) / 2 for i, j in combinations(range(5), 2)}
+    )
     alone = estimate(own.tolist())
     # The jackknife of a mean of seeds is exact.
     assert (found.mean, found.low, found.high) == pytest.approx((alone.mean, alone.low, alone.high))
@@ -138,7 +150,9 @@ def test_pairs_that_balance_have_no_spread_to_tell():
 
 
 @pytest.mark.parametrize("num_seeds", [5, 8])
-@pytest.mark.parametrize(("effect", "noise", "stated"), [(1.0, 0.0, 0.95), (1.0, 1.0, 0.96), (0.0, 1.0, 0.99)])
+@pytest.mark.parametrize(
+    ("effect", "noise", "stated"), [(1.0, 0.0, 0.95), (1.0, 1.0, 0.96), (0.0, 1.0, 0.99)]
+)
 def test_jackknife_intervals_hold_the_truth_as_often_as_is_said(num_seeds, effect, noise, stated):
     key = ("coverage", num_seeds, str(effect), str(noise))
     own = drawn(*key, "effects", size=(SIMULATIONS, num_seeds))
@@ -146,11 +160,16 @@ def test_jackknife_intervals_hold_the_truth_as_often_as_is_said(num_seeds, effec
     held = 0
     for x, e in zip(own, noises, strict=True):
         found = pair_estimate(
-            {(i, j): float(effect * (x[i] + x[j]) + noise * e[i, j]) for i, j in combinations(range(num_seeds), 2)}
+            {
+                (i, j): float(effect * (x[i] + x[j]) + noise * e[i, j])
+                for i, j in combinations(range(num_seeds), 2)
+            }
         )
         held += found.low <= 0 <= found.high
     # Four Monte Carlo errors, and half a percent for the rounding of what is said.
-    assert abs(held / SIMULATIONS - stated) < 4 * np.sqrt(stated * (1 - stated) / SIMULATIONS) + 0.005
+    assert (
+        abs(held / SIMULATIONS - stated) < 4 * np.sqrt(stated * (1 - stated) / SIMULATIONS) + 0.005
+    )
 
 
 def test_pairs_taken_for_independent_would_hold_it_far_less_often():
@@ -209,9 +228,17 @@ def test_differences_of_pairs_of_seeds_go_through_the_jackknife():
     first, second = pairs_of(5, "a", mean=1.0), pairs_of(5, "b")
     found = paired_difference(first, second)
     alone = pair_estimate({pair: first[pair] - second[pair] for pair in first})
-    assert (found.mean, found.low, found.high, found.n) == pytest.approx((alone.mean, alone.low, alone.high, 5))
-    assert (found.kind, found.sign_flip_p, found.smallest_sign_flip_p) == ("pairs of seeds", None, None)
-    values = np.array(list(pseudo_values({pair: first[pair] - second[pair] for pair in first}).values()))
+    assert (found.mean, found.low, found.high, found.n) == pytest.approx(
+        (alone.mean, alone.low, alone.high, 5)
+    )
+    assert (found.kind, found.sign_flip_p, found.smallest_sign_flip_p) == (
+        "pairs of seeds",
+        None,
+        None,
+    )
+    values = np.array(
+        list(pseudo_values({pair: first[pair] - second[pair] for pair in first}).values())
+    )
     assert found.p_value == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=1e-10)
 
 
@@ -239,8 +266,13 @@ def test_how_seeds_are_numbered_makes_no_difference():
         moved = {(int(numbers[i]), int(numbers[j])): value for (i, j), value in values.items()}
         return dict(sorted(moved.items(), key=lambda item: -item[1]))
 
-    a, b = paired_difference(pairs, others), paired_difference(renumbered(pairs), renumbered(others))
-    assert (a.mean, a.low, a.high, a.p_value) == pytest.approx((b.mean, b.low, b.high, b.p_value), rel=1e-9)
+    a, b = (
+        paired_difference(pairs, others),
+        paired_difference(renumbered(pairs), renumbered(others)),
+    )
+    assert (a.mean, a.low, a.high, a.p_value) == pytest.approx(
+        (b.mean, b.low, b.high, b.p_value), rel=1e-9
+    )
 
 
 # -- shares ----------------------------------------------------------------------------------------------------------
@@ -253,7 +285,9 @@ def test_fiellers_ends_are_where_the_t_test_begins_to_tell():
     assert found.value == pytest.approx(control.mean() / treatment.mean())
     assert found.low < found.value < found.high
     for end in (found.low, found.high):
-        assert stats.ttest_1samp(control - end * treatment, 0.0).pvalue == pytest.approx(0.05, rel=1e-9)
+        assert stats.ttest_1samp(control - end * treatment, 0.0).pvalue == pytest.approx(
+            0.05, rel=1e-9
+        )
 
 
 def test_the_share_is_defined_just_where_the_effect_is_told():
@@ -263,7 +297,11 @@ def test_the_share_is_defined_just_where_the_effect_is_told():
     control = by_seed(drawn("edge control", size=5))
     assert share_of_effect(control, by_seed(1.001 * edge + noise)).high is not None
     below = share_of_effect(control, by_seed(0.999 * edge + noise))
-    assert (below.value, below.low, below.reason) == (None, None, "the effect itself is not told from zero")
+    assert (below.value, below.low, below.reason) == (
+        None,
+        None,
+        "the effect itself is not told from zero",
+    )
 
 
 def test_a_share_wants_three_seeds_in_common():

@@ -23,7 +23,9 @@ needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler"
 def problem(kind="mlp"):
     name = "digits" if kind == "cnn" else "iris"
     data = load_dataset(name)
-    config = CNNConfig(widths=(3,)) if kind == "cnn" else MLPConfig(widths=(5, 4), activation="tanh")
+    config = (
+        CNNConfig(widths=(3,)) if kind == "cnn" else MLPConfig(widths=(5, 4), activation="tanh")
+    )
     net = build_network(config, input_shape=data.input_shape, num_outputs=data.num_outputs)
     if kind == "asymmetric":
         net = asymmetrize(net, kind="weight_asymmetric")
@@ -52,7 +54,9 @@ def network(kind):
         case "layer_norm" | "narrow" | "linear" | "figlu" | "block_fixed":
             widths = {"narrow": (1, 4, 1), "linear": ()}.get(kind, (6, 4))
             norm = "layer" if kind == "layer_norm" else "none"
-            config = MLPConfig(widths=widths, activation="gelu" if kind == "layer_norm" else "tanh", norm=norm)
+            config = MLPConfig(
+                widths=widths, activation="gelu" if kind == "layer_norm" else "tanh", norm=norm
+            )
             net = build_network(config, input_shape=(10,), num_outputs=1)
             if kind == "figlu":
                 net = asymmetrize(net, kind="sigma_asymmetric", input_shape=(10,))
@@ -60,19 +64,27 @@ def network(kind):
                 net = asymmetrize(net, kind="block_fixed", input_shape=(10,))
             return net, True
         case "sequence":
-            inner = nn.Sequential(nn.Linear(10, 4, bias=False), nn.LayerNorm(4, elementwise_affine=False), nn.SiLU())
+            inner = nn.Sequential(
+                nn.Linear(10, 4, bias=False), nn.LayerNorm(4, elementwise_affine=False), nn.SiLU()
+            )
             return nn.Sequential(nn.Flatten(), inner, nn.Linear(4, 1)), True
         case "batch_free":
-            return nn.Sequential(nn.Linear(10, 4), nn.Unflatten(1, (2, 2)), nn.Flatten(), nn.Linear(4, 1)), False
+            return nn.Sequential(
+                nn.Linear(10, 4), nn.Unflatten(1, (2, 2)), nn.Flatten(), nn.Linear(4, 1)
+            ), False
         case "hook":
             net = nn.Sequential(nn.Linear(10, 4), nn.Tanh(), nn.Linear(4, 1))
             net[1].register_forward_hook(lambda module, inputs, output: 2 * output)
             return net, False
         case "shared":
             shared = nn.Linear(4, 4)
-            return nn.Sequential(nn.Linear(10, 4), shared, nn.Tanh(), shared, nn.Linear(4, 1)), False
+            return nn.Sequential(
+                nn.Linear(10, 4), shared, nn.Tanh(), shared, nn.Linear(4, 1)
+            ), False
         case "tied":
-            net = nn.Sequential(nn.Linear(10, 4), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 1))
+            net = nn.Sequential(
+                nn.Linear(10, 4), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 1)
+            )
             net[3].weight = net[1].weight
             return net, False
         case "other norm":
@@ -104,8 +116,12 @@ def test_layers_that_are_known_are_computed_unit_by_unit_to_the_same(kind):
     data = load_dataset("diabetes", dtype=torch.float64)
     model = BayesianModel(net.double(), Prior(scale=0.7), Gaussian())
     assert (DenseNetworks.of(model) is not None) == known
-    positions = starts(model, 3) + 0.1 * torch.randn(model.num_parameters, generator=torch.manual_seed(0))
-    found = TemperedDensity(model, data.train, temperature=0.5, prior_weight=1.0, like=positions, compile=False)
+    positions = starts(model, 3) + 0.1 * torch.randn(
+        model.num_parameters, generator=torch.manual_seed(0)
+    )
+    found = TemperedDensity(
+        model, data.train, temperature=0.5, prior_weight=1.0, like=positions, compile=False
+    )
     check(found, model, data, positions, temperature=0.5)
 
 
@@ -115,7 +131,9 @@ def test_it_is_the_models_own(kind, tempering):
     model, data = problem(kind)
     positions = starts(model, 3)
     weight = 1.0 if tempering == "likelihood" else 1 / 0.3
-    found = TemperedDensity(model, data.train, temperature=0.3, prior_weight=weight, like=positions, compile=False)
+    found = TemperedDensity(
+        model, data.train, temperature=0.3, prior_weight=weight, like=positions, compile=False
+    )
     check(found, model, data, positions, temperature=0.3, tempering=tempering)
 
 
@@ -123,7 +141,9 @@ def check_compiled(pass_bytes: int) -> None:
     density._PASS_BYTES = pass_bytes
     model, data = problem()
     positions = starts(model, 3)
-    found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=True)
+    found = TemperedDensity(
+        model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=True
+    )
     assert found.is_compiled
     assert found.passes == 1 if pass_bytes > 1_000_000 else found.passes > 2
     with warnings.catch_warnings():
@@ -143,23 +163,33 @@ def test_compiled_it_is_the_same(pass_bytes):
 def test_data_too_large_for_one_pass_are_passed_over_in_pieces(monkeypatch):
     model, data = problem()
     positions = starts(model, 3)
-    whole = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
+    whole = TemperedDensity(
+        model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False
+    )
     assert whole.passes == 1
     monkeypatch.setattr(density, "_PASS_BYTES", 20_000)
-    found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
+    found = TemperedDensity(
+        model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False
+    )
     assert found.passes > 2
     check(found, model, data, positions)
 
 
 @pytest.mark.parametrize(("number", "calls"), [(6, 3), (7, 4)])
-def test_vectors_too_many_for_the_cache_are_evaluated_in_groups_of_one_size(number, calls, monkeypatch):
+def test_vectors_too_many_for_the_cache_are_evaluated_in_groups_of_one_size(
+    number, calls, monkeypatch
+):
     model, data = problem()
     positions = starts(model, number)
     # What the gradient keeps of one vector, from the passes of one: two vectors fit.
     monkeypatch.setattr(
-        density, "_GROUP_BYTES", 2.5 * density._bytes_per_point(model, positions[0], data.train) * len(data.train)
+        density,
+        "_GROUP_BYTES",
+        2.5 * density._bytes_per_point(model, positions[0], data.train) * len(data.train),
     )
-    found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False)
+    found = TemperedDensity(
+        model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False
+    )
     sizes = []
     whole = found._of_group
     monkeypatch.setattr(found, "_of_group", lambda group: sizes.append(len(group)) or whole(group))
@@ -186,7 +216,9 @@ def test_a_network_that_vmap_refuses_is_evaluated_vector_by_vector():
     data = load_dataset("iris", dtype=torch.float64)
     model = BayesianModel(_Branches().double(), Prior(), Categorical())
     positions = torch.stack([model.initial(), -model.initial()])
-    found = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=True)
+    found = TemperedDensity(
+        model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=True
+    )
     assert not found.is_compiled
     check(found, model, data, positions)
 

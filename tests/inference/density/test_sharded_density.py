@@ -30,8 +30,15 @@ METHODS = {
     "chees": ChEESHMC(num_chains=4, num_warmup=5, num_draws=5, max_num_steps=10),
 }
 # Beside five of warm-up and five draws, ten from the start with step sizes that stay; ChEES wants a warm-up.
-STEADY: dict[str, Any] = {"num_warmup": 0, "num_draws": 10, "adapt_step_size": False, "initial_step_size": 0.03}
-TEN_TRANSITIONS = METHODS | {f"{name}-steady": replace(METHODS[name], **STEADY) for name in ("hmc", "nuts")}
+STEADY: dict[str, Any] = {
+    "num_warmup": 0,
+    "num_draws": 10,
+    "adapt_step_size": False,
+    "initial_step_size": 0.03,
+}
+TEN_TRANSITIONS = METHODS | {
+    f"{name}-steady": replace(METHODS[name], **STEADY) for name in ("hmc", "nuts")
+}
 
 
 def problem(kind: str = "iris", dtype: torch.dtype = torch.float64):
@@ -60,10 +67,14 @@ def in_one(kind: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     return TemperedDensity(model, data.train, like=starts(model), **KEYWORDS)(starts(model))
 
 
-def sharded(group: ProcessGroup, kind: str, dtype: torch.dtype, should_stop: Any = lambda: False) -> ShardedDensity:
+def sharded(
+    group: ProcessGroup, kind: str, dtype: torch.dtype, should_stop: Any = lambda: False
+) -> ShardedDensity:
     model, data = problem(kind, dtype)
     part = group.share(data.train)
-    return ShardedDensity(model, part, group=group, should_stop=should_stop, like=starts(model), **KEYWORDS)
+    return ShardedDensity(
+        model, part, group=group, should_stop=should_stop, like=starts(model), **KEYWORDS
+    )
 
 
 # kind, dtype, what a pass may keep
@@ -102,7 +113,9 @@ def test_value_and_gradient_are_those_of_one_process(densities, number, size):
     found = [np.load(densities / f"{number}-{size}-{rank}.npz") for rank in range(size)]
     np.testing.assert_allclose(found[0]["energies"], energies.numpy(), rtol=1e-12)
     scale = gradients.abs().max().item()
-    np.testing.assert_allclose(found[0]["gradients"], gradients.numpy(), rtol=1e-12, atol=1e-12 * scale)
+    np.testing.assert_allclose(
+        found[0]["gradients"], gradients.numpy(), rtol=1e-12, atol=1e-12 * scale
+    )
     for other in found[1:]:
         np.testing.assert_array_equal(other["energies"], found[0]["energies"])
         np.testing.assert_array_equal(other["gradients"], found[0]["gradients"])
@@ -114,7 +127,9 @@ def test_in_single_precision_sums_run_in_double(densities):
     found = np.load(densities / "3-2-0.npz")
     assert (found["energies"].dtype, found["gradients"].dtype) == (np.float64, np.float32)
     np.testing.assert_allclose(found["energies"], energies.numpy(), rtol=1e-5)
-    np.testing.assert_allclose(found["gradients"], gradients.numpy(), rtol=1e-4, atol=1e-5 * gradients.abs().max())
+    np.testing.assert_allclose(
+        found["gradients"], gradients.numpy(), rtol=1e-4, atol=1e-5 * gradients.abs().max()
+    )
 
 
 def keep_compiled_fit(folder: Path) -> None:
@@ -153,7 +168,9 @@ def test_shares_are_the_data_in_parts_of_nearly_one_length(size):
 
 def test_more_processes_than_points_are_refused():
     part = load_dataset("iris").train.take(slice(0, 3))
-    with pytest.raises(ConfigError, match="4 processes cannot share 3 training points; start fewer"):
+    with pytest.raises(
+        ConfigError, match="4 processes cannot share 3 training points; start fewer"
+    ):
         ProcessGroup(0, 4).share(part)
 
 
@@ -162,7 +179,11 @@ def keep_fits(folder: Path) -> None:
     with joined() as group:
         for name, method in TEN_TRANSITIONS.items():
             posterior = method.fit(model, data, seed=3, group=group)
-            np.savez(folder / f"{name}-{group.rank}.npz", draws=posterior.draws().numpy(), **posterior.sample_stats)
+            np.savez(
+                folder / f"{name}-{group.rank}.npz",
+                draws=posterior.draws().numpy(),
+                **posterior.sample_stats,
+            )
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +209,9 @@ def test_the_first_ten_transitions_are_those_of_one_process(fits, name):
     np.testing.assert_allclose(first["step_size"], alone.sample_stats["step_size"], rtol=1e-12)
     np.testing.assert_array_equal(first["n_steps"], alone.sample_stats["n_steps"])
     np.testing.assert_array_equal(first["diverging"], alone.sample_stats["diverging"])
-    assert len(np.unique(first["draws"], axis=0)) > len(first["draws"]) / 4  # most transitions were accepted
+    assert (
+        len(np.unique(first["draws"], axis=0)) > len(first["draws"]) / 4
+    )  # most transitions were accepted
     for key in first.files:
         np.testing.assert_array_equal(first[key], other[key])
 
@@ -201,7 +224,10 @@ class SumOfShares(TemperedDensity):
     def __init__(self, model: BayesianModel, part: Part, *, prior_weight: float, **keywords: Any):
         super().__init__(model, part, prior_weight=prior_weight, **keywords)
         shares = [ProcessGroup(rank, 2).share(part) for rank in range(2)]
-        self._shares = [TemperedDensity(model, share, prior_weight=prior_weight / 2, **keywords) for share in shares]
+        self._shares = [
+            TemperedDensity(model, share, prior_weight=prior_weight / 2, **keywords)
+            for share in shares
+        ]
 
     def __call__(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         (one, slope), (other, its_slope) = (share(positions) for share in self._shares)
@@ -296,6 +322,11 @@ def test_what_has_no_use_for_several_processes_says_so():
         if method.shares_data():
             method.check_group(group)
             continue
-        with pytest.raises(ConfigError, match="start it without torchrun, or use hmc, nuts or chees_hmc") as error:
+        with pytest.raises(
+            ConfigError, match="start it without torchrun, or use hmc, nuts or chees_hmc"
+        ) as error:
             method.fit(model, data, seed=0, group=group)
-        assert f"inference.name={method.name} (engine {method.engine}) runs in one process, got 2" in str(error.value)
+        assert (
+            f"inference.name={method.name} (engine {method.engine}) runs in one process, got 2"
+            in str(error.value)
+        )

@@ -9,7 +9,13 @@ import torch
 
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference import HMC, NUTS, ChEESHMC
-from bnn_symm.inference.mcmc.adaptation import Adapter, new_adaptation, restore_arrays, to_arrays, windows
+from bnn_symm.inference.mcmc.adaptation import (
+    Adapter,
+    new_adaptation,
+    restore_arrays,
+    to_arrays,
+    windows,
+)
 from bnn_symm.inference.mcmc.chees_hmc import chees_gradient, halton
 from bnn_symm.inference.mcmc.hmc_kernel import Trajectory
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from
@@ -31,7 +37,11 @@ def batch():
     momentum = torch.randn(3, 5, generator=generator, dtype=torch.float64)
     factor = torch.randn(3, 5, 5, generator=generator, dtype=torch.float64)
     dense = factor @ factor.mT + torch.eye(5, dtype=torch.float64)
-    return position, momentum, {"diagonal": dense.diagonal(dim1=-2, dim2=-1).clone(), "dense": dense}
+    return (
+        position,
+        momentum,
+        {"diagonal": dense.diagonal(dim1=-2, dim2=-1).clone(), "dense": dense},
+    )
 
 
 @pytest.mark.parametrize("shape", ["diagonal", "dense"])
@@ -90,7 +100,9 @@ def test_a_short_warm_up_has_no_window():
 def test_variances_are_learned_within_chains_or_across_them(across, dense):
     generator = torch.Generator().manual_seed(2)
     chains, warmup = 4, 400
-    offsets = 10.0 * torch.arange(chains, dtype=torch.float64)[:, None]  # each chain in a mode of its own
+    offsets = (
+        10.0 * torch.arange(chains, dtype=torch.float64)[:, None]
+    )  # each chain in a mode of its own
     positions = torch.zeros(chains, 2, dtype=torch.float64)
     adapter = Adapter(
         num_warmup=warmup,
@@ -102,11 +114,16 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
         state=new_adaptation(positions, 1, 0.1, torch.ones(2).double(), dense=dense),
     )
     for _ in range(warmup):
-        noise = torch.randn(chains, 2, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 3.0]).double()
+        noise = (
+            torch.randn(chains, 2, generator=generator, dtype=torch.float64)
+            * torch.tensor([1.0, 3.0]).double()
+        )
         adapter.learn(np.arange(chains), offsets + noise, np.full(chains, 0.8))
     start, stop = windows(warmup)[-1]
     number = chains * (stop - start)
-    wanted = torch.tensor([1.0, 9.0]).double() + (float(offsets.var(correction=0)) if across else 0.0)
+    wanted = torch.tensor([1.0, 9.0]).double() + (
+        float(offsets.var(correction=0)) if across else 0.0
+    )
     found = adapter.state.inverse_mass[0]
     # Relative standard error of a variance of n numbers: sqrt(2 / n); four of them, and the shrinkage by 5 / n.
     tolerance = 4 * (2 / number) ** 0.5 + 5 / number
@@ -122,7 +139,12 @@ def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix, scale,
     mode = torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
     start = SamplePosterior(model, data.scaling, positions=ArrayPositions(mode))
     fixed = {"adapt_step_size": False, "initial_step_size": 0.5, "mass_matrix": mass_matrix}
-    fixed |= {"num_warmup": 1, "num_draws": 20, "temperature": temperature, "tempering": "posterior"}
+    fixed |= {
+        "num_warmup": 1,
+        "num_draws": 20,
+        "temperature": temperature,
+        "tempering": "posterior",
+    }
     posterior = NUTS(**fixed).fit(model, data, seed=0, initial=start)
     assert posterior.sample_stats["acceptance_rate"].mean() > 0.8
     identity = NUTS(adapt_mass_matrix=False, **fixed).fit(model, data, seed=0, initial=start)
@@ -167,7 +189,12 @@ def test_trees_are_as_long_as_they_may_be_and_no_longer():
 
 def test_huge_steps_diverge_and_leave_the_chain_where_it_was():
     model, data = linear_model()
-    huge = {"adapt_step_size": False, "adapt_mass_matrix": False, "initial_step_size": 100.0, "num_warmup": 0}
+    huge = {
+        "adapt_step_size": False,
+        "adapt_mass_matrix": False,
+        "initial_step_size": 100.0,
+        "num_warmup": 0,
+    }
     for method in (NUTS(num_draws=5, **huge), HMC(num_draws=5, **huge)):
         posterior = method.fit(model, data, seed=0)
         assert posterior.sample_stats["diverging"].all()
@@ -202,7 +229,9 @@ def test_chees_gradient_is_that_of_its_expectation(time):
     """On a standard normal z(t) = z cos t + r sin t, so ChEES = d/2 sin^2 t in d dimensions: gradient d/2 sin 2t."""
     generator = torch.Generator().manual_seed(3)
     chains, size = 200_000, 2
-    start, momentum = (torch.randn(chains, size, generator=generator, dtype=torch.float64) for _ in range(2))
+    start, momentum = (
+        torch.randn(chains, size, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
     cos, sin = np.cos(time), np.sin(time)
     scales = torch.tensor([2.0, 5.0], dtype=torch.float64)
     trajectory = Trajectory(

@@ -30,19 +30,28 @@ class Uniforms:
     leaf: np.ndarray
 
 
-def kernel_of(chains: int, max_depth: int, *, dense: bool = False, compile: bool = False) -> NoUTurn:
+def kernel_of(
+    chains: int, max_depth: int, *, dense: bool = False, compile: bool = False
+) -> NoUTurn:
     """Chains at draws from the posterior of linear regression: trees of up to 63 leaves, of which none diverges."""
     model, data = linear_model()
     exact = exact_posterior(data)
     root = torch.linalg.cholesky(torch.linalg.inv(exact.precision))
     positions = exact.mean + normal(chains, model.num_parameters) @ root.T
-    target = TemperedDensity(model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=compile)
+    target = TemperedDensity(
+        model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=compile
+    )
     mass = exact.sd.square().diag() if dense else exact.sd.square()
     return NoUTurn(target, positions, mass.expand(chains, *mass.shape), seed=0, max_depth=max_depth)
 
 
 def begin(kernel: NoUTurn, chains: np.ndarray, iterations: np.ndarray) -> None:
-    kernel.begin(chains, iterations, np.full(len(chains), STEP), kernel.points.inverse_mass[torch.from_numpy(chains)])
+    kernel.begin(
+        chains,
+        iterations,
+        np.full(len(chains), STEP),
+        kernel.points.inverse_mass[torch.from_numpy(chains)],
+    )
 
 
 def turns(momenta: list[torch.Tensor], mass: torch.Tensor) -> bool:
@@ -50,10 +59,14 @@ def turns(momenta: list[torch.Tensor], mass: torch.Tensor) -> bool:
     return bool(along @ momenta[0] <= 0 or along @ momenta[-1] <= 0)
 
 
-def remembered(kernel: NoUTurn, chain: int, momentum: torch.Tensor, uniforms: Uniforms, max_depth: int):
+def remembered(
+    kernel: NoUTurn, chain: int, momentum: torch.Tensor, uniforms: Uniforms, max_depth: int
+):
     """A transition of one chain by the definition (Betancourt 2017, appendix A): its draw and its leaves."""
     mass = kernel.points.inverse_mass[chain]
-    position, gradient = (values[chain].clone() for values in (kernel.points.position, kernel.points.gradient))
+    position, gradient = (
+        values[chain].clone() for values in (kernel.points.position, kernel.points.gradient)
+    )
     energy = float(kernel.points.energy[chain] + kinetic_energy(momentum[None], mass[None]))
     draw, tree_weight, leaves = position, 0.0, 0
     momenta = [momentum]  # of the tree, backward to forward
@@ -98,7 +111,9 @@ def test_trees_and_draws_are_those_of_the_definition(chains, max_depth):
                 trees.choose_subtree[chain].copy(),
                 trees.choose_leaf[:, chain].copy(),
             )
-            wanted[chain] = remembered(kernel, chain, trees.end_momentum[0, chain].clone(), uniforms, max_depth)
+            wanted[chain] = remembered(
+                kernel, chain, trees.end_momentum[0, chain].clone(), uniforms, max_depth
+            )
 
     start(np.arange(chains), 0)
     for iteration in range(1, 600 if chains == 5 else 200):
@@ -128,7 +143,9 @@ def test_a_subtree_is_checked_against_its_first_leaf():
 def check_compiled(chains: int, dense: bool, groups: bool) -> None:
     if groups:
         density._GROUP_BYTES = 1
-    compiled, plain = (kernel_of(chains, 6, dense=dense, compile=compile) for compile in (True, False))
+    compiled, plain = (
+        kernel_of(chains, 6, dense=dense, compile=compile) for compile in (True, False)
+    )
     assert compiled._density.can_be_inlined != groups
     with warnings.catch_warnings():
         warnings.simplefilter("error", CompilerWarning)
@@ -142,7 +159,9 @@ def check_compiled(chains: int, dense: bool, groups: bool) -> None:
                     begin(kernel, ended.chains, np.full(len(ended.chains), iteration))
     assert compiled.steps == plain.steps
     assert len(plain.steps) >= 2
-    torch.testing.assert_close(compiled.points.position, plain.points.position, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(
+        compiled.points.position, plain.points.position, rtol=1e-8, atol=1e-10
+    )
 
 
 @pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
@@ -156,8 +175,6 @@ def check_compiled(chains: int, dense: bool, groups: bool) -> None:
 )
 def test_compiled_they_are_the_same(chains, dense, groups):
     # In a process of its own: functions whose annotations are checked, as they are here, cannot be compiled.
-    code = (
-        f"from tests.inference.mcmc.test_no_u_turn import check_compiled; check_compiled({chains}, {dense}, {groups})"
-    )
+    code = f"from tests.inference.mcmc.test_no_u_turn import check_compiled; check_compiled({chains}, {dense}, {groups})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

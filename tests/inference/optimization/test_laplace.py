@@ -95,7 +95,12 @@ def test_curvature_is_that_of_the_definition(name):
     outputs = model.outputs(position, part.x).shape[-1]
 
     def variables(flat, x):
-        return torch.cat([model.outputs(flat, x[None])[0], *(value[None] for value in model.latents(flat).values())])
+        return torch.cat(
+            [
+                model.outputs(flat, x[None])[0],
+                *(value[None] for value in model.latents(flat).values()),
+            ]
+        )
 
     z = torch.vmap(variables, in_dims=(None, 0))(position, part.x)
     jacobians = torch.vmap(torch.func.jacrev(variables), in_dims=(None, 0))(position, part.x)
@@ -103,9 +108,13 @@ def test_curvature_is_that_of_the_definition(name):
     found = total(blocks(model, position, everything(model), part))
     naive = sum((r @ j).T @ (r @ j) for r, j in zip(roots, jacobians, strict=True))
     torch.testing.assert_close(found, naive, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(total(diagonals(model, position, part)), naive.diag(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        total(diagonals(model, position, part)), naive.diag(), rtol=1e-9, atol=1e-9
+    )
     last = last_layer(model, part.x)
-    torch.testing.assert_close(total(blocks(model, position, last, part)), naive[last][:, last], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        total(blocks(model, position, last, part)), naive[last][:, last], rtol=1e-9, atol=1e-9
+    )
 
 
 class _Clamped(nn.Linear):
@@ -132,8 +141,12 @@ class _RectifiedInPlace(nn.Linear):
     ],
 )
 def test_of_a_dense_output_layer_it_takes_no_jacobians(layer, shorter, monkeypatch):
-    model = BayesianModel(nn.Sequential(nn.Linear(2, 4), nn.Tanh(), layer).double(), Prior(), Categorical())
-    part = dataclasses.replace(load_dataset("iris").train, x=normal(9, 2), y=CASES["categorical"].targets(9))
+    model = BayesianModel(
+        nn.Sequential(nn.Linear(2, 4), nn.Tanh(), layer).double(), Prior(), Categorical()
+    )
+    part = dataclasses.replace(
+        load_dataset("iris").train, x=normal(9, 2), y=CASES["categorical"].targets(9)
+    )
     position = normal(model.num_parameters, seed=1)
     last = last_layer(model, part.x)
     whole = total(blocks(model, position, everything(model), part))[last][:, last]
@@ -141,14 +154,18 @@ def test_of_a_dense_output_layer_it_takes_no_jacobians(layer, shorter, monkeypat
     monkeypatch.setattr(curvature, "_NUMBERS_AT_ONCE", 100)
     called = []
     jacobians = curvature._rooted_jacobians
-    monkeypatch.setattr(curvature, "_rooted_jacobians", lambda *args: called.append(args) or jacobians(*args))
+    monkeypatch.setattr(
+        curvature, "_rooted_jacobians", lambda *args: called.append(args) or jacobians(*args)
+    )
     found = list(blocks(model, position, last, part))
     assert len(found) > 1
     assert bool(called) != shorter
     torch.testing.assert_close(total(found), whole, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("likelihood", "outputs"), [(Categorical(), 3), (Bernoulli(), 1), (Poisson(), 1)])
+@pytest.mark.parametrize(
+    ("likelihood", "outputs"), [(Categorical(), 3), (Bernoulli(), 1), (Poisson(), 1)]
+)
 def test_of_the_last_layer_it_is_the_hessian(likelihood, outputs):
     net = build_network(MLPConfig(widths=(4,)), input_shape=(2,), num_outputs=outputs).double()
     model = BayesianModel(net, Prior(scale=2.0), likelihood)
@@ -158,9 +175,14 @@ def test_of_the_last_layer_it_is_the_hessian(likelihood, outputs):
     hessian = torch.func.hessian(lambda flat: model.potential(flat, part.x, part.y))(position)
     last = last_layer(model, part.x)
     assert last.tolist() == list(range(4 * 2 + 4, model.num_parameters))
-    found = total(blocks(model, position, last, part)) + prior_precision(model, position, last).diag()
+    found = (
+        total(blocks(model, position, last, part)) + prior_precision(model, position, last).diag()
+    )
     torch.testing.assert_close(found, hessian[last][:, last], rtol=1e-9, atol=1e-9)
-    whole = total(blocks(model, position, everything(model), part)) + torch.eye(model.num_parameters) / 4
+    whole = (
+        total(blocks(model, position, everything(model), part))
+        + torch.eye(model.num_parameters) / 4
+    )
     assert not torch.allclose(whole, hessian, rtol=1e-3)  # below it the network is not linear
 
 
@@ -199,13 +221,17 @@ def test_the_last_layer_is_the_one_that_is_called_last():
 
 def test_everything_below_the_last_layer_stays_at_the_mode():
     data = load_dataset("iris", dtype=torch.float64)
-    net = build_network(MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3).double()
+    net = build_network(
+        MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3
+    ).double()
     model = BayesianModel(net, Prior(), Categorical())
     mode = model.initial(1)
     posterior = laplace(model, data, mode, structure="last_layer", num_draws=7)
     last = last_layer(model, data.train.x)
     below = torch.ones(model.num_parameters, dtype=torch.bool).index_fill(0, last, False)
-    torch.testing.assert_close(posterior.draws()[:, below], mode[below].expand(7, -1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        posterior.draws()[:, below], mode[below].expand(7, -1), rtol=0, atol=1e-12
+    )
     assert (posterior.standard_deviation()[last] > 0).all()
 
 
@@ -217,7 +243,9 @@ def test_prior_precision_follows_the_scales():
     wanted = [4 / 2] * (4 * 4 + 4) + [4 / 2] * (3 * 4 + 3)
     assert found.tolist() == pytest.approx(wanted)
     noise = BayesianModel(nn.Linear(1, 1), Prior(), Gaussian(log_noise_sd=0.5))
-    assert prior_precision(noise, noise.initial(), torch.tensor([2])).tolist() == pytest.approx([4.0])
+    assert prior_precision(noise, noise.initial(), torch.tensor([2])).tolist() == pytest.approx(
+        [4.0]
+    )
 
 
 def test_stopped_within_the_curvature_it_goes_on_to_the_same_bits():
@@ -231,7 +259,9 @@ def test_stopped_within_the_curvature_it_goes_on_to_the_same_bits():
         part = method.fit(model, data, seed=0, callbacks=[recorder])
         assert part.info["status"] == "interrupted"
         assert part.shape == (1, 1, model.num_parameters)  # the mode alone
-        rest = method.fit(model, data, seed=0, reached=method.rewind(recorder.reached()))
+        rest = method.fit(
+            model, data, seed=0, reached=method.truncate_to_checkpoint(recorder.reached())
+        )
         assert torch.equal(all_draws(rest), all_draws(whole))
         assert without_times(rest.history) == without_times(whole.history)
 
@@ -240,10 +270,16 @@ def test_priors_without_curvature_and_layers_that_are_too_large_are_refused():
     data = load_dataset("iris")
     net = build_network(MLPConfig(widths=()), input_shape=data.input_shape, num_outputs=3)
     model = BayesianModel(net, Prior(name="laplace"), Categorical())
-    with pytest.raises(ConfigError, match=r"only prior\.name=normal has; got prior\.name=laplace: type --set"):
+    with pytest.raises(
+        ConfigError, match=r"only prior\.name=normal has; got prior\.name=laplace: type --set"
+    ):
         LaplaceApproximation(num_steps=1).fit(model, data, seed=0)
-    wide = BayesianModel(nn.Sequential(nn.Linear(4, 7000), nn.ReLU(), nn.Linear(7000, 3)), Prior(), Categorical())
-    with pytest.raises(ConfigError, match=r"has 21003 parameters, .* of at most 20000 is kept; type --set"):
+    wide = BayesianModel(
+        nn.Sequential(nn.Linear(4, 7000), nn.ReLU(), nn.Linear(7000, 3)), Prior(), Categorical()
+    )
+    with pytest.raises(
+        ConfigError, match=r"has 21003 parameters, .* of at most 20000 is kept; type --set"
+    ):
         LaplaceApproximation(num_steps=1, structure="last_layer").fit(wide, data, seed=0)
 
 
@@ -252,10 +288,14 @@ def test_priors_without_curvature_and_layers_that_are_too_large_are_refused():
 @pytest.mark.parametrize("name", ["iris", "diabetes"])
 def test_the_reference_implementation_has_the_same_curvature(name, structure):
     """laplace-torch (Daxberger et al. 2021), where it is installed, on a network that fits its assumptions."""
-    reference = pytest.importorskip("laplace", reason="laplace-torch is not installed: pip install laplace-torch")
+    reference = pytest.importorskip(
+        "laplace", reason="laplace-torch is not installed: pip install laplace-torch"
+    )
     data = load_dataset(name, dtype=torch.float64)
     outputs = 3 if name == "iris" else 1
-    net = nn.Sequential(nn.Linear(data.train.x.shape[1], 5), nn.Tanh(), nn.Linear(5, outputs)).double()
+    net = nn.Sequential(
+        nn.Linear(data.train.x.shape[1], 5), nn.Tanh(), nn.Linear(5, outputs)
+    ).double()
     model = BayesianModel(net, Prior(), Categorical() if name == "iris" else Gaussian(noise=1.0))
     part = data.train
     y = part.y if name == "iris" else part.y[:, None]
@@ -269,4 +309,6 @@ def test_the_reference_implementation_has_the_same_curvature(name, structure):
         found = total(diagonals(model, position, part))
     else:
         found = total(blocks(model, position, last_layer(model, part.x), part))
-    torch.testing.assert_close(found, theirs.H.detach() * float(theirs._H_factor), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(
+        found, theirs.H.detach() * float(theirs._H_factor), rtol=1e-6, atol=1e-8
+    )

@@ -50,7 +50,10 @@ def test_dropping_the_inputs_of_linear_regression_is_ridge_regression(temperatur
     method = MCDropout(temperature=temperature, tempering=tempering)
     drop = _Drop(model, 0, "dropped units of step")
     errors = []
-    for where in (ridge(data, temperature, tempering), exact_posterior(data, temperature, tempering).mean):
+    for where in (
+        ridge(data, temperature, tempering),
+        exact_posterior(data, temperature, tempering).mean,
+    ):
         problem = mode_problem(method, model, data, 0, 0, where, at=drop)
         gradients = []
         for step in range(400):
@@ -81,13 +84,17 @@ def test_a_fit_goes_from_the_mode_to_the_ridge_solution():
 
 def test_draws_drop_whole_units_of_every_layer():
     data = load_dataset("iris")
-    net = build_network(MLPConfig(widths=(6, 5), dropout=RATE), input_shape=data.input_shape, num_outputs=3)
+    net = build_network(
+        MLPConfig(widths=(6, 5), dropout=RATE), input_shape=data.input_shape, num_outputs=3
+    )
     model = BayesianModel(net, Prior(), Categorical())
     posterior = MCDropout(num_steps=5, num_draws=40).fit(model, data, seed=0)
     values = model.unflatten(all_draws(posterior))
     for name in ("layers.1.weight", "head.weight"):
         gone = values[name] == 0
-        assert torch.equal(gone.all(1), gone.any(1))  # a unit is dropped for all that read it, or for none
+        assert torch.equal(
+            gone.all(1), gone.any(1)
+        )  # a unit is dropped for all that read it, or for none
         assert 0.1 < gone.double().mean() < 0.5
     for name in ("layers.0.weight", "layers.0.bias", "layers.1.bias", "head.bias"):
         assert (values[name] == values[name][0]).all()
@@ -97,7 +104,9 @@ def test_to_other_methods_dropout_is_nothing():
     data = load_dataset("iris")
     fits = []
     for rate in (0.0, 0.5):
-        net = build_network(MLPConfig(widths=(4,), dropout=rate), input_shape=data.input_shape, num_outputs=3)
+        net = build_network(
+            MLPConfig(widths=(4,), dropout=rate), input_shape=data.input_shape, num_outputs=3
+        )
         fits.append(MAP(num_steps=20).fit(BayesianModel(net, Prior(), Categorical()), data, seed=0))
     assert torch.equal(*(all_draws(posterior) for posterior in fits))
 
@@ -106,5 +115,8 @@ def test_a_network_without_dropout_is_refused():
     data = load_dataset("iris")
     for config in (MLPConfig(widths=(4,)), MLPConfig(widths=(), dropout=0.5)):
         net = build_network(config, input_shape=data.input_shape, num_outputs=3)
-        with pytest.raises(ConfigError, match=r"no layer of this network does; type --set architecture\.dropout=0\.1"):
+        with pytest.raises(
+            ConfigError,
+            match=r"no layer of this network does; type --set architecture\.dropout=0\.1",
+        ):
             MCDropout(num_steps=1).fit(BayesianModel(net, Prior(), Categorical()), data, seed=0)

@@ -53,7 +53,9 @@ def fitted(method):
 def test_the_decrement_is_the_distance_in_posterior_standard_deviations(apart, objectives):
     method = MAP()
     generator = torch.Generator().manual_seed(0)
-    position = EXACT.mean + apart * EXACT.sd * torch.randn(SIZE, generator=generator, dtype=torch.float64)
+    position = EXACT.mean + apart * EXACT.sd * torch.randn(
+        SIZE, generator=generator, dtype=torch.float64
+    )
     found = decrement(
         [potential(method, MODEL, len(DATA.train))] * objectives,
         position,
@@ -62,7 +64,13 @@ def test_the_decrement_is_the_distance_in_posterior_standard_deviations(apart, o
         iterations=2 * SIZE,
     )
     assert found == pytest.approx(square_distance(position), rel=1e-6, abs=1e-9)
-    few = decrement([potential(method, MODEL, len(DATA.train))], position, DATA.train, points_at_once=512, iterations=2)
+    few = decrement(
+        [potential(method, MODEL, len(DATA.train))],
+        position,
+        DATA.train,
+        points_at_once=512,
+        iterations=2,
+    )
     assert few <= found * (1 + 1e-6) + 1e-9
 
 
@@ -97,7 +105,9 @@ def test_a_fit_that_ended_early_says_so(method):
     assert all(f"inference.num_steps={2 * 20 if 40 > 100 else 100}" in note for note in caught)
 
 
-@pytest.mark.parametrize("method", [MAP(learning_rate=0.02, num_steps=1500), MeanFieldVI(num_steps=1500)])
+@pytest.mark.parametrize(
+    "method", [MAP(learning_rate=0.02, num_steps=1500), MeanFieldVI(num_steps=1500)]
+)
 def test_a_fit_that_came_to_its_optimum_is_silent(method):
     posterior, caught = fitted(method)
     assert caught == []

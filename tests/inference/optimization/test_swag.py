@@ -25,7 +25,9 @@ def still(steps: int) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def problem():
     data = load_dataset("iris", dtype=torch.float64)
-    net = build_network(MLPConfig(widths=(3,)), input_shape=data.input_shape, num_outputs=3).double()
+    net = build_network(
+        MLPConfig(widths=(3,)), input_shape=data.input_shape, num_outputs=3
+    ).double()
     return BayesianModel(net, Prior(), Categorical()), data
 
 
@@ -53,7 +55,10 @@ def test_draws_are_those_of_the_moments_of_sgd(problem, temperature, clip_norm):
         sgd.zero_grad()
         x, y = batches.take(step)
         # T U / N on a minibatch
-        loss = -model.log_likelihood(position, x, y).mean() - temperature * model.log_prior(position) / size
+        loss = (
+            -model.log_likelihood(position, x, y).mean()
+            - temperature * model.log_prior(position) / size
+        )
         loss.backward()
         if clip_norm is not None:
             clipped += float(torch.nn.utils.clip_grad_norm_([position], clip_norm)) > clip_norm
@@ -67,9 +72,15 @@ def test_draws_are_those_of_the_moments_of_sgd(problem, temperature, clip_norm):
     deviations = [iterates[i] - iterates[: i + 1].mean(0) for i in range(len(iterates))][-4:]
     assert posterior.shape == (1, 6, model.num_parameters)
     for number, draw in enumerate(all_draws(posterior)):
-        noise = torch.randn(len(mean) + 4, generator=torch_generator(3, "draw", number), dtype=torch.float64).numpy()
+        noise = torch.randn(
+            len(mean) + 4, generator=torch_generator(3, "draw", number), dtype=torch.float64
+        ).numpy()
         own, shared = noise[: len(mean)], noise[len(mean) :]
-        wanted = mean + np.sqrt(variance / 2) * own + np.array(deviations).T @ shared / math.sqrt(2 * (4 - 1))
+        wanted = (
+            mean
+            + np.sqrt(variance / 2) * own
+            + np.array(deviations).T @ shared / math.sqrt(2 * (4 - 1))
+        )
         np.testing.assert_allclose(draw.numpy(), wanted, rtol=0, atol=1e-9)
 
 
@@ -78,13 +89,22 @@ def test_covariance_of_draws_is_half_of_the_sum_of_both(problem):
     model, data = problem
     start = SamplePosterior.from_draws(model, model.initial(1)[None, None])
     number = 3000
-    settings = {"collect_every": 3, "collect_learning_rate": 0.1, "rank": 5, "num_draws": number, "log_every": 1}
+    settings = {
+        "collect_every": 3,
+        "collect_learning_rate": 0.1,
+        "rank": 5,
+        "num_draws": number,
+        "log_every": 1,
+    }
     recorder = Recorder()
     SWAG(**still(60), **settings).fit(model, data, seed=0, initial=start, callbacks=[recorder])
     state = recorder.states[0]  # the last one that was told is that before the last step
     posterior = SWAG(**still(59), **settings).fit(model, data, seed=0, initial=start)
     deviations = torch.from_numpy(state["deviations"])
-    covariance = torch.diag(torch.from_numpy(state["squares"] / state["count"])) / 2 + deviations.T @ deviations / 8
+    covariance = (
+        torch.diag(torch.from_numpy(state["squares"] / state["count"])) / 2
+        + deviations.T @ deviations / 8
+    )
     values, vectors = torch.linalg.eigh(covariance)
     projected = (all_draws(posterior) - torch.from_numpy(state["mean"])) @ vectors
     assert (projected.square().mean(0) / values - 1).abs().max() < 5 * math.sqrt(2 / number)
@@ -97,20 +117,28 @@ def test_history_goes_on_from_the_mode(problem):
     assert [row["step"] for row in posterior.history] == [8, 16, 20, 28, 36, 44, 50]
     assert {row["learning_rate"] for row in posterior.history[3:]} == {0.05}
     assert posterior.info["gradient_evaluations"] == 50
-    assert all(math.isfinite(row[name]) for row in posterior.history for name in ("objective", "nll", "validation_nll"))
+    assert all(
+        math.isfinite(row[name])
+        for row in posterior.history
+        for name in ("objective", "nll", "validation_nll")
+    )
 
 
 @pytest.mark.parametrize("stop_after", [23, 31, 49])
 def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(problem, stop_after):
     """Before there are two iterates; with fewer of them than the rank; with more."""
     model, data = problem
-    method = SWAG(num_steps=52, collect_fraction=32 / 52, collect_every=4, rank=4, log_every=8, num_draws=3)
+    method = SWAG(
+        num_steps=52, collect_fraction=32 / 52, collect_every=4, rank=4, log_every=8, num_draws=3
+    )
     whole = method.fit(model, data, seed=0)
     recorder = Recorder(stop_after)
     part = method.fit(model, data, seed=0, callbacks=[recorder])
     assert part.info["status"] == "interrupted"
     assert part.shape[1] == (1 if stop_after < 28 else 3)
-    rest = method.fit(model, data, seed=0, reached=method.rewind(recorder.reached()))
+    rest = method.fit(
+        model, data, seed=0, reached=method.truncate_to_checkpoint(recorder.reached())
+    )
     assert torch.equal(all_draws(rest), all_draws(whole))
     assert without_times(rest.history) == without_times(whole.history)
 
@@ -135,7 +163,10 @@ def test_early_stopping_is_of_the_way_to_the_mode(problem):
 def test_sgd_that_leaves_the_mode_is_told(problem):
     model, data = problem
     method = SWAG(num_steps=100, collect_learning_rate=1e30, log_every=5)
-    with pytest.raises(FitDiverged, match=r"left the mode at step \d+; .* try a lower inference.collect_learning_rate"):
+    with pytest.raises(
+        FitDiverged,
+        match=r"left the mode at step \d+; .* try a lower inference.collect_learning_rate",
+    ):
         method.fit(model, data, seed=0)
     with pytest.raises(FitDiverged) as caught:
         method.fit(model, data, seed=0)
@@ -145,10 +176,14 @@ def test_sgd_that_leaves_the_mode_is_told(problem):
 def test_settings_without_any_spread_are_refused(problem):
     model, data = problem
     with pytest.raises(
-        ConfigError, match=r"batch_size=500 takes all \d+ training points .*: type --set inference.batc"
+        ConfigError,
+        match=r"batch_size=500 takes all \d+ training points .*: type --set inference.batc",
     ):
         SWAG(batch_size=500).fit(model, data, seed=0)
-    with pytest.raises(ConfigError, match=r"give 9 steps of SGD and fewer than two iterates, one every 5 steps; type"):
+    with pytest.raises(
+        ConfigError,
+        match=r"give 9 steps of SGD and fewer than two iterates, one every 5 steps; type",
+    ):
         SWAG(num_steps=18, collect_every=5).fit(model, data, seed=0)
 
 

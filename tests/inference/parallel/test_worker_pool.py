@@ -38,7 +38,9 @@ def test_one_job_stays_in_this_process_and_in_order():
     ("work", "error", "message"),
     [
         (Work(fails=1), InvalidData, "number 1 is bad"),
-        pytest.param(Work(dies=1), BnnSymmError, r"died \(exit code 3\).*--jobs 1", marks=pytest.mark.slow),
+        pytest.param(
+            Work(dies=1), BnnSymmError, r"died \(exit code 3\).*--jobs 1", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_goes_wrong_in_a_process_is_said(work, error, message):

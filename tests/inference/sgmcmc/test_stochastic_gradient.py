@@ -10,10 +10,10 @@ import torch
 
 from bnn_symm.data import Dataset, Part, load_dataset
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference import MAP, SGHMC, SGLD, Callback, CyclicalSGHMC, Reached, RMSprop
+from bnn_symm.inference import MAP, SGHMC, SGLD, Callback, CyclicalSGHMC, FitState, RMSprop
 from bnn_symm.inference.callbacks import Callbacks
 from bnn_symm.inference.optimization.minibatches import Minibatches
-from bnn_symm.inference.optimization.training_loop import Problem, optimize
+from bnn_symm.inference.optimization.training_loop import OptimizationProblem, optimize
 from bnn_symm.models import BayesianModel, Gaussian, Prior
 from bnn_symm.posteriors import DrawChunk
 from tests.inference.exact import NOISE
@@ -37,7 +37,9 @@ def linear_regression(x: torch.Tensor, y: torch.Tensor) -> tuple[BayesianModel, 
     data = load_dataset("diabetes", dtype=torch.float64)
     scaling = dataclasses.replace(data.preprocessing.scaling, y_scale=1.0, y_mean=0.0)
     preprocessing = dataclasses.replace(data.preprocessing, scaling=scaling)
-    data = dataclasses.replace(data, preprocessing=preprocessing, train=Part(x=x, y=y), validation=none, test=none)
+    data = dataclasses.replace(
+        data, preprocessing=preprocessing, train=Part(x=x, y=y), validation=none, test=none
+    )
     net = torch.nn.Linear(x.shape[1], 1, bias=False).double()
     return BayesianModel(net, Prior(), Gaussian(noise=NOISE)), data
 
@@ -64,7 +66,9 @@ def recursion(precision, root, decay, noise_estimate=0.0):
     return a_matrix, noise
 
 
-def relative_error(a_matrix: np.ndarray, covariance: np.ndarray, which: int, thinning: int, number: int) -> float:
+def relative_error(
+    a_matrix: np.ndarray, covariance: np.ndarray, which: int, thinning: int, number: int
+) -> float:
     """Exact relative standard error of the mean square of `number` draws, pooled over coordinates.
 
     Of a Gaussian process with autocorrelations rho_k it is sqrt(2 / n (1 + 2 sum (1 - k / n) rho_k^2)).
@@ -82,7 +86,9 @@ def test_the_discretized_law_of_sgld_is_the_textbooks():
     eps = 0.03
     a_matrix, noise = recursion(precision, np.full(3, math.sqrt(eps / 2)), 1.0)
     np.testing.assert_allclose(
-        stationary(a_matrix, noise)[:, 0, 0], 1 / (precision * (1 - eps * precision / 4)), rtol=1e-12
+        stationary(a_matrix, noise)[:, 0, 0],
+        1 / (precision * (1 - eps * precision / 4)),
+        rtol=1e-12,
     )
 
 
@@ -129,14 +135,18 @@ def test_full_batch_draws_have_the_law_of_the_recursion(method, preconditioner):
     """Mean squares of 60 coordinates and 400 draws, within 4 of their exact standard errors (some 1 to 2 %)."""
     model, data, mean = gaussian_target()
     eta = ETA / 25 if preconditioner else ETA  # scales are around 25
-    method = dataclasses.replace(method, learning_rate=eta * len(data.train), preconditioner=preconditioner)
+    method = dataclasses.replace(
+        method, learning_rate=eta * len(data.train), preconditioner=preconditioner
+    )
     states = States()
     posterior = method.fit(model, data, seed=0, callbacks=[states])
     deviations = (posterior.draws().double() - mean).numpy()
     scales = np.ones(len(PRECISIONS))
     if preconditioner:
         sampling = [state for _, state in states.told if state["step"] >= method.num_warmup]
-        assert all(np.array_equal(state["mean_square"], sampling[0]["mean_square"]) for state in sampling)
+        assert all(
+            np.array_equal(state["mean_square"], sampling[0]["mean_square"]) for state in sampling
+        )
         corrected = sampling[0]["mean_square"] / (1 - 0.99**method.num_warmup)
         scales = 1 / (0.01 + np.sqrt(corrected))
         assert scales.max() > 2 * scales.min()
@@ -156,7 +166,11 @@ def test_full_batch_draws_have_the_law_of_the_recursion(method, preconditioner):
     # The test can tell this law from the posterior itself.
     assert (law[own, 0, 0] * precision).mean() - 1 > 8 * error or estimate
     if momentum:
-        rows = [row["kinetic_temperature"] for row in posterior.history if row["step"] > method.num_warmup]
+        rows = [
+            row["kinetic_temperature"]
+            for row in posterior.history
+            if row["step"] > method.num_warmup
+        ]
         wanted = temperature * (1 - decay / 2) * law[:, 1, 1].mean()
         error = relative_error(a_matrix, law, 1, 3, len(rows))
         assert abs(np.mean(rows) / wanted - 1) <= 4 * error
@@ -177,7 +191,9 @@ def test_minibatches_add_no_more_than_their_noise(method):
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(256, 6, generator=generator, dtype=torch.float64)
-    y = x @ torch.linspace(-1, 1, 6).double() + NOISE * torch.randn(256, generator=generator, dtype=torch.float64)
+    y = x @ torch.linspace(-1, 1, 6).double() + NOISE * torch.randn(
+        256, generator=generator, dtype=torch.float64
+    )
     model, data = linear_regression(x, y)
     eta, batch = method.learning_rate / 256, 16
     steps = {"num_warmup": 200, "num_draws": 500, "thinning": 4, "log_every": 100}
@@ -187,10 +203,19 @@ def test_minibatches_add_no_more_than_their_noise(method):
     mean = np.linalg.solve(precision, (x.T @ y / NOISE**2).numpy())
     residual = (x @ torch.from_numpy(mean) - y)[:, None] * x / NOISE**2
     gradients = 256**2 / batch * (256 - batch) / 255 * np.cov(residual.T.numpy(), ddof=0)
-    decay, h, one = (method.momentum_decay if isinstance(method, SGHMC) else 1.0), math.sqrt(eta), np.eye(6)
-    a_matrix = np.block([[one - eta * precision, h * (1 - decay) * one], [-h * precision, (1 - decay) * one]])
+    decay, h, one = (
+        (method.momentum_decay if isinstance(method, SGHMC) else 1.0),
+        math.sqrt(eta),
+        np.eye(6),
+    )
+    a_matrix = np.block(
+        [[one - eta * precision, h * (1 - decay) * one], [-h * precision, (1 - decay) * one]]
+    )
     into = np.vstack([h * one, one])
-    laws = [stationary(a_matrix, into @ r @ into.T) for r in (2 * decay * one, 2 * decay * one + eta * gradients)]
+    laws = [
+        stationary(a_matrix, into @ r @ into.T)
+        for r in (2 * decay * one, 2 * decay * one + eta * gradients)
+    ]
     deviations = posterior.draws().double().numpy() - mean
     # Whitened by the posterior: the mean of six squares over the draws, and its standard error, from the upper law.
     found = float(np.einsum("di,ij,dj->", deviations, precision, deviations) / deviations.size)
@@ -229,7 +254,12 @@ def test_cycles_visit_both_modes_where_small_steps_stay_in_one():
     model = BayesianModel(TwoModes().double(), Prior(), Gaussian(noise=0.35))
     mode = math.atanh(math.sqrt(0.6))
     cycles = CyclicalSGHMC(
-        learning_rate=2.0, momentum_decay=0.2, num_cycles=6, cycle_steps=200, draws_per_cycle=5, **TWO
+        learning_rate=2.0,
+        momentum_decay=0.2,
+        num_cycles=6,
+        cycle_steps=200,
+        draws_per_cycle=5,
+        **TWO,
     )
     draws = cycles.fit(model, data, seed=0).draws().reshape(2, 6, 5)
     # Each cycle samples one mode: five standard deviations of Laplace's approximation about it.
@@ -253,7 +283,7 @@ def test_minibatches_are_those_of_the_methods_that_optimize():
 
     value = torch.ones(1, requires_grad=True)
     settings = MAP(num_steps=11, batch_size=5)
-    problem = Problem(
+    problem = OptimizationProblem(
         settings=settings,
         tensors={"value": value},
         objective=objective,
@@ -290,7 +320,9 @@ class Everything(Callback):
         for chain in (0, 1):
             own = [chunk for chunk in self.chunks if chunk.chain == chain]
             stats = {"step_size": np.concatenate([chunk.stats["step_size"] for chunk in own])}
-            found[chain] = DrawChunk(chain, 0, np.concatenate([chunk.positions for chunk in own]), stats)
+            found[chain] = DrawChunk(
+                chain, 0, np.concatenate([chunk.positions for chunk in own]), stats
+            )
         return found
 
 
@@ -300,10 +332,22 @@ SHORT = {"batch_size": 50, "log_every": 3, **TWO}
 @pytest.mark.parametrize(
     "method",
     [
-        SGLD(num_warmup=8, num_draws=4, thinning=3, schedule="polynomial", preconditioner=RMSprop(), **SHORT),
+        SGLD(
+            num_warmup=8,
+            num_draws=4,
+            thinning=3,
+            schedule="polynomial",
+            preconditioner=RMSprop(),
+            **SHORT,
+        ),
         SGHMC(num_warmup=8, num_draws=4, thinning=3, preconditioner=RMSprop(), **SHORT),
         CyclicalSGHMC(
-            num_cycles=2, cycle_steps=10, exploration=0.5, draws_per_cycle=2, preconditioner=RMSprop(), **SHORT
+            num_cycles=2,
+            cycle_steps=10,
+            exploration=0.5,
+            draws_per_cycle=2,
+            preconditioner=RMSprop(),
+            **SHORT,
         ),
     ],
     ids=lambda method: method.name,
@@ -317,8 +361,8 @@ def test_it_goes_on_from_every_told_state_to_the_same_bits(method):
     assert len(whole.states) == 2 * math.ceil(method.num_steps / 3)
     assert all(len(chunk.positions) == 1 for chunk in whole.chunks)
     for chain, state in whole.states[::2]:
-        reached = Reached({chain: state}, whole.draws(), list(whole.rows))
-        back = method.rewind(reached)
+        reached = FitState({chain: state}, whole.draws(), list(whole.rows))
+        back = method.truncate_to_checkpoint(reached)
         again = method.fit(model, data, seed=0, reached=back)
         assert torch.equal(again.draws(), posterior.draws())
         assert np.array_equal(again.sample_stats["step_size"], posterior.sample_stats["step_size"])
@@ -327,18 +371,33 @@ def test_it_goes_on_from_every_told_state_to_the_same_bits(method):
     # A state that builds on draws which are lost is none to go on from.
     chain, last = whole.states[-1]
     assert last["drawn"] > 0
-    assert method.rewind(Reached({chain: last}, {}, list(whole.rows))) == Reached()
+    assert (
+        method.truncate_to_checkpoint(FitState({chain: last}, {}, list(whole.rows))) == FitState()
+    )
 
 
 def test_learning_rates_and_draws_are_where_they_were_asked_for():
-    steady = SGHMC(num_warmup=4, num_draws=2, thinning=3, learning_rate=0.2, momentum_decay=0.2, noise_estimate=0.1)
+    steady = SGHMC(
+        num_warmup=4,
+        num_draws=2,
+        thinning=3,
+        learning_rate=0.2,
+        momentum_decay=0.2,
+        noise_estimate=0.1,
+    )
     stages = [steady.stage(step) for step in range(steady.num_steps)]
     assert [stage.is_draw for stage in stages] == [False] * 6 + [True, False, False, True]
     assert [stage.phase for stage in stages] == ["warmup"] * 4 + ["sampling"] * 6
-    assert {(stage.learning_rate, stage.momentum_decay, stage.noise) for stage in stages} == {(0.2, 0.2, 0.2**0.5)}
+    assert {(stage.learning_rate, stage.momentum_decay, stage.noise) for stage in stages} == {
+        (0.2, 0.2, 0.2**0.5)
+    }
     decaying = SGLD(learning_rate=0.2, schedule="polynomial", decay_steps=3, decay_exponent=1.0)
-    assert [decaying.stage(step).learning_rate for step in (0, 3, 9)] == pytest.approx([0.2, 0.1, 0.05])
-    cyclical = CyclicalSGHMC(learning_rate=0.2, num_cycles=2, cycle_steps=8, exploration=0.5, draws_per_cycle=2)
+    assert [decaying.stage(step).learning_rate for step in (0, 3, 9)] == pytest.approx(
+        [0.2, 0.1, 0.05]
+    )
+    cyclical = CyclicalSGHMC(
+        learning_rate=0.2, num_cycles=2, cycle_steps=8, exploration=0.5, draws_per_cycle=2
+    )
     stages = [cyclical.stage(step) for step in range(cyclical.num_steps)]
     assert [stage.is_draw for stage in stages] == ([False] * 5 + [True, False, True]) * 2
     assert [stage.noise for stage in stages] == ([0.0] * 4 + [0.2**0.5] * 4) * 2
@@ -350,10 +409,22 @@ def test_learning_rates_and_draws_are_where_they_were_asked_for():
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (SGHMC(noise_estimate=0.1), r"noise_estimate is 0.1, wanted less than inference.momentum_decay \(0.1\)"),
-        (SGLD(num_warmup=0, preconditioner=RMSprop()), "preconditioner learns before draws are made only"),
-        (CyclicalSGHMC(exploration=0.0, preconditioner=RMSprop()), "preconditioner learns before draws are made only"),
-        (CyclicalSGHMC(cycle_steps=20, draws_per_cycle=5), "draws_per_cycle is 5, but 4 of the 20 steps"),
+        (
+            SGHMC(noise_estimate=0.1),
+            r"noise_estimate is 0.1, wanted less than inference.momentum_decay \(0.1\)",
+        ),
+        (
+            SGLD(num_warmup=0, preconditioner=RMSprop()),
+            "preconditioner learns before draws are made only",
+        ),
+        (
+            CyclicalSGHMC(exploration=0.0, preconditioner=RMSprop()),
+            "preconditioner learns before draws are made only",
+        ),
+        (
+            CyclicalSGHMC(cycle_steps=20, draws_per_cycle=5),
+            "draws_per_cycle is 5, but 4 of the 20 steps",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(method, message):
@@ -363,10 +434,13 @@ def test_settings_that_do_not_fit_are_refused(method, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [SGHMC(num_warmup=5, num_draws=2, thinning=2, learning_rate=0.5, num_chains=2)])
+@pytest.mark.parametrize(
+    "method", [SGHMC(num_warmup=5, num_draws=2, thinning=2, learning_rate=0.5, num_chains=2)]
+)
 def test_parallel_chains_draw_what_sequential_ones_do(method):
     model, data, _ = gaussian_target()
     one, other = (
-        dataclasses.replace(method, chain_method=how).fit(model, data, seed=0) for how in ("sequential", "parallel")
+        dataclasses.replace(method, chain_method=how).fit(model, data, seed=0)
+        for how in ("sequential", "parallel")
     )
     assert torch.equal(one.draws(), other.draws())

@@ -25,7 +25,9 @@ class Recorded:
         self.generator, self.sign, self.drawn = torch_generator(0, "noise"), sign, []
 
     def __call__(self, shape: torch.Size) -> Tensor:
-        self.drawn.append(self.sign * torch.randn(shape, generator=self.generator, dtype=torch.float64))
+        self.drawn.append(
+            self.sign * torch.randn(shape, generator=self.generator, dtype=torch.float64)
+        )
         return self.drawn[-1]
 
 
@@ -34,7 +36,10 @@ LAYERS = {
     "dense, over positions": (lambda: nn.Linear(4, 3), (5, 2, 4)),
     "without a bias": (lambda: nn.Linear(4, 3, bias=False), (5, 4)),
     "convolution": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1), (5, 4, 6, 6)),
-    "grouped convolution": (lambda: nn.Conv1d(4, 6, 3, groups=2, padding_mode="circular", padding=1), (5, 4, 6)),
+    "grouped convolution": (
+        lambda: nn.Conv1d(4, 6, 3, groups=2, padding_mode="circular", padding=1),
+        (5, 4, 6),
+    ),
 }
 
 
@@ -52,7 +57,10 @@ def pairs(layer: nn.Module, scales: dict[str, Tensor], name: str) -> list[tuple[
 
 
 def outputs(layer: nn.Module, scales: dict[str, Tensor], x: Tensor, noise) -> Tensor:
-    with torch.no_grad(), Flipout(pairs(layer, scales, "weight"), pairs(layer, scales, "bias"), noise):
+    with (
+        torch.no_grad(),
+        Flipout(pairs(layer, scales, "weight"), pairs(layer, scales, "bias"), noise),
+    ):
         return layer(x)
 
 
@@ -70,7 +78,9 @@ def test_each_point_has_the_outputs_of_weights_of_its_own_signs_of_one_noise(tre
         groups = len(s) // per_group
         # The signs of the inputs that each output reads.
         read = s.reshape(groups, per_group).repeat_interleave(len(r) // groups, 0)
-        signs = (r[:, None] * read).reshape(*layer.weight.shape[:2], *[1] * (layer.weight.dim() - 2))
+        signs = (r[:, None] * read).reshape(
+            *layer.weight.shape[:2], *[1] * (layer.weight.dim() - 2)
+        )
         values = {"weight": layer.weight + scales["weight"] * weight_noise * signs}
         if layer.bias is not None:
             one = noise.drawn[4][point].sign().flatten()
@@ -116,21 +126,31 @@ def test_only_layers_used_once_a_point_are_treated() -> None:
         return [weight for weight, _ in flipout_layers(net, parameters, torch.ones(2, *shape))]
 
     cnn = build_network(CNNConfig(widths=(2,), norm="frn"), input_shape=(1, 8, 8), num_outputs=2)
-    assert found(cnn, 1, 8, 8) == [name for name, value in cnn.named_parameters() if value.dim() in (2, 4)]
+    assert found(cnn, 1, 8, 8) == [
+        name for name, value in cnn.named_parameters() if value.dim() in (2, 4)
+    ]
     assert found(Reused(), 1, 4, 4) == ["c.weight"]
-    over_positions = nn.Sequential(nn.Unflatten(1, (3, 2)), nn.Linear(2, 2), nn.Flatten(), nn.Linear(6, 2))
+    over_positions = nn.Sequential(
+        nn.Unflatten(1, (3, 2)), nn.Linear(2, 2), nn.Flatten(), nn.Linear(6, 2)
+    )
     assert found(over_positions, 6) == ["1.weight", "3.weight"]
     # Positions come first, as many as a size of two would tell from points.
-    positions_first = nn.Sequential(nn.Unflatten(1, (2, 3)), Swapped(), nn.Linear(3, 4), Swapped(), nn.Flatten())
+    positions_first = nn.Sequential(
+        nn.Unflatten(1, (2, 3)), Swapped(), nn.Linear(3, 4), Swapped(), nn.Flatten()
+    )
     assert found(positions_first, 6) == []
-    rows_first = nn.Sequential(nn.Unflatten(1, (3, 2)), nn.Flatten(0, 1), nn.Linear(2, 2), nn.Unflatten(0, (-1, 3)))
+    rows_first = nn.Sequential(
+        nn.Unflatten(1, (3, 2)), nn.Flatten(0, 1), nn.Linear(2, 2), nn.Unflatten(0, (-1, 3))
+    )
     assert found(rows_first, 6) == []
 
 
 def gradients(model: BayesianModel, data, estimator: str, steps: int = 300) -> Tensor:
     """(step, parameter), of loc and log scale, at one place."""
     generator = torch.Generator().manual_seed(1)
-    loc = (model.initial() + 0.1 * torch.randn(model.num_parameters, generator=generator).double()).requires_grad_()
+    loc = (
+        model.initial() + 0.1 * torch.randn(model.num_parameters, generator=generator).double()
+    ).requires_grad_()
     log_scale = torch.full_like(loc.detach(), -1.5).requires_grad_()
     method = MeanFieldVI(estimator=estimator, num_samples=1)
     objective = VariationalObjective(method, model, data, 0, loc, log_scale)
@@ -165,7 +185,9 @@ def test_antithetic_pairs_leave_no_noise_in_the_mean_of_a_linear_model() -> None
     model = BayesianModel(net, Prior(), Gaussian(noise=0.7))
     loc = model.initial().requires_grad_()
     log_scale = torch.zeros_like(loc.detach()).requires_grad_()
-    objective = VariationalObjective(MeanFieldVI(estimator="flipout"), model, data, 0, loc, log_scale)
+    objective = VariationalObjective(
+        MeanFieldVI(estimator="flipout"), model, data, 0, loc, log_scale
+    )
     found = []
     for step in range(2):
         objective(step, data.train.x, data.train.y)

@@ -8,7 +8,11 @@ from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics import elbo
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MAP, EarlyStopping, MeanFieldVI
-from bnn_symm.inference.variational.local_reparameterization import LocalReparameterization, _LocalLinear, local_layers
+from bnn_symm.inference.variational.local_reparameterization import (
+    LocalReparameterization,
+    _LocalLinear,
+    local_layers,
+)
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import GaussianPosterior
 from bnn_symm.randomness import torch_generator
@@ -47,11 +51,16 @@ class Prototypes(nn.Module):
 
 def test_only_layers_used_once_a_point_are_local():
     mlp = build_network(MLPConfig(widths=(4,), norm="layer"), input_shape=(3,), num_outputs=2)
-    assert layers(mlp, torch.ones(2, 3)) == [("layers.0.weight", "layers.0.bias"), ("head.weight", "head.bias")]
+    assert layers(mlp, torch.ones(2, 3)) == [
+        ("layers.0.weight", "layers.0.bias"),
+        ("head.weight", "head.bias"),
+    ]
     cnn = build_network(CNNConfig(widths=(2,)), input_shape=(1, 8, 8), num_outputs=2)
     assert layers(cnn, torch.ones(2, 1, 8, 8)) == [("head.weight", "head.bias")]
     assert layers(Reused(), torch.ones(2, 3)) == [("c.weight", "c.bias")]
-    over_positions = nn.Sequential(nn.Unflatten(1, (3, 2)), nn.Linear(2, 2), nn.Flatten(), nn.Linear(6, 2, bias=False))
+    over_positions = nn.Sequential(
+        nn.Unflatten(1, (3, 2)), nn.Linear(2, 2), nn.Flatten(), nn.Linear(6, 2, bias=False)
+    )
     assert layers(over_positions, torch.ones(2, 6)) == [("3.weight", None)]
     assert layers(Prototypes(), torch.ones(2, 3)) == []
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
@@ -77,7 +86,10 @@ def test_pre_activations_have_the_moments_of_sampled_weights():
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     number = 20_000
-    with LocalReparameterization([(layer.weight, scale)], [(layer.bias, bias_scale)], noise), torch.no_grad():
+    with (
+        LocalReparameterization([(layer.weight, scale)], [(layer.bias, bias_scale)], noise),
+        torch.no_grad(),
+    ):
         samples = torch.stack([layer(x) for _ in range(number)])
     mean = x @ layer.weight.t() + layer.bias
     sd = (x.square() @ scale.square().t() + bias_scale.square()).sqrt()
@@ -88,12 +100,16 @@ def test_pre_activations_have_the_moments_of_sampled_weights():
 
 def test_both_estimators_are_unbiased_for_the_same_objective():
     data = load_dataset("iris", dtype=torch.float64)
-    net = build_network(MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3).double()
+    net = build_network(
+        MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3
+    ).double()
     model = BayesianModel(net, Prior(), Categorical())
     values = {}
     for estimator in ("local", "weight"):
         # A learning rate that changes nothing: 400 estimates at one place.
-        method = MeanFieldVI(estimator=estimator, num_steps=400, learning_rate=1e-12, initial_scale=0.5, log_every=1)
+        method = MeanFieldVI(
+            estimator=estimator, num_steps=400, learning_rate=1e-12, initial_scale=0.5, log_every=1
+        )
         rows = method.fit(model, data, seed=0).history
         values[estimator] = torch.tensor([row["objective"] for row in rows], dtype=torch.float64)
     error = sum(value.var() / len(value) for value in values.values()) ** 0.5
@@ -116,7 +132,13 @@ def test_early_stopping_stops_and_needs_a_validation_part():
     net = build_network(MLPConfig(widths=(8,)), input_shape=data.input_shape, num_outputs=3)
     model = BayesianModel(net, Prior(scale=10.0), Categorical())
     stopping = EarlyStopping(patience=3)
-    method = MAP(num_steps=4000, learning_rate=0.1, schedule="constant", early_stopping=stopping, log_every=10)
+    method = MAP(
+        num_steps=4000,
+        learning_rate=0.1,
+        schedule="constant",
+        early_stopping=stopping,
+        log_every=10,
+    )
     posterior = method.fit(model, data, seed=0)
     assert posterior.info["status"] == "complete"
     assert posterior.history[-1]["step"] < 4000

@@ -52,7 +52,10 @@ def test_the_kl_is_torchs_layer_by_layer_of_free_entries_alone(kind) -> None:
     objective = LowRankObjective(LowRankVI(), model, data, 0, **tensors)
     _, terms = objective(0, data.train.x, data.train.y)
     sizes, wanted = layer_sizes(model), 0.0
-    parts = zip(*(tensor.detach().split(list(sizes.values()), dim=-1) for tensor in tensors.values()), strict=True)
+    parts = zip(
+        *(tensor.detach().split(list(sizes.values()), dim=-1) for tensor in tensors.values()),
+        strict=True,
+    )
     for layer, (loc, log_scale, factors) in zip(sizes, parts, strict=True):
         own = LowRankMultivariateNormal(loc, factors.T / math.sqrt(RANK), (2 * log_scale).exp())
         scale = 2.0 if layer == "head" else 0.7
@@ -61,11 +64,15 @@ def test_the_kl_is_torchs_layer_by_layer_of_free_entries_alone(kind) -> None:
     assert float(terms["kl"].detach()) == pytest.approx(wanted, rel=1e-10)
 
 
-@pytest.mark.parametrize("prior", [Prior(name="laplace"), Prior(name="student_t", degrees_of_freedom=3.0)])
+@pytest.mark.parametrize(
+    "prior", [Prior(name="laplace"), Prior(name="student_t", degrees_of_freedom=3.0)]
+)
 def test_the_kl_of_other_priors_is_that_of_its_draws(prior) -> None:
     model, data = made("mlp", prior)
     tensors = placed(model)
-    _, terms = LowRankObjective(LowRankVI(), model, data, 0, **tensors)(0, data.train.x, data.train.y)
+    _, terms = LowRankObjective(LowRankVI(), model, data, 0, **tensors)(
+        0, data.train.x, data.train.y
+    )
     values = {name: tensor.detach() for name, tensor in tensors.items()}
     own = LowRankGaussianPosterior(
         model,
@@ -76,7 +83,10 @@ def test_the_kl_of_other_priors_is_that_of_its_draws(prior) -> None:
     )
     draws = own.draws(800)
     sampled = own.log_prob(draws) - torch.stack([model.log_prior(draw) for draw in draws])
-    assert abs(float(terms["kl"].detach()) - float(sampled.mean())) < 4 * float(sampled.std()) / len(draws) ** 0.5
+    assert (
+        abs(float(terms["kl"].detach()) - float(sampled.mean()))
+        < 4 * float(sampled.std()) / len(draws) ** 0.5
+    )
 
 
 # -- estimators --------------------------------------------------------------------------------------------
@@ -124,7 +134,9 @@ def test_estimators_agree_on_the_objective_and_its_gradient(kind, estimator) -> 
     steps, found = 120, {}
     for name in (estimator, "weight"):
         tensors = placed(model)
-        objective = LowRankObjective(LowRankVI(estimator=name, num_samples=1), model, data, 0, **tensors)
+        objective = LowRankObjective(
+            LowRankVI(estimator=name, num_samples=1), model, data, 0, **tensors
+        )
         rows = []
         for step in range(steps):
             value, _ = objective(step, data.train.x, data.train.y)
@@ -142,7 +154,9 @@ def test_estimators_agree_on_the_objective_and_its_gradient(kind, estimator) -> 
 def test_noise_is_a_function_of_the_step_alone() -> None:
     model, data = made("mlp")
     for estimator in ("local", "flipout", "weight"):
-        objective = LowRankObjective(LowRankVI(estimator=estimator), model, data, 5, **placed(model))
+        objective = LowRankObjective(
+            LowRankVI(estimator=estimator), model, data, 5, **placed(model)
+        )
         values = [objective(step, data.train.x, data.train.y)[0].item() for step in (0, 1, 1, 0)]
         assert values[:2] == values[:1:-1]
         assert values[0] != values[1]
@@ -155,7 +169,9 @@ def test_a_fixed_diagonal_stays_and_factors_learn() -> None:
     data = load_dataset("gap", limit=30)
     net = build_network(MLPConfig(widths=(3,)), input_shape=data.input_shape, num_outputs=1)
     model = BayesianModel(net, Prior(), Gaussian())
-    method = LowRankVI(learn_diagonal=False, initial_scale=0.0067, rank=2, num_steps=60, learning_rate=0.05)
+    method = LowRankVI(
+        learn_diagonal=False, initial_scale=0.0067, rank=2, num_steps=60, learning_rate=0.05
+    )
     posterior = method.fit(model, data, seed=0)
     assert isinstance(posterior, LowRankGaussianPosterior)
     torch.testing.assert_close(posterior.scale, torch.full_like(posterior.scale, 0.0067))
@@ -172,6 +188,10 @@ def test_it_goes_on_from_another_fit() -> None:
     torch.testing.assert_close(first.scale, mean_field.scale, rtol=1e-9, atol=1e-9)
     again = method.fit(model, data, seed=2, initial=first)
     torch.testing.assert_close(again.factors, first.factors, rtol=1e-9, atol=1e-9)
-    other = LowRankVI(num_steps=1, learning_rate=1e-12, rank=3).fit(model, data, seed=2, initial=first)
+    other = LowRankVI(num_steps=1, learning_rate=1e-12, rank=3).fit(
+        model, data, seed=2, initial=first
+    )
     assert other.factors.shape == (3, model.num_parameters)
-    torch.testing.assert_close(other.factors.std(), torch.tensor(0.01 / 3**0.5).double(), rtol=0.3, atol=0)
+    torch.testing.assert_close(
+        other.factors.std(), torch.tensor(0.01 / 3**0.5).double(), rtol=0.3, atol=0
+    )

@@ -50,10 +50,18 @@ def test_value_and_gradient_are_those_of_the_enumerated_group(keys, apart):
     posterior = posterior_of(model, apart)
     ((units,), _) = exchangeable_units(model, symmetry_group(model.net))
     size = len(units.units)
-    term = Term(units, torch.ones(units.index.shape[1], dtype=torch.bool), "permanent", (torch.arange(size),))
+    term = Term(
+        units,
+        torch.ones(units.index.shape[1], dtype=torch.bool),
+        "permanent",
+        (torch.arange(size),),
+    )
     found = []
     for information in (term.information, lambda *moments: enumerated(model, *moments)):
-        loc, scale = posterior.loc.clone().requires_grad_(), posterior.scale.clone().requires_grad_()
+        loc, scale = (
+            posterior.loc.clone().requires_grad_(),
+            posterior.scale.clone().requires_grad_(),
+        )
         value = information(loc, scale, loc + scale * normal(7, len(loc), seed=5))
         value.mean().backward()
         found.append((value.detach(), loc.grad, scale.grad))
@@ -92,13 +100,17 @@ def test_blocks_of_units_far_apart_have_the_information_of_their_subgroup():
     information = SymmetryInformation(SymmetrizedVI(exact_up_to=3), model, (3,), 0)
     wanted = math.log(math.factorial(3) * math.factorial(2) ** 2)  # of seven units in three blocks
     for step in range(3):
-        assert float(information(step, posterior.loc, posterior.scale)) == pytest.approx(wanted, abs=1e-6)
+        assert float(information(step, posterior.loc, posterior.scale)) == pytest.approx(
+            wanted, abs=1e-6
+        )
 
 
 def test_the_gradient_left_is_that_of_the_objective():
     """By differences along random directions, tempered, in two layers of which one is wider than a block."""
     data = load_dataset("diabetes", dtype=torch.float64, limit=40)
-    net = build_network(MLPConfig(widths=(5, 3)), input_shape=data.input_shape, num_outputs=1).double()
+    net = build_network(
+        MLPConfig(widths=(5, 3)), input_shape=data.input_shape, num_outputs=1
+    ).double()
     model = BayesianModel(net, Prior(), Gaussian())
     loc = (model.initial() + 0.1 * normal(model.num_parameters)).requires_grad_()
     log_scale = (-1.0 + 0.3 * normal(model.num_parameters, seed=1)).requires_grad_()
@@ -118,7 +130,9 @@ def test_the_gradient_left_is_that_of_the_objective():
     information = float(terms["mutual_information"])
     assert information > 0.1
     assert value == pytest.approx(-expected + 0.3 * (float(terms["kl"]) - information), rel=1e-9)
-    assert float(terms["elbo"]) == pytest.approx(expected - log_jacobian - float(terms["kl"]), rel=1e-9)
+    assert float(terms["elbo"]) == pytest.approx(
+        expected - log_jacobian - float(terms["kl"]), rel=1e-9
+    )
     gradients = loc.grad.clone(), log_scale.grad.clone()
     step = 1e-5
     for tensor, gradient in zip((loc, log_scale), gradients, strict=True):
@@ -167,7 +181,11 @@ def two_modes(distance: float) -> BayesianModel:
 
     class HyperbolicCosine(Gaussian):
         def log_prob(self, outputs, y, latents):
-            return torch.logaddexp(distance * outputs, -distance * outputs).squeeze(-1) - math.log(2) - distance**2
+            return (
+                torch.logaddexp(distance * outputs, -distance * outputs).squeeze(-1)
+                - math.log(2)
+                - distance**2
+            )
 
     return BayesianModel(Difference().double(), Prior(), HyperbolicCosine(noise=1.0))
 
@@ -182,7 +200,9 @@ def kl_to_two_modes(loc: Tensor, scale: Tensor, distance: float, *, symmetrized:
         log_q = torch.logaddexp(log_q, swapped) - math.log(2)
     mode = torch.tensor([distance, -distance], dtype=torch.float64)
     unit = torch.ones(2, dtype=torch.float64)
-    halves = [torch.distributions.Normal(sign * mode, unit).log_prob(grid).sum(-1) for sign in (1, -1)]
+    halves = [
+        torch.distributions.Normal(sign * mode, unit).log_prob(grid).sum(-1) for sign in (1, -1)
+    ]
     log_p = torch.logaddexp(*halves) - math.log(2)
     return float((log_q.exp() * (log_q - log_p)).sum() * float(axis[1] - axis[0]) ** 2)
 
@@ -219,13 +239,17 @@ def test_two_modes_that_plain_vi_sits_between_are_found_exactly(distance):
 
 class OneScaleAUnit(BayesianModel):
     def log_prior(self, flat):
-        return super().log_prior(flat) - flat[self.slices()["layers.0.bias"]] @ torch.arange(4).to(flat)
+        return super().log_prior(flat) - flat[self.slices()["layers.0.bias"]] @ torch.arange(4).to(
+            flat
+        )
 
 
 def test_what_cannot_be_symmetrized_is_refused():
     data = load_dataset("iris")
     net = build_network(MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3)
-    with pytest.raises(SymmetryError, match="symmetrizing wants one prior for all units of a layer"):
+    with pytest.raises(
+        SymmetryError, match="symmetrizing wants one prior for all units of a layer"
+    ):
         SymmetrizedVI().fit(OneScaleAUnit(net, Prior(), Categorical()), data, seed=0)
     with pytest.raises(ConfigError, match=r"inference\.exact_up_to"):
         parse_config({"inference": {"name": "symmetrized_vi", "exact_up_to": 1}})

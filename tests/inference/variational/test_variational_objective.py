@@ -8,7 +8,7 @@ import torch
 from bnn_symm.architectures import CNNConfig, MLPConfig, asymmetrize, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.inference import MeanFieldVI
-from bnn_symm.inference.variational.estimators import OneByOne
+from bnn_symm.inference.variational.estimators import SequentialEstimator
 from bnn_symm.inference.variational.objective import VariationalObjective
 from bnn_symm.models import (
     BayesianModel,
@@ -23,7 +23,9 @@ from bnn_symm.models.priors.prior import PriorOverride
 
 PRIORS = {
     "normal": Prior(),
-    "fan-in, mixed families": Prior(scale="fan_in", overrides={"*.bias": PriorOverride(name="laplace", scale=0.5)}),
+    "fan-in, mixed families": Prior(
+        scale="fan_in", overrides={"*.bias": PriorOverride(name="laplace", scale=0.5)}
+    ),
     "laplace": Prior(name="laplace"),
     "student_t": Prior(name="student_t", degrees_of_freedom=3.0),
     "scale_mixture": Prior(name="scale_mixture"),
@@ -39,14 +41,20 @@ LIKELIHOODS = {
 
 def objective_of(model, data, method, seed=0):
     generator = torch.Generator().manual_seed(1)
-    loc = (model.initial() + 0.1 * torch.randn(model.num_parameters, generator=generator).double()).requires_grad_()
-    log_scale = (-2.0 + 0.3 * torch.randn(model.num_parameters, generator=generator).double()).requires_grad_()
+    loc = (
+        model.initial() + 0.1 * torch.randn(model.num_parameters, generator=generator).double()
+    ).requires_grad_()
+    log_scale = (
+        -2.0 + 0.3 * torch.randn(model.num_parameters, generator=generator).double()
+    ).requires_grad_()
     return VariationalObjective(method, model, data, seed, loc, log_scale), loc, log_scale
 
 
 def made(name, likelihood, prior, kind="mlp"):
     data = load_dataset(name, dtype=torch.float64, limit=200 if name == "digits" else 40)
-    config = CNNConfig(widths=(3,)) if kind == "cnn" else MLPConfig(widths=(5, 4), activation="tanh")
+    config = (
+        CNNConfig(widths=(3,)) if kind == "cnn" else MLPConfig(widths=(5, 4), activation="tanh")
+    )
     outputs = likelihood.num_net_outputs(data.num_outputs)
     net = build_network(config, input_shape=data.input_shape, num_outputs=outputs)
     if kind == "asymmetric":
@@ -100,7 +108,9 @@ def test_gradient_for_every_prior(prior):
 @pytest.mark.parametrize("kind", ["cnn", "asymmetric"])
 def test_gradient_for_other_networks(estimator, kind):
     name = "digits" if kind == "cnn" else "iris"
-    check(*made(name, Categorical(), Prior(), kind), MeanFieldVI(estimator=estimator, num_samples=3))
+    check(
+        *made(name, Categorical(), Prior(), kind), MeanFieldVI(estimator=estimator, num_samples=3)
+    )
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -116,13 +126,15 @@ def test_the_priors_part_is_the_gradient_of_its_cross_entropy(prior):
     leaves = loc.clone().requires_grad_(), sd.log().requires_grad_()
     wanted = model.cross_entropy(leaves[0], leaves[1].exp()).sum()
     wanted.backward()
-    of_loc, of_log_sd, total = torch.zeros_like(loc), torch.zeros_like(loc), 0.0
+    loc_grad, log_scale_grad, total = torch.zeros_like(loc), torch.zeros_like(loc), 0.0
     for where, family, scale in model.parameter_prior.pieces(7):
-        total += family.add_cross_entropy_gradient(loc[where], sd[where], scale, 2.0, of_loc[where], of_log_sd[where])
+        total += family.add_cross_entropy_gradient(
+            loc[where], sd[where], scale, 2.0, loc_grad[where], log_scale_grad[where]
+        )
     tolerance = 1e-4 if prior == "scale_mixture" else 1e-10
     assert total == pytest.approx(float(wanted.detach()), rel=1e-10)
-    assert (of_loc - 2 * leaves[0].grad).abs().max() < tolerance
-    assert (of_log_sd - 2 * leaves[1].grad).abs().max() < tolerance
+    assert (loc_grad - 2 * leaves[0].grad).abs().max() < tolerance
+    assert (log_scale_grad - 2 * leaves[1].grad).abs().max() < tolerance
 
 
 @pytest.mark.parametrize("estimator", ["weight", "local"])
@@ -143,7 +155,7 @@ def test_all_samples_at_once_have_the_law_of_one_by_one(estimator, monkeypatch):
         return torch.tensor(values), gradients
 
     at_once = means()
-    monkeypatch.setattr("bnn_symm.inference.variational.objective.samples_of", OneByOne)
+    monkeypatch.setattr("bnn_symm.inference.variational.objective.samples_of", SequentialEstimator)
     one_by_one = means()
     for first, second in zip(at_once, one_by_one, strict=True):
         error = ((first.var(0) + second.var(0)) / 400).sqrt()
@@ -156,7 +168,9 @@ def test_how_the_flat_vector_is_cut_changes_nothing(prior, monkeypatch):
     model, data = made("iris", Categorical(), PRIORS[prior])
 
     def found():
-        objective, loc, log_scale = objective_of(model, data, MeanFieldVI(num_samples=1, temperature=0.3))
+        objective, loc, log_scale = objective_of(
+            model, data, MeanFieldVI(num_samples=1, temperature=0.3)
+        )
         value, others = objective(3, data.train.x, data.train.y)
         return torch.tensor([value, *others.values()]), loc.grad, log_scale.grad
 

@@ -15,7 +15,11 @@ from bnn_symm.models import BayesianModel, Gaussian, Prior, PriorMean, PriorOver
 from tests.models.cases import CASES, normal
 
 FAMILIES = ["normal", "laplace", "student_t", "scale_mixture"]
-SCALES = [{"scale": 0.7}, {"scale": "fan_in"}, {"scale": "moped", "delta": 0.3, "smallest_scale": 0.05}]
+SCALES = [
+    {"scale": 0.7},
+    {"scale": "fan_in"},
+    {"scale": "moped", "delta": 0.3, "smallest_scale": 0.05},
+]
 
 
 def pretrained(net: nn.Module, seed: int = 5) -> dict[str, torch.Tensor]:
@@ -65,14 +69,26 @@ def test_moped_is_a_normal_around_every_weight_with_a_fraction_of_its_size() -> 
 def test_gradients_written_out_are_those_of_the_cross_entropy(family, scale) -> None:
     model = centerd("fixed-entries", name=family, **scale)
     number = model.num_net_parameters
-    leaves = [normal(number, seed=7).requires_grad_(), (0.3 * normal(number, seed=8) - 2).requires_grad_()]
+    leaves = [
+        normal(number, seed=7).requires_grad_(),
+        (0.3 * normal(number, seed=8) - 2).requires_grad_(),
+    ]
     wanted = model.parameter_prior.cross_entropy(leaves[0], leaves[1].exp()).sum()
     wanted.backward()
     loc, sd = leaves[0].detach(), leaves[1].detach().exp()
     got = [torch.zeros(number, dtype=torch.float64) for _ in leaves]
     total = 0.0
-    for where, own, factor in model.parameter_prior.pieces(4):  # pieces that begin in the middle of a tensor
-        args = (loc[where].contiguous(), sd[where].contiguous(), factor, 2.0, got[0][where], got[1][where])
+    for where, own, factor in model.parameter_prior.pieces(
+        4
+    ):  # pieces that begin in the middle of a tensor
+        args = (
+            loc[where].contiguous(),
+            sd[where].contiguous(),
+            factor,
+            2.0,
+            got[0][where],
+            got[1][where],
+        )
         total += own.add_cross_entropy_gradient(*args)
     assert total == pytest.approx(float(wanted.detach()), rel=1e-10)
     # Of a mixture autograd also moves the ends of its rule, where next to nothing of the integral is.
@@ -88,7 +104,10 @@ def test_fits_start_at_the_mean_whatever_the_seed_and_fixed_entries_have_none() 
         values = model.layer_values(model.unflatten(model.initial(seed)))
         own = effective_parameters(model.net, dict(model.net.named_parameters()))
         for name, value in values.items():
-            fixed = model.layer_scales(model.unflatten(torch.ones(model.num_parameters).double()))[name] == 0
+            fixed = (
+                model.layer_scales(model.unflatten(torch.ones(model.num_parameters).double()))[name]
+                == 0
+            )
             torch.testing.assert_close(value[~fixed], mean[name][~fixed], rtol=0, atol=0)
             torch.testing.assert_close(value[fixed], own[name].detach()[fixed], rtol=0, atol=0)
     assert any(shape != model.shapes[name] for name, shape in weight_shapes(model.net).items())
@@ -110,7 +129,10 @@ def test_a_state_dict_of_the_network_itself_will_do_and_one_with_other_masks_wil
 
 def test_equal_means_are_equal_priors() -> None:
     weights = pretrained(CASES["gaussian-fixed"].model().net)
-    one, same = Prior(mean=PriorMean(weights)), Prior(mean=PriorMean(dict(reversed(weights.items()))))
+    one, same = (
+        Prior(mean=PriorMean(weights)),
+        Prior(mean=PriorMean(dict(reversed(weights.items())))),
+    )
     assert one == same
     weights["head.bias"] = weights["head.bias"] + 1e-12
     assert one != Prior(mean=PriorMean(weights))
@@ -137,7 +159,9 @@ def test_weights_that_do_not_fit_are_refused_by_name(change, message) -> None:
 
 
 def test_what_needs_a_mean_or_cannot_be_read_here_says_so() -> None:
-    with pytest.raises(ConfigError, match=r"prior\.scale=moped is a fraction of prior\.mean, which is not set"):
+    with pytest.raises(
+        ConfigError, match=r"prior\.scale=moped is a fraction of prior\.mean, which is not set"
+    ):
         CASES["gaussian-fixed"].model(Prior(scale="moped"))
     with pytest.raises(ConfigError, match="give it the weights: Prior"):
         CASES["gaussian-fixed"].model(Prior(mean="runs/digits"))
@@ -147,7 +171,9 @@ def test_a_linear_model_has_the_exact_posterior_of_its_informed_prior() -> None:
     """By the gradient of its potential, which is zero at the exact posterior mean alone."""
     net = nn.Linear(3, 1).double()
     mean = {"weight": normal(1, 3, seed=1), "bias": normal(1, seed=2)}
-    model = BayesianModel(net, Prior(mean=PriorMean(mean), scale="moped", delta=0.5), Gaussian(noise=0.3))
+    model = BayesianModel(
+        net, Prior(mean=PriorMean(mean), scale="moped", delta=0.5), Gaussian(noise=0.3)
+    )
     x, y = normal(20, 3, seed=3), normal(20, seed=4)
     design = torch.cat([x, torch.ones(20, 1).double()], 1)
     center = torch.cat([mean["weight"][0], mean["bias"]])

@@ -28,7 +28,11 @@ def log_density(prior: Prior, scale: float) -> Callable[[float], float]:
         return lambda w: -abs(w) / scale - math.log(2 * scale)
     if prior.name == "student_t":
         df = prior.degrees_of_freedom
-        constant = math.lgamma(df / 2 + 0.5) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi * scale**2)
+        constant = (
+            math.lgamma(df / 2 + 0.5)
+            - math.lgamma(df / 2)
+            - 0.5 * math.log(df * math.pi * scale**2)
+        )
         return lambda w: constant - (df + 1) / 2 * math.log1p((w / scale) ** 2 / df)
 
     def mixture(w: float) -> float:
@@ -44,7 +48,9 @@ def log_density(prior: Prior, scale: float) -> Callable[[float], float]:
     return mixture
 
 
-def exact_cross_entropy(density: Callable[[float], float], loc: float, sd: float, features: list[float]) -> float:
+def exact_cross_entropy(
+    density: Callable[[float], float], loc: float, sd: float, features: list[float]
+) -> float:
     """-E[log p(loc + sd z)], integrated piece by piece between the features of p, to about 1e-12."""
     edges = sorted({-12.0, 12.0, *(z for z in ((w - loc) / sd for w in features) if -12 < z < 12)})
 
@@ -52,7 +58,9 @@ def exact_cross_entropy(density: Callable[[float], float], loc: float, sd: float
         return -density(loc + sd * z) * math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
     pieces = pairwise(edges)
-    return sum(integrate.quad(integrand, a, b, epsabs=1e-13, epsrel=1e-12, limit=200)[0] for a, b in pieces)
+    return sum(
+        integrate.quad(integrand, a, b, epsabs=1e-13, epsrel=1e-12, limit=200)[0] for a, b in pieces
+    )
 
 
 def cross_entropy(prior: Prior, loc: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
@@ -69,7 +77,9 @@ def check_cross_entropy(prior: Prior, ratios: tuple[float, ...], tolerance: floa
     density = log_density(prior, scale)
     expected = [exact_cross_entropy(density, a, b, features) for a, b in grid]
     got = cross_entropy(prior, loc, sd)
-    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=tolerance)
+    torch.testing.assert_close(
+        got, torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0])
@@ -108,10 +118,14 @@ def test_gradients_of_cross_entropy_are_those_of_the_exact_integral(family) -> N
             below = exact_cross_entropy(density, loc - da, sd - db, features)
             # Central differences err by step^2 / 6 times a third derivative of at most about 1e3 here.
             assert got.grad is not None
-            assert float(got.grad) == pytest.approx((above - below) / (2 * step), abs=1e-5, rel=1e-5)
+            assert float(got.grad) == pytest.approx(
+                (above - below) / (2 * step), abs=1e-5, rel=1e-5
+            )
 
 
-def test_mixture_cross_entropy_has_finite_values_and_gradients_far_from_the_narrow_component() -> None:
+def test_mixture_cross_entropy_has_finite_values_and_gradients_far_from_the_narrow_component() -> (
+    None
+):
     loc = torch.tensor([3.0, -3.0, 0.0, 1e3], dtype=torch.float32, requires_grad=True)
     sd = torch.tensor([1e-8, 1e-3, 1e-8, 1e-6], dtype=torch.float32, requires_grad=True)
     value = cross_entropy(Prior(name="scale_mixture"), loc, sd)
@@ -125,9 +139,16 @@ def test_mixture_cross_entropy_has_finite_values_and_gradients_far_from_the_narr
 
 
 @pytest.mark.parametrize("prior_name", FAMILIES)
-def test_cross_entropy_of_a_narrow_gaussian_is_minus_the_log_prior_coordinate_by_coordinate(prior_name) -> None:
-    overrides = {"norms.*": PriorOverride(name="laplace", scale=0.4), "head.bias": PriorOverride(scale=2.0)}
-    model = CASES["gaussian-learned"].model(Prior(name=prior_name, scale="fan_in", overrides=overrides))
+def test_cross_entropy_of_a_narrow_gaussian_is_minus_the_log_prior_coordinate_by_coordinate(
+    prior_name,
+) -> None:
+    overrides = {
+        "norms.*": PriorOverride(name="laplace", scale=0.4),
+        "head.bias": PriorOverride(scale=2.0),
+    }
+    model = CASES["gaussian-learned"].model(
+        Prior(name=prior_name, scale="fan_in", overrides=overrides)
+    )
     loc = normal(model.num_parameters)
     got = model.cross_entropy(loc, torch.full_like(loc, 1e-6))
     for i in range(len(loc)):
@@ -135,7 +156,9 @@ def test_cross_entropy_of_a_narrow_gaussian_is_minus_the_log_prior_coordinate_by
         moved[i] += 0.1
         expected = model.log_prior(loc) - model.log_prior(moved)
         difference = model.cross_entropy(moved, torch.full_like(loc, 1e-6))[i] - got[i]
-        assert float(difference) == pytest.approx(float(expected), abs=1e-8)  # curvature of 1e3 times sd^2
+        assert float(difference) == pytest.approx(
+            float(expected), abs=1e-8
+        )  # curvature of 1e3 times sd^2
     assert float(got.sum()) == pytest.approx(float(-model.log_prior(loc)), abs=1e-8)
 
 
@@ -157,9 +180,15 @@ def test_cross_entropy_of_a_latent_variable_is_that_of_its_normal_prior() -> Non
     weight=st.floats(0.05, 0.95),
     ratio=st.floats(0.05, 0.95),
 )
-def test_log_density_of_every_family_is_that_of_scipy(family, value, scale, df, weight, ratio) -> None:
-    prior = Prior(name=family, scale=scale, degrees_of_freedom=df, narrow_weight=weight, narrow_ratio=ratio)
-    got = float(prior.bind({"w": None}, {"w": 1}).log_prob(torch.tensor([value], dtype=torch.float64)))
+def test_log_density_of_every_family_is_that_of_scipy(
+    family, value, scale, df, weight, ratio
+) -> None:
+    prior = Prior(
+        name=family, scale=scale, degrees_of_freedom=df, narrow_weight=weight, narrow_ratio=ratio
+    )
+    got = float(
+        prior.bind({"w": None}, {"w": 1}).log_prob(torch.tensor([value], dtype=torch.float64))
+    )
     match family:
         case "normal":
             expected = stats.norm.logpdf(value, scale=scale)
@@ -199,7 +228,9 @@ def fan_in_of_layers(net: nn.Module) -> dict[str, int]:
     ],
     ids=["mlp", "cnn-frn", "cnn-layer"],
 )
-def test_fan_in_scale_gives_variance_two_over_fan_in_and_one_to_norms(family, config, shape) -> None:
+def test_fan_in_scale_gives_variance_two_over_fan_in_and_one_to_norms(
+    family, config, shape
+) -> None:
     net = build_network(config, input_shape=shape, num_outputs=1).double()
     prior = Prior(name=family, scale="fan_in", degrees_of_freedom=5.0, narrow_weight=0.3)
     model = BayesianModel(net, prior, Gaussian(noise=1.0))
@@ -211,8 +242,12 @@ def test_fan_in_scale_gives_variance_two_over_fan_in_and_one_to_norms(family, co
         expected = 2.0 / layers[layer] if layer in layers else 1.0
         variance = distribution.variance
         assert variance.shape == model.shapes[name]
-        torch.testing.assert_close(variance, torch.full_like(variance, expected), rtol=1e-10, atol=0.0)
-    assert of_layers == 2 * len(layers) < len(model.shapes)  # weights and biases of layers; norms as well
+        torch.testing.assert_close(
+            variance, torch.full_like(variance, expected), rtol=1e-10, atol=0.0
+        )
+    assert (
+        of_layers == 2 * len(layers) < len(model.shapes)
+    )  # weights and biases of layers; norms as well
 
 
 def base(distribution):
@@ -244,7 +279,10 @@ def test_the_last_override_that_matches_wins_value_by_value() -> None:
     net = build_network(MLPConfig(widths=(3,)), input_shape=(2,), num_outputs=1).double()
     model = BayesianModel(net, Prior(scale=0.1, overrides=overrides), Gaussian(noise=1.0))
     sites = site_distributions(model, normal(2, 2))
-    got = {name: (type(base(d)).__name__, float(base(d).scale.flatten()[0])) for name, d in sites.items()}
+    got = {
+        name: (type(base(d)).__name__, float(base(d).scale.flatten()[0]))
+        for name, d in sites.items()
+    }
     assert got == {
         "layers.0.weight": ("Laplace", 3.0),
         "layers.0.bias": ("Normal", 2.0),
@@ -258,7 +296,10 @@ def test_the_order_of_overrides_decides() -> None:
     net = build_network(MLPConfig(widths=()), input_shape=(2,), num_outputs=1).double()
     first, last = PriorOverride(scale=2.0), PriorOverride(scale=3.0)
     flat = normal(3)
-    for overrides, scale in [({"head.*": first, "*": last}, 3.0), ({"*": last, "head.*": first}, 2.0)]:
+    for overrides, scale in [
+        ({"head.*": first, "*": last}, 3.0),
+        ({"*": last, "head.*": first}, 2.0),
+    ]:
         model = BayesianModel(net, Prior(overrides=overrides), Gaussian(noise=1.0))
         expected = stats.norm.logpdf(flat.numpy(), scale=scale).sum()
         assert float(model.log_prior(flat)) == pytest.approx(expected, rel=1e-12)
@@ -266,7 +307,9 @@ def test_the_order_of_overrides_decides() -> None:
 
 def test_an_override_that_matches_nothing_is_an_error_that_names_the_parameters() -> None:
     net = build_network(MLPConfig(widths=()), input_shape=(2,), num_outputs=1)
-    prior = Prior(overrides={"head.*": PriorOverride(scale=2.0), "layer.0.*": PriorOverride(scale=3.0)})
+    prior = Prior(
+        overrides={"head.*": PriorOverride(scale=2.0), "layer.0.*": PriorOverride(scale=3.0)}
+    )
     with pytest.raises(ConfigError, match=r"'layer\.0\.\*'.*head\.weight, head\.bias") as caught:
         BayesianModel(net, prior, Gaussian())
     assert "'head.*'" not in str(caught.value)

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network, effective_parameters
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
-from bnn_symm.posteriors import SamplePosterior, match_names, read_checkpoint, read_names, read_netcdf
+from bnn_symm.posteriors import (
+    SamplePosterior,
+    match_names,
+    read_checkpoint,
+    read_names,
+    read_netcdf,
+)
 from bnn_symm.posteriors.external.external_draws import join_chains
 from tests.models.cases import normal
 
@@ -25,7 +31,9 @@ NUMPYRO = FIXTURES / "numpyro_mlp.nc"
 SIGMA = {"likelihood.log_noise": {"name": "sigma", "transform": "log"}}
 
 
-def mlp(widths=(5, 5), inputs: int = 2, outputs: int = 1, likelihood=None, **keywords) -> BayesianModel:
+def mlp(
+    widths=(5, 5), inputs: int = 2, outputs: int = 1, likelihood=None, **keywords
+) -> BayesianModel:
     config = MLPConfig(widths=widths, activation="tanh", **keywords)
     net = build_network(config, input_shape=(inputs,), num_outputs=outputs).double()
     return BayesianModel(net, Prior(), likelihood or Gaussian(noise=1.0))
@@ -54,8 +62,12 @@ def check_numpyro(path: Path) -> None:
         y = torch.from_numpy(file["observed_data"]["y"][...])
         log_likelihood = file["log_likelihood"]["y"][...]
     predictive = posterior.predict(x)
-    np.testing.assert_allclose(predictive.outputs[..., 0].numpy(), draws.arrays["mu"], rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(predictive.draw_log_prob(y).numpy(), log_likelihood, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(
+        predictive.outputs[..., 0].numpy(), draws.arrays["mu"], rtol=1e-10, atol=1e-12
+    )
+    np.testing.assert_allclose(
+        predictive.draw_log_prob(y).numpy(), log_likelihood, rtol=1e-10, atol=1e-10
+    )
     assert matching.unused == ("mu",)
     assert [match.parameter for match in matching.matches if "transposed" in match.changes] == [
         "layers.0.weight",
@@ -89,12 +101,16 @@ def test_a_run_that_numpyro_makes_now_does_too(tmp_path, monkeypatch) -> None:
 
 def test_the_noise_is_never_guessed() -> None:
     arrays = read_netcdf(NUMPYRO).arrays
-    with pytest.raises(IncompatiblePosteriors, match=r"never guessed.*\{name: sigma, transform: log\}"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"never guessed.*\{name: sigma, transform: log\}"
+    ):
         match_names(arrays, mlp(likelihood=Gaussian()))
     assert match_names(arrays, mlp()).unused == ("mu", "sigma")
 
 
-@pytest.mark.parametrize(("transform", "of"), [("log", 0.5), ("log_sqrt", 0.25), ("log_rsqrt", 4.0)])
+@pytest.mark.parametrize(
+    ("transform", "of"), [("log", 0.5), ("log_sqrt", 0.25), ("log_rsqrt", 4.0)]
+)
 def test_the_noise_may_be_a_standard_deviation_a_variance_or_a_precision(transform, of) -> None:
     model = mlp(likelihood=Gaussian())
     arrays = arrays_of(model)
@@ -102,7 +118,9 @@ def test_the_noise_may_be_a_standard_deviation_a_variance_or_a_precision(transfo
     arrays["noise"] = torch.full((2, 3), of, dtype=torch.float64)
     names = {"likelihood.log_noise": {"name": "noise", "transform": transform}}
     flat = match_names(arrays, model, names).flatten(arrays)
-    torch.testing.assert_close(flat[..., -1], torch.full((2, 3), math.log(0.5), dtype=torch.float64))
+    torch.testing.assert_close(
+        flat[..., -1], torch.full((2, 3), math.log(0.5), dtype=torch.float64)
+    )
     arrays["noise"][1, 2] = -of
     with pytest.raises(IncompatiblePosteriors, match=f"transform: {transform}.* but holds -{of:g}"):
         match_names(arrays, model, names).flatten(arrays)
@@ -114,7 +132,10 @@ def test_the_noise_may_be_a_standard_deviation_a_variance_or_a_precision(transfo
 @pytest.mark.parametrize(
     ("names", "rule"),
     [
-        ("layers.0.weight layers.0.bias layers.1.weight layers.1.bias head.weight head.bias", "same name"),
+        (
+            "layers.0.weight layers.0.bias layers.1.weight layers.1.bias head.weight head.bias",
+            "same name",
+        ),
         (
             "layers_0_weight layers_0_bias layers_1_weight layers_1_bias head_weight head_bias",
             "same name up to separators",
@@ -145,21 +166,34 @@ def test_names_of_others_are_paired(names, rule) -> None:
 
 
 def test_a_number_in_a_sequential_network_is_not_that_of_a_layer() -> None:
-    net = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    net = nn.Sequential(
+        nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 1)
+    ).double()
     model = BayesianModel(net, Prior(), Gaussian(noise=1.0))
     own = arrays_of(model)
-    theirs = {f"Dense_{int(name[0]) // 2}.{name[2:]}": turned(name, value) for name, value in own.items()}
+    theirs = {
+        f"Dense_{int(name[0]) // 2}.{name[2:]}": turned(name, value) for name, value in own.items()
+    }
     matching = match_names(theirs, model)
     assert torch.equal(matching.flatten(theirs), model.flatten(own))
-    assert [match.name for match in matching.matches][::2] == ["Dense_0.weight", "Dense_1.weight", "Dense_2.weight"]
+    assert [match.name for match in matching.matches][::2] == [
+        "Dense_0.weight",
+        "Dense_1.weight",
+        "Dense_2.weight",
+    ]
 
 
 def test_a_deeper_network_is_refused() -> None:
     theirs = {name.replace(".", "_"): value for name, value in arrays_of(mlp((5, 5, 5))).items()}
-    with pytest.raises(IncompatiblePosteriors, match=r"layers_2_weight is unknown.*name every parameter in a map"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"layers_2_weight is unknown.*name every parameter in a map"
+    ):
         match_names(theirs, mlp((5, 5)))
     everything = {name: name.replace(".", "_") for name in mlp((5, 5)).shapes}
-    assert match_names(theirs, mlp((5, 5)), everything).unused == ("layers_2_weight", "layers_2_bias")
+    assert match_names(theirs, mlp((5, 5)), everything).unused == (
+        "layers_2_weight",
+        "layers_2_bias",
+    )
 
 
 def test_names_that_nothing_pairs_are_listed_on_both_sides_with_the_map_to_write(tmp_path) -> None:
@@ -183,7 +217,9 @@ def test_names_that_nothing_pairs_are_listed_on_both_sides_with_the_map_to_write
 def test_what_two_arrays_could_be_is_left_to_the_user() -> None:
     model = mlp((5, 5))
     theirs = {f"x{i}_y{i}": value for i, value in enumerate(arrays_of(model).values())}
-    with pytest.raises(IncompatiblePosteriors, match=r"layers\.0\.bias: FILL_IN.*layers\.1\.weight: x2_y2"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"layers\.0\.bias: FILL_IN.*layers\.1\.weight: x2_y2"
+    ):
         match_names(theirs, model)
 
 
@@ -194,13 +230,34 @@ def test_what_two_arrays_could_be_is_left_to_the_user() -> None:
         ({"layers.0.weight": "w9"}, "no 'w9' among theirs; did you mean"),
         ({"layers.0.weight": 3}, "got 3, wanted a name, or"),
         ({"layers.0.weight": {"transpose": True}}, "wanted a name, or"),
-        ({"layers.0.weight": {"name": "w1", "transposed": True}}, "unknown key transposed; did you mean 'transpose'"),
-        ({"layers.0.weight": {"name": "w1", "transpose": "yes"}}, "got 'yes', wanted true or false"),
-        ({"layers.0.weight": {"name": "w1", "transform": "log"}}, "transform is for latent variables"),
-        ({"layers.0.weight": {"name": "w1", "flatten": "c"}}, "wanted channels_first or channels_last"),
-        ({"layers.0.weight": {"name": "w1", "flatten": "channels_last"}}, "flatten is for dense weights that read"),
-        ({"likelihood.log_noise": {"name": "sigma", "transform": "exp"}}, r"known: log \(of a standard deviation\)"),
-        ({"likelihood.log_noise": {"name": "sigma", "transpose": True}}, "transpose is for weights"),
+        (
+            {"layers.0.weight": {"name": "w1", "transposed": True}},
+            "unknown key transposed; did you mean 'transpose'",
+        ),
+        (
+            {"layers.0.weight": {"name": "w1", "transpose": "yes"}},
+            "got 'yes', wanted true or false",
+        ),
+        (
+            {"layers.0.weight": {"name": "w1", "transform": "log"}},
+            "transform is for latent variables",
+        ),
+        (
+            {"layers.0.weight": {"name": "w1", "flatten": "c"}},
+            "wanted channels_first or channels_last",
+        ),
+        (
+            {"layers.0.weight": {"name": "w1", "flatten": "channels_last"}},
+            "flatten is for dense weights that read",
+        ),
+        (
+            {"likelihood.log_noise": {"name": "sigma", "transform": "exp"}},
+            r"known: log \(of a standard deviation\)",
+        ),
+        (
+            {"likelihood.log_noise": {"name": "sigma", "transpose": True}},
+            "transpose is for weights",
+        ),
         ({"layers.0.weight": "w1", "layers.1.weight": "w1"}, "w1 is named for two parameters"),
     ],
 )
@@ -211,7 +268,12 @@ def test_a_map_that_says_nothing_that_can_be_done_is_refused(names, message) -> 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "no map of names"), ("[1", "is not valid YAML"), ("- a", "holds no map of names"), ("", "holds no map")],
+    [
+        (None, "no map of names"),
+        ("[1", "is not valid YAML"),
+        ("- a", "holds no map of names"),
+        ("", "holds no map"),
+    ],
 )
 def test_a_file_that_is_no_map_is_refused(text, message, tmp_path) -> None:
     if text is not None:
@@ -235,11 +297,21 @@ def test_square_weights_alone_have_to_be_told() -> None:
     model = mlp((3,), inputs=3, outputs=3)
     own = arrays_of(model)
     theirs = {name.replace(".", "_"): turned(name, value) for name, value in own.items()}
-    with pytest.raises(IncompatiblePosteriors, match=r"no other weight tells.*layers_0_weight, transpose: true"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"no other weight tells.*layers_0_weight, transpose: true"
+    ):
         match_names(theirs, model)
-    names = {name: {"name": name.replace(".", "_"), "transpose": True} for name in own if "weight" in name}
+    names = {
+        name: {"name": name.replace(".", "_"), "transpose": True}
+        for name in own
+        if "weight" in name
+    }
     assert torch.equal(match_names(theirs, model, names).flatten(theirs), model.flatten(own))
-    same = {name: {"name": name.replace(".", "_"), "transpose": False} for name in own if "weight" in name}
+    same = {
+        name: {"name": name.replace(".", "_"), "transpose": False}
+        for name in own
+        if "weight" in name
+    }
     assert not torch.equal(match_names(theirs, model, same).flatten(theirs), model.flatten(own))
     # torch's own names, and nothing that speaks against torch's shapes.
     assert torch.equal(match_names(own, model).flatten(own), model.flatten(own))
@@ -252,17 +324,26 @@ def test_weights_that_disagree_leave_a_square_one_undecided() -> None:
     with pytest.raises(IncompatiblePosteriors, match="partly turned and partly not"):
         match_names(theirs, model)
     names = {"layers.1.weight": {"name": "layers.1.weight", "transpose": False}}
-    assert [match.parameter for match in match_names(theirs, model, names).matches if match.changes] == ["head.weight"]
+    assert [
+        match.parameter for match in match_names(theirs, model, names).matches if match.changes
+    ] == ["head.weight"]
 
 
 def test_a_shape_that_fits_in_no_way_is_named_with_the_one_that_was_wanted() -> None:
     model = mlp((5, 5), inputs=3)
     with pytest.raises(
-        IncompatiblePosteriors, match=r"layers\.0\.weight, here w1, has shape \(2, 5\), wanted \(5, 3\)"
+        IncompatiblePosteriors,
+        match=r"layers\.0\.weight, here w1, has shape \(2, 5\), wanted \(5, 3\)",
     ):
         match_names(read_netcdf(NUMPYRO).arrays, model, {"layers.0.weight": "w1"})
-    with pytest.raises(IncompatiblePosteriors, match=r"shape \(2, 5\), which is not \(5, 2\) with transpose: false"):
-        match_names(read_netcdf(NUMPYRO).arrays, mlp(), {"layers.0.weight": {"name": "w1", "transpose": False}})
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"shape \(2, 5\), which is not \(5, 2\) with transpose: false"
+    ):
+        match_names(
+            read_netcdf(NUMPYRO).arrays,
+            mlp(),
+            {"layers.0.weight": {"name": "w1", "transpose": False}},
+        )
 
 
 class Matrix(nn.Module):
@@ -282,7 +363,9 @@ def test_a_matrix_without_a_convention_is_asked_for_where_others_are_turned() ->
     own = arrays_of(model)
     assert torch.equal(match_names(own, model).flatten(own), model.flatten(own))
     theirs = {name: turned(name, value) for name, value in own.items()}
-    with pytest.raises(IncompatiblePosteriors, match=r"\{matrix: \{name: matrix, transpose: true\}\}"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"\{matrix: \{name: matrix, transpose: true\}\}"
+    ):
         match_names(theirs, model)
     names = {"matrix": {"name": "matrix", "transpose": False}}
     assert torch.equal(match_names(theirs, model, names).flatten(theirs), model.flatten(own))
@@ -308,41 +391,63 @@ def test_kernels_and_flattened_maps_of_a_library_that_keeps_channels_last() -> N
     dense = normal(1, 2, 4 * 5 * 3, 2, seed=7)  # reads (position, position, channel)
     theirs = {"Conv_0.kernel": kernel, "Conv_0.bias": own["conv.bias"], "Dense_0.kernel": dense}
     theirs["Dense_0.bias"] = own["head.bias"]
-    names = {"conv.weight": "Conv_0.kernel", "conv.bias": "Conv_0.bias", "head.bias": "Dense_0.bias"}
+    names = {
+        "conv.weight": "Conv_0.kernel",
+        "conv.bias": "Conv_0.bias",
+        "head.bias": "Dense_0.bias",
+    }
     told = {**names, "head.weight": {"name": "Dense_0.kernel", "flatten": "channels_last"}}
     matching = match_names(theirs, model, told)
     outputs = SamplePosterior.from_draws(model, matching.flatten(theirs)).predict(x).outputs[0]
     for draw in range(2):
-        hidden = nn.functional.conv2d(x, kernel[0, draw].permute(3, 2, 0, 1), own["conv.bias"][0, draw], padding=1)
+        hidden = nn.functional.conv2d(
+            x, kernel[0, draw].permute(3, 2, 0, 1), own["conv.bias"][0, draw], padding=1
+        )
         flat = torch.tanh(hidden).permute(0, 2, 3, 1).flatten(1)
         torch.testing.assert_close(outputs[draw], flat @ dense[0, draw] + own["head.bias"][0, draw])
     assert matching.matches[0].changes == ["kernel turned to (out, in, *positions)"]
-    assert matching.matches[2].changes == ["transposed", "inputs reordered from channels last to channels first"]
-    with pytest.raises(IncompatiblePosteriors, match=r"say channels_last or channels_first.*flatten: channels_last"):
+    assert matching.matches[2].changes == [
+        "transposed",
+        "inputs reordered from channels last to channels first",
+    ]
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"say channels_last or channels_first.*flatten: channels_last"
+    ):
         match_names(theirs, model, {**names, "head.weight": "Dense_0.kernel"})
     first = {**names, "head.weight": {"name": "Dense_0.kernel", "flatten": "channels_first"}}
     expected = dense.transpose(-1, -2)
-    assert torch.equal(model.unflatten(match_names(theirs, model, first).flatten(theirs))["head.weight"], expected)
+    assert torch.equal(
+        model.unflatten(match_names(theirs, model, first).flatten(theirs))["head.weight"], expected
+    )
 
 
 # -- fixed entries -----------------------------------------------------------------------------------------
 
 
 def test_whole_weights_are_restricted_to_the_free_entries_if_they_hold_the_fixed_values() -> None:
-    model = mlp((6, 5), inputs=4, symmetry=SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 3, 0)))
+    model = mlp(
+        (6, 5), inputs=4, symmetry=SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 3, 0))
+    )
     own = arrays_of(model)
     whole = effective_parameters(model.net, own)
     for theirs in (own, whole, {name: turned(name, value) for name, value in whole.items()}):
         matching = match_names(theirs, model)
         torch.testing.assert_close(matching.flatten(theirs), model.flatten(own))
     assert match_names(whole, model).matches[0].changes == ["restricted to the free entries"]
-    single = {name: value.float().numpy() for name, value in whole.items()}  # as other software may keep them
-    torch.testing.assert_close(match_names(single, model).flatten(single), model.flatten(own), rtol=1e-6, atol=1e-6)
+    single = {
+        name: value.float().numpy() for name, value in whole.items()
+    }  # as other software may keep them
+    torch.testing.assert_close(
+        match_names(single, model).flatten(single), model.flatten(own), rtol=1e-6, atol=1e-6
+    )
     mask = model.net.get_submodule("layers.0").mask
     place = mask.logical_not().nonzero()[0].tolist()
     wrong = {name: value.clone() for name, value in whole.items()}
     wrong["layers.0.weight"][1, 2, place[0], place[1]] += 0.01
-    with pytest.raises(IncompatiblePosteriors, match=r"layers\.0\.weight holds .* in chain 1, draw 2, where .* fixed"):
+    with pytest.raises(
+        IncompatiblePosteriors,
+        match=r"layers\.0\.weight holds .* in chain 1, draw 2, where .* fixed",
+    ):
         match_names(wrong, model).flatten(wrong)
 
 
@@ -353,7 +458,9 @@ def test_values_that_are_not_finite_are_refused_with_their_place() -> None:
     model = mlp()
     theirs = arrays_of(model)
     theirs["head.bias"][1, 2] = math.nan
-    with pytest.raises(IncompatiblePosteriors, match=r"head\.bias holds .* not finite, first in chain 1, draw 2"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"head\.bias holds .* not finite, first in chain 1, draw 2"
+    ):
         match_names(theirs, model).flatten(theirs)
 
 
@@ -390,7 +497,10 @@ def test_axes_in_another_order_groups_within_groups_and_what_is_no_draw(tmp_path
     path = write(
         tmp_path / "a.nc",
         {
-            "posterior": {"w": (("draw", "w_dim", "chain"), draws), "scale": (("w_dim",), np.ones(3))},
+            "posterior": {
+                "w": (("draw", "w_dim", "chain"), draws),
+                "scale": (("w_dim",), np.ones(3)),
+            },
             "posterior/nn": {"b": (("chain", "draw"), np.ones((2, 4)))},
             "sample_stats": {
                 "accept_prob": (("chain", "draw"), np.full((2, 4), 0.5)),
@@ -470,7 +580,9 @@ def test_plain_checkpoints_become_an_ensemble(tmp_path) -> None:
     torch.save({"epoch": 20, "state_dict": nets[2].state_dict()}, paths[2])
     model, x = BayesianModel(sequential(5), Prior(), Gaussian(noise=0.1)), normal(6, 1)
     wanted = torch.stack([net(x).detach() for net in nets])
-    assert torch.equal(SamplePosterior.from_state_dicts(model, paths).predict(x).outputs[:, 0], wanted)
+    assert torch.equal(
+        SamplePosterior.from_state_dicts(model, paths).predict(x).outputs[:, 0], wanted
+    )
     # The same weights under the names of another network of the same shape.
     other = mlp((8,), inputs=1, likelihood=Gaussian(noise=0.1))
     ensemble = SamplePosterior.from_state_dicts(other, paths)

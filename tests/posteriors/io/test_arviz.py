@@ -16,8 +16,21 @@ from torch import nn
 from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, build_network
 from bnn_symm.data import DataConfig, load_dataset
 from bnn_symm.errors import ConfigError
-from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Gaussian, HeteroscedasticGaussian, Prior
-from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior, posterior, read_netcdf
+from bnn_symm.models import (
+    BayesianModel,
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    Prior,
+)
+from bnn_symm.posteriors import (
+    GaussianPosterior,
+    Posterior,
+    SamplePosterior,
+    posterior,
+    read_netcdf,
+)
 from bnn_symm.posteriors.io.arviz import to_groups
 from tests.models.cases import normal
 
@@ -35,7 +48,9 @@ IRIS = load_dataset(DataConfig(name="iris"), dtype=torch.float64)
 DIABETES = load_dataset(DataConfig(name="diabetes", limit=40), dtype=torch.float64)
 
 
-def samples(dataset, likelihood, widths=(4, 3), chains: int = 2, draws: int = 5, **keywords) -> SamplePosterior:
+def samples(
+    dataset, likelihood, widths=(4, 3), chains: int = 2, draws: int = 5, **keywords
+) -> SamplePosterior:
     net = build_network(
         MLPConfig(widths=widths, **keywords),
         input_shape=dataset.input_shape,
@@ -43,7 +58,9 @@ def samples(dataset, likelihood, widths=(4, 3), chains: int = 2, draws: int = 5,
     ).double()
     model = BayesianModel(net, Prior(), likelihood)
     flat = 0.3 * normal(chains, draws, model.num_parameters)
-    return SamplePosterior.from_draws(model, flat, dataset.scaling, sample_stats=stats(chains, draws))
+    return SamplePosterior.from_draws(
+        model, flat, dataset.scaling, sample_stats=stats(chains, draws)
+    )
 
 
 def iris(**keywords) -> SamplePosterior:
@@ -75,7 +92,9 @@ def test_with_classes_there_are_likelihoods_predictions_and_targets(part) -> Non
     }
     assert found.log_likelihood["y"].dims == ("chain", "draw", "point")
     predictive = one.predict(points.x)
-    np.testing.assert_allclose(found.log_likelihood["y"].values, predictive.draw_log_prob(points.y).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        found.log_likelihood["y"].values, predictive.draw_log_prob(points.y).numpy(), rtol=1e-12
+    )
     np.testing.assert_array_equal(found.observed_data["y"].values, points.y.numpy())
     assert found.observed_data["y"].dims == ("point",)
     drawn = found.posterior_predictive["y"].values
@@ -91,7 +110,10 @@ def test_with_numbers_all_are_in_the_targets_own_units() -> None:
     predictive = one.predict(DIABETES.test.x)
     mean = predictive.draw_mean().numpy()
     # The noise is 0.01 standard deviations of the target, and the largest of some 1000 is within 5 of it.
-    assert np.abs(found.posterior_predictive["y"].values - mean).max() < 5 * 0.01 * DIABETES.scaling.y_scale
+    assert (
+        np.abs(found.posterior_predictive["y"].values - mean).max()
+        < 5 * 0.01 * DIABETES.scaling.y_scale
+    )
     likelihoods = predictive.draw_log_prob(DIABETES.test.y).numpy()
     np.testing.assert_allclose(found.log_likelihood["y"].values, likelihoods, rtol=1e-12)
 
@@ -101,7 +123,9 @@ def test_loo_takes_it() -> None:
 
     wide = samples(DIABETES, Gaussian(noise=1.0), draws=50)
     # Draws near one another, so that no point's importance weights are dominated by few of them.
-    one = SamplePosterior.from_draws(wide.model, 0.1 * wide.draws().unflatten(0, (2, 50)), DIABETES.scaling)
+    one = SamplePosterior.from_draws(
+        wide.model, 0.1 * wide.draws().unflatten(0, (2, 50)), DIABETES.scaling
+    )
     loo = arviz.loo(one.to_arviz(DIABETES, part="train"))
     inside = float(one.predict(DIABETES.train.x).log_prob(DIABETES.train.y).sum())
     assert loo.elpd_loo < inside  # what was not left out is predicted better
@@ -113,7 +137,9 @@ def test_points_are_walked_in_slices_that_change_nothing_but_the_noise(monkeypat
     whole = to_groups(one, IRIS).groups
     monkeypatch.setattr(posterior, "_OUTPUTS_PER_PREDICTIVE", 7 * 2 * 5 * 3)
     parts = to_groups(one, IRIS).groups
-    np.testing.assert_allclose(parts["log_likelihood"]["y"], whole["log_likelihood"]["y"], rtol=1e-12)
+    np.testing.assert_allclose(
+        parts["log_likelihood"]["y"], whole["log_likelihood"]["y"], rtol=1e-12
+    )
     np.testing.assert_array_equal(parts["observed_data"]["y"], whole["observed_data"]["y"])
     assert parts["posterior_predictive"]["y"].shape == whole["posterior_predictive"]["y"].shape
     again = to_groups(one, IRIS).groups["posterior_predictive"]["y"]
@@ -127,7 +153,9 @@ def test_every_so_many_draws_of_each_chain(monkeypatch) -> None:
     monkeypatch.setattr(posterior, "_NUMBERS_PER_CHUNK", 2 * one.shape[2])  # chunks of two draws
     groups = to_groups(one, IRIS, thin=2).groups
     expected = one.model.unflatten(one.draws().unflatten(0, (2, 5))[:, ::2])
-    np.testing.assert_array_equal(groups["posterior"]["head.weight"], expected["head.weight"].numpy())
+    np.testing.assert_array_equal(
+        groups["posterior"]["head.weight"], expected["head.weight"].numpy()
+    )
     np.testing.assert_array_equal(groups["sample_stats"]["energy"], STATS["energy"][:, ::2])
     assert groups["log_likelihood"]["y"].shape == (2, 3, len(IRIS.test))
 
@@ -135,7 +163,9 @@ def test_every_so_many_draws_of_each_chain(monkeypatch) -> None:
 def test_a_closed_form_is_its_draws() -> None:
     model = iris().model
     loc = normal(model.num_parameters)
-    closed = GaussianPosterior(model, IRIS.scaling, loc=loc, scale=0.1 * loc.abs() + 0.01, num_draws=7)
+    closed = GaussianPosterior(
+        model, IRIS.scaling, loc=loc, scale=0.1 * loc.abs() + 0.01, num_draws=7
+    )
     groups = to_groups(closed, IRIS).groups
     assert set(groups) == {"posterior", "log_likelihood", "posterior_predictive", "observed_data"}
     expected = closed.predict(IRIS.test.x).draw_log_prob(IRIS.test.y)
@@ -150,7 +180,9 @@ def test_an_ensemble_has_more_chains_than_draws_and_that_is_no_mistake() -> None
 
 def test_what_would_not_fit_into_memory_is_refused_with_what_would() -> None:
     one = iris()
-    with pytest.raises(ConfigError, match=r"2 x 5 draws of .* and 30 points would take .* thin=\d+, or raise"):
+    with pytest.raises(
+        ConfigError, match=r"2 x 5 draws of .* and 30 points would take .* thin=\d+, or raise"
+    ):
         one.to_arviz(IRIS, max_gigabytes=5e-6)
     one.to_arviz(IRIS, max_gigabytes=5e-6, thin=5)
     with pytest.raises(ConfigError, match="thin: got 0"):
@@ -177,7 +209,9 @@ def test_axes_go_by_units_features_and_classes() -> None:
     assert found.posterior["feature"].values.tolist() == list(IRIS.feature_names)
     assert found.posterior["class"].values.tolist() == [str(label) for label in IRIS.class_labels]
     unit = found.posterior.sel({"layers.0.unit": 3})
-    np.testing.assert_array_equal(unit["layers.1.weight"].values, found.posterior["layers.1.weight"].values[..., 3])
+    np.testing.assert_array_equal(
+        unit["layers.1.weight"].values, found.posterior["layers.1.weight"].values[..., 3]
+    )
 
 
 def test_without_a_data_set_they_are_numbered() -> None:
@@ -300,11 +334,20 @@ def arviz_1(tmp_path_factory) -> str:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     names = ["python3.12", "python3.13", "python3.14"]
     candidates = [path for name in names if (path := shutil.which(name))]
-    candidates += [str(path) for version in ("3.12", "3.13") for path in sorted(pyenv.glob(f"{version}.*/bin/python"))]
+    candidates += [
+        str(path)
+        for version in ("3.12", "3.13")
+        for path in sorted(pyenv.glob(f"{version}.*/bin/python"))
+    ]
     check = ["-c", "import sys; sys.exit(sys.version_info < (3, 12))"]
-    python = next((c for c in candidates if subprocess.run([c, *check], capture_output=True).returncode == 0), None)
+    python = next(
+        (c for c in candidates if subprocess.run([c, *check], capture_output=True).returncode == 0),
+        None,
+    )
     if python is None:
-        pytest.skip("ArviZ 1.x needs Python 3.12, and there is none; name one in BNN_SYMM_ARVIZ1_PYTHON")
+        pytest.skip(
+            "ArviZ 1.x needs Python 3.12, and there is none; name one in BNN_SYMM_ARVIZ1_PYTHON"
+        )
     folder = tmp_path_factory.mktemp("arviz1")
     made = subprocess.run([python, "-m", "venv", str(folder)], capture_output=True, text=True)
     found = str(folder / "bin" / "python")
@@ -320,12 +363,16 @@ def arviz_1(tmp_path_factory) -> str:
 def test_arviz_1_makes_a_tree_of_the_same_arrays_and_its_files_are_read(arviz_1, tmp_path) -> None:
     one = iris(draws=50)
     groups, dims, coords = to_groups(one, IRIS)
-    arrays = {f"{group}|{name}": value for group, own in groups.items() for name, value in own.items()}
+    arrays = {
+        f"{group}|{name}": value for group, own in groups.items() for name, value in own.items()
+    }
     np.savez(tmp_path / "arrays.npz", **arrays)
     labels = {"dims": dims, "coords": {name: values.tolist() for name, values in coords.items()}}
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     run = subprocess.run(
-        [arviz_1, "-c", _IN_ARVIZ_1, str(GROUPS_MODULE), str(tmp_path)], capture_output=True, text=True
+        [arviz_1, "-c", _IN_ARVIZ_1, str(GROUPS_MODULE), str(tmp_path)],
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout.splitlines()[-1])
@@ -333,13 +380,17 @@ def test_arviz_1_makes_a_tree_of_the_same_arrays_and_its_files_are_read(arviz_1,
     assert found["type"] == "DataTree"
     assert found["groups"] == sorted(groups)
     assert found["equal"]
-    assert found["dims"] == {name: ["chain", "draw", *axes] for name, axes in dims.items() if name != "y"}
+    assert found["dims"] == {
+        name: ["chain", "draw", *axes] for name, axes in dims.items() if name != "y"
+    }
     assert (found["observed"], found["likelihood"]) == (["point"], ["chain", "draw", "point"])
     assert found["features"] == list(IRIS.feature_names)
     assert np.isfinite([found["loo"], found["rhat"]]).all()
     # A file that ArviZ 1.x saved is read with whatever version is here.
     read = read_netcdf(tmp_path / "tree.nc")
-    again = SamplePosterior.from_draws(one.model, read.arrays, IRIS.scaling, sample_stats=read.sample_stats)
+    again = SamplePosterior.from_draws(
+        one.model, read.arrays, IRIS.scaling, sample_stats=read.sample_stats
+    )
     assert torch.equal(again.draws(), one.draws())
     assert again.sample_stats["diverging"].dtype == bool
 
@@ -353,7 +404,9 @@ def test_arviz_1_opens_our_files(arviz_1, tmp_path) -> None:
         "tree = arviz.from_netcdf(sys.argv[1])\n"
         "print(sorted(tree['posterior'].data_vars), tree['posterior']['head.bias'].shape)"
     )
-    run = subprocess.run([arviz_1, "-c", code, str(tmp_path / "posterior.nc")], capture_output=True, text=True)
+    run = subprocess.run(
+        [arviz_1, "-c", code, str(tmp_path / "posterior.nc")], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == f"{sorted(one.model.shapes)} (2, 5, 3)"
 

@@ -154,10 +154,21 @@ def test_draws_of_a_log_are_read_where_they_are_asked_for(tmp_path) -> None:
         log.append(part)
     expected = np.concatenate([part.positions for part in parts])
     positions = log.chains()[0].positions
-    assert (len(positions), positions.shape, positions.nbytes) == (12, expected.shape, expected.nbytes)
+    assert (len(positions), positions.shape, positions.nbytes) == (
+        12,
+        expected.shape,
+        expected.nbytes,
+    )
     for where in (0, 2, 3, 11, -1, -12):
         np.testing.assert_array_equal(positions[where], expected[where])
-    for where in (slice(2, 8), slice(None, 5), slice(7, None), slice(4, 4), slice(-2, 100), slice(9, 3)):
+    for where in (
+        slice(2, 8),
+        slice(None, 5),
+        slice(7, None),
+        slice(4, 4),
+        slice(-2, 100),
+        slice(9, 3),
+    ):
         np.testing.assert_array_equal(np.asarray(positions[where]), expected[where])
         np.testing.assert_array_equal(np.asarray(positions[2:][where]), expected[2:][where])
     np.testing.assert_array_equal(positions[3:][0], expected[3])
@@ -167,7 +178,9 @@ def test_draws_of_a_log_are_read_where_they_are_asked_for(tmp_path) -> None:
         positions[::2]
     (tmp_path / "draws" / "000001.npy").unlink()
     np.testing.assert_array_equal(np.asarray(positions[:3]), expected[:3])
-    with pytest.raises(InvalidRun, match=r"000001.npy is not there any more: the run went on meanwhile"):
+    with pytest.raises(
+        InvalidRun, match=r"000001.npy is not there any more: the run went on meanwhile"
+    ):
         np.asarray(positions)
 
 
@@ -198,12 +211,15 @@ def test_a_cut_log_has_no_holes_whenever_it_is_killed(killed_after, tmp_path, mo
         else:
             with pytest.raises(KeyboardInterrupt):
                 log.cut(keep)
-    between = {chain: len(part.positions) for chain, part in DrawLog(tmp_path / "draws").chains().items()}
+    between = {
+        chain: len(part.positions) for chain, part in DrawLog(tmp_path / "draws").chains().items()
+    }
     assert all(length >= keep.get(chain, 0) for chain, length in between.items())
     log.cut(keep)
     assert {chain: len(part.positions) for chain, part in log.chains().items()} == keep
     np.testing.assert_array_equal(
-        log.chains()[2].positions, np.concatenate([chunk(2, *p).positions for p in [(0, 1), (1, 2), (3, 3)]])[:4]
+        log.chains()[2].positions,
+        np.concatenate([chunk(2, *p).positions for p in [(0, 1), (1, 2), (3, 3)]])[:4],
     )
     log.append(chunk(0, 3, 2))
     assert len(DrawLog(tmp_path / "draws").chains()[0].positions) == 5

@@ -25,7 +25,9 @@ SCALING = Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=3.0, y_scale=2.
 
 def gaussian(num_draws: int = 9) -> GaussianPosterior:
     loc, scale = normal(LENGTH, seed=1), normal(LENGTH, seed=2).exp()
-    return GaussianPosterior(MODEL, SCALING, loc=loc, scale=scale, num_draws=num_draws, seed=2**60 + 7)
+    return GaussianPosterior(
+        MODEL, SCALING, loc=loc, scale=scale, num_draws=num_draws, seed=2**60 + 7
+    )
 
 
 def samples(chains: int = 2, draws: int = 5) -> SamplePosterior:
@@ -34,7 +36,9 @@ def samples(chains: int = 2, draws: int = 5) -> SamplePosterior:
         "energy": normal(chains, draws, seed=6).numpy(),
         "tree_depth": np.arange(chains * draws, dtype=np.int64).reshape(chains, draws),
     }
-    return SamplePosterior.from_draws(MODEL, normal(chains, draws, LENGTH), SCALING, sample_stats=stats)
+    return SamplePosterior.from_draws(
+        MODEL, normal(chains, draws, LENGTH), SCALING, sample_stats=stats
+    )
 
 
 @pytest.fixture
@@ -62,7 +66,11 @@ def test_samples_come_back_bit_for_bit(path) -> None:
     assert isinstance(loaded, SamplePosterior)
     assert loaded.shape == (2, 5, LENGTH)
     assert torch.equal(loaded.draws(), saved.draws())
-    assert (loaded.info, loaded.history, loaded.scaling) == ({"method": "hmc"}, [{"step": 1}], SCALING)
+    assert (loaded.info, loaded.history, loaded.scaling) == (
+        {"method": "hmc"},
+        [{"step": 1}],
+        SCALING,
+    )
     assert set(loaded.sample_stats) == set(saved.sample_stats)
     for name, value in saved.sample_stats.items():
         assert loaded.sample_stats[name].dtype == value.dtype
@@ -118,7 +126,9 @@ def test_a_network_whose_parameters_come_in_another_order_gets_the_draws_by_name
     saved = SamplePosterior.from_draws(model, normal(2, 3, 6))
     saved.save(path)
     x = normal(4, 2)
-    torch.testing.assert_close(load_posterior(path, other, SCALING).predict(x).outputs, saved.predict(x).outputs)
+    torch.testing.assert_close(
+        load_posterior(path, other, SCALING).predict(x).outputs, saved.predict(x).outputs
+    )
 
     # The draws of a closed form are keyed by their place in the vector, so another order cannot be served.
     GaussianPosterior(model, SCALING, loc=normal(6), scale=normal(6).exp()).save(path)
@@ -185,14 +195,18 @@ def test_writing_in_small_steps_changes_nothing(path, monkeypatch) -> None:
 # -- the size of a closed form -----------------------------------------------------------------------------
 
 
-def test_max_megabytes_cuts_the_draws_of_a_closed_form_but_not_its_predictions(path, open_with_arviz) -> None:
+def test_max_megabytes_cuts_the_draws_of_a_closed_form_but_not_its_predictions(
+    path, open_with_arviz
+) -> None:
     saved, x = gaussian(num_draws=50), normal(4, 2)
     saved.save(path, max_megabytes=10.5 * LENGTH * 8 / 1e6)
     assert open_with_arviz().posterior.sizes["draw"] == 10
     loaded = load_posterior(path, MODEL, SCALING)
     assert loaded.shape == (1, 50, LENGTH)
     assert torch.equal(loaded.predict(x).outputs, saved.predict(x).outputs)
-    assert torch.equal(loaded.predict(x).quantiles([0.05, 0.95]), saved.predict(x).quantiles([0.05, 0.95]))
+    assert torch.equal(
+        loaded.predict(x).quantiles([0.05, 0.95]), saved.predict(x).quantiles([0.05, 0.95])
+    )
 
 
 def test_at_least_one_draw_is_kept_and_those_of_a_sampler_all_are(path, open_with_arviz) -> None:
@@ -214,7 +228,11 @@ def test_arviz_opens_samples_with_their_statistics(path) -> None:
     assert set(data.posterior.data_vars) == set(values)
     for name, value in values.items():
         variable = data.posterior[name]
-        assert variable.dims == ("chain", "draw", *(f"{name}_dim_{i}" for i in range(value.dim() - 2)))
+        assert variable.dims == (
+            "chain",
+            "draw",
+            *(f"{name}_dim_{i}" for i in range(value.dim() - 2)),
+        )
         np.testing.assert_array_equal(variable.values, value.numpy())
     assert data.posterior["chain"].values.tolist() == [0, 1]
     assert data.posterior["draw"].values.tolist() == [0, 1, 2, 3, 4]
@@ -299,13 +317,19 @@ def test_a_newer_schema_is_refused_with_both_numbers(path) -> None:
 def test_the_wrong_network_is_refused_by_the_names_that_do_not_fit(make, path) -> None:
     make().save(path)
     config = MLPConfig(widths=(4,), activation="tanh", norm="layer")
-    wider = BayesianModel(build_network(config, input_shape=(2,), num_outputs=1).double(), Prior(), MODEL.likelihood)
-    with pytest.raises(IncompatiblePosteriors, match=r"layers\.0\.weight has shape \(3, 2\), wanted \(4, 2\)"):
+    wider = BayesianModel(
+        build_network(config, input_shape=(2,), num_outputs=1).double(), Prior(), MODEL.likelihood
+    )
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"layers\.0\.weight has shape \(3, 2\), wanted \(4, 2\)"
+    ):
         load_posterior(path, wider, SCALING)
     with pytest.raises(IncompatiblePosteriors, match=r"likelihood\.log_noise is unknown"):
         load_posterior(path, CASES["gaussian-fixed"].model(), SCALING)
     plain = build_network(MLPConfig(widths=(3, 3)), input_shape=(2,), num_outputs=1).double()
-    with pytest.raises(IncompatiblePosteriors, match=r"layers\.1\.weight is missing.*norms\.0\.weight is unknown"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"layers\.1\.weight is missing.*norms\.0\.weight is unknown"
+    ):
         load_posterior(path, BayesianModel(plain, Prior(), MODEL.likelihood), SCALING)
 
 
@@ -313,7 +337,9 @@ def test_the_wrong_network_is_refused_by_the_names_that_do_not_fit(make, path) -
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_crash_in_the_middle_of_saving_leaves_no_part_of_a_file(existing, path, monkeypatch) -> None:
+def test_a_crash_in_the_middle_of_saving_leaves_no_part_of_a_file(
+    existing, path, monkeypatch
+) -> None:
     before = samples(1, 2)
     if existing:
         before.save(path)

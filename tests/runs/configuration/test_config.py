@@ -25,10 +25,25 @@ def test_sections_of_null_are_defaults(tmp_path):
     "keys",
     [
         [],
-        ["inference.name=nuts", "inference.target_accept_prob=0.9", "likelihood.noise=0.1", "data.name=gap"],
-        ["architecture.name=cnn", "architecture.widths=[4, 8]", "prior.scale=fan_in", "threads=2", "dtype=float64"],
+        [
+            "inference.name=nuts",
+            "inference.target_accept_prob=0.9",
+            "likelihood.noise=0.1",
+            "data.name=gap",
+        ],
+        [
+            "architecture.name=cnn",
+            "architecture.widths=[4, 8]",
+            "prior.scale=fan_in",
+            "threads=2",
+            "dtype=float64",
+        ],
         ["inference.early_stopping.patience=3", "inference.learning_rate=1e-5", "initial=runs/a"],
-        ["architecture.name=module", "architecture.factory=nets:build", "architecture.keywords={width: 3}"],
+        [
+            "architecture.name=module",
+            "architecture.factory=nets:build",
+            "architecture.keywords={width: 3}",
+        ],
     ],
 )
 def test_resolved_config_round_trips(tmp_path, keys):
@@ -49,7 +64,11 @@ def test_numbers_with_an_exponent(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("inference: {num_steps: 1e3, learning_rate: 1e-3}\n")
     config = load_config(path, ["prior.scale=2e0"])
-    assert (config.inference.num_steps, config.inference.learning_rate, config.prior.scale) == (1000, 0.001, 2.0)
+    assert (config.inference.num_steps, config.inference.learning_rate, config.prior.scale) == (
+        1000,
+        0.001,
+        2.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +85,10 @@ def test_numbers_with_an_exponent(tmp_path):
         ("inference.num_chains=2", "for inference.name=mean_field_vi; it belongs to hmc, nuts"),
         ("inference.num_step=2", "for inference.name=mean_field_vi; did you mean 'num_steps'?"),
         ("likelihood.nois=1", "for likelihood.name=gaussian; did you mean 'noise'?"),
-        ("inference.early_stopping.patienc=3", "inference.early_stopping.patienc; did you mean 'patience'?"),
+        (
+            "inference.early_stopping.patienc=3",
+            "inference.early_stopping.patienc; did you mean 'patience'?",
+        ),
         ("inference.name=nutz", "unknown inference.name 'nutz'; did you mean 'nuts'?"),
         ("inference.name=[nuts]", "unknown inference.name ['nuts']; did you mean 'nuts'?"),
         ("architecture.name=ml", "unknown architecture.name 'ml'; did you mean 'mlp'?"),
@@ -78,12 +100,18 @@ def test_numbers_with_an_exponent(tmp_path):
         ("seed=-1", "seed: got -1; input should be greater than or equal to 0"),
         ("seed=1.5", "seed: got 1.5"),
         ("seed.x=1", "seed: got {'x': 1}"),
-        ("inference.learning_rate=0", "inference.learning_rate: got 0; input should be greater than 0"),
+        (
+            "inference.learning_rate=0",
+            "inference.learning_rate: got 0; input should be greater than 0",
+        ),
         ("inference.learning_rate=.inf", "inference.learning_rate: got inf"),
         ("inference.batch_size=0", "inference.batch_size: got 0"),
         ("data.test_fraction=1", "data.test_fraction: got 1; input should be less than 1"),
         ("prior.scale=fan_on", "prior.scale: got 'fan_on'"),
-        ("likelihood.noise=-1", "got -1; input should be greater than 0, or input should be 'learned'"),
+        (
+            "likelihood.noise=-1",
+            "got -1; input should be greater than 0, or input should be 'learned'",
+        ),
         ("architecture.widths=[5, a]", "architecture.widths.1: got 'a'"),
         ("dtype=float16", "dtype: got 'float16'; input should be 'float32' or 'float64'"),
         ("config_schema=2", "config_schema: got 2"),

@@ -98,10 +98,16 @@ def test_their_networks_can_be_built(path):
         if getattr(config.architecture, "width_multiplier", 1) > 2 or config.architecture in seen:
             continue
         seen.add(config.architecture)
-        net = build_network(config.architecture, input_shape=SHAPES[config.data.name], num_outputs=10)
+        net = build_network(
+            config.architecture, input_shape=SHAPES[config.data.name], num_outputs=10
+        )
         sizes = {key: value.numel() for key, value in net.named_parameters()}
         config.prior.bind(dict.fromkeys(sizes, 1), sizes)
-        has_fixed = config.architecture.symmetry.kind not in ("standard", "init_matched", "parameter_matched")
+        has_fixed = config.architecture.symmetry.kind not in (
+            "standard",
+            "init_matched",
+            "parameter_matched",
+        )
         assert (fingerprint(net) is not None) == has_fixed
 
 

@@ -103,7 +103,9 @@ def test_other_constants_are_refused_by_name(tmp_path) -> None:
     with pytest.raises(InvalidRun, match="buffer features of the network is missing"):
         record.restore(model_of("list"), tmp_path, "constantnets:build")
     with pytest.raises(InvalidRun, match="buffer features of the network is new"):
-        NetworkRecord.of(model_of("list"), X).restore(model_of("buffer"), tmp_path, "constantnets:build")
+        NetworkRecord.of(model_of("list"), X).restore(
+            model_of("buffer"), tmp_path, "constantnets:build"
+        )
     turned = dataclasses.replace(record, constants={"features": torch.ones(4, 3)})
     with pytest.raises(InvalidRun, match=r"has shape \(3, 4\), at the fit it had \(4, 3\)"):
         turned.restore(model_of("buffer"), tmp_path, "constantnets:build")
@@ -122,7 +124,10 @@ def test_missing_and_damaged_files(tmp_path) -> None:
 
 def test_the_record_does_not_touch_the_model() -> None:
     model = model_of("buffer")
-    before, flat = {name: value.clone() for name, value in constants(model.net).items()}, model.initial()
+    before, flat = (
+        {name: value.clone() for name, value in constants(model.net).items()},
+        model.initial(),
+    )
     NetworkRecord.of(model, X)
     assert all(torch.equal(value, before[name]) for name, value in constants(model.net).items())
     assert torch.equal(model.initial(), flat)

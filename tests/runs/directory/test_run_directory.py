@@ -39,7 +39,9 @@ def test_contents_of_a_complete_run(tmp_path, method):
     table = pandas.read_parquet(run.path / "history.parquet")
     common = {"chain", "step", "seconds", "gradient_evaluations", "objective"}
     own = (
-        {"epoch", "nll"} if "acceptance_rate" not in table else {"phase", "acceptance_rate", "step_size", "divergences"}
+        {"epoch", "nll"}
+        if "acceptance_rate" not in table
+        else {"phase", "acceptance_rate", "step_size", "divergences"}
     )
     assert common | own <= set(table.columns)
     assert (method in ("local", "weight")) == ({"elbo", "kl"} <= set(table.columns))
@@ -121,12 +123,20 @@ def test_a_name_that_another_process_takes_meanwhile(tmp_path, monkeypatch):
 def test_a_folder_named_as_a_data_set_does_not_hide_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "iris").mkdir()
-    assert fit(tmp_path / "run", [*IRIS, "inference.num_steps=1"]).record["dataset"]["name"] == "iris"
+    assert (
+        fit(tmp_path / "run", [*IRIS, "inference.num_steps=1"]).record["dataset"]["name"] == "iris"
+    )
 
 
 def test_infinite_scores_are_null(tmp_path):
     """JSON has no word for infinity; the fit must not be lost for it."""
-    keys = [*GAP, "inference.name=map", "inference.num_steps=1", "likelihood.noise=1e-18", "dtype=float64"]
+    keys = [
+        *GAP,
+        "inference.name=map",
+        "inference.num_steps=1",
+        "likelihood.noise=1e-18",
+        "dtype=float64",
+    ]
     run = fit(tmp_path / "run", [*keys, "inference.learning_rate=1e140"])
     assert run.status == "complete"
     assert run.metrics["test"]["rmse"] is None
@@ -159,19 +169,43 @@ def _open(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: os.truncate(run / "posterior.nc", 2000), "posterior.nc is not a complete posterior"),
-        (lambda run: os.truncate(run / "posterior.nc", 0), "posterior.nc is not a complete posterior"),
-        (lambda run: (run / "posterior.nc").write_text("hello"), "posterior.nc is not a complete posterior"),
+        (
+            lambda run: os.truncate(run / "posterior.nc", 2000),
+            "posterior.nc is not a complete posterior",
+        ),
+        (
+            lambda run: os.truncate(run / "posterior.nc", 0),
+            "posterior.nc is not a complete posterior",
+        ),
+        (
+            lambda run: (run / "posterior.nc").write_text("hello"),
+            "posterior.nc is not a complete posterior",
+        ),
         (lambda run: os.truncate(run / "run.json", 50), "run.json is damaged"),
-        (lambda run: (run / "run.json").write_text("[]"), "run.json is damaged: got a list, expected an object"),
+        (
+            lambda run: (run / "run.json").write_text("[]"),
+            "run.json is damaged: got a list, expected an object",
+        ),
         (lambda run: (run / "run.json").unlink(), "is not a run of bnn_symm: it has no run.json"),
-        (lambda run: _edit(run / "run.json", run_schema=2), "has run schema 2, this version reads up to 1; upgrade"),
+        (
+            lambda run: _edit(run / "run.json", run_schema=2),
+            "has run schema 2, this version reads up to 1; upgrade",
+        ),
         (lambda run: _edit(run / "run.json", run_schema=None), "is not a run of bnn_symm"),
-        (lambda run: _edit(run / "run.json", num_outputs=None, threads=None), "it has no threads, num_outputs"),
+        (
+            lambda run: _edit(run / "run.json", num_outputs=None, threads=None),
+            "it has no threads, num_outputs",
+        ),
         (lambda run: (run / "preprocessing.json").unlink(), "it has no preprocessing.json"),
-        (lambda run: _edit(run / "preprocessing.json", scaling=None), "preprocessing.json is damaged: scaling"),
+        (
+            lambda run: _edit(run / "preprocessing.json", scaling=None),
+            "preprocessing.json is damaged: scaling",
+        ),
         (lambda run: (run / "config.yaml").unlink(), "it has no config.yaml"),
-        (lambda run: (run / "config.yaml").write_text("{}"), "config.yaml is damaged: it has no likelihood"),
+        (
+            lambda run: (run / "config.yaml").write_text("{}"),
+            "config.yaml is damaged: it has no likelihood",
+        ),
         (lambda run: (run / "history.parquet").write_text("x"), "history.parquet is damaged"),
         (
             lambda run: (run / "config.yaml").write_text(
@@ -194,7 +228,11 @@ def test_damage_is_named(copy, damage, message):
 def test_what_is_no_run_is_said(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
-    for name, message in {"absent": "no run at", "file": "is a file", "folder": "not a run of bnn_symm"}.items():
+    for name, message in {
+        "absent": "no run at",
+        "file": "is a file",
+        "folder": "not a run of bnn_symm",
+    }.items():
         with pytest.raises(InvalidRun, match=message):
             load_run(tmp_path / name)
 

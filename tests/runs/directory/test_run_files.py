@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 
 from bnn_symm.errors import InvalidRun
-from bnn_symm.inference import Reached
+from bnn_symm.inference import FitState
 from bnn_symm.io.atomic import is_temporary, remove_temporary_files, write_json
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
 DATASET = {"name": "x", "task": "regression", "sha256": "0" * 64}
-RECORD = {"threads": 1, "versions": {}, "num_outputs": 1, "dataset": DATASET, "mask_fingerprint": None}
+RECORD = {
+    "threads": 1,
+    "versions": {},
+    "num_outputs": 1,
+    "dataset": DATASET,
+    "mask_fingerprint": None,
+}
 STATE = {"step": np.array(3)}
 # What somebody may keep beside the files of a run.
 OF_OTHERS = (
@@ -32,7 +38,12 @@ def new_run(path):
 
 
 def chunk(first, count):
-    return DrawChunk(0, first, np.arange(first, first + count, dtype=np.float32)[:, None], {"energy": np.zeros(count)})
+    return DrawChunk(
+        0,
+        first,
+        np.arange(first, first + count, dtype=np.float32)[:, None],
+        {"energy": np.zeros(count)},
+    )
 
 
 @pytest.fixture
@@ -68,11 +79,14 @@ def _leftover(folder):
 def test_only_files_of_the_run_are_removed(run):
     folders = (run.path, run.draws, run.checkpoint, run.kept)
     leftovers = [_leftover(_precious(folder)) for folder in folders]
-    reached = run.rewrite(Reached({0: STATE}, {0: chunk(0, 6)}, []))
+    reached = run.rewrite(FitState({0: STATE}, {0: chunk(0, 6)}, []))
     assert not any(path.exists() for path in leftovers)
     assert len(reached.draws[0].positions) == 6
     assert {path.name for path in run.draws.iterdir()} == {"000000.npy", *OF_OTHERS}
-    assert {path.name for path in run.checkpoint.iterdir()} == {"chain-0000.safetensors", *OF_OTHERS}
+    assert {path.name for path in run.checkpoint.iterdir()} == {
+        "chain-0000.safetensors",
+        *OF_OTHERS,
+    }
     run.remove_working_files()
     for folder in folders:
         assert {name for name in OF_OTHERS if (folder / name).exists()} == set(OF_OTHERS)
@@ -86,7 +100,9 @@ def test_folders_that_are_empty_go_with_the_working_files(run):
     assert not run.history_log.exists()
 
 
-@pytest.mark.parametrize("name", ["draws", "checkpoint", "checkpoints", "warm_start", "warm_start/1", "warm_start/x"])
+@pytest.mark.parametrize(
+    "name", ["draws", "checkpoint", "checkpoints", "warm_start", "warm_start/1", "warm_start/x"]
+)
 def test_a_folder_of_the_run_that_is_a_link_is_refused_and_left(run, tmp_path, name):
     home = _precious(tmp_path / "home")
     for leftover in ("000009.npy", "chain-0007.safetensors"):
@@ -99,7 +115,7 @@ def test_a_folder_of_the_run_that_is_a_link_is_refused_and_left(run, tmp_path, n
         shutil.rmtree(link)
     link.symlink_to(home)
     run.release()
-    for write in (run.acquire, lambda: run.rewrite(Reached({}, {}, []))):
+    for write in (run.acquire, lambda: run.rewrite(FitState({}, {}, []))):
         with pytest.raises(InvalidRun, match="is a symbolic link") as error:
             write()
         assert "\n" not in str(error.value)
@@ -117,7 +133,7 @@ def test_a_run_may_be_a_link(run, tmp_path):
     leftovers = [_leftover(folder) for folder in (run.path, run.draws)]
     linked.acquire()
     assert run.is_owned()
-    linked.rewrite(Reached({}, {0: chunk(0, 10)}, []))
+    linked.rewrite(FitState({}, {0: chunk(0, 10)}, []))
     assert not any(path.exists() for path in leftovers)
     linked.release()
     assert not run.is_owned()
@@ -133,13 +149,14 @@ def test_files_that_are_links_are_replaced_not_followed(run, tmp_path):
         path.symlink_to(precious)
     write_json(run.record, content)
     run.save_state(0, STATE)
-    run.rewrite(Reached({0: STATE}, {}, [{"step": 1}]))
+    run.rewrite(FitState({0: STATE}, {}, [{"step": 1}]))
     assert precious.read_text() == "x"
     assert not any(path.is_symlink() for path in paths)
 
 
 @pytest.mark.parametrize(
-    "name", [".run.backup", ".run.a1b2c3d4", ".run.a1b2c3d4.bnn-symm-tmp.old", ".other.x.bnn-symm-tmp"]
+    "name",
+    [".run.backup", ".run.a1b2c3d4", ".run.a1b2c3d4.bnn-symm-tmp.old", ".other.x.bnn-symm-tmp"],
 )
 def test_folders_beside_a_new_run_are_left_alone(tmp_path, name):
     (tmp_path / name).mkdir()

@@ -58,7 +58,10 @@ def test_the_record_has_the_hash_of_every_finished_file(two):
 @pytest.mark.parametrize("name", [*FILES, "run.json"])
 def test_a_file_of_another_run_is_refused(copy, two, name):
     shutil.copy(two[1] / name, copy / name)
-    with pytest.raises(InvalidRun, match=r"or exchanged since it was written \(sha256 [0-9a-f]{12}, .* bnn-symm sign"):
+    with pytest.raises(
+        InvalidRun,
+        match=r"or exchanged since it was written \(sha256 [0-9a-f]{12}, .* bnn-symm sign",
+    ):
         read_all(copy)
 
 
@@ -80,7 +83,9 @@ def test_files_that_were_changed_on_purpose_are_signed(copy, two, capsys):
     assert main(["evaluate", str(copy), "--quiet"]) == 2
     assert f"bnn-symm sign {copy}" in capsys.readouterr().err
     assert main(["sign", str(copy), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"signed": {str(copy): ["metrics.json", "posterior.nc"]}}
+    assert json.loads(capsys.readouterr().out) == {
+        "signed": {str(copy): ["metrics.json", "posterior.nc"]}
+    }
     read_all(copy)
     assert main(["sign", str(copy)]) == 0
     assert "nothing had changed" in capsys.readouterr().out
@@ -130,7 +135,10 @@ def _in_progress(path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("draws/000000.npy", "draws of another run"), ("checkpoint/chain-0000.safetensors", "a state of another run")],
+    [
+        ("draws/000000.npy", "draws of another run"),
+        ("checkpoint/chain-0000.safetensors", "a state of another run"),
+    ],
 )
 def test_draws_and_states_of_another_run_are_refused(tmp_path, name, words):
     run, other = (_in_progress(tmp_path / letter) for letter in "ab")

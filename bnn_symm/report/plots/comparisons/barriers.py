@@ -29,23 +29,38 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
     for name, curve in curves.items():
         color, dash = _STYLES[name]
         tau, nll, band = (np.asarray(curve[key]) for key in ("tau", "marginal_nll", "band"))
-        axes.fill_between(tau, nll - _WIDTH * band, nll + _WIDTH * band, color=color, alpha=0.2, lw=0)
+        axes.fill_between(
+            tau, nll - _WIDTH * band, nll + _WIDTH * band, color=color, alpha=0.2, lw=0
+        )
         label = f"{name}: height {curve['height']:.3f} +- {curve['standard_error']:.3f}"
         axes.plot(tau, nll, dash, color=color, lw=1.8, label=label)
     curve = next(iter(curves.values()))
-    axes.plot([0, 1], [curve["marginal_nll"][0], curve["marginal_nll"][-1]], ":", color="0.35", lw=1.2, label="chord")
-    axes.plot(curve["tau"], curve["mixture_nll"], "-.", color="0.6", lw=1.0, label="mixture of the two")
+    axes.plot(
+        [0, 1],
+        [curve["marginal_nll"][0], curve["marginal_nll"][-1]],
+        ":",
+        color="0.35",
+        lw=1.2,
+        label="chord",
+    )
+    axes.plot(
+        curve["tau"], curve["mixture_nll"], "-.", color="0.6", lw=1.0, label="mixture of the two"
+    )
     axes.set_xlabel("tau, from the first posterior to the second")
     axes.set_ylabel("marginal test NLL, nats a point")
     axes.set_title(title, fontsize=10)
     axes.set_xlim(0, 1)
     if min(min(own["marginal_nll"]) for own in curves.values()) > 0:
-        axes.set_ylim(bottom=0)  # so that a small barrier looks small; densities of numbers have no such place
+        axes.set_ylim(
+            bottom=0
+        )  # so that a small barrier looks small; densities of numbers have no such place
     axes.legend(fontsize=8, frameon=False)
     save_png(figure, path)
 
 
-def plot_barrier_matrix(matrices: Mapping[str, np.ndarray], labels: Sequence[str], path: Path, *, title: str) -> None:
+def plot_barrier_matrix(
+    matrices: Mapping[str, np.ndarray], labels: Sequence[str], path: Path, *, title: str
+) -> None:
     """Heights between all pairs, one matrix beside the other on one scale, with numbers in the cells.
 
     Args:
@@ -74,7 +89,9 @@ def plot_barrier_matrix(matrices: Mapping[str, np.ndarray], labels: Sequence[str
     save_png(figure, path)
 
 
-def plot_simplex(simplexes: Mapping[str, Mapping[str, Any]], labels: Sequence[str], path: Path, *, title: str) -> None:
+def plot_simplex(
+    simplexes: Mapping[str, Mapping[str, Any]], labels: Sequence[str], path: Path, *, title: str
+) -> None:
     """Marginal test NLL over the triangle of three posteriors, as filled contours on one scale.
 
     Args:
@@ -100,16 +117,24 @@ def plot_simplex(simplexes: Mapping[str, Mapping[str, Any]], labels: Sequence[st
             cmap="cividis",
             norm=BoundaryNorm(levels, 256),
         )
-        for corner, label, offset in zip(corners, labels, ((0, -14), (0, -14), (0, 6)), strict=True):
-            axes.annotate(label, corner, xytext=offset, textcoords="offset points", ha="center", fontsize=8)
+        for corner, label, offset in zip(
+            corners, labels, ((0, -14), (0, -14), (0, 6)), strict=True
+        ):
+            axes.annotate(
+                label, corner, xytext=offset, textcoords="offset points", ha="center", fontsize=8
+            )
         axes.plot(*place[3], "o", mfc="none", mec="white", ms=6)
-        axes.set_title(f"{name}: height {own['height']:.3f}, centroid {own['centroid']:.3f}", fontsize=9)
+        axes.set_title(
+            f"{name}: height {own['height']:.3f}, centroid {own['centroid']:.3f}", fontsize=9
+        )
         axes.set_aspect("equal")
         axes.axis("off")
         axes.set_xlim(-0.1, 1.1)
         axes.set_ylim(-0.12, 1.0)
     if filled is not None:
-        bar = figure.colorbar(filled, ax=list(panels), label="marginal test NLL, nats a point", shrink=0.8)
+        bar = figure.colorbar(
+            filled, ax=list(panels), label="marginal test NLL, nats a point", shrink=0.8
+        )
         bar.set_ticks(levels[::3], labels=[f"{level:.3g}" for level in levels[::3]])
     figure.suptitle(title, fontsize=10)
     save_png(figure, path)

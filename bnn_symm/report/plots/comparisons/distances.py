@@ -16,7 +16,9 @@ _BARS = (
 )
 
 
-def plot_distances(alignments: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path) -> None:
+def plot_distances(
+    alignments: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path
+) -> None:
     """One group of bars a run.
 
     Args:
@@ -30,10 +32,19 @@ def plot_distances(alignments: Sequence[Mapping[str, Any]], labels: Sequence[str
     for number, (key, label, color, hatch) in enumerate(_BARS):
         height = [alignment[key] for alignment in alignments]
         axes.bar(
-            place + 0.27 * (number - 1), height, 0.26, color=color, hatch=hatch, edgecolor="0.3", lw=0.5, label=label
+            place + 0.27 * (number - 1),
+            height,
+            0.26,
+            color=color,
+            hatch=hatch,
+            edgecolor="0.3",
+            lw=0.5,
+            label=label,
         )
     axes.set_xticks(place, labels, fontsize=8)
     axes.set_ylabel("squared distance to the reference")
     axes.legend(fontsize=8, frameon=False)
-    axes.set_ylim(0, 1.35 * max(max(alignment[key] for key, *_ in _BARS) for alignment in alignments))
+    axes.set_ylim(
+        0, 1.35 * max(max(alignment[key] for key, *_ in _BARS) for alignment in alignments)
+    )
     save_png(figure, path)

@@ -13,7 +13,9 @@ _COLOURS = ("#2166ac", "#b2182b", "#4d9221", "#762a83", "#e08214", "0.3")
 _DASHES = {"test": "-", "train": "--"}
 
 
-def plot_line_shapes(lines: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path, *, title: str) -> None:
+def plot_line_shapes(
+    lines: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path, *, title: str
+) -> None:
     """NLL against alpha, one color a line, the training part dashed, and the chord of the test part dotted.
 
     Args:
@@ -27,7 +29,9 @@ def plot_line_shapes(lines: Mapping[str, Mapping[str, Mapping[str, Any]]], path:
         color = _COLOURS[number % len(_COLOURS)]
         for part, shape in shapes.items():
             label = f"{name}, {part}: {'monotone' if shape['is_monotone'] else 'not monotone'}"
-            axes.plot(shape["alpha"], shape["loss"], _DASHES[part], color=color, lw=1.6, label=label)
+            axes.plot(
+                shape["alpha"], shape["loss"], _DASHES[part], color=color, lw=1.6, label=label
+            )
         ends = shapes["test"]["loss"]
         axes.plot([0, 1], [ends[0], ends[-1]], ":", color=color, lw=1.0)
     axes.set_xlabel("alpha, from the first point of a line to the second")

@@ -13,4 +13,6 @@ _DOTS_PER_INCH = 150
 def save_png(figure: Figure, path: Path) -> None:
     """Write a PNG atomically, its texts as they are written."""
     with literal_texts(figure):
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH))
+        write_atomically(
+            path, lambda temporary: figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
+        )

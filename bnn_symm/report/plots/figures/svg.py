@@ -19,5 +19,7 @@ def svg_text(figure: Figure) -> str:
     """Return the figure as SVG, without a date, its texts as they are written."""
     stream = io.StringIO()
     with matplotlib.rc_context(_SETTINGS), literal_texts(figure):
-        figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None}
+        )
     return stream.getvalue()

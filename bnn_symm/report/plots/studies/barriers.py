@@ -18,7 +18,9 @@ _IN_A_ROW, _WITH_NUMBERS = 4, 10
 
 
 def barrier_curves_figure(
-    curves: Mapping[str, Sequence[Mapping[str, Any] | None]], labels: Sequence[str], styles: Sequence[Style]
+    curves: Mapping[str, Sequence[Mapping[str, Any] | None]],
+    labels: Sequence[str],
+    styles: Sequence[Style],
 ) -> Figure:
     """Marginal test NLL above the chord along the path: a panel of naive paths, and one of aligned ones.
 
@@ -35,9 +37,21 @@ def barrier_curves_figure(
         for own, label, style in zip(every, labels, styles, strict=True):
             if own is None:
                 continue
-            axes.fill_between(own["tau"], own["low"], own["high"], color=style.color, alpha=0.13, lw=0)
-            axes.plot(own["tau"], own["mean"], color=style.color, ls=style.dash, lw=1.8, label=label)
-            axes.plot(own["tau"][::5], own["mean"][::5], style.marker, color=style.color, ms=5, mec="white", mew=0.5)
+            axes.fill_between(
+                own["tau"], own["low"], own["high"], color=style.color, alpha=0.13, lw=0
+            )
+            axes.plot(
+                own["tau"], own["mean"], color=style.color, ls=style.dash, lw=1.8, label=label
+            )
+            axes.plot(
+                own["tau"][::5],
+                own["mean"][::5],
+                style.marker,
+                color=style.color,
+                ms=5,
+                mec="white",
+                mew=0.5,
+            )
         axes.axhline(0, color="0.5", lw=0.8, zorder=0)
         axes.set_xlim(0, 1)
         axes.set_xlabel("tau, from one fit to another")
@@ -46,9 +60,18 @@ def barrier_curves_figure(
     panels[0].set_ylabel("test NLL above the chord, nats a point")
     handles: dict[str, Any] = {}
     for axes in panels:
-        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        handles |= {
+            label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
     columns = columns_of(list(handles), 110)
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 
@@ -64,7 +87,10 @@ def barrier_matrix_figure(matrices: Sequence[Mapping[str, Any]]) -> Figure:
     side = 0.9 + min(max(0.36 * most, 1.3), 4.0)
     figure = Figure(figsize=(side * columns + 1.0, (side + 0.3) * rows + 0.5), layout="constrained")
     panels = np.atleast_1d(np.asarray(figure.subplots(rows, columns))).ravel()
-    top = max([height for own in matrices for way in ("naive", "aligned") for *_, height in own[way]], default=0.0)
+    top = max(
+        [height for own in matrices for way in ("naive", "aligned") for *_, height in own[way]],
+        default=0.0,
+    )
     norm = Normalize(0, max(top, 1e-9))
     for axes, own in zip(panels, matrices, strict=False):
         _matrix(axes, own, norm)

@@ -12,7 +12,9 @@ from bnn_symm.report.plots.studies.styles import Style, bare, columns_of
 _IN_A_ROW = 3
 
 
-def effects_figure(panels: Sequence[Mapping[str, Any]], places: Sequence[str], *, name: str) -> Figure:
+def effects_figure(
+    panels: Sequence[Mapping[str, Any]], places: Sequence[str], *, name: str
+) -> Figure:
     """One panel a measure: differences to the standard network against what varies, with their intervals.
 
     Args:
@@ -32,15 +34,28 @@ def effects_figure(panels: Sequence[Mapping[str, Any]], places: Sequence[str], *
             style: Style = line["style"]
             shift = 0.12 * (number - (count - 1) / 2)
             known = [
-                (x + shift, point) for x, point in enumerate(line["points"]) if point and point["mean"] is not None
+                (x + shift, point)
+                for x, point in enumerate(line["points"])
+                if point and point["mean"] is not None
             ]
             x = [place for place, _ in known]
-            axes.plot(x, [point["mean"] for _, point in known], color=style.color, ls=style.dash, lw=1.2)
+            axes.plot(
+                x, [point["mean"] for _, point in known], color=style.color, ls=style.dash, lw=1.2
+            )
             for place, point in known:
                 if point["low"] is not None and point["high"] is not None:
                     axes.vlines(place, point["low"], point["high"], color=style.color, lw=1.8)
             means = [point["mean"] for _, point in known]
-            axes.plot(x, means, style.marker, color=style.color, ms=7, mec="white", mew=0.7, label=line["label"])
+            axes.plot(
+                x,
+                means,
+                style.marker,
+                color=style.color,
+                ms=7,
+                mec="white",
+                mew=0.7,
+                label=line["label"],
+            )
         axes.axhline(0, color="0.5", lw=0.9, ls=":", zorder=0)
         axes.set_title(panel["title"], fontsize=9)
         axes.set_xticks(range(len(places)), [wrapped(place, 10) for place in places], fontsize=8)
@@ -52,5 +67,7 @@ def effects_figure(panels: Sequence[Mapping[str, Any]], places: Sequence[str], *
     figure.supxlabel(name, fontsize=9)
     handles, labels = every[0].get_legend_handles_labels()
     columns = columns_of(labels, 40 * columns)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
     return figure

@@ -13,7 +13,9 @@ from bnn_symm.report.plots.studies.styles import Style, bare
 _WRAP = 30
 
 
-def measures_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str], styles: Sequence[Style]) -> Figure:
+def measures_figure(
+    panels: Sequence[Mapping[str, Any]], labels: Sequence[str], styles: Sequence[Style]
+) -> Figure:
     """One panel a measure, one row a setting, the first on top; a dotted line at the first setting's mean.
 
     Args:
@@ -47,7 +49,9 @@ def measures_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str], 
 def _row(axes: Axes, place: int, row: Mapping[str, Any], style: Style) -> None:
     values = row["values"]
     # Seeds lie beneath their mean, so that both are seen.
-    axes.plot(values, [place + 0.22] * len(values), "|", color=style.color, ms=6, mew=1.0, alpha=0.75)
+    axes.plot(
+        values, [place + 0.22] * len(values), "|", color=style.color, ms=6, mew=1.0, alpha=0.75
+    )
     if row["mean"] is None:
         return
     if row["low"] is not None and row["high"] is not None:

@@ -33,7 +33,11 @@ def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]
     figure = Figure(figsize=(2.4 + 3.6 * len(panels), height), layout="constrained")
     every = np.atleast_1d(np.asarray(figure.subplots(1, len(panels), sharey=True)))
     for axes, panel in zip(every, panels, strict=True):
-        seen = [value for number, view in enumerate(_STYLES) for value in _view(axes, panel[view], view, number)]
+        seen = [
+            value
+            for number, view in enumerate(_STYLES)
+            for value in _view(axes, panel[view], view, number)
+        ]
         axes.set_xscale("log")
         low, high = min([*seen, 0.01]) / 2, 2 * max([*seen, 0.1])
         axes.set_xlim(low, high)
@@ -53,7 +57,9 @@ def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]
     return figure
 
 
-def _view(axes: Axes, rows: Sequence[Mapping[str, Any] | None], view: str, number: int) -> list[float]:
+def _view(
+    axes: Axes, rows: Sequence[Mapping[str, Any] | None], view: str, number: int
+) -> list[float]:
     """Draws one view; returns what was drawn, less 1."""
     label, color, marker = _STYLES[view]
     axes.plot([], [], marker, color=color, label=label)
