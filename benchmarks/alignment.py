@@ -1,17 +1,19 @@
-"""Aligning two networks: against git-re-basin's weight matching, and the cost of aligning posteriors by width.
+"""Aligning two networks: against git-re-basin's weight matching, and the cost of aligning
+posteriors by width.
 
     python -m benchmarks.alignment [--quick]
     python -m benchmarks.alignment --widths 64 128 ... [--resnet 1 2 4]
 
-The first compares seconds and objective, the inner product of the one network's weights with the other's permuted, on
-pairs of independent MLPs 64-w-w-10 with ReLU units, means only. Independent networks are the hardest case for an
-assignment. The peer is weight matching as its paper states it (algorithm 1), on the same BLAS and the same assignment
-solver. Like is compared with like: coordinate matching from one start. Beside it stand the relaxations, which take
-longer and reach more, and the default, which takes the best of several, from one start too.
+The first compares seconds and objective, the inner product of the one network's weights with the
+other's permuted, on pairs of independent MLPs 64-w-w-10 with ReLU units, means only. Independent
+networks are the hardest case for an assignment. The peer is weight matching as its paper states it
+(algorithm 1), on the same BLAS and the same assignment solver. Like is compared with like:
+coordinate matching from one start. Beside it stand the relaxations, which take longer and reach
+more, and the default, which takes the best of several, from one start too.
 
-The second is about two independent random posteriors of an MLP with three hidden layers (784 inputs), or of a
-ResNet-20 with `width_multiplier`, and then one and its own noisy permutation, where the answer is known. `share` is the
-part of the planted distance that was removed.
+The second is about two independent random posteriors of an MLP with three hidden layers (784
+inputs), or of a ResNet-20 with `width_multiplier`, and then one and its own noisy permutation,
+where the answer is known. `share` is the part of the planted distance that was removed.
 
 References:
     Ainsworth et al. (2023), arXiv:2209.04836.
@@ -97,14 +99,15 @@ def cost_row(name: str, width: int, resnet: bool) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
         f"| {name} | {model.num_parameters:,} | {derived:.1f} | {seconds:.1f} | {found.solver} | "
-        f"{found.distance_before:.1f} | {found.coordinate_from_identity:.1f} | {found.distance_after:.1f} | "
-        f"{planted_seconds:.1f} | {share:.4f} | {memory:.2f} |",
+        f"{found.distance_before:.1f} | {found.coordinate_from_identity:.1f} | "
+        f"{found.distance_after:.1f} | {planted_seconds:.1f} | {share:.4f} | {memory:.2f} |",
         flush=True,
     )
 
 
 def weight_matching(first: list[Tensor], second: list[Tensor], seed: int) -> list[Tensor]:
-    """Git-re-basin's weight matching of an MLP with two hidden layers: one layer at a time, the others held.
+    """Git-re-basin's weight matching of an MLP with two hidden layers: one layer at a time, the
+    others held.
 
     Args:
         first: weight and bias of each layer of the network that stays.
@@ -252,7 +255,8 @@ def main() -> None:
         return
     torch.set_num_threads(available_cores())
     print(
-        "| network | weights | derive s | align s | solver | distance | coordinate | best | planted s | share | GB |"
+        "| network | weights | derive s | align s | solver | distance | coordinate | best | "
+        "planted s | share | GB |"
     )
     print("|" + " --- |" * 11)
     for width in options.widths or []:

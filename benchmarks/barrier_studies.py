@@ -1,12 +1,13 @@
 """Barriers between independent fits, with their spread over pairs: the tables of the README.
 
-    python benchmarks/barrier_studies.py posteriors      width and temperature, naive and aligned (Rossi et al. 2023)
-    python benchmarks/barrier_studies.py connectivity    standard, asymmetric, and the controls (Lim et al. 2024)
-    python benchmarks/barrier_studies.py triples         three networks at once, by width (Sharma et al. 2024)
-    python benchmarks/barrier_studies.py fashion         width 512 on Fashion-MNIST
+    python benchmarks/barrier_studies.py posteriors      width and temperature, naive and aligned
+    (Rossi et al. 2023) python benchmarks/barrier_studies.py connectivity    standard, asymmetric,
+    and the controls (Lim et al. 2024) python benchmarks/barrier_studies.py triples         three
+    networks at once, by width (Sharma et al. 2024) python benchmarks/barrier_studies.py fashion
+    width 512 on Fashion-MNIST
 
-Fits go to runs/studies and are not repeated. A row is the mean and the standard deviation over pairs (or triples) of
-independent fits, each pair with seeds of its own.
+Fits go to runs/studies and are not repeated. A row is the mean and the standard deviation over
+pairs (or triples) of independent fits, each pair with seeds of its own.
 """
 
 import argparse

@@ -1,8 +1,10 @@
-"""R-hat, bulk and tail ESS of all weights of a posterior: seconds, memory, and ArviZ on some of the columns.
+"""R-hat, bulk and tail ESS of all weights of a posterior: seconds, memory, and ArviZ on some of the
+columns.
 
     python benchmarks/diagnostics.py [--chains 4] [--draws 500] [--weights 100000]
 
-ArviZ is timed on 1,000 of the columns, one by one as it computes them, and scaled up; the values are compared there.
+ArviZ is timed on 1,000 of the columns, one by one as it computes them, and scaled up; the values
+are compared there.
 """
 
 import argparse
@@ -53,7 +55,8 @@ def main() -> None:
     own = [array[: columns.shape[2]] for array in (found.rhat, found.ess_bulk, found.ess_tail)]
     difference = max(float(np.max(np.abs(a - b) / b)) for a, b in zip(own, theirs, strict=True))
     print(
-        f"ArviZ {arviz.__version__}, scaled up from {columns.shape[2]:,}: {seconds:.0f} s, {seconds / ours:.0f} times"
+        f"ArviZ {arviz.__version__}, scaled up from {columns.shape[2]:,}: {seconds:.0f} s, "
+        f"{seconds / ours:.0f} times"
     )
     print(f"largest relative difference: {difference:.1e}")
 

@@ -1,12 +1,14 @@
-"""Smallest bulk ESS of predictions a second: ChEES-HMC and NUTS of this toolkit, NumPyro's NUTS and Pyro's.
+"""Smallest bulk ESS of predictions a second: ChEES-HMC and NUTS of this toolkit, NumPyro's NUTS and
+Pyro's.
 
     python -m benchmarks.effective_samples [--problems breast_cancer gap digits] [--quick]
 
-ESS is the smallest over 100 test inputs, all chains together; seconds are of the processor, for a core that others want
-too gives wall seconds that say little (`results.json` has both): those after warm-up, and those with warm-up;
-compilation is shown apart. What is compared was chosen before it was measured: ChEES-HMC; NUTS is shown
-beside it. A candidate with an R-hat above 1.05 in any repeat is marked "not converged": its ESS says nothing, and a
-ratio that would need it is left out. Pyro runs four chains, one after the other.
+ESS is the smallest over 100 test inputs, all chains together; seconds are of the processor, for a
+core that others want too gives wall seconds that say little (`results.json` has both): those after
+warm-up, and those with warm-up; compilation is shown apart. What is compared was chosen before it
+was measured: ChEES-HMC; NUTS is shown beside it. A candidate with an R-hat above 1.05 in any repeat
+is marked "not converged": its ESS says nothing, and a ratio that would need it is left out. Pyro
+runs four chains, one after the other.
 
 Every run is written to `--log` as soon as it is measured, a line of JSON each.
 """
@@ -29,7 +31,8 @@ from benchmarks.timing import ratio_of, row
 PROBLEMS = ("breast_cancer", "gap", "digits")
 OURS, BESIDE, NUMPYRO, PYRO = "ChEES-HMC", "NUTS", "NumPyro NUTS", "Pyro NUTS, jit"
 ENGINES = {OURS: "chees_hmc", BESIDE: "nuts", NUMPYRO: "numpyro", PYRO: "pyro"}
-# Problem -> candidate -> (chains, warm-up iterations, draws, tree depth), which ChEES-HMC has no use for.
+# Problem -> candidate -> (chains, warm-up iterations, draws, tree depth), which ChEES-HMC has no
+# use for.
 SETTINGS = {
     "breast_cancer": {
         OURS: (16, 200, 200, 10),
@@ -173,9 +176,10 @@ def _words(label: str, runs: list[dict[str, Any]]) -> str:
     )
     return (
         f"{label} ({first['chains']} chains, {first['iterations']} + {first['draws']}): "
-        f"{'' if _converged(runs) else 'not converged, '}largest R-hat {max(run['rhat_max'] for run in runs):.3f}, "
-        f"ESS {middle['ess_bulk_min']:.0f}, {rates}{middle['steps_per_draw']:.0f} steps a draw, "
-        f"divergences {sum(run['divergences'] for run in runs)}, compilation {middle['compile_seconds']:.0f} s"
+        f"{'' if _converged(runs) else 'not converged, '}largest R-hat "
+        f"{max(run['rhat_max'] for run in runs):.3f}, ESS {middle['ess_bulk_min']:.0f}, "
+        f"{rates}{middle['steps_per_draw']:.0f} steps a draw, divergences "
+        f"{sum(run['divergences'] for run in runs)}, compilation {middle['compile_seconds']:.0f} s"
     )
 
 

@@ -1,11 +1,14 @@
-"""Value and gradient of the log density of MLP 64-50-50-10 on 1,500 digits, one thread, against its matrix products.
+"""Value and gradient of the log density of MLP 64-50-50-10 on 1,500 digits, one thread, against its
+matrix products.
 
     python -m benchmarks.gradient [--quick]
 
-The limit is what any implementation has to do: for each layer the product forwards and the two products backwards (the
-first layer has no gradient by its input), on arrays that exist and lie as the products are fastest. Everything else
-(tanh, softmax, prior, sums) is what the ratio is above 1 for. Beside it the potential that Pyro makes of the same
-model; its `jit_compile` refuses models that call a module with other parameters than its own.
+The limit is what any implementation has to do: for each layer the product forwards and the two
+    products backwards (the
+first layer has no gradient by its input), on arrays that exist and lie as the products are fastest.
+Everything else (tanh, softmax, prior, sums) is what the ratio is above 1 for. Beside it the
+potential that Pyro makes of the same model; its `jit_compile` refuses models that call a module
+with other parameters than its own.
 """
 
 import itertools
@@ -20,10 +23,12 @@ from bnn_symm.inference.density.density import TemperedDensity
 
 
 def matrix_products(own: Problem, chains: int) -> Any:
-    """A call that makes the matrix products of one gradient of each chain, in the fastest layout that we know.
+    """A call that makes the matrix products of one gradient of each chain, in the fastest layout
+    that we know.
 
-    Points are the last axis, the chains' first layers are one product with the data, and chains go in the groups that
-    the density makes of them, for the caches; single inputs and outputs need no matrix products.
+    Points are the last axis, the chains' first layers are one product with the data, and chains go
+    in the groups that the density makes of them, for the caches; single inputs and outputs need no
+    matrix products.
     """
     group = _density(own, chains, compile=False).group_size
     x = own.dataset.train.x.flatten(1)
@@ -91,7 +96,8 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
         found = interleaved(candidates, repeats=5 if quick else 40, inner=20 if chains == 1 else 2)
         products = found["products"]
         others = [
-            f"{name} {1e3 * found[name].median:.2f} ms, {found[name].median / products.median:.1f} x"
+            f"{name} {1e3 * found[name].median:.2f} ms, {found[name].median / products.median:.1f} "
+            "x"
             for name in found
             if name.startswith("Pyro")
         ]

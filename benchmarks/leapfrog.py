@@ -2,11 +2,12 @@
 
     python -m benchmarks.leapfrog [--quick]
 
-Seconds of the processor (a core that others want too gives wall seconds that say little; these are in `results.json`
-too) in drawing, after warm-up and without compilation, over the leapfrog steps that the chains' trees hold. Steps
-that a vectorized sampler computes for chains whose tree is finished cost time and do not count. This is a timing: all
-have the same starts, warm-up, depth and target acceptance, long before anything has converged, where trees reach their
-bound. The limit is the matrix products of as many gradients, alone and in one batch.
+Seconds of the processor (a core that others want too gives wall seconds that say little; these are
+in `results.json` too) in drawing, after warm-up and without compilation, over the leapfrog steps
+that the chains' trees hold. Steps that a vectorized sampler computes for chains whose tree is
+finished cost time and do not count. This is a timing: all have the same starts, warm-up, depth and
+target acceptance, long before anything has converged, where trees reach their bound. The limit is
+the matrix products of as many gradients, alone and in one batch.
 """
 
 import tempfile
@@ -24,14 +25,16 @@ from benchmarks.timing import print_rows, ratio, row, timing_of
 
 CHAINS = 16
 ENGINES = {"numpyro": "NumPyro NUTS", "blackjax": "BlackJAX NUTS"}
-# (warm-up iterations, draws a round, tree depth). A run of NumPyro costs 0.3 s apart from its draws: enough of them.
+# (warm-up iterations, draws a round, tree depth). A run of NumPyro costs 0.3 s apart from its
+# draws: enough of them.
 SETTINGS = {"gap": (20, 40, 6), "digits": (10, 8, 5)}
 # A smoke test, most of which is compilation.
 QUICK = {"gap": (4, 3, 3)}
 
 
 def seconds_of_products(own: Problem, repeats: int) -> float:
-    """Processor seconds of the matrix products of one gradient of one chain, of a batch of them, one thread."""
+    """Processor seconds of the matrix products of one gradient of one chain, of a batch of them,
+    one thread."""
     products = matrix_products(own, CHAINS)
     products()
     started = time.process_time()
@@ -86,8 +89,10 @@ def _measure(
             target=1.0,
             limit=f"matrix products alone {1e3 * limit:.4f} ms; ours {ours.median / limit:.1f} x",
             note=(
-                f"a timing, not converged: tree depth at most {depth}, {iterations} iterations of warm-up, "
-                f"{repeats} x {draws} draws; steps of theirs that count, of those computed: {_useful(answers[name])}"
+                f"a timing, not converged: tree depth at most {depth}, {iterations} iterations of "
+                "warm-up, "
+                f"{repeats} x {draws} draws; steps of theirs that count, of those computed: "
+                f"{_useful(answers[name])}"
             ),
             details={
                 "ours": answers["nuts"],

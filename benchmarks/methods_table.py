@@ -1,9 +1,9 @@
 """The table of methods in the README: what studies of many methods reached, one row a method.
 
-bnn-symm compare configs/methods_digits.yaml --jobs 1 --out runs/methods_digits
-bnn-symm compare configs/methods_fashion_mnist.yaml --jobs 1 --out runs/methods_fashion_mnist
-bnn-symm compare configs/methods_diabetes.yaml --jobs 1 --out runs/methods_diabetes
-python -m benchmarks.methods_table runs/methods_digits runs/methods_fashion_mnist runs/methods_diabetes
+bnn-symm compare configs/methods_digits.yaml --jobs 1 --out runs/methods_digits bnn-symm compare
+configs/methods_fashion_mnist.yaml --jobs 1 --out runs/methods_fashion_mnist bnn-symm compare
+configs/methods_diabetes.yaml --jobs 1 --out runs/methods_diabetes python -m
+benchmarks.methods_table runs/methods_digits runs/methods_fashion_mnist runs/methods_diabetes
 """
 
 import argparse

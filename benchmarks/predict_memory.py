@@ -1,4 +1,5 @@
-"""Peak memory of predicting: 1,000 draws of an MLP with 500,000 weights on 10,000 inputs, from a file, within 2 GB.
+"""Peak memory of predicting: 1,000 draws of an MLP with 500,000 weights on 10,000 inputs, from a
+file, within 2 GB.
 
 python benchmarks/predict_memory.py
 """

@@ -1,11 +1,13 @@
-"""The predictive of 1,000 draws on 10,000 inputs, against as many deterministic forward passes, one thread.
+"""The predictive of 1,000 draws on 10,000 inputs, against as many deterministic forward passes, one
+thread.
 
     python -m benchmarks.predictive [--quick]
 
-A deterministic pass is the network under `torch.no_grad` on the 10,000 inputs in chunks of 1,024, with nothing kept.
-Ours is `Posterior.predict` on the slices of the inputs that `Posterior.iter_predict` makes of them for 1,000 draws:
-outputs of all draws exist for some inputs at a time, so that memory stays bounded; from them follow the mixture's class
-probabilities. Fewer draws are timed, on those slices, and seconds are scaled: both sides grow with the draws. The peak
+A deterministic pass is the network under `torch.no_grad` on the 10,000 inputs in chunks of 1,024,
+with nothing kept. Ours is `Posterior.predict` on the slices of the inputs that
+`Posterior.iter_predict` makes of them for 1,000 draws: outputs of all draws exist for some inputs
+at a time, so that memory stays bounded; from them follow the mixture's class probabilities. Fewer
+draws are timed, on those slices, and seconds are scaled: both sides grow with the draws. The peak
 of memory is that of a process that does nothing else, of the small network with all 1,000 draws.
 """
 

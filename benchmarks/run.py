@@ -1,9 +1,11 @@
-"""All rows of the table of `benchmarks/README.md`: each measured in a process of its own, kept in `results.json`.
+"""All rows of the table of `benchmarks/README.md`: each measured in a process of its own, kept in
+`results.json`.
 
     python -m benchmarks.run [--quick] [--only ROW ...]
 
-Rows that are not measured now stay as they are, with the date and machine they were measured on. A row that fails says
-so in one line, and the rest goes on. The table in README.md stands between two markers and is written anew.
+Rows that are not measured now stay as they are, with the date and machine they were measured on. A
+row that fails says so in one line, and the rest goes on. The table in README.md stands between two
+markers and is written anew.
 """
 
 import argparse
@@ -52,7 +54,8 @@ def measured(name: str, *, quick: bool) -> list[dict[str, Any]] | str:
 def table(results: dict[str, Any]) -> str:
     """The Markdown table of all rows."""
     lines = [
-        "| what | this package | measured against | ratio (quartiles) | to reach | reached | physical limit, notes |",
+        "| what | this package | measured against | ratio (quartiles) | to reach | reached | "
+        "physical limit, notes |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in ROWS:
@@ -76,7 +79,8 @@ def _value(value: float | None, unit: str) -> str:
 
 
 def keep(name: str, rows: list[dict[str, Any]]) -> None:
-    """Puts the rows of a module into `results.json` and into the table, read anew: another run may have written."""
+    """Puts the rows of a module into `results.json` and into the table, read anew: another run may
+    have written."""
     results = json.loads(_RESULTS.read_text(encoding="utf-8")) if _RESULTS.exists() else {}
     results[name] = {"machine": machine(), "rows": rows}
     write_json(_RESULTS, results)

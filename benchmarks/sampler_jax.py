@@ -28,7 +28,8 @@ class CompileClock:
             self._spans.append((now - seconds, now))
 
     def timed(self, work: Callable[[], Any]) -> tuple[Any, float, float]:
-        """What `work` returns, once it is computed; its seconds without compilation; the seconds of compilation."""
+        """What `work` returns, once it is computed; its seconds without compilation; the seconds of
+        compilation."""
         import jax
 
         self._spans.clear()
@@ -165,7 +166,8 @@ class NumPyroNUTS(_Jax):
 
 
 class BlackJaxNUTS(_Jax):
-    """blackjax.window_adaptation and blackjax.nuts, every chain adapted on its own, under vmap and scan."""
+    """blackjax.window_adaptation and blackjax.nuts, every chain adapted on its own, under vmap and
+    scan."""
 
     _compiled: dict[Any, Any]
 
@@ -239,7 +241,8 @@ class BlackJaxNUTS(_Jax):
 def sampled(
     seconds: float, busy: float, compiling: float, steps: Any, diverging: Any, accepted: Any
 ) -> Answer:
-    """What a worker says of draws; `lane_steps`: steps that were computed, those of finished chains included."""
+    """What a worker says of draws; `lane_steps`: steps that were computed, those of finished chains
+    included."""
     return {
         "seconds": seconds,
         "busy_seconds": busy,

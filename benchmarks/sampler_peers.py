@@ -1,21 +1,26 @@
-"""Samplers in processes of their own, one core and one thread each: NumPyro, BlackJAX, Pyro, and this toolkit's.
+"""Samplers in processes of their own, one core and one thread each: NumPyro, BlackJAX, Pyro, and
+this toolkit's.
 
     python -m benchmarks.sampler_peers ENGINE PROBLEM.npz CORE PIPE
 
-is the worker: it reads one JSON command a line and answers each with one line of JSON on a pipe of its own, so that
+is the worker: it reads one JSON command a line and answers each with one line of JSON on a pipe of
+    its own, so that
 whatever a library prints does no harm. `sampler_worker` is the other end. Commands:
 
-    {"do": "check"}     largest differences of log density and gradient from this toolkit's, at given points
-    {"do": "warmup", "seed": 1, "chains": 16, "iterations": 300, ...}     a fresh start and its adaptation
-    {"do": "sample", "draws": 500, "out": "draws.npy"}                    goes on from where it is
+    {"do": "check"}     largest differences of log density and gradient from this toolkit's, at
+    given points {"do": "warmup", "seed": 1, "chains": 16, "iterations": 300, ...}     a fresh start
+    and its adaptation {"do": "sample", "draws": 500, "out": "draws.npy"}                    goes on
+    from where it is
 
-This toolkit's methods warm up and draw in one `fit`: `warmup` runs it, its history says how long each phase took, and
-`sample` tells of the draws.
+This toolkit's methods warm up and draw in one `fit`: `warmup` runs it, its history says how long
+each phase took, and `sample` tells of the draws.
 
-Seconds of compilation are counted apart: JAX tells when it traces, lowers and compiles, and of this toolkit's functions
+Seconds of compilation are counted apart: JAX tells when it traces, lowers and compiles, and of this
+    toolkit's functions
 the first call of each is compilation (every fit traces its own anew). All of them work on one flat
-vector (Pyro, whose `jit_compile` wants a model, on one site a layer) with a diagonal mass matrix and the step size
-adapted by dual averaging, as is their default. Pyro runs chains one after another.
+vector (Pyro, whose `jit_compile` wants a model, on one site a layer) with a diagonal mass matrix
+and the step size adapted by dual averaging, as is their default. Pyro runs chains one after
+another.
 """
 
 import argparse
@@ -182,7 +187,8 @@ class _BusyClock(Callback):
 
 
 class _CompileClock:
-    """While active, sums up the seconds, of the wall and of the processor, of what compiles: first calls."""
+    """While active, sums up the seconds, of the wall and of the processor, of what compiles: first
+    calls."""
 
     def __enter__(self) -> "_CompileClock":
         from bnn_symm.inference.density.compiled import Compiled
@@ -209,7 +215,8 @@ class _CompileClock:
 
 
 class _Ours:
-    """This toolkit's batched engine, with its own density: what `check` compares is the peers' business."""
+    """This toolkit's batched engine, with its own density: what `check` compares is the peers'
+    business."""
 
     method = "nuts"
 
@@ -303,7 +310,8 @@ ENGINES = {
 
 
 def _check(engine: Any, problem: dict[str, np.ndarray]) -> Answer:
-    """Differences from this toolkit's density: relative to the largest value, and to each gradient's largest entry."""
+    """Differences from this toolkit's density: relative to the largest value, and to each
+    gradient's largest entry."""
     own_values, own_gradients = problem["values"], problem["gradients"]
     values, gradients = engine.check(problem["starts"][0, : len(own_values)])
     largest = np.abs(own_gradients).max(axis=1, keepdims=True)

@@ -1,13 +1,16 @@
-"""The three problems on which samplers are measured, as models of this toolkit and as plain arrays for its peers.
+"""The three problems on which samplers are measured, as models of this toolkit and as plain arrays
+for its peers.
 
-`gap`: MLP 1-50-50-1 on 100 points with a gap, Gaussian noise of 0.1 in standardized units. `breast_cancer`: MLP
-30-16-1, Bernoulli. `digits`: MLP 64-50-50-10 on 1,500 digits, categorical. All with tanh units and in float32.
-A peer reads one npz file: data, prior scales, where the chains start, and the density and its gradient at some
-points, against which it checks its own model before anything is timed.
+`gap`: MLP 1-50-50-1 on 100 points with a gap, Gaussian noise of 0.1 in standardized units.
+    `breast_cancer`: MLP
+30-16-1, Bernoulli. `digits`: MLP 64-50-50-10 on 1,500 digits, categorical. All with tanh units and
+in float32. A peer reads one npz file: data, prior scales, where the chains start, and the density
+and its gradient at some points, against which it checks its own model before anything is timed.
 
-What is judged is a function of the network, which does not depend on how hidden units are numbered: at 100 test
-inputs the network's output (gap), the log odds of the second class, or the log odds of the true class. Bulk ESS
-and R-hat are computed on ranks, so that probabilities would give the same numbers.
+What is judged is a function of the network, which does not depend on how hidden units are numbered:
+    at 100 test
+inputs the network's output (gap), the log odds of the second class, or the log odds of the true
+class. Bulk ESS and R-hat are computed on ranks, so that probabilities would give the same numbers.
 """
 
 from collections.abc import Sequence
@@ -94,7 +97,8 @@ class Problem:
         return (outputs.masked_fill(~true, 0).sum(-1) - others).numpy()
 
     def write(self, path: Path, *, chains: int, seeds: Sequence[int]) -> Path:
-        """Writes what a peer needs, with `chains` starting positions of each seed, and returns the path."""
+        """Writes what a peer needs, with `chains` starting positions of each seed, and returns the
+        path."""
         (block,) = self.model.parameter_prior.blocks
         starts = torch.stack([starting_positions(self.model, chains, seed) for seed in seeds])
         evaluated = [torch.func.grad_and_value(self.log_density)(start) for start in starts[0, :4]]
@@ -116,7 +120,8 @@ class Problem:
 
 
 def starting_positions(model: BayesianModel, chains: int, seed: int) -> torch.Tensor:
-    """Where all candidates start: where this toolkit starts the chains of a fit with this seed, (chain, parameter)."""
+    """Where all candidates start: where this toolkit starts the chains of a fit with this seed,
+    (chain, parameter)."""
     return torch.stack(initial_positions(model, None, chains, seed))
 
 
@@ -146,8 +151,9 @@ def problem(name: str) -> Problem:
     """A problem by name: gap, breast_cancer or digits."""
     match name:
         case "gap":
-            # Slopes of the first layer wide enough for the wiggles of the function; the rest by fan-in, without
-            # which functions of 50 hidden units a layer are far larger than the data.
+            # Slopes of the first layer wide enough for the wiggles of the function; the rest by
+            # fan-in, without which functions of 50 hidden units a layer are far larger than the
+            # data.
             wide = PriorOverride(scale=2.0)
             prior = Prior(scale="fan_in", overrides={"layers.0.*": wide})
             return _problem("gap", (50, 50), Gaussian(noise=NOISE), prior)
@@ -163,7 +169,8 @@ def problem(name: str) -> Problem:
 
 
 def quality(predictions: np.ndarray) -> dict[str, float]:
-    """Smallest bulk ESS and largest split R-hat over inputs (Vehtari et al. 2021, arXiv:1903.08008), by ArviZ.
+    """Smallest bulk ESS and largest split R-hat over inputs (Vehtari et al. 2021,
+    arXiv:1903.08008), by ArviZ.
 
     Args:
         predictions: (chain, draw, input).

@@ -68,7 +68,8 @@ class Worker:
         line = self._answers.readline()
         if not line:
             raise RuntimeError(
-                f"{self._process.args[2]} ended with code {self._process.wait()}; its error is above"
+                f"{self._process.args[2]} ended with code {self._process.wait()}; its error is "
+                "above"
             )
         return json.loads(line)
 
@@ -105,6 +106,7 @@ def checked_worker(engine: str, problem: Path) -> Worker:
         if max(found["value"], found["gradient"]) > _AGREES:
             worker.close()
             raise RuntimeError(
-                f"{engine} has another density: relative differences {found}, wanted below {_AGREES}"
+                f"{engine} has another density: relative differences {found}, wanted below "
+                f"{_AGREES}"
             )
     return worker

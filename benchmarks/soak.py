@@ -1,17 +1,24 @@
-"""A soak: small fits by every method are killed at random moments, resumed, loaded and predicted from, again and again.
+"""A soak: small fits by every method are killed at random moments, resumed, loaded and predicted
+from, again and again.
 
     python -m benchmarks.soak [--minutes 60] [--seed 0] [--out benchmarks/soak.json]
 
-In every cycle one method, in a process of its own, is killed by signal 9 one to four times at moments drawn at random
-over the whole length of a fit (imports and the last files included), and then resumed to its end. After every kill and
-at the end, what is on disk is held against an undisturbed fit of the same seed:
+In every cycle one method, in a process of its own, is killed by signal 9 one to four times at
+moments drawn at random over the whole length of a fit (imports and the last files included), and
+then resumed to its end. After every kill and at the end, what is on disk is held against an
+undisturbed fit of the same seed:
 
-- draws are the first ones of the undisturbed chains, bit by bit, none missing, none twice; at the end all of them;
-- so are the rows of the history, columns that measure time apart, and at the end posterior, predictions and scores;
-- no file is left that the undisturbed run does not have, no zombie, no process of a killed fit's chains.
+- draws are the first ones of the undisturbed chains, bit by bit, none missing, none twice; at the
+  end all of them;
+- so are the rows of the history, columns that measure time apart, and at the end posterior,
+  predictions and scores;
+- no file is left that the undisturbed run does not have, no zombie, no process of a killed fit's
+  chains.
 
-One process lives through all of it, and loads and predicts after every kill: its resident memory must not grow. The
-methods are those of `AnyMethod`, with each of their engines and estimators; a new one needs no line here.
+One process lives through all of it, and loads and predicts after every kill: its resident memory
+    must not grow. The
+methods are those of `AnyMethod`, with each of their engines and estimators; a new one needs no line
+here.
 """
 
 import argparse
@@ -79,7 +86,8 @@ _CONTEXT.set_forkserver_preload(
 
 
 def cases() -> dict[str, list[str]]:
-    """Name -> overrides of a small fit, for every method with each of its engines and estimators."""
+    """Name -> overrides of a small fit, for every method with each of its engines and
+    estimators."""
     found = {}
     for method in get_args(get_args(AnyMethod)[0]):
         fields = {field.name: field for field in dataclasses.fields(method)}
@@ -108,11 +116,12 @@ def cases() -> dict[str, list[str]]:
     return found
 
 
-# -- the process that lives through all -----------------------------------------------------------------------------
+# -- the process that lives through all
 
 
 def _reader(connection: Connection) -> None:
-    """Answers (run, undisturbed run, whether it should be complete) with what it found, until it is told None."""
+    """Answers (run, undisturbed run, whether it should be complete) with what it found, until it is
+    told None."""
     torch.set_num_threads(1)
     while (question := connection.recv()) is not None:
         path, undisturbed, complete = question
@@ -141,7 +150,8 @@ def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
             drawn += len(positions)
             if not np.array_equal(positions, draws[chain, : len(positions)]):
                 problems.append(
-                    f"chain {chain}: its {len(positions)} draws are not the first of the undisturbed"
+                    f"chain {chain}: its {len(positions)} draws are not the first of the "
+                    "undisturbed"
                 )
         problems += _compare_rows(run.directory.read_history(), whole.history, whole=False)
     try:
@@ -184,8 +194,8 @@ def _compare_complete(run: Run, undisturbed: Run) -> list[str]:
     problems += _compare_rows(one.history, other.history, whole=True)
     if run.metrics != undisturbed.metrics:
         problems.append("metrics are others")
-    # A process that is killed after the last file of the run leaves its lock, which belongs to nobody any more, and has
-    # not drawn all of the picture that the command adds to a complete run.
+    # A process that is killed after the last file of the run leaves its lock, which belongs to
+    # nobody any more, and has not drawn all of the picture that the command adds to a complete run.
     files, wanted = (
         {file.name for file in r.path.iterdir()} - AFTERWARDS for r in (run, undisturbed)
     )
@@ -201,7 +211,8 @@ def _compare_complete(run: Run, undisturbed: Run) -> list[str]:
 def _compare_rows(
     rows: list[dict[str, Any]], whole_rows: list[dict[str, Any]], *, whole: bool
 ) -> list[str]:
-    """Rows are those of the undisturbed run, each once; all of them, in its order, of a whole run."""
+    """Rows are those of the undisturbed run, each once; all of them, in its order, of a whole
+    run."""
 
     def without_seconds(row: dict[str, Any]) -> str:
         return json.dumps(
@@ -221,7 +232,7 @@ def _compare_rows(
     return [] if set(got) <= set(wanted) else ["rows of the history are others"]
 
 
-# -- fits that are killed -------------------------------------------------------------------------------------------
+# -- fits that are killed
 
 
 def _command_line(arguments: list[str], log: str) -> None:
@@ -238,7 +249,8 @@ def _command_line(arguments: list[str], log: str) -> None:
 class _Command:
     """The command in an interpreter of its own, with the methods of a `multiprocessing.Process`.
 
-    For fits whose chains have processes: the semaphores of a killed one are given back by its own resource tracker.
+    For fits whose chains have processes: the semaphores of a killed one are given back by its own
+        resource tracker.
     """
 
     def __init__(self, arguments: list[str], log: str):
@@ -405,7 +417,8 @@ class Soak:
 
 
 def growth(memory: list[int]) -> dict[str, Any]:
-    """How resident memory went: quarters in megabytes, and the slope after the first, a thousand loads.
+    """How resident memory went: quarters in megabytes, and the slope after the first, a thousand
+    loads.
 
     Imports, caches and the allocator fill up in the first quarter, which does not count.
     """
@@ -464,7 +477,8 @@ def main() -> int:
     }
     write_json(options.out, result)
     print(
-        f"{sum(soak.cycles.values())} fits of {len(soak.cycles)} kinds, {sum(soak.kills.values())} kills:"
+        f"{sum(soak.cycles.values())} fits of {len(soak.cycles)} kinds, {sum(soak.kills.values())} "
+        "kills:"
     )
     for phase, count in soak.phases.most_common():
         print(f"  {count:6d} while: {phase}")

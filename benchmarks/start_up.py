@@ -14,7 +14,8 @@ _TARGETS = {"import bnn_symm": 0.3, "bnn-symm --help": 0.5}
 
 
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows of the table: seconds against the seconds allowed, the interpreter's own start beside them."""
+    """Rows of the table: seconds against the seconds allowed, the interpreter's own start beside
+    them."""
     commands = {
         "import bnn_symm": [sys.executable, "-c", "import bnn_symm"],
         "bnn-symm --help": [str(Path(sys.executable).parent / "bnn-symm"), "--help"],

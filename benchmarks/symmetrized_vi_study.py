@@ -1,11 +1,13 @@
-"""What training the symmetrized ELBO brings over training the plain one: a network of one hidden layer on few points.
+"""What training the symmetrized ELBO brings over training the plain one: a network of one hidden
+layer on few points.
 
     python -m benchmarks.symmetrized_vi_study [--seeds 5] [--steps 2000]
 
-y = sin(1.5 x) + sigma noise at N points, x uniform on [-2, 2], n ReLU units, prior Normal(0, 1), known noise. Each
-seed draws its own data, initial values and noise, the same for both trainings. The values are those of `diagnose`: the
-ELBO of q, the exact mutual information I, and their sum, the ELBO of q spread over all n! copies. With N = 20 and
-sigma = 0.1 units stay apart by themselves, I is log n! after either training, and the gap is a constant.
+y = sin(1.5 x) + sigma noise at N points, x uniform on [-2, 2], n ReLU units, prior Normal(0, 1),
+known noise. Each seed draws its own data, initial values and noise, the same for both trainings.
+The values are those of `diagnose`: the ELBO of q, the exact mutual information I, and their sum,
+the ELBO of q spread over all n! copies. With N = 20 and sigma = 0.1 units stay apart by themselves,
+I is log n! after either training, and the gap is a constant.
 
 References:
     Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.

@@ -1,8 +1,10 @@
-"""Timing of candidates in turn, ratios round by round, and the rows of the table of `benchmarks/README.md`.
+"""Timing of candidates in turn, ratios round by round, and the rows of the table of
+`benchmarks/README.md`.
 
-Seconds on a shared machine drift by tens of per cent within minutes. Candidates are therefore timed in turn, a, b, c,
-a, b, c, ..., and a ratio is the median over rounds of the ratio within a round, where the machine was the same for
-both. One round that is thrown away comes first: it compiles, allocates and fills caches.
+Seconds on a shared machine drift by tens of per cent within minutes. Candidates are therefore timed
+in turn, a, b, c, a, b, c, ..., and a ratio is the median over rounds of the ratio within a round,
+where the machine was the same for both. One round that is thrown away comes first: it compiles,
+allocates and fills caches.
 """
 
 import argparse
@@ -57,8 +59,8 @@ def interleaved(
     Args:
         candidates: name -> what is timed; what it returns is dropped.
         repeats: rounds that count.
-        inner: calls of a candidate in a row within a round, so that a round lasts well above the clock's resolution; or
-            name -> calls.
+        inner: calls of a candidate in a row within a round, so that a round lasts well above the
+            clock's resolution; or name -> calls.
         warm_up: rounds of one call each before those that count.
     """
     calls = inner if isinstance(inner, dict) else dict.fromkeys(candidates, inner)
@@ -77,7 +79,8 @@ def interleaved(
 
 
 def timing_of(seconds: Sequence[float]) -> Timing:
-    """A `Timing` of seconds that were measured round by round elsewhere, in other processes for example."""
+    """A `Timing` of seconds that were measured round by round elsewhere, in other processes for
+    example."""
     low, median, high = _quartiles(seconds)
     return Timing(median=median, low=low, high=high, seconds=list(seconds))
 
@@ -118,11 +121,13 @@ def row(
 
     Args:
         quantity: what was measured, on which problem.
-        ours: median of this package, in `unit`; None where there is none, for a row about peers alone.
+        ours: median of this package, in `unit`; None where there is none, for a row about peers
+            alone.
         peer: what it was measured against.
         theirs: median of the peer.
         unit: of both: s, ms, ESS/s, MB.
-        ratio: ours over the peer's, whatever the unit; None if one of the two is missing, and then `note` says why.
+        ratio: ours over the peer's, whatever the unit; None if one of the two is missing, and then
+            `note` says why.
         target: what the ratio should reach; None for a row that is shown for comparison.
         sense: whether the target is an upper or a lower bound.
         limit: the physical limit of this quantity and what ours is beside it, in words.
@@ -151,7 +156,8 @@ def row(
 
 
 def print_rows(measure: Callable[..., list[dict[str, Any]]], description: str | None) -> None:
-    """The command line of a row's module: prints what `measure` finds as JSON; `--quick` is a smoke test."""
+    """The command line of a row's module: prints what `measure` finds as JSON; `--quick` is a smoke
+    test."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -191,7 +197,8 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model as /proc/cpuinfo names it, with family and model numbers where its name says little."""
+    """The model as /proc/cpuinfo names it, with family and model numbers where its name says
+    little."""
     found: dict[str, str] = {}
     path = Path("/proc/cpuinfo")
     for line in path.read_text().splitlines() if path.exists() else ():

@@ -1,18 +1,20 @@
-"""A step of mean-field VI, MLP 784-400-400-10, batch 256, one thread, against a deterministic training step and peers.
+"""A step of mean-field VI, MLP 784-400-400-10, batch 256, one thread, against a deterministic
+training step and peers.
 
     python -m benchmarks.vi_step [--quick]
 
-A step draws its batch, makes one Monte Carlo sample of the expected log likelihood, adds the KL with a Normal(0, 1)
-prior, takes the gradient and an Adam step. Ours is timed inside `MeanFieldVI.fit`: a long fit less a short one, over
-the steps between, so that batches, noise and the history's rows count and set-up does not. The deterministic step is
-the same network with cross-entropy loss and fused Adam. Peers are each used as their documentation says, with fused
-Adam where they leave the optimizer to the user:
+A step draws its batch, makes one Monte Carlo sample of the expected log likelihood, adds the KL
+with a Normal(0, 1) prior, takes the gradient and an Adam step. Ours is timed inside
+`MeanFieldVI.fit`: a long fit less a short one, over the steps between, so that batches, noise and
+the history's rows count and set-up does not. The deterministic step is the same network with
+cross-entropy loss and fused Adam. Peers are each used as their documentation says, with fused Adam
+where they leave the optimizer to the user:
 
 - bayesian-torch: LinearReparameterization, LinearFlipout;
 - BLiTZ: BayesianLinear;
 - Pyro: SVI with AutoNormal and TraceMeanField_ELBO over the same Pyro model;
-- TyXe's two estimators, written again for the Pyro of today, since it no longer runs: weights sampled from normals that
-  autograd follows, and local reparameterization, with an analytic KL.
+- TyXe's two estimators, written again for the Pyro of today, since it no longer runs: weights
+  sampled from normals that autograd follows, and local reparameterization, with an analytic KL.
 """
 
 import itertools
@@ -89,7 +91,8 @@ def deterministic(dataset: Dataset) -> Step:
 
 
 class _Written(nn.Module):
-    """A layer as TyXe has it: normals with a mean and a scale, sampled in weight space or locally."""
+    """A layer as TyXe has it: normals with a mean and a scale, sampled in weight space or
+    locally."""
 
     def __init__(self, a: int, b: int, *, local: bool):
         super().__init__()
@@ -219,7 +222,8 @@ class Ours:
 
 
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows of the table: both estimators against the deterministic step, and each peer with the same estimator."""
+    """Rows of the table: both estimators against the deterministic step, and each peer with the
+    same estimator."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -251,8 +255,8 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     }
     return [
         row(
-            f"mean-field VI step, {name}{'-space' if name == 'weight' else ''}; MLP {'-'.join(map(str, SIZES))}, "
-            f"batch {BATCH}, one sample",
+            f"mean-field VI step, {name}{'-space' if name == 'weight' else ''}; MLP "
+            f"{'-'.join(map(str, SIZES))}, batch {BATCH}, one sample",
             ours=1e3 * timings[name].median,
             peer=peer,
             theirs=1e3 * timings[peer].median,

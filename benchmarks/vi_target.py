@@ -1,12 +1,14 @@
-"""Seconds to a target ELBO on Fashion-MNIST, MLP 784-400-400-10: mean-field VI here and with its peers.
+"""Seconds to a target ELBO on Fashion-MNIST, MLP 784-400-400-10: mean-field VI here and with its
+peers.
 
     python -m benchmarks.vi_target [--quick]
 
-All start from the same means and scales, with the same prior, batch size, number of samples (one) and learning rate of
-Adam, and take the same number of steps. Every so many steps the clock is stopped, and the ELBO of the means and scales
-that a candidate has come to is computed by the same code for all, the KL in closed form. The target of a seed is
-what the candidate that ends lowest ends with, so that all reach it; seconds to it are interpolated between two
-evaluations. What differs is the estimator, how scales are parametrized, and what a step costs.
+All start from the same means and scales, with the same prior, batch size, number of samples (one)
+and learning rate of Adam, and take the same number of steps. Every so many steps the clock is
+stopped, and the ELBO of the means and scales that a candidate has come to is computed by the same
+code for all, the KL in closed form. The target of a seed is what the candidate that ends lowest
+ends with, so that all reach it; seconds to it are interpolated between two evaluations. What
+differs is the estimator, how scales are parametrized, and what a step costs.
 """
 
 import math
@@ -28,8 +30,8 @@ from bnn_symm.inference import Callback, State
 
 RATE, SCALE = 1e-2, 0.05
 STEPS, EVERY = 120, 15
-# Draws and points behind an ELBO, the same for all: it is within hundreds of nats, where curves rise by hundreds of
-# thousands.
+# Draws and points behind an ELBO, the same for all: it is within hundreds of nats, where curves
+# rise by hundreds of thousands.
 _DRAWS, _POINTS = 4, 1024
 
 Curve = list[tuple[float, float]]
@@ -217,7 +219,8 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
     reached = ", ".join(f"{target:,.0f}" for target in targets)
     return [
         row(
-            f"seconds to an ELBO on Fashion-MNIST, local; MLP {'-'.join(map(str, SIZES))}, batch {BATCH}",
+            f"seconds to an ELBO on Fashion-MNIST, local; MLP {'-'.join(map(str, SIZES))}, batch "
+            f"{BATCH}",
             ours=mine.median,
             peer=name,
             theirs=timing.median,

@@ -1,7 +1,8 @@
 """Bayesian neural network inference that takes weight-space symmetry seriously.
 
-The names below are the public interface; each is imported from its own module when it is first used, so that
-`import bnn_symm` costs nothing. Functions check the types of their arguments (`arguments.checked`).
+The names below are the public interface; each is imported from its own module when it is first
+used, so that `import bnn_symm` costs nothing. Functions check the types of their arguments
+(`arguments.checked`).
 """
 
 from importlib import import_module

@@ -81,7 +81,8 @@ def check_tensor(name: str, value: Any, dtype: torch.dtype) -> None:
         raise ConfigError(_message(name, value, Tensor))
     if value.is_floating_point() and value.dtype != dtype:
         raise ConfigError(
-            f"{name}: got a tensor of {value.dtype}, the network computes in {dtype}; convert it with .to({dtype})"
+            f"{name}: got a tensor of {value.dtype}, the network computes in {dtype}; convert it "
+            f"with .to({dtype})"
         )
 
 
@@ -104,8 +105,8 @@ def check_finite(name: str, value: Tensor) -> None:
 def checked(function: Function) -> Function:
     """Decorator: arguments of another kind than their annotations name are refused in one sentence.
 
-    Classes, tensors, sequences of these and unions of them are checked; other annotations are not looked at, and shapes
-    neither.
+    Classes, tensors, sequences of these and unions of them are checked; other annotations are not
+    looked at, and shapes neither.
     """
     signature = inspect.signature(function)
     name = getattr(function, "__name__", str(function))

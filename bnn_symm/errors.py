@@ -1,7 +1,7 @@
 """One hierarchy of errors. Each message says what was got, what was wanted and what to type next.
 
-The command line prints the message of a `BnnSymmError` as one line; everything else is a defect and keeps
-its traceback.
+The command line prints the message of a `BnnSymmError` as one line; everything else is a defect and
+keeps its traceback.
 """
 
 import difflib
@@ -32,11 +32,15 @@ class IncompatiblePosteriors(BnnSymmError):
 
 
 class SymmetryError(BnnSymmError):
-    """The symmetries of a network cannot be derived: an operation without a rule, or an unknown input shape."""
+    """The symmetries of a network cannot be derived: an operation without a rule, or an unknown
+    input shape.
+    """
 
 
 class NotRepresentable(BnnSymmError):
-    """A permutation of weights moves what is fixed, so that it leaves the parameter space of the network."""
+    """A permutation of weights moves what is fixed, so that it leaves the parameter space of the
+    network.
+    """
 
 
 class InvalidRun(BnnSymmError):
@@ -67,21 +71,26 @@ class NotEnoughMemory(BnnSymmError):
 
 
 class ProcessLost(BnnSymmError):
-    """Of the processes that share a fit, one died, does not answer, or went another way than the others."""
+    """Of the processes that share a fit, one died, does not answer, or went another way than the
+    others.
+    """
 
 
 def nearest(got: str, known: Iterable[str]) -> str:
-    """A hint "did you mean 'x'?" naming the known word nearest to `got`, or the known words when none is near."""
+    """A hint "did you mean 'x'?" naming the known word nearest to `got`, or the known words when
+    none is near.
+    """
     words = list(known)
     close = difflib.get_close_matches(got, words, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
 
 
 def one_line(value: object, limit: int = 300) -> str:
-    r"""Return a text as one printable line of bounded length, for messages that quote what a file or a user gave.
+    r"""Return a text as one printable line of bounded length, for messages that quote what a file
+    or a user gave.
 
-    Line breaks become spaces; control characters, which a terminal would obey, become escapes such as `\x1b`; a text
-    that is too long loses its middle.
+    Line breaks become spaces; control characters, which a terminal would obey, become escapes such
+    as `\x1b`; a text that is too long loses its middle.
 
     Args:
         value: anything with a `str`.
@@ -117,7 +126,8 @@ def printable(text: str) -> str:
 
 
 def printable_name(value: object) -> str:
-    r"""Return a whole path or name, in which nothing is left that a terminal would obey, or that ends a line.
+    r"""Return a whole path or name, in which nothing is left that a terminal would obey, or that
+    ends a line.
 
     Example:
         >>> printable_name("runs/a\nb")
@@ -140,7 +150,9 @@ def shell_words(*words: object) -> str:
 
 
 def _printable(character: str) -> str:
-    """Return a character, or the escape of one that is a control, a format character or half of a pair."""
+    """Return a character, or the escape of one that is a control, a format character or half of a
+    pair.
+    """
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return character.encode("unicode_escape").decode("ascii")
     return character

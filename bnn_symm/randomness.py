@@ -1,8 +1,9 @@
 """Randomness by key, not by state.
 
-Every random number of this package comes from a key such as `(seed, "vi noise", step)`. A key is hashed to
-64 bits with SHA-256, so a checkpoint needs no generator state, the order of work does not matter, and the
-same key means the same numbers in every process (Python's own `hash` is salted per process and is never used).
+Every random number of this package comes from a key such as `(seed, "vi noise", step)`. A key is
+hashed to 64 bits with SHA-256, so a checkpoint needs no generator state, the order of work does not
+matter, and the same key means the same numbers in every process (Python's own `hash` is salted per
+process and is never used).
 """
 
 import contextlib
@@ -32,7 +33,9 @@ def key_seed(*key: Key) -> int:
 
 
 def torch_generator(*key: Key) -> torch.Generator:
-    """A CPU generator for a key. Numbers are always drawn on the CPU, so every device sees the same ones."""
+    """A CPU generator for a key. Numbers are always drawn on the CPU, so every device sees the same
+    ones.
+    """
     return torch.Generator().manual_seed(key_seed(*key))
 
 
@@ -45,7 +48,8 @@ def numpy_generator(*key: Key) -> np.random.Generator:
 def global_seed(*key: Key) -> Iterator[None]:
     """Seeds torch's global generators by a key, and puts their former states back on exit.
 
-    Only for code that cannot be handed a generator: Pyro's kernels and a module's own initialization.
+    Only for code that cannot be handed a generator: Pyro's kernels and a module's own
+        initialization.
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
@@ -55,7 +59,8 @@ def global_seed(*key: Key) -> Iterator[None]:
 
 @contextlib.contextmanager
 def numpy_and_python_seed(*key: Key) -> Iterator[None]:
-    """Seed the global generators of NumPy and Python by a key, and put their former states back on exit.
+    """Seed the global generators of NumPy and Python by a key, and put their former states back on
+    exit.
 
     Only for code of the user's own, which may draw from them.
     """

@@ -1,4 +1,5 @@
-"""How a group of settings is declared: a frozen, keyword-only dataclass whose values are checked when it is made.
+"""How a group of settings is declared: a frozen, keyword-only dataclass whose values are checked
+when it is made.
 
 Each section of a configuration file is one such class, kept in the layer that it configures.
 """
@@ -26,7 +27,8 @@ _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowe
 def settings(cls: type[Any]) -> Any:
     """Class decorator: frozen, keyword-only, types and ranges checked, unknown keys refused.
 
-    A wrong value is a `ConfigError` of one line, which names the nearest setting or the values that are allowed.
+    A wrong value is a `ConfigError` of one line, which names the nearest setting or the values that
+    are allowed.
     """
     made: Any = dataclass(cls, frozen=True, kw_only=True, config=_CONFIG)
     checked_init = made.__init__
@@ -38,7 +40,8 @@ def settings(cls: type[Any]) -> Any:
         if args:
             example = next((one for one in known if one != "name"), "name")
             raise ConfigError(
-                f"{name}: got {one_line(repr(args[0]), 60)} without a name, expected settings by name; "
+                f"{name}: got {one_line(repr(args[0]), 60)} without a name, expected settings by "
+                "name; "
                 f"write {name}({example}=...)"
             )
         try:

@@ -1,6 +1,7 @@
 """How many intra-op threads: by problem size, and put back on exit.
 
-On small problems torch spends more time handing work to a second thread than doing it: measured on two cores, one
+On small problems torch spends more time handing work to a second thread than doing it: measured on
+    two cores, one
 thread was from 2 to 100 times as fast for log densities of small networks.
 """
 
@@ -11,12 +12,14 @@ from typing import Literal
 
 import torch
 
-# Floating-point operations of one forward pass below which one thread is faster (a few milliseconds of work).
+# Floating-point operations of one forward pass below which one thread is faster (a few milliseconds
+# of work).
 _WORTH_TWO_THREADS = 2e8
 
 
 def choose_threads(flops: int, threads: int | Literal["auto"] = "auto") -> int:
-    """The number of intra-op threads for forward passes of `flops` operations each, unless the user names one.
+    """The number of intra-op threads for forward passes of `flops` operations each, unless the user
+    names one.
 
     A pass is of all that is evaluated together: every point of the batch, and every chain.
     """
@@ -37,7 +40,9 @@ def available_cores() -> int:
 
 
 def limit_cores(number: int) -> None:
-    """Leaves the other cores to processes that do other work beside this one, for as long as this one lives."""
+    """Leaves the other cores to processes that do other work beside this one, for as long as this
+    one lives.
+    """
     global _limit
     _limit = max(1, number)
 

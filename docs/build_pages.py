@@ -1,9 +1,13 @@
-"""Builds the documentation: a page a module from its docstrings, and the guides, linked and searchable (`make docs`).
+"""Builds the documentation: a page a module from its docstrings, and the guides, linked and
+searchable (`make docs`).
 
-    python docs/build_pages.py [FOLDER]                       default: docs/_build; open FOLDER/index.html
+    python docs/build_pages.py [FOLDER]                       default: docs/_build; open
+    FOLDER/index.html
 
-pdoc reads docstrings as they are written here: Markdown in Google sections, strings under fields, names that
-`bnn_symm.__all__` exports. Any warning of it is an error. Nothing is fetched, and the pages work without a server.
+pdoc reads docstrings as they are written here: Markdown in Google sections, strings under fields,
+    names that
+`bnn_symm.__all__` exports. Any warning of it is an error. Nothing is fetched, and the pages work
+without a server.
 """
 
 import argparse
@@ -34,11 +38,13 @@ GUIDES = {
     "changelog": (ROOT / "CHANGELOG.md", "What changed"),
     "benchmarks": (ROOT / "benchmarks" / "README.md", "Benchmarks"),
 }
-"""Page -> its file and its title. Every docs/*.md is a page beside these, under its own name and first heading."""
+"""Page -> its file and its title. Every docs/*.md is a page beside these, under its own name and
+first heading."""
 
 
 def build(folder: Path) -> list[str]:
-    """Writes all pages into a folder, which is made anew; returns the names of the modules that have one.
+    """Writes all pages into a folder, which is made anew; returns the names of the modules that
+    have one.
 
     Raises:
         SystemExit: if the folder holds something that is not pages of an earlier build.
@@ -78,19 +84,25 @@ def build(folder: Path) -> list[str]:
 
 
 def public_modules() -> list[str]:
-    """`bnn_symm` and every module in it whose name has no underscore in front, whether or not its package names it."""
+    """`bnn_symm` and every module in it whose name has no underscore in front, whether or not its
+    package names it.
+    """
     found = [module.name for module in pkgutil.walk_packages(bnn_symm.__path__, "bnn_symm.")]
     return ["bnn_symm", *sorted(name for name in found if "._" not in name)]
 
 
 def _resolve_public_names() -> None:
-    """Imports what `bnn_symm` imports when it is first used: pdoc looks into the module's dictionary only."""
+    """Imports what `bnn_symm` imports when it is first used: pdoc looks into the module's
+    dictionary only.
+    """
     for name in bnn_symm.__all__:
         setattr(bnn_symm, name, getattr(bnn_symm, name))
 
 
 def _show_fields(module: types.ModuleType) -> None:
-    """Gives the constructors of settings their keywords, types and defaults: pydantic's is `(*args, **kwargs)`."""
+    """Gives the constructors of settings their keywords, types and defaults: pydantic's is `(*args,
+    **kwargs)`.
+    """
     for cls in vars(module).values():
         if (
             isinstance(cls, type)
@@ -111,7 +123,9 @@ def _show_fields(module: types.ModuleType) -> None:
 
 @jinja2.pass_context
 def _link(context: jinja2.runtime.Context, spec: tuple[str, str], text: str | None = None) -> str:
-    """As pdoc's, but names without an entry stay text: private base classes, and inherited constructors."""
+    """As pdoc's, but names without an entry stay text: private base classes, and inherited
+    constructors.
+    """
     parts = spec[1].split(".")
     has_entry = parts[-1] != "__init__" and not any(re.match(r"_(?!_)", part) for part in parts)
     return pdoc.render_helpers.link(context, spec, text) if has_entry else (text or spec[1])
@@ -126,7 +140,9 @@ def _guides() -> dict[str, tuple[Path, str]]:
 
 
 def _pages(guides: dict[str, tuple[Path, str]]) -> dict[str, pdoc.doc.Module]:
-    """Guides as modules whose docstring is their text: so they are rendered, linked and searched as the others are."""
+    """Guides as modules whose docstring is their text: so they are rendered, linked and searched as
+    the others are.
+    """
     page_of = {str(path.relative_to(ROOT)): name for name, (path, _) in guides.items()}
     pages = {}
     for name, (path, _) in guides.items():

@@ -20,5 +20,6 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def uncompiled(monkeypatch):
-    """Functions whose annotations are checked, as they are here, cannot be compiled: only what is told to tries."""
+    """Functions whose annotations are checked, as they are here, cannot be compiled: only what is
+    told to tries."""
     monkeypatch.setattr(Sampler, "is_compiled", lambda method: method.compile is True)

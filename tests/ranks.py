@@ -1,4 +1,5 @@
-"""Processes as `torchrun` starts them, but forked from a server that has imported everything, which takes no time."""
+"""Processes as `torchrun` starts them, but forked from a server that has imported everything, which
+takes no time."""
 
 import os
 import sys
@@ -15,7 +16,8 @@ from tests.runs.fits import _CONTEXT
 
 @dataclass
 class Ranks:
-    """Processes under way, and the store where they meet, which is torchrun's own and outlives them."""
+    """Processes under way, and the store where they meet, which is torchrun's own and outlives
+    them."""
 
     processes: list[Any]
     store: TCPStore

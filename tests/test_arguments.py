@@ -1,4 +1,5 @@
-"""Public functions refuse arguments of another kind in one sentence that names the argument and the remedy."""
+"""Public functions refuse arguments of another kind in one sentence that names the argument and the
+remedy."""
 
 import pickle
 from dataclasses import replace

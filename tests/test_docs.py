@@ -1,4 +1,5 @@
-"""The pages of the documentation are built, and hold every public name and module with its docstring."""
+"""The pages of the documentation are built, and hold every public name and module with its
+docstring."""
 
 import html
 import re

@@ -1,4 +1,6 @@
-"""Aligning posteriors over permutations of hidden units: pairs, samples, many; and merging what is aligned."""
+"""Aligning posteriors over permutations of hidden units: pairs, samples, many; and merging what is
+aligned.
+"""
 
 from bnn_symm.alignment.align import Alignment, Matching, Solver, align, check_same_parameters
 from bnn_symm.alignment.canonicalize import canonical_samples, canonicalize

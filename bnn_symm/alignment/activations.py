@@ -1,11 +1,12 @@
 """Matching hidden units by what they do: the correlation of their activations on given inputs.
 
-Activations of a group are what the first layer that reads its units is given. Each is averaged over draws of its
-posterior, centerd and scaled over inputs (and positions of maps); each group is one assignment, independent of all
-others.
+Activations of a group are what the first layer that reads its units is given. Each is averaged over
+draws of its posterior, centerd and scaled over inputs (and positions of maps); each group is one
+assignment, independent of all others.
 
 References:
-    Li et al. (2016), Convergent Learning, arXiv:1511.07543; Ainsworth et al. (2023), arXiv:2209.04836, section 3.1.
+    Li et al. (2016), Convergent Learning, arXiv:1511.07543; Ainsworth et al. (2023),
+    arXiv:2209.04836, section 3.1.
 """
 
 import torch
@@ -55,7 +56,9 @@ def activation_alignment(
 def mean_activations(
     posterior: Posterior, x: Float[Tensor, "point *feature"], spec: PermutationSpec
 ) -> dict[str, Float[Tensor, "unit entry"]]:
-    """Group -> activations of its units, one entry for each input and position, averaged over draws."""
+    """Group -> activations of its units, one entry for each input and position, averaged over
+    draws.
+    """
     model = posterior.model
     readers: dict[str, tuple[str, Segment]] = {}
     for path, module in model.net.named_modules():

@@ -2,9 +2,10 @@
 
     align(reference, other) -> Alignment
 
-The search stays inside the group that what is fixed leaves (`symmetry_group`): an asymmetric network has nothing to
-align, and the result says so. The problem is NP-hard: solvers run from the identity and from random elements, the best
-objective wins, and the permuted network is checked to compute the same function.
+The search stays inside the group that what is fixed leaves (`symmetry_group`): an asymmetric
+    network has nothing to
+align, and the result says so. The problem is NP-hard: solvers run from the identity and from random
+elements, the best objective wins, and the permuted network is checked to compute the same function.
 """
 
 import copy
@@ -52,11 +53,12 @@ class Alignment:
         distance_before: squared distance of the cost before, at the identity.
         distance_after: with the permutation.
         distance_random: at a random element of the group, the baseline beside the identity.
-        coordinate_from_identity: what coordinate matching from the identity alone reaches, whichever solver was asked.
+        coordinate_from_identity: what coordinate matching from the identity alone reaches,
+            whichever solver was asked.
         num_moved: units that change place or sign.
         num_movable: units that could.
-        function_difference: largest relative change of the outputs at the posterior mean, in float64; checked to be
-            below 1e-6.
+        function_difference: largest relative change of the outputs at the posterior mean, in
+            float64; checked to be below 1e-6.
         group: that was searched.
     """
 
@@ -94,22 +96,25 @@ def align(
     Args:
         reference: stays as it is.
         other: of the same network.
-        matching: `w2`: means and standard deviations; `means`; `precision`: means, weighted by the reference's
-            precision; `activations`: correlation of hidden activations on the points of `part`.
-        solver: `coordinate`: one group of units at a time, the fastest; `frank_wolfe` and `sinkhorn`: all groups
-            relaxed, by linear steps or by cooling; `auto`: the best of these three; `straight_through`: the lowest loss
-            at the midpoint, of means and standard deviations for `w2`, of means for `means`.
+        matching: `w2`: means and standard deviations; `means`; `precision`: means, weighted by the
+            reference's precision; `activations`: correlation of hidden activations on the points of
+            `part`.
+        solver: `coordinate`: one group of units at a time, the fastest; `frank_wolfe` and
+            `sinkhorn`: all groups relaxed, by linear steps or by cooling; `auto`: the best of these
+            three; `straight_through`: the lowest loss at the midpoint, of means and standard
+            deviations for `w2`, of means for `means`.
         part: points for `activations` and `straight_through`.
         group: of the network, if it is known already.
-        restarts: random starts beside the identity; default 6, or 2 above 300 units a layer. With `auto`, Sinkhorn
-            matching begins at the identity only, and Frank-Wolfe is left out above 300 units. Activations and
-            `straight_through` have none.
+        restarts: random starts beside the identity; default 6, or 2 above 300 units a layer. With
+            `auto`, Sinkhorn matching begins at the identity only, and Frank-Wolfe is left out above
+            300 units. Activations and `straight_through` have none.
         seed: of these, and of the order of data and the noise of `straight_through`.
 
     Raises:
         IncompatiblePosteriors: if the two have other parameters.
         ConfigError: if points are wanted and not given, or matching and solver do not go together.
-        SymmetryError: if the network's symmetries cannot be derived, or the permuted network is another function.
+        SymmetryError: if the network's symmetries cannot be derived, or the permuted network is
+            another function.
     """
     check_same_parameters([reference, other])
     _check_choices(matching, solver, part)
@@ -146,7 +151,9 @@ def align(
 
 
 def _check_choices(matching: Matching, solver: Solver, part: Part | None) -> None:
-    """Raises ConfigError unless matching and solver are known, go together, and have the points that they want."""
+    """Raises ConfigError unless matching and solver are known, go together, and have the points
+    that they want.
+    """
     for what, got, known in (
         ("matching", matching, get_args(Matching)),
         ("solver", solver, get_args(Solver)),
@@ -155,11 +162,13 @@ def _check_choices(matching: Matching, solver: Solver, part: Part | None) -> Non
             raise ConfigError(f"got {what} {got!r}; use {', '.join(known[:-1])} or {known[-1]}")
     if matching == "activations" and solver != "auto":
         raise ConfigError(
-            f"got solver {solver} for activations, which are matched by one assignment; leave it auto"
+            f"got solver {solver} for activations, which are matched by one assignment; leave it "
+            "auto"
         )
     if solver == "straight_through" and matching == "precision":
         raise ConfigError(
-            "straight_through looks at the loss at the midpoint, not at precisions; match w2 or means"
+            "straight_through looks at the loss at the midpoint, not at precisions; match w2 or "
+            "means"
         )
     if part is None and matching == "activations":
         raise ConfigError(
@@ -172,7 +181,9 @@ def _check_choices(matching: Matching, solver: Solver, part: Part | None) -> Non
 
 
 def _solvers(solver: Solver, number: int, large: bool) -> list[FoundBy]:
-    """Those that begin at a start; of all, Sinkhorn hardly depends on it, and Frank-Wolfe takes seconds a start."""
+    """Those that begin at a start; of all, Sinkhorn hardly depends on it, and Frank-Wolfe takes
+    seconds a start.
+    """
     if solver == "straight_through":
         return []
     if solver != "auto":
@@ -214,7 +225,8 @@ def _result(
 
 
 def check_same_function(posterior: Posterior, permutation: Permutation) -> float:
-    """Largest relative change of the outputs when the posterior mean is permuted, in float64, on random inputs.
+    """Largest relative change of the outputs when the posterior mean is permuted, in float64, on
+    random inputs.
 
     Raises:
         SymmetryError: if it is not below 1e-6.
@@ -230,14 +242,17 @@ def check_same_function(posterior: Posterior, permutation: Permutation) -> float
     )
     if not difference < _SAME_FUNCTION:
         raise SymmetryError(
-            f"the permuted network computes another function: outputs differ by {difference:.1e} of their size; please "
+            f"the permuted network computes another function: outputs differ by {difference:.1e} "
+            "of their size; please "
             f"report it with the network"
         )
     return difference
 
 
 def check_same_parameters(posteriors: list[Posterior]) -> None:
-    """Raises IncompatiblePosteriors, naming what differs, unless all live in one parameter space."""
+    """Raises IncompatiblePosteriors, naming what differs, unless all live in one parameter
+    space.
+    """
     first = posteriors[0].model
     for number, posterior in enumerate(posteriors[1:], start=2):
         model = posterior.model
@@ -248,21 +263,23 @@ def check_same_parameters(posteriors: list[Posterior]) -> None:
                 if model.shapes.get(n) != first.shapes.get(n)
             }
             raise IncompatiblePosteriors(
-                f"posterior {number} has other parameters than the first ({', '.join(sorted(differs)[:5])}); align "
-                f"posteriors of one architecture"
+                f"posterior {number} has other parameters than the first "
+                f"({', '.join(sorted(differs)[:5])}); align posteriors of one architecture"
             )
         if repr(model.net) != repr(first.net):
             pairs = zip(repr(first.net).splitlines(), repr(model.net).splitlines(), strict=False)
             mine, theirs = next((a.strip(), b.strip()) for a, b in pairs if a != b)
             raise IncompatiblePosteriors(
-                f"posterior {number} has another network than the first: {theirs} in place of {mine}; align posteriors "
-                f"of one architecture"
+                f"posterior {number} has another network than the first: {theirs} in place of "
+                f"{mine}; align posteriors of one architecture"
             )
         check_same_fixed(first.net, model.net, f"posterior {number}")
 
 
 def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -> None:
-    """Raises IncompatiblePosteriors, naming both fingerprints, unless two networks have the same fixed entries."""
+    """Raises IncompatiblePosteriors, naming both fingerprints, unless two networks have the same
+    fixed entries.
+    """
     own, others = fixed_entries(first), fixed_entries(other)
     for name in dict.fromkeys([*own, *others]):
         both = name in own and name in others
@@ -273,7 +290,8 @@ def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -
             continue
         mine, theirs = short_fingerprint(fingerprint(first)), short_fingerprint(fingerprint(other))
         raise IncompatiblePosteriors(
-            f"{who} has other fixed values in {name} (mask fingerprint {theirs}, the first has {mine}): coordinates of "
-            f"networks with other masks or fixed values mean other things; compare runs of one architecture.symmetry, "
+            f"{who} has other fixed values in {name} (mask fingerprint {theirs}, the first has "
+            f"{mine}): coordinates of networks with other masks or fixed values mean other things; "
+            "compare runs of one architecture.symmetry, "
             f"its seed included"
         )

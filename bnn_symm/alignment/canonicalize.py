@@ -1,21 +1,24 @@
 """One point for all that differ by the scale of relu units: every unit balanced.
 
-A relu unit made c times as large and read 1/c times is the same function. Of all these points this takes the one where
-for every unit the norm of what makes it is the norm of what reads it,
+A relu unit made c times as large and read 1/c times is the same function. Of all these points this
+takes the one where for every unit the norm of what makes it is the norm of what reads it,
 
     |w_in(u)| = |w_out(u)|        found unit by unit, c = sqrt(|w_out| / |w_in|), round after round
 
-which is where the sum of squared weights is smallest over all scales: it is convex in log c, and each step is its exact
-minimum in one group's scales, so the rounds end at the same point wherever in the orbit they begin. The function stays
-the same, the prior density does not.
+which is where the sum of squared weights is smallest over all scales: it is convex in log c, and
+    each step is its exact
+minimum in one group's scales, so the rounds end at the same point wherever in the orbit they begin.
+The function stays the same, the prior density does not.
 
-Units with a fixed entry other than zero among what makes or reads them stay: alone they have no scale, and the scale
-that units tied by such an entry keep in common is left as it is. So do units of grouped convolutions' blocks, and units
-with nothing going in, or nothing coming out, whose smallest sum is not attained.
+Units with a fixed entry other than zero among what makes or reads them stay: alone they have no
+    scale, and the scale
+that units tied by such an entry keep in common is left as it is. So do units of grouped
+convolutions' blocks, and units with nothing going in, or nothing coming out, whose smallest sum is
+not attained.
 
 References:
-    Neyshabur, Salakhutdinov and Srebro (2015), Path-SGD, arXiv:1506.02617 (balance); Du, Hu and Lee (2018),
-    arXiv:1806.00900.
+    Neyshabur, Salakhutdinov and Srebro (2015), Path-SGD, arXiv:1506.02617 (balance); Du, Hu and Lee
+    (2018), arXiv:1806.00900.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +40,8 @@ from bnn_symm.symmetry import (
 )
 
 _MAX_ROUNDS = 1000
-# Largest |log c| of a round that ends: float64, so that the result is the same to rounding in float32.
+# Largest |log c| of a round that ends: float64, so that the result is the same to rounding in
+# float32.
 _TOLERANCE = 1e-12
 
 
@@ -49,7 +53,8 @@ def canonicalize(
     """The flat vector (or a batch of them) with every relu unit balanced: the same function.
 
     Args:
-        model: whose flat vector it is. A network without relu units, or with norms, has no scales: nothing changes.
+        model: whose flat vector it is. A network without relu units, or with norms, has no scales:
+            nothing changes.
         flat: free coordinates, and latent variables of the likelihood, which stay as they are.
         spec: of the network, if it is known already.
 
@@ -105,7 +110,9 @@ def _places(spec: PermutationSpec, group: str) -> Iterator[tuple[str, int, int, 
 
 
 def _held(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> dict[str, Tensor]:
-    """Group with scales -> (unit,), whether a fixed entry other than zero is on what makes or reads the unit."""
+    """Group with scales -> (unit,), whether a fixed entry other than zero is on what makes or reads
+    the unit.
+    """
     found = {}
     for name, group in spec.groups.items():
         places = list(_places(spec, name))
@@ -149,7 +156,9 @@ def _balancing(
 
 
 def _by_unit(value: Tensor, dim: int, start: int, segment: Segment) -> Float[Tensor, "draw unit"]:
-    """The sum of a tensor (draw, *shape) over everything that a stretch of an axis gives to each unit."""
+    """The sum of a tensor (draw, *shape) over everything that a stretch of an axis gives to each
+    unit.
+    """
     own = value.movedim(dim + 1, 1)[:, start : start + segment.length]
     return own.reshape(len(value), segment.outer, segment.size, -1).sum((1, 3))
 

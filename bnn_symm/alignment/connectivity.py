@@ -1,13 +1,14 @@
-"""Linear connectivity modulo permutation: what pairs, paths of pairs, cycles and sequences of checkpoints say.
+"""Linear connectivity modulo permutation: what pairs, paths of pairs, cycles and sequences of
+checkpoints say.
 
 - Weak: for every pair some permutation, which may depend on the pair: `align_pairs`.
 - Simultaneous: one permutation for a whole sequence of checkpoints: `align_sequences`.
-- Strong: one permutation a posterior that serves all pairs: `universe.synchronize`. Where it holds, permutations of
-  pairs compose: B brought to A over X is as near as B brought to A directly (`composed_paths`), and going round a cycle
-  is nearly the identity (`cycles`).
+- Strong: one permutation a posterior that serves all pairs: `universe.synchronize`. Where it holds,
+  permutations of pairs compose: B brought to A over X is as near as B brought to A directly
+  (`composed_paths`), and going round a cycle is nearly the identity (`cycles`).
 
-Distances are those of the cost. The barriers of the same pairs, paths and cycles come from `diagnostics.barrier`, given
-the posterior that a permutation was applied to.
+Distances are those of the cost. The barriers of the same pairs, paths and cycles come from
+`diagnostics.barrier`, given the posterior that a permutation was applied to.
 
 References:
     Sharma, Kwok, Denton, Roy, Rolnick and Dziugaite (2024), arXiv:2404.06498.
@@ -30,7 +31,9 @@ _RESTARTS = 4
 
 
 def agreement(first: Permutation, second: Permutation) -> dict[str, float]:
-    """Group -> share of its units that two permutations put in the same place, with the same sign."""
+    """Group -> share of its units that two permutations put in the same place, with the same
+    sign.
+    """
     same = first.inverse().compose(second).fixed_points()
     return {name: same[name] / group.size for name, group in first.spec.groups.items()}
 
@@ -40,7 +43,8 @@ class PairwiseAlignments:
     """Every pair of posteriors, aligned by itself.
 
     Attributes:
-        permutations: (reference, other), by number, both ways -> what brings the other to the reference.
+        permutations: (reference, other), by number, both ways -> what brings the other to the
+            reference.
         distances: (reference, other), both ways -> squared distance then.
         cost: what was compared.
         group: that was searched.
@@ -84,7 +88,8 @@ class Cycle:
     """Permutations of pairs composed until they are back where they began.
 
     Attributes:
-        members: numbers of the posteriors, each brought to the one before it, the first one to the last.
+        members: numbers of the posteriors, each brought to the one before it, the first one to the
+            last.
         permutation: of the first one to itself; the identity if pairs were aligned consistently.
         fixed_points: group -> units that come back to their place, with their sign.
         share: group -> these over the units of the group.
@@ -106,7 +111,8 @@ def align_pairs(
     restarts: int | None = None,
     seed: int = 0,
 ) -> PairwiseAlignments:
-    """Aligns every pair by itself (see `align`); of each, the one with the smaller hash is the reference.
+    """Aligns every pair by itself (see `align`); of each, the one with the smaller hash is the
+    reference.
 
     Args:
         posteriors: two or more, of one network.
@@ -185,7 +191,8 @@ def composed_paths(
 def cycles(
     posteriors: Sequence[Posterior], pairs: PairwiseAlignments | None = None, *, length: int = 3
 ) -> list[Cycle]:
-    """Every cycle through `length` posteriors, once: its direction and where it begins change no fixed point's number.
+    """Every cycle through `length` posteriors, once: its direction and where it begins change no
+    fixed point's number.
 
     Args:
         posteriors: at least `length`, of one network.
@@ -197,7 +204,8 @@ def cycles(
     """
     if not 3 <= length <= len(posteriors):
         raise ConfigError(
-            f"got cycles of length {length} and {len(posteriors)} posteriors, wanted a length from 3 to that"
+            f"got cycles of length {length} and {len(posteriors)} posteriors, wanted a length from "
+            "3 to that"
         )
     pairs = pairs or align_pairs(posteriors)
     found = []
@@ -237,8 +245,8 @@ class SequenceAlignment:
         distances_before: squared distance at each place of the sequence, at the identity.
         distances_after: with the permutation.
         num_moved: units that change place or sign.
-        function_difference: largest relative change of the outputs at the means, over the sequence, in float64;
-            checked to be below 1e-6.
+        function_difference: largest relative change of the outputs at the means, over the sequence,
+            in float64; checked to be below 1e-6.
         group: that was searched.
     """
 
@@ -277,11 +285,13 @@ def align_sequences(
     Raises:
         ConfigError: if the sequences are empty or differ in length.
         IncompatiblePosteriors: if they have other parameters.
-        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is another function.
+        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is
+            another function.
     """
     if not reference or len(reference) != len(other):
         raise ConfigError(
-            f"got sequences of {len(reference)} and {len(other)} posteriors, wanted equally many, at the same times"
+            f"got sequences of {len(reference)} and {len(other)} posteriors, wanted equally many, "
+            "at the same times"
         )
     check_same_parameters([*reference, *other])
     group = group or symmetry_group(reference[0].model.net)

@@ -1,12 +1,13 @@
 """Many draws matched to one reference at once: coordinate matching, batched over draws.
 
-Each draw has a permutation of its own, and its tensors are kept where that permutation puts them. One step takes one
-group of units: inner products with the reference for all draws in one matrix product, one assignment a draw, and one
-gather that moves all draws. A draw whose units each gain most where they are needs no assignment at all, so that draws
-that start near their optimum, such as those of a chain that has been aligned, cost a matrix product only.
+Each draw has a permutation of its own, and its tensors are kept where that permutation puts them.
+One step takes one group of units: inner products with the reference for all draws in one matrix
+product, one assignment a draw, and one gather that moves all draws. A draw whose units each gain
+most where they are needs no assignment at all, so that draws that start near their optimum, such as
+those of a chain that has been aligned, cost a matrix product only.
 
-Where units only move together (heads, blocks of grouped convolutions), or a tensor has one group on two axes, draws are
-matched one by one by the solver of pairs.
+Where units only move together (heads, blocks of grouped convolutions), or a tensor has one group on
+two axes, draws are matched one by one by the solver of pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,8 @@ from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup
 from bnn_symm.symmetry.group.permutation_spec import Axis
 
 _MAX_SWEEPS = 30
-# Gain, relative to the largest possible one, below which a move counts as none: products are in float32.
+# Gain, relative to the largest possible one, below which a move counts as none: products are in
+# float32.
 _TOLERANCE = 1e-6
 
 
@@ -78,7 +80,8 @@ class Draws:
         ]
 
     def match(self, reference: Mapping[str, Tensor], group: SymmetryGroup) -> int:
-        """Moves every draw to where its inner product with a reference is largest, from where it is.
+        """Moves every draw to where its inner product with a reference is largest, from where it
+        is.
 
         Args:
             reference: name -> (*shape).
@@ -212,7 +215,9 @@ def _can_batch(group: SymmetryGroup) -> bool:
 
 
 def _twice(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
-    """Whether a tensor holds blocks of a group, or a group on two of its axes: then its gain is not linear."""
+    """Whether a tensor holds blocks of a group, or a group on two of its axes: then its gain is not
+    linear.
+    """
     if any(segment.within for axis in axes for segment in axis):
         return True
     return any(sum(any(s.group == name for s in axis) for axis in axes) > 1 for name in spec.groups)
@@ -232,7 +237,9 @@ def _at(
 def _gather_along(
     value: Tensor, dim: int, axis: Axis, name: str, index: Tensor, sign: Tensor | None
 ) -> Tensor:
-    """Permutes the units of one group along one axis of a tensor (draw, *shape), each draw in its own way."""
+    """Permutes the units of one group along one axis of a tensor (draw, *shape), each draw in its
+    own way.
+    """
     if all(segment.group != name for segment in axis):
         return value
     along = value.movedim(dim + 1, 1)

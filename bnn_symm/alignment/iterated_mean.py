@@ -4,12 +4,13 @@
 
 Permuting leaves |x_i| as it is, so the dispersion is (1/N) sum_i |x_i|^2 - |M|^2, and |M| never falls:
 |M'| |M| >= <M', M> >= |M|^2, since each draw's part of the middle one is what was maximized. So it ends, but the
-assignments that find P_i end at local optima: when nothing moves any more, every draw is tried from a random element
-too, and goes on from there if that is better. (Of 30 draws of a 5-4 tanh network, each planted in a random mode, all
-came back in 8 of 8 trials, in 5 without these.)
+assignments that find P_i end at local optima: when nothing moves any more, every draw is tried from
+    a random element
+too, and goes on from there if that is better. (Of 30 draws of a 5-4 tanh network, each planted in a
+random mode, all came back in 8 of 8 trials, in 5 without these.)
 
-Draws are read in stretches, so that memory stays bounded whatever their number; what is kept of each is its
-permutation.
+Draws are read in stretches, so that memory stays bounded whatever their number; what is kept of
+each is its permutation.
 """
 
 from collections.abc import Mapping
@@ -29,15 +30,19 @@ _MAX_ROUNDS = 50
 _TRIAL_ROUNDS = 3
 # Relative fall of the dispersion below which a round counts as the last.
 _TOLERANCE = 1e-4
-# Random elements that are tried for every draw, until so many in a row lower the dispersion by less than this share.
+# Random elements that are tried for every draw, until so many in a row lower the dispersion by less
+# than this share.
 _KICKS, _FAILS, _WORTH = 20, 3, 1e-3
-# Numbers of draws held at once (32 MB in float32); with their products and moved copies some five times as much.
+# Numbers of draws held at once (32 MB in float32); with their products and moved copies some five
+# times as much.
 _NUMBERS_PER_CHUNK = 2**23
 
 
 @dataclass(frozen=True)
 class ChainMeans:
-    """Means of the chains of aligned draws, tensor by tensor (chain, *shape), and what follows from them."""
+    """Means of the chains of aligned draws, tensor by tensor (chain, *shape), and what follows from
+    them.
+    """
 
     means: Mapping[str, Tensor]
     second_moment: float
@@ -63,7 +68,9 @@ class ChainMeans:
 
 
 def _chunks(posterior: SamplePosterior) -> list[tuple[int, int, int]]:
-    """(chain, start, stop) of stretches of draws that fit in memory together with what is made of them."""
+    """(chain, start, stop) of stretches of draws that fit in memory together with what is made of
+    them.
+    """
     chains, draws, parameters = posterior.shape
     step = max(1, _NUMBERS_PER_CHUNK // parameters)
     return [
@@ -80,14 +87,15 @@ def chain_means(
     towards: Mapping[str, Tensor] | None = None,
     kick: tuple[int | str, ...] | None = None,
 ) -> ChainMeans:
-    """One walk over the draws: the means of the chains when every draw is where its permutation puts it.
+    """One walk over the draws: the means of the chains when every draw is where its permutation
+    puts it.
 
     Args:
         posterior: whose draws they are.
         permutations: of each chain, one, or one a draw.
         group: of the network.
-        towards: tensor name -> (*shape), a mean that each draw is first moved nearest to; its permutation is changed
-            in place. Then there is one a draw.
+        towards: tensor name -> (*shape), a mean that each draw is first moved nearest to; its
+            permutation is changed in place. Then there is one a draw.
         kick: key of random elements that each draw is tried from as well.
     """
     chains, draws, _ = posterior.shape
@@ -130,7 +138,8 @@ def to_the_mean(
 
     Args:
         posterior: whose draws they are.
-        first: of each chain, one a draw: where each draw starts. The mean of all draws there is the one first mean.
+        first: of each chain, one a draw: where each draw starts. The mean of all draws there is the
+            one first mean.
         group: to stay in; not trivial.
         restarts: random draws that serve as first means beside it.
         seed: of these.
@@ -179,7 +188,9 @@ class _Settled:
 def _settle(
     posterior: SamplePosterior, start: _Settled, group: SymmetryGroup, max_rounds: int = _MAX_ROUNDS
 ) -> _Settled:
-    """Rounds until the dispersion falls no more, `max_rounds` at most; permutations are changed in place."""
+    """Rounds until the dispersion falls no more, `max_rounds` at most; permutations are changed in
+    place.
+    """
     permutations, means, rounds = start.permutations, start.means, start.rounds
     while rounds < max_rounds:
         rounds += 1

@@ -1,26 +1,28 @@
-"""Merging posteriors that have been aligned into one: it costs one network to keep and to predict with.
+"""Merging posteriors that have been aligned into one: it costs one network to keep and to predict
+with.
 
     merge(posteriors, "barycentre")     posteriors of the same data
     merge(posteriors, "product")        posteriors of disjoint parts of the data
 
-The barycentre minimizes the weighted sum of squared Wasserstein-2 distances. Of independent normals it is normal, with
-means and standard deviations averaged (not variances):
+The barycentre minimizes the weighted sum of squared Wasserstein-2 distances. Of independent normals
+it is normal, with means and standard deviations averaged (not variances):
 
     m = sum_k w_k m_k        s = sum_k w_k s_k        sum_k w_k = 1
 
-The product is Bayes' rule for disjoint data. Each part's posterior holds the prior once, so of k parts all but one are
-divided out:
+The product is Bayes' rule for disjoint data. Each part's posterior holds the prior once, so of k
+parts all but one are divided out:
 
-    p(w | D_1, ..., D_k)  ~  prod_k p(w | D_k) / p(w)^((k - 1) a)
-    1 / s^2 = sum_k 1 / s_k^2 - (k - 1) a / s_0^2        m / s^2 = sum_k m_k / s_k^2 - (k - 1) a m_0 / s_0^2
+    p(w | D_1, ..., D_k)  ~  prod_k p(w | D_k) / p(w)^((k - 1) a) 1 / s^2 = sum_k 1 / s_k^2 - (k -
+    1) a / s_0^2        m / s^2 = sum_k m_k / s_k^2 - (k - 1) a m_0 / s_0^2
 
-for a normal prior of mean m_0 and standard deviation s_0. Under tempering of the likelihood, exp(log_likelihood / T +
-log_prior), a is 1 at any T; under tempering of the posterior it is 1 / T. Exact where the parts' posteriors are
-exactly normal and independent.
+for a normal prior of mean m_0 and standard deviation s_0. Under tempering of the likelihood,
+exp(log_likelihood / T + log_prior), a is 1 at any T; under tempering of the posterior it is 1 / T.
+Exact where the parts' posteriors are exactly normal and independent.
 
 References:
-    Agueh and Carlier (2011), doi:10.1137/100805741 (barycentres); Scott et al. (2016), Bayes and big data: the
-    consensus Monte Carlo algorithm, doi:10.1080/17509275.2016.1142191 (products of posteriors of parts).
+    Agueh and Carlier (2011), doi:10.1137/100805741 (barycentres); Scott et al. (2016), Bayes and
+    big data: the consensus Monte Carlo algorithm, doi:10.1080/17509275.2016.1142191 (products of
+    posteriors of parts).
 """
 
 from collections.abc import Sequence
@@ -51,23 +53,26 @@ def merge(
     """One posterior from several, which are taken as they are: align them first (`synchronize`).
 
     Args:
-        posteriors: two or more, of one network and likelihood: all normal, or all points (one draw each).
+        posteriors: two or more, of one network and likelihood: all normal, or all points (one draw
+            each).
         rule: `barycentre` or `product`.
         weights: of the barycentre, positive; they are normalized. Default equal.
-        temperature: of the product: at which all parts were fitted. Default what their `info` says, else 1.
-        tempering: of the product: in which way. Default what their `info` says, else of the likelihood.
-        match_prior_moments: of the product: divide by the normal of the same mean and variance where the prior is not
-            normal, which is an approximation.
+        temperature: of the product: at which all parts were fitted. Default what their `info` says,
+            else 1.
+        tempering: of the product: in which way. Default what their `info` says, else of the
+            likelihood.
+        match_prior_moments: of the product: divide by the normal of the same mean and variance
+            where the prior is not normal, which is an approximation.
 
     Returns:
-        A `GaussianPosterior` of normals, a `SamplePosterior` of one draw of points; with the first one's model and
-        scaling, and the number of draws of the first.
+        A `GaussianPosterior` of normals, a `SamplePosterior` of one draw of points; with the first
+        one's model and scaling, and the number of draws of the first.
 
     Raises:
-        ConfigError: if there are too few, weights do not fit, they can be merged by no rule or not by this one, or the
-            parts were fitted at several temperatures.
-        IncompatiblePosteriors: if parameters, fixed entries, likelihoods, priors or (for a product) scalings differ, or
-            the product is not a density.
+        ConfigError: if there are too few, weights do not fit, they can be merged by no rule or not
+            by this one, or the parts were fitted at several temperatures.
+        IncompatiblePosteriors: if parameters, fixed entries, likelihoods, priors or (for a product)
+            scalings differ, or the product is not a density.
     """
     if len(posteriors) < 2:
         raise ConfigError(f"got {len(posteriors)} posteriors to merge, wanted two or more")
@@ -79,8 +84,10 @@ def merge(
     points = [posterior for posterior in posteriors if _is_point(posterior)]
     if len(posteriors) not in (len(normals), len(points)):
         raise ConfigError(
-            f"got {_kinds(posteriors)}: merging takes all normals, or all points of one draw; no closed form merges "
-            f"other draws, so fit with inference.name=mean_field_vi, or take a GaussianPosterior of their moments"
+            f"got {_kinds(posteriors)}: merging takes all normals, or all points of one draw; no "
+            "closed form merges "
+            "other draws, so fit with inference.name=mean_field_vi, or take a GaussianPosterior "
+            "of their moments"
         )
     if rule == "product":
         if weights is not None:
@@ -89,15 +96,16 @@ def merge(
             )
         if points:
             raise ConfigError(
-                "points have no width, so that there is no density to multiply; merge them by rule 'barycentre', or "
-                "fit with inference.name=mean_field_vi"
+                "points have no width, so that there is no density to multiply; merge them by rule "
+                "'barycentre', or fit with inference.name=mean_field_vi"
             )
         _check_same_scaling(normals)
         power = _prior_power(normals, temperature, tempering)
         return _normal(normals, rule, *_product(normals, power, match_prior_moments))
     if temperature is not None or tempering is not None or match_prior_moments:
         raise ConfigError(
-            "a barycentre does not look at the prior; temperature and tempering are of rule 'product'"
+            "a barycentre does not look at the prior; temperature and tempering are of rule "
+            "'product'"
         )
     shares = _shares(weights, len(posteriors))
     if points:
@@ -127,14 +135,17 @@ def _product(
     failed = int((~(precision > 0)).sum())
     if failed:
         raise IncompatiblePosteriors(
-            f"the product is not a density: in {failed} of {len(precision)} coordinates the parts together are wider "
+            f"the product is not a density: in {failed} of {len(precision)} coordinates the parts "
+            "together are wider "
             f"than the prior that is divided out {len(parts) - 1} times; merge by rule 'barycentre'"
         )
     return weighted / precision, precision.rsqrt()
 
 
 def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the prior of every coordinate, latent variables included, in float64."""
+    """Mean and standard deviation of the prior of every coordinate, latent variables included, in
+    float64.
+    """
     others = {
         type(block.family).__name__
         for block in model.parameter_prior.blocks
@@ -143,7 +154,8 @@ def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
     if others and not match:
         raise ConfigError(
             f"a product divides by a normal prior, this one is {', '.join(sorted(others))}; set "
-            f"match_prior_moments=True to divide by the normal of the same variance, or merge by rule 'barycentre'"
+            "match_prior_moments=True to divide by the normal of the same variance, or merge by "
+            "rule 'barycentre'"
         )
     like = torch.empty(0, dtype=torch.float64)
     latents = like.new_tensor([mean for mean, _ in model.likelihood.latents.values()])
@@ -168,7 +180,8 @@ def _prior_power(
     if len(settings) > 1:
         told = " and ".join(f"T = {t:g} ({kind})" for t, kind in sorted(settings))
         raise ConfigError(
-            f"the parts' temperatures differ: {told}; a product of them is no tempered posterior of all data: fit them "
+            f"the parts' temperatures differ: {told}; a product of them is no tempered posterior "
+            "of all data: fit them "
             f"alike, or merge by rule 'barycentre'"
         )
     ((at, kind),) = settings
@@ -236,19 +249,21 @@ def _check_same_likelihood(posteriors: Sequence[Posterior]) -> None:
     for number, posterior in enumerate(posteriors[1:], start=2):
         if posterior.model.likelihood != first:
             raise IncompatiblePosteriors(
-                f"posterior {number} has the likelihood {posterior.model.likelihood}, the first has {first}; merge "
-                f"posteriors of one likelihood"
+                f"posterior {number} has the likelihood {posterior.model.likelihood}, the first "
+                f"has {first}; merge posteriors of one likelihood"
             )
 
 
 def _check_same_scaling(parts: Sequence[Posterior]) -> None:
-    """For a product: the weights of all parts must speak of the same standardized units, under the same prior."""
+    """For a product: the weights of all parts must speak of the same standardized units, under the
+    same prior.
+    """
     first = parts[0]
     for number, part in enumerate(parts[1:], start=2):
         if part.model.prior != first.model.prior:
             raise IncompatiblePosteriors(
-                f"posterior {number} has the prior {part.model.prior}, the first has {first.model.prior}: which one is "
-                f"to be divided out? Fit the parts with one prior"
+                f"posterior {number} has the prior {part.model.prior}, the first has "
+                f"{first.model.prior}: which one is to be divided out? Fit the parts with one prior"
             )
         mine, theirs = first.scaling, part.scaling
         pairs = [
@@ -259,6 +274,8 @@ def _check_same_scaling(parts: Sequence[Posterior]) -> None:
             np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in pairs
         ):
             raise IncompatiblePosteriors(
-                f"posterior {number} was fitted to data standardized in another way than the first's: its weights are "
-                f"in other units; standardize the parts alike, with the scaling of all data, before a product"
+                f"posterior {number} was fitted to data standardized in another way than the "
+                "first's: its weights are "
+                "in other units; standardize the parts alike, with the scaling of all data, "
+                "before a product"
             )

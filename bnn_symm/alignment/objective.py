@@ -1,7 +1,9 @@
-"""What aligning maximizes: inner products between the tensors of one posterior and the permuted tensors of another.
+"""What aligning maximizes: inner products between the tensors of one posterior and the permuted
+tensors of another.
 
-For independent normals the squared Wasserstein-2 distance is a sum over weights, and permuting leaves norms as they
-are, so that minimizing it is maximizing a sum of bilinear assignments (Rossi et al. 2023; Ainsworth et al. 2023):
+For independent normals the squared Wasserstein-2 distance is a sum over weights, and permuting
+leaves norms as they are, so that minimizing it is maximizing a sum of bilinear assignments (Rossi
+et al. 2023; Ainsworth et al. 2023):
 
     W2^2(q_A, P # q_B) = |m_A - P m_B|^2 + |s_A - P s_B|^2
                        = constant - 2 [ <m_A, P m_B> + <s_A, P s_B> ]
@@ -12,10 +14,12 @@ Means take signs, standard deviations do not. `cost`:
 - `means`: means only;
 - `precision`: |m_A - P m_B|^2 weighted by the precision of A, still bilinear since only the reference's is taken.
 
-Tensors are whole effective weights; entries that are fixed are the same in both and stay where they are.
+Tensors are whole effective weights; entries that are fixed are the same in both and stay where they
+are.
 
 References:
-    Rossi, Singh and Hannagan (2023), arXiv:2310.10171; Ainsworth et al. (2023), arXiv:2209.04836, section 3.2.
+    Rossi, Singh and Hannagan (2023), arXiv:2310.10171; Ainsworth et al. (2023), arXiv:2209.04836,
+    section 3.2.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,7 +70,9 @@ class Objective:
         return self.constant - 2 * self.value(permutation)
 
     def gain(self, group: str, permutation: Permutation) -> Gain:
-        """What every assignment of a group's units would give, with all other units where the permutation puts them."""
+        """What every assignment of a group's units would give, with all other units where the
+        permutation puts them.
+        """
         return self.gains().at(group, permutation)
 
     def gains(self) -> Gains:
@@ -74,11 +80,15 @@ class Objective:
         return Gains(self.spec, self.terms)
 
     def is_twice(self, group: str) -> bool:
-        """Whether a tensor has the group's units on two axes, so that it is quadratic in their order."""
+        """Whether a tensor has the group's units on two axes, so that it is quadratic in their
+        order.
+        """
         return group in self.neighbors(group)
 
     def neighbors(self, group: str) -> set[str]:
-        """Groups on other axes of a group's tensors: what it gains depends on them. Itself, if it is there twice."""
+        """Groups on other axes of a group's tensors: what it gains depends on them. Itself, if it
+        is there twice.
+        """
         found = {
             segment.group
             for name, dim, _, _ in self.places(group)
@@ -115,7 +125,9 @@ def moments(posterior: Posterior, spec: PermutationSpec) -> Moments:
 
 
 def whole_weights(model: BayesianModel, flat: Tensor, spec: PermutationSpec) -> dict[str, Tensor]:
-    """Whole weights of a flat vector, or of a batch of them, in float32 on the CPU, of the tensors that a spec has."""
+    """Whole weights of a flat vector, or of a batch of them, in float32 on the CPU, of the tensors
+    that a spec has.
+    """
     values = model.layer_values(model.unflatten(flat.to(model.device)))
     return {
         name: value.detach().cpu().float() for name, value in values.items() if name in spec.axes
@@ -153,7 +165,8 @@ def objective_of(
     mean_a, mean_b, sd_a, sd_b = reference.mean, other.mean, reference.sd, other.sd
     names = list(mean_a)
     if cost == "precision":
-        # Entries that do not vary are fixed, or those of a point: they have no precision, and no say.
+        # Entries that do not vary are fixed, or those of a point: they have no precision, and no
+        # say.
         weight = {
             name: torch.where(sd_a[name] > 0, sd_a[name].clamp(min=_SMALLEST_SD).pow(-2), 0.0)
             for name in names

@@ -1,20 +1,26 @@
-"""Aligning draws (chains of HMC or NUTS, members of an ensemble) to an iterated aligned mean: no draw is privileged.
+"""Aligning draws (chains of HMC or NUTS, members of an ensemble) to an iterated aligned mean: no
+draw is privileged.
 
-Per chain, one permutation a chain: chains are posteriors, with the means and standard deviations of their draws, and
+Per chain, one permutation a chain: chains are posteriors, with the means and standard deviations of
+    their draws, and
 are aligned jointly (`universe`), each to the mean of the others.
 
-Per draw, one permutation a draw: in turns, every draw x_i is moved to where it is nearest to the mean, and the mean is
+Per draw, one permutation a draw: in turns, every draw x_i is moved to where it is nearest to the
+    mean, and the mean is
 taken anew,
 
     P_i = argmax <M, P x_i>        M = (1/N) sum_i P_i x_i
 
 which never lets the dispersion (1/N) sum_i |P_i x_i - M|^2 rise, so it ends (`iterated_mean`). Where it ends depends on
-the first M. Several are tried, and the smallest dispersion wins: the mean of the draws in the frame of the alignment
+the first M. Several are tried, and the smallest dispersion wins: the mean of the draws in the frame
+    of the alignment
 per chain, and a few draws chosen at random, each of which serves as M in the first turn only.
 
-Aligning draws one by one makes them agree whatever they are: draws of the *prior*, which no data tie to any mode, agree
-afterwards too, with means away from zero, smaller spread and R-hat near 1. So the same procedure on draws of the prior,
-as many in as many chains, stands beside every result as the null: only agreement beyond it is the posterior's.
+Aligning draws one by one makes them agree whatever they are: draws of the *prior*, which no data
+    tie to any mode, agree
+afterwards too, with means away from zero, smaller spread and R-hat near 1. So the same procedure on
+draws of the prior, as many in as many chains, stands beside every result as the null: only
+agreement beyond it is the posterior's.
 
 Positions of modes are told relative to the permutation that most chains, or draws, have.
 """
@@ -47,18 +53,21 @@ _RESTARTS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Where chains, or draws, sit relative to one another, and how much nearer aligning brings them.
+    """Where chains, or draws, sit relative to one another, and how much nearer aligning brings
+    them.
 
     Attributes:
         moved: (chain,), or (chain, draw): which sit in another mode than the most common one.
-        transpositions: group -> the same shape, how many swaps of two units lead there from the most common one: units
-            less cycles of the permutation.
+        transpositions: group -> the same shape, how many swaps of two units lead there from the
+            most common one: units less cycles of the permutation.
         flips: group -> the same shape, units that change sign, for groups whose units may.
         dispersion_before: mean squared distance of draws to their mean, over the network's weights.
         dispersion_after: the same of the aligned draws.
-        between_chains_before: mean squared distance of the means of chains to their mean; 0 for one chain.
+        between_chains_before: mean squared distance of the means of chains to their mean; 0 for one
+            chain.
         between_chains_after: the same of the aligned draws.
-        rounds: of aligning every draw to the mean and taking it anew; per chain, sweeps over chains.
+        rounds: of aligning every draw to the mean and taking it anew; per chain, sweeps over
+            chains.
     """
 
     moved: Bool[np.ndarray, "..."]
@@ -87,8 +96,8 @@ class SampleAlignment:
         agreement: of the posterior.
         null: of draws of the prior, aligned in the same way; None if that was not wanted.
         balanced: whether scales of relu units were taken out first.
-        function_difference: largest relative change of the outputs, in float64, at the mean of each chain, or at its
-            draw that moved most; checked to be below 1e-6.
+        function_difference: largest relative change of the outputs, in float64, at the mean of each
+            chain, or at its draw that moved most; checked to be below 1e-6.
         group: that was searched.
     """
 
@@ -114,21 +123,23 @@ def align_samples(
 ) -> SampleAlignment:
     """Brings the chains, or the draws, of a posterior into one mode.
 
-    On one core, 4 chains of 500 draws of a network 64-50-50-10 take 1 second per chain; per draw 3 to 10 seconds, and
-    their null 30, since draws of the prior settle slowly. It grows as draws times units cubed.
+    On one core, 4 chains of 500 draws of a network 64-50-50-10 take 1 second per chain; per draw 3
+    to 10 seconds, and their null 30, since draws of the prior settle slowly. It grows as draws
+    times units cubed.
 
     Args:
         posterior: of any number of chains and draws.
         per: `chain`: one permutation for all draws of a chain; `draw`: one for each draw.
-        balance: balance relu units first (`canonical`), so that draws that differ by scales only can agree; the result
-            holds the balanced draws.
+        balance: balance relu units first (`canonical`), so that draws that differ by scales only
+            can agree; the result holds the balanced draws.
         null: do the same with draws of the prior.
         group: of the network, if it is known already.
         restarts: per draw: draws to be tried as the first mean; per chain: random starts.
         seed: of these, and of the draws of the prior.
 
     Raises:
-        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is another function.
+        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is
+            another function.
     """
     group = group or symmetry_group(posterior.model.net)
     if balance:
@@ -180,7 +191,9 @@ def prior_draws(model: BayesianModel, chains: int, draws: int, *, seed: int = 0)
 
 
 def transpositions(permutation: Permutation) -> dict[str, int]:
-    """Group -> the least number of swaps of two units that make the permutation, signs aside: units less cycles."""
+    """Group -> the least number of swaps of two units that make the permutation, signs aside: units
+    less cycles.
+    """
     return {name: int(_swaps(index[None])[0]) for name, index in permutation.indices.items()}
 
 
@@ -197,7 +210,9 @@ def _swaps(index: Int[Tensor, "item unit"]) -> Int[Tensor, " item"]:
 def _aligned(
     posterior: SamplePosterior, per: Per, group: SymmetryGroup, restarts: int, seed: int
 ) -> tuple[list[list[Permutation]], Agreement, float]:
-    """Permutations of each chain (one, or one a draw), what they tell, and the check of the function."""
+    """Permutations of each chain (one, or one a draw), what they tell, and the check of the
+    function.
+    """
     model = posterior.model
     chains, draws, _ = posterior.shape
     identity = group.spec.identity()
@@ -262,7 +277,9 @@ class _Chain:
 
 
 def _relative_to_most(permutations: Sequence[Sequence[Permutation]]) -> list[list[Permutation]]:
-    """In the frame of the permutation that occurs most; of several such, that of the smallest bytes."""
+    """In the frame of the permutation that occurs most; of several such, that of the smallest
+    bytes.
+    """
     keys = [[_key(permutation) for permutation in own] for own in permutations]
     counts = Counter(key for own in keys for key in own)
     most = min(counts, key=lambda key: (-counts[key], key))

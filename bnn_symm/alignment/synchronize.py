@@ -1,8 +1,10 @@
-"""Aligning many posteriors at once, through a universe: no reference, and no order of the arguments.
+"""Aligning many posteriors at once, through a universe: no reference, and no order of the
+arguments.
 
     synchronize(posteriors) -> Synchronization
 
-Each posterior p gets one permutation P_p into a common frame, the universe, and what brings q to p is composed of them,
+Each posterior p gets one permutation P_p into a common frame, the universe, and what brings q to p
+is composed of them,
 
     P_{p<-q} = P_p^-1 P_q
 
@@ -11,17 +13,20 @@ so that going round any cycle is the identity, by construction. The sum over all
     F(P) = sum_{p<q} <P_p m_p, P_q m_q> + <|P_p| s_p, |P_q| s_q>
          = sum_p  <P_p m_p, sum_{q != p} P_q m_q> + ...   over 2
 
-with means m, which take signs, and standard deviations s, which do not: as a function of one P_p it is the objective of
-aligning p to the mean of the others, which the two solvers of pairs serve. One posterior after another is aligned so,
-in random order, until none gains: F never falls, so this ends. Starts: all at the identity, and posteriors put in one
-by one, each aligned to those before it, in several random orders.
+with means m, which take signs, and standard deviations s, which do not: as a function of one P_p it
+    is the objective of
+aligning p to the mean of the others, which the two solvers of pairs serve. One posterior after
+another is aligned so, in random order, until none gains: F never falls, so this ends. Starts: all
+at the identity, and posteriors put in one by one, each aligned to those before it, in several
+random orders.
 
-Everything that is random is keyed by the place of a posterior in the order of hashes of its moments, never by its place
-among the arguments. Only products P_p^-1 P_q mean something; the frame is that of the first in that order.
+Everything that is random is keyed by the place of a posterior in the order of hashes of its
+moments, never by its place among the arguments. Only products P_p^-1 P_q mean something; the frame
+is that of the first in that order.
 
 References:
-    Ainsworth et al. (2023), arXiv:2209.04836, appendix A.11 (MergeMany); Crisostomi et al. (2024), C2M3,
-    arXiv:2405.17897.
+    Ainsworth et al. (2023), arXiv:2209.04836, appendix A.11 (MergeMany); Crisostomi et al. (2024),
+    C2M3, arXiv:2405.17897.
 """
 
 import hashlib
@@ -45,7 +50,8 @@ JointCost = Literal["w2", "means"]
 """What is compared; a precision would be that of one posterior, and there is no reference here."""
 
 _MAX_SWEEPS = 100
-# Relative improvement below which aligning one posterior to the others counts as none: sums are of float32 numbers.
+# Relative improvement below which aligning one posterior to the others counts as none: sums are of
+# float32 numbers.
 _TOLERANCE = 1e-8
 # Units in a group above which a start costs seconds, so that fewer are made.
 _LARGE = 300
@@ -68,8 +74,8 @@ class Synchronization:
         constant: such that `constant - 2 objective` is the sum over pairs of squared distances.
         num_moved: units that change place or sign, a posterior.
         num_movable: units of one posterior that could.
-        function_differences: largest relative change of the outputs at each posterior's mean, in float64; checked to be
-            below 1e-6.
+        function_differences: largest relative change of the outputs at each posterior's mean, in
+            float64; checked to be below 1e-6.
         group: that was searched.
     """
 
@@ -98,7 +104,9 @@ class Synchronization:
         return self.constant - 2 * self.objective_after
 
     def between(self, reference: int, other: int) -> Permutation:
-        """`P_reference^-1 P_other`: what brings one posterior to another, both by number, through the universe."""
+        """`P_reference^-1 P_other`: what brings one posterior to another, both by number, through
+        the universe.
+        """
         return self.permutations[reference].inverse().compose(self.permutations[other])
 
     def apply(self, posteriors: Sequence[Posterior]) -> list[Posterior]:
@@ -129,7 +137,8 @@ def synchronize(
     Raises:
         ConfigError: if there are fewer than two.
         IncompatiblePosteriors: if they have other parameters.
-        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is another function.
+        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is
+            another function.
     """
     if len(posteriors) < 2:
         raise ConfigError(
@@ -186,7 +195,9 @@ def synchronize(
 
 
 def digest(posterior: Posterior) -> str:
-    """SHA-256 of the bytes of means and standard deviations: an order of posteriors that no caller chooses."""
+    """SHA-256 of the bytes of means and standard deviations: an order of posteriors that no caller
+    chooses.
+    """
     both = torch.stack([posterior.mean(), posterior.standard_deviation()]).detach().cpu().double()
     return hashlib.sha256(both.numpy().tobytes()).hexdigest()
 
@@ -194,7 +205,8 @@ def digest(posterior: Posterior) -> str:
 class _Universe:
     """The sum over pairs, as a function of one permutation a member.
 
-    Posteriors that are equal to the last bit are one member, counted as often as it occurs: the best permutations of
+    Posteriors that are equal to the last bit are one member, counted as often as it occurs: the
+        best permutations of
     copies are equal, and so the copies' order among the arguments cannot matter.
     """
 
@@ -222,7 +234,9 @@ class _Universe:
         return (sum(self._copies) - 1) * self._squares()
 
     def one_by_one(self, seed: int, start: int) -> list[Permutation]:
-        """Members put in in random order, each at random first and then aligned to the sum of those before it."""
+        """Members put in in random order, each at random first and then aligned to the sum of those
+        before it.
+        """
         order = torch.randperm(
             len(self._members), generator=torch_generator(seed, "order of members", start)
         ).tolist()
@@ -248,7 +262,9 @@ class _Universe:
     def ascend(
         self, permutations: Sequence[Permutation], seed: int, start: int
     ) -> tuple[list[Permutation], int]:
-        """Aligns each member to the sum of all others, in random order, until a sweep gains nothing."""
+        """Aligns each member to the sum of all others, in random order, until a sweep gains
+        nothing.
+        """
         permutations = list(permutations)
         count = len(permutations)
         moved: list[Moments | None] = [
@@ -265,7 +281,8 @@ class _Universe:
                     self._sum(moved, others), self._members[place], self._group.spec, self._cost
                 )
                 before = goal.value(permutations[place])
-                # Frank-Wolfe costs more, and is asked only where no single group of units gains any more.
+                # Frank-Wolfe costs more, and is asked only where no single group of units gains any
+                # more.
                 for solver in (coordinate, frank_wolfe):
                     better, reached = solver(goal, self._group, permutations[place], *key, place)
                     if reached > before + _TOLERANCE * abs(before):
@@ -281,7 +298,9 @@ class _Universe:
         return Moments(permutation.apply(own.mean), permutation.unsigned().apply(own.sd))
 
     def _sum(self, moved: Sequence[Moments | None], places: Sequence[int]) -> Moments:
-        """Of members where they are now, each as often as it occurs, always added up in the canonical order."""
+        """Of members where they are now, each as often as it occurs, always added up in the
+        canonical order.
+        """
         parts = [
             (self._copies[place], own)
             for place in sorted(places)

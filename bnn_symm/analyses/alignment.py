@@ -1,4 +1,6 @@
-"""Aligning runs and measuring barriers between them, as plain data: the content of the commands' JSON."""
+"""Aligning runs and measuring barriers between them, as plain data: the content of the commands'
+JSON.
+"""
 
 import dataclasses
 import itertools
@@ -38,10 +40,12 @@ def align_runs(
     solver: Solver = "auto",
     seed: int = 0,
 ) -> tuple[list[Posterior], list[dict[str, Any]], int]:
-    """The reference's posterior and the others', aligned to it; and what `alignment.json` says of each of the others.
+    """The reference's posterior and the others', aligned to it; and what `alignment.json` says of
+    each of the others.
 
-    Chains of draws, and members of ensembles, are brought into one mode first, the reference's too: the mean over
-    several modes is no place to align to. The last of what is returned counts chains of the reference that moved.
+    Chains of draws, and members of ensembles, are brought into one mode first, the reference's too:
+    the mean over several modes is no place to align to. The last of what is returned counts chains
+    of the reference that moved.
     """
     group, train = _group(reference), reference.dataset().train
     with use_threads(_threads(group)):
@@ -66,7 +70,9 @@ def align_runs(
 
 
 def in_one_mode(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[Posterior, int]:
-    """Chains aligned to one another, and how many of them moved relative to most; anything else as it is."""
+    """Chains aligned to one another, and how many of them moved relative to most; anything else as
+    it is.
+    """
     if not isinstance(posterior, SamplePosterior) or posterior.shape[0] == 1 or group.is_trivial:
         return posterior, 0
     found = align_samples(posterior, per="chain", null=False, group=group, seed=seed)
@@ -78,7 +84,9 @@ def in_one_mode(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[
 def align_jointly(
     runs: Sequence[Run], *, cost: JointCost = "w2", seed: int = 0
 ) -> tuple[list[Posterior], dict[str, Any]]:
-    """The posteriors of several runs aligned through a universe, which prefers none; and how that went."""
+    """The posteriors of several runs aligned through a universe, which prefers none; and how that
+    went.
+    """
     group = _group(runs[0])
     with use_threads(_threads(group)):
         posteriors = [in_one_mode(run.posterior, group, seed)[0] for run in runs]
@@ -87,7 +95,9 @@ def align_jointly(
 
 
 def describe_alignment(found: Alignment) -> dict[str, Any]:
-    """Everything of an alignment; of the permutation, the old unit and the sign of every new one, group by group."""
+    """Everything of an alignment; of the permutation, the old unit and the sign of every new one,
+    group by group.
+    """
     own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     del own["group"]
     own["permutation"] = {name: index.tolist() for name, index in found.permutation.indices.items()}
@@ -120,13 +130,16 @@ def barrier_runs(
     num_draws: int = 50,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The barrier between two runs, or over the simplex of three or more; naive, and aligned unless that is not wanted.
+    """The barrier between two runs, or over the simplex of three or more; naive, and aligned unless
+    that is not wanted.
 
-    Along lines there is also, for any number of runs, the line from each one's initial value to its mean.
+    Along lines there is also, for any number of runs, the line from each one's initial value to its
+    mean.
 
     Returns:
-        `height` and `standard_error` on the test part, marginal NLL, maximum over tau (or the simplex) against the
-        chord (or the plane), with the alignment if `aligned`; and everything else beside them.
+        `height` and `standard_error` on the test part, marginal NLL, maximum over tau (or the
+        simplex) against the chord (or the plane), with the alignment if `aligned`; and everything
+        else beside them.
     """
     if path == "line":
         check_means(runs)
@@ -138,7 +151,8 @@ def barrier_runs(
         )
     if len(runs) > 2 and matching not in ("w2", "means"):
         raise ConfigError(
-            f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or means"
+            f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or "
+            "means"
         )
     first, dataset = runs[0], runs[0].dataset()
     options = {"coupling": coupling, "num_draws": num_draws, "seed": seed}

@@ -1,7 +1,7 @@
 """How well a run is calibrated, as plain data: the key `calibration` of `bnn-symm diagnose --json`.
 
-Also what `bnn-symm evaluate` tells of points from elsewhere (`describe_out_of_distribution`) and of shifted ones
-(`describe_shifts`).
+Also what `bnn-symm evaluate` tells of points from elsewhere (`describe_out_of_distribution`) and of
+shifted ones (`describe_shifts`).
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
         seed: of both.
 
     Returns:
-        `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and what the diagnostics of the
-        same names say: `scores`, `test`, `reliability`, `loo`, `notes`.
+        `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and what the
+        diagnostics of the same names say: `scores`, `test`, `reliability`, `loo`, `notes`.
 
     Raises:
         InvalidRun: if the data changed since the fit, or there is no posterior.
@@ -73,7 +73,8 @@ def describe_out_of_distribution(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How well the uncertainty of a run tells points from elsewhere from its own, and a sentence that says so.
+    """How well the uncertainty of a run tells points from elsewhere from its own, and a sentence
+    that says so.
 
     Args:
         run: with a posterior.
@@ -85,7 +86,8 @@ def describe_out_of_distribution(
     found = out_of_distribution(
         run.posterior, inside.x, outside, num_resamples=num_resamples, seed=seed
     )
-    # Those whose interval leaves out guessing come first: they decide whether anything separates the two.
+    # Those whose interval leaves out guessing come first: they decide whether anything separates
+    # the two.
     best = max(
         found.by,
         key=lambda name: (_separates(found.by[name].auroc), found.by[name].auroc.value or 0.0),
@@ -98,8 +100,9 @@ def describe_out_of_distribution(
         )
     elif _separates(score):
         conclusion = (
-            f"by {words}, a point from outside looks less certain than one from inside in {score.value:.1%} of pairs "
-            f"({found.level:.0%} interval {score.low:.1%} to {score.high:.1%})"
+            f"by {words}, a point from outside looks less certain than one from inside in "
+            f"{score.value:.1%} of pairs ({found.level:.0%} interval {score.low:.1%} to "
+            f"{score.high:.1%})"
         )
     else:
         beside = (

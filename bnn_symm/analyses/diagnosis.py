@@ -1,8 +1,10 @@
-"""Everything that `bnn-symm diagnose` tells of runs, as plain data, and what its pictures are drawn from.
+"""Everything that `bnn-symm diagnose` tells of runs, as plain data, and what its pictures are drawn
+from.
 
-Of one run: convergence, mixing, the ELBO, calibration. Of several: the same of each under `each`, convergence of all
-side by side, and, where their weights mean the same, the mixing of their chains taken together (draws of a closed form
-are a chain), which says whether fits from different seeds agree.
+Of one run: convergence, mixing, the ELBO, calibration. Of several: the same of each under `each`,
+    convergence of all
+side by side, and, where their weights mean the same, the mixing of their chains taken together
+(draws of a closed form are a chain), which says whether fits from different seeds agree.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +24,8 @@ from bnn_symm.runs.run import NoPosterior, Run
 from bnn_symm.threads import use_threads
 
 _APPROXIMATIONS = (
-    "fits that differ are different approximations of one posterior: compare their ELBOs, or read their predictions as "
-    "a mixture"
+    "fits that differ are different approximations of one posterior: compare their ELBOs, or read "
+    "their predictions as a mixture"
 )
 
 Told = Callable[[str], None]
@@ -168,7 +170,9 @@ def _together(
 
 
 def _method(run: Run) -> Method | None:
-    """Settings of the fit; what another tool's sampler aimed at is not known, unless its user said so."""
+    """Settings of the fit; what another tool's sampler aimed at is not known, unless its user said
+    so.
+    """
     return (
         None if run.record.get("derived", {}).get("method_assumed", False) else run.config.inference
     )
@@ -181,8 +185,9 @@ def _other_posteriors(runs: Sequence[Run]) -> str | None:
         own = run.config.inference
         if (own.temperature, own.tempering) != (first.temperature, first.tempering):
             return (
-                f"{run.path} has temperature {own.temperature:g} of the {own.tempering}, {runs[0].path} has "
-                f"{first.temperature:g} of the {first.tempering}: these are different posteriors"
+                f"{run.path} has temperature {own.temperature:g} of the {own.tempering}, "
+                f"{runs[0].path} has {first.temperature:g} of the {first.tempering}: these are "
+                "different posteriors"
             )
     return None
 
@@ -195,7 +200,8 @@ def _lengths(runs: Sequence[Run]) -> tuple[str | None, list[str]]:
     if fewest < MIN_DRAWS <= most:
         draws = f"{fewest} draw{'s' * (fewest > 1)}"
         return (
-            f"{shortest} has {draws} a chain, and others have up to {most}, all but {fewest} of which would be lost",
+            f"{shortest} has {draws} a chain, and others have up to {most}, all but {fewest} of "
+            "which would be lost",
             [],
         )
     return None, [f"chains are cut to the {fewest} draws of {shortest}"] if fewest < most else []

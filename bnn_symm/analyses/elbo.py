@@ -1,4 +1,6 @@
-"""The ELBO of a run and what is behind it, as plain data: the key `elbo` of `bnn-symm diagnose --json`."""
+"""The ELBO of a run and what is behind it, as plain data: the key `elbo` of `bnn-symm diagnose
+--json`.
+"""
 
 from typing import Any
 
@@ -22,8 +24,8 @@ _COVARIES = "weights covary within a layer, so that units are not independent; f
 def describe_elbo(run: Run) -> dict[str, Any]:
     """The ELBO, its KL by layer, pruned units, the symmetrized ELBO, and a verdict in words.
 
-    The seed is that of the run, so that the value is the one in `metrics.json`. All is in nats; `bits_per_parameter` is
-    in bits.
+    The seed is that of the run, so that the value is the one in `metrics.json`. All is in nats;
+    `bits_per_parameter` is in bits.
 
     Args:
         run: with a posterior; one without a closed form gets a reason in place of numbers.
@@ -37,7 +39,8 @@ def describe_elbo(run: Run) -> dict[str, Any]:
     temperature = float(getattr(method, "temperature", 1.0))
     if not isinstance(posterior, ClosedFormPosterior):
         reason = (
-            f"{method.name} gives draws and no density, so that there is no KL and no ELBO; compare such posteriors by "
+            f"{method.name} gives draws and no density, so that there is no KL and no ELBO; "
+            "compare such posteriors by "
             f"the log likelihood of held-out points, or by PSIS-LOO"
         )
         nothing = dict.fromkeys(

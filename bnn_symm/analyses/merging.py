@@ -1,4 +1,6 @@
-"""Merging runs into one, scored beside its parts, their ensemble and the merge without alignment."""
+"""Merging runs into one, scored beside its parts, their ensemble and the merge without
+alignment.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,8 +41,9 @@ def merge_runs(
         seed: of the alignment.
 
     Returns:
-        Scores on the test part of the merged posterior (`merged`), without alignment (`naive`), of the mixture of all
-        parts (`ensemble`) and the average of the parts' own (`parts`), and how the alignment went.
+        Scores on the test part of the merged posterior (`merged`), without alignment (`naive`), of
+        the mixture of all parts (`ensemble`) and the average of the parts' own (`parts`), and how
+        the alignment went.
     """
     check_free(out)
     posteriors = [run.posterior for run in runs]

@@ -1,4 +1,6 @@
-"""How the chains of a posterior mix, as plain data: the key `mixing` of `bnn-symm diagnose --json`."""
+"""How the chains of a posterior mix, as plain data: the key `mixing` of `bnn-symm diagnose
+--json`.
+"""
 
 import dataclasses
 import math
@@ -38,7 +40,9 @@ _NUMBERS = (
 
 
 def held_out(dataset: Dataset) -> tuple[str, Part]:
-    """The name of the part that functions are compared on, and the part: test, or validation, or train if need be."""
+    """The name of the part that functions are compared on, and the part: test, or validation, or
+    train if need be.
+    """
     for name in ("test", "validation", "train"):
         part = getattr(dataset, name)
         if len(part):
@@ -82,7 +86,8 @@ def describe_mixing(
     """
     if not isinstance(posterior, SamplePosterior):
         return no_mixing(
-            "a closed form has no chains: its draws are independent. Fit several seeds and diagnose them together"
+            "a closed form has no chains: its draws are independent. Fit several seeds and "
+            "diagnose them together"
         ), []
     name, part = held_out(dataset)
     found = mixing(posterior, part, per_draw=per_draw, seed=seed)
@@ -208,7 +213,9 @@ def _modes(modes: Modes) -> dict[str, Any]:
 
 
 def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[str, Any]]:
-    """Of the unit with the largest R-hat, the worst weight, raw and aligned; and the log likelihood."""
+    """Of the unit with the largest R-hat, the worst weight, raw and aligned; and the log
+    likelihood.
+    """
     if posterior.shape[1] == 1:
         return []
     panels = []
@@ -232,7 +239,9 @@ def _worst_weight(found: Mixing) -> int | None:
 
 
 def _name(found: Mixing, index: int) -> str:
-    """Of a coordinate of the flat vector: its tensor and the place in it; of free entries their number."""
+    """Of a coordinate of the flat vector: its tensor and the place in it; of free entries their
+    number.
+    """
     model = found.places.model
     name, where = next(
         (name, where) for name, where in model.slices().items() if where.start <= index < where.stop
@@ -252,7 +261,9 @@ def _plain(value: float) -> float | None:
 
 
 class _Joined:
-    """Chains of several posteriors one after the other, each as long as the shortest; read where they lie."""
+    """Chains of several posteriors one after the other, each as long as the shortest; read where
+    they lie.
+    """
 
     def __init__(self, posteriors: Sequence[Posterior]):
         self._chains = [

@@ -1,4 +1,6 @@
-"""How the loss goes along straight lines from initial values to fits and between fits, as plain data."""
+"""How the loss goes along straight lines from initial values to fits and between fits, as plain
+data.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,11 +19,12 @@ from bnn_symm.threads import use_threads
 
 
 def lines_from_initial(runs: Sequence[Run]) -> dict[str, Any]:
-    """From the initial value of each run's network, wherever its fit began, to the mean of its posterior.
+    """From the initial value of each run's network, wherever its fit began, to the mean of its
+    posterior.
 
     Returns:
-        `from_initial`, a row a run with the shapes on both parts; `percent_monotone` of the runs, by part; `height`
-        above the chord on the test part, the largest of all runs.
+        `from_initial`, a row a run with the shapes on both parts; `percent_monotone` of the runs,
+        by part; `height` above the chord on the test part, the largest of all runs.
     """
     rows = []
     check_means(runs)
@@ -43,12 +46,15 @@ def lines_from_initial(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def check_means(runs: Sequence[Run]) -> None:
-    """Raises ConfigError for a run whose mean is the weights of no network: chains number their units differently."""
+    """Raises ConfigError for a run whose mean is the weights of no network: chains number their
+    units differently.
+    """
     for run in runs:
         chains = run.posterior.shape[0]
         if chains > 1:
             raise ConfigError(
-                f"--path line goes to the mean of a posterior, and {run.path} has {chains} chains, whose mean is the "
+                f"--path line goes to the mean of a posterior, and {run.path} has {chains} chains, "
+                "whose mean is the "
                 f"weights of no network; use --path geodesic, or fit one chain"
             )
 

@@ -17,10 +17,12 @@ def describe_posterior_scales(posterior: Posterior) -> dict[str, Any]:
     """Quantiles over the weights of each layer of their posterior standard deviation and of |mean| / sd.
 
     Returns:
-        `quantiles`: the levels; `reason`: why there are no layers, or None; `note`: how to read those of chains, or
-        None; `layers`: name -> `num_parameters`, `sd` and `signal_to_noise` (one number a level), `prior_sd` (the
-        smallest and the largest of its weights), `narrowed` (the median of posterior over prior sd), `told_from_zero`
-        (the share of weights with |mean| > sd) and `num_constant` (weights that never change, left out).
+        `quantiles`: the levels; `reason`: why there are no layers, or None; `note`: how to read
+            those of chains, or
+        None; `layers`: name -> `num_parameters`, `sd` and `signal_to_noise` (one number a level),
+        `prior_sd` (the smallest and the largest of its weights), `narrowed` (the median of
+        posterior over prior sd), `told_from_zero` (the share of weights with |mean| > sd) and
+        `num_constant` (weights that never change, left out).
     """
     chains, draws, _ = posterior.shape
     content: dict[str, Any] = {
@@ -34,7 +36,8 @@ def describe_posterior_scales(posterior: Posterior) -> dict[str, Any]:
             return content | {"reason": "one draw has no standard deviation"}
         if chains > 1:
             content["note"] = (
-                f"over {chains} chains together: where they number units differently, or lie in different modes, "
+                f"over {chains} chains together: where they number units differently, or lie in "
+                "different modes, "
                 f"standard deviations are of the mixture"
             )
     sd = posterior.standard_deviation().double().cpu().numpy()

@@ -1,4 +1,6 @@
-"""What a prior means, beside other scales of it, as plain data: the content of `bnn-symm prior --json`."""
+"""What a prior means, beside other scales of it, as plain data: the content of `bnn-symm prior
+--json`.
+"""
 
 import dataclasses
 import math
@@ -17,17 +19,19 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.runs.configuration.prepare import Prepared
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-# A median variation within this factor of the data's is of their size; the mean over functions of a class probability
-# above this limit is as good as a decision before any data.
+# A median variation within this factor of the data's is of their size; the mean over functions of a
+# class probability above this limit is as good as a decision before any data.
 _FACTOR, _DECIDED = 3.0, 0.9
-# Functions drawn as curves, points of a curve, and how far it runs beyond the data, as a fraction of their range.
+# Functions drawn as curves, points of a curve, and how far it runs beyond the data, as a fraction
+# of their range.
 _CURVES, _GRID, _MARGIN = 20, 200, 0.5
 # In place of 0, where functions or targets do not vary at all.
 _TINY = 1e-30
 
 
 def describe_prior(prepared: Prepared, *, num_draws: int) -> dict[str, Any]:
-    """Functions of the prior in numbers, those of other scales, what to think of them, and what to type next.
+    """Functions of the prior in numbers, those of other scales, what to think of them, and what to
+    type next.
 
     Args:
         prepared: data and model of a configuration.
@@ -104,7 +108,9 @@ def _median(own: dict[str, Any], quantity: str) -> float:
 
 
 def _judged(content: dict[str, Any]) -> dict[str, Any]:
-    """A verdict in words, and if it is not good, the scale of those tried whose functions are most like the data."""
+    """A verdict in words, and if it is not good, the scale of those tried whose functions are most
+    like the data.
+    """
     usable = [other for other in content["others"] if "error" not in other]
     classes = content["task"] == "classification"
     quantity = "classes" if classes else "variation"

@@ -1,8 +1,11 @@
-"""Draws of another tool as they are in its files, without a network and without data: what can be diagnosed of them.
+"""Draws of another tool as they are in its files, without a network and without data: what can be
+diagnosed of them.
 
-These are the views that need neither: weights raw, each chain against itself, what the sampler recorded, and chains
-that are copies of one another. R-hat of raw weights counts how units are numbered, so that a failure of it decides
-nothing, and predictions, aligned weights, the ELBO and calibration are not known.
+These are the views that need neither: weights raw, each chain against itself, what the sampler
+    recorded, and chains
+that are copies of one another. R-hat of raw weights counts how units are numbered, so that a
+failure of it decides nothing, and predictions, aligned weights, the ELBO and calibration are not
+known.
 """
 
 import dataclasses
@@ -21,8 +24,8 @@ from bnn_symm.diagnostics.mixing.views import MixingSummary, effective_draws, ju
 from bnn_symm.posteriors.external.external_draws import join_chains, read_netcdf
 
 _UNKNOWN = (
-    "not known without data and a network: name them with --config or --set data.name=..., and --module or "
-    "architecture.name"
+    "not known without data and a network: name them with --config or --set data.name=..., and "
+    "--module or architecture.name"
 )
 
 
@@ -61,7 +64,8 @@ def diagnose_draws(paths: Sequence[str | Path]) -> dict[str, Any]:
         "raw": {**view_numbers(raw), "verdict": _verdict(raw)},
         "chainwise": {**view_numbers(chainwise), "verdict": _verdict(chainwise)},
         "sampler": None if sampler is None else dataclasses.asdict(sampler),
-        "next": "for predictions and aligned weights, name the data and the network (--config, --set, --module)",
+        "next": "for predictions and aligned weights, name the data and the network (--config, "
+        "--set, --module)",
     }
     elbo = {"value": None, "conclusion": _UNKNOWN, "reason": _UNKNOWN}
     files = [str(path) for path in paths]
@@ -97,18 +101,22 @@ def _verdict(view: MixingSummary) -> str:
 def _conclusion(
     raw: MixingSummary, chainwise: MixingSummary, copies: Copies, problems: Sequence[str] | None
 ) -> tuple[bool | None, str]:
-    """Return whether predictions of the draws can be used, which without a network only a fault can say."""
+    """Return whether predictions of the draws can be used, which without a network only a fault can
+    say.
+    """
     if copies:
         return (
             False,
-            f"{'; '.join(copies.sentences)}. R-hat and ESS of repeated draws say nothing of the posterior",
+            f"{'; '.join(copies.sentences)}. R-hat and ESS of repeated draws say nothing of the "
+            "posterior",
         )
     if problems:
         return None, f"{problems[0]}. Whether chains agree as functions is {_UNKNOWN}"
     if chainwise.status == "fail":
         return (
             None,
-            f"chains have not settled: {chainwise.reason}. Whether they agree as functions is {_UNKNOWN}",
+            f"chains have not settled: {chainwise.reason}. Whether they agree as functions is "
+            f"{_UNKNOWN}",
         )
     agree = (
         "weights of the chains agree as they are"

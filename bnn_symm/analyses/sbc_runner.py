@@ -5,8 +5,9 @@
     sbc.json           ranks, bands and verdicts; while it runs, what is being checked
     figures/sbc.png
 
-A simulation depends on the seed and its own number alone, so that going on with an interrupted check, or asking for
-more simulations than there were, gives the same as if they had been done at once.
+A simulation depends on the seed and its own number alone, so that going on with an interrupted
+check, or asking for more simulations than there were, gives the same as if they had been done at
+once.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ from bnn_symm.runs.directory.output_directory import disk_errors, new_directory
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import module_flags, module_of, with_module
 
-# What is checked without a configuration: NUTS on a line with unknown slope, offset and noise; a minute or two.
+# What is checked without a configuration: NUTS on a line with unknown slope, offset and noise; a
+# minute or two.
 _DEFAULTS = {
     "data": "data={name: gap}",
     "architecture": "architecture={name: mlp, widths: []}",
@@ -132,7 +134,8 @@ class SelfCheck:
             raise KeyboardInterrupt(f"go on with: {self._again}") from None
         except Exception:
             if not _read_log(self.path):
-                # Settings that cannot be checked leave nothing behind, except what somebody else put there.
+                # Settings that cannot be checked leave nothing behind, except what somebody else
+                # put there.
                 remove_files(self.path, lambda name: name in _FILES or is_temporary(name))
                 remove_if_empty(self.path)
             raise
@@ -151,7 +154,8 @@ def new_self_check(config: Config, out: Path | None, *, num_simulations: int) ->
     """
     if config.warm_start:
         raise ConfigError(
-            "a check is of one method on many data sets, and has no warm start; leave warm_start out"
+            "a check is of one method on many data sets, and has no warm start; leave warm_start "
+            "out"
         )
     prepared = prepare(config)
     path = new_directory(out, "sbc")
@@ -193,7 +197,8 @@ def resume_self_check(
     changed = [name for name in _SAME if before.get(name) != record.get(name)]
     if changed:
         raise InvalidRun(
-            f"{path} was made with another {', '.join(changed)}: its simulations cannot be continued; start afresh "
+            f"{path} was made with another {', '.join(changed)}: its simulations cannot be "
+            "continued; start afresh "
             f"with -o DIR"
         )
     done = _read_log(path)
@@ -201,7 +206,8 @@ def resume_self_check(
     kept = tuple(simulation for simulation in done if simulation.index < wanted)
     if len(kept) < len(done):
         raise InvalidRun(
-            f"{path} has {len(done)} simulations already; ask for as many or more with --simulations"
+            f"{path} has {len(done)} simulations already; ask for as many or more with "
+            "--simulations"
         )
     return SelfCheck(
         path=path,
@@ -231,12 +237,14 @@ def _warnings(prepared: Prepared) -> Iterator[str]:
     method, parameters = prepared.config.inference, prepared.model.num_parameters
     if method.temperature != 1:
         yield (
-            f"inference.temperature is {method.temperature:g}: only at 1 is what is fitted the posterior of the model "
+            f"inference.temperature is {method.temperature:g}: only at 1 is what is fitted the "
+            "posterior of the model "
             f"that the data are drawn from, so that ranks should not be uniform"
         )
     if parameters > _LARGE:
         yield (
-            f"the model has {parameters} parameters and every simulation is a fit of it; SBC is for small models, such "
+            f"the model has {parameters} parameters and every simulation is a fit of it; SBC is "
+            "for small models, such "
             f"as --set architecture.widths=[4] data.limit=100"
         )
 

@@ -1,4 +1,6 @@
-"""Everything that is known of a model's symmetries, as plain data: the content of `bnn-symm symmetry --json`."""
+"""Everything that is known of a model's symmetries, as plain data: the content of `bnn-symm
+symmetry --json`.
+"""
 
 from typing import Any
 
@@ -18,7 +20,8 @@ _COMPONENTS = 20
 def describe_symmetry(
     model: BayesianModel, part: Part, flat: Float[Tensor, " parameter"], *, where: str, kind: str
 ) -> dict[str, Any]:
-    """The groups, what is fixed, what is left, with its certificate, and how far from a symmetry it is.
+    """The groups, what is fixed, what is left, with its certificate, and how far from a symmetry it
+    is.
 
     Args:
         model: any whose network's operations have rules.

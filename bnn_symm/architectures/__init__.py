@@ -1,4 +1,6 @@
-"""Networks: (point, *input_shape) in, (point, num_outputs) out; no data, no prior, no likelihood."""
+"""Networks: (point, *input_shape) in, (point, num_outputs) out; no data, no prior, no
+likelihood.
+"""
 
 from bnn_symm.architectures.asymmetric.asymmetrize import asymmetrize
 from bnn_symm.architectures.asymmetric.figlu import FiGLU

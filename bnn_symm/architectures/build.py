@@ -33,7 +33,8 @@ BUILDERS: dict[type[Any], Callable[[Any, tuple[int, ...], int], nn.Module]] = {
 """A new architecture is a file, a class in config.py and a line here."""
 
 _COPIES = 4
-"""Vectors of all parameters that any fit holds at least: values, a copy, gradients, and a moment or a momentum."""
+"""Vectors of all parameters that any fit holds at least: values, a copy, gradients, and a moment or
+a momentum."""
 
 
 def build_network(
@@ -44,22 +45,26 @@ def build_network(
     seed: int = 0,
     points: Tensor | None = None,
 ) -> nn.Module:
-    """The network of a configuration, with initial values that depend on `seed` and parameter names only.
+    """The network of a configuration, with initial values that depend on `seed` and parameter names
+    only.
 
-    A network of `ModuleConfig` keeps the initial values that its factory gave: how a network starts is part
-    of its author's design. The factory runs with the global generators of torch, NumPy and Python seeded by
-    `(seed, "module")`, so that these values can be repeated too; a factory with a generator of its own must seed it.
+    A network of `ModuleConfig` keeps the initial values that its factory gave: how a network starts
+        is part
+    of its author's design. The factory runs with the global generators of torch, NumPy and Python
+    seeded by `(seed, "module")`, so that these values can be repeated too; a factory with a
+    generator of its own must seed it.
 
     Args:
         config: Which architecture, and its settings.
         input_shape: Shape of one point: (feature,) or (channel, height, width).
         num_outputs: Length of the output of one point.
         seed: Seed of the initial values.
-        points: Points of the data, on which a module of the user's own is checked; default standard normals.
+        points: Points of the data, on which a module of the user's own is checked; default standard
+            normals.
 
     Returns:
-        A module from (point, *input_shape) to (point, num_outputs), in training mode, with the attribute
-        `input_shape`. Global generators are left as they were.
+        A module from (point, *input_shape) to (point, num_outputs), in training mode, with the
+        attribute `input_shape`. Global generators are left as they were.
 
     Raises:
         ConfigError: If the architecture does not fit the inputs, a user's module fails a check, or
@@ -67,8 +72,8 @@ def build_network(
     """
     if not input_shape or min(input_shape) < 1:
         raise ConfigError(
-            f"got inputs of shape {input_shape}; want at least one axis and no empty one, such as (4,) for "
-            "four features: check data.name and data.target"
+            f"got inputs of shape {input_shape}; want at least one axis and no empty one, such as "
+            "(4,) for four features: check data.name and data.target"
         )
     if num_outputs < 1:
         raise ConfigError(
@@ -110,6 +115,7 @@ def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_ou
         number = sum(parameter.numel() for parameter in net.parameters())
     except (RuntimeError, OverflowError, TypeError):
         raise NotEnoughMemory(
-            f"{keys}: the number of parameters of this network is beyond what memory can hold; lower it"
+            f"{keys}: the number of parameters of this network is beyond what memory can hold; "
+            "lower it"
         ) from None
     check_memory(_COPIES * 4 * number, f"a fit of {number} parameters", f"lower {keys}")

@@ -13,15 +13,18 @@ from bnn_symm.architectures.layers.dropout import drop_inputs
 from bnn_symm.architectures.layers.norms import image_norm
 
 SMALLEST_POOLED = 4
-"""Maps smaller than this are not halved: 2x2 is the least that says where, and that FRN can normalize."""
+"""Maps smaller than this are not halved: 2x2 is the least that says where, and that FRN can
+normalize."""
 
 
 class CNN(nn.Module):
-    """Blocks of 3x3 convolution, norm, activation and 2x2 average pooling; then flatten and a linear layer.
+    """Blocks of 3x3 convolution, norm, activation and 2x2 average pooling; then flatten and a
+    linear layer.
 
-    The maps are flattened, not averaged: in small images of digits or clothes it matters where a feature is.
-    Pooling averages because a mean is smooth in the weights, where a maximum has kinks that cost HMC
-    acceptances.
+    The maps are flattened, not averaged: in small images of digits or clothes it matters where a
+        feature is.
+    Pooling averages because a mean is smooth in the weights, where a maximum has kinks that cost
+    HMC acceptances.
 
     Parameters are `blocks.0.conv.weight`, `blocks.0.conv.bias`, (`blocks.0.norm.*`,
     `blocks.0.activation.tau`), ..., `head.weight`, `head.bias`.

@@ -1,4 +1,6 @@
-"""The `architecture` section of a configuration: one class an architecture, told apart by `name`."""
+"""The `architecture` section of a configuration: one class an architecture, told apart by
+`name`.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -7,7 +9,8 @@ from pydantic import Field
 from bnn_symm.settings import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, settings
 
 Activation = Literal["relu", "gelu", "tanh", "silu"]
-"""Nonlinearities. gelu, tanh and silu are smooth, which gradient-based samplers like; only tanh is odd."""
+"""Nonlinearities. gelu, tanh and silu are smooth, which gradient-based samplers like; only tanh is
+odd."""
 
 SymmetryKind = Literal[
     "standard",
@@ -17,7 +20,8 @@ SymmetryKind = Literal[
     "parameter_matched",
     "block_fixed",
 ]
-"""What is done about the permutation symmetry: nothing, one of two ways to break it, or one of three controls."""
+"""What is done about the permutation symmetry: nothing, one of two ways to break it, or one of
+three controls."""
 
 MaskKind = Literal["random", "densest", "filters"]
 """Which entries of a weight are fixed."""
@@ -27,34 +31,40 @@ ArgumentName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
 @settings
 class SymmetryConfig:
-    """Whether, and how, a network's permutation symmetry is broken; the key `architecture.symmetry`.
+    """Whether, and how, a network's permutation symmetry is broken; the key
+    `architecture.symmetry`.
 
-    The kinds share their keys, so that a control is one key away from the network that it controls for.
+    The kinds share their keys, so that a control is one key away from the network that it controls
+    for.
 
     References:
-        Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter Symmetries, or
-        Lack Thereof, arXiv:2405.20231.
+        Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter
+        Symmetries, or Lack Thereof, arXiv:2405.20231.
     """
 
     kind: SymmetryKind = "standard"
-    """`weight_asymmetric`: weights have fixed entries. `sigma_asymmetric`: FiGLU in place of every activation.
-    Controls: `init_matched` starts where the weight-asymmetric network does and trains everything;
-    `parameter_matched` is a standard network, narrowed to as many parameters; `block_fixed` has as many fixed
-    entries of the same size, arranged so that units within a block stay interchangeable."""
+    """`weight_asymmetric`: weights have fixed entries. `sigma_asymmetric`: FiGLU in place of every
+    activation. Controls: `init_matched` starts where the weight-asymmetric network does and trains
+    everything; `parameter_matched` is a standard network, narrowed to as many parameters;
+    `block_fixed` has as many fixed entries of the same size, arranged so that units within a block
+    stay interchangeable."""
     fixed_per_row: Literal["auto"] | NonNegativeInt | tuple[NonNegativeInt, ...] = "auto"
-    """Fixed entries a row (the inputs of one unit, or of one output channel); one number, or one a layer. With
-    `mask: filters` the number of fixed input channels."""
+    """Fixed entries a row (the inputs of one unit, or of one output channel); one number, or one a
+    layer. With `mask: filters` the number of fixed input channels."""
     kappa: Literal["auto"] | NonNegative | tuple[NonNegative, ...] = "auto"
     """Standard deviation of the fixed values; one number, or one a layer."""
     mask: MaskKind = "random"
-    """`random`: fixed entries at random. `densest`: as few as make all rows differ. `filters`: whole input channels
-    of a convolution, at random."""
+    """`random`: fixed entries at random. `densest`: as few as make all rows differ. `filters`:
+    whole input channels of a convolution, at random."""
     block: PositiveInt = 1
-    """Of `block_fixed`: how many units a block has; with 1 the network is the weight-asymmetric one."""
+    """Of `block_fixed`: how many units a block has; with 1 the network is the weight-asymmetric
+    one."""
     gate_scale: Literal["auto"] | Positive = "auto"
-    """Of `sigma_asymmetric`: standard deviation of the matrix in the gate; auto is 1 / sqrt(width)."""
+    """Of `sigma_asymmetric`: standard deviation of the matrix in the gate; auto is 1 /
+    sqrt(width)."""
     seed: NonNegativeInt = 0
-    """Of masks and fixed values. Networks can be compared weight by weight only if they share it."""
+    """Of masks and fixed values. Networks can be compared weight by weight only if they share
+    it."""
 
 
 @settings
@@ -68,7 +78,8 @@ class MLPConfig:
     norm: Literal["none", "layer"] = "none"
     """`layer`: LayerNorm over a layer's units, before the activation."""
     dropout: Fraction = 0.0
-    """Rate at which hidden units are dropped by methods that drop (`mc_dropout`); to others it is nothing."""
+    """Rate at which hidden units are dropped by methods that drop (`mc_dropout`); to others it is
+    nothing."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
@@ -81,16 +92,19 @@ class CNNConfig:
     """Channels, convolution by convolution."""
     activation: Activation = "relu"
     norm: Literal["none", "layer", "frn"] = "none"
-    """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces relu."""
+    """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces
+    relu."""
     dropout: Fraction = 0.0
-    """Rate at which channels between convolutions, and inputs of the linear layer, are dropped by methods that drop
-    (`mc_dropout`); to others it is nothing."""
+    """Rate at which channels between convolutions, and inputs of the linear layer, are dropped by
+    methods that drop (`mc_dropout`); to others it is nothing."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
 class ResNetConfig:
-    """A residual network for small images, in the CIFAR form: three stages of 16, 32 and 64 channels."""
+    """A residual network for small images, in the CIFAR form: three stages of 16, 32 and 64
+    channels.
+    """
 
     name: Literal["resnet"] = "resnet"
     depth: Literal[20, 32, 56, 110] = 20
@@ -99,10 +113,11 @@ class ResNetConfig:
     """Multiplies the channels of every stage."""
     activation: Activation = "relu"
     norm: Literal["layer", "frn"] = "layer"
-    """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces relu."""
+    """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces
+    relu."""
     dropout: Fraction = 0.0
-    """Rate at which channels within a block, and inputs of the linear layer, are dropped by methods that drop
-    (`mc_dropout`); to others it is nothing."""
+    """Rate at which channels within a block, and inputs of the linear layer, are dropped by methods
+    that drop (`mc_dropout`); to others it is nothing."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 

@@ -6,10 +6,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_flops(net: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> int:
-    """Floating point operations of a forward pass, as PyTorch counts them: matrix products, convolutions.
+    """Floating point operations of a forward pass, as PyTorch counts them: matrix products,
+    convolutions.
 
-    A multiplication and an addition count as two. The pass is made on one point and multiplied, which is
-    exact for networks that treat each point by itself, and costs the same for any batch.
+    A multiplication and an addition count as two. The pass is made on one point and multiplied,
+    which is exact for networks that treat each point by itself, and costs the same for any batch.
 
     Args:
         net: The network; its mode and values stay as they are.

@@ -1,4 +1,6 @@
-"""Initial values by key: a parameter's values depend on the seed, its name and its shape, nothing else."""
+"""Initial values by key: a parameter's values depend on the seed, its name and its shape, nothing
+else.
+"""
 
 import contextlib
 import math
@@ -18,7 +20,8 @@ HIDDEN_GAIN_SQUARED = 2.0
 """A relu passes half of the second moment of a symmetric input; a gain^2 of 2 makes up for it."""
 
 OUTPUT_GAIN_SQUARED = 1.0
-"""The output passes no activation, so there is nothing to make up for: it starts at its input's scale."""
+"""The output passes no activation, so there is nothing to make up for: it starts at its input's
+scale."""
 
 OUTPUT_LAYER = "head"
 """The name of the last linear layer in every architecture of this package."""
@@ -28,16 +31,17 @@ OUTPUT_LAYER = "head"
 def initialize(net: nn.Module, seed: int) -> None:
     """Sets the initial values of a network, in place.
 
-    Weights of linear and convolution layers are drawn from ``Normal(0, gain^2 / fan_in)`` with gain^2 of 2,
-    and of 1 for the output layer `head`; their biases are zero. The one gain serves all activations, which
-    keeps "the same seed" to mean the same values whatever the activation. Norms start as the identity: weight
-    1, bias 0. Thresholds start at 0, where a thresholded linear unit is a relu. Parameters of any other
-    module keep the values they have.
+    Weights of linear and convolution layers are drawn from ``Normal(0, gain^2 / fan_in)`` with
+    gain^2 of 2, and of 1 for the output layer `head`; their biases are zero. The one gain serves
+    all activations, which keeps "the same seed" to mean the same values whatever the activation.
+    Norms start as the identity: weight 1, bias 0. Thresholds start at 0, where a thresholded linear
+    unit is a relu. Parameters of any other module keep the values they have.
 
-    The key of a parameter is `(seed, "initial value", name)`, so that adding a layer or changing another's
-    width leaves it alone. Numbers are drawn in float64 on the CPU and then cast: every dtype and device gets
-    the same. A weight with fixed entries is drawn as a whole and then restricted to the free ones: the same seed
-    means the same values in a standard and in an asymmetric network. What is frozen (`requires_grad=False`) stays.
+    The key of a parameter is `(seed, "initial value", name)`, so that adding a layer or changing
+    another's width leaves it alone. Numbers are drawn in float64 on the CPU and then cast: every
+    dtype and device gets the same. A weight with fixed entries is drawn as a whole and then
+    restricted to the free ones: the same seed means the same values in a standard and in an
+    asymmetric network. What is frozen (`requires_grad=False`) stays.
 
     Args:
         net: The network.
@@ -62,7 +66,9 @@ def initialize(net: nn.Module, seed: int) -> None:
 
 
 def _trainable(module: nn.Module, name: str) -> nn.Parameter | None:
-    """Return a parameter of a module; None of what is frozen, a constant, or computed from others."""
+    """Return a parameter of a module; None of what is frozen, a constant, or computed from
+    others.
+    """
     value = module._parameters.get(name)
     return value if value is not None and value.requires_grad else None
 
@@ -85,7 +91,8 @@ def _draw_normal(layer: nn.Module, gain_squared: float, generator: torch.Generat
         gain_squared / fan_in
     )
     if weight is None:
-        # By the right inverse of its parametrization; where there is none, the parameters keep their values.
+        # By the right inverse of its parametrization; where there is none, the parameters keep
+        # their values.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             layer.weight = cast(Any, values.to(like))
         return

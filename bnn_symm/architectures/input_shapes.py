@@ -11,8 +11,8 @@ def image_shape(architecture: str, input_shape: tuple[int, ...]) -> tuple[int, i
     """
     if len(input_shape) != 3:
         raise ConfigError(
-            f"architecture.name={architecture} got inputs of shape {input_shape}, wants images of shape "
-            "(channels, height, width); for anything else type --set architecture.name=mlp"
+            f"architecture.name={architecture} got inputs of shape {input_shape}, wants images of "
+            "shape (channels, height, width); for anything else type --set architecture.name=mlp"
         )
     channels, height, width = input_shape
     return channels, height, width

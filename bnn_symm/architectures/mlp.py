@@ -17,8 +17,8 @@ class MLP(nn.Module):
 
     ``h_0 = flatten(x);  h_l = activation(norm(W_l h_{l-1} + b_l));  output = W h_L + b``
 
-    Parameters are `layers.0.weight`, `layers.0.bias`, (`norms.0.weight`, `norms.0.bias`), ..., `head.weight`,
-    `head.bias`.
+    Parameters are `layers.0.weight`, `layers.0.bias`, (`norms.0.weight`, `norms.0.bias`), ...,
+    `head.weight`, `head.bias`.
 
     Args:
         num_features: Length of a flattened point.

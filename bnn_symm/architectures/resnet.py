@@ -21,8 +21,8 @@ class ResidualBlock(nn.Module):
 
     ``output = activation2(norm2(conv2(activation1(norm1(conv1(x))))) + shortcut(x))``
 
-    The shortcut is the identity, or a 1x1 convolution and a norm where channels or resolution change ("option
-    B").
+    The shortcut is the identity, or a 1x1 convolution and a norm where channels or resolution
+    change ("option B").
 
     Args:
         channels: Channels of the input.
@@ -33,7 +33,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, new_channels: int, stride: int, config: ResNetConfig) -> None:
         super().__init__()
-        # Convolutions before a norm go without biases, as in the paper: the norm has an offset a channel.
+        # Convolutions before a norm go without biases, as in the paper: the norm has an offset a
+        # channel.
         self.conv1 = nn.Conv2d(
             channels, new_channels, kernel_size=3, stride=stride, padding=1, bias=False
         )
@@ -66,18 +67,21 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """A stem, three stages of residual blocks, the mean over height and width, and a linear layer.
 
-    Parameters are `stem.conv.weight`, `stem.norm.*`, `stages.0.0.conv1.weight`, `stages.0.0.norm1.*`, ...,
-    `stages.1.0.shortcut.conv.weight`, ..., `head.weight`, `head.bias`; with `frn` and relu also
-    `stem.activation.tau` and each block's `activation1.tau` and `activation2.tau`.
+    Parameters are `stem.conv.weight`, `stem.norm.*`, `stages.0.0.conv1.weight`,
+    `stages.0.0.norm1.*`, ..., `stages.1.0.shortcut.conv.weight`, ..., `head.weight`, `head.bias`;
+    with `frn` and relu also `stem.activation.tau` and each block's `activation1.tau` and
+    `activation2.tau`.
 
     Args:
         channels: Channels of an image.
         num_outputs: Length of the output.
         config: Depth, width multiplier, activation, norm and dropout.
-        stage_channels: Channels of the three stages, in place of those that the width multiplier gives.
+        stage_channels: Channels of the three stages, in place of those that the width multiplier
+            gives.
 
     References:
-        He, Zhang, Ren and Sun (2016), Deep Residual Learning for Image Recognition, arXiv:1512.03385.
+        He, Zhang, Ren and Sun (2016), Deep Residual Learning for Image Recognition,
+        arXiv:1512.03385.
     """
 
     def __init__(

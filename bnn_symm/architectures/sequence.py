@@ -1,4 +1,6 @@
-"""Networks that are one module after another, so that they can be computed in another way than by their `forward`."""
+"""Networks that are one module after another, so that they can be computed in another way than by
+their `forward`.
+"""
 
 from torch import nn
 
@@ -13,7 +15,8 @@ def module_sequence(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
         net: Any network.
 
     Returns:
-        None if that is not all that the network does: if it is neither an `MLP` nor an `nn.Sequential` of modules
+        None if that is not all that the network does: if it is neither an `MLP` nor an
+            `nn.Sequential` of modules
         (sequences within it are resolved), or has hooks.
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in net.modules()):
@@ -42,5 +45,7 @@ def module_sequence(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a layer computes `weight @ x + bias` of its whole weight, as a subclass of a linear layer may not."""
+    """Whether a layer computes `weight @ x + bias` of its whole weight, as a subclass of a linear
+    layer may not.
+    """
     return type(module) in (nn.Linear, FixedEntriesLinear)

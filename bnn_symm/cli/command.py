@@ -88,7 +88,8 @@ def add_command(
         parser.add_argument(
             "--module",
             metavar=MODULE,
-            help="the factory of your own network; repeated, since loading a run never executes code that it names",
+            help="the factory of your own network; repeated, since loading a run never executes "
+            "code that it names",
         )
     parser.set_defaults(
         module=None, command=function, prog=parser.prog, several_processes=several_processes
@@ -118,7 +119,9 @@ def open_comparable(
 
 
 def warn(warnings: Iterable[object]) -> None:
-    """Print notes on stderr, each as one line in which nothing is left that a terminal would obey."""
+    """Print notes on stderr, each as one line in which nothing is left that a terminal would
+    obey.
+    """
     for warning in warnings:
         print(f"bnn-symm: note: {one_line(warning, LONGEST)}", file=sys.stderr)
 
@@ -131,7 +134,8 @@ def file_line(label: str, path: object) -> str:
 def answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:
     r"""Print the answer as JSON, as a table, or not at all.
 
-    JSON is printed in ASCII: what a terminal would obey, and what its encoding lacks, is escaped as JSON does it, so
+    JSON is printed in ASCII: what a terminal would obey, and what its encoding lacks, is escaped as
+        JSON does it, so
     that a reader gets the exact value. In texts it becomes an escape such as `\x1b`.
     """
     from bnn_symm.io.atomic import json_text

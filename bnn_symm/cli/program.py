@@ -1,8 +1,9 @@
-"""The program: parses a command line, runs its command, turns errors into one line and an exit status.
+"""The program: parses a command line, runs its command, turns errors into one line and an exit
+status.
 
-Heavy imports wait until a command runs, so that `--help` answers at once. The answer goes to stdout as a short table,
-or as JSON with --json; progress and warnings go to stderr. Exit status: 0 success, 2 wrong input, 1 a fit that
-failed, 130 interrupted.
+Heavy imports wait until a command runs, so that `--help` answers at once. The answer goes to stdout
+as a short table, or as JSON with --json; progress and warnings go to stderr. Exit status: 0
+success, 2 wrong input, 1 a fit that failed, 130 interrupted.
 """
 
 import argparse
@@ -78,7 +79,9 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 
 def _drop_output() -> None:
-    """What could not be written is not tried again when the interpreter ends, which would complain."""
+    """What could not be written is not tried again when the interpreter ends, which would
+    complain.
+    """
     try:
         sys.stdout.flush()
     except OSError:
@@ -88,7 +91,8 @@ def _drop_output() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="bnn-symm",
-        description="Bayesian neural networks whose weight-space symmetries are modeled, measured and removed.",
+        description="Bayesian neural networks whose weight-space symmetries are modeled, measured "
+        "and removed.",
         formatter_class=HelpFormatter,
         epilog="example: bnn-symm fit --set inference.name=nuts --set data.name=gap --out runs/gap",
     )
@@ -100,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one printable line what is wrong with a command line; its parsers of commands are of this class too."""
+    """Says in one printable line what is wrong with a command line; its parsers of commands are of
+    this class too.
+    """
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where to read more, and exit with status 2."""

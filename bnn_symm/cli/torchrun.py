@@ -14,7 +14,8 @@ from bnn_symm.errors import ConfigError
 if TYPE_CHECKING:
     from bnn_symm.inference.parallel.process_group import ProcessGroup
 
-# Seconds that a silent process leaves the one that speaks: torchrun ends all others when one of them has failed.
+# Seconds that a silent process leaves the one that speaks: torchrun ends all others when one of
+# them has failed.
 _TO_SPEAK = 1.0
 
 
@@ -41,14 +42,17 @@ def check_alone(options: argparse.Namespace) -> None:
     """Raises ConfigError in one of several processes, if the command is for one."""
     if is_torchrun() and not options.several_processes:
         raise ConfigError(
-            f"`{options.prog}` runs in one process, got {os.environ['WORLD_SIZE']}; start it without torchrun, "
+            f"`{options.prog}` runs in one process, got {os.environ['WORLD_SIZE']}; start it "
+            "without torchrun, "
             f"which is for `bnn-symm fit` with hmc, nuts or chees_hmc"
         )
 
 
 @contextlib.contextmanager
 def only_first_process_prints(group: "ProcessGroup") -> Iterator[None]:
-    """Of an error the process speaks that had it first: the others fail with it, or for want of it."""
+    """Of an error the process speaks that had it first: the others fail with it, or for want of
+    it.
+    """
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,6 @@
-"""From what a loader read to a `Dataset`: task, encoding, split, scaling fitted on the training part."""
+"""From what a loader read to a `Dataset`: task, encoding, split, scaling fitted on the training
+part.
+"""
 
 from dataclasses import replace
 
@@ -20,7 +22,8 @@ from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
 
 PARTS = ("train", "validation", "test")
 
-# An integer target is read as classes only with few distinct values: so many, each in so many rows ...
+# An integer target is read as classes only with few distinct values: so many, each in so many rows
+# ...
 _MANY_CLASSES, _ROWS_A_CLASS = 20, 20
 # ... or this many, in however few rows.
 _FEW_CLASSES = 10
@@ -30,7 +33,8 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
     """The data set that `config` describes, from the data of its loader.
 
     Raises:
-        InvalidData: for a target that does not fit the task, too few rows, or a class without points.
+        InvalidData: for a target that does not fit the task, too few rows, or a class without
+            points.
         ConfigError: for a target or a gap feature that the data do not have.
     """
     preprocessing, reason = _unscaled(raw, config)
@@ -97,13 +101,14 @@ def split_raw(
     if config.gap_feature is not None:
         if preprocessing.task == "classification":
             raise ConfigError(
-                f"data.gap_feature is for regression, and the target {quoted(raw.target)} is read as "
-                "classification; remove it or use --set data.task=regression"
+                f"data.gap_feature is for regression, and the target {quoted(raw.target)} is read "
+                "as classification; remove it or use --set data.task=regression"
             )
         if config.gap_feature not in preprocessing.feature_names:
             hint = nearest(config.gap_feature, preprocessing.feature_names[:50])
             raise ConfigError(
-                f"data.gap_feature: there is no feature {quoted(config.gap_feature)}; {one_line(hint, 150)}"
+                f"data.gap_feature: there is no feature {quoted(config.gap_feature)}; "
+                f"{one_line(hint, 150)}"
             )
         gap_values = features.reshape(len(features), -1)[
             :, preprocessing.feature_names.index(config.gap_feature)
@@ -118,7 +123,9 @@ def split_raw(
 
 
 def unscaled(raw: RawData, config: DataConfig) -> Preprocessing:
-    """How raw data become features and targets, before any scaling is fitted; raises as `assemble` does."""
+    """How raw data become features and targets, before any scaling is fitted; raises as `assemble`
+    does.
+    """
     return _unscaled(raw, config)[0]
 
 
@@ -165,13 +172,15 @@ def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
         task, reason = infer_task(y)
     if distinct < 2:
         raise InvalidData(
-            f"target {quoted(raw.target)} has the one value {quoted(y[0])} in all {len(y)} rows, wanted "
-            "at least two; give data with more, or another target with --set data.target=COLUMN"
+            f"target {quoted(raw.target)} has the one value {quoted(y[0])} in all {len(y)} rows, "
+            "wanted at least two; give data with more, or another target with --set "
+            "data.target=COLUMN"
         )
     if task == "classification" and distinct > len(y) / 2 and raw.task != "classification":
         raise InvalidData(
-            f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, which is too many "
-            "for classes; use --set data.task=regression, or another target with --set data.target=COLUMN"
+            f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, which "
+            "is too many for classes; use --set data.task=regression, or another target with --set "
+            "data.target=COLUMN"
         )
     if task != "classification":
         numbers(y, f"target {quoted(raw.target)} of task {task}", booleans=True)
@@ -181,8 +190,8 @@ def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
 def infer_task(y: np.ndarray) -> tuple[Task, str]:
     """Return the task of a target without missing values, and why.
 
-    Texts, booleans and integers with few distinct values are classes, and so is a target of 0.0 and 1.0 alone; other
-    numbers are regression.
+    Texts, booleans and integers with few distinct values are classes, and so is a target of 0.0 and
+    1.0 alone; other numbers are regression.
 
     Args:
         y: (point,).
@@ -219,6 +228,7 @@ def _check_classes(
             f"data.limit={config.limit} is too small" if config.limit else "the split leaves it out"
         )
         raise InvalidData(
-            f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training point ({why}); "
+            f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training "
+            f"point ({why}); "
             "use a larger --set data.limit=N, or another --set data.split_seed=N"
         )

@@ -22,7 +22,8 @@ class Part:
 
     Args:
         x: standardized features, one point a row.
-        y: class indices (int64), a standardized target (regression), or raw counts in floating point.
+        y: class indices (int64), a standardized target (regression), or raw counts in floating
+            point.
     """
 
     x: Float[Tensor, "point *feature"]
@@ -55,9 +56,11 @@ class Provenance:
     Args:
         source: in words, or the name of the file.
         licence: of the data.
-        sha256: of the decoded features, then target; the same for every container of the same values.
+        sha256: of the decoded features, then target; the same for every container of the same
+            values.
         split_seed: key of the shuffle behind the split.
-        split_sha256: of the rows of the three parts; None in runs of versions that did not record it.
+        split_sha256: of the rows of the three parts; None in runs of versions that did not record
+            it.
     """
 
     source: str

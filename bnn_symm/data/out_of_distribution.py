@@ -1,7 +1,7 @@
 """Inputs from elsewhere: what a network has not been fitted to, in the shape of what it has.
 
-Pairs whose points have the same shape, for a network fitted to the first (AUROC of the largest softmax probability of a
-plain multilayer perceptron, about):
+Pairs whose points have the same shape, for a network fitted to the first (AUROC of the largest
+softmax probability of a plain multilayer perceptron, about):
 
     digits_0_4      digits_5_9      0.92
     digits          photo_patches   0.97
@@ -42,10 +42,12 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 def out_of_distribution_inputs(
     name_or_file: str | Path, preprocessing: Preprocessing, *, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "point *feature"]:
-    """Inputs of another origin, treated as the data of `preprocessing` were; whatever target they have is not read.
+    """Inputs of another origin, treated as the data of `preprocessing` were; whatever target they
+    have is not read.
 
     Args:
-        name_or_file: `photo_patches`, the name of a data set (its test part), or a file (all its rows).
+        name_or_file: `photo_patches`, the name of a data set (its test part), or a file (all its
+            rows).
         preprocessing: of the data that a network was fitted to.
         dtype: of the result.
 
@@ -63,15 +65,18 @@ def out_of_distribution_inputs(
             raise
         hint = nearest(str(name_or_file), names)
         raise DatasetNotFound(
-            f"there is no data set {str(name_or_file)!r} to hold against the run's; {hint} For a file of your own, "
+            f"there is no data set {str(name_or_file)!r} to hold against the run's; {hint} For a "
+            "file of your own, "
             f"give a path that ends in .csv, .parquet or .npz"
         ) from None
 
 
 def photo_patches() -> Int[np.ndarray, "1000 1 8 8"]:
-    """1000 gray patches of scikit-learn's two photos, in the format of its digits: (1, 8, 8), values 0..16.
+    """1000 gray patches of scikit-learn's two photos, in the format of its digits: (1, 8, 8),
+    values 0..16.
 
-    They lie on a grid, so that none overlap; of equal ones (of the sky) one is kept; the 1000 are chosen by key.
+    They lie on a grid, so that none overlap; of equal ones (of the sky) one is kept; the 1000 are
+    chosen by key.
     """
     from sklearn.datasets import load_sample_images
 

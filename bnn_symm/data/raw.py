@@ -31,7 +31,8 @@ class RawData:
         feature_names: of an array's features, flat.
         train: row indices of the set's own training part, if it has one.
         test: row indices of the set's own test part, if it has one.
-        columns: what the columns of a table hold, where its reader has decided it; else it is inferred.
+        columns: what the columns of a table hold, where its reader has decided it; else it is
+            inferred.
         notes: sentences about what a person may not expect of how the data were read.
     """
 
@@ -49,7 +50,9 @@ class RawData:
     notes: Sequence[str] = ()
 
     def sha256(self) -> str:
-        """SHA-256 of the decoded values, features then target: the same whatever container they came in."""
+        """SHA-256 of the decoded values, features then target: the same whatever container they
+        came in.
+        """
         digest = hashlib.sha256()
         if isinstance(self.x, np.ndarray):
             _update(digest, self.x)
@@ -69,7 +72,9 @@ def _update(digest: "hashlib._Hash", values: np.ndarray) -> None:
 
 
 def pixel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of the features of images (channel, height, width): pixel_r_c, or pixel_k_r_c for channel k."""
+    """Names of the features of images (channel, height, width): pixel_r_c, or pixel_k_r_c for
+    channel k.
+    """
     if shape[0] == 1:
         return tuple(
             f"pixel_{row}_{column}" for row in range(shape[1]) for column in range(shape[2])
@@ -78,7 +83,9 @@ def pixel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def default_feature_names(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names for the flat features of an array that comes without: x0, x1, ..., or those of pixels."""
+    """Names for the flat features of an array that comes without: x0, x1, ..., or those of
+    pixels.
+    """
     return (
         pixel_names(shape) if len(shape) == 3 else tuple(f"x{index}" for index in range(shape[0]))
     )

@@ -94,7 +94,8 @@ def load_dataset(
     """A data set, cut into train, validation and test and standardized on the training part.
 
     Args:
-        name_or_config: a name (`dataset_names()`), the path of a CSV, Parquet or NPZ file, or a whole config.
+        name_or_config: a name (`dataset_names()`), the path of a CSV, Parquet or NPZ file, or a
+            whole config.
         dtype: floating type of the features and of a numeric target.
         **keys: further keys of `DataConfig`, such as `target="species"`.
 
@@ -125,7 +126,8 @@ def load_points(
 
     Raises:
         DatasetNotFound, ConfigError: as `load_dataset` does.
-        InvalidData: if the inputs do not fit the preprocessing, the target is missing or has unknown classes.
+        InvalidData: if the inputs do not fit the preprocessing, the target is missing or has
+            unknown classes.
     """
     x, y = _read_raw_points(name_or_file, preprocessing, part, need_target=True)
     return Part(x=preprocessing.encode(x, dtype), y=preprocessing.encode_target(y, dtype))
@@ -136,7 +138,9 @@ def read_inputs(
     preprocessing: Preprocessing,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "point *feature"]:
-    """Inputs without a target: all rows of a file, or the test part of a named set; see `load_points`."""
+    """Inputs without a target: all rows of a file, or the test part of a named set; see
+    `load_points`.
+    """
     return read_inputs_and_table(name_or_file, preprocessing, dtype)[0]
 
 
@@ -145,7 +149,9 @@ def read_inputs_and_table(
     preprocessing: Preprocessing,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Float[Tensor, "point *feature"], "pandas.DataFrame | None"]:
-    """As `read_inputs`, and the raw table with all its columns, or None where the data are an array."""
+    """As `read_inputs`, and the raw table with all its columns, or None where the data are an
+    array.
+    """
     x, _ = _read_raw_points(name_or_file, preprocessing, "test", need_target=False)
     return preprocessing.encode(x, dtype), None if isinstance(x, np.ndarray) else x
 
@@ -198,17 +204,22 @@ def _read(config: DataConfig) -> RawData:
         )
     if config.target not in (None, raw.target):
         raise ConfigError(
-            f"data set {name!r} predicts {raw.target!r}, got data.target={quoted(config.target)}; remove data.target"
+            f"data set {name!r} predicts {raw.target!r}, got data.target={quoted(config.target)}; "
+            "remove data.target"
         )
     return raw
 
 
 def _config(source: Any, keys: dict[str, Any]) -> DataConfig:
-    """The configuration that a name, a path or a configuration means; anything else is refused with advice."""
+    """The configuration that a name, a path or a configuration means; anything else is refused with
+    advice.
+    """
     if not isinstance(source, str | Path | DataConfig):
         raise ConfigError(
-            f"got {_kind(source)}, expected the name of a data set, the path of a file, or a DataConfig; save data in "
-            f"memory as a file (DataFrame.to_csv, numpy.savez(FILE, x=..., y=...)), or use bnn_symm.estimators"
+            f"got {_kind(source)}, expected the name of a data set, the path of a file, or a "
+            "DataConfig; save data in "
+            "memory as a file (DataFrame.to_csv, numpy.savez(FILE, x=..., y=...)), or use "
+            "bnn_symm.estimators"
         )
     known = [field.name for field in fields(DataConfig)]
     for key in keys:
@@ -225,7 +236,8 @@ def _config(source: Any, keys: dict[str, Any]) -> DataConfig:
 def _check_preprocessing(preprocessing: Any) -> None:
     if not isinstance(preprocessing, Preprocessing):
         raise ConfigError(
-            f"got {_kind(preprocessing)} as preprocessing, expected a Preprocessing; give DATASET.preprocessing of the "
+            f"got {_kind(preprocessing)} as preprocessing, expected a Preprocessing; give "
+            "DATASET.preprocessing of the "
             f"data set that the network was fitted to"
         )
 

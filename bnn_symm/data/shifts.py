@@ -17,7 +17,8 @@ from bnn_symm.randomness import torch_generator
 _NOISE = (0.25, 0.5, 0.75, 1.0, 1.5)
 # Standard deviation of the blur, in pixels.
 _BLUR = (0.4, 0.6, 0.8, 1.0, 1.5)
-# Factor on the deviations from an image's mean; those of Hendrycks and Dietterich (2019), arXiv:1903.12261.
+# Factor on the deviations from an image's mean; those of Hendrycks and Dietterich (2019),
+# arXiv:1903.12261.
 _CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
 
 SHIFTS = ("rotation", "gaussian_noise", "gaussian_blur", "contrast")
@@ -69,14 +70,17 @@ def shift(
 ) -> Points:
     """Standardized inputs, shifted; targets stay.
 
-    Rotation continues the border pixels outwards, for a standardized image has no value that means "nothing".
+    Rotation continues the border pixels outwards, for a standardized image has no value that means
+    "nothing".
 
     Args:
-        points: a `Part`, or its x: images (point, channel, height, width); noise is for tables as well.
+        points: a `Part`, or its x: images (point, channel, height, width); noise is for tables as
+            well.
         name: one of `SHIFTS`.
         severity: degrees 0..180 for `rotation`, else 1, 2, 3, 4 or 5.
-        scaling: that standardized the images. The mean of every pixel is put back before an image is moved and
-            subtracted after; without it, the images are taken to have been standardized with one mean.
+        scaling: that standardized the images. The mean of every pixel is put back before an image
+            is moved and subtracted after; without it, the images are taken to have been
+            standardized with one mean.
         seed: key of the noise, which does not depend on the device or the floating type.
 
     Raises:
@@ -116,7 +120,8 @@ def _move(x: Tensor, name: str, severity: float | int) -> Tensor:
 def _rotate(x: Float[Tensor, "point channel height width"], degrees: float | int) -> Tensor:
     angle = math.radians(degrees)
     height, width = x.shape[-2:]
-    # Coordinates of `affine_grid` run over [-1, 1] along each side; the ratio keeps angles in oblong images.
+    # Coordinates of `affine_grid` run over [-1, 1] along each side; the ratio keeps angles in
+    # oblong images.
     ratio = height / width
     matrix = torch.tensor(
         [

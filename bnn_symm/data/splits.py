@@ -1,6 +1,7 @@
 """Cutting points into train, validation and test.
 
-The shuffle is keyed by `split_seed` alone, so the same seed cuts the same number of points the same way.
+The shuffle is keyed by `split_seed` alone, so the same seed cuts the same number of points the same
+way.
 """
 
 import hashlib
@@ -15,7 +16,9 @@ from bnn_symm.randomness import numpy_generator
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Row indices of the three parts: disjoint, train and validation in the order of the keyed shuffle."""
+    """Row indices of the three parts: disjoint, train and validation in the order of the keyed
+    shuffle.
+    """
 
     train: np.ndarray
     validation: np.ndarray
@@ -63,8 +66,8 @@ def split_points(
     validation, train = _take(rest, classes, config.validation_fraction, "validation")
     if len(train) < 2:
         raise InvalidData(
-            f"{num_points} rows leave {len(train)} for training, wanted at least 2; give more data, or use "
-            "--set data.test_fraction=0 --set data.validation_fraction=0"
+            f"{num_points} rows leave {len(train)} for training, wanted at least 2; give more "
+            "data, or use --set data.test_fraction=0 --set data.validation_fraction=0"
         )
     return Split(train=train, validation=validation, test=test)
 
@@ -87,8 +90,8 @@ def gap_mask(values: np.ndarray) -> np.ndarray:
     inside = (values >= lower) & (values <= upper)
     if not inside.any() or lower <= values.min() or upper >= values.max():
         raise InvalidData(
-            f"the gap feature has too few distinct values ({len(np.unique(values))}) for points on both "
-            "sides of its middle third; choose another with --set data.gap_feature=COLUMN"
+            f"the gap feature has too few distinct values ({len(np.unique(values))}) for points on "
+            "both sides of its middle third; choose another with --set data.gap_feature=COLUMN"
         )
     return inside
 
@@ -108,14 +111,17 @@ def _take(
             chosen[np.flatnonzero(labels == label)[:take]] = True
     if not chosen.any():
         raise InvalidData(
-            f"{len(order)} rows are too few for a {part} part of {fraction:g}; give more data, or use "
+            f"{len(order)} rows are too few for a {part} part of {fraction:g}; give more data, or "
+            "use "
             f"--set data.{part}_fraction=0"
         )
     return order[chosen], order[~chosen]
 
 
 def _allocate(sizes: np.ndarray, count: int) -> np.ndarray:
-    """How many of each class to take: in proportion, by largest remainder, leaving at least one of each."""
+    """How many of each class to take: in proportion, by largest remainder, leaving at least one of
+    each.
+    """
     quotas = sizes * count / max(sizes.sum(), 1)
     take = np.minimum(np.floor(quotas).astype(int), sizes - 1)
     for label in np.argsort(-(quotas - np.floor(quotas)), kind="stable"):

@@ -9,7 +9,8 @@ from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import InvalidData, one_line
 
-# From this many features of one column on, and from this share of the training points, one-hot features are named.
+# From this many features of one column on, and from this share of the training points, one-hot
+# features are named.
 _MANY_FEATURES, _LARGE_SHARE = 20, 0.25
 _REFUSED_SHARE = 0.5
 # Whole numbers with a decimal point and so few distinct values may be classes.
@@ -28,7 +29,8 @@ def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int
         A line of at most 300 characters.
     """
     encoded = [
-        f"{one_line(column.name, 30)} ({len(column.categories)}: {short_list(column.categories, 4, 40)})"
+        f"{one_line(column.name, 30)} ({len(column.categories)}: "
+        f"{short_list(column.categories, 4, 40)})"
         if column.kind == "category"
         else f"{one_line(column.name, 30)} (true/false)"
         for column in preprocessing.columns
@@ -58,7 +60,8 @@ def data_notes(
         is_task_inferred: whether the task follows from the target alone.
 
     Raises:
-        InvalidData: if a column has more categories than half of the training points, which cannot be learned.
+        InvalidData: if a column has more categories than half of the training points, which cannot
+            be learned.
     """
     target_notes = _target_notes(preprocessing, y) if is_task_inferred else []
     return [*target_notes, *_category_notes(preprocessing.columns, num_train)]
@@ -73,11 +76,12 @@ def _target_notes(preprocessing: Preprocessing, y: np.ndarray) -> list[str]:
     values, target = short_list(distinct.tolist(), 5), quoted(preprocessing.target)
     if preprocessing.task == "classification":
         return [
-            f"target {target} has only {values}: read as classes; for numbers use --set data.task=regression"
+            f"target {target} has only {values}: read as classes; for numbers use --set "
+            "data.task=regression"
         ]
     return [
-        f"target {target} has only {values}, with a decimal point: read as numbers ({preprocessing.task}); for classes "
-        f"use --set data.task=classification"
+        f"target {target} has only {values}, with a decimal point: read as numbers "
+        f"({preprocessing.task}); for classes use --set data.task=classification"
     ]
 
 
@@ -88,14 +92,16 @@ def _category_notes(columns: Sequence[Column], num_train: int) -> list[str]:
         count = len(column.categories)
         if count > _MANY_FEATURES and count > _REFUSED_SHARE * num_train:
             raise InvalidData(
-                f"column {quoted(column.name)} has {count} categories, which would be {count} features for {num_train} "
-                f"training points; drop it, merge categories, or use more points"
+                f"column {quoted(column.name)} has {count} categories, which would be {count} "
+                f"features for {num_train} training points; drop it, merge categories, or use more "
+                "points"
             )
     total = sum(len(column.categories) for column in categories)
     if total > _MANY_FEATURES and total > _LARGE_SHARE * num_train:
         largest = max(categories, key=lambda column: len(column.categories))
         notes.append(
-            f"{total} of the features are categories for {num_train} training points, {len(largest.categories)} of "
-            f"them of column {quoted(largest.name)}: drop or merge what is no feature to learn from"
+            f"{total} of the features are categories for {num_train} training points, "
+            f"{len(largest.categories)} of them of column {quoted(largest.name)}: drop or merge "
+            "what is no feature to learn from"
         )
     return notes

@@ -27,15 +27,18 @@ from bnn_symm.threads import choose_threads, use_threads
 # Seeds from a generator are as large as scikit-learn's own.
 _LARGEST_SEED = np.iinfo(np.int32).max
 
-# Pyro is not thread-safe, and the number of torch's threads belongs to the process: under joblib's threads, fits and
-# predictions take turns.
+# Pyro is not thread-safe, and the number of torch's threads belongs to the process: under joblib's
+# threads, fits and predictions take turns.
 _TURN = threading.RLock()
 
 
 class BNNEstimator(BaseEstimator):
-    """A Bayesian neural network behind scikit-learn's interface; see `BNNClassifier` and `BNNRegressor`."""
+    """A Bayesian neural network behind scikit-learn's interface; see `BNNClassifier` and
+    `BNNRegressor`.
+    """
 
-    # Parameters, without type hints: scikit-learn's rule is that a constructor takes anything and `fit` checks it.
+    # Parameters, without type hints: scikit-learn's rule is that a constructor takes anything and
+    # `fit` checks it.
     def __init__(
         self,
         widths=(64, 64),
@@ -80,7 +83,9 @@ class BNNEstimator(BaseEstimator):
         task: Task,
         class_labels: tuple[Label, ...] = (),
     ) -> None:
-        """Fits checked inputs (point, feature) and a target (point,) of class indices or numbers."""
+        """Fits checked inputs (point, feature) and a target (point,) of class indices or
+        numbers.
+        """
         likelihood = config.likelihood or default_likelihood(task)
         check_task(likelihood, task)
         config = dataclasses.replace(config, likelihood=likelihood)
@@ -129,6 +134,8 @@ def _seed(random_state: Any) -> int:
 
 
 def _threads(flops: int, config: Config) -> int:
-    """As `choose_threads`, but by `auto` no more than torch has now: joblib's workers are given their share."""
+    """As `choose_threads`, but by `auto` no more than torch has now: joblib's workers are given
+    their share.
+    """
     threads = choose_threads(flops, config.threads)
     return min(threads, torch.get_num_threads()) if config.threads == "auto" else threads

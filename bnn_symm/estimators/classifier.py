@@ -14,26 +14,30 @@ from bnn_symm.estimators.base import BNNEstimator
 class BNNClassifier(ClassifierMixin, BNNEstimator):
     """A Bayesian neural network that classifies, as a scikit-learn estimator.
 
-    Features are standardized inside, on the points that are fitted. Computation is in float32 for float32 inputs and
-    in float64 for all others. Chains and members of an ensemble run one after another, unless `config` has
-    `chain_method: parallel`; `n_jobs` of a grid search or a cross-validation works as for any estimator. Nothing is
-    written to disk. `sample_weight` is not supported: weights of points are no part of a likelihood.
+    Features are standardized inside, on the points that are fitted. Computation is in float32 for
+    float32 inputs and in float64 for all others. Chains and members of an ensemble run one after
+    another, unless `config` has `chain_method: parallel`; `n_jobs` of a grid search or a
+    cross-validation works as for any estimator. Nothing is written to disk. `sample_weight` is not
+    supported: weights of points are no part of a likelihood.
 
     Args:
         widths: hidden units, layer by layer; `()` is a linear model.
         activation: relu, gelu, tanh or silu.
         norm: none or layer.
-        symmetry: what is done about the permutation symmetry of hidden units: standard, weight_asymmetric,
-            sigma_asymmetric, init_matched, parameter_matched or block_fixed.
+        symmetry: what is done about the permutation symmetry of hidden units: standard,
+            weight_asymmetric, sigma_asymmetric, init_matched, parameter_matched or block_fixed.
         prior_scale: scale of the prior of every weight, or `fan_in` (see `Prior`).
-        method: mean_field_vi, nuts, hmc, map or deep_ensemble; or its settings, such as `NUTS(num_draws=1000)`.
+        method: mean_field_vi, nuts, hmc, map or deep_ensemble; or its settings, such as
+            `NUTS(num_draws=1000)`.
         temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder.
         num_steps: gradient steps of a method that optimizes; None for its own default.
-        validation_fraction: share of the points that are held out of the fit and watched in `history_`; early
-            stopping needs some.
-        random_state: an int, with which a fit repeats to the same bits and leaves global generators as they were; a
-            NumPy RandomState; or None for NumPy's global one, from which the seed is drawn.
-        config: every other setting, as sections of a configuration: `{"inference": {"learning_rate": 0.01}}`.
+        validation_fraction: share of the points that are held out of the fit and watched in
+            `history_`; early stopping needs some.
+        random_state: an int, with which a fit repeats to the same bits and leaves global generators
+            as they were; a NumPy RandomState; or None for NumPy's global one, from which the seed
+            is drawn.
+        config: every other setting, as sections of a configuration: `{"inference":
+            {"learning_rate": 0.01}}`.
 
     Attributes:
         classes_: the labels, sorted.
@@ -71,9 +75,12 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities, averaged over the posterior: (point, class), in the order of `classes_`."""
+        """Class probabilities, averaged over the posterior: (point, class), in the order of
+        `classes_`.
+        """
         probabilities = self._predict(X, lambda predictive: predictive.probabilities())
-        # Of a network in float32 they add up to 1 within 1e-7, which scikit-learn's log loss warns of.
+        # Of a network in float32 they add up to 1 within 1e-7, which scikit-learn's log loss warns
+        # of.
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:

@@ -1,8 +1,9 @@
 """From the parameters of an estimator to the configuration of a fit.
 
-The settings that are changed most are parameters, each of them one key of a configuration; all others are in `config`,
-nested sections as in a YAML file. A parameter left at its default says nothing, so that `config` may say it. One that
-was changed, and a key of `config` that says the same, are an error: one of the two would do nothing.
+The settings that are changed most are parameters, each of them one key of a configuration; all
+others are in `config`, nested sections as in a YAML file. A parameter left at its default says
+nothing, so that `config` may say it. One that was changed, and a key of `config` that says the
+same, are an error: one of the two would do nothing.
 """
 
 import dataclasses
@@ -98,7 +99,9 @@ def default_parameters(estimator: type) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A copy with numpy's numbers and arrays as Python's, which grids of hyper-parameters are often made of."""
+    """A copy with numpy's numbers and arrays as Python's, which grids of hyper-parameters are often
+    made of.
+    """
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, Mapping):
@@ -126,7 +129,8 @@ def _sections(config: Any) -> dict[str, Any]:
     for key in data if isinstance(data, Mapping) else ():
         if key not in _DATA_KEYS:
             raise ConfigError(
-                f"config: data.{key} is not for an estimator, whose data are X and y of `fit`; remove it (of this "
+                f"config: data.{key} is not for an estimator, whose data are X and y of `fit`; "
+                "remove it (of this "
                 f"section it takes {', '.join(_DATA_KEYS)})"
             )
     return raw
@@ -162,16 +166,17 @@ def _check_method(
     said += ["the section inference of config"] if raw.get("inference") is not None else []
     if said:
         raise ConfigError(
-            f"method is {type(method).__name__}(...), the settings of all of inference, and {said[0]} is given beside "
-            f"it; give it to {type(method).__name__}(...)"
+            f"method is {type(method).__name__}(...), the settings of all of inference, and "
+            f"{said[0]} is given beside it; give it to {type(method).__name__}(...)"
         )
 
 
 def _one_after_another(method: Any) -> Any:
     """`chain_method: auto` of an estimator is sequential.
 
-    scikit-learn's way to several processes is `n_jobs` of what calls the estimator; processes of its own beneath them
-    would fight for the same cores, and need the `__main__` guard of a script that its users would not think of.
+    scikit-learn's way to several processes is `n_jobs` of what calls the estimator; processes of
+    its own beneath them would fight for the same cores, and need the `__main__` guard of a script
+    that its users would not think of.
     """
     if getattr(method, "chain_method", None) == "auto":
         return dataclasses.replace(method, chain_method="sequential")

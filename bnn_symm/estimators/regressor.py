@@ -13,25 +13,28 @@ from bnn_symm.estimators.base import BNNEstimator
 class BNNRegressor(RegressorMixin, BNNEstimator):
     """A Bayesian neural network for regression, as a scikit-learn estimator.
 
-    Features and target are standardized inside, on the points that are fitted; predictions are in the target's own
-    units. Counts are fitted with `config={"likelihood": {"name": "poisson"}}`, a noise that depends on the inputs with
-    `heteroscedastic_gaussian`. All else is as `BNNClassifier` says.
+    Features and target are standardized inside, on the points that are fitted; predictions are in
+    the target's own units. Counts are fitted with `config={"likelihood": {"name": "poisson"}}`, a
+    noise that depends on the inputs with `heteroscedastic_gaussian`. All else is as `BNNClassifier`
+    says.
 
     Args:
         widths: hidden units, layer by layer; `()` is a linear model.
         activation: relu, gelu, tanh or silu.
         norm: none or layer.
-        symmetry: what is done about the permutation symmetry of hidden units: standard, weight_asymmetric,
-            sigma_asymmetric, init_matched, parameter_matched or block_fixed.
+        symmetry: what is done about the permutation symmetry of hidden units: standard,
+            weight_asymmetric, sigma_asymmetric, init_matched, parameter_matched or block_fixed.
         prior_scale: scale of the prior of every weight, or `fan_in` (see `Prior`).
         noise: `learned`, or its standard deviation, as a fraction of the target's own.
-        method: mean_field_vi, nuts, hmc, map or deep_ensemble; or its settings, such as `NUTS(num_draws=1000)`.
+        method: mean_field_vi, nuts, hmc, map or deep_ensemble; or its settings, such as
+            `NUTS(num_draws=1000)`.
         temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder.
         num_steps: gradient steps of a method that optimizes; None for its own default.
-        validation_fraction: share of the points that are held out of the fit and watched in `history_`; early
-            stopping needs some.
+        validation_fraction: share of the points that are held out of the fit and watched in
+            `history_`; early stopping needs some.
         random_state: an int, a NumPy RandomState, or None for NumPy's global one.
-        config: every other setting, as sections of a configuration: `{"inference": {"learning_rate": 0.01}}`.
+        config: every other setting, as sections of a configuration: `{"inference":
+            {"learning_rate": 0.01}}`.
 
     Attributes:
         posterior_: the `Posterior`: draws, its own `predict`, diagnostics, `save`.
@@ -104,8 +107,9 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
 
         Args:
             X: (point, feature).
-            return_std: also its standard deviation (point,): of a new target, so with the noise. Its epistemic and
-                aleatoric parts are in `posterior_.predict(preprocessing_.encode(X))`.
+            return_std: also its standard deviation (point,): of a new target, so with the noise.
+                Its epistemic and aleatoric parts are in
+                `posterior_.predict(preprocessing_.encode(X))`.
         """
         if not return_std:
             return self._predict(X, lambda predictive: predictive.mean())

@@ -1,4 +1,6 @@
-"""From arrays that scikit-learn has checked to the data set of a fit: split, scaling, provenance."""
+"""From arrays that scikit-learn has checked to the data set of a fit: split, scaling,
+provenance.
+"""
 
 import numpy as np
 import torch
@@ -24,7 +26,8 @@ def training_data(
 ) -> Dataset:
     """A data set without a test part, standardized on its training part as those by name are.
 
-    No target is refused: one class only, or a constant one, is what a fold of a cross-validation may have.
+    No target is refused: one class only, or a constant one, is what a fold of a cross-validation
+        may have.
 
     Args:
         x: (point, feature), finite.
@@ -37,7 +40,8 @@ def training_data(
         seed: key of the shuffle behind the split.
 
     Raises:
-        InvalidData: for too few rows for the parts, negative counts, or numbers too large for `dtype`.
+        InvalidData: for too few rows for the parts, negative counts, or numbers too large for
+            `dtype`.
     """
     shape = (x.shape[1],)
     classes = y if task == "classification" else None
@@ -58,7 +62,8 @@ def training_data(
         feature_names=feature_names or default_feature_names(shape),
         scaling=scaling,
     )
-    # A copy, since torch takes no arrays that are read-only, as those of a memory map and of pandas are.
+    # A copy, since torch takes no arrays that are read-only, as those of a memory map and of pandas
+    # are.
     target = (
         torch.from_numpy(y.astype(np.int64))
         if classes is not None

@@ -1,7 +1,7 @@
 """What a running fit tells the outside: rows of history, draws, states; and whether it should stop.
 
-A fit never writes a file and never prints. It calls its callbacks between steps, in the process of the caller, also
-when chains run in processes of their own.
+A fit never writes a file and never prints. It calls its callbacks between steps, in the process of
+the caller, also when chains run in processes of their own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,8 @@ class Callback:
         """New draws, in order within a chain."""
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
-        """A point between two steps from which the fit could go on; call `state` to take a copy of it.
+        """A point between two steps from which the fit could go on; call `state` to take a copy of
+        it.
 
         An `essential` state is one that later draws build on: it must be kept before them.
         """
@@ -39,10 +40,11 @@ class Callback:
         return False
 
     def stored_draws(self) -> dict[int, DrawChunk] | None:
-        """All draws of each chain, where this callback keeps them to be read again; None if it keeps none.
+        """All draws of each chain, where this callback keeps them to be read again; None if it
+        keeps none.
 
-        A callback that keeps draws (on a disk) spares the fit a second copy in memory. Of a resumed fit it has those of
-        before as well.
+        A callback that keeps draws (on a disk) spares the fit a second copy in memory. Of a resumed
+        fit it has those of before as well.
         """
         return None
 
@@ -85,7 +87,8 @@ class FitState:
 
     Attributes:
         states: the last state of each chain.
-        draws: all draws of each chain so far, in memory or in a log on disk, from which they are read when asked for.
+        draws: all draws of each chain so far, in memory or in a log on disk, from which they are
+            read when asked for.
         history: all rows so far.
     """
 
@@ -95,11 +98,13 @@ class FitState:
 
 
 class HistoryRecorder(Callback):
-    """Keeps what a fit tells: history and states in memory, draws too unless another callback keeps them.
+    """Keeps what a fit tells: history and states in memory, draws too unless another callback keeps
+    them.
 
     Args:
         reached: what an interrupted fit had reached.
-        keeper: another callback of the same fit, if its `stored_draws` are to be read in place of a copy in memory.
+        keeper: another callback of the same fit, if its `stored_draws` are to be read in place of a
+            copy in memory.
     """
 
     def __init__(self, reached: FitState | None = None, draw_store: Callback | None = None):

@@ -27,7 +27,8 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
         check_finite(f"dataset.{name}.y", part.y)
         if len(part.y) != len(part.x) or part.y.dim() != 1:
             raise ConfigError(
-                f"dataset.{name}.y: got a shape of {tuple(part.y.shape)} for {len(part.x)} points, expected one target "
+                f"dataset.{name}.y: got a shape of {tuple(part.y.shape)} for {len(part.x)} points, "
+                "expected one target "
                 f"a point, ({len(part.x)},)"
             )
         if dataset.task == "classification" and len(part.y):
@@ -36,8 +37,8 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
     wanted = model.likelihood.num_net_outputs(dataset.num_outputs)
     if model.num_outputs != wanted:
         raise ConfigError(
-            f"the network has {model.num_outputs} outputs, the data with likelihood {model.likelihood.name} need "
-            f"{wanted}; change its last layer"
+            f"the network has {model.num_outputs} outputs, the data with likelihood "
+            f"{model.likelihood.name} need {wanted}; change its last layer"
         )
 
 
@@ -49,7 +50,8 @@ def _check_classes(name: str, y: torch.Tensor, number: int) -> None:
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= number:
         raise ConfigError(
-            f"{name}: got classes from {low} to {high}, expected indices from 0 to {number - 1} (num_outputs - 1)"
+            f"{name}: got classes from {low} to {high}, expected indices from 0 to {number - 1} "
+            "(num_outputs - 1)"
         )
 
 
@@ -69,5 +71,6 @@ def check_draws(method: Any, model: BayesianModel) -> None:
     check_memory(
         num_bytes_of((chains, draws, model.num_parameters), itemsize),
         f"a posterior of {chains} chains of {draws} draws of {model.num_parameters} parameters",
-        "lower inference.num_draws or inference.num_chains, or fit with fit_run, which keeps draws on disk",
+        "lower inference.num_draws or inference.num_chains, or fit with fit_run, which keeps draws "
+        "on disk",
     )

@@ -2,9 +2,9 @@
 
     fit(model, dataset, *, seed, initial=None, callbacks=(), reached=None) -> Posterior
 
-`reached` continues an interrupted fit from its last states, draws and history. `posterior_from_state` makes a posterior of
-them without continuing. To add a method: one file here with a settings class, one line
-in `AnyMethod`.
+`reached` continues an interrupted fit from its last states, draws and history.
+`posterior_from_state` makes a posterior of them without continuing. To add a method: one file here
+with a settings class, one line in `AnyMethod`.
 """
 
 import platform
@@ -67,8 +67,8 @@ class Method(ABC):
 
     Attributes:
         temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder (narrower).
-        tempering: `likelihood`: exp(log_likelihood / T + log_prior); `posterior`: exp((log_likelihood + log_prior)
-            / T).
+        tempering: `likelihood`: exp(log_likelihood / T + log_prior); `posterior`:
+            exp((log_likelihood + log_prior) / T).
     """
 
     temperature: Positive = 1.0
@@ -87,11 +87,15 @@ class Method(ABC):
 
     @property
     def prior_weight(self) -> float:
-        """The weight of the log prior in the tempered log density, where the log likelihood has 1 / T."""
+        """The weight of the log prior in the tempered log density, where the log likelihood has 1 /
+        T.
+        """
         return 1.0 if self.tempering == "likelihood" else 1.0 / self.temperature
 
     def for_draws(self, number: int) -> str | None:
-        """What `--set` takes for chains of at least so many draws; None of a method that makes one each."""
+        """What `--set` takes for chains of at least so many draws; None of a method that makes one
+        each.
+        """
         return f"inference.num_draws={number}" if hasattr(self, "num_draws") else None
 
     def for_time(self) -> str:
@@ -114,20 +118,25 @@ class Method(ABC):
 
         Args:
             model: is not changed.
-            dataset: the training part is fitted, the validation part only watched, the test part not touched.
+            dataset: the training part is fitted, the validation part only watched, the test part
+                not touched.
             seed: everything random follows from it.
             initial: starting point; default the network's own initial values.
-            callbacks: told of every logged step, draw and state; where one keeps the draws (`Callback.stored_draws`),
-                they are not in memory, and the posterior reads them from there.
-            reached: what an interrupted fit with the same settings and seed had reached; it goes on from there.
-            group: processes that share the training part; all call this with the same arguments, callbacks aside, and
-                get the same posterior.
+            callbacks: told of every logged step, draw and state; where one keeps the draws
+                (`Callback.stored_draws`), they are not in memory, and the posterior reads them from
+                there.
+            reached: what an interrupted fit with the same settings and seed had reached; it goes on
+                from there.
+            group: processes that share the training part; all call this with the same arguments,
+                callbacks aside, and get the same posterior.
 
         Raises:
-            ConfigError: if likelihood, network and data do not fit, points have NaN or classes without an output, the
-                network is no function of a point and its parameters, or the method has no use for several processes.
+            ConfigError: if likelihood, network and data do not fit, points have NaN or classes
+                without an output, the network is no function of a point and its parameters, or the
+                method has no use for several processes.
             NotEnoughMemory: if the draws would not fit into memory, and no callback keeps them.
-            FitDiverged: if the objective became NaN or infinite; its `posterior` is of the last good state, if any.
+            FitDiverged: if the objective became NaN or infinite; its `posterior` is of the last
+                good state, if any.
             IncompatiblePosteriors: if a callback stopped it before there was anything to return.
             ProcessLost: if another process of the group is gone.
         """
@@ -205,15 +214,17 @@ class Method(ABC):
         """Raises ConfigError if there are several processes and the method has no use for them."""
         if group.size > 1 and not self.shares_data():
             raise ConfigError(
-                f"inference.name={self.name} (engine {self.engine}) runs in one process, got {group.size}; start it "
-                f"without torchrun, or use hmc, nuts or chees_hmc with the engine batched"
+                f"inference.name={self.name} (engine {self.engine}) runs in one process, got "
+                f"{group.size}; start it without torchrun, or use hmc, nuts or chees_hmc with the "
+                "engine batched"
             )
 
     def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
         """Raises ConfigError for settings that these data cannot serve."""
 
     def concerns(self, fit: "FitContext", reached: FitState, posterior: Posterior) -> list[str]:
-        """Return what is wrong with a complete fit, in words: of those that optimize, an end far from an optimum.
+        """Return what is wrong with a complete fit, in words: of those that optimize, an end far
+        from an optimum.
 
         Args:
             fit: what was fitted.
@@ -242,7 +253,8 @@ class Method(ABC):
         """How many of the training points one gradient evaluation uses."""
 
     def chains_together(self, model: BayesianModel, part: Part) -> int:
-        """How many chains one gradient evaluation is of: their products are so many times as large as those of one.
+        """How many chains one gradient evaluation is of: their products are so many times as large
+        as those of one.
 
         Args:
             model: whose density.
@@ -252,7 +264,9 @@ class Method(ABC):
 
     @abstractmethod
     def truncate_to_checkpoint(self, reached: FitState) -> FitState:
-        """The part of what was reached from which `fit` can go on to the same bits as if never interrupted."""
+        """The part of what was reached from which `fit` can go on to the same bits as if never
+        interrupted.
+        """
 
     def posterior_from_state(
         self, model: BayesianModel, scaling: Scaling, reached: FitState, *, seed: int
@@ -275,7 +289,9 @@ def _last_rows(reached: FitState) -> list[dict[str, Any]]:
 
 
 def initial_position(fit: FitContext) -> Float[Tensor, " parameter"]:
-    """Where a method with one chain starts: at a draw of the initial posterior, or at the network's own values."""
+    """Where a method with one chain starts: at a draw of the initial posterior, or at the network's
+    own values.
+    """
     if fit.initial is None:
         return fit.model.initial()
     (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
@@ -287,8 +303,9 @@ def initial_positions(
 ) -> list[Float[Tensor, " parameter"]]:
     """Where `number` independent chains or ensemble members start.
 
-    From an `initial` posterior with as many chains (two or more), each starts at the last draw of its own; from any
-    other, at random draws of it; without one, at fresh random initial values of the network.
+    From an `initial` posterior with as many chains (two or more), each starts at the last draw of
+    its own; from any other, at random draws of it; without one, at fresh random initial values of
+    the network.
     """
     if initial is None:
         return [
@@ -303,7 +320,8 @@ def initial_positions(
         return [initial.mean().to(**where)] * number
     if chains * draws < number:
         raise ConfigError(
-            f"the posterior that the fit starts from holds {chains * draws} draws, wanted {number} starting points; "
+            f"the posterior that the fit starts from holds {chains * draws} draws, wanted {number} "
+            "starting points; "
             f"set inference.num_chains (of an ensemble inference.num_members) to at most as many"
         )
     return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(**where))

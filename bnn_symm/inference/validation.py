@@ -1,4 +1,6 @@
-"""What is asked of a fitted distribution while it is fitted: whether it is one, and how good it is."""
+"""What is asked of a fitted distribution while it is fitted: whether it is one, and how good it
+is.
+"""
 
 import torch
 from torch import Tensor
@@ -12,12 +14,15 @@ VALIDATION_DRAWS = 10
 
 
 def are_scales(scale: Tensor) -> bool:
-    """Whether every scale is positive and finite: its logarithm may be finite beyond where exp is."""
+    """Whether every scale is positive and finite: its logarithm may be finite beyond where exp
+    is.
+    """
     return bool(((scale > 0) & torch.isfinite(scale)).all())
 
 
 def validation_scores(posterior: Posterior, dataset: Dataset) -> dict[str, float | None]:
-    """Marginal NLL a point on the validation part, in the target's own units; of classes, the accuracy beside it.
+    """Marginal NLL a point on the validation part, in the target's own units; of classes, the
+    accuracy beside it.
 
     Without such a part the NLL is None.
     """

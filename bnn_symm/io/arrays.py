@@ -1,4 +1,6 @@
-"""Arrays in safetensors, npy and files of torch: declared sizes are checked before anything is read."""
+"""Arrays in safetensors, npy and files of torch: declared sizes are checked before anything is
+read.
+"""
 
 import pickle
 import warnings
@@ -24,7 +26,9 @@ _NPY_HEADER = 10_000
 
 
 class NpyLayout(NamedTuple):
-    """Where the numbers of an npy file lie: rows of one type, from an offset to the end of the file."""
+    """Where the numbers of an npy file lie: rows of one type, from an offset to the end of the
+    file.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -72,7 +76,8 @@ def read_npy_layout(path: Path, error: type[BnnSymmError] = InvalidRun) -> NpyLa
         error: the class of the error.
 
     Raises:
-        error: if it is no npy file, holds objects, is in column order, or is shorter or longer than declared.
+        error: if it is no npy file, holds objects, is in column order, or is shorter or longer than
+            declared.
         FileNotFoundError: if there is nothing at the path.
     """
     size = check_regular_file(path, error)
@@ -88,11 +93,13 @@ def read_npy_layout(path: Path, error: type[BnnSymmError] = InvalidRun) -> NpyLa
         offset = file.tell()
     if dtype.hasobject or dtype.itemsize == 0:
         raise error(
-            f"{shown(path)} has rows of type {one_line(dtype, 60)}, expected plain numbers; {_ADVICE}"
+            f"{shown(path)} has rows of type {one_line(dtype, 60)}, expected plain numbers; "
+            f"{_ADVICE}"
         )
     if is_column_order or any(length < 0 for length in shape):
         raise error(
-            f"{shown(path)} has shape {one_line(shape, 60)} in column order, expected row order; {_ADVICE}"
+            f"{shown(path)} has shape {one_line(shape, 60)} in column order, expected row order; "
+            f"{_ADVICE}"
         )
     declared = offset + prod(shape) * dtype.itemsize
     if declared != size:
@@ -108,7 +115,8 @@ def read_torch_file(path: Path, error: type[BnnSymmError] = InvalidRun) -> Any:
         error: the class of the error.
 
     Raises:
-        error: if it is no such file, damaged, compressed, or holds more than tensors, which would run code when read.
+        error: if it is no such file, damaged, compressed, or holds more than tensors, which would
+            run code when read.
         FileNotFoundError: if there is nothing at the path.
         NotEnoughMemory: if the tensors do not fit.
     """
@@ -122,18 +130,22 @@ def read_torch_file(path: Path, error: type[BnnSymmError] = InvalidRun) -> Any:
         warnings.simplefilter("ignore")  # of pickles of other software, which are refused below
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                # torch stores without compression: an archive that expands was made by someone else.
+                # torch stores without compression: an archive that expands was made by someone
+                # else.
                 if any(member.file_size > member.compress_size for member in archive.infolist()):
                     raise ValueError("it is a compressed archive, which torch does not write")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
             raise error(
-                f"{shown(path)} holds more than tensors, and reading it could run code; save the network's state dict "
+                f"{shown(path)} holds more than tensors, and reading it could run code; save the "
+                "network's state dict "
                 f"alone: safetensors.torch.save_file(net.state_dict(), FILE)"
             ) from None
 
 
 def _check_size(path: Path, error: type[BnnSymmError]) -> None:
-    """Refuse a file whose arrays do not fit into memory; safetensors holds them without compression."""
+    """Refuse a file whose arrays do not fit into memory; safetensors holds them without
+    compression.
+    """
     check_memory(check_regular_file(path, error), shown(path), _SPARE)

@@ -1,7 +1,8 @@
 """Writing files so that a reader never sees half of one, and a power cut never takes one back.
 
-A file is written under a temporary name of an unmistakable form, synced and renamed into place, and its folder is
-synced; when a function of this module returns, what it wrote is on the disk, and what it replaces may be removed.
+A file is written under a temporary name of an unmistakable form, synced and renamed into place, and
+its folder is synced; when a function of this module returns, what it wrote is on the disk, and what
+it replaces may be removed.
 """
 
 import contextlib
@@ -21,7 +22,8 @@ TEMPORARY = "bnn-symm-tmp"
 
 _TEMPORARY_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}\.{TEMPORARY}(\.[^.]*)?", re.DOTALL)
 NAME_LENGTH = 100
-"""How much of the name that it stands for a temporary name holds, so that it is not too long for the file system."""
+"""How much of the name that it stands for a temporary name holds, so that it is not too long for
+the file system."""
 
 # File systems that cannot sync a folder, such as some of networks, report one of these.
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
@@ -30,9 +32,11 @@ _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, err
 def write_atomically(
     path: Path, write: Callable[[Path], object], *, sync_parent: bool = True
 ) -> None:
-    """Write a temporary file beside `path`, sync it to disk, rename it into place and sync the folder.
+    """Write a temporary file beside `path`, sync it to disk, rename it into place and sync the
+    folder.
 
-    A process killed at any moment, or a power cut, leaves either the old file or the new one, never a part.
+    A process killed at any moment, or a power cut, leaves either the old file or the new one, never
+    a part.
 
     Args:
         path: of the file.
@@ -40,7 +44,8 @@ def write_atomically(
         sync_parent: False if the caller syncs the folder later, after several files.
 
     Raises:
-        OSError: as the operating system reports it (disk full, no permission); the temporary file is removed.
+        OSError: as the operating system reports it (disk full, no permission); the temporary file
+            is removed.
     """
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name[:NAME_LENGTH]}.", suffix=f".{TEMPORARY}{path.suffix}"
@@ -108,7 +113,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, with those above it that are missing, and sync where it was added; one that exists is left."""
+    """Make a folder, with those above it that are missing, and sync where it was added; one that
+    exists is left.
+    """
     if folder.is_dir():
         return
     if not folder.parent.exists():
@@ -127,7 +134,8 @@ def make_temporary_folder(path: Path) -> Path:
 
 
 def publish_folder(temporary: Path, path: Path) -> None:
-    """Sync a folder, give it its name, and sync where that was added: it is there whole, or not at all.
+    """Sync a folder, give it its name, and sync where that was added: it is there whole, or not at
+    all.
 
     Raises:
         OSError: if there is a folder of that name already, which is left alone.
@@ -152,7 +160,8 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def remove_files(folder: Path, is_ours: Callable[[str], bool]) -> None:
-    """Remove the regular files of a folder whose names are ours; links are neither followed nor removed.
+    """Remove the regular files of a folder whose names are ours; links are neither followed nor
+    removed.
 
     Args:
         folder: where they lie; one that is missing or a symbolic link is left alone.
@@ -165,7 +174,9 @@ def remove_files(folder: Path, is_ours: Callable[[str], bool]) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder unless something is left in it, which then is not ours; a symbolic link is left alone."""
+    """Remove a folder unless something is left in it, which then is not ours; a symbolic link is
+    left alone.
+    """
     with contextlib.suppress(OSError):
         if not folder.is_symlink():
             folder.rmdir()

@@ -1,4 +1,6 @@
-"""The boundary around parsers: whatever a parser of a file format raises becomes one line of an error."""
+"""The boundary around parsers: whatever a parser of a file format raises becomes one line of an
+error.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ def parser_errors(
 ) -> Iterator[None]:
     """Turn every exception of a parser into one line that names the file.
 
-    Errors of this package and `FileNotFoundError`, for which callers have advice of their own, pass.
+    Errors of this package and `FileNotFoundError`, for which callers have advice of their own,
+    pass.
 
     Args:
         what: the file, or what else is parsed, as the message calls it.
@@ -35,7 +38,8 @@ def parser_errors(
         ...     int("x")
         Traceback (most recent call last):
         ...
-        bnn_symm.errors.InvalidRun: a.json cannot be read (invalid literal for int() with base 10: 'x'); copy it again
+        bnn_symm.errors.InvalidRun: a.json cannot be read (invalid literal for int() with base 10:
+            'x'); copy it again
     """
     try:
         yield

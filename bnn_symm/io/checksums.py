@@ -15,7 +15,8 @@ _SETTLED = 2_000_000_000
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal.
 
-    A process reads a file once: it is known again by device, number, size and the times of its last changes.
+    A process reads a file once: it is known again by device, number, size and the times of its last
+        changes.
 
     Args:
         path: of a regular file.

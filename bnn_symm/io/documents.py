@@ -1,8 +1,11 @@
-"""JSON and YAML documents: read with limits, checked for what their parsers let pass, refused in one line.
+"""JSON and YAML documents: read with limits, checked for what their parsers let pass, refused in
+one line.
 
-Beside damage, a document is refused for what would be read as something other than what it says: a key that appears
-twice, numbers that are not finite, integers beyond the range of floats. YAML is read without tags of Python and without
-timestamps, so that `2020-13-45` is a text; every key is the text that was written; aliases may not multiply.
+Beside damage, a document is refused for what would be read as something other than what it says: a
+    key that appears
+twice, numbers that are not finite, integers beyond the range of floats. YAML is read without tags
+of Python and without timestamps, so that `2020-13-45` is a text; every key is the text that was
+written; aliases may not multiply.
 """
 
 import json
@@ -19,8 +22,8 @@ from bnn_symm.io.boundary import parser_errors, shown
 from bnn_symm.io.memory import check_memory, format_bytes
 from bnn_symm.io.paths import check_regular_file
 
-# The largest files of each kind, in bytes. A configuration has hundreds of lines; a JSON document may hold the mean of
-# every pixel, and curves of many fits.
+# The largest files of each kind, in bytes. A configuration has hundreds of lines; a JSON document
+# may hold the mean of every pixel, and curves of many fits.
 YAML_LIMIT = 2**20
 JSON_LIMIT = 2**28
 # What a YAML document may expand to: its aliases can repeat a part without bound.
@@ -57,7 +60,8 @@ def read_text(
     size = check_regular_file(path, error)
     if size > limit:
         raise error(
-            f"{shown(path)} has {format_bytes(size)}, more than the {format_bytes(limit)} of a file of its kind; "
+            f"{shown(path)} has {format_bytes(size)}, more than the {format_bytes(limit)} of a "
+            "file of its kind; "
             f"check that it is the file that you mean"
         )
     with parser_errors(path, "expected a text file in UTF-8", error), path.open("rb") as file:
@@ -126,7 +130,8 @@ def read_yaml(path: Path, error: type[BnnSymmError] = ConfigError) -> Any:
 
 
 def parse_yaml(text: str, what: str | Path, error: type[BnnSymmError] = ConfigError) -> Any:
-    """Return the content of a YAML text of one document: mappings with keys of text, lists and scalars.
+    """Return the content of a YAML text of one document: mappings with keys of text, lists and
+    scalars.
 
     Args:
         text: the text.
@@ -152,7 +157,9 @@ def dump_yaml(content: Mapping[str, Any]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML of plain data: `1e3` is a number, as in YAML 1.2, a date is a text, and keys are texts."""
+    """Safe YAML of plain data: `1e3` is a number, as in YAML 1.2, a date is a text, and keys are
+    texts.
+    """
 
     def __init__(self, stream: Any):
         super().__init__(stream)
@@ -212,7 +219,9 @@ for _tag in ("binary", "timestamp", "omap", "pairs", "set"):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe YAML without aliases, in which a text that `_Loader` would read as a number is quoted."""
+    """Safe YAML without aliases, in which a text that `_Loader` would read as a number is
+    quoted.
+    """
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -222,7 +231,9 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.012345
 
 
 def _expanded_size(node: Any, known: dict[int, float]) -> float:
-    """Return the number of values of a node with its aliases written out; infinity if it holds itself."""
+    """Return the number of values of a node with its aliases written out; infinity if it holds
+    itself.
+    """
     if isinstance(node, yaml.ScalarNode):
         return 1.0
     if id(node) not in known:

@@ -1,9 +1,10 @@
 """HDF5 and NetCDF files, opened only if everything in them lies in the file itself.
 
-HDF5 can name other files: external links, external storage and virtual data sets, which the library follows without a
-word, so that the bytes of any file would come back as numbers. A file is walked before it is used, and refused unless
-all of its links are hard links, all data lie in the file in a layout and with filters that this package knows, and what
-it declares is in proportion to its size.
+HDF5 can name other files: external links, external storage and virtual data sets, which the library
+    follows without a
+word, so that the bytes of any file would come back as numbers. A file is walked before it is used,
+and refused unless all of its links are hard links, all data lie in the file in a layout and with
+filters that this package knows, and what it declares is in proportion to its size.
 """
 
 import contextlib
@@ -69,7 +70,8 @@ def open_hdf5(
 def open_netcdf(
     path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM
 ) -> Iterator[h5netcdf.File]:
-    """Open a NetCDF file for the duration of a `with` block; what its parser raises within becomes one line.
+    """Open a NetCDF file for the duration of a `with` block; what its parser raises within becomes
+    one line.
 
     Args:
         path: of a regular file.
@@ -80,7 +82,8 @@ def open_netcdf(
         The file, as h5netcdf reads it.
 
     Raises:
-        error: as `open_hdf5`, and for groups, dimensions and attributes that are missing or of other types.
+        error: as `open_hdf5`, and for groups, dimensions and attributes that are missing or of
+            other types.
         FileNotFoundError: if there is nothing at the path.
     """
     with (
@@ -92,7 +95,8 @@ def open_netcdf(
 
 
 def read_numbers(variable: Any, what: str) -> np.ndarray:
-    """Return the values of a variable in the byte order of this machine, if they are numbers that fit into memory.
+    """Return the values of a variable in the byte order of this machine, if they are numbers that
+    fit into memory.
 
     Args:
         variable: of an open NetCDF file.
@@ -112,7 +116,9 @@ def read_numbers(variable: Any, what: str) -> np.ndarray:
 
 
 def is_numeric(variable: Any) -> bool:
-    """Return whether a variable holds truth values, integers or floating-point numbers of at most 64 bits."""
+    """Return whether a variable holds truth values, integers or floating-point numbers of at most
+    64 bits.
+    """
     return (
         isinstance(variable.dtype, np.dtype)
         and variable.dtype.kind in "biuf"
@@ -195,7 +201,9 @@ def _address(item: Any) -> int:
 
 
 def _check_dataset(dataset: Any, name: str, file_size: int) -> None:
-    """Raise ValueError for data that lie elsewhere, or are declared out of proportion to the file."""
+    """Raise ValueError for data that lie elsewhere, or are declared out of proportion to the
+    file.
+    """
     created, shown_name = dataset.get_create_plist(), one_line(name, 60)
     layout = created.get_layout()
     if layout not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED) or created.get_external_count() > 0:
@@ -204,7 +212,8 @@ def _check_dataset(dataset: Any, name: str, file_size: int) -> None:
     filters = [created.get_filter(number)[0] for number in range(created.get_nfilters())]
     if not set(filters) <= known:
         raise ValueError(
-            f"{shown_name} is compressed by filter {max(set(filters) - known)}, expected gzip or lzf"
+            f"{shown_name} is compressed by filter {max(set(filters) - known)}, expected gzip or "
+            "lzf"
         )
     declared = prod(dataset.shape or ()) * dataset.get_type().get_size()
     stored = dataset.get_storage_size()
@@ -217,7 +226,8 @@ def _check_dataset(dataset: Any, name: str, file_size: int) -> None:
     # A dimension without values is a data set of one axis to which nothing was ever written.
     if (impossible and not (stored == 0 and len(dataset.shape or ()) == 1)) or stored > file_size:
         raise ValueError(
-            f"{shown_name} declares {declared} bytes, {stored} are stored in a file of {file_size}: it is truncated"
+            f"{shown_name} declares {declared} bytes, {stored} are stored in a file of "
+            f"{file_size}: it is truncated"
         )
 
 

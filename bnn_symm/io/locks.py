@@ -1,8 +1,8 @@
 """The right to write into a folder, which one process has at a time.
 
-The operating system holds the lock, so that it ends with its process, however that ends, and holds across containers
-and whatever the clock says. `lock.json` beside it names the owner: for messages, and for file systems that cannot
-lock, where it alone decides.
+The operating system holds the lock, so that it ends with its process, however that ends, and holds
+across containers and whatever the clock says. `lock.json` beside it names the owner: for messages,
+and for file systems that cannot lock, where it alone decides.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from bnn_symm.io.owners import is_alive, is_of_this_boot, this_process
 from bnn_symm.io.paths import check_regular_file
 
 RECORD, LOCK = "lock.json", "writer.lock"
-# Seconds after which a lock is taken to be held by a writer: readers that ask hold it for microseconds.
+# Seconds after which a lock is taken to be held by a writer: readers that ask hold it for
+# microseconds.
 _GRACE = 0.2
 _LARGEST_RECORD = 2**16  # bytes
 # What file systems report that cannot lock.
@@ -90,7 +91,8 @@ class FolderLock:
         except OSError as error:
             self.release()
             raise InvalidRun(
-                f"{self.folder} cannot be written ({error.strerror}); make room, or copy it to where you may write"
+                f"{self.folder} cannot be written ({error.strerror}); make room, or copy it to "
+                "where you may write"
             ) from None
 
     def release(self) -> None:
@@ -112,7 +114,9 @@ class FolderLock:
         return self
 
     def is_held(self) -> bool:
-        """Return whether a live process has the lock; one on another machine is believed to live."""
+        """Return whether a live process has the lock; one on another machine is believed to
+        live.
+        """
         locked = _is_locked(self.folder / LOCK)
         return locked is True or self._is_recorded(lock_is_free=locked is False)
 
@@ -135,7 +139,9 @@ class FolderLock:
             return None
 
     def _is_recorded(self, *, lock_is_free: bool) -> bool:
-        """Return whether the record names a process that has the lock, as far as nobody seems to hold it."""
+        """Return whether the record names a process that has the lock, as far as nobody seems to
+        hold it.
+        """
         owner = self.owner()
         if owner is None:
             return False
@@ -155,7 +161,8 @@ class FolderLock:
             if error.errno not in _CANNOT_LOCK:
                 raise
             warnings.warn(
-                f"{self.folder}: this file system cannot lock ({error.strerror}); do not write there from two "
+                f"{self.folder}: this file system cannot lock ({error.strerror}); do not write "
+                "there from two "
                 f"machines or containers at once",
                 LockWarning,
                 stacklevel=3,

@@ -8,7 +8,8 @@ import psutil
 
 from bnn_symm.errors import NotEnoughMemory
 
-# The share of the available memory that one array or one file may take: whatever is computed from it needs the rest.
+# The share of the available memory that one array or one file may take: whatever is computed from
+# it needs the rest.
 _USABLE = 0.8
 # Limits of the control groups that a container runs in, versions 2 and 1.
 _GROUP_FILES = (
@@ -18,7 +19,9 @@ _GROUP_FILES = (
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that this process may still take, within the limit of its container."""
+    """Return the bytes of memory that this process may still take, within the limit of its
+    container.
+    """
     available = psutil.virtual_memory().available
     for limit_file, usage_file in _GROUP_FILES:
         try:
@@ -43,12 +46,15 @@ def check_memory(num_bytes: int, what: str, advice: str) -> None:
     available = available_memory()
     if num_bytes > _USABLE * available:
         raise NotEnoughMemory(
-            f"{what} needs {format_bytes(num_bytes)} of memory, {format_bytes(available)} are available; {advice}"
+            f"{what} needs {format_bytes(num_bytes)} of memory, {format_bytes(available)} are "
+            f"available; {advice}"
         )
 
 
 def num_bytes_of(shape: Iterable[int], itemsize: int) -> int:
-    """Return the bytes of an array, in exact integers: declared shapes can overflow machine words."""
+    """Return the bytes of an array, in exact integers: declared shapes can overflow machine
+    words.
+    """
     return prod((int(size) for size in shape), start=1) * itemsize
 
 

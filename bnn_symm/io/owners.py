@@ -1,8 +1,9 @@
 """Which process a thing on disk belongs to, and whether that process still lives.
 
-A process is known by the boot of its machine, its PID namespace, its number, and when it started, counted in clock
-ticks since the boot: none of them changes when the clock is set, and none is shared with a process in another
-container. Where the system has no `/proc`, it is known by host, number and time of start.
+A process is known by the boot of its machine, its PID namespace, its number, and when it started,
+counted in clock ticks since the boot: none of them changes when the clock is set, and none is
+shared with a process in another container. Where the system has no `/proc`, it is known by host,
+number and time of start.
 """
 
 import os
@@ -25,7 +26,8 @@ _DEAD = {
 def this_process() -> dict[str, Any]:
     """Return the record of this process, plain data, by which `is_alive` knows it.
 
-    `host`, `pid` and `start` are always there; `boot_id`, `pid_namespace` and `start_ticks` where the system has them.
+    `host`, `pid` and `start` are always there; `boot_id`, `pid_namespace` and `start_ticks` where
+    the system has them.
     """
     process = psutil.Process()
     record: dict[str, Any] = {
@@ -65,7 +67,9 @@ def is_alive(record: Mapping[str, Any]) -> bool:
 
 
 def is_of_this_boot(record: Mapping[str, Any]) -> bool:
-    """Return whether a process ran on this machine since its last boot, so that one kernel knows it and this one."""
+    """Return whether a process ran on this machine since its last boot, so that one kernel knows it
+    and this one.
+    """
     boot_id = this_boot()
     return boot_id is not None and record.get("boot_id") == boot_id
 
@@ -79,7 +83,9 @@ def this_boot() -> str | None:
 
 
 def _pid_namespace() -> str | None:
-    """The PID namespace of this process; None if `/proc` is not there or is that of another namespace."""
+    """The PID namespace of this process; None if `/proc` is not there or is that of another
+    namespace.
+    """
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
             return None
@@ -89,7 +95,9 @@ def _pid_namespace() -> str | None:
 
 
 def _state_and_ticks(pid: int) -> tuple[str, int] | None:
-    """State of a process and when it started, in ticks since the boot; None if there is none of that number."""
+    """State of a process and when it started, in ticks since the boot; None if there is none of
+    that number.
+    """
     try:
         content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         fields = content.rpartition(")")[2].split()  # the name before it may hold anything

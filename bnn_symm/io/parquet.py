@@ -1,4 +1,6 @@
-"""Parquet tables of plain numbers, texts and truth values, checked by their metadata before they are read."""
+"""Parquet tables of plain numbers, texts and truth values, checked by their metadata before they
+are read.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,8 @@ def read_rows(path: Path, error: type[BnnSymmError] = InvalidRun) -> list[dict[s
         error: the class of the error.
 
     Raises:
-        error: if it is no Parquet file, damaged, or has columns of other types: structs, decimals, times.
+        error: if it is no Parquet file, damaged, or has columns of other types: structs, decimals,
+            times.
         FileNotFoundError: if there is nothing at the path.
         NotEnoughMemory: if the table does not fit.
     """
@@ -48,8 +51,8 @@ def _check_columns(path: Path, schema: Any, error: type[BnnSymmError]) -> None:
     for column in schema:
         if not any(is_plain(column.type) for is_plain in _plain_types()):
             raise error(
-                f"{shown(path)}: column {one_line(column.name, 60)!r} has type {one_line(column.type, 60)}, expected "
-                f"numbers, texts or truth values; {_ADVICE}"
+                f"{shown(path)}: column {one_line(column.name, 60)!r} has type "
+                f"{one_line(column.type, 60)}, expected numbers, texts or truth values; {_ADVICE}"
             )
 
 

@@ -1,9 +1,10 @@
 """One model, two views: a Pyro model, and the same density as pure functions of one flat vector.
 
-The flat vector holds every parameter of the network, in the order of `named_parameters()` (of a weight with fixed
-entries the parameter is the vector of its free ones), and after them the latent variables of the likelihood (names
-start with `likelihood.`). All of them live on the whole real line, so there is no change of variables anywhere. A test
-holds the two views equal, in value and gradient.
+The flat vector holds every parameter of the network, in the order of `named_parameters()` (of a
+weight with fixed entries the parameter is the vector of its free ones), and after them the latent
+variables of the likelihood (names start with `likelihood.`). All of them live on the whole real
+line, so there is no change of variables anywhere. A test holds the two views equal, in value and
+gradient.
 """
 
 import copy
@@ -45,21 +46,24 @@ _LATENT = "likelihood."
 class BayesianModel:
     """A network, a prior over its parameters and a likelihood of its outputs.
 
-    Called, it is a Pyro model that any Pyro algorithm accepts. Its methods give the same density in torch alone.
+    Called, it is a Pyro model that any Pyro algorithm accepts. Its methods give the same density in
+    torch alone.
 
     Args:
-        net: maps (point, *feature) to (point, output). Its parameters' present values are the initial ones; those
-            with `requires_grad=False` are constants and not inferred. The model works on a copy in evaluation mode, so
-            that the network is never changed.
+        net: maps (point, *feature) to (point, output). Its parameters' present values are the
+            initial ones; those with `requires_grad=False` are constants and not inferred. The model
+            works on a copy in evaluation mode, so that the network is never changed.
         prior: the prior of the network's parameters.
-        likelihood: the likelihood of targets given outputs, with the prior of its own latent variables.
+        likelihood: the likelihood of targets given outputs, with the prior of its own latent
+            variables.
 
     Raises:
-        ConfigError: if the network has dropout, batch statistics, a state or nothing to infer (`check_structure`), or
-            an argument is of another type.
+        ConfigError: if the network has dropout, batch statistics, a state or nothing to infer
+            (`check_structure`), or an argument is of another type.
 
     Attributes:
-        net: the copy of the network; its parameters are what is inferred, its buffers what is constant.
+        net: the copy of the network; its parameters are what is inferred, its buffers what is
+            constant.
         shapes: name -> shape of everything in the flat vector, in its order.
         num_parameters: length of the flat vector.
         num_outputs: of the network, once it has seen points; 0 before.
@@ -81,7 +85,8 @@ class BayesianModel:
         for name in parameters:
             if not _is_net(name):
                 raise ConfigError(
-                    f"parameter {name}: names that begin with {_LATENT!r} are taken; rename the submodule"
+                    f"parameter {name}: names that begin with {_LATENT!r} are taken; rename the "
+                    "submodule"
                 )
         self.shapes: dict[str, torch.Size] = {
             name: value.shape for name, value in parameters.items()
@@ -89,7 +94,8 @@ class BayesianModel:
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())
         self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes, _mean(prior, net))
-        # Kept, since looking for a parameter among modules takes longer than a pass of a small network.
+        # Kept, since looking for a parameter among modules takes longer than a pass of a small
+        # network.
         self._reference = next(net.parameters())
         self.parameter_prior.keep_scales(self._reference)
         for name in likelihood.latents:
@@ -133,10 +139,11 @@ class BayesianModel:
         return torch.cat(parts, dim=-1)
 
     def initial(self, seed: int | None = None) -> Float[Tensor, " parameter"]:
-        """Initial values: the network's own, or, with a seed, its layers drawn afresh for that seed.
+        """Initial values: the network's own, or, with a seed, its layers drawn afresh for that
+        seed.
 
-        Where the prior has a mean, that of the network's parameters instead, whatever the seed. Latent variables start
-        at their prior means.
+        Where the prior has a mean, that of the network's parameters instead, whatever the seed.
+        Latent variables start at their prior means.
         """
         net = self.net
         if seed is not None and self.parameter_prior.mean is None:
@@ -160,7 +167,8 @@ class BayesianModel:
         return {name: flat[..., start + i] for i, name in enumerate(self.likelihood.latents)}
 
     def check_function(self, x: Float[Tensor, "point *feature"]) -> None:
-        """Refuse a network whose outputs at points of the data are no function of a point and the parameters.
+        """Refuse a network whose outputs at points of the data are no function of a point and the
+        parameters.
 
         The first points of a shape that a model sees are checked, later ones are not.
 
@@ -168,8 +176,9 @@ class BayesianModel:
             x: points of the data.
 
         Raises:
-            ConfigError: if a pass fails, if outputs have another shape than the likelihood needs or are probabilities
-                where it reads logits, or as `bnn_symm.architectures.check_function`.
+            ConfigError: if a pass fails, if outputs have another shape than the likelihood needs or
+                are probabilities where it reads logits, or as
+                `bnn_symm.architectures.check_function`.
         """
         if tuple(x.shape[1:]) in self._checked_shapes or len(x) == 0:
             return
@@ -189,14 +198,16 @@ class BayesianModel:
             check_tensor("flat", flat, self.dtype)
             if flat.shape[-1:] != (self.num_parameters,):
                 raise ConfigError(
-                    f"flat: got a shape of {tuple(flat.shape)}, expected ({self.num_parameters},), as model.initial() "
+                    f"flat: got a shape of {tuple(flat.shape)}, expected ({self.num_parameters},), "
+                    "as model.initial() "
                     f"returns"
                 )
         if y is not None:
             check_tensor("y", y, self.dtype)
             if y.shape != x.shape[:1]:
                 raise ConfigError(
-                    f"y: got a shape of {tuple(y.shape)} for {len(x)} points, expected ({len(x)},), one target a point"
+                    f"y: got a shape of {tuple(y.shape)} for {len(x)} points, expected "
+                    f"({len(x)},), one target a point"
                 )
         # Under a compiler or a transform of torch.func, whoever calls has checked the model before.
         tensors = [value for value in (flat, x) if value is not None]
@@ -226,19 +237,27 @@ class BayesianModel:
         return {name: value for name, value in values.items() if _is_net(name)}
 
     def latent_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of the named values that are latent variables of the likelihood, by their own names."""
+        """Those of the named values that are latent variables of the likelihood, by their own
+        names.
+        """
         return {name.removeprefix(_LATENT): v for name, v in values.items() if not _is_net(name)}
 
     def layer_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of the named values that are parameters of the network, as its layers use them: whole weights."""
+        """Those of the named values that are parameters of the network, as its layers use them:
+        whole weights.
+        """
         return effective_parameters(self.net, self.net_values(values))
 
     def layer_scales(self, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Standard deviations of `layer_values`, from those of the named values: 0 where nothing varies."""
+        """Standard deviations of `layer_values`, from those of the named values: 0 where nothing
+        varies.
+        """
         return effective_scales(self.net, self.net_values(scales))
 
     def layer_entries(self) -> dict[str, Int[Tensor, "..."]]:
-        """Where each entry of `layer_values` stands in the flat vector, plus one: 0 is a fixed entry. On the CPU."""
+        """Where each entry of `layer_values` stands in the flat vector, plus one: 0 is a fixed
+        entry. On the CPU.
+        """
         number = torch.arange(1, self.num_parameters + 1, dtype=torch.float64, device=self.device)
         return {
             name: value.long().cpu()
@@ -248,7 +267,9 @@ class BayesianModel:
     def pull_back(
         self, of_layers: Mapping[str, Tensor], of_latents: Mapping[str, Tensor]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The gradient by the flat vector, from gradients by all `layer_values` and by the `latents`."""
+        """The gradient by the flat vector, from gradients by all `layer_values` and by the
+        `latents`.
+        """
         return self.flatten(
             {
                 **free_parameters(self.net, of_layers),
@@ -263,12 +284,14 @@ class BayesianModel:
         *,
         project: bool = False,
     ) -> Float[Tensor, "*draw parameter"]:
-        """The flat vector (or a batch of them) with the network's units permuted: the same function.
+        """The flat vector (or a batch of them) with the network's units permuted: the same
+        function.
 
         Args:
             flat: free coordinates, and latent variables of the likelihood, which stay as they are.
             permutation: of the network's spec.
-            project: put what is fixed back in its place where the permutation moves it, which changes the function.
+            project: put what is fixed back in its place where the permutation moves it, which
+                changes the function.
 
         Raises:
             NotRepresentable: if the permutation moves what is fixed, and is not to be projected.
@@ -280,11 +303,14 @@ class BayesianModel:
         return self.flatten({**values, **permuted})
 
     def check_representable(self, permutation: Permutation) -> None:
-        """Raises NotRepresentable, naming the tensor, if a permutation moves what is fixed of the network."""
+        """Raises NotRepresentable, naming the tensor, if a permutation moves what is fixed of the
+        network.
+        """
         moved = next(moved_tensors(permutation, fixed_entries(self.net)), None)
         if moved is not None:
             raise NotRepresentable(
-                f"the permutation moves fixed entries of {moved}: the permuted weights are not in the parameter space "
+                f"the permutation moves fixed entries of {moved}: the permuted weights are not in "
+                "the parameter space "
                 f"of this network; permute within its symmetry_group"
             )
 
@@ -329,8 +355,8 @@ class BayesianModel:
         """Log likelihood of every point, in nats, in the units of training.
 
         Raises:
-            ConfigError: if an argument is no tensor or of another dtype or length, or as `check_function`, at the first
-                call.
+            ConfigError: if an argument is no tensor or of another dtype or length, or as
+                `check_function`, at the first call.
         """
         self._check_call(flat, x, y)
         return self.likelihood.log_prob(self.outputs(flat, x), y, self.latents(flat))
@@ -346,8 +372,8 @@ class BayesianModel:
     ) -> Float[Tensor, ""]:
         """U = -log_likelihood / T - log_prior, the negative log density that HMC samples, in nats.
 
-        With `tempering="posterior"` the prior is divided by T too. Sums run in float64; the result has the dtype
-        of `flat`.
+        With `tempering="posterior"` the prior is divided by T too. Sums run in float64; the result
+        has the dtype of `flat`.
         """
         log_likelihood = self.log_likelihood(flat, x, y).sum(dtype=torch.float64)
         log_prior = self.log_prior(flat)
@@ -397,7 +423,8 @@ def _mean(prior: Prior, net: nn.Module) -> dict[str, Tensor] | None:
     """Of every parameter, if the prior has one."""
     if isinstance(prior.mean, str):
         raise ConfigError(
-            f"prior.mean={prior.mean} names weights that a model does not read by itself; give it the weights: "
+            f"prior.mean={prior.mean} names weights that a model does not read by itself; give it "
+            "the weights: "
             f"Prior(mean=PriorMean(state_dict))"
         )
     return None if prior.mean is None else prior.mean.free(net)
@@ -408,7 +435,9 @@ def _is_net(name: str) -> bool:
 
 
 def _fan_in(shapes: Mapping[str, torch.Size]) -> dict[str, int | None]:
-    """Inputs of a unit, by parameter name: of a weight from its whole shape, of a bias from its layer's weight."""
+    """Inputs of a unit, by parameter name: of a weight from its whole shape, of a bias from its
+    layer's weight.
+    """
     fan_in: dict[str, int | None] = {}
     for name, shape in shapes.items():
         layer, _, _ = name.rpartition(".")

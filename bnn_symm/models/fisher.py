@@ -4,9 +4,10 @@ Of the outputs of the network and the likelihood's own latent variables together
 
     F(z) = E[s s^T],   s = d log p(y | z) / dz,   y ~ p(y | z).
 
-Where z are natural parameters (categorical, Bernoulli, Poisson, Gaussian with fixed noise) F is the Hessian of -log p
-for every y, so that J^T F J, J = dz/dw, is the generalized Gauss-Newton matrix. For noise that is learned or predicted
-the Hessian has negative eigenvalues away from the truth; F is its expectation and has none.
+Where z are natural parameters (categorical, Bernoulli, Poisson, Gaussian with fixed noise) F is the
+Hessian of -log p for every y, so that J^T F J, J = dz/dw, is the generalized Gauss-Newton matrix.
+For noise that is learned or predicted the Hessian has negative eigenvalues away from the truth; F
+is its expectation and has none.
 
 References:
     Martens 2020, arXiv:1412.1193, sections 8 and 9.
@@ -40,7 +41,8 @@ def fisher_root(
         latents: the likelihood's own variables, scalars.
 
     Returns:
-        One matrix a point; its columns are the outputs and then the latent variables, in their order.
+        One matrix a point; its columns are the outputs and then the latent variables, in their
+        order.
     """
     match likelihood:
         case Categorical():

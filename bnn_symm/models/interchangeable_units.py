@@ -1,10 +1,13 @@
-"""Sets of hidden units that may take any order, and the weights that each unit of a set brings with it.
+"""Sets of hidden units that may take any order, and the weights that each unit of a set brings with
+it.
 
-The components of a `SymmetryGroup` that are `interchangeable` are such sets. Of an entangled one, those runs of units
-are, each of which may change places with the next while everything else stays: then any order of the run is in the
-group. Fixed entries are nobody's; units that may change places have theirs in the same places.
+The components of a `SymmetryGroup` that are `interchangeable` are such sets. Of an entangled one,
+those runs of units are, each of which may change places with the next while everything else stays:
+then any order of the run is in the group. Fixed entries are nobody's; units that may change places
+have theirs in the same places.
 
-Whether their prior is the same, which permuting a posterior without loss needs, `check_invariant_prior` tries out.
+Whether their prior is the same, which permuting a posterior without loss needs,
+`check_invariant_prior` tries out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,12 +35,15 @@ class UnitOrbit:
     Attributes:
         group: whose units they are.
         units: their numbers in it.
-        index: where in the flat vector each unit's weights lie; equal columns of two units change places.
+        index: where in the flat vector each unit's weights lie; equal columns of two units change
+            places.
         signed: which of them change sign with their unit.
-        orientation: signs that make the units alike: one that takes the place of another of the other sign flips.
+        orientation: signs that make the units alike: one that takes the place of another of the
+            other sign flips.
         flips: whether each unit may also change its sign by itself.
         touched: coordinates of the flat vector that the order of the units changes.
-        incomplete: whether some of these are not in `index`, since they are of two units of the set at once.
+        incomplete: whether some of these are not in `index`, since they are of two units of the set
+            at once.
     """
 
     group: str
@@ -52,7 +58,9 @@ class UnitOrbit:
     def oriented(
         self, flat: Float[Tensor, "*draw parameter"]
     ) -> Float[Tensor, "*draw unit column"]:
-        """What of a flat vector (or of a batch of them) each unit has, with the signs that make the units alike."""
+        """What of a flat vector (or of a batch of them) each unit has, with the signs that make the
+        units alike.
+        """
         sign = torch.where(
             self.signed, self.orientation[:, None], torch.ones(()).to(self.orientation)
         )
@@ -67,8 +75,8 @@ def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list
         group: of its network.
 
     Returns:
-        The sets, in the order of the network's layers, and how many components of the group are left out or split
-        since their units only move together.
+        The sets, in the order of the network's layers, and how many components of the group are
+        left out or split since their units only move together.
     """
     index = model.layer_entries()
     sets, left_out = [], 0
@@ -94,7 +102,9 @@ def free_of(units: UnitOrbit, others: Sequence[UnitOrbit]) -> Bool[Tensor, " col
 
 
 def check_invariant_prior(model: BayesianModel, group: SymmetryGroup, *, seed: int = 0) -> None:
-    """Raises SymmetryError if random elements of the group change the log prior density of a random point."""
+    """Raises SymmetryError if random elements of the group change the log prior density of a random
+    point.
+    """
     if group.is_trivial:
         return
     generator = torch_generator(seed, "invariant prior")
@@ -108,7 +118,8 @@ def check_invariant_prior(model: BayesianModel, group: SymmetryGroup, *, seed: i
             change = float(model.log_prior(permuted)) - before
             if abs(change) > _ROUNDING * max(1.0, abs(before)):
                 raise SymmetryError(
-                    f"the prior is not the same for units that can be permuted: its log density changes by "
+                    "the prior is not the same for units that can be permuted: its log density "
+                    "changes by "
                     f"{change:.3g} nats; symmetrizing wants one prior for all units of a layer"
                 )
 
@@ -128,7 +139,8 @@ def _set_of(
     columns, signed, incomplete = [], [], False
     for tensor, dim, segment, start in places:
         if segment.within:
-            # Which block an entry is of, another axis says: all of the tensor counts as touched, and tells nothing.
+            # Which block an entry is of, another axis says: all of the tensor counts as touched,
+            # and tells nothing.
             touched[index[tensor].flatten()] = True
             incomplete = True
             continue
@@ -160,7 +172,9 @@ def _set_of(
 
 
 def _runs(group: SymmetryGroup, component: Component) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Consecutive units of an entangled component, each of which may change places with the next."""
+    """Consecutive units of an entangled component, each of which may change places with the
+    next.
+    """
     for name, units in component.units.items():
         run = [units[0]]
         for one, other in pairwise(units):

@@ -1,9 +1,10 @@
 """Likelihoods: what the outputs of a network mean for a target (config section `likelihood`).
 
-Every likelihood is one settings class. It says how many outputs the network needs, which latent variables of its
-own it has (a learned noise), and gives the density of a target, as a plain function and as a Pyro distribution,
-and the mean, the variance or the class probabilities of the target given one draw. Targets are in the units
-of training: standardized for Gaussian likelihoods, counts for Poisson, class indices otherwise.
+Every likelihood is one settings class. It says how many outputs the network needs, which latent
+variables of its own it has (a learned noise), and gives the density of a target, as a plain
+function and as a Pyro distribution, and the mean, the variance or the class probabilities of the
+target given one draw. Targets are in the units of training: standardized for Gaussian likelihoods,
+counts for Poisson, class indices otherwise.
 """
 
 import math
@@ -76,7 +77,8 @@ class Categorical(_Classification):
         latents: Latents,
     ) -> Float[Tensor, "*draw point"]:
         """Log softmax at the target class."""
-        # A sum with one term that is not 0, where `gather` would do: a compiler makes one pass of it and its gradient.
+        # A sum with one term that is not 0, where `gather` would do: a compiler makes one pass of
+        # it and its gradient.
         is_target = y.unsqueeze(-1) == torch.arange(outputs.shape[-1], device=outputs.device)
         return torch.where(is_target, outputs, 0.0).sum(-1) - outputs.logsumexp(-1)
 
@@ -167,11 +169,11 @@ class Gaussian(_Gaussian):
     """y ~ Normal(output, noise), with noise fixed or learned.
 
     Attributes:
-        noise: the standard deviation in standardized units, or `learned`: then log(noise) is a latent variable
-            with a normal prior, so noise itself is log-normal.
+        noise: the standard deviation in standardized units, or `learned`: then log(noise) is a
+            latent variable with a normal prior, so noise itself is log-normal.
         log_noise_mean: prior mean of log(noise).
-        log_noise_sd: prior standard deviation of log(noise). The defaults put 95 % of the prior on noise between
-            5 % and 260 % of the target's standard deviation.
+        log_noise_sd: prior standard deviation of log(noise). The defaults put 95 % of the prior on
+            noise between 5 % and 260 % of the target's standard deviation.
     """
 
     name: Literal["gaussian"] = "gaussian"
@@ -201,12 +203,15 @@ class Gaussian(_Gaussian):
 
 @settings
 class HeteroscedasticGaussian(_Gaussian):
-    """y ~ Normal(first output, exp(second output)): the network predicts the noise of every point."""
+    """y ~ Normal(first output, exp(second output)): the network predicts the noise of every
+    point.
+    """
 
     name: Literal["heteroscedastic_gaussian"] = "heteroscedastic_gaussian"
 
-    # exp of a wild second output overflows in early training; beyond these bounds the noise would be below
-    # 5e-5 or above 2e4 standard deviations of the target, so no fit that means anything is cut off.
+    # exp of a wild second output overflows in early training; beyond these bounds the noise would
+    # be below 5e-5 or above 2e4 standard deviations of the target, so no fit that means anything is
+    # cut off.
     _BOUND = 10.0
 
     @property
@@ -274,7 +279,8 @@ _ANY = get_args(get_args(AnyLikelihood)[0])
 
 
 def check_likelihood(likelihood: Any) -> None:
-    """Refuse what is not a likelihood: another type, the class in place of its settings, or one that lacks methods.
+    """Refuse what is not a likelihood: another type, the class in place of its settings, or one
+    that lacks methods.
 
     Raises:
         ConfigError: which names what is missing.
@@ -284,7 +290,8 @@ def check_likelihood(likelihood: Any) -> None:
         return
     if isinstance(likelihood, type):
         raise ConfigError(
-            f"likelihood: got the class {likelihood.__name__}, expected an object of it; write {likelihood.__name__}()"
+            f"likelihood: got the class {likelihood.__name__}, expected an object of it; write "
+            f"{likelihood.__name__}()"
         )
     of_task = (
         ("probabilities",)
@@ -294,8 +301,9 @@ def check_likelihood(likelihood: Any) -> None:
     missing = [name for name in (*_NEEDED, *of_task) if not hasattr(likelihood, name)]
     if missing:
         raise ConfigError(
-            f"likelihood: got an object of type {type(likelihood).__name__} without {', '.join(missing)}; use "
-            f"{known}, or give your own what bnn_symm.models.likelihoods.Likelihood lists"
+            f"likelihood: got an object of type {type(likelihood).__name__} without "
+            f"{', '.join(missing)}; use {known}, or give your own what "
+            "bnn_symm.models.likelihoods.Likelihood lists"
         )
 
 
@@ -303,7 +311,9 @@ _DEFAULTS = {"classification": Categorical, "regression": Gaussian, "count": Poi
 
 
 def default_likelihood(task: str) -> AnyLikelihood:
-    """The likelihood for a task when none was named: categorical, gaussian with learned noise, or poisson."""
+    """The likelihood for a task when none was named: categorical, gaussian with learned noise, or
+    poisson.
+    """
     return _DEFAULTS[task]()
 
 
@@ -312,5 +322,6 @@ def check_task(likelihood: AnyLikelihood, task: str) -> None:
     if likelihood.task != task:
         raise ConfigError(
             f"likelihood {likelihood.name} is for {likelihood.task}, but the data are {task}; use "
-            f"`--set likelihood.name={_DEFAULTS[task]().name}` or `--set data.task={likelihood.task}`"
+            f"`--set likelihood.name={_DEFAULTS[task]().name}` or `--set "
+            f"data.task={likelihood.task}`"
         )

@@ -48,6 +48,6 @@ def check_logits(
     sums = values.sum(-1)
     last = "softmax" if values.shape[-1] > 1 and bool((sums - 1).abs().max() < 1e-3) else "sigmoid"
     raise ConfigError(
-        f"{name}: all outputs lie between 0 and 1, as after a {last}, but likelihood {likelihood.name} reads them as "
-        f"logits; remove the last {last} from the network"
+        f"{name}: all outputs lie between 0 and 1, as after a {last}, but likelihood "
+        f"{likelihood.name} reads them as logits; remove the last {last} from the network"
     )

@@ -13,7 +13,8 @@ from bnn_symm.symmetry import Permutation
 class GaussianPosterior(ClosedFormPosterior):
     """Independent normals over the flat vector: the result of mean-field variational inference.
 
-    Its arguments are those of every closed form: means `loc` and standard deviations `scale`, (parameter,).
+    Its arguments are those of every closed form: means `loc` and standard deviations `scale`,
+        (parameter,).
     """
 
     kind = "gaussian"
@@ -21,7 +22,9 @@ class GaussianPosterior(ClosedFormPosterior):
     def reparameterize(
         self, noise: Float[Tensor, "*draw parameter"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The draws of standard normal noise; of a permuted posterior the permuted draws of the same noise."""
+        """The draws of standard normal noise; of a permuted posterior the permuted draws of the
+        same noise.
+        """
         return self._independent(noise)
 
     def standard_deviation(self) -> Float[Tensor, " parameter"]:

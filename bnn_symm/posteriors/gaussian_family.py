@@ -1,4 +1,6 @@
-"""What posteriors with a density in closed form share: normals, whose draws are functions of keyed noise."""
+"""What posteriors with a density in closed form share: normals, whose draws are functions of keyed
+noise.
+"""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,24 +19,28 @@ from bnn_symm.symmetry import Permutation
 
 
 class ClosedFormPosterior(Posterior):
-    """A normal distribution over the flat vector, with means and standard deviations of independent noise.
+    """A normal distribution over the flat vector, with means and standard deviations of independent
+    noise.
 
     Args:
         model: the model.
         scaling: of the targets.
         loc: means, (parameter,).
         scale: standard deviations of what is independent in every coordinate, (parameter,).
-        num_draws: how many draws stand for it in predictions, as one chain. They are regenerated from `seed`.
+        num_draws: how many draws stand for it in predictions, as one chain. They are regenerated
+            from `seed`.
         seed: of these draws.
-        noise_order: (parameter,), which coordinate of the keyed noise, and with which sign, each coordinate takes:
-            what a permutation did to it, so that a permuted posterior has the permuted draws. Coordinate i counts as
-            i + 1, so that it can have a sign. None for each its own.
+        noise_order: (parameter,), which coordinate of the keyed noise, and with which sign, each
+            coordinate takes: what a permutation did to it, so that a permuted posterior has the
+            permuted draws. Coordinate i counts as i + 1, so that it can have a sign. None for each
+            its own.
         info: how it was made.
         history: one row a logged step.
     """
 
     array_axes: ClassVar[dict[str, int]] = {"loc": 1, "scale": 1, "noise_order": 1}
-    """Name -> number of axes, of the arrays that describe the distribution; the last axis is that of parameters."""
+    """Name -> number of axes, of the arrays that describe the distribution; the last axis is that
+    of parameters."""
 
     def __init__(
         self,
@@ -72,7 +78,8 @@ class ClosedFormPosterior(Posterior):
             keywords: the other arguments of the constructor.
 
         Raises:
-            ValueError: for a missing or unknown name, another shape or type, or values that are not finite.
+            ValueError: for a missing or unknown name, another shape or type, or values that are not
+                finite.
             IncompatiblePosteriors: as the constructor.
         """
         wanted = {name for name in cls.array_axes if name != "noise_order" or name in arrays}
@@ -96,14 +103,18 @@ class ClosedFormPosterior(Posterior):
 
     @property
     def num_noise(self) -> int:
-        """How many numbers of standard normal noise make a draw; the first ones are those of the coordinates."""
+        """How many numbers of standard normal noise make a draw; the first ones are those of the
+        coordinates.
+        """
         return len(self.loc)
 
     @abstractmethod
     def reparameterize(
         self, noise: Float[Tensor, "*draw noise"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The draws of standard normal noise; of a permuted posterior the permuted draws of the same noise."""
+        """The draws of standard normal noise; of a permuted posterior the permuted draws of the
+        same noise.
+        """
 
     @abstractmethod
     def log_prob(self, flat: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw"]:
@@ -111,7 +122,9 @@ class ClosedFormPosterior(Posterior):
 
     @abstractmethod
     def entropy_by_tensor(self) -> dict[str, float]:
-        """Name -> what it adds to the entropy of those before it in the flat vector, in nats; they sum to `entropy`."""
+        """Name -> what it adds to the entropy of those before it in the flat vector, in nats; they
+        sum to `entropy`.
+        """
 
     def arrays(self) -> dict[str, Tensor]:
         """What says it, by the names of the constructor's arguments; (*, parameter)."""
@@ -157,7 +170,9 @@ class ClosedFormPosterior(Posterior):
     def draws(
         self, num_samples: int | None = None, *, seed: int = 0
     ) -> Float[Tensor, "draw parameter"]:
-        """Fresh draws, each from its own key (seed, index): more samples begin with the same ones."""
+        """Fresh draws, each from its own key (seed, index): more samples begin with the same
+        ones.
+        """
         return self._keyed(seed, 0, num_samples or self.num_draws)
 
     def _permuted(self, permutation: Permutation) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Draws that are functions of their number: made when they are read, so that they take no memory."""
+"""Draws that are functions of their number: made when they are read, so that they take no
+memory.
+"""
 
 from collections.abc import Callable
 
@@ -8,7 +10,8 @@ from torch import Tensor
 
 
 class KeyedDraws:
-    """One chain of independent draws, each made by its number alone (`Positions` of a `SamplePosterior`).
+    """One chain of independent draws, each made by its number alone (`Positions` of a
+    `SamplePosterior`).
 
     Args:
         draw: number -> flat vector, (parameter,), the same at every call.

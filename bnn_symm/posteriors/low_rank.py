@@ -2,13 +2,13 @@
 
     q(w) = prod over layers of Normal(loc, diag(scale^2) + factors^T factors)
 
-A layer is what the parameters of one module are, its weight and bias; the latent variables of the likelihood are one
-too. Layers are independent. Densities need r x r matrices only, by the matrix determinant lemma and Woodbury's
-identity.
+A layer is what the parameters of one module are, its weight and bias; the latent variables of the
+likelihood are one too. Layers are independent. Densities need r x r matrices only, by the matrix
+determinant lemma and Woodbury's identity.
 
 References:
-    Tomczak, Swaroop and Turner (2020), NeurIPS, "Efficient low rank Gaussian variational inference for neural
-    networks".
+    Tomczak, Swaroop and Turner (2020), NeurIPS, "Efficient low rank Gaussian variational inference
+    for neural networks".
 """
 
 import math
@@ -26,7 +26,9 @@ from bnn_symm.symmetry import Permutation
 
 
 def layer_sizes(model: BayesianModel) -> dict[str, int]:
-    """Layer -> number of its coordinates, in the order of the flat vector: those of one module follow each other."""
+    """Layer -> number of its coordinates, in the order of the flat vector: those of one module
+    follow each other.
+    """
     sizes: dict[str, int] = {}
     for name, where in model.slices().items():
         sizes[layer_of(name)] = sizes.get(layer_of(name), 0) + where.stop - where.start
@@ -62,12 +64,14 @@ def _cholesky(capacitance: Tensor) -> Tensor:
 
 
 class LowRankGaussianPosterior(ClosedFormPosterior):
-    """Normals whose covariance within a layer is a diagonal and a few factors: the result of `low_rank_vi`.
+    """Normals whose covariance within a layer is a diagonal and a few factors: the result of
+    `low_rank_vi`.
 
     Args:
         args: model and scaling, as of every closed form.
-        factors: (rank, parameter); the covariance within a layer is diag(scale^2) + factors^T factors. Of the whole
-            vector, layer by layer: a factor has noise of its own in every layer.
+        factors: (rank, parameter); the covariance within a layer is diag(scale^2) + factors^T
+            factors. Of the whole vector, layer by layer: a factor has noise of its own in every
+            layer.
         keywords: as of every closed form; `scale` is of the diagonal part alone.
 
     Raises:
@@ -81,7 +85,8 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         super().__init__(*args, **keywords)
         if factors.shape[-1] != len(self.loc) or len(factors) == 0:
             raise IncompatiblePosteriors(
-                f"factors of shape {tuple(factors.shape)} for {len(self.loc)} parameters; want (rank, parameter), with "
+                f"factors of shape {tuple(factors.shape)} for {len(self.loc)} parameters; want "
+                "(rank, parameter), with "
                 f"a rank of at least 1"
             )
         self.factors = factors
@@ -95,7 +100,9 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
     def reparameterize(
         self, noise: Float[Tensor, "*draw noise"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The draws of standard normal noise; of a permuted posterior the permuted draws of the same noise."""
+        """The draws of standard normal noise; of a permuted posterior the permuted draws of the
+        same noise.
+        """
         own, shared = noise.split([len(self.loc), noise.shape[-1] - len(self.loc)], dim=-1)
         by_layer = shared.unflatten(-1, (len(self._sizes), len(self.factors)))
         sizes = torch.tensor(self._sizes, device=noise.device)
@@ -147,7 +154,8 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         return {**super().arrays(), "factors": self.factors}
 
     def permute(self, permutation: Permutation) -> "LowRankGaussianPosterior":
-        """The posterior of the permuted network: the same function, draw by draw. Factors are permuted exactly.
+        """The posterior of the permuted network: the same function, draw by draw. Factors are
+        permuted exactly.
 
         Raises:
             NotRepresentable: if the permutation moves what is fixed of the network.

@@ -1,8 +1,9 @@
 """The one result type: what every inference method returns and every later layer takes.
 
-A posterior is a distribution over the flat vector of one `BayesianModel`. A `GaussianPosterior` has a closed form, a
-`SamplePosterior` holds draws; nobody above asks which one it is. Draws are walked in chunks, chain by chain, so that
-memory stays bounded whatever their number. Axes are always (chain, draw, point, output).
+A posterior is a distribution over the flat vector of one `BayesianModel`. A `GaussianPosterior` has
+a closed form, a `SamplePosterior` holds draws; nobody above asks which one it is. Draws are walked
+in chunks, chain by chain, so that memory stays bounded whatever their number. Axes are always
+(chain, draw, point, output).
 """
 
 import copy
@@ -28,8 +29,9 @@ from bnn_symm.symmetry import Permutation
 _NUMBERS_PER_CHUNK = 2**24
 # Numbers of outputs a `Predictive` of `iter_predict` may hold (128 MB in float32).
 _OUTPUTS_PER_PREDICTIVE = 2**25
-# Points of one forward pass, and numbers in its largest input or hidden layer (4 MB in float32): what a layer writes
-# the next one finds in the cache, and products are long enough to hide what a call costs.
+# Points of one forward pass, and numbers in its largest input or hidden layer (4 MB in float32):
+# what a layer writes the next one finds in the cache, and products are long enough to hide what a
+# call costs.
 _POINTS_PER_FORWARD = 1280
 _NUMBERS_PER_FORWARD = 2**20
 
@@ -40,7 +42,8 @@ class Posterior(ABC):
     Attributes:
         model: the model whose flat vector it is about.
         scaling: how targets were standardized; predictions are in the target's own units.
-        info: how it was made: method, settings, seed, seconds, gradient_evaluations, status, versions.
+        info: how it was made: method, settings, seed, seconds, gradient_evaluations, status,
+            versions.
         history: one row a logged step.
     """
 
@@ -97,7 +100,8 @@ class Posterior(ABC):
 
     @abstractmethod
     def permute(self, permutation: Permutation) -> "Posterior":
-        """The posterior of the network with its hidden units permuted: the same function, draw by draw.
+        """The posterior of the network with its hidden units permuted: the same function, draw by
+        draw.
 
         Raises:
             NotRepresentable: if the permutation moves what is fixed of the network.
@@ -124,7 +128,8 @@ class Posterior(ABC):
         network = _Network(self.model, x)
         parts = x.split(network.points_at_once)
         shape = (chains * draws, len(x), network.num_outputs)
-        # NumPy asks the system for large pages, which are several times as fast to touch for the first time.
+        # NumPy asks the system for large pages, which are several times as fast to touch for the
+        # first time.
         outputs = torch.from_numpy(
             np.empty(shape, dtype=torch.empty(0, dtype=x.dtype).numpy().dtype)
         )
@@ -143,7 +148,9 @@ class Posterior(ABC):
         )
 
     def _each_draw(self, latents: list[Tensor]) -> Iterator[Float[Tensor, " parameter"]]:
-        """One draw after another; the likelihood's own columns of each chunk are appended to `latents`."""
+        """One draw after another; the likelihood's own columns of each chunk are appended to
+        `latents`.
+        """
         for chunk in self.iter_draws():
             # A copy: a view of these few columns would keep every chunk of draws in memory.
             latents.append(chunk[:, self.model.num_net_parameters :].clone().cpu())
@@ -151,14 +158,18 @@ class Posterior(ABC):
 
     @checked
     def iter_predict(self, x: Float[Tensor, "point *feature"]) -> Iterator[Predictive]:
-        """`predict` for consecutive slices of the points, small enough that memory stays bounded."""
+        """`predict` for consecutive slices of the points, small enough that memory stays
+        bounded.
+        """
         chains, draws, _ = self.shape
         width = _Network(self.model, x[:1].to(self.model.device, self.model.dtype)).num_outputs
         for part in x.split(max(1, _OUTPUTS_PER_PREDICTIVE // (chains * draws * width))):
             yield self.predict(part)
 
     def save(self, path: str | Path, *, max_megabytes: float = 200.0) -> None:
-        """Writes a NetCDF file that `arviz.from_netcdf` opens; see `bnn_symm.posteriors.io.netcdf`."""
+        """Writes a NetCDF file that `arviz.from_netcdf` opens; see
+        `bnn_symm.posteriors.io.netcdf`.
+        """
         from bnn_symm.posteriors.io.netcdf import save_posterior
 
         save_posterior(self, Path(path), max_megabytes=max_megabytes)
@@ -174,11 +185,13 @@ class Posterior(ABC):
     ) -> Any:
         """An ArviZ InferenceData (ArviZ 0.x) or DataTree (1.x).
 
-        It has `posterior` and `sample_stats`, and with a data set `log_likelihood`, `posterior_predictive` and
-        `observed_data` of one of its parts; see `bnn_symm.posteriors.io.arviz`.
+        It has `posterior` and `sample_stats`, and with a data set `log_likelihood`,
+        `posterior_predictive` and `observed_data` of one of its parts; see
+        `bnn_symm.posteriors.io.arviz`.
 
         Raises:
-            ConfigError: if the arrays would take more than `max_gigabytes`, or the part has no points.
+            ConfigError: if the arrays would take more than `max_gigabytes`, or the part has no
+                points.
         """
         from bnn_symm.posteriors.io.arviz import to_arviz
 
@@ -196,8 +209,8 @@ def check_length(model: BayesianModel, length: int) -> None:
 class _Network:
     """A copy of a model's network whose parameters are pointed at one draw after another.
 
-    A functional call exchanges all parameters and puts them back; for every slice of the inputs that would cost as much
-    as a small network does.
+    A functional call exchanges all parameters and puts them back; for every slice of the inputs
+    that would cost as much as a small network does.
 
     Args:
         model: whose network it is.

@@ -1,8 +1,10 @@
-"""The predictive distribution at some inputs: all draws of the network's outputs, and what follows from them.
+"""The predictive distribution at some inputs: all draws of the network's outputs, and what follows
+from them.
 
-With draws theta_s, the predictive density of a target is the mixture (1/S) sum_s p(y | x, theta_s). All quantities here
-are those of this mixture, exactly, without sampling targets. Regression is in the target's own units: a standardized
-value z stands for `location + scale z`, and densities carry the Jacobian 1 / scale.
+With draws theta_s, the predictive density of a target is the mixture (1/S) sum_s p(y | x, theta_s).
+All quantities here are those of this mixture, exactly, without sampling targets. Regression is in
+the target's own units: a standardized value z stands for `location + scale z`, and densities carry
+the Jacobian 1 / scale.
 """
 
 import math
@@ -18,7 +20,8 @@ from torch import Tensor
 from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical, Poisson
 from bnn_symm.randomness import global_seed
 
-# Halvings of the bracket of a quantile: from at most about 1e3 predictive standard deviations to below 1e-9 of one.
+# Halvings of the bracket of a quantile: from at most about 1e3 predictive standard deviations to
+# below 1e-9 of one.
 _BISECTIONS = 40
 # Draws handled at once, so that temporaries stay a small part of the outputs themselves.
 _DRAWS_AT_ONCE = 32
@@ -56,7 +59,7 @@ class Predictive:
         """Chains times draws."""
         return self.outputs.shape[0] * self.outputs.shape[1]
 
-    # -- any target -------------------------------------------------------------------------------------
+    # -- any target
 
     def draw_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, "chain draw point"]:
         """Log p(y | x, theta_s) of every draw, in nats; y as in a `Part` (standardized), density in own units."""
@@ -77,7 +80,7 @@ class Predictive:
         """Mean over draws of the log likelihood of each point, in nats; never above `log_prob`."""
         return self.draw_log_prob(y).double().mean((0, 1))
 
-    # -- classes ----------------------------------------------------------------------------------------
+    # -- classes
 
     def probabilities(self) -> Float[Tensor, "point class"]:
         """Class probabilities of the mixture."""
@@ -92,7 +95,9 @@ class Predictive:
         return self._entropies[1]
 
     def mutual_information(self) -> Float[Tensor, " point"]:
-        """Entropy minus expected entropy, in nats: the epistemic part (what the draws disagree about)."""
+        """Entropy minus expected entropy, in nats: the epistemic part (what the draws disagree
+        about).
+        """
         return (self.entropy() - self.expected_entropy()).clamp(min=0.0)
 
     @cached_property
@@ -111,7 +116,7 @@ class Predictive:
             self.outputs.flatten(0, 1), is_binary=is_binary, with_entropy=with_entropy
         )
 
-    # -- numbers ----------------------------------------------------------------------------------------
+    # -- numbers
 
     def draw_mean(self) -> Float[Tensor, "chain draw point"]:
         """E[y | x, theta_s] of every draw, in the target's own units."""
@@ -153,7 +158,8 @@ class Predictive:
         counts = isinstance(self.likelihood, Poisson)
         rows = []
         for level in levels:
-            # By Cantelli's inequality no quantile is further from the mean than this many standard deviations.
+            # By Cantelli's inequality no quantile is further from the mean than this many standard
+            # deviations.
             reach = math.sqrt(max(level / (1 - level), (1 - level) / level)) + 1
             low, high = mean - reach * sd, mean + reach * sd
             for _ in range(_BISECTIONS):
@@ -165,13 +171,16 @@ class Predictive:
         return torch.stack(rows)
 
     def sample(self, *, seed: int = 0) -> Tensor:
-        """One target per draw and point, (chain, draw, point): class indices, or values in own units."""
+        """One target per draw and point, (chain, draw, point): class indices, or values in own
+        units.
+        """
         with global_seed(seed, "predictive sample"):
             y = self.likelihood.distribution(self.outputs, self.latents).sample()
         return y.long() if self.is_classification else self.location + self.scale * y
 
     def _standardized_draw_mean(self) -> Tensor:
-        # Float64 before the location is added: in float32 a large one would swallow the spread of the draws.
+        # Float64 before the location is added: in float32 a large one would swallow the spread of
+        # the draws.
         return self._numeric().mean(self.outputs, self.latents).double()
 
     def _numeric(self) -> Any:
@@ -186,11 +195,12 @@ def class_sums(
     is_binary: bool = False,
     with_entropy: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Sums over draws of the class probabilities, (point, class), and of their entropy in nats, (point,), in float64.
+    """Sums over draws of the class probabilities, (point, class), and of their entropy in nats,
+    (point,), in float64.
 
-    With logits z, e = exp(z) and s = sum(e): p = e / s and H = log s - sum(e z) / s, which take one exponential a
-    number; torch's softmax of rows as short as these takes some ten times as long. Where exp could overflow or
-    underflow, z is taken relative to its maximum.
+    With logits z, e = exp(z) and s = sum(e): p = e / s and H = log s - sum(e z) / s, which take one
+    exponential a number; torch's softmax of rows as short as these takes some ten times as long.
+    Where exp could overflow or underflow, z is taken relative to its maximum.
 
     Args:
         logits: one a class.

@@ -92,7 +92,8 @@ class PermutedPositions:
 
 
 class SamplePosterior(Posterior):
-    """Draws of the flat vector, (chain, draw, parameter): HMC, NUTS, ensembles, a MAP point, or chains of others.
+    """Draws of the flat vector, (chain, draw, parameter): HMC, NUTS, ensembles, a MAP point, or
+    chains of others.
 
     Args:
         model: the model.
@@ -137,21 +138,23 @@ class SamplePosterior(Posterior):
     ) -> "SamplePosterior":
         """A posterior from draws made elsewhere: a flat tensor, or name -> (chain, draw, *shape).
 
-        Names and shapes of other software are paired with the parameters by `match_names`; `info["matching"]` says
-        what was paired with what, and what was turned.
+        Names and shapes of other software are paired with the parameters by `match_names`;
+        `info["matching"]` says what was paired with what, and what was turned.
 
         Args:
             model: whose network they are of.
             draws: flat, or by name.
             scaling: of the targets; default none.
-            names: parameter -> name of theirs, or {name, transpose, flatten, transform}, where names do not say it.
+            names: parameter -> name of theirs, or {name, transpose, flatten, transform}, where
+                names do not say it.
             sample_stats: name -> (chain, draw).
             info: how they were made.
             history: one row a logged step.
 
         Raises:
             ConfigError: if `names` names what is not there.
-            IncompatiblePosteriors: if a name is missing or unknown, or a shape does not fit the model.
+            IncompatiblePosteriors: if a name is missing or unknown, or a shape does not fit the
+                model.
             ConfigError: if draws have NaN or infinite values.
         """
         if isinstance(draws, Mapping):
@@ -161,7 +164,8 @@ class SamplePosterior(Posterior):
             raise ConfigError("names are for draws by name; a flat tensor has none: leave them out")
         if draws.dim() != 3:
             raise IncompatiblePosteriors(
-                f"draws: got a tensor of shape {tuple(draws.shape)}, expected (chain, draw, parameter); for one chain, "
+                f"draws: got a tensor of shape {tuple(draws.shape)}, expected (chain, draw, "
+                "parameter); for one chain, "
                 f"draws[None]"
             )
         draws = draws.to(model.dtype)
@@ -187,8 +191,8 @@ class SamplePosterior(Posterior):
     ) -> "SamplePosterior":
         """An ensemble from ordinary checkpoints, one chain of one draw each.
 
-        Buffers of the network that a checkpoint holds are left out; the model has its own. `info["matching"]` says what
-        was paired with what.
+        Buffers of the network that a checkpoint holds are left out; the model has its own.
+        `info["matching"]` says what was paired with what.
 
         Args:
             model: whose network they are of.
@@ -200,9 +204,9 @@ class SamplePosterior(Posterior):
         Raises:
             ConfigError: if `names` names what is not there.
             InvalidRun: if a file cannot be read, or holds more than tensors.
-            IncompatiblePosteriors: if names or shapes do not fit the model's network, if it fixes other entries of its
-                weights or at other values, or the likelihood has latent variables, which no checkpoint of a network
-                holds.
+            IncompatiblePosteriors: if names or shapes do not fit the model's network, if it fixes
+                other entries of its weights or at other values, or the likelihood has latent
+                variables, which no checkpoint of a network holds.
         """
         if not states:
             raise IncompatiblePosteriors("no checkpoints: an ensemble needs at least one")
@@ -250,7 +254,8 @@ class SamplePosterior(Posterior):
         return mean, (square / max(1, chains * draws - 1)).sqrt()
 
     def permute(self, permutation: Permutation) -> "SamplePosterior":
-        """All draws with the hidden units of their network permuted alike; they are permuted when they are read.
+        """All draws with the hidden units of their network permuted alike; they are permuted when
+        they are read.
 
         Raises:
             NotRepresentable: if the permutation moves what is fixed of the network.
@@ -270,8 +275,8 @@ class SamplePosterior(Posterior):
         lengths = [draws if isinstance(own, Permutation) else len(own) for own in permutations]
         if len(lengths) != chains or any(length != draws for length in lengths):
             raise IncompatiblePosteriors(
-                f"got permutations for {lengths} draws of {len(lengths)} chains, wanted one for each of {chains} "
-                f"chains, or for each of their {draws} draws"
+                f"got permutations for {lengths} draws of {len(lengths)} chains, wanted one for "
+                f"each of {chains} chains, or for each of their {draws} draws"
             )
         positions = PermutedPositions(self._positions, self.model, permutations)
         for own in permutations:
@@ -289,13 +294,16 @@ class SamplePosterior(Posterior):
     def draws(
         self, num_samples: int | None = None, *, seed: int = 0
     ) -> Float[Tensor, "draw parameter"]:
-        """A random subset without replacement, in random order; all draws in their order for None."""
+        """A random subset without replacement, in random order; all draws in their order for
+        None.
+        """
         chains, draws, _ = self.shape
         if num_samples is None:
             return torch.cat(list(self.iter_draws()))
         if num_samples > chains * draws:
             raise ConfigError(
-                f"{num_samples} draws were asked for, the posterior holds {chains * draws}; ask for at most that"
+                f"{num_samples} draws were asked for, the posterior holds {chains * draws}; ask "
+                "for at most that"
             )
         chosen = numpy_generator(seed, "subset of draws").choice(
             chains * draws, num_samples, replace=False
@@ -321,21 +329,25 @@ def _parameters(
     if wanted and fingerprint_of(got) != fingerprint(net):
         raise IncompatiblePosteriors(
             f"{which} has the fingerprint {short_fingerprint(fingerprint_of(got))}, the network "
-            f"{short_fingerprint(fingerprint(net))}: what is fixed of their weights differs; build the network with "
+            f"{short_fingerprint(fingerprint(net))}: what is fixed of their weights differs; build "
+            "the network with "
             f"the architecture.symmetry of the checkpoint, its seed included"
         )
     buffers = dict(net.named_buffers())
     differs = constants_differ(state, net)
     if differs is not None:
         raise IncompatiblePosteriors(
-            f"{which} has other values of {differs}, which the model holds constant (a buffer or a frozen parameter); "
+            f"{which} has other values of {differs}, which the model holds constant (a buffer or a "
+            "frozen parameter); "
             f"make the model from this network, or load the checkpoint into it first"
         )
     return {name: value for name, value in state.items() if name not in buffers}
 
 
 def check_shapes(got: Mapping[str, tuple[int, ...]], model: BayesianModel) -> None:
-    """Raises IncompatiblePosteriors, naming what does not fit, unless names and shapes are the model's."""
+    """Raises IncompatiblePosteriors, naming what does not fit, unless names and shapes are the
+    model's.
+    """
     wanted = {name: tuple(shape) for name, shape in model.shapes.items()}
     problems = [f"{name} is missing" for name in wanted if name not in got]
     problems += [f"{name} is unknown" for name in got if name not in wanted]

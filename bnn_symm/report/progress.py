@@ -19,7 +19,8 @@ _LONGEST = 200
 
 
 class ProgressBars(Callback):
-    """One bar a chain or ensemble member, or one for all chains of a batch, with what a person wants to know.
+    """One bar a chain or ensemble member, or one for all chains of a batch, with what a person
+    wants to know.
 
     Args:
         method: says how many steps each takes.
@@ -28,7 +29,8 @@ class ProgressBars(Callback):
 
     def __init__(self, method: Method, warm_start: Sequence[Method] = ()):
         self._stages = [*warm_start, method]
-        # Of each bar, by its stage and its chain (None: all of them), the last row of every chain that it stands for.
+        # Of each bar, by its stage and its chain (None: all of them), the last row of every chain
+        # that it stands for.
         self._rows: dict[tuple[int, int | None], dict[int, Mapping[str, Any]]] = {}
         self._tasks: dict[tuple[int, int | None], TaskID] = {}
         self._progress = Progress(
@@ -117,7 +119,9 @@ def _moves_as_one(method: Method) -> bool:
 
 
 def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
-    """What the bar of a chain, or of all of them, stands for, and its steps, those of its chains together."""
+    """What the bar of a chain, or of all of them, stands for, and its steps, those of its chains
+    together.
+    """
     if isinstance(method, Sampler):
         steps = method.num_warmup + method.num_draws
         if chain is not None:
@@ -138,7 +142,8 @@ def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
 def told(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the last rows of the history of one chain or of several say to a person who waits.
 
-    Of several: the phase that one of them is still in, means of acceptance rates and of step sizes, all divergences.
+    Of several: the phase that one of them is still in, means of acceptance rates and of step sizes,
+        all divergences.
     """
     row = rows[-1]
     if "acceptance_rate" in row:

@@ -1,6 +1,7 @@
 """Runs: from a configuration to a directory, and back.
 
-In: a `Config`. Out: a run directory, and a `Run` that opens it. Reading order: `configuration`, `fit_runner`,
+In: a `Config`. Out: a run directory, and a `Run` that opens it. Reading order: `configuration`,
+    `fit_runner`,
 `directory`, `run`, `stages`, `compatibility`, `distributed_fit`, `external_runs`, `predictions`.
 """
 

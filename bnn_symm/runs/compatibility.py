@@ -1,4 +1,6 @@
-"""Whether runs may be compared weight by weight, and a directory for a posterior that was made from others."""
+"""Whether runs may be compared weight by weight, and a directory for a posterior that was made from
+others.
+"""
 
 import dataclasses
 import math
@@ -20,7 +22,8 @@ from bnn_symm.runs.directory.output_directory import disk_errors
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import Run, module_of, stored_config
 
-# Standard deviations by which standardizations may differ: splits of one data set are far nearer than that.
+# Standard deviations by which standardizations may differ: splits of one data set are far nearer
+# than that.
 _TOO_FAR = 0.5
 
 
@@ -28,11 +31,13 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
     """Warnings about runs whose posteriors live in one parameter space.
 
     Returns:
-        What differs and does not forbid a comparison: training data, temperature, rates of dropout, the status of a
+        What differs and does not forbid a comparison: training data, temperature, rates of dropout,
+            the status of a
         run.
 
     Raises:
-        IncompatiblePosteriors: if inputs, outputs, architecture, likelihood or mask fingerprint differ, naming both.
+        IncompatiblePosteriors: if inputs, outputs, architecture, likelihood or mask fingerprint
+            differ, naming both.
     """
     first = runs[0]
     warnings = [
@@ -60,26 +65,33 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
         ):
             if mine != theirs:
                 raise IncompatiblePosteriors(
-                    f"{run.path} has {what} {theirs}, {first.path} has {mine}: their weights mean other things; "
-                    f"compare runs of one architecture, likelihood and architecture.symmetry, its seed included"
+                    f"{run.path} has {what} {theirs}, {first.path} has {mine}: their weights mean "
+                    "other things; "
+                    "compare runs of one architecture, likelihood and architecture.symmetry, its "
+                    "seed included"
                 )
         apart = _apart(first, run)
         if apart > _TOO_FAR:
             raise IncompatiblePosteriors(
-                f"{run.path} standardizes its data otherwise than {first.path}, by {apart:.2g} standard deviations: "
-                f"their weights and outputs mean other things; fit both to data of one distribution, or with "
+                f"{run.path} standardizes its data otherwise than {first.path}, by {apart:.2g} "
+                "standard deviations: "
+                "their weights and outputs mean other things; fit both to data of one "
+                "distribution, or with "
                 f"data.standardize=false"
             )
         if apart > 0:
             warnings.append(
-                f"{run.path} standardizes its data by up to {apart:.1g} standard deviations otherwise than {first.path}"
+                f"{run.path} standardizes its data by up to {apart:.1g} standard deviations "
+                f"otherwise than {first.path}"
             )
         warnings += _differences(first, run)
     return warnings
 
 
 def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
-    """Settings of the architecture that weights depend on; of the symmetry, what is fixed has a fingerprint."""
+    """Settings of the architecture that weights depend on; of the symmetry, what is fixed has a
+    fingerprint.
+    """
     mine, theirs = (dataclasses.asdict(r.config.architecture) for r in (first, run))
     return [
         (f"architecture.{key}", _as_typed(mine.get(key)), _as_typed(theirs.get(key)))
@@ -95,7 +107,9 @@ def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
 
 
 def _constants(run: Run) -> str:
-    """Of what a network of the user's own is besides its parameters; of older runs, of the network made anew."""
+    """Of what a network of the user's own is besides its parameters; of older runs, of the network
+    made anew.
+    """
     stored = run.record.get("constants_fingerprint")
     return short_fingerprint(
         stored or (fingerprint_of_constants(run.model.net) if module_of(run.config) else None)
@@ -103,7 +117,9 @@ def _constants(run: Run) -> str:
 
 
 def _space(kind: str) -> str:
-    """The kind, but that a network which differs from a standard one in where it starts is a standard one."""
+    """The kind, but that a network which differs from a standard one in where it starts is a
+    standard one.
+    """
     return "standard" if kind == "init_matched" else kind
 
 
@@ -121,8 +137,9 @@ def _differences(first: Run, run: Run) -> list[str]:
         )
     elif _split(first) != _split(run) and None not in (_split(first), _split(run)):
         found.append(
-            f"{run.path} was trained on another split of the data ({_split(run)}) than {first.path} "
-            f"({_split(first)}): test points of one may be training points of the other"
+            f"{run.path} was trained on another split of the data ({_split(run)}) than "
+            f"{first.path} ({_split(first)}): test points of one may be training points of the "
+            "other"
         )
     mine, theirs = first.config.inference, run.config.inference
     if (mine.temperature, mine.tempering) != (theirs.temperature, theirs.tempering):
@@ -138,7 +155,9 @@ def _differences(first: Run, run: Run) -> list[str]:
 
 
 def _split(run: Run) -> str | None:
-    """Return what identifies the rows of the parts of a run; None for runs whose versions did not record them."""
+    """Return what identifies the rows of the parts of a run; None for runs whose versions did not
+    record them.
+    """
     rows, dataset = run.record["dataset"].get("split_sha256"), run.record["dataset"]
     return (
         None if rows is None else f"rows {str(rows)[:12]}, split seed {dataset.get('split_seed')}"
@@ -146,7 +165,9 @@ def _split(run: Run) -> str | None:
 
 
 def _apart(first: Run, run: Run) -> float:
-    """How far means and logarithms of scales of two runs' features and targets are apart, in standard deviations."""
+    """How far means and logarithms of scales of two runs' features and targets are apart, in
+    standard deviations.
+    """
     mine, theirs = first.preprocessing.scaling, run.preprocessing.scaling
     means = np.abs(mine.x_mean - theirs.x_mean) / mine.x_scale
     scales = np.abs(np.log(mine.x_scale / theirs.x_scale))
@@ -172,7 +193,8 @@ _BOUND = ("expected_log_likelihood", "kl")
 def save_derived_run(
     path: Path, source: Run, posterior: Posterior, derived: Mapping[str, Any]
 ) -> None:
-    """Writes a posterior that was made from others as a run of its own, to evaluate, predict with, and compare.
+    """Writes a posterior that was made from others as a run of its own, to evaluate, predict with,
+    and compare.
 
     Args:
         path: a directory that does not exist.

@@ -1,7 +1,9 @@
-"""A fit that several processes share: the first one keeps the run, the others compute and are silent.
+"""A fit that several processes share: the first one keeps the run, the others compute and are
+silent.
 
-The first reads the configuration, holds the lock, writes everything, and measures what was fitted; the others get from
-it what to fit and from where, and leave when the fit is complete. Before they begin, all compare what they have read.
+The first reads the configuration, holds the lock, writes everything, and measures what was fitted;
+the others get from it what to fit and from where, and leave when the fit is complete. Before they
+begin, all compare what they have read.
 """
 
 import contextlib
@@ -40,14 +42,15 @@ def check_can_share(config: Config, group: ProcessGroup) -> None:
     config.inference.check_group(group)
     if group.size > 1 and config.warm_start:
         raise ConfigError(
-            f"warm_start runs in one process, got {group.size}; fit it alone, and start this from it with "
+            f"warm_start runs in one process, got {group.size}; fit it alone, and start this from "
+            "it with "
             f"--set initial=RUN"
         )
     kind, _, number = config.device.partition(":")
     if group.size > 1 and number:
         raise ConfigError(
-            f"device {config.device!r} is one device, got {group.size} processes; write `--set device={kind}`, and "
-            f"each takes its own"
+            f"device {config.device!r} is one device, got {group.size} processes; write `--set "
+            f"device={kind}`, and each takes its own"
         )
 
 
@@ -55,7 +58,8 @@ def check_can_share(config: Config, group: ProcessGroup) -> None:
 def shared_work(
     group: ProcessGroup, path: str, prepared: Prepared, reached: FitState
 ) -> Iterator[None]:
-    """In the first process, around the fit: the others know what to do; if one is lost, the error says which.
+    """In the first process, around the fit: the others know what to do; if one is lost, the error
+    says which.
 
     Raises:
         InvalidRun: if the others have other data, threads or versions.
@@ -80,7 +84,8 @@ def run_worker(group: ProcessGroup) -> bool:
     work = group.broadcast()
     if work is None:  # nothing was left to do
         return False
-    # The prior's mean as the first process has it: what the configuration names may be gone, or other weights by now.
+    # The prior's mean as the first process has it: what the configuration names may be gone, or
+    # other weights by now.
     prepared, stop = prepare(work.config, mean=work.prior_mean), StopOnSignal()
     with _met(group, work.path, prepared), use_threads(prepared.threads), stop.installed():
         try:
@@ -103,7 +108,9 @@ def run_worker(group: ProcessGroup) -> bool:
 
 
 def leave_together(group: ProcessGroup) -> None:
-    """Returns once the first process is here too: it may write in peace, for torchrun ends all when one has failed."""
+    """Returns once the first process is here too: it may write in peace, for torchrun ends all when
+    one has failed.
+    """
     group.broadcast()
 
 
@@ -133,8 +140,8 @@ def _met(group: ProcessGroup, path: str, prepared: Prepared) -> Iterator[None]:
         yield
     except ProcessLost as error:
         raise ProcessLost(
-            f"{_lost([process for process, _ in told]) or error}; go on with: {launch_command(group.size)} "
-            f"{shell_words('fit', '--resume', path)}"
+            f"{_lost([process for process, _ in told]) or error}; go on with: "
+            f"{launch_command(group.size)} {shell_words('fit', '--resume', path)}"
         ) from error
 
 

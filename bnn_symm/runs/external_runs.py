@@ -1,12 +1,16 @@
-"""Draws and checkpoints of other software as runs, so that every command that reads runs works on them.
+"""Draws and checkpoints of other software as runs, so that every command that reads runs works on
+them.
 
-The configuration says what a fit would be told: the data and how they are standardized, the network, the likelihood
-and the prior. Its section `inference` is not used to fit; it says what sampler theirs was, which diagnostics compare
-with (`target_accept_prob`, `max_tree_depth`). Where it is left at its default, it follows from the files: NUTS of
-chains whose statistics tell of trajectories, with the defaults that NumPyro, PyMC, Stan and this package share, HMC of
-other chains, a deep ensemble of checkpoints; `run.json` says that this was assumed.
+The configuration says what a fit would be told: the data and how they are standardized, the
+    network, the likelihood
+and the prior. Its section `inference` is not used to fit; it says what sampler theirs was, which
+diagnostics compare with (`target_accept_prob`, `max_tree_depth`). Where it is left at its default,
+it follows from the files: NUTS of chains whose statistics tell of trajectories, with the defaults
+that NumPyro, PyMC, Stan and this package share, HMC of other chains, a deep ensemble of
+checkpoints; `run.json` says that this was assumed.
 
-Their weights are read as weights of inputs as this package standardizes them: where theirs were not standardized, the
+Their weights are read as weights of inputs as this package standardizes them: where theirs were not
+    standardized, the
 configuration must say `data.standardize=false`.
 """
 
@@ -37,7 +41,8 @@ from bnn_symm.threads import use_threads
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignRun(Run):
-    """A run of draws that others made, in a temporary directory that goes with `close`, or when the process ends.
+    """A run of draws that others made, in a temporary directory that goes with `close`, or when the
+    process ends.
 
     Attributes:
         source: the first of their files, by which messages call it.
@@ -51,7 +56,9 @@ class ForeignRun(Run):
         return self.source
 
     def close(self) -> None:
-        """Removes the directory; the posterior, which is read from it, must not be used any more."""
+        """Removes the directory; the posterior, which is read from it, must not be used any
+        more.
+        """
         shutil.rmtree(self.directory.path.parent, ignore_errors=True)
 
 
@@ -82,16 +89,19 @@ def import_run(
     """Writes draws or checkpoints as a run directory.
 
     Args:
-        draws: NetCDF files of one posterior, whose chains are put one after the other; or checkpoints, one a member of
-            an ensemble.
+        draws: NetCDF files of one posterior, whose chains are put one after the other; or
+            checkpoints, one a member of an ensemble.
         out: a directory that does not exist.
         config: as a fit would be told: data, architecture, likelihood, prior.
-        module: `package.module:factory` of the network that they are of; default the configuration's architecture.
-        names: map of names, or its file, where names alone do not say which array is which parameter.
+        module: `package.module:factory` of the network that they are of; default the
+            configuration's architecture.
+        names: map of names, or its file, where names alone do not say which array is which
+            parameter.
 
     Returns:
-        The run; `record["derived"]` has the files with their SHA-256, what was matched with what, what was turned and
-        what was left out, and `copies`: sentences on chains that are copies of one another, or repeat their draws.
+        The run; `record["derived"]` has the files with their SHA-256, what was matched with what,
+        what was turned and what was left out, and `copies`: sentences on chains that are copies of
+        one another, or repeat their draws.
 
     Raises:
         BnnSymmError: with one line that says what does not fit.
@@ -145,7 +155,8 @@ def _checked(draws: Sequence[str | Path], config: Config) -> list[Path]:
         raise ConfigError("no files; name NetCDF files of chains, or checkpoints")
     if len({is_checkpoint(path) for path in paths}) > 1:
         raise ConfigError(
-            "got NetCDF files and checkpoints together; they are different posteriors: import them apart"
+            "got NetCDF files and checkpoints together; they are different posteriors: import them "
+            "apart"
         )
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError(
@@ -159,7 +170,9 @@ def _checked(draws: Sequence[str | Path], config: Config) -> list[Path]:
 
 
 def _with_factory(config: Config, module: str) -> Config:
-    """The configuration with a network of the user's own, keywords and symmetry kept where it had one."""
+    """The configuration with a network of the user's own, keywords and symmetry kept where it had
+    one.
+    """
     own = config.architecture
     if isinstance(own, ModuleConfig):
         return dataclasses.replace(config, architecture=dataclasses.replace(own, factory=module))
@@ -209,7 +222,9 @@ def _read(
 def _with_method(
     prepared: Prepared, posterior: SamplePosterior, kind: str
 ) -> tuple[Prepared, bool]:
-    """What the configuration says of the method, with their numbers; and whether it had to be assumed."""
+    """What the configuration says of the method, with their numbers; and whether it had to be
+    assumed.
+    """
     chains, draws, _ = posterior.shape
     method = prepared.config.inference
     assumed = method == MeanFieldVI(temperature=method.temperature, tempering=method.tempering)

@@ -1,8 +1,9 @@
-"""One fit: from a configuration to a saved posterior with its metrics, and on from where it was left.
+"""One fit: from a configuration to a saved posterior with its metrics, and on from where it was
+left.
 
-Data, network, model and method are made from the configuration; the fit is kept on disk while it runs; the posterior
-and its metrics are written at the end. A run that was killed, interrupted or failed still loads, with what was
-reached, and can go on.
+Data, network, model and method are made from the configuration; the fit is kept on disk while it
+runs; the posterior and its metrics are written at the end. A run that was killed, interrupted or
+failed still loads, with what was reached, and can go on.
 """
 
 import contextlib
@@ -58,10 +59,13 @@ def fit_run(
 
     Args:
         config: everything.
-        out: a directory that does not exist; default `runs/<data>-<architecture>-<method>-<number>`.
-        on_note: called before the fit with each sentence about what a person may not expect of the data.
+        out: a directory that does not exist; default
+            `runs/<data>-<architecture>-<method>-<number>`.
+        on_note: called before the fit with each sentence about what a person may not expect of the
+            data.
         callbacks: told of progress beside the run's own.
-        group: processes that share the training part, of which this is the first; the others `run_worker`.
+        group: processes that share the training part, of which this is the first; the others
+            `run_worker`.
         check: called with what was read and built, before anything is written; raises to refuse it.
 
     Returns:
@@ -115,15 +119,17 @@ def resume_run(
     Args:
         path: of its directory.
         module: `package.module:factory` of a user's own network, said again.
-        allow_changes: whether to go on although the engine, threads, processes, versions, dtype or device are others, which
-            changes the bits; `run.json` says so from then on, under `resumed_with_changes`.
+        allow_changes: whether to go on although the engine, threads, processes, versions, dtype or
+            device are others, which changes the bits; `run.json` says so from then on, under
+            `resumed_with_changes`.
         told: called with one line that says what differs, if it goes on nevertheless.
         callbacks: told of progress beside the run's own.
-        group: processes that share the training part, of which this is the first; the others `run_worker`.
+        group: processes that share the training part, of which this is the first; the others
+            `run_worker`.
 
     Raises:
-        InvalidRun: if it is complete, in use, or was made with other data; or with another engine, threads, processes,
-            versions, dtype or device, unless insisted.
+        InvalidRun: if it is complete, in use, or was made with other data; or with another engine,
+            threads, processes, versions, dtype or device, unless insisted.
     """
     group = group or ProcessGroup()
     directory = RunDirectory(path)
@@ -168,13 +174,15 @@ def resume_run(
 def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
     if "derived" in record:
         raise InvalidRun(
-            f"{path} was made by {record['derived'].get('by')} from other runs; make it again from these"
+            f"{path} was made by {record['derived'].get('by')} from other runs; make it again from "
+            "these"
         )
     if record["status"] == "complete":
         raise InvalidRun(f"{path} is complete; there is nothing to go on with")
     if record["status"] == "failed" and record.get("diverged"):
         raise InvalidRun(
-            f"{path} diverged, and would do so again; start afresh with other settings, from where it came to with "
+            f"{path} diverged, and would do so again; start afresh with other settings, from where "
+            "it came to with "
             f"{shell_words('--set', f'initial={path}')}"
         )
 
@@ -189,7 +197,8 @@ def _changes(
     """In words, what is not as it was among all that the bits depend on.
 
     Raises:
-        InvalidRun: if something is, unless the user insists; if data or masks are others, also then.
+        InvalidRun: if something is, unless the user insists; if data or masks are others, also
+            then.
     """
     # Runs of former versions have fewer keys.
     lost = _differences(
@@ -265,7 +274,9 @@ def _run_stages(
     callbacks: Sequence[Callback],
     group: ProcessGroup,
 ) -> Posterior | None:
-    """The posterior of the last stage, or of the one that was stopped; None if that had nothing to keep yet."""
+    """The posterior of the last stage, or of the one that was stopped; None if that had nothing to
+    keep yet.
+    """
     initial, stages = prepared.initial, stages_of(directory, prepared.config)
     for stage in stages:
         if not stage.is_complete:
@@ -273,7 +284,8 @@ def _run_stages(
             if stage.is_last or posterior is None or posterior.info["status"] != "complete":
                 return posterior
             stage.complete(posterior, max_megabytes=prepared.config.save.max_megabytes)
-        # Also of one that was complete when its process was killed, which may not have come to this.
+        # Also of one that was complete when its process was killed, which may not have come to
+        # this.
         stage.close()
         directory.update_record(warm_start=costs(stages))
         # As it lies on disk, also where it is still in memory: a resumed run has nothing else.
@@ -317,7 +329,8 @@ def _run_stage(
     except (FitDiverged, ConfigError) as error:
         if not stage.is_last:
             error.args = (
-                f"{stage.name}: {error} (what is said of inference is of this method in warm_start)",
+                f"{stage.name}: {error} (what is said of inference is of this method in "
+                "warm_start)",
             )
         raise
     except IncompatiblePosteriors:
@@ -334,7 +347,9 @@ def _finish(
     posterior: Posterior | None,
     failure: FitDiverged | None,
 ) -> None:
-    """Writes what a fit returned. Of a fit that was stopped the writer has kept the states, from which it can go on."""
+    """Writes what a fit returned. Of a fit that was stopped the writer has kept the states, from
+    which it can go on.
+    """
     if posterior is None:
         if failure is None:
             directory.update_record(status="interrupted")
@@ -376,7 +391,8 @@ def _advice(directory: RunDirectory, group: ProcessGroup, config: Config) -> str
 def _mark(directory: RunDirectory, error: BaseException) -> None:
     """Says in `run.json` how the fit ended, if the disk still lets us."""
     interrupted = isinstance(error, KeyboardInterrupt)
-    # Where even that cannot be written, the status stays `running`, which reads as `interrupted`: the lock is given up.
+    # Where even that cannot be written, the status stays `running`, which reads as `interrupted`:
+    # the lock is given up.
     with contextlib.suppress(OSError, InvalidRun):  # the latter where the whole directory is gone
         directory.update_record(
             status="interrupted" if interrupted else "failed", error=str(error) or None

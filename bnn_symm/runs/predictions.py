@@ -36,15 +36,18 @@ def predict_file(
 ) -> int:
     """Writes one row of predictions a row of `source`; returns the number of rows.
 
-    Columns for numbers: mean, sd, epistemic_sd, aleatoric_sd, quantile_<level>. For classes: prediction,
-    probability_<label>, entropy, expected_entropy, mutual_information. An NPZ has the same names as arrays.
+    Columns for numbers: mean, sd, epistemic_sd, aleatoric_sd, quantile_<level>. For classes:
+        prediction,
+    probability_<label>, entropy, expected_entropy, mutual_information. An NPZ has the same names as
+    arrays.
 
     Args:
         run: whose posterior predicts.
         source: a file with the raw inputs.
         output: a file that does not exist, checked by `check_output`.
         levels: of the quantiles.
-        excel_safe: whether an apostrophe stands before texts that a spreadsheet would run as formulas (CSV).
+        excel_safe: whether an apostrophe stands before texts that a spreadsheet would run as
+            formulas (CSV).
     """
     x, _ = read_inputs_and_table(str(source), run.preprocessing, run.model.dtype)
     columns: dict[str, list[np.ndarray]] = {}
@@ -91,7 +94,8 @@ def _classes(run: Run, predictive: Predictive) -> dict[str, np.ndarray]:
 
 def _write(columns: dict[str, np.ndarray], suffix: str, path: Path, excel_safe: bool) -> None:
     if suffix == ".npz":
-        # Labels of mixed or text type would be pickled as objects; as fixed-width text they are not.
+        # Labels of mixed or text type would be pickled as objects; as fixed-width text they are
+        # not.
         plain = {n: v.astype(str) if v.dtype == object else v for n, v in columns.items()}
         with path.open("wb") as file:
             np.savez(file, **plain)  # pyright: ignore[reportArgumentType]
@@ -122,7 +126,9 @@ def _inert_values(values: np.ndarray) -> np.ndarray:
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
-    """Labels of several types, or integers longer than 64 bits, as texts: a column of Parquet has one type."""
+    """Labels of several types, or integers longer than 64 bits, as texts: a column of Parquet has
+    one type.
+    """
     one_type = (
         len({type(value) for value in values.tolist()}) <= 1 if values.dtype == object else True
     )

@@ -27,7 +27,9 @@ from bnn_symm.runs.stages import stages_of
 
 
 class DeviceWarning(UserWarning):
-    """A run is opened on another device than it was fitted on: to the same results up to rounding."""
+    """A run is opened on another device than it was fitted on: to the same results up to
+    rounding.
+    """
 
 
 class NoPosterior(InvalidRun):
@@ -64,7 +66,8 @@ class Run:
 
     @cached_property
     def posterior(self) -> Posterior:
-        """The posterior; of a run that did not complete, what was reached, if need be by its warm start.
+        """The posterior; of a run that did not complete, what was reached, if need be by its warm
+        start.
 
         Raises:
             NoPosterior: if nothing was reached yet.
@@ -135,7 +138,8 @@ class Run:
         if dataset.provenance.sha256 != fitted:
             raise InvalidRun(
                 f"{self.path}: {self.config.data.name} changed since the fit (sha256 "
-                f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); put it back, or evaluate on other data: "
+                f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); put it back, or evaluate "
+                "on other data: "
                 f"bnn-symm {shell_words('evaluate', self.path)} --data FILE"
             )
         split = self.record["dataset"].get(
@@ -143,8 +147,10 @@ class Run:
         )  # None in runs of versions that did not record it
         if split is not None and dataset.provenance.split_sha256 != split:
             raise InvalidRun(
-                f"{self.path}: {self.config.data.name} is split otherwise than in the fit (sha256 of the rows "
-                f"{str(dataset.provenance.split_sha256)[:12]}, was {str(split)[:12]}): its test part may hold training "
+                f"{self.path}: {self.config.data.name} is split otherwise than in the fit (sha256 "
+                "of the rows "
+                f"{str(dataset.provenance.split_sha256)[:12]}, was {str(split)[:12]}): its test "
+                "part may hold training "
                 f"points; put the files of the split back, or fit again"
             )
         return dataset
@@ -154,12 +160,13 @@ _INFO = ("method", "engine", "seed", "seconds", "gradient_evaluations", "status"
 
 
 def load_run(path: str | Path, *, module: str | None = None) -> Run:
-    """Opens a run directory, complete or not; where the device of its fit is missing, on the CPU, with a warning.
+    """Opens a run directory, complete or not; where the device of its fit is missing, on the CPU,
+    with a warning.
 
     Args:
         path: of the directory.
-        module: `package.module:factory` of a user's own network. Loading never runs code that a directory names,
-            so it has to be said again.
+        module: `package.module:factory` of a user's own network. Loading never runs code that a
+            directory names, so it has to be said again.
 
     Raises:
         InvalidRun: if it is not a run, damaged, or of a newer schema.
@@ -177,7 +184,8 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     here = on_device_here(config)
     if here is not config:
         warnings.warn(
-            f"{directory.path} was fitted on {config.device}, which is not available here; it is opened on the CPU",
+            f"{directory.path} was fitted on {config.device}, which is not available here; it is "
+            "opened on the CPU",
             DeviceWarning,
             stacklevel=2,
         )
@@ -194,7 +202,8 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
 
 
 def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.Module) -> None:
-    """Puts the run's own masks, fixed values and matrices into the network that its configuration makes.
+    """Puts the run's own masks, fixed values and matrices into the network that its configuration
+    makes.
 
     Another version might draw them otherwise; those of the fit are what the posterior is about.
     """
@@ -211,12 +220,14 @@ def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.M
         what = directory.config if fitted is None else directory.fixed
         raise InvalidRun(
             f"{what} has the mask fingerprint {short_fingerprint(now)}, {directory.record} says "
-            f"{short_fingerprint(fitted)}: one of them was changed since the fit; put it back, or fit again"
+            f"{short_fingerprint(fitted)}: one of them was changed since the fit; put it back, or "
+            "fit again"
         )
 
 
 def read_network(directory: RunDirectory, record: Mapping[str, Any]) -> NetworkRecord | None:
-    """What a run keeps of a user's own network besides its parameters; None of the package's, and of older runs.
+    """What a run keeps of a user's own network besides its parameters; None of the package's, and
+    of older runs.
 
     Raises:
         InvalidRun: if it is missing or damaged.
@@ -237,7 +248,8 @@ def build_model(
         config: with a likelihood.
         input_shape: of a point.
         num_outputs: of the data.
-        mean: what its prior is centerd on, if anything; what the configuration names is not read here.
+        mean: what its prior is centerd on, if anything; what the configuration names is not read
+            here.
         points: of the data, on which a network of the user's own is checked.
 
     Raises:
@@ -312,14 +324,17 @@ def module_of(config: Config) -> str | None:
 
 
 def module_flags(factories: Iterable[str | None]) -> str:
-    """Return the flags that repeat factories, with a space before each, to be copied into a shell."""
+    """Return the flags that repeat factories, with a space before each, to be copied into a
+    shell.
+    """
     return "".join(
         f" --module {shell_words(one_line(name, 80))}" for name in factories if name is not None
     )
 
 
 def with_module(config: Config, module: str | None) -> Config:
-    """The configuration with the factory that the user says; the one that a directory names is never imported.
+    """The configuration with the factory that the user says; the one that a directory names is
+    never imported.
 
     Raises:
         ConfigError: if one is needed and not said, or said and not needed.
@@ -333,7 +348,8 @@ def with_module(config: Config, module: str | None) -> Config:
         return config
     if module is None:
         raise ConfigError(
-            f"this run's network is made by code, and loading never runs code that a directory names; if it is yours, "
+            "this run's network is made by code, and loading never runs code that a directory "
+            "names; if it is yours, "
             f"repeat it:{module_flags([stored])}"
         )
     return dataclasses.replace(

@@ -4,8 +4,9 @@
       history.jsonl  draws/  checkpoint/               while a method of the warm start runs
       history.parquet  posterior.nc  cost.json         once it is complete
 
-Each starts from the posterior of the one before, as it lies on disk, so that a run that was killed goes on from the
-same numbers. The last one keeps what it reaches in the directory of the run itself.
+Each starts from the posterior of the one before, as it lies on disk, so that a run that was killed
+goes on from the same numbers. The last one keeps what it reaches in the directory of the run
+itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +60,9 @@ class Stage:
         )
 
     def begin(self) -> FitState:
-        """Makes its directory, or takes off the disk what it cannot go on from; what is left of what it had reached."""
+        """Makes its directory, or takes off the disk what it cannot go on from; what is left of
+        what it had reached.
+        """
         if not self.is_last:
             make_folder(self.directory.path)
         with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
@@ -67,7 +70,9 @@ class Stage:
         return self.directory.rewrite(reached)
 
     def complete(self, posterior: Posterior, *, max_megabytes: float) -> None:
-        """Keeps the posterior of a stage of the warm start; a killed process has all of it on disk, or goes on."""
+        """Keeps the posterior of a stage of the warm start; a killed process has all of it on disk,
+        or goes on.
+        """
         posterior.save(self.directory.posterior, max_megabytes=max_megabytes)
         cost = {key: posterior.info[key] for key in ("seconds", "gradient_evaluations")}
         write_json(self.directory.path / COST, {"method": self.method.name, **cost})

@@ -1,6 +1,8 @@
-"""Studies: grids of fits under matched conditions, from one configuration to tables and conclusions.
+"""Studies: grids of fits under matched conditions, from one configuration to tables and
+conclusions.
 
-In: a `Study`. Out: a directory of finished tasks and what they say together. Reading order: `study`, `plan`, `keys`,
+In: a `Study`. Out: a directory of finished tasks and what they say together. Reading order:
+    `study`, `plan`, `keys`,
 `task`, `executors`, `directory`, `runner`, then `results`.
 """
 

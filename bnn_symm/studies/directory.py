@@ -1,15 +1,14 @@
 """The directory of a study: results appear in it whole, by a rename, and are never changed.
 
-    study.yaml  plan.json                                   what is to be done
-    cells/<key>/                                            a run, with measures.json
-    pairs/<key>.json  failures/<key>.json
-    attempts/<key>-<random>/                                work in progress of one process, which holds its lock
-    cells.parquet  pairs.parquet  (and .csv)  summary.json  report.html
+    study.yaml  plan.json                                   what is to be done cells/<key>/
+    a run, with measures.json pairs/<key>.json  failures/<key>.json attempts/<key>-<random>/
+    work in progress of one process, which holds its lock cells.parquet  pairs.parquet  (and .csv)
+    summary.json  report.html
 
-Whoever works on a fit does so in an attempt of its own, so that any number of processes, on any number of machines
-that share the directory, may do the same without harm: the first to finish publishes, the others throw theirs away.
-The attempt of a process that died is taken over with its lock, which only one can hold, and goes on from its last
-checkpoint.
+Whoever works on a fit does so in an attempt of its own, so that any number of processes, on any
+number of machines that share the directory, may do the same without harm: the first to finish
+publishes, the others throw theirs away. The attempt of a process that died is taken over with its
+lock, which only one can hold, and goes on from its last checkpoint.
 """
 
 import contextlib
@@ -116,10 +115,12 @@ class StudyDirectory:
         else:
             write_json(path, {"error": error})
 
-    # -- work in progress -------------------------------------------------------------------------------
+    # -- work in progress
 
     def begin(self, key: str) -> FolderLock:
-        """Return the lock of a folder for this process's work on a fit; that of a dead process if there is any."""
+        """Return the lock of a folder for this process's work on a fit; that of a dead process if
+        there is any.
+        """
         for attempt in self._attempts():
             if _key_of(attempt) == key and (lock := _taken(attempt)) is not None:
                 return lock
@@ -130,7 +131,9 @@ class StudyDirectory:
                 return lock
 
     def publish(self, attempt: FolderLock, run: Path, key: str) -> None:
-        """Move a finished run into place, unless another process was faster; either way the attempt is over."""
+        """Move a finished run into place, unless another process was faster; either way the attempt
+        is over.
+        """
         with contextlib.suppress(OSError):
             publish_folder(run, self.cell(key))
         if not self.cell(key).exists():
@@ -140,7 +143,9 @@ class StudyDirectory:
         _discard(attempt)
 
     def remove_leftovers(self, plan: Plan) -> None:
-        """Remove attempts of dead processes at what is done by now, or is not asked for any more."""
+        """Remove attempts of dead processes at what is done by now, or is not asked for any
+        more.
+        """
         wanted = {cell.key for cell in plan.cells if not self.is_done(cell.key)}
         for attempt in self._attempts():
             if _key_of(attempt) not in wanted and (lock := _taken(attempt)) is not None:
@@ -172,7 +177,8 @@ def check_task(path: Path, content: Mapping[str, Any], key: str) -> None:
     """
     if content.get("task") != key:
         raise InvalidRun(
-            f"{path} is the result of another task ({one_line(content.get('task'), 40)}); put back its own, or remove "
+            f"{path} is the result of another task ({one_line(content.get('task'), 40)}); put back "
+            "its own, or remove "
             f"it and go on with the study, which makes it again"
         )
 

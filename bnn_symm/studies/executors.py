@@ -1,8 +1,10 @@
-"""Where the tasks of a study run: in processes of this machine, or on the workers of a Dask cluster.
+"""Where the tasks of a study run: in processes of this machine, or on the workers of a Dask
+cluster.
 
-Both are executors of `concurrent.futures`, so that a study does not know which one it has. Either way a task is a
-process of its own (Pyro is not thread-safe, and thread counts are those of a process), which ends when the process that
-started it does. A task whose Dask worker is lost is given to another one.
+Both are executors of `concurrent.futures`, so that a study does not know which one it has. Either
+way a task is a process of its own (Pyro is not thread-safe, and thread counts are those of a
+process), which ends when the process that started it does. A task whose Dask worker is lost is
+given to another one.
 """
 
 import contextlib
@@ -72,7 +74,9 @@ def run_in_process(directory: str, key: str, cores: int, modules: Sequence[str] 
 
 @contextlib.contextmanager
 def local_executor(jobs: int) -> Iterator[Executor]:
-    """So many processes at once, on this machine; stopped, and given time to keep what they have reached, on exit."""
+    """So many processes at once, on this machine; stopped, and given time to keep what they have
+    reached, on exit.
+    """
     _stopping.clear()
     pool = ThreadPoolExecutor(jobs)
     try:
@@ -97,7 +101,8 @@ def _stop_all() -> None:
 
 @contextlib.contextmanager
 def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int]]:
-    """The workers of a Dask cluster, once all of them are known to see the directory; and how many threads they have.
+    """The workers of a Dask cluster, once all of them are known to see the directory; and how many
+    threads they have.
 
     Args:
         address: of the scheduler, `tcp://host:8786`.
@@ -105,7 +110,8 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
 
     Raises:
         ConfigError: if Dask is not installed, no scheduler answers, or there is no worker.
-        BnnSymmError: if a worker does not see the directory, or has another version of this package.
+        BnnSymmError: if a worker does not see the directory, or has another version of this
+            package.
     """
     try:
         from distributed import Client
@@ -115,7 +121,8 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
         client = Client(address, timeout=20)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(
-            f"--dask {address}: no scheduler answers there ({error or type(error).__name__}); start one: dask scheduler"
+            f"--dask {address}: no scheduler answers there ({error or type(error).__name__}); "
+            "start one: dask scheduler"
         ) from None
     try:
         workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -141,7 +148,8 @@ def _check_shared(client: Any, directory: Path) -> None:
     for worker, answer in seen.items():
         if isinstance(answer, ModuleNotFoundError):
             raise BnnSymmError(
-                f"worker {worker} has no bnn_symm ({answer}); install the same version on all workers"
+                f"worker {worker} has no bnn_symm ({answer}); install the same version on all "
+                "workers"
             )
         if isinstance(answer, Exception):
             raise BnnSymmError(
@@ -150,13 +158,14 @@ def _check_shared(client: Any, directory: Path) -> None:
         there, numerics = answer
         if not there:
             raise BnnSymmError(
-                f"worker {worker} does not see {directory}; put the study where all machines see and may write it: "
+                f"worker {worker} does not see {directory}; put the study where all machines see "
+                "and may write it: "
                 f"--out DIR on a shared file system"
             )
         if numerics != NUMERICS:
             raise BnnSymmError(
-                f"worker {worker} has another version of bnn_symm (numerics {numerics}, here {NUMERICS}); install the "
-                f"same on all workers"
+                f"worker {worker} has another version of bnn_symm (numerics {numerics}, here "
+                f"{NUMERICS}); install the same on all workers"
             )
 
 

@@ -1,10 +1,10 @@
 """Keys of the tasks of a study: hashes of everything that a result depends on.
 
-The key of a fit covers the settings that are not at their defaults, the values of the data and the rows of each of
-their parts, what these mean (columns, labels, task), what is fixed at random in the network, constants of a network of
-the user's own, the weights that a fit or a prior starts from, and the version of the numerics. That of a pair covers
-its two fits and how it is measured. Names of files are not part of a key: a data set is what is in it, wherever it
-lies.
+The key of a fit covers the settings that are not at their defaults, the values of the data and the
+rows of each of their parts, what these mean (columns, labels, task), what is fixed at random in the
+network, constants of a network of the user's own, the weights that a fit or a prior starts from,
+and the version of the numerics. That of a pair covers its two fits and how it is measured. Names of
+files are not part of a key: a data set is what is in it, wherever it lies.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from bnn_symm.runs.configuration.prepare import Prepared
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
 NUMERICS = 3
-"""To be raised whenever equal settings give other numbers than before: results under the old number are kept apart."""
+"""To be raised whenever equal settings give other numbers than before: results under the old number
+are kept apart."""
 
 _DIGITS = 16  # of a key, in hexadecimal
 
@@ -81,7 +82,9 @@ def pair_key(first: str, second: str, measured: Mapping[str, Any]) -> str:
 
 
 def _weights(prepared: Prepared, path: str) -> str:
-    """Return a hash of the posterior that a fit starts from: its file, or its mean where the run has not ended."""
+    """Return a hash of the posterior that a fit starts from: its file, or its mean where the run
+    has not ended.
+    """
     digest = hashlib.sha256()
     file = RunDirectory(Path(path)).posterior
     if file.is_file():

@@ -1,7 +1,8 @@
-"""What there is to do in a study: its fits and pairs, each under a key made of everything that its result depends on.
+"""What there is to do in a study: its fits and pairs, each under a key made of everything that its
+result depends on.
 
-So a study that grows by seeds, or a configuration that gains a key, does nothing again that was done, and a change of
-the data, or of how they are split, does everything anew (`study_keys`).
+So a study that grows by seeds, or a configuration that gains a key, does nothing again that was
+done, and a change of the data, or of how they are split, does everything anew (`study_keys`).
 """
 
 import dataclasses
@@ -31,7 +32,8 @@ class Cell:
         key: of everything that it depends on.
         setting: position of its setting.
         seed: of the fit.
-        config: resolved, with one thread unless a number is asked for: results then do not depend on the machine's.
+        config: resolved, with one thread unless a number is asked for: results then do not depend
+            on the machine's.
     """
 
     key: str

@@ -1,4 +1,6 @@
-"""A study from its configuration to its tables: what is missing is done, wherever, and all that is there is told."""
+"""A study from its configuration to its tables: what is missing is done, wherever, and all that is
+there is told.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
@@ -17,7 +19,8 @@ from bnn_symm.studies.results.summary import write_summary
 from bnn_symm.studies.study import Study, load_study
 from bnn_symm.threads import available_cores
 
-# Tasks that wait at an executor beyond those that run: few, so that a study that is stopped has little to take back.
+# Tasks that wait at an executor beyond those that run: few, so that a study that is stopped has
+# little to take back.
 _AHEAD = 2
 _LONGEST = 300  # characters of the reason of a failure
 
@@ -60,8 +63,8 @@ def run_study(
         resume: go on with what is there; of a study that grew, only what is new is done.
         jobs: processes at once on this machine; default one a core.
         dask: address of a Dask scheduler, whose workers do the work instead.
-        modules: with `resume` and no study, the factories of the user's own networks, `package.module:factory`,
-            repeated: what a directory names never runs by itself.
+        modules: with `resume` and no study, the factories of the user's own networks,
+            `package.module:factory`, repeated: what a directory names never runs by itself.
         told: called with the progress.
 
     Returns:
@@ -69,8 +72,10 @@ def run_study(
 
     Raises:
         ConfigError: for a wrong study, or where there is no such cluster.
-        InvalidRun: if the directory is not free, or, to resume, not a study; or if the data of one changed.
-        KeyboardInterrupt: after what runs was given time to keep what it has reached; says how to go on.
+        InvalidRun: if the directory is not free, or, to resume, not a study; or if the data of one
+            changed.
+        KeyboardInterrupt: after what runs was given time to keep what it has reached; says how to
+            go on.
     """
     if jobs is not None and dask is not None:
         raise ConfigError(
@@ -130,7 +135,8 @@ def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
             "repeat"
         ]
         raise InvalidRun(
-            f"the fits of {place.path} are not those of its study.yaml any more: the data, or the version of bnn_symm, "
+            f"the fits of {place.path} are not those of its study.yaml any more: the data, or the "
+            "version of bnn_symm, "
             f"changed; put it back, or begin anew: {anew}"
         )
 
@@ -151,7 +157,9 @@ def _executor(
 def _do(
     place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores: int, told: Told
 ) -> None:
-    """Fits first, in the order of seeds, so that a study that is stopped has whole seeds; pairs once both are there."""
+    """Fits first, in the order of seeds, so that a study that is stopped has whole seeds; pairs
+    once both are there.
+    """
     names = _names(plan)
     in_order = sorted(plan.cells, key=lambda cell: cell.seed)
     fits = [key for key in dict.fromkeys(cell.key for cell in in_order) if not place.is_done(key)]

@@ -1,14 +1,18 @@
-"""A study: a grid of fits under matched conditions, with controls and seeds, from one configuration.
+"""A study: a grid of fits under matched conditions, with controls and seeds, from one
+configuration.
 
     study:
-      vary: {architecture.symmetry.kind: [standard, weight_asymmetric], architecture.widths: [[64, 64], [128, 128]]}
+      vary: {architecture.symmetry.kind: [standard, weight_asymmetric], architecture.widths: [[64,
+          64], [128, 128]]}
       seeds: 5
-      controls: [init_matched, parameter_matched, {kind: block_fixed, block: 4}, {kind: weight_asymmetric, kappa: 0}]
+      controls: [init_matched, parameter_matched, {kind: block_fixed, block: 4}, {kind:
+          weight_asymmetric, kappa: 0}]
       pairs: {across_seeds: all}
 
-The other sections are what all fits share, so that equal seeds mean equal data order, initial values and noise, and
-equal budgets. The grid is the product of what varies; the controls stand beside the kinds of symmetry, at every place
-of the rest of the grid. Settings that mean the same network, such as a standard one at several kappas, are one.
+The other sections are what all fits share, so that equal seeds mean equal data order, initial
+values and noise, and equal budgets. The grid is the product of what varies; the controls stand
+beside the kinds of symmetry, at every place of the rest of the grid. Settings that mean the same
+network, such as a standard one at several kappas, are one.
 """
 
 import dataclasses
@@ -29,12 +33,14 @@ from bnn_symm.runs.configuration.overrides import set_nested
 from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
 
 Role = Literal["baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry"]
-"""What a setting is for: the standard network, a network without the symmetry, a control that shares something else
-with that network but keeps the symmetry, a control without the symmetry that lacks something else."""
+"""What a setting is for: the standard network, a network without the symmetry, a control that
+shares something else with that network but keeps the symmetry, a control without the symmetry that
+lacks something else."""
 
 _SYMMETRY = "architecture.symmetry"
 _KIND = f"{_SYMMETRY}.kind"
-# Keys of the symmetry that a kind reads; others are left at their defaults, so that equal networks are one setting.
+# Keys of the symmetry that a kind reads; others are left at their defaults, so that equal networks
+# are one setting.
 _READ: dict[str, tuple[str, ...]] = {
     "standard": (),
     "weight_asymmetric": ("fixed_per_row", "kappa", "mask", "seed"),
@@ -50,10 +56,10 @@ class PairsConfig:
     """Between which fits barriers are measured, naive and aligned.
 
     Attributes:
-        across_seeds: of one setting: `all` pairs of seeds; `disjoint` ones, (first, second), (third, fourth), ...,
-            which are independent; `none`.
-        within_seed: also between settings that share a seed, wherever their weights mean the same: of a standard
-            network and its `init_matched` control, of methods, of temperatures.
+        across_seeds: of one setting: `all` pairs of seeds; `disjoint` ones, (first, second),
+            (third, fourth), ..., which are independent; `none`.
+        within_seed: also between settings that share a seed, wherever their weights mean the same:
+            of a standard network and its `init_matched` control, of methods, of temperatures.
         num_draws: of each posterior, at every place of the path.
         matching: what the alignment compares.
     """
@@ -71,7 +77,8 @@ class StudyConfig:
     Attributes:
         vary: dotted key, or section, -> its values.
         seeds: how many (0, 1, ...), or which.
-        controls: kinds of symmetry, or keys of `architecture.symmetry`, to stand beside the kinds in `vary`.
+        controls: kinds of symmetry, or keys of `architecture.symmetry`, to stand beside the kinds
+            in `vary`.
         pairs: between which fits barriers are measured.
     """
 
@@ -96,7 +103,8 @@ class Setting:
 
     Attributes:
         label: short, unlike those of the other settings.
-        context: label of the settings that differ from it in nothing but the symmetry; `all runs` if it is the only.
+        context: label of the settings that differ from it in nothing but the symmetry; `all runs`
+            if it is the only.
         kind: of its symmetry.
         role: what it is for.
         differences: dotted key -> value, of what differs between settings.
@@ -161,7 +169,9 @@ class Study:
         return [config for setting in self.settings() for config in setting.configs]
 
     def _symmetries(self) -> list[tuple[dict[str, Any], bool]]:
-        """Keys of `architecture.symmetry` of every place along that axis, and whether it is a control."""
+        """Keys of `architecture.symmetry` of every place along that axis, and whether it is a
+        control.
+        """
         base = dict(_section(_section(self.base, "architecture"), "symmetry"))
         axes = {
             key: values for key, values in self.config.vary.items() if key.startswith(_SYMMETRY)
@@ -176,14 +186,16 @@ class Study:
                     own |= value
                 else:
                     raise ConfigError(
-                        f"study.vary.{key}: got {quoted(value)}, wanted keys, such as {{kind: standard}}"
+                        f"study.vary.{key}: got {quoted(value)}, wanted keys, such as {{kind: "
+                        f"standard}}"
                     )
             found.append((_meaningful(own, f"study.vary.{_SYMMETRY}"), False))
         for control in self.config.controls:
             keys = {"kind": control} if isinstance(control, str) else dict(control)
             if "kind" not in keys:
                 raise ConfigError(
-                    f"study.controls: {quoted(control)} has no kind; wanted such as {{kind: block_fixed}}"
+                    f"study.controls: {quoted(control)} has no kind; wanted such as {{kind: "
+                    f"block_fixed}}"
                 )
             found.append((_meaningful({**base, **keys}, "study.controls"), True))
         return found
@@ -205,8 +217,8 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
         overrides: such as `study.seeds=5`.
 
     Raises:
-        ConfigError: for a missing or malformed file, an unknown key or name, a wrong value, in the study or in any of
-            its fits.
+        ConfigError: for a missing or malformed file, an unknown key or name, a wrong value, in the
+            study or in any of its fits.
     """
     raw = read_raw(path, overrides)
     section = raw.pop("study", None)
@@ -214,7 +226,8 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
         where = path or "the configuration"
         got = "no section `study`" if section is None else f"study: {quoted(section)}"
         raise ConfigError(
-            f"{where}: got {got}, wanted what varies, such as `study: {{vary: {{{_KIND}: [standard, "
+            f"{where}: got {got}, wanted what varies, such as `study: {{vary: {{{_KIND}: "
+            "[standard, "
             f"weight_asymmetric]}}, seeds: 5}}`"
         )
     if "seed" in raw:
@@ -247,7 +260,8 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
             raise ConfigError("study.vary.seed: seeds have a key of their own; write study.seeds")
         if key == f"{_SYMMETRY}.seed":
             raise ConfigError(
-                f"study.vary.{key}: masks of other seeds cannot be compared weight by weight; leave it to the base"
+                f"study.vary.{key}: masks of other seeds cannot be compared weight by weight; "
+                "leave it to the base"
             )
     study = Study(base=raw, config=config, name=Path(path).stem if path else "study")
     study.settings()

@@ -1,12 +1,12 @@
 """One task of a study, in a process of its own: `python -m bnn_symm.studies.task DIR KEY [CORES]`.
 
-Where the network is made by the user's own code, that is repeated: `--module package.module:factory`. What files of the
-directory name is never imported by itself.
+Where the network is made by the user's own code, that is repeated: `--module
+package.module:factory`. What files of the directory name is never imported by itself.
 
-A task is one fit with what is measured of it, or one pair. It may be run any number of times, anywhere that the
-directory is: what is there already is not done again. The result is on disk; the exit status is 0, or, with one line
-on stderr, 2 for wrong input and 1 for a fit that failed. Started by a study, it ends when that does: its standard
-input closes.
+A task is one fit with what is measured of it, or one pair. It may be run any number of times,
+anywhere that the directory is: what is there already is not done again. The result is on disk; the
+exit status is 0, or, with one line on stderr, 2 for wrong input and 1 for a fit that failed.
+Started by a study, it ends when that does: its standard input closes.
 """
 
 import argparse
@@ -121,8 +121,10 @@ def _fit(directory: StudyDirectory, key: str, config: Config) -> int:
     def check(prepared: Prepared) -> None:
         if fit_key(prepared) != key:
             raise InvalidRun(
-                f"the data of {key} ({one_line(prepared.dataset.name, 80)}), weights that it starts from, or the "
-                f"version of bnn_symm changed since the study was planned; put them back, or begin a new study"
+                f"the data of {key} ({one_line(prepared.dataset.name, 80)}), weights that it "
+                "starts from, or the "
+                "version of bnn_symm changed since the study was planned; put them back, or begin "
+                "a new study"
             )
 
     attempt = directory.begin(key)
@@ -175,7 +177,9 @@ def _without_keeping(config: Config) -> Config:
 
 
 def _end_with_the_study() -> None:
-    """Waits for the end of standard input, which comes when the process at the other end is gone."""
+    """Waits for the end of standard input, which comes when the process at the other end is
+    gone.
+    """
     with contextlib.suppress(OSError):
         while os.read(
             0, 1 << 16

@@ -1,4 +1,6 @@
-"""Which permutations of hidden units leave a network's function unchanged: derived, certified, counted."""
+"""Which permutations of hidden units leave a network's function unchanged: derived, certified,
+counted.
+"""
 
 from bnn_symm.symmetry.continuous import ContinuousSymmetry, continuous_symmetries, rescale
 from bnn_symm.symmetry.derive import permutation_spec

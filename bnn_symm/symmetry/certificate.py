@@ -1,12 +1,13 @@
 """The certificate of a derived spec: every generator of its group is applied to random weights.
 
-One random element would not do: a group of one unit that may wrongly flip keeps its sign in every other draw. So each
-group is permuted alone, flipped alone and rescaled alone, and the outputs are compared in float64. Then random elements
-of the whole group follow: the elements that keep the function are a subgroup, and a uniform element misses a smaller
-one with probability at least 1/2.
+One random element would not do: a group of one unit that may wrongly flip keeps its sign in every
+    other draw. So each
+group is permuted alone, flipped alone and rescaled alone, and the outputs are compared in float64.
+Then random elements of the whole group follow: the elements that keep the function are a subgroup,
+and a uniform element misses a smaller one with probability at least 1/2.
 
-Of a network so large that this takes too long, the generators come in products of random halves of them, which find a
-wrong one with probability 1/2 each.
+Of a network so large that this takes too long, the generators come in products of random halves of
+them, which find a wrong one with probability 1/2 each.
 """
 
 from collections.abc import Mapping
@@ -62,7 +63,8 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
         x: (point, *input).
 
     Raises:
-        SymmetryError: naming the generator and its tensors, if the outputs differ by more than 1e-10 of the largest.
+        SymmetryError: naming the generator and its tensors, if the outputs differ by more than
+            1e-10 of the largest.
     """
     generators = _generators(spec)
     if not generators:
@@ -139,7 +141,9 @@ def _signs(group: Group, draw: torch.Generator) -> list[Tensor]:
 
 
 def _cycle(spec: PermutationSpec, name: str, draw: torch.Generator) -> Permutation | None:
-    """All units of each block in one cycle, in random order, so that none stays; with the blocks that they own."""
+    """All units of each block in one cycle, in random order, so that none stays; with the blocks
+    that they own.
+    """
     group = spec.groups[name]
     block = group.size // group.blocks
     if block == 1:
@@ -156,7 +160,9 @@ def _cycle(spec: PermutationSpec, name: str, draw: torch.Generator) -> Permutati
 
 
 def _batches(moves: list[list[_Generator]], values: Mapping[str, Tensor]) -> list[list[_Generator]]:
-    """Each group alone, or random halves of all if there are too many for the size of the network."""
+    """Each group alone, or random halves of all if there are too many for the size of the
+    network.
+    """
     weights = sum(value.numel() for value in values.values())
     limit = min(_MOST, max(_FEWEST, _WEIGHTS // max(weights, 1)))
     if len(moves) <= limit:
@@ -175,8 +181,9 @@ def _wrong(spec: PermutationSpec, move: _Generator, difference: float) -> str:
     named = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
     what = {"order": "permutation", "flip": "flip", "scale": "rescaling"}[move.what]
     return one_line(
-        f"a derived {what} changes the outputs by {difference:.1e} of their size: that of the units of {move.group!r}, "
-        f"in {named}; a rule does not fit this network, please report it with the network",
+        f"a derived {what} changes the outputs by {difference:.1e} of their size: that of the "
+        f"units of {move.group!r}, in {named}; a rule does not fit this network, please report it "
+        "with the network",
         400,
     )
 

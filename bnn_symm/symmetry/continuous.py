@@ -1,7 +1,9 @@
-"""Continuous symmetries, which no permutation removes: rescaled units, scale before a norm, shift of a softmax.
+"""Continuous symmetries, which no permutation removes: rescaled units, scale before a norm, shift
+of a softmax.
 
-They are reported, so that nobody takes a trivial permutation group for a posterior without any symmetry. An entry that
-is fixed at a value other than zero takes away the directions that it lies in.
+They are reported, so that nobody takes a trivial permutation group for a posterior without any
+symmetry. An entry that is fixed at a value other than zero takes away the directions that it lies
+in.
 """
 
 import itertools
@@ -23,7 +25,8 @@ from bnn_symm.symmetry.group.permutation_spec import PermutationSpec
 from bnn_symm.symmetry.group.relations import pieces
 from bnn_symm.symmetry.group.rescaling import rescale
 
-# A norm's `eps` makes the invariance approximate; doubling weights that no norm follows changes outputs by far more.
+# A norm's `eps` makes the invariance approximate; doubling weights that no norm follows changes
+# outputs by far more.
 _SAME_OUTPUTS = 1e-3
 _POINTS = 12
 
@@ -37,9 +40,10 @@ class ContinuousSymmetry:
     """A family of transformations of the parameters, with as many directions as `dimensions`.
 
     Attributes:
-        kind: `positive scaling`: a unit is made c times as large and read 1/c times; exact, changes the prior. `scale
-            before a norm`: all weights of a layer times c; exact up to the norm's epsilon. `shift of the softmax`: a
-            constant added to all outputs; exact for a categorical likelihood.
+        kind: `positive scaling`: a unit is made c times as large and read 1/c times; exact, changes
+            the prior. `scale before a norm`: all weights of a layer times c; exact up to the norm's
+            epsilon. `shift of the softmax`: a constant added to all outputs; exact for a
+            categorical likelihood.
         where: the group, or the layer.
         dimensions: directions left.
         removed: directions that fixed entries took away.
@@ -77,8 +81,9 @@ def _positive_scalings(
 ) -> list[ContinuousSymmetry]:
     """One direction a unit, less those that entries fixed at other values than zero take away.
 
-    Such an entry between two units ties their factors to one another; between a unit and anything else it holds the
-    unit's factor at 1. What is left are the sets of units tied to each other and to nothing else.
+    Such an entry between two units ties their factors to one another; between a unit and anything
+    else it holds the unit's factor at 1. What is left are the sets of units tied to each other and
+    to nothing else.
     """
     scaled = {
         s.group
@@ -138,7 +143,8 @@ def _before_norms(
         if all(values[name].dim() < 2 for name in names):
             continue
         doubled = {**values, **{name: 2 * values[name] for name in names}}
-        # A layer that changes nothing whatever its weights, such as one dead unit, says nothing about norms.
+        # A layer that changes nothing whatever its weights, such as one dead unit, says nothing
+        # about norms.
         changed = {**values, **{name: others[name] for name in names}}
         if relative_difference(twin, values, changed, x) < _SAME_OUTPUTS:
             continue
@@ -154,7 +160,8 @@ def _shifts(
     fixed: Mapping[str, Fixed],
     input_shape: tuple[int, ...] | None,
 ) -> list[ContinuousSymmetry]:
-    """A constant added along the output axis of a bias, or of one column of weights, of tensors that shift all logits.
+    """A constant added along the output axis of a bias, or of one column of weights, of tensors
+    that shift all logits.
 
     Found by adding one: all outputs of a point must change alike.
     """

@@ -1,13 +1,17 @@
-"""The permutation spec of any network, derived by watching one forward pass and certified by permuting it.
+"""The permutation spec of any network, derived by watching one forward pass and certified by
+permuting it.
 
     permutation_spec(net) -> PermutationSpec
 
-Every axis of every parameter starts as units of its own; each operation relates axes (`labels`, `rules_*`), and what
-may still be permuted when the outputs are pinned are the symmetries. The result is not believed: every generator is
-applied to random weights, and outputs are compared in float64 (`certificate`).
+Every axis of every parameter starts as units of its own; each operation relates axes (`labels`,
+`rules_*`), and what may still be permuted when the outputs are pinned are the symmetries. The
+result is not believed: every generator is applied to random weights, and outputs are compared in
+float64 (`certificate`).
 
-The derivation sees the structure of a network only, as if nothing of it were fixed: weights with fixed entries take
-part at their full shape, and so do buffers. What these leave of the group is `symmetry.group`'s question.
+The derivation sees the structure of a network only, as if nothing of it were fixed: weights with
+    fixed entries take
+part at their full shape, and so do buffers. What these leave of the group is `symmetry.group`'s
+question.
 """
 
 from collections.abc import Iterator, Mapping
@@ -55,16 +59,17 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     """The signed permutations of hidden units that leave the network's function unchanged.
 
     Args:
-        net: any module whose operations have rules; it is not changed. Fixed entries and buffers are taken as if they
-            could move with the rest.
-        input_shape: shape of one point; default `net.input_shape`, which `build_network` sets, or the features of
-            the first linear layer.
+        net: any module whose operations have rules; it is not changed. Fixed entries and buffers
+            are taken as if they could move with the rest.
+        input_shape: shape of one point; default `net.input_shape`, which `build_network` sets, or
+            the features of the first linear layer.
 
     Returns:
         The spec, certified.
 
     Raises:
-        SymmetryError: if an operation has no rule (it names the operation and the line), or no input shape is known.
+        SymmetryError: if an operation has no rule (it names the operation and the line), or no
+            input shape is known.
     """
     twin, x = dense_twin(net).double().eval(), input_points(net, input_shape)
     leaves = {name: value.detach().clone() for name, value in twin.named_parameters()}
@@ -115,8 +120,8 @@ def _watched(
         raise
     except Exception as error:  # the user's code may raise anything
         raise SymmetryError(
-            f"the network raises {type(error).__name__} {raising_position(error, net)}, on {len(x)} random points of "
-            f"shape {tuple(x.shape[1:])}: {one_line(error, 120)}"
+            f"the network raises {type(error).__name__} {raising_position(error, net)}, on "
+            f"{len(x)} random points of shape {tuple(x.shape[1:])}: {one_line(error, 120)}"
         ) from error
     if not isinstance(out, Tensor):
         raise SymmetryError(
@@ -151,7 +156,8 @@ def input_shape_of(net: nn.Module) -> tuple[int, ...]:
     if isinstance(first, nn.Linear):
         return (first.in_features,)
     raise SymmetryError(
-        f"the shape of a point is not known for a {type(net).__name__}; pass it, such as input_shape=(3, 32, 32)"
+        f"the shape of a point is not known for a {type(net).__name__}; pass it, such as "
+        "input_shape=(3, 32, 32)"
     )
 
 
@@ -266,7 +272,9 @@ def _parents_first(labels: Labels, names: Mapping[int, str]) -> list[int]:
 
 
 def _only(roots: set[int]) -> int | None:
-    """The one flavor of a group's occurrences; with several, which of them flips is not one choice, so none does."""
+    """The one flavor of a group's occurrences; with several, which of them flips is not one choice,
+    so none does.
+    """
     roots = roots - {0}
     return roots.pop() if len(roots) == 1 else None
 

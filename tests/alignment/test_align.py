@@ -34,8 +34,8 @@ from tests.alignment.test_objective import (
 from tests.models.cases import normal
 
 RECOVERED = ["mlp", "tanh", "cnn", "frn", "resnet-20", "blocks", "concatenation"]
-# Noise of half the spread of the means, and of half a nat in the scales; at noise as large as the signal all planted
-# permutations of these networks were still found, so this is far from the edge.
+# Noise of half the spread of the means, and of half a nat in the scales; at noise as large as the
+# signal all planted permutations of these networks were still found, so this is far from the edge.
 NOISE = 0.5
 
 
@@ -58,7 +58,7 @@ def planted(name: str, seed: int = 0) -> tuple[SymmetryGroup, GaussianPosterior,
     return group, gaussian(model, seed), permutation
 
 
-# -- planted permutations ----------------------------------------------------------------------------------
+# -- planted permutations
 
 
 @pytest.mark.parametrize("level", [0.0, NOISE], ids=["exact", "noisy"])
@@ -128,8 +128,9 @@ def test_points_are_aligned() -> None:
     assert align(point.permute(permutation), point).permutation.same_as(permutation)
 
 
-# Networks with heads or blocks that move only together: how many of 3 planted permutations are found at least, and what
-# share of the distance is left at most. Seen of 6: 0 and 21 %; 5 and 10 %; for attention all.
+# Networks with heads or blocks that move only together: how many of 3 planted permutations are
+# found at least, and what share of the distance is left at most. Seen of 6: 0 and 21 %; 5 and 10 %;
+# for attention all.
 ENTANGLED = {
     "grouped convolution": (0, 0.4),
     "depthwise convolution": (2, 0.3),
@@ -184,7 +185,7 @@ def test_blocks_of_channels_that_stay_are_recovered_within() -> None:
     assert align(other.permute(permutation), other).permutation.same_as(permutation)
 
 
-# -- what the result says ----------------------------------------------------------------------------------
+# -- what the result says
 
 
 @pytest.mark.parametrize("matching", COSTS)
@@ -280,7 +281,7 @@ def test_blocks_of_fixed_entries_are_aligned_within() -> None:
     assert result.distance_after < result.distance_before
 
 
-# -- activations -------------------------------------------------------------------------------------------
+# -- activations
 
 
 @pytest.mark.parametrize("name", ["mlp", "tanh", "cnn", "frn", "blocks"])
@@ -293,11 +294,13 @@ def test_activations_recover_a_planted_permutation(name) -> None:
     assert (result.solver, result.matching, result.starts) == ("activations", "activations", 1)
 
 
-# With noise in its learned threshold a channel of `frn` may be constant on these inputs, and then correlates with none.
+# With noise in its learned threshold a channel of `frn` may be constant on these inputs, and then
+# correlates with none.
 @pytest.mark.parametrize("name", ["mlp", "tanh", "cnn", "blocks"])
 def test_activations_recover_it_from_other_draws_of_another_posterior(name) -> None:
     _, wide, permutation = planted(name)
-    # Posteriors as narrow as those of fits at many points, so that the mean activation over ten draws is about settled.
+    # Posteriors as narrow as those of fits at many points, so that the mean activation over ten
+    # draws is about settled.
     other = GaussianPosterior(wide.model, wide.scaling, loc=wide.loc, scale=0.05 * wide.scale)
     x = normal(60, *other.model.net.input_shape)
     reference = noisy(other.permute(permutation), 0.05, seed=3)
@@ -342,7 +345,7 @@ def test_activations_need_points() -> None:
         align(posterior, posterior, matching="activations")
 
 
-# -- refusals ----------------------------------------------------------------------------------------------
+# -- refusals
 
 
 def test_another_architecture_is_refused_by_the_names_that_differ() -> None:
@@ -384,7 +387,7 @@ def test_a_module_that_does_not_say_its_input_shape_is_aligned_with_its_group() 
     assert align(other.permute(permutation), other, group=group).permutation.same_as(permutation)
 
 
-# -- the same function -------------------------------------------------------------------------------------
+# -- the same function
 
 
 @pytest.mark.parametrize("name", NETWORKS)

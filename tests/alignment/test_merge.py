@@ -31,7 +31,8 @@ def linear(prior: Prior | None = None, noise: float | str = NOISE) -> BayesianMo
 
 
 def splits(number: int) -> list[tuple[Tensor, Tensor]]:
-    """Parts of a regression whose columns, the ones of the bias included, are orthogonal within each part.
+    """Parts of a regression whose columns, the ones of the bias included, are orthogonal within
+    each part.
 
     Then the exact posterior of every part, and of all, is independent normals.
     """
@@ -46,7 +47,8 @@ def splits(number: int) -> list[tuple[Tensor, Tensor]]:
 def exact(
     model: BayesianModel, x: Tensor, y: Tensor, temperature: float, tempering: Tempering
 ) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the tempered posterior, by automatic differentiation of the potential, a parabola."""
+    """Mean and covariance of the tempered posterior, by automatic differentiation of the potential,
+    a parabola."""
     zero = torch.zeros(model.num_parameters, dtype=torch.float64)
 
     def potential(flat: Tensor) -> Tensor:
@@ -85,7 +87,7 @@ def two(model: BayesianModel | None = None, scale: float = 0.2) -> list[Gaussian
     ]
 
 
-# -- products ----------------------------------------------------------------------------------------------
+# -- products
 
 
 @pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS)
@@ -107,7 +109,8 @@ def test_the_product_of_parts_is_the_exact_posterior_of_all_data(
 
 
 def test_without_dividing_the_prior_out_it_would_not_be():
-    """The tempered prior is what is divided out: at the wrong tempering the product is another one."""
+    """The tempered prior is what is divided out: at the wrong tempering the product is another
+    one."""
     model = linear()
     parts = part_posteriors(model, splits(3), 0.1, "posterior")
     right = merge(parts, "product", temperature=0.1, tempering="posterior")
@@ -175,7 +178,7 @@ def test_other_priors_are_refused_or_matched_by_their_moments():
     )
 
 
-# -- barycentres -------------------------------------------------------------------------------------------
+# -- barycentres
 
 
 def test_the_barycentre_averages_means_and_standard_deviations():
@@ -194,7 +197,8 @@ def test_the_barycentre_averages_means_and_standard_deviations():
 
 
 def test_the_barycentre_is_nearest_to_its_parts():
-    """No step away from it, in means or in standard deviations, lowers the sum of squared distances."""
+    """No step away from it, in means or in standard deviations, lowers the sum of squared
+    distances."""
     parts = two()
     weights = [0.3, 0.7]
     merged = merge(parts, weights=weights)
@@ -236,7 +240,7 @@ def test_a_merged_posterior_is_saved_and_predicts(tmp_path):
     assert merged.predict(normal(6, 4)).outputs.shape == (1, merged.num_draws, 6, 1)
 
 
-# -- refusals ----------------------------------------------------------------------------------------------
+# -- refusals
 
 
 def test_what_cannot_be_merged_is_refused_with_the_reason():

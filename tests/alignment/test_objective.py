@@ -1,4 +1,5 @@
-"""The objective of alignment against squared distances between whole weights, computed one network at a time."""
+"""The objective of alignment against squared distances between whole weights, computed one network
+at a time."""
 
 import itertools
 
@@ -17,7 +18,8 @@ from tests.models.cases import normal
 from tests.symmetry.networks import NETWORKS as MODULES
 
 COSTS: list[Cost] = ["w2", "means", "precision"]
-# Tensors are kept in single precision: relative to the sum of squares, roundings of 6e-8 and a margin for their sum.
+# Tensors are kept in single precision: relative to the sum of squares, roundings of 6e-8 and a
+# margin for their sum.
 SINGLE = 1e-6
 
 
@@ -81,7 +83,8 @@ def case(request) -> Case:
 
 
 def whole(posterior, scales: bool = False) -> Tensor:
-    """All effective weights in one vector, or their standard deviations: 0 where an entry is fixed."""
+    """All effective weights in one vector, or their standard deviations: 0 where an entry is
+    fixed."""
     model = posterior.model
     if scales:
         values = model.layer_scales(model.unflatten(posterior.standard_deviation()))
@@ -221,7 +224,7 @@ def test_points_have_no_standard_deviations_to_compare() -> None:
     ).distance(group.random(1))
 
 
-# -- the gain of one assignment ----------------------------------------------------------------------------
+# -- the gain of one assignment
 
 
 def replaced(current: Permutation, name: str, index: Tensor, sign: Tensor | None) -> Permutation:
@@ -305,7 +308,7 @@ def test_gain_where_a_convolution_reads_blocks_that_stay() -> None:
     )
 
 
-# -- fixed entries -----------------------------------------------------------------------------------------
+# -- fixed entries
 
 
 def differences(cost: Cost, kappa: float) -> list[float]:
@@ -330,6 +333,7 @@ def differences(cost: Cost, kappa: float) -> list[float]:
     ],
 )
 def test_fixed_entries_add_nothing(cost) -> None:
-    # Their squares are in the sum and in the constant, the same numbers, and cancel; free ones are rounded as above.
+    # Their squares are in the sum and in the constant, the same numbers, and cancel; free ones are
+    # rounded as above.
     for kappa in (0.0, 1.0, 30.0):
         assert differences(cost, kappa) == pytest.approx([0.0, 0.0], abs=1e-4)

@@ -1,4 +1,5 @@
-"""Aligning draws: planted modes, the null of the prior, transpositions; and scales taken out of relu units."""
+"""Aligning draws: planted modes, the null of the prior, transpositions; and scales taken out of
+relu units."""
 
 import itertools
 
@@ -64,7 +65,7 @@ def dispersion(draws: Tensor) -> float:
     return float((draws - draws.mean(0)).square().sum(1).mean())
 
 
-# -- chains ------------------------------------------------------------------------------------------------
+# -- chains
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -126,7 +127,7 @@ def test_an_ensemble_is_chains_of_one_draw():
         assert found.agreement.num_moved == 5
 
 
-# -- draws -------------------------------------------------------------------------------------------------
+# -- draws
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -183,7 +184,7 @@ def test_aligning_draws_never_raises_their_dispersion():
     assert found.dispersion_after < per_chain.dispersion_after < per_chain.dispersion_before
 
 
-# -- the null ----------------------------------------------------------------------------------------------
+# -- the null
 
 
 def rhat(draws: Tensor) -> np.ndarray:
@@ -193,7 +194,8 @@ def rhat(draws: Tensor) -> np.ndarray:
 
 
 def test_aligning_draws_of_the_prior_one_by_one_manufactures_agreement():
-    """No data, no mode: means leave zero, the spread shrinks and R-hat is that of a perfect sampler."""
+    """No data, no mode: means leave zero, the spread shrinks and R-hat is that of a perfect
+    sampler."""
     model = one_unit_wide()
     draws = prior_draws(model, 4, 100, seed=3)
     found = align_samples(draws, per="draw", null=False)
@@ -253,7 +255,7 @@ def test_draws_of_the_prior_have_its_moments():
     assert not torch.equal(posterior.draws(), prior_draws(model, 2, number // 2, seed=2).draws())
 
 
-# -- transpositions and the batched solver ------------------------------------------------------------------
+# -- transpositions and the batched solver
 
 
 @pytest.mark.parametrize(
@@ -378,7 +380,7 @@ def test_an_asymmetric_network_has_nothing_to_align():
         assert found.null.num_moved == 0
 
 
-# -- scales ------------------------------------------------------------------------------------------------
+# -- scales
 
 
 def scaled(model: BayesianModel, flat: Tensor, seed: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""Aligning networks with gains, scales and single channels keeps predictions, whatever signs their groups have."""
+"""Aligning networks with gains, scales and single channels keeps predictions, whatever signs their
+groups have."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Solvers of the objective against brute force over whole groups, and what each promises by itself."""
+"""Solvers of the objective against brute force over whole groups, and what each promises by
+itself."""
 
 import itertools
 
@@ -31,7 +32,7 @@ def problem(net: nn.Module, seed: int, cost="w2") -> tuple[Objective, SymmetryGr
     return objective(gaussian(model, seed), gaussian(model, seed + 500), group.spec, cost), group
 
 
-# -- against all permutations ------------------------------------------------------------------------------
+# -- against all permutations
 
 TINY = {
     "relu, 3 and 3": lambda: mlp(3, 3),
@@ -41,7 +42,8 @@ TINY = {
 
 @pytest.mark.parametrize("name", TINY)
 def test_the_optimum_of_tiny_networks_is_found(name) -> None:
-    """Of 30 unrelated pairs 30 reach the optimum over all permutations; coordinate matching alone in 28 and 21."""
+    """Of 30 unrelated pairs 30 reach the optimum over all permutations; coordinate matching alone
+    in 28 and 21."""
     pairs, found, alone = 30, 0, 0
     model = model_of(TINY[name]())
     group = symmetry_group(model.net)
@@ -95,7 +97,8 @@ def test_units_of_other_cells_stay() -> None:
 
 
 def opposite_units() -> nn.Module:
-    """Two pairs of tanh units, each with fixed incoming weights of opposite sign: they swap only with a flip."""
+    """Two pairs of tanh units, each with fixed incoming weights of opposite sign: they swap only
+    with a flip."""
     net = nn.Sequential(nn.Linear(2, 4, bias=False), nn.Tanh(), nn.Linear(4, 3))
     mask = torch.tensor([[False, True]] * 4)
     fix_entries(net[0], mask, torch.tensor([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0], [-2.0, 0.0]]))
@@ -122,7 +125,7 @@ def test_units_that_swap_only_with_a_flip(solver, seed) -> None:
         assert value == max(goal.value(element) for element in elements)
 
 
-# -- what each promises ------------------------------------------------------------------------------------
+# -- what each promises
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -172,9 +175,10 @@ def test_other_keys_take_the_groups_in_another_order() -> None:
     assert len(values) > 1  # or restarts would only repeat themselves
 
 
-# -- gains that follow a permutation -----------------------------------------------------------------------
+# -- gains that follow a permutation
 
-# Tensors are in single precision: a gain is a sum of at most a hundred numbers of order one, corrected a few times.
+# Tensors are in single precision: a gain is a sum of at most a hundred numbers of order one,
+# corrected a few times.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -206,7 +210,7 @@ def test_gains_follow_the_permutation(name, cost) -> None:
                 torch.testing.assert_close(kept.signed, fresh.signed, **CLOSE)
 
 
-# -- the relaxation ----------------------------------------------------------------------------------------
+# -- the relaxation
 
 
 @pytest.mark.parametrize("cost", ["w2", "precision"])
@@ -242,7 +246,8 @@ def test_gains_are_linear_along_a_step(name) -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "tanh", "blocks"])
 def test_half_way_to_the_center_is_an_average_of_permutations(name) -> None:
-    """Over all turns of a cell, and both signs where units may flip: rows and columns sum to one."""
+    """Over all turns of a cell, and both signs where units may flip: rows and columns sum to
+    one."""
     _, group = problem(NETWORKS[name](), 1)
     start = group.random(1)
     cells = movable_groups(group)
@@ -256,12 +261,13 @@ def test_half_way_to_the_center_is_an_average_of_permutations(name) -> None:
     assert point.nearest(group.spec.identity(), cells).same_as(start)
 
 
-# -- Sinkhorn matching -------------------------------------------------------------------------------------
+# -- Sinkhorn matching
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_sinkhorn_from_one_start_finds_the_optimum_of_tiny_networks(name) -> None:
-    """Of 30 unrelated pairs at least 27: an ascent that ends at a local optimum now and then is no defect."""
+    """Of 30 unrelated pairs at least 27: an ascent that ends at a local optimum now and then is no
+    defect."""
     model = model_of(TINY[name]())
     group = symmetry_group(model.net)
     elements, found = list(every_element(group.spec)), 0
@@ -308,7 +314,8 @@ def test_balancing_gives_rows_and_columns_that_sum_to_one() -> None:
 
 
 def test_balancing_keeps_ratios_within_two_rows_and_columns() -> None:
-    """Scaling rows and columns leaves m_ij m_kl / (m_il m_kj) as it is; one matrix alone has these and such sums."""
+    """Scaling rows and columns leaves m_ij m_kl / (m_il m_kj) as it is; one matrix alone has these
+    and such sums."""
     logits = normal(5, 5).float()
     before, after = logits, balanced(logits).log()
 

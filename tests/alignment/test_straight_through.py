@@ -46,7 +46,7 @@ def random_part(model: BayesianModel) -> Part:
     return Part(x=x, y=torch.arange(60) % 3)
 
 
-# -- the loss at the midpoint ------------------------------------------------------------------------------
+# -- the loss at the midpoint
 
 
 def test_the_midpoint_is_half_way(pair) -> None:
@@ -81,7 +81,8 @@ def test_the_gradient_is_that_of_the_loss(pair) -> None:
 
 @pytest.mark.parametrize("noisy", [False, True])
 def test_it_lowers_the_midpoint_loss_of_a_trained_pair(pair, noisy) -> None:
-    """Below weight matching, its first step. Seen, by means: 0.345 nats as they are, 0.081 by weight matching."""
+    """Below weight matching, its first step. Seen, by means: 0.345 nats as they are, 0.081 by
+    weight matching."""
     first, second, part = pair
     group = symmetry_group(first.model.net)
     middle = Midpoint(first, second, noisy)
@@ -132,7 +133,7 @@ def test_it_stays_in_the_group_of_other_networks(name) -> None:
     assert loss < Midpoint(first, second, False).loss_of(group.spec.identity(), part, 0)
 
 
-# -- which solver ------------------------------------------------------------------------------------------
+# -- which solver
 
 
 @pytest.mark.parametrize("solver", ["coordinate", "frank_wolfe", "sinkhorn"])

@@ -76,7 +76,7 @@ def pair_sum(posteriors: list[Posterior], permutations: list[Permutation]) -> fl
     return total
 
 
-# -- jointly -----------------------------------------------------------------------------------------------
+# -- jointly
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -93,7 +93,8 @@ def test_planted_permutations_of_four_are_recovered(activation):
 
 @pytest.mark.parametrize("number", [3, 4])
 def test_the_order_of_the_arguments_changes_nothing(number):
-    """Unrelated posteriors, whose objective has many optima: the search must go the same way, to the bit."""
+    """Unrelated posteriors, whose objective has many optima: the search must go the same way, to
+    the bit."""
     posteriors = unrelated(model_of("tanh"), number)
     found = synchronize(posteriors, restarts=1)
     assert sum(moved > 0 for moved in found.num_moved) == number - 1
@@ -136,7 +137,8 @@ def test_the_objective_is_the_sum_over_pairs_and_gains():
 
 
 def test_no_single_posterior_could_still_be_aligned_better():
-    """At the end each is aligned to the sum of the others: no swap of two units, and no flip, gains."""
+    """At the end each is aligned to the sum of the others: no swap of two units, and no flip,
+    gains."""
     posteriors = unrelated(model_of("tanh", widths=(4,)), 3)
     found = synchronize(posteriors)
     for place in range(3):
@@ -147,7 +149,8 @@ def test_no_single_posterior_could_still_be_aligned_better():
 
 
 def test_a_small_universe_is_searched_exhaustively():
-    """One hidden layer of three units, three posteriors: 36 relative arrangements, the best of which is found."""
+    """One hidden layer of three units, three posteriors: 36 relative arrangements, the best of
+    which is found."""
     found_best = 0
     for seed in range(4):
         model = model_of(widths=(3,))
@@ -234,7 +237,7 @@ def test_a_single_posterior_and_foreign_ones_are_refused():
         synchronize([posterior, *unrelated(model_of(widths=(5, 3)), 1)])
 
 
-# -- pairs, paths and cycles -------------------------------------------------------------------------------
+# -- pairs, paths and cycles
 
 
 def test_paths_and_cycles_of_planted_permutations_close():
@@ -312,7 +315,7 @@ def test_too_short_cycles_and_paths_are_refused():
         composed_paths(posteriors[:2])
 
 
-# -- sequences ---------------------------------------------------------------------------------------------
+# -- sequences
 
 
 def test_one_permutation_serves_a_whole_sequence():

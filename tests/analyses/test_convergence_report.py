@@ -29,7 +29,8 @@ def template(tmp_path_factory):
 
 @pytest.fixture
 def planted(template, tmp_path):
-    """Makes runs: an objective 100 + 900 exp(-step / tau) with noise, under a configuration of the test's own."""
+    """Makes runs: an objective 100 + 900 exp(-step / tau) with noise, under a configuration of the
+    test's own."""
 
     def make(
         name,
@@ -85,7 +86,7 @@ def words(content):
     return convergence_text(content)
 
 
-# -- one run ---------------------------------------------------------------------------------------------------------
+# -- one run
 
 
 def test_a_converged_run_is_timed_on_every_clock(planted):
@@ -211,7 +212,8 @@ def test_a_sampler_that_settles_and_one_that_does_not(planted):
 
 
 def cyclical(planted, name, *, cycles, drift=0.0, way=0.0, explored=1.0, status="complete"):
-    """4 chains of cycles of 100 steps, 10 rows each, the last 4 of which sample: at 50, and `drift` more a cycle."""
+    """4 chains of cycles of 100 steps, 10 rows each, the last 4 of which sample: at 50, and `drift`
+    more a cycle."""
     rows = []
     for chain in range(4):
         noise = numpy_generator(0, "cyclical", chain).standard_normal((cycles, 10))
@@ -241,7 +243,8 @@ def test_a_sampler_that_goes_in_cycles_is_judged_by_their_ends(planted):
         in few["verdict"]
     )
     assert few["next"] == ["see R-hat of functions, which uses every draw"]
-    # The band is that of rows that sample, of mean 53 and standard deviation sqrt(9 + 5), not of the whole curve.
+    # The band is that of rows that sample, of mean 53 and standard deviation sqrt(9 + 5), not of
+    # the whole curve.
     aim = few["groups"][0]["target"]
     assert aim["level"] == pytest.approx(53, abs=2)
     assert aim["half_width"] == pytest.approx(2 * 14**0.5, rel=0.4)
@@ -273,7 +276,7 @@ def test_a_sampler_that_was_stopped_while_it_explored_is_answered(planted):
         assert "no row" not in words(content)
 
 
-# -- several ---------------------------------------------------------------------------------------------------------
+# -- several
 
 
 def rates(planted, number=6, slow=600.0):
@@ -385,7 +388,7 @@ def test_a_quantity_that_no_history_has_is_refused(planted):
         describe_convergence([planted("a")], target="validation_nll=0.3")
 
 
-# -- targets and groups ----------------------------------------------------------------------------------------------
+# -- targets and groups
 
 
 def test_the_syntax_of_targets():
@@ -432,7 +435,7 @@ def test_groups_differ_in_more_than_seeds():
     assert pair_by_seed(*twice) == []
 
 
-# -- real fits -------------------------------------------------------------------------------------------------------
+# -- real fits
 
 
 @pytest.mark.parametrize("method", ["local", "map", "deep_ensemble", "nuts"])

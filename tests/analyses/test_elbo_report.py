@@ -117,7 +117,7 @@ def test_without_a_posterior_the_conclusion_is_all_there_is():
     )
 
 
-# -- words -----------------------------------------------------------------------------------------------------------
+# -- words
 
 
 def changed(content, **keys):
@@ -199,7 +199,7 @@ def test_a_tempered_fit_is_told_what_its_elbo_is(content):
     )
 
 
-# -- scales ----------------------------------------------------------------------------------------------------------
+# -- scales
 
 
 def test_scales_are_quantiles_of_what_the_posterior_says(run):
@@ -226,12 +226,13 @@ def test_weights_that_never_change_are_left_out_and_counted(run):
     json_text(constant)
 
 
-# -- what it is for --------------------------------------------------------------------------------------------------
+# -- what it is for
 
 
 @pytest.mark.slow
 def test_with_little_data_units_coincide_and_with_much_they_do_not(tmp_path):
-    """The gap is no constant: it is what plain mean-field inference gives away where units cannot be told apart."""
+    """The gap is no constant: it is what plain mean-field inference gives away where units cannot
+    be told apart."""
     keys = [
         "data.name=gap",
         "architecture={widths: [3], activation: tanh}",

@@ -57,7 +57,8 @@ def test_float64_has_the_same_values_to_more_digits() -> None:
 
 def test_weights_have_the_stated_variance_and_everything_else_its_identity() -> None:
     mlp = values(MLPConfig(widths=(400, 300), norm="layer"), (200,))
-    # The standard error of a variance from n normals is sqrt(2 / n) of it; five of them are allowed.
+    # The standard error of a variance from n normals is sqrt(2 / n) of it; five of them are
+    # allowed.
     for name, variance in {
         "layers.0.weight": 2 / 200,
         "layers.1.weight": 2 / 400,

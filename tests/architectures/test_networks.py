@@ -50,7 +50,8 @@ def num_parameters(net: nn.Module) -> int:
 
 
 def shaken(net: nn.Module) -> nn.Module:
-    """The network in float64 with no parameter left at 0 or 1, so that each one shows in the outputs."""
+    """The network in float64 with no parameter left at 0 or 1, so that each one shows in the
+    outputs."""
     generator = torch.Generator().manual_seed(2)
     net = net.double()
     with torch.no_grad():

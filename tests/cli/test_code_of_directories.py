@@ -1,4 +1,5 @@
-"""What a directory names is never run: the factory of a user's own network is repeated, everywhere."""
+"""What a directory names is never run: the factory of a user's own network is repeated,
+everywhere."""
 
 import json
 import re
@@ -179,7 +180,8 @@ def test_no_task_runs_what_a_plan_names(unmarked, capsys, what):
 
 
 def test_neither_a_changed_plan_nor_a_changed_run_brings_in_code(unmarked, cli, capsys, tmp_path):
-    """A study of another factory, which the user repeats, in whose files the planted one is named."""
+    """A study of another factory, which the user repeats, in whose files the planted one is
+    named."""
     place = StudyDirectory(tmp_path / "changed")
     shutil.copytree(unmarked.study, place.path)
     (unmarked.folder / "harmless_network.py").write_text(CODE.replace('"mark"', '"harmless"'))

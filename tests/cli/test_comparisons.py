@@ -157,7 +157,8 @@ def test_an_aligned_run_predicts_as_before_and_is_a_run(cli, pair, tmp_path):
 
 @pytest.fixture
 def halves(fitted, tmp_path):
-    """Runs on two disjoint halves of one set, not standardized, so that their weights mean the same."""
+    """Runs on two disjoint halves of one set, not standardized, so that their weights mean the
+    same."""
     frame = load_iris(as_frame=True).frame.sample(frac=1.0, random_state=0)
     names = []
     for name, half in (("left", frame.iloc[:75]), ("right", frame.iloc[75:])):
@@ -271,7 +272,8 @@ def test_points_and_samples(cli, fitted):
     _, printed, _ = cli("barrier", fitted("a", *keys), fitted("b", "seed=1", *keys), "--json")
     assert json.loads(printed)["path"] == "straight line"
     nuts = [
-        "inference={name: hmc, num_warmup: 5, num_draws: 6, num_chains: 2, chain_method: sequential}"
+        "inference={name: hmc, num_warmup: 5, num_draws: 6, num_chains: 2, chain_method: "
+        "sequential}"
     ]
     runs = fitted("c", *nuts), fitted("d", "seed=1", *nuts)
     for coupling in ("moment", "assignment", "independent"):

@@ -108,7 +108,8 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
     (tmp_path / "import_networks.py").write_text(
         "from torch import nn\n\n"
         "def build(input_shape, num_outputs):\n"
-        "    return nn.Sequential(nn.Linear(input_shape[0], 6), nn.ReLU(), nn.Linear(6, num_outputs))\n"
+        "    return nn.Sequential(nn.Linear(input_shape[0], 6), nn.ReLU(), nn.Linear(6, "
+        "num_outputs))\n"
     )
     paths = []
     for seed in range(2):

@@ -1,4 +1,5 @@
-r"""What a terminal would obey is printed as escapes, and no name ends a line or is read as markup."""
+r"""What a terminal would obey is printed as escapes, and no name ends a line or is read as
+markup."""
 
 import io
 import json
@@ -16,7 +17,8 @@ from bnn_symm.report import progress
 from bnn_symm.runs.configuration.factories import study_commands
 from bnn_symm.studies.directory import StudyDirectory
 
-# ESC and OSC sequences, C1 controls, overrides of the direction of text, separators of lines, markup of rich.
+# ESC and OSC sequences, C1 controls, overrides of the direction of text, separators of lines,
+# markup of rich.
 NAMES = [
     "a\x1b[31mred",
     "a\x1b]0;title\x07b",

@@ -6,7 +6,8 @@ import pytest
 
 from bnn_symm.analyses.sbc_runner import default_overrides
 
-# Variational inference of a line: quick; after so few steps it is not calibrated, which is not the matter here.
+# Variational inference of a line: quick; after so few steps it is not calibrated, which is not the
+# matter here.
 TINY = ["inference={name: mean_field_vi, num_steps: 20, learning_rate: 0.1}", "data.limit=20"]
 TINY_SBC = ["sbc", "--set", *TINY, "--jobs", 1]
 

@@ -32,7 +32,7 @@ def content(cli):
     return run
 
 
-# -- what it says -----------------------------------------------------------------------------------------------------
+# -- what it says
 
 
 def test_of_a_standard_network(cli, content):
@@ -170,7 +170,7 @@ def test_quiet_says_nothing(cli):
     assert cli("symmetry", *IRIS, "--quiet") == (0, "", "")
 
 
-# -- where a network comes from -------------------------------------------------------------------------------------
+# -- where a network comes from
 
 
 def test_of_a_config_file(cli, content, tmp_path):
@@ -270,7 +270,7 @@ def test_a_users_module_gets_masks_too(content, tmp_path):
     assert found["free_parameters"] == 83 - 28
 
 
-# -- the same everywhere ----------------------------------------------------------------------------------------------
+# -- the same everywhere
 
 
 def test_two_processes_print_the_same_fingerprint(content):
@@ -292,7 +292,7 @@ def test_two_processes_print_the_same_fingerprint(content):
         assert first[key] == second[key]
 
 
-# -- refusals ---------------------------------------------------------------------------------------------------------
+# -- refusals
 
 SORTED = """
 import torch
@@ -332,20 +332,22 @@ def test_an_unknown_operation_is_named_with_its_line(refused, tmp_path):
         ),
         (
             ["architecture.symmetry.kind=weight_asymmetric", "architecture.widths=[64]"],
-            "layers.0: with 2 of 4 inputs fixed only 6 rows can differ, but it has 64, for which 12 inputs would be "
-            "needed; fixed_per_row 0 for this layer leaves it as it is: type fixed_per_row=[0,32]",
+            "layers.0: with 2 of 4 inputs fixed only 6 rows can differ, but it has 64, for which "
+            "12 inputs would be needed; fixed_per_row 0 for this layer leaves it as it is: type "
+            "fixed_per_row=[0,32]",
         ),
         (
             [
                 "architecture.symmetry={kind: weight_asymmetric, mask: densest}",
                 "architecture.widths=[64]",
             ],
-            "layers.0: 64 rows of 4 inputs cannot all differ and have a free entry, since there are 15 such rows; want "
-            "at least 7 inputs",
+            "layers.0: 64 rows of 4 inputs cannot all differ and have a free entry, since there "
+            "are 15 such rows; want at least 7 inputs",
         ),
         (
             ["architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 2]}"],
-            "fixed_per_row: got 2 values, want one, or one for each of the 3 layers: layers.0, layers.1, head",
+            "fixed_per_row: got 2 values, want one, or one for each of the 3 layers: layers.0, "
+            "layers.1, head",
         ),
         (
             ["architecture.symmetry={kind: block_fixed, block: 4, fixed_per_row: [2, 2, 2]}"],

@@ -44,9 +44,10 @@ def test_the_key_is_the_seed_alone():
 
 def test_another_process_makes_the_same_split_and_imports_nothing_heavy():
     code = (
-        "import sys; from bnn_symm.data import DataConfig; from bnn_symm.data.splits import split_points; "
-        "print(split_points(40, DataConfig(split_seed=5)).test.tolist()); "
-        "print([name for name in ('pandas', 'sklearn', 'pooch', 'PIL', 'pyarrow') if name in sys.modules])"
+        "import sys; from bnn_symm.data import DataConfig; from bnn_symm.data.splits import "
+        "split_points; print(split_points(40, DataConfig(split_seed=5)).test.tolist()); "
+        "print([name for name in ('pandas', 'sklearn', 'pooch', 'PIL', 'pyarrow') if name in "
+        "sys.modules])"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

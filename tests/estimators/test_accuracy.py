@@ -1,4 +1,5 @@
-"""Predictions of estimators against exact ones, and against those of the command on the same data."""
+"""Predictions of estimators against exact ones, and against those of the command on the same
+data."""
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from bnn_symm.runs import Config, fit_run, parse_config
 
 
 def exact_predictive(X, y, new, noise):
-    """Mean, epistemic and whole standard deviation of Bayesian linear regression with Normal(0, 1) weights and bias.
+    """Mean, epistemic and whole standard deviation of Bayesian linear regression with Normal(0, 1)
+    weights and bias.
 
-    In the units of the standardized target: covariance (A'A / noise^2 + I)^-1 with A the standardized features and 1.
+    In the units of the standardized target: covariance (A'A / noise^2 + I)^-1 with A the
+        standardized features and 1.
     """
     mean, scale = X.mean(0), X.std(0)
     design, at = (np.hstack([(x - mean) / scale, np.ones((len(x), 1))]) for x in (X, new))
@@ -40,7 +43,8 @@ def linear_problem(features):
 
 
 def check_against_exact(mean, sd, exact, effective_draws):
-    """The mean within 4.5 standard errors; the epistemic variance too, whose relative error is sqrt(2 / draws)."""
+    """The mean within 4.5 standard errors; the epistemic variance too, whose relative error is
+    sqrt(2 / draws)."""
     exact_mean, epistemic, whole = exact
     noise = np.sqrt(whole**2 - epistemic**2)
     assert np.abs((mean - exact_mean) / epistemic).max() < 4.5 / np.sqrt(effective_draws)
@@ -50,7 +54,8 @@ def check_against_exact(mean, sd, exact, effective_draws):
 
 def test_the_standard_deviation_of_nuts_is_that_of_the_exact_predictive_distribution():
     X, y, new = linear_problem(3)
-    # A dense mass matrix makes the target round, where draws of NUTS are about independent; half are counted on.
+    # A dense mass matrix makes the target round, where draws of NUTS are about independent; half
+    # are counted on.
     method = NUTS(num_chains=2, num_warmup=100, num_draws=250, mass_matrix="dense")
     estimator = BNNRegressor(widths=(), noise=0.5, method=method, random_state=0).fit(X, y)
     assert estimator.model_.likelihood == Gaussian(noise=0.5)
@@ -68,7 +73,8 @@ def test_the_standard_deviation_of_mean_field_vi_is_exact_where_the_posterior_fa
     ).fit(X, y)
     assert isinstance(estimator.posterior_, GaussianPosterior)
     mean, sd = estimator.predict(new, return_std=True)
-    # Half the draws: the other half of the allowance is for the optimizer, whose gradients of scales are sampled.
+    # Half the draws: the other half of the allowance is for the optimizer, whose gradients of
+    # scales are sampled.
     check_against_exact(mean, sd, exact_predictive(X, y, new, 0.5), effective_draws=500)
 
 
@@ -88,8 +94,9 @@ def test_digits_are_read_as_well_as_by_the_command(tmp_path):
     split = split_points(len(X), DataConfig(), classes=y)
     estimator = BNNClassifier(random_state=0).fit(X[split.train], y[split.train])
     probabilities = estimator.predict_proba(X[split.test])
-    # The same 359 points; pixels are scaled one by one here and as an image there. Three standard errors of a
-    # difference in accuracy of two classifiers that err independently on 4 % are 0.044, of one in NLL about 0.12.
+    # The same 359 points; pixels are scaled one by one here and as an image there. Three standard
+    # errors of a difference in accuracy of two classifiers that err independently on 4 % are 0.044,
+    # of one in NLL about 0.12.
     assert abs(estimator.score(X[split.test], y[split.test]) - theirs["accuracy"]) < 0.044
     assert abs(log_loss(y[split.test], probabilities) - theirs["nll"]) < 0.12
 
@@ -102,5 +109,6 @@ def test_diabetes_is_predicted_as_well_as_by_the_command(tmp_path):
     split = split_points(len(X), DataConfig())
     estimator = BNNRegressor(random_state=0).fit(X[split.train], y[split.train])
     rmse = np.sqrt(np.mean((estimator.predict(X[split.test]) - y[split.test]) ** 2))
-    # The same points and the same scaling; only the noise of the fit differs, in float64 in place of float32.
+    # The same points and the same scaling; only the noise of the fit differs, in float64 in place
+    # of float32.
     assert abs(rmse / theirs["rmse"] - 1) < 0.03

@@ -56,7 +56,7 @@ def quick(estimator, **keywords):
     return estimator(**{**QUICK, **keywords})
 
 
-# -- data ---------------------------------------------------------------------------------------------------
+# -- data
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,8 @@ def test_labels_of_any_type_come_back(labels):
     assert estimator.score(X, labels[y]) == 1.0
     probabilities = estimator.predict_proba(X)
     np.testing.assert_array_equal(estimator.classes_[probabilities.argmax(1)], labels[y])
-    # The preprocessing knows them too, so that diagnostics of the posterior can be given raw targets.
+    # The preprocessing knows them too, so that diagnostics of the posterior can be given raw
+    # targets.
     encoded = estimator.preprocessing_.encode_target(labels[y])
     np.testing.assert_array_equal(estimator.classes_[encoded.numpy()], labels[y])
 
@@ -205,7 +206,7 @@ def test_weights_of_points_are_not_accepted():
         quick(BNNClassifier).fit(X, y, sample_weight=np.ones(30))
 
 
-# -- methods and symmetry -----------------------------------------------------------------------------------
+# -- methods and symmetry
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -237,7 +238,7 @@ def test_kinds_of_symmetry(kind):
     assert fingerprint(again.model_.net) == fingerprint(fitted.model_.net)
 
 
-# -- randomness and state -----------------------------------------------------------------------------------
+# -- randomness and state
 
 
 def test_the_same_int_gives_the_same_bits_and_another_does_not():
@@ -274,7 +275,8 @@ def test_global_generators_and_threads_are_left_as_they_were(method):
     X, y = blobs()
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    # Python's own generator is not among them, since here beartype draws from it which items of a list to check.
+    # Python's own generator is not among them, since here beartype draws from it which items of a
+    # list to check.
     states = torch.get_rng_state(), global_state()[1].copy()
     try:
         keys = (

@@ -6,7 +6,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from bnn_symm.estimators import BNNClassifier, BNNRegressor
 from bnn_symm.inference import HMC, NUTS, DeepEnsemble
 
-# Enough steps that the checks which ask for accuracy pass (0.83 of three blobs, R2 0.5), few enough for a hundred fits.
+# Enough steps that the checks which ask for accuracy pass (0.83 of three blobs, R2 0.5), few enough
+# for a hundred fits.
 CHEAP = {
     "widths": (8,),
     "num_steps": 30,

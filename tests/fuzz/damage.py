@@ -86,7 +86,8 @@ def remove(path: Path, dice: random.Random) -> None:
 
 
 def replace_by_other_kinds(path: Path, dice: random.Random) -> None:
-    """Put a pipe, a folder, a link to nowhere or to a device, or a huge sparse file in its place."""
+    """Put a pipe, a folder, a link to nowhere or to a device, or a huge sparse file in its
+    place."""
     path.unlink()
     kind = dice.randrange(6)
     if kind == 0:

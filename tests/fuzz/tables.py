@@ -1,4 +1,5 @@
-"""Random tables, as people write them: kinds of columns, notations, quoting, separators and damage."""
+"""Random tables, as people write them: kinds of columns, notations, quoting, separators and
+damage."""
 
 import csv
 import io

@@ -109,7 +109,8 @@ def run_cases(number: int, every: int, seed: int) -> list[str]:
                     )
             except Exception as error:
                 wrong.append(
-                    f"case {seed} {case}: {type(error).__name__} {str(error)[:200]!r} of {path.read_bytes()!r}"
+                    f"case {seed} {case}: {type(error).__name__} {str(error)[:200]!r} of "
+                    f"{path.read_bytes()!r}"
                 )
     return wrong
 

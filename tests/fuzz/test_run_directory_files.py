@@ -90,7 +90,8 @@ def _resume(path: Path) -> Any:
 
 
 def _report(path: Path) -> Any:
-    """Write the report of a study, whose tables have no signature: that it can be written is all that is compared."""
+    """Write the report of a study, whose tables have no signature: that it can be written is all
+    that is compared."""
     write_report(path, path / "out.html")
 
 
@@ -113,7 +114,8 @@ def few_targets() -> Iterator[list[Target]]:
 
 
 def build_targets(home: Path) -> list[Target]:
-    """Make small runs, complete and not, and a study, in a folder; what is there already is taken."""
+    """Make small runs, complete and not, and a study, in a folder; what is there already is
+    taken."""
     made = [Target(_fitted(home, name, 0), _fitted(home, name, 1), _use_run) for name in _METHODS]
     for name, rows in (("hmc", 3), ("map", 2), ("swag", 1)):
         pair = [_fitted(home, name, seed, rows) for seed in (0, 1)]
@@ -174,7 +176,8 @@ def _case(target: Target, dice: random.Random, expected: Any) -> str | None:
                 if "bnn_symm" in frame.filename
             ][-1]
             return (
-                f"{what}: {type(error).__name__} {str(error)[:100]!r} at {Path(own.filename).name}:{own.lineno} "
+                f"{what}: {type(error).__name__} {str(error)[:100]!r} at "
+                f"{Path(own.filename).name}:{own.lineno} "
                 f"({Path(place.filename).name}:{place.lineno})"
             )
         finally:

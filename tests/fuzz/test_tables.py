@@ -1,4 +1,5 @@
-"""Random tables: each is read to one meaning or refused in one line, and a row means the same beside any other."""
+"""Random tables: each is read to one meaning or refused in one line, and a row means the same
+beside any other."""
 
 import csv
 import io

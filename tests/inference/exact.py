@@ -38,7 +38,8 @@ class Exact:
 
     @property
     def mean_field_sd(self) -> Tensor:
-        """Standard deviations of the mean-field optimum: 1 / sqrt of the diagonal of the precision."""
+        """Standard deviations of the mean-field optimum: 1 / sqrt of the diagonal of the
+        precision."""
         return self.precision.diag().rsqrt()
 
 

@@ -218,7 +218,8 @@ def test_float64_and_initial_posterior(problem, method):
     start = MAP(num_steps=300, learning_rate=0.05).fit(model, data, seed=0)
     posterior = dataclasses.replace(method).fit(model, data, seed=0, initial=start)
     assert all_draws(posterior).dtype == torch.float64
-    # From the mode, the very first logged objective is near its best; from random values it is far above it.
+    # From the mode, the very first logged objective is near its best; from random values it is far
+    # above it.
     cold = method.fit(model, data, seed=0)
     if method.name not in ("hmc", "nuts"):
         assert posterior.history[0]["objective"] < cold.history[0]["objective"]
@@ -249,7 +250,8 @@ def test_convolutions_and_learned_noise_are_no_special_case(method):
 @every_method
 @pytest.mark.parametrize("kind", ["weight_asymmetric", "sigma_asymmetric"])
 def test_asymmetric_networks_are_no_special_case(method, kind):
-    """What is fixed stays so, is no coordinate, and the posterior predicts with it, whatever made it."""
+    """What is fixed stays so, is no coordinate, and the posterior predicts with it, whatever made
+    it."""
     data = load_dataset("digits", limit=60)
     symmetry = SymmetryConfig(kind=kind)
     common = {"dropout": 0.2, "symmetry": symmetry}

@@ -1,4 +1,5 @@
-"""What runs on the CPU runs on a GPU unchanged: fits of every method, and what is done with them afterwards."""
+"""What runs on the CPU runs on a GPU unchanged: fits of every method, and what is done with them
+afterwards."""
 
 import copy
 import dataclasses
@@ -30,7 +31,8 @@ def log_density(model: BayesianModel, flat: torch.Tensor, run: Run) -> float:
 
 @pytest.mark.parametrize("method", METHODS, ids=name_of)
 def test_a_fit_ends_is_opened_and_predicts(tmp_path, method):
-    """Its log density is that of the CPU to 1e-4: a hundred terms in float32, summed in another order."""
+    """Its log density is that of the CPU to 1e-4: a hundred terms in float32, summed in another
+    order."""
     config = load_config(None, ["data.name=iris", NETWORK, "device=cuda"])
     run = fit_run(dataclasses.replace(config, inference=method), tmp_path / "run")
     assert run.status == "complete"
@@ -51,8 +53,8 @@ def test_a_fit_ends_is_opened_and_predicts(tmp_path, method):
 
 
 def test_the_same_numbers_are_drawn_as_on_the_cpu(tmp_path):
-    """Noise comes from the CPU: twenty steps of VI in float64 differ by rounding, which Adam's division of gradients by
-    their own size makes larger, to at most 1e-6 of weights of about 1."""
+    """Noise comes from the CPU: twenty steps of VI in float64 differ by rounding, which Adam's
+    division of gradients by their own size makes larger, to at most 1e-6 of weights of about 1."""
     keys = ["data.name=iris", "architecture.widths=[4]", "dtype=float64", "inference.num_steps=20"]
     one, other = (
         fit_run(load_config(None, [*keys, f"device={device}"]), tmp_path / device)

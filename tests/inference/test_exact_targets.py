@@ -30,7 +30,8 @@ with warnings.catch_warnings():
 
 @pytest.fixture(autouse=True)
 def unchecked():
-    """Thousands of steps on eleven numbers spend most of their time in the checks of annotations."""
+    """Thousands of steps on eleven numbers spend most of their time in the checks of
+    annotations."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -42,7 +43,8 @@ every_tempering = pytest.mark.parametrize(("temperature", "tempering"), TEMPERIN
 def check_moments(posterior, exact: Exact) -> None:
     """R-hat < 1.01, bulk ESS >= 400, means and variances within 4 Monte Carlo standard errors.
 
-    Of right draws, one of the 22 moments of a fit is further off with a probability of about 22 * 6e-5 = 0.1 %.
+    Of right draws, one of the 22 moments of a fit is further off with a probability of about 22 *
+    6e-5 = 0.1 %.
     """
     chains, draws, _ = posterior.shape
     values = posterior.draws().double().unflatten(0, (chains, draws)).numpy()
@@ -59,7 +61,8 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-# Uncompiled, for on eleven numbers there is nothing to gain; with draws enough for R-hat < 1.01 to be likely.
+# Uncompiled, for on eleven numbers there is nothing to gain; with draws enough for R-hat < 1.01 to
+# be likely.
 SHORT = {"num_warmup": 250, "num_draws": 400, "compile": False}
 SAMPLERS = {
     "nuts": NUTS(**SHORT),
@@ -68,7 +71,8 @@ SAMPLERS = {
     "hmc": HMC(**SHORT),
     "chees": ChEESHMC(num_chains=16, **SHORT),
     "chees, diagonal": ChEESHMC(num_chains=16, mass_matrix="diagonal", **SHORT),
-    # In processes of their own the chains run without the checks of annotations, three times as fast.
+    # In processes of their own the chains run without the checks of annotations, three times as
+    # fast.
     "nuts, pyro": NUTS(engine="pyro", chain_method="parallel", **SHORT),
     "hmc, pyro": HMC(engine="pyro", chain_method="parallel", **SHORT),
 }
@@ -141,8 +145,10 @@ def test_mean_field_vi_reaches_its_optimum(temperature, tempering):
 def test_low_rank_vi_of_full_rank_finds_the_exact_posterior(temperature, tempering, estimator):
     """Mean-field VI, which cannot have its covariances, stays 3 nats away.
 
-    The gradient of factors is noisy: steps of learning rate a leave errors of about sqrt(a) of a scale, which the
-    schedule anneals. 0.008 to 0.011 nats were seen over estimators and temperatures; seven digits of the means.
+    The gradient of factors is noisy: steps of learning rate a leave errors of about sqrt(a) of a
+        scale, which the
+    schedule anneals. 0.008 to 0.011 nats were seen over estimators and temperatures; seven digits
+    of the means.
     """
     model, data = linear_model()
     method = LowRankVI(
@@ -176,8 +182,9 @@ def test_elbo_is_the_untempered_one_in_the_targets_own_units(tempering):
 
 
 def test_weight_space_estimator_finds_the_exact_mean():
-    # Antithetic pairs make the gradient of loc exact in a linear model; of the scales it stays noisy, by about
-    # sqrt(learning rate / samples), which the schedule anneals: 10 % is three times what was seen over seeds.
+    # Antithetic pairs make the gradient of loc exact in a linear model; of the scales it stays
+    # noisy, by about sqrt(learning rate / samples), which the schedule anneals: 10 % is three times
+    # what was seen over seeds.
     model, data = linear_model()
     posterior = MeanFieldVI(estimator="weight", num_samples=4).fit(model, data, seed=0)
     exact = exact_posterior(data)

@@ -25,7 +25,8 @@ ASYMMETRIC = SymmetryConfig(kind="weight_asymmetric")
 
 @pytest.fixture(autouse=True)
 def unchecked():
-    """Thousands of steps on eleven numbers spend most of their time in the checks of annotations."""
+    """Thousands of steps on eleven numbers spend most of their time in the checks of
+    annotations."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -135,7 +136,8 @@ def test_local_pre_activations_have_the_moments_of_sampled_free_weights():
         )
     draws = loc + scale * noise((number, len(loc)))
     sampled = torch.vmap(lambda flat: model.outputs(flat, x))(draws)
-    # Standard errors: sd / sqrt(n) of a mean, sd / sqrt(2 n) of a standard deviation, of two samples; five of them.
+    # Standard errors: sd / sqrt(n) of a mean, sd / sqrt(2 n) of a standard deviation, of two
+    # samples; five of them.
     sd = sampled.std(0)
     assert ((many.mean(0) - sampled.mean(0)).abs() / sd).max() < 5 * (2 / number) ** 0.5
     assert (many.std(0) / sd - 1).abs().max() < 5 * number**-0.5

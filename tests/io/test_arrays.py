@@ -1,4 +1,5 @@
-"""Arrays and tables: what is damaged, of other types or larger than it declares is one line of an error."""
+"""Arrays and tables: what is damaged, of other types or larger than it declares is one line of an
+error."""
 
 import decimal
 import pickle

@@ -1,4 +1,5 @@
-"""JSON and YAML: what is plain is read as it was written, everything else is one line of an error."""
+"""JSON and YAML: what is plain is read as it was written, everything else is one line of an
+error."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""HDF5 and NetCDF: plain files open, everything that leads out of the file or past its size is refused."""
+"""HDF5 and NetCDF: plain files open, everything that leads out of the file or past its size is
+refused."""
 
 from collections.abc import Callable
 from pathlib import Path

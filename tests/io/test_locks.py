@@ -1,4 +1,5 @@
-"""One writer a folder: among processes, PID namespaces, clocks that are set, and file systems that cannot lock."""
+"""One writer a folder: among processes, PID namespaces, clocks that are set, and file systems that
+cannot lock."""
 
 import errno
 import json
@@ -233,7 +234,8 @@ def test_a_spawned_process_does_not_keep_the_lock(tmp_path):
 
 
 def test_a_file_system_that_cannot_lock(tmp_path, monkeypatch):
-    """The record decides, and a note says so. No file system here lacks locks: the system call is made to."""
+    """The record decides, and a note says so. No file system here lacks locks: the system call is
+    made to."""
     import fcntl
 
     def flock(*_):
@@ -253,7 +255,7 @@ def test_a_file_system_that_cannot_lock(tmp_path, monkeypatch):
         assert not FolderLock(tmp_path).is_held()
 
 
-# -- records ----------------------------------------------------------------------------------------------------------
+# -- records
 
 
 def test_this_process_lives():

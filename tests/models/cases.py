@@ -50,7 +50,8 @@ CASES = {
     "gaussian-learned": Case(Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6), 1),
     "heteroscedastic": Case(HeteroscedasticGaussian(), 2),
     "poisson": Case(Poisson(), 1),
-    # With one fixed entry of two inputs, two of the three rows of the first layer's weight would be the same.
+    # With one fixed entry of two inputs, two of the three rows of the first layer's weight would be
+    # the same.
     "fixed-entries": Case(
         Categorical(), NUM_CLASSES, SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(0, 1))
     ),

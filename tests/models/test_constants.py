@@ -1,4 +1,5 @@
-"""What a model infers of a network, what it holds constant, and that it leaves the network alone."""
+"""What a model infers of a network, what it holds constant, and that it leaves the network
+alone."""
 
 import math
 

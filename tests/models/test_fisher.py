@@ -10,7 +10,8 @@ from bnn_symm.models.fisher import fisher_root
 from tests.models.cases import CASES, normal
 
 POINTS = 4
-# Gauss-Hermite: exact for the expectation of a quadratic in y, which the Hessian of a Gaussian's log density is.
+# Gauss-Hermite: exact for the expectation of a quadratic in y, which the Hessian of a Gaussian's
+# log density is.
 NODES, WEIGHTS = (-math.sqrt(3), 0.0, math.sqrt(3)), (1 / 6, 2 / 3, 1 / 6)
 
 

@@ -47,7 +47,8 @@ def test_nuts_finds_the_exact_posterior_of_one_weight() -> None:
         mcmc = MCMC(NUTS(model), num_samples=num_samples, warmup_steps=80, disable_progbar=True)
         mcmc.run(x, y)
     draws = mcmc.get_samples()["weight"].flatten()
-    # An effective sample size of a third of the draws is what NUTS does at worst on one normal; 4 standard errors.
+    # An effective sample size of a third of the draws is what NUTS does at worst on one normal; 4
+    # standard errors.
     effective = num_samples / 3
     assert abs(float(draws.mean()) - mean) < 4 * sd / math.sqrt(effective)
     assert abs(float(draws.std()) / sd - 1) < 4 / math.sqrt(2 * effective)

@@ -78,7 +78,8 @@ def test_log_prior_of_a_float32_vector_is_summed_in_float64() -> None:
     flat = normal(model.num_parameters).float()
     assert model.log_prior(flat).dtype == torch.float64
     exact = torch.distributions.Normal(0.0, 1.0).log_prob(flat.double()).sum()
-    # Each of the 5e4 terms, of size about 1.4, is rounded to 6e-8 of itself at worst: 5e-3; by chance far less.
+    # Each of the 5e4 terms, of size about 1.4, is rounded to 6e-8 of itself at worst: 5e-3; by
+    # chance far less.
     assert abs(float(model.log_prior(flat) - exact)) < 1e-3
 
 

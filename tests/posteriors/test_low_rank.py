@@ -83,7 +83,7 @@ def few_samples(monkeypatch, number: int) -> None:
     monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.elbo.elbo"], "_MAX_SAMPLES", number)
 
 
-# -- the density -------------------------------------------------------------------------------------------
+# -- the density
 
 
 def test_density_and_entropy_are_torchs_layer_by_layer(model) -> None:
@@ -119,7 +119,8 @@ def test_draws_have_its_moments() -> None:
     number, own = 4000, low_rank(model_of("norm, learned noise"))
     draws = own.draws(number, seed=0)
     covariance, wanted = torch.cov(draws.T), dense(own)
-    # Standard error of a covariance: sqrt((s_ii s_jj + s_ij^2) / n); of a few hundred, the largest is below 5 of them.
+    # Standard error of a covariance: sqrt((s_ii s_jj + s_ij^2) / n); of a few hundred, the largest
+    # is below 5 of them.
     error = ((torch.outer(wanted.diag(), wanted.diag()) + wanted.square()) / number).sqrt()
     assert ((covariance - wanted).abs() / error).max() < 5
     assert ((draws.mean(0) - own.loc).abs() / wanted.diag().sqrt()).max() < 5 / math.sqrt(number)
@@ -189,7 +190,7 @@ def test_elbo_of_the_exact_posterior_is_the_log_evidence(monkeypatch) -> None:
     )
 
 
-# -- permuted ----------------------------------------------------------------------------------------------
+# -- permuted
 
 
 def test_a_permuted_one_predicts_what_it_did_draw_by_draw(case) -> None:
@@ -230,7 +231,7 @@ def test_the_elbo_does_not_know_how_units_are_numbered(case, monkeypatch) -> Non
     assert second.value == pytest.approx(first.value, rel=1e-9)
 
 
-# -- files -------------------------------------------------------------------------------------------------
+# -- files
 
 
 def test_it_comes_back_bit_for_bit_with_its_draws_and_its_order(model, tmp_path) -> None:
@@ -254,11 +255,12 @@ def test_arviz_sees_its_draws() -> None:
     np.testing.assert_array_equal(groups["posterior"]["head.weight"][0], wanted.numpy())
 
 
-# -- two of them -------------------------------------------------------------------------------------------
+# -- two of them
 
 
 def test_coupled_draws_have_the_right_ends_whatever_names_the_factors() -> None:
-    """Factors turned by a rotation are the same distribution, so that the path from it to itself stands still."""
+    """Factors turned by a rotation are the same distribution, so that the path from it to itself
+    stands still."""
     model = model_of("norm, learned noise")
     first = low_rank(model)
     rotation = torch.linalg.qr(normal(3, 3, seed=5))[0]

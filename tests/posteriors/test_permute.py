@@ -1,4 +1,5 @@
-"""Permuted posteriors: the same function draw by draw, the same ELBO, and the algebra of permutations."""
+"""Permuted posteriors: the same function draw by draw, the same ELBO, and the algebra of
+permutations."""
 
 import sys
 
@@ -18,7 +19,8 @@ from tests.models.cases import normal
 
 BLOCKS = SymmetryConfig(kind="block_fixed", block=3, fixed_per_row=(2, 3, 0))
 ASYMMETRIC = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 2, 0))
-# Architecture, shape of a point, likelihood. A learned noise is a coordinate that no permutation moves.
+# Architecture, shape of a point, likelihood. A learned noise is a coordinate that no permutation
+# moves.
 NETWORKS = {
     "relu": (MLPConfig(widths=(4, 3), norm="layer"), (2,), Gaussian()),
     "tanh": (MLPConfig(widths=(4, 3), activation="tanh"), (2,), Categorical()),
@@ -26,7 +28,8 @@ NETWORKS = {
     "blocks of fixed entries": (MLPConfig(widths=(6, 6), symmetry=BLOCKS), (4,), Categorical()),
 }
 SCALING = Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=5.0, y_scale=2.0)
-# Sums over permuted units are taken in another order: a few roundings of float64, where 1e-6 is what is promised.
+# Sums over permuted units are taken in another order: a few roundings of float64, where 1e-6 is
+# what is promised.
 ROUNDING = 1e-12
 
 
@@ -81,7 +84,7 @@ def same_bits(first: GaussianPosterior, second: GaussianPosterior) -> bool:
     )
 
 
-# -- the same function -------------------------------------------------------------------------------------
+# -- the same function
 
 
 @pytest.mark.parametrize("make", [gaussian, samples])
@@ -171,7 +174,7 @@ def test_the_elbo_is_unchanged_within_its_error(case, few_samples) -> None:
     assert abs(after.value - before.value) < 5 * (before.standard_error + after.standard_error)
 
 
-# -- the algebra -------------------------------------------------------------------------------------------
+# -- the algebra
 
 
 def test_permuting_twice_is_composing(case) -> None:
@@ -231,7 +234,7 @@ def test_flips_turn_means_and_noise_but_no_scale(tanh) -> None:
     assert torch.equal(both.scale.sort().values, posterior.scale.sort().values)
 
 
-# -- fixed entries -----------------------------------------------------------------------------------------
+# -- fixed entries
 
 
 def test_what_is_not_representable_is_refused(asymmetric) -> None:
@@ -254,7 +257,7 @@ def test_what_is_not_representable_is_refused_wherever_it_stands(asymmetric, per
         samples(model).permute_chains(wrong)
 
 
-# -- chains ------------------------------------------------------------------------------------------------
+# -- chains
 
 
 def test_one_permutation_a_chain(tanh) -> None:
@@ -332,7 +335,7 @@ def test_another_number_of_permutations_than_draws_is_refused(tanh, count) -> No
         samples(model).permute_chains([full, short])
 
 
-# -- files -------------------------------------------------------------------------------------------------
+# -- files
 
 
 def test_a_permuted_gaussian_comes_back_bit_for_bit_with_its_draws(case, tmp_path) -> None:

@@ -28,7 +28,7 @@ def samples(chains: int = 2, draws: int = 7) -> tuple[SamplePosterior, Tensor]:
     return SamplePosterior(MODEL, NO_SCALING, positions=ArrayPositions(values)), values
 
 
-# -- the closed form ---------------------------------------------------------------------------------------
+# -- the closed form
 
 
 def test_gaussian_draws_are_keyed() -> None:
@@ -93,7 +93,7 @@ def test_a_vector_of_the_wrong_length_is_refused_with_both_lengths() -> None:
         SamplePosterior.from_draws(MODEL, torch.ones(2, 3, LENGTH - 1, dtype=torch.float64))
 
 
-# -- draws -------------------------------------------------------------------------------------------------
+# -- draws
 
 
 def test_draws_come_chain_by_chain_in_chunks() -> None:
@@ -159,7 +159,8 @@ def test_every_draw_is_equally_likely_in_a_subset() -> None:
     chosen = torch.cat([many.draws(number, seed=seed)[:, 0] for seed in range(seeds)])
     counts = torch.bincount(chosen.long(), minlength=draws).double()
     share = number / draws
-    # Each count is binomial(seeds, share); the largest of ten deviations is below 4 standard deviations.
+    # Each count is binomial(seeds, share); the largest of ten deviations is below 4 standard
+    # deviations.
     assert float((counts - seeds * share).abs().max()) < 4 * math.sqrt(seeds * share * (1 - share))
 
 
@@ -175,7 +176,7 @@ def test_no_draws_at_all_are_refused() -> None:
             SamplePosterior.from_draws(MODEL, torch.zeros(shape, dtype=torch.float64))
 
 
-# -- draws made elsewhere ----------------------------------------------------------------------------------
+# -- draws made elsewhere
 
 
 def test_from_draws_takes_a_flat_tensor_or_a_mapping() -> None:
@@ -285,7 +286,7 @@ def test_from_state_dicts_leaves_out_what_is_fixed_if_it_is_the_same(kind) -> No
         )
 
 
-# -- predictions -------------------------------------------------------------------------------------------
+# -- predictions
 
 
 def test_predict_runs_the_network_at_every_draw_and_hands_on_latents_and_scaling() -> None:

@@ -93,7 +93,8 @@ def test_expected_log_prob_equals_log_prob_when_the_draws_agree(name) -> None:
 
 @pytest.mark.parametrize("name", REGRESSION)
 def test_density_in_own_units_integrates_to_one(name) -> None:
-    # One point, a grid of targets: the trapezium rule on a smooth density that ends at 0 is exact far beyond 1e-8.
+    # One point, a grid of targets: the trapezium rule on a smooth density that ends at 0 is exact
+    # far beyond 1e-8.
     p = predictive(name)
     one = Predictive(
         outputs=p.outputs[:, :, :1].expand(-1, -1, 4001, -1),
@@ -198,7 +199,8 @@ def test_quantiles_of_counts_are_the_exact_integers(shift, dtype) -> None:
     counts = np.arange(2000)
     cdf = np.stack([each.cdf(count).mean(0) for count in counts])
     levels = (0.001, 0.025, 0.3, 0.5, 0.77, 0.975, 0.999)
-    # A level that a count meets to within float32's rounding could fall on either side; none of these does.
+    # A level that a count meets to within float32's rounding could fall on either side; none of
+    # these does.
     assert min(np.abs(cdf - level).min() for level in levels) > 1e-6
     for level, row in zip(levels, p.quantiles(levels), strict=True):
         np.testing.assert_array_equal(row.numpy(), (cdf >= level).argmax(0))
@@ -258,7 +260,8 @@ def test_sampled_targets_have_the_moments_of_every_draw(name) -> None:
     mean = torch.from_numpy(each.mean()).unflatten(0, (CHAINS, 3, copies))[:, :, 0]
     variance = torch.from_numpy(np.broadcast_to(each.var(), each.mean().shape).copy())
     variance = variance.unflatten(0, (CHAINS, 3, copies))[:, :, 0]
-    # The largest of 24 deviations is below 4.5 standard errors; the fourth moment of a Poisson is 3 v^2 + v.
+    # The largest of 24 deviations is below 4.5 standard errors; the fourth moment of a Poisson is 3
+    # v^2 + v.
     fourth = 2 * variance**2 + (variance if name == "poisson" else 0.0)
     assert float(((groups.mean(2) - mean).abs() / (variance / copies).sqrt()).max()) < 4.5
     assert float(((groups.var(2) - variance).abs() / (fourth / copies).sqrt()).max()) < 4.5

@@ -12,7 +12,8 @@ from bnn_symm.studies.results.comparisons import compare_settings, summarize_set
 from bnn_symm.studies.results.conclusions import conclude
 
 SYMMETRY = "architecture.symmetry"
-# Kind, role, more keys of the symmetry, log10 of the group's order, and made-up truths: NLL, barrier, speed.
+# Kind, role, more keys of the symmetry, log10 of the group's order, and made-up truths: NLL,
+# barrier, speed.
 KINDS = (
     ("standard", "baseline", {}, 178.2, 0.127, 1.08, 550.0),
     ("weight_asymmetric", "asymmetric", {"kappa": "auto"}, 0.0, 0.152, 0.20, 388.0),

@@ -1,4 +1,5 @@
-"""Names in figures are drawn as they are written, and numbers at ticks as matplotlib writes them."""
+"""Names in figures are drawn as they are written, and numbers at ticks as matplotlib writes
+them."""
 
 import pytest
 from matplotlib.cm import ScalarMappable

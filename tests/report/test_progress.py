@@ -51,7 +51,8 @@ def test_chains_of_one_batch_have_one_bar(terminal):
     rows = [row(0, 20), row(2, 20), row(1, 20), row(1, 40, "sampling")]
     (line,) = shown(terminal, method, rows)
     assert line.startswith("3 chains 80/300 ")
-    # Chain 0 is told to be in warm-up still; acceptance rates 0.6, 0.8 and 1.0; divergences 0 + 1 + 2.
+    # Chain 0 is told to be in warm-up still; acceptance rates 0.6, 0.8 and 1.0; divergences 0 + 1 +
+    # 2.
     assert line.endswith("warmup accepted 0.80 step 0.1 diverged 3")
     assert "chain 0" not in terminal.getvalue()
 

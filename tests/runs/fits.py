@@ -44,7 +44,8 @@ def fit(path: Path, keys: list[str]) -> Run:
 
 
 def sign(path: Path) -> None:
-    """Accept files that a test has changed, so that the reader of each is tested and not the signature."""
+    """Accept files that a test has changed, so that the reader of each is tested and not the
+    signature."""
     RunDirectory(path).sign_again()
 
 
@@ -67,7 +68,7 @@ def history(run: Run) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
-# -- a process that can be killed: forked from a server that has imported everything ---------------------------------
+# -- a process that can be killed: forked from a server that has imported everything
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -83,7 +84,8 @@ def start(arguments: list[str], log: Path) -> Any:
 
 
 def run_elsewhere(arguments: list[str], log: Path) -> None:
-    """Runs the command line to its end, without this process's type checks, which make fits ten times as slow."""
+    """Runs the command line to its end, without this process's type checks, which make fits ten
+    times as slow."""
     process = start(arguments, log)
     process.join()
     assert process.exitcode == 0, log.read_text()

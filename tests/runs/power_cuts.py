@@ -1,9 +1,11 @@
-"""Power cuts of a recorded fit: at every moment, what a disk may have of it, and what it has for sure.
+"""Power cuts of a recorded fit: at every moment, what a disk may have of it, and what it has for
+sure.
 
-A recorder looks at a folder before every call that changes names in it, before and after every `fsync`, and keeps all
-contents. What was synced (the content of a file, the entries of a folder) is on the disk for sure. Of everything else
-a power cut leaves what it likes: a name as it was or as it is now, and of a file that is being written the content as
-it was, all of the new one, a part of it, or zeros.
+A recorder looks at a folder before every call that changes names in it, before and after every
+`fsync`, and keeps all contents. What was synced (the content of a file, the entries of a folder) is
+on the disk for sure. Of everything else a power cut leaves what it likes: a name as it was or as it
+is now, and of a file that is being written the content as it was, all of the new one, a part of it,
+or zeros.
 """
 
 import os
@@ -25,7 +27,8 @@ Entries = dict[str, tuple[bool, int]]
 
 @dataclass(frozen=True)
 class Moment:
-    """A folder at one moment: as processes see it, and as it is on the disk for sure; and what was promised by then."""
+    """A folder at one moment: as processes see it, and as it is on the disk for sure; and what was
+    promised by then."""
 
     root: int
     folders: dict[int, Entries]

@@ -1,4 +1,5 @@
-"""A hundred kills: no draw that was reported as written is lost, and every fit ends with the undisturbed bits."""
+"""A hundred kills: no draw that was reported as written is lost, and every fit ends with the
+undisturbed bits."""
 
 import os
 import signal
@@ -51,7 +52,8 @@ def _child(path, keys, pipe):
 
 
 def _run(path, keys, seconds):
-    """Chain -> draws that were reported by a fit that was killed after so many seconds, and whether it was."""
+    """Chain -> draws that were reported by a fit that was killed after so many seconds, and whether
+    it was."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -174,7 +174,7 @@ def test_a_run_goes_on_only_with_its_own_masks(tmp_path):
     assert same_bits(resume_run(tmp_path / "run"), fit(tmp_path / "undisturbed", keys))
 
 
-# -- configuration ------------------------------------------------------------------------------------------------
+# -- configuration
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""A run of a device that is missing here is opened on the CPU with one line that says so; it goes on if insisted."""
+"""A run of a device that is missing here is opened on the CPU with one line that says so; it goes
+on if insisted."""
 
 import json
 import shutil

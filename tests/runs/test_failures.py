@@ -125,9 +125,10 @@ def test_an_error_in_a_callback_keeps_its_kind_and_frees_the_run(tmp_path):
     assert same_bits(resumed, fit(tmp_path / "undisturbed", keys))
 
 
-# -- a full disk ----------------------------------------------------------------------------------------------------
+# -- a full disk
 
-# Every write beyond this many bytes of a file fails, as it does on a full disk: a parent of the test cannot mount one.
+# Every write beyond this many bytes of a file fails, as it does on a full disk: a parent of the
+# test cannot mount one.
 _LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -141,8 +142,8 @@ sys.exit(main(sys.argv[2:]))
     ("method", "length", "limit"),
     [
         ("map", "num_steps=60", 3000),  # while the history grows
-        # The state of both chains, 10 kB, is written. At the draws, 25 kB in one file; where a slow machine wrote them
-        # in several, at the posterior.
+        # The state of both chains, 10 kB, is written. At the draws, 25 kB in one file; where a slow
+        # machine wrote them in several, at the posterior.
         pytest.param("nuts", "num_draws=100", 12_000, marks=pytest.mark.slow),
         pytest.param("local", "num_steps=60", 9000, marks=pytest.mark.slow),  # at the posterior
     ],
@@ -158,7 +159,8 @@ def test_full_disk(tmp_path, method, length, limit):
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr == (
-        f"bnn-symm: error: {path} could not be written (File too large); what was written before is kept; make room "
+        f"bnn-symm: error: {path} could not be written (File too large); what was written before "
+        "is kept; make room "
         f"and go on with: bnn-symm fit --resume {path}\n"
     )
     left = load_run(path)
@@ -246,7 +248,7 @@ def test_a_complete_run_does_not_go_on(tmp_path):
     assert (run.path / "run.json").read_bytes() == before
 
 
-# -- starting from another run --------------------------------------------------------------------------------------
+# -- starting from another run
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""A run that is killed or interrupted loads, is of use, and goes on to the bits of one that was not."""
+"""A run that is killed or interrupted loads, is of use, and goes on to the bits of one that was
+not."""
 
 import json
 import os
@@ -116,7 +117,8 @@ def test_signals_stop_at_the_next_step(tmp_path, number):
     log = (tmp_path / "log").read_text()
     assert process.exitcode == 130
     assert log == (
-        f"bnn-symm: interrupted; what was reached is in {path}; go on with: bnn-symm fit --resume {path}\n"
+        f"bnn-symm: interrupted; what was reached is in {path}; go on with: bnn-symm fit --resume "
+        f"{path}\n"
     )
     assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
     assert not (path / "lock.json").exists()
@@ -224,7 +226,8 @@ def test_a_second_writer_is_refused(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("clock", ["as it was", "set"])
 def test_a_second_writer_in_another_pid_namespace_is_refused(tmp_path, clock):
-    """As from another container: it sees neither the process nor, where the clock was set, the time of its start."""
+    """As from another container: it sees neither the process nor, where the clock was set, the time
+    of its start."""
     namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--uts", "--kill-child"]
     if (
         shutil.which("unshare") is None

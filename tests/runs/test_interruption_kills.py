@@ -1,7 +1,9 @@
-"""Every method is killed by signal 9 at random moments, several times in one fit, and comes to the undisturbed bits.
+"""Every method is killed by signal 9 at random moments, several times in one fit, and comes to the
+undisturbed bits.
 
-The moments are rows of the history, drawn by a seed over the whole fit, and a few milliseconds more; the same fits are
-soaked for an hour by `benchmarks/soak.py`, which kills at any moment at all.
+The moments are rows of the history, drawn by a seed over the whole fit, and a few milliseconds
+more; the same fits are soaked for an hour by `benchmarks/soak.py`, which kills at any moment at
+all.
 """
 
 import os
@@ -25,7 +27,8 @@ _PAUSE = 0.02
 
 
 def _killed(path: Path, keys: list[str], row: int, pause: float) -> bool:
-    """Whether the fit, begun or resumed, was killed soon after a row of its history; it may end before."""
+    """Whether the fit, begun or resumed, was killed soon after a row of its history; it may end
+    before."""
     words = ["--resume", str(path)] if path.exists() else [*flags(keys), "--out", str(path)]
     process = start(["fit", "--quiet", *words], path.with_suffix(".log"))
     wait_until(lambda: lines(path / "history.jsonl") >= row or not process.is_alive())
@@ -81,7 +84,8 @@ def _check(tmp_path: Path, name: str, kills: int, seed: int, extra: list[str]) -
     assert {entry.name for entry in tmp_path.iterdir()} == {"log", "run", "run.log", "undisturbed"}
 
 
-# What they do is covered by others: deep_ensemble and nuts-pyro, and one estimator of each kind of VI.
+# What they do is covered by others: deep_ensemble and nuts-pyro, and one estimator of each kind of
+# VI.
 _SLOW = (
     *("map", "hmc-pyro", "mean_field_vi-flipout", "low_rank_vi-flipout", "low_rank_vi-weight"),
     *("symmetrized_vi-flipout", "symmetrized_vi-weight"),

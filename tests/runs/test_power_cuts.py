@@ -1,4 +1,5 @@
-"""A power cut at any moment of a fit loses no draw that was reported as written; it goes on to the same bits."""
+"""A power cut at any moment of a fit loses no draw that was reported as written; it goes on to the
+same bits."""
 
 import contextlib
 import os
@@ -71,7 +72,8 @@ def _cut(recorder, number, seed, folder):
 
 
 def _check(path, moment, undisturbed):
-    """What is there loads, and has all draws that were reported as written; returns whether there is a run."""
+    """What is there loads, and has all draws that were reported as written; returns whether there
+    is a run."""
     if not path.exists():
         assert moment.promised == {}
         return False
@@ -136,7 +138,8 @@ def test_it_goes_on_to_the_same_bits(recorded, tmp_path, name, part):
 
 
 def test_a_fit_syncs_a_few_times_a_checkpoint(recorded):
-    """Each file that is written, its folder, and the history; what is appended is not synced row by row."""
+    """Each file that is written, its folder, and the history; what is appended is not synced row by
+    row."""
     recorder, undisturbed = recorded("hmc")
     assert len(recorder.moments) < 40 * len(history(undisturbed))
 

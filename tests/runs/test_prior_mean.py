@@ -1,4 +1,5 @@
-"""Runs whose prior is centerd on weights learned before: they load, resume and derive without the original."""
+"""Runs whose prior is centerd on weights learned before: they load, resume and derive without the
+original."""
 
 import shutil
 
@@ -165,7 +166,8 @@ def test_what_can_be_typed_wrong(tmp_path, pretrained):
         tmp_path / "chains",
         [
             *GAP,
-            "inference={name: deep_ensemble, num_members: 2, num_steps: 3, chain_method: sequential}",
+            "inference={name: deep_ensemble, num_members: 2, num_steps: 3, chain_method: "
+            "sequential}",
         ],
     )
     (tmp_path / "notes.txt").write_text("weights")

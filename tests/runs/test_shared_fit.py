@@ -1,4 +1,5 @@
-"""A fit in two processes: one keeps the run, any may die, and it goes on to the bits of an undisturbed one."""
+"""A fit in two processes: one keeps the run, any may die, and it goes on to the bits of an
+undisturbed one."""
 
 import os
 import re
@@ -62,7 +63,8 @@ def start_fit(folder: Path, *arguments: str) -> Ranks:
 
 
 class _Signal(Callback):
-    """Sends a signal to a process when a row of the history is told: two rows come every 20 iterations."""
+    """Sends a signal to a process when a row of the history is told: two rows come every 20
+    iterations."""
 
     def __init__(self, pid: int, number: int, row: int):
         self._pid, self._number, self._left = pid, number, row
@@ -74,7 +76,8 @@ class _Signal(Callback):
 
 
 def fit_until(folder: str, rank: int, number: int, *keys: str) -> int:
-    """A fit as the command line makes it; one of its processes gets a signal after 60 iterations of 80."""
+    """A fit as the command line makes it; one of its processes gets a signal after 60 iterations of
+    80."""
     say_in(folder)
     try:
         with joined() as group, only_first_process_prints(group):
@@ -130,7 +133,8 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(tmp_path
     assert ranks.statuses() == [1, -signal.SIGKILL]
     path = tmp_path / "run"
     assert said(tmp_path) == (
-        f"process 1 of 2 (pid {ranks.processes[1].pid}) is gone; go on with: torchrun --nproc-per-node 2 -m "
+        f"process 1 of 2 (pid {ranks.processes[1].pid}) is gone; go on with: torchrun "
+        "--nproc-per-node 2 -m "
         f"bnn_symm.cli fit --resume {path}\n"
     )
     assert load_run(path).status == "failed"
@@ -271,7 +275,8 @@ def test_processes_with_other_data_do_not_begin(tmp_path):
     [
         (
             ["fit"],
-            "inference.name=mean_field_vi (engine torch) runs in one process, got 2; start it without torchrun",
+            "inference.name=mean_field_vi (engine torch) runs in one process, got 2; start it "
+            "without torchrun",
         ),
         (
             ["fit", "--set", "inference.name=hmc", "inference.engine=pyro"],

@@ -1,4 +1,5 @@
-"""Methods that run one after another in one run: each from the posterior before, to the same bits after any end."""
+"""Methods that run one after another in one run: each from the posterior before, to the same bits
+after any end."""
 
 import json
 import os
@@ -59,7 +60,8 @@ def test_map_then_vi_then_nuts_end_at_the_exact_posterior_of_linear_regression(t
             "dtype=float64",
         ),
         "likelihood={name: gaussian, noise: 0.7}",
-        "warm_start=[{name: map, num_steps: 800, learning_rate: 0.05}, {name: mean_field_vi, num_steps: 200}]",
+        "warm_start=[{name: map, num_steps: 800, learning_rate: 0.05}, {name: mean_field_vi, "
+        "num_steps: 200}]",
         "inference={name: nuts, num_warmup: 80, num_draws: 120, compile: false}",
     ]
     jaxtyping.config.update("jaxtyping_disable", True)  # hundreds of trajectories of eleven numbers
@@ -202,8 +204,8 @@ def test_the_cost_of_all_stages_is_counted_and_every_row_says_its_stage(undistur
 
 # Trajectories so short that a draw is where its chain began.
 STILL = (
-    "inference={name: hmc, num_chains: 3, num_warmup: 0, num_draws: 1, max_num_steps: 1, initial_step_size: 1.0e-6, "
-    "adapt_step_size: false, compile: false}"
+    "inference={name: hmc, num_chains: 3, num_warmup: 0, num_draws: 1, max_num_steps: 1, "
+    "initial_step_size: 1.0e-6, adapt_step_size: false, compile: false}"
 )
 
 

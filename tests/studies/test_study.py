@@ -1,4 +1,5 @@
-"""What a study consists of: its settings, their roles, and keys that stand for everything a result depends on."""
+"""What a study consists of: its settings, their roles, and keys that stand for everything a result
+depends on."""
 
 import dataclasses
 
@@ -63,7 +64,8 @@ def test_fits_of_a_seed_differ_in_nothing_but_the_symmetry(study):
 
 def test_a_control_without_symmetry_is_told_from_one_with_it(study):
     made = study(
-        "study.controls=[{kind: weight_asymmetric, kappa: 0}, {kind: block_fixed, block: 1}, parameter_matched]"
+        "study.controls=[{kind: weight_asymmetric, kappa: 0}, {kind: block_fixed, block: 1}, "
+        "parameter_matched]"
     )
     roles = {setting.label: setting.role for setting in made.settings()}
     assert roles["weight_asymmetric, kappa=0"] == "breaks_symmetry"
@@ -80,7 +82,8 @@ def test_keys_that_a_kind_does_not_read_make_no_setting_of_their_own(study):
 
 def test_whole_sections_vary(study):
     made = study(
-        'study.vary={"inference": [{name: map, num_steps: 5}, {name: mean_field_vi, num_steps: 7}]}',
+        'study.vary={"inference": [{name: map, num_steps: 5}, {name: mean_field_vi, num_steps: '
+        "7}]}",
         "study.controls=[]",
     )
     assert [setting.configs[0].inference.num_steps for setting in made.settings()] == [5, 7]

@@ -73,7 +73,8 @@ class Synthetic:
         return self
 
     def times(self, by_kind, *, budget=1000.0):
-        """Times to the target by kind and seed, of which None was never there; as `describe_convergence` has them."""
+        """Times to the target by kind and seed, of which None was never there; as
+        `describe_convergence` has them."""
         groups, times = [], []
         for number, setting in enumerate(self.settings):
             if setting["label"] in by_kind:
@@ -118,7 +119,8 @@ class Synthetic:
         return self
 
     def concluded(self):
-        """Settings, comparisons, conclusions and headline; all of it must be JSON, in words without a defect."""
+        """Settings, comparisons, conclusions and headline; all of it must be JSON, in words without
+        a defect."""
         settings = summarize_settings(self.settings, self.cells, self.pairs)
         comparisons = compare_settings(
             self.settings, self.cells, self.pairs, contexts=self.contexts
@@ -148,7 +150,7 @@ def with_controls(*more):
     return Synthetic(("standard", "weight_asymmetric", *ALL_CONTROLS, *more))
 
 
-# -- effects and their causes ----------------------------------------------------------------------------------------
+# -- effects and their causes
 
 
 def test_an_effect_that_a_symmetric_control_has_is_not_because_of_the_symmetry():
@@ -180,8 +182,8 @@ def test_an_effect_that_a_symmetric_control_has_is_not_because_of_the_symmetry()
     )
     headline = study.concluded()[3]
     assert (
-        "a lower test NLL (strong evidence, not because of the symmetry: init_matched and block_fixed"
-        in headline
+        "a lower test NLL (strong evidence, not because of the symmetry: init_matched and "
+        "block_fixed" in headline
     )
 
 
@@ -243,7 +245,8 @@ def test_the_reverse_of_an_effect():
 
 
 def planted_p(study, p):
-    """Differences to standard whose paired t-test has this p-value; of the controls they are none."""
+    """Differences to standard whose paired t-test has this p-value; of the controls they are
+    none."""
     spread = noise("planted", size=5)
     spread = (spread - spread.mean()) / spread.std(ddof=1)
     effect = stats.t.isf(p / 2, 4) / np.sqrt(5)
@@ -328,7 +331,8 @@ def test_too_few_seeds_tell_nothing_and_say_so(num_seeds):
     headline = study.concluded()[3]
     assert (
         headline
-        == f"With {num_seeds} seed{plural}, nothing can be told of asymmetric against standard networks."
+        == f"With {num_seeds} seed{plural}, nothing can be told of asymmetric against standard "
+        "networks."
     )
 
 
@@ -397,7 +401,7 @@ def test_gates_have_no_control_that_shares_them():
     assert "no control shares its gates and keeps the symmetry" in found["sentence"]
 
 
-# -- barriers --------------------------------------------------------------------------------------------------------
+# -- barriers
 
 
 def barriers(block_naive, block_aligned):
@@ -476,7 +480,7 @@ def test_the_interval_of_a_barrier_is_over_seeds_not_pairs():
     assert {one["sign_flip_p"] for one in comparisons} == {None}
 
 
-# -- speed -----------------------------------------------------------------------------------------------------------
+# -- speed
 
 
 def test_speed_is_what_the_convergence_comparisons_say():
@@ -573,7 +577,7 @@ def test_neither_ever_reaches_the_target():
     assert "neither ever reaches the target" in found["sentence"]
 
 
-# -- what may be missing ---------------------------------------------------------------------------------------------
+# -- what may be missing
 
 
 def test_without_a_standard_network_it_says_what_to_add():
@@ -641,7 +645,7 @@ def test_regression_and_samplers_are_asked_what_they_have():
     assert {one["measure"]: one["better"] for one in comparisons}["elbo"] == "higher"
 
 
-# -- several comparisons ---------------------------------------------------------------------------------------------
+# -- several comparisons
 
 
 def test_what_is_compared_and_adjusted():
@@ -686,12 +690,13 @@ def test_contexts_are_concluded_apart_and_counted_together():
     # No context's label in the sentences: it stands above them.
     assert not any("widths" in one["sentence"] for one in (*comparisons, *conclusions))
     assert headline == (
-        "Of 3 asymmetric settings against their standard networks (5 seeds each): a lower test NLL in 3 of 3 "
-        "(2 because of the symmetry, 1 explained by a control that keeps it). No effect is told in calibration."
+        "Of 3 asymmetric settings against their standard networks (5 seeds each): a lower test NLL "
+        "in 3 of 3 (2 because of the symmetry, 1 explained by a control that keeps it). No effect "
+        "is told in calibration."
     )
 
 
-# -- invariances -----------------------------------------------------------------------------------------------------
+# -- invariances
 
 
 def everything():

@@ -1,4 +1,5 @@
-"""Files of a study that were damaged, exchanged, or no longer fit: one line, exit status 2, and nothing is done."""
+"""Files of a study that were damaged, exchanged, or no longer fit: one line, exit status 2, and
+nothing is done."""
 
 import json
 import shutil
@@ -53,7 +54,8 @@ def place(made, tmp_path):
 
 @pytest.fixture
 def refused(capsys):
-    """Runs a command that must end with status 2 and one short line on stderr; returns that line."""
+    """Runs a command that must end with status 2 and one short line on stderr; returns that
+    line."""
 
     def run(function, *arguments):
         capsys.readouterr()

@@ -122,7 +122,8 @@ def other_value(annotation, value):
 
 
 def leaves():
-    """(section, name of its variant, dotted key, other value) of every setting that a machine can change."""
+    """(section, name of its variant, dotted key, other value) of every setting that a machine can
+    change."""
     found = []
     for section, cls in _SECTIONS.items():
         found += [(section, None, *leaf) for leaf in _leaves(cls)]

@@ -1,4 +1,5 @@
-"""Studies as they run: real processes, some of them killed; afterwards all is as after an undisturbed one."""
+"""Studies as they run: real processes, some of them killed; afterwards all is as after an
+undisturbed one."""
 
 import json
 import os
@@ -242,7 +243,7 @@ def test_the_attempt_of_a_dead_process_goes_on_and_of_a_living_one_is_left_alone
     )
 
 
-# -- Dask ------------------------------------------------------------------------------------------------------------
+# -- Dask
 
 
 class Cluster:

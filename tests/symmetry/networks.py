@@ -1,4 +1,5 @@
-"""Networks of every kind of operation that a spec can be derived from, with the groups that they must have."""
+"""Networks of every kind of operation that a spec can be derived from, with the groups that they
+must have."""
 
 import math
 from collections.abc import Callable
@@ -119,7 +120,8 @@ def log10_factorial(*sizes: int) -> float:
 
 
 def log10_heads(heads: int, units: int) -> float:
-    """Heads of two kinds of units (queries with keys, values) that move together; within a head, all may flip."""
+    """Heads of two kinds of units (queries with keys, values) that move together; within a head,
+    all may flip."""
     return log10_factorial(heads) + 2 * heads * (log10_factorial(units) + units * math.log10(2))
 
 

@@ -1,4 +1,5 @@
-"""What is left of the symmetry of every architecture in every kind: what it keeps, what it refuses, how much it is."""
+"""What is left of the symmetry of every architecture in every kind: what it keeps, what it refuses,
+how much it is."""
 
 import math
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ def normal(*shape: int, key: int | str = 0) -> Tensor:
     return torch.randn(shape, generator=torch_generator(key, "normal"), dtype=torch.float64)
 
 
-# -- every architecture, every kind ---------------------------------------------------------------------------------
+# -- every architecture, every kind
 
 
 class Mine(nn.Module):
@@ -55,7 +56,8 @@ class Mine(nn.Module):
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is drawn, and how many entries a row block_fixed fixes of each layer, in blocks of two."""
+    """How a network is drawn, and how many entries a row block_fixed fixes of each layer, in blocks
+    of two."""
 
     family: str
     input_shape: tuple[int, ...]
@@ -96,7 +98,8 @@ KINDS: dict[str, dict[str, Any]] = {
 def drawn(
     architecture: Architecture, keys: dict[str, Any], num_outputs: int, draw: Any
 ) -> nn.Module:
-    """A network of random widths, such that the masks of all kinds can be unique; even ones, to make blocks of."""
+    """A network of random widths, such that the masks of all kinds can be unique; even ones, to
+    make blocks of."""
     widths = range(6, 11, 2 if keys["kind"] == "block_fixed" else 1)
     first = draw(st.sampled_from(widths))
     second = draw(st.sampled_from([width for width in widths if width <= first]))
@@ -125,7 +128,8 @@ def drawn(
 
 
 def misplaced(model: BayesianModel, flat: Tensor, permutation: Permutation) -> set[str]:
-    """By definition: tensors where, at generic free values, permuted weights have other values at fixed entries."""
+    """By definition: tensors where, at generic free values, permuted weights have other values at
+    fixed entries."""
     fixed = {name: (layer.mask, layer.fixed) for name, layer in fixed_layers(model.net)}
     matrices = {
         name: value for name, value in fixed_buffers(model.net).items() if name.endswith("matrix")
@@ -247,7 +251,8 @@ def test_no_permutation_of_an_asymmetric_mlp_is_left(kind, seed):
 
 
 def test_layers_without_fixed_entries_keep_their_symmetry():
-    """Of three hidden layers the last two are free, so what reads them and what they read tells nothing apart."""
+    """Of three hidden layers the last two are free, so what reads them and what they read tells
+    nothing apart."""
     symmetry = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 0, 0, 0))
     net = build_network(
         MLPConfig(widths=(5, 4, 3), symmetry=symmetry), input_shape=(6,), num_outputs=2
@@ -281,7 +286,7 @@ def test_gates_count_as_fixed():
     assert difference(model.outputs(model.initial(), x), model.outputs(permuted, x)) <= 1e-10
 
 
-# -- blocks ---------------------------------------------------------------------------------------------------------
+# -- blocks
 
 
 def fixed_counts(net: nn.Module) -> dict[str, list[int]]:
@@ -380,7 +385,8 @@ def test_units_of_odd_blocks_flip_where_only_zeros_are_fixed(norm, kappa):
         made = {"layers.0": one.layers[0], "layers.1": one.layers[1]}
         reads = {"layers.0": one.layers[1], "layers.1": one.head}
         for name in made:
-            # What a norm sees of a unit does not flip with it, only the norm's own scale and offset do.
+            # What a norm sees of a unit does not flip with it, only the norm's own scale and offset
+            # do.
             rows = (
                 torch.zeros(len(made[name].fixed))
                 if norm == "layer"
@@ -420,11 +426,12 @@ def test_blocks_of_a_users_module():
     assert group.order == 2 ** ((6 + 4 + 8) // 2)
 
 
-# -- planted symmetries -----------------------------------------------------------------------------------------------
+# -- planted symmetries
 
 
 def copy_unit(net: nn.Module, source: int, target: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Masks and fixed values of two layers with the first one's unit `target` fixed as `source` is."""
+    """Masks and fixed values of two layers with the first one's unit `target` fixed as `source`
+    is."""
     first, second = net.layers
     masks = first.mask.clone(), second.mask.clone()
     values = first.fixed.clone(), second.fixed.clone()
@@ -481,7 +488,8 @@ def test_a_planted_duplicate_is_found_and_no_other(source, target, kappa):
 
 
 def test_a_duplicate_is_found_among_loaded_buffers():
-    """Where the two units are read through as many free entries, which a saved run's masks must have too."""
+    """Where the two units are read through as many free entries, which a saved run's masks must
+    have too."""
     net = small(seed=1)
     count = net.layers[1].mask.sum(0)
     source, target = next(
@@ -497,7 +505,8 @@ def test_a_duplicate_is_found_among_loaded_buffers():
 
 
 def test_equal_rows_alone_are_named_but_no_symmetry():
-    """Equal masks with other values, or read otherwise: the units are told apart, and a reader is warned of them."""
+    """Equal masks with other values, or read otherwise: the units are told apart, and a reader is
+    warned of them."""
     made = small()
     for change in ("values", "readers"):
         net = small("standard")
@@ -516,7 +525,7 @@ def test_equal_rows_alone_are_named_but_no_symmetry():
         assert group.is_trivial
 
 
-# -- the networks of the literature -------------------------------------------------------------------------------
+# -- the networks of the literature
 
 
 def linear_mode_connectivity(kind: str) -> nn.Module:

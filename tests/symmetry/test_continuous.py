@@ -1,4 +1,5 @@
-"""Continuous symmetries: transformations that leave the function as it is, counted, and what takes them away."""
+"""Continuous symmetries: transformations that leave the function as it is, counted, and what takes
+them away."""
 
 from typing import Any
 
@@ -65,7 +66,7 @@ def rescaled_groups(spec: PermutationSpec) -> dict[str, set[str]]:
     }
 
 
-# -- positive scaling -------------------------------------------------------------------------------------------------
+# -- positive scaling
 
 RELU = {
     "mlp": (MLPConfig(widths=(4, 3)), 7),
@@ -92,7 +93,8 @@ def test_rescaled_units_are_the_same_function(name):
     together = rescale(spec, values, factors)
     x = points(4, *net.input_shape)
     assert relative_difference(net, values, together, x) <= 1e-12
-    # One group by itself, and each of its tensors takes part: left out, the function is another one.
+    # One group by itself, and each of its tensors takes part: left out, the function is another
+    # one.
     group, tensors = next(iter(rescaled_groups(spec).items()))
     alone = rescale(spec, values, {group: factors[group]})
     assert relative_difference(net, values, alone, x) <= 1e-12
@@ -170,7 +172,8 @@ def test_fixed_entries_remove_scalings_unless_they_are_zero(config):
 
 
 def test_scalings_are_removed_unit_by_unit():
-    """Two of four units are read at a fixed value, one of them made at one too; the others are free."""
+    """Two of four units are read at a fixed value, one of them made at one too; the others are
+    free."""
     net = built(MLPConfig(widths=(4,)))
     made, read = torch.ones(4, 5, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool)
     made[1, 2], read[0, 1], read[2, 3] = False, False, False
@@ -185,7 +188,7 @@ def test_gates_remove_scalings():
     assert all(dimensions == 0 for dimensions, _ in left.values())
 
 
-# -- scale before a norm ----------------------------------------------------------------------------------------------
+# -- scale before a norm
 
 BEFORE_NORMS = {
     "layer norm": (
@@ -237,7 +240,7 @@ def test_fixed_entries_remove_the_scale_unless_they_are_zero(kappa, left):
     assert counts(found(one_layer), "scale before a norm") == {"layers.0": (1, 0), "layers.1": left}
 
 
-# -- shift of the softmax ---------------------------------------------------------------------------------------------
+# -- shift of the softmax
 
 
 def shifted(values: dict[str, Tensor], where: str, column: int | None = None) -> dict[str, Tensor]:
@@ -255,7 +258,8 @@ def shifted(values: dict[str, Tensor], where: str, column: int | None = None) ->
     "config", [MLPConfig(widths=(8,)), CNNConfig(widths=(4,)), MLPConfig(widths=())]
 )
 def test_a_constant_on_all_outputs_is_no_matter(config, kappa):
-    """Of the head's columns those without fixed entries can be shifted, those with, at whatever value, cannot."""
+    """Of the head's columns those without fixed entries can be shifted, those with, at whatever
+    value, cannot."""
     width = built(config).head.in_features
     net = built(
         config, kind="weight_asymmetric", fixed_per_row=(2,) * (len(config.widths) + 1), kappa=kappa
@@ -293,7 +297,7 @@ def test_shifts_are_of_softmax_likelihoods_only():
     assert counts(found(net, softmax=False), "positive scaling") == {"layers.0": (4, 0)}
 
 
-# -- other networks ---------------------------------------------------------------------------------------------------
+# -- other networks
 
 
 def test_networks_of_other_operations():

@@ -1,4 +1,5 @@
-"""Derived specs: against hand-written ones, against known orders, on random widths, and refusals."""
+"""Derived specs: against hand-written ones, against known orders, on random widths, and
+refusals."""
 
 import inspect
 import math
@@ -25,7 +26,7 @@ from bnn_symm.symmetry.tracing.tracer import RULES, rule
 
 from .networks import NETWORKS, log10_factorial
 
-# -- hand-written: tensor name -> one word an axis: a group, or "-" for what stays -----------------------------------
+# -- hand-written: tensor name -> one word an axis: a group, or "-" for what stays
 
 
 def mlp_by_hand(depth: int, norm: bool) -> dict[str, str]:
@@ -58,7 +59,8 @@ def cnn_by_hand(depth: int) -> dict[str, str]:
 
 
 def resnet20_by_hand() -> dict[str, str]:
-    """One group a stage for the residual stream (the first stage's begins at the stem), one within each block."""
+    """One group a stage for the residual stream (the first stage's begins at the stem), one within
+    each block."""
     spec = {"stem.conv.weight": "s0 - - -", "stem.norm.weight": "s0", "stem.norm.bias": "s0"}
     for stage in range(3):
         for block in range(3):
@@ -134,7 +136,7 @@ def test_the_comparison_sees_a_wrong_spec():
     assert not same_up_to_names({**right, "head.bias": "s2"}, right)
 
 
-# -- known orders ----------------------------------------------------------------------------------------------------
+# -- known orders
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -150,7 +152,8 @@ WIDTHS = st.lists(st.integers(2, 7), min_size=1, max_size=3)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_random_elements_leave_outputs_unchanged(data):
-    """For every architecture with random widths; and a permutation of one tensor alone changes them."""
+    """For every architecture with random widths; and a permutation of one tensor alone changes
+    them."""
     kind = data.draw(st.sampled_from(["mlp", "cnn", "resnet"]))
     config: ArchitectureConfig
     if kind == "mlp":
@@ -250,7 +253,7 @@ def test_powers_of_positive_factors():
     )
 
 
-# -- refusals --------------------------------------------------------------------------------------------------------
+# -- refusals
 
 
 class Sorted(nn.Module):

@@ -1,4 +1,5 @@
-"""The group that is left: against brute force over every element, planted symmetries, certificates."""
+"""The group that is left: against brute force over every element, planted symmetries,
+certificates."""
 
 import itertools
 import math
@@ -73,12 +74,14 @@ SHAPES = {
 
 
 def planted(name: str, seed: int, num_values: int, num_fixed: int) -> dict[str, Fixed]:
-    """Fixed entries of few values, many of them in equal rows and columns, so that some symmetry is likely left."""
+    """Fixed entries of few values, many of them in equal rows and columns, so that some symmetry is
+    likely left."""
     generator = np.random.default_rng(seed)
     fixed = {}
     for tensor in generator.permutation(sorted(SHAPES[name]))[:num_fixed]:
         shape = SHAPES[name][str(tensor)]
-        # Whole blocks of equal entries: a small array, each of its entries over several rows and columns.
+        # Whole blocks of equal entries: a small array, each of its entries over several rows and
+        # columns.
         rows, columns = generator.integers(2, size=shape[0]), generator.integers(2, size=shape[1])
         small = generator.integers(num_values + 1, size=(2, 2))
         codes = np.broadcast_to(
@@ -110,7 +113,8 @@ def test_order_of_attention_agrees_with_brute_force():
 
 
 def test_entangled_cells_go_to_the_graph_program_and_agree():
-    """A circulant between two layers: rotations are left, and a reflection where it is symmetric."""
+    """A circulant between two layers: rotations are left, and a reflection where it is
+    symmetric."""
     net = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
     spec = permutation_spec(net)
     for pattern, expected in (([1.0, 2.0, 0.0, 2.0], 8), ([1.0, 2.0, 0.0, 0.0], 4)):
@@ -208,7 +212,8 @@ def test_random_fixed_values_leave_nothing():
 
 
 def test_a_planted_duplicate_row_is_found():
-    """Rows 3 and 7 of the first layer fixed alike, and what reads them too: these two units swap, no others."""
+    """Rows 3 and 7 of the first layer fixed alike, and what reads them too: these two units swap,
+    no others."""
     net = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 2))
     spec = permutation_spec(net)
     first, second = random_mask(12, 8, 3, 1.0), random_mask(10, 12, 3, 1.0, 1)
@@ -224,7 +229,8 @@ def test_a_planted_duplicate_row_is_found():
 
 
 def test_signs_stay_where_zeros_are_fixed():
-    """Of a tanh network with kappa = 0 every order is gone and every flip is left: zero is its own negative."""
+    """Of a tanh network with kappa = 0 every order is gone and every flip is left: zero is its own
+    negative."""
     net = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2))
     spec = permutation_spec(net)
     zero = group_of(spec, {"0.weight": random_mask(6, 8, 3, 0.0)})
@@ -259,6 +265,7 @@ def test_an_attention_layer_of_usual_size():
     group = symmetry_group(
         Transformer(lambda width: Attention(width, 4), width=32), input_shape=(4, 3)
     )
-    # Heads, the units within them (queries with keys, values) with signs, the stream, the hidden layer.
+    # Heads, the units within them (queries with keys, values) with signs, the stream, the hidden
+    # layer.
     heads = log10_factorial(4) + 2 * 4 * (log10_factorial(8) + 8 * math.log10(2))
     assert group.log10_order == pytest.approx(heads + log10_factorial(32, 5), rel=1e-12)

@@ -70,7 +70,8 @@ def test_scales_of_rows_and_columns_only_shift_it():
     assert float(log_permanent(logs + rows + columns)) == pytest.approx(
         float(log_permanent(logs)) + shift, abs=1e-9
     )
-    # Ten rounds of scaling undo a column's scale nearly: without them the bound would be nats apart.
+    # Ten rounds of scaling undo a column's scale nearly: without them the bound would be nats
+    # apart.
     bound = float(log_permanent_bound(logs))
     assert float(log_permanent_bound(logs + rows + columns)) == pytest.approx(
         bound + shift, abs=0.05

@@ -1,4 +1,5 @@
-"""Every generator of a derived group keeps the function, and brute force finds no move of one unit that is missing.
+"""Every generator of a derived group keeps the function, and brute force finds no move of one unit
+that is missing.
 
 Nothing here uses the certificate: moves are made from the spec's segments by loops over units.
 """
@@ -167,7 +168,8 @@ def subject(request) -> Subject:
 
 
 def test_every_generator_keeps_the_function(subject):
-    """Of the spec on all tensors; and of the group on the parameters alone, all constants left as they are."""
+    """Of the spec on all tensors; and of the group on the parameters alone, all constants left as
+    they are."""
     for what, move, factors in generators(subject.spec):
         after = moved(subject.spec, subject.random, move, factors)
         assert subject.difference(subject.random, after) <= SAME, what
@@ -233,7 +235,8 @@ def _same(first: Values, second: Values, names: set[str]) -> bool:
 
 @pytest.mark.parametrize("kind", ["flip", "swap"])
 def test_brute_force_finds_no_other_move_of_one_unit(subject, kind):
-    """On every choice of axes of one length; what the group lacks must be counted as not searched."""
+    """On every choice of axes of one length; what the group lacks must be counted as not
+    searched."""
     weights = {**subject.start, **{name: subject.random[name] for name in subject.trainable}}
     read = {
         name
@@ -247,7 +250,8 @@ def test_brute_force_finds_no_other_move_of_one_unit(subject, kind):
     for size, own in places.items():
         if len(own) > 9 or (kind == "swap" and size == 1):
             continue
-        # A relu that is off at all points hides what happens to its unit: a symmetry is one of several units.
+        # A relu that is off at all points hides what happens to its unit: a symmetry is one of
+        # several units.
         units = range(min(size - (kind == "swap"), 3))
         derived = _derived(subject, kind, 0, size, weights)
         for count in range(1, len(own) + 1):

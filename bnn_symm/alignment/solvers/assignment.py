@@ -1,7 +1,8 @@
-"""One linear assignment: the best element of the group that is left, given what each assignment of units would gain.
+"""One linear assignment: the best element of the group that is left, given what each assignment of
+units would gain.
 
-Only units of one cell of the residual group (`symmetry.group.Component`) may take each other's places; each cell is
-one linear assignment problem. Units that may flip take the sign of their gain.
+Only units of one cell of the residual group (`symmetry.group.Component`) may take each other's
+places; each cell is one linear assignment problem. Units that may flip take the sign of their gain.
 """
 
 import itertools
@@ -29,7 +30,9 @@ def movable_groups(group: SymmetryGroup) -> dict[str, list[Component]]:
 
 
 def searched_moves(group: SymmetryGroup) -> list[Permutation]:
-    """Moves of entangled components, which no assignment serves: generators, and swaps of any two units of a block."""
+    """Moves of entangled components, which no assignment serves: generators, and swaps of any two
+    units of a block.
+    """
     moves: list[Permutation] = []
     for component in group.components:
         if component.kind != "entangled":

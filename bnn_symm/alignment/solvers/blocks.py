@@ -1,7 +1,8 @@
 """Assignments of units that move in blocks: heads of attention, with the units of each head inside.
 
-Heads change places as a whole, and within a head its units do. The best order of heads is one assignment whose gains
-are themselves the values of assignments, one for each pair of heads and each kind of unit.
+Heads change places as a whole, and within a head its units do. The best order of heads is one
+assignment whose gains are themselves the values of assignments, one for each pair of heads and each
+kind of unit.
 """
 
 import math
@@ -17,10 +18,11 @@ from bnn_symm.symmetry import Component, Permutation, PermutationSpec, SymmetryG
 
 
 def nested_components(group: SymmetryGroup) -> list[tuple[str, list[str]]]:
-    """(owner of blocks, groups whose blocks it owns) of the components that are free to take any such order.
+    """(owner of blocks, groups whose blocks it owns) of the components that are free to take any
+    such order.
 
-    Groups that a tensor holds one block of (grouped convolutions) are left to the search by generators, and so are
-    components that fixed entries restrict.
+    Groups that a tensor holds one block of (grouped convolutions) are left to the search by
+    generators, and so are components that fixed entries restrict.
     """
     found = []
     for component in group.components:

@@ -1,10 +1,11 @@
-"""Coordinate ascent on a sum of bilinear assignments: one group of units at a time, exactly, with the others held.
+"""Coordinate ascent on a sum of bilinear assignments: one group of units at a time, exactly, with
+the others held.
 
-Git Re-Basin's weight matching: monotone, so it ends, at the first local optimum. A group is assigned anew only where
-another one has moved since.
+Git Re-Basin's weight matching: monotone, so it ends, at the first local optimum. A group is
+assigned anew only where another one has moved since.
 
-It stays inside the residual group. Of entangled components, whose units only move together, heads of attention are
-assigned block by block (`blocks`); all others are searched by their generators.
+It stays inside the residual group. Of entangled components, whose units only move together, heads
+of attention are assigned block by block (`blocks`); all others are searched by their generators.
 
 References:
     Ainsworth et al. (2023), arXiv:2209.04836, algorithm 1.
@@ -19,7 +20,8 @@ from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Permutation, SymmetryGroup
 
 _MAX_SWEEPS = 100
-# Relative improvement of the objective below which a move counts as none: gains are in single precision.
+# Relative improvement of the objective below which a move counts as none: gains are in single
+# precision.
 _TOLERANCE = 1e-7
 
 
@@ -54,7 +56,8 @@ def coordinate(
             moved = assigned(current, name, cells[name], gain)
             better = gain.at(moved, name) - gain.at(current, name)
             if objective.is_twice(name):
-                # A tensor with the group on two axes is no bilinear form: the gain says the direction only.
+                # A tensor with the group on two axes is no bilinear form: the gain says the
+                # direction only.
                 better = objective.value(moved) - objective.value(current)
             if better > _TOLERANCE * size:
                 current = moved
@@ -74,7 +77,9 @@ def coordinate(
 def _entangled(
     objective: Objective, group: SymmetryGroup, current: Permutation
 ) -> tuple[Permutation, bool]:
-    """Assigns blocks, and takes generators of entangled components as long as one improves; says whether any did."""
+    """Assigns blocks, and takes generators of entangled components as long as one improves; says
+    whether any did.
+    """
     moves = searched_moves(group)
     if not moves:
         return current, False

@@ -1,8 +1,9 @@
-"""Frank-Wolfe on a sum of bilinear assignments: all groups at once, over doubly stochastic matrices.
+"""Frank-Wolfe on a sum of bilinear assignments: all groups at once, over doubly stochastic
+matrices.
 
-A step goes towards the permutation that gains most to first order, one assignment a group, by the length that is best:
-the objective is quadratic along it, so that the slopes at both of its ends say which. Gains are linear there too; those
-at the end are gains at a permutation, which gathers make.
+A step goes towards the permutation that gains most to first order, one assignment a group, by the
+length that is best: the objective is quadratic along it, so that the slopes at both of its ends say
+which. Gains are linear there too; those at the end are gains at a permutation, which gathers make.
 
 References:
     Crisostomi et al. (2024), arXiv:2405.17897; Frank and Wolfe (1956), doi:10.1002/nav.3800030109.
@@ -22,9 +23,11 @@ _GAP = 1e-3
 def frank_wolfe(
     objective: Objective, group: SymmetryGroup, start: Permutation, *key: int | str
 ) -> tuple[Permutation, float]:
-    """Relaxes all groups to doubly stochastic matrices, ascends, assigns, and ends with `coordinate`.
+    """Relaxes all groups to doubly stochastic matrices, ascends, assigns, and ends with
+    `coordinate`.
 
-    The relaxation begins half way between the start and the center, where every unit of a cell goes to every other.
+    The relaxation begins half way between the start and the center, where every unit of a cell goes
+    to every other.
 
     Args:
         objective: to be maximized; its tensors have at most two axes of hidden units.

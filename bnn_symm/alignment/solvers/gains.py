@@ -1,8 +1,10 @@
-"""What every assignment of a group's units would add to a sum of bilinear terms, kept from one permutation to the next.
+"""What every assignment of a group's units would add to a sum of bilinear terms, kept from one
+permutation to the next.
 
-A gain is linear in the tensors that the other groups move. Between two visits of a group most of these units have
-stayed where they were, so that the gain is corrected by the inner products with those that have not, which costs in
-proportion to their number; what no group moves, such as the inputs of the first layer, is multiplied once.
+A gain is linear in the tensors that the other groups move. Between two visits of a group most of
+these units have stayed where they were, so that the gain is corrected by the inner products with
+those that have not, which costs in proportion to their number; what no group moves, such as the
+inputs of the first layer, is multiplied once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +36,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Gain:
-    """What each assignment of units would add, (new unit, old unit): the part that a flip leaves, and what it negates.
+    """What each assignment of units would add, (new unit, old unit): the part that a flip leaves,
+    and what it negates.
 
     Attributes:
         unsigned: what stays when the unit flips, everything where no unit may.
@@ -69,7 +72,8 @@ class Gain:
 
 
 class Gains:
-    """The gains of all groups as a function of the permutation; each remembers where it was asked for last.
+    """The gains of all groups as a function of the permutation; each remembers where it was asked
+    for last.
 
     Args:
         spec: of the network.
@@ -82,7 +86,8 @@ class Gains:
         self._places: dict[str, list[Place]] = {}
 
     def at(self, group: str, permutation: Permutation) -> Gain:
-        """What every assignment of a group's units would give, with all other units where the permutation puts them.
+        """What every assignment of a group's units would give, with all other units where the
+        permutation puts them.
 
         It is corrected in place by the next call for the group.
         """
@@ -205,7 +210,9 @@ def _entries(permutation: Permutation, axis: Axis, signed: bool) -> tuple[Tensor
 def _within(
     spec: PermutationSpec, name: str, reference: Tensor, other: Tensor, dim: int, segment: Segment
 ) -> Tensor:
-    """(unit, unit), of an axis that holds one block, which another axis names: 0 between units of two blocks."""
+    """(unit, unit), of an axis that holds one block, which another axis names: 0 between units of
+    two blocks.
+    """
     assert segment.group is not None
     group = spec.groups[segment.group]
     owner = block_owner(spec, spec.axes[name], segment)

@@ -1,7 +1,9 @@
-"""Points between permutations: doubly stochastic matrices, one a group, and what the objective gains from there.
+"""Points between permutations: doubly stochastic matrices, one a group, and what the objective
+gains from there.
 
-The objective is a sum of products over tensors; with every group relaxed to a matrix it stays the same polynomial.
-Where no tensor has more than two axes of hidden units it is quadratic, so that gains are linear along every line.
+The objective is a sum of products over tensors; with every group relaxed to a matrix it stays the
+same polynomial. Where no tensor has more than two axes of hidden units it is quadratic, so that
+gains are linear along every line.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +25,8 @@ class Relaxed:
 
     Attributes:
         unsigned: group -> doubly stochastic matrix, (new unit, old unit).
-        signed: the same with signs, of the groups whose units may flip: its entries are at most as large.
+        signed: the same with signs, of the groups whose units may flip: its entries are at most as
+            large.
     """
 
     unsigned: dict[str, Tensor]
@@ -53,7 +56,9 @@ class Relaxed:
                 matrix[torch.arange(len(matrix)), index] += sign
 
     def nearest(self, start: Permutation, cells: Mapping[str, list[Component]]) -> Permutation:
-        """The permutation with the largest inner product, one assignment a group; other groups are where `start` is."""
+        """The permutation with the largest inner product, one assignment a group; other groups are
+        where `start` is.
+        """
         for name, components in cells.items():
             gain = Gain(self.unsigned[name])
             if name in self.signed:
@@ -63,7 +68,9 @@ class Relaxed:
 
 
 def half_way(start: Permutation, cells: Mapping[str, list[Component]]) -> Relaxed:
-    """Half way between a permutation and the center, where every unit of a cell goes to every other."""
+    """Half way between a permutation and the center, where every unit of a cell goes to every
+    other.
+    """
     point = at_permutation(start, cells)
     for name, components in cells.items():
         for component in components:
@@ -103,7 +110,8 @@ def can_relax(objective: Objective, names: Iterable[str]) -> bool:
 
 
 def relaxed_gain(objective: Objective, name: str, start: Permutation, point: Relaxed) -> Gain:
-    """What every assignment of a group's units would gain at a point; groups that are not relaxed are where `start` is.
+    """What every assignment of a group's units would gain at a point; groups that are not relaxed
+    are where `start` is.
 
     To first order; exactly, if no tensor has the group on two axes.
     """

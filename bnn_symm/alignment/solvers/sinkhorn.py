@@ -1,14 +1,17 @@
-"""Sinkhorn matching: the entropic relaxation of a sum of bilinear assignments, cooled, and projected by assignment.
+"""Sinkhorn matching: the entropic relaxation of a sum of bilinear assignments, cooled, and
+projected by assignment.
 
     max_P  f(P) + T sum_g H(P_g)        P_g doubly stochastic
 
-With all other groups held, the objective is linear in one group, and its best matrix is what Sinkhorn's balancing makes
-of exp(gain / T). So groups take turns at each temperature, and no gradient has to pass through the balancing. As T
-falls, matrices become permutations. Where units may flip, each pair of units has two entries, one a sign.
+With all other groups held, the objective is linear in one group, and its best matrix is what
+Sinkhorn's balancing makes of exp(gain / T). So groups take turns at each temperature, and no
+gradient has to pass through the balancing. As T falls, matrices become permutations. Where units
+may flip, each pair of units has two entries, one a sign.
 
 References:
-    Peña et al. (2023), Re-basin via implicit Sinkhorn differentiation, arXiv:2212.12042, the relaxation and its cost
-    without data; Gold and Rangarajan (1996), doi:10.1109/34.491619, the turns; Sinkhorn (1967), doi:10.2307/2314570.
+    Peña et al. (2023), Re-basin via implicit Sinkhorn differentiation, arXiv:2212.12042, the
+    relaxation and its cost without data; Gold and Rangarajan (1996), doi:10.1109/34.491619, the
+    turns; Sinkhorn (1967), doi:10.2307/2314570.
 """
 
 import torch
@@ -21,8 +24,8 @@ from bnn_symm.alignment.solvers.gains import Gain
 from bnn_symm.alignment.solvers.relaxation import Relaxed, can_relax, half_way, relaxed_gain
 from bnn_symm.symmetry import Component, Permutation, SymmetryGroup
 
-# Temperatures, in standard deviations of the gains at the start: from where matrices are nearly uniform to where they
-# are nearly permutations.
+# Temperatures, in standard deviations of the gains at the start: from where matrices are nearly
+# uniform to where they are nearly permutations.
 _HOTTEST, _COLDEST, _TEMPERATURES = 1.0, 0.1, 20
 # Rounds of balancing a turn; columns that are this near to one end them.
 _ROUNDS, _BALANCED = 10, 1e-3
@@ -31,7 +34,8 @@ _ROUNDS, _BALANCED = 10, 1e-3
 def sinkhorn(
     objective: Objective, group: SymmetryGroup, start: Permutation, *key: int | str
 ) -> tuple[Permutation, float]:
-    """Relaxes all groups, cools them from half way between the start and the center, assigns, ends with `coordinate`.
+    """Relaxes all groups, cools them from half way between the start and the center, assigns, ends
+    with `coordinate`.
 
     Args:
         objective: to be maximized.
@@ -82,7 +86,8 @@ def _spread(
 
 
 def balanced(logits: Tensor) -> Tensor:
-    """Sinkhorn's balancing: the matrix diag(a) exp(logits) diag(b) whose rows sum to one, and columns nearly so.
+    """Sinkhorn's balancing: the matrix diag(a) exp(logits) diag(b) whose rows sum to one, and
+    columns nearly so.
 
     Args:
         logits: (unit, unit).

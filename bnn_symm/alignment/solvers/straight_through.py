@@ -1,17 +1,21 @@
-"""Straight-through matching: the permutation whose midpoint with the reference has the lowest loss on data.
+"""Straight-through matching: the permutation whose midpoint with the reference has the lowest loss
+on data.
 
     min_P  loss((A + P B) / 2)
 
-A copy of the weights, which begins at the reference, is learned: forwards it stands for its nearest permutation of B,
-found by `coordinate` from the last one; backwards the gradient at the midpoint passes to it as if it had been used
-itself. The first permutation is therefore that of weight matching. Of all that were met, the identity among them, the
-one of the lowest loss is kept.
+A copy of the weights, which begins at the reference, is learned: forwards it stands for its nearest
+    permutation of B,
+found by `coordinate` from the last one; backwards the gradient at the midpoint passes to it as if
+it had been used itself. The first permutation is therefore that of weight matching. Of all that
+were met, the identity among them, the one of the lowest loss is kept.
 
-Posteriors are met by their means, or by means and standard deviations: then the midpoint is the normal between both,
+Posteriors are met by their means, or by means and standard deviations: then the midpoint is the
+    normal between both,
 and its loss that of draws whose noise is a function of the key.
 
 References:
-    Ainsworth et al. (2023), arXiv:2209.04836, algorithm 3; Bengio et al. (2013), arXiv:1308.3432, the estimator.
+    Ainsworth et al. (2023), arXiv:2209.04836, algorithm 3; Bengio et al. (2013), arXiv:1308.3432,
+    the estimator.
 """
 
 import torch
@@ -46,7 +50,8 @@ def straight_through(
     Args:
         reference: stays as it is.
         other: is to be permuted.
-        part: points to learn from, in the units of training; permutations are compared on the first 1,000.
+        part: points to learn from, in the units of training; permutations are compared on the first
+            1,000.
         group: of their network, to stay in.
         noisy: whether standard deviations count, or means only.
         seed: of the order of the data and of the noise.
@@ -101,7 +106,9 @@ class Midpoint:
         )
 
     def loss_of(self, permutation: Permutation, part: Part, seed: int) -> float:
-        """Mean negative log likelihood of at most 1,000 points, over draws that all permutations share, in nats."""
+        """Mean negative log likelihood of at most 1,000 points, over draws that all permutations
+        share, in nats.
+        """
         points = self._on_device(Part(x=part.x[:_POINTS], y=part.y[:_POINTS]))
         draws = range(_DRAWS if self._scales else 1)
         with torch.no_grad():

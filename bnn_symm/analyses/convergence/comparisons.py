@@ -1,4 +1,6 @@
-"""Which of several groups of runs is faster, pair by pair, as plain data: paired by seed wherever seeds match."""
+"""Which of several groups of runs is faster, pair by pair, as plain data: paired by seed wherever
+seeds match.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,7 +28,8 @@ def compare_groups(
     times: dict[str, list[TimeToTarget | None]],
     areas: dict[str, list[float | None]],
 ) -> list[dict[str, Any]]:
-    """All pairs of groups, on each clock that is compared; p-values are adjusted for the pairs of a clock.
+    """All pairs of groups, on each clock that is compared; p-values are adjusted for the pairs of a
+    clock.
 
     Args:
         groups: of runs.
@@ -63,7 +66,8 @@ def _comparison(
         for i, j in pair_by_seed(first, second)
         if times[i] is not None and times[j] is not None
     ]
-    # One pair has no distribution; and where most runs have no partner, pairing would throw them away.
+    # One pair has no distribution; and where most runs have no partner, pairing would throw them
+    # away.
     paired = 2 * len(matched) > max(len(first.members), len(second.members)) and len(matched) > 1
     chosen = list(zip(*matched, strict=True)) if paired else [first.members, second.members]
     mine, theirs = (

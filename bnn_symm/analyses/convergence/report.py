@@ -1,8 +1,10 @@
-"""Convergence of one run or several, as plain data: the part `convergence` of `bnn-symm diagnose --json`.
+"""Convergence of one run or several, as plain data: the part `convergence` of `bnn-symm diagnose
+--json`.
 
-Whether a run has converged is judged by what it optimizes (`objective`; of a sampler the negative log density); how
-fast it is, by the time to a target (`experiments.convergence_target`), on every clock, and by the area under the
-curve, which needs no target. Only histories and configurations are read: neither data nor posteriors have to load.
+Whether a run has converged is judged by what it optimizes (`objective`; of a sampler the negative
+log density); how fast it is, by the time to a target (`experiments.convergence_target`), on every
+clock, and by the area under the curve, which needs no target. Only histories and configurations are
+read: neither data nor posteriors have to load.
 """
 
 import dataclasses
@@ -61,8 +63,9 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
         target: `0.95`, `elbo=95%` or `validation_nll=0.3`; default 95 % of the way.
 
     Returns:
-        `quantity`, `direction`, `reference`, `target`; `runs`, `groups`, `comparisons`, each a list of dictionaries
-        with a `verdict` or `sentence` in words; `notes`; `verdict` and `next` for all of them.
+        `quantity`, `direction`, `reference`, `target`; `runs`, `groups`, `comparisons`, each a list
+        of dictionaries with a `verdict` or `sentence` in words; `notes`; `verdict` and `next` for
+        all of them.
 
     Raises:
         ConfigError: for a target that is not understood, or a quantity that no history has.
@@ -123,7 +126,9 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
 
 
 def describe_method(inference: Method) -> dict[str, Any]:
-    """What the words about a run depend on of its method, as plain data; `longer` is what `--set` takes."""
+    """What the words about a run depend on of its method, as plain data; `longer` is what `--set`
+    takes.
+    """
     warmup = getattr(inference, "num_warmup", 0)
     return {
         "method": inference.name,
@@ -176,7 +181,9 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
 def _end(
     objective: list[Curve], history: Sequence[dict[str, Any]], *, spreads: float
 ) -> dict[str, Any] | None:
-    """The flat end of a run's objective: of several chains the drift of the worst, and the mean of their levels."""
+    """The flat end of a run's objective: of several chains the drift of the worst, and the mean of
+    their levels.
+    """
     if not objective:
         return None
     plateaus = [find_plateau(curve, spreads=spreads) for curve in objective]
@@ -326,11 +333,13 @@ def _notes(
         )
     if reference == "own" and groups > 1:
         notes.append(
-            "the groups have no quantity in common: each is timed to its own end, so that fast does not mean good"
+            "the groups have no quantity in common: each is timed to its own end, so that fast "
+            "does not mean good"
         )
     if reference != "value" and not any(own["converged"] for own in described):
         notes.append(
-            "no run has certainly converged: the target is set by where the best one stopped, and would move"
+            "no run has certainly converged: the target is set by where the best one stopped, and "
+            "would move"
         )
     failed = sum(own["status"] == "failed" for own in described)
     if failed:
@@ -338,7 +347,8 @@ def _notes(
     stopped = sum(own["status"] in ("interrupted", "running") for own in described)
     if stopped:
         notes.append(
-            f"{stopped} stopped early or still running: what comes after is not known, and not assumed"
+            f"{stopped} stopped early or still running: what comes after is not known, and not "
+            "assumed"
         )
     # Read off the row's own step: such a time is only an upper bound.
     early = sum(own["at_first_row"] for own in described)
@@ -347,7 +357,8 @@ def _notes(
         sampled = any(own["at_first_row"] and own["sampler"] for own in described)
         tells = "" if sampled else "; --set inference.log_every=1 tells"
         notes.append(
-            f"{early} at the target at the first row of the history: they may have been earlier{tells}"
+            f"{early} at the target at the first row of the history: they may have been "
+            f"earlier{tells}"
         )
     if groups > 1:
         notes.append("seconds are those of the machine that each run was fitted on")

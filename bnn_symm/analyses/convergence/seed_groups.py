@@ -1,7 +1,8 @@
-"""Runs that differ in nothing but seeds, as groups with a label, and pairs of them that share a seed.
+"""Runs that differ in nothing but seeds, as groups with a label, and pairs of them that share a
+seed.
 
-`seed` and `architecture.symmetry.seed` are seeds; `data.split_seed` is not: another split is another problem. When a
-fit is written to disk and what is kept of it makes no difference either.
+`seed` and `architecture.symmetry.seed` are seeds; `data.split_seed` is not: another split is
+another problem. When a fit is written to disk and what is kept of it makes no difference either.
 """
 
 import dataclasses
@@ -57,9 +58,11 @@ def group_by_seed(configs: Sequence[Config]) -> list[SeedGroup]:
 
 
 def pair_by_seed(first: SeedGroup, second: SeedGroup) -> list[tuple[int, int]]:
-    """Members of two groups that share a seed; empty where they share none, or a seed stands for several runs.
+    """Members of two groups that share a seed; empty where they share none, or a seed stands for
+    several runs.
 
-    `seed` makes the pair; where a group has a seed twice, with masks of different seeds, both seeds do.
+    `seed` makes the pair; where a group has a seed twice, with masks of different seeds, both seeds
+    do.
     """
     for length in (1, 2):
         keys = [[seeds[:length] for seeds in group.seeds] for group in (first, second)]
@@ -99,7 +102,8 @@ def listed(value: Any) -> Any:
 def _labels(groups: Sequence[Mapping[str, Any]], different: Sequence[str]) -> list[str]:
     """Of every group the keys that tell it from others.
 
-    A key within a section that has a name, or a kind, is held against groups of this name alone: that methods have
+    A key within a section that has a name, or a kind, is held against groups of this name alone:
+        that methods have
     different rates of learning by default need not be said.
     """
     if not different:

@@ -1,14 +1,17 @@
-"""What runs are timed to: the target as it is typed, and the value that it stands for in each group.
+"""What runs are timed to: the target as it is typed, and the value that it stands for in each
+group.
 
-    0.95 or 95%           of the default quantity, that fraction of the way from where runs start to the best plateau
-    elbo=95%              the same of another quantity
-    validation_nll=0.3    a value
+    0.95 or 95%           of the default quantity, that fraction of the way from where runs start to
+    the best plateau elbo=95%              the same of another quantity validation_nll=0.3    a
+    value
 
-Without one: 95 % of the way of what is optimized. Objectives of different models, methods or temperatures are no
-common scale: then it is 95 % of the way of the training NLL, which all optimizing methods log, and where that does not
-fall, or is not logged, each group goes its own way. Of a sampler the objective is the negative log density, and the
-target the band in which that settles: its stationary level, and two standard deviations of its rows on either side,
-of rows without exploration where a sampler goes in cycles.
+Without one: 95 % of the way of what is optimized. Objectives of different models, methods or
+    temperatures are no
+common scale: then it is 95 % of the way of the training NLL, which all optimizing methods log, and
+    where that does not
+fall, or is not logged, each group goes its own way. Of a sampler the objective is the negative log
+density, and the target the band in which that settles: its stationary level, and two standard
+deviations of its rows on either side, of rows without exploration where a sampler goes in cycles.
 """
 
 import dataclasses
@@ -28,7 +31,8 @@ from bnn_symm.runs.configuration.config import Config
 _FRACTION = 0.95
 # Half the width of a sampler's band, in standard deviations of its rows.
 _BAND = 2.0
-# A quantity that improves by less than this many standard deviations of its rows goes no way worth a target.
+# A quantity that improves by less than this many standard deviations of its rows goes no way worth
+# a target.
 _LEAST_WAY = 3.0
 _EXAMPLES = "such as 0.95 (of the way to the best plateau), validation_nll=0.3 or elbo=95%"
 
@@ -71,7 +75,9 @@ class Aim:
     reason: str | None = None
 
     def of(self, curve: Curve) -> tuple[Curve, float]:
-        """The curve, and the value that it has to reach; a sampler's chain enters the band from where it starts."""
+        """The curve, and the value that it has to reach; a sampler's chain enters the band from
+        where it starts.
+        """
         assert self.value is not None
         if self.kind != "band":
             return curve, self.value
@@ -86,7 +92,8 @@ def parse_target(text: str | None) -> Request:
     """Reads a target.
 
     Raises:
-        ConfigError: for another syntax, an unknown quantity, or a fraction that is not between 0 and 1.
+        ConfigError: for another syntax, an unknown quantity, or a fraction that is not between 0
+            and 1.
     """
     if text is None:
         return Request()
@@ -114,7 +121,8 @@ def choose_quantity(
     configs: Sequence[Config],
     curves: Sequence[dict[str, list[Curve]]],
 ) -> tuple[str, Reference]:
-    """The quantity of a target, and whether groups go to the best plateau of all or each to its own.
+    """The quantity of a target, and whether groups go to the best plateau of all or each to its
+    own.
 
     Raises:
         ConfigError: if no run has the quantity that was asked for.
@@ -131,8 +139,8 @@ def choose_quantity(
     if len(groups) == 1 or _one_objective(groups, configs):
         return "objective", "best"
     told = [own for own in curves if own["objective"]]
-    # The evidence lower bound is in nats of the same data whatever the network; the training NLL may rise again when
-    # the prior takes hold, so that its first passage says less.
+    # The evidence lower bound is in nats of the same data whatever the network; the training NLL
+    # may rise again when the prior takes hold, so that its first passage says less.
     for name in ("elbo", "nll"):
         if told and all(own[name] for own in told) and _goes_a_way([own[name] for own in told]):
             return name, "best"
@@ -185,7 +193,9 @@ def aims(
 
 
 def run_level(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Level and spread of a run: of its plateaus, or, where rows are too few to have one, of its last rows."""
+    """Level and spread of a run: of its plateaus, or, where rows are too few to have one, of its
+    last rows.
+    """
     levels, spreads = [], []
     for curve in curves:
         plateau: Plateau = find_plateau(curve)
@@ -225,7 +235,9 @@ def _goes_a_way(runs: Sequence[Sequence[Curve]]) -> bool:
 
 
 def _one_objective(groups: Sequence[SeedGroup], configs: Sequence[Config]) -> bool:
-    """Whether the same function is minimized everywhere, whatever the way that is taken to its minimum."""
+    """Whether the same function is minimized everywhere, whatever the way that is taken to its
+    minimum.
+    """
     changes = ("inference.name", "inference.temperature", "inference.tempering")
     ways = ("inference.", "initial", "device", "dtype", "threads")
     names: set[str] = {name for group in groups for name in group.differences}

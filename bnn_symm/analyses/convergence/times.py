@@ -1,6 +1,8 @@
-"""Times to a target and areas under the curve of several runs, with what became of each taken into account.
+"""Times to a target and areas under the curve of several runs, with what became of each taken into
+account.
 
-A run that was stopped or is still running is censored where it is. One that diverged would never have got there: it is
+A run that was stopped or is still running is censored where it is. One that diverged would never
+    have got there: it is
 censored at the longest budget of all runs, and has no area.
 """
 
@@ -30,7 +32,9 @@ def chain_times(curves: Sequence[Curve], aim: Aim, clock: str) -> list[TimeToTar
 
 
 def _diverged(time: TimeToTarget | None, longest: float) -> TimeToTarget:
-    """Of a run that diverged after it had reached the target, its time stands; any other never would have."""
+    """Of a run that diverged after it had reached the target, its time stands; any other never
+    would have.
+    """
     if time is not None and not time.censored:
         return dataclasses.replace(time, budget=longest)
     return TimeToTarget(time=longest, censored=True, low=None, high=None, budget=longest)
@@ -62,7 +66,9 @@ def run_times(
 
 
 def run_areas(runs: Sequence[Run], curves: list[list[Curve]]) -> dict[str, list[float | None]]:
-    """Clock -> areas of all runs up to the end of the shortest that did not diverge; None of those that did."""
+    """Clock -> areas of all runs up to the end of the shortest that did not diverge; None of those
+    that did.
+    """
     found: dict[str, list[float | None]] = {}
     for clock in CLOCKS:
         good = [

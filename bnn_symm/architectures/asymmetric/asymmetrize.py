@@ -1,8 +1,8 @@
 """Breaking the permutation symmetry of a network, and the controls that share its masks.
 
 References:
-    Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter Symmetries, or Lack
-    Thereof, arXiv:2405.20231.
+    Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter
+    Symmetries, or Lack Thereof, arXiv:2405.20231.
 """
 
 import copy
@@ -37,22 +37,28 @@ def asymmetrize(
 ) -> nn.Module:
     """A copy of a network without permutation symmetry, or one of the controls for it.
 
-    Weights: ``W' = M * W + (1 - M) * F`` with a fixed random mask M and fixed values F ~ Normal(0, kappa^2), in every
-    layer that is exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`. Subclasses stay as they are, since
-    they may read their weight in ways of their own; so the output projection of `nn.MultiheadAttention` does. Norms,
-    biases and all other parameters stay as they are. Free entries keep their present values.
+    Weights: ``W' = M * W + (1 - M) * F`` with a fixed random mask M and fixed values F ~ Normal(0,
+        kappa^2), in every
+    layer that is exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`. Subclasses stay
+    as they are, since they may read their weight in ways of their own; so the output projection of
+    `nn.MultiheadAttention` does. Norms, biases and all other parameters stay as they are. Free
+    entries keep their present values.
 
     Args:
         module: Any network; it is not changed.
-        kind: `weight_asymmetric`, `sigma_asymmetric` (FiGLU in place of every activation module), `init_matched` (all
-            trainable, starts at the weight-asymmetric network's values), `block_fixed` (as many fixed entries, the
-            same for the units of a block) or `standard` (a plain copy).
-        fixed_per_row: Fixed entries a row (`filters`: input channels): a number, one a layer in the order of
-            `named_modules`, or the rule of `asymmetric_settings`. 0 leaves a layer as it is.
+        kind: `weight_asymmetric`, `sigma_asymmetric` (FiGLU in place of every activation module),
+            `init_matched` (all trainable, starts at the weight-asymmetric network's values),
+            `block_fixed` (as many fixed entries, the same for the units of a block) or `standard`
+            (a plain copy).
+        fixed_per_row: Fixed entries a row (`filters`: input channels): a number, one a layer in the
+            order of `named_modules`, or the rule of `asymmetric_settings`. 0 leaves a layer as it
+            is.
         kappa: Standard deviation of the fixed values: a number, one a layer, or the rule.
-        mask: `random`, `densest` (as few fixed entries as make all rows differ) or `filters` (whole input channels).
+        mask: `random`, `densest` (as few fixed entries as make all rows differ) or `filters` (whole
+            input channels).
         block: Of `block_fixed`: units a block.
-        gate_scale: Of `sigma_asymmetric`: standard deviation of the gate's matrix; auto is 1 / sqrt(width).
+        gate_scale: Of `sigma_asymmetric`: standard deviation of the gate's matrix; auto is 1 /
+            sqrt(width).
         seed: Of masks and fixed values.
         input_shape: Shape of one point; `sigma_asymmetric` and `block_fixed` need it.
 
@@ -60,8 +66,9 @@ def asymmetrize(
         The changed copy. Its parameters have the names that they had.
 
     Raises:
-        ConfigError: If a setting is out of range, does not fit the layers, or leaves rows equal or without a free
-            entry; if a weight is shared between modules; or if the kind needs what the network does not have.
+        ConfigError: If a setting is out of range, does not fit the layers, or leaves rows equal or
+            without a free entry; if a weight is shared between modules; or if the kind needs what
+            the network does not have.
     """
     lists = [tuple(value) if isinstance(value, list) else value for value in (fixed_per_row, kappa)]
     settings = SymmetryConfig(
@@ -88,15 +95,17 @@ def apply_symmetry(
         return net
     if settings.kind == "parameter_matched":
         raise ConfigError(
-            "parameter_matched chooses the widths of a network anew, which a finished module does not allow; use it "
-            "with architecture.name mlp, cnn or resnet, or make a narrower module of your own"
+            "parameter_matched chooses the widths of a network anew, which a finished module does "
+            "not allow; use it with architecture.name mlp, cnn or resnet, or make a narrower "
+            "module of your own"
         )
     if settings.kind == "sigma_asymmetric":
         return use_figlu(net, input_shape, settings.gate_scale, settings.seed)
     layers = plain_layers(net)
     if not layers:
         raise ConfigError(
-            f"{settings.kind} found no layer that is exactly nn.Linear, nn.Conv1d, nn.Conv2d or nn.Conv3d in "
+            f"{settings.kind} found no layer that is exactly nn.Linear, nn.Conv1d, nn.Conv2d or "
+            "nn.Conv3d in "
             f"{type(net).__name__}; use kind=sigma_asymmetric, or such layers"
         )
     _refuse_tied(net, layers)
@@ -105,7 +114,8 @@ def apply_symmetry(
         change(layers[name], torch.from_numpy(mask), torch.from_numpy(fixed))
     for child in net.modules():
         if isinstance(child, nn.TransformerEncoderLayer):
-            # Its fast path reads the weights of its linear layers past their forward; 0 says that there is none.
+            # Its fast path reads the weights of its linear layers past their forward; 0 says that
+            # there is none.
             child.activation_relu_or_gelu = 0
     return net
 
@@ -116,10 +126,13 @@ def masks_and_values(
     settings: SymmetryConfig,
     input_shape: tuple[int, ...] | None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Name -> (mask, fixed values), each of the weight's shape, of every layer with any fixed entry."""
+    """Name -> (mask, fixed values), each of the weight's shape, of every layer with any fixed
+    entry.
+    """
     if settings.mask == "densest" and settings.fixed_per_row != "auto":
         raise ConfigError(
-            f"got fixed_per_row={settings.fixed_per_row} with mask=densest, which decides it: as few as make all rows "
+            f"got fixed_per_row={settings.fixed_per_row} with mask=densest, which decides it: as "
+            "few as make all rows "
             f"differ; want fixed_per_row=auto, or mask=random"
         )
     blocks = _blocks(net, layers, settings, input_shape)
@@ -154,7 +167,9 @@ def _blocks(
     settings: SymmetryConfig,
     input_shape: tuple[int, ...] | None,
 ) -> dict[str, Blocks]:
-    """How the mask of each layer with fixed entries is made; without blocks, each unit is one by itself."""
+    """How the mask of each layer with fixed entries is made; without blocks, each unit is one by
+    itself.
+    """
     shapes = {name: tuple(module.get_parameter("weight").shape) for name, module in layers.items()}
     described = {name: describe(name, module) for name, module in layers.items()}
     if settings.mask == "densest":
@@ -173,7 +188,8 @@ def _blocks(
         }
     if settings.mask == "densest":
         raise ConfigError(
-            f"block_fixed with block={block} wants as many fixed entries as without blocks, which densest cannot "
+            f"block_fixed with block={block} wants as many fixed entries as without blocks, which "
+            "densest cannot "
             f"give; want mask=random or mask=filters"
         )
     if input_shape is None:
@@ -187,7 +203,8 @@ def _blocks(
     for name, weight in weights.items():
         if weight not in axes:
             raise ConfigError(
-                f"{name}: the outputs do not depend on this layer; remove it, or set its fixed_per_row to 0"
+                f"{name}: the outputs do not depend on this layer; remove it, or set its "
+                "fixed_per_row to 0"
             )
     return {
         name: blocks_of(described[name], axes[weights[name]], block, count)
@@ -213,6 +230,7 @@ def _refuse_tied(net: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         shared: list[Any] = owners[id(module.get_parameter("weight"))]
         if len(shared) > 1:
             raise ConfigError(
-                f"the weight {' = '.join(shared)} is shared, so it cannot have fixed entries in one place only; give "
+                f"the weight {' = '.join(shared)} is shared, so it cannot have fixed entries in "
+                "one place only; give "
                 f"each layer a weight of its own, or use kind=sigma_asymmetric"
             )

@@ -1,7 +1,8 @@
 """Masks whose rows and columns repeat in blocks of units: the control `block_fixed`.
 
-Units of one block have the same fixed entries at the same values and read the same ones, so the permutations within a
-block remain symmetries, while number and size of the fixed entries are those of the weight-asymmetric network.
+Units of one block have the same fixed entries at the same values and read the same ones, so the
+permutations within a block remain symmetries, while number and size of the fixed entries are those
+of the weight-asymmetric network.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ class Blocks:
         layer: Of the small weight.
         shape: Of the small weight.
         fixed: Fixed entries a row of the small weight.
-        indices: For each axis of the whole weight, (entry,), the entry of the small one that each is.
+        indices: For each axis of the whole weight, (entry,), the entry of the small one that each
+            is.
     """
 
     layer: Layer
@@ -41,8 +43,9 @@ def blocks_of(layer: Layer, axes: Sequence[Any], block: int, fixed: int) -> Bloc
 
     Args:
         layer: Sizes of the whole weight.
-        axes: For each of its axes, what it is made of: segments with `group` (None where nothing can be permuted),
-            `size`, `outer`, `inner`, `within` and `length`; see `bnn_symm.symmetry`.
+        axes: For each of its axes, what it is made of: segments with `group` (None where nothing
+            can be permuted), `size`, `outer`, `inner`, `within` and `length`; see
+            `bnn_symm.symmetry`.
         block: Units a block.
         fixed: Fixed entries a row of the whole weight.
 
@@ -57,7 +60,8 @@ def blocks_of(layer: Layer, axes: Sequence[Any], block: int, fixed: int) -> Bloc
     columns_hidden = any(segment.group is not None for segment in axes[1])
     if columns_hidden and fixed % block:
         raise ConfigError(
-            f"{layer.name}: {fixed} fixed entries a row cannot be divided into blocks of {block}; want multiples of "
+            f"{layer.name}: {fixed} fixed entries a row cannot be divided into blocks of {block}; "
+            "want multiples of "
             f"{block}: choose another block, or set fixed_per_row"
         )
     small = replace(layer, rows=lengths[0], channels=lengths[1])
@@ -72,7 +76,8 @@ def _index(layer: Layer, axis: Sequence[Any], block: int) -> tuple[Int[np.ndarra
     if any(hidden) and (not all(hidden) or any(segment.within for segment in axis)):
         kind = "grouped convolutions" if all(hidden) else "units and inputs side by side"
         raise ConfigError(
-            f"{layer.name}: its weight has {kind} in one axis, which block_fixed cannot divide into blocks; "
+            f"{layer.name}: its weight has {kind} in one axis, which block_fixed cannot divide "
+            "into blocks; "
             f"fixed_per_row 0 for this layer leaves it as it is"
         )
     indices, start = [], 0
@@ -82,8 +87,9 @@ def _index(layer: Layer, axis: Sequence[Any], block: int) -> tuple[Int[np.ndarra
         else:
             if segment.size % block:
                 raise ConfigError(
-                    f"{layer.name}: {segment.size} units of {segment.group} cannot be divided into blocks of {block}; "
-                    f"want widths that are multiples of architecture.symmetry.block"
+                    f"{layer.name}: {segment.size} units of {segment.group} cannot be divided into "
+                    f"blocks of {block}; want widths that are multiples of "
+                    "architecture.symmetry.block"
                 )
             shape = (segment.outer, segment.size // block, segment.inner)
             index = (

@@ -67,7 +67,9 @@ class FiGLU(nn.Module):
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, x: Tensor) -> Tensor:
-        """Units lie in the last axis, of maps (point, channel, height, width) in the channels; any dtype."""
+        """Units lie in the last axis, of maps (point, channel, height, width) in the channels; any
+        dtype.
+        """
         return _figlu(x, self.matrix)
 
     def extra_repr(self) -> str:
@@ -99,14 +101,14 @@ def use_figlu(
     """
     if input_shape is None:
         raise ConfigError(
-            "sigma_asymmetric finds the widths of activations in a forward pass; give input_shape, the shape of one "
-            "point, such as input_shape=(1, 28, 28)"
+            "sigma_asymmetric finds the widths of activations in a forward pass; give input_shape, "
+            "the shape of one point, such as input_shape=(1, 28, 28)"
         )
     widths = _widths(net, input_shape)
     if not widths:
         raise ConfigError(
-            "sigma_asymmetric found no activation module in use: functions such as torch.relu cannot be replaced; make "
-            "them modules, self.activation = nn.ReLU(), one for each place"
+            "sigma_asymmetric found no activation module in use: functions such as torch.relu "
+            "cannot be replaced; make them modules, self.activation = nn.ReLU(), one for each place"
         )
     reference = next(net.parameters(), torch.zeros(()))
     made: dict[int, FiGLU] = {}
@@ -115,7 +117,8 @@ def use_figlu(
             continue
         if len(widths[activation]) > 1:
             raise ConfigError(
-                f"{name}: this activation is used at the widths {sorted(widths[activation])}, and a FiGLU has one; "
+                f"{name}: this activation is used at the widths {sorted(widths[activation])}, and "
+                "a FiGLU has one; "
                 f"make an activation module for each place where it is used"
             )
         (width,) = widths[activation]

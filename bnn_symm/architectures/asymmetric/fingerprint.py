@@ -1,4 +1,6 @@
-"""What of a network is fixed at random, and its fingerprint: posteriors can be compared only where both agree."""
+"""What of a network is fixed at random, and its fingerprint: posteriors can be compared only where
+both agree.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ from bnn_symm.errors import IncompatiblePosteriors
 
 
 def fixed_buffers(net: nn.Module) -> dict[str, Tensor]:
-    """Name -> mask, fixed values or FiGLU matrix of every layer that has them, in sorted order; not copied."""
+    """Name -> mask, fixed values or FiGLU matrix of every layer that has them, in sorted order; not
+    copied.
+    """
     buffers: dict[str, Tensor] = {}
     for name, module in net.named_modules():
         prefix = f"{name}." if name else ""
@@ -25,7 +29,8 @@ def fixed_buffers(net: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(net: nn.Module) -> str | None:
-    """SHA-256, in hexadecimal, of everything that is fixed at random in a network; None for a standard one.
+    """SHA-256, in hexadecimal, of everything that is fixed at random in a network; None for a
+    standard one.
 
     It does not depend on dtype, device or process.
     """
@@ -34,7 +39,9 @@ def fingerprint(net: nn.Module) -> str | None:
 
 
 def fingerprint_of(buffers: Mapping[str, Tensor]) -> str:
-    """The fingerprint of named buffers: names, shapes, packed bits of masks, and other values as float32."""
+    """The fingerprint of named buffers: names, shapes, packed bits of masks, and other values as
+    float32.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(buffers.items()):
         array = value.detach().cpu().numpy()
@@ -55,7 +62,8 @@ def load_fixed_buffers(net: nn.Module, buffers: Mapping[str, Tensor]) -> None:
     """Puts saved masks, fixed values and matrices into a network, in place.
 
     Raises:
-        IncompatiblePosteriors: If names, shapes or the number of free entries are not the network's.
+        IncompatiblePosteriors: If names, shapes or the number of free entries are not the
+            network's.
     """
     own = fixed_buffers(net)
     problems = [f"{name} is missing" for name in own if name not in buffers]

@@ -1,10 +1,11 @@
-"""Weights with fixed entries: linear and convolution layers whose parameter is the vector of the free ones.
+"""Weights with fixed entries: linear and convolution layers whose parameter is the vector of the
+free ones.
 
 ``W' = M * W + (1 - M) * F``
 
-M is 1 at free entries and 0 at fixed ones, F holds the fixed values. The parameter `weight` is the vector of the free
-entries in the row-major order of M, so a prior over it, a variational family or an optimizer covers exactly what is
-free. M and F are the buffers `mask` and `fixed`.
+M is 1 at free entries and 0 at fixed ones, F holds the fixed values. The parameter `weight` is the
+vector of the free entries in the row-major order of M, so a prior over it, a variational family or
+an optimizer covers exactly what is free. M and F are the buffers `mask` and `fixed`.
 
 References:
     Lim, Putterman, Walters, Maron and Jegelka (2024), arXiv:2405.20231, section 3.1.
@@ -53,8 +54,8 @@ class FixedEntries(nn.Module):
         weight = self.weight
         if not mask.shape == fixed.shape == weight.shape:
             raise ValueError(
-                f"got a mask of shape {tuple(mask.shape)} and fixed values of shape {tuple(fixed.shape)}, want both of "
-                f"the weight's, {tuple(weight.shape)}"
+                f"got a mask of shape {tuple(mask.shape)} and fixed values of shape "
+                f"{tuple(fixed.shape)}, want both of the weight's, {tuple(weight.shape)}"
             )
         if not mask.any():
             raise ValueError(
@@ -75,7 +76,9 @@ class FixedEntries(nn.Module):
         return self.fixed.shape
 
     def embed(self, free: Float[Tensor, "*draw free"]) -> Float[Tensor, "..."]:
-        """The whole weight, (*draw, *weight_shape): the given values at free entries, F at fixed ones; a new tensor."""
+        """The whole weight, (*draw, *weight_shape): the given values at free entries, F at fixed
+        ones; a new tensor.
+        """
         return _embed(free, self.fixed.to(free.dtype), self._positions)
 
     def embed_scale(self, scale: Float[Tensor, "*draw free"]) -> Float[Tensor, "..."]:
@@ -92,7 +95,9 @@ class FixedEntries(nn.Module):
         return _effective_weight(self.weight, self.fixed, self._positions)
 
     def dense(self) -> nn.Module:
-        """A plain layer of the same function: every entry, the fixed ones too, is a parameter of it."""
+        """A plain layer of the same function: every entry, the fixed ones too, is a parameter of
+        it.
+        """
         twin = copy.deepcopy(self)
         weight = self.effective_weight().detach().clone()
         del twin.mask, twin.fixed, twin._positions
@@ -163,7 +168,8 @@ _FIXED = {
 def fix_entries(layer: nn.Module, mask: Tensor, fixed: Tensor) -> FixedEntries:
     """Gives a plain layer fixed entries, in place; free entries keep their present values.
 
-    The layer changes its class, as with `torch.nn.utils.parametrize`, so that everything that refers to it sees it.
+    The layer changes its class, as with `torch.nn.utils.parametrize`, so that everything that
+    refers to it sees it.
 
     Args:
         layer: Exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`.
@@ -195,7 +201,8 @@ def fixed_layers(net: nn.Module) -> Iterator[tuple[str, FixedEntries]]:
 
 
 def effective_parameters(net: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters as the layers use them: whole weights where entries are fixed, everything else as it is.
+    """Parameters as the layers use them: whole weights where entries are fixed, everything else as
+    it is.
 
     Args:
         net: The network.
@@ -212,7 +219,9 @@ def effective_parameters(net: nn.Module, values: Mapping[str, Tensor]) -> dict[s
 
 
 def effective_scales(net: nn.Module, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Standard deviations of the `effective_parameters` from those of the parameters: 0 at fixed entries."""
+    """Standard deviations of the `effective_parameters` from those of the parameters: 0 at fixed
+    entries.
+    """
     layers = dict(fixed_layers(net))
     return {
         name: layers[name].embed_scale(value) if name in layers else value
@@ -221,7 +230,9 @@ def effective_scales(net: nn.Module, scales: Mapping[str, Tensor]) -> dict[str, 
 
 
 def free_parameters(net: nn.Module, effective: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `effective_parameters`: what lies at fixed entries is dropped, not looked at."""
+    """The inverse of `effective_parameters`: what lies at fixed entries is dropped, not looked
+    at.
+    """
     layers = dict(fixed_layers(net))
     return {
         name: layers[name].restrict(value) if name in layers else value
@@ -230,7 +241,9 @@ def free_parameters(net: nn.Module, effective: Mapping[str, Tensor]) -> dict[str
 
 
 def weight_shapes(net: nn.Module) -> dict[str, torch.Size]:
-    """Name -> shape of every parameter as the layers use it: of weights with fixed entries, the whole one's."""
+    """Name -> shape of every parameter as the layers use it: of weights with fixed entries, the
+    whole one's.
+    """
     layers = dict(fixed_layers(net))
     return {
         name: layers[name].weight_shape if name in layers else value.shape
@@ -245,12 +258,14 @@ def _positions(mask: Bool[Tensor, "*shape"]) -> Int[Tensor, " free"]:
 def _embed(free: Tensor, base: Tensor, positions: Tensor) -> Tensor:
     draw = free.shape[:-1]
     flat = base.flatten().expand(*draw, -1)
-    # Out of place, so that it works under vmap and grad. Positions differ, so the order of writing does not matter.
+    # Out of place, so that it works under vmap and grad. Positions differ, so the order of writing
+    # does not matter.
     return flat.scatter(-1, positions.expand(*draw, -1), free).reshape(*draw, *base.shape)
 
 
 def _effective_weight(weight: Tensor, fixed: Tensor, positions: Tensor) -> Tensor:
-    # Attributes only, no `dim()`: whoever watches operations should see none where the weight is passed through.
+    # Attributes only, no `dim()`: whoever watches operations should see none where the weight is
+    # passed through.
     if weight.ndim == fixed.ndim:
         return weight
     return _embed(weight, fixed.to(weight.dtype), positions)

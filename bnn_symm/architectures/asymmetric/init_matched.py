@@ -10,8 +10,9 @@ from torch import Tensor, nn
 class InitialEntries(nn.Module):
     """A plain layer that starts with given values at some entries; all of them are parameters.
 
-    Large fixed entries also change how a network starts. This one starts the same and has the symmetry of a standard
-    network. `initialize` reads the buffers, the forward pass does not, and they are no part of the state dict.
+    Large fixed entries also change how a network starts. This one starts the same and has the
+    symmetry of a standard network. `initialize` reads the buffers, the forward pass does not, and
+    they are no part of the state dict.
 
     Attributes:
         weight: (*shape), a parameter.
@@ -56,7 +57,8 @@ _INITIAL = {
 def give_initial_entries(
     layer: nn.Module, mask: Bool[Tensor, "*shape"], fixed: Float[Tensor, "*shape"]
 ) -> InitialEntries:
-    """Gives a plain layer initial values where `mask` is False, in place; the layer changes its class.
+    """Gives a plain layer initial values where `mask` is False, in place; the layer changes its
+    class.
 
     Args:
         layer: Exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`.

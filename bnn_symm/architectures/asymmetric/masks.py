@@ -1,7 +1,9 @@
 """Which entries of a weight are fixed, and at what values: functions of a seed and a layer's name.
 
-Numpy only, and of numpy only the raw stream of the Philox generator, whose bits are promised to stay: a mask must be
-the same in every process, on every platform and with every version, or posteriors could not be compared.
+Numpy only, and of numpy only the raw stream of the Philox generator, whose bits are promised to
+    stay: a mask must be
+the same in every process, on every platform and with every version, or posteriors could not be
+compared.
 """
 
 import itertools
@@ -17,10 +19,12 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.randomness import numpy_generator
 
 GRID = 2**16
-"""Normal variates are rounded to multiples of 1 / GRID: far above where libraries differ in the last digit."""
+"""Normal variates are rounded to multiples of 1 / GRID: far above where libraries differ in the
+last digit."""
 
 FEW = 4
-"""Below so many possible rows for each one wanted, they are listed: random ones would collide too often."""
+"""Below so many possible rows for each one wanted, they are listed: random ones would collide too
+often."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def layer_mask(
     Args:
         kind: `random`, `densest` or `filters`.
         layer: Name and sizes.
-        fixed_per_row: Fixed entries a row; of `filters`, fixed input channels a row. `densest` decides it itself.
+        fixed_per_row: Fixed entries a row; of `filters`, fixed input channels a row. `densest`
+            decides it itself.
         seed: Of the mask.
 
     Raises:
@@ -81,8 +86,9 @@ def fixed_values(
 ) -> Float[np.ndarray, "..."]:
     """``F = kappa z`` with z standard normal, in float32.
 
-    z is drawn on the whole grid and depends on the seed, the name and the shape only, so that another kappa or mask
-    keeps it. Of numbers that float32 holds, networks in float32 and float64 have the same.
+    z is drawn on the whole grid and depends on the seed, the name and the shape only, so that
+    another kappa or mask keeps it. Of numbers that float32 holds, networks in float32 and float64
+    have the same.
 
     Args:
         seed: Of the values.
@@ -91,7 +97,8 @@ def fixed_values(
         kappa: Standard deviation of F.
     """
     raw = numpy_generator(seed, "fixed values", name).bit_generator.random_raw(math.prod(shape))
-    # The middles of 2^52 cells of (0, 1), which float64 holds exactly; neither 0 nor 1 is among them.
+    # The middles of 2^52 cells of (0, 1), which float64 holds exactly; neither 0 nor 1 is among
+    # them.
     uniform = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     normal = np.round(ndtri(uniform) * GRID) / GRID
     # Adding 0 turns -0 into 0: one value, one fingerprint.
@@ -110,7 +117,8 @@ def _random(
     rows = layer.rows
     if fixed >= entries:
         raise ConfigError(
-            f"{layer.name}: fixed_per_row={fixed} leaves nothing trainable of {entries} {what} a row; want at most "
+            f"{layer.name}: fixed_per_row={fixed} leaves nothing trainable of {entries} {what} a "
+            "row; want at most "
             f"{entries - 1}"
         )
     possible = math.comb(entries, fixed)
@@ -137,7 +145,9 @@ def _random(
 
 
 def _densest(layer: Layer) -> Bool[np.ndarray, "rows row"]:
-    """The first row free, then all rows with one fixed entry, then all with two, ..., as far as rows are needed."""
+    """The first row free, then all rows with one fixed entry, then all with two, ..., as far as
+    rows are needed.
+    """
     mask = np.ones((layer.rows, layer.row), dtype=bool)
     subsets = itertools.chain.from_iterable(
         itertools.combinations(range(layer.row), fixed) for fixed in range(layer.row)
@@ -148,8 +158,10 @@ def _densest(layer: Layer) -> Bool[np.ndarray, "rows row"]:
         filled += 1
     if filled < layer.rows:
         raise ConfigError(
-            f"{layer.name}: {layer.rows} rows of {layer.row} inputs cannot all differ and have a free entry, since "
-            f"there are {filled} such rows; want at least {layer.rows.bit_length()} inputs, fewer units, or "
+            f"{layer.name}: {layer.rows} rows of {layer.row} inputs cannot all differ and have a "
+            "free entry, since "
+            f"there are {filled} such rows; want at least {layer.rows.bit_length()} inputs, fewer "
+            "units, or "
             f"mask=random with fixed_per_row 0 for this layer, which leaves it as it is"
         )
     return mask
@@ -158,7 +170,8 @@ def _densest(layer: Layer) -> Bool[np.ndarray, "rows row"]:
 def cannot_differ(layer: Layer, entries: int, fixed: int, what: str) -> ConfigError:
     """The error that says how many inputs would be needed."""
     message = (
-        f"{layer.name}: with {fixed} of {entries} {what} fixed only {math.comb(entries, fixed)} rows can differ, but "
+        f"{layer.name}: with {fixed} of {entries} {what} fixed only {math.comb(entries, fixed)} "
+        "rows can differ, but "
         f"it has {layer.rows}"
     )
     if fixed > 0:

@@ -1,4 +1,6 @@
-"""The control `parameter_matched`: a standard network, narrowed to as many parameters as an asymmetric one has free."""
+"""The control `parameter_matched`: a standard network, narrowed to as many parameters as an
+asymmetric one has free.
+"""
 
 import dataclasses
 import itertools
@@ -21,9 +23,11 @@ Widths = tuple[int, ...]
 def build_parameter_matched(
     config: MLPConfig | CNNConfig | ResNetConfig, input_shape: tuple[int, ...], num_outputs: int
 ) -> nn.Module:
-    """A standard network whose number of parameters is next to that of the weight-asymmetric network's free ones.
+    """A standard network whose number of parameters is next to that of the weight-asymmetric
+    network's free ones.
 
-    All widths (of a ResNet: the channels of its stages) are scaled by one factor, then single ones are adjusted while
+    All widths (of a ResNet: the channels of its stages) are scaled by one factor, then single ones
+        are adjusted while
     that brings the number nearer.
 
     Args:
@@ -32,7 +36,8 @@ def build_parameter_matched(
         num_outputs: Length of the output of one point.
 
     Raises:
-        ConfigError: If there is no hidden layer to narrow, or the asymmetric network cannot be made.
+        ConfigError: If there is no hidden layer to narrow, or the asymmetric network cannot be
+            made.
     """
 
     def build(widths: Widths) -> nn.Module:
@@ -47,7 +52,8 @@ def build_parameter_matched(
     whole = default_stage_channels(config) if isinstance(config, ResNetConfig) else config.widths
     if not whole:
         raise ConfigError(
-            "parameter_matched narrows the hidden layers, and this network has none; give architecture.widths"
+            "parameter_matched narrows the hidden layers, and this network has none; give "
+            "architecture.widths"
         )
     asymmetric = apply_symmetry(
         build(whole), dataclasses.replace(config.symmetry, kind="weight_asymmetric"), input_shape

@@ -1,6 +1,7 @@
 """What `auto` and lists mean: fixed entries a row and kappa, layer by layer.
 
-The rules reproduce the settings of Lim et al. (2024) at the sizes of its networks and scale them to others.
+The rules reproduce the settings of Lim et al. (2024) at the sizes of its networks and scale them to
+others.
 
 References:
     Lim, Putterman, Walters, Maron and Jegelka (2024), arXiv:2405.20231, appendix.
@@ -20,7 +21,8 @@ from bnn_symm.errors import ConfigError
 NORMS = (nn.LayerNorm, nn.GroupNorm, FilterResponseNorm)
 
 MLP_FRACTION = 8
-"""Of hidden linear layers, 1 entry in 8 of the narrower side is fixed: the paper's 64 at a width of 512."""
+"""Of hidden linear layers, 1 entry in 8 of the narrower side is fixed: the paper's 64 at a width of
+512."""
 
 MLP_KAPPA, LAST_HIDDEN_KAPPA, HEAD_KAPPA = 1.0, 0.5, 0.25
 """The paper's kappas of an MLP; smaller towards the output, whose scale they would dominate."""
@@ -32,8 +34,10 @@ NORM_KAPPA = 3.0
 def plain_layers(net: nn.Module) -> dict[str, nn.Module]:
     """The layers that can have fixed entries, in the order of `named_modules`.
 
-    Only exact types: a subclass may read its weight in ways of its own (`nn.MultiheadAttention` does). And only layers
-    whose weight is a parameter that is inferred, not one computed from others (weight normalization) or frozen.
+    Only exact types: a subclass may read its weight in ways of its own (`nn.MultiheadAttention`
+        does). And only layers
+    whose weight is a parameter that is inferred, not one computed from others (weight
+    normalization) or frozen.
     """
     return {
         name: module
@@ -51,10 +55,12 @@ def describe(name: str, module: nn.Module) -> Layer:
 
 
 def fixed_counts(layers: Mapping[str, nn.Module], settings: SymmetryConfig) -> dict[str, int]:
-    """Fixed entries a row (with `mask: filters`: fixed input channels), by name; 0 leaves a layer as it is.
+    """Fixed entries a row (with `mask: filters`: fixed input channels), by name; 0 leaves a layer
+    as it is.
 
     Raises:
-        ConfigError: If a list has not one entry a layer, or by `auto` the rows of a layer cannot all differ.
+        ConfigError: If a list has not one entry a layer, or by `auto` the rows of a layer cannot
+            all differ.
     """
     given = settings.fixed_per_row
     if given != "auto":
@@ -102,7 +108,8 @@ def kappas(
         return [MLP_KAPPA] * (len(layers) - len(last)) + last
     if any(isinstance(module, NORMS) for module in net.modules()):
         return [NORM_KAPPA] * len(layers)
-    # The fixed entries of a row carry as much variance as He-initialized free ones would: n kappa^2 = 2.
+    # The fixed entries of a row carry as much variance as He-initialized free ones would: n kappa^2
+    # = 2.
     return [math.sqrt(2 / max(1.0, means.get(name, 0.0))) for name in layers]
 
 
@@ -122,7 +129,8 @@ def _entries(layer: Layer, convolutional: bool, last: bool) -> int:
 
 
 def _filters(layer: Layer, entries: int) -> int:
-    """Fixed input channels; 0 where there are too few for all output channels to differ, as in a first layer.
+    """Fixed input channels; 0 where there are too few for all output channels to differ, as in a
+    first layer.
 
     That layer keeps all its weights. The masks of the next one tell its output channels apart.
     """
@@ -140,6 +148,7 @@ def _by_layer(key: str, given: object, layers: Mapping[str, nn.Module]) -> Seque
     if len(given) != len(layers):
         names = ", ".join(name or "(root)" for name in layers)
         raise ConfigError(
-            f"{key}: got {len(given)} values, want one, or one for each of the {len(layers)} layers: {names}"
+            f"{key}: got {len(given)} values, want one, or one for each of the {len(layers)} "
+            f"layers: {names}"
         )
     return given

@@ -1,4 +1,6 @@
-"""Nonlinearities by name, and the thresholded linear unit that filter response normalization brings along."""
+"""Nonlinearities by name, and the thresholded linear unit that filter response normalization brings
+along.
+"""
 
 from collections.abc import Callable
 from typing import no_type_check
@@ -22,8 +24,9 @@ class ThresholdedLinearUnit(nn.Module):
 
     ``z = max(y, tau)``
 
-    Filter response normalization does not center its input, so a fixed threshold of zero may cut off too much
-    or too little of a channel; `tau` learns where to cut. It starts at 0, where the unit is a relu.
+    Filter response normalization does not center its input, so a fixed threshold of zero may cut
+    off too much or too little of a channel; `tau` learns where to cut. It starts at 0, where the
+    unit is a relu.
 
     Args:
         num_channels: Channels of the maps; the shape of `tau`.
@@ -45,10 +48,11 @@ class ThresholdedLinearUnit(nn.Module):
 
 
 def image_activation(activation: Activation, norm: str, num_channels: int) -> nn.Module:
-    """The nonlinearity for maps: the named one, except that after `frn` a TLU takes the place of relu.
+    """The nonlinearity for maps: the named one, except that after `frn` a TLU takes the place of
+    relu.
 
-    A relu after a TLU would hide every negative threshold, so one replaces the other. The smooth activations
-    stay as they are, without a threshold, whose kink would defeat their purpose.
+    A relu after a TLU would hide every negative threshold, so one replaces the other. The smooth
+    activations stay as they are, without a threshold, whose kink would defeat their purpose.
     """
     if norm == "frn" and activation == "relu":
         return ThresholdedLinearUnit(num_channels)

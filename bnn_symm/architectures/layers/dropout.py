@@ -1,8 +1,9 @@
 """Dropout as a word of a layer: the rate at which its inputs are dropped, by methods that drop.
 
-A layer that was given a rate computes what it did; nothing in a forward pass is random, so that every other method has
-the network as it is. Whoever drops does it in the weights: an input that is dropped is a column of the weight (of a
-convolution, a channel) times 0, one that is kept times 1 / (1 - rate).
+A layer that was given a rate computes what it did; nothing in a forward pass is random, so that
+every other method has the network as it is. Whoever drops does it in the weights: an input that is
+dropped is a column of the weight (of a convolution, a channel) times 0, one that is kept times 1 /
+(1 - rate).
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ def drop_inputs(layer: nn.Module, rate: float) -> None:
     """Says that the inputs of a layer are dropped at a rate; 0 for never.
 
     Args:
-        layer: `nn.Linear` or `nn.ConvNd`; of grouped convolutions an input is a channel within its group.
+        layer: `nn.Linear` or `nn.ConvNd`; of grouped convolutions an input is a channel within its
+            group.
         rate: probability of being dropped, in [0, 1).
 
     Raises:
@@ -37,7 +39,8 @@ def drop_inputs(layer: nn.Module, rate: float) -> None:
 
 
 class DroppedInputs:
-    """The inputs of layers that may be dropped, and which of a network's free entries each takes with it.
+    """The inputs of layers that may be dropped, and which of a network's free entries each takes
+    with it.
 
     What is fixed of a weight is no free entry and stays.
 
@@ -46,7 +49,8 @@ class DroppedInputs:
 
     Attributes:
         rates: (unit,), of each input of each layer with a rate.
-        unit_of: (parameter,), for each entry of the network's flat parameter vector, 1 + the unit that it is of, or 0.
+        unit_of: (parameter,), for each entry of the network's flat parameter vector, 1 + the unit
+            that it is of, or 0.
     """
 
     rates: Tensor

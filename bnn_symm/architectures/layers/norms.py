@@ -1,8 +1,9 @@
 """Normalization of one point at a time.
 
-Statistics over a batch are left out on purpose: with them the likelihood of one point depends on the others,
-so that the likelihood no longer factorizes and neither a posterior nor its minibatch estimate is well
-defined.
+Statistics over a batch are left out on purpose: with them the likelihood of one point depends on
+    the others,
+so that the likelihood no longer factorizes and neither a posterior nor its minibatch estimate is
+well defined.
 """
 
 from typing import no_type_check
@@ -18,8 +19,8 @@ class FilterResponseNorm(nn.Module):
     ``y = gamma x / sqrt(mean(x^2 over height, width) + eps) + beta``
 
     gamma is `weight` and beta is `bias`. The threshold that follows it is a layer of its own,
-    `activations.ThresholdedLinearUnit`, since a residual block adds its shortcut between the two. On maps of
-    1x1 the norm keeps little but the sign of x.
+    `activations.ThresholdedLinearUnit`, since a residual block adds its shortcut between the two.
+    On maps of 1x1 the norm keeps little but the sign of x.
 
     Args:
         num_channels: Channels of the maps; the shape of `weight` and `bias`.
@@ -48,9 +49,10 @@ class FilterResponseNorm(nn.Module):
 def image_norm(norm: str, num_channels: int) -> nn.Module:
     """The norm for maps: `none`, `layer` or `frn`.
 
-    `layer` is GroupNorm with one group: mean and variance over channels, height and width of one point, then
-    a scale and an offset a channel. It commutes with permutations of the channels, as LayerNorm does (Ba et
-    al., 2016, arXiv:1607.06450; Wu and He, 2018, arXiv:1803.08494).
+    `layer` is GroupNorm with one group: mean and variance over channels, height and width of one
+        point, then
+    a scale and an offset a channel. It commutes with permutations of the channels, as LayerNorm
+    does (Ba et al., 2016, arXiv:1607.06450; Wu and He, 2018, arXiv:1803.08494).
     """
     if norm == "frn":
         return FilterResponseNorm(num_channels)

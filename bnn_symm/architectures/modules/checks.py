@@ -1,7 +1,9 @@
 """What a user's module must satisfy before a posterior over its weights means anything.
 
-A density has one value at one vector of weights. So the outputs of a point must be a function of this point and of the
-parameters: not of the other points, of former calls, of random numbers, of the mode, nor of what a pass changes.
+A density has one value at one vector of weights. So the outputs of a point must be a function of
+this point and of the
+parameters: not of the other points, of former calls, of random numbers, of the mode, nor of what a
+    pass changes.
 """
 
 import copy
@@ -24,7 +26,8 @@ from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.randomness import torch_generator
 
 NUM_PROBES = 4
-"""Points on which a batch is compared with its single points; a few suffice to see any dependence."""
+"""Points on which a batch is compared with its single points; a few suffice to see any
+dependence."""
 
 
 def check_module(
@@ -46,8 +49,9 @@ def check_module(
         points: Points of the data, (point, *input_shape); default standard normals.
 
     Raises:
-        ConfigError: As `check_structure`; and if a pass fails or does not give (point, num_outputs), or if outputs are
-            not finite, change with the batch, from pass to pass, with the mode, or without a gradient.
+        ConfigError: As `check_structure`; and if a pass fails or does not give (point,
+            num_outputs), or if outputs are not finite, change with the batch, from pass to pass,
+            with the mode, or without a gradient.
     """
     check_structure(name, net, is_lazy_allowed=True)
     if points is None:
@@ -96,8 +100,8 @@ def check_function(
             outputs_agree(first, second) for first, second in zip(evaluated, trained, strict=True)
         ):
             raise ConfigError(
-                f"{name}: outputs differ between training and evaluation mode, want one function; remove what "
-                "looks at `self.training`"
+                f"{name}: outputs differ between training and evaluation mode, want one function; "
+                "remove what looks at `self.training`"
             )
         _check_gradient(name, net, points)
         return evaluated[0].shape[-1]
@@ -132,13 +136,14 @@ def _check_mode(
     again, other = _outputs(name, fresh(), here, points), _outputs(name, fresh(), there, points)
     if not first.isfinite().all():
         raise ConfigError(
-            f"{name}: outputs are NaN or infinite for points of the data or standard normals, want finite ones; look "
-            "at the initial values and at divisions"
+            f"{name}: outputs are NaN or infinite for points of the data or standard normals, want "
+            "finite ones; look at the initial values and at divisions"
         )
     if _generator_states() != before or not outputs_agree(first, again):
         raise ConfigError(
-            f"{name}: two passes on the same points differ, or draw random numbers, which make the likelihood random; "
-            "remove them from forward, and whatever else changes from pass to pass"
+            f"{name}: two passes on the same points differ, or draw random numbers, which make the "
+            "likelihood random; remove them from forward, and whatever else changes from pass to "
+            "pass"
         )
     used = fresh()
     states = [_outputs(name, used, values, points) for values in (here, there, here)]
@@ -147,39 +152,47 @@ def _check_mode(
         for got, wanted in zip(states, (first, other, first), strict=True)
     ):
         raise ConfigError(
-            f"{name}: outputs depend on former calls (a pass changes a buffer or an attribute that later passes "
-            "read); want a function of the point and the parameters alone: remove that state"
+            f"{name}: outputs depend on former calls (a pass changes a buffer or an attribute that "
+            "later passes read); want a function of the point and the parameters alone: remove "
+            "that state"
         )
     singles = torch.cat([_outputs(name, used, here, point[None]) for point in points])
     reverse = _outputs(name, used, here, points.flip(0)).flip(0)
     if not outputs_agree(first, singles) or not outputs_agree(first, reverse):
         raise ConfigError(
-            f"{name}: the output of a point changes with the batch it is in, which makes one point's "
-            "likelihood depend on its batch; use LayerNorm/GroupNorm and compute nothing over the first axis"
+            f"{name}: the output of a point changes with the batch it is in, which makes one "
+            "point's likelihood depend on its batch; use LayerNorm/GroupNorm and compute nothing "
+            "over the first axis"
         )
     return first, other
 
 
 def _check_shape(name: str, outputs: Tensor, points: Tensor, num_outputs: int | None) -> None:
-    """Refuse outputs of another shape or dtype than (point, output) in the dtype of the parameters."""
+    """Refuse outputs of another shape or dtype than (point, output) in the dtype of the
+    parameters.
+    """
     wanted = (
         len(points),
         outputs.shape[-1] if num_outputs is None and outputs.dim() else num_outputs,
     )
     if tuple(outputs.shape) != wanted:
         raise ConfigError(
-            f"{name}: got outputs of shape {tuple(outputs.shape)} for {len(points)} points, want {wanted}; give the "
-            "last layer as many outputs as the data and the likelihood need (a factory takes num_outputs)"
+            f"{name}: got outputs of shape {tuple(outputs.shape)} for {len(points)} points, want "
+            f"{wanted}; give the "
+            "last layer as many outputs as the data and the likelihood need (a factory takes "
+            "num_outputs)"
         )
     if outputs.dtype != points.dtype:
         raise ConfigError(
-            f"{name}: got outputs of {outputs.dtype} with parameters of {points.dtype}, want the same; remove "
-            "conversions of dtype from forward"
+            f"{name}: got outputs of {outputs.dtype} with parameters of {points.dtype}, want the "
+            "same; remove conversions of dtype from forward"
         )
 
 
 def _check_gradient(name: str, net: nn.Module, points: Tensor) -> None:
-    """Refuse parameters that change the outputs and get no gradient, and passes that leave their graph behind."""
+    """Refuse parameters that change the outputs and get no gradient, and passes that leave their
+    graph behind.
+    """
     twin = copy.deepcopy(net)
     with torch.enable_grad():
         leaves = {
@@ -196,8 +209,9 @@ def _check_gradient(name: str, net: nn.Module, points: Tensor) -> None:
         changed = _outputs(name, copy.deepcopy(net), {**values, word: moved[word]}, points)
         if not outputs_agree(changed, outputs.detach()):
             raise ConfigError(
-                f"{name}: outputs depend on {word}, but no gradient leads there; remove detach, no_grad and NumPy "
-                "from forward, or set requires_grad=False where a layer is to stay as it is"
+                f"{name}: outputs depend on {word}, but no gradient leads there; remove detach, "
+                "no_grad and NumPy from forward, or set requires_grad=False where a layer is to "
+                "stay as it is"
             )
     if len(missing) == len(leaves):
         raise ConfigError(
@@ -207,7 +221,8 @@ def _check_gradient(name: str, net: nn.Module, points: Tensor) -> None:
         for word, value in [*vars(module).items(), *module._buffers.items()]:
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 raise ConfigError(
-                    f"{name}: forward keeps a tensor that it computed as {f'{layer}.{word}'.lstrip('.')}; return it, "
+                    f"{name}: forward keeps a tensor that it computed as "
+                    f"{f'{layer}.{word}'.lstrip('.')}; return it, "
                     "or keep a detached copy"
                 )
 
@@ -219,13 +234,14 @@ def _outputs(name: str, net: nn.Module, values: Mapping[str, Tensor], points: Te
         outputs = _forward(name, net, used, given).clone()
     if not torch.equal(given.nan_to_num(), points.nan_to_num()):
         raise ConfigError(
-            f"{name}: forward changes its input in place, which changes the data of later passes; work on a copy, "
-            "such as x = x - 1 in place of x -= 1"
+            f"{name}: forward changes its input in place, which changes the data of later passes; "
+            "work on a copy, such as x = x - 1 in place of x -= 1"
         )
     for word, value in used.items():
         if not torch.equal(value.nan_to_num(), values[word].nan_to_num()):
             raise ConfigError(
-                f"{name}: forward changes its parameter {word} in place; compute a new tensor from it"
+                f"{name}: forward changes its parameter {word} in place; compute a new tensor from "
+                "it"
             )
     return outputs
 
@@ -237,8 +253,10 @@ def _forward(name: str, net: nn.Module, values: Mapping[str, Tensor], points: Te
     except Exception as error:
         mode = "training" if net.training else "evaluation"
         raise ConfigError(
-            f"{name}: a forward pass in {mode} mode on points of shape {tuple(points.shape)} raised "
-            f"{one_line(f'{type(error).__name__}: {error}', 120)}; want a pass for any number of points of this shape"
+            f"{name}: a forward pass in {mode} mode on points of shape {tuple(points.shape)} "
+            "raised "
+            f"{one_line(f'{type(error).__name__}: {error}', 120)}; want a pass for any number of "
+            "points of this shape"
         ) from error
     if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
         got = str(outputs.dtype) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -247,7 +265,9 @@ def _forward(name: str, net: nn.Module, values: Mapping[str, Tensor], points: Te
 
 
 def _fill_lazy_layers(name: str, net: nn.Module, points: Tensor) -> None:
-    """Make the pass that gives lazy layers their parameters, if there are any; buffers stay as they were."""
+    """Make the pass that gives lazy layers their parameters, if there are any; buffers stay as they
+    were.
+    """
     if not any(isinstance(module, LazyModuleMixin) for module in net.modules()):
         return
     parameter, was_training = next(net.parameters()), net.training
@@ -259,7 +279,9 @@ def _fill_lazy_layers(name: str, net: nn.Module, points: Tensor) -> None:
 
 
 def _perturbed(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameters well away from the given ones, with their signs, so that roots and logarithms stay defined."""
+    """Return parameters well away from the given ones, with their signs, so that roots and
+    logarithms stay defined.
+    """
     generator = torch_generator("perturbed parameters")
     moved = {}
     for word, value in values.items():

@@ -27,9 +27,10 @@ def build_from_module(
 ) -> nn.Module:
     """Imports the factory, calls it and checks what it made.
 
-    The factory gets `input_shape` and `num_outputs` where its signature takes them, and `config.keywords`,
-    which win over both. The current directory is on the import path meanwhile, as with `python -m`. This runs
-    the user's code: where a configuration comes from a run directory, ask the user first.
+    The factory gets `input_shape` and `num_outputs` where its signature takes them, and
+    `config.keywords`, which win over both. The current directory is on the import path meanwhile,
+    as with `python -m`. This runs the user's code: where a configuration comes from a run
+    directory, ask the user first.
 
     Args:
         config: The factory's name and keywords.
@@ -39,11 +40,12 @@ def build_from_module(
         points: Points of the data on which the module is checked; default standard normals.
 
     Returns:
-        A copy of the module as the factory made it, its initial values included; what is not inferred is among its
-        buffers (`private_copy`).
+        A copy of the module as the factory made it, its initial values included; what is not
+        inferred is among its buffers (`private_copy`).
 
     Raises:
-        ConfigError: If there is no such factory, it cannot be called or fails, or its module fails a check.
+        ConfigError: If there is no such factory, it cannot be called or fails, or its module fails
+            a check.
     """
     with _current_directory_on_path():
         factory = load_factory(config.factory)
@@ -59,8 +61,9 @@ def build_from_module(
         except Exception as error:
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise ConfigError(
-                f"the factory {config.factory} raised {one_line(f'{type(error).__name__}: {error}', 120)}; it was "
-                f"called with ({one_line(given, 80)}): correct it, or set architecture.keywords"
+                f"the factory {config.factory} raised "
+                f"{one_line(f'{type(error).__name__}: {error}', 120)}; it was called with "
+                f"({one_line(given, 80)}): correct it, or set architecture.keywords"
             ) from error
         check_module(config.factory, net, input_shape, num_outputs, points)
         return set_mode(private_copy(net, config.factory), training=True)
@@ -70,14 +73,15 @@ def load_factory(name: str) -> Callable[..., Any]:
     """The function or class that `package.module:factory` names.
 
     Raises:
-        ConfigError: If the name has another form, the module cannot be imported, or has no such callable.
+        ConfigError: If the name has another form, the module cannot be imported, or has no such
+            callable.
     """
     module_name, colon, attribute = name.partition(":")
     parts = [*module_name.split("."), attribute]
     if not colon or not all(part.isidentifier() for part in parts):
         raise ConfigError(
-            f"got architecture.factory={name!r}, want package.module:factory; for the function `build` in "
-            "networks.py of this directory type networks:build"
+            f"got architecture.factory={name!r}, want package.module:factory; for the function "
+            "`build` in networks.py of this directory type networks:build"
         )
     importlib.invalidate_caches()  # finds a file that was written after this process first looked
     try:
@@ -86,7 +90,8 @@ def load_factory(name: str) -> Callable[..., Any]:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _import_failed(module_name, error) from error
         raise ConfigError(
-            f"architecture.factory={name!r}: no module {error.name!r} in {os.getcwd()} or among the "
+            f"architecture.factory={name!r}: no module {error.name!r} in {os.getcwd()} or among "
+            "the "
             f"installed packages; change to the directory that has {error.name}.py, or install it"
         ) from error
     except Exception as error:
@@ -102,15 +107,16 @@ def load_factory(name: str) -> Callable[..., Any]:
     factory = getattr(module, attribute)
     if not callable(factory):
         raise ConfigError(
-            f"architecture.factory={name!r} is of type {type(factory).__name__}, want a function or class "
-            "that returns a torch.nn.Module"
+            f"architecture.factory={name!r} is of type {type(factory).__name__}, want a function "
+            "or class that returns a torch.nn.Module"
         )
     return factory
 
 
 def _import_failed(module_name: str, error: Exception) -> ConfigError:
     return ConfigError(
-        f"importing {module_name} raised {one_line(f'{type(error).__name__}: {error}', 150)}; to see where, type "
+        f"importing {module_name} raised {one_line(f'{type(error).__name__}: {error}', 150)}; to "
+        "see where, type "
         f"python -c 'import {module_name}'"
     )
 
@@ -136,11 +142,12 @@ def _arguments(
         if unknown and not takes_any:
             hint = nearest(unknown[0], known) if known else "it takes none"
             raise ConfigError(
-                f"architecture.keywords has {unknown[0]!r}, which {name}{signature} does not take; {hint}"
+                f"architecture.keywords has {unknown[0]!r}, which {name}{signature} does not take; "
+                f"{hint}"
             ) from error
         raise ConfigError(
-            f"{name}{signature} cannot be called with {sorted(arguments)}: {error}; set what is missing in "
-            "architecture.keywords"
+            f"{name}{signature} cannot be called with {sorted(arguments)}: {error}; set what is "
+            "missing in architecture.keywords"
         ) from error
     return arguments
 

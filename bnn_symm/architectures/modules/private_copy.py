@@ -1,8 +1,10 @@
-"""A copy of a network for inference: in evaluation mode, with everything that is not inferred among its buffers.
+"""A copy of a network for inference: in evaluation mode, with everything that is not inferred among
+its buffers.
 
-A posterior is about the trainable parameters. Parameters with `requires_grad=False` and plain tensors are constants of
-the function, as buffers are. In the copy they are buffers, so that `named_parameters()` is exactly what is inferred, in
-every layer of the package, and `named_buffers()` everything else that the copy of a run has to keep.
+A posterior is about the trainable parameters. Parameters with `requires_grad=False` and plain
+tensors are constants of the function, as buffers are. In the copy they are buffers, so that
+`named_parameters()` is exactly what is inferred, in every layer of the package, and
+`named_buffers()` everything else that the copy of a run has to keep.
 """
 
 import copy
@@ -19,7 +21,8 @@ _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.Transformer
 
 
 def private_copy(net: nn.Module, name: str) -> nn.Module:
-    """Return a copy of a network in evaluation mode, whose constants are buffers; the network is not changed.
+    """Return a copy of a network in evaluation mode, whose constants are buffers; the network is
+    not changed.
 
     Args:
         net: the network.
@@ -32,15 +35,18 @@ def private_copy(net: nn.Module, name: str) -> nn.Module:
         twin = copy.deepcopy(net)
     except Exception as error:
         raise ConfigError(
-            f"{name} cannot be copied ({one_line(f'{type(error).__name__}: {error}', 100)}); remove what it keeps "
-            f"besides parameters, buffers and plain values, such as tensors computed in a forward pass"
+            f"{name} cannot be copied ({one_line(f'{type(error).__name__}: {error}', 100)}); "
+            "remove what it keeps "
+            "besides parameters, buffers and plain values, such as tensors computed in a forward "
+            "pass"
         ) from error
     _constants_to_buffers(twin)
     return set_mode(twin, training=False)
 
 
 def constants_differ(state: Mapping[str, Tensor], net: nn.Module) -> str | None:
-    """Return the first constant of a network that has other values in a state dict; None if there is none.
+    """Return the first constant of a network that has other values in a state dict; None if there
+    is none.
 
     Args:
         state: name -> tensor; names that the network lacks are not looked at, and counters neither.
@@ -61,7 +67,8 @@ def constants_differ(state: Mapping[str, Tensor], net: nn.Module) -> str | None:
 def set_mode(net: nn.Module, *, training: bool) -> nn.Module:
     """Put a network into training or evaluation mode, and return it.
 
-    Attention keeps its general path in evaluation mode: without dropout, which is refused, the mode changes nothing but
+    Attention keeps its general path in evaluation mode: without dropout, which is refused, the mode
+        changes nothing but
     which kernels compute the same numbers.
     """
     net.train(training)
@@ -72,7 +79,9 @@ def set_mode(net: nn.Module, *, training: bool) -> nn.Module:
 
 
 def _constants_to_buffers(net: nn.Module) -> None:
-    """Make buffers of frozen parameters, of parameters without entries, and of plain tensors, in place."""
+    """Make buffers of frozen parameters, of parameters without entries, and of plain tensors, in
+    place.
+    """
     shared: dict[int, Tensor] = {}  # a parameter of two layers becomes one buffer of both
     for module in net.modules():
         for word, value in list(module._parameters.items()):

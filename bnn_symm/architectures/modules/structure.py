@@ -1,4 +1,6 @@
-"""What the layers of a module show without a forward pass: kinds of parameters, and layers that have no density."""
+"""What the layers of a module show without a forward pass: kinds of parameters, and layers that
+have no density.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,8 +28,9 @@ def check_structure(name: str, net: Any, *, is_lazy_allowed: bool = False) -> No
         is_lazy_allowed: whether layers may still wait for their first batch.
 
     Raises:
-        ConfigError: if it is no module, has nothing to infer, or has batch statistics, dropout, norms that keep
-            a state, hooks that hide parameters, or parameters of a kind that has no density here.
+        ConfigError: if it is no module, has nothing to infer, or has batch statistics, dropout,
+            norms that keep a state, hooks that hide parameters, or parameters of a kind that has no
+            density here.
     """
     if not isinstance(net, nn.Module):
         got = (
@@ -40,7 +43,8 @@ def check_structure(name: str, net: Any, *, is_lazy_allowed: bool = False) -> No
         isinstance(module, torch.jit.ScriptModule | nn.DataParallel) for module in net.modules()
     ):
         raise ConfigError(
-            f"{name} is compiled by torch.jit or wrapped by DataParallel, whose parameters cannot be exchanged; give "
+            f"{name} is compiled by torch.jit or wrapped by DataParallel, whose parameters cannot "
+            "be exchanged; give "
             f"the torch.nn.Module that it was made of"
         )
     for layer, module in net.named_modules():
@@ -52,7 +56,8 @@ def check_structure(name: str, net: Any, *, is_lazy_allowed: bool = False) -> No
         )
     if not trainable:
         raise ConfigError(
-            f"{name}: all parameters have requires_grad=False, so that there is nothing to infer; call "
+            f"{name}: all parameters have requires_grad=False, so that there is nothing to infer; "
+            "call "
             f"requires_grad_(True) on the layers whose weights are unknown"
         )
     if not is_lazy_allowed or not any(is_lazy(value) for value in trainable.values()):
@@ -67,7 +72,8 @@ def check_parameters(name: str, trainable: dict[str, nn.Parameter]) -> None:
         trainable: parameter name -> parameter, of those that are to be inferred.
 
     Raises:
-        ConfigError: if one is uninitialized, complex, sparse, without values or of another dtype or device.
+        ConfigError: if one is uninitialized, complex, sparse, without values or of another dtype or
+            device.
     """
     first_name, first = next(iter(trainable.items()))
     for word, value in trainable.items():
@@ -76,7 +82,8 @@ def check_parameters(name: str, trainable: dict[str, nn.Parameter]) -> None:
             raise ConfigError(f"{where} has no shape yet; pass one batch through the network first")
         if value.is_complex():
             raise ConfigError(
-                f"{where} is complex ({value.dtype}), expected real numbers; keep its real and imaginary parts as a "
+                f"{where} is complex ({value.dtype}), expected real numbers; keep its real and "
+                "imaginary parts as a "
                 f"real parameter (torch.view_as_real) and combine them in forward"
             )
         if value.layout is not torch.strided:
@@ -85,12 +92,14 @@ def check_parameters(name: str, trainable: dict[str, nn.Parameter]) -> None:
             )
         if value.device.type == "meta":
             raise ConfigError(
-                f"{where} is on the meta device, which holds no values; call to_empty and initialize it"
+                f"{where} is on the meta device, which holds no values; call to_empty and "
+                "initialize it"
             )
         if (value.dtype, value.device) != (first.dtype, first.device):
             raise ConfigError(
-                f"{where} is {value.dtype} on {value.device}, {first_name} is {first.dtype} on {first.device}; "
-                f"expected one dtype and one device: call .to(device, dtype) on the network"
+                f"{where} is {value.dtype} on {value.device}, {first_name} is {first.dtype} on "
+                f"{first.device}; expected one dtype and one device: call .to(device, dtype) on "
+                "the network"
             )
 
 
@@ -98,8 +107,8 @@ def _check_layer(described: str, module: nn.Module) -> None:
     """Refuse layers that a comparison of outputs could miss, by their type."""
     if isinstance(module, _BatchNorm) or getattr(module, "track_running_stats", False):
         raise ConfigError(
-            f"{described}: batch statistics are refused, since they make one point's likelihood depend "
-            "on its batch; use LayerNorm/GroupNorm"
+            f"{described}: batch statistics are refused, since they make one point's likelihood "
+            "depend on its batch; use LayerNorm/GroupNorm"
         )
     rate = next(_dropout_rates(module), 0.0)
     if rate > 0:
@@ -113,8 +122,9 @@ def _check_layer(described: str, module: nn.Module) -> None:
         )
     if type(module).__name__ == "_SpectralNorm" or _has_hook(module, "SpectralNorm"):
         raise ConfigError(
-            f"{described}: spectral_norm keeps a state that every pass in training changes, so that the outputs "
-            "depend on former calls; remove it, or divide by torch.linalg.matrix_norm(weight, 2) in forward"
+            f"{described}: spectral_norm keeps a state that every pass in training changes, so "
+            "that the outputs depend on former calls; remove it, or divide by "
+            "torch.linalg.matrix_norm(weight, 2) in forward"
         )
     if _has_hook(module, "WeightNorm"):
         raise ConfigError(
@@ -125,8 +135,8 @@ def _check_layer(described: str, module: nn.Module) -> None:
         word.endswith("_mask") for word in module._buffers
     ):
         raise ConfigError(
-            f"{described}: pruning hides the weight behind a hook; call torch.nn.utils.prune.remove, or fix entries "
-            "with bnn_symm.asymmetrize"
+            f"{described}: pruning hides the weight behind a hook; call "
+            "torch.nn.utils.prune.remove, or fix entries with bnn_symm.asymmetrize"
         )
 
 
@@ -144,12 +154,16 @@ def _dropout_rates(module: nn.Module) -> Iterator[float]:
 
 
 def _has_hook(module: nn.Module, kind: str) -> bool:
-    """Return whether a hook of torch.nn.utils, by the name of its class, computes a weight before every pass."""
+    """Return whether a hook of torch.nn.utils, by the name of its class, computes a weight before
+    every pass.
+    """
     return any(type(hook).__name__ == kind for hook in module._forward_pre_hooks.values())
 
 
 def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
-    """Yield full name, module, attribute and tensor of every tensor that is neither a parameter nor a buffer."""
+    """Yield full name, module, attribute and tensor of every tensor that is neither a parameter nor
+    a buffer.
+    """
     for layer, module in net.named_modules():
         for word, value in vars(module).items():
             if isinstance(value, Tensor):

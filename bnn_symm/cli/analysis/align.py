@@ -14,8 +14,8 @@ def add(commands: Any) -> None:
         "align",
         _align,
         "permute the hidden units of posteriors so that they lie nearest to a reference",
-        details="Writes each aligned posterior as a run of its own, DIR/<name of the run>, which predicts as before; "
-        "alignment.json with solver, distances and baselines; and a picture.",
+        details="Writes each aligned posterior as a run of its own, DIR/<name of the run>, which "
+        "predicts as before; alignment.json with solver, distances and baselines; and a picture.",
         example="bnn-symm align runs/a runs/b runs/c -o runs/aligned-to-a",
         module=True,
     )
@@ -26,15 +26,16 @@ def add(commands: Any) -> None:
         "--matching",
         choices=["w2", "means", "precision", "activations"],
         default="w2",
-        help="what is compared: means and standard deviations, means, means weighted by the reference's precision, or "
-        "hidden activations on training points (default: %(default)s)",
+        help="what is compared: means and standard deviations, means, means weighted by the "
+        "reference's precision, or hidden activations on training points (default: %(default)s)",
     )
     parser.add_argument(
         "--solver",
         choices=["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"],
         default="auto",
-        help="how units are matched: one layer at a time (fastest), all relaxed by linear steps or by cooling, the "
-        "best of these three, or by the loss at the midpoint on training points (default: %(default)s)",
+        help="how units are matched: one layer at a time (fastest), all relaxed by linear steps or "
+        "by cooling, the best of these three, or by the loss at the midpoint on training points "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)"
@@ -86,7 +87,8 @@ def _align(options: argparse.Namespace) -> int:
         save_derived_run(out / name, reference, first, derived)
         warn(
             [
-                f"{chains_moved} chains of the reference sat in other modes: compare with {out / name}, brought into one"
+                f"{chains_moved} chains of the reference sat in other modes: compare with "
+                f"{out / name}, brought into one"
             ]
         )
     for name, run, posterior, alignment in zip(names, others, posteriors, alignments, strict=True):

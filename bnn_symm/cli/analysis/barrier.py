@@ -14,10 +14,11 @@ def add(commands: Any) -> None:
         "barrier",
         _barrier,
         "measure the marginalized loss barrier between posteriors, aligned over permutations",
-        details="Of two runs the curve along the Wasserstein geodesic, naive and aligned; of three or more the loss "
-        "over the simplex, aligned jointly. --path line takes the means as points, and shows also how the loss falls "
-        "from the initial value of each run's network, of which one is enough, to its mean. --path bezier learns a "
-        "curve of low loss on the training part. Writes barrier.json and pictures into the output directory.",
+        details="Of two runs the curve along the Wasserstein geodesic, naive and aligned; of three "
+        "or more the loss over the simplex, aligned jointly. --path line takes the means as "
+        "points, and shows also how the loss falls from the initial value of each run's network, "
+        "of which one is enough, to its mean. --path bezier learns a curve of low loss on the "
+        "training part. Writes barrier.json and pictures into the output directory.",
         example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
         module=True,
     )
@@ -89,7 +90,8 @@ def _barrier(options: argparse.Namespace) -> int:
         and (options.no_align or options.matching != "w2")
     ):
         raise ConfigError(
-            f"--path line of {len(options.runs)} runs goes from each one's initial value and aligns nothing; leave out "
+            f"--path line of {len(options.runs)} runs goes from each one's initial value and "
+            "aligns nothing; leave out "
             f"--no-align and --matching, or name two runs"
         )
     if options.draws < 1:

@@ -19,11 +19,13 @@ def add(commands: Any) -> None:
         commands,
         "diagnose",
         _diagnose,
-        "tell whether runs have converged, how fast, whether their chains mix, and whether they are calibrated",
-        details="R-hat and ESS of the weights raw, aligned and chain by chain, and of functions, with a verdict for "
-        "each; docs/which_view.md says which to trust when. Of several runs also how fast they converged side by "
-        "side, and whether they agree. Draws of other tools are read with --draws; without data, "
-        "by the views that need none. Writes diagnosis.json and pictures.",
+        "tell whether runs have converged, how fast, whether their chains mix, and whether they "
+        "are calibrated",
+        details="R-hat and ESS of the weights raw, aligned and chain by chain, and of functions, "
+        "with a verdict for each; docs/which_view.md says which to trust when. Of several runs "
+        "also how fast they converged side by side, and whether they agree. Draws of other tools "
+        "are read with --draws; without data, by the views that need none. Writes diagnosis.json "
+        "and pictures.",
         example="bnn-symm diagnose runs/a runs/b -o diagnoses/a-b",
         module=True,
     )
@@ -34,7 +36,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--target",
         metavar="TARGET",
-        help="to time convergence to: 0.95 of the way to the best plateau (the default), validation_nll=0.3, elbo=95%%",
+        help="to time convergence to: 0.95 of the way to the best plateau (the default), "
+        "validation_nll=0.3, elbo=95%%",
     )
     parser.add_argument(
         "--no-per-draw",
@@ -123,7 +126,8 @@ def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
 
     if bool(options.runs) == bool(options.draws):
         raise ConfigError(
-            "name run directories, or draws of another tool with --draws FILE --module MODULE:FACTORY"
+            "name run directories, or draws of another tool with --draws FILE --module "
+            "MODULE:FACTORY"
         )
     if options.runs:
         for flag in ("names", "config", "set"):

@@ -14,9 +14,9 @@ def add(commands: Any) -> None:
         "merge",
         _merge,
         "align posteriors jointly and merge them into one",
-        details="barycentre, for runs on the same data: means and standard deviations averaged. product, for runs on "
-        "disjoint data: normals multiplied, the prior divided out again. The result is a run of its own, scored beside "
-        "its parts, their ensemble and the naive merge.",
+        details="barycentre, for runs on the same data: means and standard deviations averaged. "
+        "product, for runs on disjoint data: normals multiplied, the prior divided out again. The "
+        "result is a run of its own, scored beside its parts, their ensemble and the naive merge.",
         example="bnn-symm merge runs/a runs/b runs/c -o runs/merged --rule barycentre",
         module=True,
     )
@@ -50,7 +50,8 @@ def _merge(options: argparse.Namespace) -> int:
         runs
     ):
         raise ConfigError(
-            "a product is of runs on disjoint data, and two of these are on the same set; use --rule barycentre"
+            "a product is of runs on disjoint data, and two of these are on the same set; use "
+            "--rule barycentre"
         )
     warn(warnings)
     content = merge_runs(

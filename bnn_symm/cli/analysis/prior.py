@@ -15,8 +15,9 @@ def add(commands: Any) -> None:
         "prior",
         _prior,
         "draw functions from the prior and set them beside the data, before anything is fitted",
-        details="Of numbers: how much functions vary over the points, of classes: how sure they are of one; the same "
-        "for other scales of the prior. Targets of the training part are looked at for comparison only.",
+        details="Of numbers: how much functions vary over the points, of classes: how sure they "
+        "are of one; the same for other scales of the prior. Targets of the training part are "
+        "looked at for comparison only.",
         example="bnn-symm prior --set data.name=gap prior.scale=fan_in -o runs/prior",
         module=True,
     )

@@ -20,11 +20,12 @@ def add(commands: Any) -> None:
         "sbc",
         _sbc,
         "check the inference itself, on data simulated from the model",
-        details="Draws parameters from the prior and targets from the likelihood, fits them, and ranks the truth among "
-        "the draws, many times (simulation-based calibration; of variational inference, VSBC). Ranks are uniform if "
-        "the inference is right. Takes the same CONFIG as fit, best of a small model; with none: NUTS on a line "
-        "through the inputs of gap, a minute or two on two cores. Writes sbc.json and a picture into the output "
-        "directory. The exit status is 0 whatever the verdict: it is an answer.",
+        details="Draws parameters from the prior and targets from the likelihood, fits them, and "
+        "ranks the truth among the draws, many times (simulation-based calibration; of variational "
+        "inference, VSBC). Ranks are uniform if the inference is right. Takes the same CONFIG as "
+        "fit, best of a small model; with none: NUTS on a line through the inputs of gap, a minute "
+        "or two on two cores. Writes sbc.json and a picture into the output directory. The exit "
+        "status is 0 whatever the verdict: it is an answer.",
         example="bnn-symm sbc --set inference.name=mean_field_vi --simulations 200 -o checks/vi",
         module=True,
     )

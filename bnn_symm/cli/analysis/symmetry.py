@@ -1,4 +1,6 @@
-"""`bnn-symm symmetry`: which permutations of weights leave a network's function unchanged, and what is left of them."""
+"""`bnn-symm symmetry`: which permutations of weights leave a network's function unchanged, and what
+is left of them.
+"""
 
 import argparse
 from pathlib import Path
@@ -14,9 +16,11 @@ def add(commands: Any) -> None:
         commands,
         "symmetry",
         _symmetry,
-        "tell which weight permutations leave a network unchanged, how many, and prove when none is left",
-        details="Of a CONFIG the network at its initial values, of a RUN the one that was fitted, at its posterior "
-        "mean. Groups and their order are derived from the network's operations and certified by permuting it.",
+        "tell which weight permutations leave a network unchanged, how many, and prove when none "
+        "is left",
+        details="Of a CONFIG the network at its initial values, of a RUN the one that was fitted, "
+        "at its posterior mean. Groups and their order are derived from the network's operations "
+        "and certified by permuting it.",
         example="bnn-symm symmetry --set architecture.symmetry.kind=weight_asymmetric",
         module=True,
     )
@@ -40,12 +44,14 @@ def _symmetry(options: argparse.Namespace) -> int:
         options.config = options.set.pop()  # --set KEY=VALUE RUN, which is refused below in words
     if options.config and not Path(options.config).exists() and not Path(options.config).suffix:
         raise ConfigError(
-            f"there is no configuration or run at {options.config}; name a YAML file or a run directory"
+            f"there is no configuration or run at {options.config}; name a YAML file or a run "
+            "directory"
         )
     if options.config and Path(options.config).is_dir():
         if options.set:
             raise ConfigError(
-                f"--set changes a configuration; {options.config} is a run, which is as it was fitted"
+                f"--set changes a configuration; {options.config} is a run, which is as it was "
+                "fitted"
             )
         run = open_run(options, options.config)
         model, part, at, where = (

@@ -9,8 +9,8 @@ from bnn_symm.cli.fitting.fit import add_config
 
 # A study that needs no file: standard against asymmetric networks on digits, in about a minute.
 _SMALL = (
-    "bnn-symm compare --set study.vary='{architecture.symmetry.kind: [standard, weight_asymmetric]}' "
-    "architecture.widths=[16] --out runs/small"
+    "bnn-symm compare --set study.vary='{architecture.symmetry.kind: [standard, "
+    "weight_asymmetric]}' architecture.widths=[16] --out runs/small"
 )
 
 
@@ -20,11 +20,13 @@ def add(commands: Any) -> None:
         commands,
         "compare",
         _compare,
-        "compare symmetric and asymmetric networks: a grid of fits with controls, seeds and a report",
-        details="The section `study` of CONFIG says what varies; a factory of your own network that CONFIG names is "
-        "imported and called. Fits and barriers run in processes of their own; what "
-        "is done stays done, and --resume does what is missing. Writes cells and pairs as tables (Parquet and CSV), "
-        "summary.json and report.html. Exit status 1 if a fit or a barrier failed.",
+        "compare symmetric and asymmetric networks: a grid of fits with controls, seeds and a "
+        "report",
+        details="The section `study` of CONFIG says what varies; a factory of your own network "
+        "that CONFIG names is imported and called. Fits and barriers run in processes of their "
+        "own; what is done stays done, and --resume does what is missing. Writes cells and pairs "
+        "as tables (Parquet and CSV), summary.json and report.html. Exit status 1 if a fit or a "
+        "barrier failed.",
         example=_SMALL,
     )
     add_config(parser, text="a YAML file with a section `study`")
@@ -41,8 +43,8 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar=MODULE,
-        help="with --resume, or a CONFIG within a study: a factory that the study names, repeated, since what a "
-        "directory names never runs by itself; once for each",
+        help="with --resume, or a CONFIG within a study: a factory that the study names, repeated, "
+        "since what a directory names never runs by itself; once for each",
     )
     parser.add_argument(
         "--jobs",

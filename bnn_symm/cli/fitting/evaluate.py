@@ -1,4 +1,6 @@
-"""`bnn-symm evaluate`: scores a run on data, as they are, shifted, or against points from elsewhere."""
+"""`bnn-symm evaluate`: scores a run on data, as they are, shifted, or against points from
+elsewhere.
+"""
 
 import argparse
 from pathlib import Path
@@ -18,8 +20,9 @@ def add(commands: Any) -> None:
         "evaluate",
         _evaluate,
         "score a run on data: its own test part, another set, or a file",
-        details="Writes RUN/evaluations/<data>.json; of a whole shift also pictures into RUN/figures. With --ood it "
-        "tells how well the run's uncertainty separates points from elsewhere from its own.",
+        details="Writes RUN/evaluations/<data>.json; of a whole shift also pictures into "
+        "RUN/figures. With --ood it tells how well the run's uncertainty separates points from "
+        "elsewhere from its own.",
         example="bnn-symm evaluate runs/digits --shift rotation:30",
         module=True,
     )
@@ -31,18 +34,20 @@ def add(commands: Any) -> None:
     kind.add_argument(
         "--shift",
         metavar="NAME[:SEVERITY]",
-        help="shift the inputs, such as rotation:30; without a severity, scores against severity; all: every shift",
+        help="shift the inputs, such as rotation:30; without a severity, scores against severity; "
+        "all: every shift",
     )
     kind.add_argument(
         "--ood",
         metavar="NAME|FILE",
-        help="points from elsewhere, such as photo_patches for digits, digits_5_9 for digits_0_4, mnist10k for "
-        "fashion_mnist, or a file",
+        help="points from elsewhere, such as photo_patches for digits, digits_5_9 for digits_0_4, "
+        "mnist10k for fashion_mnist, or a file",
     )
     parser.add_argument(
         "--temperature-scaling",
         action="store_true",
-        help="score classes again with log probabilities divided by a number, fitted on the run's validation part",
+        help="score classes again with log probabilities divided by a number, fitted on the run's "
+        "validation part",
     )
 
 
@@ -53,7 +58,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         given = f"--ood {options.ood}" if options.ood is not None else f"--shift {options.shift}"
         raise ConfigError(
-            f"--temperature-scaling is for scores of one set of points, got {given}; leave it out, or give a shift its "
+            f"--temperature-scaling is for scores of one set of points, got {given}; leave it out, "
+            "or give a shift its "
             f"severity, such as --shift rotation:30"
         )
     run = open_run(options)
@@ -171,7 +177,9 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
 
 
 def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, Part]":
-    """What the points are called, where they come from (None: the run's own test part), and they."""
+    """What the points are called, where they come from (None: the run's own test part), and
+    they.
+    """
     from bnn_symm.data import load_points
     from bnn_symm.errors import InvalidData
 

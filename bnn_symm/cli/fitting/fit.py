@@ -21,9 +21,11 @@ def add(commands: Any) -> None:
         "fit",
         _fit,
         "fit a posterior to data and save it as a run",
-        details="With no CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at temperature 1. A "
-        "factory of your own network that CONFIG names is imported and called: only fit configurations that you trust.",
-        example="bnn-symm fit --set data.name=gap inference.name=nuts inference.num_draws=1000 --out runs/gap",
+        details="With no CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at "
+        "temperature 1. A factory of your own network that CONFIG names is imported and called: "
+        "only fit configurations that you trust.",
+        example="bnn-symm fit --set data.name=gap inference.name=nuts inference.num_draws=1000 "
+        "--out runs/gap",
         module=True,
         several_processes=True,
     )
@@ -37,8 +39,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--insist",
         action="store_true",
-        help="with --resume: go on although the engine, threads, processes, versions, dtype or device are others "
-        "than they were, which changes the bits; run.json keeps a note of it",
+        help="with --resume: go on although the engine, threads, processes, versions, dtype or "
+        "device are others than they were, which changes the bits; run.json keeps a note of it",
     )
 
 
@@ -55,8 +57,8 @@ def add_config(
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="override keys of the config; a text, such as data.target, is taken as typed, and unset by KEY=; other "
-        "values are YAML",
+        help="override keys of the config; a text, such as data.target, is taken as typed, and "
+        "unset by KEY=; other values are YAML",
     )
 
 

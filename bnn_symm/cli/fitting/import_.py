@@ -20,13 +20,14 @@ def add(commands: Any) -> None:
         "import",
         _import,
         "make a run of draws that another tool sampled, or of checkpoints",
-        details="FILE: NetCDF files of ArviZ (NumPyro, PyMC, Stan, BlackJAX), whose chains become those of one run; or "
-        "checkpoints (.safetensors; .pt of tensors alone), which become an ensemble. Data, network, likelihood and "
-        "prior are said as for fit, in CONFIG, a .yaml file, and --set. Inputs and targets are standardized; if theirs "
-        "were not, type --set data.standardize=false. Prints what was matched with what, and what "
-        "was transposed on the way; align, barrier, diagnose, evaluate, merge and predict work on the run.",
-        example="bnn-symm import numpyro.nc -o runs/theirs --module networks:build --names names.yaml "
-        "--set data.name=houses.csv data.target=price data.standardize=false",
+        details="FILE: NetCDF files of ArviZ (NumPyro, PyMC, Stan, BlackJAX), whose chains become "
+        "those of one run; or checkpoints (.safetensors; .pt of tensors alone), which become an "
+        "ensemble. Data, network, likelihood and prior are said as for fit, in CONFIG, a .yaml "
+        "file, and --set. Inputs and targets are standardized; if theirs were not, type --set "
+        "data.standardize=false. Prints what was matched with what, and what was transposed on the "
+        "way; align, barrier, diagnose, evaluate, merge and predict work on the run.",
+        example="bnn-symm import numpyro.nc -o runs/theirs --module networks:build --names "
+        "names.yaml --set data.name=houses.csv data.target=price data.standardize=false",
         module=True,
     )
     parser.add_argument(
@@ -43,8 +44,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--names",
         metavar="MAP.yaml",
-        help="which of their arrays is which parameter, where names do not say it: lines `layers.0.weight: w1`, or "
-        "`layers.0.weight: {name: w1, transpose: true}`, `likelihood.log_noise: {name: sigma, transform: log}`",
+        help="which of their arrays is which parameter, where names do not say it: lines "
+        "`layers.0.weight: w1`, or `layers.0.weight: {name: w1, transpose: true}`, "
+        "`likelihood.log_noise: {name: sigma, transform: log}`",
     )
     parser.add_argument(
         "--set",
@@ -71,7 +73,9 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _sort_words(options: argparse.Namespace) -> list[str]:
-    """The files; CONFIG and the directory are put where they belong, in whatever order they were typed."""
+    """The files; CONFIG and the directory are put where they belong, in whatever order they were
+    typed.
+    """
     from bnn_symm.errors import ConfigError
 
     out, *words = options.out

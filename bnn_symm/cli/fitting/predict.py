@@ -14,8 +14,9 @@ def add(commands: Any) -> None:
         "predict",
         _predict,
         "predict from raw inputs in a file",
-        details="Numbers: mean, sd, its epistemic and aleatoric part, and quantiles, in the target's own units. "
-        "Classes: the predicted label, every class's probability, entropy and mutual information in nats.",
+        details="Numbers: mean, sd, its epistemic and aleatoric part, and quantiles, in the "
+        "target's own units. Classes: the predicted label, every class's probability, entropy and "
+        "mutual information in nats.",
         example="bnn-symm predict runs/my-run inputs.csv -o predictions.csv",
         module=True,
     )
@@ -37,8 +38,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--excel-safe",
         action="store_true",
-        help="in a .csv, write an apostrophe before labels and column names that begin with = + - @, a tab or a line "
-        "break, which spreadsheets would run as formulas",
+        help="in a .csv, write an apostrophe before labels and column names that begin with = + - "
+        "@, a tab or a line break, which spreadsheets would run as formulas",
     )
 
 

@@ -14,8 +14,9 @@ def add(commands: Any) -> None:
         "report",
         _report,
         "write one self-contained page of a study or a run",
-        details="The conclusion first, then figures and tables, every setting, provenance and the commands that repeat "
-        "it. The page needs no other file and no network. An existing one is replaced.",
+        details="The conclusion first, then figures and tables, every setting, provenance and the "
+        "commands that repeat it. The page needs no other file and no network. An existing one is "
+        "replaced.",
         example="bnn-symm report runs/digits-1",
         module=True,
     )

@@ -14,9 +14,10 @@ def add(commands: Any) -> None:
         "sign",
         _sign,
         "accept files of a run that were changed on purpose",
-        details="A run.json has the SHA-256 of the finished files of its run, and every command refuses files that are "
-        "not those. This signs them as they are now. Only do so if you changed them yourself: results are then of the "
-        "files that you signed, and no longer of the fit.",
+        details="A run.json has the SHA-256 of the finished files of its run, and every command "
+        "refuses files that are not those. This signs them as they are now. Only do so if you "
+        "changed them yourself: results are then of the files that you signed, and no longer of "
+        "the fit.",
         example="bnn-symm sign runs/gap",
     )
     parser.add_argument(

@@ -11,7 +11,8 @@ from bnn_symm.randomness import numpy_generator
 
 _LICENCE = "BSD-3-Clause (scikit-learn)"
 
-# The gap set: two clusters of inputs with nothing between them, and the standard deviation of the noise.
+# The gap set: two clusters of inputs with nothing between them, and the standard deviation of the
+# noise.
 _GAP_TRAIN, _GAP_TEST = 100, 200
 _GAP_INNER, _GAP_OUTER = 1.0, 4.0
 _GAP_NOISE = 0.1
@@ -70,7 +71,9 @@ def iris() -> RawData:
 
 
 def diabetes() -> RawData:
-    """442 patients, 10 measurements in their own units, the progression of the disease after one year."""
+    """442 patients, 10 measurements in their own units, the progression of the disease after one
+    year.
+    """
     from sklearn.datasets import load_diabetes
 
     data: Any = load_diabetes(as_frame=True, scaled=False)
@@ -85,7 +88,8 @@ def diabetes() -> RawData:
 
 
 def gap() -> RawData:
-    """A wiggly function of one input, seen on [-4, -1] and [1, 4] only; its test part covers [-4, 4].
+    """A wiggly function of one input, seen on [-4, -1] and [1, 4] only; its test part covers [-4,
+    4].
 
     `y = sin(2 x) + x / 4 + noise`, with noise of standard deviation 0.1.
     """

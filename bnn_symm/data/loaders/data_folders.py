@@ -14,7 +14,8 @@ _SYSTEM = Path("/usr/share/datasets")
 
 
 def user_folder() -> Path | None:
-    """Return the folder that the environment variable BNN_SYMM_DATA names, or None if it is not set.
+    """Return the folder that the environment variable BNN_SYMM_DATA names, or None if it is not
+    set.
 
     Raises:
         ConfigError: if it names the home directory of an unknown user.
@@ -33,8 +34,8 @@ def cache_folder() -> Path:
 def find(name: str, files: tuple[str, ...]) -> Path | None:
     """Return the first folder that has all `files` of the data set `name`, or None.
 
-    Looked for in $BNN_SYMM_DATA, the system's data sets and the cache, in that order; in each, in a folder
-    named after the set (also with "-" for "_") before the folder itself.
+    Looked for in $BNN_SYMM_DATA, the system's data sets and the cache, in that order; in each, in a
+    folder named after the set (also with "-" for "_") before the folder itself.
     """
     for root in (user_folder(), _SYSTEM, cache_folder()):
         if root is None:
@@ -81,8 +82,8 @@ def read_limited(path: Path, largest: int, name: str) -> bytes:
             f"{shown(path)} cannot be read ({error.strerror}); {get_again(name)}"
         ) from None
     raise InvalidData(
-        f"{shown(path)} is another file: got {format_bytes(size)}, expected at most {format_bytes(largest)}; "
-        f"{get_again(name)}"
+        f"{shown(path)} is another file: got {format_bytes(size)}, expected at most "
+        f"{format_bytes(largest)}; {get_again(name)}"
     )
 
 
@@ -95,8 +96,8 @@ def check_sha256(content: bytes, wanted: str, path: Path, name: str) -> None:
     got = hashlib.sha256(content).hexdigest()
     if got != wanted:
         raise InvalidData(
-            f"{shown(path)} is damaged or of another version: got sha256 {got[:12]}..., wanted {wanted[:12]}...; "
-            f"{get_again(name)}"
+            f"{shown(path)} is damaged or of another version: got sha256 {got[:12]}..., wanted "
+            f"{wanted[:12]}...; {get_again(name)}"
         )
 
 

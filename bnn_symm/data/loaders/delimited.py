@@ -1,4 +1,6 @@
-"""Tables in text files: CSV and its like, read as texts alone; what they hold is decided elsewhere, and once."""
+"""Tables in text files: CSV and its like, read as texts alone; what they hold is decided elsewhere,
+and once.
+"""
 
 import csv
 import gzip
@@ -28,16 +30,19 @@ _CHUNK, _SAMPLE = 16_000_000, 20
 def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
     """Read a text file as a table of texts, as they are written, with distinct column names.
 
-    The separator is the one of comma, semicolon, tab and bar that gives the first rows as many fields as the first
-    line has. Blank lines are skipped, spaces around names are ignored. An empty field is an empty text.
+    The separator is the one of comma, semicolon, tab and bar that gives the first rows as many
+    fields as the first line has. Blank lines are skipped, spaces around names are ignored. An empty
+    field is an empty text.
 
     Args:
         path: of the file.
-        check_names: whether to refuse a first line that looks like values. Where names are known, as those of a run
-            are, they are looked for instead, so that it does not depend on the rows.
+        check_names: whether to refuse a first line that looks like values. Where names are known,
+            as those of a run are, they are looked for instead, so that it does not depend on the
+            rows.
 
     Raises:
-        InvalidData: if the file is empty, damaged, not UTF-8, without a line of names, or has duplicate columns.
+        InvalidData: if the file is empty, damaged, not UTF-8, without a line of names, or has
+            duplicate columns.
         NotEnoughMemory: if it is too large.
     """
     import pandas as pd
@@ -51,7 +56,8 @@ def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFram
         for number, row in enumerate(rows, start=1):
             if len(row) != len(names):
                 raise InvalidData(
-                    f"{shown(path)} cannot be read (row {number} has {len(row)} fields, the line of names has "
+                    f"{shown(path)} cannot be read (row {number} has {len(row)} fields, the line "
+                    "of names has "
                     f"{len(names)}); correct the file, and quote values that hold {separator!r}"
                 )
             body.append(row)
@@ -78,7 +84,8 @@ def _decode(path: Path) -> str:
         )
     if not text.partition("\n")[0].strip():
         raise InvalidData(
-            f"{shown(path)} is empty or starts with an empty line, wanted a line of column names; add it to the file"
+            f"{shown(path)} is empty or starts with an empty line, wanted a line of column names; "
+            "add it to the file"
         )
     return text
 
@@ -107,7 +114,9 @@ def _parse(text: str, separator: str) -> Iterator[list[str]]:
 
 
 def _separator(path: Path, text: str) -> str:
-    """The separator with which the first rows have as many fields as the first line, and the most of them."""
+    """The separator with which the first rows have as many fields as the first line, and the most
+    of them.
+    """
     best, most = "", 1
     for separator in _SEPARATORS:
         try:
@@ -124,7 +133,8 @@ def _separator(path: Path, text: str) -> str:
         second = text.splitlines()[1]
         if len(second.split()) == len(first.split()):
             raise InvalidData(
-                f"{shown(path)} has columns separated by spaces, expected commas, semicolons or tabs; save it as CSV"
+                f"{shown(path)} has columns separated by spaces, expected commas, semicolons or "
+                "tabs; save it as CSV"
             )
     return present[0] if present else ","
 
@@ -133,11 +143,13 @@ def _refuse_values_as_names(path: Path, names: list[str], columns: Sequence[Sequ
     named = [name for name in names if name]
     if named and all(form_of(name) in (NUMBER, NOT_FINITE) for name in named):
         raise InvalidData(
-            f"{shown(path)} starts with numbers ({short_list(named, 3)}), wanted a first line of column names; add it"
+            f"{shown(path)} starts with numbers ({short_list(named, 3)}), wanted a first line of "
+            "column names; add it"
         )
     if _is_row(names, columns):
         raise InvalidData(
-            f"{shown(path)} starts with a row of values ({short_list(named, 4)}), as those beneath, wanted a first "
+            f"{shown(path)} starts with a row of values ({short_list(named, 4)}), as those "
+            "beneath, wanted a first "
             f"line of column names; add it"
         )
 
@@ -150,9 +162,11 @@ def _refuse_duplicates(path: Path, names: list[str]) -> None:
 
 
 def _is_row(names: list[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line holds values of the same kinds as the rows beneath it, so that names are missing.
+    """Whether the first line holds values of the same kinds as the rows beneath it, so that names
+    are missing.
 
-    A number stands above numbers, and a word occurs beneath itself. Whole numbers that ascend from left to right are
+    A number stands above numbers, and a word occurs beneath itself. Whole numbers that ascend from
+    left to right are
     names: of years, or those that pandas gives.
     """
     if not columns or not columns[0]:

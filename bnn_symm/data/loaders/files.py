@@ -31,7 +31,9 @@ _LICENCE = "not known (a file of the user's)"
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a name is meant as a file: a known suffix, a folder in it, or a file that is there."""
+    """Whether a name is meant as a file: a known suffix, a folder in it, or a file that is
+    there.
+    """
     if _suffix(name) in SUFFIXES or "/" in name or "\\" in name or "\0" in name:
         return True
     try:
@@ -41,12 +43,14 @@ def is_file_name(name: str) -> bool:
 
 
 def load_file(config: DataConfig) -> RawData:
-    """Read the file `config.name`, its target apart from its features, and decide the type of each column.
+    """Read the file `config.name`, its target apart from its features, and decide the type of each
+    column.
 
     Raises:
         DatasetNotFound: if there is no such file.
         ConfigError: for an unknown suffix, or if no target is named and none can be told.
-        InvalidData: if the file is damaged, empty, or without the target, or a column has no clear type.
+        InvalidData: if the file is damaged, empty, or without the target, or a column has no clear
+            type.
     """
     import pandas as pd
 
@@ -66,7 +70,8 @@ def load_file(config: DataConfig) -> RawData:
     features = frame.drop(columns=target)
     if features.shape[1] == 0:
         raise InvalidData(
-            f"{shown(path)} has no column but the target {quoted(target)}, wanted at least one feature column"
+            f"{shown(path)} has no column but the target {quoted(target)}, wanted at least one "
+            "feature column"
         )
     y, notes = _target_values(table_column(frame, target), target, is_text=is_text)
     inferred = [
@@ -195,13 +200,15 @@ def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) ->
         name = find_column(frame, target)
         if name is None:
             raise InvalidData(
-                f"{shown(path)} has no column {quoted(target)}; {nearest(target, _shown_names(names))}"
+                f"{shown(path)} has no column {quoted(target)}; "
+                f"{nearest(target, _shown_names(names))}"
             )
         return name
     if names[-1].lower() in _TARGET_NAMES:
         return names[-1]
     raise ConfigError(
-        f"which column of {shown(path)} is to be predicted? type --set data.target=COLUMN with one of: "
+        f"which column of {shown(path)} is to be predicted? type --set data.target=COLUMN with one "
+        "of: "
         f"{short_list(names, 30)}"
     )
 

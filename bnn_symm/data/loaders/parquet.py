@@ -17,7 +17,8 @@ _EXPANSION, _LEAST = 2, 8
 
 
 def read_parquet(path: Path) -> "pandas.DataFrame":
-    """Read a Parquet file as a table; its size is checked by its own statement before it is unpacked.
+    """Read a Parquet file as a table; its size is checked by its own statement before it is
+    unpacked.
 
     Raises:
         InvalidData: if the file is damaged or has duplicate columns.
@@ -41,6 +42,7 @@ def read_parquet(path: Path) -> "pandas.DataFrame":
         names = pq.read_schema(path).names
         if duplicates := sorted({name for name in names if names.count(name) > 1}):
             raise InvalidData(
-                f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop them"
+                f"{shown(path)} has duplicate columns: {short_list(duplicates)}; rename or drop "
+                "them"
             )
         return pd.read_parquet(path)

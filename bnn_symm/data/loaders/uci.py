@@ -1,7 +1,9 @@
-"""The UCI regression suite of the BNN literature, with its fixed splits, from a folder of the user's.
+"""The UCI regression suite of the BNN literature, with its fixed splits, from a folder of the
+user's.
 
-A set is a folder `uci/<name>/` with `data.txt`, `index_features.txt`, `index_target.txt` and, for each split,
-`index_train_<i>.txt` and `index_test_<i>.txt`: whitespace-separated text, indices sometimes as floats.
+A set is a folder `uci/<name>/` with `data.txt`, `index_features.txt`, `index_target.txt` and, for
+each split, `index_train_<i>.txt` and `index_test_<i>.txt`: whitespace-separated text, indices
+sometimes as floats.
 
 References:
     Hernández-Lobato and Adams (2015), Probabilistic Backpropagation, arXiv:1502.05336.
@@ -27,7 +29,8 @@ def uci_names() -> tuple[str, ...]:
 
 
 def uci(name: str) -> RawData:
-    """The set `uci/<name>`, to be split by key, or `uci/<name>/<split>`, with the fixed split of that number.
+    """The set `uci/<name>`, to be split by key, or `uci/<name>/<split>`, with the fixed split of
+    that number.
 
     Raises:
         DatasetNotFound: if there is no such folder.
@@ -40,15 +43,16 @@ def uci(name: str) -> RawData:
     root = user_folder()
     if root is None:
         raise DatasetNotFound(
-            f"data set {name!r} is read from $BNN_SYMM_DATA/uci/{set_name}/, and BNN_SYMM_DATA is not set; "
-            "type: export BNN_SYMM_DATA=FOLDER"
+            f"data set {name!r} is read from $BNN_SYMM_DATA/uci/{set_name}/, and BNN_SYMM_DATA is "
+            "not set; type: export BNN_SYMM_DATA=FOLDER"
         )
     folder = root / "uci" / set_name
     if not (folder / "data.txt").is_file():
         known = uci_names()
         hint = nearest(f"uci/{set_name}", known) if known else "there is none yet"
         raise DatasetNotFound(
-            f"there is no {folder / 'data.txt'} for {name!r}; {hint}; put the set's files into that folder"
+            f"there is no {folder / 'data.txt'} for {name!r}; {hint}; put the set's files into "
+            "that folder"
         )
     data = _numbers(folder / "data.txt", 2)
     features = _indices(folder / "index_features.txt", data.shape[1])
@@ -62,7 +66,8 @@ def uci(name: str) -> RawData:
         train, test = (_split_rows(folder, part, rest[0], len(data)) for part in ("train", "test"))
         if np.intersect1d(train, test).size:
             raise InvalidData(
-                f"{folder}: split {rest[0]} has points in train and test at once; get the files anew"
+                f"{folder}: split {rest[0]} has points in train and test at once; get the files "
+                "anew"
             )
     return RawData(
         x=data[:, features],

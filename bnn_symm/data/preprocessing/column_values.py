@@ -26,7 +26,8 @@ def table_column(frame: Any, name: str) -> "pandas.Series":
 def check_missing(series: "pandas.Series", name: str = "", *, what: str | None = None) -> None:
     """Refuses a column with missing values; rows count from 1, the header not included.
 
-    Missing is what has no value: NaN, null, or a field that is empty or blank. A word such as `NA` is a value.
+    Missing is what has no value: NaN, null, or a field that is empty or blank. A word such as `NA`
+        is a value.
 
     Args:
         series: the column.
@@ -39,8 +40,9 @@ def check_missing(series: "pandas.Series", name: str = "", *, what: str | None =
     missing = is_missing(series)
     if missing.any():
         raise InvalidData(
-            f"{what or f'column {quoted(name)}'}: empty or NaN in row {int(np.argmax(missing)) + 1} "
-            f"({int(missing.sum())} such values in all), wanted a value in every row; fill them in or drop the rows"
+            f"{what or f'column {quoted(name)}'}: empty or NaN in row "
+            f"{int(np.argmax(missing)) + 1} ({int(missing.sum())} such values in all), wanted a "
+            "value in every row; fill them in or drop the rows"
         )
 
 
@@ -95,13 +97,16 @@ def numbers(values: Any, what: str, *, booleans: bool = False) -> np.ndarray:
         is_nan = pd.api.types.is_scalar(got) and pd.isna(got)
         raise InvalidData(
             f"{what}, row {row + 1}: got {'NaN' if is_nan else quoted(got)}{describe_value(got)} "
-            f"({int(wrong.sum())} such values in all), wanted a finite number; correct them or drop the rows"
+            f"({int(wrong.sum())} such values in all), wanted a finite number; correct them or "
+            "drop the rows"
         )
     return result
 
 
 def _as_float(value: Any, booleans: bool) -> float:
-    """One value of any type as float64; NaN where it states no number or float64 does not hold it."""
+    """One value of any type as float64; NaN where it states no number or float64 does not hold
+    it.
+    """
     if isinstance(value, str):
         text = value.strip()
         words = {"true": 1.0, "false": 0.0} if booleans else {}

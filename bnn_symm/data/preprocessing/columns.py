@@ -35,7 +35,8 @@ class Column:
 
     Args:
         name: as in the table.
-        kind: `number` stays as it is, `boolean` becomes 0 or 1, `category` one 0/1 feature a category.
+        kind: `number` stays as it is, `boolean` becomes 0 or 1, `category` one 0/1 feature a
+            category.
         categories: the sorted categories, for `category` only.
     """
 
@@ -53,10 +54,12 @@ class Column:
     def encode(self, series: "pandas.Series") -> np.ndarray:
         """Return the column as float64 numbers (point, feature).
 
-        Each value is parsed by the stored kind and by itself: what other rows hold has no influence.
+        Each value is parsed by the stored kind and by itself: what other rows hold has no
+            influence.
 
         Raises:
-            InvalidData: for a missing or infinite value, one that is not a number, or an unseen category.
+            InvalidData: for a missing or infinite value, one that is not a number, or an unseen
+                category.
         """
         check_missing(series, self.name)
         if self.kind == "category":
@@ -64,17 +67,18 @@ class Column:
             if (indices < 0).any():
                 row = int(np.argmax(indices < 0))
                 raise InvalidData(
-                    f"column {quoted(self.name)}, row {row + 1}: {quoted(series.iloc[row])} is not one "
-                    "of the categories "
-                    f"seen in training ({short_list(self.categories, width=60)}); correct it or drop the row"
+                    f"column {quoted(self.name)}, row {row + 1}: {quoted(series.iloc[row])} is not "
+                    "one of the categories "
+                    f"seen in training ({short_list(self.categories, width=60)}); correct it or "
+                    "drop the row"
                 )
             return np.eye(len(self.categories))[indices]
         values = numbers(series, f"column {quoted(self.name)}", booleans=self.kind == "boolean")
         if self.kind == "boolean" and (wrong := ~np.isin(values, (0.0, 1.0))).any():
             row = int(np.argmax(wrong))
             raise InvalidData(
-                f"column {quoted(self.name)}, row {row + 1}: got {quoted(series.iloc[row])}, wanted true "
-                "or false; correct it"
+                f"column {quoted(self.name)}, row {row + 1}: got {quoted(series.iloc[row])}, "
+                "wanted true or false; correct it"
             )
         return values[:, None]
 
@@ -109,7 +113,8 @@ def infer_columns(frame: "pandas.DataFrame") -> tuple[Column, ...]:
     """What each feature column holds; columns that no model should learn from are refused by name.
 
     Raises:
-        InvalidData: for a date, an identifier, free text, or values that are neither numbers nor text.
+        InvalidData: for a date, an identifier, free text, or values that are neither numbers nor
+            text.
     """
     return tuple(infer_column(table_column(frame, name)).column for name in frame.columns)
 
@@ -133,7 +138,8 @@ def infer_column(series: "pandas.Series", *, is_text: bool = False) -> InferredC
         and _ID_NAME.fullmatch(name.strip())
     ):
         raise InvalidData(
-            f"{what} holds integers and is named like an identifier, which is no feature to learn from; drop it or "
+            f"{what} holds integers and is named like an identifier, which is no feature to learn "
+            "from; drop it or "
             f"rename it if it is a feature"
         )
     categories = sorted_labels(values.tolist()) if decision.kind == "category" else ()
@@ -155,7 +161,8 @@ def infer_values(
         is_target: whether it is to be predicted.
 
     Raises:
-        InvalidData: for missing values, dates, notations of numbers that are not read, and values of other types.
+        InvalidData: for missing values, dates, notations of numbers that are not read, and values
+            of other types.
     """
     check_missing(series, what=what)
     if is_text:
@@ -192,13 +199,15 @@ def _refuse_types(series: "pandas.Series", what: str) -> None:
         )
     if types.is_complex_dtype(dtype):
         raise InvalidData(
-            f"{what} holds complex numbers, which is no feature to learn from; drop it or convert it"
+            f"{what} holds complex numbers, which is no feature to learn from; drop it or convert "
+            "it"
         )
     if not types.is_numeric_dtype(dtype) or str(dtype) == "category":
         kinds = {type(value).__name__ for value in column_values(series).tolist()}
         if not kinds <= {"str", "int", "float", "bool"}:
             raise InvalidData(
-                f"{what} holds values of type {short_list(sorted(kinds), 3)}, expected numbers or text; drop it or "
+                f"{what} holds values of type {short_list(sorted(kinds), 3)}, expected numbers or "
+                "text; drop it or "
                 f"convert it"
             )
 
@@ -208,7 +217,8 @@ def _check_codes(what: str, texts: list[str]) -> None:
     distinct = set(texts)
     if len(distinct) > _FEW_CODES or any("." in text or "e" in text.lower() for text in distinct):
         raise InvalidData(
-            f"{what} holds numbers that are stored as text ({quoted(texts[0])} in row 1); convert the column to numbers"
+            f"{what} holds numbers that are stored as text ({quoted(texts[0])} in row 1); convert "
+            "the column to numbers"
         )
 
 
@@ -223,6 +233,7 @@ def _counter_notes(what: str, values: np.ndarray) -> list[str]:
     digits = {len(str(abs(value))) for value in values.tolist()}
     if len(digits) == 1 and min(digits) >= 5:
         return [
-            f"{what} holds {len(values)} distinct integers of {min(digits)} digits: drop it if it is an identifier"
+            f"{what} holds {len(values)} distinct integers of {min(digits)} digits: drop it if it "
+            "is an identifier"
         ]
     return []

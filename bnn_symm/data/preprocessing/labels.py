@@ -1,4 +1,6 @@
-"""Labels of classes and of categories: their types, their order, and finding them again in other data."""
+"""Labels of classes and of categories: their types, their order, and finding them again in other
+data.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,8 +19,11 @@ def plain_label(value: Any) -> Label:
 
 
 def sorted_labels(values: Iterable[Any]) -> tuple[Label, ...]:
-    """The distinct labels in order: by value, or by text where they are of types without a common order."""
-    # By type as well: True and 1 are equal, and which of them is kept may not depend on the order of the rows.
+    """The distinct labels in order: by value, or by text where they are of types without a common
+    order.
+    """
+    # By type as well: True and 1 are equal, and which of them is kept may not depend on the order
+    # of the rows.
     labels = list({(type(label), label): label for label in map(plain_label, values)}.values())
     try:
         if len({isinstance(label, bool) for label in labels}) > 1:
@@ -31,9 +36,10 @@ def sorted_labels(values: Iterable[Any]) -> tuple[Label, ...]:
 def label_indices(values: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     """Return the index of each value among `labels`, -1 where it is not one of them.
 
-    Each value is compared by itself, whatever stands beside it, so that a row has one index in every file. Where all
-    labels are numbers or booleans, a text counts as the number or boolean that it states; where they are texts, a
-    number counts as its text (a column that holds 1, 2 and "3+" is text, a later file of 1 and 2 alone is integers).
+    Each value is compared by itself, whatever stands beside it, so that a row has one index in
+    every file. Where all labels are numbers or booleans, a text counts as the number or boolean
+    that it states; where they are texts, a number counts as its text (a column that holds 1, 2 and
+    "3+" is text, a later file of 1 and 2 alone is integers).
 
     Args:
         values: (point,), of any type.
@@ -57,7 +63,9 @@ def label_indices(values: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
 
 
 def label_array(labels: Sequence[Label]) -> np.ndarray:
-    """The labels as an array in their own type; of objects where the types differ or integers are too long."""
+    """The labels as an array in their own type; of objects where the types differ or integers are
+    too long.
+    """
     if len({type(label) for label in labels}) != 1:
         return np.array(labels, dtype=object)
     long = isinstance(labels[0], int) and not all(
@@ -91,7 +99,8 @@ class _TextFinder:
 
     def __init__(self, labels: Sequence[Label]):
         self._exact = {_text(label): index for index, label in enumerate(labels)}
-        # The numbers that codes with leading zeros would become: which code such a number was is not known.
+        # The numbers that codes with leading zeros would become: which code such a number was is
+        # not known.
         codes = [
             label
             for label in labels

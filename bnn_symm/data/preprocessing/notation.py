@@ -1,8 +1,10 @@
-"""How a number is written: the one notation that is read, and the others, which are refused by name.
+"""How a number is written: the one notation that is read, and the others, which are refused by
+name.
 
-A text is read as a number only if it is written in ASCII digits with a decimal point, as Python and C write numbers.
-Everything else that a person would read as a number (decimal commas, thousands separators, percent signs, units, ...)
-has a name here, so that an error can state it; nothing is ever guessed from it.
+A text is read as a number only if it is written in ASCII digits with a decimal point, as Python and
+C write numbers. Everything else that a person would read as a number (decimal commas, thousands
+separators, percent signs, units, ...) has a name here, so that an error can state it; nothing is
+ever guessed from it.
 """
 
 import math
@@ -26,8 +28,9 @@ _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)", re.ASCII)
 _CODE = re.compile(r"0\d+(?:\.\d+)*", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 _GAPS = (
-    "? - -- --- . .. ... * \\n # na n/a n.a. n.a #n/a #na <na> nan -nan nat null nil none missing unknown "
-    "undefined n.d. empty tbd #div/0! #value! #ref! #name? #num! #null! -1.#ind 1.#qnan unavailable \u2013 \u2014"
+    "? - -- --- . .. ... * \\n # na n/a n.a. n.a #n/a #na <na> nan -nan nat null nil none missing "
+    "unknown undefined n.d. empty tbd #div/0! #value! #ref! #name? #num! #null! -1.#ind 1.#qnan "
+    "unavailable \u2013 \u2014"
 )
 _PLACEHOLDERS = frozenset(_GAPS.split()) | {"not available", "not applicable", "no data"}
 
@@ -69,7 +72,8 @@ _LOOKALIKES = str.maketrans(
 
 
 def form_of(text: str) -> str:
-    """Return what a text is: `number`, `code`, `placeholder`, `not finite`, `word`, or a notation by name.
+    """Return what a text is: `number`, `code`, `placeholder`, `not finite`, `word`, or a notation
+    by name.
 
     Args:
         text: without spaces around it, not empty.
@@ -98,7 +102,9 @@ def form_of(text: str) -> str:
 
 
 def is_integer(text: str) -> bool:
-    """Return whether a text is a whole number, written without a point, an exponent or leading zeros."""
+    """Return whether a text is a whole number, written without a point, an exponent or leading
+    zeros.
+    """
     return _INTEGER.fullmatch(text) is not None
 
 
@@ -114,7 +120,8 @@ def unit_of(text: str) -> tuple[float, str] | None:
 
 
 def parse_number(text: str) -> float:
-    """Return the number that a text states in the one notation that is read; NaN for any other text.
+    """Return the number that a text states in the one notation that is read; NaN for any other
+    text.
 
     Integers with more digits than float64 holds are none: they would become another number.
     """
@@ -145,7 +152,9 @@ def is_exact(integer: int) -> bool:
 
 
 def describe_value(value: object, *, limit: int = 40) -> str:
-    """Return why a value is no number, as words to follow its quotation in a message; empty for a plain word."""
+    """Return why a value is no number, as words to follow its quotation in a message; empty for a
+    plain word.
+    """
     text = str(value).strip()
     form = form_of(text) if text else PLACEHOLDER
     if form == NUMBER:
@@ -159,7 +168,9 @@ def describe_value(value: object, *, limit: int = 40) -> str:
 
 
 def _ascii_lookalike(text: str) -> str:
-    """Return a text with the digits, signs and spaces of other scripts replaced by those of ASCII."""
+    """Return a text with the digits, signs and spaces of other scripts replaced by those of
+    ASCII.
+    """
     if text.isascii():
         return text
     normal = unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES)

@@ -56,7 +56,8 @@ class Preprocessing:
     ) -> Float[Tensor, "point *feature"]:
         """Raw inputs as standardized features.
 
-        A table's columns are matched by name: their order does not matter and further columns are ignored.
+        A table's columns are matched by name: their order does not matter and further columns are
+        ignored.
 
         Raises:
             InvalidData: for missing columns, a wrong shape, NaN or infinity, or an unseen category.
@@ -64,10 +65,13 @@ class Preprocessing:
         return self.scaling.standardize(self.features(raw_x), dtype)
 
     def features(self, raw_x: Union["pandas.DataFrame", np.ndarray]) -> np.ndarray:
-        """Raw inputs as finite numbers (point, *feature), not yet standardized; raises as `encode` does."""
+        """Raw inputs as finite numbers (point, *feature), not yet standardized; raises as `encode`
+        does.
+        """
         if not hasattr(raw_x, "columns") and not isinstance(raw_x, np.ndarray):
             raise ConfigError(
-                f"got {type(raw_x).__name__}, expected raw inputs as a pandas DataFrame or a numpy array; convert "
+                f"got {type(raw_x).__name__}, expected raw inputs as a pandas DataFrame or a numpy "
+                "array; convert "
                 f"them, for example by numpy.asarray(...)"
             )
         if len(raw_x) == 0:
@@ -92,7 +96,8 @@ class Preprocessing:
         """A raw target as class indices (int64), standardized numbers (regression) or counts.
 
         Raises:
-            InvalidData: for a missing value, an unknown class, a value that is not a number, or not a count.
+            InvalidData: for a missing value, an unknown class, a value that is not a number, or not
+                a count.
         """
         values = np.asarray(raw_y)
         if self.task == "classification":
@@ -103,8 +108,8 @@ class Preprocessing:
             if wrong.any():
                 row = int(np.argmax(wrong))
                 raise InvalidData(
-                    f"target {quoted(self.target)}, row {row + 1}: got {result[row]:g}, wanted counts 0, 1, 2, "
-                    "...; correct it or use --set data.task=regression"
+                    f"target {quoted(self.target)}, row {row + 1}: got {result[row]:g}, wanted "
+                    "counts 0, 1, 2, ...; correct it or use --set data.task=regression"
                 )
         if self.task == "regression":
             result = (result - self.scaling.y_mean) / self.scaling.y_scale
@@ -112,7 +117,8 @@ class Preprocessing:
         if not torch.isfinite(encoded).all():
             row = int(torch.isfinite(encoded).logical_not().nonzero()[0])
             raise InvalidData(
-                f"target {quoted(self.target)}, row {row + 1}: {result[row]:g} is too large for {dtype}; "
+                f"target {quoted(self.target)}, row {row + 1}: {result[row]:g} is too large for "
+                f"{dtype}; "
                 "rescale the target or use --set dtype=float64"
             )
         return encoded
@@ -201,8 +207,8 @@ class Preprocessing:
                 raise InvalidData(
                     f"feature {quoted(self.feature_names[feature])}, row {row + 1}: got "
                     f"{x.reshape(len(x), -1)[row, feature]} "
-                    f"({int(wrong.sum())} such values in all), wanted finite numbers; correct them or "
-                    "drop the rows"
+                    f"({int(wrong.sum())} such values in all), wanted finite numbers; correct them "
+                    "or drop the rows"
                 )
         elif x.dtype.itemsize == 8:
             _check_exact(x.reshape(len(x), -1), self.feature_names)
@@ -214,8 +220,9 @@ def _check_exact(x: np.ndarray, feature_names: Sequence[str]) -> None:
     for row, feature in np.argwhere((x > 2**53) | (x < -(2**53))):
         if not is_exact(int(x[row, feature])):
             raise InvalidData(
-                f"feature {quoted(feature_names[feature])}, row {row + 1}: the integer {x[row, feature]} has more "
-                f"digits than float64 holds; drop it, or use fewer digits"
+                f"feature {quoted(feature_names[feature])}, row {row + 1}: the integer "
+                f"{x[row, feature]} has more digits than float64 holds; drop it, or use fewer "
+                "digits"
             )
 
 
@@ -228,7 +235,8 @@ def _find_columns(frame: "pandas.DataFrame", wanted: Sequence[str]) -> "dict[str
     if missing:
         hint = nearest(missing[0], [one_line(name, 30) for name in known][:20])
         raise InvalidData(
-            f"columns are missing: {short_list(missing, width=80)}; for {quoted(missing[0], 30)}, {one_line(hint, 120)}"
+            f"columns are missing: {short_list(missing, width=80)}; for {quoted(missing[0], 30)}, "
+            f"{one_line(hint, 120)}"
         )
     return {
         name: table_column(frame, column) for name, column in found.items() if column is not None

@@ -7,7 +7,9 @@ from bnn_symm.errors import one_line
 
 
 def quoted(value: Any, width: int = 40) -> str:
-    """A value or a name as a message quotes it: as JSON has it in type, in one line of bounded length."""
+    """A value or a name as a message quotes it: as JSON has it in type, in one line of bounded
+    length.
+    """
     label = plain_label(value)
     return repr(one_line(label, width)) if isinstance(label, str) else one_line(label, width)
 

@@ -20,11 +20,12 @@ class Scaling:
     """Mean and scale of features and target: `standardized = (raw - mean) / scale`.
 
     Args:
-        x_mean: in raw units, one a feature; of images one a pixel, (channel, height, width), so that a pixel that
-            is always the
-            same (the border of a digit) becomes 0 and brings no noise through the weights behind it.
-        x_scale: standard deviation about that mean, one a feature; of images one a channel, (channel, 1, 1), so that
-            contrasts between neighboring pixels stay. 1 where a feature is constant over the training part.
+        x_mean: in raw units, one a feature; of images one a pixel, (channel, height, width), so
+            that a pixel that is always the same (the border of a digit) becomes 0 and brings no
+            noise through the weights behind it.
+        x_scale: standard deviation about that mean, one a feature; of images one a channel,
+            (channel, 1, 1), so that contrasts between neighboring pixels stay. 1 where a feature is
+            constant over the training part.
         y_mean: of a regression target, in its own units; 0 for every other task.
         y_scale: of a regression target, in its own units; 1 for every other task.
     """
@@ -44,7 +45,8 @@ class Scaling:
         over="ignore", invalid="ignore"
     )  # what overflows is refused when it is standardized
     def fit(cls, x: np.ndarray, train: np.ndarray, y: np.ndarray | None = None) -> "Scaling":
-        """Mean and standard deviation over the rows `train` of `x`, and of `y` if it is given (regression).
+        """Mean and standard deviation over the rows `train` of `x`, and of `y` if it is given
+        (regression).
 
         Args:
             x: (point, *feature), any numeric type.
@@ -90,8 +92,8 @@ class Scaling:
                 + 1
             )
             raise InvalidData(
-                f"row {row} has a feature too large for {dtype}; wanted smaller numbers: rescale the column "
-                "or use --set dtype=float64"
+                f"row {row} has a feature too large for {dtype}; wanted smaller numbers: rescale "
+                "the column or use --set dtype=float64"
             )
         return result
 
@@ -125,5 +127,6 @@ def _chunks(x: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _guarded(scale: Any, varies: Any) -> np.ndarray:
-    # Rounding gives a constant feature a tiny standard deviation in place of 0, so it is told by its range.
+    # Rounding gives a constant feature a tiny standard deviation in place of 0, so it is told by
+    # its range.
     return np.where(varies & (scale > 0) & np.isfinite(scale), scale, 1.0)

@@ -1,8 +1,9 @@
-"""What a column of texts holds: numbers, booleans or categories; decided once, from the data of a fit.
+"""What a column of texts holds: numbers, booleans or categories; decided once, from the data of a
+fit.
 
-The decision is stored with a run, and later files are parsed by it, value by value. A column that a person would
-read otherwise than the program (numbers in another notation, placeholders among numbers, dates) is refused, whatever
-the number of its distinct values.
+The decision is stored with a run, and later files are parsed by it, value by value. A column that a
+person would read otherwise than the program (numbers in another notation, placeholders among
+numbers, dates) is refused, whatever the number of its distinct values.
 """
 
 import re
@@ -78,10 +79,12 @@ def decide(what: str, texts: Sequence[str], *, is_target: bool = False) -> TextC
     Args:
         what: the column, as the first words of a message.
         texts: one a row, none of them empty; spaces around them are ignored.
-        is_target: whether they are to be predicted, so that the number of classes is judged by others.
+        is_target: whether they are to be predicted, so that the number of classes is judged by
+            others.
 
     Raises:
-        InvalidData: naming the column, the first row and the notation, if a person would read it otherwise.
+        InvalidData: naming the column, the first row and the notation, if a person would read it
+            otherwise.
     """
     stripped = [text.strip() for text in texts]
     if np.isfinite(parse_numbers(stripped)).all():
@@ -115,7 +118,9 @@ def decide(what: str, texts: Sequence[str], *, is_target: bool = False) -> TextC
 
 
 def typed_values(kind: Kind, texts: Sequence[str]) -> np.ndarray:
-    """Return texts that `decide` has judged as an array: int64, float64, bool, or objects (Python ints, texts)."""
+    """Return texts that `decide` has judged as an array: int64, float64, bool, or objects (Python
+    ints, texts).
+    """
     stripped = [text.strip() for text in texts]
     if kind == "boolean":
         return np.array([text.lower() == "true" for text in stripped])
@@ -127,7 +132,9 @@ def typed_values(kind: Kind, texts: Sequence[str]) -> np.ndarray:
 
 
 def integer_array(values: Sequence[int]) -> np.ndarray:
-    """Return Python integers as int64, or as objects where they do not fit, so that no digit is lost."""
+    """Return Python integers as int64, or as objects where they do not fit, so that no digit is
+    lost.
+    """
     fits = all(-(2**63) <= value < 2**63 for value in values)
     return np.array(values, dtype=np.int64 if fits else object)
 
@@ -136,7 +143,8 @@ def _check_exact(column: _Distinct) -> None:
     long = [text for text in column.counts if is_integer(text) and not is_exact(int(text))]
     if long:
         raise InvalidData(
-            f"{column.where(long[0])}: the integer {_short(long[0])} has more digits than float64 holds, so that "
+            f"{column.where(long[0])}: the integer {_short(long[0])} has more digits than float64 "
+            "holds, so that "
             f"other integers would become the same number; drop the column, or use fewer digits"
         )
 
@@ -145,8 +153,9 @@ def _refuse_dates(column: _Distinct) -> None:
     dates = [text for text in column.counts if _DATE_TEXT.fullmatch(text)]
     if dates and len(dates) > 0.8 * len(column.counts):
         raise InvalidData(
-            f"{column.what} holds dates or times ({_short(dates[0])} in row {column.first_row[dates[0]]}), which is "
-            f"no feature to learn from; drop it or turn it into numbers"
+            f"{column.what} holds dates or times ({_short(dates[0])} in row "
+            f"{column.first_row[dates[0]]}), which is no feature to learn from; drop it or turn it "
+            "into numbers"
         )
 
 
@@ -166,13 +175,17 @@ def _refuse_notations(column: _Distinct) -> None:
     text = wrong[0]
     how = f"the unit {units[text]!r}" if text in units else column.forms[text]
     raise InvalidData(
-        f"{column.where(text)}: got {_short(text)}, a number with {how} ({column.rows(wrong)} such values in all), "
-        f"expected plain numbers such as 1234.5; rewrite the column, or spell out what are categories"
+        f"{column.where(text)}: got {_short(text)}, a number with {how} ({column.rows(wrong)} such "
+        "values in all), "
+        "expected plain numbers such as 1234.5; rewrite the column, or spell out what are "
+        "categories"
     )
 
 
 def _units(column: _Distinct) -> dict[str, str]:
-    """Return text -> unit, where the words of a column are measurements: decimals, or integers of at most two units."""
+    """Return text -> unit, where the words of a column are measurements: decimals, or integers of
+    at most two units.
+    """
     found = {text: unit for text in column.of(WORD) if (unit := unit_of(text)) is not None}
     values = {value for value, _ in found.values()}
     num_units = len({unit for _, unit in found.values()})
@@ -187,7 +200,9 @@ def _units(column: _Distinct) -> dict[str, str]:
 
 
 def _refuse_mixture(column: _Distinct, words: set[str]) -> None:
-    """Refuse what is not a number among numbers, unless they are codes: few whole numbers beside words."""
+    """Refuse what is not a number among numbers, unless they are codes: few whole numbers beside
+    words.
+    """
     numbers = column.of(NUMBER)
     if not numbers:
         return
@@ -205,7 +220,8 @@ def _refuse_mixture(column: _Distinct, words: set[str]) -> None:
         text = others[0]
         if not column.of(WORD, PLACEHOLDER):
             raise InvalidData(
-                f"{column.where(text)}: got {text} ({column.rows(others)} such values in all), wanted a finite "
+                f"{column.where(text)}: got {text} ({column.rows(others)} such values in all), "
+                "wanted a finite "
                 f"number; correct them or drop the rows"
             )
         raise InvalidData(
@@ -220,8 +236,9 @@ def _refuse_near_duplicates(column: _Distinct) -> None:
         other = seen.setdefault(_key(text), text)
         if other != text:
             raise InvalidData(
-                f"{column.what} has {_short(other)} (row {column.first_row[other]}) and {_short(text)} (row "
-                f"{column.first_row[text]}), which differ in case, spaces or form of characters alone; write one of "
+                f"{column.what} has {_short(other)} (row {column.first_row[other]}) and "
+                f"{_short(text)} (row {column.first_row[text]}), which differ in case, spaces or "
+                "form of characters alone; write one of "
                 f"them, or rename one if they are two"
             )
 
@@ -245,7 +262,8 @@ def _refuse_free_text(column: _Distinct) -> None:
             else ""
         )
         raise InvalidData(
-            f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, which is no feature to "
+            f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, which "
+            "is no feature to "
             f"learn from; drop it from the file"
         )
 
@@ -260,8 +278,8 @@ def _notes(column: _Distinct) -> list[str]:
     numbers, words = column.of(NUMBER, NOT_FINITE), column.of(WORD)
     if numbers and words and not column.of(CODE):
         notes.append(
-            f"{column.what} mixes numbers and words ({_short(words[0])} in row {column.first_row[words[0]]}): read as "
-            f"{len(column.counts)} categories"
+            f"{column.what} mixes numbers and words ({_short(words[0])} in row "
+            f"{column.first_row[words[0]]}): read as {len(column.counts)} categories"
         )
     return notes
 

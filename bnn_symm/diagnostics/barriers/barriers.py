@@ -3,15 +3,18 @@
     B(q0, q1) = max over tau of  L(q_tau) - [(1 - tau) L(q0) + tau L(q1)]
     L(q)      = -(1/N) sum_n log E_q[p(y_n | x_n, w)]
 
-The loss is that of the *marginal* prediction (the mean over draws, inside the logarithm), the path a Wasserstein
-geodesic (see `interpolation`), unless it is the line between means or a learned curve (`curves`). Papers differ in the
-convention: height is against the chord (Sharma et al.) or against the mean of the end points (Ainsworth et al., Lim et
-al.), at its maximum or at the midpoint (Lim et al.); all four are in the result. The path of mixtures is computed as a
+The loss is that of the *marginal* prediction (the mean over draws, inside the logarithm), the path
+a Wasserstein geodesic (see `interpolation`), unless it is the line between means or a learned curve
+(`curves`). Papers differ in the
+convention: height is against the chord (Sharma et al.) or against the mean of the end points
+    (Ainsworth et al., Lim et
+al.), at its maximum or at the midpoint (Lim et al.); all four are in the result. The path of
+mixtures is computed as a
 check: by convexity of -log its barrier is never positive.
 
 References:
-    Rossi, Singh and Hannagan (2023), arXiv:2310.10171; Sharma et al. (2024), arXiv:2404.06498; Lim et al. (2024),
-    arXiv:2405.20231; Ainsworth et al. (2023), arXiv:2209.04836.
+    Rossi, Singh and Hannagan (2023), arXiv:2310.10171; Sharma et al. (2024), arXiv:2404.06498; Lim
+    et al. (2024), arXiv:2405.20231; Ainsworth et al. (2023), arXiv:2209.04836.
 """
 
 import math
@@ -40,7 +43,8 @@ from bnn_symm.randomness import numpy_generator
 
 Path = Literal["geodesic", "line", "bezier"]
 
-# Of each part, at most so many points; the order of the training part is random, so the first ones are a sample.
+# Of each part, at most so many points; the order of the training part is random, so the first ones
+# are a sample.
 POINTS = 2000
 _BOOTSTRAP = 400
 
@@ -58,10 +62,11 @@ class BarrierCurve:
         mixture_nll: marginal NLL of the mixture (1 - tau) q0 + tau q1.
         band: standard error of `marginal_nll` above the chord, at each tau.
         height: of the marginal NLL above the chord, at its maximum.
-        standard_error: of `height`, by bootstrap over draws and points; conditional on the two fits, so never an
-            interval over seeds.
+        standard_error: of `height`, by bootstrap over draws and points; conditional on the two
+            fits, so never an interval over seeds.
         above_mean: the maximum of the marginal NLL above the mean of the end points.
-        midpoint: the marginal NLL at tau = 1/2 above the mean of the end points, which is the chord there.
+        midpoint: the marginal NLL at tau = 1/2 above the mean of the end points, which is the chord
+            there.
         expected_height: of the expected NLL above the chord.
         error_height: of `error` above the chord.
         mixture_height: of `mixture_nll` above the chord; not positive, by convexity.
@@ -92,8 +97,9 @@ class Barrier:
         num_draws: at every tau, with the same noise at each.
         test: on the test part.
         train: on the training part.
-        end_nll: marginal test NLL of the second posterior itself. The moment map ends at the first one moved to the
-            second's moments, which predicts otherwise where the two have other shapes.
+        end_nll: marginal test NLL of the second posterior itself. The moment map ends at the first
+            one moved to the second's moments, which predicts otherwise where the two have other
+            shapes.
     """
 
     path: str
@@ -125,16 +131,19 @@ def barrier(
     curve_steps: int = 500,
     seed: int = 0,
 ) -> Barrier:
-    """The marginalized loss barrier between two posteriors, as they are: align them first to remove permutations.
+    """The marginalized loss barrier between two posteriors, as they are: align them first to remove
+    permutations.
 
     Args:
         first: at tau = 0.
         second: at tau = 1, in the same parameter space.
         dataset: its test and training parts are predicted.
-        num_draws: at each tau; the marginal NLL is biased upwards by O(1 / num_draws), alike at all tau.
+        num_draws: at each tau; the marginal NLL is biased upwards by O(1 / num_draws), alike at all
+            tau.
         num_tau: evenly spaced positions; up to six more are put around the maximum.
-        path: `geodesic`: of the posteriors whole (see `interpolation`); `line`: between their means, as points;
-            `bezier`: the geodesic bent to the curve that is best on the training part (see `curves`).
+        path: `geodesic`: of the posteriors whole (see `interpolation`); `line`: between their
+            means, as points; `bezier`: the geodesic bent to the curve that is best on the training
+            part (see `curves`).
         coupling: of sample posteriors.
         curve_steps: of Adam, where a curve is learned.
         seed: of the draws, and of what finds a curve.
@@ -148,7 +157,8 @@ def barrier(
     for name, part in (("test", dataset.test), ("training", dataset.train)):
         if len(part) == 0:
             raise ConfigError(
-                f"the {name} part has no points to measure a barrier on; raise data.{name[:4]}_fraction"
+                f"the {name} part has no points to measure a barrier on; raise "
+                f"data.{name[:4]}_fraction"
             )
     if path == "line":
         pairs = means([first, second])
@@ -249,7 +259,9 @@ def _bootstrap(
 
 
 def _weights(generator: np.random.Generator, number: int) -> Tensor:
-    """(resample, item), how often each item is drawn, over the number of items; each item once if there is one only."""
+    """(resample, item), how often each item is drawn, over the number of items; each item once if
+    there is one only.
+    """
     return torch.from_numpy(
         generator.multinomial(number, np.full(number, 1 / number), size=_BOOTSTRAP) / number
     )

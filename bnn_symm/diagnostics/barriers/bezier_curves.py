@@ -3,13 +3,15 @@
     w(t) = (1 - t)^2 w_0 + 2 t (1 - t) c + t^2 w_1
          = (1 - t) w_0 + t w_1 + 2 t (1 - t) b,                b = c - (w_0 + w_1) / 2
 
-    minimize over b        the mean over t in [0, 1], and over coupled draws (w_0, w_1), of U(w(t)) / N
+    minimize over b        the mean over t in [0, 1], and over coupled draws (w_0, w_1), of U(w(t))
+    / N
 
-U = -log_likelihood - log_prior is the loss that the training part and the prior make, N its points. Between points this
-is the curve of Garipov et al.; between posteriors each pair of coupled draws moves on a curve of its own, all with the
-same bend b, which is that of the means, so that the ends are the posteriors themselves, and the barrier along the curve
-is against the same chord as that along the straight path. A curve without a barrier does not say that two modes are
-copies of one: independent fits are connected like that.
+U = -log_likelihood - log_prior is the loss that the training part and the prior make, N its points.
+Between points this is the curve of Garipov et al.; between posteriors each pair of coupled draws
+moves on a curve of its own, all with the same bend b, which is that of the means, so that the ends
+are the posteriors themselves, and the barrier along the curve is against the same chord as that
+along the straight path. A curve without a barrier does not say that two modes are copies of one:
+independent fits are connected like that.
 
 References:
     Garipov et al. (2018), arXiv:1802.10026.
@@ -43,7 +45,8 @@ def bent(
     num_steps: int = 500,
     seed: int = 0,
 ) -> CoupledDraws:
-    """The same draws on the curve that is best on the training part, found by Adam from the straight path.
+    """The same draws on the curve that is best on the training part, found by Adam from the
+    straight path.
 
     Args:
         pairs: of two posteriors.

@@ -1,20 +1,21 @@
 """Draws along a path between posteriors, and what they predict: the raw material of loss barriers.
 
-Draws at the ends are coupled, and each pair moves on a straight line, or on a learned curve (`curves`). Which coupling
-makes which path:
+Draws at the ends are coupled, and each pair moves on a straight line, or on a learned curve
+(`curves`). Which coupling makes which path:
 
-- normals with the same noise at both ends: the Wasserstein-2 geodesic, means and standard deviations linear in tau;
-- normals of which some covary by factors: the same noise too, with factors turned to be those of the first as nearly as
-  a rotation can, which is no other distribution; means, standard deviations of the diagonal and factors are linear in
-  tau, the ends are exact, and no path of this kind is shorter (the geodesic of their whole covariances would be, but
-  leaves the family);
+- normals with the same noise at both ends: the Wasserstein-2 geodesic, means and standard
+  deviations linear in tau;
+- normals of which some covary by factors: the same noise too, with factors turned to be those of
+  the first as nearly as a rotation can, which is no other distribution; means, standard deviations
+  of the diagonal and factors are linear in tau, the ends are exact, and no path of this kind is
+  shorter (the geodesic of their whole covariances would be, but leaves the family);
 - points: the straight line between them;
-- samples: the moment map (draws of the first, shifted and scaled to the moments of the second: the same geodesic for
-  the moments), an optimal assignment of draws, or draws paired as they come.
+- samples: the moment map (draws of the first, shifted and scaled to the moments of the second: the
+  same geodesic for the moments), an optimal assignment of draws, or draws paired as they come.
 
 References:
-    Rossi, Singh and Hannagan (2023), arXiv:2310.10171; McCann (1997), doi:10.1006/aima.1997.1634 (displacement
-    interpolation).
+    Rossi, Singh and Hannagan (2023), arXiv:2310.10171; McCann (1997), doi:10.1006/aima.1997.1634
+    (displacement interpolation).
 """
 
 from collections.abc import Sequence
@@ -59,8 +60,8 @@ class CoupledDraws:
     Attributes:
         draws: one (draw, parameter) a posterior; row s of all of them belongs together.
         path: what interpolating them is called.
-        bend: (parameter,), how far the control point of a curve is from the middle of two draws; None for a straight
-            path (see `curves`).
+        bend: (parameter,), how far the control point of a curve is from the middle of two draws;
+            None for a straight path (see `curves`).
     """
 
     draws: tuple[Float[Tensor, "draw parameter"], ...]
@@ -140,7 +141,9 @@ def _is_point(posterior: Posterior) -> bool:
 
 
 def _same_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
-    """Draws whose noise is that of every other posterior, coordinate by coordinate, whatever permuted it."""
+    """Draws whose noise is that of every other posterior, coordinate by coordinate, whatever
+    permuted it.
+    """
     assert isinstance(posterior, GaussianPosterior)
     plain = GaussianPosterior(
         posterior.model, posterior.scaling, loc=posterior.loc, scale=posterior.scale
@@ -149,7 +152,9 @@ def _same_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
 
 
 def _turned(posteriors: Sequence[ClosedFormPosterior]) -> list[LowRankGaussianPosterior]:
-    """The same distributions, their noise coordinate by coordinate, factors of one number and near the first one's."""
+    """The same distributions, their noise coordinate by coordinate, factors of one number and near
+    the first one's.
+    """
     rank = max(len(own.factors) for own in posteriors if isinstance(own, LowRankGaussianPosterior))
     made: list[LowRankGaussianPosterior] = []
     for own in posteriors:
@@ -173,7 +178,9 @@ def _turned(posteriors: Sequence[ClosedFormPosterior]) -> list[LowRankGaussianPo
 
 
 def _rotation(first: Tensor, other: Tensor) -> Tensor:
-    """The orthogonal matrix that brings the rows of the second nearest to those of the first (Procrustes)."""
+    """The orthogonal matrix that brings the rows of the second nearest to those of the first
+    (Procrustes).
+    """
     left, _, right = torch.linalg.svd((first @ other.mT).double())
     return (left @ right).to(first)
 
@@ -230,8 +237,8 @@ def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: P
     log_likelihood = torch.cat([own[0] for own in parts], dim=1)
     if not bool(torch.isfinite(log_likelihood).all()):
         raise InvalidData(
-            "a draw on the path predicts a target with density zero, so that the loss is infinite and has no barrier; "
-            "look at `bnn-symm evaluate` of each run, and at extreme inputs"
+            "a draw on the path predicts a target with density zero, so that the loss is infinite "
+            "and has no barrier; look at `bnn-symm evaluate` of each run, and at extreme inputs"
         )
     wrong = float(torch.cat([own[1] for own in parts]).double().mean())
     if parts[0][2] is None:

@@ -1,17 +1,19 @@
 """Monotonic linear interpolation: how the loss goes along the straight line between two networks.
 
-At evenly spaced places alpha_i of the line, with L the expected NLL of the points there, Lim et al. count
+At evenly spaced places alpha_i of the line, with L the expected NLL of the points there, Lim et al.
+count
 
-    Delta               max over i of L(alpha_(i+1)) - L(alpha_i): not positive where the loss only falls
-    local convexity     the share of inner places where L(alpha_(i-1)) - 2 L(alpha_i) + L(alpha_(i+1)) >= 0
-    global convexity    the share of inner places where L is not above the chord from L(0) to L(1)
+    Delta               max over i of L(alpha_(i+1)) - L(alpha_i): not positive where the loss only
+    falls local convexity     the share of inner places where L(alpha_(i-1)) - 2 L(alpha_i) +
+    L(alpha_(i+1)) >= 0 global convexity    the share of inner places where L is not above the chord
+    from L(0) to L(1)
 
-From an initial value to what a fit made of it, most networks go down all the way; between two fits, only such as lie in
-one basin are convex.
+From an initial value to what a fit made of it, most networks go down all the way; between two fits,
+only such as lie in one basin are convex.
 
 References:
-    Goodfellow, Vinyals and Saxe (2015), arXiv:1412.6544; Lucas et al. (2021), arXiv:2104.11044; Lim et al. (2024),
-    arXiv:2405.20231.
+    Goodfellow, Vinyals and Saxe (2015), arXiv:1412.6544; Lucas et al. (2021), arXiv:2104.11044; Lim
+    et al. (2024), arXiv:2405.20231.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""Loss over the simplex of three or more posteriors: strong linear connectivity asks that it be low everywhere.
+"""Loss over the simplex of three or more posteriors: strong linear connectivity asks that it be low
+everywhere.
 
     B = max over a in the simplex of  L(sum_i a_i q_i) - sum_i a_i L(q_i),
 
@@ -20,7 +21,8 @@ from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
 
 _POINTS = 2000
-# Steps of a side for three posteriors: 66 places. For more, random places beside corners, midpoints and the centroid.
+# Steps of a side for three posteriors: 66 places. For more, random places beside corners, midpoints
+# and the centroid.
 _STEPS = 10
 _RANDOM_PLACES = 40
 
@@ -54,7 +56,8 @@ def simplex_barrier(
     coupling: Coupling = "moment",
     seed: int = 0,
 ) -> SimplexBarrier:
-    """The marginal NLL on a grid of the simplex of three or more posteriors, as they are: align them first.
+    """The marginal NLL on a grid of the simplex of three or more posteriors, as they are: align
+    them first.
 
     Args:
         posteriors: in one parameter space.

@@ -1,15 +1,19 @@
-"""Calibration errors of class probabilities, of many resamples or of many simulated sets of labels at once.
+"""Calibration errors of class probabilities, of many resamples or of many simulated sets of labels
+at once.
 
-An error is a mean over bins of |accuracy - confidence|, which needs no more than the sum over the points of a bin of
-`right - confidence`. Functions take these residuals as (resample, point): of a bootstrap, the weight of the point times
-its residual; of a simulation, the residual of the simulated label. They return one number a resample. The values are
-those of torchmetrics, which computes one resample at a time, except for confidences of exactly 1, for which it has a
-bin of their own.
+An error is a mean over bins of |accuracy - confidence|, which needs no more than the sum over the
+points of a bin of `right - confidence`. Functions take these residuals as (resample, point): of a
+bootstrap, the weight of the point times its residual; of a simulation, the residual of the
+simulated label. They return one number a resample. The values are those of torchmetrics, which
+computes one resample at a time, except for confidences of exactly 1, for which it has a bin of
+their own.
 
-There is one convention for bins of equal width in the whole package, that of `numpy.histogram`: [0, 1/B), [1/B, 2/B),
-..., [(B-1)/B, 1]. An inner edge belongs to the bin above it, and the last bin is closed, so that the most confident
-points share the bin of those that are nearly as confident, as in Guo et al. 2017. Probabilities are compared with the
-edges in single precision, so that 3/5 is on an edge however it was rounded.
+There is one convention for bins of equal width in the whole package, that of `numpy.histogram`: [0,
+    1/B), [1/B, 2/B),
+..., [(B-1)/B, 1]. An inner edge belongs to the bin above it, and the last bin is closed, so that
+the most confident points share the bin of those that are nearly as confident, as in Guo et al.
+2017. Probabilities are compared with the edges in single precision, so that 3/5 is on an edge
+however it was rounded.
 """
 
 import numpy as np
@@ -28,10 +32,12 @@ PerResample = Float[np.ndarray, " resample"]
 def equal_width_bins(
     confidence: Float[np.ndarray, "*point"], num_bins: int = NUM_BINS
 ) -> Int[np.ndarray, "*point"]:
-    """Return the bin of every probability, 0 to `num_bins - 1`, with the edges that the module states.
+    """Return the bin of every probability, 0 to `num_bins - 1`, with the edges that the module
+    states.
 
     Args:
-        confidence: probabilities; what rounding leaves outside of [0, 1] is in the first or the last bin.
+        confidence: probabilities; what rounding leaves outside of [0, 1] is in the first or the
+            last bin.
         num_bins: number of bins.
     """
     edges = np.linspace(0, 1, num_bins + 1).astype(np.float32)
@@ -78,9 +84,9 @@ def equal_mass_error(
 ) -> PerResample:
     """Adaptive ECE (Nixon et al. 2019, arXiv:1904.01685): bins that hold equally many points.
 
-    Of n points in order of confidence the first n mod B bins hold one more than the others, as `array_split` cuts
-    them. Points of equal confidence (`ranking.tie_starts`) that a cut runs through are shared out in proportion: their
-    order means nothing.
+    Of n points in order of confidence the first n mod B bins hold one more than the others, as
+    `array_split` cuts them. Points of equal confidence (`ranking.tie_starts`) that a cut runs
+    through are shared out in proportion: their order means nothing.
     """
     order = np.argsort(confidence, kind="stable")
     starts = tie_starts(confidence[order])
@@ -103,9 +109,11 @@ def class_wise_error(
     targets: Float[np.ndarray, "point class"],
     bins: Int[np.ndarray, "point class"],
 ) -> PerResample:
-    """Class-wise ECE (Kull et al. 2019, arXiv:1910.12656): the mean over classes of the ECE of "is it this class?".
+    """Class-wise ECE (Kull et al. 2019, arXiv:1910.12656): the mean over classes of the ECE of "is
+    it this class?".
 
-    Every class counts alike; of one that no point has, it is the mean probability that it was given.
+    Every class counts alike; of one that no point has, it is the mean probability that it was
+    given.
 
     Args:
         weights: (resample, point).

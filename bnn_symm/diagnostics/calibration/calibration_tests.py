@@ -1,13 +1,20 @@
-"""Is a model miscalibrated, or is it chance? Against what its predictions would get if they were right, by simulation.
+"""Is a model miscalibrated, or is it chance? Against what its predictions would get if they were
+right, by simulation.
 
-The calibration error of finitely many points is never 0: it averages absolute values of noise. So it is compared with
-what the same predictions would get if they were right: targets are drawn from them, and the error is computed of each
-set of targets (consistency resampling; Bröcker and Smith 2007, doi:10.1175/WAF993.1). Of classes, a prediction of
-confidence c is right with probability c; of numbers, the PIT are independent and uniform whatever the predictions.
+The calibration error of finitely many points is never 0: it averages absolute values of noise. So
+    it is compared with
+what the same predictions would get if they were right: targets are drawn from them, and the error
+    is computed of each
+set of targets (consistency resampling; Bröcker and Smith 2007, doi:10.1175/WAF993.1). Of classes, a
+prediction of confidence c is right with probability c; of numbers, the PIT are independent and
+uniform whatever the predictions.
 
-Two quantities are compared: the calibration error, and the mean gap, which has a sign and notices a small one that all
-points share: of classes confidence less accuracy, of numbers 0.9 less the share of targets within the central 90 %.
-Each has half of the false alarms, so that a calibrated model is called one with a probability of at least `level`.
+Two quantities are compared: the calibration error, and the mean gap, which has a sign and notices a
+    small one that all
+points share: of classes confidence less accuracy, of numbers 0.9 less the share of targets within
+    the central 90 %.
+Each has half of the false alarms, so that a calibrated model is called one with a probability of at
+least `level`.
 """
 
 from dataclasses import dataclass, replace
@@ -41,8 +48,8 @@ class CalibrationTest:
         value: of the predictions.
         expected: mean of the simulations.
         threshold: what a calibrated model stays below.
-        p_value: share of simulations, and of the value itself, that are at least the value (Davison and Hinkley 1997,
-            section 4.2): small where the error is no chance.
+        p_value: share of simulations, and of the value itself, that are at least the value (Davison
+            and Hinkley 1997, section 4.2): small where the error is no chance.
         gap: above 0 where the model is too sure; see the module.
         gap_low: lower end of where the gap of a calibrated model lies.
         gap_high: upper end.
@@ -114,7 +121,8 @@ def calibration_test(
     level: float = 0.95,
     seed: int = 0,
 ) -> CalibrationTest:
-    """Compares the expected (classes) or quantile (numbers) calibration error with those of a calibrated model.
+    """Compares the expected (classes) or quantile (numbers) calibration error with those of a
+    calibrated model.
 
     Args:
         predictions: at some points.
@@ -127,8 +135,8 @@ def calibration_test(
     """
     if num_simulations < 1 or not 0 < level < 1 or len(predictions) == 0:
         raise ValueError(
-            f"wanted at least one simulation, a level between 0 and 1 and at least one point; got {num_simulations}, "
-            f"{level:g} and {len(predictions)}"
+            "wanted at least one simulation, a level between 0 and 1 and at least one point; got "
+            f"{num_simulations}, {level:g} and {len(predictions)}"
         )
     if isinstance(predictions, ClassPredictions):
         (value, gap), (errors, gaps) = _classes(predictions, num_simulations, seed)

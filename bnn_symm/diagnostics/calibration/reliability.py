@@ -1,10 +1,13 @@
-"""Reliability diagrams as numbers: how often predictions came true, against how often they said they would.
+"""Reliability diagrams as numbers: how often predictions came true, against how often they said
+they would.
 
-Of classes: points in bins of confidence, the accuracy of each bin, and the consistency band (Bröcker and Smith 2007,
-doi:10.1175/WAF993.1): where the accuracy of so many points lies if they come true exactly as often as they say,
-quantiles of Binomial(count, mean confidence) / count. Of numbers: the share of targets not above each predicted
-quantile, with the same band around the level. A point outside its band is one that a calibrated model makes with a
-probability of at most 1 - `level`; of 15 bins, most often none but not seldom one is.
+Of classes: points in bins of confidence, the accuracy of each bin, and the consistency band
+    (Bröcker and Smith 2007,
+doi:10.1175/WAF993.1): where the accuracy of so many points lies if they come true exactly as often
+as they say, quantiles of Binomial(count, mean confidence) / count. Of numbers: the share of targets
+not above each predicted quantile, with the same band around the level. A point outside its band is
+one that a calibrated model makes with a probability of at most 1 - `level`; of 15 bins, most often
+none but not seldom one is.
 """
 
 from collections.abc import Mapping
@@ -31,7 +34,8 @@ _PERCENT = range(5, 100, 5)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassReliability:
-    """Reliability of the predicted class. Bins without points are left out; edges are those of `calibration_errors`.
+    """Reliability of the predicted class. Bins without points are left out; edges are those of
+    `calibration_errors`.
 
     Attributes:
         left: lower edge of every bin.
@@ -106,7 +110,8 @@ def reliability(
     if isinstance(predicted, Tensor):
         if len(predicted) != len(part) or len(part) == 0:
             raise ValueError(
-                f"got probabilities of {len(predicted)} points and {len(part)} targets; give as many"
+                f"got probabilities of {len(predicted)} points and {len(part)} targets; give as "
+                "many"
             )
         return _of_classes(predicted.double().cpu().numpy(), part.y.cpu().numpy(), num_bins, level)
     return reliability_of(

@@ -1,12 +1,15 @@
-r"""Temperature scaling: one number that makes class probabilities flatter or sharper, fitted on the validation part.
+r"""Temperature scaling: one number that makes class probabilities flatter or sharper, fitted on the
+validation part.
 
     p_tau(y | x)  proportional to  p(y | x)^(1 / tau),     p(y | x) the mixture over all draws
 
-tau minimizes the NLL, which has one minimum, for it is convex in 1 / tau. Of a single draw this divides its logits. The
-most likely class stays what it is. It is not the temperature T of the posterior: draws stay too, and what tells them
-apart in predictions, such as mutual information, is lost, as one calibrated distribution is left.
+tau minimizes the NLL, which has one minimum, for it is convex in 1 / tau. Of a single draw this
+divides its logits. The most likely class stays what it is. It is not the temperature T of the
+posterior: draws stay too, and what tells them apart in predictions, such as mutual information, is
+lost, as one calibrated distribution is left.
 
-To divide the logits of every draw, and then to average, is another thing: as tau falls every draw comes to vote for one
+To divide the logits of every draw, and then to average, is another thing: as tau falls every draw
+    comes to vote for one
 class, so that a mixture may have its minimum where nothing is calibrated.
 
 References:
@@ -30,7 +33,8 @@ from bnn_symm.models import Bernoulli, Categorical
 from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.symmetry import Permutation
 
-# Where tau is looked for. At the ends probabilities are those of the most likely class alone, or nearly uniform.
+# Where tau is looked for. At the ends probabilities are those of the most likely class alone, or
+# nearly uniform.
 _LOWEST, _HIGHEST = 0.01, 100.0
 
 
@@ -62,8 +66,8 @@ class TemperatureScaling:
         tau = self.logit_temperature
         found = f"{tau:.4g}, {'an end of the range that was searched' if self.is_bounded else _meaning(tau)}"
         return (
-            f"log probabilities divided by {found}; NLL of the {self.points} validation points: {self.nll_before:.4g} "
-            f"before, {self.nll:.4g} after"
+            f"log probabilities divided by {found}; NLL of the {self.points} validation points: "
+            f"{self.nll_before:.4g} before, {self.nll:.4g} after"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,7 +97,8 @@ def fit_temperature(posterior: Posterior, part: Part) -> TemperatureScaling:
     likelihood = posterior.model.likelihood
     if not isinstance(likelihood, Categorical | Bernoulli):
         raise ConfigError(
-            f"temperature scaling is for class probabilities, and likelihood {likelihood.name} has none; leave out "
+            f"temperature scaling is for class probabilities, and likelihood {likelihood.name} has "
+            "none; leave out "
             f"--temperature-scaling"
         )
     if len(part) == 0:
@@ -172,7 +177,8 @@ class TemperatureScaledPosterior(Posterior):
             ConfigError: always.
         """
         raise ConfigError(
-            f"{path}: a posterior is saved without temperature scaling; save the one that was scaled, and keep its "
+            f"{path}: a posterior is saved without temperature scaling; save the one that was "
+            "scaled, and keep its "
             f"logit temperature, {self.logit_temperature:.6g}, beside it"
         )
 

@@ -1,13 +1,18 @@
-"""Convergence speed of one run: its curves, the time to a target, the area under a curve, bands over runs.
+"""Convergence speed of one run: its curves, the time to a target, the area under a curve, bands
+over runs.
 
-A `Curve` is one quantity of one chain, with every clock that its rows have: steps, epochs, gradient evaluations,
-seconds. It is smoothed over its rows (`diagnostics.smoothing`), so that a target is met between the same two rows
-whichever clock is asked, and an answer changes with the clock's unit and nothing else.
+A `Curve` is one quantity of one chain, with every clock that its rows have: steps, epochs, gradient
+    evaluations,
+seconds. It is smoothed over its rows (`diagnostics.smoothing`), so that a target is met between the
+same two rows whichever clock is asked, and an answer changes with the clock's unit and nothing
+else.
 
-A run of several chains or ensemble members has one curve each, each on a clock of its own. The run has reached a
-target when all of them have: its time is that of the slowest. Its curve and its area are means over them.
+A run of several chains or ensemble members has one curve each, each on a clock of its own. The run
+has reached a target when all of them have: its time is that of the slowest. Its curve and its area
+are means over them.
 
-A run that never reaches a target is not left out: its time is censored at its budget, the last row of its clock.
+A run that never reaches a target is not left out: its time is censored at its budget, the last row
+    of its clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +39,8 @@ QUANTITIES: dict[str, Direction] = {
 }
 """Those of a history that can be a target; `nll` is the training part's, in nats a point."""
 
-# A band over runs lies where at least this share of them is known: beyond, it would be about the few that are left.
+# A band over runs lies where at least this share of them is known: beyond, it would be about the
+# few that are left.
 _KNOWN = 0.5
 # Quantiles of a band.
 _BAND = (0.1, 0.9)
@@ -110,7 +116,8 @@ def curves_of_history(
 ) -> list[Curve]:
     """The curves of one quantity, by chain; empty if no row has it.
 
-    Rows in which it is missing or not finite are left out; so are clocks that not every row of a chain has.
+    Rows in which it is missing or not finite are left out; so are clocks that not every row of a
+    chain has.
 
     Args:
         history: rows of a posterior's history.
@@ -178,8 +185,9 @@ def _first_below(times: np.ndarray, values: np.ndarray, target: float) -> float 
 def slowest(times: Sequence[TimeToTarget]) -> TimeToTarget:
     """The time of a run, from those of its chains: that of the last; censored if any never came.
 
-    A censored run's time is the latest that is known to be too early: of its chains, the last that came or the longest
-    that was watched in vain. Its budget is that of the chain that was watched the shortest.
+    A censored run's time is the latest that is known to be too early: of its chains, the last that
+    came or the longest that was watched in vain. Its budget is that of the chain that was watched
+    the shortest.
     """
     censored = any(time.censored for time in times)
     return TimeToTarget(
@@ -197,10 +205,13 @@ def _latest(times: Sequence[TimeToTarget], name: str) -> float | None:
 
 
 def area_under(curves: Sequence[Curve], clock: str, *, until: float) -> float:
-    """Mean over the clock of the values, from the first row to `until`; of several chains their mean.
+    """Mean over the clock of the values, from the first row to `until`; of several chains their
+    mean.
 
-    By the trapezoid rule on the rows as they are, divided by the range: in the quantity's own units, and the same
-    whatever the unit of the clock. No target is needed. Beyond the end of a curve its last value stands.
+    By the trapezoid rule on the rows as they are, divided by the range: in the quantity's own
+        units, and the same
+    whatever the unit of the clock. No target is needed. Beyond the end of a curve its last value
+    stands.
     """
     areas = []
     for curve in curves:
@@ -245,9 +256,10 @@ def band(
 ) -> Band | None:
     """Median and quantiles over runs on a common grid; None without a curve.
 
-    The grid is geometric, as fits are fast first and slow then. A run that has finished stays at its last value: that
-    is what it gave. One that was cut off counts as far as it goes. The band lies where at least half of the runs are
-    known, and `num_runs` says how many are behind each point.
+    The grid is geometric, as fits are fast first and slow then. A run that has finished stays at
+        its last value: that
+    is what it gave. One that was cut off counts as far as it goes. The band lies where at least
+    half of the runs are known, and `num_runs` says how many are behind each point.
 
     Args:
         runs: curves of the chains of each run; runs without one are left out.
@@ -268,7 +280,8 @@ def band(
         [max(float(curve.clocks[clock][0]) for curve in curves) for curves, _ in known]
     )
     ends = np.array([min(curve.budget(clock) for curve in curves) for curves, _ in known])
-    # Of a run whose chains are never on the clock together, one chain's end is known where the next begins.
+    # Of a run whose chains are never on the clock together, one chain's end is known where the next
+    # begins.
     goes_on = np.maximum(np.where([done for _, done in known], ends.max(), ends), firsts)
     half = int(np.ceil(_KNOWN * len(known)))
     first, last = float(np.sort(firsts)[half - 1]), float(np.sort(goes_on)[len(known) - half])

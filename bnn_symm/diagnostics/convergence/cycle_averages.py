@@ -1,7 +1,8 @@
 """The curve of a sampler that goes in cycles, of what it draws: one value a cycle.
 
-Within a cycle its objective rises and falls with the learning rate, by design, so that rows of one cycle say nothing of
-whether the next will find better modes. Draws are made at the ends of cycles, and these can be set side by side.
+Within a cycle its objective rises and falls with the learning rate, by design, so that rows of one
+cycle say nothing of whether the next will find better modes. Draws are made at the ends of cycles,
+and these can be set side by side.
 """
 
 import dataclasses

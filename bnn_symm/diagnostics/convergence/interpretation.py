@@ -1,4 +1,6 @@
-"""What curves and times say, in words: has a run converged, what to do next, how strong the evidence is."""
+"""What curves and times say, in words: has a run converged, what to do next, how strong the
+evidence is.
+"""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +19,8 @@ CLOCK_WORDS = {
 # Conventional, and said as such.
 _EVIDENCE, _STRONG = 0.05, 0.01
 
-# Standard deviations of the ends of cycles that these must have come, to be said to have settled late.
+# Standard deviations of the ends of cycles that these must have come, to be said to have settled
+# late.
 _WAY_OF_CYCLES = 3.0
 
 _ADVICE_OF_DIVERGED = {
@@ -37,7 +40,8 @@ def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[st
     """Whether one run has converged, and what to do next.
 
     Args:
-        own: the run as plain data: run, status, steps, and of its method what `describe_method` says.
+        own: the run as plain data: run, status, steps, and of its method what `describe_method`
+            says.
         settled: its objective's end, as `_end` in `convergence_report` gives it; None without rows.
     """
     if settled is None:
@@ -90,7 +94,8 @@ def _optimizer(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
         return f"not converged: the objective is still falling by {drift}", longer
     if flatness == "unclear" and _is_short(settled):
         return (
-            f"it cannot be told whether it has converged: the curve is flat over less than a fifth of its "
+            "it cannot be told whether it has converged: the curve is flat over less than a fifth "
+            "of its "
             f"{settled['rows']} rows only",
             longer,
         )
@@ -98,12 +103,14 @@ def _optimizer(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
         worst = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
         return (
             f"it cannot be told whether it has converged: the drift of the objective lies between "
-            f"{number(settled['drift_low'])} and {number(settled['drift_high'])} nats per 1,000 steps; going on for as "
+            f"{number(settled['drift_low'])} and {number(settled['drift_high'])} nats per 1,000 "
+            "steps; going on for as "
             f"long again could change it by {number(worst * own['steps'] / 1000)} nats",
             longer,
         )
     verdict = (
-        f"converged: flat from step {number(settled['start']['step'])} of {number(own['steps'])} on, at "
+        f"converged: flat from step {number(settled['start']['step'])} of {number(own['steps'])} "
+        "on, at "
         f"{number(settled['level'])} +- {number(settled['standard_error'])} nats"
     )
     if settled["learning_rate_ended"]:
@@ -113,7 +120,9 @@ def _optimizer(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
 
 
 def _is_short(settled: dict[str, Any]) -> bool:
-    """Return whether a flat end is unclear for its length alone, its drift being inside what is tolerated."""
+    """Return whether a flat end is unclear for its length alone, its drift being inside what is
+    tolerated.
+    """
     largest = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
     return settled.get("is_long") is False and largest <= settled.get("tolerated", 0.0)
 
@@ -123,33 +132,37 @@ def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | N
     more = own["longer"]
     if flatness == "too short":
         return (
-            f"{settled['rows']} rows a chain are too few to tell whether the log density has settled "
+            f"{settled['rows']} rows a chain are too few to tell whether the log density has "
+            "settled "
             f"(wanted {MIN_ROWS})",
             "see R-hat, which uses every draw",
         )
     ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])}"
     if flatness == "not reached":
         return (
-            f"not converged: the negative log density still drifts by {ends} nats per 1,000 iterations",
+            f"not converged: the negative log density still drifts by {ends} nats per 1,000 "
+            "iterations",
             more,
         )
     start = settled["start"]["step"]
     if flatness == "unclear":
         return (
-            f"it cannot be told whether the log density has settled: its drift lies between {ends} nats per 1,000 "
+            f"it cannot be told whether the log density has settled: its drift lies between {ends} "
+            "nats per 1,000 "
             f"iterations",
             "see R-hat of each chain against itself, which uses every draw",
         )
     if start > warmup:
         return (
-            f"the log density settles at iteration {number(start)} only, after warm-up ({number(warmup)}): the first "
-            f"draws are not of the posterior",
+            f"the log density settles at iteration {number(start)} only, after warm-up "
+            f"({number(warmup)}): the first draws are not of the posterior",
             f"--set inference.num_warmup={math.ceil(1.5 * start)}"
             if own["settles_by"] == "num_warmup"
             else more,
         )
     return (
-        f"the log density is stationary from iteration {number(start)} on, within warm-up ({number(warmup)})",
+        f"the log density is stationary from iteration {number(start)} on, within warm-up "
+        f"({number(warmup)})",
         None,
     )
 
@@ -160,7 +173,8 @@ def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | 
     functions = "see R-hat of functions, which uses every draw"
     if flatness == "too short":
         return (
-            f"the log density rises and falls with each cycle, and the ends of {cycles} cycles a chain are too few to "
+            f"the log density rises and falls with each cycle, and the ends of {cycles} cycles a "
+            "chain are too few to "
             f"tell whether these settle (wanted {MIN_ROWS})",
             functions,
         )
@@ -172,15 +186,18 @@ def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | 
         )
     if flatness == "unclear":
         return (
-            f"it cannot be told whether the log density at the ends of cycles has settled: its drift lies between "
+            "it cannot be told whether the log density at the ends of cycles has settled: its "
+            "drift lies between "
             f"{ends}",
             functions,
         )
     first = math.ceil(settled["start"]["step"] / own["cycle_steps"])
-    # Of few values a later start is found by chance; it says something where they came a way that is no scatter.
+    # Of few values a later start is found by chance; it says something where they came a way that
+    # is no scatter.
     if first > 1 and settled["way"] > _WAY_OF_CYCLES * settled["spread"]:
         return (
-            f"the log density at the ends of cycles settles from cycle {first} of {cycles} on only: draws of those "
+            f"the log density at the ends of cycles settles from cycle {first} of {cycles} on "
+            "only: draws of those "
             f"before are not of the posterior",
             more,
         )
@@ -245,7 +262,8 @@ def _evidence(test: dict[str, Any], num_comparisons: int) -> str:
         )
         if least * num_comparisons > _EVIDENCE:
             return (
-                f"no evidence yet ({numbers}); {test['num_informative']} pairs that differ cannot give a smaller p "
+                f"no evidence yet ({numbers}); {test['num_informative']} pairs that differ cannot "
+                "give a smaller p "
                 f"than {min(1.0, least * num_comparisons):.2g}: fit at least {needed} seeds of each"
             )
     return f"no evidence that either is faster ({numbers})"

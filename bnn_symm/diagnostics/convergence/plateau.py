@@ -1,26 +1,31 @@
 r"""Whether and where a noisy curve has become flat, and at which level.
 
-Where: the start d that makes the mean of what follows most precise, as the marginal standard error rule has it,
+Where: the start d that makes the mean of what follows most precise, as the marginal standard error
+    rule has it,
 
     minimize  ( sum_{i >= d} (y_i - mean)^2 + (n - d) eps^2 ) / (n - d)^2,
 
-over batches of rows. Noise alone is averaged best by taking everything; what is still on its way raises the sum.
-The earliest start within a quarter of the minimum is taken, since of few batches the scatter is small by chance. eps,
-a thousandth of the way that the curve has come, is what flat means where there is no noise at all.
+over batches of rows. Noise alone is averaged best by taking everything; what is still on its way
+raises the sum. The earliest start within a quarter of the minimum is taken, since of few batches
+the scatter is small by chance. eps, a thousandth of the way that the curve has come, is what flat
+means where there is no noise at all.
 
-How flat: in the last two thirds of it, a line over the means of up to 10 batches, with a Student t interval: batches
-longer than the correlation of the rows are nearly independent, whatever the rows are. The drift is carried on for as
-many steps as the run has had. The plateau is
+How flat: in the last two thirds of it, a line over the means of up to 10 batches, with a Student t
+    interval: batches
+longer than the correlation of the rows are nearly independent, whatever the rows are. The drift is
+carried on for as many steps as the run has had. The plateau is
 
-    reached       if even the ends of its interval change the level by less than a tolerance (2 % of the way),
-    not reached   if the interval leaves out zero and the estimate changes it by more than the tolerance,
-    unclear       otherwise: noise hides which.
+    reached       if even the ends of its interval change the level by less than a tolerance (2 % of
+    the way), not reached   if the interval leaves out zero and the estimate changes it by more than
+    the tolerance, unclear       otherwise: noise hides which.
 
-A level has its standard error from the same batches. A sampler has no way to go that a tolerance could be a share of:
-its plateau is reached if the drift, along the rows that are judged, stays below two standard deviations of them.
+A level has its standard error from the same batches. A sampler has no way to go that a tolerance
+could be a share of: its plateau is reached if the drift, along the rows that are judged, stays
+below two standard deviations of them.
 
 References:
-    White 1997, doi:10.1177/003754979706900601 (the rule); Schmeiser 1982, doi:10.1287/opre.30.3.556 (batch means).
+    White 1997, doi:10.1177/003754979706900601 (the rule); Schmeiser 1982, doi:10.1287/opre.30.3.556
+    (batch means).
 """
 
 from collections.abc import Sequence
@@ -42,8 +47,8 @@ TOLERANCE = 0.02
 _RESOLUTION = 1e-3
 # A plateau is at least this share of the rows; shorter ones are what any curve's end looks like.
 _LEAST_SHARE = 0.2
-# The first part of a plateau is left out of level and drift: there, what still decays hides below the noise, and yet
-# would show in the mean of many rows.
+# The first part of a plateau is left out of level and drift: there, what still decays hides below
+# the noise, and yet would show in the mean of many rows.
 _SETTLING = 1 / 3
 _MOST_BATCHES = 10
 # Times the smallest value of the rule, below which a start is as good as the best.
@@ -57,7 +62,8 @@ class Plateau:
 
     Attributes:
         flatness: whether there is one.
-        start: its first row; where none was found, the first row of the last quarter. None if too short.
+        start: its first row; where none was found, the first row of the last quarter. None if too
+            short.
         level: mean of its last two thirds; where none was found, of the last quarter.
         standard_error: of `level`.
         low: end of the 95 % interval of `level`.
@@ -109,8 +115,8 @@ def find_plateau(curve: Curve, *, tolerance: float = TOLERANCE, spreads: float =
     Args:
         curve: with the clock `step`.
         tolerance: share of the way by which a flat curve may change over as many steps again.
-        spreads: for a sampler, whose spread is no error but what it samples: standard deviations of single rows that
-            it may change by along the rows that are judged; 0 for an optimizer.
+        spreads: for a sampler, whose spread is no error but what it samples: standard deviations of
+            single rows that it may change by along the rows that are judged; 0 for an optimizer.
     """
     size = len(curve)
     if size < MIN_ROWS:
@@ -147,7 +153,8 @@ def find_plateau(curve: Curve, *, tolerance: float = TOLERANCE, spreads: float =
 
 
 def pooled_flatness(chains: Sequence[Plateau]) -> Flatness:
-    """Of the chains of one sampler, whose drifts one by one are often too uncertain to tell: of the mean drift.
+    """Of the chains of one sampler, whose drifts one by one are often too uncertain to tell: of the
+    mean drift.
 
     A chain that has not reached its plateau by itself is not outvoted by the others.
     """
@@ -160,7 +167,8 @@ def pooled_flatness(chains: Sequence[Plateau]) -> Flatness:
 
 
 def pooled_drift(chains: Sequence[Plateau]) -> tuple[float, float, float]:
-    """Return the mean drift of chains, half the width of its 95 % interval, and what is tolerated of it.
+    """Return the mean drift of chains, half the width of its 95 % interval, and what is tolerated
+    of it.
 
     Args:
         chains: none of which is too short.

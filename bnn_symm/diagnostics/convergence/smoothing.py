@@ -1,24 +1,28 @@
-r"""Smoothing a noisy curve, with its standard error: local lines whose width adapts to the curve, point by point.
+r"""Smoothing a noisy curve, with its standard error: local lines whose width adapts to the curve,
+point by point.
 
-At row i a line is fitted to the 2k + 1 rows around it (fewer at the ends, where the line is what keeps it unbiased),
+At row i a line is fitted to the 2k + 1 rows around it (fewer at the ends, where the line is what
+keeps it unbiased),
 
-    s_i = mean(y) + slope (i - mean(j)),      Var(s_i) = sigma_i^2 (1 / m + (i - mean(j))^2 / sum (j - mean(j))^2),
+    s_i = mean(y) + slope (i - mean(j)),      Var(s_i) = sigma_i^2 (1 / m + (i - mean(j))^2 / sum (j
+    - mean(j))^2),
 
-for k = 0, 1, 2, 4, ... (0: the row itself). Of the k whose interval s_i +- 2.5 sd(s_i) still meets those of all
-narrower ones the widest but one is taken: at the widest, what bending of the curve adds is as large as the standard
-error, which would no longer tell the truth. So the steep beginning of a fit is hardly smoothed, and its flat end by
-as many rows as noise asks for. Rows, not their
+for k = 0, 1, 2, 4, ... (0: the row itself). Of the k whose interval s_i +- 2.5 sd(s_i) still meets
+those of all narrower ones the widest but one is taken: at the widest, what bending of the curve
+adds is as large as the standard error, which would no longer tell the truth. So the steep beginning
+of a fit is hardly smoothed, and its flat end by as many rows as noise asks for. Rows, not their
 times, count: the smoothed values are the same whichever clock a curve is drawn over.
 
-sigma_i is the median of second differences |y_{j-1} - 2 y_j + y_{j+1}| / sqrt(6) among the rows around i, over 0.6745
-(the median of |N(0, 1)|). They do not see neighbors that move together, so standard errors are widened by
-sqrt((1 + r) / (1 - r)), r being the correlation of neighboring residuals. Two standard errors on either side hold the
-truth of an exponential with independent noise about nine times in ten; noise that is correlated over many rows looks
-like curve, and the errors are then too small.
+sigma_i is the median of second differences |y_{j-1} - 2 y_j + y_{j+1}| / sqrt(6) among the rows
+around i, over 0.6745 (the median of |N(0, 1)|). They do not see neighbors that move together, so
+standard errors are widened by sqrt((1 + r) / (1 - r)), r being the correlation of neighboring
+residuals. Two standard errors on either side hold the truth of an exponential with independent
+noise about nine times in ten; noise that is correlated over many rows looks like curve, and the
+errors are then too small.
 
 References:
-    Goldenshluger & Nemirovski 1997, Mathematical Methods of Statistics 6 (intervals that meet); Gasser, Sroka &
-    Jennen-Steinmetz 1986, doi:10.1093/biomet/73.3.625 (second differences).
+    Goldenshluger & Nemirovski 1997, Mathematical Methods of Statistics 6 (intervals that meet);
+    Gasser, Sroka & Jennen-Steinmetz 1986, doi:10.1093/biomet/73.3.625 (second differences).
 """
 
 from dataclasses import dataclass
@@ -53,7 +57,9 @@ class Smoothed:
 
 
 def smooth(values: Float[np.ndarray, " row"]) -> Smoothed:
-    """Smooths one curve; of fewer than 5 rows nothing can be told from noise, and they stay as they are."""
+    """Smooths one curve; of fewer than 5 rows nothing can be told from noise, and they stay as they
+    are.
+    """
     size = len(values)
     noise = _noise(values)
     if size < 5:

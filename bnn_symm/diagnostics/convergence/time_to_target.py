@@ -1,21 +1,28 @@
-r"""How fast runs are, over seeds, and whether one kind is faster than another: times of which some are censored.
+r"""How fast runs are, over seeds, and whether one kind is faster than another: times of which some
+are censored.
 
-Of each kind of run the Kaplan-Meier curve S(t), the share that has not reached the target by t, gives the median time
-(where S falls to one half) and the restricted mean, the mean time with nothing counted beyond tau,
+Of each kind of run the Kaplan-Meier curve S(t), the share that has not reached the target by t,
+gives the median time (where S falls to one half) and the restricted mean, the mean time with
+nothing counted beyond tau,
 
-    RMT = int_0^tau S(t) dt = E[min(T, tau)],    tau = the largest time until which every kind is watched.
+    RMT = int_0^tau S(t) dt = E[min(T, tau)],    tau = the largest time until which every kind is
+    watched.
 
-Paired by seed: both runs of a pair are watched for tau_i, the shorter of their two budgets, so min(T, tau_i) is known
-exactly for both, reached or not. The score of a pair is log(min(A, tau_i) / min(B, tau_i)); if A and B are exchangeable
-within pairs its sign is a coin, and the p-value is the share of sign flips whose mean is as far from zero. Nothing is
-approximated, and a run that never got there counts for what is known of it: at least its budget. Two runs that both
-never got there score zero, and say nothing. With n scores that are not zero no p-value is below 2 / 2^n.
+Paired by seed: both runs of a pair are watched for tau_i, the shorter of their two budgets, so
+    min(T, tau_i) is known
+exactly for both, reached or not. The score of a pair is log(min(A, tau_i) / min(B, tau_i)); if A
+and B are exchangeable within pairs its sign is a coin, and the p-value is the share of sign flips
+whose mean is as far from zero. Nothing is approximated, and a run that never got there counts for
+what is known of it: at least its budget. Two runs that both never got there score zero, and say
+nothing. With n scores that are not zero no p-value is below 2 / 2^n.
 
-Not paired: the log-rank test, whose normal approximation is rough for fewer than about ten runs a kind.
+Not paired: the log-rank test, whose normal approximation is rough for fewer than about ten runs a
+    kind.
 
 References:
-    Kaplan & Meier 1958, doi:10.2307/2281868; Royston & Parmar 2013, doi:10.1186/1471-2288-13-152 (restricted means);
-    Mantel 1966 (log-rank); Fisher 1935, The Design of Experiments, chapter 3 (sign flips).
+    Kaplan & Meier 1958, doi:10.2307/2281868; Royston & Parmar 2013, doi:10.1186/1471-2288-13-152
+    (restricted means); Mantel 1966 (log-rank); Fisher 1935, The Design of Experiments, chapter 3
+    (sign flips).
 """
 
 from collections.abc import Sequence
@@ -42,7 +49,8 @@ class Interval:
     """An estimate with a 95 % bootstrap interval.
 
     Attributes:
-        value: the estimate; None if there is none, such as the median where most runs never got there.
+        value: the estimate; None if there is none, such as the median where most runs never got
+            there.
         low: None for fewer than 3 runs.
         high: None too where it lies beyond what was watched.
     """
@@ -110,10 +118,11 @@ def restricted_mean(times: Sequence[TimeToTarget], tau: float) -> float:
 
 
 class _KaplanMeier:
-    """Kaplan-Meier curves of many resamples at once; `scipy.stats.ecdf` takes them one by one, for minutes.
+    """Kaplan-Meier curves of many resamples at once; `scipy.stats.ecdf` takes them one by one, for
+    minutes.
 
-    A resample is a row of counts, how often each run is in it. Where times are equal, those that were reached come
-    before those that were not, as usual.
+    A resample is a row of counts, how often each run is in it. Where times are equal, those that
+    were reached come before those that were not, as usual.
     """
 
     def __init__(self, times: Sequence[TimeToTarget]):
@@ -150,14 +159,16 @@ def watched_until(times: Sequence[TimeToTarget]) -> float:
 def common_restriction(groups: Sequence[Sequence[TimeToTarget]]) -> float:
     """Tau for groups that are compared.
 
-    Each group's curve is known until its last run is watched no longer, and, if all of its runs got there, beyond.
+    Each group's curve is known until its last run is watched no longer, and, if all of its runs got
+    there, beyond.
     """
     ends = [watched_until(times) for times in groups if any(time.censored for time in times)]
     return min(ends) if ends else max(watched_until(times) for times in groups)
 
 
 def speed(times: Sequence[TimeToTarget], *, tau: float | None = None, seed: int = 0) -> Speed:
-    """Median and restricted mean of one kind of run, censored runs included, with bootstrap intervals over runs.
+    """Median and restricted mean of one kind of run, censored runs included, with bootstrap
+    intervals over runs.
 
     Args:
         times: at least one.
@@ -181,7 +192,8 @@ def speed(times: Sequence[TimeToTarget], *, tau: float | None = None, seed: int 
 def compare_paired(
     first: Sequence[TimeToTarget], second: Sequence[TimeToTarget], *, seed: int = 0
 ) -> SpeedTest:
-    """Sign-flip test on pairs, and the ratio of restricted means, whose bootstrap draws whole pairs.
+    """Sign-flip test on pairs, and the ratio of restricted means, whose bootstrap draws whole
+    pairs.
 
     Args:
         first: times of A.
@@ -230,10 +242,13 @@ def compare_unpaired(
 def paired_scores(
     first: Sequence[TimeToTarget], second: Sequence[TimeToTarget]
 ) -> Float[np.ndarray, " pair"]:
-    """log(min(A, tau_i) / min(B, tau_i)), tau_i the shorter of the pair's two budgets; below 0 where A is faster."""
+    """log(min(A, tau_i) / min(B, tau_i)), tau_i the shorter of the pair's two budgets; below 0
+    where A is faster.
+    """
     scores = []
     for a, b in zip(first, second, strict=True):
-        # Budgets, not what was reached within them: a cut that depended on which of the two was slow would favor one.
+        # Budgets, not what was reached within them: a cut that depended on which of the two was
+        # slow would favor one.
         end = min(a.budget, b.budget)
         # A clock may begin at zero seconds.
         mine, theirs = (max(min(time.time, end), 1e-12) for time in (a, b))
@@ -242,7 +257,9 @@ def paired_scores(
 
 
 def sign_flip_p_value(scores: Float[np.ndarray, " pair"], *, seed: int = 0) -> float:
-    """Two-sided p-value of the mean against all flips of signs: exact up to 14 pairs, then by 16,384 random flips."""
+    """Two-sided p-value of the mean against all flips of signs: exact up to 14 pairs, then by
+    16,384 random flips.
+    """
     told = scores[scores != 0]
     if told.size < 2:
         return 1.0  # either sign is as far from zero
@@ -265,7 +282,9 @@ def smallest_p_value(num_pairs: int) -> float:
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's p-values: that any of several comparisons is called a difference by chance, if there is none."""
+    """Holm's p-values: that any of several comparisons is called a difference by chance, if there
+    is none.
+    """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     result: list[float | None] = [None] * len(p_values)
     largest = 0.0
@@ -314,7 +333,9 @@ def _resamples(size: int, seed: int, *key: str) -> np.ndarray:
 
 
 def _interval(value: float | None, draws: np.ndarray, num_runs: int) -> Interval:
-    """Percentiles of a bootstrap; an end that is infinite lies beyond all that was watched, and is None."""
+    """Percentiles of a bootstrap; an end that is infinite lies beyond all that was watched, and is
+    None.
+    """
     if num_runs < MIN_RUNS or value is None:
         return Interval(value=value, low=None, high=None)
     told = draws[~np.isnan(draws)]

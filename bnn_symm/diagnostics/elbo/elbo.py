@@ -2,16 +2,19 @@
 
     ELBO = E_q[log p(y | w)] - KL(q || p) <= log p(y),
 
-always untempered, for the training part whole, in the target's own units (the Jacobian of standardizing it
-included). The KL is analytic or a quadrature; only the expected log likelihood is sampled.
+always untempered, for the training part whole, in the target's own units (the Jacobian of
+standardizing it included). The KL is analytic or a quadrature; only the expected log likelihood is
+sampled.
 
-Posterior and prior are independent over layers, so that the KL is a sum over them: how many nats the data have put
-where. Within a layer a tensor has what it adds to those before it, and where weights do not covary, each coordinate has
-its own. Over the parameters of a layer it is the cost of describing one of them to the
-precision that the posterior says is enough (Hinton and van Camp 1993).
+Posterior and prior are independent over layers, so that the KL is a sum over them: how many nats
+    the data have put
+where. Within a layer a tensor has what it adds to those before it, and where weights do not covary,
+each coordinate has its own. Over the parameters of a layer it is the cost of describing one of them
+to the precision that the posterior says is enough (Hinton and van Camp 1993).
 
 References:
-    Hinton and van Camp (1993), doi:10.1145/168304.168306; Blei, Kucukelbir and McAuliffe (2017), arXiv:1601.00670.
+    Hinton and van Camp (1993), doi:10.1145/168304.168306; Blei, Kucukelbir and McAuliffe (2017),
+    arXiv:1601.00670.
 """
 
 import math
@@ -28,7 +31,8 @@ from bnn_symm.diagnostics.mixing.parameter_index import layer_of
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 
-# Sampling ends at this standard error in nats, or when the work below is done, whichever comes first.
+# Sampling ends at this standard error in nats, or when the work below is done, whichever comes
+# first.
 _STANDARD_ERROR = 0.005
 _FLOPS = 5e10
 _MIN_SAMPLES, _MAX_SAMPLES = 50, 20_000
@@ -79,7 +83,9 @@ class Elbo:
 
     @property
     def by_layer(self) -> dict[str, KlShare]:
-        """Layer -> its share of the KL; latent variables of the likelihood are a layer of their own."""
+        """Layer -> its share of the KL; latent variables of the likelihood are a layer of their
+        own.
+        """
         found: dict[str, KlShare] = {}
         for name, share in self.by_tensor.items():
             former = found.get(layer_of(name), KlShare(kl=0.0, num_parameters=0))
@@ -114,8 +120,8 @@ def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
 def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
     """Estimates the ELBO; None for a posterior without a closed form, which has none.
 
-    Where one pass over the data is too much work, every sample takes a random subset of the points, scaled up:
-    still unbiased, and the subset's variance is in the standard error.
+    Where one pass over the data is too much work, every sample takes a random subset of the points,
+    scaled up: still unbiased, and the subset's variance is in the standard error.
     """
     if not isinstance(posterior, ClosedFormPosterior):
         return None

@@ -8,7 +8,8 @@ from bnn_symm.errors import shell_words
 
 # From this share of pruned units on, a smaller network is worth a try.
 _MANY_PRUNED = 0.5
-# A layer with less KL than this a parameter, in nats, counts as being at its prior: see `diagnostics.pruning`.
+# A layer with less KL than this a parameter, in nats, counts as being at its prior: see
+# `diagnostics.pruning`.
 AT_PRIOR = 0.01
 # Of log |G|: from here on copies of the posterior hardly overlap, and the gap is a constant.
 _APART = 0.99
@@ -34,8 +35,9 @@ def elbo_sentences(content: dict[str, Any]) -> dict[str, str]:
 
 def _value(content: dict[str, Any]) -> str:
     text = (
-        f"The ELBO is {nats(content['value'])} +- {content['standard_error']:.2g} nats over {content['points']:,} "
-        f"points ({content['per_point']:.3g} a point): an expected log likelihood of "
+        f"The ELBO is {nats(content['value'])} +- {content['standard_error']:.2g} nats over "
+        f"{content['points']:,} points ({content['per_point']:.3g} a point): an expected log "
+        "likelihood of "
         f"{nats(content['expected_log_likelihood'])} less a KL of {nats(content['kl'])}."
     )
     if content["temperature"] != 1:
@@ -50,13 +52,15 @@ def _kl(content: dict[str, Any]) -> str:
     if all(own["at_prior"] for own in layers.values()):
         most = max(own["nats_per_parameter"] for own in layers.values())
         return (
-            f"Every layer is at the prior: a KL of at most {most:.2g} nats a parameter, {nats(content['kl'])} nats in "
-            f"all, where less than {AT_PRIOR:g} a parameter counts as none."
+            f"Every layer is at the prior: a KL of at most {most:.2g} nats a parameter, "
+            f"{nats(content['kl'])} nats in all, where less than {AT_PRIOR:g} a parameter counts "
+            "as none."
         )
     largest = max(layers, key=lambda layer: layers[layer]["kl"])
     own = layers[largest]
     text = (
-        f"{own['share']:.0%} of the KL sits in {largest}, {own['bits_per_parameter']:.2g} bits for each of its "
+        f"{own['share']:.0%} of the KL sits in {largest}, {own['bits_per_parameter']:.2g} bits for "
+        "each of its "
         f"{own['num_parameters']:,} parameters."
     )
     idle = [layer for layer, own in layers.items() if own["at_prior"]]
@@ -91,9 +95,10 @@ def _symmetry(content: dict[str, Any]) -> str:
     low, high = found["mutual_information_low"], found["mutual_information_high"]
     is_exact = found["kind"] == "exact"
     text = (
-        f"Spread over its permuted copies it would have {'' if is_exact else 'at least '}{nats(gap)} nats more "
-        f"(95 % interval{'' if is_exact else ' of this bound'} {nats(low)} to {nats(high)}; at most {nats(most)}) at "
-        f"the same predictions."
+        "Spread over its permuted copies it would have "
+        f"{'' if is_exact else 'at least '}{nats(gap)} nats more (95 % "
+        f"interval{'' if is_exact else ' of this bound'} {nats(low)} to {nats(high)}; at most "
+        f"{nats(most)}) at the same predictions."
     )
     apart = Evidence(measure="symmetrized.mutual_information_low", value=low, low=_APART * most)
     if apart.is_inside:
@@ -103,13 +108,15 @@ def _symmetry(content: dict[str, Any]) -> str:
     )
     if is_exact and overlap.is_inside:
         return (
-            f"{text} Copies overlap, since some units cannot be told apart: the plain ELBO favors such fits over "
+            f"{text} Copies overlap, since some units cannot be told apart: the plain ELBO favors "
+            "such fits over "
             f"those that use more units; compare the symmetrized values."
         )
     if is_exact:
         return f"{text} Whether copies overlap, the interval leaves open; compare the symmetrized values too."
     return (
-        f"{text} How much more, the bound does not say. The plain ELBO favors fits whose units cannot be told apart; "
+        f"{text} How much more, the bound does not say. The plain ELBO favors fits whose units "
+        "cannot be told apart; "
         f"compare the symmetrized values too."
     )
 

@@ -4,14 +4,17 @@ Of a draw w from q, a term of the estimate is `most - c(w)`: `most` = log |G| of
 
     c(w) = log sum_g q(g w) / q(w)  >=  0,        E_q[e^c] = |G|        (the sum has the identity, and q^G integrates)
 
-c is 0 where no copy of q is near w. If that is so of nearly all draws, few draws have not seen where c is large: their
-standard deviation is 0, and says nothing of the error. What is known beforehand of c bounds it. It is at least 0, and
+c is 0 where no copy of q is near w. If that is so of nearly all draws, few draws have not seen
+    where c is large: their
+standard deviation is 0, and says nothing of the error. What is known beforehand of c bounds it. It
+is at least 0, and
 
     P(c > log |G| + s) <= e^{-s},        E[(c - log |G| - s)+] <= e^{-s},
 
-so that c lies in [0, log |G| + s] but for e^{-s} nats. Of n such draws the standard error counts one more, of c = log
-|G|, which none of n draws excludes. The interval is the narrower one of two that hold for means of bounded variables:
-Hoeffding's by relative entropy, which for c = 0 throughout is the rule of three, and the empirical Bernstein bound.
+so that c lies in [0, log |G| + s] but for e^{-s} nats. Of n such draws the standard error counts
+one more, of c = log |G|, which none of n draws excludes. The interval is the narrower one of two
+that hold for means of bounded variables: Hoeffding's by relative entropy, which for c = 0
+throughout is the rule of three, and the empirical Bernstein bound.
 
 A permanent that is bounded from above, of n units, may be up to e^n times the permanent.
 
@@ -80,7 +83,9 @@ def _most(term: Term) -> float:
 
 
 def _mean_interval(values: Float[Tensor, " draw"]) -> tuple[float, float]:
-    """Return an interval of the mean of independent variables in [0, 1]: for each end the better of two bounds."""
+    """Return an interval of the mean of independent variables in [0, 1]: for each end the better of
+    two bounds.
+    """
     number, mean = len(values), float(values.mean())
     # Two ends, and two bounds of each.
     log_odds = math.log(4 / (1 - LEVEL))
@@ -92,7 +97,9 @@ def _mean_interval(values: Float[Tensor, " draw"]) -> tuple[float, float]:
 
 
 def _by_relative_entropy(mean: float, allowed: float) -> tuple[float, float]:
-    """Return the ends of where the relative entropy of Bernoulli variables from `mean` is at most `allowed`."""
+    """Return the ends of where the relative entropy of Bernoulli variables from `mean` is at most
+    `allowed`.
+    """
 
     def excess(other: float) -> float:
         parts = [(mean, other), (1 - mean, 1 - other)]

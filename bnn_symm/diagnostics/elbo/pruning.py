@@ -1,22 +1,26 @@
 """Hidden units that a mean-field posterior does not use.
 
-Variational inference prunes: the KL of a unit that does too little for the likelihood is saved by giving it up
-(Trippe and Turner 2018), and in the limit of wide networks nearly all are (Coker et al. 2022). It has two signs:
+Variational inference prunes: the KL of a unit that does too little for the likelihood is saved by
+    giving it up
+(Trippe and Turner 2018), and in the limit of wide networks nearly all are (Coker et al. 2022). It
+has two signs:
 
-- *reverted*: the free weights that make or read the unit are as the prior has them. Their KL is below 0.01 nats a
-  weight on average; under a normal prior that much is a standard deviation 10 % below the prior's, or a mean 0.14 of
-  it from 0.
+- *reverted*: the free weights that make or read the unit are as the prior has them. Their KL is
+  below 0.01 nats a weight on average; under a normal prior that much is a standard deviation 10 %
+  below the prior's, or a mean 0.14 of it from 0.
 - *silent*: of the weights that read it none is told from 0, |mean| / sd < 1 for all of them. What makes the unit has
-  usually reverted, and what reads it has shrunk around 0, so that the unit does not add its noise to the outputs.
+  usually reverted, and what reads it has shrunk around 0, so that the unit does not add its noise
+  to the outputs.
 
-A unit is *pruned* if it is one or the other. Which weights belong to it, and which of them read it (an axis after the
-first), the network's `PermutationSpec` says. Fixed entries are nobody's choice and count for no KL; a unit that is read
-by a fixed entry or a gate other than 0 is heard whatever the posterior says, and never silent.
+A unit is *pruned* if it is one or the other. Which weights belong to it, and which of them read it
+(an axis after the first), the network's `PermutationSpec` says. Fixed entries are nobody's choice
+and count for no KL; a unit that is read by a fixed entry or a gate other than 0 is heard whatever
+the posterior says, and never silent.
 
 References:
-    Trippe and Turner (2018), Overpruning in variational BNNs, arXiv:1801.06230; Coker, Bruinsma, Burt, Pan and
-    Doshi-Velez (2022), Wide mean-field BNNs ignore the data, arXiv:2202.11670; Graves (2011), NeurIPS 24 (signal to
-    noise of weights).
+    Trippe and Turner (2018), Overpruning in variational BNNs, arXiv:1801.06230; Coker, Bruinsma,
+    Burt, Pan and Doshi-Velez (2022), Wide mean-field BNNs ignore the data, arXiv:2202.11670; Graves
+    (2011), NeurIPS 24 (signal to noise of weights).
 """
 
 from collections.abc import Mapping
@@ -61,7 +65,8 @@ class Pruning:
     """Which units of a network are pruned.
 
     Attributes:
-        groups: by name, in the order of the layers; groups that own no weights, such as heads, are left out.
+        groups: by name, in the order of the layers; groups that own no weights, such as heads, are
+            left out.
         kl_below: nats a weight, below which a unit counts as reverted.
         signal_below: |mean| / sd, below which a unit counts as silent.
     """
@@ -93,8 +98,8 @@ def pruned_units(
     """Finds the units that a posterior does not use.
 
     Args:
-        posterior: a closed form. None is returned for draws: they have no KL, and their moments mix units that change
-            places along a chain, which makes used units look silent.
+        posterior: a closed form. None is returned for draws: they have no KL, and their moments mix
+            units that change places along a chain, which makes used units look silent.
         spec: of its network, if it is known already.
         kl_below: nats a weight.
         signal_below: |mean| / sd.

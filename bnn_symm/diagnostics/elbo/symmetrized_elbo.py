@@ -2,21 +2,23 @@
 
     q^G = mean over g in G of g # q,      ELBO(q^G) = ELBO(q) + I,      0 <= I <= log |G|
 
-I is the mutual information between a uniformly drawn g and weights drawn from g # q: what weights tell of how their
-units are numbered. It holds for every q where likelihood and prior are invariant (Gelberg et al. 2024; the gap is that
-of Kurle et al. 2022). Predictions of q^G and q are the same. I is near 0 where units cannot be told apart, as where q
-has gone back to the prior, and log |G| where all can: so the plain ELBO undervalues posteriors that use their units.
+I is the mutual information between a uniformly drawn g and weights drawn from g # q: what weights
+tell of how their units are numbered. It holds for every q where likelihood and prior are invariant
+(Gelberg et al. 2024; the gap is that of Kurle et al. 2022). Predictions of q^G and q are the same.
+I is near 0 where units cannot be told apart, as where q has gone back to the prior, and log |G|
+where all can: so the plain ELBO undervalues posteriors that use their units.
 
-`inference.symmetry_information` says how, by permanents of densities. It is *exact* where units of one hidden layer are
-all that moves, up to `exact_up_to` units. Otherwise it is a *lower bound*: permanents of more units are bounded from
-above, or the units are taken in blocks of `exact_up_to`; layers are told one after the other; units that only move
-together count as if they stayed.
+`inference.symmetry_information` says how, by permanents of densities. It is *exact* where units of
+one hidden layer are all that moves, up to `exact_up_to` units. Otherwise it is a *lower bound*:
+permanents of more units are bounded from above, or the units are taken in blocks of `exact_up_to`;
+layers are told one after the other; units that only move together count as if they stayed.
 
-Which order of the layers, and permanents or blocks, is decided on draws of its own, so that the estimate on other draws
-is not the largest of several. These are the same for every seed, so that the bound that is estimated is too: with
-another seed an estimate differs by its Monte Carlo error alone. That error is in `monte_carlo_error`, and allows for
-overlaps of copies that are too rare to have been drawn. Nothing is drawn from the group: permutations near the identity
-would give no bound, and a bound from K uniform ones never exceeds log K.
+Which order of the layers, and permanents or blocks, is decided on draws of its own, so that the
+estimate on other draws is not the largest of several. These are the same for every seed, so that
+the bound that is estimated is too: with another seed an estimate differs by its Monte Carlo error
+alone. That error is in `monte_carlo_error`, and allows for overlaps of copies that are too rare to
+have been drawn. Nothing is drawn from the group: permutations near the identity would give no
+bound, and a bound from K uniform ones never exceeds log K.
 
 References:
     Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.
@@ -56,7 +58,8 @@ _WAYS: dict[How, str] = {
     "blocks": "exact permanents of blocks of units",
 }
 
-# Sampling ends at this standard error in nats, or share of log |G|, or after so many draws, or with the work below.
+# Sampling ends at this standard error in nats, or share of log |G|, or after so many draws, or with
+# the work below.
 _STANDARD_ERROR, _SHARE = 0.02, 0.002
 _MAX_SAMPLES, _MIN_SAMPLES = 5000, 20
 _FLOPS = 1e10
@@ -72,7 +75,8 @@ class GroupShare:
 
     Attributes:
         mutual_information: in nats, as estimated.
-        log_order: the most it could be; units of several groups that only move together count in each.
+        log_order: the most it could be; units of several groups that only move together count in
+            each.
     """
 
     mutual_information: float
@@ -87,9 +91,10 @@ class SymmetrizedElbo:
         kind: whether `mutual_information` estimates I, or a lower bound of it.
         elbo: of q.
         mutual_information: I or its bound; unbiased, so that it may lie below 0 by its error.
-        mutual_information_standard_error: its Monte Carlo error, overlaps that were not drawn allowed for.
-        mutual_information_low: lower end of a 95 % interval of what is estimated, which holds for rare overlaps too;
-            above I with a probability of at most 2.5 %.
+        mutual_information_standard_error: its Monte Carlo error, overlaps that were not drawn
+            allowed for.
+        mutual_information_low: lower end of a 95 % interval of what is estimated, which holds for
+            rare overlaps too; above I with a probability of at most 2.5 %.
         mutual_information_high: upper end; for a lower bound, of the bound and not of I.
         log_order: log |G|, which I never exceeds.
         value: elbo + mutual_information.
@@ -125,7 +130,8 @@ def symmetrized_elbo(
     exact_up_to: int = 12,
     seed: int = 0,
 ) -> SymmetrizedElbo:
-    """ELBO(q^G), exactly for one hidden layer of up to `exact_up_to` units, and a lower bound of it above.
+    """ELBO(q^G), exactly for one hidden layer of up to `exact_up_to` units, and a lower bound of it
+    above.
 
     Args:
         posterior: q.
@@ -136,7 +142,8 @@ def symmetrized_elbo(
 
     Raises:
         ConfigError: if `exact_up_to` is below 1.
-        SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under them.
+        SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under
+            them.
     """
     if exact_up_to < 1:
         raise ConfigError(
@@ -228,7 +235,8 @@ def _best_way(
         return mean(whole), whole
     bounded = Term(units, columns, "bounded permanent")
     value = mean(bounded)
-    # Dealt out like cards, so that the units of a block are as unlike as can be: alike ones tell nothing.
+    # Dealt out like cards, so that the units of a block are as unlike as can be: alike ones tell
+    # nothing.
     loc, scale = (
         moment.double().cpu()[units.index][:, columns]
         for moment in (posterior.loc, posterior.scale)
@@ -299,7 +307,8 @@ def _in_words(group: SymmetryGroup, terms: Sequence[Term], left_out: int, exact:
     ]
     if told:
         parts.append(
-            f"layers one after the other ({', '.join(layers)}), each by the weights that no later one moves"
+            f"layers one after the other ({', '.join(layers)}), each by the weights that no later "
+            "one moves"
         )
     for how, words in _WAYS.items():
         own = dict.fromkeys(term.units.group for term in terms if term.how == how)
@@ -307,6 +316,7 @@ def _in_words(group: SymmetryGroup, terms: Sequence[Term], left_out: int, exact:
             parts.append(f"{words} for {', '.join(own)}")
     if left_out:
         parts.append(
-            f"{left_out} component{'s' * (left_out > 1)} of units that only move together count as fixed"
+            f"{left_out} component{'s' * (left_out > 1)} of units that only move together count as "
+            "fixed"
         )
     return "; ".join(parts)

@@ -1,9 +1,11 @@
-"""How far a network is from a permutation symmetry: the change of its log density under the best projected swap.
+"""How far a network is from a permutation symmetry: the change of its log density under the best
+projected swap.
 
-A swap of two hidden units leaves a standard network's log density as it is. With fixed entries the swapped weights
-lie outside of the parameter space; projected back, with what is fixed in its place again, they are other weights. A
-small change says that the two modes are still there, nearly as good and nearly mirrored, whatever a certificate says:
-with few entries fixed at zero no permutation is an exact symmetry, and all of them nearly are.
+A swap of two hidden units leaves a standard network's log density as it is. With fixed entries the
+swapped weights lie outside of the parameter space; projected back, with what is fixed in its place
+again, they are other weights. A small change says that the two modes are still there, nearly as
+good and nearly mirrored, whatever a certificate says: with few entries fixed at zero no permutation
+is an exact symmetry, and all of them nearly are.
 """
 
 import copy
@@ -21,8 +23,9 @@ from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Fixed, Permutation, PermutationSpec, fixed_entries, permutation_spec
 from bnn_symm.symmetry.tracing.precision import DoublePrecision
 
-# Points whose log likelihood is compared; their order is random, so the first ones are a sample. Of a network whose
-# passes cost much, fewer: as many as all swaps together may have so many floating-point operations for.
+# Points whose log likelihood is compared; their order is random, so the first ones are a sample. Of
+# a network whose passes cost much, fewer: as many as all swaps together may have so many
+# floating-point operations for.
 _POINTS, _FEWEST_POINTS = 500, 10
 _FLOPS = 1e10
 
@@ -31,14 +34,15 @@ _FLOPS = 1e10
 class SymmetryDefect:
     """Changes of the log density, in nats, under swaps of two units.
 
-    A change is the sum of the absolute changes of the log likelihood of each point and of the log prior: it bounds the
+    A change is the sum of the absolute changes of the log likelihood of each point and of the log
+        prior: it bounds the
     change of the log density from above, and is not small by the chance that points cancel.
 
     Attributes:
         best: the smallest change found; 0 where a swap is a symmetry.
         median: over the swaps tried.
-        reference: the median change when units are swapped where they are made and not where they are read, which no
-            network is symmetric under.
+        reference: the median change when units are swapped where they are made and not where they
+            are read, which no network is symmetric under.
         group: of the best swap.
         units: of the best swap.
         num_swaps: tried.
@@ -55,7 +59,9 @@ class SymmetryDefect:
 
     @property
     def relative(self) -> float:
-        """`best` as a fraction of `reference`: 0 for a symmetry, about 1 where swapping is as bad as scrambling."""
+        """`best` as a fraction of `reference`: 0 for a symmetry, about 1 where swapping is as bad
+        as scrambling.
+        """
         return self.best / self.reference if self.reference > 0 else math.nan
 
 
@@ -70,7 +76,8 @@ def symmetry_defect(
 ) -> SymmetryDefect | None:
     """Swaps pairs of units, projects, and compares log densities, in float64.
 
-    Half of the pairs of each group are those whose projection moves the weights least, the others are random: the
+    Half of the pairs of each group are those whose projection moves the weights least, the others
+        are random: the
     best of all pairs is bounded from above.
 
     Args:
@@ -141,9 +148,11 @@ def _defect(
 def _half(
     model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str, swap: Permutation
 ) -> Tensor:
-    """Units swapped where they are made, on the first axis of a parameter, and not where they are read.
+    """Units swapped where they are made, on the first axis of a parameter, and not where they are
+    read.
 
-    Where no parameter reads them on a later axis, as within attention, one of those that make them is left out.
+    Where no parameter reads them on a later axis, as within attention, one of those that make them
+    is left out.
     """
     values = model.unflatten(flat)
     permuted = model.unflatten(model.permute(flat, swap, project=True))
@@ -166,7 +175,9 @@ def _with_children(spec: PermutationSpec, name: str) -> list[str]:
 def _pairs(
     model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str, number: int, seed: int
 ) -> list[tuple[int, int]]:
-    """Pairs of units of one block: those whose projected swap moves the weights least, and random ones."""
+    """Pairs of units of one block: those whose projected swap moves the weights least, and random
+    ones.
+    """
     group = spec.groups[name]
     block = group.size // group.blocks
     cost = _projection_cost(model, spec, flat, name)
@@ -186,8 +197,9 @@ def _projection_cost(
 ) -> Tensor:
     """(unit, unit), the squared distance by which projecting moves the swapped weights.
 
-    At an entry that is fixed for unit i the value of unit j arrives and is put back, so that each pair costs the
-    squared difference at the entries fixed for either; of the entries of both units with each other, twice.
+    At an entry that is fixed for unit i the value of unit j arrives and is put back, so that each
+    pair costs the squared difference at the entries fixed for either; of the entries of both units
+    with each other, twice.
     """
     size = spec.groups[name].size
     cost = torch.zeros(size, size, dtype=torch.float64)
@@ -210,7 +222,9 @@ def _projection_cost(
 def _rows(
     spec: PermutationSpec, tensor: str, entry: Fixed, whole: Tensor, name: str
 ) -> list[tuple[Tensor, Tensor]]:
-    """(unit, entry) of what is fixed and of the values, for each stretch of an axis that has the group's units."""
+    """(unit, entry) of what is fixed and of the values, for each stretch of an axis that has the
+    group's units.
+    """
     return [
         (segment.by_unit(~entry.free, dim, start), segment.by_unit(whole, dim, start))
         for place, dim, segment, start in spec.places(name)

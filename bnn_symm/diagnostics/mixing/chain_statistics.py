@@ -1,9 +1,10 @@
 """R-hat and effective sample sizes of many quantities at once.
 
-Rank-normalized split R-hat, bulk ESS and tail ESS, as Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021) define
-them (doi:10.1214/20-BA1221), equal to ArviZ's values. ArviZ computes them one quantity at a time, which takes minutes
-for the 10^5 weights of a small network; here all the quantities of a chunk are ranked, transformed and multiplied
-together, chunks run on all cores, and memory does not grow with their number. What makes it fast:
+Rank-normalized split R-hat, bulk ESS and tail ESS, as Vehtari, Gelman, Simpson, Carpenter and
+Bürkner (2021) define them (doi:10.1214/20-BA1221), equal to ArviZ's values. ArviZ computes them one
+quantity at a time, which takes minutes for the 10^5 weights of a small network; here all the
+quantities of a chunk are ranked, transformed and multiplied together, chunks run on all cores, and
+memory does not grow with their number. What makes it fast:
 
 - ranks are half-integers, so their normal scores come from a table;
 - |x - median| falls and then rises along sorted x, so that sorting it is one merge;
@@ -35,12 +36,13 @@ _NUMBERS_AT_ONCE = 2**19
 class ChainStatistics:
     """What chains say of each quantity.
 
-    NaN stands where a number is not defined: all of them if a draw is not finite or a chain has fewer than 4 draws;
+    NaN stands where a number is not defined: all of them if a draw is not finite or a chain has
+        fewer than 4 draws;
     R-hat of a single chain and of a quantity that never changes.
 
     Attributes:
-        rhat: (column,), the larger of R-hat of ranks and of ranks of distances to the median. Infinite where every
-            chain stands still, at values of its own.
+        rhat: (column,), the larger of R-hat of ranks and of ranks of distances to the median.
+            Infinite where every chain stands still, at values of its own.
         ess_bulk: (column,), effective sample size of ranks.
         ess_tail: (column,), the smaller of those of the 5 % and the 95 % quantile.
         mean: (column,), over all draws.
@@ -99,11 +101,13 @@ def chain_statistics(values: Float[np.ndarray, "chain draw column"]) -> ChainSta
 def independent_rhat(
     num_chains: int, num_draws: int | float, num_columns: int, *, level: float = 0.01
 ) -> float:
-    """What the largest R-hat of so many columns stays below with probability 1 - level, if all draws are independent.
+    """What the largest R-hat of so many columns stays below with probability 1 - level, if all
+    draws are independent.
 
-    Of m half chains of n normal scores, n (R-hat^2 - 1) + 1 has the F distribution with m - 1 and m (n - 1) degrees of
-    freedom; the level is shared out over the columns and R-hat's two parts (Bonferroni). Of dependent draws that is
-    about so for as many effective ones, which need not be a whole number.
+    Of m half chains of n normal scores, n (R-hat^2 - 1) + 1 has the F distribution with m - 1 and m
+    (n - 1) degrees of freedom; the level is shared out over the columns and R-hat's two parts
+    (Bonferroni). Of dependent draws that is about so for as many effective ones, which need not be
+    a whole number.
     """
     halves, length = 2 * num_chains, max(2.0, num_draws / 2)
     largest = stats.f.isf(level / (2 * max(1, num_columns)), halves - 1, halves * (length - 1))
@@ -137,7 +141,8 @@ def _statistics(x: Float[np.ndarray, "column chain draw"]) -> dict[str, np.ndarr
         # Two runs, one falling and one rising, which a stable sort merges.
         again = folded.argsort(1, kind="stable")
         spread = _scores(np.take_along_axis(order, again, 1), np.take_along_axis(folded, again, 1))
-        # Distances may all be the same where values are not: of two places half of the draws each are in.
+        # Distances may all be the same where values are not: of two places half of the draws each
+        # are in.
         result["rhat"][kept] = np.fmax(_rhat(scores), _rhat(spread.reshape(halves.shape)))
     whole = ordered if draws % 2 == 0 else np.sort(x.reshape(len(kept), -1), 1)
     tails = [
@@ -149,9 +154,12 @@ def _statistics(x: Float[np.ndarray, "column chain draw"]) -> dict[str, np.ndarr
 
 
 def _scores(order: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Normal scores of ranks, ties at their mean rank, back in the places that `order` took the values from."""
+    """Normal scores of ranks, ties at their mean rank, back in the places that `order` took the
+    values from.
+    """
     columns, size = order.shape
-    # Twice the rank, less 2, is an integer, also of ties: the sum of the first and the last place of the run.
+    # Twice the rank, less 2, is an integer, also of ties: the sum of the first and the last place
+    # of the run.
     table = stats.norm.ppf((np.arange(2 * size - 1) / 2 + 1 - 3 / 8) / (size + 1 / 4))
     scores = np.empty((columns, size))
     np.put_along_axis(scores, order, table[None, ::2], 1)
@@ -194,7 +202,9 @@ def _quantile(
 
 
 def _ess(x: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " column"]:
-    """ESS by Geyer's (1992) initial monotone sequence over the chains together; all draws for a constant."""
+    """ESS by Geyer's (1992) initial monotone sequence over the chains together; all draws for a
+    constant.
+    """
     columns, chains, length = x.shape
     total = chains * length
     mean = x.mean(2)

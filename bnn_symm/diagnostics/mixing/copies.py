@@ -1,8 +1,9 @@
 """Chains that are copies of one another, in whole or in part, and chains that repeat themselves.
 
-R-hat compares chains and ESS counts draws, and both take chains for independent: one chain four times passes every
-view with four times its ESS. Draws of continuous weights are never equal by chance, so that equal draws say that
-chains were started with one seed, were read twice, or were cut from one chain.
+R-hat compares chains and ESS counts draws, and both take chains for independent: one chain four
+times passes every view with four times its ESS. Draws of continuous weights are never equal by
+chance, so that equal draws say that chains were started with one seed, were read twice, or were cut
+from one chain.
 
 Every draw is reduced to two kinds of fingerprint, in one pass over the draws:
 
@@ -10,10 +11,11 @@ Every draw is reduced to two kinds of fingerprint, in one pass over the draws:
 - for every tensor the sums of |w|, w^2 and |w|^3, which no permutation of units and no flip of signs changes, and
   which are therefore equal for copies that differ in how units are numbered.
 
-Draws of different chains are equal if all fingerprints of one kind differ by at most `_NEAR` of their size, so that a
-copy in single precision is one too. Repeats within a chain must be exact: a sampler may move by less than that in a
-step. A sampler that rejects proposals stays where it is for some iterations, which is no fault; a chain that returns to
-former draws, or stays for a tenth of its length, is.
+Draws of different chains are equal if all fingerprints of one kind differ by at most `_NEAR` of
+their size, so that a copy in single precision is one too. Repeats within a chain must be exact: a
+sampler may move by less than that in a step. A sampler that rejects proposals stays where it is for
+some iterations, which is no fault; a chain that returns to former draws, or stays for a tenth of
+its length, is.
 """
 
 import math
@@ -54,8 +56,10 @@ class CopiedPair:
         first: a chain.
         second: a later one.
         share: of the draws of `second`, those that `first` has as well.
-        lag: by how many draws `second` is behind `first`; None where no lag holds for most of the common draws.
-        kind: `equal`, or `permuted` for draws that are equal up to the numbering and the signs of units.
+        lag: by how many draws `second` is behind `first`; None where no lag holds for most of the
+            common draws.
+        kind: `equal`, or `permuted` for draws that are equal up to the numbering and the signs of
+            units.
     """
 
     first: int
@@ -131,7 +135,9 @@ class Copies:
         return f"{what} are not independent: {named}; {distinct}"
 
     def _spanning(self) -> list[CopiedPair]:
-        """Return one pair for every chain that has draws of an earlier one: that with the largest share."""
+        """Return one pair for every chain that has draws of an earlier one: that with the largest
+        share.
+        """
         best: dict[int, CopiedPair] = {}
         for pair in self.pairs:
             if pair.second not in best or pair.share > best[pair.second].share:
@@ -163,7 +169,8 @@ class Copies:
             if own:
                 share = max(repeat.share for repeat in own)
                 parts.append(
-                    f"chain {_numbers([repeat.chain for repeat in own])} {words} ({share:.0%} of its draws)"
+                    f"chain {_numbers([repeat.chain for repeat in own])} {words} ({share:.0%} of "
+                    "its draws)"
                 )
         return "; ".join(parts)
 
@@ -173,7 +180,8 @@ def copied_chains(posterior: Posterior, *, repeats: bool = True) -> Copies:
 
     Args:
         posterior: of any number of chains and draws.
-        repeats: whether to look for repeats within chains, which discrete laws such as dropout have by chance.
+        repeats: whether to look for repeats within chains, which discrete laws such as dropout have
+            by chance.
     """
     return copied_draws(
         posterior.iter_draws(), posterior.shape, posterior.model.slices().values(), repeats=repeats
@@ -257,10 +265,11 @@ def _fingerprints(
 def _labels(
     prints: Float[Tensor, "row print"], tolerance: float | Float[np.ndarray, " row"]
 ) -> Int[np.ndarray, " row"]:
-    """Return a number for every draw, equal for draws whose fingerprints are all equal up to the tolerance.
+    """Return a number for every draw, equal for draws whose fingerprints are all equal up to the
+    tolerance.
 
-    Fingerprints are compared one after the other, each among the draws that were equal so far. Draws that are not
-    finite are equal to none.
+    Fingerprints are compared one after the other, each among the draws that were equal so far.
+    Draws that are not finite are equal to none.
 
     Args:
         prints: fingerprints of every draw.
@@ -286,7 +295,9 @@ def _labels(
 
 
 def _overlaps(labels: Int[np.ndarray, "chain draw"], needed: int) -> Iterable[tuple[int, int, int]]:
-    """Return pairs of chains, and how many draws of the second the first has, if these are as many as needed."""
+    """Return pairs of chains, and how many draws of the second the first has, if these are as many
+    as needed.
+    """
     chains, draws = labels.shape
     rows, columns = labels.ravel(), np.repeat(np.arange(chains), draws)
     counts = sparse.csr_matrix(
@@ -301,7 +312,9 @@ def _overlaps(labels: Int[np.ndarray, "chain draw"], needed: int) -> Iterable[tu
 
 
 def _lag(first: Int[np.ndarray, " draw"], second: Int[np.ndarray, " draw"]) -> int | None:
-    """Return by how many draws the second chain is behind the first in most of their common draws."""
+    """Return by how many draws the second chain is behind the first in most of their common
+    draws.
+    """
     common, here, there = np.intersect1d(first, second, return_indices=True)
     lags, counts = np.unique(there - here, return_counts=True)
     best = int(counts.argmax())
@@ -309,7 +322,9 @@ def _lag(first: Int[np.ndarray, " draw"], second: Int[np.ndarray, " draw"]) -> i
 
 
 def _repeats(chain: int, labels: Int[np.ndarray, " draw"]) -> RepeatedDraws | None:
-    """Return whether a chain comes back to draws that it had left, or stays in one place; None if neither."""
+    """Return whether a chain comes back to draws that it had left, or stays in one place; None if
+    neither.
+    """
     draws = len(labels)
     starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
     lengths = np.diff(np.append(starts, draws))

@@ -1,11 +1,12 @@
 """Draws of a network as functions: outputs and log likelihoods at a few points, in float64.
 
-These do not know how hidden units are numbered, so chains may be compared by them whatever modes they sit in. Outputs
-of a softmax are taken less their mean over the classes, which is what the predicted probabilities determine, and
-which, unlike these, does not saturate. For the same reason the log likelihood of a class, log p, is taken as the log
-odds, log p - log(1 - p), which rise with it. Everything runs in float64 and is rounded to float32 at the end: permuted
-networks then agree, also in R-hat's ranks of distances to the median, where the two draws around the median tie
-exactly when their difference has bits to spare, and else by chance of rounding.
+These do not know how hidden units are numbered, so chains may be compared by them whatever modes
+they sit in. Outputs of a softmax are taken less their mean over the classes, which is what the
+predicted probabilities determine, and which, unlike these, does not saturate. For the same reason
+the log likelihood of a class, log p, is taken as the log odds, log p - log(1 - p), which rise with
+it. Everything runs in float64 and is rounded to float32 at the end: permuted networks then agree,
+also in R-hat's ranks of distances to the median, where the two draws around the median tie exactly
+when their difference has bits to spare, and else by chance of rounding.
 """
 
 import copy
@@ -31,7 +32,8 @@ class FunctionValues:
 
     Attributes:
         outputs: (chain, draw, point, output), less their mean over classes for a softmax.
-        pointwise: (chain, draw, point), log likelihoods in nats, in the units of training; of classes, log odds.
+        pointwise: (chain, draw, point), log likelihoods in nats, in the units of training; of
+            classes, log odds.
         log_likelihood: (chain, draw), of all the points.
         is_classification: whether `pointwise` are log odds.
     """
@@ -48,10 +50,13 @@ class FunctionValues:
 
     @property
     def columns(self) -> Float[np.ndarray, "chain draw column"]:
-        """Outputs point by point, log likelihoods (or log odds) of the points, and the log likelihood of all."""
+        """Outputs point by point, log likelihoods (or log odds) of the points, and the log
+        likelihood of all.
+        """
         flat = self.outputs.reshape(*self.outputs.shape[:2], -1)
         columns = np.concatenate([flat, self.pointwise, self.log_likelihood[..., None]], 2)
-        # Finite numbers that float32 cannot hold (of Poisson rates far out) stay finite, and in their order.
+        # Finite numbers that float32 cannot hold (of Poisson rates far out) stay finite, and in
+        # their order.
         most = float(np.finfo(np.float32).max)
         return np.where(np.isfinite(columns), columns.clip(-most, most), columns).astype(np.float32)
 

@@ -10,7 +10,8 @@
 | any | any | fails | passes | weights that drift where functions do not feel it |
 | passes | no evidence | passes | passes | nothing ties the weights to a place; functions are all there is |
 
-Chains that are copies of one another (`copies`) come first: views that take them for independent have no evidence.
+Chains that are copies of one another (`copies`) come first: views that take them for independent
+    have no evidence.
 Each conclusion is decided by one or two numbers and their limits (`Evidence`), and quotes these.
 """
 
@@ -23,7 +24,8 @@ from bnn_symm.diagnostics.mixing.views import NOT_FINITE, MixingSummary
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 from bnn_symm.inference import Method, Sampler, StochasticGradientMethod
 
-# Where independent draws reach a larger R-hat than this (Gelman and Rubin's own limit), passing is no evidence.
+# Where independent draws reach a larger R-hat than this (Gelman and Rubin's own limit), passing is
+# no evidence.
 _WEAK = 1.1
 # Draws a chain that are advised at least.
 _MANY = 1000
@@ -34,7 +36,8 @@ class Verdicts:
     """What a person should read.
 
     Attributes:
-        usable: whether predictions of the draws may be used as those of the posterior; None where it cannot be told.
+        usable: whether predictions of the draws may be used as those of the posterior; None where
+            it cannot be told.
         conclusion: one or two sentences.
         evidence: the numbers that decided it; empty where something is missing.
         next: what to do, if anything.
@@ -66,7 +69,8 @@ def verdicts(
     Args:
         found: the views.
         sampler: what it recorded.
-        method: whose settings are advised; None of chains that another tool made, or several methods.
+        method: whose settings are advised; None of chains that another tool made, or several
+            methods.
     """
     views = {
         "raw": _raw(found),
@@ -78,7 +82,8 @@ def verdicts(
     if sampler is not None and sampler.biased and not found.frozen and not found.copies:
         conclusion = _Conclusion(
             usable=False,
-            words=f"do not use these draws as they are: {sampler.problems[0]}. Of the draws that there are: "
+            words=f"do not use these draws as they are: {sampler.problems[0]}. Of the draws that "
+            "there are: "
             f"{conclusion.words}",
             next=conclusion.next or "see the sampler's problems",
             evidence=() if sampler.evidence is None else (sampler.evidence,),
@@ -116,7 +121,8 @@ def _raw(found: Mixing) -> str:
         return f"weights of the chains agree as they are ({_rhat(view)}{_few(view)})"
     if _passes(found.aligned):
         return (
-            f"{_rhat(view)} counts how units are numbered, not how chains mix: aligned, they agree. Do not "
+            f"{_rhat(view)} counts how units are numbered, not how chains mix: aligned, they "
+            "agree. Do not "
             f"read this view, and do not average these weights"
         )
     return f"weights of the chains differ ({_rhat(view)}); the other views say why"
@@ -136,7 +142,8 @@ def _aligned(found: Mixing) -> str:
         return f"with one permutation a chain, weights agree ({_rhat(view)}{_few(view)}; {beside})"
     if _passes(found.per_draw):
         return (
-            f"with one permutation a chain, weights differ ({_rhat(view)}); with one a draw they agree, so "
+            f"with one permutation a chain, weights differ ({_rhat(view)}); with one a draw they "
+            "agree, so "
             f"that numbering changes along the chains ({beside})"
         )
     if found.per_draw is not None and found.per_draw.view.status == "fail":
@@ -222,7 +229,8 @@ def _agreeing(found: Mixing, method: Method | None) -> _Conclusion:
     if function.threshold > _WEAK:
         return _Conclusion(
             usable=None,
-            words=f"mixing cannot be told: of {draws} draws a chain, even independent ones reach an R-hat of "
+            words=f"mixing cannot be told: of {draws} draws a chain, even independent ones reach "
+            "an R-hat of "
             f"{function.threshold:.3g}, so that chains which agree by it say little",
             next=f"draw more ({_draws(method, max(10 * draws, _MANY))})",
             evidence=(
@@ -233,7 +241,8 @@ def _agreeing(found: Mixing, method: Method | None) -> _Conclusion:
         factor = (function.ess_wanted or ess.value) / max(1.0, ess.value)
         return _Conclusion(
             usable=True,
-            words=f"chains agree as functions, but their draws are few: the smallest ESS is {ess.words()}{weights}",
+            words="chains agree as functions, but their draws are few: the smallest ESS is "
+            f"{ess.words()}{weights}",
             next=f"for intervals that can be relied on, draw {factor:.1f} times as many "
             f"({_draws(method, _rounded(factor * draws))})",
             evidence=(ess,),
@@ -246,7 +255,9 @@ def _agreeing(found: Mixing, method: Method | None) -> _Conclusion:
 
 
 def _disagreeing(found: Mixing, method: Method | None) -> _Conclusion:
-    """Return the conclusion where chains disagree as functions: why, as far as the other views say."""
+    """Return the conclusion where chains disagree as functions: why, as far as the other views
+    say.
+    """
     function, chainwise, draws = found.function, found.chainwise, found.function.num_draws
     apart = () if function.evidence_of_rhat is None else (function.evidence_of_rhat,)
     disagree = f"chains disagree as functions, {_rhat(function)}"
@@ -254,16 +265,19 @@ def _disagreeing(found: Mixing, method: Method | None) -> _Conclusion:
         early = () if chainwise.evidence_of_rhat is None else (chainwise.evidence_of_rhat,)
         return _Conclusion(
             usable=False,
-            words=f"chains have not settled, or move too slowly to tell, {_rhat(chainwise)} of early against late; "
+            words=f"chains have not settled, or move too slowly to tell, {_rhat(chainwise)} of "
+            "early against late; "
             f"and they disagree as functions, {_rhat(function)}",
-            next=f"run longer before reading anything else ({_longer(method, draws)}), or start from a good fit "
+            next=f"run longer before reading anything else ({_longer(method, draws)}), or start "
+            "from a good fit "
             f"(--set initial=RUN)",
             evidence=(*early, *apart),
         )
     if chainwise.status != "pass" or chainwise.threshold > _WEAK:
         why = (
             chainwise.reason
-            or f"of {draws} draws, even independent ones reach an R-hat of {chainwise.threshold:.3g}"
+            or f"of {draws} draws, even independent ones reach an R-hat of "
+            f"{chainwise.threshold:.3g}"
         )
         return _Conclusion(
             usable=False,
@@ -275,7 +289,8 @@ def _disagreeing(found: Mixing, method: Method | None) -> _Conclusion:
     if modes is not None and modes.count == 1:
         return _Conclusion(
             usable=False,
-            words=f"{disagree}, though not by more than each spreads: they mix slowly within one mode",
+            words=f"{disagree}, though not by more than each spreads: they mix slowly within one "
+            "mode",
             next=f"run longer, until R-hat passes ({_longer(method, draws)})",
             evidence=(Evidence(measure="modes.function.count", value=1, high=1), *apart),
         )
@@ -286,10 +301,10 @@ def _disagreeing(found: Mixing, method: Method | None) -> _Conclusion:
     fails = found.aligned is not None and found.aligned.view.status == "fail"
     return _Conclusion(
         usable=False,
-        words=f"each chain has settled, but they are in different modes: {count}as functions{aligned}"
-        f"{'. No alignment joins them' if fails else ''}",
-        next="more draws of these chains will not help; run more chains and read their predictions as a mixture, or "
-        "widen the network, whose modes are then easier to leave",
+        words=f"each chain has settled, but they are in different modes: {count}as "
+        f"functions{aligned}{'. No alignment joins them' if fails else ''}",
+        next="more draws of these chains will not help; run more chains and read their predictions "
+        "as a mixture, or widen the network, whose modes are then easier to leave",
         evidence=apart
         if modes is None
         else (Evidence(measure="modes.function.count", value=modes.count, high=1),),

@@ -1,16 +1,20 @@
 """How the chains of a posterior mix, in four views side by side.
 
-- *raw*: the weights as they were sampled. Units may be permuted, so that chains in copies of one mode disagree.
-- *aligned*: the weights once each chain's units are permuted towards the other chains (one permutation a chain). What
-  still differs then is no matter of numbering. And the same with one permutation a draw, which also takes out changes
-  of numbering along a chain, but makes draws agree whatever they are.
-- *chainwise*: the weights of each chain set against the same chain at another time. Says whether a chain has settled,
-  not whether it found what the others did.
-- *function*: outputs and log likelihoods at held-out points. Numbering plays no part; predictions need nothing more.
+- *raw*: the weights as they were sampled. Units may be permuted, so that chains in copies of one
+  mode disagree.
+- *aligned*: the weights once each chain's units are permuted towards the other chains (one
+  permutation a chain). What still differs then is no matter of numbering. And the same with one
+  permutation a draw, which also takes out changes of numbering along a chain, but makes draws agree
+  whatever they are.
+- *chainwise*: the weights of each chain set against the same chain at another time. Says whether a
+  chain has settled, not whether it found what the others did.
+- *function*: outputs and log likelihoods at held-out points. Numbering plays no part; predictions
+  need nothing more.
 
-Aligned views come with a null, the same procedure on independent draws of the prior. What they have in common after
-alignment, |mean|^2 / E|w|^2 over the network's weights, is measured of both: unless the posterior's draws have
-clearly more in common than the prior's, the data tie the weights to no place, and agreement is no evidence of anything.
+Aligned views come with a null, the same procedure on independent draws of the prior. What they have
+in common after alignment, |mean|^2 / E|w|^2 over the network's weights, is measured of both: unless
+the posterior's draws have clearly more in common than the prior's, the data tie the weights to no
+place, and agreement is no evidence of anything.
 
 Reading them together: `verdicts`.
 """
@@ -54,11 +58,13 @@ from bnn_symm.symmetry import SymmetryGroup, symmetry_group
 
 # What aligned draws must have in common beyond the null, as a share of what they could.
 _BEYOND_NULL = 0.05
-# Draws times cubed units of all groups that aligning every draw, or the null, may take (some 10 seconds on one core).
+# Draws times cubed units of all groups that aligning every draw, or the null, may take (some 10
+# seconds on one core).
 _WORK = 1.5e8
 # Fewer draws a chain than this make no R-hat worth the name.
 _LEAST_DRAWS = 20
-# Draws of the prior a chain that are aligned per chain: 1 % in common by chance, far below what counts as beyond them.
+# Draws of the prior a chain that are aligned per chain: 1 % in common by chance, far below what
+# counts as beyond them.
 _NULL_DRAWS = 100
 # Numbers of draws of the prior held in memory (256 MB in float32).
 _PRIOR_NUMBERS = 2**26
@@ -108,8 +114,8 @@ class Mixing:
         function_modes: as functions.
         places: which coordinate belongs to which layer and unit.
         values: the functions.
-        copies: chains that have draws in common, or repeat their own; views that take them for independent have no
-            evidence.
+        copies: chains that have draws in common, or repeat their own; views that take them for
+            independent have no evidence.
     """
 
     raw: MixingSummary
@@ -152,8 +158,8 @@ def mixing(
     """R-hat and ESS in every view.
 
     Args:
-        posterior: of any number of chains and draws; with one chain, or fewer than 4 draws, views say why they have
-            no R-hat.
+        posterior: of any number of chains and draws; with one chain, or fewer than 4 draws, views
+            say why they have no R-hat.
         part: points for the function view, held out from the fit.
         group: of the network, if it is known already.
         per_draw: align every draw too, of at most as many draws as ten seconds allow.
@@ -219,7 +225,9 @@ def mixing(
 
 
 def _unless_copies(view: MixingSummary, copies: Copies) -> MixingSummary:
-    """Return the view, without its pass if the draws that it takes for independent are copies of one another."""
+    """Return the view, without its pass if the draws that it takes for independent are copies of
+    one another.
+    """
     found = copies.repeats if view.name == "chainwise" else copies
     if not found or view.status not in ("pass", "too few draws"):
         return view
@@ -233,7 +241,9 @@ def _aligned_unless_copies(aligned: AlignedView | None, copies: Copies) -> Align
 def _weights(
     posterior: SamplePosterior, *, chainwise: bool = False
 ) -> tuple[ChainStatistics, ChainMoments, list[ChainStatistics]]:
-    """Chains set against one another, their moments, and, if that is wanted, each against itself."""
+    """Chains set against one another, their moments, and, if that is wanted, each against
+    itself.
+    """
     wholes, moments = [], []
     own: list[list[ChainStatistics]] = [[] for _ in range(posterior.shape[0])]
     for values in columns_of(posterior._read, posterior.shape):
@@ -287,7 +297,8 @@ def _aligned(
         ):
             view = view.with_status(
                 "no evidence",
-                f"aligned draws have {common:.1%} in common, those of the prior {null_common:.1%}: the data tie "
+                f"aligned draws have {common:.1%} in common, those of the prior {null_common:.1%}: "
+                "the data tie "
                 f"the weights to no place, so that agreement says nothing",
             )
     aligned = AlignedView(
@@ -332,7 +343,8 @@ def _affordable(
     if most < min(draws, _LEAST_DRAWS):
         return (
             None,
-            f"the network is too large: {most} draws a chain could be aligned one by one in reasonable time",
+            f"the network is too large: {most} draws a chain could be aligned one by one in "
+            "reasonable time",
         )
     if draws <= most:
         return posterior, None

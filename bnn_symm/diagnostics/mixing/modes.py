@@ -1,12 +1,14 @@
 """How many modes chains sit in, as they are, modulo symmetry, and as functions.
 
-Two chains are apart in a unit if the means of its weights differ by more than the chains spread there,
+Two chains are apart in a unit if the means of its weights differ by more than the chains spread
+there,
 
     (1/n) sum_w (m_w - m'_w)^2 / (s_w^2 + s'_w^2) > 1,
 
-which for two chains is a root mean square R-hat above 1.4. Chains that are apart in no unit, and in no layer as a
-whole, are in one mode, and so are chains that a third one joins. Of aligned chains this counts modes modulo symmetry;
-of functions, with points in place of units, it counts what no alignment could join.
+which for two chains is a root mean square R-hat above 1.4. Chains that are apart in no unit, and in
+no layer as a whole, are in one mode, and so are chains that a third one joins. Of aligned chains
+this counts modes modulo symmetry; of functions, with points in place of units, it counts what no
+alignment could join.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +30,8 @@ class Modes:
 
     Attributes:
         labels: (chain,), modes numbered by their first chain.
-        separation: (chain, chain), the largest mean of squared differences over sums of variances; above 1 is apart.
+        separation: (chain, chain), the largest mean of squared differences over sums of variances;
+            above 1 is apart.
     """
 
     labels: Int[np.ndarray, " chain"]

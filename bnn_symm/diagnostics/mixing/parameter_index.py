@@ -12,7 +12,9 @@ from bnn_symm.symmetry import PermutationSpec
 
 
 def layer_of(name: str) -> str:
-    """The layer that a tensor belongs to; latent variables of the likelihood are a layer of their own."""
+    """The layer that a tensor belongs to; latent variables of the likelihood are a layer of their
+    own.
+    """
     layer, _, _ = name.rpartition(".")
     return layer or name
 
@@ -21,7 +23,8 @@ def layer_of(name: str) -> str:
 class ParameterIndex:
     """Where the free coordinates of a model's flat vector belong.
 
-    A unit owns whatever moves with it: what makes it, and what reads it. Fixed entries belong to nobody. So a weight
+    A unit owns whatever moves with it: what makes it, and what reads it. Fixed entries belong to
+        nobody. So a weight
     between two hidden layers belongs to two units, and what no permutation moves, to none.
 
     Attributes:
@@ -59,7 +62,9 @@ class ParameterIndex:
         return {group: own for group, own in found.items() if any(len(places) for places in own)}
 
     def largest(self, values: Float[np.ndarray, " parameter"]) -> Mapping[str, np.ndarray]:
-        """Group -> (unit,): the largest of each unit's defined values, NaN for a unit without any."""
+        """Group -> (unit,): the largest of each unit's defined values, NaN for a unit without
+        any.
+        """
         return {
             group: np.array(
                 [np.nanmax(own) if np.isfinite(own := values[i]).any() else np.nan for i in places]

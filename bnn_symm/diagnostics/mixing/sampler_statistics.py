@@ -1,8 +1,9 @@
 """What a sampler says of its own chains: divergences, energies, acceptance, tree depth, step size.
 
-E-BFMI is the mean squared change of the energy over its variance (Betancourt 2016, arXiv:1604.00695): below 0.3 the
-momentum is refreshed too weakly to cross the energies of the posterior. A divergence is a trajectory that left the
-level of its energy, which marks places that the sampler cannot enter.
+E-BFMI is the mean squared change of the energy over its variance (Betancourt 2016,
+arXiv:1604.00695): below 0.3 the momentum is refreshed too weakly to cross the energies of the
+posterior. A divergence is a trajectory that left the level of its energy, which marks places that
+the sampler cannot enter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,14 @@ from bnn_symm.diagnostics.statistics.evidence import Evidence
 
 # Of Betancourt 2016.
 _LOW_EBFMI = 0.3
-# A share of draws that may diverge by chance, as round-off does, before means are held to be biased.
+# A share of draws that may diverge by chance, as round-off does, before means are held to be
+# biased.
 _FEW_DIVERGED = 0.001
-# A share of trajectories that end at the largest allowed depth, above which they are cut short for good.
+# A share of trajectories that end at the largest allowed depth, above which they are cut short for
+# good.
 _MANY_AT_DEPTH = 0.05
-# An acceptance rate so far from the one that the step size was adapted to says that the adaptation did not end.
+# An acceptance rate so far from the one that the step size was adapted to says that the adaptation
+# did not end.
 _FAR_FROM_TARGET = 0.15
 
 
@@ -29,15 +33,19 @@ class SamplerStatistics:
 
     Attributes:
         divergences: draws that diverged.
-        ebfmi: energy Bayesian fraction of missing information; None in a chain whose energy never changes.
+        ebfmi: energy Bayesian fraction of missing information; None in a chain whose energy never
+            changes.
         acceptance_rate: mean over draws.
-        tree_depth: mean over draws; of samplers that record steps only, the depth of a full tree of so many steps.
-        at_max_depth: share of draws whose tree was as deep as is allowed; None where that is not known.
+        tree_depth: mean over draws; of samplers that record steps only, the depth of a full tree of
+            so many steps.
+        at_max_depth: share of draws whose tree was as deep as is allowed; None where that is not
+            known.
         step_size: of the last draw.
         n_steps: gradients a draw, mean.
         num_draws: of each chain.
         problems: in words; empty if there are none. Those that bias the draws come first.
-        biased: whether one of them, the first then, means that draws are not those of the posterior.
+        biased: whether one of them, the first then, means that draws are not those of the
+            posterior.
         evidence: the number that `biased` was decided by; None if it is false.
     """
 
@@ -56,7 +64,9 @@ class SamplerStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class _Problem:
-    """A problem in words, the number that makes it one, and whether draws are then not those of the posterior."""
+    """A problem in words, the number that makes it one, and whether draws are then not those of the
+    posterior.
+    """
 
     words: str
     evidence: Evidence
@@ -128,8 +138,10 @@ def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> lis
         largest = max(found["at_max_depth"])
         problems.append(
             _Problem(
-                words=f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain {listed(deep)} ended at the "
-                f"largest depth (up to {largest:.1%}): slow, though not biased; raise inference.max_tree_depth",
+                words=f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain {listed(deep)} "
+                "ended at the "
+                f"largest depth (up to {largest:.1%}): slow, though not biased; raise "
+                "inference.max_tree_depth",
                 evidence=Evidence(
                     measure="sampler.at_max_depth", value=largest, high=_MANY_AT_DEPTH
                 ),
@@ -169,8 +181,10 @@ def _of_energies(ebfmi: Sequence[float | None] | None) -> _Problem | None:
     smallest = min(value for value in ebfmi or [] if value is not None)
     evidence = Evidence(measure="sampler.ebfmi", value=smallest, low=_LOW_EBFMI)
     return _Problem(
-        words=f"E-BFMI of chain {listed(low)} is below {_LOW_EBFMI} (smallest {smallest:.2g}): momenta are refreshed "
-        f"too weakly to cross the energies, as in a funnel; reparametrize, or fix the scale that makes it",
+        words=f"E-BFMI of chain {listed(low)} is below {_LOW_EBFMI} (smallest {smallest:.2g}): "
+        "momenta are refreshed "
+        "too weakly to cross the energies, as in a funnel; reparametrize, or fix the scale that "
+        "makes it",
         evidence=evidence,
         biases=True,
     )
@@ -182,8 +196,8 @@ def _of_acceptance(rates: Sequence[float] | None, target: float) -> _Problem | N
         return None
     furthest = max((rates[i] for i in far), key=lambda rate: abs(rate - target))
     return _Problem(
-        words=f"chain {listed(far)} accepts {', '.join(f'{rates[i]:.2f}' for i in far)} where {target:g} was the "
-        f"aim: the step size did not settle; raise inference.num_warmup",
+        words=f"chain {listed(far)} accepts {', '.join(f'{rates[i]:.2f}' for i in far)} where "
+        f"{target:g} was the aim: the step size did not settle; raise inference.num_warmup",
         evidence=Evidence(
             measure="sampler.acceptance_rate",
             value=furthest,

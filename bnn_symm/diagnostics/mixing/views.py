@@ -1,11 +1,12 @@
 """One view of how chains mix: R-hat and ESS of some quantities, summed up and judged.
 
-A view passes if its largest R-hat is at most 1.01 (Vehtari et al. 2021), or what independent draws of that number
-would reach for so many quantities (the largest of 10^5 R-hats is above 1.01 with a few hundred perfect draws), and if
-bulk and tail ESS of every quantity are at least 100 a chain. Dependent draws reach what as many effective ones would,
-by the ESS that each chain has alone; that is granted up to an R-hat of 1.05, and whether they are enough, ESS says.
-A quantity that never changes has no R-hat; it is counted, and left out. Of the chainwise view only R-hat counts: it
-asks whether chains have settled, with quarters of chains, and is granted 1.1.
+A view passes if its largest R-hat is at most 1.01 (Vehtari et al. 2021), or what independent draws
+of that number would reach for so many quantities (the largest of 10^5 R-hats is above 1.01 with a
+few hundred perfect draws), and if bulk and tail ESS of every quantity are at least 100 a chain.
+Dependent draws reach what as many effective ones would, by the ESS that each chain has alone; that
+is granted up to an R-hat of 1.05, and whether they are enough, ESS says. A quantity that never
+changes has no R-hat; it is counted, and left out. Of the chainwise view only R-hat counts: it asks
+whether chains have settled, with quarters of chains, and is granted 1.1.
 """
 
 from collections.abc import Sequence
@@ -23,13 +24,14 @@ from bnn_symm.diagnostics.mixing.chain_statistics import (
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 
 Status = Literal["pass", "fail", "too few draws", "no evidence", "undefined"]
-"""What a view says: `too few draws`: chains agree, and their draws are too dependent to be exact; `no evidence`: draws
-that no data tie to anything would pass as well."""
+"""What a view says: `too few draws`: chains agree, and their draws are too dependent to be exact;
+`no evidence`: draws that no data tie to anything would pass as well."""
 
 # Of Vehtari et al. 2021: R-hat, and effective draws a chain.
 RHAT = 1.01
 ESS_PER_CHAIN = 100
-# However few draws are effective, an R-hat above this fails; chains against themselves have quarters of chains only.
+# However few draws are effective, an R-hat above this fails; chains against themselves have
+# quarters of chains only.
 _LARGEST, _LARGEST_CHAINWISE = 1.05, 1.1
 # Begins the reason of a view with infinite or undefined values.
 NOT_FINITE = "values are not finite"
@@ -67,7 +69,9 @@ class MixingSummary:
 
     @property
     def rhat_max(self) -> float | None:
-        """The largest; infinite where chains stand still in different places; None if there is none."""
+        """The largest; infinite where chains stand still in different places; None if there is
+        none.
+        """
         return _reduced(np.max, self._defined(self.rhat))
 
     @property
@@ -123,7 +127,9 @@ class MixingSummary:
 
     @property
     def evidence_of_ess(self) -> Evidence | None:
-        """Return the smaller of the smallest bulk and tail ESS and what it is held against; None if there is none."""
+        """Return the smaller of the smallest bulk and tail ESS and what it is held against; None if
+        there is none.
+        """
         sizes = {"ess_bulk_min": self.ess_bulk_min, "ess_tail_min": self.ess_tail_min}
         known = {name: size for name, size in sizes.items() if size is not None}
         if not known:
@@ -133,7 +139,9 @@ class MixingSummary:
 
     @property
     def evidence(self) -> Evidence | None:
-        """Return the number that decided the status; None where it was not decided by R-hat or ESS."""
+        """Return the number that decided the status; None where it was not decided by R-hat or
+        ESS.
+        """
         if self.status in ("pass", "fail"):
             return self.evidence_of_rhat
         return self.evidence_of_ess if self.status == "too few draws" else None
@@ -147,7 +155,8 @@ class MixingSummary:
 
 
 def effective_draws(parts: Sequence[ChainStatistics]) -> float:
-    """Of a chain, as it judges itself: the tenth percentile over quantities of the mean bulk ESS of chains alone.
+    """Of a chain, as it judges itself: the tenth percentile over quantities of the mean bulk ESS of
+    chains alone.
 
     Unlike that of the chains together it does not fall when they disagree.
     """
@@ -177,7 +186,8 @@ def judge(name: str, statistics: ChainStatistics, *, effective: float) -> Mixing
 
 
 def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) -> MixingSummary:
-    """The view of chains each set against itself over time; the worst chain counts for every quantity.
+    """The view of chains each set against itself over time; the worst chain counts for every
+    quantity.
 
     Args:
         parts: of every chain, cut into two halves that stand for chains (and are split once more).
@@ -185,7 +195,8 @@ def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) ->
     """
     chains, draws = whole.num_chains, whole.num_draws
     rhat = np.stack([part.rhat for part in parts])
-    # A chain that stands still has no R-hat; it is named elsewhere, and does not hide what the others do.
+    # A chain that stands still has no R-hat; it is named elsewhere, and does not hide what the
+    # others do.
     worst = np.where(
         np.isnan(rhat).all(0), np.nan, np.nanmax(np.where(np.isnan(rhat), -np.inf, rhat), axis=0)
     )
@@ -239,13 +250,15 @@ def _judged(
     if draws < needed:
         return view.with_status(
             "undefined",
-            f"{draws} draw{'s' * (draws > 1)} a chain: R-hat needs at least {needed}, to be split in two",
+            f"{draws} draw{'s' * (draws > 1)} a chain: R-hat needs at least {needed}, to be split "
+            "in two",
         )
     if constant.all():
         return view.with_status(
             "undefined", "nothing ever changes: every chain is frozen in the same place"
         )
-    # Of enough draws, an ESS is undefined only where a draw is not finite: left out, it would let the others pass.
+    # Of enough draws, an ESS is undefined only where a draw is not finite: left out, it would let
+    # the others pass.
     broken = int(np.isnan(ess_bulk).sum())
     if broken:
         return view.with_status(

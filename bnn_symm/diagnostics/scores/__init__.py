@@ -1,5 +1,6 @@
 """Score predictions: proper scores, ranking, leave-one-out, shifts and points from elsewhere.
 
-Reading order: `scores`, `score_intervals`, `point_predictions`, `classification`, `regression`, `ranking`, `loo`,
+Reading order: `scores`, `score_intervals`, `point_predictions`, `classification`, `regression`,
+    `ranking`, `loo`,
 `out_of_distribution`, `shift_curves`.
 """

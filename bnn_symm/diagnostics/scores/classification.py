@@ -1,9 +1,11 @@
 """Scores of class probabilities, of many resamples at once.
 
-Proper scores (`nll`, `brier`), what a confidence is worth (`ece`, `aece`, `cwce`, `mce`: calibration; `auroc_errors`,
-`aupr_errors`, `aurc`: whether errors have the low ones) and what kind of uncertainty there is (`entropy`,
-`mutual_information`). The confidence of a point is its largest probability; of classes that tie, the first is
-predicted.
+Proper scores (`nll`, `brier`), what a confidence is worth (`ece`, `aece`, `cwce`, `mce`:
+    calibration; `auroc_errors`,
+`aupr_errors`, `aurc`: whether errors have the low ones) and what kind of uncertainty there is
+    (`entropy`,
+`mutual_information`). The confidence of a point is its largest probability; of classes that tie,
+the first is predicted.
 """
 
 from collections.abc import Mapping
@@ -29,9 +31,10 @@ CALIBRATION_ERRORS = ("ece", "aece", "cwce", "mce")
 def class_statistics(predictions: ClassPredictions) -> Statistics:
     """A function from counts (resample, point) to every score of each resample, by name.
 
-    `accuracy`; `nll` (nats a point); `brier`; `ece` and `mce` over 15 bins of equal width, `aece` over 15 of equal
-    mass, `cwce` (class-wise); `overconfidence` (mean confidence less accuracy); `auroc_errors` and `aupr_errors` of
-    1 - confidence as a detector of errors; `aurc`; `entropy` and `mutual_information` (means, nats).
+    `accuracy`; `nll` (nats a point); `brier`; `ece` and `mce` over 15 bins of equal width, `aece`
+    over 15 of equal mass, `cwce` (class-wise); `overconfidence` (mean confidence less accuracy);
+    `auroc_errors` and `aupr_errors` of 1 - confidence as a detector of errors; `aurc`; `entropy`
+    and `mutual_information` (means, nats).
     """
     probabilities, y = predictions.probabilities, predictions.y
     confidence, doubt = probabilities.max(1), predictions.doubt
@@ -101,6 +104,7 @@ def class_notes(predictions: ClassPredictions) -> list[str]:
     confidence = predictions.probabilities.max(1)
     if len(predictions) > 1 and confidence.min() == confidence.max():
         notes.append(
-            f"every point has the same confidence, {confidence[0]:.4g}: it tells nothing about errors"
+            f"every point has the same confidence, {confidence[0]:.4g}: it tells nothing about "
+            "errors"
         )
     return notes

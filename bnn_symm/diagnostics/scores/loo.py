@@ -1,11 +1,13 @@
-"""Leave-one-out predictions from one fit: Pareto-smoothed importance sampling (PSIS-LOO), through ArviZ.
+"""Leave-one-out predictions from one fit: Pareto-smoothed importance sampling (PSIS-LOO), through
+ArviZ.
 
-elpd_loo = sum_i log p(y_i | y without y_i), with draws of the posterior of all points reweighted by 1 / p(y_i | draw),
-the largest weights smoothed (Vehtari, Gelman and Gabry 2017, doi:10.1007/s11222-016-9696-4). A Pareto k above 0.7 says
-of a point that reweighting does not reach the posterior without it, and of many such points that elpd_loo is not to be
-trusted. Only log likelihoods enter, which do not know how hidden units are numbered: chains in copies of one mode are
-as good as chains in the same one. The draws have to be those of the posterior, though; of an approximation it is the
-approximation that is reweighted, and no k tells of it.
+elpd_loo = sum_i log p(y_i | y without y_i), with draws of the posterior of all points reweighted by
+1 / p(y_i | draw), the largest weights smoothed (Vehtari, Gelman and Gabry 2017,
+doi:10.1007/s11222-016-9696-4). A Pareto k above 0.7 says of a point that reweighting does not reach
+the posterior without it, and of many such points that elpd_loo is not to be trusted. Only log
+likelihoods enter, which do not know how hidden units are numbered: chains in copies of one mode are
+as good as chains in the same one. The draws have to be those of the posterior, though; of an
+approximation it is the approximation that is reweighted, and no k tells of it.
 """
 
 import warnings
@@ -23,7 +25,8 @@ from bnn_symm.posteriors.io.arviz import from_groups
 
 # Smoothing fits the largest 20 % of the weights, of which it needs at least five.
 _LEAST_DRAWS = 25
-# Above it the reweighted mean converges too slowly to be used (Vehtari et al. 2024, arXiv:1507.02646).
+# Above it the reweighted mean converges too slowly to be used (Vehtari et al. 2024,
+# arXiv:1507.02646).
 K_THRESHOLD = 0.7
 # Log likelihoods held at once (128 MB in float64): of more draws, evenly spaced ones.
 _NUMBERS = 2**24
@@ -34,10 +37,11 @@ class Loo:
     """Leave-one-out predictions of training points.
 
     Attributes:
-        elpd: expected log pointwise predictive density, summed over points, in nats and the target's own units; None
-            where it is not defined.
+        elpd: expected log pointwise predictive density, summed over points, in nats and the
+            target's own units; None where it is not defined.
         standard_error: of `elpd` over points.
-        p_loo: effective number of parameters: how much higher the points score when they are fitted.
+        p_loo: effective number of parameters: how much higher the points score when they are
+            fitted.
         num_bad: points with a Pareto k above 0.7.
         k_max: the largest Pareto k.
         num_points: that it is of.
@@ -91,8 +95,10 @@ def loo(posterior: Posterior, part: Part, *, max_points: int = 2000) -> Loo:
     bad = int((k > K_THRESHOLD).sum())
     if bad:
         notes.append(
-            f"Pareto k above {K_THRESHOLD} at {bad} of {len(part)} points: reweighting does not reach the posterior "
-            f"without them, and elpd_loo, which may be far off there in either direction, is not to be used; look at "
+            f"Pareto k above {K_THRESHOLD} at {bad} of {len(part)} points: reweighting does not "
+            "reach the posterior "
+            "without them, and elpd_loo, which may be far off there in either direction, is not "
+            "to be used; look at "
             f"held-out points, or refit without these"
         )
     return Loo(
@@ -127,7 +133,9 @@ def _log_likelihood(
 
 
 def _relative_efficiency(log_likelihood: Float[np.ndarray, "chain draw point"]) -> float:
-    """Effective draws a draw, of the log likelihoods; that of weights would count how units are numbered."""
+    """Effective draws a draw, of the log likelihoods; that of weights would count how units are
+    numbered.
+    """
     chains, draws, _ = log_likelihood.shape
     if draws < MIN_DRAWS:
         return 1.0
@@ -141,7 +149,9 @@ def _relative_efficiency(log_likelihood: Float[np.ndarray, "chain draw point"]) 
 def _through_arviz(
     log_likelihood: Float[np.ndarray, "chain draw point"], efficiency: float
 ) -> tuple[float, float, float, np.ndarray]:
-    """Elpd, its standard error, p_loo and the Pareto k of each point; ArviZ 0.x and 1.x name them differently."""
+    """Elpd, its standard error, p_loo and the Pareto k of each point; ArviZ 0.x and 1.x name them
+    differently.
+    """
     import arviz
 
     data = from_groups({"log_likelihood": {"y": log_likelihood}})
@@ -164,12 +174,13 @@ def _of_the_draws(posterior: Posterior) -> list[str]:
     notes = []
     if not isinstance(posterior, SamplePosterior):
         notes.append(
-            "its draws are those of an approximation in closed form, not of the posterior: elpd_loo is right as far as "
-            "the approximation is, and Pareto k do not tell how far"
+            "its draws are those of an approximation in closed form, not of the posterior: "
+            "elpd_loo is right as far as the approximation is, and Pareto k do not tell how far"
         )
     temperature = posterior.info.get("temperature")
     if temperature not in (None, 1, 1.0):
         notes.append(
-            f"its draws are of a posterior at temperature {temperature:g}, not 1: elpd_loo is biased"
+            f"its draws are of a posterior at temperature {temperature:g}, not 1: elpd_loo is "
+            "biased"
         )
     return notes

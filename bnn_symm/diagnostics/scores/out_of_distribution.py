@@ -1,12 +1,15 @@
 """Can a posterior tell points from elsewhere from its own? By how uncertain it is of them.
 
-Each kind of uncertainty is a score that should be higher outside. Of classes: `entropy` of the mixture, `confidence`
-(one minus the largest probability) and `mutual_information` (what the draws disagree about). Of numbers: `sd`, the
-predictive standard deviation, and `epistemic_sd`, its part that the draws disagree about. Outside is the positive kind
-throughout, unless a name says otherwise; points that tie (`ranking.tie_starts`) are told apart as by tossing a coin.
+Each kind of uncertainty is a score that should be higher outside. Of classes: `entropy` of the
+    mixture, `confidence`
+(one minus the largest probability) and `mutual_information` (what the draws disagree about). Of
+    numbers: `sd`, the
+predictive standard deviation, and `epistemic_sd`, its part that the draws disagree about. Outside
+is the positive kind throughout, unless a name says otherwise; points that tie
+(`ranking.tie_starts`) are told apart as by tossing a coin.
 
-What the draws disagree about is a difference of two rounded numbers. Below the rounding of the outputs that they are
-made of it is 0, so that equal draws disagree about nothing.
+What the draws disagree about is a difference of two rounded numbers. Below the rounding of the
+outputs that they are made of it is 0, so that equal draws disagree about nothing.
 """
 
 from collections.abc import Mapping
@@ -37,9 +40,11 @@ class Separation:
 
     Attributes:
         auroc: P(outside point more uncertain than inside point); 0.5 is guessing.
-        aupr_out: average precision with outside as positive; guessing gets the share of outside points.
+        aupr_out: average precision with outside as positive; guessing gets the share of outside
+            points.
         aupr_in: average precision with inside as positive, by how certain the prediction is.
-        fpr95: share of inside points that a threshold flags which flags 95 % of the outside ones; lower is better.
+        fpr95: share of inside points that a threshold flags which flags 95 % of the outside ones;
+            lower is better.
         inside: mean uncertainty of the inside points, in nats or in the target's own units.
         outside: the same of the outside points.
     """
@@ -94,7 +99,8 @@ def out_of_distribution(
     level: float = 0.95,
     seed: int = 0,
 ) -> OutOfDistribution:
-    """How well the uncertainty of a posterior tells two sets of inputs apart, with bootstrap intervals.
+    """How well the uncertainty of a posterior tells two sets of inputs apart, with bootstrap
+    intervals.
 
     Args:
         posterior: any.

@@ -1,6 +1,7 @@
 """What a posterior says of every point of a part, a few numbers a point: all that scores need.
 
-Predictions of many points are walked in slices, so that memory does not grow with draws times points.
+Predictions of many points are walked in slices, so that memory does not grow with draws times
+points.
 """
 
 from dataclasses import dataclass
@@ -43,7 +44,9 @@ class ClassPredictions:
 
     @property
     def doubt(self) -> Float[np.ndarray, " point"]:
-        """1 - confidence, as the sum of all but the largest probability: exact where that rounds to 1."""
+        """1 - confidence, as the sum of all but the largest probability: exact where that rounds to
+        1.
+        """
         return np.sort(self.probabilities, axis=1)[:, :-1].sum(1)
 
 
@@ -58,9 +61,9 @@ class NumberPredictions:
         epistemic_sd: over draws, of E[y | x, draw].
         log_prob: log of the mixture's density at the target, in nats.
         crps: continuous ranked probability score.
-        pit: probability integral transform, F(y); of counts randomized, F(y - 1) + u p(y) with u uniform, which is
-            uniform where predictions are right, as F(y) is for continuous targets (Czado et al. 2009,
-            doi:10.1111/j.1541-0420.2009.01191.x).
+        pit: probability integral transform, F(y); of counts randomized, F(y - 1) + u p(y) with u
+            uniform, which is uniform where predictions are right, as F(y) is for continuous targets
+            (Czado et al. 2009, doi:10.1111/j.1541-0420.2009.01191.x).
         low: (interval, point), lower ends of the central intervals `INTERVALS`.
         high: upper ends.
     """

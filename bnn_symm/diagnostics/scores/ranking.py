@@ -1,13 +1,15 @@
 """How well a score ranks points: areas under curves, of many resamples at once.
 
-Every function takes weights (resample, point), how often a point counts in each resample, and returns one number a
-resample; ones give the number of the data themselves. Libraries compute one resample at a time, which takes minutes
-for the thousand of a bootstrap. Points with equal scores tie: what depends on their order is the mean over all of their
-orders. NaN stands where a resample lacks one of the two kinds, and everywhere if a score is NaN.
+Every function takes weights (resample, point), how often a point counts in each resample, and
+returns one number a resample; ones give the number of the data themselves. Libraries compute one
+resample at a time, which takes minutes for the thousand of a bootstrap. Points with equal scores
+tie: what depends on their order is the mean over all of their orders. NaN stands where a resample
+lacks one of the two kinds, and everywhere if a score is NaN.
 
-Scores are equal if they differ by at most `TIE` of their size (`tie_starts`): seven votes of ten are one probability
-whatever the order in which they are added up, in double or in single precision. Scores that measure a distance to 0,
-as 1 - confidence does, therefore keep their order however small they are.
+Scores are equal if they differ by at most `TIE` of their size (`tie_starts`): seven votes of ten
+    are one probability
+whatever the order in which they are added up, in double or in single precision. Scores that measure
+a distance to 0, as 1 - confidence does, therefore keep their order however small they are.
 """
 
 import numpy as np
@@ -16,14 +18,16 @@ from jaxtyping import Bool, Float, Int
 Weights = Float[np.ndarray, "resample point"]
 PerResample = Float[np.ndarray, " resample"]
 
-# Relative difference of scores that counts as rounding: a few units in the last place of single precision.
+# Relative difference of scores that counts as rounding: a few units in the last place of single
+# precision.
 TIE = 1e-6
 
 
 def tie_starts(ascending: Float[np.ndarray, " point"]) -> Int[np.ndarray, " group"]:
     """Return the first place of every group of sorted scores that are equal up to rounding.
 
-    A group spans at most `TIE` of its size, so that many scores close to one another do not become one group.
+    A group spans at most `TIE` of its size, so that many scores close to one another do not become
+    one group.
 
     Args:
         ascending: scores from the lowest to the highest.
@@ -64,14 +68,17 @@ def auroc(
 def average_precision(
     weights: Weights, score: Float[np.ndarray, " point"], positive: Bool[np.ndarray, " point"]
 ) -> PerResample:
-    """Area under the precision-recall curve as a step function: the mean precision at each positive.
+    """Area under the precision-recall curve as a step function: the mean precision at each
+    positive.
 
-    AP = sum_g (recall_g - recall_{g-1}) precision_g over the distinct scores g from the highest down.
+    AP = sum_g (recall_g - recall_{g-1}) precision_g over the distinct scores g from the highest
+    down.
     """
     hits, misses = (counts[:, ::-1] for counts in _by_score(weights, score, positive))
     found = np.cumsum(hits, axis=1)
     precision = _ratio(found, found + np.cumsum(misses, axis=1))
-    # Nothing is selected yet, and nothing is added, before the first score that counts in a resample.
+    # Nothing is selected yet, and nothing is added, before the first score that counts in a
+    # resample.
     total = (hits * np.where(np.isnan(precision), 0.0, precision)).sum(1)
     return np.where(misses.sum(1) > 0, _ratio(total, hits.sum(1)), np.nan)
 
@@ -83,7 +90,9 @@ def false_positive_rate(
     *,
     recall: float = 0.95,
 ) -> PerResample:
-    """Share of negatives at or above the highest threshold that finds at least this share of the positives."""
+    """Share of negatives at or above the highest threshold that finds at least this share of the
+    positives.
+    """
     hits, misses = (counts[:, ::-1] for counts in _by_score(weights, score, positive))
     found, wrong = np.cumsum(hits, axis=1), np.cumsum(misses, axis=1)
     # Less a rounding error: 19 of 20 are 95 %.
@@ -95,7 +104,8 @@ def false_positive_rate(
 def area_under_risk_coverage(
     weights: Weights, confidence: Float[np.ndarray, " point"], wrong: Bool[np.ndarray, " point"]
 ) -> PerResample:
-    """Mean over k = 1..n of the error rate of the k most confident points (Geifman et al. 2019, arXiv:1805.08206).
+    """Mean over k = 1..n of the error rate of the k most confident points (Geifman et al. 2019,
+    arXiv:1805.08206).
 
     0 if nothing is wrong, the error rate if confidence tells nothing; lower is better.
     """
@@ -118,7 +128,9 @@ def area_under_risk_coverage(
 def _by_score(
     weights: np.ndarray, score: np.ndarray, positive: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positives and negatives at each distinct score from the lowest up, each (resample, distinct score)."""
+    """Positives and negatives at each distinct score from the lowest up, each (resample, distinct
+    score).
+    """
     order = np.argsort(score, kind="stable")
     starts = tie_starts(score[order])
     ordered = weights[:, order] if not np.isnan(score).any() else np.full(weights.shape, np.nan)

@@ -1,8 +1,9 @@
-"""Scores of predicted distributions of numbers, of many resamples at once, in the target's own units.
+"""Scores of predicted distributions of numbers, of many resamples at once, in the target's own
+units.
 
-Proper scores (`nll`, `crps`), errors of the mean (`rmse`, `mae`), calibration (`coverage_*`, `qce`, `pit_distance`) and
-sharpness (`sd`, `epistemic_sd`, `width_*`), which is only good in predictions that are calibrated (Gneiting et al.
-2007, doi:10.1111/j.1467-9868.2007.00587.x).
+Proper scores (`nll`, `crps`), errors of the mean (`rmse`, `mae`), calibration (`coverage_*`, `qce`,
+`pit_distance`) and sharpness (`sd`, `epistemic_sd`, `width_*`), which is only good in predictions
+that are calibrated (Gneiting et al. 2007, doi:10.1111/j.1467-9868.2007.00587.x).
 """
 
 from collections.abc import Mapping
@@ -22,10 +23,11 @@ CALIBRATION_DISTANCES = ("qce", "pit_distance")
 def number_statistics(predictions: NumberPredictions) -> Statistics:
     """A function from counts (resample, point) to every score of each resample, by name.
 
-    `nll` (nats a point), `rmse`, `mae`, `crps`; `coverage_50`, `coverage_90`, `coverage_95` of the central intervals;
-    `qce`, the mean over the levels 0.1, ..., 0.9 of |frequency of targets below the quantile - level|; `pit_distance`,
-    the Kolmogorov-Smirnov distance of the PIT to uniform, and `pit_mean` (0.5 if nothing is shifted); `sd`,
-    `epistemic_sd` and `width_50`, `width_90`, `width_95`, means over points.
+    `nll` (nats a point), `rmse`, `mae`, `crps`; `coverage_50`, `coverage_90`, `coverage_95` of the
+    central intervals; `qce`, the mean over the levels 0.1, ..., 0.9 of |frequency of targets below
+    the quantile - level|; `pit_distance`, the Kolmogorov-Smirnov distance of the PIT to uniform,
+    and `pit_mean` (0.5 if nothing is shifted); `sd`, `epistemic_sd` and `width_50`, `width_90`,
+    `width_95`, means over points.
     """
     target, error = predictions.target, predictions.mean - predictions.target
     names = [f"{100 * width:g}" for width in INTERVALS]
@@ -87,7 +89,8 @@ def distance_to_uniform(
     ordered, counts = pit[order], weights[:, order]
     above = np.cumsum(counts, axis=1) / counts.sum(1, keepdims=True)
     below = above - counts / counts.sum(1, keepdims=True)
-    # Between PIT that are equal, and at those that a resample lacks, these lie between values that count anyway.
+    # Between PIT that are equal, and at those that a resample lacks, these lie between values that
+    # count anyway.
     return np.maximum(np.abs(above - ordered), np.abs(below - ordered)).max(1)
 
 

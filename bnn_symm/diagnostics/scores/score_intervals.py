@@ -1,6 +1,8 @@
-"""Every score of a posterior's predictions, with bootstrap intervals over points: the front door of calibration.
+"""Every score of a posterior's predictions, with bootstrap intervals over points: the front door of
+calibration.
 
-`score` (the content of `metrics.json`) is the short list without intervals; where both have a score, it is the same.
+`score` (the content of `metrics.json`) is the short list without intervals; where both have a
+score, it is the same.
 """
 
 from collections.abc import Mapping
@@ -33,7 +35,8 @@ class Scores:
     """Scores of one part of the data.
 
     Attributes:
-        values: name -> score; the names are in `class_statistics` and `number_statistics`. Empty without points.
+        values: name -> score; the names are in `class_statistics` and `number_statistics`. Empty
+            without points.
         num_points: that they are of.
         num_resamples: behind the intervals.
         level: of the intervals.
@@ -72,7 +75,8 @@ def scores_with_intervals(
 
     Args:
         posterior: any.
-        part: standardized points with their targets; without any there are no scores, and a note says so.
+        part: standardized points with their targets; without any there are no scores, and a note
+            says so.
         num_resamples: of the points, for the intervals; 0 for none.
         level: of the intervals.
         seed: of the resamples, and of the randomized transform of counts.

@@ -1,6 +1,7 @@
 """Scores of predictions on one part of the data.
 
-Proper scores and calibration of the marginal predictive distribution. Regression scores are in the target's own units.
+Proper scores and calibration of the marginal predictive distribution. Regression scores are in the
+target's own units.
 """
 
 import math
@@ -15,7 +16,8 @@ from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins
 from bnn_symm.models import Poisson
 from bnn_symm.posteriors import Posterior, Predictive
 
-# Components of the mixture behind the CRPS, whose closed form needs every pair of them; of more, evenly spaced ones.
+# Components of the mixture behind the CRPS, whose closed form needs every pair of them; of more,
+# evenly spaced ones.
 _CRPS_DRAWS = 500
 # Counts at which the distribution function of a count is compared.
 _COUNTS = 4096
@@ -27,8 +29,9 @@ def score(posterior: Posterior, part: Part) -> dict[str, Any] | None:
     """Scores of a posterior's predictions; None for a part without points.
 
     Returns:
-        `points`, `nll` (nats a point, of the marginal), `expected_nll` (mean over draws), and `accuracy`, `ece`,
-        `brier` for classes or `rmse`, `crps`, `coverage_90` (of the central interval) for numbers.
+        `points`, `nll` (nats a point, of the marginal), `expected_nll` (mean over draws), and
+        `accuracy`, `ece`, `brier` for classes or `rmse`, `crps`, `coverage_90` (of the central
+        interval) for numbers.
     """
     if len(part) == 0:
         return None
@@ -102,9 +105,9 @@ def expected_calibration_error(
 def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
     """Continuous ranked probability score of the predictive mixture, in the target's own units.
 
-    Of a mixture of normals in closed form (Grimit et al. 2006, doi:10.1256/qj.05.235), of at most 500 components,
-    evenly spaced among the draws; of a mixture of Poissons as the sum over counts of the squared difference of
-    distribution functions. Infinite where a rate is.
+    Of a mixture of normals in closed form (Grimit et al. 2006, doi:10.1256/qj.05.235), of at most
+    500 components, evenly spaced among the draws; of a mixture of Poissons as the sum over counts
+    of the squared difference of distribution functions. Infinite where a rate is.
     """
     if isinstance(predictive.likelihood, Poisson):
         return _crps_counts(predictive, target)
@@ -144,7 +147,8 @@ def _crps_counts(predictive: Predictive, target: Tensor) -> Tensor:
     # Beyond ten standard deviations above the largest rate a Poisson has no mass left that counts.
     top = (rates + 10 * rates.sqrt() + 30).amax(0).maximum(target)
     highest = float(top[finite].max()) if bool(finite.any()) else 0.0
-    # Every count up to some thousands; of more, evenly spaced ones, each standing for those up to the next.
+    # Every count up to some thousands; of more, evenly spaced ones, each standing for those up to
+    # the next.
     counts = (
         torch.linspace(0, math.ceil(highest), min(math.ceil(highest) + 1, _COUNTS)).floor().double()
     )

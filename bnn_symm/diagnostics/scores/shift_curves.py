@@ -1,7 +1,7 @@
 """Scores against the severity of a shift: does a posterior know less where its inputs are spoiled?
 
-Of a model that knows what it does not know, errors and entropy rise together and the calibration error stays
-(Ovadia et al. 2019, arXiv:1906.02530).
+Of a model that knows what it does not know, errors and entropy rise together and the calibration
+error stays (Ovadia et al. 2019, arXiv:1906.02530).
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,8 @@ def shift_curve(
         posterior: any.
         part: at least one standardized point, with targets.
         name: one of `SHIFTS`.
-        severities: ascending; default 0, 15, ..., 180 degrees for `rotation`, else 0 to 5. 0 is no shift.
+        severities: ascending; default 0, 15, ..., 180 degrees for `rotation`, else 0 to 5. 0 is no
+            shift.
         scaling: that standardized the images; see `shift`.
         unshifted: scores at severity 0, if they are there already.
         num_resamples: of the points, for the intervals; the same resamples at every severity.

@@ -1,8 +1,10 @@
-"""What a prior means before anything is fitted: the functions that it draws, beside what the data have.
+"""What a prior means before anything is fitted: the functions that it draws, beside what the data
+have.
 
-A scale of weights says little by itself; how much functions vary from point to point, and how sure they are of a class,
-says whether a prior is one for these data (Gelman et al. 2020, section 2.4; Wenzel et al. 2020, appendix K, where
-functions drawn from a Normal(0, 1) prior put nearly all images into one class).
+A scale of weights says little by itself; how much functions vary from point to point, and how sure
+they are of a class, says whether a prior is one for these data (Gelman et al. 2020, section 2.4;
+Wenzel et al. 2020, appendix K, where functions drawn from a Normal(0, 1) prior put nearly all
+images into one class).
 
 References:
     Gelman et al. 2020, arXiv:2011.01808; Wenzel et al. 2020, arXiv:2002.02405.
@@ -28,18 +30,21 @@ CERTAIN = 0.99
 
 @dataclass(frozen=True, kw_only=True)
 class PriorPredictive:
-    """Functions of a prior in numbers, in the target's own units or nats, and the same numbers of the data.
+    """Functions of a prior in numbers, in the target's own units or nats, and the same numbers of
+    the data.
 
     Attributes:
-        functions: quantity -> its value of every function, (draw,). Of numbers, over the points: `variation` (standard
-            deviation of the function), `range`, `level` (mean), `noise` (root mean variance of the likelihood) and
-            `targets` (standard deviation of simulated targets). Of classes: `confidence` (mean largest probability),
-            `entropy` (mean, in nats), `certain` (share of points with a probability above 0.99) and `classes` (exp of
+        functions: quantity -> its value of every function, (draw,). Of numbers, over the points:
+            `variation` (standard deviation of the function), `range`, `level` (mean), `noise` (root
+            mean variance of the likelihood) and `targets` (standard deviation of simulated
+            targets). Of classes: `confidence` (mean largest probability), `entropy` (mean, in
+            nats), `certain` (share of points with a probability above 0.99) and `classes` (exp of
             the entropy of the mean probabilities: how many classes the function makes use of).
-        data: quantity -> its value of the targets; None where they have none. Of classes, those of a model that knows
-            their frequencies alone.
+        data: quantity -> its value of the targets; None where they have none. Of classes, those of
+            a model that knows their frequencies alone.
         sd_at_points: (point,), of numbers: standard deviation over functions at every point.
-        overflowing: share of the functions that are left out, for they overflow, as rates of counts do.
+        overflowing: share of the functions that are left out, for they overflow, as rates of counts
+            do.
     """
 
     functions: dict[str, Float[np.ndarray, " draw"]]
@@ -68,7 +73,8 @@ def prior_predictive(
     num_points: int = 500,
     seed: int = 0,
 ) -> PriorPredictive:
-    """Draws functions from the prior and describes them at training inputs; targets are looked at for comparison only.
+    """Draws functions from the prior and describes them at training inputs; targets are looked at
+    for comparison only.
 
     Args:
         model: prior x likelihood x architecture.

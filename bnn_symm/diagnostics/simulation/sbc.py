@@ -1,7 +1,8 @@
 r"""Simulation-based calibration: is the inference right, on data whose truth is known?
 
-One simulation draws a truth from the prior, data from the likelihood, fits them, and ranks the truth among draws of the
-posterior (`simulated_fits`). If the inference is right, the ranks of each quantity over many simulations are uniform:
+One simulation draws a truth from the prior, data from the likelihood, fits them, and ranks the
+truth among draws of the posterior (`simulated_fits`). If the inference is right, the ranks of each
+quantity over many simulations are uniform:
 
 | the randomized ranks are | the posteriors are |
 | --- | --- |
@@ -10,15 +11,16 @@ posterior (`simulated_fits`). If the inference is right, the ranks of each quant
 | humped | too wide |
 | mostly large, or mostly small | biased: too low, or too high |
 
-Of a sampler, which is meant to be exact, uniformity is asked for (SBC, Talts et al.). A variational posterior is an
-approximation, whose spread is often known to be wrong; of it, symmetry of the ranks about 1/2 is looked at besides,
-which says whether its location is unbiased (VSBC, Yao et al.). A test of each quantity has the level divided by their
-number (Bonferroni: quantities of one fit depend on each other, which it allows), so that a right inference is called
-wrong with probability `level` at most, all quantities together.
+Of a sampler, which is meant to be exact, uniformity is asked for (SBC, Talts et al.). A variational
+posterior is an approximation, whose spread is often known to be wrong; of it, symmetry of the ranks
+about 1/2 is looked at besides, which says whether its location is unbiased (VSBC, Yao et al.). A
+test of each quantity has the level divided by their number (Bonferroni: quantities of one fit
+depend on each other, which it allows), so that a right inference is called wrong with probability
+`level` at most, all quantities together.
 
 References:
-    Talts et al. 2018, arXiv:1804.06788; Yao et al. 2018, arXiv:1802.02538; Modrák et al. 2023, arXiv:2211.02383;
-    Säilynoja et al. 2022, arXiv:2103.10522.
+    Talts et al. 2018, arXiv:1804.06788; Yao et al. 2018, arXiv:1802.02538; Modrák et al. 2023,
+    arXiv:2211.02383; Säilynoja et al. 2022, arXiv:2103.10522.
 """
 
 import dataclasses
@@ -63,7 +65,8 @@ __all__ = [
 _TELLING = 20
 Shape = Literal["calibrated", "too narrow", "too wide", "too low", "too high", "wrong shape"]
 
-# A chi-square test wants about five expected values a bin (Cochran's rule), and has at most 20 bins.
+# A chi-square test wants about five expected values a bin (Cochran's rule), and has at most 20
+# bins.
 _EXPECTED, _MOST_BINS = 5, 20
 # A mean, or a spread, of ranks so many standard errors off gives a rejected shape its name.
 _NOTABLE = 3.0
@@ -75,13 +78,16 @@ class Calibration:
 
     Attributes:
         name: of the quantity.
-        shape: what is wrong with the posteriors, if the ECDF leaves its band: the larger of bias and spread.
-        p_value: of the ECDF under uniformity; compared with the level over the number of quantities.
+        shape: what is wrong with the posteriors, if the ECDF leaves its band: the larger of bias
+            and spread.
+        p_value: of the ECDF under uniformity; compared with the level over the number of
+            quantities.
         symmetry_p_value: of its symmetry about 1/2.
         symmetric: whether that is above the level over the number of quantities.
         chi_square_p_value: of a histogram of the ranks under uniformity; None below 10 simulations.
         bias: mean randomized rank less 1/2, in standard errors; below 0, posteriors are too high.
-        spread: mean squared distance of the ranks to 1/2, less 1/12, in standard errors; above 0, they are too narrow.
+        spread: mean squared distance of the ranks to 1/2, less 1/12, in standard errors; above 0,
+            they are too narrow.
         num_draws: draws behind a rank: the fewest, the median and the most.
     """
 
@@ -108,11 +114,14 @@ class SbcResult:
         num_draws: L of every rank, which is from 0 to L.
         values: the randomized ranks, (rank + U) / (L + 1).
         failures: number of the simulation -> why its fit, or the simulation itself, failed.
-        diverging: number of the simulation -> draws that diverged, where there were any; their ranks count.
+        diverging: number of the simulation -> draws that diverged, where there were any; their
+            ranks count.
         level: of all quantities together.
-        band: of the ECDF of each quantity, at the level divided by their number; None below two simulations.
+        band: of the ECDF of each quantity, at the level divided by their number; None below two
+            simulations.
         quantities: what each says, in the order of the names; empty below two simulations.
-        calibrated: whether every ECDF is within; None where fits failed, or too few are there to tell.
+        calibrated: whether every ECDF is within; None where fits failed, or too few are there to
+            tell.
         conclusion: in words.
     """
 
@@ -154,13 +163,16 @@ def simulation_based_calibration(
     """Checks a method on data simulated from the model itself.
 
     Args:
-        method: an inference method, or anything with its `fit`. Chains run one after another within a simulation.
+        method: an inference method, or anything with its `fit`. Chains run one after another within
+            a simulation.
         model: prior, likelihood and network; small, since every simulation is a fit.
         dataset: whose inputs are used; its targets are replaced by simulated ones.
         num_simulations: that are wanted, those already `done` included.
-        seed: everything random follows from it and from the number of the simulation: not from `jobs`.
+        seed: everything random follows from it and from the number of the simulation: not from
+            `jobs`.
         quantities: what to rank; default `Quantities.choose`.
-        num_draws: of a posterior to rank the truth among, at most; fewer of a sampler whose ESS is less.
+        num_draws: of a posterior to rank the truth among, at most; fewer of a sampler whose ESS is
+            less.
         level: probability that a right inference is called wrong.
         jobs: simulations at once, each in a process of its own with one thread.
         initial: posterior that every fit starts from.
@@ -269,7 +281,8 @@ def _read(
 ) -> Calibration:
     size = len(values)
     p_value, symmetry = uniformity_p_value(values), symmetry_p_value(values)
-    # Of a uniform variable, (u - 1/2) has the variance 1/12 and (u - 1/2)^2 the mean 1/12 and the variance 1/180.
+    # Of a uniform variable, (u - 1/2) has the variance 1/12 and (u - 1/2)^2 the mean 1/12 and the
+    # variance 1/180.
     bias = float((values.mean() - 0.5) * math.sqrt(12 * size))
     spread = float((((values - 0.5) ** 2).mean() - 1 / 12) * math.sqrt(180 * size))
     shape: Shape = "calibrated"
@@ -311,7 +324,8 @@ def _conclusion(
     if failures:
         first, reason = next(iter(failures.items()))
         besides += (
-            f". {len(failures)} of {number + len(failures)} simulations failed, and are not among the ranks "
+            f". {len(failures)} of {number + len(failures)} simulations failed, and are not among "
+            "the ranks "
             f"(simulation {first}: {reason})"
         )
     if not quantities:
@@ -336,7 +350,8 @@ def _conclusion(
         told = "; ".join(f"{shape}: {_listed(names)}" for shape, names in shapes.items())
         return (
             False,
-            f"not calibrated: {len(wrong)} of {total} quantities are off. Posteriors are {told}{besides}",
+            f"not calibrated: {len(wrong)} of {total} quantities are off. Posteriors are "
+            f"{told}{besides}",
         )
     found = f"{total} quantities are uniform as far as {number} simulations can tell"
     if failures:

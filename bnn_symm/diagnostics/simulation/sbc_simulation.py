@@ -1,23 +1,28 @@
-r"""One step of simulation-based calibration: draw parameters and targets from the model, fit, and rank.
+r"""One step of simulation-based calibration: draw parameters and targets from the model, fit, and
+rank.
 
     theta* ~ prior,   y* ~ likelihood(theta*) at given inputs,   theta_1, ..., theta_L ~ fit(y*)
     rank of f(theta*, y*) among f(theta_1, y*), ..., f(theta_L, y*)
 
-If the fit is the posterior, and its draws are independent, every rank from 0 to L has the same probability, for every
-function f. Which functions: raw weights of a network whose hidden units can be permuted are no good ones. Their ranks
-are uniform for a sampler that visits all the copies of a mode alike, but one that stays in one of them fails, though
-its functions may be right. So the quantities are what does not know how units are numbered: outputs of the network at a
-few inputs, the log likelihood, the log prior, latent variables of the likelihood and the squared norm of every layer;
-and raw weights only where nothing can be permuted, or when they are asked for. The log likelihood depends on the data
-too, without which a fit that never looked at them, and returned the prior, would pass (Modrák et al.).
+If the fit is the posterior, and its draws are independent, every rank from 0 to L has the same
+probability, for every function f. Which functions: raw weights of a network whose hidden units can
+be permuted are no good ones. Their ranks are uniform for a sampler that visits all the copies of a
+mode alike, but one that stays in one of them fails, though its functions may be right. So the
+quantities are what does not know how units are numbered: outputs of the network at a few inputs,
+the log likelihood, the log prior, latent variables of the likelihood and the squared norm of every
+layer; and raw weights only where nothing can be permuted, or when they are asked for. The log
+likelihood depends on the data too, without which a fit that never looked at them, and returned the
+prior, would pass (Modrák et al.).
 
-Draws of a sampler are not independent: of each quantity as many are ranked as its bulk ESS says, evenly spaced, and at
-most a given number. So L differs from rank to rank, and what is compared is the randomized rank (rank + U) / (L + 1)
-with U uniform and keyed, which is uniform on (0, 1) whatever L is. For a closed form it is P_q(theta < theta*) of Yao
-et al., from L independent draws of q.
+Draws of a sampler are not independent: of each quantity as many are ranked as its bulk ESS says,
+    evenly spaced, and at
+most a given number. So L differs from rank to rank, and what is compared is the randomized rank
+(rank + U) / (L + 1) with U uniform and keyed, which is uniform on (0, 1) whatever L is. For a
+closed form it is P_q(theta < theta*) of Yao et al., from L independent draws of q.
 
 References:
-    Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023, arXiv:2211.02383; Yao et al. 2018, arXiv:1802.02538.
+    Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023, arXiv:2211.02383; Yao et al. 2018,
+    arXiv:1802.02538.
 """
 
 import dataclasses
@@ -42,7 +47,8 @@ from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.randomness import global_seed, key_seed, numpy_generator
 from bnn_symm.symmetry import symmetry_group
 
-# Raw weights are ranked by default in models with at most so many parameters: each is one more quantity to correct for.
+# Raw weights are ranked by default in models with at most so many parameters: each is one more
+# quantity to correct for.
 _MOST_WEIGHTS = 30
 # Inputs at which outputs are ranked by default.
 _INPUTS = 3
@@ -50,7 +56,9 @@ _INPUTS = 3
 
 @runtime_checkable
 class Fits(Protocol):
-    """Whatever makes a posterior of a model and data: an inference method, or a sampler of your own."""
+    """Whatever makes a posterior of a model and data: an inference method, or a sampler of your
+    own.
+    """
 
     def fit(self, model: BayesianModel, dataset: Dataset, *, seed: int) -> Posterior:
         """The posterior given the training part."""
@@ -73,7 +81,8 @@ class Quantities:
     def choose(
         cls, model: BayesianModel, dataset: Dataset, *, weights: bool | None = None
     ) -> "Quantities":
-        """Outputs at the first three training inputs; raw weights of a small network without symmetries.
+        """Outputs at the first three training inputs; raw weights of a small network without
+        symmetries.
 
         Args:
             model: whose weights.
@@ -228,7 +237,8 @@ class SimulatedFit:
     Attributes:
         index: which simulation.
         failure: why there are no ranks; None if there are.
-        ranks: of each quantity, from 0 to its number of draws: how many of them are below the truth, ties at random.
+        ranks: of each quantity, from 0 to its number of draws: how many of them are below the
+            truth, ties at random.
         num_draws: L of each quantity.
         values: (rank + U) / (L + 1) of each quantity.
         truth: each quantity at the parameters that the data were simulated from.
@@ -268,7 +278,8 @@ class FitSimulation:
     Attributes:
         method: what is checked.
         model: with its prior and likelihood, from which the truth is drawn.
-        dataset: whose inputs; the targets of training and validation part are replaced by simulated ones.
+        dataset: whose inputs; the targets of training and validation part are replaced by simulated
+            ones.
         quantities: which are ranked.
         num_draws: ranked, at most.
         seed: of all simulations.
@@ -315,8 +326,8 @@ class FitSimulation:
         chains, draws, _ = posterior.shape
         if not closed and chains * draws == 1:
             raise ConfigError(
-                "the method returns a single draw, among which nothing can be ranked; use a sampler or variational "
-                "inference: --set inference.name=nuts"
+                "the method returns a single draw, among which nothing can be ranked; use a "
+                "sampler or variational inference: --set inference.name=nuts"
             )
         double = in_double(self.model)
         part = train.to(double.device, torch.float64)

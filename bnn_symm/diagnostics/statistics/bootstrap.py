@@ -1,16 +1,18 @@
 """Bootstrap intervals over points, of many scores at once.
 
-A resample draws n of the n points with replacement, so that it is told by how often each point occurs. Scores are
-computed from these counts, a chunk of resamples at a time: a thousand resamples of ten thousand points take seconds.
-Intervals say how far a score would move with other points of the same origin; not how it would with another fit.
+A resample draws n of the n points with replacement, so that it is told by how often each point
+occurs. Scores are computed from these counts, a chunk of resamples at a time: a thousand resamples
+of ten thousand points take seconds. Intervals say how far a score would move with other points of
+the same origin; not how it would with another fit.
 
-Two kinds of interval. The percentile interval [q_low, q_high] holds the middle `level` of the resampled scores (Davison
-and Hinkley 1997, section 5.3; doi:10.1017/CBO9780511802843). A calibration error is a mean of absolute values, which
-noise inflates, and the noise of resampling inflates it once more: percentiles lie too high. Its interval reaches as far
-below the value v as the percentiles do above it, [2 v - q_high, q_high], not below 0. Of the ECE of 300 points, 95 %
-intervals of this kind held the truth in 97 % of 200 data sets where it was 0.09 and in 96 % where it was 0.03
-(percentiles: in 82 and 10 %). Where it is 0 no interval of the error does (60 and 0 %): whether an error is more than
-chance is for `calibration_tests` to say.
+Two kinds of interval. The percentile interval [q_low, q_high] holds the middle `level` of the
+resampled scores (Davison and Hinkley 1997, section 5.3; doi:10.1017/CBO9780511802843). A
+calibration error is a mean of absolute values, which noise inflates, and the noise of resampling
+inflates it once more: percentiles lie too high. Its interval reaches as far below the value v as
+the percentiles do above it, [2 v - q_high, q_high], not below 0. Of the ECE of 300 points, 95 %
+intervals of this kind held the truth in 97 % of 200 data sets where it was 0.09 and in 96 % where
+it was 0.03 (percentiles: in 82 and 10 %). Where it is 0 no interval of the error does (60 and 0 %):
+whether an error is more than chance is for `calibration_tests` to say.
 """
 
 import math
@@ -40,7 +42,8 @@ class Score:
         value: None where it is not defined; infinite where a point was given probability 0.
         low: lower end of its interval; None where there is none.
         high: upper end.
-        note: why there is no value or no interval, or what to mind; None if there is nothing to say.
+        note: why there is no value or no interval, or what to mind; None if there is nothing to
+            say.
     """
 
     value: float | None
@@ -92,8 +95,10 @@ def bootstrap_scores(
     """Scores of the data with their intervals.
 
     Args:
-        statistics: counts (resample, point) -> name -> one number a resample, NaN where it is not defined.
-        groups: how many points there are; of several samples one after the other, of each, resampled apart.
+        statistics: counts (resample, point) -> name -> one number a resample, NaN where it is not
+            defined.
+        groups: how many points there are; of several samples one after the other, of each,
+            resampled apart.
         reasons: name -> why the score is not defined, for those that may not be.
         inflated: names of the scores that noise makes larger; see the module.
         num_resamples: 0 for no intervals.
@@ -105,7 +110,8 @@ def bootstrap_scores(
     """
     if not 0 < level < 1 or num_resamples < 0 or min(groups, default=0) < 1:
         raise ValueError(
-            f"wanted a level between 0 and 1, no negative number of resamples and at least one point; got "
+            "wanted a level between 0 and 1, no negative number of resamples and at least one "
+            "point; got "
             f"{level:g}, {num_resamples} and {groups}"
         )
     values = {
@@ -150,7 +156,8 @@ def _score(
             else None
         )
         return Score(value=value, note=note)
-    # Between a finite and an infinite resample, the percentile is that resample, not something in between.
+    # Between a finite and an infinite resample, the percentile is that resample, not something in
+    # between.
     tails = [(1 - level) / 2, (1 + level) / 2]
     method = "linear" if np.isfinite(defined).all() else "nearest"
     low, high = map(float, np.quantile(defined, tails, method=method))
@@ -166,7 +173,9 @@ def _score(
 def weighted_mean(
     weights: Float[np.ndarray, "resample point"], values: Float[np.ndarray, "point column"]
 ) -> Float[np.ndarray, "resample column"]:
-    """The mean of every column in each resample; infinite where a resample holds a point whose value is."""
+    """The mean of every column in each resample; infinite where a resample holds a point whose
+    value is.
+    """
     infinite = np.isinf(values)
     result = (weights @ np.where(infinite, 0.0, values)) / weights.sum(1, keepdims=True)
     if infinite.any():

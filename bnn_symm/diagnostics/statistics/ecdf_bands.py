@@ -1,24 +1,28 @@
-r"""Whether numbers in (0, 1) are uniform, or symmetric about 1/2: bands and tests on their ECDF, all of them exact.
+r"""Whether numbers in (0, 1) are uniform, or symmetric about 1/2: bands and tests on their ECDF,
+all of them exact.
 
-Uniform. The ECDF of n numbers is looked at in the points z_i = i / K. If they are independent and uniform, the count
-below z_i is Binomial(n, z_i); the band is the set of counts both of whose tails have a probability above gamma / 2,
-and gamma is as large as it may be for
+Uniform. The ECDF of n numbers is looked at in the points z_i = i / K. If they are independent and
+uniform, the count below z_i is Binomial(n, z_i); the band is the set of counts both of whose tails
+have a probability above gamma / 2, and gamma is as large as it may be for
 
     P(the count leaves the band at any z_i) <= level.
 
-Säilynoja et al. find gamma by simulation or by optimization. Here the probability is exact and cheap: given their sum,
-multinomial counts of the intervals are independent Poisson counts, so that it is K convolutions with one Poisson
-distribution. The test that goes with the band takes as its statistic the smallest tail over all z_i, so that an ECDF
-leaves the band of a level exactly if its p-value is at most that level.
+Säilynoja et al. find gamma by simulation or by optimization. Here the probability is exact and
+    cheap: given their sum,
+multinomial counts of the intervals are independent Poisson counts, so that it is K convolutions
+with one Poisson distribution. The test that goes with the band takes as its statistic the smallest
+tail over all z_i, so that an ECDF leaves the band of a level exactly if its p-value is at most that
+level.
 
-Symmetric. The distance D of Kolmogorov and Smirnov between the numbers p and 1 - p. The two are not independent
-samples, so that the tables of Kolmogorov and Smirnov reject too often: at 5 % of theirs, about one in ten. But, ordered
-by |p - 1/2|, the sides on which symmetric numbers fall are fair coins, and n D is how far a fair random walk of n steps
-goes from where it began, whose distribution is known exactly.
+Symmetric. The distance D of Kolmogorov and Smirnov between the numbers p and 1 - p. The two are not
+independent samples, so that the tables of Kolmogorov and Smirnov reject too often: at 5 % of
+theirs, about one in ten. But, ordered by |p - 1/2|, the sides on which symmetric numbers fall are
+fair coins, and n D is how far a fair random walk of n steps goes from where it began, whose
+distribution is known exactly.
 
 References:
-    Säilynoja, Bürkner and Vehtari 2022, doi:10.1007/s11222-022-10090-6, arXiv:2103.10522 (bands); Butler 1969,
-    doi:10.1214/aoms/1177697302 (symmetry).
+    Säilynoja, Bürkner and Vehtari 2022, doi:10.1007/s11222-022-10090-6, arXiv:2103.10522 (bands);
+    Butler 1969, doi:10.1214/aoms/1177697302 (symmetry).
 """
 
 import math
@@ -33,13 +37,15 @@ from bnn_symm.errors import ConfigError
 
 # Points where an ECDF is looked at, at most. More tell little more: neighbors nearly agree.
 _MOST_POINTS = 100
-# Of the bisection for gamma on a logarithmic scale; counts are whole numbers, so that more changes nothing.
+# Of the bisection for gamma on a logarithmic scale; counts are whole numbers, so that more changes
+# nothing.
 _BISECTIONS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class EcdfBand:
-    """Where the whole ECDF of independent uniform numbers stays with probability 1 - level, or a little more.
+    """Where the whole ECDF of independent uniform numbers stays with probability 1 - level, or a
+    little more.
 
     Attributes:
         num_values: how many numbers.
@@ -75,7 +81,8 @@ def ecdf_band(num_values: int, *, level: float = 0.05, num_points: int | None = 
 
     Args:
         num_values: how many; 2 or more.
-        level: the probability of leaving it, at most. Of several ECDFs at once, divide it by their number (Bonferroni).
+        level: the probability of leaving it, at most. Of several ECDFs at once, divide it by their
+            number (Bonferroni).
         num_points: K, the number of intervals; default `num_values`, but at most 100.
 
     Raises:
@@ -83,10 +90,12 @@ def ecdf_band(num_values: int, *, level: float = 0.05, num_points: int | None = 
     """
     if num_values < 2 or not 0 < level < 1:
         raise ConfigError(
-            f"a band of {num_values} numbers at level {level:g}: wanted 2 numbers or more and a level between 0 and 1"
+            f"a band of {num_values} numbers at level {level:g}: wanted 2 numbers or more and a "
+            "level between 0 and 1"
         )
     grid = _grid(num_values, num_points)
-    # One point alone leaves with probability gamma at most, all together with at most gamma times their number.
+    # One point alone leaves with probability gamma at most, all together with at most gamma times
+    # their number.
     low, high = math.log(level / (2 * len(grid.points))), 0.0
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
@@ -108,7 +117,8 @@ def ecdf_band(num_values: int, *, level: float = 0.05, num_points: int | None = 
 def uniformity_p_value(
     values: Float[np.ndarray, " value"], *, num_points: int | None = None
 ) -> float:
-    """The probability that the ECDF of as many uniform numbers strays as far as that of these, or farther.
+    """The probability that the ECDF of as many uniform numbers strays as far as that of these, or
+    farther.
 
     Args:
         values: in (0, 1), two or more.
@@ -123,7 +133,8 @@ def uniformity_p_value(
 
 
 def symmetry_p_value(values: Float[np.ndarray, " value"]) -> float:
-    """The probability that numbers symmetric about 1/2 are as far from their mirror image as these, or farther.
+    """The probability that numbers symmetric about 1/2 are as far from their mirror image as these,
+    or farther.
 
     P(max_k |S_k| >= n D) for the sums S_k of n fair signs, where D is the largest distance between the ECDFs of the
     numbers and of 1 less them.

@@ -1,13 +1,14 @@
 """The number behind a verdict: what was measured, and the limits that it was compared with.
 
-A verdict is decided by comparing one number with its limits, and its sentence is built from that same number, so that
-the sentence cannot quote another one that is inside its limits.
+A verdict is decided by comparing one number with its limits, and its sentence is built from that
+same number, so that the sentence cannot quote another one that is inside its limits.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-# Significant digits of a number in a sentence, and the most that are needed to tell it from its limit.
+# Significant digits of a number in a sentence, and the most that are needed to tell it from its
+# limit.
 _DIGITS, _MOST_DIGITS = 3, 12
 
 
@@ -41,7 +42,8 @@ class Evidence:
         return min(limits, key=lambda limit: abs(limit - self.value), default=None)
 
     def words(self, unit: str = "") -> str:
-        """Return the value and its limits for a sentence, in as many digits as tell the value from each limit.
+        """Return the value and its limits for a sentence, in as many digits as tell the value from
+        each limit.
 
         Args:
             unit: written after each number.

@@ -1,15 +1,17 @@
-r"""How far numbers lie apart over seeds, and whether two settings differ: intervals and paired tests.
+r"""How far numbers lie apart over seeds, and whether two settings differ: intervals and paired
+tests.
 
-Of one value a seed, with mean m and standard deviation s over n seeds, the interval is Student's: m +- t s / sqrt(n).
-Of one value a pair of seeds, such as a barrier, there are two cases. Where no seed is in two pairs, the values are
-independent, and the same holds over pairs. Where pairs share seeds they are not: their mean u is a U-statistic, and
-its spread is told by leaving out one seed at a time (Arvesen's jackknife). With u_k the mean of the pairs without k,
+Of one value a seed, with mean m and standard deviation s over n seeds, the interval is Student's: m
++- t s / sqrt(n). Of one value a pair of seeds, such as a barrier, there are two cases. Where no
+seed is in two pairs, the values are independent, and the same holds over pairs. Where pairs share
+seeds they are not: their mean u is a U-statistic, and its spread is told by leaving out one seed at
+a time (Arvesen's jackknife). With u_k the mean of the pairs without k,
 
     v_k = n u - (n - 1) u_k      are its pseudo-values, whose mean is u if no pair is missing;
     u +- t sd(v) / sqrt(n),      with n - 1 degrees of freedom, n the number of seeds.
 
-How often such 95 % intervals hold the truth, in 20,000 simulations with normal effects x (Monte Carlo error up to
-0.3 %); in brackets, Student's interval that takes all pairs for independent:
+How often such 95 % intervals hold the truth, in 20,000 simulations with normal effects x (Monte
+Carlo error up to 0.3 %); in brackets, Student's interval that takes all pairs for independent:
 
 | value of the pair (i, j) | 3 seeds | 5 seeds | 8 seeds |
 | --- | --- | --- | --- |
@@ -19,15 +21,18 @@ How often such 95 % intervals hold the truth, in 20,000 simulations with normal 
 | absolute x_i - x_j | 95 % (88 %) | 92 % (78 %) | 92 % (67 %) |
 | (x_i - x_j)^2 | 83 % (73 %) | 83 % (68 %) | 85 % (60 %) |
 
-The last is a variance: of so skewed a value (chi-squared, one degree), intervals over seeds hold it in 82 to 85 % too.
+The last is a variance: of so skewed a value (chi-squared, one degree), intervals over seeds hold it
+    in 82 to 85 % too.
 
-Differences are taken seed by seed (or pair by pair), and treated as such values. p-values are of the paired t-test; the
-sign-flip test stands beside it where it is exact, and asks only that a difference is as likely to be negative. Of few
-seeds it cannot be small: with n, no p-value is below 2 / 2^n.
+Differences are taken seed by seed (or pair by pair), and treated as such values. p-values are of
+the paired t-test; the sign-flip test stands beside it where it is exact, and asks only that a
+difference is as likely to be negative. Of few seeds it cannot be small: with n, no p-value is below
+2 / 2^n.
 
 References:
-    Arvesen 1969, doi:10.1214/aoms/1177697287 (jackknifing U-statistics); Student 1908, doi:10.1093/biomet/6.1.1;
-    Fieller 1954, doi:10.1111/j.2517-6161.1954.tb00159.x (intervals of ratios).
+    Arvesen 1969, doi:10.1214/aoms/1177697287 (jackknifing U-statistics); Student 1908,
+    doi:10.1093/biomet/6.1.1; Fieller 1954, doi:10.1111/j.2517-6161.1954.tb00159.x (intervals of
+    ratios).
 """
 
 import math
@@ -148,7 +153,8 @@ def pair_estimate(pairs: Mapping[Pair, float]) -> Estimate:
 
 
 def pseudo_values(pairs: Mapping[Pair, float]) -> dict[int, float]:
-    """What each seed says of the mean over pairs: n u - (n - 1) u_k, u_k the mean of the pairs without it.
+    """What each seed says of the mean over pairs: n u - (n - 1) u_k, u_k the mean of the pairs
+    without it.
 
     Args:
         pairs: seeds -> value, of which some may be missing.
@@ -173,7 +179,8 @@ def pseudo_values(pairs: Mapping[Pair, float]) -> dict[int, float]:
 def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float]) -> Difference:
     """First less second, with the paired t-test, and the sign-flip test where it is exact.
 
-    Sign flips are exact for one value a seed and for pairs that share no seed (above 14 of them, by random flips).
+    Sign flips are exact for one value a seed and for pairs that share no seed (above 14 of them, by
+    random flips).
 
     Args:
         first: seed, or pair of seeds, -> value; NaN counts as no value.
@@ -219,11 +226,12 @@ def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float])
 
 
 def share_of_effect(control: Mapping[Unit, float], treatment: Mapping[Unit, float]) -> Share:
-    r"""How much of a treatment's effect a control has: mean(c) / mean(t), both against the same baseline.
+    r"""How much of a treatment's effect a control has: mean(c) / mean(t), both against the same
+    baseline.
 
-    Fieller's interval holds the ratios r at which the t-test of c - r t finds no difference from 0. It is bounded just
-    where the t-test tells the effect itself from 0 at 5 %; elsewhere the share is not defined. Of pairs that share
-    seeds, c and t are pseudo-values.
+    Fieller's interval holds the ratios r at which the t-test of c - r t finds no difference from 0.
+    It is bounded just where the t-test tells the effect itself from 0 at 5 %; elsewhere the share
+    is not defined. Of pairs that share seeds, c and t are pseudo-values.
 
     Args:
         control: seed, or pair of seeds, -> control less baseline; NaN counts as no value.
@@ -243,7 +251,8 @@ def share_of_effect(control: Mapping[Unit, float], treatment: Mapping[Unit, floa
         return Share(value=None, low=None, high=None, n=n, reason=reason)
     c_mean, t_mean = _mean(_sorted(above.values())), _mean(_sorted(below.values()))
     reach = np.cov(np.array([list(c.values()), [t[unit] for unit in c]])) * _quantile(n) ** 2 / n
-    # The ends solve (c_mean - r t_mean)^2 = variance of the mean of c - r t, times t^2: a r^2 - 2 b r + ... = 0.
+    # The ends solve (c_mean - r t_mean)^2 = variance of the mean of c - r t, times t^2: a r^2 - 2 b
+    # r + ... = 0.
     a = t_mean**2 - float(reach[1, 1])
     b = c_mean * t_mean - float(reach[0, 1])
     if a <= _ROUNDING * t_mean**2:
@@ -273,7 +282,9 @@ def _num_seeds(pairs: Iterable[Pair]) -> int:
 
 
 def _units(values: Mapping[Any, float]) -> tuple[Kind, dict[Any, float], str | None]:
-    """Values over which there is a t interval, and why there is none: of pairs that share seeds, pseudo-values."""
+    """Values over which there is a t interval, and why there is none: of pairs that share seeds,
+    pseudo-values.
+    """
     if not any(isinstance(unit, tuple) for unit in values):
         return "seeds", dict(values), None
     if 2 * len(values) == _num_seeds(values):

@@ -1,14 +1,18 @@
-"""The log likelihood of many fully connected networks at once and its gradient, laid out for the products in them.
+"""The log likelihood of many fully connected networks at once and its gradient, laid out for the
+products in them.
 
-A network of narrow layers on many points is slow for two reasons that have nothing to do with its arithmetic. Rows of
-ten outputs are too short for the vector units of a processor: products with them, their softmax and their gradients run
-at a fifth of its speed. And chains share the data, but a batched product multiplies them with one chain's weights at a
-time. Here the points are the last axis, (chain, unit, point), of all arrays and their gradients, so that everything is
-long rows; the first layers of all chains are one matrix product with the data; and layers with a single input or output
-are no matrix products at all, but sums that are fused with what is around them. Measured in `benchmarks/gradient.py`.
+A network of narrow layers on many points is slow for two reasons that have nothing to do with its
+arithmetic. Rows of ten outputs are too short for the vector units of a processor: products with
+them, their softmax and their gradients run at a fifth of its speed. And chains share the data, but
+a batched product multiplies them with one chain's weights at a time. Here the points are the last
+axis, (chain, unit, point), of all arrays and their gradients, so that everything is long rows; the
+first layers of all chains are one matrix product with the data; and layers with a single input or
+output are no matrix products at all, but sums that are fused with what is around them. Measured in
+`benchmarks/gradient.py`.
 
-Linear layers, layer norms and FiGLU are written anew for this layout, activations are the modules themselves, and
-`torch.func.vjp` of each in turn gives the gradient. A network with anything else in it is not taken.
+Linear layers, layer norms and FiGLU are written anew for this layout, activations are the modules
+themselves, and `torch.func.vjp` of each in turn gives the gradient. A network with anything else in
+it is not taken.
 """
 
 import functools
@@ -33,8 +37,8 @@ _ELEMENTWISE = (
     nn.LeakyReLU,
 )
 
-# (chain, unit, point) and the parameters of a module, (chain, *shape) -> (chain, unit, point). What the data are, the
-# same for all chains, is (unit, point).
+# (chain, unit, point) and the parameters of a module, (chain, *shape) -> (chain, unit, point). What
+# the data are, the same for all chains, is (unit, point).
 _Stage = Callable[..., Tensor]
 
 
@@ -51,7 +55,9 @@ class DenseNetworks:
 
     @classmethod
     def of(cls, model: BayesianModel) -> "DenseNetworks | None":
-        """Of a model, or None if its network is not a sequence of linear layers, layer norms and activations."""
+        """Of a model, or None if its network is not a sequence of linear layers, layer norms and
+        activations.
+        """
         modules = module_sequence(model.net)
         if not modules or not is_linear(modules[0][1]):
             return None
@@ -121,7 +127,9 @@ def _vjp(function: Callable[..., Tensor], *values: Any) -> tuple[Tensor, Callabl
 
 
 def _stage(module: nn.Module) -> _Stage | None:
-    """What a module does to (chain, unit, point); None for any other, subclasses included: they may do otherwise."""
+    """What a module does to (chain, unit, point); None for any other, subclasses included: they may
+    do otherwise.
+    """
     if is_linear(module):
         return _linear
     if isinstance(module, FiGLU) and type(module) is FiGLU:

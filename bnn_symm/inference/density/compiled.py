@@ -1,4 +1,6 @@
-"""Compilation of a function of tensors, with one line and the function itself where it cannot be had."""
+"""Compilation of a function of tensors, with one line and the function itself where it cannot be
+had.
+"""
 
 import functools
 import inspect
@@ -11,7 +13,8 @@ from typing import Any
 import torch
 
 _OPTIONS = {
-    # tanh by one exponential: six times as fast as by its own series, and as accurate in absolute terms.
+    # tanh by one exponential: six times as fast as by its own series, and as accurate in absolute
+    # terms.
     "cpp.use_decompose_tanh": True,
     # Arguments are always alike, so nothing has to be looked at anew in every call.
     "size_asserts": False,
@@ -35,15 +38,18 @@ def has_compiler() -> bool:
 class Compiled:
     """A function that is compiled when it is first called, for the arguments that it gets then.
 
-    All later calls must have arguments of the same shapes, dtypes and devices, for nothing looks: to check what a
-    compiled function depends on took longer than small networks take. torch keeps what it compiles on disk, so a
-    second process with the same shapes only reads it. Where there is no compiler, or it fails, a warning says so in
-    one line and the function runs as it is. Nothing random may happen in it.
+    All later calls must have arguments of the same shapes, dtypes and devices, for nothing looks:
+        to check what a
+    compiled function depends on took longer than small networks take. torch keeps what it compiles
+    on disk, so a second process with the same shapes only reads it. Where there is no compiler, or
+    it fails, a warning says so in one line and the function runs as it is. Nothing random may
+    happen in it.
 
     Args:
         function: of tensors; it may change them in place.
         name: what the warning calls it.
-        of_any_length: numbers of the arguments whose first axis differs from call to call; it must be 2 or more.
+        of_any_length: numbers of the arguments whose first axis differs from call to call; it must
+            be 2 or more.
     """
 
     def __init__(
@@ -59,7 +65,8 @@ class Compiled:
                 "options": {name: on for name, on in _OPTIONS.items() if name in known}
             }
             if "isolate_recompiles" in _COMPILE_KEYWORDS:
-                # Each of these counts its own recompilations: torch has a limit, and a process may make many fits.
+                # Each of these counts its own recompilations: torch has a limit, and a process may
+                # make many fits.
                 keywords["isolate_recompiles"] = True
                 if hasattr(torch.compiler, "skip_all_guards_unsafe"):
                     keywords["options"]["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe

@@ -2,14 +2,16 @@
 
     U(w) = -log p(y | x, w) / T - prior_weight log p(w)
 
-Values are summed in float64; gradients have the dtype of the vectors. All of a batch is one call: `DenseNetworks` for
-fully connected networks, for others `torch.func.vmap` of the gradient, which turns the products of all vectors into
-batched ones; `torch.compile` fuses the rest, so that little more than the products remains. A network that `vmap`
-cannot transform is evaluated vector by vector.
+Values are summed in float64; gradients have the dtype of the vectors. All of a batch is one call:
+`DenseNetworks` for fully connected networks, for others `torch.func.vmap` of the gradient, which
+turns the products of all vectors into batched ones; `torch.compile` fuses the rest, so that little
+more than the products remains. A network that `vmap` cannot transform is evaluated vector by
+vector.
 
-What a pass over the data keeps for its gradient is measured. Vectors are evaluated on a CPU in groups for which that
-stays within `_GROUP_BYTES`, near what its caches hold; and a training part for which it would take more than
-`_PASS_BYTES` is passed over in equal pieces, so memory does not grow with the data.
+What a pass over the data keeps for its gradient is measured. Vectors are evaluated on a CPU in
+groups for which that stays within `_GROUP_BYTES`, near what its caches hold; and a training part
+for which it would take more than `_PASS_BYTES` is passed over in equal pieces, so memory does not
+grow with the data.
 """
 
 import math
@@ -25,7 +27,8 @@ from bnn_symm.inference.density.batched_mlp import DenseNetworks
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.models import BayesianModel
 
-# 16 networks 64-50-50-10 on 1,500 points took 12 ms in groups of 4 and of 8 (7 and 13 MB), 16 ms at once.
+# 16 networks 64-50-50-10 on 1,500 points took 12 ms in groups of 4 and of 8 (7 and 13 MB), 16 ms at
+# once.
 _GROUP_BYTES = 8_000_000
 # What one pass may keep for its gradient.
 _PASS_BYTES = 512_000_000
@@ -39,7 +42,8 @@ class TemperedDensity:
         part: the data.
         temperature: T, which divides the log likelihood.
         prior_weight: the factor of the log prior.
-        like: (chain, parameter), finite, as they will come: with these, what the network allows is found out.
+        like: (chain, parameter), finite, as they will come: with these, what the network allows is
+            found out.
         compile: whether to compile.
 
     Attributes:
@@ -89,7 +93,8 @@ class TemperedDensity:
                 self.is_compiled = False
         self._calls: list[Callable[..., Any]] = [self._batched] * self.passes
         if self.is_compiled:
-            # The first piece has the prior with it, the last may be shorter; those between are alike.
+            # The first piece has the prior with it, the last may be shorter; those between are
+            # alike.
             first, between, last = (Compiled(self._batched, "the log density") for _ in range(3))
             self._calls = [first, *[between] * (self.passes - 2), last][: self.passes]
 
@@ -112,7 +117,8 @@ class TemperedDensity:
         size, number = self.group_size, len(positions)
         if size >= number:
             return self._of_group(positions)
-        # All groups are of one size, for compiled functions have one shape: the last may repeat some of the one before.
+        # All groups are of one size, for compiled functions have one shape: the last may repeat
+        # some of the one before.
         starts = [*range(0, number - size, size), number - size]
         energies = positions.new_empty(number, dtype=torch.float64)
         gradients = torch.empty_like(positions)
@@ -162,7 +168,9 @@ class TemperedDensity:
 
 
 def vectors_together(model: BayesianModel, part: Part, number: int) -> int:
-    """How many of a number of flat vectors are evaluated together: on a CPU a group that caches hold, elsewhere all."""
+    """How many of a number of flat vectors are evaluated together: on a CPU a group that caches
+    hold, elsewhere all.
+    """
     flat = model.initial()
     if number == 1 or flat.device.type != "cpu":
         return number

@@ -1,7 +1,8 @@
-"""Layers of any network by their operations: which weights an operation sees, and another operation in its place.
+"""Layers of any network by their operations: which weights an operation sees, and another operation
+in its place.
 
-A layer is known by its weight, and computed through torch's own functions, whatever module calls them; so nothing is
-asked of the modules of a network.
+A layer is known by its weight, and computed through torch's own functions, whatever module calls
+them; so nothing is asked of the modules of a network.
 """
 
 from abc import ABC, abstractmethod
@@ -79,7 +80,9 @@ class LayerUse:
 
 
 def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
-    """The layers whose weight and bias are seen by one operation and nothing else; one forward pass is watched."""
+    """The layers whose weight and bias are seen by one operation and nothing else; one forward pass
+    is watched.
+    """
     watch = _Uses({id(value): name for name, value in parameters.items()})
     with torch.no_grad(), watch:
         functional_call(net, dict(parameters), (x,))
@@ -96,7 +99,8 @@ def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> l
 def uses_by_point(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
     """Those of `layer_uses` whose input has the points as its first axis.
 
-    That axis is two long of two points and three long of three, which no size of the network's own is.
+    That axis is two long of two points and three long of three, which no size of the network's own
+    is.
 
     Args:
         net: any network.
@@ -131,7 +135,8 @@ class _Uses(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        # Reading an attribute, such as the shape, is no use of the values; `weight.T` is an attribute too, and is one.
+        # Reading an attribute, such as the shape, is no use of the values; `weight.T` is an
+        # attribute too, and is one.
         if getattr(func, "__name__", "") != "__get__" or isinstance(result, Tensor):
             use = None
             if func in OPERATIONS:

@@ -2,14 +2,18 @@
 
     U(w) = sum over processes of (-log p(share of y | x, w) / T - prior_weight / processes log p(w))
 
-One reduction a call carries everything, in float64: gradients, values, how many processes were asked to stop, and a
-checksum of the positions. So all stop at the same gradient, and processes that no longer are at the same place (of
-other processors, say, which round otherwise) end with an error and not with a wrong posterior.
+One reduction a call carries everything, in float64: gradients, values, how many processes were
+    asked to stop, and a
+checksum of the positions. So all stop at the same gradient, and processes that no longer are at the
+same place (of other processors, say, which round otherwise) end with an error and not with a wrong
+posterior.
 
-One process adds the same terms in another order. That is all that differs: one that adds the shares has the same bits
-ever after. Of ten transitions of HMC with ten steps on digits, in float64, the last differs by 4e-16 of the largest
-weight where the step size is given, and by 7e-14 after ten of warm-up: dual averaging turns a change of an acceptance
-rate, by the rounding of U, into up to 20 sqrt(updates) times as much of the logarithm of the step size.
+One process adds the same terms in another order. That is all that differs: one that adds the shares
+    has the same bits
+ever after. Of ten transitions of HMC with ten steps on digits, in float64, the last differs by
+4e-16 of the largest weight where the step size is given, and by 7e-14 after ten of warm-up: dual
+averaging turns a change of an acceptance rate, by the rounding of U, into up to 20 sqrt(updates)
+times as much of the logarithm of the step size.
 """
 
 from collections.abc import Callable
@@ -28,7 +32,8 @@ _CHECKSUMS = 2**32
 
 
 class ShardedDensity(TemperedDensity):
-    """U and its gradient, the same bits in every process; all have to ask for them at the same positions.
+    """U and its gradient, the same bits in every process; all have to ask for them at the same
+    positions.
 
     Only the share is compiled: a reduction cannot be part of a compiled function.
 
@@ -92,7 +97,8 @@ class ShardedDensity(TemperedDensity):
         stop, checksums = told.tolist()
         if checksums != self._group.size * checksum:
             raise self._group.broken(
-                f"the {self._group.size} processes are no longer at the same place: their processors or libraries "
+                f"the {self._group.size} processes are no longer at the same place: their "
+                "processors or libraries "
                 f"round differently; start them on machines of one kind"
             )
         self._stop = stop > 0

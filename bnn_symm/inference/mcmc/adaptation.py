@@ -1,15 +1,18 @@
 """What warm-up learns of the posterior: step sizes and inverse mass matrices.
 
-Chains form groups: all of them one (`shared`), which learns from every chain, or each its own. What a group learns
-follows from the transitions of its chains in the order in which they end, so chains need not go in step.
+Chains form groups: all of them one (`shared`), which learns from every chain, or each its own. What
+    a group learns
+follows from the transitions of its chains in the order in which they end, so chains need not go in
+step.
 
-Step sizes follow from the acceptance rates by dual averaging (Hoffman & Gelman 2014, arXiv:1111.4246, section 3.2).
-Inverse mass matrices are the covariances, or variances, of the positions in windows that double in length, as in
-Stan (Stan Reference Manual, section "HMC algorithm parameters"). Deviations are from each chain's own mean, pooled over
-the chains of a group, for what scales a trajectory is the width of the mode that it is in; or, `across` chains, from
-their common mean, for methods whose many chains each move too little in a window to know it. Until the first window
-closes they are the variances of the prior: most directions of a network's posterior are about as wide, and it knows
-which weights are small (`benchmarks/README.md`).
+Step sizes follow from the acceptance rates by dual averaging (Hoffman & Gelman 2014,
+arXiv:1111.4246, section 3.2). Inverse mass matrices are the covariances, or variances, of the
+positions in windows that double in length, as in Stan (Stan Reference Manual, section "HMC
+algorithm parameters"). Deviations are from each chain's own mean, pooled over the chains of a
+group, for what scales a trajectory is the width of the mode that it is in; or, `across` chains,
+from their common mean, for methods whose many chains each move too little in a window to know it.
+Until the first window closes they are the variances of the prior: most directions of a network's
+posterior are about as wide, and it knows which weights are small (`benchmarks/README.md`).
 """
 
 from collections.abc import Mapping
@@ -21,17 +24,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Dual averaging: Hoffman & Gelman's gamma, t0 and kappa, and the pull towards 10 times the first step size.
+# Dual averaging: Hoffman & Gelman's gamma, t0 and kappa, and the pull towards 10 times the first
+# step size.
 _GAMMA, _T0, _KAPPA = 0.05, 10.0, 0.75
 _AMBITION = 10.0
 # Iterations before the first window, in the first, and after the last.
 _BEFORE, _FIRST, _AFTER = 75, 25, 50
-# Updates in which a step size settles, of a short warm-up a third: after two, every draw diverged on breast_cancer.
+# Updates in which a step size settles, of a short warm-up a third: after two, every draw diverged
+# on breast_cancer.
 _SETTLES = 25
 
 
 def windows(num_warmup: int) -> list[tuple[int, int]]:
-    """Iterations [start, stop) of the windows in which covariances are estimated, the last one the longest."""
+    """Iterations [start, stop) of the windows in which covariances are estimated, the last one the
+    longest.
+    """
     if num_warmup < 20:
         return []
     before, first, after = _BEFORE, _FIRST, _AFTER
@@ -145,7 +152,8 @@ class Adapter:
         state.acceptance += np.bincount(
             self._groups[chains], weights=acceptance, minlength=len(self._sizes)
         )
-        # As many rates as there are chains make one update: single ones are so noisy that step sizes end too small.
+        # As many rates as there are chains make one update: single ones are so noisy that step
+        # sizes end too small.
         full = np.flatnonzero(state.rates >= self._sizes)
         if self._adapt_step_size:
             self._average(full, state.acceptance[full] / state.rates[full])
@@ -179,7 +187,9 @@ class Adapter:
         state.log_step_mean[groups] = state.log_step[groups]
 
     def _present(self, group: int) -> tuple[int, int] | None:
-        """The window that the group is in or before, in transitions of all its chains; None after the last."""
+        """The window that the group is in or before, in transitions of all its chains; None after
+        the last.
+        """
         index = int(self.state.window[group])
         if index >= len(self._windows):
             return None
@@ -188,7 +198,9 @@ class Adapter:
         return start * size, stop * size
 
     def _observe(self, group: int, chains: np.ndarray, positions: Tensor, rows: np.ndarray) -> None:
-        """Welford's update (Technometrics 1962) of the means of the chains and the scatter of the group."""
+        """Welford's update (Technometrics 1962) of the means of the chains and the scatter of the
+        group.
+        """
         state, present = self.state, self._present(group)
         if present is None or state.seen[group] < present[0]:
             return
@@ -246,7 +258,9 @@ def new_adaptation(
     *,
     dense: bool,
 ) -> Adaptation:
-    """Nothing learned yet: the given variances for inverse mass matrices, and the given step size."""
+    """Nothing learned yet: the given variances for inverse mass matrices, and the given step
+    size.
+    """
     chains = len(positions)
     first = variances.diag() if dense else variances
     inverse_mass = first.repeat(num_groups, *(1 for _ in first.shape))

@@ -1,9 +1,10 @@
 """All chains of a sampler in one process, one batch and one state.
 
-The driver starts transitions, lets the kernel work, lets the adapter learn from what ended, and tells draws and
-history. Chains need not go in step; only at the end of warm-up they wait for each other, since after it nothing may
-be learned any more. The state (kernel, adapter and counts) is plain arrays at every moment, warm-up and the middle of
-a trajectory included, so a fit goes on from any told state to the same bits.
+The driver starts transitions, lets the kernel work, lets the adapter learn from what ended, and
+tells draws and history. Chains need not go in step; only at the end of warm-up they wait for each
+other, since after it nothing may be learned any more. The state (kernel, adapter and counts) is
+plain arrays at every moment, warm-up and the middle of a trajectory included, so a fit goes on from
+any told state to the same bits.
 """
 
 import math
@@ -30,17 +31,21 @@ from bnn_symm.randomness import torch_generator
 if TYPE_CHECKING:
     from bnn_symm.inference.mcmc.sampler import Sampler
 
-# Iterations of a chain between rows of its history, and between moments at which draws and states are told.
+# Iterations of a chain between rows of its history, and between moments at which draws and states
+# are told.
 _LOG_EVERY = 20
 # Draws of slow chains are told after so many seconds, however few they are.
 _TELL_SECONDS = 1.0
-# The search for a first step size doubles or halves it until the acceptance rate crosses this, at most so many times.
+# The search for a first step size doubles or halves it until the acceptance rate crosses this, at
+# most so many times.
 _REASONABLE, _DOUBLINGS = 0.8, 50
 
 
 @dataclass
 class _Counts:
-    """(chain,) transitions that ended, gradients, divergences, and acceptance summed since the last row."""
+    """(chain,) transitions that ended, gradients, divergences, and acceptance summed since the last
+    row.
+    """
 
     done: np.ndarray
     gradients: np.ndarray
@@ -104,7 +109,8 @@ class _Chains:
         bad = torch.isfinite(self._kernel.points.energy).logical_not().nonzero()
         if len(bad):
             raise FitDiverged(
-                f"the log density is not finite where chain {int(bad[0])} starts; start from another posterior "
+                f"the log density is not finite where chain {int(bad[0])} starts; start from "
+                "another posterior "
                 f"(initial: RUN), or check prior.scale"
             )
         if method.adapt_step_size and method.num_warmup:
@@ -237,7 +243,8 @@ class _Chains:
         callbacks.on_state(0, self.state)
 
     def _find_step_sizes(self, density: TemperedDensity, groups: np.ndarray, seed: int) -> None:
-        """First step sizes: those at which one step is accepted at a rate that doubling or halving would cross.
+        """First step sizes: those at which one step is accepted at a rate that doubling or halving
+        would cross.
 
         Hoffman & Gelman 2014, algorithm 4, with the mean over the chains of a group.
         """

@@ -1,20 +1,25 @@
-r"""ChEES-HMC: trajectories whose length many chains learn together (Hoffman, Radul & Sountsov 2021, PMLR 130).
+r"""ChEES-HMC: trajectories whose length many chains learn together (Hoffman, Radul & Sountsov 2021,
+PMLR 130).
 
-All chains go the same number of leapfrog steps, h_n T / step, h_n in (0, 1) a Halton sequence. In warm-up log T
-climbs the gradient of the expected change of the squared distance from the mean, estimated across chains:
+All chains go the same number of leapfrog steps, h_n T / step, h_n in (0, 1) a Halton sequence. In
+warm-up log T climbs the gradient of the expected change of the squared distance from the mean,
+estimated across chains:
 
     ChEES = E[(|z' - E z'|^2 - |z - E z|^2)^2] / 4,   z the position in units of the mass matrix's scales,
 
     dChEES/dT = h_n E[(|z' - E z'|^2 - |z - E z|^2) (z' - E z')^T v'],   v' the velocity of z at the end,
 
-with acceptance probabilities for weights. Mass matrices are estimated across chains. In the first half of warm-up,
-until one was, trajectories are bounded and T stays at 1, in units of the prior's scales.
+with acceptance probabilities for weights. Mass matrices are estimated across chains. In the first
+half of warm-up, until one was, trajectories are bounded and T stays at 1, in units of the prior's
+scales.
 
-Step sizes aim at the mean of the acceptance probabilities, and not, as in the paper, at their harmonic mean: one chain
-that would reject pulls that so far down that with the paper's target of 0.651 the mean ended at 0.85 to 0.94, and a
-gradient brought 8 to 35 % fewer effective samples (`benchmarks/README.md`).
+Step sizes aim at the mean of the acceptance probabilities, and not, as in the paper, at their
+    harmonic mean: one chain
+that would reject pulls that so far down that with the paper's target of 0.651 the mean ended at
+0.85 to 0.94, and a gradient brought 8 to 35 % fewer effective samples (`benchmarks/README.md`).
 
-No tree has to be built, and none of its points is thrown away; the price is that all scales share one length.
+No tree has to be built, and none of its points is thrown away; the price is that all scales share
+one length.
 """
 
 import math
@@ -45,7 +50,8 @@ class ChEESHMC(Sampler):
     """Settings of ChEES-HMC (config `inference: {name: chees_hmc}`).
 
     Attributes:
-        num_chains: four at least, for the length is learned from how they spread; dozens are better.
+        num_chains: four at least, for the length is learned from how they spread; dozens are
+            better.
         max_num_steps: the most leapfrog steps of a trajectory.
     """
 
@@ -62,12 +68,14 @@ class ChEESHMC(Sampler):
         """Also that chains can learn from each other."""
         if self.num_chains < 4:
             raise ConfigError(
-                f"inference.num_chains of chees_hmc is {self.num_chains}, wanted 4 or more, for it learns trajectory "
+                f"inference.num_chains of chees_hmc is {self.num_chains}, wanted 4 or more, for it "
+                "learns trajectory "
                 f"lengths from how chains spread; use hmc or nuts for fewer"
             )
         if self.adaptation != "shared":
             raise ConfigError(
-                "inference.adaptation of chees_hmc is shared: all chains go the same number of steps"
+                "inference.adaptation of chees_hmc is shared: all chains go the same number of "
+                "steps"
             )
 
     def _batched_kernel(
@@ -83,7 +91,9 @@ class ChEESHMC(Sampler):
 
 @dataclass
 class _Length:
-    """What was learned of log T, arrays of one number: itself, its average, the mean square of its gradients."""
+    """What was learned of log T, arrays of one number: itself, its average, the mean square of its
+    gradients.
+    """
 
     log_length: np.ndarray
     log_length_mean: np.ndarray

@@ -22,12 +22,13 @@ class HMC(PyroSampler):
     """Settings of HMC (config `inference: {name: hmc}`).
 
     Attributes:
-        trajectory_length: integration time, in units of the adapted mass matrix. A quarter period, pi / 2, makes
-            consecutive draws of a whitened Gaussian independent; Pyro's default, a full period, returns them
-            to where they began.
-        jitter: the length of each trajectory is uniform within this fraction of it, so that no direction is periodic.
-        max_num_steps: the most leapfrog steps of a trajectory; in warm-up at most 50, for before the mass matrix is
-            known long trajectories cost most and teach little.
+        trajectory_length: integration time, in units of the adapted mass matrix. A quarter period,
+            pi / 2, makes consecutive draws of a whitened Gaussian independent; Pyro's default, a
+            full period, returns them to where they began.
+        jitter: the length of each trajectory is uniform within this fraction of it, so that no
+            direction is periodic.
+        max_num_steps: the most leapfrog steps of a trajectory; in warm-up at most 50, for before
+            the mass matrix is known long trajectories cost most and teach little.
     """
 
     name: Literal["hmc"] = "hmc"

@@ -1,4 +1,6 @@
-"""Hamiltonian Monte Carlo with trajectories of a set length, all chains in step (Neal 2011, arXiv:1206.1901)."""
+"""Hamiltonian Monte Carlo with trajectories of a set length, all chains in step (Neal 2011,
+arXiv:1206.1901).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +44,9 @@ class Trajectory:
 
 @dataclass
 class _Proposal:
-    """Momenta that were drawn, (chain, parameter), the uniform numbers that will accept, and the iteration."""
+    """Momenta that were drawn, (chain, parameter), the uniform numbers that will accept, and the
+    iteration.
+    """
 
     momentum: Tensor
     uniform: np.ndarray

@@ -1,7 +1,9 @@
 """Leapfrog steps of a batch of chains, and the energies that they keep.
 
-Every chain has a step size of its own (negative: backwards in time) and an inverse mass matrix M^-1, diagonal
-(chain, parameter) or dense (chain, parameter, parameter): the covariance of the posterior, as far as warm-up knows it.
+Every chain has a step size of its own (negative: backwards in time) and an inverse mass matrix
+    M^-1, diagonal
+(chain, parameter) or dense (chain, parameter, parameter): the covariance of the posterior, as far
+    as warm-up knows it.
 
 References:
     Neal 2011, arXiv:1206.1901, equations 5.18 to 5.20.
@@ -88,7 +90,9 @@ def with_density(
     *,
     of_any_length: Sequence[int] = (),
 ) -> Callable[..., Any]:
-    """`function(evaluate, *tensors)` as a function of the tensors, compiled as a whole where the density allows it."""
+    """`function(evaluate, *tensors)` as a function of the tensors, compiled as a whole where the
+    density allows it.
+    """
     if density.can_be_inlined:
         return Compiled(
             functools.partial(function, density.evaluate), name, of_any_length=of_any_length

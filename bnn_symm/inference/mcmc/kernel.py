@@ -1,8 +1,9 @@
 """What a batched kernel is: it takes chains from one draw to the next, many of them together.
 
-A kernel holds the positions of all chains. `begin` starts transitions of some chains, `advance` works on all that are
-under way, and hands out those that ended. Between two calls its whole state is plain arrays, also in the middle of a
-trajectory, so that it can be saved, and gone on with to the same bits.
+A kernel holds the positions of all chains. `begin` starts transitions of some chains, `advance`
+works on all that are under way, and hands out those that ended. Between two calls its whole state
+is plain arrays, also in the middle of a trajectory, so that it can be saved, and gone on with to
+the same bits.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +26,8 @@ class CompletedTransitions:
 
     Attributes:
         chains: their numbers.
-        stats: name -> (chain,), what is said of each: acceptance_rate, diverging, energy, lp, n_steps, step_size.
+        stats: name -> (chain,), what is said of each: acceptance_rate, diverging, energy, lp,
+            n_steps, step_size.
     """
 
     chains: np.ndarray

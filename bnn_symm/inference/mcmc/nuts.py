@@ -1,4 +1,6 @@
-"""The No-U-Turn sampler (Hoffman & Gelman 2014, arXiv:1111.4246), multinomial (Betancourt 2017, arXiv:1701.02434)."""
+"""The No-U-Turn sampler (Hoffman & Gelman 2014, arXiv:1111.4246), multinomial (Betancourt 2017,
+arXiv:1701.02434).
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal

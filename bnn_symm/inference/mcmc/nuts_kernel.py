@@ -1,18 +1,19 @@
 """The No-U-Turn sampler for many chains, none of which waits for another.
 
-Vectorized samplers usually advance all chains by a whole transition, and every transition takes as long as the longest
-tree among the chains. Here a batch advances by one leapfrog step: each chain is at its own leaf of its own tree, of
-its own transition, and begins its next transition when its tree is complete. So every gradient that is computed is
-one that a chain asked for.
+Vectorized samplers usually advance all chains by a whole transition, and every transition takes as
+long as the longest tree among the chains. Here a batch advances by one leapfrog step: each chain is
+at its own leaf of its own tree, of its own transition, and begins its next transition when its tree
+is complete. So every gradient that is computed is one that a chain asked for.
 
-A tree is built iteratively. The leaves of a subtree of depth d are numbered from 0 to 2^d - 1; at an even leaf n,
-its momentum and the sum of momenta so far are kept as checkpoint number popcount(n >> 1); an odd leaf n ends as many
-balanced subtrees as n has trailing ones in binary, and each of them is checked against the checkpoint of its first
-leaf. So log2 of the leaves are kept, not all (Phan & Pradhan 2019, arXiv:1912.11554, section 3; Lao & Dillon 2019).
+A tree is built iteratively. The leaves of a subtree of depth d are numbered from 0 to 2^d - 1; at
+an even leaf n, its momentum and the sum of momenta so far are kept as checkpoint number popcount(n
+>> 1); an odd leaf n ends as many balanced subtrees as n has trailing ones in binary, and each of
+them is checked against the checkpoint of its first leaf. So log2 of the leaves are kept, not all
+(Phan & Pradhan 2019, arXiv:1912.11554, section 3; Lao & Dillon 2019).
 
-Draws are multinomial within subtrees and biased towards the newer subtree when two are joined (Betancourt 2017,
-arXiv:1701.02434, appendix A.3); a trajectory turns where the sum of momenta rho, without half of its ends, has
-no positive product with the velocity at one of the ends.
+Draws are multinomial within subtrees and biased towards the newer subtree when two are joined
+(Betancourt 2017, arXiv:1701.02434, appendix A.3); a trajectory turns where the sum of momenta rho,
+without half of its ends, has no positive product with the velocity at one of the ends.
 
 References:
     Hoffman & Gelman 2014, arXiv:1111.4246.
@@ -36,12 +37,13 @@ from bnn_symm.inference.mcmc.nuts_tree import new_leaf, turns
 class _Trees:
     """The trees of all chains, (chain, ...), each in the middle of its newest subtree.
 
-    Of the newest subtree: `position`, `momentum`, `gradient` of its last leaf; `drawn_*`, what was drawn from it so
-    far; `sum`, of its momenta; `log_weight`; `direction` in time; `leaf`, the number of the next; `first_momentum`,
-    `first_sum`, the checkpoints, of which the last is never read. Of the tree without it: `end_*`, both ends
-    (backward, forward); `tree_sum`; `tree_log_weight`; `depth`. Its draw is the kernel's point. Of the transition:
-    `start_energy`, `acceptance` summed over `leaves`, and uniform numbers `choose_leaf`, `choose_subtree`,
-    `choose_direction`.
+    Of the newest subtree: `position`, `momentum`, `gradient` of its last leaf; `drawn_*`, what was
+        drawn from it so
+    far; `sum`, of its momenta; `log_weight`; `direction` in time; `leaf`, the number of the next;
+    `first_momentum`, `first_sum`, the checkpoints, of which the last is never read. Of the tree
+    without it: `end_*`, both ends (backward, forward); `tree_sum`; `tree_log_weight`; `depth`. Its
+    draw is the kernel's point. Of the transition: `start_energy`, `acceptance` summed over
+    `leaves`, and uniform numbers `choose_leaf`, `choose_subtree`, `choose_direction`.
     """
 
     position: Tensor
@@ -204,7 +206,8 @@ class NoUTurn(Kernel):
         device = trees.position.device
         leaf = np.where(trees.under_way, trees.leaf, 0)
         ending = np.repeat(self._chains, self._num_ended[leaf])
-        # What is compiled for any number of pairs takes two at least; of those beyond the real ones nothing is read.
+        # What is compiled for any number of pairs takes two at least; of those beyond the real ones
+        # nothing is read.
         pairs = np.zeros((2, max(len(ending), 2)), dtype=np.int64)
         pairs[0, : len(ending)] = ending
         pairs[1, : len(ending)] = np.concatenate([self._ended[own] for own in leaf.tolist()])
@@ -256,7 +259,9 @@ class NoUTurn(Kernel):
         return self._end(np.flatnonzero(trees.under_way & ends), diverging)
 
     def _join(self, chains: np.ndarray) -> np.ndarray:
-        """Joins the complete subtrees of these chains to their trees; returns which of the trees end with it."""
+        """Joins the complete subtrees of these chains to their trees; returns which of the trees
+        end with it.
+        """
         trees, points = self._trees, self.points
         index = torch.from_numpy(chains)
         log_weight = trees.log_weight[index].cpu().numpy()

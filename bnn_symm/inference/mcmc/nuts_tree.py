@@ -1,4 +1,6 @@
-"""A leaf more for the trees of all chains: the part of the No-U-Turn sampler that is tensors alone, and compiled."""
+"""A leaf more for the trees of all chains: the part of the No-U-Turn sampler that is tensors alone,
+and compiled.
+"""
 
 import functools
 import math
@@ -22,7 +24,9 @@ _PAIRS = (-2, -1)
 
 
 def new_leaf(density: TemperedDensity) -> Callable[..., tuple[Tensor, ...]]:
-    """A leapfrog step and what `_take_in` makes of it, compiled in one piece or around the density, as it allows."""
+    """A leapfrog step and what `_take_in` makes of it, compiled in one piece or around the density,
+    as it allows.
+    """
     take_in = _take_in
     if density.is_compiled and not density.can_be_inlined:
         take_in = Compiled(_take_in, "the leapfrog step", of_any_length=_PAIRS)
@@ -67,12 +71,14 @@ def _take_in(
     ending: Tensor,
     ended: Tensor,
 ) -> tuple[Tensor, ...]:
-    """The rest of a leapfrog step; the leaf is drawn from its subtree with the probability of its weight.
+    """The rest of a leapfrog step; the leaf is drawn from its subtree with the probability of its
+    weight.
 
-    Momenta come from the middle of the step. Leaves are kept at their (chain,) `checkpoint`, in place. Chains whose
-    leaf ends a subtree are in `ending`, (pair,), once for each that it ends, with the checkpoint of the subtree's
-    first leaf in `ended`. Besides what has changed of the trees, the (chain,) log weights of the leaves are returned,
-    and (pair,) whether the ended subtrees turn.
+    Momenta come from the middle of the step. Leaves are kept at their (chain,) `checkpoint`, in
+    place. Chains whose leaf ends a subtree are in `ending`, (pair,), once for each that it ends,
+    with the checkpoint of the subtree's first leaf in `ended`. Besides what has changed of the
+    trees, the (chain,) log weights of the leaves are returned, and (pair,) whether the ended
+    subtrees turn.
     """
     momentum = momentum - 0.5 * step[:, None] * gradient
     weight = start_energy - energy - kinetic_energy(momentum, inverse_mass)
@@ -104,6 +110,8 @@ def _take_in(
 
 
 def turns(sum: Tensor, one: Tensor, other: Tensor, inverse_mass: Tensor) -> Tensor:
-    """Whether a trajectory with this sum of momenta turns back at one of its ends, whose momenta are given."""
+    """Whether a trajectory with this sum of momenta turns back at one of its ends, whose momenta
+    are given.
+    """
     along = velocity(sum - 0.5 * (one + other), inverse_mass)
     return ((along * one).sum(-1) <= 0) | ((along * other).sum(-1) <= 0)

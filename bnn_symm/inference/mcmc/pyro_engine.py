@@ -1,13 +1,14 @@
-"""The engine `pyro` of HMC and NUTS: Pyro's own kernels, which the batched engine is tested against.
+"""The engine `pyro` of HMC and NUTS: Pyro's own kernels, which the batched engine is tested
+against.
 
-Each chain drives one Pyro kernel over the flat potential, iteration by iteration. Pyro reads torch's global
-generator, so it is seeded from the key (seed, chain, iteration) before every iteration: the draws do not depend on
-which process runs the chain, nor on what ran before, and a chain goes on from its last draw, its step size and its
-mass matrix to the same bits.
+Each chain drives one Pyro kernel over the flat potential, iteration by iteration. Pyro reads
+torch's global generator, so it is seeded from the key (seed, chain, iteration) before every
+iteration: the draws do not depend on which process runs the chain, nor on what ran before, and a
+chain goes on from its last draw, its step size and its mass matrix to the same bits.
 
 References:
-    Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014, arXiv:1111.4246; Betancourt 2017, arXiv:1701.02434 (energies,
-    E-BFMI).
+    Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014, arXiv:1111.4246; Betancourt 2017,
+    arXiv:1701.02434 (energies, E-BFMI).
 """
 
 import math
@@ -42,8 +43,10 @@ class PyroSampler(Sampler):
     """Settings of the methods that Pyro has too.
 
     Attributes:
-        engine: `batched`: all chains together in this process; `pyro`: Pyro's own kernel, the reference.
-        chain_method: of Pyro's engine: chains one after another or in parallel processes, with the same draws.
+        engine: `batched`: all chains together in this process; `pyro`: Pyro's own kernel, the
+            reference.
+        chain_method: of Pyro's engine: chains one after another or in parallel processes, with the
+            same draws.
     """
 
     engine: Literal["batched", "pyro"] = "batched"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -72,8 +75,8 @@ class PyroSampler(Sampler):
     def truncate_to_checkpoint(self, reached: FitState) -> FitState:
         """As the engine does it.
 
-        Of Pyro's, a chain stopped in warm-up begins again, to the same bits; one that was drawing goes on after its
-        last kept draw.
+        Of Pyro's, a chain stopped in warm-up begins again, to the same bits; one that was drawing
+        goes on after its last kept draw.
         """
         if self.engine == "batched":
             return super().truncate_to_checkpoint(reached)
@@ -96,7 +99,9 @@ class PyroSampler(Sampler):
 
 
 class RecordsEnergy:
-    """Mixin for a Pyro kernel: remembers the kinetic energy that the present iteration began with."""
+    """Mixin for a Pyro kernel: remembers the kinetic energy that the present iteration began
+    with.
+    """
 
     kinetic_energy_at_start: float = math.nan
 
@@ -149,7 +154,8 @@ class _Chain:
             position = torch.from_numpy(kept.copy()).to(self.model.device)
         if not math.isfinite(float(potential({_SITE: position}))):
             raise FitDiverged(
-                f"the log density is not finite where chain {chain} starts; start from another posterior "
+                f"the log density is not finite where chain {chain} starts; start from another "
+                "posterior "
                 f"(initial: RUN), or check prior.scale"
             )
         kernel = self._kernel(potential, position, chain, adapted)
@@ -168,7 +174,8 @@ class _Chain:
                 break
             potential.evaluations = 0
             potential_before = float(kernel._potential_energy_last)
-            # Pyro keeps a running mean of acceptance over n iterations; from zero, its increment is a / n.
+            # Pyro keeps a running mean of acceptance over n iterations; from zero, its increment is
+            # a / n.
             kernel._mean_accept_prob = 0.0
             known_divergences = len(kernel._divergences)
             with global_seed(self.seed, "chain", chain, iteration):

@@ -1,7 +1,9 @@
-"""What HMC, NUTS and their like share: settings, how a fit goes on, and which engine runs the chains.
+"""What HMC, NUTS and their like share: settings, how a fit goes on, and which engine runs the
+chains.
 
-`batched`, the default, advances all chains together in one process, on matrix products of all of them at once
-(`batched_chains`). `pyro` runs Pyro's own kernels, a chain a process (`pyro_sampling`): the reference.
+`batched`, the default, advances all chains together in one process, on matrix products of all of
+them at once (`batched_chains`). `pyro` runs Pyro's own kernels, a chain a process
+(`pyro_sampling`): the reference.
 """
 
 from abc import abstractmethod
@@ -21,9 +23,11 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
 from bnn_symm.settings import Fraction, NonNegativeInt, Positive, PositiveInt, settings
 
-# Up to this many parameters, `mass_matrix: auto` estimates all covariances; beyond, the warm-up is too short for that.
+# Up to this many parameters, `mass_matrix: auto` estimates all covariances; beyond, the warm-up is
+# too short for that.
 _DENSE_UP_TO = 30
-# From so many iterations on, `compile: auto` compiles: it takes seconds, which fewer do not win back.
+# From so many iterations on, `compile: auto` compiles: it takes seconds, which fewer do not win
+# back.
 _COMPILE_FROM = 200
 
 
@@ -39,10 +43,10 @@ class Sampler(Method):
         initial_step_size: where the search for a step size begins.
         mass_matrix: `diagonal`, `dense`, or `auto`: dense for up to 30 parameters.
         adapt_step_size: whether warm-up changes step sizes.
-        adapt_mass_matrix: whether warm-up estimates mass matrices, beginning (Pyro's engine apart) with the prior's
-            variances; otherwise they are the identity.
-        adaptation: `shared`: all chains learn one step size and mass matrix together; `per_chain`: each its own.
-            Pyro's engine knows only the latter.
+        adapt_mass_matrix: whether warm-up estimates mass matrices, beginning (Pyro's engine apart)
+            with the prior's variances; otherwise they are the identity.
+        adaptation: `shared`: all chains learn one step size and mass matrix together; `per_chain`:
+            each its own. Pyro's engine knows only the latter.
         compile: whether the density is compiled; `auto`: if there are 200 iterations or more.
     """
 
@@ -105,7 +109,9 @@ class Sampler(Method):
         return vectors_together(model, part, self.num_chains) if self.engine == "batched" else 1
 
     def truncate_to_checkpoint(self, reached: FitState) -> FitState:
-        """Back to the last state of all chains: draws and rows that came after it are made again."""
+        """Back to the last state of all chains: draws and rows that came after it are made
+        again.
+        """
         state = reached.states.get(0, {})
         if "counts.done" not in state:
             return FitState()  # nothing yet, or what another engine had reached

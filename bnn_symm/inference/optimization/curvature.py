@@ -1,13 +1,17 @@
-"""Generalized Gauss-Newton curvature of the log likelihood of a data set, in some coordinates of the flat vector.
+"""Generalized Gauss-Newton curvature of the log likelihood of a data set, in some coordinates of
+the flat vector.
 
-    G = sum_n J_n^T F_n J_n,   J_n = d z_n / d w,   F_n = Fisher information of a target given z_n = (outputs, latents)
+    G = sum_n J_n^T F_n J_n,   J_n = d z_n / d w,   F_n = Fisher information of a target given z_n =
+    (outputs, latents)
 
-Exact for every likelihood (no targets are sampled), positive semi-definite, and the Hessian of -log_likelihood where
-outputs are linear in these coordinates and are natural parameters (`models.fisher`).
+Exact for every likelihood (no targets are sampled), positive semi-definite, and the Hessian of
+-log_likelihood where outputs are linear in these coordinates and are natural parameters
+(`models.fisher`).
 
-Of the dense layer whose outputs are the network's, J_n is known: a row for each output with the layer's input in its
-place. Its block is then C (C + 1) / 2 weighted products of inputs with themselves, for C outputs, where the matrices
-J_n would take C^2 of C times as many rows: 173 s became 2.7 on 4,000 images, 400 units and 10 classes.
+Of the dense layer whose outputs are the network's, J_n is known: a row for each output with the
+layer's input in its place. Its block is then C (C + 1) / 2 weighted products of inputs with
+themselves, for C outputs, where the matrices J_n would take C^2 of C times as many rows: 173 s
+became 2.7 on 4,000 images, 400 units and 10 classes.
 
 References:
     Schraudolph 2002, doi:10.1162/08997660260028683; Martens 2020, arXiv:1412.1193.
@@ -37,16 +41,19 @@ from bnn_symm.models.fisher import fisher_root
 
 # Numbers of the matrices R J, or of weighted inputs, of the points that are handled at once: 64 MB.
 _NUMBERS_AT_ONCE = 2**24
-# Points at once at most: what their forward passes keep stays small beside the above, and a fit can stop in between.
+# Points at once at most: what their forward passes keep stays small beside the above, and a fit can
+# stop in between.
 _POINTS_AT_ONCE = 256
-# Of points whose last inputs alone are wanted: more, for a block as large as the layer's is summed as often.
+# Of points whose last inputs alone are wanted: more, for a block as large as the layer's is summed
+# as often.
 _INPUTS_AT_ONCE = 1024
 
 
 def last_layer(
     model: BayesianModel, x: Float[Tensor, "point *feature"]
 ) -> Int[Tensor, " coordinate"]:
-    """Coordinates of the layer that a forward pass ends with, and of the likelihood's own variables.
+    """Coordinates of the layer that a forward pass ends with, and of the likelihood's own
+    variables.
 
     Args:
         model: any.
@@ -58,8 +65,8 @@ def last_layer(
     uses = layer_uses(model.net, model.layer_values(model.unflatten(model.initial())), x[:1])
     if not uses:
         raise ConfigError(
-            "inference.structure=last_layer wants a linear layer or a convolution whose weight nothing else uses, and "
-            "finds none; type --set inference.structure=diagonal"
+            "inference.structure=last_layer wants a linear layer or a convolution whose weight "
+            "nothing else uses, and finds none; type --set inference.structure=diagonal"
         )
     names = (uses[-1].weight, uses[-1].bias)
     own = [
@@ -73,7 +80,9 @@ def last_layer(
 def diagonals(
     model: BayesianModel, position: Float[Tensor, " parameter"], part: Part
 ) -> Iterator[Tensor]:
-    """The diagonal of G, (parameter,), as terms to be summed, each of some of the points, in float64."""
+    """The diagonal of G, (parameter,), as terms to be summed, each of some of the points, in
+    float64.
+    """
     everything = torch.arange(len(position), device=position.device)
     for rows in _rooted_jacobians(model, position, everything, part):
         yield rows.square().sum((0, 1)).double()
@@ -85,7 +94,9 @@ def blocks(
     coordinates: Int[Tensor, " coordinate"],
     part: Part,
 ) -> Iterator[Tensor]:
-    """The block of G of some coordinates, (coordinate, coordinate), as terms to be summed, in float64."""
+    """The block of G of some coordinates, (coordinate, coordinate), as terms to be summed, in
+    float64.
+    """
     values = model.layer_values(model.unflatten(position))
     layer = _output_layer(model, values, coordinates, part.x[:2])
     if layer is not None:
@@ -120,7 +131,9 @@ class _Input(KnownLayers):
         return self._output
 
     def is_last(self, outputs: Tensor) -> bool:
-        """Whether the outputs of the network are what came out, and nothing was done to it since."""
+        """Whether the outputs of the network are what came out, and nothing was done to it
+        since.
+        """
         return outputs is self._output and outputs._version == self._version
 
     @classmethod
@@ -135,7 +148,9 @@ class _Input(KnownLayers):
 def _output_layer(
     model: BayesianModel, values: Mapping[str, Tensor], coordinates: Tensor, x: Tensor
 ) -> LayerUse | None:
-    """The dense layer whose outputs are the network's, all free, if the coordinates are those of `last_layer`."""
+    """The dense layer whose outputs are the network's, all free, if the coordinates are those of
+    `last_layer`.
+    """
     uses = uses_by_point(model.net, values, x)
     if not uses or uses[-1].operation is not F.linear or len(uses[-1].shape) != 2:
         return None
@@ -187,7 +202,9 @@ def _output_blocks(
 
 
 def _order(model: BayesianModel, layer: LayerUse, outputs: int, width: int) -> Tensor:
-    """Where each coordinate of the layer is among (output, input, then one for the bias), then latent variables."""
+    """Where each coordinate of the layer is among (output, input, then one for the bias), then
+    latent variables.
+    """
     numbers = torch.arange(outputs * width).unflatten(0, (outputs, width))
     parts = {
         layer.weight: numbers[:, : math.prod(model.shapes[layer.weight][1:])],

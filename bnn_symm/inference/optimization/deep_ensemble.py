@@ -1,4 +1,5 @@
-"""Deep ensembles: MAP fits from independent initial values and data orders. One chain of one draw a member.
+"""Deep ensembles: MAP fits from independent initial values and data orders. One chain of one draw a
+member.
 
 References:
     Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.

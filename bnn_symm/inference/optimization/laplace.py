@@ -2,13 +2,14 @@ r"""The Laplace approximation: a mode, and around it the normal of the curvature
 
     N(w*, P^-1),   P = G / T + prior_weight S^-1,   S: prior covariance
 
-G is the generalized Gauss-Newton curvature of the training part (`curvature`): exact, of all its points, with no target
-sampled. With all of P it would be the exact tempered posterior of a linear Gaussian model. `diagonal` keeps the
-diagonal of P, for all parameters; `last_layer` keeps all of P for the layer that the network ends with, with everything
-below it at the mode.
+G is the generalized Gauss-Newton curvature of the training part (`curvature`): exact, of all its
+points, with no target sampled. With all of P it would be the exact tempered posterior of a linear
+Gaussian model. `diagonal` keeps the diagonal of P, for all parameters; `last_layer` keeps all of P
+for the layer that the network ends with, with everything below it at the mode.
 
-Predictions are those of draws, as of every method, of the network as it is, not of its linearization at the mode:
-where P is small in directions that the data do not see, a diagonal spreads more than the posterior does.
+Predictions are those of draws, as of every method, of the network as it is, not of its
+linearization at the mode: where P is small in directions that the data do not see, a diagonal
+spreads more than the posterior does.
 
 References:
     MacKay 1992, doi:10.1162/neco.1992.4.3.448; Daxberger et al. 2021, arXiv:2106.14806.
@@ -35,7 +36,8 @@ from bnn_symm.posteriors.keyed_draws import KeyedDraws
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
-# A block is held three times over in float64; beyond this number of coordinates that is more than 10 GB.
+# A block is held three times over in float64; beyond this number of coordinates that is more than
+# 10 GB.
 _LARGEST_BLOCK = 20_000
 
 
@@ -44,8 +46,9 @@ class LaplaceApproximation(OptimisedMethod):
     """Settings of the Laplace approximation (config `inference: {name: laplace}`).
 
     Attributes:
-        structure: `diagonal`: of the curvature of all parameters. `last_layer`: all of it, for the parameters of the
-            layer that a forward pass ends with and the likelihood's own variables; the rest stays at the mode.
+        structure: `diagonal`: of the curvature of all parameters. `last_layer`: all of it, for the
+            parameters of the layer that a forward pass ends with and the likelihood's own
+            variables; the rest stays at the mode.
         num_draws: draws that stand for the posterior in predictions and in files.
     """
 
@@ -76,26 +79,32 @@ class LaplaceApproximation(OptimisedMethod):
         """Those with a curvature.
 
         Raises:
-            ConfigError: if the prior has no curvature everywhere, or there are too many for a full block.
+            ConfigError: if the prior has no curvature everywhere, or there are too many for a full
+                block.
         """
         model = fit.model
         if not all(isinstance(block.family, Normal) for block in model.parameter_prior.blocks):
             raise ConfigError(
-                "inference.name=laplace needs the curvature of the prior at every weight, which only prior.name=normal "
-                f"has; got prior.name={model.prior.name}: type --set prior.name=normal, or inference.name=mean_field_vi"
+                "inference.name=laplace needs the curvature of the prior at every weight, which "
+                "only prior.name=normal "
+                f"has; got prior.name={model.prior.name}: type --set prior.name=normal, or "
+                "inference.name=mean_field_vi"
             )
         if self.structure == "diagonal":
             return torch.arange(model.num_parameters, device=model.device)
         found = last_layer(model, fit.dataset.train.x).to(model.device)
         if len(found) > _LARGEST_BLOCK:
             raise ConfigError(
-                f"inference.structure=last_layer: the last layer has {len(found)} parameters, and a covariance of at "
+                f"inference.structure=last_layer: the last layer has {len(found)} parameters, and "
+                "a covariance of at "
                 f"most {_LARGEST_BLOCK} is kept; type --set inference.structure=diagonal"
             )
         return found
 
     def _check_curvature(self, fit: FitContext, coordinates: Tensor) -> None:
-        """Raises ConfigError, before the mode is fitted, for a network whose curvature cannot be had."""
+        """Raises ConfigError, before the mode is fitted, for a network whose curvature cannot be
+        had.
+        """
         try:
             for _ in blocks(
                 fit.model,
@@ -107,14 +116,17 @@ class LaplaceApproximation(OptimisedMethod):
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(
-                f"inference.name=laplace needs derivatives that this network does not allow ({reason[:160]}); type "
-                f"--set inference.name=swag, or write the network without looking at values"
+                "inference.name=laplace needs derivatives that this network does not allow "
+                f"({reason[:160]}); type --set inference.name=swag, or write the network without "
+                "looking at values"
             ) from error
 
     def _precision_root(
         self, fit: FitContext, position: Tensor, coordinates: Tensor
     ) -> Tensor | None:
-        """The root of P: of a diagonal elementwise, of a block its Cholesky factor; None if stopped on the way."""
+        """The root of P: of a diagonal elementwise, of a block its Cholesky factor; None if stopped
+        on the way.
+        """
         train = fit.dataset.train
         diagonal = self.structure == "diagonal"
         terms = (
@@ -131,7 +143,8 @@ class LaplaceApproximation(OptimisedMethod):
         precision = curvature / self.temperature + (prior if diagonal else torch.diag(prior))
         if not bool(torch.isfinite(precision).all()):
             raise FitDiverged(
-                "the curvature at the mode is not finite; type --set dtype=float64, or fit for longer"
+                "the curvature at the mode is not finite; type --set dtype=float64, or fit for "
+                "longer"
             )
         return precision.sqrt() if diagonal else torch.linalg.cholesky(precision)
 
@@ -176,7 +189,9 @@ class LaplaceApproximation(OptimisedMethod):
 
 @dataclass(frozen=True)
 class _BlockDraw:
-    """A draw that is normal in some coordinates, with the Cholesky factor of their precision, and fixed in the rest."""
+    """A draw that is normal in some coordinates, with the Cholesky factor of their precision, and
+    fixed in the rest.
+    """
 
     position: Tensor
     coordinates: Tensor

@@ -1,7 +1,7 @@
 """Maximum a posteriori: the mode of the tempered posterior, by Adam. One chain of one draw.
 
-It minimizes -log_likelihood / T - log_prior (or both over T). The latent variables of the likelihood are optimized
-with the weights, in their unconstrained coordinates.
+It minimizes -log_likelihood / T - log_prior (or both over T). The latent variables of the
+likelihood are optimized with the weights, in their unconstrained coordinates.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,8 @@ def mode_problem(
     start: Tensor,
     at: Callable[[int, Tensor], Tensor] = lambda step, position: position,
 ) -> OptimizationProblem:
-    """The optimization of one position, from a copy of `start`; its one tensor is called `position`.
+    """The optimization of one position, from a copy of `start`; its one tensor is called
+    `position`.
 
     Args:
         method: its settings.

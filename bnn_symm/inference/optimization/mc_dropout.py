@@ -1,14 +1,15 @@
 r"""MC dropout: a posterior over the weights of a network whose hidden units come and go.
 
-Its law is that of w = theta * k, where k is 0 for all weights that read a dropped unit and 1 / (1 - rate) for those
-that read a kept one, unit by unit independently. theta minimizes what variational inference does,
+Its law is that of w = theta * k, where k is 0 for all weights that read a dropped unit and 1 / (1 -
+rate) for those that read a kept one, unit by unit independently. theta minimizes what variational
+inference does,
 
     -E_k[log p(y | x, theta * k)] / T - E_k[log p(theta * k)]
 
-(the entropy of k does not depend on theta), with one k a step for all points of its minibatch. So a draw is a vector of
-weights, as of every other method, and the network itself is deterministic. Dropping a unit's outgoing weights is
-dropping the unit, but for entries that are fixed, which stay. Weights that read inputs of the network, and biases, are
-never dropped.
+(the entropy of k does not depend on theta), with one k a step for all points of its minibatch. So a
+draw is a vector of weights, as of every other method, and the network itself is deterministic.
+Dropping a unit's outgoing weights is dropping the unit, but for entries that are fixed, which stay.
+Weights that read inputs of the network, and biases, are never dropped.
 
 `validation_nll` of the history is that of theta itself, all units kept, as is usual of dropout.
 
@@ -39,7 +40,8 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 @settings
 class MCDropout(OptimisedMethod):
-    """Settings of MC dropout (config `inference: {name: mc_dropout}`); the rate is `architecture.dropout`.
+    """Settings of MC dropout (config `inference: {name: mc_dropout}`); the rate is
+    `architecture.dropout`.
 
     Attributes:
         num_draws: draws that stand for the posterior in predictions and in files.
@@ -60,7 +62,9 @@ class MCDropout(OptimisedMethod):
         return optimize_alone(fit, problem)[1]
 
     def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
-        """Return whether the objective was still falling, in words; its units come and go, so that it has no mode."""
+        """Return whether the objective was still falling, in words; its units come and go, so that
+        it has no mode.
+        """
         if self.early_stopping is not None:
             return []
         return [
@@ -102,9 +106,9 @@ class _Drop:
         self._inputs = DroppedInputs(model.net)
         if len(self._inputs.rates) == 0:
             raise ConfigError(
-                "inference.name=mc_dropout drops units of hidden layers, and no layer of this network does; type "
-                "--set architecture.dropout=0.1 (mlp, cnn and resnet with hidden layers), or call drop_inputs on "
-                "layers of your own"
+                "inference.name=mc_dropout drops units of hidden layers, and no layer of this "
+                "network does; type --set architecture.dropout=0.1 (mlp, cnn and resnet with "
+                "hidden layers), or call drop_inputs on layers of your own"
             )
         self._num_latents = len(model.likelihood.latents)
         self._seed, self._purpose = seed, purpose

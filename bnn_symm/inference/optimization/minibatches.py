@@ -1,6 +1,8 @@
-"""Minibatches as functions of (seed, step): an epoch is a keyed shuffle, cut into batches of one size.
+"""Minibatches as functions of (seed, step): an epoch is a keyed shuffle, cut into batches of one
+size.
 
-What is left over at the end of an epoch, less than a batch, is passed over; it is other points in every epoch.
+What is left over at the end of an epoch, less than a batch, is passed over; it is other points in
+every epoch.
 """
 
 from typing import Literal
@@ -11,13 +13,16 @@ from torch import Tensor
 from bnn_symm.data import Part
 from bnn_symm.randomness import torch_generator
 
-# Data sets up to this size are used whole at every step when the batch size is auto; larger ones in minibatches.
+# Data sets up to this size are used whole at every step when the batch size is auto; larger ones in
+# minibatches.
 _FULL_BATCH = 512
 _MINIBATCH = 256
 
 
 def points_a_step(batch_size: int | Literal["auto"], num_points: int) -> int:
-    """Points of a minibatch: as asked for, at most all; `auto` is all of up to 512, otherwise 256."""
+    """Points of a minibatch: as asked for, at most all; `auto` is all of up to 512, otherwise
+    256.
+    """
     if batch_size != "auto":
         return min(batch_size, num_points)
     return num_points if num_points <= _FULL_BATCH else _MINIBATCH

@@ -1,19 +1,22 @@
 r"""Has an optimization come to its optimum? A warning where it ended far from it.
 
-Three numbers say so, each in nats or in posterior standard deviations, so that one limit serves every model:
+Three numbers say so, each in nats or in posterior standard deviations, so that one limit serves
+every model:
 
-- the Newton decrement at the end, lambda^2 = g^T H^{-1} g, with the gradient g and the Hessian H of the objective over
-  the whole training part. lambda is the distance to the optimum in posterior standard deviations, and a Newton step
-  lowers the objective by lambda^2 / 2 nats. Conjugate gradients give it from below, one product with H an iteration;
-- of a fitted law with spread, E_q[(w - m)^T grad U(w)] / D, which is 1 where the covariance has the right size (of an
-  optimal normal exactly): its variances in units of those of the posterior;
-- where neither is affordable, the fall of the objective over the last eighth of its history, where a learning rate
-  that ends has all but ended, and how far it ended above its best.
+- the Newton decrement at the end, lambda^2 = g^T H^{-1} g, with the gradient g and the Hessian H of
+  the objective over the whole training part. lambda is the distance to the optimum in posterior
+  standard deviations, and a Newton step lowers the objective by lambda^2 / 2 nats. Conjugate
+  gradients give it from below, one product with H an iteration;
+- of a fitted law with spread, E_q[(w - m)^T grad U(w)] / D, which is 1 where the covariance has the
+  right size (of an optimal normal exactly): its variances in units of those of the posterior;
+- where neither is affordable, the fall of the objective over the last eighth of its history, where
+  a learning rate that ends has all but ended, and how far it ended above its best.
 
-Draws of the posterior of D weights lie some D / 2 nats above its mode, and sqrt(D) standard deviations from it. An end
-that is nearer than a third of that is as good as the mode.
+Draws of the posterior of D weights lie some D / 2 nats above its mode, and sqrt(D) standard
+deviations from it. An end that is nearer than a third of that is as good as the mode.
 
-The work is a share of that of the fit, so that of long fits to many points decrements are bounds from few iterations.
+The work is a share of that of the fit, so that of long fits to many points decrements are bounds
+from few iterations.
 """
 
 import math
@@ -31,8 +34,8 @@ from bnn_symm.posteriors import ClosedFormPosterior, Posterior
 
 # A squared distance of this share of D posterior variances is near; at least so many variances.
 _NEAR, _LEAST = 0.1, 1.0
-# Iterations of conjugate gradients, the share of the work of a fit that they may take, and the number of points times
-# parameters up to which they are made in any case.
+# Iterations of conjugate gradients, the share of the work of a fit that they may take, and the
+# number of points times parameters up to which they are made in any case.
 _ITERATIONS, _WORK, _SMALL = 30, 0.1, 1e6
 # Variances in units of the posterior's that are of the right size.
 _NARROW, _WIDE = 0.4, 2.5
@@ -43,7 +46,8 @@ _ROWS, _CERTAIN = 8, 5.0
 
 History = Sequence[Mapping[str, Any]]
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(position, x, y) -> the objective of the whole training part in nats, as estimated from these points."""
+"""(position, x, y) -> the objective of the whole training part in nats, as estimated from these
+points."""
 
 
 def allowed(num_parameters: int) -> float:
@@ -73,10 +77,12 @@ def decrement(
     points_at_once: int,
     iterations: int,
 ) -> float | None:
-    """Return the squared Newton decrement, or a lower bound of it; None if the network has no second derivatives.
+    """Return the squared Newton decrement, or a lower bound of it; None if the network has no
+    second derivatives.
 
     Args:
-        objectives: one, or two independent estimates of one, whose noise then does not add to the decrement.
+        objectives: one, or two independent estimates of one, whose noise then does not add to the
+            decrement.
         position: where the optimization ended.
         part: the training part.
         points_at_once: of one product.
@@ -140,8 +146,10 @@ def distance_warning(
     if square is None or not square > limit:
         return None
     return (
-        f"{name} ended {math.sqrt(square):.2g} posterior standard deviations from its optimum (limit "
-        f"{math.sqrt(limit):.2g}): a Newton step would lower the objective by {square / 2:.3g} nats; fit for longer: "
+        f"{name} ended {math.sqrt(square):.2g} posterior standard deviations from its optimum "
+        "(limit "
+        f"{math.sqrt(limit):.2g}): a Newton step would lower the objective by {square / 2:.3g} "
+        "nats; fit for longer: "
         f"--set {advice}"
     )
 
@@ -177,15 +185,16 @@ def drift_warning(
     fall, limit = -slope * (x[-1] - x[0]), 0.5 * allowed(num_parameters)
     if fall > limit and -slope > _CERTAIN * noise:
         return (
-            f"{name}: the objective was still falling at the end, by {fall:.3g} nats over the last {kept} rows of the "
-            f"history (limit {limit:.3g}); fit for longer: --set {advice}"
+            f"{name}: the objective was still falling at the end, by {fall:.3g} nats over the last "
+            f"{kept} rows of the history (limit {limit:.3g}); fit for longer: --set {advice}"
         )
     means = np.convolve(values, np.full(_ROWS, 1 / _ROWS), "valid")
     spread = float(y.std(ddof=2)) / math.sqrt(_ROWS)
     rise = float(means[-1] - means.min())
     if rise > limit + 2 * _CERTAIN * spread:
         return (
-            f"{name}: the objective ended {rise:.3g} nats above its best (limit {limit:.3g}); lower "
+            f"{name}: the objective ended {rise:.3g} nats above its best (limit {limit:.3g}); "
+            "lower "
             f"inference.learning_rate"
         )
     return None
@@ -194,7 +203,8 @@ def drift_warning(
 def concerns_of_modes(
     method: Any, fit: Any, history: History, positions: Mapping[int, np.ndarray]
 ) -> list[str]:
-    """Return what is wrong with the ends of optimizations of positions: the distance to a mode, or else the drift.
+    """Return what is wrong with the ends of optimizations of positions: the distance to a mode, or
+    else the drift.
 
     Args:
         method: its settings.
@@ -225,7 +235,8 @@ def concerns_of_modes(
 def concerns_of_law(
     method: Any, fit: Any, history: History, law: Posterior, *, has_distance: bool = True
 ) -> list[str]:
-    """Return what is wrong with the end of an optimization of a law: its distance or drift, and its variances.
+    """Return what is wrong with the end of an optimization of a law: its distance or drift, and its
+    variances.
 
     Args:
         method: its settings.
@@ -289,7 +300,8 @@ def potential(method: Any, model: BayesianModel, size: int) -> Objective:
 def concerns_of_iterates(
     method: Any, fit: Any, law: Posterior, *, limit: float, advice: str
 ) -> list[str]:
-    """Return what is wrong with a law of iterates: a mean as far from the mode as draws are, or much wider draws.
+    """Return what is wrong with a law of iterates: a mean as far from the mode as draws are, or
+    much wider draws.
 
     Args:
         method: its settings.
@@ -316,7 +328,9 @@ def concerns_of_iterates(
 
 
 def _spread(law: Posterior, passes: float) -> tuple[Tensor, list[Tensor]]:
-    """Return the mean of a law and deviations of draws from it, as many as some passes over the data allow."""
+    """Return the mean of a law and deviations of draws from it, as many as some passes over the
+    data allow.
+    """
     number = min(_DEVIATIONS, max(2, int(_WORK * passes / 2)))
     if not isinstance(law, ClosedFormPosterior):
         number = min(number, law.shape[0] * law.shape[1])

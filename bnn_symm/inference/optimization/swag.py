@@ -1,19 +1,24 @@
 r"""SWAG: the normal of the iterates of SGD around a mode.
 
-From a mode (`map`), SGD with momentum and a constant learning rate goes on over minibatches. Of its iterates, one every
-`collect_every` steps, are kept the mean m, the variances s^2 and the last K deviations from the running mean, D. Then
+From a mode (`map`), SGD with momentum and a constant learning rate goes on over minibatches. Of its
+iterates, one every `collect_every` steps, are kept the mean m, the variances s^2 and the last K
+deviations from the running mean, D. Then
 
     w = m + s z_1 / sqrt(2) + D z_2 / sqrt(2 (K - 1)),     z ~ Normal(0, 1)
 
-which halves the sum of the diagonal and the low-rank covariance (Maddox et al., equation 1). What spreads the iterates
-is the noise of minibatches: how far is up to the learning rate and the batch size.
+which halves the sum of the diagonal and the low-rank covariance (Maddox et al., equation 1). What
+spreads the iterates is the noise of minibatches: how far is up to the learning rate and the batch
+size.
 
-A normal of the right width comes of SGD with momentum mu at the learning rate (Mandt et al., section 4.2)
+A normal of the right width comes of SGD with momentum mu at the learning rate (Mandt et al.,
+section 4.2)
 
-    (1 - mu) 2 D T / (N tr C),      C: covariance over minibatches of the gradient of the mean loss, at the mode
+    (1 - mu) 2 D T / (N tr C),      C: covariance over minibatches of the gradient of the mean loss,
+    at the mode
 
 References:
-    Maddox, Garipov, Izmailov, Vetrov & Wilson 2019, arXiv:1902.02476; Mandt, Hoffman & Blei 2017, arXiv:1704.04289.
+    Maddox, Garipov, Izmailov, Vetrov & Wilson 2019, arXiv:1902.02476; Mandt, Hoffman & Blei 2017,
+    arXiv:1704.04289.
 """
 
 import math
@@ -44,11 +49,13 @@ from bnn_symm.posteriors.keyed_draws import KeyedDraws
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 
-# Minibatches when batch_size is auto: of small data a tenth, since without the noise of minibatches nothing spreads.
+# Minibatches when batch_size is auto: of small data a tenth, since without the noise of minibatches
+# nothing spreads.
 _MINIBATCH = 256
 _BATCHES = 10
 _WINDOW = "window."
-# The largest learning rate that is chosen for SGD, and the minibatches whose gradients it is chosen by.
+# The largest learning rate that is chosen for SGD, and the minibatches whose gradients it is chosen
+# by.
 _LARGEST_RATE, _RATE_BATCHES = 0.05, 32
 # Variances of draws in units of the posterior's above which SGD has left the mode.
 _WIDE = 10.0
@@ -56,17 +63,19 @@ _WIDE = 10.0
 
 @settings
 class SWAG(OptimisedMethod):
-    """Settings of SWAG (config `inference: {name: swag}`); those that it shares with `map` are of the way to the mode.
+    """Settings of SWAG (config `inference: {name: swag}`); those that it shares with `map` are of
+    the way to the mode.
 
     Attributes:
         num_steps: of Adam, which goes to the mode, and of SGD together.
         batch_size: points a step, fewer than all; `auto` is a tenth of them, at most 256.
         collect_fraction: share of the steps that are SGD's.
-        collect_learning_rate: of SGD on the mean loss T U / N, constant; `auto` is that at which its iterates would
-            spread as the posterior does, if the loss curved alike in all directions, and at most 0.05.
+        collect_learning_rate: of SGD on the mean loss T U / N, constant; `auto` is that at which
+            its iterates would spread as the posterior does, if the loss curved alike in all
+            directions, and at most 0.05.
         momentum: of SGD.
-        collect_every: steps from iterate to iterate; `auto` is an epoch, or fewer where that would be less than
-            2 `rank` iterates.
+        collect_every: steps from iterate to iterate; `auto` is an epoch, or fewer where that would
+            be less than 2 `rank` iterates.
         rank: K, the deviations that are kept.
         num_draws: draws that stand for the posterior in predictions and in files.
     """
@@ -106,14 +115,17 @@ class SWAG(OptimisedMethod):
         points = len(dataset.train)
         if self.points_per_gradient(points) == points:
             raise ConfigError(
-                f"inference.batch_size={self.batch_size} takes all {points} training points at every step; SWAG's "
-                f"spread is the noise of minibatches: type --set inference.batch_size={max(1, points // _BATCHES)}"
+                f"inference.batch_size={self.batch_size} takes all {points} training points at "
+                "every step; SWAG's "
+                "spread is the noise of minibatches: type --set "
+                f"inference.batch_size={max(1, points // _BATCHES)}"
             )
         if self.collect_steps < 2 * self.steps_between(points):
             wanted = math.ceil(2 * self.steps_between(points) / self.collect_fraction) + 1
             raise ConfigError(
-                f"inference.num_steps={self.num_steps} and collect_fraction={self.collect_fraction:g} give "
-                f"{self.collect_steps} steps of SGD and fewer than two iterates, one every "
+                f"inference.num_steps={self.num_steps} and "
+                f"collect_fraction={self.collect_fraction:g} give {self.collect_steps} steps of "
+                "SGD and fewer than two iterates, one every "
                 f"{self.steps_between(points)} steps; type --set inference.num_steps={wanted}"
             )
 
@@ -132,7 +144,9 @@ class SWAG(OptimisedMethod):
         return stopped
 
     def _collect(self, fit: FitContext, state: State) -> tuple[State, bool]:
-        """Runs SGD from a mode, or from a former state of its own; the state, and whether it was stopped."""
+        """Runs SGD from a mode, or from a former state of its own; the state, and whether it was
+        stopped.
+        """
         start = torch.from_numpy(state["position"]).to(fit.model.device)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
         rate = float(state["rate"]) if "rate" in state else self._rate(problem)
@@ -169,7 +183,9 @@ class SWAG(OptimisedMethod):
         return descent.state(), False
 
     def _rate(self, problem: OptimizationProblem) -> float:
-        """Return the learning rate of SGD: that of the settings, or the one that suits the noise at the mode."""
+        """Return the learning rate of SGD: that of the settings, or the one that suits the noise at
+        the mode.
+        """
         if self.collect_learning_rate != "auto":
             return self.collect_learning_rate
         size, tensor = len(problem.train), problem.tensors["position"]
@@ -218,7 +234,9 @@ class SWAG(OptimisedMethod):
 
 
 class _Iterates:
-    """Moments of the iterates so far, in float64, and the last deviations from their running mean."""
+    """Moments of the iterates so far, in float64, and the last deviations from their running
+    mean.
+    """
 
     def __init__(self, position: Tensor, rank: int):
         self.count = 0
@@ -348,7 +366,8 @@ class _Draw:
 
 def _diverged(descent: _Descent, good: State) -> FitDiverged:
     message = (
-        f"SGD left the mode at step {descent.step}; the state at step {int(good['step'])} was kept; try a lower "
+        f"SGD left the mode at step {descent.step}; the state at step {int(good['step'])} was "
+        "kept; try a lower "
         f"inference.collect_learning_rate (now {descent.rate:g}) or inference.clip_norm=1.0"
     )
     return FitDiverged(message, {0: good})

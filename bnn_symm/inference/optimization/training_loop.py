@@ -1,12 +1,14 @@
 """Minibatch optimization with Adam: what mean-field VI, MAP and deep ensembles share.
 
-The learning rate and the order of the data are functions of (seed, step) and nothing else, so a state is just the
-optimized tensors, Adam's two moments and a step number, and a fit that goes on from it does the same as one never
-stopped.
+The learning rate and the order of the data are functions of (seed, step) and nothing else, so a
+state is just the optimized tensors, Adam's two moments and a step number, and a fit that goes on
+from it does the same as one never stopped.
 
-A row of the history has the means since the row before of what the steps saw, each on its own minibatch: `objective`
-(what is minimized, for the whole training part, in nats), `nll` (the training part's, in nats a point, in the
-target's own units) and what else the method names; and, at that step, `validation_nll` and `validation_accuracy`.
+A row of the history has the means since the row before of what the steps saw, each on its own
+    minibatch: `objective`
+(what is minimized, for the whole training part, in nats), `nll` (the training part's, in nats a
+point, in the target's own units) and what else the method names; and, at that step,
+`validation_nll` and `validation_accuracy`.
 """
 
 import math
@@ -27,7 +29,8 @@ from bnn_symm.inference.method import FitContext, Method
 from bnn_symm.inference.optimization.minibatches import Minibatches, points_a_step
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
-# Points of the validation part behind the NLL of a history row: enough to watch, so that watching stays cheap.
+# Points of the validation part behind the NLL of a history row: enough to watch, so that watching
+# stays cheap.
 VALIDATION_POINTS = 1000
 
 
@@ -54,7 +57,8 @@ class OptimisedMethod(Method):
         learning_rate: of Adam, at its highest.
         schedule: `cosine` falls to zero over the fit, `constant` does not.
         warmup_steps: linear rise of the learning rate at the start.
-        clip_norm: gradients (of the objective per point) with a larger norm are scaled down to it; null for never.
+        clip_norm: gradients (of the objective per point) with a larger norm are scaled down to it;
+            null for never.
         early_stopping: null for none. It needs a validation part.
         log_every: steps between rows of the history; `auto` gives about 200 rows.
     """
@@ -97,11 +101,12 @@ class OptimizationProblem:
     Attributes:
         settings: of the method.
         tensors: name -> leaf tensor to optimize in place.
-        objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside it.
-        leaves_gradients: whether `objective` itself leaves its gradient, divided by the number of points, in the
-            `grad` of every tensor; otherwise it is autograd's.
-        validate: step -> what a row of the history says of the validation part: `validation_nll` (None without one)
-            and, of classes, `validation_accuracy`.
+        objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside
+            it.
+        leaves_gradients: whether `objective` itself leaves its gradient, divided by the number of
+            points, in the `grad` of every tensor; otherwise it is autograd's.
+        validate: step -> what a row of the history says of the validation part: `validation_nll`
+            (None without one) and, of classes, `validation_accuracy`.
         train: the training part.
         seed: of the data order.
         chain: number of the ensemble member.
@@ -184,7 +189,8 @@ def optimize_alone(fit: FitContext, problem: OptimizationProblem) -> tuple[State
 
 
 class AdamStepper:
-    """The steps of one optimization, each a function of its number and of where the tensors and the moments are.
+    """The steps of one optimization, each a function of its number and of where the tensors and the
+    moments are.
 
     Attributes:
         batch_size: points a step.
@@ -201,7 +207,9 @@ class AdamStepper:
         self._minibatches = Minibatches(problem.train, self.batch_size, problem.seed)
 
     def take(self, step: int) -> dict[str, float]:
-        """One step, unless the objective is not finite: then the tensors stay. `objective` and the other terms."""
+        """One step, unless the objective is not finite: then the tensors stay. `objective` and the
+        other terms.
+        """
         problem, optimizer = self._problem, self.optimizer
         x, y = self._minibatches.take(step)
         for group in optimizer.param_groups:
@@ -271,7 +279,8 @@ def _diverged(problem: OptimizationProblem, value: float, step: int, good: State
         advice = "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
     else:
         advice = (
-            f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate (now "
+            f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate "
+            "(now "
             f"{problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
         )
     return FitDiverged(

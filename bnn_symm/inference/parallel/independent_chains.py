@@ -1,9 +1,10 @@
-"""Independent chains (or ensemble members), one after another or each in a spawned process of its own.
+"""Independent chains (or ensemble members), one after another or each in a spawned process of its
+own.
 
-The work of a chain depends on its key and its thread count alone, so both ways give the same bits. Pyro is not
-thread-safe, and
-forking a process that has used torch may deadlock: hence spawned processes. A worker sends what it has to tell
-through a pipe; the parent alone calls the callbacks and writes.
+The work of a chain depends on its key and its thread count alone, so both ways give the same bits.
+Pyro is not thread-safe, and forking a process that has used torch may deadlock: hence spawned
+processes. A worker sends what it has to tell through a pipe; the parent alone calls the callbacks
+and writes.
 """
 
 import contextlib
@@ -33,10 +34,14 @@ _POLL = 0.2
 
 @runtime_checkable
 class Work(Protocol):
-    """The work of one chain. An instance is pickled for a worker, so it is a plain object with data."""
+    """The work of one chain. An instance is pickled for a worker, so it is a plain object with
+    data.
+    """
 
     def __call__(self, chain: int, callbacks: Callback) -> State | None:
-        """Runs the chain; returns its final state. A chain that was stopped early returns its state too."""
+        """Runs the chain; returns its final state. A chain that was stopped early returns its state
+        too.
+        """
         ...
 
 
@@ -53,7 +58,8 @@ def run_chains(
 
     Raises:
         ConfigError: if the work cannot be sent to another process.
-        FitDiverged: of a chain, once the others have been told to stop; its `states` has the last state of each chain.
+        FitDiverged: of a chain, once the others have been told to stop; its `states` has the last
+            state of each chain.
         BnnSymmError: of a chain, as above.
     """
     chains = list(chains)
@@ -139,13 +145,16 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
     return states
 
 
-# What a terminal or a scheduler sends to a whole process group; the parent alone decides what it means.
+# What a terminal or a scheduler sends to a whole process group; the parent alone decides what it
+# means.
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process started within is deaf to these signals from its first moment, before it can ignore them itself."""
+    """A process started within is deaf to these signals from its first moment, before it can ignore
+    them itself.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -159,7 +168,8 @@ def _signals_blocked() -> Iterator[None]:
 def _died(chain: int, code: int | None) -> BnnSymmError:
     cause = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     return BnnSymmError(
-        f"the process of chain {chain} died ({cause}); if memory ran out, use inference.chain_method=sequential"
+        f"the process of chain {chain} died ({cause}); if memory ran out, use "
+        "inference.chain_method=sequential"
     )
 
 
@@ -186,7 +196,8 @@ class _Pipe(Callback):
 def _worker(payload: bytes, chain: int, connection: Connection, stop: Any, threads: int) -> None:
     for number in _GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # A network class of the user's own is found where the parent found it; last, so that it hides nothing.
+    # A network class of the user's own is found where the parent found it; last, so that it hides
+    # nothing.
     sys.path.append(os.getcwd())
     torch.set_num_threads(threads)
     try:

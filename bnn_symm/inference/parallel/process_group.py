@@ -1,7 +1,8 @@
 """The processes that `torchrun` started, which share one fit.
 
-Each holds a share of the training part and all run the same program. What they sum has the same bits in all of them,
-so all decide alike and stay together without a master: gloo and NCCL reduce each element in one place and copy it.
+Each holds a share of the training part and all run the same program. What they sum has the same
+bits in all of them, so all decide alike and stay together without a master: gloo and NCCL reduce
+each element in one place and copy it.
 """
 
 import contextlib
@@ -20,8 +21,8 @@ from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError, ProcessLost
 from bnn_symm.threads import available_cores, limit_cores
 
-# How long a process waits for the others. They meet at every gradient, so this has to outlast only what one of them
-# may do alone between two: read the data, compile, write a checkpoint.
+# How long a process waits for the others. They meet at every gradient, so this has to outlast only
+# what one of them may do alone between two: read the data, compile, write a checkpoint.
 _PATIENCE = timedelta(minutes=5)
 
 
@@ -34,7 +35,8 @@ class ProcessGroup:
         store: of torch.distributed, where they meet; None for one process.
 
     Attributes:
-        is_broken: whether one of them was lost, after which nothing more can be asked of the others.
+        is_broken: whether one of them was lost, after which nothing more can be asked of the
+            others.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Any = None):
@@ -88,7 +90,9 @@ class ProcessGroup:
         return values
 
     def claim(self, deed: str) -> bool:
-        """Whether no process asked this before of that deed; where their store is gone too, each is the first."""
+        """Whether no process asked this before of that deed; where their store is gone too, each is
+        the first.
+        """
         try:
             return self._store is None or self._store.add(deed, 1) == 1
         except RuntimeError:
@@ -118,8 +122,9 @@ def launch_command(processes: int) -> str:
 def joined() -> Iterator[ProcessGroup]:
     """The processes that `torchrun` started, this one among them; without it, this one alone.
 
-    On the CPU they speak through gloo, on GPUs through NCCL, a GPU each. Each takes its part of the machine's cores.
-    SIGTERM, which `torchrun` sends to all when one of them failed, raises KeyboardInterrupt, unless that is known.
+    On the CPU they speak through gloo, on GPUs through NCCL, a GPU each. Each takes its part of the
+    machine's cores. SIGTERM, which `torchrun` sends to all when one of them failed, raises
+    KeyboardInterrupt, unless that is known.
 
     Raises:
         ProcessLost: if the others do not come.

@@ -1,8 +1,9 @@
 """A function of numbers, in this process or in several spawned ones, with results as they come.
 
-The function is pickled once for each process. A process is handed one number after another, so that a process that
-takes its time keeps nobody else waiting. It ends when the caller's does, however that ends: the pipe between them
-closes. As chains do (`inference.chains`), it computes with one thread, and leaves Ctrl-C to the caller.
+The function is pickled once for each process. A process is handed one number after another, so that
+a process that takes its time keeps nobody else waiting. It ends when the caller's does, however
+that ends: the pipe between them closes. As chains do (`inference.chains`), it computes with one
+thread, and leaves Ctrl-C to the caller.
 """
 
 import multiprocessing
@@ -76,7 +77,8 @@ def _from_processes(payload: bytes, waiting: list[int], jobs: int) -> Iterator[A
                 except (EOFError, OSError):
                     process.join()
                     raise BnnSymmError(
-                        f"a process that fitted died (exit code {process.exitcode}); if memory ran out, use fewer jobs "
+                        f"a process that fitted died (exit code {process.exitcode}); if memory ran "
+                        "out, use fewer jobs "
                         f"(--jobs 1)"
                     ) from None
                 if failed:
@@ -90,7 +92,8 @@ def _from_processes(payload: bytes, waiting: list[int], jobs: int) -> Iterator[A
 
 def _worker(payload: bytes, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A network class of the user's own is found where the parent found it; last, so that it hides nothing.
+    # A network class of the user's own is found where the parent found it; last, so that it hides
+    # nothing.
     sys.path.append(os.getcwd())
     torch.set_num_threads(1)
     try:

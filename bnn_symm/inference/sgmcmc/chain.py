@@ -130,7 +130,9 @@ class _Walk:
         }
 
     def _advance(self, stage: "Stage") -> dict[str, float]:
-        """One step, unless U is not finite. The terms of U, each estimated on the minibatch, before it."""
+        """One step, unless U is not finite. The terms of U, each estimated on the minibatch, before
+        it.
+        """
         method, model, size = self._method, self._model, len(self._dataset.train)
         position, momentum = self._tensors["position"], self._tensors["momentum"]
         x, y = self._batches.take(self._counts["step"])
@@ -216,7 +218,8 @@ class _Walk:
             advice = "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
         else:
             advice = (
-                f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate (now "
+                f"the state at step {int(good['step'])} was kept; try a lower "
+                "inference.learning_rate (now "
                 f"{self._method.learning_rate:g})"
             )
         message = f"the objective of chain {self._chain} became {value} at step {step}; {advice}"

@@ -1,14 +1,18 @@
-r"""Cyclical SGHMC (Zhang et al. 2020, arXiv:1902.03932): exploration with large steps, then draws with small ones.
+r"""Cyclical SGHMC (Zhang et al. 2020, arXiv:1902.03932): exploration with large steps, then draws
+with small ones.
 
 In each of the cycles the learning rate falls from its highest to nearly zero,
 
     learning_rate / 2 (1 + cos(pi k / K)),     k = 0, ..., K - 1 the step in the cycle,
 
-and each begins with a share of exploration, without noise: gradient descent with momentum, from mode to mode. In the
-rest SGHMC samples the mode that was found, and draws are made there alone. The preconditioner learns while exploring.
+and each begins with a share of exploration, without noise: gradient descent with momentum, from
+    mode to mode. In the
+rest SGHMC samples the mode that was found, and draws are made there alone. The preconditioner
+learns while exploring.
 
-All cycles count alike, however much mass their modes have. A cycle's draws spread only as far as its small steps carry
-them from where exploration ended: in wide directions less than the posterior does, unless cycles are long.
+All cycles count alike, however much mass their modes have. A cycle's draws spread only as far as
+its small steps carry them from where exploration ended: in wide directions less than the posterior
+does, unless cycles are long.
 """
 
 import math
@@ -77,7 +81,8 @@ class CyclicalSGHMC(Momentum):
         left = self.cycle_steps - self.num_warmup
         if left < self.draws_per_cycle:
             raise ConfigError(
-                f"inference.draws_per_cycle is {self.draws_per_cycle}, but {left} of the {self.cycle_steps} steps of a "
-                f"cycle are left after its exploration; raise inference.cycle_steps or lower inference.exploration"
+                f"inference.draws_per_cycle is {self.draws_per_cycle}, but {left} of the "
+                f"{self.cycle_steps} steps of a cycle are left after its exploration; raise "
+                "inference.cycle_steps or lower inference.exploration"
             )
         super().check(dataset)

@@ -1,7 +1,8 @@
 """The preconditioner of the stochastic-gradient samplers (Li et al. 2016, arXiv:1512.07666).
 
-It is learned outside of sampling only. While draws are made its scales s are constants, so that the term Gamma of the
-paper, the divergence of s, is zero, and not left out as in the paper's own algorithm.
+It is learned outside of sampling only. While draws are made its scales s are constants, so that the
+term Gamma of the paper, the divergence of s, is zero, and not left out as in the paper's own
+algorithm.
 """
 
 from torch import Tensor
@@ -11,7 +12,8 @@ from bnn_symm.settings import Fraction, Positive, settings
 
 @settings
 class RMSprop:
-    """A diagonal preconditioner, s = 1 / (damping + sqrt(V)), V the running mean of squared gradients.
+    """A diagonal preconditioner, s = 1 / (damping + sqrt(V)), V the running mean of squared
+    gradients.
 
     Gradients are those of the mean loss T U / N; V is corrected for its start at zero.
 

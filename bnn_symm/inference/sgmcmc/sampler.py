@@ -9,20 +9,24 @@ with one update, in which q is the momentum in units that make its law Normal(0,
     q' = (1 - a) q - h grad U(w) + sqrt(2 (a - b)) noise,     noise ~ Normal(0, 1)
     w' = w + h q',                                            h^2 = T learning_rate s / N
 
-a is the momentum decay, b the noise estimate, s the preconditioner's scale of each coordinate (1 without one). With
-v = h q and eta = h^2 this is equation 15 of Chen et al.; q in place of v stays right where the step size changes. With
-a = 1 it is SGLD with the step eps = 2 eta: w' = w - eps / 2 grad U + sqrt(eps) noise.
+a is the momentum decay, b the noise estimate, s the preconditioner's scale of each coordinate (1
+without one). With v = h q and eta = h^2 this is equation 15 of Chen et al.; q in place of v stays
+right where the step size changes. With a = 1 it is SGLD with the step eps = 2 eta: w' = w - eps / 2
+grad U + sqrt(eps) noise.
 
-So `learning_rate` is that of SGD (with momentum 1 - a) on the mean loss T U / N, at every size of the data and every
-temperature: T scales the noise, and the prior against the likelihood. The law that is sampled is exp(-U), as
+So `learning_rate` is that of SGD (with momentum 1 - a) on the mean loss T U / N, at every size of
+the data and every
+temperature: T scales the noise, and the prior against the likelihood. The law that is sampled is
+    exp(-U), as
 everywhere in this package.
 
-Nothing is accepted or rejected. Draws are of a law that differs from exp(-U) by terms of the order of the learning
-rate, from the discretization and from the noise of the minibatches.
+Nothing is accepted or rejected. Draws are of a law that differs from exp(-U) by terms of the order
+of the learning rate, from the discretization and from the noise of the minibatches.
 
 References:
-    Welling & Teh 2011 (SGLD); Chen, Fox & Guestrin 2014, arXiv:1402.4102 (SGHMC); Li et al. 2016, arXiv:1512.07666
-    (preconditioning); Wenzel et al. 2020, arXiv:2002.02405 (learning rate, kinetic temperature).
+    Welling & Teh 2011 (SGLD); Chen, Fox & Guestrin 2014, arXiv:1402.4102 (SGHMC); Li et al. 2016,
+    arXiv:1512.07666 (preconditioning); Wenzel et al. 2020, arXiv:2002.02405 (learning rate, kinetic
+    temperature).
 """
 
 from abc import abstractmethod
@@ -70,7 +74,8 @@ class StochasticGradientMethod(Method):
         num_chains: chains, each from its own initial values, with data order and noise of its own.
         chain_method: chains one after another or in parallel processes, with the same results.
         batch_size: points a step; `auto` is all of up to 512, otherwise 256.
-        learning_rate: of SGD on the mean loss T U / N; see the module for how noise follows from it.
+        learning_rate: of SGD on the mean loss T U / N; see the module for how noise follows from
+            it.
         preconditioner: null for none.
         log_every: steps between rows of the history; `auto` gives about 200 rows.
     """
@@ -116,8 +121,9 @@ class StochasticGradientMethod(Method):
         """Also that the preconditioner has steps to learn in."""
         if self.preconditioner is not None and self.stage(0).phase == "sampling":
             raise ConfigError(
-                "inference.preconditioner learns before draws are made only, and there are no steps before; give "
-                "inference.num_warmup (of cyclical_sghmc inference.exploration), or inference.preconditioner=null"
+                "inference.preconditioner learns before draws are made only, and there are no "
+                "steps before; give inference.num_warmup (of cyclical_sghmc "
+                "inference.exploration), or inference.preconditioner=null"
             )
 
     def _run(self, fit: FitContext) -> bool:

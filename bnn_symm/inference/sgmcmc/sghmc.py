@@ -1,12 +1,13 @@
-r"""Stochastic-gradient Hamiltonian Monte Carlo (Chen, Fox & Guestrin 2014, arXiv:1402.4102), by their equation 15.
+r"""Stochastic-gradient Hamiltonian Monte Carlo (Chen, Fox & Guestrin 2014, arXiv:1402.4102), by
+their equation 15.
 
     v' = (1 - a) v - eta grad U(w) + Normal(0, 2 (a - b) eta)
     w' = w + v',     eta = T learning_rate / N
 
-a is `momentum_decay`, 1 less the momentum of SGD. Gradients of minibatches add noise of their own, of variance V;
-b = eta V / 2 is its share, if it is known, and 0 leaves it in as heat. `kinetic_temperature` in the history,
-T (1 - a / 2) |v|^2 / eta a coordinate, is T without it and with small steps; what it has above T the draws have in
-their variance too, about.
+a is `momentum_decay`, 1 less the momentum of SGD. Gradients of minibatches add noise of their own,
+of variance V; b = eta V / 2 is its share, if it is known, and 0 leaves it in as heat.
+`kinetic_temperature` in the history, T (1 - a / 2) |v|^2 / eta a coordinate, is T without it and
+with small steps; what it has above T the draws have in their variance too, about.
 """
 
 import math
@@ -26,8 +27,10 @@ class Momentum(StochasticGradientMethod):
     """Settings of samplers with momentum.
 
     Attributes:
-        momentum_decay: a, the share of the momentum that a step takes away; 0.1 is the momentum 0.9 of SGD.
-        noise_estimate: b, which takes the place of as much of the noise that is added; below momentum_decay.
+        momentum_decay: a, the share of the momentum that a step takes away; 0.1 is the momentum 0.9
+            of SGD.
+        noise_estimate: b, which takes the place of as much of the noise that is added; below
+            momentum_decay.
     """
 
     momentum_decay: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -35,15 +38,19 @@ class Momentum(StochasticGradientMethod):
 
     @property
     def noise(self) -> float:
-        """Factor of the noise that is added to a momentum in units of its own law, sqrt(2 (a - b))."""
+        """Factor of the noise that is added to a momentum in units of its own law, sqrt(2 (a -
+        b)).
+        """
         return math.sqrt(2 * (self.momentum_decay - self.noise_estimate))
 
     def check(self, dataset: Dataset) -> None:
         """Also that noise is left to add."""
         if self.noise_estimate >= self.momentum_decay:
             raise ConfigError(
-                f"inference.noise_estimate is {self.noise_estimate:g}, wanted less than inference.momentum_decay "
-                f"({self.momentum_decay:g}): no noise would be left to add; lower it, or raise momentum_decay"
+                f"inference.noise_estimate is {self.noise_estimate:g}, wanted less than "
+                "inference.momentum_decay "
+                f"({self.momentum_decay:g}): no noise would be left to add; lower it, or raise "
+                "momentum_decay"
             )
         super().check(dataset)
 

@@ -1,9 +1,11 @@
-r"""Stochastic-gradient Langevin dynamics (Welling & Teh 2011), preconditioned on demand (pSGLD, Li et al. 2016).
+r"""Stochastic-gradient Langevin dynamics (Welling & Teh 2011), preconditioned on demand (pSGLD, Li
+et al. 2016).
 
     w' = w - eps / 2 grad U(w) + sqrt(eps) noise,     eps = 2 T learning_rate / N
 
-On a Gaussian of precision lambda, with all of the data at every step, its law is a Gaussian too, of variance
-1 / (lambda (1 - eps lambda / 4)): too wide by the share eps lambda / 4, and none at all from eps lambda = 4 on.
+On a Gaussian of precision lambda, with all of the data at every step, its law is a Gaussian too, of
+variance 1 / (lambda (1 - eps lambda / 4)): too wide by the share eps lambda / 4, and none at all
+from eps lambda = 4 on.
 """
 
 import math

@@ -1,4 +1,6 @@
-"""Stochastic-gradient samplers that warm up once and then draw at even distances: SGLD and SGHMC."""
+"""Stochastic-gradient samplers that warm up once and then draw at even distances: SGLD and
+SGHMC.
+"""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -16,11 +18,12 @@ class WarmedUp(StochasticGradientMethod):
         num_warmup: steps thrown away, in which the preconditioner learns.
         num_draws: draws kept of each chain.
         thinning: steps from draw to draw.
-        schedule: `constant`; `polynomial`: learning_rate (1 + step / decay_steps)^-decay_exponent from the first step
-            on, as in Welling & Teh. Averages here count all draws alike, and do not weight them by their steps, which
-            are the statistic `step_size`.
+        schedule: `constant`; `polynomial`: learning_rate (1 + step / decay_steps)^-decay_exponent
+            from the first step on, as in Welling & Teh. Averages here count all draws alike, and do
+            not weight them by their steps, which are the statistic `step_size`.
         decay_steps: of the polynomial schedule.
-        decay_exponent: of the polynomial schedule; above 1/2, as is needed for convergence, at most 1.
+        decay_exponent: of the polynomial schedule; above 1/2, as is needed for convergence, at most
+            1.
     """
 
     warmup_setting: ClassVar[str] = "num_warmup"

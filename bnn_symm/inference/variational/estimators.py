@@ -1,12 +1,15 @@
-"""Monte Carlo samples of the expected log likelihood under q = Normal(loc, scale), and their gradient.
+"""Monte Carlo samples of the expected log likelihood under q = Normal(loc, scale), and their
+gradient.
 
-A sample is w = loc + scale eps for the coordinates that are sampled, eps keyed by the step; linear layers treated
-locally sample their pre-activations instead. Samples come in antithetic pairs, eps and -eps. Gradients lie in flat
-vectors that are kept from step to step: with respect to `loc` that of w itself, with respect to `scale` that of w times
-eps. Linear layers write theirs there; what else the network is made of goes through autograd and is copied.
+A sample is w = loc + scale eps for the coordinates that are sampled, eps keyed by the step; linear
+layers treated locally sample their pre-activations instead. Samples come in antithetic pairs, eps
+and -eps. Gradients lie in flat vectors that are kept from step to step: with respect to `loc` that
+of w itself, with respect to `scale` that of w times eps. Linear layers write theirs there; what
+else the network is made of goes through autograd and is copied.
 
-`SequentialEstimator` does any network, one pass a sample. `BatchedEstimator` does all samples in one pass where every parameter belongs to a
-known linear layer: points repeat, locally, or weights have an axis of samples.
+`SequentialEstimator` does any network, one pass a sample. `BatchedEstimator` does all samples in
+one pass where every parameter belongs to a known linear layer: points repeat, locally, or weights
+have an axis of samples.
 """
 
 import functools
@@ -29,18 +32,20 @@ from bnn_symm.models import BayesianModel
 
 Layers = list[tuple[str, str | None]]
 
-# Weights of all samples together, up to which one pass over all of them is faster than one pass each: larger ones
-# are bound by the products, and only fill the caches.
+# Weights of all samples together, up to which one pass over all of them is faster than one pass
+# each: larger ones are bound by the products, and only fill the caches.
 _BATCHED_WEIGHTS = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientBuffers:
-    """Where a fit is, and where its gradients go; all flat, (parameter,), and kept from step to step.
+    """Where a fit is, and where its gradients go; all flat, (parameter,), and kept from step to
+    step.
 
     Attributes:
         model: what is fitted.
-        layers: names (weight, bias or None) of layers that see a point once (`local_layers`, `flipout_layers`).
+        layers: names (weight, bias or None) of layers that see a point once (`local_layers`,
+            `flipout_layers`).
         is_local: whether these layers have noise of their own for each point.
         is_flipout: whether that is by flipout, in place of at their pre-activations.
         loc: means.
@@ -98,7 +103,9 @@ def fill_with_noise(out: Tensor, generator: torch.Generator) -> Tensor:
 def signed_noise(
     shape: torch.Size, *, like: Tensor, generator: torch.Generator, mirrored: bool
 ) -> Tensor:
-    """Standard normal noise of the type and place of `like`; its negative for the second of an antithetic pair."""
+    """Standard normal noise of the type and place of `like`; its negative for the second of an
+    antithetic pair.
+    """
     drawn = fill_with_noise(like.new_empty(shape), generator)
     return drawn.neg_() if mirrored else drawn
 
@@ -106,7 +113,9 @@ def signed_noise(
 def _paired_noise(
     shape: torch.Size, *, like: Tensor, generator: torch.Generator, counts: tuple[int, int]
 ) -> Tensor:
-    """So many rows of fresh noise, and behind them the negatives of the first ones; `shape` is that of all rows."""
+    """So many rows of fresh noise, and behind them the negatives of the first ones; `shape` is that
+    of all rows.
+    """
     fresh = fill_with_noise(like.new_empty(counts[0], *shape[1:]), generator)
     return torch.cat([fresh, -fresh[: counts[1]]])
 
@@ -119,7 +128,8 @@ class SequentialEstimator:
         self._sampled = place.sampled()
         self._weights = place.loc.clone() if self._sampled else place.loc
         if num_samples == 1:
-            # The noise lies where the gradient of the scale will be: that of the weights is multiplied into it.
+            # The noise lies where the gradient of the scale will be: that of the weights is
+            # multiplied into it.
             self._of_weights, self._of_scale, self._noise = (
                 place.loc_grad,
                 place.of_scale,
@@ -141,7 +151,9 @@ class SequentialEstimator:
         self._stretches = [tuple(values[where] for values in flat) for where in self._sampled]
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
-        """Sum over points and samples of the log likelihood, and its gradient times `factor` into the place's."""
+        """Sum over points and samples of the log likelihood, and its gradient times `factor` into
+        the place's.
+        """
         place = self._place
         if self._num_samples == 1:
             self._draw(generator, 1.0)
@@ -178,7 +190,9 @@ class SequentialEstimator:
 
 
 class BatchedEstimator:
-    """All samples in one pass, of networks whose parameters all belong to linear layers that see a point once."""
+    """All samples in one pass, of networks whose parameters all belong to linear layers that see a
+    point once.
+    """
 
     def __init__(self, place: GradientBuffers, num_samples: int):
         self._place, self._num_samples = place, num_samples
@@ -191,7 +205,9 @@ class BatchedEstimator:
         )
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
-        """Sum over points and samples of the log likelihood, and its gradient times `factor` into the place's."""
+        """Sum over points and samples of the log likelihood, and its gradient times `factor` into
+        the place's.
+        """
         place, model = self._place, self._place.model
         number, mirrored = self._num_samples, self._num_samples - self._pairs
         loc, scale = place.loc[self._where], place.scale[self._where]
@@ -222,7 +238,8 @@ class BatchedEstimator:
 
     def _outputs(self, seen: Mapping[str, Tensor], points: Tensor) -> Tensor:
         """Outputs, sample by sample, of weights with an axis of samples."""
-        # What the layers see is the first sample, by which they are known; nothing else is made of it.
+        # What the layers see is the first sample, by which they are known; nothing else is made of
+        # it.
         first = {name: value[0] for name, value in seen.items()}
         layers = {
             id(first[w]): (seen[w], None if b is None else seen[b]) for w, b in self._place.layers
@@ -232,7 +249,9 @@ class BatchedEstimator:
 
 
 class _BatchedLinear(KnownLayers):
-    """While active, `F.linear` with a known weight uses a weight for each sample: (sample x point, feature)."""
+    """While active, `F.linear` with a known weight uses a weight for each sample: (sample x point,
+    feature).
+    """
 
     def __init__(self, layers: Mapping[int, tuple[Tensor, Tensor | None]], first: Iterable[Tensor]):
         super().__init__(first)
@@ -255,9 +274,11 @@ class ParameterLeaves:
 
     Args:
         place: of the fit.
-        flat: (parameter,), the values of what is sampled; of what is treated locally, the place's means are.
+        flat: (parameter,), the values of what is sampled; of what is treated locally, the place's
+            means are.
         of_flat: (parameter,), receives the gradient with respect to the values.
-        of_scale: (parameter,), receives the gradient with respect to the scales of what is treated locally.
+        of_scale: (parameter,), receives the gradient with respect to the scales of what is treated
+            locally.
     """
 
     def __init__(self, place: GradientBuffers, flat: Tensor, of_flat: Tensor, of_scale: Tensor):
@@ -275,7 +296,8 @@ class ParameterLeaves:
             name: scales[name].requires_grad_() for name in self._values if name in local
         }
         seen, seen_scales = self._see()
-        # What a layer sees as it is has its gradient written by the layer; what is made of a leaf, by autograd.
+        # What a layer sees as it is has its gradient written by the layer; what is made of a leaf,
+        # by autograd.
         known = set[str]() if place.is_flipout else _names(place.layers)
         self._is_plain = all(seen[name] is self._values[name] for name in seen)
         self._seen = seen, seen_scales

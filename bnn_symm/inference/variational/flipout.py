@@ -1,14 +1,17 @@
-"""Flipout (Wen, Vicol, Ba, Tran & Grosse 2018, arXiv:1803.04386): one draw of the noise, other signs for each point.
+"""Flipout (Wen, Vicol, Ba, Tran & Grosse 2018, arXiv:1803.04386): one draw of the noise, other
+signs for each point.
 
-A perturbation D of a weight, whose entries are independent and symmetric, has the law of (r s^T) * D for any signs r
-of outputs and s of inputs. So each point can have weights of its own at the price of two products:
+A perturbation D of a weight, whose entries are independent and symmetric, has the law of (r s^T) *
+D for any signs r of outputs and s of inputs. So each point can have weights of its own at the price
+of two products:
 
     W_n x_n = loc x_n + r_n * (D (s_n * x_n)),        D = scale * eps
 
-Each point sees exactly the law of sampled weights, also in a convolution, whose signs are those of channels and so the
-same at every position; between points the perturbations are uncorrelated, so that gradients have less variance. A bias
-counts as the weight of an input of 1. Where a weight is used more than once a point, the uses would have
-different weights, so it is sampled as everywhere else.
+Each point sees exactly the law of sampled weights, also in a convolution, whose signs are those of
+channels and so the same at every position; between points the perturbations are uncorrelated, so
+that gradients have less variance. A bias counts as the weight of an input of 1. Where a weight is
+used more than once a point, the uses would have different weights, so it is sampled as everywhere
+else.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +25,8 @@ from bnn_symm.inference.variational.local_reparameterization import Noise
 
 
 class Flipout(KnownLayers):
-    """While active, layers with a known mean weight return outputs of weights sampled for each point.
+    """While active, layers with a known mean weight return outputs of weights sampled for each
+    point.
 
     Args:
         weights: pairs (mean weight, its scale) of the layers to treat.
@@ -57,14 +61,18 @@ class Flipout(KnownLayers):
         return operation(x, weight, bias) + of_outputs * change
 
     def _signs(self, x: Tensor, channels: int, number: int) -> Tensor:
-        """Of each point; of normals, so that antithetic noise flips them too: with r, s and eps the product flips."""
+        """Of each point; of normals, so that antithetic noise flips them too: with r, s and eps the
+        product flips.
+        """
         shape = [len(x), *[1] * (x.dim() - 1)]
         shape[channels] = number
         return 1 - 2 * self._noise(torch.Size(shape)).signbit().to(x.dtype)
 
 
 def channel_axis(weight: Tensor) -> int:
-    """Which axis of inputs and outputs a layer's features are: the last of a dense one, the second of a convolution."""
+    """Which axis of inputs and outputs a layer's features are: the last of a dense one, the second
+    of a convolution.
+    """
     return -1 if weight.dim() == 2 else 1
 
 
@@ -73,8 +81,8 @@ def flipout_layers(
 ) -> list[tuple[str, str | None]]:
     """Names (weight, bias or None) of the layers for which flipout is exact.
 
-    These are dense layers and convolutions whose weight and bias are seen by one operation only, once a point, whatever
-    the number of positions; the points are the first axis of its input.
+    These are dense layers and convolutions whose weight and bias are seen by one operation only,
+    once a point, whatever the number of positions; the points are the first axis of its input.
     """
     return [
         (use.weight, use.bias)

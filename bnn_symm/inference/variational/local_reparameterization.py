@@ -1,9 +1,11 @@
 """Local reparameterization of linear layers (Kingma, Salimans & Welling 2015, arXiv:1506.02557).
 
-With independent normal weights, the pre-activations of a linear layer that is used once for each point are independent
-normals given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2. Sampling them in place of the weights gives
-the same distribution of outputs point by point, and gradients of far smaller variance. For a convolution that is not
-so: weight sharing makes its positions covary, so convolutions, and linear layers used otherwise, keep their weights
+With independent normal weights, the pre-activations of a linear layer that is used once for each
+point are independent normals given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2.
+Sampling them in place of the weights gives the same distribution of outputs point by point, and
+gradients of far smaller variance. For a convolution that is not
+so: weight sharing makes its positions covary, so convolutions, and linear layers used otherwise,
+    keep their weights
 sampled.
 """
 
@@ -21,7 +23,8 @@ Noise = Callable[[torch.Size], Tensor]
 
 
 class GradientBuffer:
-    """Where the gradient of a leaf goes in place of autograd's own accumulation: it costs no memory of its own.
+    """Where the gradient of a leaf goes in place of autograd's own accumulation: it costs no memory
+    of its own.
 
     Attributes:
         tensor: of the leaf's shape.
@@ -33,7 +36,9 @@ class GradientBuffer:
         self.is_written = False
 
     def take(self, gradient: Callable[[Tensor | None], Tensor]) -> None:
-        """Puts a gradient there, or adds it to what came before: `gradient` makes it, in the tensor it is given."""
+        """Puts a gradient there, or adds it to what came before: `gradient` makes it, in the tensor
+        it is given.
+        """
         if self.is_written:
             self.tensor.add_(gradient(None))
         else:
@@ -83,7 +88,8 @@ class LocalReparameterization(KnownLayers):
 
 
 class PlainLinear(KnownLayers):
-    """While active, the gradients of known weights of `F.linear` and of their biases go into buffers.
+    """While active, the gradients of known weights of `F.linear` and of their biases go into
+    buffers.
 
     Args:
         weights: of the layers to treat.
@@ -102,7 +108,9 @@ class PlainLinear(KnownLayers):
 
 
 class _LocalLinear(torch.autograd.Function):
-    """x W^T + b + sqrt(x^2 (S^2)^T + s^2) eps, with its gradient written out: half the time of recorded operations."""
+    """x W^T + b + sqrt(x^2 (S^2)^T + s^2) eps, with its gradient written out: half the time of
+    recorded operations.
+    """
 
     @staticmethod
     def forward(
@@ -117,7 +125,8 @@ class _LocalLinear(torch.autograd.Function):
     ) -> Tensor:
         square, variance = x.square(), scale.square()
         bias_variance = None if bias_scale is None else bias_scale.square()
-        # A point whose inputs are all zero has variance zero without a bias; sqrt has no gradient there.
+        # A point whose inputs are all zero has variance zero without a bias; sqrt has no gradient
+        # there.
         sd = F.linear(square, variance, bias_variance).clamp_(min=1e-30).sqrt_()
         output = F.linear(x, weight, bias).addcmul_(sd, noise)
         ctx.save_for_backward(x, square, weight, scale, variance, bias_scale, torch.div(noise, sd))
@@ -179,10 +188,11 @@ def _deliver(buffer: GradientBuffer | None, gradient: Callable[[Any], Tensor]) -
 def local_layers(
     net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor
 ) -> list[tuple[str, str | None]]:
-    """Names (weight, bias or None) of the linear layers for which local reparameterization is exact.
+    """Names (weight, bias or None) of the linear layers for which local reparameterization is
+    exact.
 
-    A weight counts if the only operation that ever sees it, and its bias, is one `F.linear` with a (point, feature)
-    input. Weights that are shared, or used once more in any other way, do not.
+    A weight counts if the only operation that ever sees it, and its bias, is one `F.linear` with a
+    (point, feature) input. Weights that are shared, or used once more in any other way, do not.
     """
     return [
         (use.weight, use.bias)

@@ -2,15 +2,17 @@
 
     objective = -E_q[log p(y | x, w)] + T (c CE(q, prior) - H(q)),        c = 1, or 1 / T if the prior is tempered too
 
-The prior is independent over coordinates, so that the cross-entropy asks for marginal standard deviations only, and is
-that of mean-field VI for every prior; the entropy is in closed form, by the matrix determinant lemma. Only the expected
-log likelihood is sampled. In a layer that is used once a point, each point has noise of its own, of the factors as of
-the diagonal: its outputs are those of one whole draw of the layer's weights, which is what the likelihood of a point
-asks for,
+The prior is independent over coordinates, so that the cross-entropy asks for marginal standard
+deviations only, and is that of mean-field VI for every prior; the entropy is in closed form, by the
+matrix determinant lemma. Only the expected log likelihood is sampled. In a layer that is used once
+a point, each point has noise of its own, of the factors as of the diagonal: its outputs are those
+of one whole draw of the layer's weights, which is what the likelihood of a point asks for,
 
-    outputs = loc x + sum_k z_k (factor_k x) + (noise of the diagonal, treated locally or by flipout)
+    outputs = loc x + sum_k z_k (factor_k x) + (noise of the diagonal, treated locally or by
+    flipout)
 
-A factor goes through the layer as a weight of its own, so that this is exact in convolutions of any kind too.
+A factor goes through the layer as a weight of its own, so that this is exact in convolutions of any
+kind too.
 """
 
 import functools
@@ -46,7 +48,8 @@ Layers = list[tuple[str, str | None]]
 
 
 class LowRankObjective:
-    """The objective of one fit as a function of the step and a minibatch; its gradient is autograd's.
+    """The objective of one fit as a function of the step and a minibatch; its gradient is
+    autograd's.
 
     Args:
         method: the settings.
@@ -76,7 +79,9 @@ class LowRankObjective:
         self._by_point = _by_point(method.estimator, model, dataset.train.x[:2])
 
     def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the target's own units."""
+        """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the
+        target's own units.
+        """
         method, scale = self._method, self._log_scale.exp()
         factors = self._factors / math.sqrt(len(self._factors))
         total = self._log_likelihood(step, x, y, scale, factors)
@@ -120,7 +125,9 @@ class LowRankObjective:
         return total
 
     def _sampled(self, scale: Tensor, factors: Tensor, noise: Noise) -> dict[str, Tensor]:
-        """Name -> one draw for all points; of layers whose points have draws of their own, the mean."""
+        """Name -> one draw for all points; of layers whose points have draws of their own, the
+        mean.
+        """
         means = {layer_of(weight) for weight, _ in self._by_point}
         sizes = list(self._sizes.values())
         parts = zip(
@@ -166,11 +173,13 @@ class LowRankObjective:
 
 
 class FactorNoise(KnownLayers):
-    """While active, layers with a known mean weight add to their outputs what the factors do, with noise of each point.
+    """While active, layers with a known mean weight add to their outputs what the factors do, with
+    noise of each point.
 
     Args:
         weights: the mean weights.
-        factors: by `id` of a mean weight, its factors, (rank, *shape), and those of its bias, (rank, out), or None.
+        factors: by `id` of a mean weight, its factors, (rank, *shape), and those of its bias,
+            (rank, out), or None.
         noise: shape -> standard normal noise.
     """
 
@@ -184,11 +193,14 @@ class FactorNoise(KnownLayers):
         self._factors, self._noise = factors, noise
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's outputs, and the sum over factors of theirs, times the noise of each point."""
+        """The layer's outputs, and the sum over factors of theirs, times the noise of each
+        point.
+        """
         factors, of_biases = self._factors[id(weight)]
         shared = self._noise(torch.Size([len(x), len(factors)]))
         outputs = operation(x, weight, bias)
-        # All factors in one call: their outputs are channels, within the group of channels that they read.
+        # All factors in one call: their outputs are channels, within the group of channels that
+        # they read.
         channels = channel_axis(weight)
         groups = x.shape[channels] // weight.shape[1]
         own = operation(
@@ -201,12 +213,16 @@ class FactorNoise(KnownLayers):
 
 
 def _stacked(factors: Tensor, groups: int) -> Tensor:
-    """(rank, out, ...) as (group x rank x out in the group, ...): a layer of `rank` times the outputs."""
+    """(rank, out, ...) as (group x rank x out in the group, ...): a layer of `rank` times the
+    outputs.
+    """
     return factors.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def _by_point(estimator: str, model: BayesianModel, x: Tensor) -> Layers:
-    """The layers whose points can have noise of their own: all their parameters are the weight and the bias."""
+    """The layers whose points can have noise of their own: all their parameters are the weight and
+    the bias.
+    """
     find: Mapping[str, Callable[..., Layers]] = {"local": local_layers, "flipout": flipout_layers}
     if estimator not in find:
         return []

@@ -1,16 +1,18 @@
-r"""Low-rank VI (ELRG): normals whose weights covary within a layer, q = Normal(loc, diag(s^2) + (1/r) sum_k v_k v_k^T).
+r"""Low-rank VI (ELRG): normals whose weights covary within a layer, q = Normal(loc, diag(s^2) +
+(1/r) sum_k v_k v_k^T).
 
     minimize  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
               -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
 
-A layer is what one module has, weight and bias together; layers are independent. The KL is never sampled: normal and
-Laplace priors have it in closed form, others by the quadrature of mean-field VI, which asks for marginals only. Free
-entries alone are coordinates, so that what is fixed has neither noise nor a KL. `learn_diagonal: false` with a small
-`initial_scale` is how Lim et al. (2024) use it.
+A layer is what one module has, weight and bias together; layers are independent. The KL is never
+sampled: normal and Laplace priors have it in closed form, others by the quadrature of mean-field
+VI, which asks for marginals only. Free entries alone are coordinates, so that what is fixed has
+neither noise nor a KL. `learn_diagonal: false` with a small `initial_scale` is how Lim et al.
+(2024) use it.
 
 References:
-    Tomczak, Swaroop and Turner (2020), NeurIPS, "Efficient low rank Gaussian variational inference for neural
-    networks"; Lim et al. (2024), arXiv:2405.20231, section 5.2.
+    Tomczak, Swaroop and Turner (2020), NeurIPS, "Efficient low rank Gaussian variational inference
+    for neural networks"; Lim et al. (2024), arXiv:2405.20231, section 5.2.
 """
 
 import math
@@ -45,13 +47,14 @@ class LowRankVI(OptimisedMethod):
     Attributes:
         rank: r, factors of each layer; 0 is mean-field VI, which is a method of its own.
         learn_diagonal: whether s is learned; otherwise it stays what it is at the start.
-        estimator: `local`: dense layers that are used once a point have noise of their own for each point, at their
-            outputs; `flipout`: convolutions too, by signs; `weight`: all weights sampled, one draw a step for all
-            points. What an estimator does not treat is sampled as by `weight`.
+        estimator: `local`: dense layers that are used once a point have noise of their own for each
+            point, at their outputs; `flipout`: convolutions too, by signs; `weight`: all weights
+            sampled, one draw a step for all points. What an estimator does not treat is sampled as
+            by `weight`.
         num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs.
         initial_scale: s of every weight at the start.
-        initial_factors: standard deviation of the entries of every v_k at the start, and so of what the factors add to
-            a weight.
+        initial_factors: standard deviation of the entries of every v_k at the start, and so of what
+            the factors add to a weight.
         num_draws: draws that stand for the posterior in predictions and in files.
     """
 
@@ -88,7 +91,9 @@ class LowRankVI(OptimisedMethod):
         return optimize_alone(fit, problem)[1]
 
     def _start(self, fit: FitContext) -> dict[str, Tensor]:
-        """Of a closed form as the initial posterior its marginals, and its factors where there are as many."""
+        """Of a closed form as the initial posterior its marginals, and its factors where there are
+        as many.
+        """
         model, initial = fit.model, fit.initial
         loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
         scale = torch.full_like(loc, self.initial_scale)

@@ -1,15 +1,17 @@
-r"""Mean-field variational inference: independent normals q = Normal(loc, scale) over the flat vector.
+r"""Mean-field variational inference: independent normals q = Normal(loc, scale) over the flat
+vector.
 
     minimize  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
               -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
 
-The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled. The expected log
-likelihood is sampled: in weight space (w = loc + scale eps, one eps a step), locally for linear layers
-(`local_reparameterization`), or with signs of its own for each point (`flipout`). All of it lies on flat vectors, with
-gradients written out (`variational_objective`).
+The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled.
+The expected log likelihood is sampled: in weight space (w = loc + scale eps, one eps a step),
+locally for linear layers (`local_reparameterization`), or with signs of its own for each point
+(`flipout`). All of it lies on flat vectors, with gradients written out (`variational_objective`).
 
 References:
-    Graves 2011 (NeurIPS); Blundell et al. 2015, arXiv:1505.05424; Kingma et al. 2015, arXiv:1506.02557.
+    Graves 2011 (NeurIPS); Blundell et al. 2015, arXiv:1505.05424; Kingma et al. 2015,
+    arXiv:1506.02557.
 """
 
 from collections.abc import Mapping
@@ -42,10 +44,12 @@ class MeanFieldVI(OptimisedMethod):
     """Settings of mean-field VI (config `inference: {name: mean_field_vi}`).
 
     Attributes:
-        estimator: `local`: local reparameterization of linear layers; `flipout`: dense layers and convolutions by signs
-            of each point; weights are sampled elsewhere. `weight`: all are sampled, one draw a step for all points.
-        num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs: with an even
-            number the gradient of `loc` has no noise at all in a linear Gaussian model, and less in every other.
+        estimator: `local`: local reparameterization of linear layers; `flipout`: dense layers and
+            convolutions by signs of each point; weights are sampled elsewhere. `weight`: all are
+            sampled, one draw a step for all points.
+        num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs:
+            with an even number the gradient of `loc` has no noise at all in a linear Gaussian
+            model, and less in every other.
         initial_scale: posterior standard deviation of every weight at the start.
         num_draws: draws that stand for the posterior in predictions and in files.
     """
@@ -117,7 +121,9 @@ class MeanFieldVI(OptimisedMethod):
 
 
 class _ValidationMonitor:
-    """What is asked of a fit beside its objective: whether it makes a posterior, and how good that is."""
+    """What is asked of a fit beside its objective: whether it makes a posterior, and how good that
+    is.
+    """
 
     def __init__(
         self, model: BayesianModel, dataset: Dataset, seed: int, tensors: Mapping[str, Tensor]

@@ -1,12 +1,14 @@
-"""The objective of mean-field VI with its gradient written out, on flat vectors that are kept from step to step.
+"""The objective of mean-field VI with its gradient written out, on flat vectors that are kept from
+step to step.
 
     objective = -E_q[log p(y | x, w)] + T (c CE(q, prior) - H(q)),        c = 1, or 1 / T if the prior is tempered too
 
-    d / d loc     = -E[g] + T c dCE / d loc                               g: gradient of the log likelihood
-    d / d log s   = -s E[g eps] + T c dCE / d log s - T
+    d / d loc     = -E[g] + T c dCE / d loc                               g: gradient of the log
+    likelihood d / d log s   = -s E[g eps] + T c dCE / d log s - T
 
-The samples give the first terms (`variational_samples`), the prior's family the second, in closed form or by its
-quadrature, piece by piece so that what a piece needs stays in the cache: no graph of the KL is recorded.
+The samples give the first terms (`variational_samples`), the prior's family the second, in closed
+form or by its quadrature, piece by piece so that what a piece needs stays in the cache: no graph of
+the KL is recorded.
 """
 
 import math
@@ -23,8 +25,9 @@ from bnn_symm.inference.variational.local_reparameterization import local_layers
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
-# Entries of a piece: five float32 vectors of this length are 5 MiB. Timed alone, on 478,410 entries that were in the
-# cache, the pass took 0.28 ms so, and 0.40 ms in pieces of 1 << 16: each is half a dozen calls.
+# Entries of a piece: five float32 vectors of this length are 5 MiB. Timed alone, on 478,410 entries
+# that were in the cache, the pass took 0.28 ms so, and 0.40 ms in pieces of 1 << 16: each is half a
+# dozen calls.
 _PIECE = 1 << 18
 
 
@@ -98,7 +101,8 @@ class VariationalObjective:
         )
         self._samples = samples_of(self._place, method.num_samples)
         self._of_entropy = loc.new_tensor(-self._temperature / self._size)
-        # On a device other than the CPU, every piece costs a wait; there is nothing to gain from small ones.
+        # On a device other than the CPU, every piece costs a wait; there is nothing to gain from
+        # small ones.
         limit = _PIECE if loc.device.type == "cpu" else model.num_parameters
         flat = (self._place.loc, self._log_scale, self._place.scale, loc.grad, log_scale.grad)
         self._pieces = [
@@ -107,7 +111,9 @@ class VariationalObjective:
         ]
 
     def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[float, Mapping[str, float]]:
-        """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the target's own units."""
+        """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the
+        target's own units.
+        """
         torch.exp(self._log_scale, out=self._place.scale)
         generator = torch_generator(self._seed, "variational noise", step)
         factor = -1.0 / (len(x) * self._num_samples)
@@ -121,7 +127,9 @@ class VariationalObjective:
         return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / self._size, "kl": kl}
 
     def _add_kl(self) -> tuple[float, float]:
-        """Turns gradients of the likelihood into those of the objective; cross-entropy with the prior and entropy."""
+        """Turns gradients of the likelihood into those of the objective; cross-entropy with the
+        prior and entropy.
+        """
         place = self._place
         per_point = self._temperature / self._size
         weight = per_point * self._prior_weight

@@ -1,18 +1,21 @@
-r"""Permutation-invariant variational inference: mean-field VI of the posterior spread over all its copies.
+r"""Permutation-invariant variational inference: mean-field VI of the posterior spread over all its
+copies.
 
     minimize  -E_q[log p(y | x, w)] + T (KL(q || p(w)) - I)               q = Normal(loc, scale)
 
-which is the objective of q^G, the mean of all copies that permuting hidden units makes of q: prior and likelihood are
-the same for each, and the entropy of q^G is that of q and I, the mutual information of `symmetry_information`. Plain VI
-is charged up to log n! nats for n units that can be told apart, and lets units collapse where data are few; this one is
-not. Predictions of q^G and q are the same, so q is what is returned. A network without symmetries has I = 0, and the
-fit is that of mean-field VI to the bit.
+which is the objective of q^G, the mean of all copies that permuting hidden units makes of q: prior
+and likelihood are the same for each, and the entropy of q^G is that of q and I, the mutual
+information of `symmetry_information`. Plain VI is charged up to log n! nats for n units that can be
+told apart, and lets units collapse where data are few; this one is not. Predictions of q^G and q
+are the same, so q is what is returned. A network without symmetries has I = 0, and the fit is that
+of mean-field VI to the bit.
 
-One hidden layer of up to `exact_up_to` units has the exact I. For more units, and for more layers, I is a lower bound,
-and so is the ELBO of q^G: wide layers count in blocks of up to `exact_up_to` units, dealt anew at each step, which is
-I of a uniformly drawn subgroup; layers are told one after the other towards a last one, which changes from step to
-step. A mean of lower bounds is one. Exact permanents of a subgroup H are bounded by log |H|, where a contrast with K
-drawn permutations (InfoNCE) never exceeds log K. Units that only move together, as heads do, count as fixed.
+One hidden layer of up to `exact_up_to` units has the exact I. For more units, and for more layers,
+I is a lower bound, and so is the ELBO of q^G: wide layers count in blocks of up to `exact_up_to`
+units, dealt anew at each step, which is I of a uniformly drawn subgroup; layers are told one after
+the other towards a last one, which changes from step to step. A mean of lower bounds is one. Exact
+permanents of a subgroup H are bounded by log |H|, where a contrast with K drawn permutations
+(InfoNCE) never exceeds log K. Units that only move together, as heads do, count as fixed.
 
 References:
     Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.
@@ -48,10 +51,12 @@ from bnn_symm.symmetry import symmetry_group
 
 @settings
 class SymmetrizedVI(MeanFieldVI):
-    """Settings of permutation-invariant VI (config `inference: {name: symmetrized_vi}`); the rest is mean-field VI's.
+    """Settings of permutation-invariant VI (config `inference: {name: symmetrized_vi}`); the rest
+    is mean-field VI's.
 
     Attributes:
-        exact_up_to: units of a layer whose order is accounted for together; each one more takes twice the time.
+        exact_up_to: units of a layer whose order is accounted for together; each one more takes
+            twice the time.
         num_information_samples: draws of the weights behind I a step.
     """
 
@@ -69,7 +74,8 @@ class SymmetrizedVI(MeanFieldVI):
 
 
 class SymmetryInformation:
-    """I of a network's symmetries, or its lower bound, as a differentiable estimate that depends on the step alone.
+    """I of a network's symmetries, or its lower bound, as a differentiable estimate that depends on
+    the step alone.
 
     Args:
         method: the settings.
@@ -78,7 +84,8 @@ class SymmetryInformation:
         seed: of the draws and of the blocks.
 
     Raises:
-        SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under them.
+        SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under
+            them.
     """
 
     def __init__(
@@ -125,7 +132,8 @@ class SymmetryInformation:
 
 
 class SymmetrizedObjective:
-    """The objective of q^G of one fit as a function of the step and a minibatch: that of q, less T times I.
+    """The objective of q^G of one fit as a function of the step and a minibatch: that of q, less T
+    times I.
 
     Args:
         method: the settings.
@@ -152,7 +160,9 @@ class SymmetrizedObjective:
     def __call__(
         self, step: int, x: Tensor, y: Tensor
     ) -> tuple[float, Mapping[str, Tensor | float]]:
-        """The objective in nats; beside what mean-field VI names, `mutual_information`, which is I or its bound."""
+        """The objective in nats; beside what mean-field VI names, `mutual_information`, which is I
+        or its bound.
+        """
         objective, terms = self._plain(step, x, y)
         information = self._information(step, self._loc, self._log_scale.exp())
         if information.requires_grad:

@@ -1,20 +1,21 @@
 """What weights drawn from independent normals q tell of how their units are numbered.
 
-With q^G the mean of all copies g # q that permuting units makes of q, the mutual information of a uniformly drawn g and
-weights drawn from g # q is
+With q^G the mean of all copies g # q that permuting units makes of q, the mutual information of a
+uniformly drawn g and weights drawn from g # q is
 
     I = E_q[log q(w) - log q^G(w)],        ELBO(q^G) = ELBO(q) + I,        0 <= I <= log |G|
 
-A set of n units that may take any order adds, with a the weights that belong to one unit (its flips averaged over),
+A set of n units that may take any order adds, with a the weights that belong to one unit (its flips
+averaged over),
 
     I = log n! - E_q[log perm(A)],         A[i, j] = q_j(a_i) / q_i(a_i),         a ~ q
 
-since q^G is perm(A) / n! times q. A `Term` is the estimate of that, draw by draw, differentiable in the means, the
-standard deviations and the draws. Its mean is I for one set alone, told by all of its weights with an exact permanent,
-and never above I otherwise:
+since q^G is perm(A) / n! times q. A `Term` is the estimate of that, draw by draw, differentiable in
+the means, the standard deviations and the draws. Its mean is I for one set alone, told by all of
+its weights with an exact permanent, and never above I otherwise:
 
-- Permanents of many units are bounded from above, or the units are taken in blocks, exactly: that is I of a subgroup,
-  of those permutations that stay within the blocks.
+- Permanents of many units are bounded from above, or the units are taken in blocks, exactly: that
+  is I of a subgroup, of those permutations that stay within the blocks.
 - Sets that share weights, as neighboring layers do, are told one after the other:
   I(g_1, g_2; w) = I(g_1; w) + I(g_2; w | g_1) >= I(g_1; what g_2 leaves alone) + I(g_2; w | g_1).
 
@@ -42,7 +43,8 @@ _PIVOTS = 8
 
 @dataclass(frozen=True)
 class Term:
-    """One set of units, the columns that it is told by, and how its permanent is taken, of which units at a time.
+    """One set of units, the columns that it is told by, and how its permanent is taken, of which
+    units at a time.
 
     Attributes:
         units: the set.
@@ -92,7 +94,8 @@ class Term:
         return total
 
     def _densities(self, loc: Tensor, scale: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Log q_i(a_i), (draw, unit), and log q_j(a_i) with flips averaged over, (draw, unit, unit).
+        """Log q_i(a_i), (draw, unit), and log q_j(a_i) with flips averaged over, (draw, unit,
+        unit).
 
         Both up to what is the same for every order.
         """
@@ -114,7 +117,9 @@ class Term:
 
 
 def orders_of_telling(sets: Sequence[UnitOrbit]) -> Iterator[list[int]]:
-    """Layers from both ends towards one that is told last, with all its weights, for several such ones."""
+    """Layers from both ends towards one that is told last, with all its weights, for several such
+    ones.
+    """
     names = list(dict.fromkeys(one.group for one in sets))
     step = max(1, math.ceil(len(names) / _PIVOTS))
     for pivot in sorted({*range(0, len(names), step), len(names) - 1}):

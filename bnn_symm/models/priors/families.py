@@ -1,8 +1,10 @@
 """Families of priors: symmetric densities of one number with a scale.
 
-A family is one small class: its density in terms of the standard deviation-like `scale`, its Pyro distribution and its
-cross-entropy with a Gaussian, also with its gradient written out, which is all that any inference method asks of it.
-Densities are around zero; `Centerd` moves one to a mean of its own for every entry.
+A family is one small class: its density in terms of the standard deviation-like `scale`, its Pyro
+    distribution and its
+cross-entropy with a Gaussian, also with its gradient written out, which is all that any inference
+method asks of it. Densities are around zero; `Centerd` moves one to a mean of its own for every
+entry.
 """
 
 import math
@@ -18,12 +20,14 @@ from torch.nn.functional import softplus
 
 from bnn_symm.models.pyro_distribution import PyroDistribution
 
-# Nodes of the quadrature rules for cross-entropies without a closed form. Measured absolute errors per weight, in
-# nats: Student-t (any degrees of freedom) below 1e-7 for a posterior scale up to the prior's, 3e-3 up to 3 of
-# them, 0.1 at 10; mixtures, whose rule follows the narrow component, below 1e-7 with the default weight and ratio,
-# and 1e-5 up to a weight of 0.99 and down to a ratio of 0.01, at any posterior scale.
+# Nodes of the quadrature rules for cross-entropies without a closed form. Measured absolute errors
+# per weight, in nats: Student-t (any degrees of freedom) below 1e-7 for a posterior scale up to the
+# prior's, 3e-3 up to 3 of them, 0.1 at 10; mixtures, whose rule follows the narrow component, below
+# 1e-7 with the default weight and ratio, and 1e-5 up to a weight of 0.99 and down to a ratio of
+# 0.01, at any posterior scale.
 _QUADRATURE_NODES = 40
-# Where the rule for mixtures stops: the spike has fallen to exp(-20) = 2e-9, the normal's tails hold 3e-12.
+# Where the rule for mixtures stops: the spike has fallen to exp(-20) = 2e-9, the normal's tails
+# hold 3e-12.
 _SPIKE_DEPTH = 20.0
 _NORMAL_REACH = 7.0
 
@@ -53,7 +57,8 @@ class Family(Protocol):
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """The sum of `cross_entropy`, with its gradient written out: no graph, and few passes over memory.
+        """The sum of `cross_entropy`, with its gradient written out: no graph, and few passes over
+        memory.
 
         Args:
             loc: (entry,), contiguous, as all of them.
@@ -146,7 +151,9 @@ class Laplace:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """The gradient is erf(loc / (sd sqrt(2))) / scale, and sd sqrt(2 / pi) exp(-(loc / sd)^2 / 2) / scale."""
+        """The gradient is erf(loc / (sd sqrt(2))) / scale, and sd sqrt(2 / pi) exp(-(loc / sd)^2 /
+        2) / scale.
+        """
         ratio = loc / sd
         sign = torch.erf(ratio / math.sqrt(2.0))
         spread = ratio.square_().mul_(-0.5).exp_().mul_(math.sqrt(2 / math.pi)).mul_(sd)
@@ -194,7 +201,9 @@ class StudentT:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """By the same rule: of a node z it has -(log p)'(v) = (df + 1) v / (df scale^2 + v^2), v = loc + z sd."""
+        """By the same rule: of a node z it has -(log p)'(v) = (df + 1) v / (df scale^2 + v^2), v =
+        loc + z sd.
+        """
         df = self.degrees_of_freedom
         square = df * scale**2
         log_terms = 0.0
@@ -251,10 +260,12 @@ class ScaleMixture:
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
         """The wide component in closed form, what the narrow one adds by a Gauss-Legendre rule.
 
-        ``log p(w) = log((1 - narrow_weight) Normal(w; 0, scale)) + softplus(peak - fall (w / scale)^2)``
+        ``log p(w) = log((1 - narrow_weight) Normal(w; 0, scale)) + softplus(peak - fall (w /
+        scale)^2)``
 
-        The softplus is a spike as wide as the narrow component, which a Gauss-Hermite rule for a wider posterior
-        misses or overstates; so the nodes are laid where both the spike and the posterior are.
+        The softplus is a spike as wide as the narrow component, which a Gauss-Hermite rule for a
+        wider posterior misses or overstates; so the nodes are laid where both the spike and the
+        posterior are.
         """
         peak, fall = self._spike()
         middle, half = self._where(loc, sd, scale)
@@ -276,7 +287,9 @@ class ScaleMixture:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """The wide component's, and by the same rule that of the spike, which is the gradient of the integral."""
+        """The wide component's, and by the same rule that of the spike, which is the gradient of
+        the integral.
+        """
         peak, fall = self._spike()
         middle, half = self._where(loc, sd, scale)
         total = Normal().add_cross_entropy_gradient(
@@ -307,7 +320,9 @@ class ScaleMixture:
         return peak, 0.5 * (self.narrow_ratio**-2 - 1)
 
     def _where(self, loc: Tensor, sd: Tensor, scale: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Middle and half the length of where both the spike and the posterior are, in standard deviations of it."""
+        """Middle and half the length of where both the spike and the posterior are, in standard
+        deviations of it.
+        """
         peak, fall = self._spike()
         reach = scale * math.sqrt((max(peak, 0.0) + _SPIKE_DEPTH) / fall)
         low = ((-reach - loc) / sd).clamp(-_NORMAL_REACH, _NORMAL_REACH)
@@ -316,14 +331,17 @@ class ScaleMixture:
 
 
 class _RealMixture(dist.MixtureSameFamily):
-    """A mixture that says that it lives on the whole real line, without which NUTS and guides refuse it."""
+    """A mixture that says that it lives on the whole real line, without which NUTS and guides
+    refuse it.
+    """
 
     support = constraints.real
 
 
 @dataclass(frozen=True)
 class Centerd:
-    """What a family adds to an objective where every entry has a mean of its own, and maybe a scale of its own.
+    """What a family adds to an objective where every entry has a mean of its own, and maybe a scale
+    of its own.
 
     Attributes:
         family: the density around zero.
@@ -344,7 +362,9 @@ class Centerd:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """In units of the scale around the mean it is the family's; `scale` is a factor on its own scale."""
+        """In units of the scale around the mean it is the family's; `scale` is a factor on its own
+        scale.
+        """
         unit = self.scale * scale
         by_standardized = torch.zeros_like(loc)
         standardized = (loc - self.mean).div_(unit)

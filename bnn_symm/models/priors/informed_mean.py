@@ -26,7 +26,8 @@ class PriorMean:
     """Weights that a prior is centerd on; equal where their content is.
 
     Args:
-        weights: name -> whole weight, such as a state dict. Buffers among them are not part of the mean.
+        weights: name -> whole weight, such as a state dict. Buffers among them are not part of the
+            mean.
 
     Attributes:
         weights: copies, on the CPU.
@@ -54,13 +55,15 @@ class PriorMean:
         return f"PriorMean({len(self.weights)} tensors, sha256={self.sha256[:12]})"
 
     def free(self, net: nn.Module) -> dict[str, Tensor]:
-        """The mean of every parameter of a network, in its order, dtype and place: of free entries alone.
+        """The mean of every parameter of a network, in its order, dtype and place: of free entries
+        alone.
 
-        Weights with fixed entries may be given as vectors of the free ones, if masks and fixed values that lie beside
-        them are those of the network.
+        Weights with fixed entries may be given as vectors of the free ones, if masks and fixed
+        values that lie beside them are those of the network.
 
         Raises:
-            ConfigError: if a name is missing or unknown, a shape is another, or a value is not a finite number.
+            ConfigError: if a name is missing or unknown, a shape is another, or a value is not a
+                finite number.
         """
         buffers, whole = dict(net.named_buffers()), weight_shapes(net)
         given = {name: value for name, value in self.weights.items() if name not in buffers}
@@ -81,7 +84,8 @@ class PriorMean:
                 found[name] = value.to(parameter.device, parameter.dtype)
         if problems:
             raise ConfigError(
-                f"prior.mean does not fit the network: {'; '.join(problems[:5])}; give it weights of the same "
+                f"prior.mean does not fit the network: {'; '.join(problems[:5])}; give it weights "
+                "of the same "
                 f"architecture, data columns and classes"
             )
         vectors = [name for name, value in found.items() if value.shape != whole[name]]
@@ -93,7 +97,8 @@ class PriorMean:
         return {**found, **restricted}
 
     def whole(self, net: nn.Module) -> "PriorMean":
-        """The same as whole weights of a network, without anything else: at fixed entries, what is fixed there.
+        """The same as whole weights of a network, without anything else: at fixed entries, what is
+        fixed there.
 
         Raises:
             ConfigError: as `free`.
@@ -107,8 +112,9 @@ class PriorMean:
         if found != fingerprint(net):
             raise ConfigError(
                 f"prior.mean: {vector} has its free entries alone, with the mask fingerprint "
-                f"{short_fingerprint(found)}, this network's is {short_fingerprint(fingerprint(net))}; give whole "
-                f"weights, or use the architecture.symmetry of theirs, its seed included"
+                f"{short_fingerprint(found)}, this network's is "
+                f"{short_fingerprint(fingerprint(net))}; give whole weights, or use the "
+                "architecture.symmetry of theirs, its seed included"
             )
 
 

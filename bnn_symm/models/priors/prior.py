@@ -1,8 +1,8 @@
 """Priors over the parameters of a network: independent, zero-mean, one scale a parameter tensor.
 
-A prior may instead be centerd on weights that were learned before (`prior_mean`), with scales in proportion to them.
-A `Prior` is the setting; `Prior.bind(fan_in, sizes)` gives the `ParameterPrior`, the density of the flat vector. The
-families of densities are in `prior_families`.
+A prior may instead be centerd on weights that were learned before (`prior_mean`), with scales in
+proportion to them. A `Prior` is the setting; `Prior.bind(fan_in, sizes)` gives the
+`ParameterPrior`, the density of the flat vector. The families of densities are in `prior_families`.
 """
 
 import fnmatch
@@ -29,7 +29,9 @@ Scale = Positive | Literal["fan_in", "moped"]
 
 @settings
 class PriorOverride:
-    """What a prior changes for the parameters that a pattern matches; None leaves a value as it is."""
+    """What a prior changes for the parameters that a pattern matches; None leaves a value as it
+    is.
+    """
 
     name: FamilyName | None = None
     scale: Scale | None = None
@@ -37,23 +39,27 @@ class PriorOverride:
 
 @settings
 class Prior:
-    """An independent prior for every parameter of a network, zero-mean unless told (config section `prior`).
+    """An independent prior for every parameter of a network, zero-mean unless told (config section
+    `prior`).
 
     Attributes:
         name: the family: normal, laplace, student_t or scale_mixture.
-        scale: the family's own scale (a normal's standard deviation, a Laplace's b), or `fan_in`: the scale at
-            which the *variance* is 2 / fan_in (He et al. 2015), whatever the family. A bias takes its layer's
-            fan_in; a parameter of a norm layer has none and gets variance 1. `moped`, for a prior with a mean:
-            delta times the size of the mean, entry by entry (after Krishnan et al. 2020, arXiv:1906.05323).
-        mean: what the prior is centerd on, and where fits start: in a config a run of one chain, or a file of weights
-            (a state dict as .safetensors); in Python a `PriorMean`. Fixed entries of weights have none. null for zero.
+        scale: the family's own scale (a normal's standard deviation, a Laplace's b), or `fan_in`:
+            the scale at which the *variance* is 2 / fan_in (He et al. 2015), whatever the family. A
+            bias takes its layer's fan_in; a parameter of a norm layer has none and gets variance 1.
+            `moped`, for a prior with a mean: delta times the size of the mean, entry by entry
+            (after Krishnan et al. 2020, arXiv:1906.05323).
+        mean: what the prior is centerd on, and where fits start: in a config a run of one chain, or
+            a file of weights (a state dict as .safetensors); in Python a `PriorMean`. Fixed entries
+            of weights have none. null for zero.
         delta: of scale `moped`, the scale as a fraction of the mean.
         smallest_scale: of scale `moped`, for entries whose mean is near zero.
         degrees_of_freedom: of student_t; above 2, so that the variance exists.
         narrow_weight: of scale_mixture, the weight of the narrow component (Blundell et al. 2015,
             arXiv:1505.05424, with pi = 1 - narrow_weight).
         narrow_ratio: of scale_mixture, the narrow component's scale as a fraction of `scale`.
-        overrides: by parameter-name pattern (`*.bias`, `layers.0.*`); the last matching pattern wins.
+        overrides: by parameter-name pattern (`*.bias`, `layers.0.*`); the last matching pattern
+            wins.
     """
 
     name: FamilyName = "normal"
@@ -80,12 +86,14 @@ class Prior:
             mean: per parameter name, its mean, of any shape; None for zero.
 
         Raises:
-            ConfigError: if a pattern of `overrides` matches no parameter, or a scale needs a mean and there is none.
+            ConfigError: if a pattern of `overrides` matches no parameter, or a scale needs a mean
+                and there is none.
         """
         for pattern in self.overrides:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in sizes):
                 raise ConfigError(
-                    f"prior.overrides: pattern {pattern!r} matches no parameter; parameters are {', '.join(sizes)}"
+                    f"prior.overrides: pattern {pattern!r} matches no parameter; parameters are "
+                    f"{', '.join(sizes)}"
                 )
         blocks: list[Block] = []
         for name, size in sizes.items():
@@ -112,8 +120,8 @@ class Prior:
         if scale == "moped":
             if mean is None:
                 raise ConfigError(
-                    "prior.scale=moped is a fraction of prior.mean, which is not set; type --set prior.mean=RUN, or "
-                    "prior.scale=fan_in"
+                    "prior.scale=moped is a fraction of prior.mean, which is not set; type --set "
+                    "prior.mean=RUN, or prior.scale=fan_in"
                 )
             return family, (self.delta * mean.flatten().abs()).clamp(min=self.smallest_scale)
         return family, float(scale)
@@ -141,14 +149,17 @@ def check_prior(prior: Any) -> None:
     if prior is Prior:
         raise ConfigError("prior: got the class Prior, expected an object of it; write Prior()")
     raise ConfigError(
-        f"prior: got an object of type {type(prior).__name__}, expected a bnn_symm.Prior; choose a family with "
+        f"prior: got an object of type {type(prior).__name__}, expected a bnn_symm.Prior; choose a "
+        "family with "
         f"Prior(name=...), and single parameters with Prior(overrides=...)"
     )
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of the flat vector with one family: runs of (scale of all entries or of each, number of entries)."""
+    """A stretch of the flat vector with one family: runs of (scale of all entries or of each,
+    number of entries).
+    """
 
     family: Family
     runs: tuple[tuple[float | Tensor, int], ...]
@@ -205,7 +216,9 @@ class ParameterPrior:
     def cross_entropy(
         self, loc: Float[Tensor, " parameter"], sd: Float[Tensor, " parameter"]
     ) -> Float[Tensor, " parameter"]:
-        """-E[log p(w)] under w ~ Normal(loc, sd), per coordinate, in nats: closed form or quadrature."""
+        """-E[log p(w)] under w ~ Normal(loc, sd), per coordinate, in nats: closed form or
+        quadrature.
+        """
         parts = []
         start = 0
         for block, scale, value in self._split(self._centerd(loc)):
@@ -214,9 +227,11 @@ class ParameterPrior:
         return torch.cat(parts)
 
     def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centerd, float]]:
-        """The flat vector in stretches of one family and one scale, of at most `limit` entries, in its order.
+        """The flat vector in stretches of one family and one scale, of at most `limit` entries, in
+        its order.
 
-        Where there is a mean, the family is `Centerd` and has scales of its own; the scale beside it is 1.
+        Where there is a mean, the family is `Centerd` and has scales of its own; the scale beside
+        it is 1.
         """
         start = 0
         for block in self.blocks:
@@ -238,7 +253,9 @@ class ParameterPrior:
                 start += size
 
     def distribution(self, start: int, shape: torch.Size, like: Tensor) -> PyroDistribution:
-        """The Pyro distribution, with event shape `shape`, of one parameter that begins at entry `start`."""
+        """The Pyro distribution, with event shape `shape`, of one parameter that begins at entry
+        `start`.
+        """
         offset = 0
         for block, scale in zip(self.blocks, self._bound(like), strict=True):
             if offset <= start < offset + block.size:
@@ -261,7 +278,8 @@ class ParameterPrior:
     def keep_scales(self, like: Tensor) -> None:
         """Keeps the scales for flat vectors like this one; for others they are made at every call.
 
-        Not by itself at first use, for that may be under a transform of `torch.func`, whose tensors die with it.
+        Not by itself at first use, for that may be under a transform of `torch.func`, whose tensors
+        die with it.
         """
         with torch.inference_mode(False):  # no gradient may pass through the tensors of that mode
             empty = torch.empty(0, dtype=like.dtype, device=like.device)

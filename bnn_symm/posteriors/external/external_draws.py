@@ -1,8 +1,10 @@
-"""Files that other software made: draws in NetCDF, as ArviZ 0.x and 1.x save them, and checkpoints of networks.
+"""Files that other software made: draws in NetCDF, as ArviZ 0.x and 1.x save them, and checkpoints
+of networks.
 
-Both are read as plain arrays, name -> (chain, draw, *shape); `matching` makes parameters of them. NetCDF is read with
-h5netcdf, whatever version of ArviZ is installed. A checkpoint is a state dict in safetensors, or one of tensors alone
-that `torch.load(weights_only=True)` takes: nothing that a file names is ever run.
+Both are read as plain arrays, name -> (chain, draw, *shape); `matching` makes parameters of them.
+NetCDF is read with h5netcdf, whatever version of ArviZ is installed. A checkpoint is a state dict
+in safetensors, or one of tensors alone that `torch.load(weights_only=True)` takes: nothing that a
+file names is ever run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,8 @@ from bnn_symm.io.paths import check_regular_file
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 """Endings of checkpoints."""
 
-# What samplers call their statistics, by ArviZ's names. A potential energy is minus the log density.
+# What samplers call their statistics, by ArviZ's names. A potential energy is minus the log
+# density.
 _STATISTICS = {
     "acceptance_rate": (
         "accept_prob",
@@ -83,7 +86,8 @@ def read_netcdf(path: str | Path) -> ForeignDraws:
         _check_one_shape(arrays)
     if not arrays:
         raise InvalidRun(
-            f"{path} has no variables with the dimensions chain and draw; save (chain, draw, *shape) arrays with ArviZ"
+            f"{path} has no variables with the dimensions chain and draw; save (chain, draw, "
+            "*shape) arrays with ArviZ"
         )
     stats = {
         name: value
@@ -94,7 +98,9 @@ def read_netcdf(path: str | Path) -> ForeignDraws:
 
 
 def _check_one_shape(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise ValueError unless all variables have the same chains and draws, and at least one of each."""
+    """Raise ValueError unless all variables have the same chains and draws, and at least one of
+    each.
+    """
     shapes = {value.shape[:2] for value in arrays.values()}
     if len(shapes) > 1 or any(0 in shape for shape in shapes):
         raise ValueError(
@@ -117,12 +123,14 @@ def _check_format(path: Path) -> None:
         raise InvalidRun(f"{path} cannot be read ({error.strerror})") from None
     if start[:3] == b"CDF":
         raise InvalidRun(
-            f"{path} is in the older NetCDF3 format, which has no groups; save it as NetCDF4: install h5netcdf, then "
+            f"{path} is in the older NetCDF3 format, which has no groups; save it as NetCDF4: "
+            "install h5netcdf, then "
             f"to_netcdf(FILE, engine='h5netcdf')"
         )
     if start != b"\x89HDF\r\n\x1a\n":
         raise InvalidRun(
-            f"{path} is no NetCDF file; save draws with ArviZ's to_netcdf, checkpoints as .safetensors"
+            f"{path} is no NetCDF file; save draws with ArviZ's to_netcdf, checkpoints as "
+            ".safetensors"
         )
 
 
@@ -173,8 +181,9 @@ def join_chains(parts: Sequence[ForeignDraws], paths: Sequence[str | Path]) -> F
         for name in {**mine, **theirs}:
             if mine.get(name) != theirs.get(name):
                 raise InvalidRun(
-                    f"{path} has {name} as (draw, *shape) {theirs.get(name)}, {paths[0]} as {mine.get(name)}; chains "
-                    f"of one posterior have the same variables and as many draws: import them apart"
+                    f"{path} has {name} as (draw, *shape) {theirs.get(name)}, {paths[0]} as "
+                    f"{mine.get(name)}; chains of one posterior have the same variables and as "
+                    "many draws: import them apart"
                 )
     shared = [
         name for name in first.sample_stats if all(name in part.sample_stats for part in parts)
@@ -191,10 +200,12 @@ def join_chains(parts: Sequence[ForeignDraws], paths: Sequence[str | Path]) -> F
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Reads the state dict of a network from safetensors, or from a file of torch that holds tensors alone.
+    """Reads the state dict of a network from safetensors, or from a file of torch that holds
+    tensors alone.
 
     Raises:
-        InvalidRun: if the file is missing or damaged, or holds more than tensors, which would run code when read.
+        InvalidRun: if the file is missing or damaged, or holds more than tensors, which would run
+            code when read.
     """
     path = Path(path)
     try:
@@ -211,7 +222,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         isinstance(value, Tensor) for value in content.values()
     ):
         raise InvalidRun(
-            f"{path} holds no state dict; save net.state_dict(), not the network or a training state"
+            f"{path} holds no state dict; save net.state_dict(), not the network or a training "
+            "state"
         )
     return {str(name): value for name, value in content.items()}
 

@@ -1,8 +1,10 @@
-"""The user's map of names: which array of other software is which parameter, where names alone do not say it.
+"""The user's map of names: which array of other software is which parameter, where names alone do
+not say it.
 
 layers.0.weight: w1
 layers.1.weight: {name: w2, transpose: true}              theirs is (in, out)
-head.weight: {name: w3, flatten: channels_last}           it reads maps that were flattened channels last
+head.weight: {name: w3, flatten: channels_last}           it reads maps that were flattened channels
+    last
 likelihood.log_noise: {name: sigma, transform: log}       theirs is a standard deviation
 """
 
@@ -16,7 +18,8 @@ from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.io.documents import read_yaml
 
 Names = Mapping[str, Any]
-"""Parameter -> name of theirs, or {name, transpose, flatten, transform}; checked when it is used."""
+"""Parameter -> name of theirs, or {name, transpose, flatten, transform}; checked when it is
+used."""
 
 TRANSFORMS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "log": ("a standard deviation", lambda value: value.log()),

@@ -1,9 +1,12 @@
-"""Pairs arrays of other software with the parameters of a network: by name (`names`), then by shape (`layouts`).
+"""Pairs arrays of other software with the parameters of a network: by name (`names`), then by shape
+(`layouts`).
 
-Nothing is guessed: what cannot be told is an error that says what to write into the user's map of names (`name_map`),
-and what was turned on the way is said in the `Matching`. Weights with fixed entries take whole weights of others, if
-these hold the fixed values where the network has them. A learned noise is paired by the map or by its own name only:
-no array says whether it is a standard deviation, a variance or a precision.
+Nothing is guessed: what cannot be told is an error that says what to write into the user's map of
+    names (`name_map`),
+and what was turned on the way is said in the `Matching`. Weights with fixed entries take whole
+weights of others, if these hold the fixed values where the network has them. A learned noise is
+paired by the map or by its own name only: no array says whether it is a standard deviation, a
+variance or a precision.
 """
 
 import math
@@ -117,8 +120,9 @@ class Matching:
             arrays: name -> (chain, draw, *shape).
 
         Raises:
-            IncompatiblePosteriors: if (chain, draw) differ from name to name, values are not finite, a whole weight
-                does not hold the fixed values, or what a logarithm is taken of is not positive.
+            IncompatiblePosteriors: if (chain, draw) differ from name to name, values are not
+                finite, a whole weight does not hold the fixed values, or what a logarithm is taken
+                of is not positive.
         """
         leading = {match.name: tuple(arrays[match.name].shape[:2]) for match in self.matches}
         if len(set(leading.values())) > 1:
@@ -144,8 +148,10 @@ def _read(match: Match, array: np.ndarray | Tensor) -> Tensor:
     if not bool(finite.all()):
         chain, draw = finite.logical_not().nonzero()[0, :2].tolist()
         raise IncompatiblePosteriors(
-            f"{match.name} holds values that are not finite, first in chain {chain}, draw {draw}: that chain went "
-            f"astray, or chains of unequal length were put together; cut the chains to what is finite"
+            f"{match.name} holds values that are not finite, first in chain {chain}, draw {draw}: "
+            "that chain went "
+            "astray, or chains of unequal length were put together; cut the chains to what is "
+            "finite"
         )
     if match.axes is not None:
         value = value.permute(0, 1, *(2 + axis for axis in match.axes))
@@ -155,22 +161,26 @@ def _read(match: Match, array: np.ndarray | Tensor) -> Tensor:
         what, function = TRANSFORMS[match.transform]
         if not bool((value > 0).all()):
             raise IncompatiblePosteriors(
-                f"{match.name} is read as {what} (transform: {match.transform}), but holds {float(value.min()):g}; "
-                f"correct the map of names"
+                f"{match.name} is read as {what} (transform: {match.transform}), but holds "
+                f"{float(value.min()):g}; correct the map of names"
             )
         value = function(value)
     return value
 
 
 def _check_fixed(name: str, got: Tensor, wanted: Tensor) -> None:
-    """Raises IncompatiblePosteriors unless whole weights hold the network's values at its fixed entries."""
+    """Raises IncompatiblePosteriors unless whole weights hold the network's values at its fixed
+    entries.
+    """
     apart = (got - wanted).abs() / (1 + wanted.abs())
     if float(apart.max()) > _SAME_VALUE:
         chain, draw, *place = (apart == apart.max()).nonzero()[0].tolist()
         where = (chain, draw, *place)
         raise IncompatiblePosteriors(
-            f"{name} holds {float(got[where]):.6g} at {place} in chain {chain}, draw {draw}, where the network has the "
-            f"fixed value {float(wanted[where]):.6g}; build the network with the architecture.symmetry that they were "
+            f"{name} holds {float(got[where]):.6g} at {place} in chain {chain}, draw {draw}, where "
+            "the network has the "
+            f"fixed value {float(wanted[where]):.6g}; build the network with the "
+            "architecture.symmetry that they were "
             f"drawn with, its seed included"
         )
 
@@ -188,12 +198,14 @@ def match_names(
         arrays: name -> (chain, draw, *shape).
         model: whose network and likelihood they are of.
         names: the user's map of names; it may leave out what other rules find.
-        strict: whether every array has to be a parameter. Otherwise what is left over is in `Matching.unused`, and is
-            refused only if it goes by the name of a weight and the map does not name every parameter.
+        strict: whether every array has to be a parameter. Otherwise what is left over is in
+            `Matching.unused`, and is refused only if it goes by the name of a weight and the map
+            does not name every parameter.
 
     Raises:
         ConfigError: if the map names what is not there.
-        IncompatiblePosteriors: naming what does not fit with the shapes of both sides, and the map to write.
+        IncompatiblePosteriors: naming what does not fit with the shapes of both sides, and the map
+            to write.
     """
     layout = Layout(model)
     shapes = {name: tuple(int(size) for size in array.shape[2:]) for name, array in arrays.items()}
@@ -244,7 +256,9 @@ def _check_pairs(
     unused: tuple[str, ...],
     refused: list[str],
 ) -> None:
-    """Raises IncompatiblePosteriors, with the map to write, unless every parameter has an array that fits."""
+    """Raises IncompatiblePosteriors, with the map to write, unless every parameter has an array
+    that fits.
+    """
     missing = [name for name in layout.model.shapes if name not in pairs]
     problems = [f"{name} is missing" for name in missing] + [
         f"{name} is unknown" for name in refused
@@ -271,8 +285,10 @@ def _check_pairs(
             suggestions(open_ones, unused, fitting), default_flow_style=True, width=math.inf
         )
         message += (
-            f"; the network wants {_listed({p: layout.shape(p) for p in open_ones})}; left of theirs are "
-            f"{_listed({name: shapes[name] for name in unused})}; say which is which in a map of names, such as "
+            f"; the network wants {_listed({p: layout.shape(p) for p in open_ones})}; left of "
+            "theirs are "
+            f"{_listed({name: shapes[name] for name in unused})}; say which is which in a map of "
+            "names, such as "
             f"{' '.join(written.split())}"
         )
     elif refused and not missing:
@@ -281,8 +297,9 @@ def _check_pairs(
         if latent in layout.latents:
             scalar = next((name for name in unused if shapes[name] == ()), "sigma")
             message += (
-                f"; {latent} is never guessed: where {scalar} is the noise, say {{{latent}: {{name: {scalar}, "
-                f"transform: log}}}} in the map of names (log of a standard deviation, log_sqrt of a variance, "
+                f"; {latent} is never guessed: where {scalar} is the noise, say {{{latent}: "
+                f"{{name: {scalar}, transform: log}}}} in the map of names (log of a standard "
+                "deviation, log_sqrt of a variance, "
                 f"log_rsqrt of a precision), or fix the noise with likelihood.noise=VALUE"
             )
     raise IncompatiblePosteriors(message)

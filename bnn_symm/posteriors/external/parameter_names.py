@@ -1,19 +1,21 @@
 """Which name of other software stands for which parameter of a network, by the names alone.
 
-Rules are tried in this order, each for all parameters or not at all, so that half of a network is never paired by one
-reading of the names and half by another:
+Rules are tried in this order, each for all parameters or not at all, so that half of a network is
+never paired by one reading of the names and half by another:
 
 1. identical names;
-2. equal up to separators, case and the words of other libraries: `layers.0.weight`, `layers_0_kernel`;
+2. equal up to separators, case and the words of other libraries: `layers.0.weight`,
+    `layers_0_kernel`;
 3. the same within one scope: `model.layers.0.weight`, `nn/layers_0.kernel`;
-4. numbered in order: `w1, b1, w2, b2`, or `Dense_0/kernel, Dense_1/kernel`, if there are as many weights and as many
-   biases as the network has, under one stem each, and the shapes fit.
+4. numbered in order: `w1, b1, w2, b2`, or `Dense_0/kernel, Dense_1/kernel`, if there are as many
+   weights and as many biases as the network has, under one stem each, and the shapes fit.
 """
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-# What flax, haiku, Keras and people call a weight and a bias; the second words only at the end of a name.
+# What flax, haiku, Keras and people call a weight and a bias; the second words only at the end of a
+# name.
 _WORDS = {"weights": "weight", "kernel": "weight", "w": "weight", "biases": "bias", "b": "bias"}
 _LAST_WORDS = {"scale": "weight", "embedding": "weight", "offset": "bias"}
 _KINDS = ("weight", "bias")
@@ -52,7 +54,9 @@ def looks_like_parameter(name: str) -> bool:
 
 
 def words(name: str) -> Tokens:
-    """The words and numbers of a name, in lower case, with `weight` and `bias` for what others call them."""
+    """The words and numbers of a name, in lower case, with `weight` and `bias` for what others call
+    them.
+    """
     *first, last = _split(name) or ("",)
     return tuple(_WORDS.get(word, word) for word in (*first, _LAST_WORDS.get(last, last)))
 
@@ -75,7 +79,9 @@ def _by_words(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str]
 
 
 def _in_scope(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str] | None:
-    """One and the same scope before all of their names, and nothing else in it; or before all of ours."""
+    """One and the same scope before all of their names, and nothing else in it; or before all of
+    ours.
+    """
     ours, theirs = _index(parameters), _index(names)
     if not ours or theirs is None:
         return None
@@ -122,7 +128,9 @@ def _by_number(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str
 def suggestions(
     parameters: Sequence[str], names: Sequence[str], shapes_fit: Mapping[str, Collection[str]]
 ) -> dict[str, str]:
-    """Parameter -> the only one of their names whose shape fits and that no other parameter could be, or FILL_IN."""
+    """Parameter -> the only one of their names whose shape fits and that no other parameter could
+    be, or FILL_IN.
+    """
     free = set(names)
     found: dict[str, str] = {}
     for parameter in parameters:

@@ -1,13 +1,15 @@
 """In which order of axes other libraries keep weights, and how it is told.
 
-torch keeps dense weights as (out, in) and kernels as (out, in, *positions); JAX libraries keep (in, out) and
-(*positions, in, out). An array whose shape is the parameter's is taken as it is, one whose shape is the other order is
-turned. Where both readings fit (a square weight), the weights of which only one fits decide for all; if there are
-none, or they disagree, the map of names has to say it.
+torch keeps dense weights as (out, in) and kernels as (out, in, *positions); JAX libraries keep (in,
+out) and (*positions, in, out). An array whose shape is the parameter's is taken as it is, one whose
+shape is the other order is turned. Where both readings fit (a square weight), the weights of which
+only one fits decide for all; if there are none, or they disagree, the map of names has to say it.
 
-Where kernels are turned, their library keeps channels last, so that a dense layer which reads flattened maps may have
-its inputs in another order. No shape tells, and the map must say `flatten`. Images that a dense layer reads at once are
-data: they are channels first here, and weights of a network that saw them otherwise have to be reordered before.
+Where kernels are turned, their library keeps channels last, so that a dense layer which reads
+flattened maps may have its inputs in another order. No shape tells, and the map must say `flatten`.
+Images that a dense layer reads at once are
+data: they are channels first here, and weights of a network that saw them otherwise have to be
+    reordered before.
 """
 
 import math
@@ -51,12 +53,16 @@ class Layout:
         return self._whole.get(parameter, tuple(self.model.shapes[parameter]))
 
     def restricts(self, parameter: str, shape: Shape) -> bool:
-        """Whether an array of this shape is a whole weight, of which the free entries are the parameter."""
+        """Whether an array of this shape is a whole weight, of which the free entries are the
+        parameter.
+        """
         own = tuple(self.model.shapes[parameter])
         return own != self.shape(parameter) and shape != own
 
     def turned(self, parameter: str) -> Axes:
-        """The order of axes that other libraries keep this parameter in; None where that is torch's."""
+        """The order of axes that other libraries keep this parameter in; None where that is
+        torch's.
+        """
         layer, ndim = self._layers.get(parameter), len(self.shape(parameter))
         if isinstance(layer, nn.Linear):
             return (1, 0)
@@ -84,20 +90,23 @@ class Layout:
         Raises:
             IncompatiblePosteriors: if the shapes do not fit.
         """
-        # A matrix that no layer of torch owns has no convention, but can be transposed all the same.
+        # A matrix that no layer of torch owns has no convention, but can be transposed all the
+        # same.
         axes = self.turned(parameter) or (1, 0) if transpose else None
         got = shape if axes is None else _permuted(shape, axes)
         if got != self.shape(parameter) and (
             transpose or got != tuple(self.model.shapes[parameter])
         ):
             raise IncompatiblePosteriors(
-                f"map of names, {parameter}: theirs has shape {shape}, which is not {self.shape(parameter)} with "
-                f"transpose: {str(transpose).lower()}; correct it"
+                f"map of names, {parameter}: theirs has shape {shape}, which is not "
+                f"{self.shape(parameter)} with transpose: {str(transpose).lower()}; correct it"
             )
         return axes
 
     def has_no_convention(self, parameter: str, shape: Shape) -> bool:
-        """Whether it is a square matrix that no layer of torch owns, so that either order may be meant."""
+        """Whether it is a square matrix that no layer of torch owns, so that either order may be
+        meant.
+        """
         square = len(shape) == 2 and shape[0] == shape[1] > 1
         return square and parameter in self._whole and parameter not in self._layers
 
@@ -165,8 +174,9 @@ def choose_axes(
 def _cannot_tell(shape: Shape, parameter: str, name: str, mixed: bool) -> IncompatiblePosteriors:
     why = "others are partly turned and partly not" if mixed else "no other weight tells"
     return IncompatiblePosteriors(
-        f"{name} of shape {shape} may be {parameter} as it is (out, in) or transposed (in, out), and {why}; say it in "
-        f"the map of names, with true or false: {{{parameter}: {{name: {name}, transpose: true}}}}"
+        f"{name} of shape {shape} may be {parameter} as it is (out, in) or transposed (in, out), "
+        f"and {why}; say it in the map of names, with true or false: {{{parameter}: {{name: "
+        f"{name}, transpose: true}}}}"
     )
 
 
@@ -176,7 +186,8 @@ def choose_inputs(
     chosen: Mapping[str, Axes],
     entries: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Tensor]:
-    """Of dense weights that read maps flattened channels last, where each of our inputs lies among theirs.
+    """Of dense weights that read maps flattened channels last, where each of our inputs lies among
+    theirs.
 
     Raises:
         ConfigError: if the map says `flatten` of a weight that reads no flattened maps.
@@ -197,9 +208,12 @@ def choose_inputs(
     for parameter in flattened if turned else ():
         if parameter not in told:
             raise IncompatiblePosteriors(
-                f"{parameter} reads flattened maps, and their kernels are of a library that keeps channels last: its "
-                f"inputs may come in another order, which no shape tells; say channels_last or channels_first in the "
-                f"map of names: {{{parameter}: {{name: {pairs[parameter][0]}, flatten: channels_last}}}}"
+                f"{parameter} reads flattened maps, and their kernels are of a library that keeps "
+                "channels last: its "
+                "inputs may come in another order, which no shape tells; say channels_last or "
+                "channels_first in the "
+                f"map of names: {{{parameter}: {{name: {pairs[parameter][0]}, flatten: "
+                f"channels_last}}}}"
             )
     return {name: flattened[name] for name, order in told.items() if order == "channels_last"}
 
@@ -214,7 +228,8 @@ def _flattened(net: nn.Module) -> dict[str, Tensor]:
         spec = permutation_spec(net)
     except SymmetryError as error:
         raise IncompatiblePosteriors(
-            f"their kernels are of a library that keeps channels last, and whether dense layers read flattened maps "
+            "their kernels are of a library that keeps channels last, and whether dense layers "
+            "read flattened maps "
             f"cannot be derived ({error}); turn the kernels and the dense weights yourself"
         ) from None
     found = {}

@@ -1,16 +1,16 @@
 """The bridge to ArviZ: a posterior as groups of labeled arrays.
 
     posterior              every parameter, (chain, draw, *shape), and the noise where it is learned
-    sample_stats           what the sampler says of each draw
-    log_likelihood         of every point of a part of the data, (chain, draw, point), in nats, in own units
-    posterior_predictive   one target drawn for each of them
-    observed_data          the targets themselves
+    sample_stats           what the sampler says of each draw log_likelihood         of every point
+    of a part of the data, (chain, draw, point), in nats, in own units posterior_predictive   one
+    target drawn for each of them observed_data          the targets themselves
 
-The axes of parameters go by the network's own units, found by its permutation spec: `layers.0.unit` is the first axis
-of `layers.0.weight`, the axis of `layers.0.bias` and the second axis of `layers.1.weight`, so that
-`data.posterior.sel({"layers.0.unit": 3})` is all that belongs to one unit. Inputs and outputs go by the names of
-features and classes, where a data set says them. A network whose spec cannot be derived, and an axis of which the spec
-says nothing so simple, has numbered axes, as `posterior.nc` has. Classes are numbers, in the order of `class`.
+The axes of parameters go by the network's own units, found by its permutation spec: `layers.0.unit`
+is the first axis of `layers.0.weight`, the axis of `layers.0.bias` and the second axis of
+`layers.1.weight`, so that `data.posterior.sel({"layers.0.unit": 3})` is all that belongs to one
+unit. Inputs and outputs go by the names of features and classes, where a data set says them. A
+network whose spec cannot be derived, and an axis of which the spec says nothing so simple, has
+numbered axes, as `posterior.nc` has. Classes are numbers, in the order of `class`.
 """
 
 import math
@@ -49,7 +49,8 @@ def to_arviz(
         dataset: for the names of features and classes, and for the groups of predictions.
         part: whose points are predicted.
         thin: every how many draws of each chain are kept.
-        max_gigabytes: how much the arrays may take, predictions included; they are all in memory at once.
+        max_gigabytes: how much the arrays may take, predictions included; they are all in memory at
+            once.
         seed: of predicted targets.
 
     Raises:
@@ -69,7 +70,9 @@ def to_groups(
     max_gigabytes: float = 4.0,
     seed: int = 0,
 ) -> Groups:
-    """The same as plain arrays with the names and labels of their axes; arguments and errors as `to_arviz`."""
+    """The same as plain arrays with the names and labels of their axes; arguments and errors as
+    `to_arviz`.
+    """
     if thin < 1:
         raise ConfigError(f"thin: got {thin}, wanted 1 (all draws) or more")
     points = None if dataset is None else getattr(dataset, part)
@@ -96,15 +99,18 @@ def to_groups(
 def _check_size(posterior: Posterior, points: int, thin: int, max_gigabytes: float) -> None:
     """Raises ConfigError if the arrays, predictions included, would take more than is allowed."""
     chains, draws, parameters = posterior.shape
-    # Likelihoods and predicted targets in at most 8 bytes; the network's outputs pass through memory in slices.
+    # Likelihoods and predicted targets in at most 8 bytes; the network's outputs pass through
+    # memory in slices.
     numbers = parameters * posterior.model.dtype.itemsize + points * 16
     size = chains * math.ceil(draws / thin) * numbers / 1e9
     if size > max_gigabytes:
         enough = math.ceil(thin * size / max_gigabytes)
         what = f"{parameters} parameters" + (f" and {points} points" if points else "")
         raise ConfigError(
-            f"{chains} x {math.ceil(draws / thin)} draws of {what} would take {size:.1f} GB, more than "
-            f"max_gigabytes={max_gigabytes:g}; keep every {enough}th draw with thin={enough}, or raise max_gigabytes"
+            f"{chains} x {math.ceil(draws / thin)} draws of {what} would take {size:.1f} GB, more "
+            "than "
+            f"max_gigabytes={max_gigabytes:g}; keep every {enough}th draw with thin={enough}, or "
+            "raise max_gigabytes"
         )
 
 
@@ -203,7 +209,8 @@ class _Axes:
             axis = "feature"
             names = () if self._dataset is None else self._dataset.feature_names
             self.coords[axis] = np.array(names) if len(names) == size else np.arange(size)
-        # No array has the same axis twice: the second one, such as the inputs of a residual layer, is numbered.
+        # No array has the same axis twice: the second one, such as the inputs of a residual layer,
+        # is numbered.
         return f"{name}_dim_{dim}" if axis in used else axis
 
     def _output(self, size: int) -> str:
@@ -222,7 +229,9 @@ class _Axes:
 
 
 def _input_tensor(posterior: Posterior, spec: PermutationSpec | None) -> str | None:
-    """The weight that reads the features of a flat point: the first one, if its inputs stay where they are."""
+    """The weight that reads the features of a flat point: the first one, if its inputs stay where
+    they are.
+    """
     if spec is None or spec.input_shape is None:
         return None
     name = next(

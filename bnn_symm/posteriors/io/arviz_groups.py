@@ -1,7 +1,7 @@
 """From plain arrays to ArviZ's own container: numpy and ArviZ alone, for ArviZ 0.x and 1.x.
 
-This module imports nothing else of the package, so that it runs where torch is not installed, such as under a Python
-that only ArviZ 1.x supports.
+This module imports nothing else of the package, so that it runs where torch is not installed, such
+as under a Python that only ArviZ 1.x supports.
 """
 
 import warnings
@@ -17,8 +17,10 @@ class Groups(NamedTuple):
     """A posterior as labeled arrays, before any container.
 
     Attributes:
-        groups: group -> variable -> array; (chain, draw, ...), without these two in `observed_data`.
-        dims: variable -> names of its axes after chain and draw; one variable has the same in every group.
+        groups: group -> variable -> array; (chain, draw, ...), without these two in
+            `observed_data`.
+        dims: variable -> names of its axes after chain and draw; one variable has the same in every
+            group.
         coords: name of an axis -> labels along it.
     """
 
@@ -35,7 +37,8 @@ def from_groups(
     """The container of the installed ArviZ: `arviz.InferenceData` (0.x) or `xarray.DataTree` (1.x).
 
     Args:
-        groups: group name -> variable name -> array; (chain, draw, ...), without these two in `observed_data`.
+        groups: group name -> variable name -> array; (chain, draw, ...), without these two in
+            `observed_data`.
         dims: variable -> names of its axes after chain and draw; default ArviZ's own.
         coords: name of an axis -> labels along it.
     """

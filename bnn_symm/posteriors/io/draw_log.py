@@ -1,9 +1,11 @@
-"""The draws of a running sampler on disk: a log that is only appended to, and arrays that read from it when asked.
+"""The draws of a running sampler on disk: a log that is only appended to, and arrays that read from
+it when asked.
 
-A log is a folder of files `NNNNNN.npy`. Each is a structured array with one row a draw: `chain`, `draw` (its number
-within the chain), `position`, `run` (a number that draws of no other run carry), and what the sampler says of it. A
-chain goes on from file to file; a file may have draws of many chains. Files are written under a temporary name and
-renamed, so a process killed at any moment leaves a log.
+A log is a folder of files `NNNNNN.npy`. Each is a structured array with one row a draw: `chain`,
+    `draw` (its number
+within the chain), `position`, `run` (a number that draws of no other run carry), and what the
+sampler says of it. A chain goes on from file to file; a file may have draws of many chains. Files
+are written under a temporary name and renamed, so a process killed at any moment leaves a log.
 
 Nothing here holds more than a few megabytes of rows at a time, however many draws there are.
 """
@@ -32,7 +34,9 @@ _DRAW_FILE = re.compile(r"[0-9]{6,}\.npy")
 
 
 class _Span(NamedTuple):
-    """Consecutive draws of one chain in one file: [first, stop), the first of them `offset` bytes into the file."""
+    """Consecutive draws of one chain in one file: [first, stop), the first of them `offset` bytes
+    into the file.
+    """
 
     path: Path
     offset: int
@@ -42,9 +46,11 @@ class _Span(NamedTuple):
 
 
 class LoggedArray:
-    """One field of the draws of one chain in a log, (draw, *event): read from disk where it is needed.
+    """One field of the draws of one chain in a log, (draw, *event): read from disk where it is
+    needed.
 
-    An integer index reads that draw; a slice of consecutive draws is again a `LoggedArray`; `np.asarray` reads all.
+    An integer index reads that draw; a slice of consecutive draws is again a `LoggedArray`;
+    `np.asarray` reads all.
     """
 
     def __init__(self, spans: Sequence[_Span], field: str, start: int = 0, stop: int | None = None):
@@ -125,7 +131,9 @@ def _read_rows(span: _Span, first: int, count: int) -> np.ndarray:
 
 
 class _LoggedStats(Mapping[str, np.ndarray]):
-    """What the sampler says of the draws of one chain, by name; a column is read when it is asked for."""
+    """What the sampler says of the draws of one chain, by name; a column is read when it is asked
+    for.
+    """
 
     def __init__(self, spans: Sequence[_Span]):
         self._spans = spans
@@ -147,9 +155,11 @@ class _LoggedStats(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class DrawChunk:
-    """Consecutive draws of one chain: positions (draw, parameter), and what the sampler says of each.
+    """Consecutive draws of one chain: positions (draw, parameter), and what the sampler says of
+    each.
 
-    Both may lie in a `DrawLog`; `np.asarray` reads the positions, `stats[name]` a column of the statistics.
+    Both may lie in a `DrawLog`; `np.asarray` reads the positions, `stats[name]` a column of the
+    statistics.
     """
 
     chain: int
@@ -164,15 +174,17 @@ def is_draw_file(name: str) -> bool:
 
 
 class DrawLog:
-    """The append-only log of draws of a running sampler: one structured array a file, renamed into place."""
+    """The append-only log of draws of a running sampler: one structured array a file, renamed into
+    place.
+    """
 
     def __init__(self, directory: Path, run: str | None = None):
         """Open a log, or make one.
 
         Args:
             directory: of the log.
-            run: a hexadecimal number of 64 bits that its draws carry, combined with a checksum of each; None of a run
-                that has none.
+            run: a hexadecimal number of 64 bits that its draws carry, combined with a checksum of
+                each; None of a run that has none.
         """
         self._directory = directory
         self._run = None if run is None else int(run, 16)
@@ -235,9 +247,11 @@ class DrawLog:
         }
 
     def cut(self, lengths: Mapping[int, int]) -> None:
-        """Keeps the first `lengths[chain]` draws of each chain, and none of a chain that is not named.
+        """Keeps the first `lengths[chain]` draws of each chain, and none of a chain that is not
+        named.
 
-        It begins with the last file, so that a process killed meanwhile leaves chains without holes.
+        It begins with the last file, so that a process killed meanwhile leaves chains without
+        holes.
         """
         for path in reversed(self._files()):
             rows = _mapped(path)
@@ -258,7 +272,8 @@ class DrawLog:
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                # The bytes of `np.save`, which itself loses the reason for which a disk refuses them.
+                # The bytes of `np.save`, which itself loses the reason for which a disk refuses
+                # them.
                 np.lib.format.write_array_header_1_0(
                     file, np.lib.format.header_data_from_array_1_0(rows)
                 )
@@ -282,7 +297,8 @@ def _spans(path: Path, run: int | None) -> Iterator[tuple[int, _Span]]:
         or bool((rows[_RUN] ^ _checksums(rows) != run).any())
     ):
         raise InvalidRun(
-            f"{path} is damaged or has draws of another run; put back the run's own file, or fit again"
+            f"{path} is damaged or has draws of another run; put back the run's own file, or fit "
+            "again"
         )
     chain, draw = np.array(rows["chain"]), np.array(rows["draw"])
     cuts = np.flatnonzero((np.diff(chain) != 0) | (np.diff(draw) != 1)) + 1

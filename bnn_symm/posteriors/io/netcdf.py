@@ -1,10 +1,10 @@
 """Posteriors on disk: NetCDF at the end, a log of draws (`draw_log`) while a sampler runs.
 
-`posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a group `sample_stats`,
-and for a closed form a group `variational` with `loc`, `scale` and what else says it, of the flat vector. It is written
-chunk by chunk and renamed into place, from a posterior whose draws may lie in a log: never are all of them in memory.
-NetCDF cannot be appended to safely, so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers
-accept both.
+`posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a
+group `sample_stats`, and for a closed form a group `variational` with `loc`, `scale` and what else
+says it, of the flat vector. It is written chunk by chunk and renamed into place, from a posterior
+whose draws may lie in a log: never are all of them in memory. NetCDF cannot be appended to safely,
+so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers accept both.
 """
 
 import errno
@@ -51,7 +51,8 @@ _NUMBERS_PER_WRITE = 2**22
 def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 200.0) -> None:
     """Writes `posterior.nc` atomically.
 
-    Draws of a closed form, which their seed regenerates, are cut to `max_megabytes`; a sampler's draws never are.
+    Draws of a closed form, which their seed regenerates, are cut to `max_megabytes`; a sampler's
+    draws never are.
     """
     chains, draws, parameters = posterior.shape
     described = 0
@@ -74,7 +75,9 @@ def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 2
 
 
 def _check_room(path: Path, size: int) -> None:
-    """Raises OSError if the disk has no room for `size` bytes: HDF5 crashes the process when it finds out itself."""
+    """Raises OSError if the disk has no room for `size` bytes: HDF5 crashes the process when it
+    finds out itself.
+    """
     if hasattr(os, "posix_fallocate"):
         with path.open("wb") as file:
             try:
@@ -206,7 +209,8 @@ def _read_open(
     schema = integer_attribute(file.attrs, "bnn_symm_posterior_schema")
     if schema > POSTERIOR_SCHEMA:
         raise InvalidRun(
-            f"{path} has posterior schema {schema}, this version reads up to {POSTERIOR_SCHEMA}; upgrade bnn_symm"
+            f"{path} has posterior schema {schema}, this version reads up to {POSTERIOR_SCHEMA}; "
+            "upgrade bnn_symm"
         )
     kind, group = text_attribute(file.attrs, "kind"), file["posterior"]
     names = [name for name in group.variables if group[name].dimensions[:2] == ("chain", "draw")]
@@ -230,7 +234,8 @@ def _read_open(
 
 
 def _chains_and_draws(group: Any, model: BayesianModel) -> tuple[int, int]:
-    """Return the numbers of chains and draws, which all parameters share, and of which there is at least one each.
+    """Return the numbers of chains and draws, which all parameters share, and of which there is at
+    least one each.
 
     Raises:
         ValueError: if they do not, or if a parameter is no array of floating-point numbers.
@@ -263,8 +268,10 @@ def _closed_form(
     names_in_order = list(map(str, parse_json(text_attribute(file.attrs, "flat_order"), path)))
     if names_in_order != list(model.shapes):
         raise IncompatiblePosteriors(
-            f"{path} has its parameters in the order {one_line(', '.join(names_in_order), 80)}, the network has "
-            f"them in the order {one_line(', '.join(model.shapes), 80)}; build the network as it was when it was fitted"
+            f"{path} has its parameters in the order {one_line(', '.join(names_in_order), 80)}, "
+            "the network has "
+            f"them in the order {one_line(', '.join(model.shapes), 80)}; build the network as it "
+            "was when it was fitted"
         )
     size = file["variational"].dimensions["parameter"].size
     if size != model.num_parameters:
@@ -281,7 +288,8 @@ def _closed_form(
     )
     if num_draws < 1 or seed < 0:
         raise ValueError(
-            f"it has {num_draws} draws of seed {seed}, expected at least one and a seed of at least 0"
+            f"it has {num_draws} draws of seed {seed}, expected at least one and a seed of at "
+            "least 0"
         )
     return _CLOSED_FORMS[kind].from_arrays(
         model, scaling, arrays, num_draws=num_draws, seed=seed, **keywords
@@ -294,7 +302,9 @@ def _native(values: np.ndarray) -> np.ndarray:
 
 
 class StackedPositions:
-    """The draws of several chains, each where it lies, in memory or in a `DrawLog`, all cut to the same number."""
+    """The draws of several chains, each where it lies, in memory or in a `DrawLog`, all cut to the
+    same number.
+    """
 
     def __init__(self, chains: Sequence[np.ndarray | LoggedArray], length: int, dtype: torch.dtype):
         self._chains, self._length, self._dtype = chains, length, dtype
@@ -314,9 +324,11 @@ class StackedPositions:
 def stack_chains(
     model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
 ) -> SamplePosterior:
-    """A posterior from the draws of several chains; those in a `DrawLog` stay there, their statistics are read.
+    """A posterior from the draws of several chains; those in a `DrawLog` stay there, their
+    statistics are read.
 
-    Chains of unequal length (the sampler was interrupted) are cut to a rectangle: of all choices of the longest k
+    Chains of unequal length (the sampler was interrupted) are cut to a rectangle: of all choices of
+        the longest k
     chains, the one with the most draws.
 
     Raises:

@@ -1,4 +1,6 @@
-"""What a page is made of: sections of texts, tables, pictures and code, as plain values that a template lays out."""
+"""What a page is made of: sections of texts, tables, pictures and code, as plain values that a
+template lays out.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -36,7 +38,8 @@ class Table:
         words: numbers of columns that hold sentences; all others are aligned as numbers are.
         notes: said beneath it.
         folded: shown only when it is asked for.
-        stacked: on a narrow screen each row is laid out as a paragraph: for tables whose last column is a sentence.
+        stacked: on a narrow screen each row is laid out as a paragraph: for tables whose last
+            column is a sentence.
     """
 
     kind: ClassVar[str] = "table"

@@ -1,6 +1,8 @@
-"""`report.html`: one file that needs no other, with its pictures inside and nothing to load or to run.
+"""`report.html`: one file that needs no other, with its pictures inside and nothing to load or to
+run.
 
-Pages are laid out by `templates/page.html.j2`. Everything that a user named is escaped. Equal data give equal bytes.
+Pages are laid out by `templates/page.html.j2`. Everything that a user named is escaped. Equal data
+give equal bytes.
 """
 
 from functools import cache
@@ -44,7 +46,8 @@ def write_report(directory: Path, path: Path | None = None, *, module: str | Non
         )
     what = "there is no directory" if not directory.is_dir() else "neither a study nor a run"
     raise InvalidRun(
-        f"{one_line(directory, 120)}: {what}; wanted what `bnn-symm compare CONFIG` or `bnn-symm fit CONFIG` wrote, "
+        f"{one_line(directory, 120)}: {what}; wanted what `bnn-symm compare CONFIG` or `bnn-symm "
+        "fit CONFIG` wrote, "
         f"such as runs/fit-1"
     )
 

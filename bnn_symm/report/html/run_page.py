@@ -1,4 +1,6 @@
-"""The page of one run: what it reached, whether it has converged and is calibrated, and how to repeat it."""
+"""The page of one run: what it reached, whether it has converged and is calibrated, and how to
+repeat it.
+"""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,8 @@ from bnn_symm.runs.run import NoPosterior, Run, module_flags, module_of
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
 
-# Numbers in all draws of all chains up to which chains are diagnosed here: seconds. `bnn-symm diagnose` does the rest.
+# Numbers in all draws of all chains up to which chains are diagnosed here: seconds. `bnn-symm
+# diagnose` does the rest.
 _CHEAP = 4_000_000
 _RESAMPLES = 200
 _TITLES = {
@@ -78,8 +81,9 @@ def run_page(run: Run) -> Page:
     data = run.record["dataset"]
     return Page(
         title=f"{run.path.resolve().name}: {run.config.inference.name} on {data['name']}",
-        about=f"{run.record.get('num_parameters', run.model.num_net_parameters):,} parameters, seed {run.config.seed}, "
-        f"{data.get('train', '-')} training points, {data.get('test', '-')} test points",
+        about=f"{run.record.get('num_parameters', run.model.num_net_parameters):,} parameters, "
+        f"seed {run.config.seed}, {data.get('train', '-')} training points, "
+        f"{data.get('test', '-')} test points",
         headline=_headline(metrics, convergence["verdict"]),
         warnings=warnings,
         sections=[

@@ -22,7 +22,9 @@ _WAYS = ("naive", "aligned")
 
 
 def barriers(data: StudyData, view: ContextView) -> list[Block]:
-    """How much worse predictions are between two fits than at them, as fitted and aligned over permutations."""
+    """How much worse predictions are between two fits than at them, as fitted and aligned over
+    permutations.
+    """
     blocks: list[Block] = []
     shown = present(view.own, _HEIGHTS)
     if shown:
@@ -50,7 +52,8 @@ def _heights(data: StudyData, view: ContextView, shown: Sequence[str]) -> Table:
         header=header,
         rows=rows,
         notes=[
-            "Small: 95 % intervals over seeds. Of a network without symmetry there is nothing to align.",
+            "Small: 95 % intervals over seeds. Of a network without symmetry there is nothing to "
+            "align.",
             *reasons(view.own, view.labels, shown),
         ],
     )
@@ -92,9 +95,11 @@ def _curves(data: StudyData, view: ContextView) -> Picture | None:
             told.append(f"{label}, {way}: height {interval_text(measure_of(setting, way))}")
     return Picture(
         figure=barrier_curves_figure(curves, view.labels, view.own_styles),
-        alt=f"Test NLL above the chord along the path between two fits, mean over pairs of seeds. {'; '.join(told)}.",
-        caption="Marginal test NLL along the path between two fits, less the chord between its ends: mean over pairs "
-        "of seeds; bands from the lowest to the highest pair. Below 0 the path is better than its ends.",
+        alt="Test NLL above the chord along the path between two fits, mean over pairs of seeds. "
+        f"{'; '.join(told)}.",
+        caption="Marginal test NLL along the path between two fits, less the chord between its "
+        "ends: mean over pairs of seeds; bands from the lowest to the highest pair. Below 0 the "
+        "path is better than its ends.",
         numbers=Table(
             caption="Numbers of this figure, at five places of the path",
             header=[
@@ -144,7 +149,8 @@ def _matrices(data: StudyData, view: ContextView) -> Picture | None:
     return Picture(
         figure=barrier_matrix_figure(matrices),
         alt=f"Matrices of barriers between all pairs of seeds, by setting. {'; '.join(told)}.",
-        caption="The barrier between every two seeds: above the diagonal as fitted, below it aligned.",
+        caption="The barrier between every two seeds: above the diagonal as fitted, below it "
+        "aligned.",
         numbers=Table(
             caption="Numbers of this figure, with their standard errors over draws and points",
             header=["setting", "seeds", "naive", "aligned"],

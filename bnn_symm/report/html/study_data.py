@@ -1,6 +1,8 @@
-"""What a study left on disk, read for its report: the summary, one row a fit and a pair, and the curves of pairs.
+"""What a study left on disk, read for its report: the summary, one row a fit and a pair, and the
+curves of pairs.
 
-Only plain data is read, so that a report can be made again anywhere, from a copy without posteriors too.
+Only plain data is read, so that a report can be made again anywhere, from a copy without posteriors
+too.
 """
 
 import math
@@ -46,7 +48,9 @@ class StudyData:
 
     @property
     def modules(self) -> list[str]:
-        """Return the names of the factories of the user's own networks; what a directory names is not to be run."""
+        """Return the names of the factories of the user's own networks; what a directory names is
+        not to be run.
+        """
         named = self.summary.get("modules")
         return [str(name) for name in named] if isinstance(named, list) else []
 
@@ -74,7 +78,8 @@ class StudyData:
         return [float(row[measure]) for row in rows if row.get(measure) is not None]
 
     def curve_of(self, setting: Mapping[str, Any], way: str) -> dict[str, list[float]] | None:
-        """Mean, lowest and highest marginal test NLL above the chord over pairs of seeds, along the path.
+        """Mean, lowest and highest marginal test NLL above the chord over pairs of seeds, along the
+        path.
 
         Args:
             setting: of the summary.
@@ -112,7 +117,8 @@ def read_study(directory: Path) -> StudyData:
         )
     if schema > STUDY_SCHEMA:
         raise InvalidRun(
-            f"{directory} has study schema {schema}, this version reads up to {STUDY_SCHEMA}; upgrade bnn_symm"
+            f"{directory} has study schema {schema}, this version reads up to {STUDY_SCHEMA}; "
+            "upgrade bnn_symm"
         )
     missing = [key for key in _KEYS if key not in summary]
     if missing:
@@ -155,7 +161,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         missing = [name for name in _COLUMNS if not isinstance(row.get(name), str)]
         if missing:
             raise InvalidRun(
-                f"{path} is damaged: a row has no {', '.join(missing)}; write it again with compare --resume"
+                f"{path} is damaged: a row has no {', '.join(missing)}; write it again with "
+                "compare --resume"
             )
     return rows
 

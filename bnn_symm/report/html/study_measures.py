@@ -53,7 +53,9 @@ def estimate_cell(estimate: Mapping[str, Any] | None) -> Cell:
 def reasons(
     settings: Sequence[Mapping[str, Any]], labels: Sequence[str], measures: Sequence[str]
 ) -> list[str]:
-    """Why intervals or means are missing, each reason once, with the settings and the measures that it is about."""
+    """Why intervals or means are missing, each reason once, with the settings and the measures that
+    it is about.
+    """
     about: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for setting, label in zip(settings, labels, strict=True):
         for measure in measures:

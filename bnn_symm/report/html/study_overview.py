@@ -1,4 +1,6 @@
-"""The overview of a study with several contexts: all answers in one table, and effects against what varies."""
+"""The overview of a study with several contexts: all answers in one table, and effects against what
+varies.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,7 +71,8 @@ def _answers(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table 
             cells.append("" if one is None else _answer(one))
         rows.append([Cell(text=views[context].title, small=name), *cells])
     return Table(
-        caption="Every answer; how strong the evidence is, and whether it is because of the symmetry",
+        caption="Every answer; how strong the evidence is, and whether it is because of the "
+        "symmetry",
         header=["context", *(_QUESTIONS[question] for question in asked)],
         rows=rows,
         words=tuple(range(len(asked) + 1)),
@@ -115,9 +118,10 @@ def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Pictur
     )
     return Picture(
         figure=effects_figure(panels, places, name=", ".join(keys)),
-        alt=f"Differences to the standard network against {', '.join(keys) or 'contexts'}. {'; '.join(told)}.",
-        caption="What asymmetric networks have above the standard network of the same context: means with 95 % "
-        "intervals over seeds. At the dotted line there is no difference.",
+        alt=f"Differences to the standard network against {', '.join(keys) or 'contexts'}. "
+        f"{'; '.join(told)}.",
+        caption="What asymmetric networks have above the standard network of the same context: "
+        "means with 95 % intervals over seeds. At the dotted line there is no difference.",
         numbers=Table(
             caption="Numbers of this figure",
             header=["setting", "measure", *places],

@@ -1,4 +1,6 @@
-"""The page of a study, from its plain data: the conclusion first, then what it rests on, then how to repeat it."""
+"""The page of a study, from its plain data: the conclusion first, then what it rests on, then how
+to repeat it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +28,9 @@ _MARKS = {"yes": "yes", "no": "no", "the other way": "other", "cannot be told": 
 
 
 def study_page(data: StudyData) -> Page:
-    """All sections; those that the study has nothing to say of are left out, with the reason where there is one."""
+    """All sections; those that the study has nothing to say of are left out, with the reason where
+    there is one.
+    """
     views = context_views(data.summary)
     several = len(views) > 1
     joined = side_by_side(views)
@@ -83,7 +87,9 @@ def _warnings(data: StudyData) -> list[str]:
 
 
 def _parts(data: StudyData, view: ContextView, without: Sequence[str] = ()) -> list[Section]:
-    """Of one context, in the order in which a reader asks; `without` the sections of these titles."""
+    """Of one context, in the order in which a reader asks; `without` the sections of these
+    titles.
+    """
     sections = {
         "Conclusions": _conclusions(data.summary, view),
         "Convergence": convergence(view),
@@ -108,7 +114,8 @@ def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
     if not own:
         return [
             Text(
-                text="There is nothing to conclude: it takes an asymmetric setting and the standard network."
+                text="There is nothing to conclude: it takes an asymmetric setting and the "
+                "standard network."
             )
         ]
     # Whose effect it is need not be said where there is one candidate.
@@ -128,9 +135,10 @@ def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
             words=(0, 1, 2, 3, 4),
             stacked=True,
             notes=[
-                "Evidence is strong, moderate or weak for a p-value below 0.01, 0.05 or 0.1, adjusted for the "
-                "comparisons of a measure; also weak for one below 0.05 before that. An effect is because of the "
-                "symmetry only if every control that keeps the symmetry was told apart and has less than half of it."
+                "Evidence is strong, moderate or weak for a p-value below 0.01, 0.05 or 0.1, "
+                "adjusted for the comparisons of a measure; also weak for one below 0.05 before "
+                "that. An effect is because of the symmetry only if every control that keeps the "
+                "symmetry was told apart and has less than half of it."
             ],
         )
     ]

@@ -1,4 +1,5 @@
-"""The sections of one context of a study: each a table, and a figure where there is something to see.
+"""The sections of one context of a study: each a table, and a figure where there is something to
+see.
 
 A section without any numbers is empty, and left out.
 """
@@ -59,10 +60,11 @@ def convergence(view: ContextView) -> list[Block]:
     quantity = content["quantity"].replace("_", " ")
     drawn = Picture(
         figure=figure,
-        alt=f"Curves of {quantity} over gradient evaluations and seconds, one a setting, with bands over seeds. "
+        alt=f"Curves of {quantity} over gradient evaluations and seconds, one a setting, with "
+        "bands over seeds. "
         f"Median gradient evaluations to the target: {'; '.join(told)}.",
-        caption="Medians over seeds of smoothed curves; bands: from the 10 % to the 90 % quantile of seeds. "
-        "The marker is the median time to the target, with its 95 % interval.",
+        caption="Medians over seeds of smoothed curves; bands: from the 10 % to the 90 % quantile "
+        "of seeds. The marker is the median time to the target, with its 95 % interval.",
         numbers=_curve_table(groups, view, quantity),
     )
     return [drawn, *notes]
@@ -146,8 +148,9 @@ def times(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
             header=header,
             rows=rows,
             notes=[
-                "Small: 95 % intervals. A ratio below 1 is faster; it is of gradient evaluations, paired by seed. p is "
-                "adjusted for the comparisons of this measure. Seconds are those of the machines that fitted."
+                "Small: 95 % intervals. A ratio below 1 is faster; it is of gradient evaluations, "
+                "paired by seed. p is adjusted for the comparisons of this measure. Seconds are "
+                "those of the machines that fitted."
             ],
         )
     ]
@@ -180,7 +183,9 @@ def _ratio_cell(comparison: Mapping[str, Any] | None, is_baseline: bool) -> str 
 
 
 def scores(data: StudyData, view: ContextView) -> list[Block]:
-    """How well the settings predict: means over seeds with intervals; calibration errors beside it."""
+    """How well the settings predict: means over seeds with intervals; calibration errors beside
+    it.
+    """
     roles = len({setting["role"] for setting in view.own}) > 1
     return _measured(data, view, _SCORES, "How well they predict", drawn=_DRAWN, roles=roles)
 
@@ -263,7 +268,8 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
     return Picture(
         figure=measures_figure(panels, labels, view.own_styles),
         alt=f"Means with 95 % intervals over seeds, by setting. {' '.join(told)}",
-        caption="Means with 95 % intervals over seeds; every seed is a tick beneath. Dotted: the first setting.",
+        caption="Means with 95 % intervals over seeds; every seed is a tick beneath. Dotted: the "
+        "first setting.",
         numbers=Table(
             caption="Numbers of this figure, seed by seed",
             header=["setting", "measure", "values by seed"],
@@ -274,7 +280,9 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
 
 
 def rhat(view: ContextView) -> list[Block]:
-    """R-hat of weights raw and aligned and of functions, of chains of one fit and of fits taken for chains."""
+    """R-hat of weights raw and aligned and of functions, of chains of one fit and of fits taken for
+    chains.
+    """
     settings, labels = view.own, view.labels
     ends = [end for end in _RHAT if present(settings, [f"rhat_{name}{end}" for name in _VIEWS])]
     if not ends:
@@ -303,9 +311,11 @@ def rhat(view: ContextView) -> list[Block]:
     )
     drawn = Picture(
         figure=study_rhat_figure(panels, labels),
-        alt=f"R-hat of raw weights, of aligned weights and of functions, by setting. {'; '.join(told)}.",
-        caption="1 means that chains agree. Raw weights of a symmetric network disagree because units are numbered "
-        "otherwise; what alignment takes away is due to that, and functions do not know of it.",
+        alt="R-hat of raw weights, of aligned weights and of functions, by setting. "
+        f"{'; '.join(told)}.",
+        caption="1 means that chains agree. Raw weights of a symmetric network disagree because "
+        "units are numbered otherwise; what alignment takes away is due to that, and functions do "
+        "not know of it.",
         numbers=table,
     )
     return [drawn]
@@ -363,7 +373,8 @@ def comparisons(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
     header = ["measure", "what", "difference (95 %)", "n", "p", "p adjusted", "in words"]
     return [
         Table(
-            caption=f"All {len(rows)} comparisons, paired by seed; of times, differences are of their logarithms",
+            caption=f"All {len(rows)} comparisons, paired by seed; of times, differences are of "
+            "their logarithms",
             header=header,
             rows=rows,
             words=(0, 1, 6),

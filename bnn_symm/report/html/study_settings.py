@@ -1,4 +1,6 @@
-"""The settings of one context of a study, in the order in which they are shown, with their names, roles and styles."""
+"""The settings of one context of a study, in the order in which they are shown, with their names,
+roles and styles.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +14,10 @@ _SYMMETRY = "architecture.symmetry."
 _ORDER = ("baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry")
 _CONTROLS = {
     "init_matched": "control: the same initial values, all trainable; the symmetry is intact",
-    "parameter_matched": "control: a narrower standard network with as many free parameters; the symmetry is intact",
-    "block_fixed": "control: as many fixed entries of the same size, alike in blocks; intact within blocks",
+    "parameter_matched": "control: a narrower standard network with as many free parameters; the "
+    "symmetry is intact",
+    "block_fixed": "control: as many fixed entries of the same size, alike in blocks; intact "
+    "within blocks",
 }
 _ROLES = {
     "baseline": "the standard network",
@@ -94,7 +98,9 @@ def context_views(summary: Mapping[str, Any]) -> list[ContextView]:
 
 
 def side_by_side(views: Sequence[ContextView]) -> ContextView | None:
-    """One view of all settings, where no context has two to compare: methods on one kind of network, say; else None."""
+    """One view of all settings, where no context has two to compare: methods on one kind of
+    network, say; else None.
+    """
     if len(views) < 2 or any(len(view.own) != 1 for view in views):
         return None
     names = {number: view.title for view in views for number in view.numbers}

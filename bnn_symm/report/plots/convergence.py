@@ -1,6 +1,8 @@
-"""Curves of runs over work and over time, with bands over seeds, the target and where each kind of run reaches it.
+"""Curves of runs over work and over time, with bands over seeds, the target and where each kind of
+run reaches it.
 
-Fractions of the way are drawn as the share still to go, on a logarithmic scale: exponential convergence bends down
+Fractions of the way are drawn as the share still to go, on a logarithmic scale: exponential
+    convergence bends down
 ever faster over the logarithm of work, and noise shows where it ends. Values are drawn as they are.
 """
 
@@ -189,7 +191,9 @@ def _target(axes: Axes, groups: Sequence[dict[str, Any]], shares: bool) -> None:
 
 
 def _limits(groups: Sequence[dict[str, Any]], clocks: Sequence[str]) -> tuple[float, float]:
-    """Of the medians after the first tenth of the grid, and the targets: a steep start would flatten the rest."""
+    """Of the medians after the first tenth of the grid, and the targets: a steep start would
+    flatten the rest.
+    """
     medians = [group["bands"][clock]["median"] for group in groups for clock in clocks]
     seen = [value for median in medians for value in median[len(median) // 10 :]]
     for group in groups:

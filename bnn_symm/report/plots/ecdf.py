@@ -1,4 +1,6 @@
-"""How far ECDFs of ranks are from uniform, beside the band where they stay if the inference is right."""
+"""How far ECDFs of ranks are from uniform, beside the band where they stay if the inference is
+right.
+"""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +20,8 @@ _OUTSIDE = {"color": "#b2182b", "ls": (0, (4, 1)), "lw": 1.9}
 
 
 def plot_ecdf_differences(content: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """One panel a quantity, at most twelve, the least likely first: ECDF less what is expected, and its band.
+    """One panel a quantity, at most twelve, the least likely first: ECDF less what is expected, and
+    its band.
 
     Args:
         content: `diagnostics.sbc` as plain data, with a band.

@@ -1,4 +1,6 @@
-"""How wide a posterior is, layer by layer, beside its prior, and which of its weights are told from 0."""
+"""How wide a posterior is, layer by layer, beside its prior, and which of its weights are told from
+0.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,8 @@ _LEAST_RATIO, _LEAST_SD = 1e-3, 1e-6
 def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) -> None:
     """Layers from top to bottom: posterior standard deviations on the left, |mean| / sd on the right.
 
-    A bar goes over half of a layer's weights, a lighter and thinner one over 90 % of them, a line marks the median.
+    A bar goes over half of a layer's weights, a lighter and thinner one over 90 % of them, a line
+    marks the median.
 
     Args:
         scales: of `experiments.posterior_scales.describe_posterior_scales`, with layers.

@@ -1,4 +1,6 @@
-"""Functions of a prior beside the data: as curves where there is one input, and as distributions."""
+"""Functions of a prior beside the data: as curves where there is one input, and as
+distributions.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The predictive distribution of a regression on one input: mean, epistemic band, total band, and the points."""
+"""The predictive distribution of a regression on one input: mean, epistemic band, total band, and
+the points.
+"""
 
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from bnn_symm.data import Dataset
 from bnn_symm.posteriors import Posterior
 from bnn_symm.report.plots.figures.png import save_png
 
-# Points of the curve, and how far it runs beyond the data on either side, as a fraction of their range.
+# Points of the curve, and how far it runs beyond the data on either side, as a fraction of their
+# range.
 _CURVE_POINTS = 240
 _MARGIN = 0.1
 # Bands are this many standard deviations wide on either side.

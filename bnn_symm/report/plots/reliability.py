@@ -13,7 +13,8 @@ _BAND, _OBSERVED = "0.82", "#0b3c5d"
 
 
 def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """The diagram, the band in which a calibrated model lies, and of classes how many points each bin has.
+    """The diagram, the band in which a calibrated model lies, and of classes how many points each
+    bin has.
 
     Args:
         content: `ClassReliability` or `NumberReliability` as plain data.

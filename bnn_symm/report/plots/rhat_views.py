@@ -22,7 +22,8 @@ _LEAST, _MOST = 1e-3, 1e3
 
 
 def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """The largest (marker) and the median (tick) R-hat of every layer, side by side, and of functions.
+    """The largest (marker) and the median (tick) R-hat of every layer, side by side, and of
+    functions.
 
     Args:
         mixing: `experiments.mixing_report` as plain data.

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.figures.png import save_png
 
-# Of classes and of numbers: each panel's label and its curves, told apart by dash, marker and lightness.
+# Of classes and of numbers: each panel's label and its curves, told apart by dash, marker and
+# lightness.
 _CLASS_PANELS = (
     ("accuracy, confidence", ("accuracy", "confidence")),
     ("NLL, nats a point", ("nll",)),

@@ -1,7 +1,8 @@
-"""Traces and rank histograms of a few quantities: of raw weights beside the same once aligned, and of a function.
+"""Traces and rank histograms of a few quantities: of raw weights beside the same once aligned, and
+of a function.
 
-Rank histograms are those of Vehtari et al. (2021, doi:10.1214/20-BA1221): ranks of a chain's draws among all draws,
-flat for chains that mix.
+Rank histograms are those of Vehtari et al. (2021, doi:10.1214/20-BA1221): ranks of a chain's draws
+among all draws, flat for chains that mix.
 """
 
 from collections.abc import Mapping, Sequence

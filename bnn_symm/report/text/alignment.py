@@ -42,7 +42,9 @@ def alignment_text(alignments: list[dict[str, Any]]) -> str:
 
 
 def barrier_text(content: dict[str, Any]) -> str:
-    """Heights of a pair in all conventions, or of all pairs and the simplex, or the shapes of lines."""
+    """Heights of a pair in all conventions, or of all pairs and the simplex, or the shapes of
+    lines.
+    """
     if "from_initial" not in content:
         return _heights_text(content)
     lines = _line_shapes_text(content)
@@ -69,7 +71,8 @@ def _line_shapes_text(content: dict[str, Any]) -> str:
     share = content["percent_monotone"]
     return (
         f"NLL of points on straight lines, nats a point\n{table(header, rows)}\n"
-        f"monotone from the initial value: {share['test']:.0f} % of {len(content['runs'])} on the test part, "
+        f"monotone from the initial value: {share['test']:.0f} % of {len(content['runs'])} on the "
+        "test part, "
         f"{share['train']:.0f} % on the training part"
     )
 
@@ -101,7 +104,8 @@ def _heights_text(content: dict[str, Any]) -> str:
             for name, own in ways.items()
         ]
         return (
-            f"marginal test NLL above the plane through {len(content['runs'])} posteriors, nats a point "
+            f"marginal test NLL above the plane through {len(content['runs'])} posteriors, nats a "
+            "point "
             f"({content['path']} path)\n{table(['', 'simplex', 'centroid', 'worst pair'], rows)}"
         )
     rows = []
@@ -118,11 +122,13 @@ def _heights_text(content: dict[str, Any]) -> str:
     if content["aligned"]:
         own = content["alignment"]
         lines.append(
-            f"alignment: {own['note']}; {own['solver']}, squared distance {own['distance_before']:.4g} -> "
-            f"{own['distance_after']:.4g} (random {own['distance_random']:.4g})"
+            f"alignment: {own['note']}; {own['solver']}, squared distance "
+            f"{own['distance_before']:.4g} -> {own['distance_after']:.4g} (random "
+            f"{own['distance_random']:.4g})"
         )
     lines.append(
-        "+- is the standard error given these two fits, over draws and points; it is no interval over seeds"
+        "+- is the standard error given these two fits, over draws and points; it is no interval "
+        "over seeds"
     )
     return "\n".join(lines)
 

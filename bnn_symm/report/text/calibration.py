@@ -83,8 +83,10 @@ def loo_text(loo: Mapping[str, Any]) -> str:
         return f"PSIS-LOO: {loo['notes'][0]}"
     elpd, points, bad = loo["elpd"], loo["num_points"], loo["num_bad"]
     lines = [
-        f"PSIS-LOO: elpd {elpd:.5g} +- {loo['standard_error']:.2g} nats over {points} training points "
-        f"({elpd / points:.3g} a point), p_loo {loo['p_loo']:.3g}, Pareto k above 0.7 at {bad} points"
+        f"PSIS-LOO: elpd {elpd:.5g} +- {loo['standard_error']:.2g} nats over {points} training "
+        "points "
+        f"({elpd / points:.3g} a point), p_loo {loo['p_loo']:.3g}, Pareto k above 0.7 at {bad} "
+        "points"
     ]
     return "\n".join([*lines, *(f"note: {note}" for note in loo["notes"])])
 
@@ -117,8 +119,8 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
         "mean outside",
     ]
     lines = [
-        f"{outside} ({content['outside_points']} points) against {inside} ({content['inside_points']} points): "
-        f"{content['conclusion']}",
+        f"{outside} ({content['outside_points']} points) against {inside} "
+        f"({content['inside_points']} points): {content['conclusion']}",
         "",
         table(header, rows),
         f"(with {content['level']:.0%} intervals; outside counts as positive)",

@@ -1,4 +1,6 @@
-"""The text of convergence in `bnn-symm diagnose`: has it converged, how fast, what is faster, what to do next."""
+"""The text of convergence in `bnn-symm diagnose`: has it converged, how fast, what is faster, what
+to do next.
+"""
 
 from typing import Any
 
@@ -11,7 +13,8 @@ _CLOCKS = ("gradient_evaluations", "seconds")
 
 
 def convergence_text(content: dict[str, Any]) -> str:
-    """Verdicts, a table of runs, a table of their kinds, comparisons in sentences, notes and what to do next.
+    """Verdicts, a table of runs, a table of their kinds, comparisons in sentences, notes and what
+    to do next.
 
     Args:
         content: of `experiments.convergence_report.describe_convergence`.

@@ -15,7 +15,9 @@ from bnn_symm.runs.run import Run
 
 
 def diagnosis_text(content: dict[str, Any]) -> str:
-    """Convergence, mixing, ELBO and calibration, run by run; of several runs first what they are together."""
+    """Convergence, mixing, ELBO and calibration, run by run; of several runs first what they are
+    together.
+    """
     sections = [convergence_text(content["convergence"])]
     if "each" not in content:
         return "\n\n".join([*sections, *_of_one(content)])
@@ -36,7 +38,9 @@ def _of_one(content: dict[str, Any]) -> list[str]:
 
 
 def draw_diagnosis(found: Diagnosis, runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Writes every picture that can be drawn, of several runs each in a folder of its own; returns where they are."""
+    """Writes every picture that can be drawn, of several runs each in a folder of its own; returns
+    where they are.
+    """
     folder.mkdir()
     content, paths = found.content, []
     if plot_convergence(content["convergence"], folder / "convergence.png"):

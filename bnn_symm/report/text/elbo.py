@@ -12,7 +12,8 @@ def elbo_text(content: Mapping[str, Any]) -> str:
     """A sentence on each part, what to do next, and tables by layer and by group of units.
 
     Args:
-        content: of `experiments.elbo_report.describe_elbo`; of a run without an ELBO a `conclusion` is enough.
+        content: of `experiments.elbo_report.describe_elbo`; of a run without an ELBO a `conclusion`
+            is enough.
     """
     verdicts: Mapping[str, str] = content.get("verdicts") or {}
     if not verdicts:

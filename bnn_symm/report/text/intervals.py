@@ -11,7 +11,9 @@ Estimate = Mapping[str, Any]
 
 
 def decimals_of(estimate: Estimate) -> int:
-    """Decimals that leave two significant digits of half the interval; four at most, and four without one."""
+    """Decimals that leave two significant digits of half the interval; four at most, and four
+    without one.
+    """
     low, high = estimate.get("low"), estimate.get("high")
     half = 0.0 if low is None or high is None else (high - low) / 2
     return 4 if half <= 0 else min(4, max(0, 1 - math.floor(math.log10(half))))
@@ -41,7 +43,9 @@ def interval_text(estimate: Estimate | None) -> str:
 
 
 def plus_minus_text(estimate: Estimate | None) -> str:
-    """`mean +- half of the interval`, in two significant digits of the latter, or the mean alone."""
+    """`mean +- half of the interval`, in two significant digits of the latter, or the mean
+    alone.
+    """
     if estimate is None or not range_text(estimate):
         return mean_text(estimate)
     half = max(estimate["high"] - estimate["mean"], estimate["mean"] - estimate["low"])

@@ -57,7 +57,8 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
             lines.append(f"{_NAMES[name]}: {view['verdict']}")
         if name == "aligned_per_draw" and view.get("common") is not None:
             lines.append(
-                f"{_NAMES[name]}: {view['common']:.1%} in common, where draws of the prior, aligned likewise, have "
+                f"{_NAMES[name]}: {view['common']:.1%} in common, where draws of the prior, "
+                "aligned likewise, have "
                 f"{view['null_common']:.1%} and an R-hat of up to {_number(view['null_rhat_max'])}"
             )
     if mixing.get("part") == "train":

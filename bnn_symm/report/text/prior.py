@@ -25,7 +25,9 @@ _VERDICTS = {
 
 
 def prior_text(content: dict[str, Any]) -> str:
-    """Quantities over functions beside the data's, other scales, a verdict, and what to type next."""
+    """Quantities over functions beside the data's, other scales, a verdict, and what to type
+    next.
+    """
     header = ["over functions", *(f"{level:.0%}" for level in content["levels"]), "data"]
     own = content["own"]
     rows = [

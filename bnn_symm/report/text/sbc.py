@@ -38,10 +38,11 @@ def sbc_text(content: Mapping[str, Any]) -> str:
         share = content["level"] / len(quantities)
         lines = [
             table(header, rows),
-            f"p uniform is of the ECDF of {len(content['simulations'])} ranks; at most {share:.2g} is off, which is "
+            f"p uniform is of the ECDF of {len(content['simulations'])} ranks; at most {share:.2g} "
+            "is off, which is "
             f"{content['level']:g} over {len(quantities)} quantities (Bonferroni)",
-            "bias and spread are in standard errors: below 0 too high and too wide, above 0 too low and too narrow; "
-            "draws are those behind a rank",
+            "bias and spread are in standard errors: below 0 too high and too wide, above 0 too "
+            "low and too narrow; draws are those behind a rank",
         ]
     failures = content["failures"]
     lines += [

@@ -1,4 +1,6 @@
-"""A study on a terminal: the headline, the settings in a table for each context, and the conclusions as lines."""
+"""A study on a terminal: the headline, the settings in a table for each context, and the
+conclusions as lines.
+"""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -137,7 +139,8 @@ def _conclusions(own: Sequence[Mapping[str, Any]], view: ContextView) -> list[st
 def _conclusion(one: Mapping[str, Any]) -> str:
     strength = "" if one["strength"] == "none" else f" ({one['strength']} evidence)"
     return _wrapped(
-        f"{one['title']} {one['answer'][:1].upper()}{one['answer'][1:]}{strength}. {one['sentence']}"
+        f"{one['title']} {one['answer'][:1].upper()}{one['answer'][1:]}{strength}. "
+        f"{one['sentence']}"
     )
 
 

@@ -56,7 +56,8 @@ def _power(log10: float) -> str:
 def _equal_rows(duplicates: dict[str, list[list[int]]]) -> list[str]:
     if len(duplicates) > _TENSORS:
         return [
-            f"equal mask rows: {sum(map(len, duplicates.values()))} sets of units in {len(duplicates)} weights"
+            f"equal mask rows: {sum(map(len, duplicates.values()))} sets of units in "
+            f"{len(duplicates)} weights"
         ]
     lines = []
     for tensor, rows in duplicates.items():
@@ -132,8 +133,10 @@ def _defect(defect: dict[str, Any] | None, projected: bool, held: int) -> str:
     back = ", put back onto what is fixed," if projected else ""
     best, median, reference = (_nats(defect[key]) for key in ("best", "median", "reference"))
     return (
-        f"symmetry defect at {defect['at']}: the best of {defect['swaps']} swaps{back} changes the log density "
-        f"by {best} nats over {defect['points']} points (median {median}; scrambling two units {reference})"
+        f"symmetry defect at {defect['at']}: the best of {defect['swaps']} swaps{back} changes the "
+        "log density "
+        f"by {best} nats over {defect['points']} points (median {median}; scrambling two units "
+        f"{reference})"
     )
 
 

@@ -1,7 +1,7 @@
 """The configuration of a run: YAML, dotted overrides, and one checked settings object.
 
-Every section is a settings class of the layer that it configures, so a key is documented where it acts. An empty
-configuration is valid: every key has a default.
+Every section is a settings class of the layer that it configures, so a key is documented where it
+acts. An empty configuration is valid: every key has a default.
 """
 
 import dataclasses
@@ -42,10 +42,12 @@ class CheckpointConfig:
     """When a running fit is written to disk.
 
     Attributes:
-        every: seconds between checkpoints, or steps, `500 steps`, as the history counts them (logged ones, and in
-            each chain); at most so much work is lost when the process is killed.
-        keep: epochs whose state is kept for good, at the first logged step from each on, to be loaded as posteriors
-            of their own (`Run.checkpoints`). Of methods that optimize; with full batches a step is an epoch.
+        every: seconds between checkpoints, or steps, `500 steps`, as the history counts them
+            (logged ones, and in each chain); at most so much work is lost when the process is
+            killed.
+        keep: epochs whose state is kept for good, at the first logged step from each on, to be
+            loaded as posteriors of their own (`Run.checkpoints`). Of methods that optimize; with
+            full batches a step is an epoch.
     """
 
     every: Annotated[float | str, BeforeValidator(_interval)] = 5.0
@@ -57,8 +59,8 @@ class SaveConfig:
     """What is kept of a finished fit.
 
     Attributes:
-        max_megabytes: of draws of a closed-form posterior, which their seed regenerates. A sampler's draws are always
-            kept.
+        max_megabytes: of draws of a closed-form posterior, which their seed regenerates. A
+            sampler's draws are always kept.
     """
 
     max_megabytes: Positive = 200.0
@@ -77,9 +79,11 @@ class Config:
         data: the data set and its parts.
         architecture: the network.
         prior: over its parameters.
-        likelihood: of targets given outputs; null chooses by task: categorical, gaussian (noise learned), or poisson.
+        likelihood: of targets given outputs; null chooses by task: categorical, gaussian (noise
+            learned), or poisson.
         inference: the method.
-        warm_start: methods that run before it in the same run, each from the posterior of the one before.
+        warm_start: methods that run before it in the same run, each from the posterior of the one
+            before.
         initial: a run directory whose posterior the fit starts from; null for none.
         checkpoint: when a running fit is written to disk.
         save: what is kept of a finished fit.
@@ -102,11 +106,12 @@ class Config:
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Reads a YAML file (or starts from all defaults) and applies overrides such as `inference.num_steps=500`.
+    """Reads a YAML file (or starts from all defaults) and applies overrides such as
+    `inference.num_steps=500`.
 
     Raises:
-        ConfigError: for a missing or malformed file, an unknown key or name (with the nearest known one), a wrong
-            value.
+        ConfigError: for a missing or malformed file, an unknown key or name (with the nearest known
+            one), a wrong value.
     """
     return parse_config(read_raw(path, overrides))
 
@@ -140,7 +145,8 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
             raw.pop(section, None)
         elif not isinstance(raw[section], dict):
             raise ConfigError(
-                f"{section}: got {quoted(raw[section])}, wanted a section with keys of its own{_name_of(section, raw)}"
+                f"{section}: got {quoted(raw[section])}, wanted a section with keys of its "
+                f"own{_name_of(section, raw)}"
             )
         elif section in _ANNOTATED:
             _check_variant(raw[section], section)
@@ -172,7 +178,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path} holds a {type(raw).__name__}, wanted sections such as `inference: {{name: nuts}}`"
+            f"{path} holds a {type(raw).__name__}, wanted sections such as `inference: {{name: "
+            f"nuts}}`"
         )
     return raw
 
@@ -231,7 +238,8 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
                     )
 
 
-# The kind that is meant where a section has keys but no name. For a likelihood, only the Gaussian ones have keys.
+# The kind that is meant where a section has keys but no name. For a likelihood, only the Gaussian
+# ones have keys.
 _UNNAMED = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
 
 
@@ -253,7 +261,9 @@ def _warm_start(stages: Any) -> list[dict[str, Any]]:
 
 
 def _check_variant(raw: dict[str, Any], section: str, said: str | None = None) -> None:
-    """Checks name and keys of a section that comes in several kinds; `said` is what errors call it."""
+    """Checks name and keys of a section that comes in several kinds; `said` is what errors call
+    it.
+    """
     said = said or section
     variants = _variants(section)
     name = raw["name"] = _UNNAMED[section] if raw.get("name") is None else raw["name"]
@@ -284,7 +294,8 @@ def _check_symmetry(raw: dict[str, Any]) -> None:
     symmetry, advice = raw["symmetry"], "type --set architecture.symmetry.kind=weight_asymmetric"
     if not isinstance(symmetry, Mapping):
         raise ConfigError(
-            f"architecture.symmetry: got {quoted(symmetry)}, wanted a section with keys of its own; {advice}"
+            f"architecture.symmetry: got {quoted(symmetry)}, wanted a section with keys of its "
+            f"own; {advice}"
         )
     if symmetry and symmetry.get("kind") is None:
         names = one_line(", ".join(map(str, symmetry)), _SHOWN)
@@ -306,7 +317,9 @@ def _most_relevant(error: ValidationError) -> list[Any]:
 
 
 def _is_key(part: Any) -> bool:
-    """Whether a part of pydantic's location is a key of ours: it also names variants and union members."""
+    """Whether a part of pydantic's location is a key of ours: it also names variants and union
+    members.
+    """
     names = {name for section in _ANNOTATED for name in _variants(section)}
     known_types = ("function", "literal", "constrained", "float", "int", "str", "tuple", "bool")
     return not (isinstance(part, str) and (part in names or part.startswith(known_types)))

@@ -1,8 +1,8 @@
 """Which code of the user's own a configuration names, and whether the user has named it too.
 
-A configuration names a factory as `package.module:factory`, and building its network imports that module and calls the
-factory. The user's own configuration may do so. A directory may not: what it names is run only where the user repeats
-it with `--module`.
+A configuration names a factory as `package.module:factory`, and building its network imports that
+module and calls the factory. The user's own configuration may do so. A directory may not: what it
+names is run only where the user repeats it with `--module`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,11 @@ from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.run import module_flags, module_of
 
 PLACEHOLDER = "PACKAGE.MODULE:FACTORY"
-"""Stands for a factory in commands of a directory: what it names is not handed to a user as a command to type."""
+"""Stands for a factory in commands of a directory: what it names is not handed to a user as a
+command to type."""
 
-# Files beside a configuration that show that a program wrote it into the directory of a run, a study or a check.
+# Files beside a configuration that show that a program wrote it into the directory of a run, a
+# study or a check.
 _OF_A_DIRECTORY = ("run.json", "plan.json", "sbc.json")
 _SHOWN = 80  # characters of a name in a message
 
@@ -56,7 +58,8 @@ def check_repeated(named: Sequence[str], repeated: Sequence[str], where: object)
     missing = [name for name in named if name not in repeated]
     if missing:
         raise ConfigError(
-            f"{one_line(where, _SHOWN)} names code that makes its networks, and what a directory names never runs by "
+            f"{one_line(where, _SHOWN)} names code that makes its networks, and what a directory "
+            "names never runs by "
             f"itself; if it is yours, repeat it:{module_flags(missing)}"
         )
     for name in repeated:
@@ -82,7 +85,8 @@ def check_same(planned: str | None, stored: str | None, where: Path) -> None:
             one_line(name, _SHOWN) if name else "no factory" for name in (stored, planned)
         )
         raise InvalidRun(
-            f"{where} names {theirs}, and its study {ours}: it is not of this study; remove it, and go on with "
+            f"{where} names {theirs}, and its study {ours}: it is not of this study; remove it, "
+            "and go on with "
             f"`compare --resume`"
         )
 

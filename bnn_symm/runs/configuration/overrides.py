@@ -1,6 +1,7 @@
 """Dotted overrides of a configuration: `--set inference.num_steps=500`.
 
-Values are YAML, but where the setting is a text the value is taken as it was typed: a column may be called `No`,
+Values are YAML, but where the setting is a text the value is taken as it was typed: a column may be
+    called `No`,
 `2020`, `null` or `a: b`, and YAML would read something else there.
 """
 

@@ -1,4 +1,6 @@
-"""What a configuration means: data, model, initial posterior and threads, before anything is written."""
+"""What a configuration means: data, model, initial posterior and threads, before anything is
+written.
+"""
 
 import dataclasses
 import os
@@ -109,8 +111,10 @@ def prepare(
 
     Args:
         config: everything.
-        load: reads the data; one that remembers them saves time where many configurations share them.
-        mean: what the prior is centerd on, where it was read before; default what `prior.mean` names.
+        load: reads the data; one that remembers them saves time where many configurations share
+            them.
+        mean: what the prior is centerd on, where it was read before; default what `prior.mean`
+            names.
 
     Raises:
         BnnSymmError: with one line that says what in the configuration does not fit.
@@ -149,7 +153,8 @@ def prepare(
 
 
 def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dataset) -> int:
-    """Floating-point operations of the forward pass of the largest gradient evaluation, by which threads are chosen.
+    """Floating-point operations of the forward pass of the largest gradient evaluation, by which
+    threads are chosen.
 
     Args:
         methods: whose gradients.
@@ -165,7 +170,8 @@ def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dat
 
 
 def named_mean(config: Config, mean: PriorMean | None = None) -> tuple[Config, PriorMean | None]:
-    """The configuration with a name for what its prior is centerd on that can be written down, and that itself.
+    """The configuration with a name for what its prior is centerd on that can be written down, and
+    that itself.
 
     Args:
         config: whose `prior.mean` names it, or is it.
@@ -188,20 +194,23 @@ def steps_to_keep(config: Config, num_points: int) -> list[int]:
     """The steps of the epochs in `checkpoint.keep`.
 
     Raises:
-        ConfigError: if the method draws samples, which have no such states, or ends before an epoch.
+        ConfigError: if the method draws samples, which have no such states, or ends before an
+            epoch.
     """
     if not config.checkpoint.keep:
         return []
     if not isinstance(config.inference, OptimisedMethod):
         raise ConfigError(
-            f"checkpoint.keep is for methods that optimize; {config.inference.name} keeps all of its draws"
+            f"checkpoint.keep is for methods that optimize; {config.inference.name} keeps all of "
+            "its draws"
         )
     batch = config.inference.points_per_gradient(num_points)
     steps = [round(epoch * num_points / batch) for epoch in config.checkpoint.keep]
     if max(steps) >= config.inference.num_steps:
         raise ConfigError(
-            f"checkpoint.keep has epoch {max(config.checkpoint.keep):g}, which is step {max(steps)}; the fit ends at "
-            f"step {config.inference.num_steps}, whose state is the posterior itself: name earlier ones"
+            f"checkpoint.keep has epoch {max(config.checkpoint.keep):g}, which is step "
+            f"{max(steps)}; the fit ends at step {config.inference.num_steps}, whose state is the "
+            "posterior itself: name earlier ones"
         )
     return steps
 
@@ -210,7 +219,8 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
     """The posterior of the run that a fit starts from."""
     directory = RunDirectory(path)
     directory.read_record()
-    # Of networks that the user's code makes, only that of the factory named in this configuration is built.
+    # Of networks that the user's code makes, only that of the factory named in this configuration
+    # is built.
     module = module_of(config)
     if module_of(stored_config(directory)) not in (None, module):
         raise IncompatiblePosteriors(
@@ -221,20 +231,23 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
     if theirs != ours:
         raise IncompatiblePosteriors(
             f"initial: {path} has the mask fingerprint {short_fingerprint(theirs)}, this network "
-            f"{short_fingerprint(ours)}: what is fixed of their weights differs; give it the same architecture, its "
+            f"{short_fingerprint(ours)}: what is fixed of their weights differs; give it the same "
+            "architecture, its "
             f"symmetry and that section's seed included"
         )
     theirs, ours = source.record.get("constants_fingerprint"), _fingerprint(config, model)
     if theirs is not None and theirs != ours:
         raise IncompatiblePosteriors(
-            f"initial: the network of {path} has other constants (buffers, frozen parameters; fingerprint "
-            f"{short_fingerprint(theirs)}, here {short_fingerprint(ours)}), so that its weights mean other things; "
+            f"initial: the network of {path} has other constants (buffers, frozen parameters; "
+            "fingerprint "
+            f"{short_fingerprint(theirs)}, here {short_fingerprint(ours)}), so that its weights "
+            "mean other things; "
             f"give it the same, or draw them from a seed of their own"
         )
     if list(source.model.shapes.items()) != list(model.shapes.items()):
         raise IncompatiblePosteriors(
-            f"initial: {path} has another network ({_shapes(source.model)}, wanted {_shapes(model)}); give it the same "
-            f"data columns, architecture and likelihood"
+            f"initial: {path} has another network ({_shapes(source.model)}, wanted "
+            f"{_shapes(model)}); give it the same data columns, architecture and likelihood"
         )
     return source.posterior
 

@@ -45,7 +45,8 @@ def _of_run(path: Path, module: str | None) -> PriorMean:
     chains = run.posterior.shape[0]
     if chains > 1:
         raise ConfigError(
-            f"prior.mean={path} has {chains} chains, which number their units differently, so that their mean is no "
+            f"prior.mean={path} has {chains} chains, which number their units differently, so that "
+            "their mean is no "
             f"network; name a run of one chain, such as one of map or mean_field_vi"
         )
     values = run.model.unflatten(run.posterior.mean())

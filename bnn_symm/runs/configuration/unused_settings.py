@@ -1,4 +1,5 @@
-"""Settings that a configuration has and its fit does not read: the rate of dropout, where no method drops units.
+"""Settings that a configuration has and its fit does not read: the rate of dropout, where no method
+drops units.
 
 The network itself computes the same at every rate, so that weights mean the same too.
 """
@@ -31,7 +32,9 @@ def notes_of_unused(config: Config) -> list[str]:
 
 
 def as_used(configs: Sequence[Config]) -> list[Config]:
-    """The same, with rates of dropout at 0 where they are not read; as they are where all have one rate."""
+    """The same, with rates of dropout at 0 where they are not read; as they are where all have one
+    rate.
+    """
     if len({getattr(config.architecture, "dropout", 0.0) for config in configs}) == 1:
         return list(configs)
     return [

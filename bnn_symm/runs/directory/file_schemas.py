@@ -1,6 +1,7 @@
 """What the JSON files of runs and studies hold: types and ranges of the keys that code relies on.
 
-Files are checked when they are read, so that a wrong type never reaches code. Keys that are not listed are allowed and
+Files are checked when they are read, so that a wrong type never reaches code. Keys that are not
+listed are allowed and
 kept: later versions add some.
 """
 
@@ -334,7 +335,8 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
         problems.append("a class label appears twice")
     if problems:
         raise InvalidRun(
-            f"{one_line(path, 120)} is damaged: {one_line(problems[0], 120)}; put back the file as it was written"
+            f"{one_line(path, 120)} is damaged: {one_line(problems[0], 120)}; put back the file as "
+            "it was written"
         )
 
 

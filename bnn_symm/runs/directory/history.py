@@ -1,7 +1,8 @@
-"""The history of a run on disk: a log while it runs, a table once it is complete, also of several methods.
+"""The history of a run on disk: a log while it runs, a table once it is complete, also of several
+methods.
 
-A method writes rows of its own cost. Read together, rows say which `stage` they are of, from 1 on, and their `seconds`
-and `gradient_evaluations` count what the stages before had cost.
+A method writes rows of its own cost. Read together, rows say which `stage` they are of, from 1 on,
+and their `seconds` and `gradient_evaluations` count what the stages before had cost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,9 @@ _CLOCKS = ("seconds", "gradient_evaluations")
 
 
 def stage_folders(run: Path) -> list[Path]:
-    """Of a run with a warm start, where its earlier methods keep what they reach, as far as they were begun."""
+    """Of a run with a warm start, where its earlier methods keep what they reach, as far as they
+    were begun.
+    """
     folders = [path for path in (run / "warm_start").glob("*") if path.name.isdigit()]
     return sorted(folders, key=lambda path: int(path.name))
 
@@ -43,9 +46,12 @@ def own_rows(folder: Path) -> Rows:
 
 
 def _logged_rows(log: Path) -> Rows:
-    """Return the rows of a log; lines at its end that a kill or a power cut left incomplete are left out."""
+    """Return the rows of a log; lines at its end that a kill or a power cut left incomplete are
+    left out.
+    """
     rows, incomplete = [], None
-    # Half a letter at the end becomes a text that is no JSON, so that its line counts as incomplete.
+    # Half a letter at the end becomes a text that is no JSON, so that its line counts as
+    # incomplete.
     for number, line in enumerate(
         read_text(log, on_damage="backslashreplace").splitlines(), start=1
     ):
@@ -84,13 +90,16 @@ def _checked(row: Any, path: Path) -> dict[str, Any]:
             name in _CLOCKS and not (isinstance(value, int | float) and value >= 0)
         ):
             raise InvalidRun(
-                f"{path} is damaged: {one_line(name, 40)} is {one_line(repr(value), 40)}; put back the file"
+                f"{path} is damaged: {one_line(name, 40)} is {one_line(repr(value), 40)}; put back "
+                "the file"
             )
     return row
 
 
 def _is_count(value: Any) -> bool:
-    """Return whether a value is a number of steps or of a chain; tables may hold these as floats."""
+    """Return whether a value is a number of steps or of a chain; tables may hold these as
+    floats.
+    """
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -113,7 +122,8 @@ def cost_before(run: Path) -> Cost:
 
 
 def all_stages(run: Path, last: Sequence[Mapping[str, Any]]) -> Rows:
-    """The rows of every stage of a warm start and then those of the last; these alone where there was none.
+    """The rows of every stage of a warm start and then those of the last; these alone where there
+    was none.
 
     Args:
         run: its directory.

@@ -1,9 +1,10 @@
 """What a user's network is besides its trainable parameters, kept with a run.
 
-Code of the user's own makes the network anew whenever a run is opened. What it draws at random, reads from elsewhere or
-was edited since would change predictions in silence. So `network.safetensors` holds the network's constants (buffers,
-frozen parameters, plain tensors), which are put back, and outputs at a few points for parameters that follow from their
-names, which have to come out again.
+Code of the user's own makes the network anew whenever a run is opened. What it draws at random,
+reads from elsewhere or was edited since would change predictions in silence. So
+`network.safetensors` holds the network's constants (buffers, frozen parameters, plain tensors),
+which are put back, and outputs at a few points for parameters that follow from their names, which
+have to come out again.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
 _NUM_POINTS = 4
-# Constants larger than this in all are kept as their SHA-256: a frozen backbone needs no copy in every run.
+# Constants larger than this in all are kept as their SHA-256: a frozen backbone needs no copy in
+# every run.
 _MOST_BYTES = 64 * 2**20
 # What safetensors can hold; complex and quantized tensors are kept as their SHA-256 too.
 _STORABLE = {
@@ -92,7 +94,8 @@ class NetworkRecord:
             tensors = read_tensors(path)
         except FileNotFoundError:
             raise InvalidRun(
-                f"{path.parent} has no {path.name}, which holds what its network is besides its parameters; copy the "
+                f"{path.parent} has no {path.name}, which holds what its network is besides its "
+                "parameters; copy the "
                 f"whole directory, or fit again"
             ) from None
         with parser_errors(path, "fit again"):
@@ -116,7 +119,8 @@ class NetworkRecord:
             factory: that made the network, for messages.
 
         Raises:
-            InvalidRun: if names or shapes of constants, those that are kept as hashes, or outputs are not the run's.
+            InvalidRun: if names or shapes of constants, those that are kept as hashes, or outputs
+                are not the run's.
         """
         advice = f"its posterior is not about this network; put back the code and files of {factory}, or fit again"
         named = constants(model.net)
@@ -127,8 +131,8 @@ class NetworkRecord:
                 raise InvalidRun(f"{where}: the buffer {name} of the network {which}; {advice}")
             if stored is not None and stored.shape != named[name].shape:
                 raise InvalidRun(
-                    f"{where}: the buffer {name} of the network has shape {tuple(named[name].shape)}, at the fit it "
-                    f"had {tuple(stored.shape)}; {advice}"
+                    f"{where}: the buffer {name} of the network has shape "
+                    f"{tuple(named[name].shape)}, at the fit it had {tuple(stored.shape)}; {advice}"
                 )
             if stored is None and _digest(named[name]) != self.hashes[name]:
                 raise InvalidRun(
@@ -139,8 +143,10 @@ class NetworkRecord:
         now = _probe_outputs(model, self.points.to(model.device, model.dtype))
         if not outputs_agree(now.cpu(), self.outputs.to(now.dtype)):
             raise InvalidRun(
-                f"{where}: the network's outputs at the run's probe points are others than at the fit, so something "
-                f"besides parameters and buffers differs (a list of tensors, a global, edited code); {advice}"
+                f"{where}: the network's outputs at the run's probe points are others than at the "
+                "fit, so something "
+                "besides parameters and buffers differs (a list of tensors, a global, edited "
+                f"code); {advice}"
             )
 
     @property
@@ -152,7 +158,9 @@ class NetworkRecord:
 
 
 def constants(net: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers of a private copy by name, but those of this package's layers, which runs keep elsewhere."""
+    """Return the buffers of a private copy by name, but those of this package's layers, which runs
+    keep elsewhere.
+    """
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
     for layer, module in net.named_modules():
@@ -171,7 +179,9 @@ def fingerprint_of_constants(net: nn.Module) -> str:
 
 
 def _digest(value: Tensor) -> str:
-    """Return the SHA-256 of a tensor: the same in every floating dtype that holds its values, and on every device."""
+    """Return the SHA-256 of a tensor: the same in every floating dtype that holds its values, and
+    on every device.
+    """
     value = value.detach().cpu().dequantize() if value.is_quantized else value.detach().cpu()
     value = torch.view_as_real(value) if value.is_complex() else value
     value = value.float() if value.is_floating_point() else value.long()
@@ -185,7 +195,9 @@ def _joined(hashes: Mapping[str, str]) -> str:
 
 
 def _probe_outputs(model: BayesianModel, points: Tensor) -> Tensor:
-    """Return outputs at parameters that follow from their names, so that no factory's initial values matter."""
+    """Return outputs at parameters that follow from their names, so that no factory's initial
+    values matter.
+    """
     values = {}
     for name, value in model.net.named_parameters():
         generator = torch_generator("probe parameters", name)

@@ -1,4 +1,6 @@
-"""Where a command may write: directories that do not exist yet, and errors of the disk in one line."""
+"""Where a command may write: directories that do not exist yet, and errors of the disk in one
+line.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,7 +27,8 @@ def next_free(parent: Path, stem: str) -> Path:
 
 
 def new_directory(path: Path | None, stem: str) -> Path:
-    """Makes a directory for the answer of a command: the one that is named, or `runs/<stem>-<number>`.
+    """Makes a directory for the answer of a command: the one that is named, or
+    `runs/<stem>-<number>`.
 
     Raises:
         InvalidRun: if it exists, or cannot be made.
@@ -43,7 +46,9 @@ def new_directory(path: Path | None, stem: str) -> Path:
 
 @contextlib.contextmanager
 def disk_errors(path: Path, advice: str) -> Iterator[None]:
-    """Turns an error of the file system, such as a full disk, into one line that names what was to be written."""
+    """Turns an error of the file system, such as a full disk, into one line that names what was to
+    be written.
+    """
     try:
         yield
     except OSError as error:

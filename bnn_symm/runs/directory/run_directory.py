@@ -1,18 +1,20 @@
 """The directory of one run: created whole, owned by one writer, readable at any moment.
 
     config.yaml  run.json  preprocessing.json  history.jsonl  draws/  checkpoint/      while it runs
-    config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json      when it is complete
+    config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json      when
+    it is complete
 
 and throughout symmetry.safetensors, the masks and fixed values of a network that has them,
 prior_mean.safetensors, what a prior is centerd on, and network.safetensors, what a user's own
 network is besides its parameters. What the methods of a warm start reach is in folders of their own
 (`stages`).
 
-A directory is made under a temporary name and renamed, so it never exists without its configuration. While a fit runs
-it only appends. The writer holds a lock; a run whose status is `running` but whose writer is gone reads as
-`interrupted`. Everything is on the disk, names in folders included, before what builds on it is written and before
-what it replaces is removed, so that a power cut leaves what a kill leaves. Only files whose names are a run's own are
-ever removed, and symbolic links are not followed: a run may be a link to a folder elsewhere, its folders may not.
+A directory is made under a temporary name and renamed, so it never exists without its
+configuration. While a fit runs it only appends. The writer holds a lock; a run whose status is
+`running` but whose writer is gone reads as `interrupted`. Everything is on the disk, names in
+folders included, before what builds on it is written and before what it replaces is removed, so
+that a power cut leaves what a kill leaves. Only files whose names are a run's own are ever removed,
+and symbolic links are not followed: a run may be a link to a folder elsewhere, its folders may not.
 """
 
 import dataclasses
@@ -117,7 +119,8 @@ class RunDirectory:
             preprocessing: content of `preprocessing.json`.
             fixed: what is fixed at random in the network, by name; may be empty.
             prior_mean: what the prior of the model is centerd on.
-            network: content of `network.safetensors`, what a user's own network is besides its parameters.
+            network: content of `network.safetensors`, what a user's own network is besides its
+                parameters.
 
         Raises:
             InvalidRun: if it exists, or its parent cannot be written.
@@ -129,7 +132,8 @@ class RunDirectory:
             temporary = cls(make_temporary_folder(path))
         except OSError as error:
             raise InvalidRun(
-                f"{path.parent} cannot be written ({error.strerror}); choose another place with --out DIR"
+                f"{path.parent} cannot be written ({error.strerror}); choose another place with "
+                "--out DIR"
             ) from None
         try:
             temporary._lock.acquire()
@@ -181,7 +185,8 @@ class RunDirectory:
             raise InvalidRun(f"{self.record} is not a run of bnn_symm")
         if schema > RUN_SCHEMA:
             raise InvalidRun(
-                f"{self.path} has run schema {schema}, this version reads up to {RUN_SCHEMA}; upgrade bnn_symm"
+                f"{self.path} has run schema {schema}, this version reads up to {RUN_SCHEMA}; "
+                "upgrade bnn_symm"
             )
         missing = [key for key in _KEYS if key not in record]
         if missing:
@@ -211,7 +216,8 @@ class RunDirectory:
             }
         except FileNotFoundError:
             raise InvalidRun(
-                f"{self.path} has no {self.fixed.name}, which holds what is fixed of its weights; copy the whole "
+                f"{self.path} has no {self.fixed.name}, which holds what is fixed of its weights; "
+                "copy the whole "
                 f"directory, or fit again"
             ) from None
 
@@ -233,13 +239,14 @@ class RunDirectory:
             )
         except FileNotFoundError:
             raise InvalidRun(
-                f"{self.path} has no {self.prior_mean.name}, on which its prior is centerd; copy the whole directory, "
+                f"{self.path} has no {self.prior_mean.name}, on which its prior is centerd; copy "
+                "the whole directory, "
                 f"or fit again"
             ) from None
         if mean.sha256 != wanted:
             raise InvalidRun(
-                f"{self.prior_mean} was changed since the fit (sha256 {mean.sha256[:12]}, {self.record.name} says "
-                f"{str(wanted)[:12]}); put it back, or fit again"
+                f"{self.prior_mean} was changed since the fit (sha256 {mean.sha256[:12]}, "
+                f"{self.record.name} says {str(wanted)[:12]}); put it back, or fit again"
             )
         return mean
 
@@ -258,11 +265,12 @@ class RunDirectory:
                     f"{path.parent} is a file, wanted the directory of a run"
                 ) from None
             raise InvalidRun(
-                f"{path.parent} is not a run of bnn_symm: it has no {path.name}; name a directory that "
+                f"{path.parent} is not a run of bnn_symm: it has no {path.name}; name a directory "
+                "that "
                 f"`bnn-symm fit` made"
             ) from None
 
-    # -- the files that belong to it --------------------------------------------------------------------
+    # -- the files that belong to it
 
     @property
     def _written_at_first(self) -> list[Path]:
@@ -318,10 +326,12 @@ class RunDirectory:
             path for path in self.kept.glob("step-*.safetensors") if _KEPT.fullmatch(path.name)
         )
 
-    # -- the one writer ---------------------------------------------------------------------------------
+    # -- the one writer
 
     def is_owned(self) -> bool:
-        """Return whether a live process writes this run; one on another machine is believed to live."""
+        """Return whether a live process writes this run; one on another machine is believed to
+        live.
+        """
         return self._lock.is_held()
 
     def acquire(self) -> None:
@@ -338,7 +348,8 @@ class RunDirectory:
         self._lock.release()
 
     def check_folders(self) -> None:
-        """Refuse to write where a folder of this run is a symbolic link, which may lead to files of others.
+        """Refuse to write where a folder of this run is a symbolic link, which may lead to files of
+        others.
 
         Raises:
             InvalidRun: if one is.
@@ -347,11 +358,12 @@ class RunDirectory:
         for folder in (self.draws, self.checkpoint, self.kept, warm_start, *warm_start.glob("*")):
             if folder.is_symlink():
                 raise InvalidRun(
-                    f"{folder} is a symbolic link; a run writes and removes files in folders of its own only: put the "
+                    f"{folder} is a symbolic link; a run writes and removes files in folders of "
+                    "its own only: put the "
                     f"folder itself there (the run as a whole may be a link)"
                 )
 
-    # -- what a running fit has reached -----------------------------------------------------------------
+    # -- what a running fit has reached
 
     def save_state(self, chain: int, state: State) -> None:
         """Replace the checkpoint of a chain."""
@@ -404,7 +416,8 @@ class RunDirectory:
         return FitState(states, draws, own_rows(self.path))
 
     def rewrite(self, reached: FitState) -> FitState:
-        """Takes off the disk what is beyond `reached`, so that a resumed fit appends in the right place.
+        """Takes off the disk what is beyond `reached`, so that a resumed fit appends in the right
+        place.
 
         Killed at any moment, it leaves something from which the same can be reached again.
 
@@ -434,7 +447,9 @@ class RunDirectory:
             remove_temporary_files(folder)
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The rows of the history, of a run with a warm start those of the last method that has any."""
+        """The rows of the history, of a run with a warm start those of the last method that has
+        any.
+        """
         stages = stage_folders(self.path)
         self.signature.require(self.history)
         self.signature.check(
@@ -443,7 +458,9 @@ class RunDirectory:
         return last_stage(self.path)
 
     def evaluation_path(self, name: str, content: Mapping[str, Any]) -> Path:
-        """Where an evaluation goes: it replaces one of the same data, and leaves one of other data alone."""
+        """Where an evaluation goes: it replaces one of the same data, and leaves one of other data
+        alone.
+        """
         number = 1
         while True:
             path = self.evaluations / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
@@ -480,7 +497,8 @@ class RunDirectory:
         return self.has_posterior() and self.metrics.exists() and self.history.exists()
 
     def finish(self, **changes: Any) -> None:
-        """Once `is_finished`: remove the files that led to the posterior, then call the run complete.
+        """Once `is_finished`: remove the files that led to the posterior, then call the run
+        complete.
 
         Args:
             changes: keys of `run.json` that change with it.
@@ -495,7 +513,9 @@ class RunDirectory:
         self.signature.add(*self._written_at_last)
 
     def remove_working_files(self) -> None:
-        """Once all files of a complete run are in place: remove those that led to them, and nothing else."""
+        """Once all files of a complete run are in place: remove those that led to them, and nothing
+        else.
+        """
         self.history_log.unlink(missing_ok=True)
         remove_files(self.draws, lambda name: is_temporary(name) or is_draw_file(name))
         remove_files(
@@ -514,7 +534,9 @@ def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def _remove_incomplete(path: Path) -> None:
-    """Remove what processes left that were killed while they made this directory, before they gave it its name."""
+    """Remove what processes left that were killed while they made this directory, before they gave
+    it its name.
+    """
     for unborn in path.parent.glob(f".*.{TEMPORARY}"):
         own = is_temporary(unborn.name) and unborn.name.startswith(f".{path.name[:NAME_LENGTH]}.")
         if (

@@ -1,10 +1,12 @@
-"""Which files belong to a run: `run.json` has the SHA-256 of each that is finished, and every reader compares.
+"""Which files belong to a run: `run.json` has the SHA-256 of each that is finished, and every
+reader compares.
 
     files    name -> SHA-256, in hexadecimal, of files that do not change any more
     id       of the run; its states and draws carry what follows from it while the fit runs
 
-So files of another run, or of another moment, are refused in place of giving wrong numbers. Runs of former versions
-have no such keys, and load without a check. `bnn-symm sign RUN` accepts files that were changed on purpose.
+So files of another run, or of another moment, are refused in place of giving wrong numbers. Runs of
+former versions have no such keys, and load without a check. `bnn-symm sign RUN` accepts files that
+were changed on purpose.
 """
 
 import hashlib
@@ -58,12 +60,15 @@ class RunSignature:
         return found
 
     def is_signed(self, path: Path) -> bool:
-        """Return whether a file belongs to the run as far as is known: it is signed, or the run signs none."""
+        """Return whether a file belongs to the run as far as is known: it is signed, or the run
+        signs none.
+        """
         signed = self._signed()
         return signed is None or self._name(path) in signed
 
     def check(self, *paths: Path) -> None:
-        """Compare files with the signature; those that are missing or not signed are left to their readers.
+        """Compare files with the signature; those that are missing or not signed are left to their
+        readers.
 
         Raises:
             InvalidRun: if one is not the file that was signed.
@@ -74,9 +79,9 @@ class RunSignature:
             got = self.hashes(path).get(self._name(path)) if wanted is not None else None
             if got is not None and got != wanted:
                 raise InvalidRun(
-                    f"{shown(path)} was damaged or exchanged since it was written (sha256 {got[:_SHORT]}, "
-                    f"{self._record.name} has {one_line(str(wanted)[:_SHORT])}); {_ADVICE} "
-                    f"{shlex.quote(str(self._root))}"
+                    f"{shown(path)} was damaged or exchanged since it was written (sha256 "
+                    f"{got[:_SHORT]}, {self._record.name} has {one_line(str(wanted)[:_SHORT])}); "
+                    f"{_ADVICE} {shlex.quote(str(self._root))}"
                 )
 
     def require(self, *paths: Path) -> None:
@@ -94,7 +99,8 @@ class RunSignature:
                 )
 
     def add(self, *paths: Path) -> None:
-        """Sign files that are not signed yet, and compare those that are; a run that signs none is left as it is.
+        """Sign files that are not signed yet, and compare those that are; a run that signs none is
+        left as it is.
 
         Raises:
             InvalidRun: if one is not the file that was signed.
@@ -127,7 +133,9 @@ class RunSignature:
         return sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
 
     def token(self, folder: Path) -> str | None:
-        """Return what states and draws of the run in a folder carry; None of a run that has no identity."""
+        """Return what states and draws of the run in a folder carry; None of a run that has no
+        identity.
+        """
         if not self._record.exists():
             return None
         identity = read_json(self._record).get(ID)
@@ -188,8 +196,9 @@ def check_state(path: Path, token: str | None, state: Mapping[str, np.ndarray]) 
         got = str((file.metadata() or {}).get(_METADATA)).partition("-")
     if got[0] != token:
         raise InvalidRun(
-            f"{shown(path)} is a state of another run (it carries {one_line(got[0], _TOKEN_DIGITS)}, this run's carry "
-            f"{token}); put back the run's own file, or fit again"
+            f"{shown(path)} is a state of another run (it carries "
+            f"{one_line(got[0], _TOKEN_DIGITS)}, this run's carry {token}); put back the run's own "
+            "file, or fit again"
         )
     if got[2] != _digest(state):
         raise InvalidRun(

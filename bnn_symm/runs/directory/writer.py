@@ -14,15 +14,18 @@ from bnn_symm.io.atomic import sync_file
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
-# Draws wait for each other in memory up to this size, so that small models do not make a file a draw.
+# Draws wait for each other in memory up to this size, so that small models do not make a file a
+# draw.
 _BUFFER_BYTES = 16_000_000
 
 
 class RunWriter(Callback):
     """Appends history at once, draws and states every few seconds or steps.
 
-    Whatever moment the process is killed at, no state on disk is ahead of the draws and the history there: both are
-    written before it. The draws live on disk alone (`stored_draws`), so memory does not grow with their number.
+    Whatever moment the process is killed at, no state on disk is ahead of the draws and the history
+        there: both are
+    written before it. The draws live on disk alone (`stored_draws`), so memory does not grow with
+    their number.
 
     Args:
         directory: of the run; its lock is held.
@@ -113,11 +116,13 @@ class RunWriter(Callback):
 
 
 class StopOnSignal(Callback):
-    """Ctrl-C, and the signal that schedulers send, stop a fit at its next step; a second one stops it at once.
+    """Ctrl-C, and the signal that schedulers send, stop a fit at its next step; a second one stops
+    it at once.
 
     Attributes:
         stopped: whether a signal came.
-        at_once: whether the next one raises KeyboardInterrupt: there are no steps any more after which to stop.
+        at_once: whether the next one raises KeyboardInterrupt: there are no steps any more after
+            which to stop.
     """
 
     def __init__(self) -> None:
@@ -130,7 +135,9 @@ class StopOnSignal(Callback):
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Handles the signals within; in a thread other than the main one, where Python cannot, does nothing."""
+        """Handles the signals within; in a thread other than the main one, where Python cannot,
+        does nothing.
+        """
         former = {}
         try:
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,9 +1,11 @@
-"""What the settings of a study reached, with intervals over seeds, and how they compare in pairs, as plain data.
+"""What the settings of a study reached, with intervals over seeds, and how they compare in pairs,
+as plain data.
 
-Compared are every asymmetric setting and every control with the standard network of its context, and every asymmetric
-setting with every control; of a control also how much of the asymmetric setting's effect it has. P-values are adjusted
-for the comparisons of a context and a measure (Holm). Times to the target, of which some may be censored, are compared
-as `convergence_comparisons` does; where every run got there, by a paired t-test of their logarithms.
+Compared are every asymmetric setting and every control with the standard network of its context,
+and every asymmetric setting with every control; of a control also how much of the asymmetric
+setting's effect it has. P-values are adjusted for the comparisons of a context and a measure
+(Holm). Times to the target, of which some may be censored, are compared as
+`convergence_comparisons` does; where every run got there, by a paired t-test of their logarithms.
 """
 
 import dataclasses
@@ -79,7 +81,8 @@ _ENDS = (("value", "mean"), ("low", "low"), ("high", "high"))
 def summarize_settings(
     settings: Sequence[Row], cell_rows: Sequence[Row], pair_rows: Sequence[Row]
 ) -> list[dict[str, Any]]:
-    """Settings with `measures`: name -> mean over seeds with its interval, of every measure that there is.
+    """Settings with `measures`: name -> mean over seeds with its interval, of every measure that
+    there is.
 
     Args:
         settings: with their `label`.
@@ -116,17 +119,20 @@ def compare_settings(
     *,
     contexts: Sequence[Row] = (),
 ) -> list[dict[str, Any]]:
-    """Every asymmetric setting and control against the baseline of its context, and asymmetric ones against controls.
+    """Every asymmetric setting and control against the baseline of its context, and asymmetric ones
+    against controls.
 
     Args:
         settings: with `label`, `context` (its number) and `role`.
         cell_rows: one a fit.
         pair_rows: one a pair of fits.
-        contexts: with `convergence`, of which speeds are taken; without them speeds are not compared.
+        contexts: with `convergence`, of which speeds are taken; without them speeds are not
+            compared.
 
     Returns:
-        Comparisons of `first` against `second`, on what both have. `share`, of an asymmetric setting against a control,
-        says how much of its effect the control has. A speed is a `ratio` of times, its `difference` the logarithm.
+        Comparisons of `first` against `second`, on what both have. `share`, of an asymmetric
+        setting against a control, says how much of its effect the control has. A speed is a `ratio`
+        of times, its `difference` the logarithm.
     """
     values = _Values(settings, cell_rows, pair_rows)
     result = []
@@ -184,7 +190,9 @@ class Context:
 
 
 class _Values:
-    """Numbers of complete rows, by setting: of fits by seed, of pairs by their two seeds, the smaller one first."""
+    """Numbers of complete rows, by setting: of fits by seed, of pairs by their two seeds, the
+    smaller one first.
+    """
 
     def __init__(self, settings: Sequence[Row], cell_rows: Sequence[Row], pair_rows: Sequence[Row]):
         places = {setting["label"]: i for i, setting in enumerate(settings)}
@@ -288,7 +296,9 @@ def _share(
 
 
 def _speeds(values: _Values, own: Context, convergence: Row | None) -> list[dict[str, Any] | None]:
-    """Times to the target, of which some may be censored, as `convergence_comparisons` compares them."""
+    """Times to the target, of which some may be censored, as `convergence_comparisons` compares
+    them.
+    """
     tests: dict[tuple[int, int], dict[str, Any]] = {}
     for test in (convergence or {}).get("comparisons", []):
         if test["clock"] == "gradient_evaluations":
@@ -311,7 +321,9 @@ def _speeds(values: _Values, own: Context, convergence: Row | None) -> list[dict
 
 
 def _of_known_times(values: _Values, pair: tuple[int, int]) -> dict[str, Any]:
-    """Where every run got there, the paired t-test of logarithms: few sign flips cannot tell what few seeds can."""
+    """Where every run got there, the paired t-test of logarithms: few sign flips cannot tell what
+    few seeds can.
+    """
     found = paired_difference(values.log_times(pair[0]), values.log_times(pair[1]))
     if found.p_value is None or found.mean is None:
         return {}

@@ -1,23 +1,27 @@
-"""What a study says: a conclusion for each question, and whether it is because of the symmetry, as plain data.
+"""What a study says: a conclusion for each question, and whether it is because of the symmetry, as
+plain data.
 
-An effect is what an asymmetric setting has against the standard network of its context, which differs in nothing but
-the symmetry. It is told, strongly, moderately or weakly, for a p-value below 0.01, 0.05 or 0.1 after Holm's adjustment
-for the comparisons of its context and measure (weakly also for one below 0.05 before). An effect that is not told is
-absent ("no") only if the 95 % interval excludes a gain of practical size (`_MARGINS`); else it "cannot be told".
+An effect is what an asymmetric setting has against the standard network of its context, which
+differs in nothing but the symmetry. It is told, strongly, moderately or weakly, for a p-value below
+0.01, 0.05 or 0.1 after Holm's adjustment for the comparisons of its context and measure (weakly
+also for one below 0.05 before). An effect that is not told is absent ("no") only if the 95 %
+interval excludes a gain of practical size (`_MARGINS`); else it "cannot be told".
 
-Whether it is because of the symmetry is for controls to say. A share is how much of the effect a control has.
+Whether it is because of the symmetry is for controls to say. A share is how much of the effect a
+control has.
 
-- A control that keeps the symmetry, is told from the baseline in the same direction and has at least half of the effect
-  explains it: "no".
-- "yes" wants that all three controls that keep the symmetry were run, told apart from the asymmetric setting, and have
-  less than half; that none has a fifth or more of it with certainty; and that no control without the symmetry lacks the
-  effect.
-- "partly" if all of them were told apart, but some have a part, or breaking the symmetry alone is not enough.
+- A control that keeps the symmetry, is told from the baseline in the same direction and has at
+  least half of the effect explains it: "no".
+- "yes" wants that all three controls that keep the symmetry were run, told apart from the
+  asymmetric setting, and have less than half; that none has a fifth or more of it with certainty;
+  and that no control without the symmetry lacks the effect.
+- "partly" if all of them were told apart, but some have a part, or breaking the symmetry alone is
+  not enough.
 - "cannot be told" otherwise: without such a control, or with too few seeds.
 
-A barrier that fixed entries equal by blocks do not lower may be due to their lower rank; only what alignment inside the
-blocks takes away is due to the symmetry, so that half of the gap has to be. Gates (`sigma_asymmetric`) have no control
-that shares them and keeps the symmetry.
+A barrier that fixed entries equal by blocks do not lower may be due to their lower rank; only what
+alignment inside the blocks takes away is due to the symmetry, so that half of the gap has to be.
+Gates (`sigma_asymmetric`) have no control that shares them and keeps the symmetry.
 """
 
 import math
@@ -185,7 +189,9 @@ def _answer(effect: Row) -> dict[str, Any]:
 
 
 def _margin_of(effect: Row) -> float | None:
-    """The smallest gain that matters, in the units of the difference; None where there is no value to compare with."""
+    """The smallest gain that matters, in the units of the difference; None where there is no value
+    to compare with.
+    """
     if effect["measure"] == SPEED:
         return -math.log(1 - _MARGIN[0])
     if effect["second_mean"] is None:
@@ -279,7 +285,9 @@ def _evidence(
 
 
 def _removed(alignment: Row | None, control: Row) -> dict[str, Any]:
-    """What alignment inside blocks takes away of the gap to the asymmetric setting: only that is due to symmetry."""
+    """What alignment inside blocks takes away of the gap to the asymmetric setting: only that is
+    due to symmetry.
+    """
     gap = control["against"]["difference"]["mean"]
     if alignment is None or alignment["difference"]["mean"] is None:
         return {"says": "unclear", "removed": None}

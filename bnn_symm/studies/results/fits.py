@@ -1,4 +1,6 @@
-"""The fits of a study as they lie on disk, each with what was measured of it, and proof that it is the one meant."""
+"""The fits of a study as they lie on disk, each with what was measured of it, and proof that it is
+the one meant.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -22,7 +22,9 @@ _DRAWS = 100
 
 
 def measure_cell(run: Run) -> dict[str, Any]:
-    """What tables say of a fit beside its metrics: its symmetry group, and of a sampler how its chains mix."""
+    """What tables say of a fit beside its metrics: its symmetry group, and of a sampler how its
+    chains mix.
+    """
     content: dict[str, Any] = {"error": None}
     try:
         group = symmetry_group(run.model.net, input_shape=run.preprocessing.input_shape)
@@ -39,7 +41,8 @@ def measure_cell(run: Run) -> dict[str, Any]:
 
 
 def measure_pair(first: Run, second: Run, options: dict[str, Any]) -> dict[str, Any]:
-    """The barrier, naive and aligned, and how far the two posteriors agree when they are taken for chains.
+    """The barrier, naive and aligned, and how far the two posteriors agree when they are taken for
+    chains.
 
     Raises:
         IncompatiblePosteriors: if their weights mean other things.
@@ -63,7 +66,8 @@ def measure_pair(first: Run, second: Run, options: dict[str, Any]) -> dict[str, 
 def agreement(
     posteriors: list[Posterior], dataset: Dataset | None = None
 ) -> tuple[float | None, float | None]:
-    """Median split R-hat of weights, and of functions at held-out points, with each posterior for a chain.
+    """Median split R-hat of weights, and of functions at held-out points, with each posterior for a
+    chain.
 
     None where there are too few draws, or where no data set says at which points to look.
     """

@@ -57,7 +57,8 @@ _SUBJECTS = {
 }
 # Of an effect.
 _NEARLY_ALL = 0.8
-# A p-value below the first before adjustment is weak evidence where the adjusted one is above the second.
+# A p-value below the first before adjustment is weak evidence where the adjusted one is above the
+# second.
 _MODERATE, _WEAK = 0.05, 0.1
 # More settings than this are counted in the headline, not told one by one.
 _FEW = 2
@@ -175,7 +176,8 @@ def headline(
     told = [one for one in asked if one["strength"] != "none"]
     if not any(setting["role"] == "asymmetric" for setting in settings):
         text = (
-            f"{len(settings)} settings side by side; no symmetry is broken in this study, and nothing is said of it."
+            f"{len(settings)} settings side by side; no symmetry is broken in this study, and "
+            "nothing is said of it."
             if len(settings) > 1
             else "Nothing is compared: there is no asymmetric network in this study."
         )
@@ -195,7 +197,7 @@ def listed(items: Sequence[str]) -> str:
     return ", ".join(items) if len(items) < 2 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-# -- numbers ---------------------------------------------------------------------------------------------------------
+# -- numbers
 
 
 def _value(measure: str, value: float | None) -> str:
@@ -260,7 +262,8 @@ def _size(one: Row, difference: float) -> str:
     if one["measure"] == "elbo":
         return f"{number(difference)} nats"
     unit, before = _UNITS.get(one["measure"]), one["second_mean"]
-    # Of an R-hat, which is 1 at best, a share says nothing; a barrier that is gone is lower by all of it.
+    # Of an R-hat, which is 1 at best, a share says nothing; a barrier that is gone is lower by all
+    # of it.
     if one["measure"].startswith("rhat") or before is None or before <= 0:
         return f"{number(difference)}{unit or ''}"
     return _percent(difference / before)
@@ -318,7 +321,7 @@ def _p(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"= {p:.2g}" if p < 0.995 else "= 1"
 
 
-# -- causes ----------------------------------------------------------------------------------------------------------
+# -- causes
 
 
 def _share(one: Row) -> str:
@@ -380,7 +383,7 @@ def _keys(one: Row) -> str:
     return f"kappa = {kappa:g}" if isinstance(kappa, int | float) else f"kappa = {kappa}"
 
 
-# -- the headline ----------------------------------------------------------------------------------------------------
+# -- the headline
 
 
 def _seeds(comparisons: Sequence[Row]) -> str:
@@ -489,7 +492,8 @@ def _of_alignment(aligned: Sequence[Row]) -> list[str]:
     lower = sum(one["answer"] == "yes" for one in aligned)
     return (
         [
-            f"Alignment lowers the barrier of standard networks in {lower} of {len(aligned)} contexts."
+            f"Alignment lowers the barrier of standard networks in {lower} of {len(aligned)} "
+            "contexts."
         ]
         if lower
         else []

@@ -1,4 +1,6 @@
-"""The tidy tables of a study: one row a fit, one row a pair, whether it is there, failed or is missing."""
+"""The tidy tables of a study: one row a fit, one row a pair, whether it is there, failed or is
+missing.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +30,9 @@ def load_cells(place: StudyDirectory, plan: Plan) -> dict[str, Run]:
 
 
 def describe_contexts(plan: Plan, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """Settings that differ in nothing but the symmetry, and how fast they converged, side by side."""
+    """Settings that differ in nothing but the symmetry, and how fast they converged, side by
+    side.
+    """
     found: dict[str, list[int]] = {}
     for number, setting in enumerate(plan.settings):
         found.setdefault(setting.context, []).append(number)
@@ -196,7 +200,9 @@ def _pair_row(
 
 
 def _columns(plan: Plan, differences: Mapping[str, Any]) -> dict[str, Any]:
-    """A column for every key that differs between settings; lists as text, since a column has one type."""
+    """A column for every key that differs between settings; lists as text, since a column has one
+    type.
+    """
     names = dict.fromkeys(name for setting in plan.settings for name in setting.differences)
     values = {name: differences.get(name) for name in names}
     return {name: value if value is None else str(value) for name, value in values.items()}

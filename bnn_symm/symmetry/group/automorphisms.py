@@ -1,7 +1,9 @@
-"""Automorphisms of the part of a structure that color refinement leaves entangled, by BLISS through igraph.
+"""Automorphisms of the part of a structure that color refinement leaves entangled, by BLISS through
+igraph.
 
 References:
-    Junttila and Kaski (2007), Engineering an efficient canonical labeling tool, doi:10.1137/1.9781611972870.13.
+    Junttila and Kaski (2007), Engineering an efficient canonical labeling tool,
+    doi:10.1137/1.9781611972870.13.
 """
 
 from collections.abc import Sequence
@@ -16,9 +18,11 @@ def automorphisms(
 ) -> tuple[int, list[np.ndarray]]:
     """The group of the permutations of vertices that keep their colors and every relation.
 
-    BLISS takes graphs with colored vertices and plain edges. Colors of pairs are written in binary: for each
-    binary digit of each relation there is a copy of its row vertices and one of its column vertices, joined where
-    the digit is 1; the copies carry what digit of what they stand for in their color, so that none changes roles.
+    BLISS takes graphs with colored vertices and plain edges. Colors of pairs are written in binary:
+        for each
+    binary digit of each relation there is a copy of its row vertices and one of its column
+    vertices, joined where the digit is 1; the copies carry what digit of what they stand for in
+    their color, so that none changes roles.
 
     Args:
         vertices: (vertex,), ascending.
@@ -26,7 +30,8 @@ def automorphisms(
         relations: between these vertices only.
 
     Returns:
-        The order, exactly, and generators: each (vertex,), the position in `vertices` that each one goes to.
+        The order, exactly, and generators: each (vertex,), the position in `vertices` that each one
+            goes to.
     """
     import igraph
 

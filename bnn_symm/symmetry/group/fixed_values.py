@@ -46,7 +46,8 @@ class Fixed:
 
 
 def fixed_entries(net: nn.Module) -> dict[str, Fixed]:
-    """Tensor name -> what is fixed: weights with fixed entries; and frozen parameters, buffers and constants, entirely.
+    """Tensor name -> what is fixed: weights with fixed entries; and frozen parameters, buffers and
+    constants, entirely.
 
     Which of the buffers matter, the network's spec says: those that its function reads.
     """
@@ -85,8 +86,9 @@ def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]
         net: the network.
 
     Yields:
-        The prefix of the module's names, the module, the attribute and its value, of floating-point tensors that no
-        hook computes from parameters (`weight_norm` leaves its result as an attribute).
+        The prefix of the module's names, the module, the attribute and its value, of floating-point
+        tensors that no hook computes from parameters (`weight_norm` leaves its result as an
+        attribute).
     """
     for path, module in net.named_modules():
         prefix = f"{path}." if path else ""
@@ -108,7 +110,8 @@ def is_fixed_layer(module: Any) -> TypeGuard[HasFixedEntries]:
 
 
 def dense_twin(net: nn.Module) -> nn.Module:
-    """A copy of the network, on the CPU, whose layers with fixed entries are ordinary ones of the same weights.
+    """A copy of the network, on the CPU, whose layers with fixed entries are ordinary ones of the
+    same weights.
 
     Constants that are attributes of modules are buffers of the copy, under the same names.
     """

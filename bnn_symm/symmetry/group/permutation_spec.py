@@ -1,13 +1,15 @@
 """Which signed permutations of hidden units act on which axes of which parameters.
 
-A `PermutationSpec` is data. It has *groups* of interchangeable hidden units (a layer's units, the channels of a
-residual stream, the heads of an attention layer) and, for every parameter, what each of its axes is made of: a tuple
-of `Segment`s, each a stretch of units of one group or a stretch that stays where it is (inputs, outputs, positions of
-a kernel). A `Permutation` is an element of the group: an order of the units of every group, with signs where units
-may flip. `symmetry.derive` makes the spec of a network, `symmetry.group` finds what of it masks leave over.
+A `PermutationSpec` is data. It has *groups* of interchangeable hidden units (a layer's units, the
+channels of a residual stream, the heads of an attention layer) and, for every parameter, what each
+of its axes is made of: a tuple of `Segment`s, each a stretch of units of one group or a stretch
+that stays where it is (inputs, outputs, positions of a kernel). A `Permutation` is an element of
+the group: an order of the units of every group, with signs where units may flip. `symmetry.derive`
+makes the spec of a network, `symmetry.group` finds what of it masks leave over.
 
 References:
-    Ainsworth, Hayase and Srinivasa (2023), Git Re-Basin, arXiv:2209.04836: permutations of axes by name.
+    Ainsworth, Hayase and Srinivasa (2023), Git Re-Basin, arXiv:2209.04836: permutations of axes by
+    name.
 """
 
 import math
@@ -29,10 +31,10 @@ class Group:
     Attributes:
         name: of the layer whose outputs they are.
         size: number of units.
-        parent: a group whose units own blocks of this one's, such as heads own the units within a head: then this
-            group's units move with their block, and within it.
-        blocks: number of such blocks, each of size / blocks consecutive units; 1 for units free to go anywhere. With
-            `blocks` above 1 and no parent, units stay in their block.
+        parent: a group whose units own blocks of this one's, such as heads own the units within a
+            head: then this group's units move with their block, and within it.
+        blocks: number of such blocks, each of size / blocks consecutive units; 1 for units free to
+            go anywhere. With `blocks` above 1 and no parent, units stay in their block.
         signed: whether a unit may change its sign (odd activations).
     """
 
@@ -59,18 +61,21 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A stretch of an axis: `outer * size * inner` entries, numbered (outer, unit, inner), the last one fastest.
+    """A stretch of an axis: `outer * size * inner` entries, numbered (outer, unit, inner), the last
+    one fastest.
 
     Attributes:
         group: whose units they are; None for entries that stay where they are.
         size: units of the group, or entries that stay.
         outer: how often the units are repeated as a whole.
-        inner: how many consecutive entries belong to one unit, such as positions of a flattened map.
-        within: the axis holds one block of the group; which one, another axis of the tensor says (grouped
-            convolution: the input channels of the block that the output channel is in). `size` is then a block's.
+        inner: how many consecutive entries belong to one unit, such as positions of a flattened
+            map.
+        within: the axis holds one block of the group; which one, another axis of the tensor says
+            (grouped convolution: the input channels of the block that the output channel is in).
+            `size` is then a block's.
         signed: whether entries change sign with their unit.
-        scale: the power of its unit's positive factor that an entry takes when units are rescaled (relu): 1 for
-            what makes the unit, -1 for what reads it, 0 for neither.
+        scale: the power of its unit's positive factor that an entry takes when units are rescaled
+            (relu): 1 for what makes the unit, -1 for what reads it, 0 for neither.
     """
 
     group: str | None
@@ -87,7 +92,8 @@ class Segment:
         return self.outer * self.size * self.inner
 
     def by_unit(self, tensor: Tensor, dim: int, start: int, *, leading: int = 0) -> Tensor:
-        """What of a tensor belongs to each unit: (*leading, unit, entry), for the stretch from `start` along `dim`.
+        """What of a tensor belongs to each unit: (*leading, unit, entry), for the stretch from
+        `start` along `dim`.
 
         Args:
             tensor: (*leading, *shape).
@@ -105,18 +111,21 @@ Axis = tuple[Segment, ...]
 
 @dataclass(frozen=True)
 class PermutationSpec:
-    """The signed permutations of hidden units that leave a network's function unchanged, if nothing is fixed.
+    """The signed permutations of hidden units that leave a network's function unchanged, if nothing
+    is fixed.
 
     Attributes:
         groups: by name, in the order of the network's layers; a parent comes before its children.
-        axes: tensor name -> one `Axis` a dimension, for every parameter and every buffer that the function reads.
+        axes: tensor name -> one `Axis` a dimension, for every parameter and every buffer that the
+            function reads.
         output_axes: tensor name -> the dimension that is the network's outputs, where there is one.
         input_shape: of one point, where the spec was derived.
-        held: units that the derivation keeps in place because a constant of the code or their place tells them apart,
-            or because they are related in a way that labels cannot say; symmetries among them are not looked for.
+        held: units that the derivation keeps in place because a constant of the code or their place
+            tells them apart, or because they are related in a way that labels cannot say;
+            symmetries among them are not looked for.
         held_at: the first line of code that keeps some of these in place, such as `net.py:12`.
-        unsearched_flips: other units of which some flips are not looked for, since two parameters in a row could take
-            them back.
+        unsearched_flips: other units of which some flips are not looked for, since two parameters
+            in a row could take them back.
     """
 
     groups: Mapping[str, Group]
@@ -141,7 +150,9 @@ class PermutationSpec:
         ]
 
     def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
-        """Where a group's units lie: tensor, dimension, segment, and where in the dimension it begins."""
+        """Where a group's units lie: tensor, dimension, segment, and where in the dimension it
+        begins.
+        """
         for name, axes in self.axes.items():
             for dim, axis in enumerate(axes):
                 start = 0
@@ -176,15 +187,16 @@ class PermutationSpec:
         indices: Mapping[str, Int[Tensor, " _"]],
         signs: Mapping[str, Int[Tensor, " unit"]] | None = None,
     ) -> "Permutation":
-        """An element from the order of some groups' units; groups that are not named stay as they are.
+        """An element from the order of some groups' units; groups that are not named stay as they
+        are.
 
         Args:
             indices: group -> index of the old unit that each new unit is.
             signs: group -> +1 or -1 for each new unit.
 
         Raises:
-            IncompatiblePosteriors: if a group is unknown, an order is none of its units, units leave their block, or
-                a sign is given to a group whose units may not flip.
+            IncompatiblePosteriors: if a group is unknown, an order is none of its units, units
+                leave their block, or a sign is given to a group whose units may not flip.
         """
         identity = self.identity()
         for name in [*indices, *(signs or {})]:
@@ -226,7 +238,8 @@ class PermutationSpec:
 
 @dataclass(frozen=True, eq=False)
 class Permutation:
-    """An element of the group of a spec: `(P x)[i] = signs[i] * x[indices[i]]` on the units of every group.
+    """An element of the group of a spec: `(P x)[i] = signs[i] * x[indices[i]]` on the units of
+    every group.
 
     Attributes:
         spec: what it acts on.
@@ -239,7 +252,9 @@ class Permutation:
     signs: Mapping[str, Int[Tensor, " _"]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises IncompatiblePosteriors, naming the group, unless this is an element of the spec's group."""
+        """Raises IncompatiblePosteriors, naming the group, unless this is an element of the spec's
+        group.
+        """
         for name, group in self.spec.groups.items():
             index = self.indices[name]
             if not torch.equal(index.sort().values, torch.arange(group.size)):
@@ -266,9 +281,11 @@ class Permutation:
                 )
 
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Permutes named tensors, each (*draw, *shape); names that the spec does not have pass through.
+        """Permutes named tensors, each (*draw, *shape); names that the spec does not have pass
+        through.
 
-        For a network whose weights have fixed entries these are the *effective* weights, at their full shape.
+        For a network whose weights have fixed entries these are the *effective* weights, at their
+        full shape.
         """
         return {
             name: self._apply(value, self.spec.axes[name]) if name in self.spec.axes else value
@@ -363,9 +380,11 @@ class Permutation:
     def _apply_within(
         self, value: Tensor, dim: int, axes: tuple[Axis, ...], segments: Axis
     ) -> Tensor:
-        """An axis that holds one block: the block, and so the order within it, goes with the owner's new unit.
+        """An axis that holds one block: the block, and so the order within it, goes with the
+        owner's new unit.
 
-        The owner's axis has been gathered already, so that row `r` now holds what belongs to its new block.
+        The owner's axis has been gathered already, so that row `r` now holds what belongs to its
+        new block.
         """
         (segment,) = segments
         assert segment.group is not None
@@ -388,7 +407,9 @@ class Permutation:
 
 
 def block_owner(spec: PermutationSpec, axes: tuple[Axis, ...], segment: Segment) -> int:
-    """The dimension whose units say which block a `within` segment holds: its parent group, or a sibling of it."""
+    """The dimension whose units say which block a `within` segment holds: its parent group, or a
+    sibling of it.
+    """
     assert segment.group is not None
     group = spec.groups[segment.group]
     for dim, other in enumerate(axes):

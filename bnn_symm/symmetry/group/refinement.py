@@ -1,9 +1,9 @@
 """Color refinement of a structure, and what it leaves unresolved.
 
-Vertices start with their own colors and are told apart, round by round, by the colors of those they are related
-to, until nothing changes (the 1-dimensional Weisfeiler-Leman algorithm). Vertices of different colors are never
-exchanged by an automorphism. For random fixed values one or two rounds give every unit a color of its own, which
-proves that no symmetry is left.
+Vertices start with their own colors and are told apart, round by round, by the colors of those they
+are related to, until nothing changes (the 1-dimensional Weisfeiler-Leman algorithm). Vertices of
+different colors are never exchanged by an automorphism. For random fixed values one or two rounds
+give every unit a color of its own, which proves that no symmetry is left.
 
 References:
     Weisfeiler and Leman (1968); Berkholz, Bonsma and Grohe (2017), doi:10.1007/s00224-016-9686-0.
@@ -40,8 +40,8 @@ class Coloring:
 def refine(structure: Structure) -> Coloring:
     """Refines until stable.
 
-    Neighborhoods are compared by a 64-bit hash of their multiset. A collision could only leave two vertices in one
-    cell, where every later step looks at the colors themselves.
+    Neighborhoods are compared by a 64-bit hash of their multiset. A collision could only leave two
+    vertices in one cell, where every later step looks at the colors themselves.
     """
     colors = _combined([structure.group, *structure.colors])
     count, rounds = _count(colors), 0
@@ -66,7 +66,8 @@ def refine(structure: Structure) -> Coloring:
 
 
 def entangled(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs of cells whose vertices a relation ties to one another: their pairs are not all of one color.
+    """Pairs of cells whose vertices a relation ties to one another: their pairs are not all of one
+    color.
 
     Args:
         relation: of a stable structure.
@@ -111,7 +112,9 @@ def _places(vertices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _mixed(colors: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of (color of the pair, color of the neighbor), by the finalizer of splitmix64."""
+    """A 64-bit hash of (color of the pair, color of the neighbor), by the finalizer of
+    splitmix64.
+    """
     with np.errstate(over="ignore"):
         z = colors.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + neighbors.astype(np.uint64)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,8 +1,10 @@
-"""What is fixed, as relations between hidden units: the structure whose automorphisms are the group that is left.
+"""What is fixed, as relations between hidden units: the structure whose automorphisms are the group
+that is left.
 
-A vertex is a unit of a group; a unit that may flip is two, itself and its negative, tied by a partner relation. A
-fixed tensor with one hidden axis colors units; one with two relates them in pairs. Free entries have a color of
-their own, so a permutation that keeps all colors maps mask and fixed values to themselves.
+A vertex is a unit of a group; a unit that may flip is two, itself and its negative, tied by a
+partner relation. A fixed tensor with one hidden axis colors units; one with two relates them in
+pairs. Free entries have a color of their own, so a permutation that keeps all colors maps mask and
+fixed values to themselves.
 """
 
 import itertools
@@ -120,7 +122,9 @@ def _color(made: Structure, vertices: np.ndarray, colors: np.ndarray) -> None:
 def _add_tensor(
     made: Structure, spec: PermutationSpec, where: Mapping[str, np.ndarray], name: str, entry: Fixed
 ) -> None:
-    """Cuts the tensor along the segments of its axes, and adds what each piece says of the units it belongs to."""
+    """Cuts the tensor along the segments of its axes, and adds what each piece says of the units it
+    belongs to.
+    """
     axes = spec.axes[name]
     free, values = entry.free.numpy(), entry.values.numpy()
     every = np.unique(np.concatenate([values[~free], -values[~free]]))
@@ -133,12 +137,14 @@ def _add_tensor(
 def pieces(
     spec: PermutationSpec, axes: tuple[Axis, ...], *arrays: np.ndarray
 ) -> Iterator[tuple[list[Segment], list[np.ndarray]]]:
-    """Stretches of a tensor between segments of its axes: the hidden segments, and arrays by their units.
+    """Stretches of a tensor between segments of its axes: the hidden segments, and arrays by their
+    units.
 
     Args:
         spec: of the network.
         axes: of the tensor.
-        arrays: of its shape, of integers; -1 stands where an axis that holds one block has no entry.
+        arrays: of its shape, of integers; -1 stands where an axis that holds one block has no
+            entry.
 
     Yields:
         The segments with a group, and of each array (*unit of each, everything else).

@@ -1,4 +1,6 @@
-"""Positive factors of units: made c times as large, and read 1/c times, the function is the same (relu)."""
+"""Positive factors of units: made c times as large, and read 1/c times, the function is the same
+(relu).
+"""
 
 from collections.abc import Mapping
 
@@ -11,7 +13,8 @@ from bnn_symm.symmetry.group.permutation_spec import Axis, PermutationSpec, Segm
 def rescale(
     spec: PermutationSpec, tensors: Mapping[str, Tensor], factors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Multiplies every unit by a positive factor where it is made, and divides by it where it is read.
+    """Multiplies every unit by a positive factor where it is made, and divides by it where it is
+    read.
 
     Args:
         spec: of the network.
@@ -42,7 +45,9 @@ def _rescale_within(
     dim: int,
     factors: Mapping[str, Tensor],
 ) -> Tensor:
-    """An axis that holds one block: each row of the axis that says which takes the factors of its block."""
+    """An axis that holds one block: each row of the axis that says which takes the factors of its
+    block.
+    """
     (segment,) = axes[dim]
     factor = factors.get(segment.group) if segment.group is not None else None
     if factor is None or not segment.scale or segment.group is None:

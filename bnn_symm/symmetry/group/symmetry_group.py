@@ -2,10 +2,11 @@
 
     symmetry_group(net) -> SymmetryGroup
 
-A permutation of hidden units is a symmetry of a network with fixed entries only if it maps the masks and the fixed
-values to themselves: then it is *representable*. These permutations are the automorphisms of a structure
-(`relations`). Color refinement tells most units apart at once; where cells of units remain that nothing ties to one
-another, the group is the product of their symmetric groups; only entangled cells go to a graph automorphism program.
+A permutation of hidden units is a symmetry of a network with fixed entries only if it maps the
+masks and the fixed values to themselves: then it is *representable*. These permutations are the
+automorphisms of a structure (`relations`). Color refinement tells most units apart at once; where
+cells of units remain that nothing ties to one another, the group is the product of their symmetric
+groups; only entangled cells go to a graph automorphism program.
 """
 
 import math
@@ -39,11 +40,11 @@ class Component:
 
     Attributes:
         units: group -> units that it moves, ascending.
-        kind: `interchangeable`: any order of the units of one group; with signs: each may flip too; `entangled`: units
-            that only move together.
+        kind: `interchangeable`: any order of the units of one group; with signs: each may flip too;
+            `entangled`: units that only move together.
         order: number of elements.
-        orientation: of interchangeable units that may flip but not each by itself, a sign for each of `units`: one that
-            takes the place of another of the other sign is flipped.
+        orientation: of interchangeable units that may flip but not each by itself, a sign for each
+            of `units`: one that takes the place of another of the other sign is flipped.
         moves: generators of an entangled component: group -> (index, sign) of each of `units`.
     """
 
@@ -119,7 +120,8 @@ class SymmetryGroup:
         if all(bool(entry.free.all()) for entry in self.fixed.values()):
             flips = any(group.signed for group in self.spec.groups.values())
             return (
-                f"full: nothing is fixed, so that every permutation of the {_count(units, 'hidden unit')} that was "
+                "full: nothing is fixed, so that every permutation of the "
+                f"{_count(units, 'hidden unit')} that was "
                 f"derived{', with its flips,' if flips else ''} is a symmetry"
             )
         moved = sum(
@@ -144,15 +146,17 @@ class SymmetryGroup:
             at = f" (first at {self.spec.held_at})" if self.spec.held_at else ""
             are = "unit is" if held == 1 else "units are"
             words.append(
-                f"{held} {'more ' if self.spec.groups else ''}{are} pinned by a constant or a place in the code{at}, "
-                f"no symmetry was searched among them"
+                f"{held} {'more ' if self.spec.groups else ''}{are} pinned by a constant or a "
+                f"place in the code{at}, no symmetry was searched among them"
             )
         if flips:
             words.append(f"some flips of {_count(flips, 'unit')} were not searched")
         return "; ".join(words)
 
     def log10_order_of(self, group: str) -> float:
-        """The base-10 logarithm of the number of elements of the components that move units of one group."""
+        """The base-10 logarithm of the number of elements of the components that move units of one
+        group.
+        """
         return math.fsum(
             _log10(component.order) for component in self.components if group in component.units
         )
@@ -166,12 +170,15 @@ class SymmetryGroup:
         name = next(moved_tensors(permutation, self.fixed), None)
         if name is not None:
             raise NotRepresentable(
-                f"the permutation moves fixed entries of {name}: the permuted weights are not in the parameter space "
+                f"the permutation moves fixed entries of {name}: the permuted weights are not in "
+                "the parameter space "
                 f"of this network; {self.certificate}"
             )
 
     def random(self, *key: int | str) -> Permutation:
-        """A random element for a key; uniform, apart from entangled components, where it is a random product."""
+        """A random element for a key; uniform, apart from entangled components, where it is a
+        random product.
+        """
         generator = numpy_generator(*key, "element")
         element = self.spec.identity()
         for component in self.components:
@@ -195,7 +202,9 @@ class SymmetryGroup:
         return element
 
     def generators(self) -> Iterator[Permutation]:
-        """Permutations whose products are the whole group: swaps of neighbors, single flips, entangled moves."""
+        """Permutations whose products are the whole group: swaps of neighbors, single flips,
+        entangled moves.
+        """
         for component in self.components:
             yield from self.generators_of(component)
 
@@ -234,7 +243,8 @@ def symmetry_group(
     *,
     input_shape: tuple[int, ...] | None = None,
 ) -> SymmetryGroup:
-    """The permutations of hidden units that leave the network's function and its fixed entries unchanged.
+    """The permutations of hidden units that leave the network's function and its fixed entries
+    unchanged.
 
     Args:
         net: any module with a derivable spec.

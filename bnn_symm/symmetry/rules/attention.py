@@ -1,4 +1,6 @@
-"""Rules of attention: heads change places as a whole; in each, queries and keys share units, values have others."""
+"""Rules of attention: heads change places as a whole; in each, queries and keys share units, values
+have others.
+"""
 
 from typing import Any
 
@@ -43,7 +45,9 @@ def _multi_head_attention(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Queries and keys share the units within a head, values have others; heads change places as a whole."""
+    """Queries and keys share the units within a head, values have others; heads change places as a
+    whole.
+    """
     names = (
         "embed_dim",
         "num_heads",

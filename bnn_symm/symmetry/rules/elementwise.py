@@ -1,7 +1,7 @@
 """Rules of operations that treat entries one by one, and of those that reduce axes.
 
-An entrywise function commutes with every permutation. Whether it commutes with flips and positive factors depends on
-whether it is odd, and on whether it is homogeneous of degree 1, as relu is.
+An entrywise function commutes with every permutation. Whether it commutes with flips and positive
+factors depends on whether it is odd, and on whether it is homogeneous of degree 1, as relu is.
 """
 
 from typing import Any
@@ -158,7 +158,9 @@ def _prelu(w: SymmetryTracer, out: Any, x: Tensor, weight: Tensor) -> Axes:
 
 
 def _mapped(w: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = True) -> Axes:
-    """Axes of an entrywise function of `x` that commutes, or not, with flips and with positive factors."""
+    """Axes of an entrywise function of `x` that commutes, or not, with flips and with positive
+    factors.
+    """
     for label in w.carried(x):
         if not sign and w.labels.flips(label):
             w.end(x, label)
@@ -167,7 +169,7 @@ def _mapped(w: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = Tr
     return w.axes(x)
 
 
-# -- two arguments -------------------------------------------------------------------------------------------------
+# -- two arguments
 
 
 @rule("add", "sub", "subtract", "__add__", "__radd__", "__sub__", "__rsub__", "rsub")
@@ -210,7 +212,9 @@ def _compare_all(w: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
 
 
 def _joined(w: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
-    """Axes of a sum: entries that meet change together; one that meets a constant does not change."""
+    """Axes of a sum: entries that meet change together; one that meets a constant does not
+    change.
+    """
     tensors = [value for value in values if isinstance(value, Tensor)]
     dropped = [(tensor, label) for tensor in tensors for label in _broadcast(w, out, tensor)]
     flips = {id(tensor): w.flips(tensor) for tensor in tensors}
@@ -316,7 +320,7 @@ def _power(w: SymmetryTracer, out: Tensor, x: Tensor, exponent: Any) -> Axes:
     return _mapped(w, x, sign=exponent % 2 == 1, scale=False)
 
 
-# -- reductions ----------------------------------------------------------------------------------------------------
+# -- reductions
 
 
 @rule("mean", "sum", "nansum", "nanmean", carries=True)
@@ -387,7 +391,8 @@ def _changed(w: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = T
 def _reduced(
     w: SymmetryTracer, x: Tensor, dim: Any, keepdim: bool, *, linear: bool = False
 ) -> Axes:
-    """Axes without those reduced; units that are summed over may change places, but not sign or size.
+    """Axes without those reduced; units that are summed over may change places, but not sign or
+    size.
 
     Args:
         w: the watch.

@@ -1,7 +1,7 @@
 """Rules of layers: linear maps, convolutions, norms, pooling and embeddings.
 
-Where two axes are multiplied and summed over they are the same units; what comes out has the axes of the weights that
-made it.
+Where two axes are multiplied and summed over they are the same units; what comes out has the axes
+of the weights that made it.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from torch import Tensor
 from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
-# -- products ------------------------------------------------------------------------------------------------------
+# -- products
 
 
 @rule("linear", carries=True)
@@ -29,7 +29,9 @@ def _linear(
 
 
 def _absorbed(w: SymmetryTracer, x: Tensor, weight: Tensor) -> bool:
-    """Whether the weight's axis takes back the factor of one unit that all entries of `x` have, as of one channel."""
+    """Whether the weight's axis takes back the factor of one unit that all entries of `x` have, as
+    of one channel.
+    """
     carried = [label for label in w.passed_on() if w.labels.is_hidden(label)]
     if len(carried) != 1 or w.carried(weight) or weight.dim() < 2:
         return False
@@ -153,7 +155,7 @@ def _contracted(
     return tuple(labels[name] for name in result)
 
 
-# -- convolutions and pooling --------------------------------------------------------------------------------------
+# -- convolutions and pooling
 
 
 @rule("conv1d", "conv2d", "conv3d", carries=True)
@@ -245,7 +247,9 @@ def _max_pool(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: A
 
 
 def _pooled_axes(x: Tensor, out: Tensor) -> int:
-    """Axes from the first that changed its length; one that keeps it is not told apart from channels otherwise."""
+    """Axes from the first that changed its length; one that keeps it is not told apart from
+    channels otherwise.
+    """
     return min(x.dim() - 2, 3) if x.dim() > 2 else 1
 
 
@@ -270,7 +274,7 @@ def _weight_norm(
     return tuple(axes)
 
 
-# -- norms ---------------------------------------------------------------------------------------------------------
+# -- norms
 
 
 @rule("layer_norm")
@@ -346,7 +350,9 @@ def _channel_norm(
 def _normalized(
     w: SymmetryTracer, x: Tensor, affine: Any, weight: Tensor | None, bias: Tensor | None
 ) -> Axes:
-    """Normalized entries keep their order only; the affine map after the norm flips and rescales them again."""
+    """Normalized entries keep their order only; the affine map after the norm flips and rescales
+    them again.
+    """
     axes = list(w.axes(x))
     for label in axes:
         w.labels.fix_to_identity(label)
@@ -360,7 +366,7 @@ def _normalized(
     return tuple(axes)
 
 
-# -- tokens --------------------------------------------------------------------------------------------------------
+# -- tokens
 
 
 @rule("embedding")

@@ -1,4 +1,6 @@
-"""Rules of operations that move entries without changing them: views, permutations of axes, joins and cuts."""
+"""Rules of operations that move entries without changing them: views, permutations of axes, joins
+and cuts.
+"""
 
 import math
 from collections.abc import Sequence
@@ -309,7 +311,9 @@ def _pad(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -
 
 
 def cut_axis(w: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
-    """Consecutive pieces of an axis; units that it cuts through permute within their piece from now on."""
+    """Consecutive pieces of an axis; units that it cuts through permute within their piece from now
+    on.
+    """
     for size in list(accumulate(sizes))[:-1]:
         w.labels.align(label, (*w.labels.fresh(size), *w.labels.fresh(w.labels.size(label) - size)))
     parts = list(w.labels.resolve(label))

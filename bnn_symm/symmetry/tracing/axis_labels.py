@@ -1,18 +1,22 @@
 """Labels of axes: which entries of which tensors must be permuted, flipped and rescaled together.
 
-While a forward pass is watched, every axis of every tensor carries a label: a tuple of `Part`s, each a stretch of
-units of one *node*. An operation relates labels, such as "these two axes are the same units", and nodes are merged,
-split or pinned accordingly. What is left at the end are the groups of the network. Three relations are kept:
+While a forward pass is watched, every axis of every tensor carries a label: a tuple of `Part`s,
+    each a stretch of
+units of one *node*. An operation relates labels, such as "these two axes are the same units", and
+nodes are merged, split or pinned accordingly. What is left at the end are the groups of the
+network. Three relations are kept:
 
-- nodes: which units are the same (union-find; a node may be split into consecutive pieces, or owned in blocks by a
-  parent node);
+- nodes: which units are the same (union-find; a node may be split into consecutive pieces, or owned
+  in blocks by a parent node);
 - sign flavors (`flavors`): which occurrences of a node change sign when a unit flips;
-- scale flavors: the same for a positive factor, with the power 1 or -1 at which an occurrence takes it.
+- scale flavors: the same for a positive factor, with the power 1 or -1 at which an occurrence takes
+  it.
 
-A node stays in place for one of two reasons. Units that an operation ties to inputs, outputs or positions are no
-hidden units: that is a proof. Units that a constant or a place in the code tells apart are *held*: a symmetry among
-them may exist, and nobody has looked for it, so they are counted. Axes whose entries are equal (of an expanded tensor,
-of `torch.ones`) are *neutral*: every permutation of them is allowed, and none matters.
+A node stays in place for one of two reasons. Units that an operation ties to inputs, outputs or
+positions are no hidden units: that is a proof. Units that a constant or a place in the code tells
+apart are *held*: a symmetry among them may exist, and nobody has looked for it, so they are
+counted. Axes whose entries are equal (of an expanded tensor, of `torch.ones`) are *neutral*: every
+permutation of them is allowed, and none matters.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,7 +74,7 @@ class Labels:
     locate: Callable[[], str | None] = lambda: None
     _nodes: list[_Node] = field(default_factory=list)
 
-    # -- making and reading labels ------------------------------------------------------------------------
+    # -- making and reading labels
 
     def fresh(self, size: int) -> Label:
         """An axis of a parameter of which nothing is known yet."""
@@ -82,7 +86,8 @@ class Labels:
 
         Args:
             size: number of entries.
-            held: whether what is matched with it stays without a proof, as with a constant of the code.
+            held: whether what is matched with it stays without a proof, as with a constant of the
+                code.
         """
         self._nodes.append(_Node(size, pinned=True, held=held))
         return (Part(len(self._nodes) - 1),)
@@ -101,7 +106,9 @@ class Labels:
         return (part,)
 
     def resolve(self, label: Label) -> Label:
-        """The label in terms of nodes that were neither merged nor split, pinned neighbors joined."""
+        """The label in terms of nodes that were neither merged nor split, pinned neighbors
+        joined.
+        """
         parts: list[Part] = []
         for part in label:
             parts.extend(self._resolve(part))
@@ -160,7 +167,9 @@ class Labels:
         return self._nodes[part.node].pinned
 
     def is_held(self, part: Part) -> bool:
-        """Return whether its entries stay where they are without a proof; of a part that is resolved."""
+        """Return whether its entries stay where they are without a proof; of a part that is
+        resolved.
+        """
         return self._nodes[part.node].held
 
     def is_fixed(self, label: Label) -> bool:
@@ -213,7 +222,7 @@ class Labels:
             pieces = self._nodes[node].pieces
         return node
 
-    # -- relating labels ----------------------------------------------------------------------------------
+    # -- relating labels
 
     def pin(self, label: Label) -> None:
         """The entries of this axis stay where they are, and that is proved."""
@@ -221,7 +230,9 @@ class Labels:
             self._pin(part.node)
 
     def hold(self, label: Label) -> None:
-        """Pins what the operation tells apart by its place; that is no proof, so the units are counted."""
+        """Pins what the operation tells apart by its place; that is no proof, so the units are
+        counted.
+        """
         for part in self.resolve(label):
             if not self.is_pinned(part):
                 self._pin(part.node, held=True)
@@ -243,7 +254,9 @@ class Labels:
                 self._nodes[part.node].loose = True
 
     def pin_loose(self, labels: Iterable[Label]) -> None:
-        """Pin the single units of some axes that ended, unless they may flip elsewhere, as one behind `abs` does."""
+        """Pin the single units of some axes that ended, unless they may flip elsewhere, as one
+        behind `abs` does.
+        """
         parts = [part for label in labels for part in self.resolve(label)]
         flipping = {part.node for part in parts if not self.signs.is_zero(part.sign)}
         for part in parts:
@@ -267,7 +280,9 @@ class Labels:
         return next((line for line in lines if line is not None), None)
 
     def num_unsearched_flips(self, labels: Iterable[Label]) -> int:
-        """Return the number of units on some axes, apart from those held, of which some flips are not looked for."""
+        """Return the number of units on some axes, apart from those held, of which some flips are
+        not looked for.
+        """
         nodes = {node for label in labels for part in label for node in self._ends(part.node)}
         return sum(
             self._nodes[node].size
@@ -296,7 +311,9 @@ class Labels:
             self._pin(parent, held=held)
 
     def align(self, first: Label, second: Label) -> list[tuple[Part, Part]]:
-        """Makes two axes of equal length the same units; returns their matching parts, flavors left as they were."""
+        """Makes two axes of equal length the same units; returns their matching parts, flavors left
+        as they were.
+        """
         pairs: list[tuple[Part, Part]] = []
         left, right = list(self.resolve(first)), list(self.resolve(second))
         if self.size(tuple(left)) != self.size(tuple(right)):
@@ -316,7 +333,9 @@ class Labels:
     def _cut(
         self, a: Part, b: Part, left: list[Part], right: list[Part]
     ) -> tuple[list[Part], list[Part]]:
-        """Splits the longer part where the shorter one ends; where that is not possible, both stay where they are."""
+        """Splits the longer part where the shorter one ends; where that is not possible, both stay
+        where they are.
+        """
         longer, shorter = (a, b) if self.length(a) > self.length(b) else (b, a)
         length = self.length(shorter)
         if self.is_pinned(longer):
@@ -383,7 +402,8 @@ class Labels:
         root.unsearched_flips = root.unsearched_flips or merged.unsearched_flips
 
     def absorb(self, scalar: Part, weight: Part) -> None:
-        """A weight reads a tensor that flips and rescales as a whole: its axis takes the factor back.
+        """A weight reads a tensor that flips and rescales as a whole: its axis takes the factor
+        back.
 
         Args:
             scalar: of one unit, whose factor the whole tensor has.
@@ -415,7 +435,8 @@ class Labels:
         if mine is not None and other is not None:
             if self._nodes[mine].size != self._nodes[other].size:
                 raise CannotDerive(
-                    f"units are cut into {self._nodes[mine].size} blocks here and into {self._nodes[other].size} there"
+                    f"units are cut into {self._nodes[mine].size} blocks here and into "
+                    f"{self._nodes[other].size} there"
                 )
             self._unite(mine, other)
         pinned = [node.held for node in (first, second) if node.pinned]
@@ -425,10 +446,12 @@ class Labels:
         if pinned:
             self._pin(a, held=all(pinned))
 
-    # -- blocks -------------------------------------------------------------------------------------------
+    # -- blocks
 
     def own_blocks(self, part: Part, blocks: int) -> Part:
-        """Says that a node moves in `blocks` equal blocks; returns a part of the node that owns them."""
+        """Says that a node moves in `blocks` equal blocks; returns a part of the node that owns
+        them.
+        """
         if (part.outer, part.inner, part.within) != (1, 1, False):
             raise CannotDerive("units that are repeated are cut into blocks")
         parent = self.parent(part.node)
@@ -439,14 +462,17 @@ class Labels:
             self._nodes[part.node].parent = parent
         elif self._nodes[parent].size != blocks:
             raise CannotDerive(
-                f"units are cut into {blocks} blocks here and into {self._nodes[parent].size} elsewhere"
+                f"units are cut into {blocks} blocks here and into {self._nodes[parent].size} "
+                "elsewhere"
             )
         return Part(parent)
 
-    # -- flavors -----------------------------------------------------------------------------------------
+    # -- flavors
 
     def fix_to_identity(self, label: Label, *, sign: bool = True, scale: bool = True) -> None:
-        """The operation does not commute with flips (`sign`) or positive factors (`scale`) of single units."""
+        """The operation does not commute with flips (`sign`) or positive factors (`scale`) of
+        single units.
+        """
         for part in label:
             if sign:
                 self.signs.fix_to_identity(part.sign)
@@ -454,7 +480,9 @@ class Labels:
                 self.scales.fix_to_identity(part.scale)
 
     def same(self, first: Label, second: Label) -> Label:
-        """Aligns two axes that flip and rescale together, as in a sum; returns the label of the result."""
+        """Aligns two axes that flip and rescale together, as in a sum; returns the label of the
+        result.
+        """
         result = []
         for a, b in self.align(first, second):
             self.signs.same(a.sign, b.sign)
@@ -463,20 +491,24 @@ class Labels:
         return tuple(result)
 
     def contract(self, first: Label, second: Label) -> None:
-        """Aligns two axes that are multiplied and summed over: a flip of one undoes that of the other."""
+        """Aligns two axes that are multiplied and summed over: a flip of one undoes that of the
+        other.
+        """
         for a, b in self.align(first, second):
             self.signs.same(a.sign, b.sign)
             root, power = b.scale
             self.scales.same(a.scale, (root, -power))
 
     def product(self, first: Label, second: Label, ranks: tuple[int, int]) -> Label:
-        """Aligns two axes that are multiplied entry by entry; of two factors that may change, one gives way.
+        """Aligns two axes that are multiplied entry by entry; of two factors that may change, one
+        gives way.
 
         Args:
             first: of one factor.
             second: of the other.
-            ranks: of each: 0 for what the pass computes, 1 for a parameter, 2 for a constant. The higher gives way,
-                and with equal ranks both. That gives up flips, unless it is a constant.
+            ranks: of each: 0 for what the pass computes, 1 for a parameter, 2 for a constant. The
+                higher gives way, and with equal ranks both. That gives up flips, unless it is a
+                constant.
         """
         result = []
         for a, b in self.align(first, second):

@@ -1,7 +1,8 @@
 """Running a network in float64, whatever number types its code names.
 
-Symmetries are certified to 1e-10 of the outputs, which float32 does not have. Casting parameters is not enough: code
-may convert (`x.float()`), and constants that are neither parameters nor buffers keep their type.
+Symmetries are certified to 1e-10 of the outputs, which float32 does not have. Casting parameters is
+not enough: code may convert (`x.float()`), and constants that are neither parameters nor buffers
+keep their type.
 """
 
 from typing import Any
@@ -22,7 +23,9 @@ _CONVERSIONS = ("float", "half", "bfloat16")
 
 
 class DoublePrecision(TorchFunctionMode):
-    """While active, every operation takes and returns floating-point tensors in double precision."""
+    """While active, every operation takes and returns floating-point tensors in double
+    precision.
+    """
 
     def __torch_function__(
         self,

@@ -1,6 +1,7 @@
 """Which occurrences of a unit change when it is flipped, or multiplied by a positive factor.
 
-An occurrence of units in a tensor has a *flavor*. Occurrences of one flavor change together; some never change.
+An occurrence of units in a tensor has a *flavor*. Occurrences of one flavor change together; some
+never change.
 """
 
 Flavor = tuple[int, int]
@@ -8,7 +9,8 @@ Flavor = tuple[int, int]
 
 
 class ScaleClasses:
-    """Union-find over flavors with powers: `value(x) = power * value(root)`, and a root that is always zero.
+    """Union-find over flavors with powers: `value(x) = power * value(root)`, and a root that is
+    always zero.
 
     Args:
         powers: whether 1 and -1 differ; signs are their own inverses, positive factors are not.

@@ -26,7 +26,9 @@ Position = tuple[FrameType, int]
 
 
 def calling_position(net: nn.Module) -> str:
-    """Return where in a network's forward pass the call is that is being executed: its line and its module."""
+    """Return where in a network's forward pass the call is that is being executed: its line and its
+    module.
+    """
     return _described(_calls(), net)
 
 
@@ -63,7 +65,9 @@ def _raised(traceback: TracebackType | None) -> Iterator[Position]:
 
 
 def _described(positions: Iterable[Position], net: nn.Module) -> str:
-    """The innermost line of the user's own code, else of a library, and the innermost module of the network."""
+    """The innermost line of the user's own code, else of a library, and the innermost module of the
+    network.
+    """
     paths = {id(module): path for path, module in net.named_modules()}
     own: str | None = None
     library: str | None = None
@@ -90,7 +94,9 @@ def _described(positions: Iterable[Position], net: nn.Module) -> str:
 
 
 def _short(file: str) -> str:
-    """Return a path so short that a message keeps the line: relative to the working directory, or its end."""
+    """Return a path so short that a message keeps the line: relative to the working directory, or
+    its end.
+    """
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))

@@ -1,16 +1,19 @@
-"""Watching a forward pass: every operation is seen with its tensors, and its rule labels what comes out.
+"""Watching a forward pass: every operation is seen with its tensors, and its rule labels what comes
+out.
 
-The pass runs as it is, on real tensors, so control flow, views and modules of any author are no obstacle. A rule is
-a function `rule(watch, out, *args, **kwargs)`, called with what the operation returned and what it was called with;
-it returns the labels of the result. An operation without a rule is an error that names it and the line, unless
-nothing that it sees can be permuted.
+The pass runs as it is, on real tensors, so control flow, views and modules of any author are no
+obstacle. A rule is a function `rule(watch, out, *args, **kwargs)`, called with what the operation
+returned and what it was called with; it returns the labels of the result. An operation without a
+rule is an error that names it and the line, unless nothing that it sees can be permuted.
 
-An axis of one entry that broadcasts, or that a reshape drops, does not end there: its flip and its factor act on the
-whole tensor from then on. The tensor *carries* its label, until an operation is met that only some flips commute with.
+An axis of one entry that broadcasts, or that a reshape drops, does not end there: its flip and its
+    factor act on the
+whole tensor from then on. The tensor *carries* its label, until an operation is met that only some
+flips commute with.
 
-Tensors that no operation of the pass has made are constants. Where the entries of one are equal along an axis, units
-that meet it may still change places; elsewhere units are told apart by the constant, which proves nothing of what would
-happen if they moved, so that they are held.
+Tensors that no operation of the pass has made are constants. Where the entries of one are equal
+along an axis, units that meet it may still change places; elsewhere units are told apart by the
+constant, which proves nothing of what would happen if they moved, so that they are held.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,7 +37,8 @@ RULES: dict[str, Rule] = {}
 """Name of an operation -> its rule; filled by the modules of rules."""
 
 CARRYING: set[str] = set()
-"""Operations whose result carries what their arguments carry: it flips and rescales as a whole when they do."""
+"""Operations whose result carries what their arguments carry: it flips and rescales as a whole when
+they do."""
 
 # Functions whose own name says nothing: torch chooses between two by an argument.
 _DISPATCHED = {
@@ -134,7 +138,8 @@ _METADATA = {
 
 
 def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
-    """Registers a rule under the names that torch gives an operation: function, method and in-place method.
+    """Registers a rule under the names that torch gives an operation: function, method and in-place
+    method.
 
     Args:
         names: of the operation.
@@ -202,7 +207,7 @@ class SymmetryTracer(TorchFunctionMode):
             if value.dim() == 0:
                 self._carried[id(value)] = self._numbers[id(value)] = (fresh(1),)
 
-    # -- what rules use -----------------------------------------------------------------------------------
+    # -- what rules use
 
     def axes(self, tensor: Tensor) -> Axes:
         """The labels of a tensor's axes; of a constant, fixed or neutral."""
@@ -221,7 +226,9 @@ class SymmetryTracer(TorchFunctionMode):
         return self._constants[id(tensor)]
 
     def constant_axes(self, tensor: Tensor) -> Axes:
-        """The labels of a tensor whose values do not depend on any other: neutral where entries are equal."""
+        """The labels of a tensor whose values do not depend on any other: neutral where entries are
+        equal.
+        """
         zero = not self._escaped and not bool(tensor.any())
         axes = []
         for dim, size in enumerate(tensor.shape):
@@ -247,7 +254,8 @@ class SymmetryTracer(TorchFunctionMode):
         return id(tensor) in self._leaves
 
     def rank(self, tensor: Any) -> int:
-        """Return 0 for what the pass computes, 1 for a parameter, 2 for what comes from constants alone.
+        """Return 0 for what the pass computes, 1 for a parameter, 2 for what comes from constants
+        alone.
 
         Of two factors that may change, that of the higher rank gives way.
         """
@@ -282,10 +290,12 @@ class SymmetryTracer(TorchFunctionMode):
         self._carried[id(tensor)] = tuple(carried)
         self._tied.pop(id(tensor), None)
 
-    # -- axes of one entry ----------------------------------------------------------------------------------
+    # -- axes of one entry
 
     def carried(self, tensor: Any) -> tuple[Label, ...]:
-        """The labels of axes of one entry that a tensor no longer has, and whose factors act on all of it."""
+        """The labels of axes of one entry that a tensor no longer has, and whose factors act on all
+        of it.
+        """
         return self._carried.get(id(tensor), ())
 
     def drop(self, tensor: Tensor, label: Label) -> None:
@@ -306,10 +316,11 @@ class SymmetryTracer(TorchFunctionMode):
         return self._passed_on
 
     def end(self, tensor: Tensor, label: Label) -> None:
-        """A label of an axis of one entry has nowhere to go, so that it neither flips nor is rescaled.
+        """A label of an axis of one entry has nowhere to go, so that it neither flips nor is
+        rescaled.
 
-        Where it is the only thing that may flip in its tensor, that is a proof. With others, the product of two flips
-        may change nothing, and is not looked for.
+        Where it is the only thing that may flip in its tensor, that is a proof. With others, the
+        product of two flips may change nothing, and is not looked for.
         """
         doubtful = (
             self.labels.flips(label)
@@ -338,7 +349,7 @@ class SymmetryTracer(TorchFunctionMode):
         others = [*self.axes(tensor), *self.carried(tensor)]
         return any(self.labels.flips(other) for other in others if other is not label)
 
-    # -- watching -----------------------------------------------------------------------------------------
+    # -- watching
 
     def __torch_function__(
         self,
@@ -395,7 +406,8 @@ class SymmetryTracer(TorchFunctionMode):
             return
         if known is None:
             raise SymmetryError(
-                f"no rule for the operation {name!r} {calling_position(self._net)}: the permutation symmetries of this "
+                f"no rule for the operation {name!r} {calling_position(self._net)}: the "
+                "permutation symmetries of this "
                 f"network cannot be derived; use operations that have a rule, or register one with "
                 f"bnn_symm.symmetry.tracing.tracer.rule"
             )
@@ -409,7 +421,8 @@ class SymmetryTracer(TorchFunctionMode):
             axes = known(self, out, *args, **kwargs)
         except CannotDerive as error:
             raise SymmetryError(
-                f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be derived"
+                f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be "
+                "derived"
             ) from None
         untrained = all(
             id(value) in self._untrained or not self._is_tied(value) for value in inputs
@@ -425,14 +438,17 @@ class SymmetryTracer(TorchFunctionMode):
                     self._untrained.add(id(value))
 
     def _hold(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        """Values of hidden units leave what labels can follow, or are a constant: units stay where they are."""
+        """Values of hidden units leave what labels can follow, or are a constant: units stay where
+        they are.
+        """
         for value in inputs:
             if self.is_hidden(value):
                 try:
                     axes = self.axes(value)
                 except CannotDerive as error:
                     raise SymmetryError(
-                        f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be derived"
+                        f"operation {name!r} {calling_position(self._net)}: {error}; symmetries "
+                        "cannot be derived"
                     ) from None
                 for label in (*axes, *self.carried(value)):
                     self.labels.hold(label)
@@ -447,7 +463,9 @@ class SymmetryTracer(TorchFunctionMode):
         )
 
     def _tie(self, outputs: list[Tensor], inputs: list[Tensor]) -> None:
-        """Results that cannot move with any unit; without a proof where they come from buffers alone."""
+        """Results that cannot move with any unit; without a proof where they come from buffers
+        alone.
+        """
         tied = [value for value in inputs if self._is_tied(value)]
         held = all(
             id(v) in self._untrained or (id(v) in self._tied and self._tied[id(v)][1]) for v in tied

@@ -69,7 +69,7 @@ def number_of_parameters(net):
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-# -- the rules of auto -------------------------------------------------------------------------------------------
+# -- the rules of auto
 
 
 def test_auto_gives_the_papers_mlp():
@@ -107,7 +107,8 @@ def test_auto_without_norms_keeps_the_variance_of_he_initialization():
 
 
 def test_auto_is_raised_until_rows_can_differ():
-    # round(min(6, 100) / 8) = 1 fixed entry of 6 inputs would be 6 rows; 3 are 20, the first to be enough for 18.
+    # round(min(6, 100) / 8) = 1 fixed entry of 6 inputs would be 6 rows; 3 are 20, the first to be
+    # enough for 18.
     assert fixed_a_row(build(MLPConfig(widths=(18,)), (6,)))["layers.0"] == 3
     with pytest.raises(ConfigError, match=r"layers.0: .* it has 64.*type fixed_per_row=\[0,8,32\]"):
         build(MLPConfig(), (4,))
@@ -155,7 +156,7 @@ def test_another_kappa_changes_the_factor_only():
     assert fingerprint(one) != fingerprint(two)
 
 
-# -- what asymmetrize promises ------------------------------------------------------------------------------------
+# -- what asymmetrize promises
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -178,7 +179,8 @@ def test_networks_of_every_kind_are_functions_for_vmap_and_trace(config, input_s
 
 
 def test_no_permutation_of_hidden_units_is_left():
-    """Swapping two units of the effective weights moves fixed entries: no two rows of a mask are the same."""
+    """Swapping two units of the effective weights moves fixed entries: no two rows of a mask are
+    the same."""
     net = build(MLPConfig(widths=(8,)), (6,))
     mask = net.layers[0].mask
     assert all(not torch.equal(mask[i], mask[j]) for i, j in combinations(range(8), 2))
@@ -256,7 +258,8 @@ def test_a_layer_that_is_used_twice_has_one_mask_and_tied_weights_are_refused():
         ),
         (
             {"kind": "block_fixed", "block": 4, "fixed_per_row": (4, 4, 4)},
-            "with one row and one input for each block of 4, head: with 1 of 3 inputs fixed only 3 rows",
+            "with one row and one input for each block of 4, head: with 1 of 3 inputs fixed only 3 "
+            "rows",
         ),
         (
             {"kind": "block_fixed", "block": 2, "mask": "densest"},
@@ -281,7 +284,8 @@ def test_a_users_module_keeps_its_values_and_gets_masks(tmp_path, monkeypatch):
     (tmp_path / "nets_of_mine.py").write_text(
         "from torch import nn\n"
         "def build(input_shape, num_outputs):\n"
-        "    return nn.Sequential(nn.Linear(input_shape[0], 8), nn.Tanh(), nn.Linear(8, num_outputs))\n"
+        "    return nn.Sequential(nn.Linear(input_shape[0], 8), nn.Tanh(), nn.Linear(8, "
+        "num_outputs))\n"
     )
     monkeypatch.chdir(tmp_path)
     standard = build(ModuleConfig(factory="nets_of_mine:build"), (6,), kind="standard")
@@ -291,7 +295,7 @@ def test_a_users_module_keeps_its_values_and_gets_masks(tmp_path, monkeypatch):
     assert torch.equal(started[0].weight, net[0].effective_weight())
 
 
-# -- initial values -----------------------------------------------------------------------------------------------
+# -- initial values
 
 
 @pytest.mark.parametrize(("config", "input_shape"), NETWORKS)
@@ -323,7 +327,7 @@ def test_init_matched_is_an_ordinary_network():
     standard.load_state_dict(net.state_dict())
 
 
-# -- blocks -------------------------------------------------------------------------------------------------------
+# -- blocks
 
 
 def test_blocks_of_one_unit_are_the_asymmetric_network():
@@ -350,7 +354,8 @@ def test_units_of_a_block_are_interchangeable_and_no_others(block):
         same = torch.equal(hidden.mask[unit], hidden.mask[0])
         assert same == (unit < block)
         assert torch.equal(hidden.fixed[unit], hidden.fixed[0]) == (unit < block)
-    # Rows and columns of a block go together: swapping two of its units leaves masks and values as they are.
+    # Rows and columns of a block go together: swapping two of its units leaves masks and values as
+    # they are.
     order = torch.arange(32)
     order[[0, block - 1]] = order[[block - 1, 0]]
     for name in ("mask", "fixed"):
@@ -372,7 +377,7 @@ def test_blocks_of_channels_reach_through_a_flatten():
     assert not torch.equal(maps[:, [2, 1, 0, *range(3, 8)]], maps)
 
 
-# -- fingerprints -------------------------------------------------------------------------------------------------
+# -- fingerprints
 
 SCRIPT = """
 from bnn_symm.architectures import *

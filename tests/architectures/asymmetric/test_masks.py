@@ -30,8 +30,9 @@ def test_random_rows_differ_and_have_exactly_so_many_fixed_entries(rows, row, fi
 
 
 def test_duplicates_are_drawn_again():
-    # 16 inputs and 4 fixed are 1820 rows, more than 4 x 100: without a second look, 100 rows would nearly always
-    # have two the same (birthday problem: probability 1 - exp(-100^2 / 3640) = 94 % a seed).
+    # 16 inputs and 4 fixed are 1820 rows, more than 4 x 100: without a second look, 100 rows would
+    # nearly always have two the same (birthday problem: probability 1 - exp(-100^2 / 3640) = 94 % a
+    # seed).
     for seed in range(5):
         mask = layer_mask("random", Layer("a", 100, 16), 4, seed)
         assert len(np.unique(mask, axis=0)) == 100
@@ -114,7 +115,8 @@ def test_the_inputs_that_the_message_asks_for_are_enough_and_needed():
 def test_fixed_values_are_normal_and_scale_with_kappa():
     z = fixed_values(0, "a", (300, 400), 1.0)
     n = z.size
-    # Standard errors of mean, variance and fourth moment of a normal: 1, sqrt 2 and sqrt 96 over sqrt n; five of them.
+    # Standard errors of mean, variance and fourth moment of a normal: 1, sqrt 2 and sqrt 96 over
+    # sqrt n; five of them.
     assert abs(z.mean(dtype=float)) < 5 / math.sqrt(n)
     assert abs(z.var(dtype=float) - 1) < 5 * math.sqrt(2 / n)
     assert abs((z.astype(float) ** 4).mean() - 3) < 5 * math.sqrt(96 / n)
@@ -127,7 +129,8 @@ def test_fixed_values_are_normal_and_scale_with_kappa():
 
 
 def test_fixed_values_are_pinned():
-    """Other numbers would make saved posteriors of earlier versions unreadable: never change these."""
+    """Other numbers would make saved posteriors of earlier versions unreadable: never change
+    these."""
     assert fixed_values(0, "layers.0", (4,), 1.0).tolist() == [
         -0.7795867919921875,
         -0.00946044921875,

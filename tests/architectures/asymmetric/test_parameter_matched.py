@@ -37,7 +37,8 @@ def test_parameters_are_as_many_as_the_free_ones(config, input_shape):
     free, _ = number(config, input_shape, "weight_asymmetric")
     matched, net = number(config, input_shape, "parameter_matched")
     whole, _ = number(config, input_shape, "standard")
-    # The step of a width is far above the last single parameter, but all widths may serve: within 2 %.
+    # The step of a width is far above the last single parameter, but all widths may serve: within 2
+    # %.
     assert abs(matched - free) <= 0.02 * free
     assert abs(matched - free) < abs(whole - free)
     assert fingerprint(net) is None

@@ -1,4 +1,5 @@
-"""A network that is no function of one point and its trainable parameters is refused, by the cause."""
+"""A network that is no function of one point and its trainable parameters is refused, by the
+cause."""
 
 import random
 import time

@@ -1,4 +1,5 @@
-"""Archives whose hash is right and whose content is hostile all the same: one line, and nothing is written."""
+"""Archives whose hash is right and whose content is hostile all the same: one line, and nothing is
+written."""
 
 import gzip
 import hashlib

@@ -1,4 +1,5 @@
-"""Downloads from servers of this machine: whatever comes is checked, and nothing is left of a failure."""
+"""Downloads from servers of this machine: whatever comes is checked, and nothing is left of a
+failure."""
 
 import gzip
 import hashlib
@@ -98,7 +99,8 @@ class Server(ThreadingHTTPServer):
 
 @pytest.fixture
 def idle_server(nowhere, certificate, monkeypatch):
-    """A server with https that has a small Fashion-MNIST, from which it is fetched; clients wait for its start.
+    """A server with https that has a small Fashion-MNIST, from which it is fetched; clients wait
+    for its start.
 
     Processes are forked before it starts, since a fork beside threads can hang.
     """

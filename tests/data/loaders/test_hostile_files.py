@@ -1,4 +1,5 @@
-"""Data files that are damaged, hostile or not meant as data: one line, nothing taken from memory, no hang."""
+"""Data files that are damaged, hostile or not meant as data: one line, nothing taken from memory,
+no hang."""
 
 import decimal
 import gzip

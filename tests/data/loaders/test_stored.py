@@ -1,4 +1,5 @@
-"""Sets that are not bundled: IDX and archives, UCI folders, fetching; nothing is downloaded here."""
+"""Sets that are not bundled: IDX and archives, UCI folders, fetching; nothing is downloaded
+here."""
 
 import gzip
 import hashlib

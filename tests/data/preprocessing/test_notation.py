@@ -1,4 +1,5 @@
-"""How numbers are written: one notation is read, the others are refused by name at any number of values."""
+"""How numbers are written: one notation is read, the others are refused by name at any number of
+values."""
 
 import math
 

@@ -1,4 +1,5 @@
-"""A row means the same in every file: alone, beside any other rows, in any order, and in every container."""
+"""A row means the same in every file: alone, beside any other rows, in any order, and in every
+container."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,5 @@
-"""Loss barriers: none where there is none, closed forms where there are some, every convention by its definition."""
+"""Loss barriers: none where there is none, closed forms where there are some, every convention by
+its definition."""
 
 import math
 from collections.abc import Callable
@@ -97,7 +98,7 @@ def above(tau: list[float], values: list[float]) -> list[float]:
     return [v - (1 - t) * values[0] - t * values[-1] for t, v in zip(tau, values, strict=True)]
 
 
-# -- no barrier --------------------------------------------------------------------------------------------
+# -- no barrier
 
 
 @pytest.mark.parametrize("kind", ["normals", "points", "moment", "assignment", "independent"])
@@ -142,11 +143,12 @@ def test_there_is_none_to_its_own_permutation_after_aligning(activation) -> None
         assert abs(curve.error_height) <= NONE
 
 
-# -- closed forms ------------------------------------------------------------------------------------------
+# -- closed forms
 
 
 def linear_posteriors(loc: tuple[float, float], scale: tuple[float, float], noise: float):
-    """y ~ Normal(w x, noise), w normal: the marginal prediction is Normal(m x, s^2 x^2 + noise^2)."""
+    """y ~ Normal(w x, noise), w normal: the marginal prediction is Normal(m x, s^2 x^2 +
+    noise^2)."""
     net = nn.Linear(1, 1, bias=False)
     model = BayesianModel(net.double(), Prior(), Gaussian(noise=noise))
     return [
@@ -239,8 +241,9 @@ def test_height_is_the_closed_form_within_its_monte_carlo_error(name, num_draws)
     fine = np.linspace(0, 1, 1001)
     expected = max(above(list(fine), [exact(float(t)) for t in fine]))
     assert expected > 0.3
-    # Refining finds the maximum but for a piece of the parabola at its top, and the mean over draws in the logarithm is
-    # biased upwards by its relative variance over twice their number: together below 0.03 here.
+    # Refining finds the maximum but for a piece of the parabola at its top, and the mean over draws
+    # in the logarithm is biased upwards by its relative variance over twice their number: together
+    # below 0.03 here.
     assert_near([one.height for one in repeats], expected, 0.03)
     for tau in (0.0, 0.5, 1.0):
         assert_near(
@@ -281,7 +284,7 @@ def test_losses_are_those_of_the_very_draws(name) -> None:
         assert expected == pytest.approx(float(-log_likelihood.mean()), rel=1e-9)
 
 
-# -- mixtures ----------------------------------------------------------------------------------------------
+# -- mixtures
 
 
 @settings(max_examples=12, deadline=None)
@@ -306,7 +309,8 @@ def test_the_mixture_has_no_barrier(seed, size, kind) -> None:
 
 
 def test_the_mixture_of_draws_is_a_posterior_of_both() -> None:
-    """At 1/4: three copies of the draws of one and one of the other's; the expected NLL is on the chord."""
+    """At 1/4: three copies of the draws of one and one of the other's; the expected NLL is on the
+    chord."""
     model = model_of()
     first, second = gaussian(model, 1), gaussian(model, 2)
     result = barrier(first, second, DATA, num_draws=5, num_tau=5, seed=6)
@@ -325,7 +329,7 @@ def test_the_mixture_of_draws_is_a_posterior_of_both() -> None:
             assert above(curve.tau, curve.mixture_nll)[at] < -1e-3
 
 
-# -- conventions -------------------------------------------------------------------------------------------
+# -- conventions
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +356,8 @@ def test_heights_are_what_they_are_called(result) -> None:
         assert curve.above_mean == pytest.approx(max(marginal) - ends, abs=1e-12)
         half = curve.tau.index(0.5)
         assert curve.midpoint == pytest.approx(marginal[half] - ends, abs=1e-12)
-        # At the middle chord and mean are one, so no height is below the midpoint's; ends count, so none is negative.
+        # At the middle chord and mean are one, so no height is below the midpoint's; ends count, so
+        # none is negative.
         assert curve.midpoint == pytest.approx(above(curve.tau, marginal)[half], abs=1e-12)
         assert curve.height >= max(curve.midpoint, 0.0)
         # The ends differ, and an end is on its chord but above the mean, or below.
@@ -402,7 +407,8 @@ def test_positions_are_ascending_with_both_ends_and_the_middle_and_fine_at_the_t
     top = int(np.argmax(heights))
     assert 0 < top < len(heights) - 1
     coarse = max(1 / (num_tau - 1), 0.5) / 2 if num_tau == 2 else 1 / (num_tau - 1)
-    # Three times halved: at least one neighbor of the maximum is an eighth of the step away, the other a quarter.
+    # Three times halved: at least one neighbor of the maximum is an eighth of the step away, the
+    # other a quarter.
     steps = sorted([curve.tau[top] - curve.tau[top - 1], curve.tau[top + 1] - curve.tau[top]])
     assert steps[0] <= coarse / 4 + 1e-9
     assert steps[1] <= coarse / 2 + 1e-9
@@ -445,11 +451,12 @@ def test_swapping_the_ends_mirrors_the_curve() -> None:
     assert there.height > 0.05
 
 
-# -- standard errors ---------------------------------------------------------------------------------------
+# -- standard errors
 
 
 def test_the_standard_error_is_that_of_other_draws_and_points() -> None:
-    """Against the spread of the height over independent draws and points, to a factor of 3, and usually much nearer."""
+    """Against the spread of the height over independent draws and points, to a factor of 3, and
+    usually much nearer."""
     heights, errors = [], []
     for seed in range(24):
         x = normal(15, 1, seed=1000 + seed)
@@ -490,7 +497,7 @@ def test_points_have_the_error_of_the_data_only() -> None:
     assert barrier(first, second, single, num_tau=3).standard_error == pytest.approx(0.0, abs=NONE)
 
 
-# -- targets, draws, and what is refused -------------------------------------------------------------------
+# -- targets, draws, and what is refused
 
 
 def test_regression_is_in_the_targets_own_units() -> None:

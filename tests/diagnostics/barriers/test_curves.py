@@ -36,9 +36,9 @@ def test_the_bend_in_a_quadratic_loss_is_known(kind):
 
         the mean over t of |(1 - t) e_0 + t e_1 + 2 t (1 - t) b|_H^2 is least at b = -5/4 (e_0 + e_1),
 
-    since the means of 2 t (1 - t)^2 and of 4 t^2 (1 - t)^2 are 1/6 and 2/15; over pairs of draws their means count.
-    What Adam's last steps leave was seen to be below 1 %; of normals the pair that is drawn at a step adds noise, and
-    the mean over 40 pairs of draws is taken as it is.
+    since the means of 2 t (1 - t)^2 and of 4 t^2 (1 - t)^2 are 1/6 and 2/15; over pairs of draws
+    their means count. What Adam's last steps leave was seen to be below 1 %; of normals the pair
+    that is drawn at a step adds noise, and the mean over 40 pairs of draws is taken as it is.
     """
     model = linear_model()
     ends = [mode() + torch.tensor(e).double() for e in ((1.0, -0.5, 0.2), (0.3, 0.9, -0.4))]

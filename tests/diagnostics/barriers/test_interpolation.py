@@ -1,4 +1,5 @@
-"""Coupled draws: which path is which, and what it costs; losses of draws against the posterior's own scores."""
+"""Coupled draws: which path is which, and what it costs; losses of draws against the posterior's
+own scores."""
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def cost(first: Tensor, second: Tensor) -> float:
     return float((first - second).square().sum())
 
 
-# -- normals -----------------------------------------------------------------------------------------------
+# -- normals
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.3, 1.0])
@@ -85,7 +86,7 @@ def test_a_point_of_the_simplex_is_the_weighted_sum() -> None:
         triple.at([0.5, 0.5])
 
 
-# -- points and draws --------------------------------------------------------------------------------------
+# -- points and draws
 
 
 def test_points_move_on_a_straight_line() -> None:
@@ -174,7 +175,7 @@ def test_other_parameters_are_refused() -> None:
         couple([gaussian(1), other], num_draws=2)
 
 
-# -- losses ------------------------------------------------------------------------------------------------
+# -- losses
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ def sine(number):
             (1 - ALPHA) ** 2, -((1 / 24) ** 2), True, 1, 1, 0, id="parabola down to its bottom"
         ),
         pytest.param(1 - 0.7 * ALPHA, -0.7 / 24, True, 1, 1, 0, id="straight"),
-        # The second difference of -cos has the sign of cos, which is 0 or more at 6 inner places of each end; the
-        # largest step is the difference of two cosines around a quarter: 2 sin(11 pi / 24) sin(pi / 24).
+        # The second difference of -cos has the sign of cos, which is 0 or more at 6 inner places of
+        # each end; the largest step is the difference of two cosines around a quarter: 2 sin(11 pi
+        # / 24) sin(pi / 24).
         pytest.param(
             1 - np.cos(2 * np.pi * ALPHA),
             2 * np.sin(11 * np.pi / 24) * np.sin(np.pi / 24),
@@ -55,7 +56,8 @@ def test_it_is_that_of_known_curves(
 
 
 def test_a_linear_model_has_a_parabola_along_every_line():
-    """The NLL of y ~ Normal(w x, 1) is quadratic in w: known at every place, convex, monotone just to its bottom."""
+    """The NLL of y ~ Normal(w x, 1) is quadratic in w: known at every place, convex, monotone just
+    to its bottom."""
     x, y = normal(20, 3), normal(20, seed=1)
     model = BayesianModel(nn.Linear(3, 1).double(), Prior(), Gaussian(noise=1.0))
     data = dataset(x, y, task="regression")

@@ -1,4 +1,5 @@
-"""Bins of confidence against `numpy.histogram`, and every calibration error at confidences on the edges."""
+"""Bins of confidence against `numpy.histogram`, and every calibration error at confidences on the
+edges."""
 
 import numpy as np
 import pytest

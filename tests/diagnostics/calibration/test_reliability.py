@@ -18,7 +18,8 @@ from tests.diagnostics.scores.test_regression import normal_predictions
 
 
 def binary(points, *, temperature=1.0, key="binary"):
-    """Predictions of two classes whose logits are `temperature` times too small, against labels drawn from them."""
+    """Predictions of two classes whose logits are `temperature` times too small, against labels
+    drawn from them."""
     random = numpy_generator(0, key)
     logit = 2 * random.normal(size=points)
     y = (random.uniform(size=points) < 1 / (1 + np.exp(-logit))).astype(int)
@@ -27,7 +28,8 @@ def binary(points, *, temperature=1.0, key="binary"):
 
 
 def test_bins_by_hand():
-    # Four points of confidence 0.9 (two right), two of 0.62 (both right), one of 0.96 and one certain, both right.
+    # Four points of confidence 0.9 (two right), two of 0.62 (both right), one of 0.96 and one
+    # certain, both right.
     p = torch.tensor([[0.9, 0.1]] * 4 + [[0.38, 0.62]] * 2 + [[0.04, 0.96], [0.0, 1.0]]).double()
     y = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1])
     found = reliability(p, Part(x=torch.zeros(8, 1), y=y))
@@ -65,8 +67,8 @@ def test_quantiles_by_hand():
 
 
 def test_the_band_holds_a_calibrated_model():
-    # Every bin's accuracy is outside its band with a probability of at most 5 %; of 20 x 8 bins at most 8 on average,
-    # and not more than 8 + 4 sqrt(8).
+    # Every bin's accuracy is outside its band with a probability of at most 5 %; of 20 x 8 bins at
+    # most 8 on average, and not more than 8 + 4 sqrt(8).
     outside = 0
     for trial in range(20):
         found = reliability_of(binary(400, key=f"band {trial}"))
@@ -117,7 +119,8 @@ def test_a_bias_is_neither():
 
 
 def test_few_errors_are_no_underconfidence():
-    # All right at a confidence of 0.99: of 50 points a calibrated model makes no error in 60 % of cases.
+    # All right at a confidence of 0.99: of 50 points a calibrated model makes no error in 60 % of
+    # cases.
     test = calibration_test(predictions_of(np.tile([0.99, 0.01], (50, 1)), np.zeros(50, int)))
     assert test.is_calibrated
 
@@ -134,7 +137,7 @@ def test_wrong_arguments():
         calibration_test(binary(10), num_simulations=0)
 
 
-# -- the number that decided a verdict ------------------------------------------------------------------------
+# -- the number that decided a verdict
 
 
 def decided_by(test):
@@ -142,7 +145,8 @@ def decided_by(test):
 
 
 def test_a_gap_alone_is_quoted_with_its_limits():
-    # Every target within the central 90 %, the PIT elsewhere uniform: the quantile error stays inside its limit.
+    # Every target within the central 90 %, the PIT elsewhere uniform: the quantile error stays
+    # inside its limit.
     found = []
     for seed in range(20):
         predictions = normal_predictions(60, key=f"gap {seed}")

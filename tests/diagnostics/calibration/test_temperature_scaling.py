@@ -39,7 +39,8 @@ def targets(probabilities: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("tau", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize(("likelihood", "num_outputs"), [(Categorical(), 4), (Bernoulli(), 1)])
 def test_it_finds_the_temperature_that_the_targets_were_drawn_with(tau, likelihood, num_outputs):
-    """Within four standard errors, from the Fisher information of tau: the variance of the logits under softmax."""
+    """Within four standard errors, from the Fisher information of tau: the variance of the logits
+    under softmax."""
     model = linear(likelihood, num_outputs)
     posterior = posterior_of(model, 1)
     x = points(4000)
@@ -81,7 +82,8 @@ def test_it_minimizes_the_nll_of_the_mixture(likelihood, num_outputs):
 
 
 def test_draws_that_disagree_do_not_come_to_vote():
-    """With every draw's own logits divided, two of three draws that are right would be counted as votes for tau = 0."""
+    """With every draw's own logits divided, two of three draws that are right would be counted as
+    votes for tau = 0."""
     model = BayesianModel(nn.Linear(1, 1, bias=False).double(), Prior(), Bernoulli())
     weights = torch.tensor([0.25, 0.25, -2.0], dtype=torch.float64)
     posterior = SamplePosterior.from_draws(model, weights.reshape(1, 3, 1))

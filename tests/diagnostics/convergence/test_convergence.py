@@ -63,7 +63,7 @@ def history(values, **columns):
     ]
 
 
-# -- curves ----------------------------------------------------------------------------------------------------------
+# -- curves
 
 
 def test_a_history_becomes_one_curve_a_chain_without_what_is_missing():
@@ -105,7 +105,7 @@ def test_smoothing_removes_most_noise_and_its_error_is_about_true():
     assert 0.82 < np.mean(inside) < 0.97
 
 
-# -- time to a target ------------------------------------------------------------------------------------------------
+# -- time to a target
 
 
 def test_the_time_to_a_planted_target_is_found():
@@ -210,7 +210,7 @@ def test_a_band_is_the_median_over_runs_that_are_known():
     assert band([[]], "step") is None
 
 
-# -- plateaus --------------------------------------------------------------------------------------------------------
+# -- plateaus
 
 
 def test_the_interval_of_a_planted_plateau_covers_it():
@@ -294,7 +294,7 @@ def test_a_stationary_sampler_is_flat_within_its_own_spread():
     assert flat.count("not reached") <= 2
 
 
-# -- speed -----------------------------------------------------------------------------------------------------------
+# -- speed
 
 
 def test_censored_times_equal_a_hand_calculation():
@@ -354,12 +354,14 @@ def test_pairs_are_cut_at_the_shorter_budget():
         [reached(10), reached(50), reached(300), reached(30)],
         [reached(20), reached(300, budget=40.0), reached(300), reached(300, budget=40.0)],
     )
-    # Both known; which of 50 and "more than 40" is shorter is not; neither ever; 30 is shorter than 40 and more.
+    # Both known; which of 50 and "more than 40" is shorter is not; neither ever; 30 is shorter than
+    # 40 and more.
     np.testing.assert_allclose(scores, [np.log(0.5), 0.0, 0.0, np.log(0.75)])
 
 
 def test_pair_scores_change_sign_with_the_order_whatever_the_budgets():
-    # What makes the test exact: exchanging the times of a pair, not its budgets, turns the score round.
+    # What makes the test exact: exchanging the times of a pair, not its budgets, turns the score
+    # round.
     for a, b in itertools.product((10.0, 30.0, 50.0, 90.0), repeat=2):
         one = paired_scores([reached(a, budget=40.0)], [reached(b, budget=100.0)])
         other = paired_scores([reached(b, budget=40.0)], [reached(a, budget=100.0)])
@@ -387,7 +389,8 @@ def test_p_values_are_uniform_where_nothing_differs():
         times = generator.lognormal(4.0, 0.7, size=(2, 8))  # about a fifth is censored at 100
         first, second = ([reached(float(t)) for t in row] for row in times)
         p_values.append(sign_flip_p_value(paired_scores(first, second)))
-    # An exact test rejects at most as often as its level, and here nearly as often: three Monte Carlo errors.
+    # An exact test rejects at most as often as its level, and here nearly as often: three Monte
+    # Carlo errors.
     for level in (0.1, 0.25, 0.5):
         rate = np.mean(np.array(p_values) <= level)
         assert abs(rate - level) < 3 * np.sqrt(level * (1 - level) / 300) + 1 / 64

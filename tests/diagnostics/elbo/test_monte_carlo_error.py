@@ -44,7 +44,8 @@ def test_errors_hold_where_overlaps_are_rare(apart, units, activation, size):
     assert truth > 0
     samples = values[: 80 * size if size < 400 else 40 * size].split(size)
     errors = [(float(own.mean()) - truth) / standard_error(own, [term]) for own in samples]
-    # 3 standard errors: 0.3 % of normal means; of 40 at most 2 with a probability of 0.9998, of 80 likewise 3.
+    # 3 standard errors: 0.3 % of normal means; of 40 at most 2 with a probability of 0.9998, of 80
+    # likewise 3.
     assert sum(abs(error) > 3 for error in errors) <= 3
     intervals = [interval(own, [term]) for own in samples]
     covered = [low <= truth <= high for low, high in intervals]

@@ -69,7 +69,8 @@ def test_units_at_the_prior_are_reverted_and_silent_ones_are_silent():
 
 
 def test_the_thresholds_are_what_the_documentation_says():
-    """A standard deviation a tenth below the prior's is 0.0104 nats, a mean of 0.14 of it 0.0098."""
+    """A standard deviation a tenth below the prior's is 0.0104 nats, a mean of 0.14 of it
+    0.0098."""
     model = model_of(MLPConfig(widths=(3,)))
     zeros, ones = (
         torch.zeros(model.num_parameters).double(),

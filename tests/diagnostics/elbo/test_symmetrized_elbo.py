@@ -120,7 +120,8 @@ def test_several_layers_are_bounded_from_below_and_not_by_much(keys, apart):
 
 
 def test_over_many_posteriors_no_bound_exceeds_the_exact_value():
-    """The mean of 24 standardized differences, of which none should be above 0: 4 standard errors of it are allowed."""
+    """The mean of 24 standardized differences, of which none should be above 0: 4 standard errors
+    of it are allowed."""
     scores = []
     for seed in range(24):
         model = model_of(widths=(6,))
@@ -141,7 +142,8 @@ def test_over_many_posteriors_no_bound_exceeds_the_exact_value():
 
 @pytest.mark.parametrize("keys", [{"widths": (8,)}, {"widths": (20,)}, {"widths": (5, 14)}])
 def test_units_that_coincide_have_no_gap(keys):
-    """Every unit has the same distribution; at any size this is exact, or a bound that is not above 0."""
+    """Every unit has the same distribution; at any size this is exact, or a bound that is not above
+    0."""
     model = model_of(**keys)
     posterior = GaussianPosterior(
         model,
@@ -176,7 +178,8 @@ def test_permuting_a_posterior_changes_nothing():
         posterior = posterior_of(model, 0.5)
         permuted = posterior.permute(permutation_spec(model.net).random(3))
         before, after = symmetrized_elbo(posterior, PLAIN), symmetrized_elbo(permuted, PLAIN)
-        # The permuted posterior has the permuted draws, so that there is no Monte Carlo error between them.
+        # The permuted posterior has the permuted draws, so that there is no Monte Carlo error
+        # between them.
         assert after.mutual_information == pytest.approx(before.mutual_information, abs=1e-9)
         assert after.kind == before.kind
 

@@ -1,4 +1,5 @@
-"""The defect is nothing where a swap is a symmetry, grows with what is fixed, and looks where it is smallest."""
+"""The defect is nothing where a swap is a symmetry, grows with what is fixed, and looks where it is
+smallest."""
 
 import math
 import sys
@@ -92,7 +93,8 @@ def test_asymmetric_networks_have_a_defect(digits, keys):
 
 
 def test_it_grows_with_the_size_of_what_is_fixed(digits):
-    """At kappa = 0 no permutation is a symmetry, and yet the best swap changes little: that is what it is for."""
+    """At kappa = 0 no permutation is a symmetry, and yet the best swap changes little: that is what
+    it is for."""
     found = [
         defect_of(digits, kind="weight_asymmetric", kappa=kappa) for kappa in (0.0, 0.1, 1.0, 3.0)
     ]
@@ -143,7 +145,8 @@ def test_it_says_what_it_looked_at(digits):
 
 
 def test_the_best_swap_is_what_it_is_said_to_be(digits):
-    """The change, recomputed from the definition: sum over points and the prior of absolute changes."""
+    """The change, recomputed from the definition: sum over points and the prior of absolute
+    changes."""
     model = model_of(digits, kind="weight_asymmetric", kappa=1.0)
     flat = model.initial()
     found = symmetry_defect(model, digits.train, flat)
@@ -176,7 +179,7 @@ def test_relative_to_nothing_is_not_a_number():
     assert math.isnan(one.relative)
 
 
-# -- which swaps are tried --------------------------------------------------------------------------------------------
+# -- which swaps are tried
 
 
 def projected_distance(
@@ -193,7 +196,8 @@ CONFIGS = {
     "mlp": (MLPConfig(widths=(6, 5)), (7,), None),
     "mlp with zeros": (MLPConfig(widths=(6, 5)), (7,), 0.0),
     "cnn": (CNNConfig(widths=(4, 5), norm="frn"), (2, 6, 6), None),
-    # Of the residual stream the convolutions have both axes, so only the units within blocks are counted exactly.
+    # Of the residual stream the convolutions have both axes, so only the units within blocks are
+    # counted exactly.
     "resnet": (ResNetConfig(), (3, 4, 4), None),
 }
 
@@ -235,7 +239,7 @@ def test_the_nearest_pairs_are_among_those_tried(digits):
     assert {(i, j) for _, i, j in every[:5]} <= set(pairs)
 
 
-# -- swaps ------------------------------------------------------------------------------------------------------------
+# -- swaps
 
 
 def test_heads_change_places_with_their_units():
@@ -274,7 +278,8 @@ def test_heads_change_places_with_their_units():
 
 
 def test_units_of_two_blocks_are_not_swapped():
-    """Of a grouped convolution the channels change places within their block, and blocks as a whole."""
+    """Of a grouped convolution the channels change places within their block, and blocks as a
+    whole."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = convolutions(2, 4, 8).double()

@@ -134,7 +134,8 @@ def test_chunks_of_columns_and_of_draws_join_to_the_same(monkeypatch):
 
 
 def test_independent_draws_rarely_exceed_what_is_said_of_them():
-    """At level 0.05, of 200 tables of 20 columns at most 20 exceed it: 10 are expected, the 0.999 quantile is 20."""
+    """At level 0.05, of 200 tables of 20 columns at most 20 exceed it: 10 are expected, the 0.999
+    quantile is 20."""
     bound = independent_rhat(4, 60, 20, level=0.05)
     values = np.random.default_rng(1).standard_normal((4, 60, 200 * 20))
     exceeded = (chain_statistics(values).rhat.reshape(200, 20).max(1) > bound).sum()

@@ -191,7 +191,7 @@ def test_draws_that_are_not_finite_are_copies_of_nothing():
     assert not found.pairs
 
 
-# -- views and verdicts ---------------------------------------------------------------------------------------
+# -- views and verdicts
 
 
 def part():

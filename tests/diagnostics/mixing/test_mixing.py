@@ -96,7 +96,8 @@ def test_permuted_chains_fail_raw_and_are_as_they_were_once_aligned(activation):
     assert permuted.raw.rhat_max > 2
     assert statuses(permuted) == {**statuses(original), "raw": "fail"}
     assert permuted.aligned is not None
-    # Aligned chains share a numbering, which need not be that of the chains before: the values are the same ones.
+    # Aligned chains share a numbering, which need not be that of the chains before: the values are
+    # the same ones.
     np.testing.assert_allclose(
         np.sort(permuted.aligned.view.rhat), np.sort(original.raw.rhat), atol=1e-10
     )
@@ -151,7 +152,8 @@ def test_different_true_modes_fail_all_but_chainwise_and_the_verdict_says_why():
 
 
 def test_weights_that_do_not_matter_differ_while_functions_agree():
-    """A relu unit's incoming weights doubled and its outgoing ones halved: no permutation, and the same function."""
+    """A relu unit's incoming weights doubled and its outgoing ones halved: no permutation, and the
+    same function."""
     model = model_of(widths=(6,))
     posterior = around(model, one_mode(model).expand(2, -1))
     values = model.unflatten(torch.stack([posterior._read(c, 0, DRAWS) for c in range(2)]))
@@ -322,7 +324,8 @@ def test_draws_of_the_prior_do_not_pass_as_aligned():
     assert found.per_draw is not None
     assert found.aligned.view.status == "no evidence"
     assert found.per_draw.view.status == "no evidence"
-    # Aligned one by one, draws of the prior have a tenth and more in common: agreement that was manufactured.
+    # Aligned one by one, draws of the prior have a tenth and more in common: agreement that was
+    # manufactured.
     assert found.per_draw.null_common > 10 * found.aligned.null_common
     assert found.per_draw.common == pytest.approx(found.per_draw.null_common, rel=0.1)
 
@@ -334,7 +337,8 @@ def test_an_asymmetric_network_has_nothing_to_align():
     assert found.aligned is not None
     np.testing.assert_array_equal(found.aligned.view.rhat, found.raw.rhat)
     assert "nothing can be permuted" in verdicts(found).views["aligned"]
-    # Of (4, 6, 5, 3) units the last layer's biases alone touch no hidden unit; fixed entries are not in the vector.
+    # Of (4, 6, 5, 3) units the last layer's biases alone touch no hidden unit; fixed entries are
+    # not in the vector.
     owned = np.unique(
         np.concatenate([own for units in found.places.units.values() for own in units])
     )
@@ -379,7 +383,8 @@ def test_units_own_what_makes_them_and_what_reads_them():
 
 
 class Funnel(BayesianModel):
-    """Neal's funnel, centerd: v ~ Normal(0, 3), x_i ~ Normal(0, exp(v / 2)); the data play no part."""
+    """Neal's funnel, centerd: v ~ Normal(0, 3), x_i ~ Normal(0, exp(v / 2)); the data play no
+    part."""
 
     def log_likelihood(self, flat, x, y):
         return flat.new_zeros(len(x))
@@ -404,7 +409,8 @@ def test_the_centred_funnel_has_divergences_and_a_bad_verdict():
     assert sampler.biased
     said = verdicts(found, sampler)
     assert said.usable is False
-    # Which trajectories diverge depends on how a machine rounds: on some, a chain never moves, and that is said.
+    # Which trajectories diverge depends on how a machine rounds: on some, a chain never moves, and
+    # that is said.
     assert found.frozen or re.match(
         r"do not use these draws .*\. Of the draws that there are: ", said.conclusion
     )

@@ -116,7 +116,8 @@ def test_equal_mass_error_by_hand():
 
 
 def test_equal_mass_error_shares_ties_out():
-    # Every point has the same confidence, so that every bin has the same accuracy, whatever the order.
+    # Every point has the same confidence, so that every bin has the same accuracy, whatever the
+    # order.
     p = np.tile([0.7, 0.3], (30, 1))
     y = np.where(np.arange(30) < 12, 0, 1)
     for order in (np.arange(30), numpy_generator(0, "order").permutation(30)):

@@ -54,7 +54,8 @@ def test_linear_regression_equals_refitting_without_each_point():
         mean, covariance = exact_posterior(design[kept], y[kept])
         sd = np.sqrt(NOISE**2 + design[i] @ covariance @ design[i])
         exact.append(stats.norm(design[i] @ mean, sd).logpdf(y[i]))
-    # The Monte Carlo error of 4000 independent draws is about sqrt(p_loo / 4000) x a small number: 0.1 is far above it.
+    # The Monte Carlo error of 4000 independent draws is about sqrt(p_loo / 4000) x a small number:
+    # 0.1 is far above it.
     assert found.elpd == pytest.approx(sum(exact), abs=0.1)
     assert found.standard_error == pytest.approx(np.sqrt(len(y)) * np.std(exact), rel=0.05)
     assert 2 < found.p_loo < 6

@@ -89,11 +89,12 @@ def test_weights_are_repetitions():
         )
 
 
-# -- scores that are equal as probabilities -------------------------------------------------------------------
+# -- scores that are equal as probabilities
 
 
 def votes_in_two_orders(draws, points, classes, seed, dtype=np.float64):
-    """Class probabilities k/n, as whole numbers over n and as means of one-hot draws in an order of every point."""
+    """Class probabilities k/n, as whole numbers over n and as means of one-hot draws in an order of
+    every point."""
     random = numpy_generator(seed, "votes")
     counts = random.multinomial(draws, random.dirichlet(np.ones(classes)), size=points)
     total = np.zeros((points, classes), dtype=dtype)

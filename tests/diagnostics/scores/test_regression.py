@@ -29,7 +29,8 @@ SCALING = Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=10.0, y_scale=4
 
 
 def normal_predictions(points, *, stretch=1.0, bias=0.0, key="numbers"):
-    """Normal predictions of normal targets, whose standard deviation is `stretch` times what it should be."""
+    """Normal predictions of normal targets, whose standard deviation is `stretch` times what it
+    should be."""
     random = numpy_generator(0, key)
     mean, sd = random.normal(size=points), random.uniform(0.5, 2.0, size=points)
     target = mean + bias + sd / stretch * random.normal(size=points)
@@ -123,7 +124,8 @@ def test_the_front_door_agrees_with_the_metrics_of_a_run():
     scores, short = scores_with_intervals(posterior, part, num_resamples=50), score(posterior, part)
     for name in ("nll", "rmse", "crps", "coverage_90"):
         assert scores[name].value == pytest.approx(short[name], rel=1e-9)
-    # In own units: the standard deviation of the noise is 0.5 x 4, and no prediction is surer than that.
+    # In own units: the standard deviation of the noise is 0.5 x 4, and no prediction is surer than
+    # that.
     predictions = predict_points(posterior, part)
     assert predictions.sd.min() > 2.0
     mixture = stats.norm(

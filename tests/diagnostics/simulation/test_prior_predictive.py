@@ -1,4 +1,5 @@
-"""What a prior means: a linear model and a softmax of known moments, and limits of wide and narrow priors."""
+"""What a prior means: a linear model and a softmax of known moments, and limits of wide and narrow
+priors."""
 
 import math
 
@@ -27,7 +28,8 @@ DRAWS = 4000
 def test_functions_of_a_linear_model_have_their_known_variances():
     """Var f(x) = s^2 (1 + |x|^2), and E var over points = s^2 tr cov(x), in the units of the targets.
 
-    A variance of N normal numbers has a relative standard error of sqrt(2 / N); five of these are 11 %.
+    A variance of N normal numbers has a relative standard error of sqrt(2 / N); five of these are
+    11 %.
     """
     data = load_dataset("diabetes", dtype=torch.float64)
     net = build_network(MLPConfig(widths=()), input_shape=data.input_shape, num_outputs=1).double()
@@ -55,7 +57,8 @@ def test_functions_of_a_linear_model_have_their_known_variances():
 
 
 def test_a_learned_noise_is_log_normal():
-    """Its median is exp of the mean of its logarithm; in logarithms the standard error is sd sqrt(pi / 2 N)."""
+    """Its median is exp of the mean of its logarithm; in logarithms the standard error is sd
+    sqrt(pi / 2 N)."""
     data = load_dataset("diabetes", dtype=torch.float64)
     net = build_network(MLPConfig(widths=()), input_shape=data.input_shape, num_outputs=1).double()
     model = BayesianModel(net, Prior(), Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6))
@@ -77,7 +80,8 @@ class Bias(nn.Module):
 
 
 def test_of_two_classes_the_confidence_is_that_of_a_logistic_of_a_normal():
-    """By quadrature; one point is like another, so that the mean over points is the value itself."""
+    """By quadrature; one point is like another, so that the mean over points is the value
+    itself."""
     data = load_dataset("breast_cancer", dtype=torch.float64)
     found = prior_predictive(
         BayesianModel(Bias(1), Prior(scale=2.0), Bernoulli()), data, num_draws=DRAWS

@@ -1,4 +1,5 @@
-"""Simulation-based calibration: exact samplers pass, broken ones fail and are told what is wrong."""
+"""Simulation-based calibration: exact samplers pass, broken ones fail and are told what is
+wrong."""
 
 import dataclasses
 import math
@@ -32,7 +33,8 @@ WEIGHTS = ("head.weight[0, 0]", "head.bias[0]")
 
 @pytest.fixture(autouse=True)
 def unchecked(request):
-    """Thousands of evaluations of two numbers spend most of their time in the checks of annotations."""
+    """Thousands of evaluations of two numbers spend most of their time in the checks of
+    annotations."""
     if "checked" in request.fixturenames:
         yield
         return
@@ -47,7 +49,8 @@ def checked():
 
 
 def line(offset: float = 0.0, noise: float | str = NOISE) -> tuple[BayesianModel, Dataset]:
-    """A line through 20 points: standardized, so that slope and bias do not know each other, unless all are moved."""
+    """A line through 20 points: standardized, so that slope and bias do not know each other, unless
+    all are moved."""
     data = load_dataset(DataConfig(name="gap", validation_fraction=0.0), dtype=torch.float64)
     x = torch.linspace(-1.7, 1.7, 20, dtype=torch.float64)[:, None] + offset
     data = dataclasses.replace(data, train=Part(x=x, y=torch.zeros(20, dtype=torch.float64)))
@@ -227,7 +230,8 @@ def test_simulations_do_not_depend_on_their_order_or_on_global_generators():
 
 @dataclass(frozen=True)
 class Fails:
-    """Fails where the targets have a positive mean, and otherwise says that three draws diverged."""
+    """Fails where the targets have a positive mean, and otherwise says that three draws
+    diverged."""
 
     def fit(self, model, dataset, *, seed):
         if float(dataset.train.y.mean()) > 0:

@@ -25,7 +25,8 @@ def test_counts_are_resamples_and_do_not_depend_on_the_chunk():
 
 def test_counts_are_multinomial():
     counts = np.concatenate(list(resample_counts(5, 20_000, 0, "moments")))
-    # Mean 1 and variance 0.8 of each count; of 20,000, standard errors 0.0063 and about 0.013; five of them.
+    # Mean 1 and variance 0.8 of each count; of 20,000, standard errors 0.0063 and about 0.013; five
+    # of them.
     assert np.abs(counts.mean(0) - 1).max() < 5 * 0.0063
     assert np.abs(counts.var(0) - 0.8).max() < 5 * 0.013
 
@@ -37,7 +38,8 @@ def test_interval_of_a_mean_is_that_of_scipy():
         (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
     assert found.value == pytest.approx(values.mean())
-    # A 2.5 % quantile of 4000 resamples of standard deviation s has a standard error of 0.042 s; two of them, times 4.
+    # A 2.5 % quantile of 4000 resamples of standard deviation s has a standard error of 0.042 s;
+    # two of them, times 4.
     tolerance = 4 * np.sqrt(2) * 0.042 * values.std() / np.sqrt(80)
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=tolerance)
 
@@ -50,12 +52,14 @@ def test_intervals_of_a_mean_cover_it():
             "mean"
         ]
         hits += own.low <= 0 <= own.high
-    # 0.9 less about 0.015 for 60 points; a standard error of 0.018 over 300 trials, three of them each way.
+    # 0.9 less about 0.015 for 60 points; a standard error of 0.018 over 300 trials, three of them
+    # each way.
     assert 0.83 < hits / 300 < 0.94
 
 
 def test_inflated_undo_what_noise_adds():
-    # |mean| of noise about 0 is above 0; resampling adds the same again, and percentiles miss the truth for good.
+    # |mean| of noise about 0 is above 0; resampling adds the same again, and percentiles miss the
+    # truth for good.
     values = numpy_generator(0, "absolute").normal(size=(100, 20))
 
     def statistics(weights):

@@ -1,4 +1,5 @@
-"""Bands and tests of ECDFs: their probabilities against simulation and against what is known in closed form."""
+"""Bands and tests of ECDFs: their probabilities against simulation and against what is known in
+closed form."""
 
 import itertools
 

@@ -38,7 +38,7 @@ def pairs_of(num_seeds, *key, effect=1.0, noise=0.5, mean=0.0):
     }
 
 
-# -- one value a seed ------------------------------------------------------------------------------------------------
+# -- one value a seed
 
 
 def test_the_interval_is_students():
@@ -71,7 +71,7 @@ def test_the_order_of_values_makes_no_difference():
     assert estimate(values) == estimate(values[::-1]) == estimate(sorted(values))
 
 
-# -- one value a pair of seeds ---------------------------------------------------------------------------------------
+# -- one value a pair of seeds
 
 
 def test_pairs_that_share_no_seed_are_independent_values():
@@ -181,7 +181,7 @@ def test_pairs_taken_for_independent_would_hold_it_far_less_often():
     assert held / SIMULATIONS < 0.6
 
 
-# -- differences -----------------------------------------------------------------------------------------------------
+# -- differences
 
 
 def test_the_paired_test_is_students():
@@ -275,7 +275,7 @@ def test_how_seeds_are_numbered_makes_no_difference():
     )
 
 
-# -- shares ----------------------------------------------------------------------------------------------------------
+# -- shares
 
 
 def test_fiellers_ends_are_where_the_t_test_begins_to_tell():

@@ -1,4 +1,5 @@
-"""The compiled density of a batch is the model's own, in value and gradient, whatever network and data."""
+"""The compiled density of a batch is the model's own, in value and gradient, whatever network and
+data."""
 
 import subprocess
 import sys
@@ -154,7 +155,8 @@ def check_compiled(pass_bytes: int) -> None:
 @needs_compiler
 @pytest.mark.parametrize("pass_bytes", [500_000_000, 20_000])
 def test_compiled_it_is_the_same(pass_bytes):
-    # In a process of its own: functions whose annotations are checked, as they are here, cannot be compiled.
+    # In a process of its own: functions whose annotations are checked, as they are here, cannot be
+    # compiled.
     code = f"from tests.inference.density.test_density import check_compiled; check_compiled({pass_bytes})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

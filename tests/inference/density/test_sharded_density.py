@@ -1,4 +1,5 @@
-"""Several processes that share the data compute what one computes, to rounding, and the same bits in each of them."""
+"""Several processes that share the data compute what one computes, to rounding, and the same bits
+in each of them."""
 
 import typing
 import warnings
@@ -29,7 +30,8 @@ METHODS = {
     "nuts": NUTS(num_warmup=5, num_draws=5, max_tree_depth=4, target_accept_prob=0.6),
     "chees": ChEESHMC(num_chains=4, num_warmup=5, num_draws=5, max_num_steps=10),
 }
-# Beside five of warm-up and five draws, ten from the start with step sizes that stay; ChEES wants a warm-up.
+# Beside five of warm-up and five draws, ten from the start with step sizes that stay; ChEES wants a
+# warm-up.
 STEADY: dict[str, Any] = {
     "num_warmup": 0,
     "num_draws": 10,
@@ -122,7 +124,8 @@ def test_value_and_gradient_are_those_of_one_process(densities, number, size):
 
 
 def test_in_single_precision_sums_run_in_double(densities):
-    """A share's gradient has the rounding of float32, 1e-7 times some dozens of points; its value has that too."""
+    """A share's gradient has the rounding of float32, 1e-7 times some dozens of points; its value
+    has that too."""
     energies, gradients = in_one("iris", torch.float64)
     found = np.load(densities / "3-2-0.npz")
     assert (found["energies"].dtype, found["gradients"].dtype) == (np.float64, np.float32)
@@ -197,9 +200,11 @@ def fits(tmp_path_factory):
 def test_the_first_ten_transitions_are_those_of_one_process(fits, name):
     """To 1e-12 of the largest weight.
 
-    Measured: with step sizes that stay, HMC goes from 3e-16 at the first to 8e-14 at the tenth, as its trajectories
-    diverge, NUTS to 2e-15. A warm-up of five makes of rounding of U, 6e-14 where U is 300, by dual averaging one of the
-    step size of 2e-13: HMC ends at 3e-13, NUTS, whose steps stay more stable, at 1e-14, ChEES at 1e-15.
+    Measured: with step sizes that stay, HMC goes from 3e-16 at the first to 8e-14 at the tenth, as
+        its trajectories
+    diverge, NUTS to 2e-15. A warm-up of five makes of rounding of U, 6e-14 where U is 300, by dual
+    averaging one of the step size of 2e-13: HMC ends at 3e-13, NUTS, whose steps stay more stable,
+    at 1e-14, ChEES at 1e-15.
     """
     model, data = problem()
     alone = TEN_TRANSITIONS[name].fit(model, data, seed=3)
@@ -236,7 +241,8 @@ class SumOfShares(TemperedDensity):
 
 @pytest.mark.parametrize("name", TEN_TRANSITIONS)
 def test_what_differs_is_the_order_of_one_sum(fits, monkeypatch, name):
-    """A process that adds the same two numbers has the same bits in all transitions: nothing else comes in between."""
+    """A process that adds the same two numbers has the same bits in all transitions: nothing else
+    comes in between."""
     monkeypatch.setattr(batched_chains, "TemperedDensity", SumOfShares)
     model, data = problem()
     alone = TEN_TRANSITIONS[name].fit(model, data, seed=3)
@@ -255,8 +261,9 @@ def keep_moments(folder: Path) -> None:
 
 
 def test_moments_are_the_exact_ones(tmp_path):
-    """1,600 draws of trajectories of a quarter period are close to independent; with half of them effective a mean is
-    known to sd / sqrt(800), which times 4 is the bound, and a standard deviation to 1 / sqrt(1600) = 2.5 %, times 4."""
+    """1,600 draws of trajectories of a quarter period are close to independent; with half of them
+    effective a mean is known to sd / sqrt(800), which times 4 is the bound, and a standard
+    deviation to 1 / sqrt(1600) = 2.5 %, times 4."""
     run_ranks(keep_moments, tmp_path)
     draws = np.load(tmp_path / "0.npy")
     exact = exact_posterior(linear_model()[1])

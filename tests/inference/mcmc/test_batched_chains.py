@@ -1,4 +1,5 @@
-"""What the batched engine is made of: the integrator, trees, adaptation; and that chains are independent."""
+"""What the batched engine is made of: the integrator, trees, adaptation; and that chains are
+independent."""
 
 import dataclasses
 import itertools
@@ -76,7 +77,8 @@ def test_momenta_have_the_covariance_of_the_mass_matrix(batch, shape):
     momentum = momentum_from(noise, mass.expand(40_000, *mass.shape[1:]))
     wanted = torch.linalg.inv(mass[0] if shape == "dense" else torch.diag(mass[0]))
     scale = wanted.diag().sqrt()
-    # Standard error of a correlation of 40,000 pairs: 0.005 at most 0.0071 for a variance; 4.5 of them.
+    # Standard error of a correlation of 40,000 pairs: 0.005 at most 0.0071 for a variance; 4.5 of
+    # them.
     assert ((torch.cov(momentum.T) - wanted) / (scale[:, None] * scale)).abs().max() < 0.032
 
 
@@ -125,7 +127,8 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
         float(offsets.var(correction=0)) if across else 0.0
     )
     found = adapter.state.inverse_mass[0]
-    # Relative standard error of a variance of n numbers: sqrt(2 / n); four of them, and the shrinkage by 5 / n.
+    # Relative standard error of a variance of n numbers: sqrt(2 / n); four of them, and the
+    # shrinkage by 5 / n.
     tolerance = 4 * (2 / number) ** 0.5 + 5 / number
     assert ((found.diag() if dense else found) / wanted - 1).abs().max() < tolerance
 
@@ -133,7 +136,8 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
 @pytest.mark.parametrize("mass_matrix", ["diagonal", "dense"])
 @pytest.mark.parametrize(("scale", "temperature"), [(1e-3, 1.0), (1e-2, 0.01)])
 def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix, scale, temperature):
-    """On a posterior that is nearly its tempered prior, of scale 1e-3: half of that is a good step, 0.5 a bad one."""
+    """On a posterior that is nearly its tempered prior, of scale 1e-3: half of that is a good step,
+    0.5 a bad one."""
     model, data = linear_model()
     model = BayesianModel(model.net, Prior(scale=scale), model.likelihood)
     mode = torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
@@ -226,7 +230,8 @@ def test_halton_numbers_fill_the_interval():
 
 @pytest.mark.parametrize("time", [0.3, 1.2, 2.0])
 def test_chees_gradient_is_that_of_its_expectation(time):
-    """On a standard normal z(t) = z cos t + r sin t, so ChEES = d/2 sin^2 t in d dimensions: gradient d/2 sin 2t."""
+    """On a standard normal z(t) = z cos t + r sin t, so ChEES = d/2 sin^2 t in d dimensions:
+    gradient d/2 sin 2t."""
     generator = torch.Generator().manual_seed(3)
     chains, size = 200_000, 2
     start, momentum = (

@@ -1,4 +1,5 @@
-"""Trees that are grown leaf by leaf, against trees of which every leaf is remembered; compiled and not."""
+"""Trees that are grown leaf by leaf, against trees of which every leaf is remembered; compiled and
+not."""
 
 import math
 import subprocess
@@ -33,7 +34,8 @@ class Uniforms:
 def kernel_of(
     chains: int, max_depth: int, *, dense: bool = False, compile: bool = False
 ) -> NoUTurn:
-    """Chains at draws from the posterior of linear regression: trees of up to 63 leaves, of which none diverges."""
+    """Chains at draws from the posterior of linear regression: trees of up to 63 leaves, of which
+    none diverges."""
     model, data = linear_model()
     exact = exact_posterior(data)
     root = torch.linalg.cholesky(torch.linalg.inv(exact.precision))
@@ -62,7 +64,8 @@ def turns(momenta: list[torch.Tensor], mass: torch.Tensor) -> bool:
 def remembered(
     kernel: NoUTurn, chain: int, momentum: torch.Tensor, uniforms: Uniforms, max_depth: int
 ):
-    """A transition of one chain by the definition (Betancourt 2017, appendix A): its draw and its leaves."""
+    """A transition of one chain by the definition (Betancourt 2017, appendix A): its draw and its
+    leaves."""
     mass = kernel.points.inverse_mass[chain]
     position, gradient = (
         values[chain].clone() for values in (kernel.points.position, kernel.points.gradient)
@@ -174,7 +177,8 @@ def check_compiled(chains: int, dense: bool, groups: bool) -> None:
     ],
 )
 def test_compiled_they_are_the_same(chains, dense, groups):
-    # In a process of its own: functions whose annotations are checked, as they are here, cannot be compiled.
+    # In a process of its own: functions whose annotations are checked, as they are here, cannot be
+    # compiled.
     code = f"from tests.inference.mcmc.test_no_u_turn import check_compiled; check_compiled({chains}, {dense}, {groups})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

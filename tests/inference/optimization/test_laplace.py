@@ -61,7 +61,8 @@ def test_of_linear_regression_it_is_the_exact_posterior(temperature, tempering):
     number = 1500
     full = laplace(model, data, exact.mean, structure="last_layer", num_draws=number, **tempered)
     white = (full.draws() - exact.mean) @ torch.linalg.cholesky(exact.precision)
-    # Standard errors of means and covariances of white draws: 1 / sqrt(n), and sqrt(2 / n) at most; five of them.
+    # Standard errors of means and covariances of white draws: 1 / sqrt(n), and sqrt(2 / n) at most;
+    # five of them.
     assert white.mean(0).abs().max() < 5 / math.sqrt(number)
     assert (white.T @ white / number - torch.eye(11)).abs().max() < 5 * math.sqrt(2 / number)
 
@@ -287,7 +288,8 @@ def test_priors_without_curvature_and_layers_that_are_too_large_are_refused():
 @pytest.mark.parametrize("structure", ["diagonal", "last_layer"])
 @pytest.mark.parametrize("name", ["iris", "diabetes"])
 def test_the_reference_implementation_has_the_same_curvature(name, structure):
-    """laplace-torch (Daxberger et al. 2021), where it is installed, on a network that fits its assumptions."""
+    """laplace-torch (Daxberger et al. 2021), where it is installed, on a network that fits its
+    assumptions."""
     reference = pytest.importorskip(
         "laplace", reason="laplace-torch is not installed: pip install laplace-torch"
     )

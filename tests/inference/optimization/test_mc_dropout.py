@@ -22,7 +22,8 @@ RATE = 0.3
 
 @pytest.fixture(autouse=True)
 def unchecked():
-    """Thousands of steps on eleven numbers spend most of their time in the checks of annotations."""
+    """Thousands of steps on eleven numbers spend most of their time in the checks of
+    annotations."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -44,7 +45,8 @@ def ridge(data, temperature: float = 1.0, tempering: str = "likelihood") -> torc
 
 @pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS[1:])
 def test_dropping_the_inputs_of_linear_regression_is_ridge_regression(temperature, tempering):
-    """At the ridge solution, and there alone, gradients are 0 on average: within five standard errors."""
+    """At the ridge solution, and there alone, gradients are 0 on average: within five standard
+    errors."""
     model, data = linear_model()
     drop_inputs(model.net.head, RATE)
     method = MCDropout(temperature=temperature, tempering=tempering)

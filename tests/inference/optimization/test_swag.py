@@ -68,7 +68,8 @@ def test_draws_are_those_of_the_moments_of_sgd(problem, temperature, clip_norm):
     assert clip_norm is None or clipped > 5
     iterates = np.array(iterates)
     mean, variance = iterates.mean(0), (iterates**2).mean(0) - iterates.mean(0) ** 2
-    # Deviations are from the mean of the iterates up to and with each, as in the paper's algorithm 1.
+    # Deviations are from the mean of the iterates up to and with each, as in the paper's algorithm
+    # 1.
     deviations = [iterates[i] - iterates[: i + 1].mean(0) for i in range(len(iterates))][-4:]
     assert posterior.shape == (1, 6, model.num_parameters)
     for number, draw in enumerate(all_draws(posterior)):
@@ -85,7 +86,8 @@ def test_draws_are_those_of_the_moments_of_sgd(problem, temperature, clip_norm):
 
 
 def test_covariance_of_draws_is_half_of_the_sum_of_both(problem):
-    """In the directions of largest variance, within five standard errors of a variance, sqrt(2 / n)."""
+    """In the directions of largest variance, within five standard errors of a variance, sqrt(2 /
+    n)."""
     model, data = problem
     start = SamplePosterior.from_draws(model, model.initial(1)[None, None])
     number = 3000

@@ -10,7 +10,8 @@ import pytest
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.parallel.spawning import dump_work, without_main
 
-# No `if __name__ == "__main__":`, a network class of its own, and a value of the script that it reads.
+# No `if __name__ == "__main__":`, a network class of its own, and a value of the script that it
+# reads.
 SCRIPT = """
 print("begins")
 from torch import nn

@@ -1,4 +1,5 @@
-"""SGLD, SGHMC and cyclical SGHMC against the laws that their own recursions have on Gaussian targets."""
+"""SGLD, SGHMC and cyclical SGHMC against the laws that their own recursions have on Gaussian
+targets."""
 
 import dataclasses
 import math
@@ -45,7 +46,8 @@ def linear_regression(x: torch.Tensor, y: torch.Tensor) -> tuple[BayesianModel, 
 
 
 def stationary(a_matrix: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The covariance S = A S A^T + noise of z' = A z + noise, for a batch of matrices, by doubling."""
+    """The covariance S = A S A^T + noise of z' = A z + noise, for a batch of matrices, by
+    doubling."""
     covariance, power = noise, a_matrix
     for _ in range(40):
         covariance = covariance + power @ covariance @ np.swapaxes(power, -1, -2)
@@ -71,7 +73,8 @@ def relative_error(
 ) -> float:
     """Exact relative standard error of the mean square of `number` draws, pooled over coordinates.
 
-    Of a Gaussian process with autocorrelations rho_k it is sqrt(2 / n (1 + 2 sum (1 - k / n) rho_k^2)).
+    Of a Gaussian process with autocorrelations rho_k it is sqrt(2 / n (1 + 2 sum (1 - k / n)
+    rho_k^2)).
     """
     step = np.linalg.matrix_power(a_matrix, thinning)
     cross, total = covariance, np.ones(len(a_matrix))
@@ -132,7 +135,8 @@ LONG = {"num_warmup": 300, "num_draws": 400, "thinning": 3, "log_every": 3, **ON
     ids=["sgld", "sghmc", "noise estimate", "cold"],
 )
 def test_full_batch_draws_have_the_law_of_the_recursion(method, preconditioner):
-    """Mean squares of 60 coordinates and 400 draws, within 4 of their exact standard errors (some 1 to 2 %)."""
+    """Mean squares of 60 coordinates and 400 draws, within 4 of their exact standard errors (some 1
+    to 2 %)."""
     model, data, mean = gaussian_target()
     eta = ETA / 25 if preconditioner else ETA  # scales are around 25
     method = dataclasses.replace(
@@ -183,11 +187,12 @@ def test_full_batch_draws_have_the_law_of_the_recursion(method, preconditioner):
     ids=lambda method: method.name,
 )
 def test_minibatches_add_no_more_than_their_noise(method):
-    """Linear regression, a sixteenth of the data a step: the exact mean, and a spread between two exact laws.
+    """Linear regression, a sixteenth of the data a step: the exact mean, and a spread between two
+    exact laws.
 
-    The lower law is that of all data at every step, the upper one that of batches drawn anew at every step, whose
-    gradients have at the mean the covariance C = N^2 / B (N - B) / (N - 1) Cov(gradient of a point). Batches of
-    a shuffle fall in between, for those of an epoch cancel.
+    The lower law is that of all data at every step, the upper one that of batches drawn anew at
+    every step, whose gradients have at the mean the covariance C = N^2 / B (N - B) / (N - 1)
+    Cov(gradient of a point). Batches of a shuffle fall in between, for those of an epoch cancel.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(256, 6, generator=generator, dtype=torch.float64)
@@ -217,7 +222,8 @@ def test_minibatches_add_no_more_than_their_noise(method):
         for r in (2 * decay * one, 2 * decay * one + eta * gradients)
     ]
     deviations = posterior.draws().double().numpy() - mean
-    # Whitened by the posterior: the mean of six squares over the draws, and its standard error, from the upper law.
+    # Whitened by the posterior: the mean of six squares over the draws, and its standard error,
+    # from the upper law.
     found = float(np.einsum("di,ij,dj->", deviations, precision, deviations) / deviations.size)
     lower, upper = (float(np.trace(precision @ law[:6, :6]) / 6) for law in laws)
     step, cross = np.linalg.matrix_power(a_matrix, method.thinning), laws[1]
@@ -249,7 +255,8 @@ class TwoModes(torch.nn.Module):
 
 @pytest.mark.usefixtures("unchecked")
 def test_cycles_visit_both_modes_where_small_steps_stay_in_one():
-    """Between the modes at +-1.03 lie 23 nats: by diffusion no chain of any length here would cross."""
+    """Between the modes at +-1.03 lie 23 nats: by diffusion no chain of any length here would
+    cross."""
     _, data = linear_regression(torch.zeros(16, 1).double(), torch.full((16,), 0.6).double())
     model = BayesianModel(TwoModes().double(), Prior(), Gaussian(noise=0.35))
     mode = math.atanh(math.sqrt(0.6))

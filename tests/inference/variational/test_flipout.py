@@ -1,4 +1,5 @@
-"""Flipout: each point sees the law of sampled weights, gradients are unbiased, and a batch has less variance."""
+"""Flipout: each point sees the law of sampled weights, gradients are unbiased, and a batch has less
+variance."""
 
 import pytest
 import torch
@@ -65,7 +66,8 @@ def outputs(layer: nn.Module, scales: dict[str, Tensor], x: Tensor, noise) -> Te
 
 
 def test_each_point_has_the_outputs_of_weights_of_its_own_signs_of_one_noise(treated) -> None:
-    """Which are distributed as sampled weights: the entries of the noise are independent and symmetric."""
+    """Which are distributed as sampled weights: the entries of the noise are independent and
+    symmetric."""
     layer, x, scales = treated
     noise = Recorded()
     got = outputs(layer, scales, x, noise)
@@ -173,9 +175,11 @@ def test_its_gradient_is_that_of_sampled_weights_with_less_variance(architecture
     model = BayesianModel(net, Prior(), Categorical())
     flipout, weight = (gradients(model, data, estimator) for estimator in ("flipout", "weight"))
     error = ((flipout.var(0) + weight.var(0)) / len(weight)).sqrt()
-    # Some thousand numbers: the largest of as many standard normals is below 5 with probability 0.999.
+    # Some thousand numbers: the largest of as many standard normals is below 5 with probability
+    # 0.999.
     assert ((flipout.mean(0) - weight.mean(0)).abs() <= 5 * error + 1e-12).all()
-    # 43 points share one draw of weights or, but for what is no layer, have nearly independent ones.
+    # 43 points share one draw of weights or, but for what is no layer, have nearly independent
+    # ones.
     assert flipout.var(0).sum() < 0.5 * weight.var(0).sum()
 
 

@@ -1,4 +1,5 @@
-"""Low-rank VI: its KL, its estimators, and what its settings do. Its exact target is in `test_exact_targets`."""
+"""Low-rank VI: its KL, its estimators, and what its settings do. Its exact target is in
+`test_exact_targets`."""
 
 import math
 
@@ -42,7 +43,7 @@ def placed(model: BayesianModel) -> dict[str, Tensor]:
     }
 
 
-# -- the KL ------------------------------------------------------------------------------------------------
+# -- the KL
 
 
 @pytest.mark.parametrize("kind", ["mlp", "asymmetric"])
@@ -89,7 +90,7 @@ def test_the_kl_of_other_priors_is_that_of_its_draws(prior) -> None:
     )
 
 
-# -- estimators --------------------------------------------------------------------------------------------
+# -- estimators
 
 LAYERS = {
     "dense": (lambda: nn.Linear(4, 3), (5, 4)),
@@ -145,7 +146,8 @@ def test_estimators_agree_on_the_objective_and_its_gradient(kind, estimator) -> 
         found[name] = torch.stack(rows)
     own, weight = found[estimator], found["weight"]
     error = ((own.var(0) + weight.var(0)) / steps).sqrt()
-    # Some hundred or thousand numbers: the largest of as many standard normals is below 5 with probability 0.999.
+    # Some hundred or thousand numbers: the largest of as many standard normals is below 5 with
+    # probability 0.999.
     assert ((own.mean(0) - weight.mean(0)).abs() <= 5 * error + 1e-10).all()
     assert own.var(0)[0] < weight.var(0)[0]
     assert own.var(0)[1:].sum() < weight.var(0)[1:].sum()
@@ -162,7 +164,7 @@ def test_noise_is_a_function_of_the_step_alone() -> None:
         assert values[0] != values[1]
 
 
-# -- settings ----------------------------------------------------------------------------------------------
+# -- settings
 
 
 def test_a_fixed_diagonal_stays_and_factors_learn() -> None:

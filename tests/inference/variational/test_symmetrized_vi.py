@@ -1,4 +1,5 @@
-"""Permutation-invariant VI: its information against enumerating the group, and what it finds where plain VI fails."""
+"""Permutation-invariant VI: its information against enumerating the group, and what it finds where
+plain VI fails."""
 
 import math
 
@@ -88,7 +89,8 @@ def test_what_is_not_exact_is_a_lower_bound_and_not_near_zero(keys, exact_up_to,
     information = SymmetryInformation(method, model, (3,), 0)
     bounds = torch.stack([information(step, posterior.loc, posterior.scale) for step in range(30)])
     exact = enumerated(model, posterior.loc, posterior.scale, posterior.draws(800, seed=1))
-    # Steps alternate between orders of the layers: their spread is then more than the error of the mean.
+    # Steps alternate between orders of the layers: their spread is then more than the error of the
+    # mean.
     error = math.hypot(float(bounds.std()) / math.sqrt(30), float(exact.std()) / math.sqrt(800))
     assert float(bounds.mean()) < float(exact.mean()) + 4 * error + 1e-9
     assert float(bounds.mean()) > 0.15 * float(exact.mean())
@@ -106,7 +108,8 @@ def test_blocks_of_units_far_apart_have_the_information_of_their_subgroup():
 
 
 def test_the_gradient_left_is_that_of_the_objective():
-    """By differences along random directions, tempered, in two layers of which one is wider than a block."""
+    """By differences along random directions, tempered, in two layers of which one is wider than a
+    block."""
     data = load_dataset("diabetes", dtype=torch.float64, limit=40)
     net = build_network(
         MLPConfig(widths=(5, 3)), input_shape=data.input_shape, num_outputs=1
@@ -165,7 +168,8 @@ def test_without_symmetries_it_is_mean_field_vi_to_the_bit(keys):
 
 
 class Difference(nn.Module):
-    """The absolute difference of two units without data: the smallest function that does not know which is which."""
+    """The absolute difference of two units without data: the smallest function that does not know
+    which is which."""
 
     def __init__(self):
         super().__init__()
@@ -177,7 +181,8 @@ class Difference(nn.Module):
 
 
 def two_modes(distance: float) -> BayesianModel:
-    """The posterior is half Normal((d, -d), 1) and half Normal((-d, d), 1): Normal(0, 1) times cosh(d (w_1 - w_2))."""
+    """The posterior is half Normal((d, -d), 1) and half Normal((-d, d), 1): Normal(0, 1) times
+    cosh(d (w_1 - w_2))."""
 
     class HyperbolicCosine(Gaussian):
         def log_prob(self, outputs, y, latents):
@@ -218,10 +223,11 @@ def unchecked():
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("distance", [0.5, 1.0])
 def test_two_modes_that_plain_vi_sits_between_are_found_exactly(distance):
-    """The best q^G is the posterior itself: KL 0. The noise of 500 steps leaves 1e-4 nats; ten times it is allowed.
+    """The best q^G is the posterior itself: KL 0. The noise of 500 steps leaves 1e-4 nats; ten
+    times it is allowed.
 
-    The KL has curvature 1 or more in every mean and scale, up to the overlap of the modes, so that 1e-3 nats are
-    sqrt(2e-3) = 0.045 in any of them.
+    The KL has curvature 1 or more in every mean and scale, up to the overlap of the modes, so that
+    1e-3 nats are sqrt(2e-3) = 0.045 in any of them.
     """
     model = two_modes(distance)
     data = dataset(torch.ones(1, 1).double(), torch.zeros(1).double(), task="regression")

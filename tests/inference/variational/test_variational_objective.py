@@ -1,4 +1,5 @@
-"""The gradient that mean-field VI writes out is that of its objective, for every prior, likelihood and network."""
+"""The gradient that mean-field VI writes out is that of its objective, for every prior, likelihood
+and network."""
 
 import math
 
@@ -63,7 +64,8 @@ def made(name, likelihood, prior, kind="mlp"):
 
 
 def check(model, data, method) -> None:
-    """By differences of the objective along random directions: its noise is a function of the step."""
+    """By differences of the objective along random directions: its noise is a function of the
+    step."""
     objective, loc, log_scale = objective_of(model, data, method)
     x, y = data.train.x[:20], data.train.y[:20]
     if model.likelihood.name == "poisson":
@@ -87,7 +89,8 @@ def check(model, data, method) -> None:
                     tensor.sub_(sign * step * direction)
             slope = (ends[0] - ends[1]) / (2 * step) / size
             wanted = float(gradients[name] @ direction)
-            # The differences are good to step^2 times third derivatives, and to rounding of the value over the step.
+            # The differences are good to step^2 times third derivatives, and to rounding of the
+            # value over the step.
             assert abs(slope - wanted) <= 1e-5 * max(1.0, abs(wanted)), name
 
 
@@ -117,7 +120,8 @@ def test_gradient_for_other_networks(estimator, kind):
 def test_the_priors_part_is_the_gradient_of_its_cross_entropy(prior):
     """Against autograd of the closed form, or of the quadrature rule.
 
-    Of mixtures the gradient is a rule for the derivative, and autograd's that of the rule: they differ by its error.
+    Of mixtures the gradient is a rule for the derivative, and autograd's that of the rule: they
+    differ by its error.
     """
     model, _ = made("iris", Categorical(), PRIORS[prior])
     generator = torch.Generator().manual_seed(3)

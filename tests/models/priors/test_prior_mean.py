@@ -1,4 +1,5 @@
-"""Priors that are centerd on weights learned before: both views, the terms of an objective, and what is refused."""
+"""Priors that are centerd on weights learned before: both views, the terms of an objective, and
+what is refused."""
 
 import math
 
@@ -91,7 +92,8 @@ def test_gradients_written_out_are_those_of_the_cross_entropy(family, scale) -> 
         )
         total += own.add_cross_entropy_gradient(*args)
     assert total == pytest.approx(float(wanted.detach()), rel=1e-10)
-    # Of a mixture autograd also moves the ends of its rule, where next to nothing of the integral is.
+    # Of a mixture autograd also moves the ends of its rule, where next to nothing of the integral
+    # is.
     tolerance = 1e-5 if family == "scale_mixture" else 1e-8
     for own, leaf in zip(got, leaves, strict=True):
         torch.testing.assert_close(own, 2.0 * leaf.grad, rtol=tolerance, atol=tolerance)

@@ -51,7 +51,8 @@ def log_density(prior: Prior, scale: float) -> Callable[[float], float]:
 def exact_cross_entropy(
     density: Callable[[float], float], loc: float, sd: float, features: list[float]
 ) -> float:
-    """-E[log p(loc + sd z)], integrated piece by piece between the features of p, to about 1e-12."""
+    """-E[log p(loc + sd z)], integrated piece by piece between the features of p, to about
+    1e-12."""
     edges = sorted({-12.0, 12.0, *(z for z in ((w - loc) / sd for w in features) if -12 < z < 12)})
 
     def integrand(z: float) -> float:
@@ -116,7 +117,8 @@ def test_gradients_of_cross_entropy_are_those_of_the_exact_integral(family) -> N
         for got, (da, db) in zip(at, [(step, 0.0), (0.0, step)], strict=True):
             above = exact_cross_entropy(density, loc + da, sd + db, features)
             below = exact_cross_entropy(density, loc - da, sd - db, features)
-            # Central differences err by step^2 / 6 times a third derivative of at most about 1e3 here.
+            # Central differences err by step^2 / 6 times a third derivative of at most about 1e3
+            # here.
             assert got.grad is not None
             assert float(got.grad) == pytest.approx(
                 (above - below) / (2 * step), abs=1e-5, rel=1e-5

@@ -47,7 +47,7 @@ def turned(name: str, value: Tensor) -> Tensor:
     return value.transpose(-1, -2) if name.endswith("weight") else value
 
 
-# -- NumPyro -----------------------------------------------------------------------------------------------
+# -- NumPyro
 
 
 def check_numpyro(path: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_noise_may_be_a_standard_deviation_a_variance_or_a_precision(transfo
         match_names(arrays, model, names).flatten(arrays)
 
 
-# -- names -------------------------------------------------------------------------------------------------
+# -- names
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,8 @@ def test_the_noise_may_be_a_standard_deviation_a_variance_or_a_precision(transfo
             "same name up to separators",
         ),
         (
-            "nn/layers0.kernel nn/layers0.bias nn/layers1.kernel nn/layers1.bias nn/head.kernel nn/head.bias",
+            "nn/layers0.kernel nn/layers0.bias nn/layers1.kernel nn/layers1.bias nn/head.kernel "
+            "nn/head.bias",
             "same name in a scope",
         ),
         (
@@ -207,7 +208,8 @@ def test_names_that_nothing_pairs_are_listed_on_both_sides_with_the_map_to_write
     assert "layers.0.weight (5, 2)" in message
     assert "w_mid (4, 5)" in message
     written = message[message.index("such as {") + len("such as ") :]
-    # Every shape of this network occurs once, so that the map in the message is the right one: it can be pasted.
+    # Every shape of this network occurs once, so that the map in the message is the right one: it
+    # can be pasted.
     (tmp_path / "map.yaml").write_text(written)
     names = read_names(tmp_path / "map.yaml")
     assert names == dict(zip(model.shapes, words, strict=True))
@@ -282,7 +284,7 @@ def test_a_file_that_is_no_map_is_refused(text, message, tmp_path) -> None:
         read_names(tmp_path / "map.yaml")
 
 
-# -- shapes ------------------------------------------------------------------------------------------------
+# -- shapes
 
 
 def test_a_square_weight_follows_the_others() -> None:
@@ -421,7 +423,7 @@ def test_kernels_and_flattened_maps_of_a_library_that_keeps_channels_last() -> N
     )
 
 
-# -- fixed entries -----------------------------------------------------------------------------------------
+# -- fixed entries
 
 
 def test_whole_weights_are_restricted_to_the_free_entries_if_they_hold_the_fixed_values() -> None:
@@ -451,7 +453,7 @@ def test_whole_weights_are_restricted_to_the_free_entries_if_they_hold_the_fixed
         match_names(wrong, model).flatten(wrong)
 
 
-# -- values ------------------------------------------------------------------------------------------------
+# -- values
 
 
 def test_values_that_are_not_finite_are_refused_with_their_place() -> None:
@@ -477,7 +479,7 @@ def test_from_draws_takes_arrays_of_others_and_says_what_it_did() -> None:
         SamplePosterior.from_draws(mlp(), normal(1, 2, 51), names={"head.bias": "b3"})
 
 
-# -- files -------------------------------------------------------------------------------------------------
+# -- files
 
 
 def write(path: Path, groups: dict[str, dict[str, tuple[tuple[str, ...], np.ndarray]]]) -> Path:
@@ -555,7 +557,7 @@ def test_chains_of_several_files_are_joined_and_must_be_alike(tmp_path) -> None:
         join_chains([one, other], ["a.nc", "b.nc"])
 
 
-# -- checkpoints -------------------------------------------------------------------------------------------
+# -- checkpoints
 
 
 def sequential(seed: int) -> nn.Sequential:

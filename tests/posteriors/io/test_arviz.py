@@ -67,7 +67,7 @@ def iris(**keywords) -> SamplePosterior:
     return samples(IRIS, Categorical(), **keywords)
 
 
-# -- groups ------------------------------------------------------------------------------------------------
+# -- groups
 
 
 def test_without_data_there_are_the_parameters_and_the_statistics() -> None:
@@ -109,7 +109,8 @@ def test_with_numbers_all_are_in_the_targets_own_units() -> None:
     np.testing.assert_allclose(found.observed_data["y"].values, raw.numpy(), rtol=1e-12)
     predictive = one.predict(DIABETES.test.x)
     mean = predictive.draw_mean().numpy()
-    # The noise is 0.01 standard deviations of the target, and the largest of some 1000 is within 5 of it.
+    # The noise is 0.01 standard deviations of the target, and the largest of some 1000 is within 5
+    # of it.
     assert (
         np.abs(found.posterior_predictive["y"].values - mean).max()
         < 5 * 0.01 * DIABETES.scaling.y_scale
@@ -192,7 +193,7 @@ def test_what_would_not_fit_into_memory_is_refused_with_what_would() -> None:
         one.to_arviz(empty, part="validation")
 
 
-# -- axes --------------------------------------------------------------------------------------------------
+# -- axes
 
 
 def test_axes_go_by_units_features_and_classes() -> None:
@@ -275,7 +276,7 @@ def test_a_network_without_a_spec_has_numbered_axes() -> None:
     assert one.to_arviz().posterior["second.bias"].dims == ("chain", "draw", "second.bias_dim_0")
 
 
-# -- the other major version -------------------------------------------------------------------------------
+# -- the other major version
 
 
 def test_the_exporter_of_plain_arrays_needs_nothing_of_this_package() -> None:
@@ -327,7 +328,8 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def arviz_1(tmp_path_factory) -> str:
-    """A Python that has ArviZ 1.x: BNN_SYMM_ARVIZ1_PYTHON, or a new environment of a Python 3.12 or newer."""
+    """A Python that has ArviZ 1.x: BNN_SYMM_ARVIZ1_PYTHON, or a new environment of a Python 3.12 or
+    newer."""
     own = os.environ.get("BNN_SYMM_ARVIZ1_PYTHON")
     if own:
         return own

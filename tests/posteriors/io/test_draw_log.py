@@ -55,7 +55,8 @@ def test_a_file_is_what_numpy_saves(tmp_path) -> None:
 
 
 def test_a_disk_that_refuses_draws_is_heard(tmp_path) -> None:
-    """No file may grow beyond 1,000 bytes: the reason is the operating system's, and no part of a file is left."""
+    """No file may grow beyond 1,000 bytes: the reason is the operating system's, and no part of a
+    file is left."""
     log = DrawLog(tmp_path / "draws")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

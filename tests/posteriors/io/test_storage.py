@@ -56,7 +56,7 @@ def open_with_arviz(path: Path):
     return opened
 
 
-# -- round trips -------------------------------------------------------------------------------------------
+# -- round trips
 
 
 def test_samples_come_back_bit_for_bit(path) -> None:
@@ -130,7 +130,8 @@ def test_a_network_whose_parameters_come_in_another_order_gets_the_draws_by_name
         load_posterior(path, other, SCALING).predict(x).outputs, saved.predict(x).outputs
     )
 
-    # The draws of a closed form are keyed by their place in the vector, so another order cannot be served.
+    # The draws of a closed form are keyed by their place in the vector, so another order cannot be
+    # served.
     GaussianPosterior(model, SCALING, loc=normal(6), scale=normal(6).exp()).save(path)
     with pytest.raises(IncompatiblePosteriors, match=r"order first\.weight.*order second\.weight"):
         load_posterior(path, other, SCALING)
@@ -192,7 +193,7 @@ def test_writing_in_small_steps_changes_nothing(path, monkeypatch) -> None:
     assert torch.equal(load_posterior(path, MODEL, SCALING).draws(), saved.draws())
 
 
-# -- the size of a closed form -----------------------------------------------------------------------------
+# -- the size of a closed form
 
 
 def test_max_megabytes_cuts_the_draws_of_a_closed_form_but_not_its_predictions(
@@ -216,7 +217,7 @@ def test_at_least_one_draw_is_kept_and_those_of_a_sampler_all_are(path, open_wit
     assert open_with_arviz().posterior.sizes["draw"] == 5
 
 
-# -- other software ----------------------------------------------------------------------------------------
+# -- other software
 
 
 def test_arviz_opens_samples_with_their_statistics(path) -> None:
@@ -275,7 +276,7 @@ def test_to_arviz_of_a_closed_form_holds_the_draws_that_stand_for_it() -> None:
     np.testing.assert_array_equal(data.posterior["head.weight"].values[0], expected.numpy())
 
 
-# -- refusals ----------------------------------------------------------------------------------------------
+# -- refusals
 
 
 def test_a_missing_file_is_named(path) -> None:
@@ -333,7 +334,7 @@ def test_the_wrong_network_is_refused_by_the_names_that_do_not_fit(make, path) -
         load_posterior(path, BayesianModel(plain, Prior(), MODEL.likelihood), SCALING)
 
 
-# -- crashes -----------------------------------------------------------------------------------------------
+# -- crashes
 
 
 @pytest.mark.parametrize("existing", [False, True])

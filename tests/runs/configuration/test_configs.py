@@ -114,7 +114,8 @@ def test_their_networks_can_be_built(path):
 def test_fixed_entries_at_width_8_are_those_of_the_paper():
     """Three times those of width 1 a row, but for the first layer.
 
-    By hand: 12 x 128 + 6 x 108 x 128 + 6 x 162 x 256 + 18 x 256 + 6 x 216 x 512 + 24 x 512 + 24 x 10 = 1,014,000.
+    By hand: 12 x 128 + 6 x 108 x 128 + 6 x 162 x 256 + 18 x 256 + 6 x 216 x 512 + 24 x 512 + 24 x
+        10 = 1,014,000.
     """
     study = load_study(FOLDER / "papers" / "lim2024_resnet20_width8_cifar10.yaml")
     kinds = {setting.kind: setting.configs[0].architecture for setting in study.settings()}

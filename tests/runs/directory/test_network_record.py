@@ -1,4 +1,5 @@
-"""What a user's network is besides its parameters belongs to a run: it is put back, or the run is refused."""
+"""What a user's network is besides its parameters belongs to a run: it is put back, or the run is
+refused."""
 
 import dataclasses
 import sys

@@ -1,4 +1,5 @@
-"""Files of one run belong together: those of another run, and damaged ones, are refused until they are signed."""
+"""Files of one run belong together: those of another run, and damaged ones, are refused until they
+are signed."""
 
 import json
 import shutil
@@ -109,7 +110,8 @@ def test_runs_of_former_versions_load_without_a_check(copy, two):
 
 
 def test_a_file_of_a_run_that_never_wrote_one_is_not_read(two, tmp_path):
-    """A run that was interrupted has neither posterior nor scores, wherever those come from that lie in it."""
+    """A run that was interrupted has neither posterior nor scores, wherever those come from that
+    lie in it."""
     run = new_run(tmp_path / "run")
     for name in ("posterior.nc", "metrics.json"):
         shutil.copy(two[0] / name, run.path / name)
@@ -119,7 +121,7 @@ def test_a_file_of_a_run_that_never_wrote_one_is_not_read(two, tmp_path):
     run.release()
 
 
-# -- while a fit runs -------------------------------------------------------------------------------------------------
+# -- while a fit runs
 
 
 def _in_progress(path):
@@ -159,7 +161,8 @@ def test_states_kept_by_another_run_are_refused(tmp_path):
 
 
 def test_a_state_of_another_folder_of_the_run_is_refused(tmp_path):
-    """What was kept at an early step is no checkpoint, and draws of a warm start are no draws of the run."""
+    """What was kept at an early step is no checkpoint, and draws of a warm start are no draws of
+    the run."""
     run = _in_progress(tmp_path / "a")
     (kept,) = run.kept.iterdir()
     shutil.copy(kept, run.checkpoint / "chain-0000.safetensors")
@@ -208,7 +211,7 @@ def test_results_of_another_task_of_a_study_are_refused(tmp_path):
             check_task(tmp_path, other, "k")
 
 
-# -- hashes -----------------------------------------------------------------------------------------------------------
+# -- hashes
 
 
 def test_a_file_that_changes_is_hashed_anew(tmp_path):

@@ -1,4 +1,6 @@
-"""Pictures of loss barriers: the curve between two posteriors, the matrix of pairs, the triangle of three."""
+"""Pictures of loss barriers: the curve between two posteriors, the matrix of pairs, the triangle of
+three.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +22,8 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
     """Marginal NLL along the path, with bands, the chord, and the mixture path below.
 
     Args:
-        curves: `naive`, and `aligned` where there is one -> a curve of `diagnostics.barriers` as plain data.
+        curves: `naive`, and `aligned` where there is one -> a curve of `diagnostics.barriers` as
+            plain data.
         path: of the PNG.
         title: of the picture.
     """
@@ -61,7 +64,8 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
 def plot_barrier_matrix(
     matrices: Mapping[str, np.ndarray], labels: Sequence[str], path: Path, *, title: str
 ) -> None:
-    """Heights between all pairs, one matrix beside the other on one scale, with numbers in the cells.
+    """Heights between all pairs, one matrix beside the other on one scale, with numbers in the
+    cells.
 
     Args:
         matrices: `naive`, `aligned` -> (posterior, posterior) heights.
@@ -103,7 +107,8 @@ def plot_simplex(
     figure = Figure(figsize=(4.4 * len(simplexes) + 0.6, 4.2), layout="constrained")
     panels = np.atleast_1d(np.asarray(figure.subplots(1, len(simplexes))))
     values = np.concatenate([np.asarray(own["marginal_nll"]) for own in simplexes.values()])
-    # In equal steps above the lowest loss, on a logarithmic scale: what an alignment leaves is seen beside what was.
+    # In equal steps above the lowest loss, on a logarithmic scale: what an alignment leaves is seen
+    # beside what was.
     steps = np.geomspace(0.01, 1.0, 13) * max(values.max() - values.min(), 1e-6)
     levels = values.min() + np.concatenate([[0.0], steps])
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])

@@ -13,7 +13,8 @@ def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> No
     """Test NLL of each, as bars with their numbers.
 
     Args:
-        scores: `merged`, `naive`, `ensemble`, `parts` -> scores on the test part, or None where there is none.
+        scores: `merged`, `naive`, `ensemble`, `parts` -> scores on the test part, or None where
+            there is none.
         path: of the PNG.
     """
     shown = {name: own["nll"] for name, own in scores.items() if own is not None}

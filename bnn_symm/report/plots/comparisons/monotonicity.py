@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.figures.png import save_png
 
-# Told apart in gray and by the color-blind; more lines than these begin anew, with their names in the legend.
+# Told apart in gray and by the color-blind; more lines than these begin anew, with their names in
+# the legend.
 _COLOURS = ("#2166ac", "#b2182b", "#4d9221", "#762a83", "#e08214", "0.3")
 _DASHES = {"test": "-", "train": "--"}
 
@@ -16,7 +17,8 @@ _DASHES = {"test": "-", "train": "--"}
 def plot_line_shapes(
     lines: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path, *, title: str
 ) -> None:
-    """NLL against alpha, one color a line, the training part dashed, and the chord of the test part dotted.
+    """NLL against alpha, one color a line, the training part dashed, and the chord of the test part
+    dotted.
 
     Args:
         lines: what a line is -> `test` and `train` -> `diagnostics.line_shape` as plain data.

@@ -1,8 +1,8 @@
 r"""Texts of figures as they are written: a name of the user's such as `$\bad{$` is no formula.
 
-Titles, labels and legends quote names of folders, data sets, columns and settings. Matplotlib reads what stands between
-two dollars as a formula, and fails where it is none. Numbers at the ticks of an axis, which matplotlib itself writes as
-formulas (powers of ten), are left to it.
+Titles, labels and legends quote names of folders, data sets, columns and settings. Matplotlib reads
+what stands between two dollars as a formula, and fails where it is none. Numbers at the ticks of an
+axis, which matplotlib itself writes as formulas (powers of ten), are left to it.
 """
 
 import contextlib
@@ -18,7 +18,8 @@ from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 @contextlib.contextmanager
 def literal_texts(figure: Figure) -> Iterator[None]:
-    """Draw a figure with its texts as they are written; letters that the font lacks become boxes without a warning.
+    """Draw a figure with its texts as they are written; letters that the font lacks become boxes
+    without a warning.
 
     Args:
         figure: complete, to be saved within the `with` block.

@@ -1,4 +1,6 @@
-"""Barriers of a study: mean curves over pairs of seeds, naive beside aligned, and the heights of all pairs."""
+"""Barriers of a study: mean curves over pairs of seeds, naive beside aligned, and the heights of
+all pairs.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,11 +24,12 @@ def barrier_curves_figure(
     labels: Sequence[str],
     styles: Sequence[Style],
 ) -> Figure:
-    """Marginal test NLL above the chord along the path: a panel of naive paths, and one of aligned ones.
+    """Marginal test NLL above the chord along the path: a panel of naive paths, and one of aligned
+    ones.
 
     Args:
-        curves: `naive`, and `aligned` where there are any -> by setting `tau` and `mean`, `low`, `high` over pairs;
-            None of a setting without pairs.
+        curves: `naive`, and `aligned` where there are any -> by setting `tau` and `mean`, `low`,
+            `high` over pairs; None of a setting without pairs.
         labels: of the settings.
         styles: of the settings.
     """
@@ -79,7 +82,8 @@ def barrier_matrix_figure(matrices: Sequence[Mapping[str, Any]]) -> Figure:
     """One matrix a setting, on one scale: above the diagonal naive heights, below it aligned ones.
 
     Args:
-        matrices: each with `label`, `seeds`, and `naive` and `aligned`, (first seed, second seed, height).
+        matrices: each with `label`, `seeds`, and `naive` and `aligned`, (first seed, second seed,
+            height).
     """
     rows = math.ceil(len(matrices) / _IN_A_ROW)
     columns = math.ceil(len(matrices) / rows)  # as even as can be

@@ -1,4 +1,6 @@
-"""What an asymmetric network has against the standard one, context by context: the overview of a large study."""
+"""What an asymmetric network has against the standard one, context by context: the overview of a
+large study.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,11 +17,12 @@ _IN_A_ROW = 3
 def effects_figure(
     panels: Sequence[Mapping[str, Any]], places: Sequence[str], *, name: str
 ) -> Figure:
-    """One panel a measure: differences to the standard network against what varies, with their intervals.
+    """One panel a measure: differences to the standard network against what varies, with their
+    intervals.
 
     Args:
-        panels: each with `title`, and `lines`: `label`, `style` and `points`, one a place: `mean`, `low`, `high` or
-            None.
+        panels: each with `title`, and `lines`: `label`, `style` and `points`, one a place: `mean`,
+            `low`, `high` or None.
         places: of the contexts, in words.
         name: of what varies.
     """

@@ -1,4 +1,6 @@
-"""What settings reached, measure by measure: the mean over seeds with its interval, and every seed beside it."""
+"""What settings reached, measure by measure: the mean over seeds with its interval, and every seed
+beside it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +18,12 @@ _WRAP = 30
 def measures_figure(
     panels: Sequence[Mapping[str, Any]], labels: Sequence[str], styles: Sequence[Style]
 ) -> Figure:
-    """One panel a measure, one row a setting, the first on top; a dotted line at the first setting's mean.
+    """One panel a measure, one row a setting, the first on top; a dotted line at the first
+    setting's mean.
 
     Args:
-        panels: each with `title` and `rows`, one a setting: `mean`, `low`, `high` (each may be None) and `values`, one
-            a seed.
+        panels: each with `title` and `rows`, one a setting: `mean`, `low`, `high` (each may be
+            None) and `values`, one a seed.
         labels: of the settings.
         styles: of the settings.
     """
@@ -60,7 +63,9 @@ def _row(axes: Axes, place: int, row: Mapping[str, Any], style: Style) -> None:
 
 
 def wrapped(label: str, width: int) -> str:
-    """The label in lines of about so many characters, broken after commas and at spaces; four at most."""
+    """The label in lines of about so many characters, broken after commas and at spaces; four at
+    most.
+    """
     lines = [""]
     for word in label.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:

@@ -1,4 +1,6 @@
-"""R-hat of a study in its views: of raw weights, of aligned ones and of functions, setting by setting."""
+"""R-hat of a study in its views: of raw weights, of aligned ones and of functions, setting by
+setting.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,10 +24,12 @@ _TICKS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e3)
 
 
 def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figure:
-    """One panel a way of comparing, one row a setting; a mark for each view, with its interval over seeds.
+    """One panel a way of comparing, one row a setting; a mark for each view, with its interval over
+    seeds.
 
     Args:
-        panels: each with `title`, and `raw`, `aligned`, `function`: by setting `mean`, `low`, `high`, or None.
+        panels: each with `title`, and `raw`, `aligned`, `function`: by setting `mean`, `low`,
+            `high`, or None.
         labels: of the settings.
     """
     lines = [wrapped(label, 30) for label in labels]

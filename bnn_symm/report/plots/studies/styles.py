@@ -1,7 +1,8 @@
 """How the settings of a study are told apart, the same in every figure of it.
 
-Colors differ in lightness from their neighbors, and each has a dash and a marker of its own, so that they are told
-apart in gray and by the color-blind too. The standard network is always black and solid.
+Colors differ in lightness from their neighbors, and each has a dash and a marker of its own, so
+that they are told apart in gray and by the color-blind too. The standard network is always black
+and solid.
 """
 
 from collections.abc import Sequence
