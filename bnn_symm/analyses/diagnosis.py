@@ -28,7 +28,7 @@ _APPROXIMATIONS = (
     "their predictions as a mixture"
 )
 
-Told = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def diagnose(
     target: str | None = None,
     per_draw: bool = True,
     seed: int = 0,
-    told: Told = lambda stage: None,
+    on_progress: OnProgress = lambda stage: None,
 ) -> Diagnosis:
     """Diagnoses runs, one by one and together.
 
@@ -59,7 +59,7 @@ def diagnose(
         target: that convergence is timed to; see `describe_convergence`.
         per_draw: align draws one by one too, which takes longest.
         seed: of alignments, of draws of the prior and of resamples.
-        told: called with what is done next.
+        on_progress: called with a description of each stage when it begins.
 
     Raises:
         ConfigError: if the target cannot be read, or one run is named twice.
@@ -69,22 +69,22 @@ def diagnose(
         raise ConfigError(
             "one run is named twice; its chains would count as independent: name each once"
         )
-    told("data")
+    on_progress("data")
     for run in runs:
         run.dataset()  # whether they changed since a fit is better said now than after the work
-    told("convergence")
+    on_progress("convergence")
     content: dict[str, Any] = {"runs": [str(run.path) for run in runs], "warnings": []}
     convergence = describe_convergence(runs, target=target)
     each, traces = [], []
     for run in runs:
-        own, panels = _one(run, per_draw, seed, told)
+        own, panels = _one(run, per_draw, seed, on_progress)
         each.append(own)
         traces.append(panels)
     first = each[0]
     if len(runs) == 1:
         content |= {key: first[key] for key in ("mixing", "elbo", "calibration")}
     else:
-        mixing, panels, warnings = _together(runs, each, per_draw, seed, told)
+        mixing, panels, warnings = _together(runs, each, per_draw, seed, on_progress)
         content |= {"mixing": mixing, "elbo": _best(each), "calibration": None, "each": each}
         content["warnings"] = warnings
         traces = [panels, *traces]
@@ -92,7 +92,7 @@ def diagnose(
 
 
 def _one(
-    run: Run, per_draw: bool, seed: int, told: Told
+    run: Run, per_draw: bool, seed: int, on_progress: OnProgress
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     name = run.path.name
     try:
@@ -107,7 +107,7 @@ def _one(
             "calibration": None,
         }, []
     with use_threads(run.threads):
-        told(f"mixing of {name}")
+        on_progress(f"mixing of {name}")
         method = _method(run)
         if method is not None and method.has_independent_draws:
             mixing, traces = (
@@ -118,9 +118,9 @@ def _one(
             mixing, traces = describe_mixing(
                 posterior, run.dataset(), method=method, per_draw=per_draw, seed=seed
             )
-        told(f"ELBO of {name}")
+        on_progress(f"ELBO of {name}")
         elbo = describe_elbo(run)
-        told(f"calibration of {name}")
+        on_progress(f"calibration of {name}")
         calibration = describe_calibration(run)
     return {
         "run": str(run.path),
@@ -131,7 +131,11 @@ def _one(
 
 
 def _together(
-    runs: Sequence[Run], each: Sequence[dict[str, Any]], per_draw: bool, seed: int, told: Told
+    runs: Sequence[Run],
+    each: Sequence[dict[str, Any]],
+    per_draw: bool,
+    seed: int,
+    on_progress: OnProgress,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
     """Mixing of all chains of all runs, or why there is none."""
     reason = next((own["mixing"]["reason"] for own in each if own["calibration"] is None), None)
@@ -148,7 +152,7 @@ def _together(
         warnings = [*warnings, *cut]
     if reason is not None:
         return no_mixing(f"not told of the runs together: {reason}"), [], warnings
-    told("mixing of all runs together")
+    on_progress("mixing of all runs together")
     with use_threads(runs[0].threads):
         mixing, traces = describe_mixing(
             joined([run.posterior for run in runs]),

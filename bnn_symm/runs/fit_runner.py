@@ -110,7 +110,7 @@ def resume_run(
     *,
     module: str | None = None,
     allow_changes: bool = False,
-    told: Callable[[str], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     callbacks: Sequence[Callback] = (),
     group: ProcessGroup | None = None,
 ) -> Run:
@@ -122,14 +122,14 @@ def resume_run(
         allow_changes: whether to go on although the engine, threads, processes, versions, dtype or
             device are others, which changes the bits; `run.json` says so from then on, under
             `resumed_with_changes`.
-        told: called with one line that says what differs, if it goes on nevertheless.
+        on_note: called with one line that names the changes, if there are any.
         callbacks: told of progress beside the run's own.
         group: processes that share the training part, of which this is the first; the others
             `run_worker`.
 
     Raises:
         InvalidRun: if it is complete, in use, or was made with other data; or with another engine,
-            threads, processes, versions, dtype or device, unless insisted.
+            threads, processes, versions, dtype or device, unless `allow_changes`.
     """
     group = group or ProcessGroup()
     directory = RunDirectory(path)
@@ -163,8 +163,8 @@ def resume_run(
                     resumed_with_changes=[*former, again], **{key: now[key] for key in _TO_BITS}
                 )
             directory.update_record(status="running", error=None)
-        if changes and told is not None:
-            told(f"{path} goes on, but not to the same bits: {'; '.join(changes)}")
+        if changes and on_note is not None:
+            on_note(f"{path} goes on, but not to the same bits: {'; '.join(changes)}")
     except BaseException:
         directory.release()
         raise
@@ -197,7 +197,7 @@ def _changes(
     """In words, what is not as it was among all that the bits depend on.
 
     Raises:
-        InvalidRun: if something is, unless the user insists; if data or masks are others, also
+        InvalidRun: if something is, unless `allow_changes`; if data or masks are others, also
             then.
     """
     # Runs of former versions have fewer keys.
@@ -217,7 +217,7 @@ def _changes(
             advice = f"start it with: {launch_command(record['processes'])} fit --resume"
         advice += f", start afresh with {shell_words('--set', f'initial={path}')}"
         if not lost:
-            advice += ", or accept other bits with --insist"
+            advice += ", or accept other bits with --allow-changes"
         raise InvalidRun(
             f"{path} cannot go on to the same bits: {'; '.join([*lost, *changes])}; {advice}"
         )

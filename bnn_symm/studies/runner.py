@@ -42,7 +42,7 @@ class Progress:
     last: str = ""
 
 
-Told = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 def run_study(
@@ -53,7 +53,7 @@ def run_study(
     jobs: int | None = None,
     dask: str | None = None,
     modules: Sequence[str] = (),
-    told: Told = lambda progress: None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> dict[str, Any]:
     """Does what is missing of a study and writes its tables and its summary.
 
@@ -65,7 +65,7 @@ def run_study(
         dask: address of a Dask scheduler, whose workers do the work instead.
         modules: with `resume` and no study, the factories of the user's own networks,
             `package.module:factory`, repeated: what a directory names never runs by itself.
-        told: called with the progress.
+        on_progress: called with the progress after every task.
 
     Returns:
         The content of `summary.json`; `directory` in it says where everything is.
@@ -92,7 +92,7 @@ def run_study(
     try:
         with _executor(place, jobs, dask) as (executor, slots, cores):
             place.remove_leftovers(plan)
-            _do(place, plan, executor, slots, cores, told)
+            _do(place, plan, executor, slots, cores, on_progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {again}") from None
     with disk_errors(place.path, f"make room and go on with: {again}"):
@@ -155,7 +155,12 @@ def _executor(
 
 
 def _do(
-    place: StudyDirectory, plan: Plan, executor: Executor, slots: int, cores: int, told: Told
+    place: StudyDirectory,
+    plan: Plan,
+    executor: Executor,
+    slots: int,
+    cores: int,
+    on_progress: OnProgress,
 ) -> None:
     """Fits first, in the order of seeds, so that a study that is stopped has whole seeds; pairs
     once both are there.
@@ -177,7 +182,7 @@ def _do(
 
     total = len(fitted) + len(fits) + len({pair.key for pair in plan.pairs})
     progress = Progress(done=total - len(fits) - len(pairs), failed=0, total=total)
-    told(progress)
+    on_progress(progress)
     running: dict[Future[str | None], str] = {}
     absolute = str(place.path.resolve())
     modules = _modules(plan)
@@ -198,7 +203,7 @@ def _do(
                 total=total,
                 last=names[key] if error is None else f"{names[key]} failed: {error}",
             )
-            told(progress)
+            on_progress(progress)
     for pair in pairs.values():
         lost = next(key for key in (pair.first, pair.second) if key not in fitted)
         place.set_failure(pair.key, f"there is no {names[lost]}")

@@ -1,5 +1,5 @@
 """A run of a device that is missing here is opened on the CPU with one line that says so; it goes
-on if insisted."""
+on if allowed."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 from bnn_symm.runs.run import DeviceWarning
 
 from .fits import GAP, VI, fit, sign
-from .test_interruption_insist import StopAfter
+from .test_allow_changes import StopAfter
 
 # Of a kind that torch knows and that no machine of ours has.
 MISSING = "mtia:5"
@@ -69,14 +69,12 @@ def test_commands_say_it_in_one_line(elsewhere, tmp_path, capsys, monkeypatch, c
     )
 
 
-def test_it_goes_on_there_if_insisted(tmp_path):
+def test_it_goes_on_there_if_allowed(tmp_path):
     keys = [*GAP, "inference={name: map, num_steps: 60, log_every: 5}"]
     path = tmp_path / "run"
     assert fit_run(load_config(None, keys), path, callbacks=[StopAfter(3)]).status == "interrupted"
     move(path, MISSING)
-    with pytest.raises(
-        InvalidRun, match=f"device was {MISSING}, is cpu; .* fit --resume {path} --insist"
-    ):
+    with pytest.raises(InvalidRun, match=f"device was {MISSING}, is cpu; .* --allow-changes"):
         resume_run(path)
     with pytest.warns(DeviceWarning, match="opened on the CPU"):
         resumed = resume_run(path, allow_changes=True)

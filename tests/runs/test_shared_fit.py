@@ -146,7 +146,7 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(tmp_path
         InvalidRun, match="processes was 2, is 1; start it with: torchrun --nproc-per-node 2"
     ) as error:
         resume_run(copy)
-    assert str(error.value).endswith("or accept other bits with --insist")
+    assert str(error.value).endswith("or accept other bits with --allow-changes")
     check_goes_on(tmp_path, undisturbed)
 
 
@@ -247,7 +247,7 @@ def test_one_process_is_not_gone_on_with_in_two(tmp_path, undisturbed):
     assert start_fit(tmp_path, "--resume", str(path)).statuses()[0] == 2
     (line,) = said(tmp_path).splitlines()
     assert "processes was 1, is 2; start it with: bnn-symm fit --resume, start afresh" in line
-    assert line.endswith(f"--set initial={path}, or accept other bits with --insist")
+    assert line.endswith(f"--set initial={path}, or accept other bits with --allow-changes")
 
 
 def begin_with_other_data(folder: str) -> None:

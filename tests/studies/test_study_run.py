@@ -78,7 +78,7 @@ def test_nothing_is_done_twice(finished):
     out, config, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")}
     told = []
-    run_study(config, out, resume=True, jobs=2, told=told.append)
+    run_study(config, out, resume=True, jobs=2, on_progress=told.append)
     assert told[0].done == told[0].total == 6
     assert {
         path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")
@@ -92,7 +92,7 @@ def test_a_study_grows_by_what_is_new(finished, tmp_path):
     shutil.copytree(out, tmp_path / "grown")
     told = []
     study = load_study(config, ["study.seeds=3"])
-    content = run_study(study, tmp_path / "grown", resume=True, jobs=2, told=told.append)
+    content = run_study(study, tmp_path / "grown", resume=True, jobs=2, on_progress=told.append)
     assert told[0].done == 6
     assert content["counts"] == {
         **{"cells": 6, "cells_complete": 6, "cells_failed": 0},
@@ -318,7 +318,7 @@ def test_a_dask_worker_that_is_killed_loses_nothing_and_doubles_nothing(
             killed.append(progress.done)
             cluster.kill(cluster.workers[0])
 
-    content = run_study(config, tmp_path / "out", dask=cluster.address(), told=kill_one)
+    content = run_study(config, tmp_path / "out", dask=cluster.address(), on_progress=kill_one)
     assert killed
     assert content["failures"] == []
     assert_equal(tables(done), tables(tmp_path / "out"))

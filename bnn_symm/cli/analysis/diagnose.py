@@ -77,16 +77,16 @@ def _diagnose(options: argparse.Namespace) -> int:
 
     if options.out:
         check_free(Path(options.out))
-    with _runs(options) as runs, _progress(options) as told:
+    with _runs(options) as runs, _progress(options) as report_stage:
         found = diagnose(
             runs,
             target=options.target,
             per_draw=not options.no_per_draw,
             seed=options.seed,
-            told=told,
+            on_progress=report_stage,
         )
         warn(found.content["warnings"])
-        told("pictures")
+        report_stage("pictures")
         out = new_directory(Path(options.out) if options.out else None, "diagnose")
         with disk_errors(out, "make room, and diagnose again"):
             write_json(out / "diagnosis.json", found.content)

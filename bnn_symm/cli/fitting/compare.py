@@ -92,7 +92,7 @@ def _compare(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             dask=options.dask,
             modules=options.module,
-            told=bar,
+            on_progress=bar,
         )
     directory = content["directory"]
     report = write_study_report(Path(directory))

@@ -34,14 +34,16 @@ def add(commands: Any) -> None:
         "--out", metavar="DIR", help="the run directory, which must not exist (default: runs/...)"
     )
     parser.add_argument(
-        "--resume", metavar="DIR", help="go on with a run that was killed or interrupted"
+        "--resume", metavar="DIR", help="resume a run that was killed or interrupted"
     )
     parser.add_argument(
-        "--insist",
+        "--allow-changes",
         action="store_true",
-        help="with --resume: go on although the engine, threads, processes, versions, dtype or "
-        "device are others than they were, which changes the bits; run.json keeps a note of it",
+        help="with --resume: resume although the engine, threads, processes, versions, dtype or "
+        "device have changed; the result is then not bitwise identical, and run.json records it",
     )
+    # The former name of --allow-changes.
+    parser.add_argument("--insist", action="store_true", help=argparse.SUPPRESS)
 
 
 def add_config(
@@ -104,6 +106,9 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     from bnn_symm.runs.fit_runner import resume_command
     from bnn_symm.runs.run import module_of
 
+    if options.insist:
+        warn(["--insist is now called --allow-changes"])
+        options.allow_changes = True
     if options.resume:
         if options.config or options.set or options.out:
             raise ConfigError(
@@ -112,7 +117,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
         config = load_run(options.resume, module=options.module).config
     elif options.allow_changes:
         raise ConfigError(
-            "--insist is about going on with a run that was made otherwise; name it: --resume DIR"
+            "--allow-changes applies to a run that is resumed; name the run with --resume DIR"
         )
     else:
         config = config_of(options)
@@ -126,7 +131,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
                 options.resume,
                 module=options.module,
                 allow_changes=options.allow_changes,
-                told=lambda line: warn([line]),
+                on_note=lambda line: warn([line]),
                 callbacks=bars,
                 group=group,
             )

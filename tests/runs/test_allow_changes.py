@@ -1,4 +1,4 @@
-"""A run that was made otherwise goes on only if the user insists, and then says so."""
+"""A run whose engine, threads or versions changed is resumed only with `allow_changes`."""
 
 import json
 
@@ -50,19 +50,19 @@ def _edit(path, **changes):
         ({"versions": {"torch": "1.0"}}, "torch was 1.0, is "),
     ],
 )
-def test_what_changes_the_bits_is_refused_unless_insisted(stopped, changes, words):
+def test_what_changes_the_bits_is_refused_unless_allowed(stopped, changes, words):
     record = json.loads((stopped / "run.json").read_text())
     if "versions" in changes:
         changes = {"versions": {**record["versions"], **changes["versions"]}}
     _edit(stopped, **changes)
     with pytest.raises(InvalidRun, match=f"cannot go on to the same bits: {words}") as error:
         resume_run(stopped)
-    assert str(error.value).endswith("or accept other bits with --insist")
+    assert str(error.value).endswith("or accept other bits with --allow-changes")
     assert "\n" not in str(error.value)
     assert not (stopped / "lock.json").exists()
-    told = []
-    run = resume_run(stopped, allow_changes=True, told=told.append)
-    (line,) = told
+    notes = []
+    run = resume_run(stopped, allow_changes=True, on_note=notes.append)
+    (line,) = notes
     assert line.startswith(f"{stopped} goes on, but not to the same bits: {words}")
     assert run.status == "complete"
     ((entry),) = run.record["resumed_with_changes"]
@@ -72,7 +72,7 @@ def test_what_changes_the_bits_is_refused_unless_insisted(stopped, changes, word
     }
 
 
-def test_a_run_that_was_insisted_on_goes_on_as_it_now_is(tmp_path, stopped):
+def test_a_run_resumed_with_changes_is_resumed_again_without(tmp_path, stopped):
     """What it was made with since is what counts; every change is remembered."""
     _edit(stopped, threads=7)
     first = resume_run(stopped, allow_changes=True, callbacks=[StopAfter(3)])
@@ -87,13 +87,13 @@ def test_a_run_that_was_insisted_on_goes_on_as_it_now_is(tmp_path, stopped):
     assert changes == [["threads was 7, is 1"], ["engine was steam, is torch"]]
 
 
-def test_where_nothing_changed_insisting_changes_nothing(stopped):
-    told = []
+def test_allow_changes_has_no_effect_where_nothing_changed(stopped):
+    notes = []
     assert (
         "resumed_with_changes"
-        not in resume_run(stopped, allow_changes=True, told=told.append).record
+        not in resume_run(stopped, allow_changes=True, on_note=notes.append).record
     )
-    assert told == []
+    assert notes == []
 
 
 def test_other_data_are_refused_even_so(stopped):
@@ -101,20 +101,29 @@ def test_other_data_are_refused_even_so(stopped):
     _edit(stopped, dataset={**record["dataset"], "sha256": "0" * 64})
     with pytest.raises(InvalidRun, match="sha256 was 0000") as error:
         resume_run(stopped, allow_changes=True)
-    assert "--insist" not in str(error.value)
+    assert "--allow-changes" not in str(error.value)
 
 
 def test_the_command_says_what_differs(stopped, capsys):
     _edit(stopped, threads=7)
     assert main(["fit", "--resume", str(stopped), "--quiet"]) == 2
-    assert f"bnn-symm fit --resume {stopped} --insist" in capsys.readouterr().err
-    assert main(["fit", "--resume", str(stopped), "--insist", "--quiet"]) == 0
+    assert "--allow-changes" in capsys.readouterr().err
+    assert main(["fit", "--resume", str(stopped), "--allow-changes", "--quiet"]) == 0
     err = capsys.readouterr().err
     assert (
         err == f"bnn-symm: note: {stopped} goes on, but not to the same bits: threads was 7, is 1\n"
     )
 
 
-def test_insisting_is_about_resuming(capsys):
-    assert main(["fit", "--insist", "--set", *GAP]) == 2
-    assert "--insist is about going on with a run" in capsys.readouterr().err
+def test_allow_changes_applies_to_resumed_runs(capsys):
+    assert main(["fit", "--allow-changes", "--set", *GAP]) == 2
+    assert "--allow-changes applies to a run that is resumed" in capsys.readouterr().err
+
+
+def test_the_former_name_of_the_flag_prints_a_note(stopped, capsys):
+    _edit(stopped, threads=7)
+    assert main(["fit", "--resume", str(stopped), "--insist", "--quiet"]) == 0
+    assert "--insist is now called --allow-changes" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    assert "--insist" not in capsys.readouterr().out
