@@ -145,7 +145,7 @@ def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
         if run.status != "interrupted":
             problems.append(f"the status is {run.status} after a kill")
         draws = whole.draws().unflatten(0, whole.shape[:2]).numpy()
-        for chain, chunk in run.directory.reached().draws.items():
+        for chain, chunk in run.directory.fit_state().draws.items():
             positions = np.asarray(chunk.positions)
             drawn += len(positions)
             if not np.array_equal(positions, draws[chain, : len(positions)]):

@@ -102,19 +102,19 @@ class HistoryRecorder(Callback):
     them.
 
     Args:
-        reached: what an interrupted fit had reached.
+        fit_state: what an interrupted fit had reached.
         keeper: another callback of the same fit, if its `stored_draws` are to be read in place of a
             copy in memory.
     """
 
-    def __init__(self, reached: FitState | None = None, draw_store: Callback | None = None):
-        reached = reached or FitState()
+    def __init__(self, fit_state: FitState | None = None, draw_store: Callback | None = None):
+        fit_state = fit_state or FitState()
         self._keeper = draw_store
         self._chunks = (
-            {} if draw_store else {chain: [chunk] for chain, chunk in reached.draws.items()}
+            {} if draw_store else {chain: [chunk] for chain, chunk in fit_state.draws.items()}
         )
-        self._states = dict(reached.states)
-        self._history = list(reached.history)
+        self._states = dict(fit_state.states)
+        self._history = list(fit_state.history)
 
     def on_history(self, row: Mapping[str, Any]) -> None:
         """Kept."""
@@ -134,7 +134,7 @@ class HistoryRecorder(Callback):
         """The final state of a chain."""
         self._states[chain] = state
 
-    def reached(self) -> FitState:
+    def fit_state(self) -> FitState:
         """Everything, draws joined by chain."""
         draws = self._keeper.stored_draws() if self._keeper else None
         if draws is None:

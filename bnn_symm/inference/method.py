@@ -1,8 +1,8 @@
 """What every inference method is: frozen settings and `fit`, which returns a posterior.
 
-    fit(model, dataset, *, seed, initial=None, callbacks=(), reached=None) -> Posterior
+    fit(model, dataset, *, seed, initial=None, callbacks=(), fit_state=None) -> Posterior
 
-`reached` continues an interrupted fit from its last states, draws and history.
+`fit_state` continues an interrupted fit from its last states, draws and history.
 `posterior_from_state` makes a posterior of them without continuing. To add a method: one file here
 with a settings class, one line in `AnyMethod`.
 """
@@ -48,7 +48,7 @@ class FitContext:
         group: the processes that share it.
         callbacks: to be told everything.
         collector: one of them; it is handed the final state of each chain.
-        reached: where to go on from.
+        fit_state: where to go on from.
     """
 
     model: BayesianModel
@@ -57,7 +57,7 @@ class FitContext:
     initial: Posterior | None
     callbacks: Callbacks
     collector: HistoryRecorder
-    reached: FitState
+    fit_state: FitState
     group: ProcessGroup
 
 
@@ -111,7 +111,7 @@ class Method(ABC):
         seed: int,
         initial: Posterior | None = None,
         callbacks: Sequence[Callback] = (),
-        reached: FitState | None = None,
+        fit_state: FitState | None = None,
         group: ProcessGroup | None = None,
     ) -> Posterior:
         """Fits the model to the training part.
@@ -125,7 +125,7 @@ class Method(ABC):
             callbacks: told of every logged step, draw and state; where one keeps the draws
                 (`Callback.stored_draws`), they are not in memory, and the posterior reads them from
                 there.
-            reached: what an interrupted fit with the same settings and seed had reached; it goes on
+            fit_state: what an interrupted fit with the same settings and seed had reached; it goes on
                 from there.
             group: processes that share the training part; all call this with the same arguments,
                 callbacks aside, and get the same posterior.
@@ -155,8 +155,8 @@ class Method(ABC):
         )
         if draw_store is None:
             check_draws(self, model)
-        collector = HistoryRecorder(reached, draw_store)
-        before = max((row["seconds"] for row in _last_rows(collector.reached())), default=0.0)
+        collector = HistoryRecorder(fit_state, draw_store)
+        before = max((row["seconds"] for row in _last_rows(collector.fit_state())), default=0.0)
         start = time.perf_counter()
         failure = None
         fit = FitContext(
@@ -166,7 +166,7 @@ class Method(ABC):
             initial=initial,
             callbacks=Callbacks([collector, *callbacks]),
             collector=collector,
-            reached=reached or FitState(),
+            fit_state=fit_state or FitState(),
             group=group,
         )
         try:
@@ -175,7 +175,7 @@ class Method(ABC):
             failure, stopped = error, True
             for chain, state in error.states.items():
                 collector.keep_state(chain, state)
-        everything = collector.reached()
+        everything = collector.fit_state()
         status = "failed" if failure else "interrupted" if stopped else "complete"
         if status != "complete":
             for chain, state in everything.states.items():
@@ -222,13 +222,13 @@ class Method(ABC):
     def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
         """Raises ConfigError for settings that these data cannot serve."""
 
-    def concerns(self, fit: "FitContext", reached: FitState, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: "FitContext", fit_state: FitState, posterior: Posterior) -> list[str]:
         """Return what is wrong with a complete fit, in words: of those that optimize, an end far
         from an optimum.
 
         Args:
             fit: what was fitted.
-            reached: its states and its history.
+            fit_state: its states and its history.
             posterior: that it made.
         """
         return []
@@ -242,7 +242,7 @@ class Method(ABC):
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
@@ -263,13 +263,13 @@ class Method(ABC):
         return 1
 
     @abstractmethod
-    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
+    def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """The part of what was reached from which `fit` can go on to the same bits as if never
         interrupted.
         """
 
     def posterior_from_state(
-        self, model: BayesianModel, scaling: Scaling, reached: FitState, *, seed: int
+        self, model: BayesianModel, scaling: Scaling, fit_state: FitState, *, seed: int
     ) -> Posterior:
         """The posterior of what was reached, complete or not.
 
@@ -279,13 +279,13 @@ class Method(ABC):
         info = {"method": self.name, "engine": self.engine, "seed": seed, "versions": versions()}
         info |= {"temperature": self.temperature, "tempering": self.tempering}
         return self._posterior(
-            model, scaling, reached, seed, {"info": info, "history": reached.history}
+            model, scaling, fit_state, seed, {"info": info, "history": fit_state.history}
         )
 
 
-def _last_rows(reached: FitState) -> list[dict[str, Any]]:
+def _last_rows(fit_state: FitState) -> list[dict[str, Any]]:
     """The last row of every chain."""
-    return list({row.get("chain", 0): row for row in reached.history}.values())
+    return list({row.get("chain", 0): row for row in fit_state.history}.values())
 
 
 def initial_position(fit: FitContext) -> Float[Tensor, " parameter"]:

@@ -56,7 +56,7 @@ def check_can_share(config: Config, group: ProcessGroup) -> None:
 
 @contextlib.contextmanager
 def shared_work(
-    group: ProcessGroup, path: str, prepared: Prepared, reached: FitState
+    group: ProcessGroup, path: str, prepared: Prepared, fit_state: FitState
 ) -> Iterator[None]:
     """In the first process, around the fit: the others know what to do; if one is lost, the error
     says which.
@@ -65,7 +65,7 @@ def shared_work(
         InvalidRun: if the others have other data, threads or versions.
         ProcessLost: if one is gone or does not answer.
     """
-    group.broadcast(_Work(path, prepared.config, prepared.prior_mean, reached.states))
+    group.broadcast(_Work(path, prepared.config, prepared.prior_mean, fit_state.states))
     with _met(group, path, prepared):
         yield
 
@@ -95,7 +95,7 @@ def run_worker(group: ProcessGroup) -> bool:
                 seed=prepared.config.seed,
                 initial=prepared.initial,
                 callbacks=[stop, _KeepsNothing()],
-                reached=FitState(states=work.states),
+                fit_state=FitState(states=work.states),
                 group=group,
             )
         except FitDiverged:

@@ -302,7 +302,7 @@ def _run_stage(
     group: ProcessGroup,
 ) -> Posterior | None:
     config, dataset = prepared.config, prepared.dataset
-    reached = stage.begin()
+    fit_state = stage.begin()
     keep = steps_to_keep(config, len(dataset.train)) if stage.is_last else []
     writer = RunWriter(stage.directory, config.checkpoint.every, keep)
     told = (
@@ -312,7 +312,7 @@ def _run_stage(
     )
     try:
         with (
-            shared_work(group, str(stage.directory.path), prepared, reached),
+            shared_work(group, str(stage.directory.path), prepared, fit_state),
             warnings.catch_warnings(),
         ):
             if not stage.is_last:  # a start for the next need not be an optimum
@@ -323,7 +323,7 @@ def _run_stage(
                 seed=stage.seed,
                 initial=initial,
                 callbacks=[writer, stop, *told],
-                reached=reached,
+                fit_state=fit_state,
                 group=group,
             )
     except (FitDiverged, ConfigError) as error:

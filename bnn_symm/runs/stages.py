@@ -66,8 +66,8 @@ class Stage:
         if not self.is_last:
             make_folder(self.directory.path)
         with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
-            reached = self.method.truncate_to_checkpoint(self.directory.reached())
-        return self.directory.rewrite(reached)
+            fit_state = self.method.truncate_to_checkpoint(self.directory.fit_state())
+        return self.directory.rewrite(fit_state)
 
     def complete(self, posterior: Posterior, *, max_megabytes: float) -> None:
         """Keeps the posterior of a stage of the warm start; a killed process has all of it on disk,
@@ -94,7 +94,7 @@ class Stage:
         if not self.directory.has_posterior():
             with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
                 return self.method.posterior_from_state(
-                    model, scaling, self.directory.reached(), seed=self.seed
+                    model, scaling, self.directory.fit_state(), seed=self.seed
                 )
         info = {"method": self.method.name, "engine": self.method.engine, "seed": self.seed}
         info |= {"temperature": self.method.temperature, "tempering": self.method.tempering}

@@ -123,7 +123,7 @@ class Recorder(Callback):
         self.left -= 1
         return self.left < 0
 
-    def reached(self) -> FitState:
+    def fit_state(self) -> FitState:
         draws = {}
         for chain in {chunk.chain for chunk in self.chunks}:
             own = [chunk for chunk in self.chunks if chunk.chain == chain]
@@ -198,7 +198,7 @@ def test_a_stopped_fit_returns_what_it_has_and_goes_on_to_the_same_bits(
         pytest.skip("the fit has fewer steps")
     assert part.info["status"] == "interrupted"
     rest = method.fit(
-        model, data, seed=0, reached=method.truncate_to_checkpoint(recorder.reached())
+        model, data, seed=0, fit_state=method.truncate_to_checkpoint(recorder.fit_state())
     )
     assert rest.info["status"] == "complete"
     assert torch.equal(all_draws(rest), all_draws(whole))

@@ -104,7 +104,7 @@ def _kill_again_and_again(folder, name, kills, alarm_seconds):
                 run = load_run(path)
                 if run.status == "complete" or run.directory.is_finished():
                     continue
-                chains = run.directory.reached().draws
+                chains = run.directory.fit_state().draws
                 for chain, wanted in promised.items():
                     positions = np.asarray(chains[chain].positions)
                     lost += max(0, wanted - len(positions))

@@ -44,7 +44,7 @@ def _killed(path: Path, keys: list[str], row: int, pause: float) -> bool:
 def _draws_so_far_are_the_first(run: Run, undisturbed: Run) -> None:
     chains, draws, _ = undisturbed.posterior.shape
     whole = undisturbed.posterior.draws().unflatten(0, (chains, draws)).numpy()
-    for chain, chunk in run.directory.reached().draws.items():
+    for chain, chunk in run.directory.fit_state().draws.items():
         positions = np.asarray(chunk.positions)
         np.testing.assert_array_equal(positions, whole[chain, : len(positions)])
 

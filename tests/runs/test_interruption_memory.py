@@ -86,9 +86,9 @@ def test_draws_that_a_callback_keeps_are_not_kept_twice(tmp_path):
     for collector, kept in ((HistoryRecorder(draw_store=draw_store), 0), (HistoryRecorder(), 1)):
         collector.on_draws(chunk)
         assert len(collector._chunks) == kept
-    assert HistoryRecorder(draw_store=draw_store).reached().draws == {}
+    assert HistoryRecorder(draw_store=draw_store).fit_state().draws == {}
     draw_store.on_draws(chunk)
-    assert HistoryRecorder(draw_store=draw_store).reached().draws[2] is chunk
+    assert HistoryRecorder(draw_store=draw_store).fit_state().draws[2] is chunk
 
 
 def _writer(path: Path, every: float | str) -> RunWriter:
@@ -107,7 +107,7 @@ def test_no_state_is_ahead_of_its_draws(tmp_path, essential):
     save = directory.save_state
 
     def watched(chain, state):
-        chains = directory.reached().draws
+        chains = directory.fit_state().draws
         on_disk.append({chain: len(chunk.positions) for chain, chunk in chains.items()})
         save(chain, state)
 

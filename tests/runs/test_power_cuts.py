@@ -80,7 +80,7 @@ def _check(path, moment, undisturbed):
     run = load_run(path)
     assert run.status in ("interrupted", "complete")
     if run.status == "interrupted":
-        chains = run.directory.reached().draws if not run.directory.is_finished() else {}
+        chains = run.directory.fit_state().draws if not run.directory.is_finished() else {}
         whole = undisturbed.posterior
         for chain, wanted in moment.promised.items():
             if run.directory.is_finished():

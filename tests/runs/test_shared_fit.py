@@ -95,7 +95,7 @@ def fit_until(folder: str, rank: int, number: int, *keys: str) -> int:
 
 
 def check_stopped_on_its_way(path: Path) -> None:
-    (state,) = load_run(path).directory.reached().states.values()
+    (state,) = load_run(path).directory.fit_state().states.values()
     assert 40 <= state["counts.done"].min() < 80
 
 

@@ -99,12 +99,12 @@ class _Chains:
         )
         self._pending: dict[int, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
         self._told_at = time.monotonic()
-        reached = fit.reached.states.get(0)
-        seconds = max((row["seconds"] for row in fit.reached.history), default=0.0)
+        fit_state = fit.fit_state.states.get(0)
+        seconds = max((row["seconds"] for row in fit.fit_state.history), default=0.0)
         self._started = time.perf_counter() - seconds
         self._under_way = np.zeros(number, dtype=bool)
-        if reached is not None:
-            self._restore(reached)
+        if fit_state is not None:
+            self._restore(fit_state)
             return
         bad = torch.isfinite(self._kernel.points.energy).logical_not().nonzero()
         if len(bad):

@@ -65,37 +65,37 @@ class PyroSampler(Sampler):
         if self.engine == "batched":
             return super()._run(fit)
         starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
-        work = _Chain(self, fit.model, fit.dataset, fit.seed, starts, fit.reached)
+        work = _Chain(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state)
         states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
         for chain, state in states.items():
             fit.collector.keep_state(chain, state)
-        lengths = [len(chunk.positions) for chunk in fit.collector.reached().draws.values()]
+        lengths = [len(chunk.positions) for chunk in fit.collector.fit_state().draws.values()]
         return len(lengths) < self.num_chains or min(lengths) < self.num_draws
 
-    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
+    def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """As the engine does it.
 
         Of Pyro's, a chain stopped in warm-up begins again, to the same bits; one that was drawing
         goes on after its last kept draw.
         """
         if self.engine == "batched":
-            return super().truncate_to_checkpoint(reached)
+            return super().truncate_to_checkpoint(fit_state)
         states = {
-            chain: state for chain, state in reached.states.items() if "inverse_mass" in state
+            chain: state for chain, state in fit_state.states.items() if "inverse_mass" in state
         }
-        draws = {chain: chunk for chain, chunk in reached.draws.items() if chain in states}
+        draws = {chain: chunk for chain, chunk in fit_state.draws.items() if chain in states}
         ends = {chain: len(draws[chain].positions) if chain in draws else 0 for chain in states}
         history = [
             row
-            for row in reached.history
+            for row in fit_state.history
             if row["chain"] in states and row["step"] <= self.num_warmup + ends[row["chain"]]
         ]
         return FitState(states, draws, history)
 
-    def _positions(self, reached: FitState) -> dict[int, np.ndarray]:
+    def _positions(self, fit_state: FitState) -> dict[int, np.ndarray]:
         if self.engine == "batched":
-            return super()._positions(reached)
-        return {chain: state["position"] for chain, state in reached.states.items()}
+            return super()._positions(fit_state)
+        return {chain: state["position"] for chain, state in fit_state.states.items()}
 
 
 class RecordsEnergy:
@@ -141,13 +141,13 @@ class _Chain:
     dataset: Dataset
     seed: int
     starts: list[Tensor]
-    reached: FitState
+    fit_state: FitState
 
     def __call__(self, chain: int, callbacks: Callback) -> State:
         method = self.method
         potential = _Potential(method, self.model, self.dataset)
-        adapted = self.reached.states.get(chain)
-        done = self.reached.draws.get(chain)
+        adapted = self.fit_state.states.get(chain)
+        done = self.fit_state.draws.get(chain)
         position = self.starts[chain]
         if adapted is not None:
             kept = adapted["position"] if done is None else done.positions[-1]
@@ -159,7 +159,7 @@ class _Chain:
                 f"(initial: RUN), or check prior.scale"
             )
         kernel = self._kernel(potential, position, chain, adapted)
-        progress = _ChainProgress(method, chain, done, adapted, self.reached.history)
+        progress = _ChainProgress(method, chain, done, adapted, self.fit_state.history)
         first = 0 if adapted is None else method.num_warmup + progress.drawn
         kernel._t = first
         for iteration in range(first, method.num_warmup + method.num_draws):

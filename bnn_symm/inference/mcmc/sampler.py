@@ -108,47 +108,47 @@ class Sampler(Method):
         """Of this package's own engine, those that are evaluated together; of Pyro's, one."""
         return vectors_together(model, part, self.num_chains) if self.engine == "batched" else 1
 
-    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
+    def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Back to the last state of all chains: draws and rows that came after it are made
         again.
         """
-        state = reached.states.get(0, {})
+        state = fit_state.states.get(0, {})
         if "counts.done" not in state:
             return FitState()  # nothing yet, or what another engine had reached
         done = dict(enumerate(state["counts.done"].tolist()))
         wanted = {chain: max(0, number - self.num_warmup) for chain, number in done.items()}
-        there = {chain: len(chunk.positions) for chain, chunk in reached.draws.items()}
+        there = {chain: len(chunk.positions) for chain, chunk in fit_state.draws.items()}
         if any(there.get(chain, 0) < number for chain, number in wanted.items()):
             return FitState()  # draws were lost that the state builds on
         draws = {
             chain: _head(chunk, wanted[chain])
-            for chain, chunk in reached.draws.items()
+            for chain, chunk in fit_state.draws.items()
             if wanted[chain]
         }
-        history = [row for row in reached.history if row["step"] <= done[row["chain"]]]
+        history = [row for row in fit_state.history if row["step"] <= done[row["chain"]]]
         return FitState({0: state}, draws, history)
 
     def _posterior(
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        draws = reached.draws
+        draws = fit_state.draws
         if not draws:
             # Stopped in warm-up: the last positions, one draw a chain, are what was reached.
             keywords["info"]["warmup_only"] = True
             draws = {
                 chain: DrawChunk(chain, 0, at[None], {})
-                for chain, at in self._positions(reached).items()
+                for chain, at in self._positions(fit_state).items()
             }
         return stack_chains(model, scaling, draws, **keywords)
 
-    def _positions(self, reached: FitState) -> dict[int, np.ndarray]:
+    def _positions(self, fit_state: FitState) -> dict[int, np.ndarray]:
         """Where each chain is."""
-        return dict(enumerate(reached.states.get(0, {}).get("points.position", [])))
+        return dict(enumerate(fit_state.states.get(0, {}).get("points.position", [])))
 
 
 def _head(chunk: DrawChunk, number: int) -> DrawChunk:

@@ -40,7 +40,7 @@ class DeepEnsemble(OptimisedMethod):
 
     def _run(self, fit: FitContext) -> bool:
         starts = initial_positions(fit.model, fit.initial, self.num_members, fit.seed)
-        work = _Member(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
+        work = _Member(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
         states = run_chains(work, range(self.num_members), fit.callbacks, self.chain_method)
         for chain, state in states.items():
             fit.collector.keep_state(chain, state)
@@ -48,22 +48,22 @@ class DeepEnsemble(OptimisedMethod):
             bool(state["stopped"]) for state in states.values()
         )
 
-    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
-        positions = {chain: state["position"] for chain, state in reached.states.items()}
-        return concerns_of_modes(self, fit, reached.history, positions)
+        positions = {chain: state["position"] for chain, state in fit_state.states.items()}
+        return concerns_of_modes(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        return posterior_of_states(model, scaling, reached.states, keywords)
+        return posterior_of_states(model, scaling, fit_state.states, keywords)
 
 
 @dataclass(frozen=True)

@@ -148,25 +148,25 @@ class LaplaceApproximation(OptimisedMethod):
             )
         return precision.sqrt() if diagonal else torch.linalg.cholesky(precision)
 
-    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
-        positions = {chain: state["position"] for chain, state in reached.states.items()}
-        return concerns_of_modes(self, fit, reached.history, positions)
+        positions = {chain: state["position"] for chain, state in fit_state.states.items()}
+        return concerns_of_modes(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        state = reached.states.get(0, {})
+        state = fit_state.states.get(0, {})
         if "precision_root" not in state:
             # Stopped before the curvature was known: the mode, as far as it was reached.
-            return posterior_of_states(model, scaling, reached.states, keywords)
+            return posterior_of_states(model, scaling, fit_state.states, keywords)
         position = torch.from_numpy(state["position"]).to(model.device)
         root = torch.from_numpy(state["precision_root"]).to(model.device)
         if self.structure == "diagonal":

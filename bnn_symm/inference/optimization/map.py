@@ -37,22 +37,22 @@ class MAP(OptimisedMethod):
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
         return optimize_alone(fit, problem)[1]
 
-    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
-        positions = {chain: state["position"] for chain, state in reached.states.items()}
-        return concerns_of_modes(self, fit, reached.history, positions)
+        positions = {chain: state["position"] for chain, state in fit_state.states.items()}
+        return concerns_of_modes(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        return posterior_of_states(model, scaling, reached.states, keywords)
+        return posterior_of_states(model, scaling, fit_state.states, keywords)
 
 
 def posterior_of_states(

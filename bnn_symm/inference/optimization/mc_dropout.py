@@ -61,7 +61,7 @@ class MCDropout(OptimisedMethod):
         )
         return optimize_alone(fit, problem)[1]
 
-    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
         """Return whether the objective was still falling, in words; its units come and go, so that
         it has no mode.
         """
@@ -69,7 +69,7 @@ class MCDropout(OptimisedMethod):
             return []
         return [
             note
-            for note in concerns_of_curves(self, reached.history, fit.model.num_parameters)
+            for note in concerns_of_curves(self, fit_state.history, fit.model.num_parameters)
             if note
         ]
 
@@ -77,15 +77,15 @@ class MCDropout(OptimisedMethod):
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        if 0 not in reached.states:
+        if 0 not in fit_state.states:
             raise IncompatiblePosteriors(
                 "the fit was stopped before its first state was kept; fit it again"
             )
-        position = torch.from_numpy(reached.states[0]["position"]).to(model.device)
+        position = torch.from_numpy(fit_state.states[0]["position"]).to(model.device)
         draw = _Draw(_Drop(model, seed, "draw"), position)
         return SamplePosterior(
             model,

@@ -130,7 +130,7 @@ class SWAG(OptimisedMethod):
             )
 
     def _run(self, fit: FitContext) -> bool:
-        state = fit.reached.states.get(0)
+        state = fit.fit_state.states.get(0)
         if state is None or "count" not in state:
             to_mode = replace(self, num_steps=self.num_steps - self.collect_steps)
             problem = mode_problem(
@@ -201,7 +201,7 @@ class SWAG(OptimisedMethod):
         wanted = (1 - self.momentum) * 2 * len(tensor) * self.temperature
         return _LARGEST_RATE if wanted >= most else wanted / (size * noise)
 
-    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
         """Return whether Adam came to a mode and SGD stayed there, in words."""
         if self.early_stopping is not None:
             return []
@@ -212,15 +212,15 @@ class SWAG(OptimisedMethod):
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        state = reached.states.get(0, {})
+        state = fit_state.states.get(0, {})
         kept = min(int(state.get("count", 0)), self.rank)
         if kept < 2:
             # Stopped before there were iterates to spread: the position that was reached.
-            return posterior_of_states(model, scaling, reached.states, keywords)
+            return posterior_of_states(model, scaling, fit_state.states, keywords)
         where = {"device": model.device, "dtype": model.dtype}
         draw = _Draw(
             mean=torch.from_numpy(state["mean"]).to(**where),

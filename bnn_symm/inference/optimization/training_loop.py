@@ -83,11 +83,11 @@ class OptimisedMethod(Method):
         """The batch size."""
         return points_a_step(self.batch_size, num_points)
 
-    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
+    def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Back to the last state of each chain."""
-        ends = {chain: int(state["step"]) for chain, state in reached.states.items()}
-        history = [row for row in reached.history if row["step"] <= ends.get(row["chain"], -1)]
-        return FitState(dict(reached.states), {}, history)
+        ends = {chain: int(state["step"]) for chain, state in fit_state.states.items()}
+        history = [row for row in fit_state.history if row["step"] <= ends.get(row["chain"], -1)]
+        return FitState(dict(fit_state.states), {}, history)
 
 
 Objective = Callable[[int, Tensor, Tensor], tuple[Tensor | float, Mapping[str, Tensor | float]]]
@@ -183,7 +183,7 @@ def optimize(
 
 def optimize_alone(fit: FitContext, problem: OptimizationProblem) -> tuple[State, bool]:
     """`optimize`, as the only chain of a fit, which is handed the final state."""
-    state, stopped = optimize(problem, fit.callbacks, fit.reached.states.get(0))
+    state, stopped = optimize(problem, fit.callbacks, fit.fit_state.states.get(0))
     fit.collector.keep_state(0, state)
     return state, stopped
 

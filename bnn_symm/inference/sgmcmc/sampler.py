@@ -102,11 +102,11 @@ class StochasticGradientMethod(Method):
         """The batch size."""
         return points_a_step(self.batch_size, num_points)
 
-    def truncate_to_checkpoint(self, reached: FitState) -> FitState:
+    def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Each chain back to its last state: draws and rows that came after it are made again."""
         back = FitState()
-        for chain, state in reached.states.items():
-            wanted, chunk = int(state["drawn"]), reached.draws.get(chain)
+        for chain, state in fit_state.states.items():
+            wanted, chunk = int(state["drawn"]), fit_state.draws.get(chain)
             if wanted > (0 if chunk is None else len(chunk.positions)):
                 continue  # draws were lost that the state builds on: the chain begins again
             back.states[chain] = state
@@ -114,7 +114,9 @@ class StochasticGradientMethod(Method):
                 stats = {name: values[:wanted] for name, values in chunk.stats.items()}
                 back.draws[chain] = DrawChunk(chain, 0, chunk.positions[:wanted], stats)
         ends = {chain: int(state["step"]) for chain, state in back.states.items()}
-        back.history = [row for row in reached.history if row["step"] <= ends.get(row["chain"], -1)]
+        back.history = [
+            row for row in fit_state.history if row["step"] <= ends.get(row["chain"], -1)
+        ]
         return back
 
     def check(self, dataset: Dataset) -> None:
@@ -128,7 +130,7 @@ class StochasticGradientMethod(Method):
 
     def _run(self, fit: FitContext) -> bool:
         starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
-        work = ChainTask(self, fit.model, fit.dataset, fit.seed, starts, fit.reached.states)
+        work = ChainTask(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
         states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
         for chain, state in states.items():
             fit.collector.keep_state(chain, state)
@@ -140,12 +142,12 @@ class StochasticGradientMethod(Method):
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        if reached.draws:
-            return stack_chains(model, scaling, reached.draws, **keywords)
+        if fit_state.draws:
+            return stack_chains(model, scaling, fit_state.draws, **keywords)
         # Stopped before the first draw: the last positions, one draw a chain, are what was reached.
         keywords["info"]["warmup_only"] = True
-        return posterior_of_states(model, scaling, reached.states, keywords)
+        return posterior_of_states(model, scaling, fit_state.states, keywords)

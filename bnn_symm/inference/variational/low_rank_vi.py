@@ -112,26 +112,26 @@ class LowRankVI(OptimisedMethod):
             "factors": factors.requires_grad_(),
         }
 
-    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from its optimum, in words."""
         if self.early_stopping is not None:
             return []
-        return concerns_of_law(self, fit, reached.history, posterior)
+        return concerns_of_law(self, fit, fit_state.history, posterior)
 
     def _posterior(
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        if 0 not in reached.states:
+        if 0 not in fit_state.states:
             raise IncompatiblePosteriors(
                 "the fit was stopped before its first state was kept; fit it again"
             )
         values = {
-            name: torch.from_numpy(reached.states[0][name]).to(model.device)
+            name: torch.from_numpy(fit_state.states[0][name]).to(model.device)
             for name in ("loc", "log_scale", "factors")
         }
         return _posterior_of(

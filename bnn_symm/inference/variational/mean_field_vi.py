@@ -88,27 +88,27 @@ class MeanFieldVI(OptimisedMethod):
         """What is minimized; a call leaves its gradient in the `grad` of both."""
         return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
 
-    def concerns(self, fit: FitContext, reached: FitState, posterior: Posterior) -> list[str]:
+    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
         """Return whether it ended far from its optimum, in words."""
         if self.early_stopping is not None:
             return []
         return concerns_of_law(
-            self, fit, reached.history, posterior, has_distance=self._has_distance
+            self, fit, fit_state.history, posterior, has_distance=self._has_distance
         )
 
     def _posterior(
         self,
         model: BayesianModel,
         scaling: Scaling,
-        reached: FitState,
+        fit_state: FitState,
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        if 0 not in reached.states:
+        if 0 not in fit_state.states:
             raise IncompatiblePosteriors(
                 "the fit was stopped before its first state was kept; fit it again"
             )
-        state = reached.states[0]
+        state = fit_state.states[0]
         return GaussianPosterior(
             model,
             scaling,

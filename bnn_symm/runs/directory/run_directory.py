@@ -395,7 +395,7 @@ class RunDirectory:
             check_state(path, self.signature.token(self.kept), state)
         return found
 
-    def reached(self) -> FitState:
+    def fit_state(self) -> FitState:
         """Everything that a run in progress, or one that was killed, has on disk.
 
         Raises:
@@ -415,8 +415,8 @@ class RunDirectory:
         self.signature.check(self.history)
         return FitState(states, draws, own_rows(self.path))
 
-    def rewrite(self, reached: FitState) -> FitState:
-        """Takes off the disk what is beyond `reached`, so that a resumed fit appends in the right
+    def rewrite(self, fit_state: FitState) -> FitState:
+        """Takes off the disk what is beyond `fit_state`, so that a resumed fit appends in the right
         place.
 
         Killed at any moment, it leaves something from which the same can be reached again.
@@ -426,20 +426,20 @@ class RunDirectory:
         """
         self.check_folders()
         self._remove_leftovers()
-        write_text(self.history_log, "".join(json.dumps(row) + "\n" for row in reached.history))
+        write_text(self.history_log, "".join(json.dumps(row) + "\n" for row in fit_state.history))
         if self.history.exists():
             self.history.unlink()
             sync_folder(self.path)
         log = self.draw_log()
-        log.cut({chain: len(chunk.positions) for chain, chunk in reached.draws.items()})
+        log.cut({chain: len(chunk.positions) for chain, chunk in fit_state.draws.items()})
         make_folder(self.checkpoint)
-        kept = {f"chain-{chain:04d}.safetensors" for chain in reached.states}
+        kept = {f"chain-{chain:04d}.safetensors" for chain in fit_state.states}
         remove_files(
             self.checkpoint, lambda name: _STATE.fullmatch(name) is not None and name not in kept
         )
         sync_folder(self.checkpoint)
         sync_folder(self.path)
-        return dataclasses.replace(reached, draws=log.chains())
+        return dataclasses.replace(fit_state, draws=log.chains())
 
     def _remove_leftovers(self) -> None:
         """Remove the temporary files of a process that was killed."""

@@ -261,7 +261,7 @@ def test_stopped_within_the_curvature_it_goes_on_to_the_same_bits():
         assert part.info["status"] == "interrupted"
         assert part.shape == (1, 1, model.num_parameters)  # the mode alone
         rest = method.fit(
-            model, data, seed=0, reached=method.truncate_to_checkpoint(recorder.reached())
+            model, data, seed=0, fit_state=method.truncate_to_checkpoint(recorder.fit_state())
         )
         assert torch.equal(all_draws(rest), all_draws(whole))
         assert without_times(rest.history) == without_times(whole.history)

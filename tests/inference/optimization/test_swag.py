@@ -139,7 +139,7 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(problem, stop_after):
     assert part.info["status"] == "interrupted"
     assert part.shape[1] == (1 if stop_after < 28 else 3)
     rest = method.fit(
-        model, data, seed=0, reached=method.truncate_to_checkpoint(recorder.reached())
+        model, data, seed=0, fit_state=method.truncate_to_checkpoint(recorder.fit_state())
     )
     assert torch.equal(all_draws(rest), all_draws(whole))
     assert without_times(rest.history) == without_times(whole.history)

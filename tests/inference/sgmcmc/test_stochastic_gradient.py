@@ -368,9 +368,9 @@ def test_it_goes_on_from_every_told_state_to_the_same_bits(method):
     assert len(whole.states) == 2 * math.ceil(method.num_steps / 3)
     assert all(len(chunk.positions) == 1 for chunk in whole.chunks)
     for chain, state in whole.states[::2]:
-        reached = FitState({chain: state}, whole.draws(), list(whole.rows))
-        back = method.truncate_to_checkpoint(reached)
-        again = method.fit(model, data, seed=0, reached=back)
+        fit_state = FitState({chain: state}, whole.draws(), list(whole.rows))
+        back = method.truncate_to_checkpoint(fit_state)
+        again = method.fit(model, data, seed=0, fit_state=back)
         assert torch.equal(again.draws(), posterior.draws())
         assert np.array_equal(again.sample_stats["step_size"], posterior.sample_stats["step_size"])
         times = {"seconds": 0.0}

@@ -79,9 +79,9 @@ def _leftover(folder):
 def test_only_files_of_the_run_are_removed(run):
     folders = (run.path, run.draws, run.checkpoint, run.kept)
     leftovers = [_leftover(_precious(folder)) for folder in folders]
-    reached = run.rewrite(FitState({0: STATE}, {0: chunk(0, 6)}, []))
+    fit_state = run.rewrite(FitState({0: STATE}, {0: chunk(0, 6)}, []))
     assert not any(path.exists() for path in leftovers)
-    assert len(reached.draws[0].positions) == 6
+    assert len(fit_state.draws[0].positions) == 6
     assert {path.name for path in run.draws.iterdir()} == {"000000.npy", *OF_OTHERS}
     assert {path.name for path in run.checkpoint.iterdir()} == {
         "chain-0000.safetensors",

@@ -144,10 +144,10 @@ def _in_progress(path):
 )
 def test_draws_and_states_of_another_run_are_refused(tmp_path, name, words):
     run, other = (_in_progress(tmp_path / letter) for letter in "ab")
-    assert len(run.reached().draws[0].positions) == 8
+    assert len(run.fit_state().draws[0].positions) == 8
     shutil.copy(other.path / name, run.path / name)
     with pytest.raises(InvalidRun, match=words) as error:
-        run.reached()
+        run.fit_state()
     assert "\n" not in str(error.value)
 
 
@@ -167,7 +167,7 @@ def test_a_state_of_another_folder_of_the_run_is_refused(tmp_path):
     (kept,) = run.kept.iterdir()
     shutil.copy(kept, run.checkpoint / "chain-0000.safetensors")
     with pytest.raises(InvalidRun, match="a state of another run"):
-        run.reached()
+        run.fit_state()
 
 
 def test_draws_without_an_identity_are_refused_where_the_run_has_one(tmp_path):
@@ -175,7 +175,7 @@ def test_draws_without_an_identity_are_refused_where_the_run_has_one(tmp_path):
     shutil.rmtree(run.draws)
     DrawLog(run.draws).append(chunk(0, 4))
     with pytest.raises(InvalidRun, match="draws of another run"):
-        run.reached()
+        run.fit_state()
 
 
 def test_draws_of_former_versions_are_read_and_continued(tmp_path):
@@ -186,14 +186,14 @@ def test_draws_of_former_versions_are_read_and_continued(tmp_path):
     shutil.rmtree(run.draws)
     DrawLog(run.draws).append(chunk(0, 4))
     run.draw_log().append(chunk(4, 2))
-    reached = run.reached().draws[0]
-    assert np.asarray(reached.positions)[:, 0].tolist() == list(range(6))
-    assert set(reached.stats) == {"energy"}
+    draws = run.fit_state().draws[0]
+    assert np.asarray(draws.positions)[:, 0].tolist() == list(range(6))
+    assert set(draws.stats) == {"energy"}
 
 
 def test_the_identity_is_no_statistic_of_the_sampler(tmp_path):
     run = _in_progress(tmp_path / "a")
-    assert set(run.reached().draws[0].stats) == {"energy"}
+    assert set(run.fit_state().draws[0].stats) == {"energy"}
 
 
 def test_a_configuration_that_was_exchanged_is_not_gone_on_with(tmp_path):
