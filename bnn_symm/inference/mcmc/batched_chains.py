@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +24,10 @@ from bnn_symm.inference.density.sharded import ShardedDensity
 from bnn_symm.inference.mcmc.adaptation import Adapter, new_adaptation, restore_arrays, to_arrays
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions
+from bnn_symm.inference.mcmc.sampler import Sampler
 from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import torch_generator
-
-if TYPE_CHECKING:
-    from bnn_symm.inference.mcmc.sampler import Sampler
 
 # Iterations of a chain between rows of its history, and between moments at which draws and states
 # are told.
@@ -54,7 +52,7 @@ class _Counts:
     since_row: np.ndarray
 
 
-def run_batched(method: "Sampler", fit: FitContext) -> bool:
+def run_batched(method: Sampler, fit: FitContext) -> bool:
     """Runs the chains of a fit; returns whether they were stopped before their end."""
     chains = _Chains(method, fit)
     stopped = chains.run(fit.callbacks)
@@ -65,7 +63,7 @@ def run_batched(method: "Sampler", fit: FitContext) -> bool:
 class _Chains:
     """The chains of one fit."""
 
-    def __init__(self, method: "Sampler", fit: FitContext):
+    def __init__(self, method: Sampler, fit: FitContext):
         self._method = method
         number = method.num_chains
         positions = torch.stack(initial_positions(fit.model, fit.initial, number, fit.seed))
@@ -116,7 +114,7 @@ class _Chains:
         if method.adapt_step_size and method.num_warmup:
             self._find_step_sizes(density, groups, fit.seed)
 
-    def _density(self, method: "Sampler", fit: FitContext, positions: Tensor) -> TemperedDensity:
+    def _density(self, method: Sampler, fit: FitContext, positions: Tensor) -> TemperedDensity:
         keywords: dict[str, Any] = {
             "temperature": method.temperature,
             "prior_weight": method.prior_weight,
@@ -132,7 +130,7 @@ class _Chains:
         self._should_stop = density.should_stop
         return density
 
-    def _first_variances(self, method: "Sampler", fit: FitContext, positions: Tensor) -> Tensor:
+    def _first_variances(self, method: Sampler, fit: FitContext, positions: Tensor) -> Tensor:
         """(parameter,) what inverse mass matrices begin with."""
         if not method.adapt_mass_matrix:
             return positions.new_ones(positions.shape[1])

@@ -33,8 +33,10 @@ from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.adaptation import Adapter
+from bnn_symm.inference.mcmc.batched_chains import run_batched
 from bnn_symm.inference.mcmc.hmc_kernel import StaticTrajectories, Trajectory
 from bnn_symm.inference.mcmc.sampler import Sampler
+from bnn_symm.inference.method import FitContext
 from bnn_symm.settings import Fraction, PositiveInt, settings
 
 # Adam on log T, as in the paper: rate, decay of the squares, no momentum.
@@ -77,6 +79,9 @@ class ChEESHMC(Sampler):
                 "inference.adaptation of chees_hmc is shared: all chains go the same number of "
                 "steps"
             )
+
+    def _run(self, fit: FitContext) -> bool:
+        return run_batched(self, fit)
 
     def _batched_kernel(
         self,

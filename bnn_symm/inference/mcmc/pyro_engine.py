@@ -26,6 +26,7 @@ from torch import Tensor
 from bnn_symm.data import Dataset
 from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callback, FitState, State
+from bnn_symm.inference.mcmc.batched_chains import run_batched
 from bnn_symm.inference.mcmc.sampler import Sampler
 from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
@@ -63,7 +64,7 @@ class PyroSampler(Sampler):
 
     def _run(self, fit: FitContext) -> bool:
         if self.engine == "batched":
-            return super()._run(fit)
+            return run_batched(self, fit)
         starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
         work = _Chain(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state)
         states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)

@@ -16,9 +16,8 @@ from bnn_symm.data import Part, Scaling
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.density.density import TemperedDensity, vectors_together
 from bnn_symm.inference.mcmc.adaptation import Adapter
-from bnn_symm.inference.mcmc.batched_chains import run_batched
 from bnn_symm.inference.mcmc.kernel import Kernel
-from bnn_symm.inference.method import FitContext, Method
+from bnn_symm.inference.method import Method
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
 from bnn_symm.settings import Fraction, NonNegativeInt, Positive, PositiveInt, settings
@@ -96,9 +95,6 @@ class Sampler(Method):
     def shares_data(self) -> bool:
         """Whether this package's own engine runs the chains."""
         return self.engine == "batched"
-
-    def _run(self, fit: FitContext) -> bool:
-        return run_batched(self, fit)
 
     def points_per_gradient(self, num_points: int) -> int:
         """All."""

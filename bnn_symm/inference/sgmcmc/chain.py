@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,24 +16,36 @@ from torch import Tensor
 from bnn_symm.data import Dataset
 from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callback, State, to_numpy
+from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.inference.optimization.minibatches import Minibatches
+from bnn_symm.inference.parallel.independent_chains import run_chains
+from bnn_symm.inference.sgmcmc.sampler import Stage, StochasticGradientMethod
 from bnn_symm.inference.validation import validation_scores
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ArrayPositions, DrawChunk, SamplePosterior
 from bnn_symm.randomness import key_seed, torch_generator
 
-if TYPE_CHECKING:
-    from bnn_symm.inference.sgmcmc.sampler import Stage, StochasticGradientMethod
-
 # What the keys of sums since the last row begin with in a state.
 _WINDOW = "window."
+
+
+def run_stochastic_gradient_chains(method: StochasticGradientMethod, fit: FitContext) -> bool:
+    """Run all chains of a fit; return whether they were stopped before their end."""
+    starts = initial_positions(fit.model, fit.initial, method.num_chains, fit.seed)
+    task = ChainTask(method, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
+    states = run_chains(task, range(method.num_chains), fit.callbacks, method.chain_method)
+    for chain, state in states.items():
+        fit.collector.keep_state(chain, state)
+    return len(states) < method.num_chains or any(
+        state["step"] < method.num_steps for state in states.values()
+    )
 
 
 @dataclass(frozen=True)
 class ChainTask:
     """The work of one chain, as another process gets it."""
 
-    method: "StochasticGradientMethod"
+    method: StochasticGradientMethod
     model: BayesianModel
     dataset: Dataset
     seed: int
@@ -129,7 +141,7 @@ class _Walk:
             if name.startswith(_WINDOW)
         }
 
-    def _advance(self, stage: "Stage") -> dict[str, float]:
+    def _advance(self, stage: Stage) -> dict[str, float]:
         """One step, unless U is not finite. The terms of U, each estimated on the minibatch, before
         it.
         """
@@ -177,14 +189,14 @@ class _Walk:
             self._tensors["mean_square"], self._counts["learned"]
         ).sqrt()
 
-    def _tell_draw(self, stage: "Stage", callbacks: Callback) -> None:
+    def _tell_draw(self, stage: Stage, callbacks: Callback) -> None:
         step_size = self._method.temperature * stage.learning_rate / len(self._dataset.train)
         position = to_numpy({"position": self._tensors["position"]})["position"]
         stats = {"step_size": np.asarray([step_size])}
         callbacks.on_draws(DrawChunk(self._chain, self._counts["drawn"], position[None], stats))
         self._counts["drawn"] += 1
 
-    def _row(self, stage: "Stage", steps: int) -> dict[str, Any]:
+    def _row(self, stage: Stage, steps: int) -> dict[str, Any]:
         """A row of the history: means over the steps since the row before, and what is so now."""
         done = self._counts["step"]
         row: dict[str, Any] = {

@@ -20,6 +20,8 @@ from typing import ClassVar, Literal
 
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
+from bnn_symm.inference.method import FitContext
+from bnn_symm.inference.sgmcmc.chain import run_stochastic_gradient_chains
 from bnn_symm.inference.sgmcmc.sampler import Stage
 from bnn_symm.inference.sgmcmc.sghmc import Momentum
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
@@ -50,6 +52,9 @@ class CyclicalSGHMC(Momentum):
     def num_steps(self) -> int:
         """Of all cycles."""
         return self.num_cycles * self.cycle_steps
+
+    def _run(self, fit: FitContext) -> bool:
+        return run_stochastic_gradient_chains(self, fit)
 
     def stage(self, step: int) -> Stage:
         """Of exploration, or of sampling."""

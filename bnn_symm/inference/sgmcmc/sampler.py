@@ -36,11 +36,10 @@ from typing import Any, ClassVar, Literal
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import FitState
-from bnn_symm.inference.method import FitContext, Method, initial_positions
+from bnn_symm.inference.method import Method
 from bnn_symm.inference.optimization.map import posterior_of_states
 from bnn_symm.inference.optimization.minibatches import points_a_step
-from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
-from bnn_symm.inference.sgmcmc.chain import ChainTask
+from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
@@ -127,16 +126,6 @@ class StochasticGradientMethod(Method):
                 "steps before; give inference.num_warmup (of cyclical_sghmc "
                 "inference.exploration), or inference.preconditioner=null"
             )
-
-    def _run(self, fit: FitContext) -> bool:
-        starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
-        work = ChainTask(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
-        states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
-        for chain, state in states.items():
-            fit.collector.keep_state(chain, state)
-        return len(states) < self.num_chains or any(
-            state["step"] < self.num_steps for state in states.values()
-        )
 
     def _posterior(
         self,
