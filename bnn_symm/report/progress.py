@@ -11,7 +11,7 @@ from rich.table import Column
 
 from bnn_symm.errors import one_line
 from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler, StochasticGradientMethod
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod
+from bnn_symm.inference.optimization.training_loop import OptimizationMethod
 from bnn_symm.studies.runner import Progress as StudyProgress
 
 # Characters of what a bar says beside its numbers.
@@ -132,7 +132,7 @@ def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
         )
     if isinstance(method, StochasticGradientMethod):
         return f"chain {chain}", method.num_steps
-    if isinstance(method, OptimisedMethod):
+    if isinstance(method, OptimizationMethod):
         return f"member {chain}" if isinstance(
             method, DeepEnsemble
         ) else f"fit {chain}", method.num_steps

@@ -16,7 +16,7 @@ from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, State
 from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimize
+from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize
 from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
@@ -25,7 +25,7 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 
 @settings
-class DeepEnsemble(OptimisedMethod):
+class DeepEnsemble(OptimizationMethod):
     """Settings of deep ensembles (config `inference: {name: deep_ensemble}`).
 
     Attributes:

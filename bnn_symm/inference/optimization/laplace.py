@@ -28,7 +28,7 @@ from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimize_alone
+from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_alone
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.priors.families import Normal
 from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior
@@ -42,7 +42,7 @@ _LARGEST_BLOCK = 20_000
 
 
 @settings
-class LaplaceApproximation(OptimisedMethod):
+class LaplaceApproximation(OptimizationMethod):
     """Settings of the Laplace approximation (config `inference: {name: laplace}`).
 
     Attributes:

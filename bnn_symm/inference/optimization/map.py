@@ -17,7 +17,7 @@ from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.optimality import concerns_of_modes
 from bnn_symm.inference.optimization.training_loop import (
     VALIDATION_POINTS,
-    OptimisedMethod,
+    OptimizationMethod,
     OptimizationProblem,
     optimize_alone,
 )
@@ -27,7 +27,7 @@ from bnn_symm.settings import Positive, settings
 
 
 @settings
-class MAP(OptimisedMethod):
+class MAP(OptimizationMethod):
     """Settings of MAP (config `inference: {name: map}`)."""
 
     name: Literal["map"] = "map"
@@ -66,7 +66,7 @@ def posterior_of_states(
 
 
 def mode_problem(
-    method: OptimisedMethod,
+    method: OptimizationMethod,
     model: BayesianModel,
     dataset: Dataset,
     seed: int,

@@ -30,7 +30,7 @@ from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimality import concerns_of_curves
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod, optimize_alone
+from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_alone
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -39,7 +39,7 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 
 @settings
-class MCDropout(OptimisedMethod):
+class MCDropout(OptimizationMethod):
     """Settings of MC dropout (config `inference: {name: mc_dropout}`); the rate is
     `architecture.dropout`.
 

@@ -39,7 +39,7 @@ from bnn_symm.inference.optimization.map import mode_problem, posterior_of_state
 from bnn_symm.inference.optimization.minibatches import Minibatches
 from bnn_symm.inference.optimization.optimality import concerns_of_iterates
 from bnn_symm.inference.optimization.training_loop import (
-    OptimisedMethod,
+    OptimizationMethod,
     OptimizationProblem,
     optimize_alone,
 )
@@ -62,7 +62,7 @@ _WIDE = 10.0
 
 
 @settings
-class SWAG(OptimisedMethod):
+class SWAG(OptimizationMethod):
     """Settings of SWAG (config `inference: {name: swag}`); those that it shares with `map` are of
     the way to the mode.
 

@@ -48,7 +48,7 @@ class EarlyStopping:
 
 
 @settings
-class OptimisedMethod(Method):
+class OptimizationMethod(Method):
     """Settings of methods that optimize with Adam.
 
     Attributes:
@@ -113,7 +113,7 @@ class OptimizationProblem:
         usable: whether the tensors, finite as they are, make a posterior.
     """
 
-    settings: OptimisedMethod
+    settings: OptimizationMethod
     tensors: dict[str, Tensor]
     objective: Objective
     validate: Validate
@@ -245,7 +245,7 @@ class _Progress:
     window: dict[str, float] = field(default_factory=dict)
 
 
-def _learning_rate(settings: OptimisedMethod, step: int) -> float:
+def _learning_rate(settings: OptimizationMethod, step: int) -> float:
     rate = settings.learning_rate
     if step < settings.warmup_steps:
         rate *= (step + 1) / settings.warmup_steps
@@ -254,7 +254,7 @@ def _learning_rate(settings: OptimisedMethod, step: int) -> float:
     return rate
 
 
-def _watch(settings: OptimisedMethod, run: _Progress, validation_nll: float | None) -> None:
+def _watch(settings: OptimizationMethod, run: _Progress, validation_nll: float | None) -> None:
     """Counts the rows since the smoothed validation NLL was at its best."""
     stopping = settings.early_stopping
     if stopping is None or validation_nll is None:
@@ -267,7 +267,7 @@ def _watch(settings: OptimisedMethod, run: _Progress, validation_nll: float | No
         run.rows_since_best += 1
 
 
-def _has_stopped_early(settings: OptimisedMethod, run: _Progress) -> bool:
+def _has_stopped_early(settings: OptimizationMethod, run: _Progress) -> bool:
     return (
         settings.early_stopping is not None
         and run.rows_since_best >= settings.early_stopping.patience

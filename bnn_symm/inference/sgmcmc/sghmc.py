@@ -18,7 +18,7 @@ from pydantic import Field
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.sgmcmc.sampler import Stage, StochasticGradientMethod
-from bnn_symm.inference.sgmcmc.stationary import WarmedUp
+from bnn_symm.inference.sgmcmc.stationary import StationarySampler
 from bnn_symm.settings import NonNegative, Positive, settings
 
 
@@ -56,7 +56,7 @@ class Momentum(StochasticGradientMethod):
 
 
 @settings
-class SGHMC(Momentum, WarmedUp):
+class SGHMC(Momentum, StationarySampler):
     """Settings of SGHMC (config `inference: {name: sghmc}`)."""
 
     name: Literal["sghmc"] = "sghmc"

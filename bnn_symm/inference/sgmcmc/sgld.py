@@ -12,12 +12,12 @@ import math
 from typing import Literal
 
 from bnn_symm.inference.sgmcmc.sampler import Stage
-from bnn_symm.inference.sgmcmc.stationary import WarmedUp
+from bnn_symm.inference.sgmcmc.stationary import StationarySampler
 from bnn_symm.settings import Positive, settings
 
 
 @settings
-class SGLD(WarmedUp):
+class SGLD(StationarySampler):
     """Settings of SGLD (config `inference: {name: sgld}`)."""
 
     name: Literal["sgld"] = "sgld"

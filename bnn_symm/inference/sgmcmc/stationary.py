@@ -13,7 +13,7 @@ from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
 
 
 @settings
-class WarmedUp(StochasticGradientMethod):
+class StationarySampler(StochasticGradientMethod):
     """Settings of samplers with a warm-up.
 
     Attributes:

@@ -27,7 +27,7 @@ from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext
 from bnn_symm.inference.optimization.optimality import concerns_of_law
 from bnn_symm.inference.optimization.training_loop import (
-    OptimisedMethod,
+    OptimizationMethod,
     OptimizationProblem,
     optimize_alone,
 )
@@ -41,7 +41,7 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 
 @settings
-class LowRankVI(OptimisedMethod):
+class LowRankVI(OptimizationMethod):
     """Settings of low-rank VI (config `inference: {name: low_rank_vi}`).
 
     Attributes:

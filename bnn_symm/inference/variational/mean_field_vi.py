@@ -27,7 +27,7 @@ from bnn_symm.inference.method import FitContext
 from bnn_symm.inference.optimization.optimality import concerns_of_law
 from bnn_symm.inference.optimization.training_loop import (
     Objective,
-    OptimisedMethod,
+    OptimizationMethod,
     OptimizationProblem,
     optimize_alone,
 )
@@ -40,7 +40,7 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 
 @settings
-class MeanFieldVI(OptimisedMethod):
+class MeanFieldVI(OptimizationMethod):
     """Settings of mean-field VI (config `inference: {name: mean_field_vi}`).
 
     Attributes:

@@ -18,7 +18,7 @@ from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference import Method, versions
 from bnn_symm.inference.density.compiled import has_compiler
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod
+from bnn_symm.inference.optimization.training_loop import OptimizationMethod
 from bnn_symm.models import BayesianModel, PriorMean, check_task, default_likelihood
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import Config
@@ -199,7 +199,7 @@ def steps_to_keep(config: Config, num_points: int) -> list[int]:
     """
     if not config.checkpoint.keep:
         return []
-    if not isinstance(config.inference, OptimisedMethod):
+    if not isinstance(config.inference, OptimizationMethod):
         raise ConfigError(
             f"checkpoint.keep is for methods that optimize; {config.inference.name} keeps all of "
             "its draws"

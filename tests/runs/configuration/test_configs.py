@@ -7,7 +7,7 @@ import yaml
 
 from bnn_symm.architectures import build_network, fingerprint
 from bnn_symm.data.registry import dataset_names
-from bnn_symm.inference.optimization.training_loop import OptimisedMethod
+from bnn_symm.inference.optimization.training_loop import OptimizationMethod
 from bnn_symm.runs.configuration.config import Config, load_config
 from bnn_symm.studies.study import Study, load_study
 
@@ -78,7 +78,7 @@ def test_what_was_not_run_says_so_and_what_it_would_take():
 def test_the_epochs_in_comments_are_those_of_the_steps(path):
     config = configs_of(path)[0]
     method = config.inference
-    assert isinstance(method, OptimisedMethod)
+    assert isinstance(method, OptimizationMethod)
     assert isinstance(method.batch_size, int)
     # 60,000 or 50,000 training points, less the validation part.
     points = {"cifar10": 45_000, "fashion_mnist": 54_000, "mnist.npz": 54_000}[config.data.name]
