@@ -25,7 +25,7 @@ from typing import Any
 
 from bnn_symm.architectures import ModuleConfig, fixed_buffers
 from bnn_symm.diagnostics.mixing.copies import copied_chains
-from bnn_symm.errors import ConfigError, IncompatiblePosteriors
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
 from bnn_symm.inference import HMC, NUTS, DeepEnsemble, MeanFieldVI
 from bnn_symm.io.checksums import file_sha256
 from bnn_symm.posteriors import SamplePosterior, match_names, read_names, read_netcdf
@@ -200,7 +200,7 @@ def _read(
             matching = match_names(found.arrays, model, names)
             flat = matching.flatten(found.arrays)
         except IncompatiblePosteriors as error:
-            raise IncompatiblePosteriors(f"{paths[0]}: {error}") from None
+            raise IncompatiblePosteriors(f"{one_line(paths[0].name, 40)}: {error}") from None
         posterior = SamplePosterior.from_draws(
             model, flat, scaling, sample_stats=found.sample_stats
         )

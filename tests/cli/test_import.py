@@ -139,7 +139,11 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([NUMPYRO], "or fix the noise with likelihood.noise=VALUE"),
+        (
+            [NUMPYRO],
+            "likelihood.log_noise is never guessed: "
+            "where sigma is the noise, say {likelihood.log_noise:",
+        ),
         (["missing.nc"], "no file missing.nc"),
         ([], "no files; name NetCDF files"),
         (
@@ -150,7 +154,7 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
         ([NUMPYRO, "--names", "missing.yaml"], "no map of names missing.yaml"),
         (
             [NUMPYRO, "--names", "names.yaml", "--set", "architecture.widths=[4]"],
-            "the draws do not fit the network",
+            "head.weight is missing",
         ),
         (
             [NUMPYRO, "--names", "names.yaml", "-o", "taken"],

@@ -10,7 +10,7 @@ variance or a precision.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.architectures import effective_parameters, free_parameters
-from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.errors import IncompatiblePosteriors, one_line
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.external.name_mapping import TRANSFORMS, Names, checked_names
 from bnn_symm.posteriors.external.parameter_names import (
@@ -39,8 +39,9 @@ from bnn_symm.posteriors.external.tensor_layouts import (
 
 # Fixed values are multiples of 2^-16; other software may hold them in float32.
 _SAME_VALUE = 1e-5
-# How many names a message lists of each side.
-_LISTED = 40
+# Characters of a message, and of the map of names in it, which stands at its end.
+_LONGEST = 300
+_LONGEST_MAP = 140
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,39 +275,64 @@ def _check_pairs(
             )
     if not problems:
         return
-    message = "the draws do not fit the network: " + "; ".join(problems[:5])
-    message += f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+    few = 3 if len(missing) <= 4 else 1  # the map below names all that are missing
+    message = "the draws do not fit the network: " + "; ".join(
+        one_line(problem, 100) for problem in problems[:few]
+    )
+    message += f"; and {len(problems) - few} more" if len(problems) > few else ""
     open_ones = [name for name in missing if name in layout.network]
+    latents = {name: _noise(unused, shapes) for name in missing if name in layout.latents}
     if open_ones and unused:
         fitting = {
             p: [name for name in unused if layout.readings(p, shapes[name])] for p in open_ones
         }
-        written = yaml.safe_dump(
-            suggestions(open_ones, unused, fitting), default_flow_style=True, width=math.inf
-        )
-        message += (
-            f"; the network wants {_listed({p: layout.shape(p) for p in open_ones})}; left of "
-            "theirs are "
-            f"{_listed({name: shapes[name] for name in unused})}; say which is which in a map of "
-            "names, such as "
-            f"{' '.join(written.split())}"
-        )
-    elif refused and not missing:
-        message += "; if they are no part of the network, drop them, or name every parameter in a map of names"
-    for latent in missing:
-        if latent in layout.latents:
-            scalar = next((name for name in unused if shapes[name] == ()), "sigma")
+        entries = {name: {"name": noise, "transform": "log"} for name, noise in latents.items()}
+        written = _written({**suggestions(open_ones, unused, fitting), **entries})
+        ours = _listed({p: layout.shape(p) for p in open_ones}, 30)
+        room = max(40, _LONGEST - len(message) - len(written) - len(ours) - 50)
+        theirs = _listed({name: shapes[name] for name in unused}, room)
+        message += f"; wanted {ours}; theirs {theirs}; write a map of names, such as {written}"
+    else:
+        if refused and not missing:
             message += (
-                f"; {latent} is never guessed: where {scalar} is the noise, say {{{latent}: "
-                f"{{name: {scalar}, transform: log}}}} in the map of names (log of a standard "
-                "deviation, log_sqrt of a variance, "
-                f"log_rsqrt of a precision), or fix the noise with likelihood.noise=VALUE"
+                "; if they are no part of the network, drop them, or name every parameter in a map "
+                "of names"
+            )
+        for latent, noise in latents.items():
+            written = _written({latent: {"name": noise, "transform": "log"}})
+            message += (
+                f"; {latent} is never guessed: where {one_line(noise, 40)} is the noise, say {written} "
+                f"in a map of names (variance: log_sqrt), or fix the noise with likelihood.noise=VALUE"
             )
     raise IncompatiblePosteriors(message)
 
 
-def _listed(shapes: Mapping[str, Shape]) -> str:
-    shown = [f"{name} {shape}" for name, shape in list(shapes.items())[:_LISTED]]
-    return ", ".join(shown) + (
-        f" and {len(shapes) - _LISTED} more" if len(shapes) > _LISTED else ""
-    )
+def _noise(unused: Sequence[str], shapes: Mapping[str, Shape]) -> str:
+    """Return the name that the noise may have: that of a scalar that is left."""
+    return next((name for name in unused if shapes[name] == ()), "sigma")
+
+
+def _written(entries: Mapping[str, Any]) -> str:
+    """Return a map of names as one line of YAML; of a long one, the first entries."""
+    whole = " ".join(yaml.safe_dump(dict(entries), default_flow_style=True, width=math.inf).split())
+    if len(whole) <= _LONGEST_MAP:
+        return whole
+    names = sorted(entries)
+    for shown in range(len(names) - 1, 1, -1):
+        first = yaml.safe_dump(
+            {n: entries[n] for n in names[:shown]}, default_flow_style=True, width=math.inf
+        )
+        if len(first) <= _LONGEST_MAP - 20:
+            break
+    else:
+        return one_line(whole, _LONGEST_MAP)
+    return f"{' '.join(first.split())[:-1]}, ... and {len(names) - shown} more}}"
+
+
+def _listed(shapes: Mapping[str, Shape], width: int) -> str:
+    """Return names with their shapes, as many as a width holds but at least one."""
+    words = [one_line(f"{name} {shape}", 60) for name, shape in shapes.items()]
+    shown = 1
+    while shown < len(words) and len(", ".join(words[: shown + 1])) <= width:
+        shown += 1
+    return ", ".join(words[:shown]) + (", ..." if shown < len(words) else "")
