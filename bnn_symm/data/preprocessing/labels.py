@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.data.preprocessing.notation import CODE, form_of, is_integer, parse_number
+from bnn_symm.data.preprocessing.notation import CODE, NUMBER, form_of, is_integer, parse_number
 
 Label = str | int | float | bool
 
@@ -125,7 +125,7 @@ def _as_boolean(value: Any) -> bool | None:
 def _as_number(value: Any) -> int | float | None:
     if isinstance(value, str):
         text = value.strip()
-        return int(text) if is_integer(text) else parse_number(text)
+        return int(text) if is_integer(text) and form_of(text) == NUMBER else parse_number(text)
     return value if isinstance(value, int | float) else None
 
 

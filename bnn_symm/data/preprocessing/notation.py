@@ -45,6 +45,7 @@ _NOTATIONS = {
     "a decimal comma or a comma between thousands": r"[+-]?(?:\d*(?:,\d+)+|\d+,)(?:\.\d*)?(?:[eE][+-]?\d+)?",
     "a percent sign": rf"{_N} ?[%\u2030]",
     "a currency": rf"[+-]? ?(?:{_CURRENCY}) ?{_N} ?[kKmMbB]?|{_N} ?(?:{_CURRENCY})",
+    "feet and inches": r"\d+'(?: ?\d+(?:\.\d+)?(?:\"|''))?",
     "a fraction": r"[+-]?(?:\d+ ?)?\d+ ?[/\u2044] ?\d+",
     "another base than ten": r"[+-]?0(?:[xX][0-9a-fA-F]+|[bB][01]+|[oO][0-7]+)",
     "an exponent of another form": r"[+-]?[\d.,]+ ?(?:[dD][+-]?\d+|[eE] [+-]?\d+)"
@@ -128,7 +129,8 @@ def parse_number(text: str) -> float:
     if not _NUMBER.fullmatch(text):
         return math.nan
     number = float(text)
-    return number if not is_integer(text) or is_exact(int(text)) else math.nan
+    exact = not is_integer(text) or (math.isfinite(number) and is_exact(int(text)))
+    return number if exact else math.nan
 
 
 def parse_numbers(texts: Sequence[str]) -> np.ndarray:

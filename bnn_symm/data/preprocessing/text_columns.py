@@ -36,7 +36,7 @@ _FEW_CATEGORIES = 20
 _BOOLEANS = ("true", "false")
 _DATE_TEXT = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}[-/]\d{1,2}[-/]\d{2}"
-    r"|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}|[A-Za-z]{3,9} \d{1,2},? \d{4}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?"
+    r"|(0[1-9]|[12]\d|3[01])\.(0[1-9]|1[0-2])\.\d{2}|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{4}|[A-Za-z]{3,9} \d{1,2},? \d{4}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?"
     r")([ T].*)?"
 )
 
@@ -276,7 +276,12 @@ def _notes(column: _Distinct) -> list[str]:
             f"{column.what}: {listed}: read as a category of its own, not as a missing value"
         )
     numbers, words = column.of(NUMBER, NOT_FINITE), column.of(WORD)
-    if numbers and words and not column.of(CODE):
+    if (codes := column.of(CODE)) and column.of(NUMBER):
+        notes.append(
+            f"{column.what}: {_short(codes[0])} in row {column.first_row[codes[0]]} has leading zeros: all values are "
+            f"read as codes, not as numbers"
+        )
+    elif numbers and words and not codes:
         notes.append(
             f"{column.what} mixes numbers and words ({_short(words[0])} in row "
             f"{column.first_row[words[0]]}): read as {len(column.counts)} categories"
