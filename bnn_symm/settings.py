@@ -8,16 +8,29 @@ import dataclasses
 import functools
 from typing import Annotated, Any, dataclass_transform
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from bnn_symm.errors import ConfigError, nearest, one_line
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+
+def _no_boolean(value: Any) -> Any:
+    """Return a value unless it is a boolean, which Python counts among the integers."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "Input should be a number")
+    return value
+
+
+_NUMBER = BeforeValidator(_no_boolean)
+Positive = Annotated[float, _NUMBER, Field(gt=0)]
+NonNegative = Annotated[float, _NUMBER, Field(ge=0)]
+Fraction = Annotated[float, _NUMBER, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, _NUMBER, Field(ge=1)]
+NonNegativeInt = Annotated[int, _NUMBER, Field(ge=0)]
+NumThreads = Annotated[int, _NUMBER, Field(ge=1, le=1024)]
+"""More threads than an operating system starts end the process without a word."""
+
 
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)

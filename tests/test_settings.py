@@ -23,6 +23,8 @@ from bnn_symm.runs.configuration.config import CheckpointConfig, Config
         (MeanFieldVI, {"temperature": float("nan")}, ("temperature", "finite")),
         (Gaussian, {"noise": "learnt"}, ("noise", "'learned'")),
         (MLPConfig, {"widths": (64, 0)}, ("widths", "0")),
+        (MLPConfig, {"widths": (True,)}, ("widths", "True", "number")),
+        (MeanFieldVI, {"num_steps": True}, ("num_steps", "True", "number")),
         (MLPConfig, {"activation": "Relu"}, ("activation", "'relu'")),
         (CNNConfig, {"symmetry": "weight_asymmetric"}, ("symmetry", "SymmetryConfig")),
         (SymmetryConfig, {"kind": "asymmetric"}, ("kind", "weight_asymmetric")),

@@ -21,7 +21,7 @@ from bnn_symm.inference import AnyMethod, MeanFieldVI
 from bnn_symm.io.documents import dump_yaml, read_yaml
 from bnn_symm.models import AnyLikelihood, Prior
 from bnn_symm.runs.configuration.overrides import apply_override
-from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
+from bnn_symm.settings import NonNegativeInt, NumThreads, Positive, settings
 
 
 def _interval(value: Any) -> Any:
@@ -93,7 +93,7 @@ class Config:
     seed: NonNegativeInt = 0
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
-    threads: PositiveInt | Literal["auto"] = "auto"
+    threads: NumThreads | Literal["auto"] = "auto"
     data: DataConfig = Field(default_factory=DataConfig)
     architecture: ArchitectureConfig = Field(default_factory=MLPConfig)
     prior: Prior = Field(default_factory=Prior)
@@ -330,7 +330,9 @@ def _describe(problem: Mapping[str, Any]) -> str:
     wanted = ", or ".join(dict.fromkeys(msg[0].lower() + msg[1:] for msg in problem["msgs"]))
     got = problem["input"]
     remedy = ""
-    if problem["type"] == "string_type" and (got is None or isinstance(got, bool | int | float)):
+    if problem["type"] == "string_type" and got is None:
+        remedy = f"; it has no value: write one, such as {_leaf(problem)}: NAME"
+    elif problem["type"] == "string_type" and (isinstance(got, bool | int | float)):
         remedy = f"; YAML reads this as another type: write it in quotes, such as {_leaf(problem)}: '{got}'"
     return f"{one_line(key, _SHOWN)}: got {quoted(got)}; {one_line(wanted, _WANTED)}{remedy}"
 
