@@ -32,7 +32,6 @@ NumThreads = Annotated[int, _NUMBER, Field(ge=1, le=1024)]
 """More threads than an operating system starts end the process without a word."""
 
 
-
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
 

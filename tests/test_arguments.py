@@ -129,14 +129,28 @@ CALLS = {
     ),
     "elbo without data": (lambda t: bnn_symm.elbo(t.posterior), "'train'"),
     "align a path": (lambda t: bnn_symm.align(t.posterior, "runs/a"), "load_run"),
-    "mixing of draws": (
-        lambda t: bnn_symm.mixing(t.flat, t.data.test),
-        "posterior: got an object of type Tensor",
+    "mixing of draws": (lambda t: bnn_symm.mixing(t.flat, t.data.test), "posterior: got an object of type Tensor"),
+    "posterior of a network": (
+        lambda t: bnn_symm.GaussianPosterior(t.net, t.data.scaling, loc=t.flat, scale=t.flat),
+        "model:",
     ),
-    "statistics of a tensor": (
-        lambda t: bnn_symm.chain_statistics(torch.zeros(2, 9, 3)),
-        r"\.numpy\(\)",
+    "posterior of arrays": (
+        lambda t: bnn_symm.GaussianPosterior(t.model, t.data.scaling, loc=t.array, scale=t.array),
+        "loc: got an object of type ndarray",
     ),
+    "posterior of two lengths": (
+        lambda t: bnn_symm.GaussianPosterior(t.model, t.data.scaling, loc=t.flat, scale=torch.ones(1)),
+        r"scale \(1,\)",
+    ),
+    "posterior without scales": (lambda t: bnn_symm.LowRankGaussianPosterior(t.model), "missing a required argument"),
+    "posterior of positions": (
+        lambda t: SamplePosterior(t.model, t.data.scaling, positions=t.flat),
+        "SamplePosterior.from_draws",
+    ),
+    "mean of a network": (lambda t: bnn_symm.PriorMean(t.net), "weights: got an object of type Sequential"),
+    "mean of arrays": (lambda t: bnn_symm.PriorMean({"0.weight": t.array}), "under '0.weight', expected a tensor"),
+    "statistics of a matrix": (lambda t: bnn_symm.chain_statistics(t.array), r"\(chain, draw, column\)"),
+    "statistics of a tensor": (lambda t: bnn_symm.chain_statistics(torch.zeros(2, 9, 3)), r"\.numpy\(\)"),
     "spec of a model": (lambda t: bnn_symm.permutation_spec(t.model), "model.net"),
     "asymmetrize a model": (lambda t: bnn_symm.asymmetrize(t.model), "torch.nn.Module"),
     "build by name": (
@@ -147,6 +161,10 @@ CALLS = {
     "run of a file": (lambda t: bnn_symm.fit_run("config.yaml"), "load_config"),
     "run of keys": (lambda t: bnn_symm.fit_run({"seed": 1}), "parse_config"),
     "keys as text": (lambda t: bnn_symm.parse_config("seed: 1"), "Mapping"),
+    "a run with a null character": (
+        lambda t: bnn_symm.fit_run(bnn_symm.Config(), "a\0b"),
+        "null character",
+    ),
     "open a number": (lambda t: bnn_symm.load_run(3), "path"),
     "names of an array": (lambda t: bnn_symm.match_names(t.array, t.model), "Mapping"),
     "verdicts of a posterior": (lambda t: bnn_symm.verdicts(t.posterior), "Mixing"),

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
@@ -42,6 +43,7 @@ class ClosedFormPosterior(Posterior):
     """Name -> number of axes, of the arrays that describe the distribution; the last axis is that
     of parameters."""
 
+    @checked
     def __init__(
         self,
         model: BayesianModel,
@@ -56,7 +58,11 @@ class ClosedFormPosterior(Posterior):
         history: Sequence[Mapping[str, Any]] = (),
     ):
         super().__init__(model, scaling, info=info, history=history)
-        check_length(model, loc.shape[-1])
+        check_length(model, loc.shape[-1] if loc.ndim else 1)
+        if scale.shape != loc.shape:
+            raise IncompatiblePosteriors(
+                f"loc has shape {tuple(loc.shape)}, scale {tuple(scale.shape)}; give one shape"
+            )
         if not bool((scale > 0).all()):
             raise IncompatiblePosteriors("the scales of a Gaussian posterior must be positive")
         self.loc = loc

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
@@ -81,6 +82,7 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
     kind = "low_rank_gaussian"
     array_axes: ClassVar[dict[str, int]] = {**ClosedFormPosterior.array_axes, "factors": 2}
 
+    @checked
     def __init__(self, *args: Any, factors: Float[Tensor, "rank parameter"], **keywords: Any):
         super().__init__(*args, **keywords)
         if factors.shape[-1] != len(self.loc) or len(factors) == 0:

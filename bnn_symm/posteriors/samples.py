@@ -106,6 +106,7 @@ class SamplePosterior(Posterior):
 
     kind = "samples"
 
+    @checked
     def __init__(
         self,
         model: BayesianModel,
@@ -116,6 +117,11 @@ class SamplePosterior(Posterior):
         info: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
     ):
+        if not hasattr(positions, "read"):
+            raise ConfigError(
+                f"positions: got an object of type {type(positions).__name__}, expected draws that can be read; make "
+                f"the posterior with SamplePosterior.from_draws(model, draws)"
+            )
         super().__init__(model, scaling, info=info, history=history)
         check_length(model, positions.shape[-1])
         if 0 in positions.shape[:2]:

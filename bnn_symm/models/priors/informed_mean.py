@@ -19,7 +19,8 @@ from bnn_symm.architectures import (
     weight_shapes,
 )
 from bnn_symm.architectures.asymmetric.fingerprint import fingerprint_of
-from bnn_symm.errors import ConfigError
+from bnn_symm.arguments import checked
+from bnn_symm.errors import ConfigError, one_line
 
 
 class PriorMean:
@@ -34,11 +35,15 @@ class PriorMean:
         sha256: of names, shapes and values as float64, in hexadecimal.
     """
 
+    @checked
     def __init__(self, weights: Mapping[str, Tensor]):
-        self.weights = {
-            name: value.detach().cpu().contiguous().clone()
-            for name, value in sorted(weights.items())
-        }
+        wrong = next((name for name, value in weights.items() if not isinstance(value, Tensor)), None)
+        if wrong is not None:
+            raise ConfigError(
+                f"weights: got an object of type {type(weights[wrong]).__name__} under "
+                f"{one_line(repr(wrong), 60)}, expected a tensor under each name, as in a state dict"
+            )
+        self.weights = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(weights.items())}
         digest = hashlib.sha256()
         for name, value in self.weights.items():
             digest.update(f"{name}\0{'x'.join(map(str, value.shape))}\0".encode())
