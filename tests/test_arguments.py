@@ -129,7 +129,10 @@ CALLS = {
     ),
     "elbo without data": (lambda t: bnn_symm.elbo(t.posterior), "'train'"),
     "align a path": (lambda t: bnn_symm.align(t.posterior, "runs/a"), "load_run"),
-    "mixing of draws": (lambda t: bnn_symm.mixing(t.flat, t.data.test), "posterior: got an object of type Tensor"),
+    "mixing of draws": (
+        lambda t: bnn_symm.mixing(t.flat, t.data.test),
+        "posterior: got an object of type Tensor",
+    ),
     "posterior of a network": (
         lambda t: bnn_symm.GaussianPosterior(t.net, t.data.scaling, loc=t.flat, scale=t.flat),
         "model:",
@@ -139,18 +142,35 @@ CALLS = {
         "loc: got an object of type ndarray",
     ),
     "posterior of two lengths": (
-        lambda t: bnn_symm.GaussianPosterior(t.model, t.data.scaling, loc=t.flat, scale=torch.ones(1)),
+        lambda t: bnn_symm.GaussianPosterior(
+            t.model, t.data.scaling, loc=t.flat, scale=torch.ones(1)
+        ),
         r"scale \(1,\)",
     ),
-    "posterior without scales": (lambda t: bnn_symm.LowRankGaussianPosterior(t.model), "missing a required argument"),
+    "posterior without scales": (
+        lambda t: bnn_symm.LowRankGaussianPosterior(t.model),
+        "missing a required argument",
+    ),
     "posterior of positions": (
         lambda t: SamplePosterior(t.model, t.data.scaling, positions=t.flat),
         "SamplePosterior.from_draws",
     ),
-    "mean of a network": (lambda t: bnn_symm.PriorMean(t.net), "weights: got an object of type Sequential"),
-    "mean of arrays": (lambda t: bnn_symm.PriorMean({"0.weight": t.array}), "under '0.weight', expected a tensor"),
-    "statistics of a matrix": (lambda t: bnn_symm.chain_statistics(t.array), r"\(chain, draw, column\)"),
-    "statistics of a tensor": (lambda t: bnn_symm.chain_statistics(torch.zeros(2, 9, 3)), r"\.numpy\(\)"),
+    "mean of a network": (
+        lambda t: bnn_symm.PriorMean(t.net),
+        "weights: got an object of type Sequential",
+    ),
+    "mean of arrays": (
+        lambda t: bnn_symm.PriorMean({"0.weight": t.array}),
+        "under '0.weight', expected a tensor",
+    ),
+    "statistics of a matrix": (
+        lambda t: bnn_symm.chain_statistics(t.array),
+        r"\(chain, draw, column\)",
+    ),
+    "statistics of a tensor": (
+        lambda t: bnn_symm.chain_statistics(torch.zeros(2, 9, 3)),
+        r"\.numpy\(\)",
+    ),
     "spec of a model": (lambda t: bnn_symm.permutation_spec(t.model), "model.net"),
     "asymmetrize a model": (lambda t: bnn_symm.asymmetrize(t.model), "torch.nn.Module"),
     "build by name": (

@@ -181,7 +181,9 @@ def _is_row(names: list[str], columns: Sequence[Sequence[str]]) -> bool:
     if repeated:
         return True
     values = [names[index] for index in numbers]
-    return not all(map(is_integer, values)) or any(float(a) >= float(b) for a, b in pairwise(values))
+    return not all(map(is_integer, values)) or any(
+        float(a) >= float(b) for a, b in pairwise(values)
+    )
 
 
 def _looks_numeric(text: str) -> bool:

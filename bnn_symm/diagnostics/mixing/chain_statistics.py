@@ -80,7 +80,9 @@ _ARRAYS = tuple(
 def chain_statistics(values: Float[np.ndarray, "chain draw column"]) -> ChainStatistics:
     """R-hat, ESS, mean and standard deviation of every column; computed in float64."""
     if values.ndim != 3 or 0 in values.shape[:2]:
-        raise ConfigError(f"values: got an array of shape {values.shape}, expected (chain, draw, column); reshape it")
+        raise ConfigError(
+            f"values: got an array of shape {values.shape}, expected (chain, draw, column); reshape it"
+        )
     chains, draws, columns = values.shape
     at_once = max(1, _NUMBERS_AT_ONCE // (chains * draws))
     starts = range(0, columns, at_once)

@@ -37,13 +37,18 @@ class PriorMean:
 
     @checked
     def __init__(self, weights: Mapping[str, Tensor]):
-        wrong = next((name for name, value in weights.items() if not isinstance(value, Tensor)), None)
+        wrong = next(
+            (name for name, value in weights.items() if not isinstance(value, Tensor)), None
+        )
         if wrong is not None:
             raise ConfigError(
                 f"weights: got an object of type {type(weights[wrong]).__name__} under "
                 f"{one_line(repr(wrong), 60)}, expected a tensor under each name, as in a state dict"
             )
-        self.weights = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(weights.items())}
+        self.weights = {
+            name: value.detach().cpu().contiguous().clone()
+            for name, value in sorted(weights.items())
+        }
         digest = hashlib.sha256()
         for name, value in self.weights.items():
             digest.update(f"{name}\0{'x'.join(map(str, value.shape))}\0".encode())

@@ -12,7 +12,9 @@ from bnn_symm.errors import BnnSymmError, InvalidRun, shell_words
 def check_free(path: Path) -> None:
     """Raises InvalidRun if a run directory of that name exists, as none is ever overwritten, or may not be named so."""
     if "\0" in str(path):
-        raise InvalidRun("the output directory's name holds a null character, which no file name may have; correct it")
+        raise InvalidRun(
+            "the output directory's name holds a null character, which no file name may have; correct it"
+        )
     if path.exists() or path.is_symlink():
         advice = "choose another --out"
         if (path / "run.json").exists():  # a run

@@ -27,7 +27,20 @@ def test_numbers(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["9" * 5000, "007", "01", "00", "01.11", "1e999", "inf", "nan", "0x10", "1_000", "9007199254740993"]
+    "text",
+    [
+        "9" * 5000,
+        "007",
+        "01",
+        "00",
+        "01.11",
+        "1e999",
+        "inf",
+        "nan",
+        "0x10",
+        "1_000",
+        "9007199254740993",
+    ],
 )
 def test_texts_that_are_no_numbers(text):
     assert not math.isfinite(parse_number(text)) or form_of(text) == "not finite"

@@ -101,7 +101,10 @@ def test_numbers_with_an_exponent(tmp_path):
         ("seed=1.5", "seed: got 1.5"),
         ("seed=true", "seed: got True; input should be a number"),
         ("architecture.widths=[yes]", "architecture.widths.0: got True; input should be a number"),
-        ("inference.learning_rate=true", "inference.learning_rate: got True; input should be a number"),
+        (
+            "inference.learning_rate=true",
+            "inference.learning_rate: got True; input should be a number",
+        ),
         ("threads=100000", "threads: got 100000; input should be less than or equal to 1024"),
         ("data.name=", "data.name: got None; input should be a valid string; it has no value"),
         ("seed.x=1", "seed: got {'x': 1}"),
