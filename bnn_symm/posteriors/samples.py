@@ -119,8 +119,8 @@ class SamplePosterior(Posterior):
     ):
         if not hasattr(positions, "read"):
             raise ConfigError(
-                f"positions: got an object of type {type(positions).__name__}, expected draws that can be read; make "
-                f"the posterior with SamplePosterior.from_draws(model, draws)"
+                f"positions: got an object of type {type(positions).__name__}, expected draws that "
+                f"can be read; make the posterior with SamplePosterior.from_draws(model, draws)"
             )
         super().__init__(model, scaling, info=info, history=history)
         check_length(model, positions.shape[-1])

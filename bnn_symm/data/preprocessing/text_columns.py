@@ -279,8 +279,8 @@ def _notes(column: _Distinct) -> list[str]:
     numbers, words = column.of(NUMBER, NOT_FINITE), column.of(WORD)
     if (codes := column.of(CODE)) and column.of(NUMBER):
         notes.append(
-            f"{column.what}: {_short(codes[0])} in row {column.first_row[codes[0]]} has leading zeros: all values are "
-            f"read as codes, not as numbers"
+            f"{column.what}: {_short(codes[0])} in row {column.first_row[codes[0]]} has leading "
+            f"zeros: all values are read as codes, not as numbers"
         )
     elif numbers and words and not codes:
         notes.append(

@@ -10,7 +10,7 @@ from bnn_symm.errors import BnnSymmError, InvalidRun, shell_words
 
 
 def check_free(path: Path) -> None:
-    """Raises InvalidRun if a run directory of that name exists, as none is ever overwritten, or may not be named so."""
+    """Raises InvalidRun if a run directory of that name exists: none is ever overwritten."""
     if "\0" in str(path):
         raise InvalidRun(
             "the output directory's name holds a null character, which no file name may have; correct it"
