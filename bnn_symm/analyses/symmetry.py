@@ -46,7 +46,7 @@ def describe_symmetry(
         "certificate": group.certificate,
         "held_units": group.spec.held,
         "held_at": group.spec.held_at,
-        "unsearched_flips": group.spec.unsearched_flips,
+        "unsearched_flips": group.unsearched_flips,
         "fingerprint": fingerprint(net),
         "free_parameters": model.num_net_parameters,
         "network_parameters": total,

@@ -86,8 +86,14 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
         for label in watch.axes(out):
             outputs.extend(part.node for part in labels.resolve(label))
             labels.pin(label)
+            labels.fix_to_identity(label)
         axes = {name: watch.axes(leaves[name]) for name in leaves if name in watch.read}
         labels.pin_loose(label for own in axes.values() for label in own)
+        labels.doubt_in_place(label for name in axes.keys() & trainable for label in axes[name])
+        for name in axes.keys() & trainable:
+            if not axes[name]:  # a number, whose flip has no place in a spec
+                for label in filter(labels.flips, watch.all_labels(leaves[name])):
+                    labels.doubt(label)
         spec = _spec(labels, axes, outputs)
     except CannotDerive as error:
         raise SymmetryError(f"the outputs of the network: {error}") from None
@@ -229,7 +235,8 @@ def _spec(
         if any(part.node in outputs for part in label)
         or any(p.node in outputs for p in labels.resolve(label))
     }
-    return PermutationSpec(groups, _oriented(axes), output_axes)
+    before_norms = tuple(name for node, name in names.items() if labels.only_before_norm(node))
+    return PermutationSpec(groups, _oriented(axes), output_axes, flips_before_norms=before_norms)
 
 
 def _names(labels: Labels, resolved: Mapping[str, tuple[Label, ...]]) -> dict[int, str]:

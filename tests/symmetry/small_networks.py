@@ -121,6 +121,43 @@ def class_token(s: Net, x: Tensor) -> Tensor:
     return s.c(torch.tanh(h)[:, 0])
 
 
+def between(
+    function: Callable[[Tensor], Tensor], units: int = 4, reads: int | None = None
+) -> nn.Module:
+    """A function of hidden units between two layers."""
+    return Net(
+        lambda s, x: s.b(function(s.a(x))),
+        a=linear(3, units),
+        b=linear(units if reads is None else reads, 2),
+    )
+
+
+def chosen_by_input(units: int) -> nn.Module:
+    return Net(
+        lambda s, x: s.b(torch.where(x[:, :1] > 0, torch.tanh(s.a(x)), torch.tanh(s.c(x)))),
+        a=linear(3, units),
+        b=linear(units, 2),
+        c=linear(3, units),
+    )
+
+
+def fused_attention(heads: int, units: int) -> nn.Module:
+    def forward(s: Net, x: Tensor) -> Tensor:
+        q, k, v = (
+            layer(x).unflatten(-1, (heads, units // heads)).transpose(1, 2)
+            for layer in (s.q, s.k, s.v)
+        )
+        return s.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)).mean(1)
+
+    return Net(
+        forward, q=linear(3, units), k=linear(3, units), v=linear(3, units), o=linear(units, 2)
+    )
+
+
+def attention_temperature(s: Net, x: Tensor) -> Tensor:
+    return s.o((s.q(x) @ s.k(x).mT * s.t).softmax(-1) @ s.v(x)).mean(1)
+
+
 Case = tuple[Callable[[], nn.Module], tuple[int, ...]]
 SMALL: dict[str, Case] = {
     "rezero": (lambda: rezero(parameter(1)), (3,)),
@@ -285,6 +322,101 @@ SMALL: dict[str, Case] = {
     "layer norm of one unit": (
         lambda: nn.Sequential(linear(3, 1), nn.LayerNorm(1), nn.Tanh(), linear(1, 2)),
         (3,),
+    ),
+    "layer norm, relu": (
+        lambda: nn.Sequential(linear(3, 4), nn.LayerNorm(4), nn.ReLU(), linear(4, 2)),
+        (3,),
+    ),
+    "layer norm, no offset": (
+        lambda: nn.Sequential(
+            linear(3, 4), nn.LayerNorm(4, elementwise_affine=False), nn.Tanh(), linear(4, 2)
+        ),
+        (3,),
+    ),
+    "group norm of one group": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 2), nn.GroupNorm(1, 4), nn.ReLU(), nn.Flatten(), linear(16, 2)
+        ),
+        (1, 3, 3),
+    ),
+    "group norm of single channels": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 2), nn.GroupNorm(4, 4), nn.ReLU(), nn.Flatten(), linear(16, 2)
+        ),
+        (1, 3, 3),
+    ),
+    "normalize": (lambda: between(lambda h: F.normalize(h, dim=-1)), (3,)),
+    "norm": (lambda: between(lambda h: h.norm(dim=-1, keepdim=True), reads=1), (3,)),
+    "norm of one": (lambda: between(lambda h: h.norm(dim=-1, keepdim=True), 1), (3,)),
+    "hypot": (lambda: between(lambda h: torch.hypot(h, h.roll(1, 0))), (3,)),
+    "product of units": (lambda: between(lambda h: h.prod(-1, keepdim=True), 3, reads=1), (3,)),
+    "variance of units": (lambda: between(lambda h: h.var(-1, keepdim=True), 3, reads=1), (3,)),
+    "sum of units": (lambda: between(lambda h: h.tanh().sum(-1, keepdim=True), reads=1), (3,)),
+    "hardtanh": (lambda: between(F.hardtanh), (3,)),
+    "hardtanh of one": (lambda: between(F.hardtanh, 1), (3,)),
+    "clamp of one": (lambda: between(lambda h: h.clamp(-1, 1), 1), (3,)),
+    "clamp of one, lopsided": (lambda: between(lambda h: h.clamp(-1, 2), 1), (3,)),
+    "round of one": (lambda: between(lambda h: (3 * h).round(), 1), (3,)),
+    "both halves of one": (lambda: between(lambda h: h.relu() + (-h).relu(), 1), (3,)),
+    "chosen by the input": (lambda: chosen_by_input(4), (3,)),
+    "chosen by the input, one unit": (lambda: chosen_by_input(1), (3,)),
+    "filled with zeros": (
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x)).masked_fill(x[:, :1] > 0, 0.0)),
+            a=linear(3, 4),
+            b=linear(4, 2),
+        ),
+        (3,),
+    ),
+    "filled with zeros by unit": (
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x)).masked_fill(torch.arange(4) > 1, 0.0)),
+            a=linear(3, 4),
+            b=linear(4, 2),
+        ),
+        (3,),
+    ),
+    "rank one, outer": (
+        lambda: Net(
+            lambda s, x: F.linear(x, torch.outer(s.u, s.v)), u=parameter(2), v=parameter(3)
+        ),
+        (3,),
+    ),
+    "rank one, broadcast": (
+        lambda: Net(lambda s, x: F.linear(x, s.u * s.v), u=parameter(2, 1), v=parameter(3)),
+        (3,),
+    ),
+    "head, abs": (lambda: head(torch.abs), (3,)),
+    "head, gain": (
+        lambda: Net(
+            lambda s, x: s.b(torch.tanh(s.a(x))).squeeze(-1) * s.g,
+            a=linear(3, 4),
+            b=linear(4, 1, bias=False),
+            g=parameter(),
+        ),
+        (3,),
+    ),
+    "head, gain, abs": (
+        lambda: Net(
+            lambda s, x: (s.b(torch.tanh(s.a(x))).squeeze(-1) * s.g).abs(),
+            a=linear(3, 4),
+            b=linear(4, 1),
+            g=parameter(),
+        ),
+        (3,),
+    ),
+    "fused attention, one unit": (lambda: fused_attention(1, 1), (5, 3)),
+    "fused attention, heads of one unit": (lambda: fused_attention(2, 2), (5, 3)),
+    "attention, temperature": (
+        lambda: Net(
+            attention_temperature,
+            q=linear(3, 2),
+            k=linear(3, 2),
+            v=linear(3, 2),
+            o=linear(2, 2),
+            t=parameter(1),
+        ),
+        (5, 3),
     ),
     "group norm": (
         lambda: nn.Sequential(

@@ -397,6 +397,27 @@ def test_units_of_odd_blocks_flip_where_only_zeros_are_fixed(norm, kappa):
         assert symmetry_group(one).order == expected
 
 
+@pytest.mark.parametrize("kappa", [0.0, 1.0])
+def test_all_units_before_a_norm_flip_unless_what_is_fixed_forbids_it(kappa):
+    _, net = pair(
+        lambda s: MLPConfig(widths=(12, 8), activation="relu", norm="layer", symmetry=s),
+        (7,),
+        fixed_per_row=(3, 4, 2),
+        kappa=kappa,
+        block=2,
+    )
+    group, x = symmetry_group(net), normal(5, 7).float()
+    before = net(x).detach()
+    with torch.no_grad():
+        for tensor in (net.layers[0].weight, net.layers[0].bias, net.norms[0].weight):
+            tensor.neg_()
+    kept = torch.equal(net(x), before)
+    assert kept == (kappa == 0)
+    assert group.is_trivial
+    assert (group.unsearched_flips > 0) == kept
+    assert ("some flips" in group.certificate) == kept
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks_of_one_unit_are_the_asymmetric_network(name):
     config, input_shape, keys = BLOCKS[name]

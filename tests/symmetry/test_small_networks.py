@@ -264,6 +264,34 @@ def test_brute_force_finds_no_other_move_of_one_unit(subject, kind):
                 assert known or caveat(subject.spec), (size, chosen)
 
 
+def test_brute_force_finds_no_other_flip_of_whole_tensors(subject):
+    """All units of several tensors at once, as before a norm; what the group lacks must be counted as not searched."""
+    weights = {**subject.start, **{name: subject.random[name] for name in subject.trainable}}
+    read = sorted(name for name in subject.trainable if matters(subject, weights, name))
+    if len(read) > 9:
+        pytest.skip("too many tensors")
+    signed = {
+        name: -torch.ones(group.size, dtype=torch.long)
+        for name, group in subject.spec.groups.items()
+        if group.signed
+    }
+    derived = [
+        moved(
+            subject.spec,
+            weights,
+            subject.spec.permutation({}, {name: signed[name] for name in chosen}),
+        )
+        for count in range(len(signed) + 1)
+        for chosen in itertools.combinations(signed, count)
+    ]
+    for count in range(1, len(read) + 1):
+        for chosen in itertools.combinations(read, count):
+            after = {**weights, **{name: -weights[name] for name in chosen}}
+            if subject.difference(weights, after) <= SAME:
+                known = any(_same(after, one, set(read)) for one in derived)
+                assert known or caveat(subject.spec), chosen
+
+
 class Renamed(nn.Module):
     """The same network with its parameters under other names, registered in another order."""
 
@@ -351,6 +379,14 @@ def test_a_proof_is_claimed_of_what_was_searched_alone(name):
         ("one channel", 0, 0, 2),
         ("gain a unit", 0, 4, 24 * 2**4),
         ("weight norm", 0, 4, 24 * 2**4),
+        ("layer norm, relu", 0, 4, 24),
+        ("normalize", 0, 0, 24 * 2**4),
+        ("norm of one", 0, 0, 2),
+        ("hardtanh", 0, 0, 24 * 2**4),
+        ("clamp of one", 0, 0, 2),
+        ("clamp of one, lopsided", 0, 0, 1),
+        ("chosen by the input", 0, 0, 24 * 2**4),
+        ("filled with zeros", 0, 0, 24 * 2**4),
     ],
 )
 def test_known_orders_and_what_is_not_searched(name, held, flips, order):

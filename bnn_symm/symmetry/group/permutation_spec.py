@@ -125,7 +125,8 @@ class PermutationSpec:
             symmetries among them are not looked for.
         held_at: the first line of code that keeps some of these in place, such as `net.py:12`.
         unsearched_flips: other units of which some flips are not looked for, since two parameters
-            in a row could take them back.
+            in a row could take them back, or a norm does not see that all units flip.
+        flips_before_norms: groups that count among these for the sake of norms alone.
     """
 
     groups: Mapping[str, Group]
@@ -135,6 +136,7 @@ class PermutationSpec:
     held: int = 0
     held_at: str | None = None
     unsearched_flips: int = 0
+    flips_before_norms: tuple[str, ...] = ()
 
     @property
     def log10_order(self) -> float:

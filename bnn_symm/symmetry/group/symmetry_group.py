@@ -94,6 +94,29 @@ class SymmetryGroup:
         return not self.components
 
     @property
+    def unsearched_flips(self) -> int:
+        """Units of which some flips are not looked for, and not excluded by what is fixed either.
+
+        Where every unit that a norm sees has an entry fixed at another value than zero in all that makes it, the flip
+        of all of them moves it.
+        """
+        excluded = 0
+        for name in self.spec.flips_before_norms:
+            makers = [
+                (tensor, dim)
+                for tensor, dim, _, _ in self.spec.places(name)
+                if dim == 0 < len(self.spec.axes[tensor]) - 1
+            ]
+            if makers and all(
+                tensor in self.fixed and self._all_rows_fixed(tensor) for tensor, _ in makers
+            ):
+                excluded += self.spec.groups[name].size
+        return self.spec.unsearched_flips - excluded
+
+    def _all_rows_fixed(self, tensor: str) -> bool:
+        return bool((self.fixed[tensor].values != 0).flatten(1).any(1).all())
+
+    @property
     def certificate(self) -> str:
         """What is proved of the group, and how."""
         owners = {group.parent for group in self.spec.groups.values()}
@@ -141,7 +164,7 @@ class SymmetryGroup:
     @property
     def _not_searched(self) -> str:
         """What the derivation gave up on, so that nobody takes it for proved."""
-        held, flips, words = self.spec.held, self.spec.unsearched_flips, []
+        held, flips, words = self.spec.held, self.unsearched_flips, []
         if held:
             at = f" (first at {self.spec.held_at})" if self.spec.held_at else ""
             are = "unit is" if held == 1 else "units are"

@@ -26,7 +26,7 @@ def _attention(
     batch = []
     for q, k, v in zip(w.axes(query)[:-2], w.axes(key)[:-2], w.axes(value)[:-2], strict=True):
         for label in (q, k, v):
-            labels.fix_to_identity(label)
+            labels.give_up(label)
         labels.align(q, k)
         labels.align(q, v)
         batch.append(q)

@@ -27,17 +27,7 @@ _SAME = (
         "cpu",
         "cuda",
     ),
-    *(
-        "data",
-        "real",
-        "requires_grad_",
-        "neg",
-        "negative",
-        "positive",
-        "__neg__",
-        "__pos__",
-        "alias",
-    ),
+    *("data", "real", "requires_grad_", "positive", "__pos__", "alias"),
 )
 _HOMOGENEOUS = ("relu", "leaky_relu", "rrelu")
 _ODD = (
@@ -53,8 +43,8 @@ _ODD = (
     "softsign",
     "tanhshrink",
 )
-_ODD += ("softshrink", "hardshrink", "sign", "sgn")
-_EVEN = ("square", "cos", "cosh")
+_ODD += ("softshrink", "hardshrink", "sign", "sgn", "round", "trunc", "fix", "long", "int")
+_EVEN = ("square", "cos", "cosh", "isfinite", "isnan", "isinf", "logical_not", "bool")
 _NEITHER = (
     *(
         "gelu",
@@ -72,7 +62,6 @@ _NEITHER = (
     *(
         "hardswish",
         "hardsigmoid",
-        "hardtanh",
         "threshold",
         "exp",
         "exp2",
@@ -82,25 +71,20 @@ _NEITHER = (
         "log10",
         "log1p",
     ),
-    *(
-        "sqrt",
-        "rsqrt",
-        "reciprocal",
-        "clamp",
-        "clip",
-        "clamp_min",
-        "clamp_max",
-        "erfc",
-        "floor",
-        "ceil",
-        "round",
-    ),
-    *("isfinite", "isnan", "logical_not", "nan_to_num", "long", "int", "bool"),
+    *("sqrt", "rsqrt", "clamp_min", "clamp_max", "erfc", "floor", "ceil", "nan_to_num"),
 )
 
 
 @rule(*_SAME, "imag", "conj", carries=True)
 def _same(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return w.axes(x)
+
+
+@rule("neg", "negative", "__neg__", carries=True)
+def _negative(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
+    for label in (*w.axes(x), *w.carried(x)):
+        if w.labels.is_hidden(label) and not w.is_leaf(x):
+            w.labels.doubt(label)  # relu(x) and relu(-x) change places when it flips
     return w.axes(x)
 
 
@@ -130,6 +114,38 @@ def _absolute(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
 
 @rule(*_ODD, carries=True)
 def _odd(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(w, x, scale=False)
+
+
+@rule("hardtanh", carries=True)
+def _hard_tanh(
+    w: SymmetryTracer,
+    out: Any,
+    x: Tensor,
+    min_val: Any = -1.0,
+    max_val: Any = 1.0,
+    *args: Any,
+    **kwargs: Any,
+) -> Axes:
+    return _mapped(w, x, sign=min_val == -max_val, scale=False)
+
+
+@rule("clamp", "clip", carries=True)
+def _clamp(
+    w: SymmetryTracer, out: Any, x: Tensor, min: Any = None, max: Any = None, **kwargs: Any
+) -> Axes:
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        bounded = [value for value in (x, min, max) if value is not None]
+        for value in bounded:
+            w.settle(value, proved=False)
+        w.passed_on().clear()
+        return _compare_all(w, out, *bounded)
+    symmetric = min is not None and max is not None and min == -max
+    return _mapped(w, x, sign=symmetric, scale=False)
+
+
+@rule("reciprocal", carries=True)
+def _reciprocal(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
     return _mapped(w, x, scale=False)
 
 
@@ -188,26 +204,46 @@ def _maximum(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "atan2", "logaddexp", "hypot"
 )
 def _compare(w: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
-    for value in (x, y):
-        if isinstance(value, Tensor):
-            _mapped(w, value, sign=False, scale=False)
-    return _joined(w, out, x, y)
+    return _compare_all(w, out, x, y)
 
 
 @rule("where")
 def _where(w: SymmetryTracer, out: Tensor, condition: Tensor, x: Any, y: Any) -> Axes:
-    return _compare_all(w, out, condition, x, y)
+    return _chosen(w, out, condition, x, y)
 
 
 @rule("masked_fill")
 def _masked_fill(w: SymmetryTracer, out: Tensor, x: Tensor, mask: Tensor, value: Any) -> Axes:
-    return _compare_all(w, out, x, mask, value)
+    return _chosen(w, out, mask, x, value)
+
+
+def _chosen(w: SymmetryTracer, out: Tensor, condition: Any, x: Any, y: Any) -> Axes:
+    """Entries of one of two values: both flip together, as in a sum, unless the condition may change as well."""
+    if w.is_hidden(condition):
+        return _compare_all(w, out, condition, x, y)
+    values = [
+        value for value in (x, y) if isinstance(value, Tensor) or value != 0
+    ]  # zero flips with anything
+    axes = list(_joined(w, out, *values))
+    for dim, label in enumerate(w.axes(condition), start=out.dim() - condition.dim()):
+        if condition.shape[dim - out.dim()] != out.shape[dim] or out.shape[dim] == 1:
+            continue
+        if any(
+            isinstance(v, Tensor) and v.dim() >= out.dim() - dim and v.shape[dim - out.dim()] > 1
+            for v in values
+        ):
+            w.labels.align(axes[dim], label)
+            axes[dim] = w.labels.resolve(axes[dim])
+        else:
+            axes[dim] = label
+    return tuple(axes)
 
 
 def _compare_all(w: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
     for value in values:
         if isinstance(value, Tensor):
-            _mapped(w, value, sign=False, scale=False)
+            for label in w.axes(value):
+                w.labels.give_up(label)
     return _joined(w, out, *values)
 
 
@@ -246,6 +282,8 @@ def _broadcast(w: SymmetryTracer, out: Tensor, tensor: Tensor) -> list[Label]:
 def _multiply(w: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
     result: list[Label | None] = [None] * out.dim()
     rank = [0] * out.dim()
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        w.doubt_of_factors(x, y)
     for tensor in (x, y):
         if not isinstance(tensor, Tensor):
             continue
@@ -267,6 +305,9 @@ def _multiply(w: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
 def _divide(
     w: SymmetryTracer, out: Tensor, x: Any, y: Any, rounding_mode: str | None = None
 ) -> Axes:
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and w.depends(y):
+        for label in (one for one in (*w.axes(x), *w.carried(x)) if w.labels.flips(one)):
+            w.labels.doubt(label)  # both may flip as a whole, as in a spectral norm
     for value in (x, y) if rounding_mode else (y,):
         if isinstance(value, Tensor):  # a reciprocal flips with its argument
             _mapped(w, value, sign=rounding_mode is None, scale=False)
@@ -337,19 +378,31 @@ def _extreme(
     return _reduced(w, _changed(w, x, sign=False), dim, keepdim)
 
 
-@rule("logsumexp", "var", "std", "prod", "norm", "vector_norm", "linalg_vector_norm")
+@rule("logsumexp", "var", "std", "prod")
 def _other_reduction(
     w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any
 ) -> Axes:
+    for label in w.axes(x):
+        w.labels.give_up(label)  # several units may flip together
+    return _reduced(w, x, _named_dims(args, dim), bool(kwargs.get("keepdim", False)))
+
+
+@rule("norm", "vector_norm", "linalg_vector_norm")
+def _norm(
+    w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any
+) -> Axes:
+    _mapped(w, x, scale=False)
+    axes = tuple(w.labels.without_flavors(label) for label in w.axes(x))  # even in every entry
+    return _reduced(w, x, _named_dims(args, dim), bool(kwargs.get("keepdim", False)), axes=axes)
+
+
+def _named_dims(args: tuple[Any, ...], dim: Any) -> Any:
     names = [
         value
         for value in args
         if isinstance(value, int | tuple | list) and not isinstance(value, bool)
     ]
-    dim = dim if dim is not None or not names else names[-1]
-    return _reduced(
-        w, _changed(w, x, sign=False, scale=False), dim, bool(kwargs.get("keepdim", False))
-    )
+    return dim if dim is not None or not names else names[-1]
 
 
 @rule("max", "min")
@@ -377,7 +430,12 @@ def _argmax(
     return _reduced(w, x, dim, keepdim)
 
 
-@rule("softmax", "log_softmax", "softmin", "normalize")
+@rule("normalize")
+def _normalize(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(w, x, scale=False)  # odd in every entry
+
+
+@rule("softmax", "log_softmax", "softmin")
 def _softmax(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     _mapped(w, x, sign=False, scale=False)
     return w.axes(x)
@@ -389,7 +447,13 @@ def _changed(w: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = T
 
 
 def _reduced(
-    w: SymmetryTracer, x: Tensor, dim: Any, keepdim: bool, *, linear: bool = False
+    w: SymmetryTracer,
+    x: Tensor,
+    dim: Any,
+    keepdim: bool,
+    *,
+    linear: bool = False,
+    axes: Axes | None = None,
 ) -> Axes:
     """Axes without those reduced; units that are summed over may change places, but not sign or
     size.
@@ -400,21 +464,22 @@ def _reduced(
         dim: its axes, None for all.
         keepdim: whether an axis of one entry stays.
         linear: whether of one entry the result is that entry.
+        axes: labels in place of those of `x`.
     """
     dims = range(x.dim()) if dim is None or dim == () else ([dim] if isinstance(dim, int) else dim)
     gone = {d % x.dim() for d in dims}
-    axes = []
-    for d, label in enumerate(w.axes(x)):
+    result = []
+    for d, label in enumerate(w.axes(x) if axes is None else axes):
         if d not in gone:
-            axes.append(label)
+            result.append(label)
             continue
         if linear and x.shape[d] == 1:
             if keepdim:
-                axes.append(label)
+                result.append(label)
             else:
                 w.drop(x, label)
             continue
-        w.labels.fix_to_identity(label)
+        w.labels.give_up(label)  # all may flip together
         if keepdim:
-            axes.append(w.labels.fixed(1))
-    return tuple(axes)
+            result.append(w.labels.fixed(1))
+    return tuple(result)

@@ -91,6 +91,7 @@ def _inner(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
 
 @rule("outer", "ger", carries=True)
 def _outer(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+    w.doubt_of_factors(x, y)
     return (*w.axes(x), *w.axes(y))
 
 
@@ -126,6 +127,14 @@ def _contracted(
     w: SymmetryTracer, operands: list[tuple[Tensor, list[str]]], result: list[str], out: Tensor
 ) -> Axes:
     """Axes of a sum of products, by the names of the operands' axes."""
+    if len(operands) == 2:
+        (x, _), (y, _) = operands
+        flipping = [
+            {n for n, label in zip(own, w.axes(t), strict=True) if w.labels.flips(label)}
+            for t, own in operands
+        ]
+        if not flipping[0] & flipping[1] - set(result):
+            w.doubt_of_factors(x, y)
     labels: dict[str, Label] = {}
     rank: dict[str, int] = {}
     size: dict[str, int] = {}
@@ -151,7 +160,7 @@ def _contracted(
             if size[name] == 1:
                 w.drop(alone[0], label)
             else:
-                w.labels.fix_to_identity(label)  # summed over alone
+                w.labels.give_up(label)  # summed over alone
     return tuple(labels[name] for name in result)
 
 
@@ -231,6 +240,7 @@ def pin_all(w: SymmetryTracer, axes: Axes) -> None:
     """Entries of these axes stay where they are."""
     for label in axes:
         w.labels.pin(label)
+        w.labels.fix_to_identity(label)
 
 
 @rule(*(f"{kind}_pool{d}d" for kind in ("avg", "adaptive_avg") for d in (1, 2, 3)))
@@ -352,10 +362,12 @@ def _normalized(
 ) -> Axes:
     """Normalized entries keep their order only; the affine map after the norm flips and rescales
     them again.
+
+    All units that are normalized together may flip together: that is given up.
     """
     axes = list(w.axes(x))
     for label in axes:
-        w.labels.fix_to_identity(label)
+        w.labels.give_up(label, before_norm=True)
     for number, dim in enumerate(affine):
         label = axes[dim]
         if weight is not None:
@@ -373,5 +385,5 @@ def _normalized(
 def _embedding(
     w: SymmetryTracer, out: Tensor, tokens: Tensor, weight: Tensor, *args: Any, **kwargs: Any
 ) -> Axes:
-    w.labels.pin(w.axis(weight, 0))
+    pin_all(w, (w.axis(weight, 0),))
     return (*w.axes(tokens), w.axis(weight, 1))

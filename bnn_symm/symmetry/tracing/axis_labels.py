@@ -52,6 +52,10 @@ class _Node:
     held_at: str | None = None
     neutral: bool = False  # all its entries are equal
     unsearched_flips: bool = False
+    before_norm: bool = False  # flips of all units at once are not looked for
+    shared: bool = (
+        False  # of one unit, and multiplied with what the flips of several other units may flip
+    )
     loose: bool = False  # of one unit, and ended as a factor that neither flips nor is rescaled
     parent: int | None = None
     pieces: tuple[Part, ...] | None = (
@@ -244,10 +248,14 @@ class Labels:
             label: of the axis.
             proved: whether no product of its flip with others can be a symmetry.
         """
-        if not proved:
+        shared = self.flips(label) and any(
+            self._nodes[part.node].shared for part in self.resolve(label)
+        )
+        if not proved or shared:
             self.hold(label)
         elif self.flips(label):
             self.pin(label)
+            self.fix_to_identity(label)
         else:
             self.fix_to_identity(label)
             for part in self.resolve(label):
@@ -263,10 +271,40 @@ class Labels:
             if self._nodes[part.node].loose and part.node not in flipping:
                 self._pin(part.node)
 
+    def share(self, label: Label) -> None:
+        """An axis of one entry is a factor of something that may flip as well, should all of its units flip."""
+        for part in self.resolve(label):
+            self._nodes[part.node].shared = True
+
+    def give_up(self, label: Label, *, before_norm: bool = False) -> None:
+        """Flips and factors of single units are not followed any further, which proves nothing of flips of several.
+
+        Args:
+            label: of the units.
+            before_norm: whether what may flip is all units at once, with everything that makes them.
+        """
+        if self.flips(label) and not before_norm:
+            self.doubt(label)
+        elif self.flips(label):
+            for part in self.resolve(label):
+                self._nodes[part.node].before_norm = True
+        self.fix_to_identity(label)
+
+    def only_before_norm(self, node: int) -> bool:
+        """Return whether flips of a node are given up before norms alone."""
+        return self._nodes[node].before_norm and not self._nodes[node].unsearched_flips
+
     def doubt(self, label: Label) -> None:
         """Flips of these units are given up without a proof that none is a symmetry."""
         for part in self.resolve(label):
             self._nodes[part.node].unsearched_flips = True
+
+    def doubt_in_place(self, labels: Iterable[Label]) -> None:
+        """Doubt the flips of units that stay where they are, such as outputs behind `abs`, if nothing excludes them."""
+        for label in labels:
+            for part in self.resolve(label):
+                if self.is_pinned(part) and not self.signs.is_zero(part.sign):
+                    self.doubt((part,))
 
     def num_held(self, labels: Iterable[Label]) -> int:
         """Return the number of units on some axes that stay where they are without a proof."""
@@ -287,7 +325,8 @@ class Labels:
         return sum(
             self._nodes[node].size
             for node in nodes
-            if self._nodes[node].unsearched_flips and not self._nodes[node].held
+            if (self._nodes[node].unsearched_flips or self._nodes[node].before_norm)
+            and not self._nodes[node].held
         )
 
     def _ends(self, node: int) -> Iterator[int]:
@@ -366,7 +405,12 @@ class Labels:
         for size in sizes:
             whole = self._nodes[node]
             self._nodes.append(
-                _Node(size, neutral=whole.neutral, unsearched_flips=whole.unsearched_flips)
+                _Node(
+                    size,
+                    neutral=whole.neutral,
+                    unsearched_flips=whole.unsearched_flips,
+                    before_norm=whole.before_norm,
+                )
             )
             pieces.append(Part(len(self._nodes) - 1))
         self._nodes[node].pieces = tuple(pieces)
@@ -400,6 +444,8 @@ class Labels:
         root = self._nodes[node]
         root.neutral = root.neutral and merged.neutral
         root.unsearched_flips = root.unsearched_flips or merged.unsearched_flips
+        root.before_norm = root.before_norm or merged.before_norm
+        root.shared = root.shared or merged.shared
 
     def absorb(self, scalar: Part, weight: Part) -> None:
         """A weight reads a tensor that flips and rescales as a whole: its axis takes the factor

@@ -40,6 +40,20 @@ CARRYING: set[str] = set()
 """Operations whose result carries what their arguments carry: it flips and rescales as a whole when
 they do."""
 
+NEVER_FLIPPING = {
+    "softmax",
+    "log_softmax",
+    "softmin",
+    "logsumexp",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+}
+"""Operations that do not carry, and of which it is known that no flip of an argument can be taken back later."""
+
 # Functions whose own name says nothing: torch chooses between two by an argument.
 _DISPATCHED = {
     getattr(F, name): name
@@ -304,6 +318,7 @@ class SymmetryTracer(TorchFunctionMode):
             return
         if self.is_leaf(tensor) and self._flips_otherwise(tensor, label):
             self.labels.pin(label)  # the same as flipping all entries of its other axis
+            self.labels.fix_to_identity(label)
         else:
             self._passed_on.append(label)
 
@@ -322,18 +337,20 @@ class SymmetryTracer(TorchFunctionMode):
         Where it is the only thing that may flip in its tensor, that is a proof. With others, the
         product of two flips may change nothing, and is not looked for.
         """
-        doubtful = (
-            self.labels.flips(label)
-            and not self.is_leaf(tensor)
-            and self._flips_otherwise(tensor, label)
-        )
-        self.labels.end(label, proved=not doubtful)
+        self.labels.end(label, proved=not self._is_doubtful(tensor, label))
 
-    def settle(self, tensor: Any) -> None:
-        """End what a tensor carries, before an operation that does not commute with it."""
-        for label in self._carried.pop(id(tensor), ()):
-            if not self.labels.is_fixed(label):
-                self.end(tensor, label)
+    def settle(self, tensor: Any, *, proved: bool = True) -> None:
+        """End what a tensor carries, before an operation that does not commute with it.
+
+        Args:
+            tensor: any value.
+            proved: whether the operation is known to commute with no flip.
+        """
+        own = [label for label in self.carried(tensor) if not self.labels.is_fixed(label)]
+        doubtful = [not proved or self._is_doubtful(tensor, label) for label in own]
+        self._carried.pop(id(tensor), None)
+        for label, doubt in zip(own, doubtful, strict=True):
+            self.labels.end(label, proved=not doubt)
 
     def flips(self, tensor: Any) -> bool:
         """Return whether anything of a tensor may change sign."""
@@ -344,6 +361,37 @@ class SymmetryTracer(TorchFunctionMode):
         ):
             return False
         return any(map(self.labels.flips, (*self.axes(tensor), *self.carried(tensor))))
+
+    def doubt_of_factors(self, x: Tensor, y: Tensor) -> None:
+        """Of two factors both may flip as a whole, by all entries of an axis of each, which is given up.
+
+        A factor of one entry goes on; should it end, then the flips of what it was multiplied with might take it back.
+        """
+        if self.flips(x) and self.flips(y):
+            flipping = [[one for one in self.axes(t) if self.labels.flips(one)] for t in (x, y)]
+            whole = [[one for one in own if self.labels.size(one) > 1] for own in flipping]
+            if all(whole):
+                for label in (*whole[0], *whole[1]):
+                    self.labels.doubt(label)
+        for value, other in ((x, y), (y, x)):
+            if value.numel() == 1 and self.flips(value) and self.depends(other):
+                for label in (*self.axes(value), *self.carried(value)):
+                    self.labels.share(label)
+
+    def depends(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is computed of parameters."""
+        return (
+            id(tensor) in self._axes
+            and not self.is_leaf(tensor)
+            and id(tensor) not in self._untrained
+        )
+
+    def _is_doubtful(self, tensor: Tensor, label: Label) -> bool:
+        return (
+            self.labels.flips(label)
+            and not self.is_leaf(tensor)
+            and self._flips_otherwise(tensor, label)
+        )
 
     def _flips_otherwise(self, tensor: Tensor, label: Label) -> bool:
         others = [*self.axes(tensor), *self.carried(tensor)]
@@ -417,7 +465,7 @@ class SymmetryTracer(TorchFunctionMode):
                 if name in CARRYING or name.removesuffix("_") in CARRYING:
                     self._passed_on += self.carried(value)
                 else:
-                    self.settle(value)
+                    self.settle(value, proved=name in NEVER_FLIPPING)
             axes = known(self, out, *args, **kwargs)
         except CannotDerive as error:
             raise SymmetryError(
