@@ -1,15 +1,13 @@
-"""Marginalized loss barriers: how much worse predictions are between two posteriors than at both.
+"""Measure marginalized loss barriers: the excess loss between two posteriors.
 
     B(q0, q1) = max over tau of  L(q_tau) - [(1 - tau) L(q0) + tau L(q1)]
     L(q)      = -(1/N) sum_n log E_q[p(y_n | x_n, w)]
 
-The loss is that of the *marginal* prediction (the mean over draws, inside the logarithm), the path
-a Wasserstein geodesic (see `interpolation`), unless it is the line between means or a learned curve
-(`curves`). Papers differ in the
-convention: height is against the chord (Sharma et al.) or against the mean of the end points
-    (Ainsworth et al., Lim et
-al.), at its maximum or at the midpoint (Lim et al.); all four are in the result. The path of
-mixtures is computed as a
+The loss is that of the *marginal* prediction (the mean over draws, inside the logarithm). The path
+is a Wasserstein geodesic (see `interpolation`), unless it is the line between means or a learned
+curve (`bezier_curves`). Papers differ in the convention: the height is measured against the chord
+(Sharma et al.) or against the mean of the end points (Ainsworth et al., Lim et al.), at its maximum
+or at the midpoint (Lim et al.); the result contains all four. The path of mixtures is computed as a
 check: by convexity of -log its barrier is never positive.
 
 References:
@@ -28,14 +26,14 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Part
-from bnn_symm.diagnostics.barriers.bezier_curves import bent
+from bnn_symm.diagnostics.barriers.bezier_curves import fit_bezier_curve
 from bnn_symm.diagnostics.barriers.interpolation import (
     CoupledDraws,
     Coupling,
     Losses,
     couple,
+    couple_means,
     losses,
-    means,
 )
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
@@ -43,7 +41,7 @@ from bnn_symm.randomness import numpy_generator
 
 Path = Literal["geodesic", "line", "bezier"]
 
-# Of each part, at most so many points; the order of the training part is random, so the first ones
+# Maximum number of points of each part. The training part is in random order, so its first points
 # are a sample.
 POINTS = 2000
 _BOOTSTRAP = 400
@@ -54,22 +52,22 @@ class BarrierCurve:
     """Losses along the path, on one part of the data.
 
     Attributes:
-        tau: positions, ascending, 0 and 1 included.
-        marginal_nll: in nats a point.
-        expected_nll: in nats a point.
-        error: error rate, or root mean squared error.
-        ece: expected calibration error; empty for regression.
-        mixture_nll: marginal NLL of the mixture (1 - tau) q0 + tau q1.
-        band: standard error of `marginal_nll` above the chord, at each tau.
-        height: of the marginal NLL above the chord, at its maximum.
-        standard_error: of `height`, by bootstrap over draws and points; conditional on the two
-            fits, so never an interval over seeds.
-        above_mean: the maximum of the marginal NLL above the mean of the end points.
-        midpoint: the marginal NLL at tau = 1/2 above the mean of the end points, which is the chord
+        tau: Positions, ascending, 0 and 1 included.
+        marginal_nll: In nats per point.
+        expected_nll: In nats per point.
+        error: Error rate, or root mean squared error.
+        ece: Expected calibration error; empty for regression.
+        mixture_nll: Marginal NLL of the mixture (1 - tau) q0 + tau q1.
+        band: Standard error of `marginal_nll` above the chord, at each tau.
+        height: Maximum of the marginal NLL above the chord.
+        standard_error: Of `height`, by bootstrap over draws and points; it is conditional on the
+            two fits and does not include the variation over seeds.
+        above_mean: Maximum of the marginal NLL above the mean of the end points.
+        midpoint: Marginal NLL at tau = 1/2 above the mean of the end points, which is the chord
             there.
-        expected_height: of the expected NLL above the chord.
-        error_height: of `error` above the chord.
-        mixture_height: of `mixture_nll` above the chord; not positive, by convexity.
+        expected_height: Maximum of the expected NLL above the chord.
+        error_height: Maximum of `error` above the chord.
+        mixture_height: Maximum of `mixture_nll` above the chord; not positive, by convexity.
     """
 
     tau: list[float]
@@ -90,16 +88,16 @@ class BarrierCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class Barrier:
-    """The barrier between two posteriors.
+    """The loss barrier between two posteriors.
 
     Attributes:
-        path: which one (see `interpolation`).
-        num_draws: at every tau, with the same noise at each.
-        test: on the test part.
-        train: on the training part.
-        end_nll: marginal test NLL of the second posterior itself. The moment map ends at the first
-            one moved to the second's moments, which predicts otherwise where the two have other
-            shapes.
+        path: Name of the path (see `interpolation`).
+        num_draws: Draws at every tau, with the same noise at each.
+        test: Losses on the test part.
+        train: Losses on the training part.
+        end_nll: Marginal test NLL of the second posterior itself. The moment map ends at the first
+            posterior shifted and scaled to the second's moments, whose predictions differ if the
+            two distributions differ in shape.
     """
 
     path: str
@@ -110,12 +108,12 @@ class Barrier:
 
     @property
     def height(self) -> float:
-        """On the test part: marginal NLL, maximum over tau, against the chord, in nats a point."""
+        """Return the maximum of the marginal test NLL above the chord, in nats per point."""
         return self.test.height
 
     @property
     def standard_error(self) -> float:
-        """Of `height`, given these two fits."""
+        """Return the standard error of `height`, conditional on the two fits."""
         return self.test.standard_error
 
 
@@ -131,91 +129,106 @@ def barrier(
     curve_steps: int = 500,
     seed: int = 0,
 ) -> Barrier:
-    """The marginalized loss barrier between two posteriors, as they are: align them first to remove
-    permutations.
+    """Return the marginalized loss barrier between two posteriors.
+
+    The posteriors are not aligned here: align them first to remove permutations.
 
     Args:
-        first: at tau = 0.
-        second: at tau = 1, in the same parameter space.
-        dataset: its test and training parts are predicted.
-        num_draws: at each tau; the marginal NLL is biased upwards by O(1 / num_draws), alike at all
-            tau.
-        num_tau: evenly spaced positions; up to six more are put around the maximum.
-        path: `geodesic`: of the posteriors whole (see `interpolation`); `line`: between their
-            means, as points; `bezier`: the geodesic bent to the curve that is best on the training
-            part (see `curves`).
-        coupling: of sample posteriors.
-        curve_steps: of Adam, where a curve is learned.
-        seed: of the draws, and of what finds a curve.
+        first: Posterior at tau = 0.
+        second: Posterior at tau = 1, in the same parameter space.
+        dataset: Its test and training parts are predicted.
+        num_draws: Draws at each tau; the marginal NLL is biased upwards by O(1 / num_draws),
+            equally at all tau.
+        num_tau: Evenly spaced positions; up to six more are added around the maximum.
+        path: `geodesic`: between the full posteriors (see `interpolation`); `line`: between their
+            means, as points; `bezier`: the geodesic bent to the curve with the lowest training loss
+            (see `bezier_curves`).
+        coupling: How draws of sample posteriors are paired.
+        curve_steps: Adam steps for a learned curve.
+        seed: Seed of the draws, and of a learned curve.
+
+    Returns:
+        Losses along the path, and the height of the barrier.
 
     Raises:
-        IncompatiblePosteriors: if the parameters, or what is fixed of them, differ.
-        ConfigError: for fewer than two positions, or a part without points.
+        IncompatiblePosteriors: If the parameters or the fixed weights differ.
+        ConfigError: If there are fewer than two positions, or a part has no points.
+
+    Example:
+        >>> import torch
+        >>> from bnn_symm import BayesianModel, Categorical, MeanFieldVI, Prior, load_dataset
+        >>> data = load_dataset("iris")
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> method = MeanFieldVI(num_steps=5)
+        >>> first, second = (method.fit(model, data, seed=seed) for seed in (0, 1))
+        >>> barrier(first, second, data, num_draws=5, num_tau=3).path
+        'wasserstein'
     """
     if num_tau < 2:
-        raise ConfigError(f"num_tau={num_tau}: wanted both ends, and so 2 positions or more")
+        raise ConfigError(f"num_tau={num_tau} is too small; use 2 positions or more")
     for name, part in (("test", dataset.test), ("training", dataset.train)):
         if len(part) == 0:
             raise ConfigError(
-                f"the {name} part has no points to measure a barrier on; raise "
-                f"data.{name[:4]}_fraction"
+                f"the {name} part has no points, so no barrier can be measured; change "
+                "data.test_fraction"
             )
     if path == "line":
-        pairs = means([first, second])
-        own = pairs.draws[1]
+        pairs = couple_means([first, second])
+        second_draws = pairs.draws[1]
     else:
         pairs = couple([first, second], num_draws=num_draws, coupling=coupling, seed=seed)
-        own = second.draws(len(pairs.draws[0]), seed=seed)
+        second_draws = second.draws(len(pairs.draws[0]), seed=seed)
     if path == "bezier":
-        pairs = bent(pairs, first.model, dataset, num_steps=curve_steps, seed=seed)
+        pairs = fit_bezier_curve(pairs, first.model, dataset, num_steps=curve_steps, seed=seed)
     test, train = (part.take(slice(0, POINTS)) for part in (dataset.test, dataset.train))
     return Barrier(
         path=pairs.path,
         num_draws=len(pairs.draws[0]),
         test=_curve(pairs, first, test, num_tau, seed),
         train=_curve(pairs, first, train, num_tau, seed),
-        end_nll=losses(second, own, test).marginal_nll,
+        end_nll=losses(second, second_draws, test).marginal_nll,
     )
 
 
 def _curve(
     pairs: CoupledDraws, posterior: Posterior, part: Part, num_tau: int, seed: int
 ) -> BarrierCurve:
-    found: dict[float, Losses] = {}
+    losses_at: dict[float, Losses] = {}
 
-    def visit(tau: float) -> None:
-        if tau not in found:
-            found[tau] = losses(posterior, pairs.at([1 - tau, tau]), part)
+    def evaluate(tau: float) -> None:
+        if tau not in losses_at:
+            losses_at[tau] = losses(posterior, pairs.interpolate([1 - tau, tau]), part)
 
     for tau in np.linspace(0, 1, num_tau):
-        visit(round(float(tau), 10))
-    visit(0.5)
-    for _ in range(3):  # halves the steps on both sides of the maximum
-        positions = sorted(found)
-        top = int(np.argmax(_above(positions, [found[tau].marginal_nll for tau in positions])))
+        evaluate(round(float(tau), 10))
+    evaluate(0.5)
+    for _ in range(3):  # halve the steps on both sides of the maximum
+        positions = sorted(losses_at)
+        top = int(np.argmax(_above(positions, [losses_at[tau].marginal_nll for tau in positions])))
         around = [positions[i] for i in (top - 1, top, top + 1) if 0 <= i < len(positions)]
         for left, right in pairwise(around):
-            visit((left + right) / 2)
-    tau = sorted(found)
-    own = [found[t] for t in tau]
+            evaluate((left + right) / 2)
+    tau = sorted(losses_at)
+    path_losses = [losses_at[t] for t in tau]
     marginal, expected, error = (
-        [getattr(o, name) for o in own] for name in ("marginal_nll", "expected_nll", "error")
+        [getattr(losses, name) for losses in path_losses]
+        for name in ("marginal_nll", "expected_nll", "error")
     )
-    mixture = [_mixture_nll(own[0], own[-1], t) for t in tau]
-    heights, band = _bootstrap(tau, own, seed)
+    mixture = [_mixture_nll(path_losses[0], path_losses[-1], t) for t in tau]
+    heights, band = _bootstrap(tau, path_losses, seed)
     ends = (marginal[0] + marginal[-1]) / 2
     return BarrierCurve(
         tau=tau,
         marginal_nll=marginal,
         expected_nll=expected,
         error=error,
-        ece=[o.ece for o in own if o.ece is not None],
+        ece=[losses.ece for losses in path_losses if losses.ece is not None],
         mixture_nll=mixture,
         band=band,
         height=max(_above(tau, marginal)),
         standard_error=float(np.std(heights, ddof=1)),
         above_mean=max(marginal) - ends,
-        midpoint=found[0.5].marginal_nll - ends,
+        midpoint=losses_at[0.5].marginal_nll - ends,
         expected_height=max(_above(tau, expected)),
         error_height=max(_above(tau, error)),
         mixture_height=max(_above(tau, mixture)),
@@ -223,7 +236,7 @@ def _curve(
 
 
 def _above(tau: Sequence[float], values: Sequence[float]) -> list[float]:
-    """Height above the chord, at every tau; 0 at both ends."""
+    """Return the height above the chord at every tau; 0 at both ends."""
     first, last = values[0], values[-1]
     return [value - (1 - t) * first - t * last for t, value in zip(tau, values, strict=True)]
 
@@ -240,35 +253,34 @@ def _mixture_nll(first: Losses, second: Losses, tau: float) -> float:
 
 
 def _bootstrap(
-    tau: Sequence[float], found: Sequence[Losses], seed: int
+    tau: Sequence[float], path_losses: Sequence[Losses], seed: int
 ) -> tuple[np.ndarray, list[float]]:
-    """Heights over resampled draws and points, and the standard error above the chord at each tau.
+    """Return bootstrap heights, and the standard error above the chord at each tau.
 
-    Draws are coupled across tau, so one resample of them serves the whole curve.
+    Draws and points are resampled. Draws are coupled across tau, so one resample serves the whole
+    curve.
     """
-    draws, points = found[0].log_likelihood.shape
+    draws, points = path_losses[0].log_likelihood.shape
     generator = numpy_generator(seed, "bootstrap of a barrier")
-    of_draws = _weights(generator, draws)
-    of_points = _weights(generator, points)
+    draw_weights = _bootstrap_weights(generator, draws)
+    point_weights = _bootstrap_weights(generator, points)
     curves = torch.stack(
-        [_resampled(own.log_likelihood, of_draws, of_points) for own in found], dim=1
+        [_resampled_nll(p.log_likelihood, draw_weights, point_weights) for p in path_losses], dim=1
     ).numpy()
     position = np.asarray(tau)
     above = curves - (1 - position) * curves[:, :1] - position * curves[:, -1:]
     return above.max(1), np.std(above, axis=0, ddof=1).tolist()
 
 
-def _weights(generator: np.random.Generator, number: int) -> Tensor:
-    """(resample, item), how often each item is drawn, over the number of items; each item once if
-    there is one only.
-    """
+def _bootstrap_weights(generator: np.random.Generator, number: int) -> Tensor:
+    """Return (resample, item): the relative frequency of each item in each bootstrap resample."""
     return torch.from_numpy(
         generator.multinomial(number, np.full(number, 1 / number), size=_BOOTSTRAP) / number
     )
 
 
-def _resampled(log_likelihood: Tensor, of_draws: Tensor, of_points: Tensor) -> Tensor:
-    """Marginal NLL of every resample, by products of weights and likelihoods."""
+def _resampled_nll(log_likelihood: Tensor, draw_weights: Tensor, point_weights: Tensor) -> Tensor:
+    """Return the marginal NLL of every resample, by products of weights and likelihoods."""
     top = log_likelihood.amax(0)
-    marginal = (of_draws @ (log_likelihood - top).exp()).clamp(min=1e-300).log() + top
-    return -(of_points * marginal).sum(1)
+    marginal = (draw_weights @ (log_likelihood - top).exp()).clamp(min=1e-300).log() + top
+    return -(point_weights * marginal).sum(1)

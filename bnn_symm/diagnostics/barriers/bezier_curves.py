@@ -1,17 +1,16 @@
-"""Curves of low loss between posteriors: quadratic Bezier curves whose control point is learned.
+"""Learn low-loss curves between posteriors: quadratic Bezier curves with a trained control point.
 
     w(t) = (1 - t)^2 w_0 + 2 t (1 - t) c + t^2 w_1
          = (1 - t) w_0 + t w_1 + 2 t (1 - t) b,                b = c - (w_0 + w_1) / 2
 
-    minimize over b        the mean over t in [0, 1], and over coupled draws (w_0, w_1), of U(w(t))
-    / N
+    minimize over b:   the mean of U(w(t)) / N over t in [0, 1] and over coupled draws (w_0, w_1)
 
-U = -log_likelihood - log_prior is the loss that the training part and the prior make, N its points.
-Between points this is the curve of Garipov et al.; between posteriors each pair of coupled draws
-moves on a curve of its own, all with the same bend b, which is that of the means, so that the ends
-are the posteriors themselves, and the barrier along the curve is against the same chord as that
-along the straight path. A curve without a barrier does not say that two modes are copies of one:
-independent fits are connected like that.
+U = -log_likelihood - log_prior is the loss of the training part and the prior, N its number of
+points. Between points this is the curve of Garipov et al. Between posteriors, each pair of coupled
+draws moves along its own curve, all with the same bend b, the bend of the means. The ends are
+therefore the posteriors themselves, and the barrier along the curve is measured against the same
+chord as along the straight path. A curve without a barrier does not imply that two modes are
+permuted copies of each other: independent fits are connected by such curves as well.
 
 References:
     Garipov et al. (2018), arXiv:1802.10026.
@@ -31,13 +30,13 @@ from bnn_symm.inference.optimization.training_loop import OptimizationProblem, o
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
-# Adam's steps, minibatches and schedule, as those of a MAP fit.
+# Optimizer, minibatches and schedule are those of a MAP fit.
 _OPTIMIZER = MAP(num_steps=500, learning_rate=0.02)
-# Positions a step, one in each of as many equal parts of [0, 1].
+# Positions per step, one in each of as many equal parts of [0, 1].
 _POSITIONS = 4
 
 
-def bent(
+def fit_bezier_curve(
     pairs: CoupledDraws,
     model: BayesianModel,
     dataset: Dataset,
@@ -45,18 +44,20 @@ def bent(
     num_steps: int = 500,
     seed: int = 0,
 ) -> CoupledDraws:
-    """The same draws on the curve that is best on the training part, found by Adam from the
-    straight path.
+    """Fit the bend of the path with the lowest training loss, starting from the straight path.
 
     Args:
-        pairs: of two posteriors.
-        model: theirs.
-        dataset: its training part is used, in the minibatches of a MAP fit.
-        num_steps: of Adam.
-        seed: of positions, pairs of draws and minibatches.
+        pairs: Coupled draws of two posteriors.
+        model: The model of both posteriors.
+        dataset: Its training part is used, in the minibatches of a MAP fit.
+        num_steps: Number of Adam steps.
+        seed: Seed of positions, pairs of draws and minibatches.
+
+    Returns:
+        The same draws with the fitted bend.
 
     Raises:
-        FitDiverged: if the loss along the path is not finite.
+        ConfigError: If the loss along the curve is not finite.
     """
     first = pairs.draws[0]
     dataset = dataset.to(model.device, model.dtype)
@@ -72,7 +73,7 @@ def bent(
             torch.randint(len(first), (_POSITIONS,), generator=generator).tolist()
         ):
             tau = (part + shift) / _POSITIONS
-            weights = curve.take(number).at([1 - tau, tau])[0]
+            weights = curve.take(number).interpolate([1 - tau, tau])[0]
             log_likelihood = model.log_likelihood(weights, x, y).sum(dtype=torch.float64)
             total = total - log_likelihood * (size / len(x)) - model.log_prior(weights)
         return total / _POSITIONS, {}

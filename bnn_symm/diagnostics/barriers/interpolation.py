@@ -1,17 +1,18 @@
-"""Draws along a path between posteriors, and what they predict: the raw material of loss barriers.
+"""Interpolate between posteriors and evaluate the predictions along the path.
 
-Draws at the ends are coupled, and each pair moves on a straight line, or on a learned curve
-(`curves`). Which coupling makes which path:
+Draws at the ends are coupled, and each pair moves along a straight line or along a learned curve
+(`bezier_curves`). The coupling determines the path:
 
-- normals with the same noise at both ends: the Wasserstein-2 geodesic, means and standard
-  deviations linear in tau;
-- normals of which some covary by factors: the same noise too, with factors turned to be those of
-  the first as nearly as a rotation can, which is no other distribution; means, standard deviations
-  of the diagonal and factors are linear in tau, the ends are exact, and no path of this kind is
-  shorter (the geodesic of their whole covariances would be, but leaves the family);
-- points: the straight line between them;
-- samples: the moment map (draws of the first, shifted and scaled to the moments of the second: the
-  same geodesic for the moments), an optimal assignment of draws, or draws paired as they come.
+- diagonal normals share the noise at both ends: the Wasserstein-2 geodesic, along which means and
+  standard deviations are linear in tau;
+- low-rank normals share the noise too, and their factors are rotated to match those of the first
+  posterior, which leaves each distribution unchanged. Means, diagonal standard deviations and
+  factors are linear in tau, the ends are exact, and no path of this kind is shorter (the geodesic
+  of the full covariances is, but it leaves the family);
+- points are connected by the straight line;
+- samples use the moment map (draws of the first posterior, shifted and scaled to the moments of the
+  second, which is the same geodesic for the moments), an optimal assignment of draws, or the order
+  of the draws.
 
 References:
     Rossi, Singh and Hannagan (2023), arXiv:2310.10171; McCann (1997), doi:10.1006/aima.1997.1634
@@ -58,33 +59,39 @@ class CoupledDraws:
     """Draws of several posteriors in pairs (or triples, ...), in one parameter space.
 
     Attributes:
-        draws: one (draw, parameter) a posterior; row s of all of them belongs together.
-        path: what interpolating them is called.
-        bend: (parameter,), how far the control point of a curve is from the middle of two draws;
-            None for a straight path (see `curves`).
+        draws: One (draw, parameter) tensor per posterior; row s of each belongs together.
+        path: Name of the interpolation.
+        bend: (parameter,), offset of the control point from the midpoint of two draws (see
+            `bezier_curves`); None for a straight path.
     """
 
     draws: tuple[Float[Tensor, "draw parameter"], ...]
     path: PathName
     bend: Float[Tensor, " parameter"] | None = None
 
-    def at(self, weights: Sequence[float]) -> Float[Tensor, "draw parameter"]:
-        """The draws at a point of the simplex: with two posteriors, (1 - tau, tau)."""
+    def interpolate(self, weights: Sequence[float]) -> Float[Tensor, "draw parameter"]:
+        """Return the interpolated draws at a point of the simplex: (1 - tau, tau) for a pair."""
         total = weights[0] * self.draws[0]
-        for weight, own in zip(weights[1:], self.draws[1:], strict=True):
-            total = total + weight * own
+        for weight, draws in zip(weights[1:], self.draws[1:], strict=True):
+            total = total + weight * draws
         return total if self.bend is None else total + 2 * weights[0] * weights[1] * self.bend
 
     def take(self, number: int) -> "CoupledDraws":
-        """One of the pairs alone."""
+        """Return a single pair of coupled draws."""
         return replace(self, draws=tuple(own[number : number + 1] for own in self.draws))
 
 
-def means(posteriors: Sequence[Posterior]) -> CoupledDraws:
-    """The means of posteriors as points, and so the straight line between them.
+def couple_means(posteriors: Sequence[Posterior]) -> CoupledDraws:
+    """Couple the means of posteriors as points: the path is the straight line between them.
+
+    Args:
+        posteriors: Posteriors in one parameter space.
+
+    Returns:
+        One draw per posterior, its mean.
 
     Raises:
-        IncompatiblePosteriors: if their parameters differ.
+        IncompatiblePosteriors: If their parameters differ.
     """
     check_same_parameters(list(posteriors))
     return CoupledDraws(tuple(posterior.mean()[None] for posterior in posteriors), "straight line")
@@ -93,32 +100,35 @@ def means(posteriors: Sequence[Posterior]) -> CoupledDraws:
 def couple(
     posteriors: Sequence[Posterior], *, num_draws: int, coupling: Coupling = "moment", seed: int = 0
 ) -> CoupledDraws:
-    """Draws of posteriors of one model, coupled for interpolation.
+    """Draw from posteriors of one model, coupled for interpolation.
 
     Args:
-        posteriors: two or more, in one parameter space; align them first for a meaningful path.
-        num_draws: of each; at most as many as the smallest sample posterior holds.
-        coupling: of sample posteriors.
-        seed: of the noise, common to all.
+        posteriors: Two or more, in one parameter space; align them first for a meaningful path.
+        num_draws: Draws per posterior; at most the size of the smallest sample posterior.
+        coupling: How draws of sample posteriors are paired.
+        seed: Seed of the noise, which all posteriors share.
+
+    Returns:
+        The coupled draws, with the name of the path.
 
     Raises:
-        IncompatiblePosteriors: if their parameters differ.
+        IncompatiblePosteriors: If their parameters differ.
     """
     check_same_parameters(list(posteriors))
     if all(isinstance(posterior, GaussianPosterior) for posterior in posteriors):
         return CoupledDraws(
-            tuple(_same_noise(posterior, num_draws, seed) for posterior in posteriors),
+            tuple(_draws_with_noise(posterior, num_draws, seed) for posterior in posteriors),
             "wasserstein",
         )
     closed = [posterior for posterior in posteriors if isinstance(posterior, ClosedFormPosterior)]
     if len(closed) == len(posteriors):
         return CoupledDraws(
-            tuple(own.draws(num_draws, seed=seed) for own in _turned(closed)), "turned factors"
+            tuple(p.draws(num_draws, seed=seed) for p in _rotate_factors(closed)), "turned factors"
         )
     if all(_is_point(posterior) for posterior in posteriors):
         return CoupledDraws(tuple(posterior.draws() for posterior in posteriors), "straight line")
-    held = [p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)]
-    number = min([num_draws, *(count for count in held if count > 1)])
+    sizes = [p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)]
+    number = min([num_draws, *(count for count in sizes if count > 1)])
     # A point is the same in every draw.
     draws = [
         posterior.draws().expand(number, -1)
@@ -132,7 +142,7 @@ def couple(
         rest = [p.mean() + p.standard_deviation() * standard for p in posteriors[1:]]
         return CoupledDraws((draws[0], *rest), "moment")
     if coupling == "assignment":
-        draws[1:] = [own[_assigned(draws[0], own)] for own in draws[1:]]
+        draws[1:] = [own[_optimal_assignment(draws[0], own)] for own in draws[1:]]
     return CoupledDraws(tuple(draws), coupling)
 
 
@@ -140,10 +150,8 @@ def _is_point(posterior: Posterior) -> bool:
     return isinstance(posterior, SamplePosterior) and posterior.shape[0] * posterior.shape[1] == 1
 
 
-def _same_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
-    """Draws whose noise is that of every other posterior, coordinate by coordinate, whatever
-    permuted it.
-    """
+def _draws_with_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
+    """Return draws from the noise of `seed`, coordinate by coordinate, ignoring permutations."""
     assert isinstance(posterior, GaussianPosterior)
     plain = GaussianPosterior(
         posterior.model, posterior.scaling, loc=posterior.loc, scale=posterior.scale
@@ -151,36 +159,40 @@ def _same_noise(posterior: Posterior, number: int, seed: int) -> Tensor:
     return plain.draws(number, seed=seed)
 
 
-def _turned(posteriors: Sequence[ClosedFormPosterior]) -> list[LowRankGaussianPosterior]:
-    """The same distributions, their noise coordinate by coordinate, factors of one number and near
-    the first one's.
-    """
-    rank = max(len(own.factors) for own in posteriors if isinstance(own, LowRankGaussianPosterior))
-    made: list[LowRankGaussianPosterior] = []
-    for own in posteriors:
-        factors = own.loc.new_zeros(rank, len(own.loc))
-        if isinstance(own, LowRankGaussianPosterior):
-            factors[: len(own.factors)] = own.factors
-        if made:
-            sizes = list(layer_sizes(own.model).values())
+def _rotate_factors(posteriors: Sequence[ClosedFormPosterior]) -> list[LowRankGaussianPosterior]:
+    """Return the same distributions with equally many factors, rotated to match the first's."""
+    rank = max(
+        len(posterior.factors)
+        for posterior in posteriors
+        if isinstance(posterior, LowRankGaussianPosterior)
+    )
+    rotated: list[LowRankGaussianPosterior] = []
+    for posterior in posteriors:
+        factors = posterior.loc.new_zeros(rank, len(posterior.loc))
+        if isinstance(posterior, LowRankGaussianPosterior):
+            factors[: len(posterior.factors)] = posterior.factors
+        if rotated:
+            sizes = list(layer_sizes(posterior.model).values())
             layers = zip(
-                made[0].factors.split(sizes, dim=-1), factors.split(sizes, dim=-1), strict=True
+                rotated[0].factors.split(sizes, dim=-1), factors.split(sizes, dim=-1), strict=True
             )
             factors = torch.cat(
                 [_rotation(first, other) @ other for first, other in layers], dim=-1
             )
-        made.append(
+        rotated.append(
             LowRankGaussianPosterior(
-                own.model, own.scaling, loc=own.loc, scale=own.scale, factors=factors
+                posterior.model,
+                posterior.scaling,
+                loc=posterior.loc,
+                scale=posterior.scale,
+                factors=factors,
             )
         )
-    return made
+    return rotated
 
 
 def _rotation(first: Tensor, other: Tensor) -> Tensor:
-    """The orthogonal matrix that brings the rows of the second nearest to those of the first
-    (Procrustes).
-    """
+    """Return the orthogonal matrix that best maps the second's rows to the first's (Procrustes)."""
     left, _, right = torch.linalg.svd((first @ other.mT).double())
     return (left @ right).to(first)
 
@@ -190,20 +202,20 @@ def _standardized(draws: Tensor, posterior: Posterior) -> Tensor:
     return (draws - posterior.mean()) / torch.where(sd > 0, sd, torch.ones_like(sd))
 
 
-def _assigned(first: Tensor, second: Tensor) -> Tensor:
-    """The order of the second's draws that makes the sum of squared distances smallest."""
+def _optimal_assignment(first: Tensor, second: Tensor) -> Tensor:
+    """Return the order of the second's draws that minimizes the sum of squared distances."""
     cost = torch.cdist(first.double(), second.double()).square()
     return torch.from_numpy(linear_sum_assignment(cost.cpu().numpy())[1])
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What draws predict on one part of the data.
+    """Predictive losses of draws on one part of the data.
 
     Attributes:
         log_likelihood: (draw, point), in nats, in the target's own units.
-        error: share of points classified wrongly by the mixture, or root mean squared error.
-        ece: expected calibration error; None for regression.
+        error: Error rate of the mixture, or root mean squared error.
+        ece: Expected calibration error; None for regression.
     """
 
     log_likelihood: Float[Tensor, "draw point"]
@@ -212,7 +224,7 @@ class Losses:
 
     @property
     def marginal_nll(self) -> float:
-        """Mean over points of -log of the mean over draws of the likelihood."""
+        """Return the mean over points of -log of the likelihood averaged over draws."""
         draws = len(self.log_likelihood)
         marginal = (
             self.log_likelihood.logsumexp(0) - torch.tensor(float(draws), dtype=torch.float64).log()
@@ -221,12 +233,24 @@ class Losses:
 
     @property
     def expected_nll(self) -> float:
-        """Mean over points and draws of -log likelihood."""
+        """Return the mean over points and draws of -log likelihood."""
         return float(-self.log_likelihood.mean())
 
 
 def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: Part) -> Losses:
-    """Predicts with given draws in place of the posterior's own."""
+    """Evaluate the predictions of the given draws under the posterior's model and scaling.
+
+    Args:
+        posterior: Provides the model and the scaling.
+        draws: Flat parameter vectors.
+        part: Part of the data that is predicted.
+
+    Returns:
+        The losses of the draws.
+
+    Raises:
+        InvalidData: If a draw assigns density zero to a target.
+    """
     sample = SamplePosterior.from_draws(posterior.model, draws[None], posterior.scaling)
     parts = []
     start = 0
@@ -237,14 +261,14 @@ def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: P
     log_likelihood = torch.cat([own[0] for own in parts], dim=1)
     if not bool(torch.isfinite(log_likelihood).all()):
         raise InvalidData(
-            "a draw on the path predicts a target with density zero, so that the loss is infinite "
-            "and has no barrier; look at `bnn-symm evaluate` of each run, and at extreme inputs"
+            "a draw on the path predicts a target with density zero, so the loss is infinite and "
+            "no barrier is defined; check `bnn-symm evaluate` of each run, and extreme inputs"
         )
-    wrong = float(torch.cat([own[1] for own in parts]).double().mean())
+    error = float(torch.cat([own[1] for own in parts]).double().mean())
     if parts[0][2] is None:
-        return Losses(log_likelihood, wrong**0.5, None)
+        return Losses(log_likelihood, error**0.5, None)
     probabilities = torch.cat([own[2] for own in parts if own[2] is not None])
-    return Losses(log_likelihood, wrong, expected_calibration_error(probabilities, part.y.cpu()))
+    return Losses(log_likelihood, error, expected_calibration_error(probabilities, part.y.cpu()))
 
 
 def _summary(predictive: Predictive, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

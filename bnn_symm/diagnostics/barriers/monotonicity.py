@@ -1,15 +1,14 @@
-"""Monotonic linear interpolation: how the loss goes along the straight line between two networks.
+"""Check monotonic linear interpolation: the loss along the straight line between two networks.
 
-At evenly spaced places alpha_i of the line, with L the expected NLL of the points there, Lim et al.
-count
+At evenly spaced positions alpha_i on the line, with L the expected NLL, Lim et al. report
 
-    Delta               max over i of L(alpha_(i+1)) - L(alpha_i): not positive where the loss only
-    falls local convexity     the share of inner places where L(alpha_(i-1)) - 2 L(alpha_i) +
-    L(alpha_(i+1)) >= 0 global convexity    the share of inner places where L is not above the chord
-    from L(0) to L(1)
+    Delta               max over i of L(alpha_(i+1)) - L(alpha_i); not positive if L never increases
+    local convexity     fraction of inner positions with
+                        L(alpha_(i-1)) - 2 L(alpha_i) + L(alpha_(i+1)) >= 0
+    global convexity    fraction of inner positions where L is not above the chord of L(0) and L(1)
 
-From an initial value to what a fit made of it, most networks go down all the way; between two fits,
-only such as lie in one basin are convex.
+From initialization to a fitted network the loss usually decreases monotonically; between two fits
+it is convex only if both lie in the same basin.
 
 References:
     Goodfellow, Vinyals and Saxe (2015), arXiv:1412.6544; Lucas et al. (2021), arXiv:2104.11044; Lim
@@ -28,9 +27,9 @@ from bnn_symm.diagnostics.barriers.interpolation import CoupledDraws, losses
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 
-# Places that Lim et al. look at.
+# Number of positions in Lim et al.
 _PLACES = 25
-# Of the largest loss: losses of float32 networks differ by this where they should be equal.
+# Tolerance relative to the largest loss, for the rounding of float32 networks.
 _ROUNDING = 1e-6
 
 
@@ -39,13 +38,13 @@ class LineShape:
     """The loss along a line.
 
     Attributes:
-        alpha: evenly spaced positions from 0 to 1.
-        loss: at each of them, in nats a point.
-        delta: the largest step up from one place to the next.
-        is_monotone: whether no step goes up.
-        local_convexity: share of inner places.
-        global_convexity: share of inner places.
-        height: of the loss above the chord, at its maximum.
+        alpha: Evenly spaced positions from 0 to 1.
+        loss: Loss at each position, in nats per point.
+        delta: Largest increase from one position to the next.
+        is_monotone: Whether the loss never increases.
+        local_convexity: Fraction of inner positions.
+        global_convexity: Fraction of inner positions.
+        height: Maximum of the loss above the chord.
     """
 
     alpha: list[float]
@@ -58,13 +57,19 @@ class LineShape:
 
 
 def line_shape(loss: Sequence[float]) -> LineShape:
-    """The shape of losses at evenly spaced places.
+    """Return the shape of losses at evenly spaced positions.
+
+    Args:
+        loss: Losses at evenly spaced positions, ends included.
+
+    Returns:
+        Monotonicity, convexity and height of the losses.
 
     Raises:
-        ConfigError: for fewer than three places, none of which is an inner one.
+        ConfigError: If there are fewer than three positions, and so no inner one.
     """
     if len(loss) < 3:
-        raise ConfigError(f"the shape of a line wants 3 places or more, got {len(loss)}")
+        raise ConfigError(f"the shape of a line needs at least 3 positions, got {len(loss)}")
     values, alpha = np.asarray(loss), np.linspace(0, 1, len(loss))
     rounding = _ROUNDING * float(np.abs(values).max())
     above = values - (1 - alpha) * values[0] - alpha * values[-1]
@@ -88,15 +93,20 @@ def loss_along_line(
     *,
     num_places: int = _PLACES,
 ) -> LineShape:
-    """The NLL of the networks on the straight line between two flat vectors.
+    """Return the shape of the NLL on the straight line between two flat parameter vectors.
 
     Args:
-        posterior: whose model and units are used.
-        start: at alpha = 0.
-        end: at alpha = 1.
-        part: of the data that is predicted.
-        num_places: on the line, the ends included.
+        posterior: Provides the model and the units.
+        start: Parameters at alpha = 0.
+        end: Parameters at alpha = 1.
+        part: Part of the data that is predicted.
+        num_places: Number of positions, ends included.
+
+    Returns:
+        Losses along the line, and their shape.
     """
     line = CoupledDraws((start[None], end[None]), "straight line")
     places = np.linspace(0, 1, num_places).tolist()
-    return line_shape([losses(posterior, line.at([1 - a, a]), part).expected_nll for a in places])
+    return line_shape(
+        [losses(posterior, line.interpolate([1 - a, a]), part).expected_nll for a in places]
+    )

@@ -1,9 +1,9 @@
-"""Loss over the simplex of three or more posteriors: strong linear connectivity asks that it be low
-everywhere.
+"""Measure the loss over the simplex of three or more posteriors.
 
     B = max over a in the simplex of  L(sum_i a_i q_i) - sum_i a_i L(q_i),
 
-where the sum is the Wasserstein combination of coupled draws (see `interpolation`).
+where the sum is the Wasserstein combination of coupled draws (see `interpolation`). Strong linear
+connectivity requires a low loss on the whole simplex.
 
 References:
     Sharma et al. (2024), arXiv:2404.06498, section on strong linear connectivity.
@@ -21,8 +21,8 @@ from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
 
 _POINTS = 2000
-# Steps of a side for three posteriors: 66 places. For more, random places beside corners, midpoints
-# and the centroid.
+# Steps per side for three posteriors: 66 positions. For more posteriors, random positions are added
+# to the corners, the midpoints and the centroid.
 _STEPS = 10
 _RANDOM_PLACES = 40
 
@@ -32,12 +32,12 @@ class SimplexBarrier:
     """Marginal test NLL over the simplex.
 
     Attributes:
-        weights: (place, posterior), summing to 1; corners come first, then the centroid.
-        marginal_nll: at each place, in nats a point.
-        above: over the plane through the corners.
-        height: the largest of `above`.
-        centroid: of `above` at equal weights.
-        path: what the combination is called.
+        weights: (position, posterior), summing to 1; corners come first, then the centroid.
+        marginal_nll: At each position, in nats per point.
+        above: Marginal NLL above the plane through the corners.
+        height: Maximum of `above`.
+        centroid: Value of `above` at equal weights.
+        path: Name of the interpolation.
     """
 
     weights: list[list[float]]
@@ -56,21 +56,35 @@ def simplex_barrier(
     coupling: Coupling = "moment",
     seed: int = 0,
 ) -> SimplexBarrier:
-    """The marginal NLL on a grid of the simplex of three or more posteriors, as they are: align
-    them first.
+    """Return the marginal NLL on a grid of the simplex of three or more posteriors.
+
+    The posteriors are not aligned here: align them first to remove permutations.
 
     Args:
-        posteriors: in one parameter space.
-        part: of the data; at most 2,000 points are used.
-        num_draws: at every place, with the same noise.
-        coupling: of sample posteriors.
-        seed: of draws and random places.
+        posteriors: Posteriors in one parameter space.
+        part: Part of the data that is predicted; at most 2,000 points are used.
+        num_draws: Draws at every position, with the same noise.
+        coupling: How draws of sample posteriors are paired.
+        seed: Seed of draws and random positions.
+
+    Returns:
+        Losses over the simplex, and the height of the barrier.
+
+    Example:
+        >>> import torch
+        >>> from bnn_symm import BayesianModel, Categorical, MeanFieldVI, Prior, load_dataset
+        >>> data = load_dataset("iris")
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> method = MeanFieldVI(num_steps=5)
+        >>> posteriors = [method.fit(model, data, seed=seed) for seed in range(3)]
+        >>> len(simplex_barrier(posteriors, data.test, num_draws=5).weights)
+        67
     """
     number = len(posteriors)
     draws = couple(posteriors, num_draws=num_draws, coupling=coupling, seed=seed)
     part = part.take(slice(0, _POINTS))
     weights = _places(number, seed)
-    nll = [losses(posteriors[0], draws.at(place), part).marginal_nll for place in weights]
+    nll = [losses(posteriors[0], draws.interpolate(place), part).marginal_nll for place in weights]
     above = [
         value - float(np.dot(place, nll[:number]))
         for value, place in zip(nll, weights, strict=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics.barriers.barriers import barrier
-from bnn_symm.diagnostics.barriers.bezier_curves import bent
+from bnn_symm.diagnostics.barriers.bezier_curves import fit_bezier_curve
 from bnn_symm.diagnostics.barriers.interpolation import couple
 from bnn_symm.inference import MAP
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
@@ -51,7 +51,7 @@ def test_the_bend_in_a_quadratic_loss_is_known(kind):
             for end in ends
         ]
     pairs = couple(posteriors, num_draws=40)
-    found = bent(pairs, model, LINEAR)
+    found = fit_bezier_curve(pairs, model, LINEAR)
     wanted = -1.25 * sum(own.mean(0) - mode() for own in pairs.draws)
     assert found.path == "bezier"
     assert found.bend is not None
@@ -59,7 +59,9 @@ def test_the_bend_in_a_quadratic_loss_is_known(kind):
         0.01 if kind == "points" else 0.03
     )
     for tau, own in ((0.0, 0), (1.0, 1)):
-        torch.testing.assert_close(found.at([1 - tau, tau]), pairs.draws[own], rtol=0, atol=0)
+        torch.testing.assert_close(
+            found.interpolate([1 - tau, tau]), pairs.draws[own], rtol=0, atol=0
+        )
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_a_curve_is_a_function_of_the_seed(copies):
     pairs = couple(list(copies), num_draws=1)
     model = copies[0].model
     torch.manual_seed(1)
-    first = bent(pairs, model, data, num_steps=20, seed=3).bend
+    first = fit_bezier_curve(pairs, model, data, num_steps=20, seed=3).bend
     torch.manual_seed(2)
-    assert torch.equal(first, bent(pairs, model, data, num_steps=20, seed=3).bend)
-    assert not torch.equal(first, bent(pairs, model, data, num_steps=20, seed=4).bend)
+    assert torch.equal(first, fit_bezier_curve(pairs, model, data, num_steps=20, seed=3).bend)
+    assert not torch.equal(first, fit_bezier_curve(pairs, model, data, num_steps=20, seed=4).bend)

@@ -55,7 +55,7 @@ def test_means_and_standard_deviations_of_normals_are_linear(tau) -> None:
         scale=(1 - tau) * first.scale + tau * second.scale,
     )
     torch.testing.assert_close(
-        pairs.at([1 - tau, tau]), between.draws(9, seed=4), rtol=1e-12, atol=1e-12
+        pairs.interpolate([1 - tau, tau]), between.draws(9, seed=4), rtol=1e-12, atol=1e-12
     )
 
 
@@ -81,9 +81,9 @@ def test_a_point_of_the_simplex_is_the_weighted_sum() -> None:
     triple = couple([gaussian(1), gaussian(2), gaussian(3)], num_draws=4)
     assert len(triple.draws) == 3
     expected = 0.2 * triple.draws[0] + 0.5 * triple.draws[1] + 0.3 * triple.draws[2]
-    torch.testing.assert_close(triple.at([0.2, 0.5, 0.3]), expected)
+    torch.testing.assert_close(triple.interpolate([0.2, 0.5, 0.3]), expected)
     with pytest.raises(ValueError, match="zip"):
-        triple.at([0.5, 0.5])
+        triple.interpolate([0.5, 0.5])
 
 
 # -- points and draws
@@ -95,9 +95,11 @@ def test_points_move_on_a_straight_line() -> None:
     for coupling in ("moment", "assignment", "independent"):
         pairs = couple([first, second], num_draws=50, coupling=coupling)
         assert pairs.path == "straight line"
-        torch.testing.assert_close(pairs.at([0.75, 0.25]), (0.75 * ends[0] + 0.25 * ends[1])[None])
-        assert torch.equal(pairs.at([1.0, 0.0]), ends[:1])
-        assert torch.equal(pairs.at([0.0, 1.0]), ends[1:])
+        torch.testing.assert_close(
+            pairs.interpolate([0.75, 0.25]), (0.75 * ends[0] + 0.25 * ends[1])[None]
+        )
+        assert torch.equal(pairs.interpolate([1.0, 0.0]), ends[:1])
+        assert torch.equal(pairs.interpolate([0.0, 1.0]), ends[1:])
 
 
 @pytest.mark.parametrize("coupling", ["moment", "assignment", "independent"])
@@ -105,7 +107,7 @@ def test_paths_of_draws_carry_the_name_of_their_coupling(coupling) -> None:
     first, second = samples(1), samples(2)
     pairs = couple([first, second], num_draws=7, coupling=coupling, seed=3)
     assert pairs.path == coupling
-    assert torch.equal(pairs.at([1.0, 0.0]), first.draws(7, seed=3))
+    assert torch.equal(pairs.interpolate([1.0, 0.0]), first.draws(7, seed=3))
     assert pairs.draws[1].shape == (7, LENGTH)
 
 
@@ -117,7 +119,7 @@ def test_no_more_draws_are_coupled_than_the_smaller_holds() -> None:
 def test_the_moment_map_ends_at_the_moments_of_the_second() -> None:
     first, second = samples(1), samples(2)
     pairs = couple([first, second], num_draws=12)  # all that there are, so that moments are exact
-    end, middle = pairs.at([0.0, 1.0]), pairs.at([0.5, 0.5])
+    end, middle = pairs.interpolate([0.0, 1.0]), pairs.interpolate([0.5, 0.5])
     torch.testing.assert_close(end.mean(0), second.mean())
     torch.testing.assert_close(end.std(0), second.standard_deviation())
     torch.testing.assert_close(middle.mean(0), (first.mean() + second.mean()) / 2)

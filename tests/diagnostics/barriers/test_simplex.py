@@ -62,7 +62,7 @@ def test_an_edge_is_the_barrier_of_a_pair():
     found = simplex_barrier(posteriors, PART, num_draws=5)
     middle = found.weights.index([0.5, 0.5, 0.0])
     draws = couple(posteriors[:2], num_draws=5)
-    own = losses(posteriors[0], draws.at([0.5, 0.5]), PART).marginal_nll
+    own = losses(posteriors[0], draws.interpolate([0.5, 0.5]), PART).marginal_nll
     assert found.marginal_nll[middle] == pytest.approx(own, abs=1e-12)
 
 
