@@ -1,125 +1,59 @@
 """Bayesian neural network inference that takes weight-space symmetry seriously.
 
-The names below are the public interface; each is imported from its own module when it is first
-used, so that `import bnn_symm` costs nothing. Functions check the types of their arguments
-(`arguments.checked`).
+The public names are listed once, in `__init__.pyi`, which editors and type checkers read. At run
+time each is imported from its own module when it is first used, so that `import bnn_symm` costs
+nothing. More lies in the namespaces: `bnn_symm.likelihoods.Gaussian`, `bnn_symm.diagnostics.mixing`,
+`bnn_symm.studies.run_study`.
+
+Example:
+    >>> import bnn_symm
+    >>> bnn_symm.MeanFieldVI(num_steps=100).num_steps
+    100
 """
 
-from importlib import import_module
-from inspect import isfunction
+import ast
+from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
-_PUBLIC = {
-    "bnn_symm.errors": ("BnnSymmError",),
-    "bnn_symm.data": ("Dataset", "load_dataset"),
-    "bnn_symm.architectures": (
-        "CNNConfig",
-        "MLPConfig",
-        "ModuleConfig",
-        "ResNetConfig",
-        "SymmetryConfig",
-        "asymmetrize",
-        "build_network",
-    ),
-    "bnn_symm.symmetry": (
-        "Permutation",
-        "PermutationSpec",
-        "SymmetryGroup",
-        "permutation_spec",
-        "symmetry_group",
-    ),
-    "bnn_symm.models": (
-        "BayesianModel",
-        "Bernoulli",
-        "Categorical",
-        "Gaussian",
-        "HeteroscedasticGaussian",
-        "Poisson",
-        "Prior",
-        "PriorMean",
-    ),
-    "bnn_symm.posteriors": (
-        "GaussianPosterior",
-        "LowRankGaussianPosterior",
-        "Posterior",
-        "Predictive",
-        "SamplePosterior",
-        "match_names",
-        "read_netcdf",
-    ),
-    "bnn_symm.inference": (
-        "HMC",
-        "MAP",
-        "NUTS",
-        "SGHMC",
-        "SGLD",
-        "SWAG",
-        "ChEESHMC",
-        "CyclicalSGHMC",
-        "DeepEnsemble",
-        "LaplaceApproximation",
-        "LowRankVI",
-        "MCDropout",
-        "MeanFieldVI",
-        "SymmetrizedVI",
-    ),
-    "bnn_symm.alignment": (
-        "align",
-        "align_samples",
-        "align_sequences",
-        "canonicalize",
-        "merge",
-        "synchronize",
-    ),
-    "bnn_symm.diagnostics": (
-        "barrier",
-        "chain_statistics",
-        "elbo",
-        "mixing",
-        "out_of_distribution",
-        "reliability",
-        "score",
-        "scores_with_intervals",
-        "shift_curve",
-        "simplex_barrier",
-        "simulation_based_calibration",
-        "symmetrized_elbo",
-        "symmetry_defect",
-        "verdicts",
-    ),
-    "bnn_symm.runs": (
-        "Config",
-        "Run",
-        "fit_run",
-        "foreign_run",
-        "import_run",
-        "load_config",
-        "load_run",
-        "parse_config",
-        "resume_run",
-    ),
-    "bnn_symm.studies": ("load_study", "run_study"),
-    "bnn_symm.estimators": ("BNNClassifier", "BNNRegressor"),
-}
-_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+
+def _public_names() -> dict[str, str]:
+    """Return name -> module, as `__init__.pyi` imports them."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    return {
+        alias.name: node.module
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+
+
+_MODULE_OF = _public_names()
+# Names that were here once are still found in these.
+_NAMESPACES = [name for name, module in _MODULE_OF.items() if module == __name__]
 
 __all__ = sorted(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'bnn_symm' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    if isfunction(value):
-        from bnn_symm.arguments import checked
-
-        value = checked(value)
-        value.__module__, value.__qualname__ = (
-            __name__,
-            name,
-        )  # so that it can be pickled by this name
+    if name == "__version__":
+        value: Any = metadata.version(__name__)
+    elif name in _NAMESPACES:
+        value = import_module(f"{__name__}.{name}")
+    elif name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    else:
+        value = _from_a_namespace(name)
     globals()[name] = value
     return value
+
+
+def _from_a_namespace(name: str) -> Any:
+    for namespace in () if name.startswith("_") else _NAMESPACES:
+        module = import_module(f"{__name__}.{namespace}")
+        if name in module.__all__:
+            return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

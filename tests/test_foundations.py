@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 import torch
@@ -81,3 +82,15 @@ def test_public_names_are_lazy_and_complete():
         assert getattr(bnn_symm, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         bnn_symm.nothing  # noqa: B018
+
+
+def test_names_that_left_the_top_level_are_found_in_their_namespaces():
+    for name in ("Gaussian", "mixing", "score", "merge", "run_study", "Config", "Predictive"):
+        assert name not in bnn_symm.__all__
+        assert getattr(bnn_symm, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Gausian'"):
+        _ = bnn_symm.Gausian
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert bnn_symm.__version__ == metadata.version("bnn_symm")

@@ -21,6 +21,7 @@ from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.solvers.sinkhorn import sinkhorn
 from bnn_symm.alignment.solvers.straight_through import straight_through
 from bnn_symm.architectures import fingerprint, short_fingerprint
+from bnn_symm.arguments import checked
 from bnn_symm.data import Part
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.posteriors import Posterior
@@ -80,6 +81,7 @@ class Alignment:
         return other.permute(self.permutation)
 
 
+@checked
 def align(
     reference: Posterior,
     other: Posterior,

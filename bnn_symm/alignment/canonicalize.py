@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.architectures import free_parameters
+from bnn_symm.arguments import checked
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.symmetry import (
@@ -45,6 +46,7 @@ _MAX_ROUNDS = 1000
 _TOLERANCE = 1e-12
 
 
+@checked
 def canonicalize(
     model: BayesianModel,
     flat: Float[Tensor, "*draw parameter"],

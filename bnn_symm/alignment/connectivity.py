@@ -23,6 +23,7 @@ from bnn_symm.alignment.objective import Objective, objective
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.synchronize import JointCost, digest
+from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
@@ -261,6 +262,7 @@ class SequenceAlignment:
     group: SymmetryGroup
 
 
+@checked
 def align_sequences(
     reference: Sequence[Posterior],
     other: Sequence[Posterior],

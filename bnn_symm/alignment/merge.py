@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.alignment.align import check_same_parameters
+from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel, Tempering
 from bnn_symm.models.priors.families import Normal
@@ -41,6 +42,7 @@ from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterio
 Rule = Literal["barycentre", "product"]
 
 
+@checked
 def merge(
     posteriors: Sequence[Posterior],
     rule: Rule = "barycentre",

@@ -39,6 +39,7 @@ from bnn_symm.alignment.align import check_same_function
 from bnn_symm.alignment.canonicalize import canonical_samples
 from bnn_symm.alignment.iterated_mean import chain_means, to_the_mean
 from bnn_symm.alignment.synchronize import synchronize
+from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import SamplePosterior
@@ -111,6 +112,7 @@ class SampleAlignment:
     group: SymmetryGroup
 
 
+@checked
 def align_samples(
     posterior: SamplePosterior,
     *,

@@ -41,6 +41,7 @@ from bnn_symm.alignment.align import check_same_function, check_same_parameters
 from bnn_symm.alignment.objective import Moments, moments, objective_of
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
+from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
@@ -117,6 +118,7 @@ class Synchronization:
         ]
 
 
+@checked
 def synchronize(
     posteriors: Sequence[Posterior],
     *,

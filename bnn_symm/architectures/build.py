@@ -20,6 +20,7 @@ from bnn_symm.architectures.initial_values import initialize
 from bnn_symm.architectures.mlp import build_mlp
 from bnn_symm.architectures.modules.from_module import build_from_module
 from bnn_symm.architectures.resnet import build_resnet
+from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError, NotEnoughMemory
 from bnn_symm.io.memory import check_memory
 from bnn_symm.randomness import global_seed
@@ -37,6 +38,7 @@ _COPIES = 4
 a momentum."""
 
 
+@checked
 def build_network(
     config: ArchitectureConfig,
     *,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.data.assemble import PARTS, assemble, split_raw, unscaled
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Part, Preprocessing
@@ -85,6 +86,7 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
     return tuple(infos)
 
 
+@checked
 def load_dataset(
     name_or_config: str | Path | DataConfig = "digits",
     *,

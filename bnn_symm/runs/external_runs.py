@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bnn_symm.architectures import ModuleConfig, fixed_buffers
+from bnn_symm.arguments import checked
 from bnn_symm.diagnostics.mixing.copies import copied_chains
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
 from bnn_symm.inference import HMC, NUTS, DeepEnsemble, MeanFieldVI
@@ -62,6 +63,7 @@ class ForeignRun(Run):
         shutil.rmtree(self.directory.path.parent, ignore_errors=True)
 
 
+@checked
 def foreign_run(
     draws: Sequence[str | Path],
     *,
@@ -78,6 +80,7 @@ def foreign_run(
     return ForeignRun(**parts, source=Path(draws[0]))
 
 
+@checked
 def import_run(
     draws: Sequence[str | Path],
     out: str | Path,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bnn_symm.architectures import fixed_buffers
+from bnn_symm.arguments import checked
 from bnn_symm.errors import (
     ConfigError,
     FitDiverged,
@@ -46,6 +47,7 @@ from bnn_symm.runs.stages import Stage, TellStage, costs, stages_of
 from bnn_symm.threads import use_threads
 
 
+@checked
 def fit_run(
     config: Config,
     out: str | Path | None = None,
@@ -105,6 +107,7 @@ def fit_run(
     return _fit(directory, prepared, callbacks, group)
 
 
+@checked
 def resume_run(
     path: str | Path,
     *,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
 from bnn_symm.architectures.config import ModuleConfig
+from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Preprocessing, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
 from bnn_symm.inference import FitState
@@ -159,6 +160,7 @@ class Run:
 _INFO = ("method", "engine", "seed", "seconds", "gradient_evaluations", "status", "versions")
 
 
+@checked
 def load_run(path: str | Path, *, module: str | None = None) -> Run:
     """Opens a run directory, complete or not; where the device of its fit is missing, on the CPU,
     with a warning.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError, InvalidRun, one_line
 from bnn_symm.runs.configuration.factories import check_repeated, factories_of, study_commands
 from bnn_symm.runs.directory.output_directory import disk_errors
@@ -45,6 +46,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+@checked
 def run_study(
     study: Study | str | Path | None = None,
     directory: str | Path | None = None,

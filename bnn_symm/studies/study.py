@@ -26,6 +26,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from bnn_symm.analyses.convergence.seed_groups import group_by_seed, listed, value_text
 from bnn_symm.architectures.config import SymmetryConfig, SymmetryKind
+from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.io.documents import dump_yaml
 from bnn_symm.runs.configuration.config import Config, parse_config, quoted, read_raw
@@ -209,6 +210,7 @@ class Study:
         return parse_config(raw)
 
 
+@checked
 def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
     """Reads a study and checks every fit of it.
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bnn_symm.arguments import checked
 from bnn_symm.errors import BnnSymmError, SymmetryError, one_line
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry.certificate import TOLERANCE, certify, random_values, relative_difference
@@ -55,6 +56,7 @@ _CERTIFIED_POINTS = 8
 _SMALL_NETWORK = 20_000
 
 
+@checked
 def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> PermutationSpec:
     """The signed permutations of hidden units that leave the network's function unchanged.
 

@@ -20,9 +20,11 @@ from bnn_symm.architectures.asymmetric.init_matched import give_initial_entries
 from bnn_symm.architectures.asymmetric.masks import fixed_values, layer_mask
 from bnn_symm.architectures.asymmetric.settings import describe, fixed_counts, kappas, plain_layers
 from bnn_symm.architectures.config import MaskKind, SymmetryConfig, SymmetryKind
+from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
 
 
+@checked
 def asymmetrize(
     module: nn.Module,
     *,

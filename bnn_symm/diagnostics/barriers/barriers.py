@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Part
 from bnn_symm.diagnostics.barriers.bezier_curves import fit_bezier_curve
 from bnn_symm.diagnostics.barriers.interpolation import (
@@ -117,6 +118,7 @@ class Barrier:
         return self.test.standard_error
 
 
+@checked
 def barrier(
     first: Posterior,
     second: Posterior,

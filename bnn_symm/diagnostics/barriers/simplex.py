@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.barriers.interpolation import Coupling, couple, losses
 from bnn_symm.posteriors import Posterior
@@ -48,6 +49,7 @@ class SimplexBarrier:
     path: str
 
 
+@checked
 def simplex_barrier(
     posteriors: Sequence[Posterior],
     part: Part,

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.calibration.calibration_errors import NUM_BINS, equal_width_bins
 from bnn_symm.diagnostics.scores.point_predictions import (
@@ -87,6 +88,7 @@ class NumberReliability:
         return {"kind": "numbers", **_plain(asdict(self))}
 
 
+@checked
 def reliability(
     predicted: Posterior | Float[Tensor, "point class"],
     part: Part,

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.architectures import count_flops
+from bnn_symm.arguments import checked
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.mixing.parameter_index import layer_of
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
@@ -117,6 +118,7 @@ def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
     }
 
 
+@checked
 def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
     """Estimates the ELBO; None for a posterior without a closed form, which has none.
 

@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.diagnostics.elbo.elbo import Elbo
 from bnn_symm.diagnostics.elbo.monte_carlo_error import NORMAL, interval, largest, standard_error
 from bnn_symm.errors import ConfigError
@@ -122,6 +123,7 @@ class SymmetrizedElbo:
     method: str
 
 
+@checked
 def symmetrized_elbo(
     posterior: GaussianPosterior,
     train_elbo: Elbo,

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.architectures import count_flops
+from bnn_symm.arguments import checked
 from bnn_symm.data import Part
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
@@ -65,6 +66,7 @@ class SymmetryDefect:
         return self.best / self.reference if self.reference > 0 else math.nan
 
 
+@checked
 def symmetry_defect(
     model: BayesianModel,
     part: Part,

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import fft, stats
 
+from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
 from bnn_symm.threads import available_cores
 
@@ -77,6 +78,7 @@ _ARRAYS = tuple(
 )
 
 
+@checked
 def chain_statistics(values: Float[np.ndarray, "chain draw column"]) -> ChainStatistics:
     """R-hat, ESS, mean and standard deviation of every column; computed in float64."""
     if values.ndim != 3 or 0 in values.shape[:2]:

@@ -17,6 +17,7 @@ Each conclusion is decided by one or two numbers and their limits (`Evidence`), 
 
 from dataclasses import dataclass
 
+from bnn_symm.arguments import checked
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS
 from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
 from bnn_symm.diagnostics.mixing.sampler_statistics import SamplerStatistics, listed
@@ -61,6 +62,7 @@ class _Conclusion:
     evidence: tuple[Evidence, ...] = ()
 
 
+@checked
 def verdicts(
     found: Mixing, sampler: SamplerStatistics | None = None, method: Method | None = None
 ) -> Verdicts:

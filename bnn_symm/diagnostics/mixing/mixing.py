@@ -29,6 +29,7 @@ from torch import Tensor
 
 from bnn_symm.alignment import align_samples
 from bnn_symm.alignment.samples import Agreement, Per, prior_draws
+from bnn_symm.arguments import checked
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.mixing.chain_statistics import (
     MIN_DRAWS,
@@ -145,6 +146,7 @@ class Mixing:
         return found | {"chainwise": self.chainwise, "function": self.function}
 
 
+@checked
 def mixing(
     posterior: SamplePosterior,
     part: Part,

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.diagnostics.scores.ranking import (
     auroc,
     average_precision,
@@ -90,6 +91,7 @@ class OutOfDistribution:
         }
 
 
+@checked
 def out_of_distribution(
     posterior: Posterior,
     inside: Float[Tensor, "inside *feature"],

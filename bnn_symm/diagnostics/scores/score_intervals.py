@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import Part
 from bnn_symm.diagnostics.scores.classification import (
     CALIBRATION_ERRORS,
@@ -63,6 +64,7 @@ class Scores:
         }
 
 
+@checked
 def scores_with_intervals(
     posterior: Posterior,
     part: Part,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import SHIFTS, Part, Scaling, shift
 from bnn_symm.diagnostics.scores.score_intervals import Scores, scores_with_intervals
 from bnn_symm.posteriors import Posterior
@@ -52,6 +53,7 @@ def shifts_for(part: Part) -> tuple[str, ...]:
     return SHIFTS if part.x.ndim == 4 else ("gaussian_noise",)
 
 
+@checked
 def shift_curve(
     posterior: Posterior,
     part: Part,

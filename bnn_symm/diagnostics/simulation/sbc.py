@@ -33,6 +33,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.simulation.sbc_simulation import (
     Fits,
@@ -145,6 +146,7 @@ class SbcResult:
         return tuple(sorted(self.quantities, key=lambda own: own.p_value))
 
 
+@checked
 def simulation_based_calibration(
     method: Fits,
     model: BayesianModel,

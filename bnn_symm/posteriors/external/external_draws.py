@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.errors import InvalidRun, one_line
 from bnn_symm.io.arrays import read_tensors, read_torch_file
 from bnn_symm.io.hdf5 import is_numeric, open_netcdf, read_numbers
@@ -59,6 +60,7 @@ class ForeignDraws:
     library: str | None = None
 
 
+@checked
 def read_netcdf(path: str | Path) -> ForeignDraws:
     """Reads the groups `posterior` and `sample_stats` of a NetCDF file.
 

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.architectures import effective_parameters, free_parameters
+from bnn_symm.arguments import checked
 from bnn_symm.errors import IncompatiblePosteriors, one_line
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.external.name_mapping import TRANSFORMS, Names, checked_names
@@ -186,6 +187,7 @@ def _check_fixed(name: str, got: Tensor, wanted: Tensor) -> None:
         )
 
 
+@checked
 def match_names(
     arrays: Mapping[str, np.ndarray | Tensor],
     model: BayesianModel,

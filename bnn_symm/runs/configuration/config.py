@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from bnn_symm.architectures import ArchitectureConfig
 from bnn_symm.architectures.config import MLPConfig
+from bnn_symm.arguments import checked
 from bnn_symm.data import DataConfig
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.inference import AnyMethod, MeanFieldVI
@@ -105,6 +106,7 @@ class Config:
     save: SaveConfig = Field(default_factory=SaveConfig)
 
 
+@checked
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file (or starts from all defaults) and applies overrides such as
     `inference.num_steps=500`.
@@ -128,6 +130,7 @@ def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str
     return raw
 
 
+@checked
 def parse_config(raw: Mapping[str, Any]) -> Config:
     """Checks nested mappings and fills in defaults.
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bnn_symm.arguments import checked
 from bnn_symm.errors import NotRepresentable
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.symmetry.derive import permutation_spec
@@ -260,6 +261,7 @@ class SymmetryGroup:
         return identity
 
 
+@checked
 def symmetry_group(
     net: nn.Module,
     spec: PermutationSpec | None = None,

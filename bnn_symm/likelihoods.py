@@ -1,0 +1,25 @@
+"""Likelihoods: what the outputs of a network mean for a target.
+
+Example:
+    >>> from bnn_symm.likelihoods import Gaussian
+    >>> Gaussian(noise=0.1).noise
+    0.1
+"""
+
+from bnn_symm.models.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    Likelihood,
+    Poisson,
+)
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "HeteroscedasticGaussian",
+    "Likelihood",
+    "Poisson",
+]
