@@ -218,7 +218,10 @@ def copied_draws(
     for kind, own in labels.items():
         for first, second, count in _overlaps(own.reshape(chains, draws), needed):
             pair = (first, second)
-            if pair not in found and len(found) < _MOST_PAIRS:
+            before = found.get(pair)
+            # A few draws of a copy that is numbered anew draw by draw keep their numbering.
+            is_new = before is None and len(found) < _MOST_PAIRS
+            if is_new or (before is not None and count >= before.share * draws + needed):
                 lag = _lag(own.reshape(chains, draws)[first], own.reshape(chains, draws)[second])
                 found[pair] = CopiedPair(
                     first=first, second=second, share=count / draws, lag=lag, kind=kind

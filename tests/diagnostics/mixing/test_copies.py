@@ -94,6 +94,13 @@ CASES = {
         1.0,
         3,
     ),
+    "permuted from the middle on": (
+        with_last(BASE, torch.cat([BASE[0, :20], permuted(BASE)[0, 20:]])),
+        "permuted",
+        0,
+        1.0,
+        3,
+    ),
     "shifted by three": (
         with_last(BASE, torch.cat([BASE[3, :3], BASE[0, :-3]])),
         "equal",
