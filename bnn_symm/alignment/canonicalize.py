@@ -32,7 +32,7 @@ from bnn_symm.arguments import checked
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.symmetry import (
-    Fixed,
+    FixedTensor,
     PermutationSpec,
     Segment,
     fixed_entries,
@@ -106,12 +106,12 @@ def canonical_samples(
 
 def _places(spec: PermutationSpec, group: str) -> Iterator[tuple[str, int, int, Segment]]:
     """Where a group's units have a scale: tensor, dimension, where in it, segment."""
-    for tensor, dim, segment, start in spec.places(group):
+    for tensor, dim, segment, start in spec.occurrences(group):
         if segment.scale:
             yield tensor, dim, start, segment
 
 
-def _held(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> dict[str, Tensor]:
+def _held(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> dict[str, Tensor]:
     """Group with scales -> (unit,), whether a fixed entry other than zero is on what makes or reads
     the unit.
     """

@@ -29,7 +29,11 @@ from bnn_symm.architectures.config import (
 from bnn_symm.architectures.flops import count_flops
 from bnn_symm.architectures.initial_values import initialize
 from bnn_symm.architectures.layers.dropout import drop_inputs
-from bnn_symm.architectures.modules.checks import check_function, global_state_kept, outputs_agree
+from bnn_symm.architectures.modules.checks import (
+    check_function,
+    outputs_agree,
+    preserve_global_state,
+)
 from bnn_symm.architectures.modules.private_copy import constants_differ, private_copy
 from bnn_symm.architectures.modules.structure import check_structure
 from bnn_symm.architectures.sequence import is_linear, module_sequence
@@ -55,12 +59,12 @@ __all__ = [
     "fingerprint_of",
     "fixed_buffers",
     "free_parameters",
-    "global_state_kept",
     "initialize",
     "is_linear",
     "load_fixed_buffers",
     "module_sequence",
     "outputs_agree",
+    "preserve_global_state",
     "private_copy",
     "short_fingerprint",
     "weight_shapes",

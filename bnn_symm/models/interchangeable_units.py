@@ -133,7 +133,7 @@ def _set_of(
     component: Component | None = None,
 ) -> UnitOrbit:
     own = torch.tensor(units)
-    places = [place for place in group.spec.places(name) if place[0] in index]
+    places = [place for place in group.spec.occurrences(name) if place[0] in index]
     tensors = [tensor for tensor, _, _, _ in places]
     touched = torch.zeros(model.num_parameters + 1, dtype=torch.bool)
     columns, signed, incomplete = [], [], False

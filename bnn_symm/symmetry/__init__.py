@@ -5,7 +5,7 @@ counted.
 from bnn_symm.symmetry.continuous import ContinuousSymmetry, continuous_symmetries, rescale
 from bnn_symm.symmetry.derive import permutation_spec
 from bnn_symm.symmetry.group.fixed_values import (
-    Fixed,
+    FixedTensor,
     HasFixedEntries,
     duplicate_rows,
     fixed_entries,
@@ -17,7 +17,7 @@ from bnn_symm.symmetry.group.symmetry_group import Component, SymmetryGroup, sym
 __all__ = [
     "Component",
     "ContinuousSymmetry",
-    "Fixed",
+    "FixedTensor",
     "Group",
     "HasFixedEntries",
     "Permutation",

@@ -42,7 +42,7 @@ class _Generator:
         factors: of each unit, for a scale.
     """
 
-    what: str
+    kind: str
     group: str
     permutation: Permutation | None = None
     factors: Tensor | None = None
@@ -70,10 +70,10 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
     if not generators:
         return
     values = random_values(net, "certificate")
-    reference = run(net, values, x)
+    reference = evaluate(net, values, x)
     if not bool(reference.isfinite().all()):
         values = random_values(net, "certificate", spread=0.0)
-        reference = run(net, values, x)
+        reference = evaluate(net, values, x)
     if not bool(reference.isfinite().all()):
         raise SymmetryError(
             "the outputs of the network are not finite at random weights: nothing can be certified"
@@ -83,21 +83,21 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
         moved = values
         for move in moves:
             moved = move.apply(spec, moved)
-        return relative(reference, run(net, moved, x))
+        return relative_change(reference, evaluate(net, moved, x))
 
     for moves in _batches(generators, values):
         if not difference(*moves) <= TOLERANCE:
             for move in moves:
                 alone = difference(move)
                 if not alone <= TOLERANCE:
-                    raise SymmetryError(_wrong(spec, move, alone))
-            raise SymmetryError(_wrong(spec, moves[-1], difference(*moves)))
+                    raise SymmetryError(_failure_message(spec, move, alone))
+            raise SymmetryError(_failure_message(spec, moves[-1], difference(*moves)))
     for number in range(_WHOLE_ELEMENTS):
         whole = _Generator(
             "order", next(iter(spec.groups)), permutation=spec.random("certificate", number)
         )
         if not difference(whole) <= TOLERANCE:
-            raise SymmetryError(_wrong(spec, whole, difference(whole)))
+            raise SymmetryError(_failure_message(spec, whole, difference(whole)))
 
 
 def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
@@ -121,14 +121,14 @@ def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
             both.append(_Generator("scale", name, factors=factors))
         flips = [
             _Generator("flip", name, permutation=spec.permutation({}, {name: s}))
-            for s in _signs(group, draw)
+            for s in _flips(group, draw)
         ]
         found += [both] if both else []
         found += [[flip] for flip in flips]
     return found
 
 
-def _signs(group: Group, draw: torch.Generator) -> list[Tensor]:
+def _flips(group: Group, draw: torch.Generator) -> list[Tensor]:
     """A unit alone, and a random half of several; all at once might flip where one may not."""
     if not group.signed:
         return []
@@ -173,15 +173,15 @@ def _batches(moves: list[list[_Generator]], values: Mapping[str, Tensor]) -> lis
     return [[one for move in own for one in move] for own in chosen if own]
 
 
-def _wrong(spec: PermutationSpec, move: _Generator, difference: float) -> str:
+def _failure_message(spec: PermutationSpec, move: _Generator, difference: float) -> str:
     owned = [name for name, group in spec.groups.items() if group.parent == move.group]
     tensors = list(
         dict.fromkeys(tensor for name in (move.group, *owned) for tensor in spec.tensors_of(name))
     )
     named = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
-    what = {"order": "permutation", "flip": "flip", "scale": "rescaling"}[move.what]
+    kind = {"order": "permutation", "flip": "flip", "scale": "rescaling"}[move.kind]
     return one_line(
-        f"a derived {what} changes the outputs by {difference:.1e} of their size: that of the "
+        f"a derived {kind} changes the outputs by {difference:.1e} of their size: that of the "
         f"units of {move.group!r}, in {named}; a rule does not fit this network, please report it "
         "with the network",
         400,
@@ -209,7 +209,7 @@ def random_values(net: nn.Module, *key: int | str, spread: float = 0.1) -> dict[
     return values
 
 
-def run(net: nn.Module, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
+def evaluate(net: nn.Module, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """Return the outputs of a network at some values of its parameters and buffers, in float64."""
     # What the pass itself changes, such as a buffer, it changes in a copy.
     own = {name: value.clone() for name, value in values.items()}
@@ -217,7 +217,7 @@ def run(net: nn.Module, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
         return functional_call(net, own, (x,))
 
 
-def relative(before: Tensor, after: Tensor) -> float:
+def relative_change(before: Tensor, after: Tensor) -> float:
     """Return the largest difference of two outputs, relative to the largest entry of the first."""
     return float((before - after).abs().max() / before.abs().max().clamp(min=1e-300))
 
@@ -226,4 +226,4 @@ def relative_difference(
     net: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], x: Tensor
 ) -> float:
     """Largest difference of the outputs at two sets of values, relative to the largest output."""
-    return relative(run(net, first, x), run(net, second, x))
+    return relative_change(evaluate(net, first, x), evaluate(net, second, x))

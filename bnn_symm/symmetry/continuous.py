@@ -18,9 +18,9 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from bnn_symm.randomness import torch_generator
-from bnn_symm.symmetry.certificate import TOLERANCE, random_values, relative_difference, run
+from bnn_symm.symmetry.certificate import TOLERANCE, evaluate, random_values, relative_difference
 from bnn_symm.symmetry.derive import input_points
-from bnn_symm.symmetry.group.fixed_values import Fixed, dense_twin
+from bnn_symm.symmetry.group.fixed_values import FixedTensor, dense_copy
 from bnn_symm.symmetry.group.permutation_spec import PermutationSpec
 from bnn_symm.symmetry.group.relations import pieces
 from bnn_symm.symmetry.group.rescaling import rescale
@@ -58,7 +58,7 @@ class ContinuousSymmetry:
 def continuous_symmetries(
     net: nn.Module,
     spec: PermutationSpec,
-    fixed: Mapping[str, Fixed],
+    fixed: Mapping[str, FixedTensor],
     *,
     input_shape: tuple[int, ...] | None = None,
     softmax: bool = False,
@@ -77,7 +77,7 @@ def continuous_symmetries(
 
 
 def _positive_scalings(
-    spec: PermutationSpec, fixed: Mapping[str, Fixed]
+    spec: PermutationSpec, fixed: Mapping[str, FixedTensor]
 ) -> list[ContinuousSymmetry]:
     """One direction a unit, less those that entries fixed at other values than zero take away.
 
@@ -128,14 +128,14 @@ def _positive_scalings(
 def _before_norms(
     net: nn.Module,
     spec: PermutationSpec,
-    fixed: Mapping[str, Fixed],
+    fixed: Mapping[str, FixedTensor],
     input_shape: tuple[int, ...] | None,
 ) -> list[ContinuousSymmetry]:
     """Layers whose weights may all be doubled: found by doubling them."""
-    twin, x = dense_twin(net).double(), input_points(net, input_shape, _POINTS)
-    values, others = (random_values(twin, "scale before a norm", number) for number in (0, 1))
+    clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
+    values, others = (random_values(clone, "scale before a norm", number) for number in (0, 1))
     layers: dict[str, list[str]] = {}
-    for name, value in twin.named_parameters():
+    for name, value in clone.named_parameters():
         if name in spec.axes and (value.dim() >= 2 or name.endswith(".bias")):
             layers.setdefault(name.rpartition(".")[0], []).append(name)
     found = []
@@ -146,9 +146,9 @@ def _before_norms(
         # A layer that changes nothing whatever its weights, such as one dead unit, says nothing
         # about norms.
         changed = {**values, **{name: others[name] for name in names}}
-        if relative_difference(twin, values, changed, x) < _SAME_OUTPUTS:
+        if relative_difference(clone, values, changed, x) < _SAME_OUTPUTS:
             continue
-        if relative_difference(twin, values, doubled, x) < _SAME_OUTPUTS:
+        if relative_difference(clone, values, doubled, x) < _SAME_OUTPUTS:
             held = any(bool((fixed[name].values != 0).any()) for name in names if name in fixed)
             found.append(ContinuousSymmetry("scale before a norm", layer, int(not held), int(held)))
     return found
@@ -157,7 +157,7 @@ def _before_norms(
 def _shifts(
     net: nn.Module,
     spec: PermutationSpec,
-    fixed: Mapping[str, Fixed],
+    fixed: Mapping[str, FixedTensor],
     input_shape: tuple[int, ...] | None,
 ) -> list[ContinuousSymmetry]:
     """A constant added along the output axis of a bias, or of one column of weights, of tensors
@@ -165,13 +165,15 @@ def _shifts(
 
     Found by adding one: all outputs of a point must change alike.
     """
-    twin, x = dense_twin(net).double(), input_points(net, input_shape)
-    values = random_values(twin, "shift of the softmax")
+    clone, x = dense_copy(net).double(), input_points(net, input_shape)
+    values = random_values(clone, "shift of the softmax")
     found = []
     for name, dim in spec.output_axes.items():
         shape = [1 if d == dim else size for d, size in enumerate(values[name].shape)]
         added = torch.randn(shape, dtype=torch.float64, generator=torch_generator("shift", name))
-        before, after = (run(twin, v, x) for v in (values, {**values, name: values[name] + added}))
+        before, after = (
+            evaluate(clone, v, x) for v in (values, {**values, name: values[name] + added})
+        )
         change = after - before
         if not float((change - change.mean(-1, keepdim=True)).abs().max()) <= TOLERANCE * float(
             before.abs().max()

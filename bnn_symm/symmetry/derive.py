@@ -26,7 +26,7 @@ from bnn_symm.arguments import checked
 from bnn_symm.errors import BnnSymmError, SymmetryError, one_line
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry.certificate import TOLERANCE, certify, random_values, relative_difference
-from bnn_symm.symmetry.group.fixed_values import dense_twin, frozen_parameters
+from bnn_symm.symmetry.group.fixed_values import dense_copy, frozen_parameters
 from bnn_symm.symmetry.group.permutation_spec import Axis, Group, PermutationSpec, Segment
 from bnn_symm.symmetry.rules import (  # noqa: F401 - the rules register themselves
     attention,
@@ -34,7 +34,7 @@ from bnn_symm.symmetry.rules import (  # noqa: F401 - the rules register themsel
     layers,
     shapes,
 )
-from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Labels, Part
+from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label, Labels
 from bnn_symm.symmetry.tracing.precision import DoublePrecision
 from bnn_symm.symmetry.tracing.source_lines import raising_position
 from bnn_symm.symmetry.tracing.tracer import SymmetryTracer
@@ -73,56 +73,58 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
         SymmetryError: if an operation has no rule (it names the operation and the line), or no
             input shape is known.
     """
-    twin, x = dense_twin(net).double().eval(), input_points(net, input_shape)
-    leaves = {name: value.detach().clone() for name, value in twin.named_parameters()}
-    trainable = leaves.keys() - frozen_parameters(twin)
+    clone, x = dense_copy(net).double().eval(), input_points(net, input_shape)
+    leaves = {name: value.detach().clone() for name, value in clone.named_parameters()}
+    trainable = leaves.keys() - frozen_parameters(clone)
     leaves |= {
-        name: value.clone() for name, value in twin.named_buffers() if value.is_floating_point()
+        name: value.clone() for name, value in clone.named_buffers() if value.is_floating_point()
     }
     labels = Labels()
-    watch = SymmetryTracer(labels, leaves, trainable, x, twin)
-    out = _watched(twin, watch, leaves, x)
+    tracer = SymmetryTracer(labels, leaves, trainable, x, clone)
+    out = _trace(clone, tracer, leaves, x)
     outputs = []
     try:
-        watch.settle(out)
-        for label in watch.axes(out):
+        tracer.end_carried(out)
+        for label in tracer.axes(out):
             outputs.extend(part.node for part in labels.resolve(label))
             labels.pin(label)
             labels.fix_to_identity(label)
-        axes = {name: watch.axes(leaves[name]) for name in leaves if name in watch.read}
-        labels.pin_loose(label for own in axes.values() for label in own)
-        labels.doubt_in_place(label for name in axes.keys() & trainable for label in axes[name])
+        axes = {name: tracer.axes(leaves[name]) for name in leaves if name in tracer.read}
+        labels.pin_ended(label for own in axes.values() for label in own)
+        labels.mark_pinned_flips_unsearched(
+            label for name in axes.keys() & trainable for label in axes[name]
+        )
         for name in axes.keys() & trainable:
             if not axes[name]:  # a number, whose flip has no place in a spec
-                for label in filter(labels.flips, watch.all_labels(leaves[name])):
-                    labels.doubt(label)
+                for label in filter(labels.flips, tracer.all_labels(leaves[name])):
+                    labels.mark_flips_unsearched(label)
         spec = _spec(labels, axes, outputs)
     except CannotDerive as error:
         raise SymmetryError(f"the outputs of the network: {error}") from None
     small = sum(value.numel() for value in leaves.values()) <= _SMALL_NETWORK
     number = _CERTIFIED_POINTS if small else NUM_POINTS  # few units may all be off at three points
-    certify(twin, spec, input_points(net, input_shape, number))
+    certify(clone, spec, input_points(net, input_shape, number))
     own = [
         label
         for name in leaves
-        if name in watch.read & trainable
-        for label in watch.all_labels(leaves[name])
+        if name in tracer.read & trainable
+        for label in tracer.all_labels(leaves[name])
     ]
     return replace(
         spec,
         input_shape=tuple(x.shape[1:]),
-        held=labels.num_held(own),
-        held_at=labels.first_held(own),
-        unsearched_flips=labels.num_unsearched_flips(own),
+        num_frozen_units=labels.num_frozen_units(own),
+        frozen_at=labels.first_frozen_at(own),
+        num_unsearched_flips=labels.num_unsearched_flips(own),
     )
 
 
-def _watched(
-    net: nn.Module, watch: SymmetryTracer, leaves: Mapping[str, Tensor], x: Tensor
+def _trace(
+    net: nn.Module, tracer: SymmetryTracer, leaves: Mapping[str, Tensor], x: Tensor
 ) -> Tensor:
     """The outputs of one watched forward pass."""
     try:
-        with torch.no_grad(), _single_operations(), DoublePrecision(), watch:
+        with torch.no_grad(), _single_operations(), DoublePrecision(), tracer:
             out = functional_call(net, dict(leaves), (x,))
     except BnnSymmError:
         raise
@@ -196,12 +198,12 @@ def _spec(
             if part.node == node
         ]
         signs = {labels.signs.find(part.sign)[0] for part in parts}
-        signed[node] = _only(signs)
+        signed[node] = _single_root(signs)
         if len(signs - {0}) > 1:
-            labels.doubt((parts[0],))
-        scaled[node] = _only({labels.scales.find(part.scale)[0] for part in parts})
+            labels.mark_flips_unsearched((parts[0],))
+        scaled[node] = _single_root({labels.scales.find(part.scale)[0] for part in parts})
 
-    def segment(part: Part) -> Segment:
+    def segment(part: AxisSegment) -> Segment:
         if part.node not in names:
             return Segment(group=None, size=labels.length(part))
         scale, power = labels.scales.find(part.scale)
@@ -217,7 +219,7 @@ def _spec(
         )
 
     axes: dict[str, tuple[Axis, ...]] = {
-        name: tuple(_tidy(tuple(segment(part) for part in label)) for label in own)
+        name: tuple(_merge_fixed(tuple(segment(part) for part in label)) for label in own)
         for name, own in resolved.items()
     }
     groups = {}
@@ -238,7 +240,7 @@ def _spec(
         or any(p.node in outputs for p in labels.resolve(label))
     }
     before_norms = tuple(name for node, name in names.items() if labels.only_before_norm(node))
-    return PermutationSpec(groups, _oriented(axes), output_axes, flips_before_norms=before_norms)
+    return PermutationSpec(groups, _orient(axes), output_axes, flips_before_norms=before_norms)
 
 
 def _names(labels: Labels, resolved: Mapping[str, tuple[Label, ...]]) -> dict[int, str]:
@@ -250,19 +252,19 @@ def _names(labels: Labels, resolved: Mapping[str, tuple[Label, ...]]) -> dict[in
                 for part in label:
                     if labels.is_pinned(part) or part.node in names:
                         continue
-                    _give_name(labels, names, part.node, name)
+                    _assign_name(labels, names, part.node, name)
     return names
 
 
-def _give_name(labels: Labels, names: dict[int, str], node: int, tensor: str) -> None:
+def _assign_name(labels: Labels, names: dict[int, str], node: int, tensor: str) -> None:
     layer = tensor.rpartition(".")[0] or tensor
     parent = labels.parent(node)
     if parent is not None and parent not in names and not labels.node_pinned(parent):
-        names[parent] = _free(f"{layer}.blocks", names)
-    names[node] = _free(layer, names)
+        names[parent] = _unused_name(f"{layer}.blocks", names)
+    names[node] = _unused_name(layer, names)
 
 
-def _free(name: str, names: Mapping[int, str]) -> str:
+def _unused_name(name: str, names: Mapping[int, str]) -> str:
     number = 2
     candidate = name
     while candidate in names.values():
@@ -280,7 +282,7 @@ def _parents_first(labels: Labels, names: Mapping[int, str]) -> list[int]:
     return order
 
 
-def _only(roots: set[int]) -> int | None:
+def _single_root(roots: set[int]) -> int | None:
     """The one flavor of a group's occurrences; with several, which of them flips is not one choice,
     so none does.
     """
@@ -288,7 +290,7 @@ def _only(roots: set[int]) -> int | None:
     return roots.pop() if len(roots) == 1 else None
 
 
-def _tidy(axis: Axis) -> Axis:
+def _merge_fixed(axis: Axis) -> Axis:
     """Joins neighboring stretches that stay where they are."""
     joined: list[Segment] = []
     for segment in axis:
@@ -299,7 +301,7 @@ def _tidy(axis: Axis) -> Axis:
     return tuple(joined)
 
 
-def _oriented(axes: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...]]:
+def _orient(axes: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...]]:
     """Powers such that what makes a unit, its layer's first axis, has power 1."""
     first: dict[str, int] = {}
     for own in axes.values():

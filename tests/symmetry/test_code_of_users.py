@@ -93,15 +93,15 @@ def converts(s: Net, x: Tensor) -> Tensor:
 )
 def test_the_group_of_unusual_code(forward, order, held):
     group = symmetry_group(two(forward), input_shape=(3,))
-    assert (group.order, group.spec.held) == (order, held)
-    assert (group.spec.held_at is not None) == (held > 0)
+    assert (group.order, group.spec.num_frozen_units) == (order, held)
+    assert (group.spec.frozen_at is not None) == (held > 0)
 
 
 def test_a_number_read_from_a_parameter_pins_it():
     spec = permutation_spec(
         two(lambda s, x: s.b(torch.tanh(s.a(x))) * s.g.item(), g=parameter(1)), (3,)
     )
-    assert (list(spec.groups), spec.held) == (["a"], 1)
+    assert (list(spec.groups), spec.num_frozen_units) == (["a"], 1)
 
 
 def test_a_mask_of_ones_own_is_fixed_and_its_weight_flips():
@@ -112,7 +112,7 @@ def test_a_mask_of_ones_own_is_fixed_and_its_weight_flips():
         m=torch.tril(torch.ones(4, 4)),
     )
     group = symmetry_group(net, input_shape=(3,))
-    assert (group.order, group.spec.unsearched_flips) == (2**8, 0)
+    assert (group.order, group.spec.num_unsearched_flips) == (2**8, 0)
 
 
 def test_operations_on_constants_need_no_rule():
@@ -120,7 +120,7 @@ def test_operations_on_constants_need_no_rule():
     net = two(lambda s, x: s.b(torch.tanh(s.a(x)) + torch.fft.fft(s.k).real), k=torch.randn(4))
     assert "fft_fft" not in RULES
     spec = permutation_spec(net, (3,))
-    assert (dict(spec.groups), spec.held) == ({}, 4)
+    assert (dict(spec.groups), spec.num_frozen_units) == ({}, 4)
 
 
 @pytest.mark.parametrize("forward", [through_a_view, into_a_constant])
@@ -179,7 +179,7 @@ def test_weight_norm_as_parametrization_and_as_hook(wrap, flips):
     net = nn.Sequential(wrap(linear(3, 4)), nn.Tanh(), linear(4, 2))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     group = symmetry_group(net, input_shape=(3,))
-    assert (group.order, group.spec.unsearched_flips) == (FULL * FLIPS, flips)
+    assert (group.order, group.spec.num_unsearched_flips) == (FULL * FLIPS, flips)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 

@@ -19,7 +19,7 @@ from bnn_symm.symmetry import (
     rescale,
 )
 from bnn_symm.symmetry.derive import random_values, relative_difference
-from bnn_symm.symmetry.group.fixed_values import dense_twin, fixed_entries
+from bnn_symm.symmetry.group.fixed_values import dense_copy, fixed_entries
 
 from .networks import NETWORKS, convolutions
 
@@ -162,7 +162,7 @@ def test_fixed_entries_remove_scalings_unless_they_are_zero(config):
         group: (size, 0) for group, size in sizes.items()
     }
     # And so it is: where zeros are fixed, rescaled weights have zeros.
-    spec, twin = permutation_spec(zero), dense_twin(zero)
+    spec, twin = permutation_spec(zero), dense_copy(zero)
     values = {name: value.detach() for name, value in twin.named_parameters()}
     factors = {group: 1 + torch.arange(size, dtype=torch.float64) for group, size in sizes.items()}
     scaled = rescale(spec, values, factors)

@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bnn_symm.errors import NotRepresentable
-from bnn_symm.symmetry import Fixed, Permutation, PermutationSpec, permutation_spec, symmetry_group
-from bnn_symm.symmetry.group.symmetry_group import SymmetryGroup, group_of
+from bnn_symm.symmetry import (
+    FixedTensor,
+    Permutation,
+    PermutationSpec,
+    permutation_spec,
+    symmetry_group,
+)
+from bnn_symm.symmetry.group.symmetry_group import SymmetryGroup, representable_group
 
 from .networks import NETWORKS, Attention, Transformer, convolutions, log10_factorial
 
@@ -73,7 +79,7 @@ SHAPES = {
 }
 
 
-def planted(name: str, seed: int, num_values: int, num_fixed: int) -> dict[str, Fixed]:
+def planted(name: str, seed: int, num_values: int, num_fixed: int) -> dict[str, FixedTensor]:
     """Fixed entries of few values, many of them in equal rows and columns, so that some symmetry is
     likely left."""
     generator = np.random.default_rng(seed)
@@ -89,7 +95,7 @@ def planted(name: str, seed: int, num_values: int, num_fixed: int) -> dict[str, 
         )
         free = torch.from_numpy(codes == 0)
         values = torch.from_numpy(np.where(codes == 0, 0.0, codes - 1.5))
-        fixed[str(tensor)] = Fixed(free, values)
+        fixed[str(tensor)] = FixedTensor(free, values)
     return fixed
 
 
@@ -101,14 +107,14 @@ def planted(name: str, seed: int, num_values: int, num_fixed: int) -> dict[str, 
     num_fixed=st.integers(1, 3),
 )
 def test_order_agrees_with_brute_force(name, seed, num_values, num_fixed):
-    group = group_of(SPECS[name], planted(name, seed, num_values, num_fixed))
+    group = representable_group(SPECS[name], planted(name, seed, num_values, num_fixed))
     assert group.order == brute_force(group)
     assert group.log10_order == pytest.approx(math.log10(group.order), abs=1e-12)
 
 
 def test_order_of_attention_agrees_with_brute_force():
-    group = group_of(SPECS["attention"], planted("attention", 1, 2, 3))
-    assert 1 < group.order < group_of(SPECS["attention"], {}).order
+    group = representable_group(SPECS["attention"], planted("attention", 1, 2, 3))
+    assert 1 < group.order < representable_group(SPECS["attention"], {}).order
     assert group.order == brute_force(group)
 
 
@@ -119,7 +125,7 @@ def test_entangled_cells_go_to_the_graph_program_and_agree():
     spec = permutation_spec(net)
     for pattern, expected in (([1.0, 2.0, 0.0, 2.0], 8), ([1.0, 2.0, 0.0, 0.0], 4)):
         values = torch.stack([torch.tensor(pattern, dtype=torch.float64).roll(i) for i in range(4)])
-        group = group_of(spec, {"2.weight": Fixed(values == 0, values)})
+        group = representable_group(spec, {"2.weight": FixedTensor(values == 0, values)})
         assert [component.kind for component in group.components] == ["entangled"]
         assert group.order == brute_force(group) == expected
         assert "by BLISS for 1 entangled component" in group.certificate
@@ -128,7 +134,7 @@ def test_entangled_cells_go_to_the_graph_program_and_agree():
 @settings(max_examples=20, deadline=None)
 @given(name=st.sampled_from(sorted(SMALL)), seed=st.integers(0, 10**6))
 def test_elements_and_generators_are_in_the_group(name, seed):
-    group = group_of(SPECS[name], planted(name, seed, 2, 2))
+    group = representable_group(SPECS[name], planted(name, seed, 2, 2))
     for element in [group.random(seed, 1), group.random(seed, 2), *group.generators()]:
         element.check()
         assert group.represents(element)
@@ -138,7 +144,7 @@ def test_elements_and_generators_are_in_the_group(name, seed):
 @pytest.mark.parametrize("name", ["relu", "tanh", "grouped"])
 def test_generators_generate_the_group(name):
     for seed in range(4):
-        group = group_of(SPECS[name], planted(name, seed, 2, 3))
+        group = representable_group(SPECS[name], planted(name, seed, 2, 3))
         if group.order > 5000:
             continue
 
@@ -179,13 +185,13 @@ def test_of_a_large_network_by_its_logarithm():
     assert group.order == math.factorial(400) * math.factorial(300)
 
 
-def random_mask(rows: int, columns: int, number: int, kappa: float, seed: int = 0) -> Fixed:
+def random_mask(rows: int, columns: int, number: int, kappa: float, seed: int = 0) -> FixedTensor:
     generator = np.random.default_rng(seed)
     free = np.ones((rows, columns), dtype=bool)
     for row in free:
         row[generator.choice(columns, number, replace=False)] = False
     values = np.where(free, 0.0, kappa * generator.standard_normal((rows, columns)))
-    return Fixed(torch.from_numpy(free), torch.from_numpy(values))
+    return FixedTensor(torch.from_numpy(free), torch.from_numpy(values))
 
 
 def test_random_fixed_values_leave_nothing():
@@ -198,7 +204,7 @@ def test_random_fixed_values_leave_nothing():
         }
         for entry in fixed.values():  # else a symmetry may be left
             assert len(np.unique(entry.free.numpy(), axis=0)) == len(entry.free)
-        group = group_of(spec, fixed)
+        group = representable_group(spec, fixed)
         assert group.is_trivial
         assert group.order == 1
         assert group.certificate.startswith(
@@ -218,9 +224,9 @@ def test_a_planted_duplicate_row_is_found():
     spec = permutation_spec(net)
     first, second = random_mask(12, 8, 3, 1.0), random_mask(10, 12, 3, 1.0, 1)
     for entry in (first, second.free.T, second.values.T):
-        for array in (entry.free, entry.values) if isinstance(entry, Fixed) else (entry,):
+        for array in (entry.free, entry.values) if isinstance(entry, FixedTensor) else (entry,):
             array[7] = array[3]
-    group = group_of(spec, {"0.weight": first, "2.weight": second})
+    group = representable_group(spec, {"0.weight": first, "2.weight": second})
     assert group.order == 2
     (component,) = group.components
     assert dict(component.units) == {"0": (3, 7)}
@@ -233,10 +239,10 @@ def test_signs_stay_where_zeros_are_fixed():
     negative."""
     net = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2))
     spec = permutation_spec(net)
-    zero = group_of(spec, {"0.weight": random_mask(6, 8, 3, 0.0)})
+    zero = representable_group(spec, {"0.weight": random_mask(6, 8, 3, 0.0)})
     assert zero.order == 2**6
     assert {component.kind for component in zero.components} == {"interchangeable, with signs"}
-    assert group_of(spec, {"0.weight": random_mask(6, 8, 3, 1.0)}).is_trivial
+    assert representable_group(spec, {"0.weight": random_mask(6, 8, 3, 1.0)}).is_trivial
 
 
 def test_buffers_that_the_function_reads_are_fixed():

@@ -173,7 +173,7 @@ class Gains:
 
 def places(spec: PermutationSpec, terms: Sequence[Term], group: str) -> Iterator[Place]:
     """Those places of a group's units (`PermutationSpec.places`) that are compared."""
-    return (place for place in spec.places(group) if place[0] in terms[0].other)
+    return (place for place in spec.occurrences(group) if place[0] in terms[0].other)
 
 
 def all_but(tensor: Tensor, dim: int) -> list[int]:

@@ -56,7 +56,7 @@ def check_module(
     check_structure(name, net, is_lazy_allowed=True)
     if points is None:
         points = torch.randn(NUM_PROBES, *input_shape, generator=torch_generator("module probes"))
-    with global_state_kept():
+    with preserve_global_state():
         _fill_lazy_layers(name, net, points)
     check_parameters(
         name, {word: value for word, value in net.named_parameters() if value.requires_grad}
@@ -85,7 +85,7 @@ def check_function(
     points = points[:NUM_PROBES].detach().to(device=parameter.device, dtype=parameter.dtype)
     here = {word: value.detach().clone() for word, value in net.named_parameters()}
     there = _perturbed(here)
-    with torch.inference_mode(False), global_state_kept():
+    with torch.inference_mode(False), preserve_global_state():
         if _is_known(net):
             outputs = _outputs(name, copy.deepcopy(net), here, points)
             _check_shape(name, outputs, points, num_outputs)
@@ -293,7 +293,7 @@ def _perturbed(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def global_state_kept() -> Iterator[None]:
+def preserve_global_state() -> Iterator[None]:
     """Put the global generators of torch, NumPy and Python back as they were."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's module may draw from it
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []

@@ -146,7 +146,7 @@ def _signal_to_noise(
     found = {}
     for name, group in spec.groups.items():
         largest = torch.full((group.size,), torch.nan, dtype=torch.float64)
-        for tensor, dim, segment, start in spec.places(name):
+        for tensor, dim, segment, start in spec.occurrences(name):
             if dim == 0 or tensor not in mean or segment.within:
                 continue
             absolute, spread = (segment.by_unit(value[tensor], dim, start) for value in (mean, sd))

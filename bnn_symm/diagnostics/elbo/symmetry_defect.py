@@ -21,7 +21,13 @@ from bnn_symm.arguments import checked
 from bnn_symm.data import Part
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
-from bnn_symm.symmetry import Fixed, Permutation, PermutationSpec, fixed_entries, permutation_spec
+from bnn_symm.symmetry import (
+    FixedTensor,
+    Permutation,
+    PermutationSpec,
+    fixed_entries,
+    permutation_spec,
+)
 from bnn_symm.symmetry.tracing.precision import DoublePrecision
 
 # Points whose log likelihood is compared; their order is random, so the first ones are a sample. Of
@@ -222,13 +228,13 @@ def _projection_cost(
 
 
 def _rows(
-    spec: PermutationSpec, tensor: str, entry: Fixed, whole: Tensor, name: str
+    spec: PermutationSpec, tensor: str, entry: FixedTensor, whole: Tensor, name: str
 ) -> list[tuple[Tensor, Tensor]]:
     """(unit, entry) of what is fixed and of the values, for each stretch of an axis that has the
     group's units.
     """
     return [
         (segment.by_unit(~entry.free, dim, start), segment.by_unit(whole, dim, start))
-        for place, dim, segment, start in spec.places(name)
+        for place, dim, segment, start in spec.occurrences(name)
         if place == tensor and not segment.within
     ]

@@ -52,7 +52,7 @@ class ParameterIndex:
         found: dict[str, list[np.ndarray]] = {}
         for group, one in self.spec.groups.items():
             own: list[list[np.ndarray]] = [[] for _ in range(one.size)]
-            for tensor, dim, segment, start in self.spec.places(group):
+            for tensor, dim, segment, start in self.spec.occurrences(group):
                 if tensor not in layers or segment.within:
                     continue
                 for unit, entries in enumerate(segment.by_unit(layers[tensor], dim, start)):

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn_symm.architectures import global_state_kept, outputs_agree
+from bnn_symm.architectures import outputs_agree, preserve_global_state
 from bnn_symm.errors import InvalidRun
 from bnn_symm.io.arrays import read_tensors
 from bnn_symm.io.boundary import parser_errors
@@ -211,5 +211,5 @@ def _probe_outputs(model: BayesianModel, points: Tensor) -> Tensor:
                 / value[0].numel() ** 0.5
             )
         values[name] = drawn.to(value.device, value.dtype)
-    with torch.no_grad(), global_state_kept():
+    with torch.no_grad(), preserve_global_state():
         return functional_call(model.net, values, (points.clone(),))

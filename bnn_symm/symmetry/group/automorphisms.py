@@ -40,7 +40,7 @@ def automorphisms(
     total, next_label = len(vertices), int(np.ptp(colors)) + 1
     for relation in relations:
         kinds, numbers = np.unique(relation.colors, return_inverse=True)
-        numbers = _commonest_first(numbers.reshape(relation.colors.shape))
+        numbers = _rank_by_frequency(numbers.reshape(relation.colors.shape))
         places = [np.searchsorted(vertices, side) for side in (relation.rows, relation.columns)]
         for digit in range(max(1, (len(kinds) - 1).bit_length())):
             copies = []
@@ -59,7 +59,7 @@ def automorphisms(
     return order, generators
 
 
-def _commonest_first(numbers: np.ndarray) -> np.ndarray:
+def _rank_by_frequency(numbers: np.ndarray) -> np.ndarray:
     """Renumbers so that the commonest color is 0, which needs no edges."""
     rank = np.argsort(np.argsort(-np.bincount(numbers.ravel()), kind="stable"), kind="stable")
     return rank[numbers]

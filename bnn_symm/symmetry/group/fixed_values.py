@@ -33,7 +33,7 @@ class HasFixedEntries(Protocol):
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedTensor:
     """What is fixed of one tensor.
 
     Attributes:
@@ -45,19 +45,19 @@ class Fixed:
     values: Float[Tensor, "..."]
 
 
-def fixed_entries(net: nn.Module) -> dict[str, Fixed]:
+def fixed_entries(net: nn.Module) -> dict[str, FixedTensor]:
     """Tensor name -> what is fixed: weights with fixed entries; and frozen parameters, buffers and
     constants, entirely.
 
     Which of the buffers matter, the network's spec says: those that its function reads.
     """
-    found: dict[str, Fixed] = {}
+    found: dict[str, FixedTensor] = {}
     own: set[str] = set()
     for path, module in net.named_modules():
         prefix = f"{path}." if path else ""
-        if is_fixed_layer(module):
+        if has_fixed_entries(module):
             assert isinstance(module, nn.Module)
-            found[f"{prefix}weight"] = Fixed(
+            found[f"{prefix}weight"] = FixedTensor(
                 module.mask.cpu(), module.fixed.detach().double().cpu()
             )
             own |= {prefix + name for name, _ in module.named_buffers(recurse=False)}
@@ -68,7 +68,7 @@ def fixed_entries(net: nn.Module) -> dict[str, Fixed]:
     constants |= {name: parameters[name] for name in frozen_parameters(net)}
     for name, value in constants.items():
         if name not in own and value.is_floating_point():
-            found[name] = Fixed(
+            found[name] = FixedTensor(
                 torch.zeros_like(value, dtype=torch.bool).cpu(), value.detach().double().cpu()
             )
     return found
@@ -104,18 +104,18 @@ def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]
             yield prefix, module, name, value
 
 
-def is_fixed_layer(module: Any) -> TypeGuard[HasFixedEntries]:
+def has_fixed_entries(module: Any) -> TypeGuard[HasFixedEntries]:
     """Whether a layer's weight has fixed entries."""
     return isinstance(module, HasFixedEntries)
 
 
-def dense_twin(net: nn.Module) -> nn.Module:
+def dense_copy(net: nn.Module) -> nn.Module:
     """A copy of the network, on the CPU, whose layers with fixed entries are ordinary ones of the
     same weights.
 
     Constants that are attributes of modules are buffers of the copy, under the same names.
     """
-    if is_fixed_layer(net):
+    if has_fixed_entries(net):
         return net.dense().cpu()
     # Results that hooks leave as attributes have a history, which cannot be copied.
     computed = (
@@ -125,18 +125,18 @@ def dense_twin(net: nn.Module) -> nn.Module:
         if isinstance(value, Tensor)
     )
     memo = {id(value): value.detach().clone() for value in computed if value.grad_fn is not None}
-    twin = copy.deepcopy(net, memo).cpu()
-    for path, module in list(twin.named_modules()):
-        if path and is_fixed_layer(module):
+    clone = copy.deepcopy(net, memo).cpu()
+    for path, module in list(clone.named_modules()):
+        if path and has_fixed_entries(module):
             parent, _, name = path.rpartition(".")
-            setattr(twin.get_submodule(parent), name, module.dense())
-    for _, module, name, value in list(plain_tensors(twin)):
+            setattr(clone.get_submodule(parent), name, module.dense())
+    for _, module, name, value in list(plain_tensors(clone)):
         delattr(module, name)
         module.register_buffer(name, value.detach().cpu())
-    return twin
+    return clone
 
 
-def moved_tensors(permutation: Permutation, fixed: Mapping[str, Fixed]) -> Iterator[str]:
+def moved_tensors(permutation: Permutation, fixed: Mapping[str, FixedTensor]) -> Iterator[str]:
     """Names of the tensors whose mask or fixed values a permutation changes."""
     for name, entry in fixed.items():
         free = permutation.apply({name: entry.free.double()})[name]
@@ -146,7 +146,7 @@ def moved_tensors(permutation: Permutation, fixed: Mapping[str, Fixed]) -> Itera
             yield name
 
 
-def duplicate_rows(fixed: Mapping[str, Fixed]) -> dict[str, list[list[int]]]:
+def duplicate_rows(fixed: Mapping[str, FixedTensor]) -> dict[str, list[list[int]]]:
     """Tensor name -> sets of units whose rows of the mask are equal, for weights that have such.
 
     Their fixed values may still tell them apart; at values near zero they hardly do.

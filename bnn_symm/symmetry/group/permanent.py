@@ -47,13 +47,13 @@ def log_permanent(logs: Float[Tensor, "*draw n n"]) -> Float[Tensor, "*draw"]:
     size = logs.shape[-1]
     sums = logs[..., 0, :]
     for row in range(1, size):
-        without, last = _steps(size, row + 1)
+        without, last = _subset_tables(size, row + 1)
         sums = (sums[..., without] + logs[..., row, :][..., last]).logsumexp(-1)
     return sums.squeeze(-1)
 
 
 @cache
-def _steps(size: int, count: int) -> tuple[Tensor, Tensor]:
+def _subset_tables(size: int, count: int) -> tuple[Tensor, Tensor]:
     """For every subset of `count` columns: which subset is left without each of its columns, and
     that column.
 

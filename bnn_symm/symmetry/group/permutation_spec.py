@@ -120,11 +120,11 @@ class PermutationSpec:
             function reads.
         output_axes: tensor name -> the dimension that is the network's outputs, where there is one.
         input_shape: of one point, where the spec was derived.
-        held: units that the derivation keeps in place because a constant of the code or their place
+        num_frozen_units: units that the derivation keeps in place because a constant of the code or their place
             tells them apart, or because they are related in a way that labels cannot say;
             symmetries among them are not looked for.
-        held_at: the first line of code that keeps some of these in place, such as `net.py:12`.
-        unsearched_flips: other units of which some flips are not looked for, since two parameters
+        frozen_at: the first line of code that keeps some of these in place, such as `net.py:12`.
+        num_unsearched_flips: other units of which some flips are not looked for, since two parameters
             in a row could take them back, or a norm does not see that all units flip.
         flips_before_norms: groups that count among these for the sake of norms alone.
     """
@@ -133,9 +133,9 @@ class PermutationSpec:
     axes: Mapping[str, tuple[Axis, ...]]
     output_axes: Mapping[str, int] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
-    held: int = 0
-    held_at: str | None = None
-    unsearched_flips: int = 0
+    num_frozen_units: int = 0
+    frozen_at: str | None = None
+    num_unsearched_flips: int = 0
     flips_before_norms: tuple[str, ...] = ()
 
     @property
@@ -151,7 +151,7 @@ class PermutationSpec:
             if any(s.group == group for axis in axes for s in axis)
         ]
 
-    def places(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
+    def occurrences(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
         """Where a group's units lie: tensor, dimension, segment, and where in the dimension it
         begins.
         """
@@ -206,11 +206,11 @@ class PermutationSpec:
                 raise IncompatiblePosteriors(
                     f"no group {name!r}; the groups are {', '.join(self.groups)}"
                 )
-        made = Permutation(
+        permutation = Permutation(
             self, {**identity.indices, **indices}, {**identity.signs, **(signs or {})}
         )
-        made.check()
-        return made
+        permutation.check()
+        return permutation
 
     def transposition(self, name: str, units: tuple[int, int]) -> "Permutation":
         """The swap of two units of a group, with the blocks that they own."""

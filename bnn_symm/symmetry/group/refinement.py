@@ -43,21 +43,21 @@ def refine(structure: Structure) -> Coloring:
     Neighborhoods are compared by a 64-bit hash of their multiset. A collision could only leave two
     vertices in one cell, where every later step looks at the colors themselves.
     """
-    colors = _combined([structure.group, *structure.colors])
+    colors = _combine([structure.group, *structure.colors])
     count, rounds = _count(colors), 0
     while count < len(colors):
         signatures = [colors]
         for relation in structure.relations:
             rows = np.zeros(len(colors), dtype=np.uint64)
             columns = np.zeros(len(colors), dtype=np.uint64)
-            rows[relation.rows] = _mixed(relation.colors, colors[relation.columns][None, :]).sum(
-                1, dtype=np.uint64
-            )
-            columns[relation.columns] = _mixed(relation.colors, colors[relation.rows][:, None]).sum(
-                0, dtype=np.uint64
-            )
+            rows[relation.rows] = _hash_pairs(
+                relation.colors, colors[relation.columns][None, :]
+            ).sum(1, dtype=np.uint64)
+            columns[relation.columns] = _hash_pairs(
+                relation.colors, colors[relation.rows][:, None]
+            ).sum(0, dtype=np.uint64)
             signatures += [rows, columns]
-        colors = _combined(signatures)
+        colors = _combine(signatures)
         rounds += 1
         before, count = count, _count(colors)
         if count == before:
@@ -65,7 +65,7 @@ def refine(structure: Structure) -> Coloring:
     return Coloring(colors, rounds)
 
 
-def entangled(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, int]]:
+def entangled_cells(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, int]]:
     """Pairs of cells whose vertices a relation ties to one another: their pairs are not all of one
     color.
 
@@ -73,8 +73,8 @@ def entangled(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, int]]:
         relation: of a stable structure.
         cell_of: (vertex,) number of the cell, -1 for a vertex that is alone in its cell.
     """
-    rows, row_cells, row_starts = _sorted(relation.rows, cell_of)
-    columns, column_cells, column_starts = _sorted(relation.columns, cell_of)
+    rows, row_cells, row_starts = _sort_by_cell(relation.rows, cell_of)
+    columns, column_cells, column_starts = _sort_by_cell(relation.columns, cell_of)
     if not len(rows) or not len(columns):
         return set()
     colors = relation.colors[np.ix_(rows, columns)]
@@ -88,7 +88,9 @@ def entangled(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, int]]:
     return {(int(row_cells[i]), int(column_cells[j])) for i, j in np.argwhere(low < high)}
 
 
-def _sorted(vertices: np.ndarray, cell_of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sort_by_cell(
+    vertices: np.ndarray, cell_of: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of the vertices that share a cell, cell by cell; the cells; where each begins."""
     cells = cell_of[vertices]
     order = np.argsort(cells, kind="stable")
@@ -97,7 +99,7 @@ def _sorted(vertices: np.ndarray, cell_of: np.ndarray) -> tuple[np.ndarray, np.n
     return order, found, starts
 
 
-def restricted(relation: Relation, vertices: np.ndarray) -> Relation:
+def restrict(relation: Relation, vertices: np.ndarray) -> Relation:
     """The part of a relation between some vertices."""
     rows, columns = (np.intersect1d(side, vertices) for side in (relation.rows, relation.columns))
     colors = relation.colors[
@@ -111,7 +113,7 @@ def _places(vertices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.searchsorted(vertices, wanted)
 
 
-def _mixed(colors: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
+def _hash_pairs(colors: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
     """A 64-bit hash of (color of the pair, color of the neighbor), by the finalizer of
     splitmix64.
     """
@@ -122,7 +124,7 @@ def _mixed(colors: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
         return z ^ (z >> np.uint64(31))
 
 
-def _combined(arrays: list[np.ndarray]) -> np.ndarray:
+def _combine(arrays: list[np.ndarray]) -> np.ndarray:
     """One number for each distinct combination."""
     combined = np.zeros(len(arrays[0]), dtype=np.int64)
     for array in arrays:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bnn_symm.errors import SymmetryError
-from bnn_symm.symmetry.group.fixed_values import Fixed
+from bnn_symm.symmetry.group.fixed_values import FixedTensor
 from bnn_symm.symmetry.group.permutation_spec import Axis, PermutationSpec, Segment, block_owner
 
 _FREE = 0
@@ -62,7 +62,7 @@ class Structure:
     relations: list[Relation] = field(default_factory=list)
 
 
-def structure(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> Structure:
+def build_structure(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> Structure:
     """The structure that what is fixed makes of the units of a spec.
 
     Args:
@@ -83,44 +83,54 @@ def structure(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> Structure:
         ]
         where[name] = np.arange(start, len(parts))
     group, unit, sign = np.array(parts, dtype=np.int64).reshape(-1, 3).T
-    made = Structure(group, unit, sign)
-    _add_partners(made, spec, where)
-    _add_blocks(made, spec, where)
+    structure = Structure(group, unit, sign)
+    _add_partners(structure, spec, where)
+    _add_blocks(structure, spec, where)
     for name, entry in fixed.items():
         if name in spec.axes and not bool(entry.free.all()):
-            _add_tensor(made, spec, where, name, entry)
-    return made
+            _add_tensor(structure, spec, where, name, entry)
+    return structure
 
 
-def _add_partners(made: Structure, spec: PermutationSpec, where: Mapping[str, np.ndarray]) -> None:
+def _add_partners(
+    structure: Structure, spec: PermutationSpec, where: Mapping[str, np.ndarray]
+) -> None:
     for name, group in spec.groups.items():
         if group.signed:
             swap = np.roll(np.arange(2 * group.size), group.size)
             partner = (np.arange(2 * group.size)[:, None] == swap).astype(np.int64)
-            made.relations.append(Relation(f"signs of {name}", where[name], where[name], partner))
+            structure.relations.append(
+                Relation(f"signs of {name}", where[name], where[name], partner)
+            )
 
 
-def _add_blocks(made: Structure, spec: PermutationSpec, where: Mapping[str, np.ndarray]) -> None:
+def _add_blocks(
+    structure: Structure, spec: PermutationSpec, where: Mapping[str, np.ndarray]
+) -> None:
     for name, group in spec.groups.items():
         if group.blocks == 1:
             continue
-        block = made.unit[where[name]] // (group.size // group.blocks)
+        block = structure.unit[where[name]] // (group.size // group.blocks)
         if group.parent is None:
-            _color(made, where[name], block)
+            _color(structure, where[name], block)
             continue
         owner = where[group.parent]
-        belongs = (block[:, None] == made.unit[owner]).astype(np.int64)
-        made.relations.append(Relation(f"blocks of {name}", where[name], owner, belongs))
+        belongs = (block[:, None] == structure.unit[owner]).astype(np.int64)
+        structure.relations.append(Relation(f"blocks of {name}", where[name], owner, belongs))
 
 
-def _color(made: Structure, vertices: np.ndarray, colors: np.ndarray) -> None:
-    everywhere = np.full(len(made.unit), _ABSENT)
+def _color(structure: Structure, vertices: np.ndarray, colors: np.ndarray) -> None:
+    everywhere = np.full(len(structure.unit), _ABSENT)
     everywhere[vertices] = colors
-    made.colors.append(everywhere)
+    structure.colors.append(everywhere)
 
 
 def _add_tensor(
-    made: Structure, spec: PermutationSpec, where: Mapping[str, np.ndarray], name: str, entry: Fixed
+    structure: Structure,
+    spec: PermutationSpec,
+    where: Mapping[str, np.ndarray],
+    name: str,
+    entry: FixedTensor,
 ) -> None:
     """Cuts the tensor along the segments of its axes, and adds what each piece says of the units it
     belongs to.
@@ -131,7 +141,7 @@ def _add_tensor(
     codes = np.where(free, _FREE, np.searchsorted(every, values) + 1)
     negated = np.where(free, _FREE, np.searchsorted(every, -values) + 1)
     for hidden, arrays in pieces(spec, axes, codes, negated):
-        _add_piece(made, spec, where, name, hidden, *arrays)
+        _add_piece(structure, spec, where, name, hidden, *arrays)
 
 
 def pieces(
@@ -176,7 +186,7 @@ def _by_unit(piece: np.ndarray, segments: list[Segment]) -> np.ndarray:
 
 
 def _add_piece(
-    made: Structure,
+    structure: Structure,
     spec: PermutationSpec,
     where: Mapping[str, np.ndarray],
     name: str,
@@ -197,19 +207,19 @@ def _add_piece(
     vertices = [where[segment.group or ""] for segment in hidden]
     if len(hidden) == 1:
         every = np.concatenate([signed(sign) for sign in signs[0]])
-        _color(made, vertices[0], _numbered(every))
+        _color(structure, vertices[0], _number_rows(every))
         return
     every = np.concatenate(
         [np.concatenate([signed(r, c) for c in signs[1]], axis=1) for r in signs[0]]
     )
-    colors = _numbered(every.reshape(-1, every.shape[-1])).reshape(every.shape[:2])
+    colors = _number_rows(every.reshape(-1, every.shape[-1])).reshape(every.shape[:2])
     relation = Relation(name, vertices[0], vertices[1], colors)
     if relation.is_square:
-        _color(made, vertices[0], np.diagonal(colors))
-    made.relations.append(relation)
+        _color(structure, vertices[0], np.diagonal(colors))
+    structure.relations.append(relation)
 
 
-def _numbered(rows: np.ndarray) -> np.ndarray:
+def _number_rows(rows: np.ndarray) -> np.ndarray:
     """Equal rows get equal numbers."""
     if rows.shape[1] == 1:
         return np.unique(rows[:, 0], return_inverse=True)[1]

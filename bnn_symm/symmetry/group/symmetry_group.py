@@ -24,10 +24,10 @@ from bnn_symm.errors import NotRepresentable
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.symmetry.derive import permutation_spec
 from bnn_symm.symmetry.group.automorphisms import automorphisms
-from bnn_symm.symmetry.group.fixed_values import Fixed, fixed_entries, moved_tensors
+from bnn_symm.symmetry.group.fixed_values import FixedTensor, fixed_entries, moved_tensors
 from bnn_symm.symmetry.group.permutation_spec import Permutation, PermutationSpec
-from bnn_symm.symmetry.group.refinement import entangled, refine, restricted
-from bnn_symm.symmetry.group.relations import Structure, structure
+from bnn_symm.symmetry.group.refinement import entangled_cells, refine, restrict
+from bnn_symm.symmetry.group.relations import Structure, build_structure
 
 Kind = Literal["interchangeable", "interchangeable, with signs", "entangled"]
 
@@ -74,10 +74,10 @@ class SymmetryGroup:
     """
 
     spec: PermutationSpec
-    fixed: Mapping[str, Fixed]
+    fixed: Mapping[str, FixedTensor]
     components: tuple[Component, ...]
     rounds: int
-    searched: int = 0
+    num_searched: int = 0
 
     @cached_property
     def order(self) -> int:
@@ -95,7 +95,7 @@ class SymmetryGroup:
         return not self.components
 
     @property
-    def unsearched_flips(self) -> int:
+    def num_unsearched_flips(self) -> int:
         """Units of which some flips are not looked for, and not excluded by what is fixed either.
 
         Where every unit that a norm sees has an entry fixed at another value than zero in all that makes it, the flip
@@ -105,14 +105,14 @@ class SymmetryGroup:
         for name in self.spec.flips_before_norms:
             makers = [
                 (tensor, dim)
-                for tensor, dim, _, _ in self.spec.places(name)
+                for tensor, dim, _, _ in self.spec.occurrences(name)
                 if dim == 0 < len(self.spec.axes[tensor]) - 1
             ]
             if makers and all(
                 tensor in self.fixed and self._all_rows_fixed(tensor) for tensor, _ in makers
             ):
                 excluded += self.spec.groups[name].size
-        return self.spec.unsearched_flips - excluded
+        return self.spec.num_unsearched_flips - excluded
 
     def _all_rows_fixed(self, tensor: str) -> bool:
         return bool((self.fixed[tensor].values != 0).flatten(1).any(1).all())
@@ -125,10 +125,8 @@ class SymmetryGroup:
             group.size for name, group in self.spec.groups.items() if name not in owners
         )  # heads are no units
         if not units:
-            return f"trivial: {self._not_searched or 'proved, there are no hidden units'}"
-        return self._proof(units, owners) + (
-            f"; {self._not_searched}" if self._not_searched else ""
-        )
+            return f"trivial: {self._unsearched or 'proved, there are no hidden units'}"
+        return self._proof(units, owners) + (f"; {self._unsearched}" if self._unsearched else "")
 
     def _proof(self, units: int, owners: Collection[str | None]) -> str:
         """What is proved of the units that were searched."""
@@ -136,10 +134,10 @@ class SymmetryGroup:
         if self.is_trivial:
             how = "at once from what is fixed of each" if self.rounds == 0 else f"in {rounds}"
             told, rest = (
-                ("all", "") if not self.searched else ("most of", ", and by BLISS for the rest")
+                ("all", "") if not self.num_searched else ("most of", ", and by BLISS for the rest")
             )
             counted = _count(units, "hidden unit")
-            among = f" among {counted}" if self._not_searched else ""
+            among = f" among {counted}" if self._unsearched else ""
             return f"trivial{among}: proved by color refinement, which told {told} {counted} apart {how}{rest}"
         if all(bool(entry.free.all()) for entry in self.fixed.values()):
             flips = any(group.signed for group in self.spec.groups.values())
@@ -153,8 +151,8 @@ class SymmetryGroup:
         )
         how = f"proved by color refinement in {rounds}"
         how += (
-            f" and by BLISS for {_count(self.searched, 'entangled component')}"
-            if self.searched
+            f" and by BLISS for {_count(self.num_searched, 'entangled component')}"
+            if self.num_searched
             else ""
         )
         return (
@@ -163,14 +161,14 @@ class SymmetryGroup:
         )
 
     @property
-    def _not_searched(self) -> str:
+    def _unsearched(self) -> str:
         """What the derivation gave up on, so that nobody takes it for proved."""
-        held, flips, words = self.spec.held, self.unsearched_flips, []
-        if held:
-            at = f" (first at {self.spec.held_at})" if self.spec.held_at else ""
-            are = "unit is" if held == 1 else "units are"
+        num_frozen, flips, words = self.spec.num_frozen_units, self.num_unsearched_flips, []
+        if num_frozen:
+            at = f" (first at {self.spec.frozen_at})" if self.spec.frozen_at else ""
+            are = "unit is" if num_frozen == 1 else "units are"
             words.append(
-                f"{held} {'more ' if self.spec.groups else ''}{are} pinned by a constant or a "
+                f"{num_frozen} {'more ' if self.spec.groups else ''}{are} pinned by a constant or a "
                 f"place in the code{at}, no symmetry was searched among them"
             )
         if flips:
@@ -281,31 +279,37 @@ def symmetry_group(
     """
     spec = spec or permutation_spec(net, input_shape)
     fixed = {name: entry for name, entry in fixed_entries(net).items() if name in spec.axes}
-    return group_of(spec, fixed)
+    return representable_group(spec, fixed)
 
 
-def group_of(spec: PermutationSpec, fixed: Mapping[str, Fixed]) -> SymmetryGroup:
+def representable_group(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> SymmetryGroup:
     """The elements of a spec's group that map what is fixed to itself."""
-    made = structure(spec, fixed)
-    coloring = refine(made)
+    structure = build_structure(spec, fixed)
+    coloring = refine(structure)
     cells = list(coloring.cells())
-    cell_of = np.full(len(made.unit), -1)
+    cell_of = np.full(len(structure.unit), -1)
     for number, cell in enumerate(cells):
         cell_of[cell] = number
     components = []
-    for numbers in _connected(made, cell_of, len(cells)):
-        components.append(_component(made, list(spec.groups), [cells[i] for i in numbers], cell_of))
+    for numbers in _connected(structure, cell_of, len(cells)):
+        components.append(
+            _component(structure, list(spec.groups), [cells[i] for i in numbers], cell_of)
+        )
     names = list(spec.groups)
     components.sort(
         key=lambda c: min((names.index(name), units[0]) for name, units in c.units.items())
     )
-    searched = sum(component.kind == "entangled" for component in components)
+    num_searched = sum(component.kind == "entangled" for component in components)
     return SymmetryGroup(
-        spec, dict(fixed), tuple(c for c in components if c.order > 1), coloring.rounds, searched
+        spec,
+        dict(fixed),
+        tuple(c for c in components if c.order > 1),
+        coloring.rounds,
+        num_searched,
     )
 
 
-def _connected(made: Structure, cell_of: np.ndarray, count: int) -> list[list[int]]:
+def _connected(structure: Structure, cell_of: np.ndarray, count: int) -> list[list[int]]:
     """Cells by the component that entangled pairs make of them."""
     parent = list(range(count))
 
@@ -314,8 +318,8 @@ def _connected(made: Structure, cell_of: np.ndarray, count: int) -> list[list[in
             i = parent[i]
         return i
 
-    for relation in made.relations:
-        for a, b in entangled(relation, cell_of):
+    for relation in structure.relations:
+        for a, b in entangled_cells(relation, cell_of):
             parent[root(a)] = root(b)
     found: dict[int, list[int]] = {}
     for i in range(count):
@@ -324,34 +328,34 @@ def _connected(made: Structure, cell_of: np.ndarray, count: int) -> list[list[in
 
 
 def _component(
-    made: Structure, names: list[str], cells: Sequence[np.ndarray], cell_of: np.ndarray
+    structure: Structure, names: list[str], cells: Sequence[np.ndarray], cell_of: np.ndarray
 ) -> Component:
     vertices = np.sort(np.concatenate(cells))
-    relations = [restricted(relation, vertices) for relation in made.relations]
-    tied = [relation for relation in relations if entangled(relation, cell_of)]
-    positive = vertices[made.sign[vertices] > 0]
+    relations = [restrict(relation, vertices) for relation in structure.relations]
+    tied = [relation for relation in relations if entangled_cells(relation, cell_of)]
+    positive = vertices[structure.sign[vertices] > 0]
     units = {
-        names[number]: tuple(made.unit[positive[made.group[positive] == number]].tolist())
-        for number in np.unique(made.group[vertices])
+        names[number]: tuple(structure.unit[positive[structure.group[positive] == number]].tolist())
+        for number in np.unique(structure.group[vertices])
     }
     size = len(positive)
     only_signs = all(relation.name.startswith("signs of ") for relation in tied)
     if only_signs and len(units) == 1 and len(cells) <= 2:
         if len(cells) == 1 and len(vertices) == 2 * size:
             return Component(units, "interchangeable, with signs", math.factorial(size) * 2**size)
-        one_each = cells[0][np.argsort(made.unit[cells[0]])]
+        one_each = cells[0][np.argsort(structure.unit[cells[0]])]
         return Component(
-            units, "interchangeable", math.factorial(size), tuple(made.sign[one_each].tolist())
+            units, "interchangeable", math.factorial(size), tuple(structure.sign[one_each].tolist())
         )
     order, generators = automorphisms(vertices, cell_of[vertices], tied)
     moves = tuple(
-        _unit_move(made, names, vertices, positive, generator) for generator in generators
+        _unit_move(structure, names, vertices, positive, generator) for generator in generators
     )
     return Component(units, "entangled", order, moves=moves)
 
 
 def _unit_move(
-    made: Structure,
+    structure: Structure,
     names: list[str],
     vertices: np.ndarray,
     positive: np.ndarray,
@@ -360,9 +364,9 @@ def _unit_move(
     """Where a permutation of vertices takes the units from, and with which sign."""
     image = vertices[generator[np.searchsorted(vertices, positive)]]
     move = {}
-    for number in np.unique(made.group[positive]):
-        own = image[made.group[positive] == number]
-        move[names[number]] = (made.unit[own], made.sign[own])
+    for number in np.unique(structure.group[positive]):
+        own = image[structure.group[positive] == number]
+        move[names[number]] = (structure.unit[own], structure.sign[own])
     return move
 
 

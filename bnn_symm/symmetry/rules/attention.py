@@ -14,7 +14,7 @@ from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 @rule("scaled_dot_product_attention")
 def _attention(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Tensor,
     query: Tensor,
     key: Tensor,
@@ -22,22 +22,24 @@ def _attention(
     *args: Any,
     **kwargs: Any,
 ) -> Axes:
-    labels = w.labels
+    labels = tracer.labels
     batch = []
-    for q, k, v in zip(w.axes(query)[:-2], w.axes(key)[:-2], w.axes(value)[:-2], strict=True):
+    for q, k, v in zip(
+        tracer.axes(query)[:-2], tracer.axes(key)[:-2], tracer.axes(value)[:-2], strict=True
+    ):
         for label in (q, k, v):
-            labels.give_up(label)
+            labels.stop_tracking(label)
         labels.align(q, k)
         labels.align(q, v)
         batch.append(q)
-    labels.contract(w.axis(query, -1), w.axis(key, -1))
-    pin_all(w, (w.axis(query, -2), w.axis(key, -2), w.axis(value, -2)))
-    return (*batch, w.axis(query, -2), w.axis(value, -1))
+    labels.contract(tracer.axis(query, -1), tracer.axis(key, -1))
+    pin_all(tracer, (tracer.axis(query, -2), tracer.axis(key, -2), tracer.axis(value, -2)))
+    return (*batch, tracer.axis(query, -2), tracer.axis(value, -1))
 
 
 @rule("multi_head_attention_forward")
 def _multi_head_attention(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Any,
     query: Tensor,
     key: Tensor,
@@ -68,36 +70,38 @@ def _multi_head_attention(
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     if given.get("bias_k") is not None or given.get("bias_v") is not None:
         raise CannotDerive("attention with bias_k or bias_v")
-    labels, heads = w.labels, given["num_heads"]
+    labels, heads = tracer.labels, given["num_heads"]
     if given["in_proj_weight"] is not None:
         weight, bias = given["in_proj_weight"], given.get("in_proj_bias")
         size = given["embed_dim"]
-        rows = cut_axis(w, w.axis(weight, 0), [size] * 3)
+        rows = cut_axis(tracer, tracer.axis(weight, 0), [size] * 3)
         for source in (query, key, value):
-            labels.contract(w.axis(source, -1), w.axis(weight, 1))
+            labels.contract(tracer.axis(source, -1), tracer.axis(weight, 1))
     else:
         weights = [given[f"{kind}_proj_weight"] for kind in ("q", "k", "v")]
-        rows = [w.axis(weight, 0) for weight in weights]
+        rows = [tracer.axis(weight, 0) for weight in weights]
         for source, weight in zip((query, key, value), weights, strict=True):
-            labels.contract(w.axis(source, -1), w.axis(weight, 1))
+            labels.contract(tracer.axis(source, -1), tracer.axis(weight, 1))
         bias, size = given.get("in_proj_bias"), given["embed_dim"]
     if bias is not None:
-        for label, own in zip(rows, cut_axis(w, w.axis(bias, 0), [size] * 3), strict=True):
+        for label, own in zip(
+            rows, cut_axis(tracer, tracer.axis(bias, 0), [size] * 3), strict=True
+        ):
             labels.same(label, own)
     owners = []
     for label in rows:
         parts = labels.resolve(label)
         if len(parts) != 1 or labels.is_pinned(parts[0]):
-            labels.hold(label)
+            labels.freeze(label)
             continue
         owners.append(labels.own_blocks(parts[0], heads))
     for owner in owners[1:]:
         labels.align((owners[0],), (owner,))
     labels.contract(rows[0], rows[1])
-    labels.contract(rows[2], w.axis(given["out_proj_weight"], 1))
-    made = with_bias(w, w.axis(given["out_proj_weight"], 0), given.get("out_proj_bias"))
-    pin_all(w, (w.axis(query, 0), w.axis(key, 0), w.axis(value, 0)))
-    axes = (*w.axes(query)[:-1], made)
+    labels.contract(rows[2], tracer.axis(given["out_proj_weight"], 1))
+    made = with_bias(tracer, tracer.axis(given["out_proj_weight"], 0), given.get("out_proj_bias"))
+    pin_all(tracer, (tracer.axis(query, 0), tracer.axis(key, 0), tracer.axis(value, 0)))
+    axes = (*tracer.axes(query)[:-1], made)
     weights_out = out[1]
     if weights_out is None:
         return (axes,)

@@ -76,16 +76,18 @@ _NEITHER = (
 
 
 @rule(*_SAME, "imag", "conj", carries=True)
-def _same(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return w.axes(x)
+def _same(tracer: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return tracer.axes(x)
 
 
 @rule("neg", "negative", "__neg__", carries=True)
-def _negative(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
-    for label in (*w.axes(x), *w.carried(x)):
-        if w.labels.is_hidden(label) and not w.is_leaf(x):
-            w.labels.doubt(label)  # relu(x) and relu(-x) change places when it flips
-    return w.axes(x)
+def _negative(tracer: SymmetryTracer, out: Any, x: Tensor) -> Axes:
+    for label in (*tracer.axes(x), *tracer.carried(x)):
+        if tracer.labels.is_hidden(label) and not tracer.is_leaf(x):
+            tracer.labels.mark_flips_unsearched(
+                label
+            )  # relu(x) and relu(-x) change places when it flips
+    return tracer.axes(x)
 
 
 @rule(
@@ -97,29 +99,31 @@ def _negative(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
     "dropout3d",
     "feature_alpha_dropout",
 )
-def _dropout(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return w.axes(x)  # modules that drop anything are refused before
+def _dropout(tracer: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return tracer.axes(x)  # modules that drop anything are refused before
 
 
 @rule(*_HOMOGENEOUS, carries=True)
-def _homogeneous(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return _mapped(w, x, sign=False)
+def _homogeneous(tracer: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(tracer, x, sign=False)
 
 
 @rule("abs", "absolute", "__abs__", carries=True)
-def _absolute(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
-    w.passed_on()[:] = [w.labels.without_flavors(label, scale=False) for label in w.carried(x)]
-    return tuple(w.labels.without_flavors(label, scale=False) for label in w.axes(x))
+def _absolute(tracer: SymmetryTracer, out: Any, x: Tensor) -> Axes:
+    tracer.passed_on()[:] = [
+        tracer.labels.as_invariant(label, scale=False) for label in tracer.carried(x)
+    ]
+    return tuple(tracer.labels.as_invariant(label, scale=False) for label in tracer.axes(x))
 
 
 @rule(*_ODD, carries=True)
-def _odd(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return _mapped(w, x, scale=False)
+def _odd(tracer: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(tracer, x, scale=False)
 
 
 @rule("hardtanh", carries=True)
 def _hard_tanh(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Any,
     x: Tensor,
     min_val: Any = -1.0,
@@ -127,210 +131,218 @@ def _hard_tanh(
     *args: Any,
     **kwargs: Any,
 ) -> Axes:
-    return _mapped(w, x, sign=min_val == -max_val, scale=False)
+    return _mapped(tracer, x, sign=min_val == -max_val, scale=False)
 
 
 @rule("clamp", "clip", carries=True)
 def _clamp(
-    w: SymmetryTracer, out: Any, x: Tensor, min: Any = None, max: Any = None, **kwargs: Any
+    tracer: SymmetryTracer, out: Any, x: Tensor, min: Any = None, max: Any = None, **kwargs: Any
 ) -> Axes:
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         bounded = [value for value in (x, min, max) if value is not None]
         for value in bounded:
-            w.settle(value, proved=False)
-        w.passed_on().clear()
-        return _compare_all(w, out, *bounded)
+            tracer.end_carried(value, proved=False)
+        tracer.passed_on().clear()
+        return _compare_all(tracer, out, *bounded)
     symmetric = min is not None and max is not None and min == -max
-    return _mapped(w, x, sign=symmetric, scale=False)
+    return _mapped(tracer, x, sign=symmetric, scale=False)
 
 
 @rule("reciprocal", carries=True)
-def _reciprocal(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
-    return _mapped(w, x, scale=False)
+def _reciprocal(tracer: SymmetryTracer, out: Any, x: Tensor) -> Axes:
+    return _mapped(tracer, x, scale=False)
 
 
 @rule(*_EVEN, carries=True)
-def _even(w: SymmetryTracer, out: Any, x: Tensor) -> Axes:
-    w.passed_on().clear()
-    axes = _mapped(w, x, scale=False)
-    return tuple(w.labels.without_flavors(label) for label in axes)
+def _even(tracer: SymmetryTracer, out: Any, x: Tensor) -> Axes:
+    tracer.passed_on().clear()
+    axes = _mapped(tracer, x, scale=False)
+    return tuple(tracer.labels.as_invariant(label) for label in axes)
 
 
 @rule(*_NEITHER, carries=True)
-def _neither(w: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return _mapped(w, x, sign=False, scale=False)
+def _neither(tracer: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(tracer, x, sign=False, scale=False)
 
 
 @rule("prelu")
-def _prelu(w: SymmetryTracer, out: Any, x: Tensor, weight: Tensor) -> Axes:
-    axes = list(_mapped(w, x, sign=False))
+def _prelu(tracer: SymmetryTracer, out: Any, x: Tensor, weight: Tensor) -> Axes:
+    axes = list(_mapped(tracer, x, sign=False))
     if weight.numel() == 1:
-        w.labels.pin(w.axis(weight, 0))
+        tracer.labels.pin(tracer.axis(weight, 0))
     else:
         dim = min(1, x.dim() - 1)
-        w.labels.fix_to_identity(w.axis(weight, 0))
-        axes[dim] = w.labels.product(axes[dim], w.axis(weight, 0), (0, w.rank(weight)))
+        tracer.labels.fix_to_identity(tracer.axis(weight, 0))
+        axes[dim] = tracer.labels.product(
+            axes[dim], tracer.axis(weight, 0), (0, tracer.rank(weight))
+        )
     return tuple(axes)
 
 
-def _mapped(w: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = True) -> Axes:
+def _mapped(tracer: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = True) -> Axes:
     """Axes of an entrywise function of `x` that commutes, or not, with flips and with positive
     factors.
     """
-    for label in w.carried(x):
-        if not sign and w.labels.flips(label):
-            w.end(x, label)
-    for label in (*w.carried(x), *w.axes(x)):
-        w.labels.fix_to_identity(label, sign=not sign, scale=not scale)
-    return w.axes(x)
+    for label in tracer.carried(x):
+        if not sign and tracer.labels.flips(label):
+            tracer.end(x, label)
+    for label in (*tracer.carried(x), *tracer.axes(x)):
+        tracer.labels.fix_to_identity(label, sign=not sign, scale=not scale)
+    return tracer.axes(x)
 
 
 # -- two arguments
 
 
 @rule("add", "sub", "subtract", "__add__", "__radd__", "__sub__", "__rsub__", "rsub")
-def _add(w: SymmetryTracer, out: Tensor, x: Any, y: Any, **kwargs: Any) -> Axes:
-    return _joined(w, out, x, y)
+def _add(tracer: SymmetryTracer, out: Tensor, x: Any, y: Any, **kwargs: Any) -> Axes:
+    return _joined(tracer, out, x, y)
 
 
 @rule("maximum", "minimum", "fmax", "fmin")
-def _maximum(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+def _maximum(tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     for value in (x, y):
-        _mapped(w, value, sign=False)
-    return _joined(w, out, x, y)
+        _mapped(tracer, value, sign=False)
+    return _joined(tracer, out, x, y)
 
 
 @rule(
     "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "atan2", "logaddexp", "hypot"
 )
-def _compare(w: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
-    return _compare_all(w, out, x, y)
+def _compare(tracer: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
+    return _compare_all(tracer, out, x, y)
 
 
 @rule("where")
-def _where(w: SymmetryTracer, out: Tensor, condition: Tensor, x: Any, y: Any) -> Axes:
-    return _chosen(w, out, condition, x, y)
+def _where(tracer: SymmetryTracer, out: Tensor, condition: Tensor, x: Any, y: Any) -> Axes:
+    return _selected(tracer, out, condition, x, y)
 
 
 @rule("masked_fill")
-def _masked_fill(w: SymmetryTracer, out: Tensor, x: Tensor, mask: Tensor, value: Any) -> Axes:
-    return _chosen(w, out, mask, x, value)
+def _masked_fill(tracer: SymmetryTracer, out: Tensor, x: Tensor, mask: Tensor, value: Any) -> Axes:
+    return _selected(tracer, out, mask, x, value)
 
 
-def _chosen(w: SymmetryTracer, out: Tensor, condition: Any, x: Any, y: Any) -> Axes:
+def _selected(tracer: SymmetryTracer, out: Tensor, condition: Any, x: Any, y: Any) -> Axes:
     """Entries of one of two values: both flip together, as in a sum, unless the condition may change as well."""
-    if w.is_hidden(condition):
-        return _compare_all(w, out, condition, x, y)
+    if tracer.is_hidden(condition):
+        return _compare_all(tracer, out, condition, x, y)
     values = [
         value for value in (x, y) if isinstance(value, Tensor) or value != 0
     ]  # zero flips with anything
-    axes = list(_joined(w, out, *values))
-    for dim, label in enumerate(w.axes(condition), start=out.dim() - condition.dim()):
+    axes = list(_joined(tracer, out, *values))
+    for dim, label in enumerate(tracer.axes(condition), start=out.dim() - condition.dim()):
         if condition.shape[dim - out.dim()] != out.shape[dim] or out.shape[dim] == 1:
             continue
         if any(
             isinstance(v, Tensor) and v.dim() >= out.dim() - dim and v.shape[dim - out.dim()] > 1
             for v in values
         ):
-            w.labels.align(axes[dim], label)
-            axes[dim] = w.labels.resolve(axes[dim])
+            tracer.labels.align(axes[dim], label)
+            axes[dim] = tracer.labels.resolve(axes[dim])
         else:
             axes[dim] = label
     return tuple(axes)
 
 
-def _compare_all(w: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
+def _compare_all(tracer: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
     for value in values:
         if isinstance(value, Tensor):
-            for label in w.axes(value):
-                w.labels.give_up(label)
-    return _joined(w, out, *values)
+            for label in tracer.axes(value):
+                tracer.labels.stop_tracking(label)
+    return _joined(tracer, out, *values)
 
 
-def _joined(w: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
+def _joined(tracer: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
     """Axes of a sum: entries that meet change together; one that meets a constant does not
     change.
     """
     tensors = [value for value in values if isinstance(value, Tensor)]
-    dropped = [(tensor, label) for tensor in tensors for label in _broadcast(w, out, tensor)]
-    flips = {id(tensor): w.flips(tensor) for tensor in tensors}
+    dropped = [(tensor, label) for tensor in tensors for label in _broadcast(tracer, out, tensor)]
+    flips = {id(tensor): tracer.flips(tensor) for tensor in tensors}
     for tensor, label in dropped:
-        w.end(tensor, label)
+        tracer.end(tensor, label)
     result: list[Label] = []
     for dim in range(-out.dim(), 0):
         whole = [t for t in tensors if t.dim() >= -dim and t.shape[dim] == out.shape[dim]]
-        label = w.axis(whole[0], dim) if whole else w.labels.neutral(out.shape[dim])
+        label = tracer.axis(whole[0], dim) if whole else tracer.labels.neutral(out.shape[dim])
         others = [tensor for tensor in tensors if not any(tensor is one for one in whole)]
         if others or len(tensors) < len(values):
-            if w.labels.flips(label) and any(flips[id(tensor)] for tensor in others):
-                w.labels.doubt(label)  # all may flip together, with the other term
+            if tracer.labels.flips(label) and any(flips[id(tensor)] for tensor in others):
+                tracer.labels.mark_flips_unsearched(
+                    label
+                )  # all may flip together, with the other term
             for tensor in whole:
-                w.labels.fix_to_identity(w.axis(tensor, dim))
+                tracer.labels.fix_to_identity(tracer.axis(tensor, dim))
         for tensor in whole[1:]:
-            label = w.labels.same(label, w.axis(tensor, dim))
+            label = tracer.labels.same(label, tracer.axis(tensor, dim))
         result.append(label)
     return tuple(result)
 
 
-def _broadcast(w: SymmetryTracer, out: Tensor, tensor: Tensor) -> list[Label]:
+def _broadcast(tracer: SymmetryTracer, out: Tensor, tensor: Tensor) -> list[Label]:
     """The labels of those axes of one entry that become longer."""
-    axes = enumerate(w.axes(tensor), start=-tensor.dim())
+    axes = enumerate(tracer.axes(tensor), start=-tensor.dim())
     return [label for dim, label in axes if tensor.shape[dim] == 1 != out.shape[dim]]
 
 
 @rule("mul", "multiply", "__mul__", "__rmul__", carries=True)
-def _multiply(w: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
+def _multiply(tracer: SymmetryTracer, out: Tensor, x: Any, y: Any) -> Axes:
     result: list[Label | None] = [None] * out.dim()
     rank = [0] * out.dim()
     if isinstance(x, Tensor) and isinstance(y, Tensor):
-        w.doubt_of_factors(x, y)
+        tracer.mark_factor_flips_unsearched(x, y)
     for tensor in (x, y):
         if not isinstance(tensor, Tensor):
             continue
-        for dim, label in enumerate(w.axes(tensor), start=out.dim() - tensor.dim()):
+        for dim, label in enumerate(tracer.axes(tensor), start=out.dim() - tensor.dim()):
             if out.shape[dim] != 1 and tensor.shape[dim - out.dim()] == 1:
-                w.drop(tensor, label)
+                tracer.drop(tensor, label)
                 continue
             other = result[dim]
             result[dim] = (
                 label
                 if other is None
-                else w.labels.product(other, label, (rank[dim], w.rank(tensor)))
+                else tracer.labels.product(other, label, (rank[dim], tracer.rank(tensor)))
             )
-            rank[dim] = w.rank(tensor)
+            rank[dim] = tracer.rank(tensor)
     return tuple(label for label in result if label is not None)
 
 
 @rule("div", "divide", "true_divide", "__truediv__", carries=True)
 def _divide(
-    w: SymmetryTracer, out: Tensor, x: Any, y: Any, rounding_mode: str | None = None
+    tracer: SymmetryTracer, out: Tensor, x: Any, y: Any, rounding_mode: str | None = None
 ) -> Axes:
-    if isinstance(x, Tensor) and isinstance(y, Tensor) and w.depends(y):
-        for label in (one for one in (*w.axes(x), *w.carried(x)) if w.labels.flips(one)):
-            w.labels.doubt(label)  # both may flip as a whole, as in a spectral norm
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and tracer.depends_on_parameters(y):
+        for label in (
+            one for one in (*tracer.axes(x), *tracer.carried(x)) if tracer.labels.flips(one)
+        ):
+            tracer.labels.mark_flips_unsearched(
+                label
+            )  # both may flip as a whole, as in a spectral norm
     for value in (x, y) if rounding_mode else (y,):
         if isinstance(value, Tensor):  # a reciprocal flips with its argument
-            _mapped(w, value, sign=rounding_mode is None, scale=False)
-    return _multiply(w, out, x, y)
+            _mapped(tracer, value, sign=rounding_mode is None, scale=False)
+    return _multiply(tracer, out, x, y)
 
 
 @rule("__rtruediv__", "__rdiv__", carries=True)
-def _divide_into(w: SymmetryTracer, out: Tensor, x: Tensor, y: Any) -> Axes:
-    return _divide(w, out, y, x)
+def _divide_into(tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Any) -> Axes:
+    return _divide(tracer, out, y, x)
 
 
 @rule("copy", "fill")
 def _copy(
-    w: SymmetryTracer, out: Tensor, target: Tensor, source: Any, *args: Any, **kwargs: Any
+    tracer: SymmetryTracer, out: Tensor, target: Tensor, source: Any, *args: Any, **kwargs: Any
 ) -> Axes:
     if not isinstance(source, Tensor):
-        return w.constant_axes(out)
-    return _joined(w, out, source)
+        return tracer.constant_axes(out)
+    return _joined(tracer, out, source)
 
 
 @rule("zero")
-def _zero(w: SymmetryTracer, out: Tensor, target: Tensor) -> Axes:
-    return w.constant_axes(out)
+def _zero(tracer: SymmetryTracer, out: Tensor, target: Tensor) -> Axes:
+    return tracer.constant_axes(out)
 
 
 @rule(
@@ -343,22 +355,22 @@ def _zero(w: SymmetryTracer, out: Tensor, target: Tensor) -> Axes:
     "new_full",
     "new_tensor",
 )
-def _constant(w: SymmetryTracer, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return w.constant_axes(out)
+def _constant(tracer: SymmetryTracer, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return tracer.constant_axes(out)
 
 
 @rule("pow", "__pow__", "float_power", carries=True)
-def _power(w: SymmetryTracer, out: Tensor, x: Tensor, exponent: Any) -> Axes:
+def _power(tracer: SymmetryTracer, out: Tensor, x: Tensor, exponent: Any) -> Axes:
     if isinstance(exponent, Tensor):
-        w.settle(x)
-        w.settle(exponent)
-        w.passed_on().clear()
-        return _compare_all(w, out, x, exponent)
+        tracer.end_carried(x)
+        tracer.end_carried(exponent)
+        tracer.passed_on().clear()
+        return _compare_all(tracer, out, x, exponent)
     if exponent == 1:
-        return w.axes(x)
+        return tracer.axes(x)
     if exponent % 2 == 0:
-        return _even(w, out, x)
-    return _mapped(w, x, sign=exponent % 2 == 1, scale=False)
+        return _even(tracer, out, x)
+    return _mapped(tracer, x, sign=exponent % 2 == 1, scale=False)
 
 
 # -- reductions
@@ -366,34 +378,43 @@ def _power(w: SymmetryTracer, out: Tensor, x: Tensor, exponent: Any) -> Axes:
 
 @rule("mean", "sum", "nansum", "nanmean", carries=True)
 def _linear_reduction(
-    w: SymmetryTracer, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any
+    tracer: SymmetryTracer,
+    out: Tensor,
+    x: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    **kwargs: Any,
 ) -> Axes:
-    return _reduced(w, x, dim, keepdim, linear=True)
+    return _reduced(tracer, x, dim, keepdim, linear=True)
 
 
 @rule("amax", "amin")
 def _extreme(
-    w: SymmetryTracer, out: Tensor, x: Tensor, dim: Any = (), keepdim: bool = False
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, dim: Any = (), keepdim: bool = False
 ) -> Axes:
-    return _reduced(w, _changed(w, x, sign=False), dim, keepdim)
+    return _reduced(tracer, _changed(tracer, x, sign=False), dim, keepdim)
 
 
 @rule("logsumexp", "var", "std", "prod")
 def _other_reduction(
-    w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any
 ) -> Axes:
-    for label in w.axes(x):
-        w.labels.give_up(label)  # several units may flip together
-    return _reduced(w, x, _named_dims(args, dim), bool(kwargs.get("keepdim", False)))
+    for label in tracer.axes(x):
+        tracer.labels.stop_tracking(label)  # several units may flip together
+    return _reduced(tracer, x, _named_dims(args, dim), bool(kwargs.get("keepdim", False)))
 
 
 @rule("norm", "vector_norm", "linalg_vector_norm")
 def _norm(
-    w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any
 ) -> Axes:
-    _mapped(w, x, scale=False)
-    axes = tuple(w.labels.without_flavors(label) for label in w.axes(x))  # even in every entry
-    return _reduced(w, x, _named_dims(args, dim), bool(kwargs.get("keepdim", False)), axes=axes)
+    _mapped(tracer, x, scale=False)
+    axes = tuple(
+        tracer.labels.as_invariant(label) for label in tracer.axes(x)
+    )  # even in every entry
+    return _reduced(
+        tracer, x, _named_dims(args, dim), bool(kwargs.get("keepdim", False)), axes=axes
+    )
 
 
 def _named_dims(args: tuple[Any, ...], dim: Any) -> Any:
@@ -406,48 +427,52 @@ def _named_dims(args: tuple[Any, ...], dim: Any) -> Any:
 
 
 @rule("max", "min")
-def _max(w: SymmetryTracer, out: Any, x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def _max(
+    tracer: SymmetryTracer, out: Any, x: Tensor, dim: Any = None, keepdim: bool = False
+) -> Any:
     if isinstance(dim, Tensor):
-        return _maximum(w, out, x, dim)
-    _mapped(w, x, sign=False)
+        return _maximum(tracer, out, x, dim)
+    _mapped(tracer, x, sign=False)
     if dim is None:
-        return _reduced(w, x, None, False)
-    axes = _reduced(w, x, dim, keepdim)
-    if not w.labels.is_fixed(w.axis(x, dim)):
-        w.forbid(out.indices, "the place of a maximum among hidden units changes with their order")
+        return _reduced(tracer, x, None, False)
+    axes = _reduced(tracer, x, dim, keepdim)
+    if not tracer.labels.is_fixed(tracer.axis(x, dim)):
+        tracer.forbid(
+            out.indices, "the place of a maximum among hidden units changes with their order"
+        )
         return axes, None
-    return axes, tuple(w.labels.without_flavors(label) for label in axes)
+    return axes, tuple(tracer.labels.as_invariant(label) for label in axes)
 
 
 @rule("argmax", "argmin")
 def _argmax(
-    w: SymmetryTracer, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False
 ) -> Axes:
-    _mapped(w, x, sign=False)
-    w.labels.hold(w.axis(x, dim)) if dim is not None else [
-        w.labels.hold(label) for label in w.axes(x)
+    _mapped(tracer, x, sign=False)
+    tracer.labels.freeze(tracer.axis(x, dim)) if dim is not None else [
+        tracer.labels.freeze(label) for label in tracer.axes(x)
     ]
-    return _reduced(w, x, dim, keepdim)
+    return _reduced(tracer, x, dim, keepdim)
 
 
 @rule("normalize")
-def _normalize(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return _mapped(w, x, scale=False)  # odd in every entry
+def _normalize(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return _mapped(tracer, x, scale=False)  # odd in every entry
 
 
 @rule("softmax", "log_softmax", "softmin")
-def _softmax(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    _mapped(w, x, sign=False, scale=False)
-    return w.axes(x)
+def _softmax(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    _mapped(tracer, x, sign=False, scale=False)
+    return tracer.axes(x)
 
 
-def _changed(w: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = True) -> Tensor:
-    _mapped(w, x, sign=sign, scale=scale)
+def _changed(tracer: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = True) -> Tensor:
+    _mapped(tracer, x, sign=sign, scale=scale)
     return x
 
 
 def _reduced(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     x: Tensor,
     dim: Any,
     keepdim: bool,
@@ -459,7 +484,7 @@ def _reduced(
     size.
 
     Args:
-        w: the watch.
+        tracer: the tracer of this pass.
         x: what is reduced.
         dim: its axes, None for all.
         keepdim: whether an axis of one entry stays.
@@ -469,7 +494,7 @@ def _reduced(
     dims = range(x.dim()) if dim is None or dim == () else ([dim] if isinstance(dim, int) else dim)
     gone = {d % x.dim() for d in dims}
     result = []
-    for d, label in enumerate(w.axes(x) if axes is None else axes):
+    for d, label in enumerate(tracer.axes(x) if axes is None else axes):
         if d not in gone:
             result.append(label)
             continue
@@ -477,9 +502,9 @@ def _reduced(
             if keepdim:
                 result.append(label)
             else:
-                w.drop(x, label)
+                tracer.drop(x, label)
             continue
-        w.labels.give_up(label)  # all may flip together
+        tracer.labels.stop_tracking(label)  # all may flip together
         if keepdim:
-            result.append(w.labels.fixed(1))
+            result.append(tracer.labels.fixed(1))
     return tuple(result)

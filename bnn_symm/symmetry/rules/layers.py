@@ -17,100 +17,114 @@ from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 @rule("linear", carries=True)
 def _linear(
-    w: SymmetryTracer, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Axes:
-    if not _absorbed(w, x, weight):
-        w.labels.contract(w.axis(x, -1), w.axis(weight, 1))
-    made = (w.axis(weight, 0),) if weight.dim() > 1 else ()
+    if not _absorbed(tracer, x, weight):
+        tracer.labels.contract(tracer.axis(x, -1), tracer.axis(weight, 1))
+    made = (tracer.axis(weight, 0),) if weight.dim() > 1 else ()
     if bias is not None:
-        _end_carried(w, (*w.axes(x)[:-1], *made))
-        made = tuple(with_bias(w, label, bias) for label in made)
-    return (*w.axes(x)[:-1], *made)
+        _end_passed_on(tracer, (*tracer.axes(x)[:-1], *made))
+        made = tuple(with_bias(tracer, label, bias) for label in made)
+    return (*tracer.axes(x)[:-1], *made)
 
 
-def _absorbed(w: SymmetryTracer, x: Tensor, weight: Tensor) -> bool:
+def _absorbed(tracer: SymmetryTracer, x: Tensor, weight: Tensor) -> bool:
     """Whether the weight's axis takes back the factor of one unit that all entries of `x` have, as
     of one channel.
     """
-    carried = [label for label in w.passed_on() if w.labels.is_hidden(label)]
-    if len(carried) != 1 or w.carried(weight) or weight.dim() < 2:
+    carried = [label for label in tracer.passed_on() if tracer.labels.is_hidden(label)]
+    if len(carried) != 1 or tracer.carried(weight) or weight.dim() < 2:
         return False
-    (scalar,), read = w.labels.resolve(carried[0]), w.labels.resolve(w.axis(weight, 1))
-    if not w.labels.is_fixed(w.axis(x, -1)) or len(read) != 1 or not w.labels.is_plain(read[0]):
+    (scalar,), read = (
+        tracer.labels.resolve(carried[0]),
+        tracer.labels.resolve(tracer.axis(weight, 1)),
+    )
+    if (
+        not tracer.labels.is_fixed(tracer.axis(x, -1))
+        or len(read) != 1
+        or not tracer.labels.is_plain(read[0])
+    ):
         return False
-    if not w.is_leaf(weight) or not w.labels.is_plain(scalar):
+    if not tracer.is_leaf(weight) or not tracer.labels.is_plain(scalar):
         return False
-    w.labels.absorb(scalar, read[0])
-    w.passed_on().remove(carried[0])
+    tracer.labels.absorb(scalar, read[0])
+    tracer.passed_on().remove(carried[0])
     return True
 
 
-def _end_carried(w: SymmetryTracer, axes: Axes) -> None:
+def _end_passed_on(tracer: SymmetryTracer, axes: Axes) -> None:
     """A bias is added, so that the result does not flip as a whole any more."""
-    carried = [label for label in w.passed_on() if not w.labels.is_fixed(label)]
+    carried = [label for label in tracer.passed_on() if not tracer.labels.is_fixed(label)]
     for label in carried:
         others = [*axes, *(other for other in carried if other is not label)]
-        w.labels.end(label, proved=not (w.labels.flips(label) and any(map(w.labels.flips, others))))
-    w.passed_on().clear()
+        tracer.labels.end(
+            label, proved=not (tracer.labels.flips(label) and any(map(tracer.labels.flips, others)))
+        )
+    tracer.passed_on().clear()
 
 
-def with_bias(w: SymmetryTracer, label: Label, bias: Tensor | None) -> Label:
+def with_bias(tracer: SymmetryTracer, label: Label, bias: Tensor | None) -> Label:
     """The label of what a layer makes, once its bias is added."""
-    return label if bias is None else w.labels.same(label, w.axis(bias, 0))
+    return label if bias is None else tracer.labels.same(label, tracer.axis(bias, 0))
 
 
 @rule("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", carries=True)
-def _matmul(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+def _matmul(tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
     left = [f"b{d}" for d in range(out.dim() + 2 - x.dim(), out.dim())] if x.dim() > 2 else []
     right = [f"b{d}" for d in range(out.dim() + 2 - y.dim(), out.dim())] if y.dim() > 2 else []
     left += ["row", "sum"] if x.dim() > 1 else ["sum"]
     right += ["sum", "column"] if y.dim() > 1 else ["sum"]
     batch = [f"b{d}" for d in range(2, out.dim())] if x.dim() > 2 or y.dim() > 2 else []
     result = batch + ["row"] * (x.dim() > 1) + ["column"] * (y.dim() > 1)
-    return _contracted(w, [(x, left), (y, right)], result, out)
+    return _contracted(tracer, [(x, left), (y, right)], result, out)
 
 
 @rule("addmm", "baddbmm")
 def _addmm(
-    w: SymmetryTracer, out: Tensor, bias: Tensor, x: Tensor, y: Tensor, **kwargs: Any
+    tracer: SymmetryTracer, out: Tensor, bias: Tensor, x: Tensor, y: Tensor, **kwargs: Any
 ) -> Axes:
-    axes = _matmul(w, out, x, y)
-    return (*axes[:-1], w.labels.same(axes[-1], w.axis(bias, -1)))
+    axes = _matmul(tracer, out, x, y)
+    return (*axes[:-1], tracer.labels.same(axes[-1], tracer.axis(bias, -1)))
 
 
 @rule("__rmatmul__", carries=True)
-def _matmul_from_the_right(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
-    return _matmul(w, out, y, x)
+def _matmul_from_the_right(tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+    return _matmul(tracer, out, y, x)
 
 
 @rule("inner", carries=True)
-def _inner(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
-    w.labels.contract(w.axis(x, -1), w.axis(y, -1))
-    return (*w.axes(x)[:-1], *w.axes(y)[:-1])
+def _inner(tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+    tracer.labels.contract(tracer.axis(x, -1), tracer.axis(y, -1))
+    return (*tracer.axes(x)[:-1], *tracer.axes(y)[:-1])
 
 
 @rule("outer", "ger", carries=True)
-def _outer(w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
-    w.doubt_of_factors(x, y)
-    return (*w.axes(x), *w.axes(y))
+def _outer(tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
+    tracer.mark_factor_flips_unsearched(x, y)
+    return (*tracer.axes(x), *tracer.axes(y))
 
 
 @rule("bilinear")
 def _bilinear(
-    w: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor | None = None
+    tracer: SymmetryTracer,
+    out: Tensor,
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
 ) -> Axes:
-    w.labels.contract(w.axis(x, -1), w.axis(weight, 1))
-    w.labels.contract(w.axis(y, -1), w.axis(weight, 2))
-    batch = w.axes(x)[:-1]
-    for label, other in zip(batch, w.axes(y)[:-1], strict=True):
-        w.labels.fix_to_identity(label)
-        w.labels.fix_to_identity(other)
-        w.labels.align(label, other)
-    return (*batch, with_bias(w, w.axis(weight, 0), bias))
+    tracer.labels.contract(tracer.axis(x, -1), tracer.axis(weight, 1))
+    tracer.labels.contract(tracer.axis(y, -1), tracer.axis(weight, 2))
+    batch = tracer.axes(x)[:-1]
+    for label, other in zip(batch, tracer.axes(y)[:-1], strict=True):
+        tracer.labels.fix_to_identity(label)
+        tracer.labels.fix_to_identity(other)
+        tracer.labels.align(label, other)
+    return (*batch, with_bias(tracer, tracer.axis(weight, 0), bias))
 
 
 @rule("einsum", carries=True)
-def _einsum(w: SymmetryTracer, out: Tensor, equation: str, *operands: Any) -> Axes:
+def _einsum(tracer: SymmetryTracer, out: Tensor, equation: str, *operands: Any) -> Axes:
     tensors = (
         operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
     )
@@ -120,21 +134,21 @@ def _einsum(w: SymmetryTracer, out: Tensor, equation: str, *operands: Any) -> Ax
     words = [list(word) for word in inputs.split(",")]
     if any(len(set(word)) < len(word) for word in words):
         raise CannotDerive("einsum with a repeated letter in one operand")
-    return _contracted(w, list(zip(tensors, words, strict=True)), list(result), out)
+    return _contracted(tracer, list(zip(tensors, words, strict=True)), list(result), out)
 
 
 def _contracted(
-    w: SymmetryTracer, operands: list[tuple[Tensor, list[str]]], result: list[str], out: Tensor
+    tracer: SymmetryTracer, operands: list[tuple[Tensor, list[str]]], result: list[str], out: Tensor
 ) -> Axes:
     """Axes of a sum of products, by the names of the operands' axes."""
     if len(operands) == 2:
         (x, _), (y, _) = operands
         flipping = [
-            {n for n, label in zip(own, w.axes(t), strict=True) if w.labels.flips(label)}
+            {n for n, label in zip(own, tracer.axes(t), strict=True) if tracer.labels.flips(label)}
             for t, own in operands
         ]
         if not flipping[0] & flipping[1] - set(result):
-            w.doubt_of_factors(x, y)
+            tracer.mark_factor_flips_unsearched(x, y)
     labels: dict[str, Label] = {}
     rank: dict[str, int] = {}
     size: dict[str, int] = {}
@@ -142,25 +156,27 @@ def _contracted(
         for name, length in zip(names, tensor.shape, strict=True):
             size[name] = max(length, size.get(name, 1))
     for tensor, names in operands:
-        for name, label in zip(names, w.axes(tensor), strict=True):
+        for name, label in zip(names, tracer.axes(tensor), strict=True):
             other = labels.get(name)
-            if w.labels.size(label) != size[name]:
-                w.drop(tensor, label)  # broadcast
+            if tracer.labels.size(label) != size[name]:
+                tracer.drop(tensor, label)  # broadcast
                 continue
             if other is None:
                 labels[name] = label
             elif name in result:
-                labels[name] = w.labels.product(other, label, (rank[name], w.rank(tensor)))
+                labels[name] = tracer.labels.product(
+                    other, label, (rank[name], tracer.rank(tensor))
+                )
             else:
-                w.labels.contract(other, label)
-            rank[name] = w.rank(tensor)
+                tracer.labels.contract(other, label)
+            rank[name] = tracer.rank(tensor)
     for name, label in labels.items():
         alone = [tensor for tensor, names in operands if name in names]
         if name not in result and len(alone) == 1:
             if size[name] == 1:
-                w.drop(alone[0], label)
+                tracer.drop(alone[0], label)
             else:
-                w.labels.give_up(label)  # summed over alone
+                tracer.labels.stop_tracking(label)  # summed over alone
     return tuple(labels[name] for name in result)
 
 
@@ -169,7 +185,7 @@ def _contracted(
 
 @rule("conv1d", "conv2d", "conv3d", carries=True)
 def _convolution(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -179,39 +195,43 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Axes:
-    pin_all(w, w.axes(weight)[2:])
+    pin_all(tracer, tracer.axes(weight)[2:])
     channel = x.dim() - weight.dim() + 1  # of an image without a batch axis, 0
     if groups == 1:
-        w.labels.contract(w.axis(x, channel), w.axis(weight, 1))
-        made = w.axis(weight, 0)
+        tracer.labels.contract(tracer.axis(x, channel), tracer.axis(weight, 1))
+        made = tracer.axis(weight, 0)
     else:
-        made = _grouped(w, w.axis(x, channel), weight, groups)
+        made = _grouped(tracer, tracer.axis(x, channel), weight, groups)
     if bias is not None:
-        _end_carried(w, (*w.axes(x)[:channel], made))
-    return (*w.axes(x)[:channel], with_bias(w, made, bias), *_spatial(w, x, out, weight.dim() - 2))
+        _end_passed_on(tracer, (*tracer.axes(x)[:channel], made))
+    return (
+        *tracer.axes(x)[:channel],
+        with_bias(tracer, made, bias),
+        *_spatial(tracer, x, out, weight.dim() - 2),
+    )
 
 
-def _grouped(w: SymmetryTracer, channels: Label, weight: Tensor, groups: int) -> Label:
+def _grouped(tracer: SymmetryTracer, channels: Label, weight: Tensor, groups: int) -> Label:
     """Channels move in blocks: the blocks of the output with those of the input."""
-    labels = w.labels
-    channels, made = labels.resolve(channels), labels.resolve(w.axis(weight, 0))
+    labels = tracer.labels
+    channels, made = labels.resolve(channels), labels.resolve(tracer.axis(weight, 0))
     if len(channels) != 1 or len(made) != 1:
         raise CannotDerive("a grouped convolution of joined groups of channels")
     read, write = channels[0], made[0]
     if labels.is_pinned(read):
         owner = labels.own_blocks(write, groups)
         labels.pin((owner,))
-        labels.pin(w.axis(weight, 1))
+        labels.pin(tracer.axis(weight, 1))
         return made
     of_read, of_write = labels.own_blocks(read, groups), labels.own_blocks(write, groups)
     labels.align((of_read,), (of_write,))
-    labels.contract((replace(read, within=True),), w.axis(weight, 1))
+    labels.contract((replace(read, within=True),), tracer.axis(weight, 1))
     return made
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def _transposed_convolution(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -222,38 +242,38 @@ def _transposed_convolution(
     groups = kwargs.get("groups", args[3] if len(args) > 3 else 1)
     if groups != 1:
         raise CannotDerive("a transposed convolution in groups")
-    pin_all(w, w.axes(weight)[2:])
+    pin_all(tracer, tracer.axes(weight)[2:])
     channel = x.dim() - weight.dim() + 1
-    w.labels.contract(w.axis(x, channel), w.axis(weight, 0))
-    made = with_bias(w, w.axis(weight, 1), bias)
-    return (*w.axes(x)[:channel], made, *_spatial(w, x, out, weight.dim() - 2))
+    tracer.labels.contract(tracer.axis(x, channel), tracer.axis(weight, 0))
+    made = with_bias(tracer, tracer.axis(weight, 1), bias)
+    return (*tracer.axes(x)[:channel], made, *_spatial(tracer, x, out, weight.dim() - 2))
 
 
-def _spatial(w: SymmetryTracer, x: Tensor, out: Tensor, number: int) -> list[Label]:
+def _spatial(tracer: SymmetryTracer, x: Tensor, out: Tensor, number: int) -> list[Label]:
     """The last axes, which an operation over neighbors leaves in no other order."""
-    for label in w.axes(x)[x.dim() - number :]:
-        w.labels.hold(label)  # positions, unless somebody convolves over units
-    return [w.labels.fixed(size) for size in out.shape[out.dim() - number :]]
+    for label in tracer.axes(x)[x.dim() - number :]:
+        tracer.labels.freeze(label)  # positions, unless somebody convolves over units
+    return [tracer.labels.fixed(size) for size in out.shape[out.dim() - number :]]
 
 
-def pin_all(w: SymmetryTracer, axes: Axes) -> None:
+def pin_all(tracer: SymmetryTracer, axes: Axes) -> None:
     """Entries of these axes stay where they are."""
     for label in axes:
-        w.labels.pin(label)
-        w.labels.fix_to_identity(label)
+        tracer.labels.pin(label)
+        tracer.labels.fix_to_identity(label)
 
 
 @rule(*(f"{kind}_pool{d}d" for kind in ("avg", "adaptive_avg") for d in (1, 2, 3)))
-def _mean_pool(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _mean_pool(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     number = _pooled_axes(x, out)
-    return (*w.axes(x)[: x.dim() - number], *_spatial(w, x, out, number))
+    return (*tracer.axes(x)[: x.dim() - number], *_spatial(tracer, x, out, number))
 
 
 @rule(*(f"{kind}_pool{d}d" for kind in ("max", "adaptive_max") for d in (1, 2, 3)))
-def _max_pool(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    for label in w.axes(x):
-        w.labels.fix_to_identity(label, scale=False)
-    return _mean_pool(w, out, x)
+def _max_pool(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    for label in tracer.axes(x):
+        tracer.labels.fix_to_identity(label, scale=False)
+    return _mean_pool(tracer, out, x)
 
 
 def _pooled_axes(x: Tensor, out: Tensor) -> int:
@@ -264,23 +284,23 @@ def _pooled_axes(x: Tensor, out: Tensor) -> int:
 
 
 @rule("interpolate", "upsample")
-def _interpolate(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return (*w.axes(x)[:2], *_spatial(w, x, out, x.dim() - 2))
+def _interpolate(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    return (*tracer.axes(x)[:2], *_spatial(tracer, x, out, x.dim() - 2))
 
 
 @rule("_weight_norm")
 def _weight_norm(
-    w: SymmetryTracer, out: Tensor, direction: Tensor, size: Tensor, dim: int = 0
+    tracer: SymmetryTracer, out: Tensor, direction: Tensor, size: Tensor, dim: int = 0
 ) -> Axes:
     """`size * direction / |direction|`: a unit's size and direction flip the weight, one of the two is looked at."""
-    axes = list(w.axes(direction))
+    axes = list(tracer.axes(direction))
     for label in axes:
-        w.labels.fix_to_identity(label, sign=False)
+        tracer.labels.fix_to_identity(label, sign=False)
     longer = [d for d in range(size.dim()) if size.shape[d] == 1 != direction.shape[d]]
     for d in longer:
-        w.drop(size, w.axis(size, d))
+        tracer.drop(size, tracer.axis(size, d))
     for d in set(range(size.dim())) - set(longer):
-        axes[d] = w.labels.product(axes[d], w.axis(size, d), (0, 1))
+        axes[d] = tracer.labels.product(axes[d], tracer.axis(size, d), (0, 1))
     return tuple(axes)
 
 
@@ -289,7 +309,7 @@ def _weight_norm(
 
 @rule("layer_norm")
 def _layer_norm(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     normalized_shape: Any,
@@ -298,32 +318,32 @@ def _layer_norm(
     eps: float = 1e-5,
 ) -> Axes:
     first = x.dim() - len(normalized_shape)
-    return _normalized(w, x, range(first, x.dim()), weight, bias)
+    return _normalized(tracer, x, range(first, x.dim()), weight, bias)
 
 
 @rule("rms_norm")
 def _rms_norm(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     normalized_shape: Any,
     weight: Tensor | None = None,
     eps: Any = None,
 ) -> Axes:
-    axes = list(w.axes(x))
+    axes = list(tracer.axes(x))
     first = x.dim() - len(normalized_shape)
     for dim in range(x.dim()):
-        w.labels.fix_to_identity(axes[dim], sign=False)
+        tracer.labels.fix_to_identity(axes[dim], sign=False)
         if weight is not None and dim >= first:
-            axes[dim] = w.labels.product(
-                axes[dim], w.axis(weight, dim - first), (0, w.rank(weight))
+            axes[dim] = tracer.labels.product(
+                axes[dim], tracer.axis(weight, dim - first), (0, tracer.rank(weight))
             )
     return tuple(axes)
 
 
 @rule("group_norm")
 def _group_norm(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     num_groups: int,
@@ -332,15 +352,15 @@ def _group_norm(
     eps: float = 1e-5,
 ) -> Axes:
     if num_groups > 1:
-        for part in w.labels.resolve(w.axis(x, 1)):
-            if not w.labels.is_pinned(part):
-                w.labels.own_blocks(part, num_groups)
-    return _normalized(w, x, [1], weight, bias)
+        for part in tracer.labels.resolve(tracer.axis(x, 1)):
+            if not tracer.labels.is_pinned(part):
+                tracer.labels.own_blocks(part, num_groups)
+    return _normalized(tracer, x, [1], weight, bias)
 
 
 @rule("batch_norm", "instance_norm")
 def _channel_norm(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Tensor,
     x: Tensor,
     running_mean: Tensor | None = None,
@@ -352,28 +372,30 @@ def _channel_norm(
 ) -> Axes:
     for statistic in (running_mean, running_var):
         if statistic is not None:
-            w.labels.fix_to_identity(w.axis(x, 1))
-            w.labels.same(w.axis(x, 1), w.axis(statistic, 0))
-    return _normalized(w, x, [1], weight, bias)
+            tracer.labels.fix_to_identity(tracer.axis(x, 1))
+            tracer.labels.same(tracer.axis(x, 1), tracer.axis(statistic, 0))
+    return _normalized(tracer, x, [1], weight, bias)
 
 
 def _normalized(
-    w: SymmetryTracer, x: Tensor, affine: Any, weight: Tensor | None, bias: Tensor | None
+    tracer: SymmetryTracer, x: Tensor, affine: Any, weight: Tensor | None, bias: Tensor | None
 ) -> Axes:
     """Normalized entries keep their order only; the affine map after the norm flips and rescales
     them again.
 
     All units that are normalized together may flip together: that is given up.
     """
-    axes = list(w.axes(x))
+    axes = list(tracer.axes(x))
     for label in axes:
-        w.labels.give_up(label, before_norm=True)
+        tracer.labels.stop_tracking(label, before_norm=True)
     for number, dim in enumerate(affine):
         label = axes[dim]
         if weight is not None:
-            label = w.labels.product(label, w.axis(weight, number), (0, w.rank(weight)))
+            label = tracer.labels.product(
+                label, tracer.axis(weight, number), (0, tracer.rank(weight))
+            )
         if bias is not None:
-            label = w.labels.same(label, w.axis(bias, number))
+            label = tracer.labels.same(label, tracer.axis(bias, number))
         axes[dim] = label
     return tuple(axes)
 
@@ -383,7 +405,7 @@ def _normalized(
 
 @rule("embedding")
 def _embedding(
-    w: SymmetryTracer, out: Tensor, tokens: Tensor, weight: Tensor, *args: Any, **kwargs: Any
+    tracer: SymmetryTracer, out: Tensor, tokens: Tensor, weight: Tensor, *args: Any, **kwargs: Any
 ) -> Axes:
-    pin_all(w, (w.axis(weight, 0),))
-    return (*w.axes(tokens), w.axis(weight, 1))
+    pin_all(tracer, (tracer.axis(weight, 0),))
+    return (*tracer.axes(tokens), tracer.axis(weight, 1))

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Part
+from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 _RESHAPES = (
@@ -27,9 +27,9 @@ _RESHAPES = (
 
 
 @rule(*_RESHAPES, "atleast_1d", "atleast_2d", carries=True)
-def _reshape(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _reshape(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """Matches the shortest stretches of old and new axes that have equally many entries."""
-    axes, old, new = w.axes(x), list(x.shape), list(out.shape)
+    axes, old, new = tracer.axes(x), list(x.shape), list(out.shape)
     result: list[Label] = []
     i = j = 0
     while i < len(old) or j < len(new):
@@ -39,11 +39,11 @@ def _reshape(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: An
             continue
         # Axes of one entry come and go anywhere.
         if j < len(new) and new[j] == 1:
-            result.append(w.labels.fixed(1))
+            result.append(tracer.labels.fixed(1))
             j += 1
             continue
         if i < len(old) and old[i] == 1:
-            w.drop(x, axes[i])
+            tracer.drop(x, axes[i])
             i += 1
             continue
         first, start = i, j
@@ -56,20 +56,20 @@ def _reshape(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: An
             else:
                 after *= new[j]
                 j += 1
-        result.extend(_cut(w, _joined(w, axes[first:i]), new[start:j]))
+        result.extend(_cut(tracer, _joined(tracer, axes[first:i]), new[start:j]))
     return tuple(result)
 
 
-def _joined(w: SymmetryTracer, axes: Sequence[Label]) -> Label:
+def _joined(tracer: SymmetryTracer, axes: Sequence[Label]) -> Label:
     """One axis of several, the last one fastest."""
-    labels = w.labels
-    label = labels.freeze(axes[0])
+    labels = tracer.labels
+    label = labels.pin_neutral(axes[0])
     for following in axes[1:]:
-        right = labels.freeze(following)
+        right = labels.pin_neutral(following)
         size = labels.size(right)
         if labels.is_fixed(right):
             label = tuple(
-                labels.fixed(labels.length(part) * size, held=labels.is_held(part))[0]
+                labels.fixed(labels.length(part) * size, frozen=labels.is_frozen(part))[0]
                 if labels.is_pinned(part)
                 else replace(part, inner=part.inner * size)
                 for part in label
@@ -82,17 +82,17 @@ def _joined(w: SymmetryTracer, axes: Sequence[Label]) -> Label:
                 else right * outer
             )
         else:
-            label = _joined_blocks(w, label, right)
+            label = _joined_blocks(tracer, label, right)
         label = labels.resolve(label)
     return label
 
 
-def _joined_blocks(w: SymmetryTracer, left: Label, right: Label) -> Label:
+def _joined_blocks(tracer: SymmetryTracer, left: Label, right: Label) -> Label:
     """Blocks and the units within them become the units again."""
     if (
         len(left) == len(right) == 1
         and right[0].within
-        and w.labels.parent(right[0].node) == left[0].node
+        and tracer.labels.parent(right[0].node) == left[0].node
     ):
         plain = (left[0].outer, left[0].inner) == (1, 1)
         if plain:
@@ -100,16 +100,16 @@ def _joined_blocks(w: SymmetryTracer, left: Label, right: Label) -> Label:
     raise CannotDerive("two axes of hidden units become one")
 
 
-def _cut(w: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
+def _cut(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
     """Several axes of one."""
-    labels = w.labels
+    labels = tracer.labels
     label = labels.resolve(label)
     if len(sizes) == 1:
         return [label]
-    label = labels.freeze(label)
+    label = labels.pin_neutral(label)
     if labels.is_fixed(label):
-        held = any(map(labels.is_held, label))
-        return [labels.fixed(size, held=held) for size in sizes]
+        frozen = any(map(labels.is_frozen, label))
+        return [labels.fixed(size, frozen=frozen) for size in sizes]
     if len(label) > 1:
         raise CannotDerive("an axis that joins several groups of units is cut into axes")
     part = next(iter(label))
@@ -144,80 +144,80 @@ def _cut(w: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
 
 
 @rule("permute", carries=True)
-def _permute(w: SymmetryTracer, out: Tensor, x: Tensor, *dims: Any) -> Axes:
+def _permute(tracer: SymmetryTracer, out: Tensor, x: Tensor, *dims: Any) -> Axes:
     order = dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims
-    return tuple(w.axis(x, d) for d in order)
+    return tuple(tracer.axis(x, d) for d in order)
 
 
 @rule("transpose", "swapaxes", "swapdims", carries=True)
-def _transpose(w: SymmetryTracer, out: Tensor, x: Tensor, first: int, second: int) -> Axes:
-    axes = list(w.axes(x))
+def _transpose(tracer: SymmetryTracer, out: Tensor, x: Tensor, first: int, second: int) -> Axes:
+    axes = list(tracer.axes(x))
     axes[first], axes[second] = axes[second], axes[first]
     return tuple(axes)
 
 
 @rule("t", "T", "mT", "H", "mH", "adjoint", carries=True)
-def _transposed(w: SymmetryTracer, out: Tensor, x: Tensor) -> Axes:
-    axes = w.axes(x)
+def _transposed(tracer: SymmetryTracer, out: Tensor, x: Tensor) -> Axes:
+    axes = tracer.axes(x)
     return (*axes[:-2], axes[-1], axes[-2]) if x.dim() >= 2 else axes
 
 
 @rule("movedim", "moveaxis", carries=True)
-def _movedim(w: SymmetryTracer, out: Tensor, x: Tensor, source: Any, destination: Any) -> Axes:
+def _movedim(tracer: SymmetryTracer, out: Tensor, x: Tensor, source: Any, destination: Any) -> Axes:
     sources = [source] if isinstance(source, int) else list(source)
     places = [destination] if isinstance(destination, int) else list(destination)
     moved = {
         place % x.dim(): origin % x.dim() for origin, place in zip(sources, places, strict=True)
     }
     rest = iter(d for d in range(x.dim()) if d not in moved.values())
-    return tuple(w.axis(x, moved[d] if d in moved else next(rest)) for d in range(x.dim()))
+    return tuple(tracer.axis(x, moved[d] if d in moved else next(rest)) for d in range(x.dim()))
 
 
 @rule("expand", "expand_as", "broadcast_to", "repeat", "tile", carries=True)
-def _expand(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _expand(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     """All entries of an axis that was expanded are equal, and change together."""
     shift = out.dim() - x.dim()
-    axes: list[Label] = [w.labels.neutral(size) for size in out.shape[:shift]]
-    for size, label in zip(out.shape[shift:], w.axes(x), strict=True):
-        before = w.labels.size(label)
+    axes: list[Label] = [tracer.labels.neutral(size) for size in out.shape[:shift]]
+    for size, label in zip(out.shape[shift:], tracer.axes(x), strict=True):
+        before = tracer.labels.size(label)
         if size == before:
             axes.append(label)
         elif before == 1:
-            w.drop(x, label)
-            axes.append(w.labels.neutral(size))
+            tracer.drop(x, label)
+            axes.append(tracer.labels.neutral(size))
         else:
-            axes.append(_joined(w, [w.labels.fixed(size // before), label]))
+            axes.append(_joined(tracer, [tracer.labels.fixed(size // before), label]))
     return tuple(axes)
 
 
 @rule("cat", "concat", "concatenate")
-def _cat(w: SymmetryTracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
+def _cat(tracer: SymmetryTracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
     dim %= out.dim()
     axes: list[Label] = []
     for d in range(out.dim()):
-        labels = [w.axis(tensor, d) for tensor in tensors]
+        labels = [tracer.axis(tensor, d) for tensor in tensors]
         if d == dim:
             axes.append(tuple(part for label in labels for part in label))
             continue
         label = labels[0]
         for other in labels[1:]:
-            label = w.labels.same(label, other)
+            label = tracer.labels.same(label, other)
         axes.append(label)
     return tuple(axes)
 
 
 @rule("stack")
-def _stack(w: SymmetryTracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
-    axes = list(w.axes(tensors[0]))
+def _stack(tracer: SymmetryTracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
+    axes = list(tracer.axes(tensors[0]))
     for tensor in tensors[1:]:
-        axes = [w.labels.same(a, b) for a, b in zip(axes, w.axes(tensor), strict=True)]
-    axes.insert(dim % out.dim(), w.labels.fixed(len(tensors)))
+        axes = [tracer.labels.same(a, b) for a, b in zip(axes, tracer.axes(tensor), strict=True)]
+    axes.insert(dim % out.dim(), tracer.labels.fixed(len(tensors)))
     return tuple(axes)
 
 
 @rule("chunk", "split", "tensor_split", "split_with_sizes", carries=True)
 def _split(
-    w: SymmetryTracer,
+    tracer: SymmetryTracer,
     out: Sequence[Tensor],
     x: Tensor,
     *args: Any,
@@ -226,44 +226,46 @@ def _split(
 ) -> list[Axes]:
     where = dim if dim is not None else (args[1] if len(args) > 1 else 0)
     where %= x.dim()
-    pieces = cut_axis(w, w.axis(x, where), [piece.shape[where] for piece in out])
-    axes = w.axes(x)
+    pieces = cut_axis(tracer, tracer.axis(x, where), [piece.shape[where] for piece in out])
+    axes = tracer.axes(x)
     return [(*axes[:where], piece, *axes[where + 1 :]) for piece in pieces]
 
 
 @rule("unbind", carries=True)
-def _unbind(w: SymmetryTracer, out: Sequence[Tensor], x: Tensor, dim: int = 0) -> list[Axes]:
-    _pick(w, x, w.axis(x, dim))
-    axes = list(w.axes(x))
+def _unbind(tracer: SymmetryTracer, out: Sequence[Tensor], x: Tensor, dim: int = 0) -> list[Axes]:
+    _pick(tracer, x, tracer.axis(x, dim))
+    axes = list(tracer.axes(x))
     del axes[dim]
     return [tuple(axes)] * len(out)
 
 
-def _pick(w: SymmetryTracer, x: Tensor, label: Label) -> None:
+def _pick(tracer: SymmetryTracer, x: Tensor, label: Label) -> None:
     """One entry of an axis goes on alone: of several, that tells units apart by their place."""
-    if w.labels.size(label) == 1:
-        w.drop(x, label)
+    if tracer.labels.size(label) == 1:
+        tracer.drop(x, label)
     else:
-        w.labels.hold(label)
+        tracer.labels.freeze(label)
 
 
 @rule("narrow", carries=True)
-def _narrow(w: SymmetryTracer, out: Tensor, x: Tensor, dim: int, start: int, length: int) -> Axes:
-    axes = list(w.axes(x))
-    axes[dim] = _slice(w, axes[dim], start, start + length, 1)
+def _narrow(
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, dim: int, start: int, length: int
+) -> Axes:
+    axes = list(tracer.axes(x))
+    axes[dim] = _slice(tracer, axes[dim], start, start + length, 1)
     return tuple(axes)
 
 
 @rule("select", carries=True)
-def _select(w: SymmetryTracer, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
-    _pick(w, x, w.axis(x, dim))
-    axes = list(w.axes(x))
+def _select(tracer: SymmetryTracer, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
+    _pick(tracer, x, tracer.axis(x, dim))
+    axes = list(tracer.axes(x))
     del axes[dim]
     return tuple(axes)
 
 
 @rule("__getitem__", carries=True)
-def _getitem(w: SymmetryTracer, out: Tensor, x: Tensor, index: Any) -> Axes:
+def _getitem(tracer: SymmetryTracer, out: Tensor, x: Tensor, index: Any) -> Axes:
     items = list(index) if isinstance(index, tuple) else [index]
     if any(isinstance(item, Tensor | list) for item in items):
         raise CannotDerive("indexing by a tensor; use slices and integers")
@@ -275,71 +277,74 @@ def _getitem(w: SymmetryTracer, out: Tensor, x: Tensor, index: Any) -> Axes:
     else:
         items += missing
     axes: list[Label] = []
-    old = iter(zip(w.axes(x), x.shape, strict=True))
+    old = iter(zip(tracer.axes(x), x.shape, strict=True))
     for item in items:
         if item is None:
-            axes.append(w.labels.fixed(1))
+            axes.append(tracer.labels.fixed(1))
             continue
         label, size = next(old)
         if isinstance(item, slice):
-            axes.append(_slice(w, label, *item.indices(size)))
+            axes.append(_slice(tracer, label, *item.indices(size)))
         else:
-            _pick(w, x, label)
+            _pick(tracer, x, label)
     return tuple(axes)
 
 
 @rule("flip", "roll", carries=True)
 def _reordered(
-    w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dims: Any = None, **kwargs: Any
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dims: Any = None, **kwargs: Any
 ) -> Axes:
     where = dims if dims is not None else args[-1]
     for dim in [where] if isinstance(where, int) else where:
-        w.labels.hold(w.axis(x, dim))
-    return w.axes(x)
+        tracer.labels.freeze(tracer.axis(x, dim))
+    return tracer.axes(x)
 
 
 @rule("pad")
-def _pad(w: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+def _pad(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
     axes = []
-    for label, before, after in zip(w.axes(x), x.shape, out.shape, strict=True):
+    for label, before, after in zip(tracer.axes(x), x.shape, out.shape, strict=True):
         if before == after:
             axes.append(label)
             continue
-        w.labels.hold(label)
-        axes.append(w.labels.fixed(after))
+        tracer.labels.freeze(label)
+        axes.append(tracer.labels.fixed(after))
     return tuple(axes)
 
 
-def cut_axis(w: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
+def cut_axis(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
     """Consecutive pieces of an axis; units that it cuts through permute within their piece from now
     on.
     """
     for size in list(accumulate(sizes))[:-1]:
-        w.labels.align(label, (*w.labels.fresh(size), *w.labels.fresh(w.labels.size(label) - size)))
-    parts = list(w.labels.resolve(label))
+        tracer.labels.align(
+            label,
+            (*tracer.labels.fresh(size), *tracer.labels.fresh(tracer.labels.size(label) - size)),
+        )
+    parts = list(tracer.labels.resolve(label))
     pieces: list[Label] = []
     for size in sizes:
-        piece: list[Part] = []
-        while sum(w.labels.length(part) for part in piece) < size:
+        piece: list[AxisSegment] = []
+        while sum(tracer.labels.length(part) for part in piece) < size:
             part = parts.pop(0)
-            room = size - sum(w.labels.length(taken) for taken in piece)
+            room = size - sum(tracer.labels.length(taken) for taken in piece)
             if (
-                w.labels.length(part) > room
+                tracer.labels.length(part) > room
             ):  # a stretch that stays where it is, joined to its neighbor
-                parts.insert(0, w.labels.fixed(w.labels.length(part) - room)[0])
-                part = w.labels.fixed(room)[0]
+                parts.insert(0, tracer.labels.fixed(tracer.labels.length(part) - room)[0])
+                part = tracer.labels.fixed(room)[0]
             piece.append(part)
         pieces.append(tuple(piece))
     return pieces
 
 
-def _slice(w: SymmetryTracer, label: Label, start: int, stop: int, step: int) -> Label:
-    size = w.labels.size(label)
+def _slice(tracer: SymmetryTracer, label: Label, start: int, stop: int, step: int) -> Label:
+    size = tracer.labels.size(label)
     length = max(0, math.ceil((stop - start) / step))
     if (start, length, step) == (0, size, 1):
         return label
     if step != 1 or length == 0:
-        w.labels.hold(label)
-        return w.labels.fixed(length)
+        tracer.labels.freeze(label)
+        return tracer.labels.fixed(length)
     sizes = [part for part in (start, length, size - start - length) if part]
-    return cut_axis(w, label, sizes)[1 if start else 0]
+    return cut_axis(tracer, label, sizes)[1 if start else 0]

@@ -1,6 +1,6 @@
 """Labels of axes: which entries of which tensors must be permuted, flipped and rescaled together.
 
-While a forward pass is watched, every axis of every tensor carries a label: a tuple of `Part`s,
+While a forward pass is watched, every axis of every tensor carries a label: a tuple of `AxisSegment`s,
     each a stretch of
 units of one *node*. An operation relates labels, such as "these two axes are the same units", and
 nodes are merged, split or pinned accordingly. What is left at the end are the groups of the
@@ -8,7 +8,7 @@ network. Three relations are kept:
 
 - nodes: which units are the same (union-find; a node may be split into consecutive pieces, or owned
   in blocks by a parent node);
-- sign flavors (`flavors`): which occurrences of a node change sign when a unit flips;
+- sign flavors (`classes`): which occurrences of a node change sign when a unit flips;
 - scale flavors: the same for a positive factor, with the power 1 or -1 at which an occurrence takes
   it.
 
@@ -22,7 +22,7 @@ permutation of them is allowed, and none matters.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from bnn_symm.symmetry.tracing.scale_classes import NONE, Flavor, ScaleClasses
+from bnn_symm.symmetry.tracing.scale_classes import INVARIANT, ScaleClass, ScaleClasses
 
 
 class CannotDerive(Exception):
@@ -30,35 +30,35 @@ class CannotDerive(Exception):
 
 
 @dataclass(frozen=True)
-class Part:
+class AxisSegment:
     """A stretch of an axis: `outer * units * inner` entries of one node (see `spec.Segment`)."""
 
     node: int
     outer: int = 1
     inner: int = 1
     within: bool = False
-    sign: Flavor = NONE
-    scale: Flavor = NONE
+    sign: ScaleClass = INVARIANT
+    scale: ScaleClass = INVARIANT
 
 
-Label = tuple[Part, ...]
+Label = tuple[AxisSegment, ...]
 
 
 @dataclass
 class _Node:
     size: int
     pinned: bool = False
-    held: bool = False  # pinned without a proof
-    held_at: str | None = None
+    frozen: bool = False  # pinned without a proof
+    frozen_at: str | None = None
     neutral: bool = False  # all its entries are equal
-    unsearched_flips: bool = False
+    has_unsearched_flips: bool = False
     before_norm: bool = False  # flips of all units at once are not looked for
     shared: bool = (
         False  # of one unit, and multiplied with what the flips of several other units may flip
     )
-    loose: bool = False  # of one unit, and ended as a factor that neither flips nor is rescaled
+    ended: bool = False  # of one unit, and ended as a factor that neither flips nor is rescaled
     parent: int | None = None
-    pieces: tuple[Part, ...] | None = (
+    pieces: tuple[AxisSegment, ...] | None = (
         None  # what it was merged into or split into; its own flavors do not count
     )
 
@@ -83,18 +83,20 @@ class Labels:
     def fresh(self, size: int) -> Label:
         """An axis of a parameter of which nothing is known yet."""
         self._nodes.append(_Node(size))
-        return (Part(len(self._nodes) - 1, sign=self.signs.fresh(), scale=self.scales.fresh()),)
+        return (
+            AxisSegment(len(self._nodes) - 1, sign=self.signs.fresh(), scale=self.scales.fresh()),
+        )
 
-    def fixed(self, size: int, *, held: bool = False) -> Label:
+    def fixed(self, size: int, *, frozen: bool = False) -> Label:
         """An axis whose entries stay where they are.
 
         Args:
             size: number of entries.
-            held: whether what is matched with it stays without a proof, as with a constant of the
+            frozen: whether what is matched with it stays without a proof, as with a constant of the
                 code.
         """
-        self._nodes.append(_Node(size, pinned=True, held=held))
-        return (Part(len(self._nodes) - 1),)
+        self._nodes.append(_Node(size, pinned=True, frozen=frozen))
+        return (AxisSegment(len(self._nodes) - 1),)
 
     def neutral(self, size: int, *, zero: bool = False) -> Label:
         """Return an axis whose entries are all equal, so that every permutation leaves it as it is.
@@ -104,7 +106,7 @@ class Labels:
             zero: whether they are zero, so that flips and factors change nothing either.
         """
         self._nodes.append(_Node(size, neutral=True))
-        part = Part(len(self._nodes) - 1)
+        part = AxisSegment(len(self._nodes) - 1)
         if zero:
             part = replace(part, sign=self.signs.fresh(), scale=self.scales.fresh())
         return (part,)
@@ -113,23 +115,25 @@ class Labels:
         """The label in terms of nodes that were neither merged nor split, pinned neighbors
         joined.
         """
-        parts: list[Part] = []
+        parts: list[AxisSegment] = []
         for part in label:
             parts.extend(self._resolve(part))
-        joined: list[Part] = []
+        joined: list[AxisSegment] = []
         for part in parts:
             if joined and self.is_pinned(part) and self.is_pinned(joined[-1]):
-                held = self._nodes[joined[-1].node].held or self._nodes[part.node].held
-                joined[-1] = self.fixed(self.length(joined[-1]) + self.length(part), held=held)[0]
+                frozen = self._nodes[joined[-1].node].frozen or self._nodes[part.node].frozen
+                joined[-1] = self.fixed(self.length(joined[-1]) + self.length(part), frozen=frozen)[
+                    0
+                ]
             else:
                 joined.append(part)
         return tuple(joined)
 
-    def _resolve(self, part: Part) -> list[Part]:
+    def _resolve(self, part: AxisSegment) -> list[AxisSegment]:
         node = self._nodes[part.node]
         if node.pieces is None:
             if node.pinned and (part.outer, part.inner, part.within) != (1, 1, False):
-                return list(self.fixed(self.length(part), held=node.held))
+                return list(self.fixed(self.length(part), frozen=node.frozen))
             return [part]
         if len(node.pieces) > 1 and part.within:
             raise CannotDerive("blocks of units are split")
@@ -149,7 +153,7 @@ class Labels:
             return [replace(parts[0], outer=parts[0].outer * part.outer)]
         return parts * part.outer
 
-    def units(self, part: Part) -> int:
+    def units(self, part: AxisSegment) -> int:
         """Units of the node that a part shows: all, or those of one block."""
         node = self._nodes[part.node]
         if part.within:
@@ -158,7 +162,7 @@ class Labels:
             return node.size // self._nodes[parent].size
         return node.size
 
-    def length(self, part: Part) -> int:
+    def length(self, part: AxisSegment) -> int:
         """Entries of an axis that a part covers."""
         return part.outer * self.units(part) * part.inner
 
@@ -166,15 +170,15 @@ class Labels:
         """Entries of an axis."""
         return sum(self.length(part) for part in label)
 
-    def is_pinned(self, part: Part) -> bool:
+    def is_pinned(self, part: AxisSegment) -> bool:
         """Whether its entries stay where they are; of a part that is resolved."""
         return self._nodes[part.node].pinned
 
-    def is_held(self, part: Part) -> bool:
+    def is_frozen(self, part: AxisSegment) -> bool:
         """Return whether its entries stay where they are without a proof; of a part that is
         resolved.
         """
-        return self._nodes[part.node].held
+        return self._nodes[part.node].frozen
 
     def is_fixed(self, label: Label) -> bool:
         """Whether all entries of an axis stay where they are."""
@@ -184,23 +188,23 @@ class Labels:
         """Return whether an axis has units that may move, flip or be rescaled."""
         return any(
             not self._nodes[part.node].pinned
-            and not (self._nodes[part.node].neutral and part.sign == NONE)
+            and not (self._nodes[part.node].neutral and part.sign == INVARIANT)
             for part in self.resolve(label)
         )
 
     def flips(self, label: Label) -> bool:
         """Return whether some of its units may still change sign."""
         return any(
-            not self.is_pinned(part) and not self.signs.is_zero(part.sign)
+            not self.is_pinned(part) and not self.signs.is_identity(part.sign)
             for part in self.resolve(label)
         )
 
-    def freeze(self, label: Label) -> Label:
+    def pin_neutral(self, label: Label) -> Label:
         """Pin the neutral stretches of an axis, which loses nothing yet, and return it resolved."""
         for part in self.resolve(label):
             if self._nodes[part.node].neutral:
                 self._pin(
-                    part.node, held=True
+                    part.node, frozen=True
                 )  # what is matched with it later stays without a proof
         return self.resolve(label)
 
@@ -233,13 +237,13 @@ class Labels:
         for part in self.resolve(label):
             self._pin(part.node)
 
-    def hold(self, label: Label) -> None:
+    def freeze(self, label: Label) -> None:
         """Pins what the operation tells apart by its place; that is no proof, so the units are
         counted.
         """
         for part in self.resolve(label):
             if not self.is_pinned(part):
-                self._pin(part.node, held=True)
+                self._pin(part.node, frozen=True)
 
     def end(self, label: Label, *, proved: bool) -> None:
         """An axis of one entry has nowhere to go: from here on it neither flips nor is rescaled.
@@ -252,31 +256,31 @@ class Labels:
             self._nodes[part.node].shared for part in self.resolve(label)
         )
         if not proved or shared:
-            self.hold(label)
+            self.freeze(label)
         elif self.flips(label):
             self.pin(label)
             self.fix_to_identity(label)
         else:
             self.fix_to_identity(label)
             for part in self.resolve(label):
-                self._nodes[part.node].loose = True
+                self._nodes[part.node].ended = True
 
-    def pin_loose(self, labels: Iterable[Label]) -> None:
+    def pin_ended(self, labels: Iterable[Label]) -> None:
         """Pin the single units of some axes that ended, unless they may flip elsewhere, as one
         behind `abs` does.
         """
         parts = [part for label in labels for part in self.resolve(label)]
-        flipping = {part.node for part in parts if not self.signs.is_zero(part.sign)}
+        flipping = {part.node for part in parts if not self.signs.is_identity(part.sign)}
         for part in parts:
-            if self._nodes[part.node].loose and part.node not in flipping:
+            if self._nodes[part.node].ended and part.node not in flipping:
                 self._pin(part.node)
 
-    def share(self, label: Label) -> None:
+    def mark_shared(self, label: Label) -> None:
         """An axis of one entry is a factor of something that may flip as well, should all of its units flip."""
         for part in self.resolve(label):
             self._nodes[part.node].shared = True
 
-    def give_up(self, label: Label, *, before_norm: bool = False) -> None:
+    def stop_tracking(self, label: Label, *, before_norm: bool = False) -> None:
         """Flips and factors of single units are not followed any further, which proves nothing of flips of several.
 
         Args:
@@ -284,7 +288,7 @@ class Labels:
             before_norm: whether what may flip is all units at once, with everything that makes them.
         """
         if self.flips(label) and not before_norm:
-            self.doubt(label)
+            self.mark_flips_unsearched(label)
         elif self.flips(label):
             for part in self.resolve(label):
                 self._nodes[part.node].before_norm = True
@@ -292,29 +296,29 @@ class Labels:
 
     def only_before_norm(self, node: int) -> bool:
         """Return whether flips of a node are given up before norms alone."""
-        return self._nodes[node].before_norm and not self._nodes[node].unsearched_flips
+        return self._nodes[node].before_norm and not self._nodes[node].has_unsearched_flips
 
-    def doubt(self, label: Label) -> None:
+    def mark_flips_unsearched(self, label: Label) -> None:
         """Flips of these units are given up without a proof that none is a symmetry."""
         for part in self.resolve(label):
-            self._nodes[part.node].unsearched_flips = True
+            self._nodes[part.node].has_unsearched_flips = True
 
-    def doubt_in_place(self, labels: Iterable[Label]) -> None:
+    def mark_pinned_flips_unsearched(self, labels: Iterable[Label]) -> None:
         """Doubt the flips of units that stay where they are, such as outputs behind `abs`, if nothing excludes them."""
         for label in labels:
             for part in self.resolve(label):
-                if self.is_pinned(part) and not self.signs.is_zero(part.sign):
-                    self.doubt((part,))
+                if self.is_pinned(part) and not self.signs.is_identity(part.sign):
+                    self.mark_flips_unsearched((part,))
 
-    def num_held(self, labels: Iterable[Label]) -> int:
+    def num_frozen_units(self, labels: Iterable[Label]) -> int:
         """Return the number of units on some axes that stay where they are without a proof."""
         nodes = {node for label in labels for part in label for node in self._ends(part.node)}
-        return sum(self._nodes[node].size for node in nodes if self._nodes[node].held)
+        return sum(self._nodes[node].size for node in nodes if self._nodes[node].frozen)
 
-    def first_held(self, labels: Iterable[Label]) -> str | None:
+    def first_frozen_at(self, labels: Iterable[Label]) -> str | None:
         """Return the first line of code that keeps units of some axes in place without a proof."""
         nodes = {node for label in labels for part in label for node in self._ends(part.node)}
-        lines = [self._nodes[node].held_at for node in sorted(nodes) if self._nodes[node].held]
+        lines = [self._nodes[node].frozen_at for node in sorted(nodes) if self._nodes[node].frozen]
         return next((line for line in lines if line is not None), None)
 
     def num_unsearched_flips(self, labels: Iterable[Label]) -> int:
@@ -325,8 +329,8 @@ class Labels:
         return sum(
             self._nodes[node].size
             for node in nodes
-            if (self._nodes[node].unsearched_flips or self._nodes[node].before_norm)
-            and not self._nodes[node].held
+            if (self._nodes[node].has_unsearched_flips or self._nodes[node].before_norm)
+            and not self._nodes[node].frozen
         )
 
     def _ends(self, node: int) -> Iterator[int]:
@@ -337,23 +341,23 @@ class Labels:
         for piece in pieces or ():
             yield from self._ends(piece.node)
 
-    def _pin(self, node: int, *, held: bool = False) -> None:
+    def _pin(self, node: int, *, frozen: bool = False) -> None:
         """A proof takes the place of holding, never the reverse."""
         node = self._root(node)
         entry = self._nodes[node]
-        if held and not entry.pinned:
-            entry.held_at = self.locate()
-        entry.held = held and (entry.held or not entry.pinned)
+        if frozen and not entry.pinned:
+            entry.frozen_at = self.locate()
+        entry.frozen = frozen and (entry.frozen or not entry.pinned)
         entry.pinned = True
         parent = self.parent(node)
         if parent is not None and not self._nodes[parent].pinned:
-            self._pin(parent, held=held)
+            self._pin(parent, frozen=frozen)
 
-    def align(self, first: Label, second: Label) -> list[tuple[Part, Part]]:
+    def align(self, first: Label, second: Label) -> list[tuple[AxisSegment, AxisSegment]]:
         """Makes two axes of equal length the same units; returns their matching parts, flavors left
         as they were.
         """
-        pairs: list[tuple[Part, Part]] = []
+        pairs: list[tuple[AxisSegment, AxisSegment]] = []
         left, right = list(self.resolve(first)), list(self.resolve(second))
         if self.size(tuple(left)) != self.size(tuple(right)):
             raise CannotDerive(
@@ -370,8 +374,8 @@ class Labels:
         return pairs
 
     def _cut(
-        self, a: Part, b: Part, left: list[Part], right: list[Part]
-    ) -> tuple[list[Part], list[Part]]:
+        self, a: AxisSegment, b: AxisSegment, left: list[AxisSegment], right: list[AxisSegment]
+    ) -> tuple[list[AxisSegment], list[AxisSegment]]:
         """Splits the longer part where the shorter one ends; where that is not possible, both stay
         where they are.
         """
@@ -379,8 +383,8 @@ class Labels:
         length = self.length(shorter)
         if self.is_pinned(longer):
             rest = self.length(longer) - length
-            held = self._nodes[longer.node].held
-            cut = (self.fixed(length, held=held)[0], self.fixed(rest, held=held)[0])
+            frozen = self._nodes[longer.node].frozen
+            cut = (self.fixed(length, frozen=frozen)[0], self.fixed(rest, frozen=frozen)[0])
         else:
             node = self._nodes[longer.node]
             if (
@@ -389,7 +393,7 @@ class Labels:
                 or node.parent is not None
                 or length % longer.inner
             ):
-                self.hold((longer,))
+                self.freeze((longer,))
                 return [*self.resolve((a,)), *left], [*self.resolve((b,)), *right]
             self.split(longer.node, [length // longer.inner, node.size - length // longer.inner])
             cut = self.resolve((longer,))
@@ -408,20 +412,20 @@ class Labels:
                 _Node(
                     size,
                     neutral=whole.neutral,
-                    unsearched_flips=whole.unsearched_flips,
+                    has_unsearched_flips=whole.has_unsearched_flips,
                     before_norm=whole.before_norm,
                 )
             )
-            pieces.append(Part(len(self._nodes) - 1))
+            pieces.append(AxisSegment(len(self._nodes) - 1))
         self._nodes[node].pieces = tuple(pieces)
 
-    def _merge(self, a: Part, b: Part) -> None:
+    def _merge(self, a: AxisSegment, b: AxisSegment) -> None:
         if a.node == b.node and (a.outer, a.inner, a.within) == (b.outer, b.inner, b.within):
             return
         if self.is_pinned(a) or self.is_pinned(b):
-            held = all(self._nodes[part.node].held for part in (a, b) if self.is_pinned(part))
+            frozen = all(self._nodes[part.node].frozen for part in (a, b) if self.is_pinned(part))
             for part in (a, b):
-                self._pin(part.node, held=held)
+                self._pin(part.node, frozen=frozen)
             if self._is_plain(a) and self._is_plain(b):
                 self._unite(a.node, b.node)  # to be counted once
             return
@@ -432,22 +436,22 @@ class Labels:
         elif self._is_plain(b):
             self._become(b.node, a)
         else:
-            self.hold((a,))
-            self.hold((b,))
+            self.freeze((a,))
+            self.freeze((b,))
 
-    def _become(self, node: int, part: Part) -> None:
+    def _become(self, node: int, part: AxisSegment) -> None:
         """A node is made of the units of a part from now on."""
-        self._nodes[node].pieces = (Part(part.node, part.outer, part.inner, part.within),)
+        self._nodes[node].pieces = (AxisSegment(part.node, part.outer, part.inner, part.within),)
         self._inherit(part.node, self._nodes[node])
 
     def _inherit(self, node: int, merged: _Node) -> None:
         root = self._nodes[node]
         root.neutral = root.neutral and merged.neutral
-        root.unsearched_flips = root.unsearched_flips or merged.unsearched_flips
+        root.has_unsearched_flips = root.has_unsearched_flips or merged.has_unsearched_flips
         root.before_norm = root.before_norm or merged.before_norm
         root.shared = root.shared or merged.shared
 
-    def absorb(self, scalar: Part, weight: Part) -> None:
+    def absorb(self, scalar: AxisSegment, weight: AxisSegment) -> None:
         """A weight reads a tensor that flips and rescales as a whole: its axis takes the factor
         back.
 
@@ -455,17 +459,17 @@ class Labels:
             scalar: of one unit, whose factor the whole tensor has.
             weight: a plain part, the axis of the weight that is summed over.
         """
-        self._nodes[weight.node].pieces = (Part(scalar.node, inner=self.length(weight)),)
+        self._nodes[weight.node].pieces = (AxisSegment(scalar.node, inner=self.length(weight)),)
         self.signs.same(scalar.sign, weight.sign)
         root, power = weight.scale
         self.scales.same(scalar.scale, (root, -power))
 
-    def is_plain(self, part: Part) -> bool:
+    def is_plain(self, part: AxisSegment) -> bool:
         """Return whether a part shows a whole node that may move and moves in no blocks."""
         node = self._nodes[part.node]
         return self._is_plain(part) and not node.pinned and not node.neutral
 
-    def _is_plain(self, part: Part) -> bool:
+    def _is_plain(self, part: AxisSegment) -> bool:
         return (part.outer, part.inner, part.within) == (1, 1, False) and self._nodes[
             part.node
         ].parent is None
@@ -485,16 +489,16 @@ class Labels:
                     f"{self._nodes[other].size} there"
                 )
             self._unite(mine, other)
-        pinned = [node.held for node in (first, second) if node.pinned]
+        pinned = [node.frozen for node in (first, second) if node.pinned]
         first.parent = mine if mine is not None else other
-        second.pieces = (Part(a),)
+        second.pieces = (AxisSegment(a),)
         self._inherit(a, second)
         if pinned:
-            self._pin(a, held=all(pinned))
+            self._pin(a, frozen=all(pinned))
 
     # -- blocks
 
-    def own_blocks(self, part: Part, blocks: int) -> Part:
+    def own_blocks(self, part: AxisSegment, blocks: int) -> AxisSegment:
         """Says that a node moves in `blocks` equal blocks; returns a part of the node that owns
         them.
         """
@@ -503,7 +507,7 @@ class Labels:
         parent = self.parent(part.node)
         if parent is None:
             node = self._nodes[part.node]
-            self._nodes.append(_Node(blocks, pinned=node.pinned, held=node.held))
+            self._nodes.append(_Node(blocks, pinned=node.pinned, frozen=node.frozen))
             parent = len(self._nodes) - 1
             self._nodes[part.node].parent = parent
         elif self._nodes[parent].size != blocks:
@@ -511,7 +515,7 @@ class Labels:
                 f"units are cut into {blocks} blocks here and into {self._nodes[parent].size} "
                 "elsewhere"
             )
-        return Part(parent)
+        return AxisSegment(parent)
 
     # -- flavors
 
@@ -558,34 +562,40 @@ class Labels:
         """
         result = []
         for a, b in self.align(first, second):
-            zero = self.signs.is_zero(a.sign), self.signs.is_zero(b.sign)
+            zero = self.signs.is_identity(a.sign), self.signs.is_identity(b.sign)
             # A unit that stays where it is may flip between two parameters all the same.
             if 2 not in ranks and (not any(zero) or (self.is_pinned(a) and not all(zero))):
-                self.doubt((a,))
+                self.mark_flips_unsearched((a,))
             sign = self._product(self.signs, a.sign, b.sign, ranks)
             scale = self._product(self.scales, a.scale, b.scale, ranks)
             result.append(replace(a, sign=sign, scale=scale))
         return tuple(result)
 
     @staticmethod
-    def _product(flavors: ScaleClasses, a: Flavor, b: Flavor, ranks: tuple[int, int]) -> Flavor:
-        if flavors.is_zero(a):
+    def _product(
+        classes: ScaleClasses, a: ScaleClass, b: ScaleClass, ranks: tuple[int, int]
+    ) -> ScaleClass:
+        if classes.is_identity(a):
             return b
-        if flavors.is_zero(b):
+        if classes.is_identity(b):
             return a
         if ranks[1] > ranks[0]:
-            flavors.fix_to_identity(b)
+            classes.fix_to_identity(b)
             return a
         if ranks[0] > ranks[1]:
-            flavors.fix_to_identity(a)
+            classes.fix_to_identity(a)
             return b
-        flavors.fix_to_identity(a)
-        flavors.fix_to_identity(b)
-        return NONE
+        classes.fix_to_identity(a)
+        classes.fix_to_identity(b)
+        return INVARIANT
 
-    def without_flavors(self, label: Label, *, sign: bool = True, scale: bool = True) -> Label:
+    def as_invariant(self, label: Label, *, sign: bool = True, scale: bool = True) -> Label:
         """The label of a result that does not change with its argument's flips or factors."""
         return tuple(
-            replace(part, sign=NONE if sign else part.sign, scale=NONE if scale else part.scale)
+            replace(
+                part,
+                sign=INVARIANT if sign else part.sign,
+                scale=INVARIANT if scale else part.scale,
+            )
             for part in label
         )

@@ -233,8 +233,8 @@ class SymmetryTracer(TorchFunctionMode):
             raise CannotDerive(str(why))
         tied = self._tied.get(id(tensor)) or self._tied.get(id(tensor._base))
         if tied is not None:
-            held = tied[1]
-            return tuple(self.labels.fixed(size, held=held) for size in tensor.shape)
+            frozen = tied[1]
+            return tuple(self.labels.fixed(size, frozen=frozen) for size in tensor.shape)
         if id(tensor) not in self._constants:
             self._constants[id(tensor)] = self.constant_axes(tensor)
         return self._constants[id(tensor)]
@@ -255,7 +255,7 @@ class SymmetryTracer(TorchFunctionMode):
                 axes.append(
                     self.labels.neutral(size, zero=zero)
                     if equal
-                    else self.labels.fixed(size, held=True)
+                    else self.labels.fixed(size, frozen=True)
                 )
         return tuple(axes)
 
@@ -337,9 +337,9 @@ class SymmetryTracer(TorchFunctionMode):
         Where it is the only thing that may flip in its tensor, that is a proof. With others, the
         product of two flips may change nothing, and is not looked for.
         """
-        self.labels.end(label, proved=not self._is_doubtful(tensor, label))
+        self.labels.end(label, proved=not self._is_unproved(tensor, label))
 
-    def settle(self, tensor: Any, *, proved: bool = True) -> None:
+    def end_carried(self, tensor: Any, *, proved: bool = True) -> None:
         """End what a tensor carries, before an operation that does not commute with it.
 
         Args:
@@ -347,10 +347,10 @@ class SymmetryTracer(TorchFunctionMode):
             proved: whether the operation is known to commute with no flip.
         """
         own = [label for label in self.carried(tensor) if not self.labels.is_fixed(label)]
-        doubtful = [not proved or self._is_doubtful(tensor, label) for label in own]
+        unproved = [not proved or self._is_unproved(tensor, label) for label in own]
         self._carried.pop(id(tensor), None)
-        for label, doubt in zip(own, doubtful, strict=True):
-            self.labels.end(label, proved=not doubt)
+        for label, is_unproved in zip(own, unproved, strict=True):
+            self.labels.end(label, proved=not is_unproved)
 
     def flips(self, tensor: Any) -> bool:
         """Return whether anything of a tensor may change sign."""
@@ -362,7 +362,7 @@ class SymmetryTracer(TorchFunctionMode):
             return False
         return any(map(self.labels.flips, (*self.axes(tensor), *self.carried(tensor))))
 
-    def doubt_of_factors(self, x: Tensor, y: Tensor) -> None:
+    def mark_factor_flips_unsearched(self, x: Tensor, y: Tensor) -> None:
         """Of two factors both may flip as a whole, by all entries of an axis of each, which is given up.
 
         A factor of one entry goes on; should it end, then the flips of what it was multiplied with might take it back.
@@ -372,13 +372,13 @@ class SymmetryTracer(TorchFunctionMode):
             whole = [[one for one in own if self.labels.size(one) > 1] for own in flipping]
             if all(whole):
                 for label in (*whole[0], *whole[1]):
-                    self.labels.doubt(label)
+                    self.labels.mark_flips_unsearched(label)
         for value, other in ((x, y), (y, x)):
-            if value.numel() == 1 and self.flips(value) and self.depends(other):
+            if value.numel() == 1 and self.flips(value) and self.depends_on_parameters(other):
                 for label in (*self.axes(value), *self.carried(value)):
-                    self.labels.share(label)
+                    self.labels.mark_shared(label)
 
-    def depends(self, tensor: Tensor) -> bool:
+    def depends_on_parameters(self, tensor: Tensor) -> bool:
         """Return whether a tensor is computed of parameters."""
         return (
             id(tensor) in self._axes
@@ -386,7 +386,7 @@ class SymmetryTracer(TorchFunctionMode):
             and id(tensor) not in self._untrained
         )
 
-    def _is_doubtful(self, tensor: Tensor, label: Label) -> bool:
+    def _is_unproved(self, tensor: Tensor, label: Label) -> bool:
         return (
             self.labels.flips(label)
             and not self.is_leaf(tensor)
@@ -412,10 +412,10 @@ class SymmetryTracer(TorchFunctionMode):
         name = _name(func)
         if name not in _METADATA:
             with torch._C.DisableTorchFunction():
-                self._see(func, name, out, args, kwargs)
+                self._record(func, name, out, args, kwargs)
         return out
 
-    def _see(
+    def _record(
         self, func: Any, name: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         target = written_to(getattr(func, "__name__", ""), args, kwargs)
@@ -450,7 +450,7 @@ class SymmetryTracer(TorchFunctionMode):
         if not outputs or (
             known is None and all(id(v) in self._untrained or not self.is_hidden(v) for v in inputs)
         ):
-            self._hold(name, inputs, outputs)
+            self._freeze(name, inputs, outputs)
             return
         if known is None:
             raise SymmetryError(
@@ -465,7 +465,7 @@ class SymmetryTracer(TorchFunctionMode):
                 if name in CARRYING or name.removesuffix("_") in CARRYING:
                     self._passed_on += self.carried(value)
                 else:
-                    self.settle(value, proved=name in NEVER_FLIPPING)
+                    self.end_carried(value, proved=name in NEVER_FLIPPING)
             axes = known(self, out, *args, **kwargs)
         except CannotDerive as error:
             raise SymmetryError(
@@ -485,7 +485,7 @@ class SymmetryTracer(TorchFunctionMode):
                 if untrained:
                     self._untrained.add(id(value))
 
-    def _hold(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+    def _freeze(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Values of hidden units leave what labels can follow, or are a constant: units stay where
         they are.
         """
@@ -499,7 +499,7 @@ class SymmetryTracer(TorchFunctionMode):
                         "cannot be derived"
                     ) from None
                 for label in (*axes, *self.carried(value)):
-                    self.labels.hold(label)
+                    self.labels.freeze(label)
         self._tie(outputs, inputs)
 
     def _is_tied(self, tensor: Tensor) -> bool:
@@ -515,15 +515,15 @@ class SymmetryTracer(TorchFunctionMode):
         alone.
         """
         tied = [value for value in inputs if self._is_tied(value)]
-        held = all(
+        frozen = all(
             id(v) in self._untrained or (id(v) in self._tied and self._tied[id(v)][1]) for v in tied
         )
         for value in outputs:
             self._axes.pop(id(value), None)
             self._carried.pop(id(value), None)
-            self._tied[id(value)] = (value, held)
+            self._tied[id(value)] = (value, frozen)
             if value._base is not None and id(value._base) not in self._axes:
-                self._tied[id(value._base)] = (value._base, held)
+                self._tied[id(value._base)] = (value._base, frozen)
 
     def _write(self, target: Tensor, why: str) -> None:
         """Other tensors of the same memory have changed unseen."""

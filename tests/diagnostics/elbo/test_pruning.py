@@ -97,7 +97,7 @@ def test_channels_are_units_and_flattened_maps_read_them():
     loc, scale = used(model)
     spec = permutation_spec(model.net)
     last = list(spec.groups)[-1]
-    tensor, _, segment, _ = next(place for place in spec.places(last) if place[1] == 1)
+    tensor, _, segment, _ = next(place for place in spec.occurrences(last) if place[1] == 1)
     where = model.slices()[tensor]
     read = loc[where].view(model.shapes[tensor]).view(3, segment.outer, 4, segment.inner)
     assert segment.outer * segment.inner > 1
