@@ -20,7 +20,7 @@ from bnn_symm.estimators.training_data import training_data
 from bnn_symm.models import check_task, default_likelihood
 from bnn_symm.posteriors import Predictive
 from bnn_symm.runs.configuration.config import Config
-from bnn_symm.runs.configuration.prepare import gradient_flops, named_mean
+from bnn_symm.runs.configuration.prepare import gradient_flops, resolve_prior_mean
 from bnn_symm.runs.run import build_model
 from bnn_symm.threads import choose_threads, use_threads
 
@@ -101,7 +101,7 @@ class BNNEstimator(BaseEstimator):
                 dtype=getattr(torch, config.dtype),
                 seed=config.seed,
             )
-            config, mean = named_mean(config)
+            config, mean = resolve_prior_mean(config)
             model = build_model(
                 config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x
             )

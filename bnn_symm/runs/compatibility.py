@@ -1,6 +1,4 @@
-"""Whether runs may be compared weight by weight, and a directory for a posterior that was made from
-others.
-"""
+"""Check whether runs can be compared weight by weight, and save posteriors derived from runs."""
 
 import dataclasses
 import math
@@ -22,26 +20,28 @@ from bnn_symm.runs.directory.output_directory import disk_errors
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import Run, module_of, stored_config
 
-# Standard deviations by which standardizations may differ: splits of one data set are far nearer
-# than that.
-_TOO_FAR = 0.5
+# Largest difference of two standardizations, in standard deviations. Splits of one data set differ
+# by far less.
+_MAX_STANDARDIZATION_GAP = 0.5
 
 
 def check_comparable(runs: Sequence[Run]) -> list[str]:
-    """Warnings about runs whose posteriors live in one parameter space.
+    """Check that the posteriors of runs live in one parameter space.
+
+    Args:
+        runs: the runs; all are compared with the first.
 
     Returns:
-        What differs and does not forbid a comparison: training data, temperature, rates of dropout,
-            the status of a
-        run.
+        Warnings about differences that do not prevent a comparison: training data, temperature,
+        dropout rates, or the status of a run.
 
     Raises:
         IncompatiblePosteriors: if inputs, outputs, architecture, likelihood or mask fingerprint
-            differ, naming both.
+            differ. The message names both runs.
     """
     first = runs[0]
     warnings = [
-        f"{run.path} is {run.status}; what it has reached is used"
+        f"{run.path} is {run.status}; its last saved state is used"
         for run in runs
         if run.status != "complete"
     ]
@@ -65,32 +65,30 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
         ):
             if mine != theirs:
                 raise IncompatiblePosteriors(
-                    f"{run.path} has {what} {theirs}, {first.path} has {mine}: their weights mean "
-                    "other things; "
-                    "compare runs of one architecture, likelihood and architecture.symmetry, its "
-                    "seed included"
+                    f"{run.path} has {what} {theirs}, {first.path} has {mine}: their weights are "
+                    "not comparable; compare runs of one architecture, likelihood and "
+                    "architecture.symmetry, its seed included"
                 )
-        apart = _apart(first, run)
-        if apart > _TOO_FAR:
+        gap = _standardization_gap(first, run)
+        if gap > _MAX_STANDARDIZATION_GAP:
             raise IncompatiblePosteriors(
-                f"{run.path} standardizes its data otherwise than {first.path}, by {apart:.2g} "
-                "standard deviations: "
-                "their weights and outputs mean other things; fit both to data of one "
-                "distribution, or with "
-                f"data.standardize=false"
+                f"{run.path} and {first.path} standardize their data differently, by {gap:.2g} "
+                "standard deviations: their weights are not comparable; fit both to data of one "
+                "distribution, or with data.standardize=false"
             )
-        if apart > 0:
+        if gap > 0:
             warnings.append(
-                f"{run.path} standardizes its data by up to {apart:.1g} standard deviations "
-                f"otherwise than {first.path}"
+                f"{run.path} and {first.path} standardize their data differently, by up to "
+                f"{gap:.1g} standard deviations"
             )
         warnings += _differences(first, run)
     return warnings
 
 
 def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
-    """Settings of the architecture that weights depend on; of the symmetry, what is fixed has a
-    fingerprint.
+    """List the settings of both architectures that the meaning of the weights depends on.
+
+    Of the symmetry section only the kind is compared: fixed entries have a fingerprint.
     """
     mine, theirs = (dataclasses.asdict(r.config.architecture) for r in (first, run))
     return [
@@ -107,8 +105,9 @@ def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
 
 
 def _constants(run: Run) -> str:
-    """Of what a network of the user's own is besides its parameters; of older runs, of the network
-    made anew.
+    """Return the short fingerprint of the constants of a user-defined network.
+
+    Runs of former versions have none in their record; it is computed from the network, built again.
     """
     stored = run.record.get("constants_fingerprint")
     return short_fingerprint(
@@ -117,9 +116,7 @@ def _constants(run: Run) -> str:
 
 
 def _space(kind: str) -> str:
-    """The kind, but that a network which differs from a standard one in where it starts is a
-    standard one.
-    """
+    """Return the kind of parameter space; `init_matched` networks are standard ones."""
     return "standard" if kind == "init_matched" else kind
 
 
@@ -128,46 +125,41 @@ def _as_typed(value: Any) -> Any:
 
 
 def _differences(first: Run, run: Run) -> list[str]:
-    found = []
+    """List the differences between two runs that do not prevent a comparison."""
+    notes = []
     mine, theirs = first.record["dataset"], run.record["dataset"]
     if mine.get("sha256") != theirs.get("sha256"):
-        found.append(
+        notes.append(
             f"{run.path} was trained on data {str(theirs.get('sha256'))[:12]}, {first.path} on "
             f"{str(mine.get('sha256'))[:12]}"
         )
     elif _split(first) != _split(run) and None not in (_split(first), _split(run)):
-        found.append(
+        notes.append(
             f"{run.path} was trained on another split of the data ({_split(run)}) than "
             f"{first.path} ({_split(first)}): test points of one may be training points of the "
             "other"
         )
     mine, theirs = first.config.inference, run.config.inference
     if (mine.temperature, mine.tempering) != (theirs.temperature, theirs.tempering):
-        found.append(
+        notes.append(
             f"{run.path} has temperature {theirs.temperature}, {first.path} has {mine.temperature}"
         )
     rates = [dropout_rate(r.config) for r in (first, run)]
     if all(rates) and rates[0] != rates[1]:
-        found.append(
-            f"{run.path} drops units at a rate of {rates[1]:g}, {first.path} of {rates[0]:g}"
-        )
-    return found
+        notes.append(f"{run.path} has dropout rate {rates[1]:g}, {first.path} has {rates[0]:g}")
+    return notes
 
 
 def _split(run: Run) -> str | None:
-    """Return what identifies the rows of the parts of a run; None for runs whose versions did not
-    record them.
-    """
+    """Return the identity of the split of a run; None for runs whose version did not record it."""
     rows, dataset = run.record["dataset"].get("split_sha256"), run.record["dataset"]
     return (
         None if rows is None else f"rows {str(rows)[:12]}, split seed {dataset.get('split_seed')}"
     )
 
 
-def _apart(first: Run, run: Run) -> float:
-    """How far means and logarithms of scales of two runs' features and targets are apart, in
-    standard deviations.
-    """
+def _standardization_gap(first: Run, run: Run) -> float:
+    """Return the largest difference of means and log scales of two runs, in standard deviations."""
     mine, theirs = first.preprocessing.scaling, run.preprocessing.scaling
     means = np.abs(mine.x_mean - theirs.x_mean) / mine.x_scale
     scales = np.abs(np.log(mine.x_scale / theirs.x_scale))
@@ -182,31 +174,30 @@ def _short(settings: Any) -> str:
     return ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(settings).items())
 
 
-# What `run.json` says of a fit, and not of what is made of fits.
-_OF_A_FIT = (
+# Keys of `run.json` that describe a fit, and do not apply to a derived run.
+_FIT_KEYS = (
     *("run_schema", "status", "seconds", "gradient_evaluations", "started", "derived"),
     *("warm_start", "processes", "resumed_with_changes", "id", "files", "task"),
 )
-_BOUND = ("expected_log_likelihood", "kl")
+_ELBO_TERMS = ("expected_log_likelihood", "kl")
 
 
 def save_derived_run(
     path: Path, source: Run, posterior: Posterior, derived: Mapping[str, Any]
 ) -> None:
-    """Writes a posterior that was made from others as a run of its own, to evaluate, predict with,
-    and compare.
+    """Write a posterior derived from other runs as a run of its own.
 
     Args:
         path: a directory that does not exist.
-        source: the run whose configuration, preprocessing and data it keeps.
-        posterior: in the parameter space of that run.
-        derived: how it was made; kept in `run.json` under `derived`.
+        source: the run whose configuration, preprocessing and data the new run inherits.
+        posterior: a posterior in the parameter space of that run.
+        derived: how it was derived; stored in `run.json` under `derived`.
 
     Raises:
         InvalidRun: if the directory exists or cannot be written.
     """
     fixed = source.directory.read_fixed() if source.record["mask_fingerprint"] is not None else {}
-    record = {key: value for key, value in source.record.items() if key not in _OF_A_FIT}
+    record = {key: value for key, value in source.record.items() if key not in _FIT_KEYS}
     directory = RunDirectory.create(
         path,
         config=dump_config(source.config),
@@ -222,13 +213,15 @@ def save_derived_run(
         with disk_errors(path, "make room, and run the command again"):
             posterior.save(directory.posterior, max_megabytes=source.config.save.max_megabytes)
             metrics = measure(posterior, source.dataset(), seed=source.config.seed)
-            if (
-                source.record.get("prior_mean") is not None
-            ):  # of the units as they were numbered in the source
-                metrics |= {key: None for key in metrics if key.startswith("elbo") or key in _BOUND}
-            if derived.get("rule") == "product":  # it is of more data than this run's training part
+            # The prior mean refers to the numbering of the units in the source.
+            if source.record.get("prior_mean") is not None:
+                metrics |= {
+                    key: None for key in metrics if key.startswith("elbo") or key in _ELBO_TERMS
+                }
+            # A product conditions on more data than the training part of this run.
+            if derived.get("rule") == "product":
                 metrics |= {"train": None} | {
-                    key: None for key in metrics if key.startswith("elbo") or key in _BOUND
+                    key: None for key in metrics if key.startswith("elbo") or key in _ELBO_TERMS
                 }
             write_metrics(directory, metrics)
             directory.finish_history(posterior.history)

@@ -1,9 +1,8 @@
-"""A fit that several processes share: the first one keeps the run, the others compute and are
-silent.
+"""Fit one posterior with several processes, of which the first one owns the run.
 
-The first reads the configuration, holds the lock, writes everything, and measures what was fitted;
-the others get from it what to fit and from where, and leave when the fit is complete. Before they
-begin, all compare what they have read.
+The first process reads the configuration, holds the lock, writes all files and evaluates the
+posterior. The others receive the configuration and the state to start from, compute, write nothing,
+and exit when the fit is complete. Before they start, all processes compare what they have read.
 """
 
 import contextlib
@@ -23,13 +22,13 @@ from bnn_symm.runs.configuration.prepare import Prepared, prepare
 from bnn_symm.runs.directory.writer import StopOnSignal
 from bnn_symm.threads import use_threads
 
-# Seconds after which a process that has just died is seen as dead.
-_DEATH_IS_SEEN = 2.0
+# Seconds to wait until the operating system reports a process that has just died as dead.
+_DEATH_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What the first process hands to the others."""
+class _SharedFit:
+    """Hold what the first process sends to the others."""
 
     path: str
     config: Config
@@ -38,130 +37,152 @@ class _Work:
 
 
 def check_can_share(config: Config, group: ProcessGroup) -> None:
-    """Raises ConfigError if these processes cannot share the fit of this configuration."""
+    """Check that the processes of a group can share the fit of a configuration.
+
+    Args:
+        config: the configuration.
+        group: the processes.
+
+    Raises:
+        ConfigError: if they cannot.
+    """
     config.inference.check_group(group)
     if group.size > 1 and config.warm_start:
         raise ConfigError(
-            f"warm_start runs in one process, got {group.size}; fit it alone, and start this from "
-            "it with "
-            f"--set initial=RUN"
+            f"warm_start runs in one process, got {group.size}; fit the warm start in a run of its "
+            "own, and start from it with --set initial=RUN"
         )
     kind, _, number = config.device.partition(":")
     if group.size > 1 and number:
         raise ConfigError(
             f"device {config.device!r} is one device, got {group.size} processes; write `--set "
-            f"device={kind}`, and each takes its own"
+            f"device={kind}`, and each process uses a device of its own"
         )
 
 
 @contextlib.contextmanager
-def shared_work(
+def shared_fit(
     group: ProcessGroup, path: str, prepared: Prepared, fit_state: FitState
 ) -> Iterator[None]:
-    """In the first process, around the fit: the others know what to do; if one is lost, the error
-    says which.
+    """Share the fit within this context; called by the first process.
+
+    Args:
+        group: the processes.
+        path: path of the run.
+        prepared: the prepared fit.
+        fit_state: the state to start from.
 
     Raises:
-        InvalidRun: if the others have other data, threads or versions.
-        ProcessLost: if one is gone or does not answer.
+        InvalidRun: if another process has other data, threads or versions.
+        ProcessLost: if a process died or does not answer. The message names it.
     """
-    group.broadcast(_Work(path, prepared.config, prepared.prior_mean, fit_state.states))
-    with _met(group, path, prepared):
+    group.broadcast(_SharedFit(path, prepared.config, prepared.prior_mean, fit_state.states))
+    with _matching_processes(group, path, prepared):
         yield
 
 
 def run_worker(group: ProcessGroup) -> bool:
-    """In the others: computes what the first process says.
+    """Compute the share of this process; called by every process but the first.
+
+    Args:
+        group: the processes.
 
     Returns:
         Whether the fit was stopped before its end.
 
     Raises:
-        InvalidRun: if it has other data, threads or versions than the first.
-        FitDiverged: as in the first.
-        ProcessLost: if another is gone or does not answer.
+        InvalidRun: if this process has other data, threads or versions than the first.
+        FitDiverged: as in the first process.
+        ProcessLost: if another process died or does not answer.
     """
     work = group.broadcast()
-    if work is None:  # nothing was left to do
+    if work is None:  # The run was finished already.
         return False
-    # The prior's mean as the first process has it: what the configuration names may be gone, or
-    # other weights by now.
+    # The prior mean comes from the first process: the file that the configuration names may have
+    # been removed or replaced.
     prepared, stop = prepare(work.config, mean=work.prior_mean), StopOnSignal()
-    with _met(group, work.path, prepared), use_threads(prepared.threads), stop.installed():
+    with (
+        _matching_processes(group, work.path, prepared),
+        use_threads(prepared.threads),
+        stop.installed(),
+    ):
         try:
             posterior = prepared.config.inference.fit(
                 prepared.model,
                 prepared.dataset,
                 seed=prepared.config.seed,
                 initial=prepared.initial,
-                callbacks=[stop, _KeepsNothing()],
+                callbacks=[stop, _DiscardDraws()],
                 fit_state=FitState(states=work.states),
                 group=group,
             )
         except FitDiverged:
-            leave_together(group)
+            exit_barrier(group)
             raise
         stopped = posterior.info["status"] != "complete"
         if stopped:
-            leave_together(group)
+            exit_barrier(group)
         return stopped
 
 
-def leave_together(group: ProcessGroup) -> None:
-    """Returns once the first process is here too: it may write in peace, for torchrun ends all when
-    one has failed.
+def exit_barrier(group: ProcessGroup) -> None:
+    """Wait until every process has reached this point.
+
+    The first process writes its files before it arrives: torchrun ends all processes as soon as one
+    of them has failed.
     """
     group.broadcast()
 
 
-class _KeepsNothing(Callback):
-    """Spares a process draws that another one keeps."""
+class _DiscardDraws(Callback):
+    """Avoid that a process stores draws which the first process stores."""
 
     def stored_draws(self) -> dict[int, DrawChunk]:
+        """Return no draws: the first process stores them."""
         return {}
 
 
 @contextlib.contextmanager
-def _met(group: ProcessGroup, path: str, prepared: Prepared) -> Iterator[None]:
-    """With all processes alike; if one is lost within, the error says which."""
-    told = group.gather((this_process(), _essence(prepared)))
-    first = told[0][1]
-    for rank, (_, own) in enumerate(told):
-        unlike = [
-            f"{key} is {own[key]}, there {value}"
+def _matching_processes(group: ProcessGroup, path: str, prepared: Prepared) -> Iterator[None]:
+    """Check that all processes have read the same; name the process if one is lost within."""
+    gathered = group.gather((this_process(), _compared_record(prepared)))
+    first = gathered[0][1]
+    for rank, (_, record) in enumerate(gathered):
+        differences = [
+            f"{key} is {record[key]}, expected {value}"
             for key, value in first.items()
-            if own[key] != value
+            if record[key] != value
         ]
-        if unlike:
+        if differences:
             raise InvalidRun(
-                f"process {rank} of {group.size} is unlike process 0: {'; '.join(unlike)}"
+                f"process {rank} of {group.size} differs from process 0: {'; '.join(differences)}"
             )
     try:
         yield
     except ProcessLost as error:
         raise ProcessLost(
-            f"{_lost([process for process, _ in told]) or error}; go on with: "
+            f"{_dead_processes([process for process, _ in gathered]) or error}; resume with: "
             f"{launch_command(group.size)} {shell_words('fit', '--resume', path)}"
         ) from error
 
 
-def _essence(prepared: Prepared) -> dict[str, Any]:
+def _compared_record(prepared: Prepared) -> dict[str, Any]:
+    """Return the part of the record that has to agree in all processes."""
     record = prepared.record()
     data = {f"dataset.{key}": record["dataset"][key] for key in ("sha256", "split_sha256", "train")}
     keys = ("mask_fingerprint", "constants_fingerprint", "threads", "versions")
     return {**data, **{key: record.get(key) for key in keys}}
 
 
-def _lost(processes: list[dict[str, Any]]) -> str | None:
-    """Which of them are dead, in words; None if none is seen to be."""
-    end = time.monotonic() + _DEATH_IS_SEEN
+def _dead_processes(processes: list[dict[str, Any]]) -> str | None:
+    """Return a text that names the dead processes; None if none is known to be dead."""
+    end = time.monotonic() + _DEATH_TIMEOUT
     while True:
         dead = [rank for rank, process in enumerate(processes) if not is_alive(process)]
         if dead or time.monotonic() > end:
             break
         time.sleep(0.02)
-    words = [
-        f"process {rank} of {len(processes)} (pid {processes[rank]['pid']}) is gone"
-        for rank in dead
+    names = [
+        f"process {rank} of {len(processes)} (pid {processes[rank]['pid']}) died" for rank in dead
     ]
-    return ", ".join(words) or None
+    return ", ".join(names) or None

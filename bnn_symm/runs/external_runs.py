@@ -1,17 +1,14 @@
-"""Draws and checkpoints of other software as runs, so that every command that reads runs works on
-them.
+"""Read draws and checkpoints of other software as runs, so that every command works on them.
 
-The configuration says what a fit would be told: the data and how they are standardized, the
-    network, the likelihood
-and the prior. Its section `inference` is not used to fit; it says what sampler theirs was, which
-diagnostics compare with (`target_accept_prob`, `max_tree_depth`). Where it is left at its default,
-it follows from the files: NUTS of chains whose statistics tell of trajectories, with the defaults
-that NumPyro, PyMC, Stan and this package share, HMC of other chains, a deep ensemble of
-checkpoints; `run.json` says that this was assumed.
+The configuration describes the data and their standardization, the network, the likelihood and the
+prior, as for a fit. Its section `inference` describes the sampler that drew them, which diagnostics
+use (`target_accept_prob`, `max_tree_depth`). If that section is left at its default, the method
+follows from the files: NUTS for chains whose statistics contain trajectories, with the defaults
+that NumPyro, PyMC, Stan and this package share; HMC for other chains; a deep ensemble for
+checkpoints. `run.json` records that the method was assumed.
 
-Their weights are read as weights of inputs as this package standardizes them: where theirs were not
-    standardized, the
-configuration must say `data.standardize=false`.
+Weights are read as weights of inputs as this package standardizes them. If the other software did
+not standardize its inputs, the configuration must have `data.standardize=false`.
 """
 
 import atexit
@@ -41,43 +38,58 @@ from bnn_symm.threads import use_threads
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForeignRun(Run):
-    """A run of draws that others made, in a temporary directory that goes with `close`, or when the
-    process ends.
+class ExternalRun(Run):
+    """Represent external draws as a run in a temporary directory.
 
     Attributes:
-        source: the first of their files, by which messages call it.
+        source: the first of the files, which messages name.
     """
 
     source: Path
 
     @property
     def path(self) -> Path:
-        """Of their file."""
+        """Return the path of the first file."""
         return self.source
 
     def close(self) -> None:
-        """Removes the directory; the posterior, which is read from it, must not be used any
-        more.
-        """
+        """Remove the temporary directory, after which the posterior must not be used."""
         shutil.rmtree(self.directory.path.parent, ignore_errors=True)
 
 
 @checked
-def foreign_run(
+def external_run(
     draws: Sequence[str | Path],
     *,
     config: Config,
     module: str | None = None,
     names: str | Path | Mapping[str, Any] | None = None,
-) -> ForeignRun:
-    """Draws or checkpoints as a run that is not kept; arguments and errors as `import_run`."""
+) -> ExternalRun:
+    """Read draws or checkpoints of other software as a run in a temporary directory.
+
+    Args:
+        draws: files, as in `import_run`.
+        config: data, architecture, likelihood and prior, as for a fit.
+        module: `package.module:factory` of the network.
+        names: a name map or its file.
+
+    Returns:
+        The run; its directory is removed by `close`, or when the process ends.
+
+    Raises:
+        BnnSymmError: if the draws do not fit the configuration.
+
+    Example:
+        >>> from bnn_symm import external_run, load_config
+        >>> config = load_config(None, ["data.name=gap"])
+        >>> run = external_run(["chains.nc"], config=config)  # doctest: +SKIP
+    """
     folder = Path(tempfile.mkdtemp(prefix="bnn_symm-"))
-    # Not when the run is forgotten: its posterior may still be in use.
+    # Not when the run is garbage-collected: its posterior may still be in use.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    kept = import_run(draws, folder / "run", config=config, module=module, names=names)
-    parts = {field.name: getattr(kept, field.name) for field in dataclasses.fields(Run)}
-    return ForeignRun(**parts, source=Path(draws[0]))
+    run = import_run(draws, folder / "run", config=config, module=module, names=names)
+    parts = {field.name: getattr(run, field.name) for field in dataclasses.fields(Run)}
+    return ExternalRun(**parts, source=Path(draws[0]))
 
 
 @checked
@@ -89,25 +101,29 @@ def import_run(
     module: str | None = None,
     names: str | Path | Mapping[str, Any] | None = None,
 ) -> Run:
-    """Writes draws or checkpoints as a run directory.
+    """Write draws or checkpoints of other software as a run directory.
 
     Args:
-        draws: NetCDF files of one posterior, whose chains are put one after the other; or
-            checkpoints, one a member of an ensemble.
+        draws: NetCDF files of one posterior, whose chains are concatenated; or checkpoints, one for
+            each member of an ensemble.
         out: a directory that does not exist.
-        config: as a fit would be told: data, architecture, likelihood, prior.
-        module: `package.module:factory` of the network that they are of; default the
-            configuration's architecture.
-        names: map of names, or its file, where names alone do not say which array is which
-            parameter.
+        config: data, architecture, likelihood and prior, as for a fit.
+        module: `package.module:factory` of the network; default: the configured architecture.
+        names: a name map or its file, where names alone do not determine the matching of arrays and
+            parameters.
 
     Returns:
-        The run; `record["derived"]` has the files with their SHA-256, what was matched with what,
-        what was turned and what was left out, and `copies`: sentences on chains that are copies of
-        one another, or repeat their draws.
+        The run. `record["derived"]` has the files with their SHA-256, the matching, the axes that
+        were transposed, the arrays that were left out, and `copies`: sentences on chains that are
+        copies of one another or repeat their draws.
 
     Raises:
-        BnnSymmError: with one line that says what does not fit.
+        BnnSymmError: if the draws do not fit the configuration.
+
+    Example:
+        >>> from bnn_symm import import_run, load_config
+        >>> config = load_config(None, ["data.name=gap"])
+        >>> run = import_run(["chains.nc"], "runs/imported", config=config)  # doctest: +SKIP
     """
     out = Path(out)
     check_free(out)
@@ -152,64 +168,62 @@ def import_run(
 
 
 def _checked(draws: Sequence[str | Path], config: Config) -> list[Path]:
-    """Their files, of one kind."""
+    """Return the paths of the files, which must be of one kind."""
     paths = [Path(path) for path in draws]
     if not paths:
         raise ConfigError("no files; name NetCDF files of chains, or checkpoints")
     if len({is_checkpoint(path) for path in paths}) > 1:
         raise ConfigError(
             "got NetCDF files and checkpoints together; they are different posteriors: import them "
-            "apart"
+            "separately"
         )
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError(
-            "one file is named twice; its chains would count as independent: name each once"
+            "a file is named twice, and its chains would count as independent; name each file once"
         )
     if config.initial is not None:
         raise ConfigError(
-            "initial is where a fit starts from; what is imported has been fitted: leave it out"
+            "initial is the start of a fit and does not apply to imported draws; leave it out"
         )
     return paths
 
 
 def _with_factory(config: Config, module: str) -> Config:
-    """The configuration with a network of the user's own, keywords and symmetry kept where it had
-    one.
-    """
-    own = config.architecture
-    if isinstance(own, ModuleConfig):
-        return dataclasses.replace(config, architecture=dataclasses.replace(own, factory=module))
+    """Return the configuration with a user-defined network, with the same keywords and symmetry."""
+    former = config.architecture
+    if isinstance(former, ModuleConfig):
+        return dataclasses.replace(config, architecture=dataclasses.replace(former, factory=module))
     return dataclasses.replace(
-        config, architecture=ModuleConfig(factory=module, symmetry=own.symmetry)
+        config, architecture=ModuleConfig(factory=module, symmetry=former.symmetry)
     )
 
 
 def _read(
     paths: Sequence[Path], prepared: Prepared, names: Mapping[str, Any] | None
 ) -> tuple[SamplePosterior, dict[str, Any]]:
-    """Their posterior, and how it was read, as plain data."""
+    """Return the posterior in the files, and a record of how it was read."""
     model, scaling = prepared.model, prepared.dataset.scaling
     if is_checkpoint(paths[0]):
         posterior = SamplePosterior.from_state_dicts(model, paths, scaling, names=names)
-        said = {
+        source = {
             "kind": "checkpoints",
             "library": "torch",
             "matched": posterior.info["matching"],
             "left_out": [],
         }
     else:
-        found = join_chains([read_netcdf(path) for path in paths], paths)
+        external = join_chains([read_netcdf(path) for path in paths], paths)
         try:
-            matching = match_names(found.arrays, model, names)
-            flat = matching.flatten(found.arrays)
+            matching = match_names(external.arrays, model, names)
+            flat = matching.flatten(external.arrays)
         except IncompatiblePosteriors as error:
             raise IncompatiblePosteriors(f"{one_line(paths[0].name, 40)}: {error}") from None
         posterior = SamplePosterior.from_draws(
-            model, flat, scaling, sample_stats=found.sample_stats
+            model, flat, scaling, sample_stats=external.sample_stats
         )
-        said = {
+        source = {
             "kind": "draws",
-            "library": found.library or "unknown",
+            "library": external.library or "unknown",
             "matched": matching.rows(),
             "left_out": list(matching.unused),
         }
@@ -217,7 +231,7 @@ def _read(
     return posterior, {
         "by": "import",
         "files": files,
-        **said,
+        **source,
         "sample_stats": list(posterior.sample_stats),
     }
 
@@ -225,9 +239,7 @@ def _read(
 def _with_method(
     prepared: Prepared, posterior: SamplePosterior, kind: str
 ) -> tuple[Prepared, bool]:
-    """What the configuration says of the method, with their numbers; and whether it had to be
-    assumed.
-    """
+    """Return the configuration with the method of the draws, and whether it was assumed."""
     chains, draws, _ = posterior.shape
     method = prepared.config.inference
     assumed = method == MeanFieldVI(temperature=method.temperature, tempering=method.tempering)
@@ -246,5 +258,6 @@ def _with_method(
 
 
 def _gradients(posterior: SamplePosterior) -> int | None:
+    """Return the total number of gradient evaluations, if the statistics contain it."""
     steps = posterior.sample_stats.get("n_steps")
     return None if steps is None else int(steps.sum())

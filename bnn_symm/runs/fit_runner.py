@@ -1,9 +1,8 @@
-"""One fit: from a configuration to a saved posterior with its metrics, and on from where it was
-left.
+"""Fit a posterior from a configuration, save it with its metrics, and resume interrupted fits.
 
-Data, network, model and method are made from the configuration; the fit is kept on disk while it
-runs; the posterior and its metrics are written at the end. A run that was killed, interrupted or
-failed still loads, with what was reached, and can go on.
+Data, network, model and method are built from the configuration. The state of the fit is written to
+disk while it runs; the posterior and its metrics are written at the end. A run that was killed,
+interrupted or failed can still be loaded, with its last saved state, and can be resumed.
 """
 
 import contextlib
@@ -27,23 +26,23 @@ from bnn_symm.inference.parallel.process_group import ProcessGroup, launch_comma
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import Config, dump_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare, steps_to_keep
-from bnn_symm.runs.directory.history import all_stages, cost_before
+from bnn_symm.runs.directory.history import all_stages, warm_start_cost
 from bnn_symm.runs.directory.metrics import measure, write_metrics
 from bnn_symm.runs.directory.output_directory import check_free, disk_errors, next_free
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.directory.writer import RunWriter, StopOnSignal
-from bnn_symm.runs.distributed_fit import check_can_share, leave_together, shared_work
+from bnn_symm.runs.distributed_fit import check_can_share, exit_barrier, shared_fit
 from bnn_symm.runs.run import (
     Run,
     load_run,
     module_flags,
     module_of,
-    on_device_here,
     read_network,
     stored_config,
+    with_available_device,
     with_module,
 )
-from bnn_symm.runs.stages import Stage, TellStage, costs, stages_of
+from bnn_symm.runs.stages import Stage, StageCallback, costs, stages_of
 from bnn_symm.threads import use_threads
 
 
@@ -57,24 +56,29 @@ def fit_run(
     group: ProcessGroup | None = None,
     check: Callable[[Prepared], None] = lambda prepared: None,
 ) -> Run:
-    """Fits what a configuration says and saves it.
+    """Fit the posterior that a configuration describes, and save it as a run.
 
     Args:
-        config: everything.
-        out: a directory that does not exist; default
+        config: the configuration.
+        out: a directory that does not exist; default:
             `runs/<data>-<architecture>-<method>-<number>`.
-        on_note: called before the fit with each sentence about what a person may not expect of the
-            data.
-        callbacks: told of progress beside the run's own.
-        group: processes that share the training part, of which this is the first; the others
+        on_note: called before the fit with each note on the data, such as columns that are ignored.
+        callbacks: callbacks in addition to those of the run itself.
+        group: processes that share the training part; this is the first of them, the others call
             `run_worker`.
-        check: called with what was read and built, before anything is written; raises to refuse it.
+        check: called with the prepared fit before anything is written; it raises to refuse it.
 
     Returns:
         The run; its status is `complete`, or `interrupted` after a signal.
 
     Raises:
-        BnnSymmError: with one line; FitDiverged after saving the last good state.
+        BnnSymmError: if the configuration cannot be fitted.
+        FitDiverged: if the objective became NaN or infinite; the last valid state is saved.
+
+    Example:
+        >>> from bnn_symm import fit_run, load_config
+        >>> config = load_config(None, ["data.name=gap", "inference.name=map"])
+        >>> run = fit_run(config, "runs/gap")  # doctest: +SKIP
     """
     group = group or ProcessGroup()
     check_can_share(config, group)
@@ -101,7 +105,7 @@ def fit_run(
             )
             break
         except InvalidRun:
-            # Another process that started at the same moment took the number.
+            # Another process that started at the same time took this number.
             if out is not None or not path.exists():
                 raise
     return _fit(directory, prepared, callbacks, group)
@@ -117,41 +121,52 @@ def resume_run(
     callbacks: Sequence[Callback] = (),
     group: ProcessGroup | None = None,
 ) -> Run:
-    """Goes on with a run that was killed or interrupted, to the same bits as if it had not been.
+    """Resume a run that was killed or interrupted.
+
+    The result is bitwise identical to that of an uninterrupted run.
 
     Args:
-        path: of its directory.
-        module: `package.module:factory` of a user's own network, said again.
-        allow_changes: whether to go on although the engine, threads, processes, versions, dtype or
-            device are others, which changes the bits; `run.json` says so from then on, under
-            `resumed_with_changes`.
+        path: the run directory.
+        module: `package.module:factory` of a user-defined network, which has to be given again.
+        allow_changes: whether to resume although the engine, threads, processes, versions, dtype or
+            device have changed. The result is then not bitwise identical; `run.json` records the
+            changes under `resumed_with_changes`.
         on_note: called with one line that names the changes, if there are any.
-        callbacks: told of progress beside the run's own.
-        group: processes that share the training part, of which this is the first; the others
+        callbacks: callbacks in addition to those of the run itself.
+        group: processes that share the training part; this is the first of them, the others call
             `run_worker`.
 
+    Returns:
+        The run.
+
     Raises:
-        InvalidRun: if it is complete, in use, or was made with other data; or with another engine,
+        InvalidRun: if it is complete or in use, was fitted to other data, or with another engine,
             threads, processes, versions, dtype or device, unless `allow_changes`.
+
+    Example:
+        >>> from bnn_symm import resume_run
+        >>> run = resume_run("runs/gap")  # doctest: +SKIP
     """
     group = group or ProcessGroup()
     directory = RunDirectory(path)
-    _check_can_go_on(path, directory.read_record())
+    _check_resumable(path, directory.read_record())
     directory.acquire()
     try:
         record = {"processes": 1, **directory.read_record()}
         directory.check_first_files()
-        _check_can_go_on(
-            path, record
-        )  # again: the process that held the lock may have completed it meanwhile
-        if directory.is_finished():  # it was killed between the last file and the word `complete`
+        # Again: the process that held the lock may have completed the run meanwhile.
+        _check_resumable(path, record)
+        # It was killed after the last file and before the status `complete` was written.
+        if directory.is_finished():
             directory.finish()
             directory.release()
-            leave_together(group)
+            exit_barrier(group)
             return load_run(path, module=module)
         mean = directory.read_prior_mean(record)
-        # Where its device is missing, `_changes` says so.
-        prepared = prepare(on_device_here(with_module(stored_config(directory), module)), mean=mean)
+        # `_changes` reports a device that is not available.
+        prepared = prepare(
+            with_available_device(with_module(stored_config(directory), module)), mean=mean
+        )
         network = read_network(directory, record)
         if network is not None:
             network.restore(prepared.model, directory.path, str(module))
@@ -161,68 +176,82 @@ def resume_run(
         with disk_errors(directory.path, _advice(directory, group, prepared.config)):
             if changes:
                 former = record.get("resumed_with_changes", [])
-                again = {"resumed": now["started"], "changes": changes}
+                entry = {"resumed": now["started"], "changes": changes}
                 directory.update_record(
-                    resumed_with_changes=[*former, again], **{key: now[key] for key in _TO_BITS}
+                    resumed_with_changes=[*former, entry],
+                    **{key: now[key] for key in _REPRODUCIBILITY_KEYS},
                 )
             directory.update_record(status="running", error=None)
         if changes and on_note is not None:
-            on_note(f"{path} goes on, but not to the same bits: {'; '.join(changes)}")
+            on_note(f"{path} is resumed, but not bitwise identically: {'; '.join(changes)}")
     except BaseException:
         directory.release()
         raise
     return _fit(directory, prepared, callbacks, group)
 
 
-def _check_can_go_on(path: str | Path, record: Mapping[str, Any]) -> None:
+def _check_resumable(path: str | Path, record: Mapping[str, Any]) -> None:
+    """Check that a run can be resumed.
+
+    Raises:
+        InvalidRun: if it was derived from other runs, is complete, or diverged.
+    """
     if "derived" in record:
         raise InvalidRun(
-            f"{path} was made by {record['derived'].get('by')} from other runs; make it again from "
-            "these"
+            f"{path} was derived from other runs by {record['derived'].get('by')}; run that "
+            "command again"
         )
     if record["status"] == "complete":
-        raise InvalidRun(f"{path} is complete; there is nothing to go on with")
+        raise InvalidRun(f"{path} is complete; there is nothing to resume")
     if record["status"] == "failed" and record.get("diverged"):
         raise InvalidRun(
-            f"{path} diverged, and would do so again; start afresh with other settings, from where "
-            "it came to with "
-            f"{shell_words('--set', f'initial={path}')}"
+            f"{path} diverged, and would diverge again; start a new run with other settings, from "
+            f"its last state with {shell_words('--set', f'initial={path}')}"
         )
 
 
-# What bits depend on, besides what a fit is of.
-_TO_BITS = ("engine", "compiled", "threads", "processes", "device", "dtype", "versions")
+# Keys of `run.json` on which the bits of a result depend, besides data and configuration.
+_REPRODUCIBILITY_KEYS = (
+    "engine",
+    "compiled",
+    "threads",
+    "processes",
+    "device",
+    "dtype",
+    "versions",
+)
 
 
 def _changes(
     path: str | Path, record: Mapping[str, Any], now: Mapping[str, Any], allow_changes: bool
 ) -> list[str]:
-    """In words, what is not as it was among all that the bits depend on.
+    """List what has changed among all that the bits of the result depend on.
 
     Raises:
-        InvalidRun: if something is, unless `allow_changes`; if data or masks are others, also
-            then.
+        InvalidRun: if something has changed, unless `allow_changes`; if data or masks have changed,
+            always.
     """
     # Runs of former versions have fewer keys.
-    lost = _differences(
+    fatal = _differences(
         record["dataset"],
         now["dataset"],
         [key for key in now["dataset"] if key in record["dataset"]],
     )
-    lost += _differences(record, now, ("mask_fingerprint",))
+    fatal += _differences(record, now, ("mask_fingerprint",))
     changes = _differences(
-        record, now, [key for key in _TO_BITS if key != "versions" and key in record]
+        record, now, [key for key in _REPRODUCIBILITY_KEYS if key != "versions" and key in record]
     )
     changes += _differences(record["versions"], now["versions"])
-    if lost or (changes and not allow_changes):
-        advice = "put it back"
+    if fatal or (changes and not allow_changes):
+        advice = "restore it"
         if record["processes"] != now["processes"]:
             advice = f"start it with: {launch_command(record['processes'])} fit --resume"
-        advice += f", start afresh with {shell_words('--set', f'initial={path}')}"
-        if not lost:
-            advice += ", or accept other bits with --allow-changes"
+        advice += f", start a new run with {shell_words('--set', f'initial={path}')}"
+        if not fatal:
+            advice += ", or accept a different result with --allow-changes"
         raise InvalidRun(
-            f"{path} cannot go on to the same bits: {'; '.join([*lost, *changes])}; {advice}"
+            f"{path} cannot be resumed bitwise identically: {'; '.join([*fatal, *changes])}; "
+            f"{advice}"
         )
     return changes
 
@@ -230,6 +259,7 @@ def _changes(
 def _differences(
     then: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str] | None = None
 ) -> list[str]:
+    """List the keys whose values differ."""
     return [
         f"{key} was {then.get(key)}, is {now[key]}"
         for key in keys or now
@@ -240,6 +270,7 @@ def _differences(
 def _fit(
     directory: RunDirectory, prepared: Prepared, callbacks: Sequence[Callback], group: ProcessGroup
 ) -> Run:
+    """Run all stages, write the results, and record how the fit ended."""
     stop = StopOnSignal()
     failure = None
     try:
@@ -255,11 +286,11 @@ def _fit(
             stop.at_once = True
             _finish(directory, prepared, posterior, failure)
             if posterior is None or posterior.info["status"] != "complete":
-                leave_together(group)
+                exit_barrier(group)
     except KeyboardInterrupt as error:
         _mark(directory, error)
-        again = resume_command(directory.path, group, module_of(prepared.config))
-        raise KeyboardInterrupt(f"go on with: {again}") from None
+        command = resume_command(directory.path, group, module_of(prepared.config))
+        raise KeyboardInterrupt(f"resume with: {command}") from None
     except BaseException as error:
         _mark(directory, error)
         raise
@@ -277,8 +308,9 @@ def _run_stages(
     callbacks: Sequence[Callback],
     group: ProcessGroup,
 ) -> Posterior | None:
-    """The posterior of the last stage, or of the one that was stopped; None if that had nothing to
-    keep yet.
+    """Return the posterior of the last stage, or of the stage that was stopped.
+
+    It is None if the stopped stage had not saved a state yet.
     """
     initial, stages = prepared.initial, stages_of(directory, prepared.config)
     for stage in stages:
@@ -287,13 +319,12 @@ def _run_stages(
             if stage.is_last or posterior is None or posterior.info["status"] != "complete":
                 return posterior
             stage.complete(posterior, max_megabytes=prepared.config.save.max_megabytes)
-        # Also of one that was complete when its process was killed, which may not have come to
-        # this.
+        # Also for a stage that was complete when its process was killed: it may not be closed yet.
         stage.close()
         directory.update_record(warm_start=costs(stages))
-        # As it lies on disk, also where it is still in memory: a resumed run has nothing else.
+        # Read from disk even if it is in memory: a resumed run has only the files.
         initial = stage.posterior(prepared.model, prepared.dataset.scaling)
-    raise AssertionError("a run whose last stage is complete is finished, and does not go on")
+    raise AssertionError("a run whose last stage is complete is finished, and is not resumed")
 
 
 def _run_stage(
@@ -304,42 +335,40 @@ def _run_stage(
     callbacks: Sequence[Callback],
     group: ProcessGroup,
 ) -> Posterior | None:
+    """Fit one stage; return None if it was stopped before a state was saved."""
     config, dataset = prepared.config, prepared.dataset
     fit_state = stage.begin()
     keep = steps_to_keep(config, len(dataset.train)) if stage.is_last else []
     writer = RunWriter(stage.directory, config.checkpoint.every, keep)
-    told = (
-        [TellStage(callback, stage.number) for callback in callbacks]
+    stage_callbacks = (
+        [StageCallback(callback, stage.number) for callback in callbacks]
         if config.warm_start
         else callbacks
     )
     try:
         with (
-            shared_work(group, str(stage.directory.path), prepared, fit_state),
+            shared_fit(group, str(stage.directory.path), prepared, fit_state),
             warnings.catch_warnings(),
         ):
-            if not stage.is_last:  # a start for the next need not be an optimum
+            if not stage.is_last:  # The start of the next stage need not be an optimum.
                 warnings.simplefilter("ignore", ConvergenceWarning)
             return stage.method.fit(
                 prepared.model,
                 dataset,
                 seed=stage.seed,
                 initial=initial,
-                callbacks=[writer, stop, *told],
+                callbacks=[writer, stop, *stage_callbacks],
                 fit_state=fit_state,
                 group=group,
             )
     except (FitDiverged, ConfigError) as error:
         if not stage.is_last:
-            error.args = (
-                f"{stage.name}: {error} (what is said of inference is of this method in "
-                "warm_start)",
-            )
+            error.args = (f"{stage.name}: {error} (inference here is this method of warm_start)",)
         raise
     except IncompatiblePosteriors:
         if not stop.stopped:
             raise
-        return None  # it was stopped before there was anything to keep
+        return None  # It was stopped before a state was saved.
     finally:
         writer.close()
 
@@ -350,16 +379,14 @@ def _finish(
     posterior: Posterior | None,
     failure: FitDiverged | None,
 ) -> None:
-    """Writes what a fit returned. Of a fit that was stopped the writer has kept the states, from
-    which it can go on.
-    """
+    """Write what a fit returned; the writer has saved the states of a fit that was stopped."""
     if posterior is None:
         if failure is None:
             directory.update_record(status="interrupted")
         else:
             directory.update_record(status="failed", diverged=True, error=str(failure))
         return
-    before = cost_before(directory.path)
+    before = warm_start_cost(directory.path)
     record = {key: posterior.info[key] + value for key, value in before.items()}
     if posterior.info["status"] == "complete":
         posterior.save(directory.posterior, max_megabytes=prepared.config.save.max_megabytes)
@@ -376,27 +403,29 @@ def _finish(
 
 
 def resume_command(path: str | Path, group: ProcessGroup, module: str | None) -> str:
-    """Return what to type to go on with a run.
+    """Return the command that resumes a run.
 
     Args:
-        path: of the run.
-        group: the processes that share it.
-        module: the factory of a user's own network.
+        path: the run directory.
+        group: the processes that share the fit.
+        module: the factory of a user-defined network.
     """
-    return f"{launch_command(group.size)} {shell_words('fit', '--resume', path)}{module_flags([module])}"
+    command = f"{launch_command(group.size)} {shell_words('fit', '--resume', path)}"
+    return f"{command}{module_flags([module])}"
 
 
 def _advice(directory: RunDirectory, group: ProcessGroup, config: Config) -> str:
+    """Return what to do after an error of the disk."""
     command = resume_command(directory.path, group, module_of(config))
-    return f"what was written before is kept; make room and go on with: {command}"
+    return f"earlier files are preserved; free disk space and resume with: {command}"
 
 
 def _mark(directory: RunDirectory, error: BaseException) -> None:
-    """Says in `run.json` how the fit ended, if the disk still lets us."""
+    """Record in `run.json` how the fit ended, if the disk permits."""
     interrupted = isinstance(error, KeyboardInterrupt)
-    # Where even that cannot be written, the status stays `running`, which reads as `interrupted`:
-    # the lock is given up.
-    with contextlib.suppress(OSError, InvalidRun):  # the latter where the whole directory is gone
+    # If this cannot be written either, the status stays `running`, which reads as `interrupted`
+    # because the lock is released. InvalidRun: the whole directory was removed.
+    with contextlib.suppress(OSError, InvalidRun):
         directory.update_record(
             status="interrupted" if interrupted else "failed", error=str(error) or None
         )

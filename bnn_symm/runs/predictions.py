@@ -1,4 +1,4 @@
-"""Predictions for the raw inputs of a file, as a file."""
+"""Predict for the raw inputs of a file, and write the predictions to a file."""
 
 from pathlib import Path
 from typing import Any
@@ -15,48 +15,59 @@ from bnn_symm.runs.run import Run
 from bnn_symm.threads import use_threads
 
 _SUFFIXES = (".csv", ".parquet", ".npz")
-# First characters by which a spreadsheet takes the text of a cell for a formula.
+# A spreadsheet interprets a cell that starts with one of these characters as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def check_output(path: Path, *, excel_safe: bool = False) -> None:
-    """Raises, before any work is done, if predictions could not be written there."""
+    """Check that predictions can be written to a path, before any work is done.
+
+    Args:
+        path: the output file.
+        excel_safe: whether texts are protected from spreadsheets, as in `predict_file`.
+
+    Raises:
+        ConfigError: if the suffix is not supported.
+        InvalidRun: if the file exists or its directory does not.
+    """
     if excel_safe and path.suffix.lower() != ".csv":
         raise ConfigError(f"--excel-safe is for .csv, got the output {path}; leave it out")
     if path.suffix.lower() not in _SUFFIXES:
-        raise ConfigError(f"output {path}: wanted a name that ends in {', '.join(_SUFFIXES)}")
+        raise ConfigError(f"output {path}: expected a name that ends in {', '.join(_SUFFIXES)}")
     if path.exists():
         raise InvalidRun(f"{path} exists and is never overwritten; choose another -o")
     if not path.parent.is_dir():
-        raise InvalidRun(f"{path.parent} is not a directory; make it first, or choose another -o")
+        raise InvalidRun(f"{path.parent} is not a directory; create it first, or choose another -o")
 
 
 def predict_file(
     run: Run, source: Path, output: Path, levels: list[float], *, excel_safe: bool = False
 ) -> int:
-    """Writes one row of predictions a row of `source`; returns the number of rows.
+    """Write one row of predictions for each row of an input file.
 
     Columns for numbers: mean, sd, epistemic_sd, aleatoric_sd, quantile_<level>. For classes:
-        prediction,
-    probability_<label>, entropy, expected_entropy, mutual_information. An NPZ has the same names as
-    arrays.
+    prediction, probability_<label>, entropy, expected_entropy, mutual_information. An NPZ file has
+    arrays of the same names.
 
     Args:
-        run: whose posterior predicts.
+        run: the run whose posterior predicts.
         source: a file with the raw inputs.
         output: a file that does not exist, checked by `check_output`.
-        levels: of the quantiles.
-        excel_safe: whether an apostrophe stands before texts that a spreadsheet would run as
-            formulas (CSV).
+        levels: the levels of the quantiles.
+        excel_safe: whether texts that a spreadsheet would run as formulas get an apostrophe in
+            front (CSV only).
+
+    Returns:
+        The number of rows.
     """
     x, _ = read_inputs_and_table(str(source), run.preprocessing, run.model.dtype)
     columns: dict[str, list[np.ndarray]] = {}
     with use_threads(run.threads):
         for predictive in run.posterior.iter_predict(x):
             part = (
-                _classes(run, predictive)
+                _class_columns(run, predictive)
                 if predictive.is_classification
-                else _numbers(predictive, levels)
+                else _regression_columns(predictive, levels)
             )
             for name, values in part.items():
                 columns.setdefault(name, []).append(values)
@@ -68,7 +79,8 @@ def predict_file(
     return len(x)
 
 
-def _numbers(predictive: Predictive, levels: list[float]) -> dict[str, np.ndarray]:
+def _regression_columns(predictive: Predictive, levels: list[float]) -> dict[str, np.ndarray]:
+    """Return the columns of predictions of numbers."""
     quantiles = predictive.quantiles(levels)
     values: dict[str, Any] = {
         "mean": predictive.mean(),
@@ -80,7 +92,8 @@ def _numbers(predictive: Predictive, levels: list[float]) -> dict[str, np.ndarra
     return {name: value.numpy() for name, value in values.items()}
 
 
-def _classes(run: Run, predictive: Predictive) -> dict[str, np.ndarray]:
+def _class_columns(run: Run, predictive: Predictive) -> dict[str, np.ndarray]:
+    """Return the columns of predictions of classes."""
     probabilities = predictive.probabilities().numpy()
     labels = run.preprocessing.class_labels or ()
     return {
@@ -94,8 +107,7 @@ def _classes(run: Run, predictive: Predictive) -> dict[str, np.ndarray]:
 
 def _write(columns: dict[str, np.ndarray], suffix: str, path: Path, excel_safe: bool) -> None:
     if suffix == ".npz":
-        # Labels of mixed or text type would be pickled as objects; as fixed-width text they are
-        # not.
+        # NumPy would pickle labels of mixed or text type as objects, but not fixed-width text.
         plain = {n: v.astype(str) if v.dtype == object else v for n, v in columns.items()}
         with path.open("wb") as file:
             np.savez(file, **plain)  # pyright: ignore[reportArgumentType]
@@ -112,11 +124,12 @@ def _write(columns: dict[str, np.ndarray], suffix: str, path: Path, excel_safe: 
 
 
 def _inert(text: str) -> str:
-    """A text with an apostrophe before it if a spreadsheet would take it for a formula."""
+    """Return the text, with an apostrophe in front if a spreadsheet would take it for a formula."""
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def _inert_values(values: np.ndarray) -> np.ndarray:
+    """Apply `_inert` to all texts of an array."""
     if values.dtype.kind not in "OU":
         return values
     return np.array(
@@ -126,8 +139,9 @@ def _inert_values(values: np.ndarray) -> np.ndarray:
 
 
 def _storable(values: np.ndarray) -> np.ndarray:
-    """Labels of several types, or integers longer than 64 bits, as texts: a column of Parquet has
-    one type.
+    """Convert labels that a Parquet column cannot hold to texts.
+
+    A column has one type, and its integers at most 64 bits.
     """
     one_type = (
         len({type(value) for value in values.tolist()}) <= 1 if values.dtype == object else True

@@ -1,4 +1,4 @@
-"""A run on disk, opened: its configuration, model and posterior, complete or not."""
+"""Open a run directory: its configuration, model and posterior, whether it is complete or not."""
 
 import dataclasses
 import warnings
@@ -28,25 +28,26 @@ from bnn_symm.runs.stages import stages_of
 
 
 class DeviceWarning(UserWarning):
-    """A run is opened on another device than it was fitted on: to the same results up to
-    rounding.
+    """Warn that a run is opened on another device than it was fitted on.
+
+    Results agree up to rounding.
     """
 
 
 class NoPosterior(InvalidRun):
-    """A fit was stopped before there was a posterior; nothing is damaged."""
+    """Report that a fit was stopped before there was a posterior; no file is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run on disk.
+    """Give access to a run on disk.
 
     Attributes:
-        directory: its files.
-        config: resolved.
-        record: `run.json`, with the true status.
-        preprocessing: from raw inputs to points and back.
-        model: prior x likelihood x architecture.
+        directory: the files of the run.
+        config: the resolved configuration.
+        record: the content of `run.json`, with the current status.
+        preprocessing: the conversion from raw inputs to points, and back.
+        model: prior, likelihood and network.
     """
 
     directory: RunDirectory
@@ -57,21 +58,22 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """Of its directory."""
+        """Return the path of the run directory."""
         return self.directory.path
 
     @property
     def status(self) -> str:
-        """running, complete, interrupted or failed."""
+        """Return the status: running, complete, interrupted or failed."""
         return self.record["status"]
 
     @cached_property
     def posterior(self) -> Posterior:
-        """The posterior; of a run that did not complete, what was reached, if need be by its warm
-        start.
+        """Return the posterior, or that of the last saved state if the run is not complete.
+
+        If the method itself has no state yet, this is the posterior of its warm start.
 
         Raises:
-            NoPosterior: if nothing was reached yet.
+            NoPosterior: if no state was saved yet.
             InvalidRun: if a file is damaged or missing.
         """
         scaling = self.preprocessing.scaling
@@ -94,41 +96,39 @@ class Run:
             posterior.info["status"] = self.status
             return posterior
         kind = InvalidRun if self.status == "complete" else NoPosterior
-        raise kind(f"{self.path} holds no posterior ({reasons[-1]}); status: {self.status}")
+        raise kind(f"{self.path} has no posterior ({reasons[-1]}); status: {self.status}")
 
     def checkpoints(self) -> dict[int, Posterior]:
-        """Step -> the posterior as it was then, for the epochs that `checkpoint.keep` named.
+        """Return the posterior at each step that `checkpoint.keep` selected.
 
         Raises:
             InvalidRun: if a file is damaged.
         """
         scaling, seed = self.preprocessing.scaling, self.config.seed
         states = self.directory.kept_states()
-        with parser_errors(
-            self.directory.kept, "put back the files as they were written", problem="is damaged"
-        ):
+        with parser_errors(self.directory.kept, "restore the original files", problem="is damaged"):
             return {
                 step: self.config.inference.posterior_from_state(
-                    self.model, scaling, FitState(states=own), seed=seed
+                    self.model, scaling, FitState(states=chains), seed=seed
                 )
-                for step, own in states.items()
+                for step, chains in states.items()
             }
 
     @property
     def metrics(self) -> dict[str, Any] | None:
-        """`metrics.json`, or None for a run that did not complete."""
+        """Return the content of `metrics.json`, or None for a run that is not complete."""
         return self.directory.read_metrics()
 
     @property
     def threads(self) -> int:
-        """Intra-op threads of the fit, also right for predictions."""
+        """Return the number of intra-op threads of the fit, which predictions use too."""
         return int(self.record["threads"])
 
     def dataset(self) -> Dataset:
-        """The data of the run, read and split again the first time.
+        """Return the data of the run; they are read and split at the first call.
 
         Raises:
-            InvalidRun: if they are not those that were fitted.
+            InvalidRun: if they are not the data of the fit.
         """
         return self._dataset
 
@@ -139,20 +139,17 @@ class Run:
         if dataset.provenance.sha256 != fitted:
             raise InvalidRun(
                 f"{self.path}: {self.config.data.name} changed since the fit (sha256 "
-                f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); put it back, or evaluate "
-                "on other data: "
-                f"bnn-symm {shell_words('evaluate', self.path)} --data FILE"
+                f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); restore it, or evaluate "
+                f"on other data: bnn-symm {shell_words('evaluate', self.path)} --data FILE"
             )
-        split = self.record["dataset"].get(
-            "split_sha256"
-        )  # None in runs of versions that did not record it
+        # None in runs of versions that did not record it.
+        split = self.record["dataset"].get("split_sha256")
         if split is not None and dataset.provenance.split_sha256 != split:
             raise InvalidRun(
-                f"{self.path}: {self.config.data.name} is split otherwise than in the fit (sha256 "
-                "of the rows "
-                f"{str(dataset.provenance.split_sha256)[:12]}, was {str(split)[:12]}): its test "
-                "part may hold training "
-                f"points; put the files of the split back, or fit again"
+                f"{self.path}: the split of {self.config.data.name} changed since the fit (sha256 "
+                f"of the rows {str(dataset.provenance.split_sha256)[:12]}, was {str(split)[:12]}), "
+                "and its test part may contain training points; restore the files of the split, or "
+                "fit again"
             )
         return dataset
 
@@ -162,16 +159,25 @@ _INFO = ("method", "engine", "seed", "seconds", "gradient_evaluations", "status"
 
 @checked
 def load_run(path: str | Path, *, module: str | None = None) -> Run:
-    """Opens a run directory, complete or not; where the device of its fit is missing, on the CPU,
-    with a warning.
+    """Open a run directory, complete or not.
+
+    If the device of the fit is not available, the run is opened on the CPU, with a warning.
 
     Args:
-        path: of the directory.
-        module: `package.module:factory` of a user's own network. Loading never runs code that a
-            directory names, so it has to be said again.
+        path: the run directory.
+        module: `package.module:factory` of a user-defined network. Loading never runs code that a
+            directory names, so it has to be given again.
+
+    Returns:
+        The run.
 
     Raises:
-        InvalidRun: if it is not a run, damaged, or of a newer schema.
+        InvalidRun: if it is not a run, is damaged, or has a newer schema.
+
+    Example:
+        >>> from bnn_symm import load_run
+        >>> run = load_run("runs/gap-mlp-map-1")  # doctest: +SKIP
+        >>> run.posterior.shape  # doctest: +SKIP
     """
     directory = RunDirectory(path)
     record = directory.read_record()
@@ -179,11 +185,9 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     config = with_module(stored_config(directory), module)
     described = RunDirectory.read_json(directory.preprocessing)
     check_preprocessing(directory.preprocessing, described, record["num_outputs"])
-    with parser_errors(
-        directory.preprocessing, "put back the file as it was written", problem="is damaged"
-    ):
+    with parser_errors(directory.preprocessing, "restore the original file", problem="is damaged"):
         preprocessing = Preprocessing.from_dict(described)
-    here = on_device_here(config)
+    here = with_available_device(config)
     if here is not config:
         warnings.warn(
             f"{directory.path} was fitted on {config.device}, which is not available here; it is "
@@ -204,10 +208,9 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
 
 
 def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.Module) -> None:
-    """Puts the run's own masks, fixed values and matrices into the network that its configuration
-    makes.
+    """Load the masks, fixed values and matrices of the run into its network.
 
-    Another version might draw them otherwise; those of the fit are what the posterior is about.
+    Another version might draw them differently; the posterior depends on those of the fit.
     """
     fitted = record["mask_fingerprint"]
     if fitted is not None:
@@ -221,18 +224,24 @@ def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.M
     if now != fitted:
         what = directory.config if fitted is None else directory.fixed
         raise InvalidRun(
-            f"{what} has the mask fingerprint {short_fingerprint(now)}, {directory.record} says "
-            f"{short_fingerprint(fitted)}: one of them was changed since the fit; put it back, or "
+            f"{what} has the mask fingerprint {short_fingerprint(now)}, {directory.record} has "
+            f"{short_fingerprint(fitted)}: one of them was changed since the fit; restore it, or "
             "fit again"
         )
 
 
 def read_network(directory: RunDirectory, record: Mapping[str, Any]) -> NetworkRecord | None:
-    """What a run keeps of a user's own network besides its parameters; None of the package's, and
-    of older runs.
+    """Read the record of a user-defined network.
+
+    Args:
+        directory: the run directory.
+        record: the content of `run.json`.
+
+    Returns:
+        The record; None for networks of this package and for runs of former versions.
 
     Raises:
-        InvalidRun: if it is missing or damaged.
+        InvalidRun: if the file is missing or damaged.
     """
     return NetworkRecord.read(directory.network) if record.get("constants_fingerprint") else None
 
@@ -244,18 +253,20 @@ def build_model(
     mean: PriorMean | None = None,
     points: Tensor | None = None,
 ) -> BayesianModel:
-    """The model of a resolved configuration, on its device.
+    """Build the model of a resolved configuration on its device.
 
     Args:
-        config: with a likelihood.
-        input_shape: of a point.
-        num_outputs: of the data.
-        mean: what its prior is centerd on, if anything; what the configuration names is not read
-            here.
-        points: of the data, on which a network of the user's own is checked.
+        config: a configuration with a likelihood.
+        input_shape: the shape of a point.
+        num_outputs: the number of outputs of the data.
+        mean: the mean of the prior, if it is not zero; `prior.mean` is not read here.
+        points: points on which a user-defined network is checked.
+
+    Returns:
+        The model.
 
     Raises:
-        ConfigError: if the device is not there, or the architecture or the mean does not fit.
+        ConfigError: if the device is not available, or the architecture or the mean does not fit.
     """
     model = _model(config, _build_network(config, input_shape, num_outputs, points), mean)
     if points is not None:
@@ -291,8 +302,15 @@ def _device(config: Config) -> torch.device:
     return device
 
 
-def on_device_here(config: Config) -> Config:
-    """The configuration itself, or with the CPU in place of a device that is not available here."""
+def with_available_device(config: Config) -> Config:
+    """Return the configuration, with the CPU in place of a device that is not available.
+
+    Args:
+        config: the configuration.
+
+    Returns:
+        The same object if its device is available.
+    """
     try:
         _device(config)
     except ConfigError:
@@ -307,7 +325,10 @@ def _model(config: Config, net: nn.Module, mean: PriorMean | None) -> BayesianMo
 
 
 def stored_config(directory: RunDirectory) -> Config:
-    """The resolved configuration of a run.
+    """Return the resolved configuration of a run.
+
+    Args:
+        directory: the run directory.
 
     Raises:
         InvalidRun: if there is none.
@@ -321,13 +342,19 @@ def stored_config(directory: RunDirectory) -> Config:
 
 
 def module_of(config: Config) -> str | None:
-    """The factory of a user's own network; None for the package's."""
+    """Return the factory of a user-defined network; None for networks of this package.
+
+    Args:
+        config: the configuration.
+    """
     return config.architecture.factory if isinstance(config.architecture, ModuleConfig) else None
 
 
 def module_flags(factories: Iterable[str | None]) -> str:
-    """Return the flags that repeat factories, with a space before each, to be copied into a
-    shell.
+    """Return the flags that repeat factories, each preceded by a space, for use in a shell.
+
+    Args:
+        factories: names of factories; None entries are skipped.
     """
     return "".join(
         f" --module {shell_words(one_line(name, 80))}" for name in factories if name is not None
@@ -335,24 +362,28 @@ def module_flags(factories: Iterable[str | None]) -> str:
 
 
 def with_module(config: Config, module: str | None) -> Config:
-    """The configuration with the factory that the user says; the one that a directory names is
-    never imported.
+    """Return the configuration with the factory that the user gave.
+
+    The factory that a directory names is never imported.
+
+    Args:
+        config: the configuration of a run.
+        module: `package.module:factory`, or None.
 
     Raises:
-        ConfigError: if one is needed and not said, or said and not needed.
+        ConfigError: if a factory is required and not given, or given and not required.
     """
     stored = module_of(config)
     if stored is None:
         if module is not None:
             raise ConfigError(
-                f"--module is for networks of your own; this run's is {config.architecture.name}"
+                f"--module is for user-defined networks; this run has {config.architecture.name}"
             )
         return config
     if module is None:
         raise ConfigError(
-            "this run's network is made by code, and loading never runs code that a directory "
-            "names; if it is yours, "
-            f"repeat it:{module_flags([stored])}"
+            "the network of this run is built by user code, and loading never runs code that a "
+            f"directory names; if you trust it, repeat it:{module_flags([stored])}"
         )
     return dataclasses.replace(
         config, architecture=dataclasses.replace(config.architecture, factory=module)

@@ -1,12 +1,11 @@
-"""The methods of a run, one after another: those of its warm start, and the one that it is of.
+"""Run the methods of a run one after another: its warm start, then its main method.
 
     runs/<name>/warm_start/<number>/
       history.jsonl  draws/  checkpoint/               while a method of the warm start runs
       history.parquet  posterior.nc  cost.json         once it is complete
 
-Each starts from the posterior of the one before, as it lies on disk, so that a run that was killed
-goes on from the same numbers. The last one keeps what it reaches in the directory of the run
-itself.
+Each method starts from the posterior of the previous one as stored on disk, so that a resumed run
+continues from the same numbers. The main method stores its state in the run directory itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,22 +20,22 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, load_posterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.runs.configuration.config import Config
-from bnn_symm.runs.directory.history import COST, cost_of
+from bnn_symm.runs.directory.history import COST, stage_cost
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
-_ADVICE = "put back the files as they were written, or fit again"
+_ADVICE = "restore the original files, or fit again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One method of a run.
+    """Describe one method of a run.
 
     Attributes:
-        number: from 1 on.
-        method: its settings.
-        seed: of everything random in it; stages share none.
-        directory: where it keeps what it reaches.
-        is_last: whether the run is of it.
+        number: the number of the stage, from 1.
+        method: the settings of the method.
+        seed: the seed of all its random numbers; stages have different seeds.
+        directory: where it stores its state.
+        is_last: whether it is the main method of the run.
     """
 
     number: int
@@ -47,12 +46,12 @@ class Stage:
 
     @property
     def is_complete(self) -> bool:
-        """Whether its posterior and all that belongs to it is on disk."""
+        """Return whether the posterior of the stage and all its files are on disk."""
         return self.directory.history.exists()
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return the name of the stage in messages."""
         return (
             self.method.name
             if self.is_last
@@ -60,8 +59,10 @@ class Stage:
         )
 
     def begin(self) -> FitState:
-        """Makes its directory, or takes off the disk what it cannot go on from; what is left of
-        what it had reached.
+        """Create the directory of the stage, or truncate it to its last checkpoint.
+
+        Returns:
+            The state from which the fit continues.
         """
         if not self.is_last:
             make_folder(self.directory.path)
@@ -70,8 +71,13 @@ class Stage:
         return self.directory.rewrite(fit_state)
 
     def complete(self, posterior: Posterior, *, max_megabytes: float) -> None:
-        """Keeps the posterior of a stage of the warm start; a killed process has all of it on disk,
-        or goes on.
+        """Write the posterior of a stage of the warm start.
+
+        If the process is killed, the stage is either complete on disk or resumed.
+
+        Args:
+            posterior: the posterior.
+            max_megabytes: the limit on draws of a closed-form posterior.
         """
         posterior.save(self.directory.posterior, max_megabytes=max_megabytes)
         cost = {key: posterior.info[key] for key in ("seconds", "gradient_evaluations")}
@@ -80,15 +86,19 @@ class Stage:
         self.close()
 
     def close(self) -> None:
-        """Sign the files of a stage that is complete, and remove those that led to them."""
+        """Sign the files of a complete stage, and remove its working files."""
         self.directory.sign()
         self.directory.remove_working_files()
 
     def posterior(self, model: BayesianModel, scaling: Scaling) -> Posterior:
-        """The posterior of a complete stage, or of what it has reached.
+        """Return the posterior of a complete stage, or of its last saved state.
+
+        Args:
+            model: the model.
+            scaling: the scaling of the data.
 
         Raises:
-            IncompatiblePosteriors: if nothing was reached.
+            IncompatiblePosteriors: if no state was saved.
             InvalidRun: if a file is damaged.
         """
         if not self.directory.has_posterior():
@@ -103,7 +113,12 @@ class Stage:
 
 
 def stage_seed(config: Config, number: int) -> int:
-    """The seed of a stage: the run's own of the last one, for others one of their own."""
+    """Return the seed of a stage: that of the run for the main method, a derived seed for others.
+
+    Args:
+        config: the configuration.
+        number: the number of the stage, from 1.
+    """
     return (
         config.seed
         if number > len(config.warm_start)
@@ -112,7 +127,12 @@ def stage_seed(config: Config, number: int) -> int:
 
 
 def stages_of(directory: RunDirectory, config: Config) -> list[Stage]:
-    """All methods of a run, in their order."""
+    """Return all stages of a run in their order.
+
+    Args:
+        directory: the run directory.
+        config: its configuration.
+    """
     last = len(config.warm_start) + 1
     return [
         Stage(
@@ -131,41 +151,45 @@ def _directory_of(run: RunDirectory, number: int) -> RunDirectory:
 
 
 def costs(stages: Sequence[Stage]) -> list[dict[str, Any]]:
-    """What `run.json` says of the methods of a warm start: of complete ones, what they had cost."""
+    """Return the entries `warm_start` of `run.json`: method, and the cost of complete stages.
+
+    Args:
+        stages: all stages of the run.
+    """
     return [
-        {"method": stage.method.name, **(cost_of(stage.directory.path) or {})}
+        {"method": stage.method.name, **(stage_cost(stage.directory.path) or {})}
         for stage in stages
         if not stage.is_last
     ]
 
 
-class TellStage(Callback):
-    """Tells another callback everything, and which stage a row of the history is of.
+class StageCallback(Callback):
+    """Forward everything to another callback, with the number of the stage in each history row.
 
     Args:
-        callback: to be told.
-        stage: its number.
+        callback: the other callback.
+        stage: the number of the stage.
     """
 
     def __init__(self, callback: Callback, stage: int):
         self._callback, self._stage = callback, stage
 
     def on_history(self, row: Mapping[str, Any]) -> None:
-        """With the stage."""
+        """Forward a row with the number of the stage."""
         self._callback.on_history({"stage": self._stage, **row})
 
     def on_draws(self, chunk: DrawChunk) -> None:
-        """As they are."""
+        """Forward draws unchanged."""
         self._callback.on_draws(chunk)
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
-        """As it is."""
+        """Forward a state unchanged."""
         self._callback.on_state(chain, state, essential=essential)
 
     def should_stop(self) -> bool:
-        """Whether the other wants to."""
+        """Return whether the other callback requests a stop."""
         return self._callback.should_stop()
 
     def stored_draws(self) -> dict[int, DrawChunk] | None:
-        """Those of the other."""
+        """Return the draws that the other callback has stored."""
         return self._callback.stored_draws()

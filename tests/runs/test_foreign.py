@@ -17,7 +17,7 @@ from bnn_symm.posteriors import read_netcdf
 from bnn_symm.runs import Config, Run, load_config, load_run, resume_run
 from bnn_symm.runs.compatibility import check_comparable
 from bnn_symm.runs.configuration.prepare import prepare
-from bnn_symm.runs.external_runs import foreign_run, import_run
+from bnn_symm.runs.external_runs import external_run, import_run
 from tests.posteriors.external.test_foreign import NUMPYRO, SIGMA
 
 FACTORY = """
@@ -121,7 +121,7 @@ def test_what_sampler_it_was_follows_from_the_file_unless_it_is_said(config, tmp
 
 def test_a_run_that_is_not_kept_has_all_that_one_on_disk_has(config, tmp_path) -> None:
     kept = import_run([NUMPYRO], tmp_path / "kept", config=config(), names=SIGMA)
-    run = foreign_run([str(NUMPYRO)], config=config(), names=SIGMA)
+    run = external_run([str(NUMPYRO)], config=config(), names=SIGMA)
     assert (run.path, run.status, run.threads) == (NUMPYRO, "complete", kept.threads)
     assert torch.equal(run.posterior.draws(), kept.posterior.draws())
     assert run.metrics == kept.metrics
@@ -172,7 +172,7 @@ def test_the_chains_of_several_files_are_those_of_one_run(config, tmp_path) -> N
 
 
 def test_checkpoints_become_an_ensemble(config, tmp_path) -> None:
-    model = foreign_run([NUMPYRO], config=config("likelihood.noise=0.2")).model
+    model = external_run([NUMPYRO], config=config("likelihood.noise=0.2")).model
     states = [model.net_values(model.unflatten(model.initial(seed))) for seed in range(3)]
     paths = [tmp_path / f"{seed}.safetensors" for seed in range(3)]
     for state, path in zip(states, paths, strict=True):
@@ -199,7 +199,7 @@ def test_an_asymmetric_network_keeps_what_is_fixed(config, tmp_path) -> None:
         import_run([NUMPYRO], tmp_path / "no", config=config(*keys))
     assert not (tmp_path / "no").exists()
     # Its own draws, with whole weights, come back as they were.
-    run = foreign_run_of_own_draws(config(*keys), tmp_path)
+    run = external_run_of_own_draws(config(*keys), tmp_path)
     assert run.record["mask_fingerprint"] is not None
     assert (run.directory.path / "symmetry.safetensors").exists()
     assert [match["changes"] for match in run.record["derived"]["matched"]][2] == [
@@ -207,7 +207,7 @@ def test_an_asymmetric_network_keeps_what_is_fixed(config, tmp_path) -> None:
     ]
 
 
-def foreign_run_of_own_draws(config: Config, folder: Path) -> Run:
+def external_run_of_own_draws(config: Config, folder: Path) -> Run:
     model = prepare(config).model
     flat = torch.stack([model.initial(seed) for seed in range(6)]).reshape(2, 3, -1)
     with h5netcdf.File(folder / "own.nc", "w") as file:
@@ -241,7 +241,7 @@ def test_refusals_leave_nothing_behind(config, tmp_path, monkeypatch) -> None:
         names=None,
     )
     with pytest.raises(IncompatiblePosteriors, match="never guessed"):
-        foreign_run([NUMPYRO], config=config())
+        external_run([NUMPYRO], config=config())
     import_run([NUMPYRO], tmp_path / "taken", config=config(), names=SIGMA)
     with pytest.raises(InvalidRun, match="is never overwritten"):
         import_run([NUMPYRO], tmp_path / "taken", config=config(), names=SIGMA)

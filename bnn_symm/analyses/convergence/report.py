@@ -44,7 +44,7 @@ from bnn_symm.diagnostics.convergence.plateau import (
 )
 from bnn_symm.diagnostics.convergence.time_to_target import speed
 from bnn_symm.inference import Method
-from bnn_symm.runs.configuration.unused_settings import as_used
+from bnn_symm.runs.configuration.unused_settings import without_unused_settings
 from bnn_symm.runs.run import Run, module_flags, module_of
 
 # Of the worst chain of a run: which end counts first.
@@ -72,7 +72,7 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
         InvalidRun: if a history is damaged.
     """
     request = parse_target(target)
-    configs = as_used([run.config for run in runs])
+    configs = without_unused_settings([run.config for run in runs])
     groups = group_by_seed(configs)
     histories = [run.directory.read_history() for run in runs]
     every = [

@@ -136,9 +136,9 @@ def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
         yield [open_run(options, path) for path in options.runs]
         return
     from bnn_symm.cli.fitting.fit import config_of
-    from bnn_symm.runs.external_runs import foreign_run
+    from bnn_symm.runs.external_runs import external_run
 
-    run = foreign_run(
+    run = external_run(
         options.draws, config=config_of(options), module=options.module, names=options.names
     )
     changed = [

@@ -102,7 +102,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     from bnn_symm.report.progress import ProgressBars
     from bnn_symm.report.text.tables import scores_table
     from bnn_symm.runs import fit_run, load_run, resume_run
-    from bnn_symm.runs.configuration.unused_settings import notes_of_unused
+    from bnn_symm.runs.configuration.unused_settings import unused_setting_notes
     from bnn_symm.runs.fit_runner import resume_command
     from bnn_symm.runs.run import module_of
 
@@ -121,7 +121,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
         )
     else:
         config = config_of(options)
-    warn(notes_of_unused(config))
+    warn(unused_setting_notes(config))
     bars = [] if options.quiet else [ProgressBars(config.inference, config.warm_start)]
     try:
         for bar in bars:

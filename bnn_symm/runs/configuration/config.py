@@ -1,7 +1,7 @@
-"""The configuration of a run: YAML, dotted overrides, and one checked settings object.
+"""Define the configuration of a run: YAML, dotted overrides, and one validated settings object.
 
-Every section is a settings class of the layer that it configures, so a key is documented where it
-acts. An empty configuration is valid: every key has a default.
+Every section is a settings class of the layer that it configures, so that each key is documented
+where it is used. An empty configuration is valid: every key has a default.
 """
 
 import dataclasses
@@ -26,29 +26,29 @@ from bnn_symm.settings import NonNegativeInt, NumThreads, Positive, settings
 
 
 def _interval(value: Any) -> Any:
+    """Validate the interval between checkpoints."""
     if isinstance(value, str) and re.fullmatch(r"[1-9]\d* steps", value):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
-    raise ValueError("wanted seconds, such as 5, or steps, such as '500 steps'")
+    raise ValueError("expected seconds, such as 5, or steps, such as '500 steps'")
 
 
-_SHOWN = 60  # characters of a value in a message
-_WANTED = 120  # characters of what is wanted
-_MOST = 2  # problems in a message
+_MAX_VALUE = 60  # characters of a value in a message
+_MAX_EXPECTED = 120  # characters of a description of the expected value
+_MAX_PROBLEMS = 2  # problems in a message
 
 
 @settings
 class CheckpointConfig:
-    """When a running fit is written to disk.
+    """Control when a running fit is written to disk.
 
     Attributes:
-        every: seconds between checkpoints, or steps, `500 steps`, as the history counts them
-            (logged ones, and in each chain); at most so much work is lost when the process is
-            killed.
-        keep: epochs whose state is kept for good, at the first logged step from each on, to be
-            loaded as posteriors of their own (`Run.checkpoints`). Of methods that optimize; with
-            full batches a step is an epoch.
+        every: seconds between checkpoints, or steps (`500 steps`) as counted by the history (logged
+            steps, in each chain); a killed process loses at most this much work.
+        keep: epochs whose state is preserved, at the first logged step from each on; loaded by
+            `Run.checkpoints` as posteriors. For methods that optimize; with full batches a step is
+            an epoch.
     """
 
     every: Annotated[float | str, BeforeValidator(_interval)] = 5.0
@@ -57,11 +57,11 @@ class CheckpointConfig:
 
 @settings
 class SaveConfig:
-    """What is kept of a finished fit.
+    """Control what is saved of a finished fit.
 
     Attributes:
-        max_megabytes: of draws of a closed-form posterior, which their seed regenerates. A
-            sampler's draws are always kept.
+        max_megabytes: limit on stored draws of a closed-form posterior, which their seed can
+            regenerate. Draws of a sampler are always saved.
     """
 
     max_megabytes: Positive = 200.0
@@ -69,25 +69,25 @@ class SaveConfig:
 
 @settings
 class Config:
-    """Everything that a run depends on.
+    """Hold all settings that a run depends on.
 
     Attributes:
         config_schema: version of these keys.
-        seed: of initial values, data order, noise and draws.
+        seed: seed of initial values, data order, noise and draws.
         device: `cpu`, or a torch device such as `cuda`.
-        dtype: of parameters, data and draws.
-        threads: of torch within an operation; `auto` chooses by problem size.
-        data: the data set and its parts.
+        dtype: dtype of parameters, data and draws.
+        threads: intra-op threads of torch; `auto` chooses by problem size.
+        data: the data set and its split.
         architecture: the network.
-        prior: over its parameters.
-        likelihood: of targets given outputs; null chooses by task: categorical, gaussian (noise
-            learned), or poisson.
+        prior: the prior over its parameters.
+        likelihood: the distribution of targets given outputs; null chooses by task: categorical,
+            gaussian (learned noise), or poisson.
         inference: the method.
-        warm_start: methods that run before it in the same run, each from the posterior of the one
-            before.
+        warm_start: methods that run before it in the same run, each from the posterior of the
+            previous one.
         initial: a run directory whose posterior the fit starts from; null for none.
         checkpoint: when a running fit is written to disk.
-        save: what is kept of a finished fit.
+        save: what is saved of a finished fit.
     """
 
     config_schema: Literal[1] = 1
@@ -108,18 +108,36 @@ class Config:
 
 @checked
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Reads a YAML file (or starts from all defaults) and applies overrides such as
-    `inference.num_steps=500`.
+    """Read a configuration from a YAML file, or from the defaults, and apply overrides.
+
+    Args:
+        path: a YAML file; None for all defaults.
+        overrides: dotted overrides, such as `inference.num_steps=500`.
+
+    Returns:
+        The validated configuration.
 
     Raises:
-        ConfigError: for a missing or malformed file, an unknown key or name (with the nearest known
-            one), a wrong value.
+        ConfigError: for a missing or malformed file, an unknown key or name, with the nearest known
+            one, or an invalid value.
+
+    Example:
+        >>> from bnn_symm import load_config
+        >>> load_config(None, ["inference.name=map", "inference.num_steps=500"]).inference.num_steps
+        500
     """
     return parse_config(read_raw(path, overrides))
 
 
 def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """A YAML file with overrides, as nested mappings whose keys are not checked yet.
+    """Read a YAML file and apply overrides, without validating the keys.
+
+    Args:
+        path: a YAML file; None for an empty configuration.
+        overrides: dotted overrides.
+
+    Returns:
+        Nested mappings.
 
     Raises:
         ConfigError: for a missing or malformed file or override.
@@ -132,24 +150,33 @@ def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str
 
 @checked
 def parse_config(raw: Mapping[str, Any]) -> Config:
-    """Checks nested mappings and fills in defaults.
+    """Validate nested mappings and fill in defaults.
+
+    Args:
+        raw: sections with their keys.
+
+    Returns:
+        The validated configuration.
 
     Raises:
         ConfigError: as `load_config`.
+
+    Example:
+        >>> from bnn_symm import parse_config
+        >>> parse_config({"architecture": {"widths": [8]}}).architecture.widths
+        (8,)
     """
     raw = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
     if "study" in raw:
-        raise ConfigError(
-            "this configuration is a study, of many fits; type: bnn-symm compare CONFIG"
-        )
+        raise ConfigError("this configuration describes a study; type: bnn-symm compare CONFIG")
     _check_keys(raw, Config, "")
     for section in (*_ANNOTATED, *_SECTIONS):
         if raw.get(section) is None:
             raw.pop(section, None)
         elif not isinstance(raw[section], dict):
             raise ConfigError(
-                f"{section}: got {quoted(raw[section])}, wanted a section with keys of its "
-                f"own{_name_of(section, raw)}"
+                f"{section}: got {quoted(raw[section])}, expected a section with "
+                f"keys{_name_hint(section, raw)}"
             )
         elif section in _ANNOTATED:
             _check_variant(raw[section], section)
@@ -160,13 +187,17 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         return TypeAdapter(Config).validate_python(raw)
     except ValidationError as error:
         problems = [_describe(problem) for problem in _most_relevant(error)]
-        if len(problems) > _MOST:
-            problems[_MOST:] = [f"and {len(problems) - _MOST} more"]
+        if len(problems) > _MAX_PROBLEMS:
+            problems[_MAX_PROBLEMS:] = [f"and {len(problems) - _MAX_PROBLEMS} more"]
         raise ConfigError("; ".join(problems)) from None
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML."""
+    """Return the resolved configuration as YAML.
+
+    Args:
+        config: the configuration.
+    """
     return dump_yaml(_plain(dataclasses.asdict(config)))
 
 
@@ -181,14 +212,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path} holds a {type(raw).__name__}, wanted sections such as `inference: {{name: "
-            f"nuts}}`"
+            f"{path} contains a {type(raw).__name__}, expected sections such as `inference: "
+            "{name: nuts}`"
         )
     return raw
 
 
 def _variants(section: str) -> dict[str, type]:
-    """Name -> settings class of a section that comes in several kinds."""
+    """Map each name of a section that comes in several kinds to its settings class."""
     union = get_args(_ANNOTATED[section])[0]
     return {get_args(_fields(cls)["name"].type)[0]: cls for cls in get_args(union)}
 
@@ -208,11 +239,11 @@ _SECTIONS: dict[str, Any] = {
 }
 
 
-def _name_of(section: str, raw: Mapping[str, Any]) -> str:
-    """A hint for `inference: nuts`."""
+def _name_hint(section: str, raw: Mapping[str, Any]) -> str:
+    """Return a hint for a configuration such as `inference: nuts`."""
     cls = _SECTIONS.get(section) or next(iter(_variants(section).values()))
     return (
-        f"; for its name, type {section}.name={one_line(raw[section], _SHOWN)}"
+        f"; for its name, type {section}.name={one_line(raw[section], _MAX_VALUE)}"
         if "name" in _fields(cls)
         else ""
     )
@@ -223,16 +254,18 @@ def _fields(cls: Any) -> dict[str, Any]:
 
 
 def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
+    """Check that all keys are fields of a settings class, recursively."""
     for key in raw:
         if key not in _fields(cls):
             raise ConfigError(
-                f"unknown key {prefix}{one_line(key, _SHOWN)}; {nearest(str(key), _fields(cls))}"
+                f"unknown key {prefix}{one_line(key, _MAX_VALUE)}; "
+                f"{nearest(str(key), _fields(cls))}"
             )
         kind = _fields(cls)[key].type
         for below in (kind, *get_args(kind)):
             if not (prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping)):
                 continue
-            # The keys of a `dict` of settings are the user's own words, such as patterns.
+            # The keys of a `dict` of settings are chosen by the user, such as patterns.
             groups = raw[key] if get_origin(kind) is dict else {"": raw[key]}
             for name, group in groups.items():
                 if isinstance(group, Mapping):
@@ -241,37 +274,34 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
                     )
 
 
-# The kind that is meant where a section has keys but no name. For a likelihood, only the Gaussian
-# ones have keys.
+# The kind of a section that has keys but no name. Among likelihoods, only Gaussian ones have keys.
 _UNNAMED = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
 
 
 def _warm_start(stages: Any) -> list[dict[str, Any]]:
-    """Methods with their keys; a name alone is a method with its defaults."""
-    advice = "wanted a list of methods, such as [{name: map, num_steps: 500}]"
+    """Normalize the warm start to a list of methods with keys; a name stands for its defaults."""
+    advice = "expected a list of methods, such as [{name: map, num_steps: 500}]"
     if stages is None:
         return []
     if not isinstance(stages, list | tuple):
         raise ConfigError(f"warm_start: got {quoted(stages)}, {advice}")
-    found = []
+    methods = []
     for number, stage in enumerate(stages):
         if not isinstance(stage, str | Mapping):
             raise ConfigError(f"warm_start.{number}: got {quoted(stage)}, {advice}")
-        own = {"name": stage} if isinstance(stage, str) else dict(stage)
-        _check_variant(own, "inference", f"warm_start.{number}")
-        found.append(own)
-    return found
+        method = {"name": stage} if isinstance(stage, str) else dict(stage)
+        _check_variant(method, "inference", f"warm_start.{number}")
+        methods.append(method)
+    return methods
 
 
-def _check_variant(raw: dict[str, Any], section: str, said: str | None = None) -> None:
-    """Checks name and keys of a section that comes in several kinds; `said` is what errors call
-    it.
-    """
-    said = said or section
+def _check_variant(raw: dict[str, Any], section: str, label: str | None = None) -> None:
+    """Check name and keys of a section that comes in several kinds; `label` names it in errors."""
+    label = label or section
     variants = _variants(section)
     name = raw["name"] = _UNNAMED[section] if raw.get("name") is None else raw["name"]
     if not isinstance(name, str) or name not in variants:
-        raise ConfigError(f"unknown {said}.name {quoted(name)}; {nearest(str(name), variants)}")
+        raise ConfigError(f"unknown {label}.name {quoted(name)}; {nearest(str(name), variants)}")
     chosen = variants[name]
     for key in raw:
         if key not in _fields(chosen):
@@ -282,33 +312,32 @@ def _check_variant(raw: dict[str, Any], section: str, said: str | None = None) -
                 else nearest(str(key), _fields(chosen))
             )
             raise ConfigError(
-                f"unknown key {said}.{one_line(key, _SHOWN)} for {said}.name={name}; {hint}"
+                f"unknown key {label}.{one_line(key, _MAX_VALUE)} for {label}.name={name}; {hint}"
             )
-    _check_keys(raw, chosen, f"{said}.")
+    _check_keys(raw, chosen, f"{label}.")
     if section == "architecture":
         _check_symmetry(raw)
 
 
 def _check_symmetry(raw: dict[str, Any]) -> None:
-    """Keys without a kind would do nothing, since the default is a standard network."""
+    """Check that a symmetry section has a kind; the default kind ignores all other keys."""
     if raw.get("symmetry") is None:
         raw.pop("symmetry", None)
         return
     symmetry, advice = raw["symmetry"], "type --set architecture.symmetry.kind=weight_asymmetric"
     if not isinstance(symmetry, Mapping):
         raise ConfigError(
-            f"architecture.symmetry: got {quoted(symmetry)}, wanted a section with keys of its "
-            f"own; {advice}"
+            f"architecture.symmetry: got {quoted(symmetry)}, expected a section with keys; {advice}"
         )
     if symmetry and symmetry.get("kind") is None:
-        names = one_line(", ".join(map(str, symmetry)), _SHOWN)
+        names = one_line(", ".join(map(str, symmetry)), _MAX_VALUE)
         raise ConfigError(
-            f"architecture.symmetry has {names} but no kind, so that nothing would change; {advice}"
+            f"architecture.symmetry has {names} but no kind, and would have no effect; {advice}"
         )
 
 
 def _most_relevant(error: ValidationError) -> list[Any]:
-    """One problem a place: of a union of types, every alternative reports its own."""
+    """Merge the problems of one key: each alternative of a union of types reports its own."""
     places: dict[tuple[Any, ...], Any] = {}
     for problem in error.errors(include_url=False):
         place = tuple(part for part in problem["loc"] if _is_key(part))
@@ -320,36 +349,41 @@ def _most_relevant(error: ValidationError) -> list[Any]:
 
 
 def _is_key(part: Any) -> bool:
-    """Whether a part of pydantic's location is a key of ours: it also names variants and union
-    members.
-    """
+    """Return whether a part of a location is a key, not a variant or a union member."""
     names = {name for section in _ANNOTATED for name in _variants(section)}
     known_types = ("function", "literal", "constrained", "float", "int", "str", "tuple", "bool")
     return not (isinstance(part, str) and (part in names or part.startswith(known_types)))
 
 
 def _describe(problem: Mapping[str, Any]) -> str:
+    """Format a problem for the message: key, value, expectation and remedy."""
     key = ".".join(str(part) for part in problem["loc"])
     wanted = ", or ".join(dict.fromkeys(msg[0].lower() + msg[1:] for msg in problem["msgs"]))
     got = problem["input"]
     remedy = ""
     if problem["type"] == "string_type" and got is None:
         remedy = f"; it has no value: write one, such as {_leaf(problem)}: NAME"
-    elif problem["type"] == "string_type" and (isinstance(got, bool | int | float)):
-        remedy = f"; YAML reads this as another type: write it in quotes, such as {_leaf(problem)}: '{got}'"
-    return f"{one_line(key, _SHOWN)}: got {quoted(got)}; {one_line(wanted, _WANTED)}{remedy}"
+    elif problem["type"] == "string_type" and isinstance(got, bool | int | float):
+        remedy = f"; YAML reads this as another type: quote it, such as {_leaf(problem)}: '{got}'"
+    expected = one_line(wanted, _MAX_EXPECTED)
+    return f"{one_line(key, _MAX_VALUE)}: got {quoted(got)}; {expected}{remedy}"
 
 
 def _leaf(problem: Mapping[str, Any]) -> str:
-    return one_line(problem["loc"][-1] if problem["loc"] else "key", _SHOWN)
+    return one_line(problem["loc"][-1] if problem["loc"] else "key", _MAX_VALUE)
 
 
 def quoted(value: Any) -> str:
-    """Return a value as a message quotes it."""
-    return one_line(repr(value), _SHOWN)
+    """Return the representation of a value for a message, shortened.
+
+    Args:
+        value: the value.
+    """
+    return one_line(repr(value), _MAX_VALUE)
 
 
 def _plain(value: Any) -> Any:
+    """Convert tuples to lists and keys to strings, recursively."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

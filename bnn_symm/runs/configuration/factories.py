@@ -1,8 +1,8 @@
-"""Which code of the user's own a configuration names, and whether the user has named it too.
+"""Check that the user has named the code that a configuration imports.
 
 A configuration names a factory as `package.module:factory`, and building its network imports that
-module and calls the factory. The user's own configuration may do so. A directory may not: what it
-names is run only where the user repeats it with `--module`.
+module and calls the factory. A configuration written by the user may do so. A run directory may
+not: the code that it names runs only if the user repeats it with `--module`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,28 +13,31 @@ from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.run import module_flags, module_of
 
 PLACEHOLDER = "PACKAGE.MODULE:FACTORY"
-"""Stands for a factory in commands of a directory: what it names is not handed to a user as a
-command to type."""
+"""Placeholder for a factory in printed commands: names from a directory must not be copied."""
 
-# Files beside a configuration that show that a program wrote it into the directory of a run, a
-# study or a check.
-_OF_A_DIRECTORY = ("run.json", "plan.json", "sbc.json")
-_SHOWN = 80  # characters of a name in a message
+# Files beside a configuration which show that it belongs to the directory of a run, a study or a
+# check, and was not written by the user.
+_DIRECTORY_MARKERS = ("run.json", "plan.json", "sbc.json")
+_MAX_NAME = 80  # characters of a name in a message
 
 
 def factories_of(configs: Iterable[Config]) -> tuple[str, ...]:
-    """Return the factories that configurations name, each once."""
+    """Return the factories that configurations name, each once.
+
+    Args:
+        configs: the configurations.
+    """
     return tuple(
         dict.fromkeys(name for config in configs if (name := module_of(config)) is not None)
     )
 
 
 def study_commands(path: Path, factories: Sequence[str]) -> dict[str, str]:
-    """Return what to type to repeat a study, to go on with it, and to write its page.
+    """Return the commands that repeat a study, resume it, and write its report.
 
     Args:
         path: the directory of the study.
-        factories: that make its networks, to be repeated.
+        factories: the factories of its networks, to be repeated.
     """
     flags = module_flags(factories)
     return {
@@ -45,64 +48,67 @@ def study_commands(path: Path, factories: Sequence[str]) -> dict[str, str]:
 
 
 def check_repeated(named: Sequence[str], repeated: Sequence[str], where: object) -> None:
-    """Refuse to go on where a directory names code that the user did not repeat.
+    """Check that the user has repeated every factory that a directory names.
 
     Args:
-        named: factories in files of the directory.
-        repeated: those that the user gave with `--module`.
+        named: the factories in files of the directory.
+        repeated: the factories given with `--module`.
         where: the directory or file, for the message.
 
     Raises:
-        ConfigError: if one of `named` is not repeated, or one that is repeated is not named.
+        ConfigError: if a named factory is not repeated, or a repeated one is not named.
     """
     missing = [name for name in named if name not in repeated]
     if missing:
         raise ConfigError(
-            f"{one_line(where, _SHOWN)} names code that makes its networks, and what a directory "
-            "names never runs by "
-            f"itself; if it is yours, repeat it:{module_flags(missing)}"
+            f"{one_line(where, _MAX_NAME)} names code that builds its networks, which is "
+            f"not run automatically; if you trust it, repeat it:{module_flags(missing)}"
         )
     for name in repeated:
         if name not in named:
             what = (
-                f"uses {', '.join(one_line(own, _SHOWN) for own in named)}"
+                f"uses {', '.join(one_line(factory, _MAX_NAME) for factory in named)}"
                 if named
-                else "uses no code of yours"
+                else "uses no user-defined network"
             )
             raise ConfigError(
-                f"--module {one_line(name, _SHOWN)}: {one_line(where, _SHOWN)} {what}"
+                f"--module {one_line(name, _MAX_NAME)}: {one_line(where, _MAX_NAME)} {what}"
             )
 
 
 def check_same(planned: str | None, stored: str | None, where: Path) -> None:
-    """Refuse a run within a study that names another factory than the study does.
+    """Check that a run within a study names the factory that the study names.
+
+    Args:
+        planned: the factory in the study.
+        stored: the factory in the run.
+        where: the run directory, for the message.
 
     Raises:
         InvalidRun: if the two differ.
     """
     if planned != stored:
         theirs, ours = (
-            one_line(name, _SHOWN) if name else "no factory" for name in (stored, planned)
+            one_line(name, _MAX_NAME) if name else "no factory" for name in (stored, planned)
         )
         raise InvalidRun(
-            f"{where} names {theirs}, and its study {ours}: it is not of this study; remove it, "
-            "and go on with "
-            f"`compare --resume`"
+            f"{where} names {theirs}, and its study {ours}: it does not belong to this study; "
+            "remove it, and resume with `compare --resume`"
         )
 
 
 def check_configuration(path: str | Path, named: Sequence[str], repeated: Sequence[str]) -> None:
-    """Refuse the configuration of a run, a study or a check whose code the user did not repeat.
+    """Check that the user has repeated the code in the configuration of a run, a study or a check.
 
-    Any other configuration is the user's own, and the code that it names is meant to run.
+    Any other configuration was written by the user, and the code that it names is meant to run.
 
     Args:
-        path: of the configuration.
-        named: factories in it.
-        repeated: those that the user gave with `--module`.
+        path: the path of the configuration.
+        named: the factories in it.
+        repeated: the factories given with `--module`.
 
     Raises:
         ConfigError: as `check_repeated`.
     """
-    if repeated or any((Path(path).parent / name).exists() for name in _OF_A_DIRECTORY):
+    if repeated or any((Path(path).parent / name).exists() for name in _DIRECTORY_MARKERS):
         check_repeated(named, repeated, path)

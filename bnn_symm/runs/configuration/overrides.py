@@ -1,8 +1,7 @@
-"""Dotted overrides of a configuration: `--set inference.num_steps=500`.
+"""Apply dotted overrides to a configuration, such as `--set inference.num_steps=500`.
 
-Values are YAML, but where the setting is a text the value is taken as it was typed: a column may be
-    called `No`,
-`2020`, `null` or `a: b`, and YAML would read something else there.
+Values are YAML, except for settings that are texts, which are used as typed: a column may be called
+`No`, `2020`, `null` or `a: b`, which YAML would read as something else.
 """
 
 import dataclasses
@@ -13,9 +12,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.io.documents import parse_yaml
 
-# Types that YAML has a notation for; a setting that also takes one of these is read as YAML.
+# Types with a YAML notation of their own; a setting that also accepts one of them is read as YAML.
 _YAML_TYPES = (bool, int, float, dict, list, tuple)
-_SHOWN = 80  # characters of an override in a message
+_MAX_LENGTH = 80  # characters of an override in a message
 
 
 def apply_override(raw: dict[str, Any], override: str, sections: Any) -> None:
@@ -23,31 +22,31 @@ def apply_override(raw: dict[str, Any], override: str, sections: Any) -> None:
 
     Args:
         raw: the mappings, changed in place.
-        override: `key=value`; an empty value unsets a setting.
+        override: `key=value`; an empty value unsets a setting that is a text.
         sections: the settings class that the mappings describe.
 
     Raises:
         ConfigError: if the override has another form, or a part of its key is a value.
     """
     key, equals, text = override.partition("=")
-    shown = f"--set {one_line(override, _SHOWN)!r}"
+    shown = f"--set {one_line(override, _MAX_LENGTH)!r}"
     names = key.strip().split(".")
     if not equals or not all(names):
-        raise ConfigError(f"{shown}: wanted key=value, such as inference.num_steps=500")
+        raise ConfigError(f"{shown}: expected key=value, such as inference.num_steps=500")
     typed = is_text(sections, names)
     set_nested(
         raw, key, (text or None) if typed else parse_yaml(text, f"{shown}: the value"), shown
     )
 
 
-def set_nested(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
+def set_nested(raw: dict[str, Any], key: str, value: Any, source: str) -> None:
     """Set a dotted key of nested mappings.
 
     Args:
         raw: the mappings, changed in place.
-        key: with a dot between the names of sections.
-        value: what it is set to.
-        said: what an error calls it.
+        key: the names of the sections and of the setting, separated by dots.
+        value: the new value.
+        source: where the value comes from, for error messages.
 
     Raises:
         ConfigError: if a part of the key is a value, not a section.
@@ -55,23 +54,23 @@ def set_nested(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
     section = raw
     *path, last = key.strip().split(".")
     if not all([*path, last]):
-        raise ConfigError(f"{said}: wanted a key such as inference.num_steps")
+        raise ConfigError(f"{source}: expected a key such as inference.num_steps")
     for name in path:
         below = section.get(name)
         if below is None:
             below = section[name] = {}
         if not isinstance(below, dict):
-            raise ConfigError(f"{said}: {one_line(name, _SHOWN)} is a value, not a section")
+            raise ConfigError(f"{source}: {one_line(name, _MAX_LENGTH)} is a value, not a section")
         section = below
     section[last] = value
 
 
 def is_text(sections: Any, names: Sequence[str]) -> bool:
-    """Return whether a setting holds a text and nothing that YAML has another notation for.
+    """Return whether a setting is a text, and no type that has another YAML notation.
 
     Args:
         sections: a settings class.
-        names: of the section, of what is in it, and so on to the setting.
+        names: the names of the sections and of the setting.
     """
     kinds = [sections]
     for name in names:
@@ -89,12 +88,12 @@ def is_text(sections: Any, names: Sequence[str]) -> bool:
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
-    """Yield the types that an annotation allows, those of containers without what is in them."""
+    """Yield the types that an annotation allows; containers without the types of their items."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _alternatives(get_args(annotation)[0])
     elif origin in (Union, types.UnionType):
-        for one in get_args(annotation):
-            yield from _alternatives(one)
+        for alternative in get_args(annotation):
+            yield from _alternatives(alternative)
     else:
         yield origin or annotation

@@ -1,6 +1,4 @@
-"""What a configuration means: data, model, initial posterior and threads, before anything is
-written.
-"""
+"""Prepare data, model, initial posterior and threads of a fit, before anything is written."""
 
 import dataclasses
 import os
@@ -32,14 +30,14 @@ from bnn_symm.threads import choose_threads
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What a configuration means.
+    """Hold everything that a fit needs.
 
     Attributes:
-        config: resolved.
-        dataset: with its parts.
-        model: prior x likelihood x architecture.
+        config: the resolved configuration.
+        dataset: the data and its split.
+        model: prior, likelihood and network.
         initial: the posterior that the fit starts from, if any.
-        threads: of torch within an operation.
+        threads: intra-op threads of torch.
     """
 
     config: Config
@@ -50,24 +48,24 @@ class Prepared:
 
     @property
     def prior_mean(self) -> PriorMean | None:
-        """What the prior is centerd on."""
+        """Return the mean of the prior, if it is not zero."""
         mean = self.model.prior.mean
         return mean if isinstance(mean, PriorMean) else None
 
     @cached_property
     def network(self) -> NetworkRecord | None:
-        """What a network of the user's own is besides its parameters."""
+        """Return the record of a user-defined network; None for networks of this package."""
         if module_of(self.config) is None:
             return None
         return NetworkRecord.of(self.model, self.dataset.train.x)
 
     @cached_property
     def network_bytes(self) -> bytes | None:
-        """Content of the file that keeps it."""
+        """Return the content of the file that stores the record of the network."""
         return None if self.network is None else self.network.to_bytes()
 
     def record(self) -> dict[str, Any]:
-        """What `run.json` says from the start."""
+        """Return the initial content of `run.json`."""
         methods = (*self.config.warm_start, self.config.inference)
         return {
             "method": self.config.inference.name,
@@ -107,17 +105,18 @@ class Prepared:
 def prepare(
     config: Config, load: Callable[..., Dataset] = load_dataset, mean: PriorMean | None = None
 ) -> Prepared:
-    """Reads the data and builds the model.
+    """Read the data and build the model of a configuration.
 
     Args:
-        config: everything.
-        load: reads the data; one that remembers them saves time where many configurations share
-            them.
-        mean: what the prior is centerd on, where it was read before; default what `prior.mean`
-            names.
+        config: the configuration.
+        load: reads the data; a cached reader saves time where many configurations share them.
+        mean: the mean of the prior, if it was read before; default: read from `prior.mean`.
+
+    Returns:
+        The prepared fit.
 
     Raises:
-        BnnSymmError: with one line that says what in the configuration does not fit.
+        BnnSymmError: if a part of the configuration does not fit.
     """
     data = config.data
     if (
@@ -126,19 +125,19 @@ def prepare(
         and config.likelihood.name == "poisson"
     ):
         data = dataclasses.replace(data, task="count")
-    # Only of a file: the folder `digits` does not hide the data set.
+    # Only for files: a folder `digits` does not hide the data set of that name.
     if os.path.isfile(data.name):
         data = dataclasses.replace(data, name=os.path.abspath(data.name))
     dataset = load(data, dtype=getattr(torch, config.dtype))
     likelihood = config.likelihood or default_likelihood(dataset.task)
     check_task(likelihood, dataset.task)
     config = dataclasses.replace(config, data=data, likelihood=likelihood)
-    config, mean = named_mean(config, mean)
+    config, mean = resolve_prior_mean(config, mean)
     model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
     methods = (*config.warm_start, config.inference)
     for method in methods:
         method.check(dataset)
-    steps_to_keep(config, len(dataset.train))  # says at once if there is nothing to keep
+    steps_to_keep(config, len(dataset.train))  # Raises early if `checkpoint.keep` is invalid.
     initial = None
     if config.initial is not None:
         initial = _initial(config.initial, config, model)
@@ -153,13 +152,14 @@ def prepare(
 
 
 def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dataset) -> int:
-    """Floating-point operations of the forward pass of the largest gradient evaluation, by which
-    threads are chosen.
+    """Return the floating-point operations of the forward pass of the largest gradient evaluation.
+
+    The number of threads is chosen by it.
 
     Args:
-        methods: whose gradients.
+        methods: the methods of the run.
         model: the model.
-        dataset: whose training part.
+        dataset: the data, of which the training part is used.
     """
     train = dataset.train
     passes = [
@@ -169,13 +169,17 @@ def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dat
     return count_flops(model.net, dataset.input_shape, max(passes))
 
 
-def named_mean(config: Config, mean: PriorMean | None = None) -> tuple[Config, PriorMean | None]:
-    """The configuration with a name for what its prior is centerd on that can be written down, and
-    that itself.
+def resolve_prior_mean(
+    config: Config, mean: PriorMean | None = None
+) -> tuple[Config, PriorMean | None]:
+    """Return the mean of the prior, and the configuration with a name for it that can be stored.
 
     Args:
-        config: whose `prior.mean` names it, or is it.
-        mean: where it was read before.
+        config: a configuration whose `prior.mean` names the mean, or is it.
+        mean: the mean, if it was read before.
+
+    Returns:
+        The configuration and the mean.
 
     Raises:
         BnnSymmError: if it cannot be read.
@@ -191,17 +195,20 @@ def named_mean(config: Config, mean: PriorMean | None = None) -> tuple[Config, P
 
 
 def steps_to_keep(config: Config, num_points: int) -> list[int]:
-    """The steps of the epochs in `checkpoint.keep`.
+    """Return the steps of the epochs in `checkpoint.keep`.
+
+    Args:
+        config: the configuration.
+        num_points: the number of training points.
 
     Raises:
-        ConfigError: if the method draws samples, which have no such states, or ends before an
-            epoch.
+        ConfigError: if the method draws samples, which have no such states, or ends too early.
     """
     if not config.checkpoint.keep:
         return []
     if not isinstance(config.inference, OptimizationMethod):
         raise ConfigError(
-            f"checkpoint.keep is for methods that optimize; {config.inference.name} keeps all of "
+            f"checkpoint.keep is for methods that optimize; {config.inference.name} stores all of "
             "its draws"
         )
     batch = config.inference.points_per_gradient(num_points)
@@ -216,47 +223,44 @@ def steps_to_keep(config: Config, num_points: int) -> list[int]:
 
 
 def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
-    """The posterior of the run that a fit starts from."""
+    """Load the posterior of the run that a fit starts from."""
     directory = RunDirectory(path)
     directory.read_record()
-    # Of networks that the user's code makes, only that of the factory named in this configuration
-    # is built.
+    # Of user-defined networks, only the one whose factory this configuration names is built.
     module = module_of(config)
     if module_of(stored_config(directory)) not in (None, module):
         raise IncompatiblePosteriors(
-            f"initial: {path} has a network of another factory; give it the same architecture"
+            f"initial: {path} has a network of another factory; use the same architecture"
         )
     source = load_run(path, module=module if module_of(stored_config(directory)) else None)
     theirs, ours = source.record["mask_fingerprint"], fingerprint(model.net)
     if theirs != ours:
         raise IncompatiblePosteriors(
             f"initial: {path} has the mask fingerprint {short_fingerprint(theirs)}, this network "
-            f"{short_fingerprint(ours)}: what is fixed of their weights differs; give it the same "
-            "architecture, its "
-            f"symmetry and that section's seed included"
+            f"{short_fingerprint(ours)}: their fixed weights differ; use the same architecture and "
+            "symmetry, its seed included"
         )
     theirs, ours = source.record.get("constants_fingerprint"), _fingerprint(config, model)
     if theirs is not None and theirs != ours:
         raise IncompatiblePosteriors(
             f"initial: the network of {path} has other constants (buffers, frozen parameters; "
-            "fingerprint "
-            f"{short_fingerprint(theirs)}, here {short_fingerprint(ours)}), so that its weights "
-            "mean other things; "
-            f"give it the same, or draw them from a seed of their own"
+            f"fingerprint {short_fingerprint(theirs)}, here {short_fingerprint(ours)}), and its "
+            "weights are not comparable; use the same constants, or draw them from a fixed seed"
         )
     if list(source.model.shapes.items()) != list(model.shapes.items()):
         raise IncompatiblePosteriors(
-            f"initial: {path} has another network ({_shapes(source.model)}, wanted "
-            f"{_shapes(model)}); give it the same data columns, architecture and likelihood"
+            f"initial: {path} has another network ({_shapes(source.model)}, expected "
+            f"{_shapes(model)}); use the same data columns, architecture and likelihood"
         )
     return source.posterior
 
 
 def _fingerprint(config: Config, model: BayesianModel) -> str | None:
-    """Of the constants of a network of the user's own."""
+    """Return the fingerprint of the constants of a user-defined network."""
     return None if module_of(config) is None else fingerprint_of_constants(model.net)
 
 
 def _shapes(model: BayesianModel) -> str:
+    """Return the names and shapes of the first parameters, for a message."""
     shapes = [f"{name} {'x'.join(map(str, shape)) or 1}" for name, shape in model.shapes.items()]
     return ", ".join(shapes[:6]) + (", ..." if len(shapes) > 6 else "")

@@ -1,8 +1,7 @@
-"""What the JSON files of runs and studies hold: types and ranges of the keys that code relies on.
+"""Define the JSON files of runs and studies: types and ranges of the keys that the code uses.
 
-Files are checked when they are read, so that a wrong type never reaches code. Keys that are not
-listed are allowed and
-kept: later versions add some.
+Files are checked when they are read, so that a wrong type never reaches the code. Keys that are not
+listed are allowed and preserved: later versions add some.
 """
 
 import math
@@ -15,23 +14,26 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-# Keys of fits and pairs are names of files.
+# Keys of fits and pairs, which are file names.
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0)]
 Number = float | None
 PositiveFloat = Annotated[float, Field(gt=0)]
 Label = str | int | float | bool
-# The largest number of inputs and outputs of a network: what is built from it needs memory.
-_LARGEST = 10**8
+# The largest number of inputs or outputs of a network, so that a damaged file cannot request
+# arbitrary memory.
+_MAX_SIZE = 10**8
 
 
 class _File(BaseModel):
+    """Define the base of all schemas: strict types, and further keys allowed."""
+
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class DatasetRecord(_File):
-    """The key `dataset` of `run.json`."""
+    """Define the key `dataset` of `run.json`."""
 
     name: str
     task: Literal["classification", "regression", "count"]
@@ -44,14 +46,14 @@ class DatasetRecord(_File):
 
 
 class MatchedParameter(_File):
-    """A parameter of a run that was imported."""
+    """Define an entry for a parameter of an imported run."""
 
     parameter: str
     changes: list[str] = Field(default_factory=list)
 
 
 class DerivedRecord(_File):
-    """The key `derived` of `run.json`: how a run was made of others."""
+    """Define the key `derived` of `run.json`: how a run was derived from others."""
 
     by: str
     matched: list[MatchedParameter] = Field(default_factory=list)
@@ -59,13 +61,13 @@ class DerivedRecord(_File):
 
 
 class RunRecord(_File):
-    """`run.json`."""
+    """Define the content of `run.json`."""
 
     run_schema: Annotated[int, Field(ge=1)]
     status: Literal["running", "complete", "interrupted", "failed"]
     threads: Annotated[int, Field(ge=1, le=2**16)]
     versions: dict[str, str]
-    num_outputs: Annotated[int, Field(ge=1, le=_LARGEST)]
+    num_outputs: Annotated[int, Field(ge=1, le=_MAX_SIZE)]
     dataset: DatasetRecord
     mask_fingerprint: Sha256 | None
     prior_mean: Sha256 | None = None
@@ -90,7 +92,7 @@ class RunRecord(_File):
 
 
 class ColumnFile(_File):
-    """A column of a table in `preprocessing.json`."""
+    """Define a column of a table in `preprocessing.json`."""
 
     name: str
     kind: Literal["number", "boolean", "category"]
@@ -98,7 +100,7 @@ class ColumnFile(_File):
 
 
 class ScalingFile(_File):
-    """The key `scaling` of `preprocessing.json`; arrays are checked by `check_preprocessing`."""
+    """Define the key `scaling` of `preprocessing.json`; `check_preprocessing` checks its arrays."""
 
     x_mean: float | list[Any]
     x_scale: float | list[Any]
@@ -107,20 +109,20 @@ class ScalingFile(_File):
 
 
 class PreprocessingFile(_File):
-    """`preprocessing.json`."""
+    """Define the content of `preprocessing.json`."""
 
     task: Literal["classification", "regression", "count"]
     kind: Literal["table", "array"]
     columns: list[ColumnFile]
     target: str
     class_labels: list[Label]
-    input_shape: Annotated[list[Annotated[int, Field(ge=1, le=_LARGEST)]], Field(max_length=8)]
+    input_shape: Annotated[list[Annotated[int, Field(ge=1, le=_MAX_SIZE)]], Field(max_length=8)]
     feature_names: list[str]
     scaling: ScalingFile
 
 
 class Scores(_File):
-    """Scores on one part of the data."""
+    """Define the scores on one part of the data."""
 
     points: Count | None = None
     nll: Number = None
@@ -134,7 +136,7 @@ class Scores(_File):
 
 
 class MetricsFile(_File):
-    """`metrics.json`."""
+    """Define the content of `metrics.json`."""
 
     train: Scores | None = None
     validation: Scores | None = None
@@ -148,21 +150,21 @@ class MetricsFile(_File):
 
 
 class CostFile(_File):
-    """`cost.json` of a stage of a warm start."""
+    """Define the content of `cost.json` of a stage of a warm start."""
 
     seconds: Seconds
     gradient_evaluations: Count
 
 
 class MixingSummary(_File):
-    """A view of chains in `measures.json`."""
+    """Define the summary of one view of chains in `measures.json`."""
 
     rhat_max: Number = None
     ess_bulk_min: Number = None
 
 
 class MixingMeasures(_File):
-    """The key `mixing` of `measures.json`."""
+    """Define the key `mixing` of `measures.json`."""
 
     raw: MixingSummary | None = None
     aligned: MixingSummary | None = None
@@ -170,7 +172,7 @@ class MixingMeasures(_File):
 
 
 class MeasuresFile(_File):
-    """`measures.json` of a fit of a study."""
+    """Define the content of `measures.json` of a fit in a study."""
 
     error: str | None = None
     log10_order: Number = None
@@ -179,7 +181,7 @@ class MeasuresFile(_File):
 
 
 class BarrierPart(_File):
-    """A curve of a barrier on one part of the data."""
+    """Define the curve of a barrier on one part of the data."""
 
     height: Number = None
     standard_error: Number = None
@@ -190,14 +192,14 @@ class BarrierPart(_File):
 
 
 class BarrierCurves(_File):
-    """The curves of a barrier without alignment."""
+    """Define the curves of a barrier without alignment."""
 
     test: BarrierPart | None = None
     train: BarrierPart | None = None
 
 
 class AlignmentPart(_File):
-    """The key `alignment` of a barrier."""
+    """Define the key `alignment` of a barrier."""
 
     num_moved: Number = None
     num_movable: Number = None
@@ -206,7 +208,7 @@ class AlignmentPart(_File):
 
 
 class PairRhat(_File):
-    """The key `rhat` of a barrier."""
+    """Define the key `rhat` of a barrier."""
 
     raw: Number = None
     aligned: Number = None
@@ -214,7 +216,7 @@ class PairRhat(_File):
 
 
 class PairFile(BarrierCurves):
-    """`pairs/<key>.json` of a study."""
+    """Define the content of `pairs/<key>.json` of a study."""
 
     naive: BarrierCurves | None = None
     alignment: AlignmentPart | None = None
@@ -222,27 +224,27 @@ class PairFile(BarrierCurves):
 
 
 class FailureFile(_File):
-    """`failures/<key>.json` of a study."""
+    """Define the content of `failures/<key>.json` of a study."""
 
     error: str
 
 
 class PlannedPair(_File):
-    """A pair in `plan.json`."""
+    """Define the entry of a pair in `plan.json`."""
 
     first: Key
     second: Key
 
 
 class PairOptions(_File):
-    """How pairs of a study are measured."""
+    """Define how pairs of a study are compared."""
 
     matching: Literal["w2", "means", "precision", "activations"]
     num_draws: Annotated[int, Field(ge=1)]
 
 
 class PlanFile(_File):
-    """`plan.json` of a study."""
+    """Define the content of `plan.json` of a study."""
 
     cells: dict[Key, dict[str, Any]]
     pairs: dict[Key, PlannedPair]
@@ -250,7 +252,7 @@ class PlanFile(_File):
 
 
 class SummaryFile(_File):
-    """`summary.json` of a study."""
+    """Define the content of `summary.json` of a study."""
 
     contexts: list[dict[str, Any]]
     settings: list[dict[str, Any]]
@@ -266,16 +268,16 @@ def check_file(
     schema: type[BaseModel],
     error: type[BnnSymmError] = InvalidRun,
     *,
-    remedy: str = "put back the file as it was written",
+    remedy: str = "restore the original file",
 ) -> None:
-    """Refuse the content of a file whose keys have other types or ranges than its schema.
+    """Check types and ranges of the keys of a file against its schema.
 
     Args:
-        path: of the file, for the message.
-        content: what it holds.
+        path: the path of the file, for the message.
+        content: the content of the file.
         schema: one of the classes of this module.
         error: the class of the error.
-        remedy: what to do next.
+        remedy: what to try next.
 
     Raises:
         error: naming the first key that is wrong.
@@ -295,12 +297,12 @@ def check_file(
 
 
 def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int) -> None:
-    """Refuse a `preprocessing.json` whose parts do not fit each other, or the outputs of its run.
+    """Check that the parts of a `preprocessing.json` fit each other and the outputs of its run.
 
     Args:
-        path: of the file, for the message.
-        content: what it holds.
-        num_outputs: of the data, by `run.json`.
+        path: the path of the file, for the message.
+        content: the content of the file.
+        num_outputs: the number of outputs of the data, from `run.json`.
 
     Raises:
         InvalidRun: naming what does not fit.
@@ -335,13 +337,13 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
         problems.append("a class label appears twice")
     if problems:
         raise InvalidRun(
-            f"{one_line(path, 120)} is damaged: {one_line(problems[0], 120)}; put back the file as "
-            "it was written"
+            f"{one_line(path, 120)} is damaged: {one_line(problems[0], 120)}; restore the original "
+            "file"
         )
 
 
 def _check_array(value: Any, shape: tuple[int, ...], *, positive: bool) -> None:
-    """Raise ValueError unless nested lists of finite numbers have a shape."""
+    """Raise ValueError unless nested lists contain finite numbers and have the given shape."""
     if not shape:
         if (
             isinstance(value, bool)

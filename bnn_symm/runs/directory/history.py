@@ -1,8 +1,8 @@
-"""The history of a run on disk: a log while it runs, a table once it is complete, also of several
-methods.
+"""Read the history of a run: a log while it runs, a table once it is complete.
 
-A method writes rows of its own cost. Read together, rows say which `stage` they are of, from 1 on,
-and their `seconds` and `gradient_evaluations` count what the stages before had cost.
+Each method writes rows with its own cost. For a run with a warm start, the rows of all methods are
+read together: `stage` numbers the methods from 1, and `seconds` and `gradient_evaluations` include
+the cost of earlier stages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,22 +16,27 @@ from bnn_symm.runs.directory.file_schemas import CostFile, check_file
 
 Rows = list[dict[str, Any]]
 Cost = dict[str, int | float]
-"""`seconds` and `gradient_evaluations`."""
+"""The cost of a fit: `seconds` and `gradient_evaluations`."""
 
 LOG, TABLE, COST = "history.jsonl", "history.parquet", "cost.json"
 _CLOCKS = ("seconds", "gradient_evaluations")
 
 
 def stage_folders(run: Path) -> list[Path]:
-    """Of a run with a warm start, where its earlier methods keep what they reach, as far as they
-    were begun.
+    """Return the folders of the warm start of a run, as far as its stages were started.
+
+    Args:
+        run: the run directory.
     """
     folders = [path for path in (run / "warm_start").glob("*") if path.name.isdigit()]
     return sorted(folders, key=lambda path: int(path.name))
 
 
-def own_rows(folder: Path) -> Rows:
-    """The rows in a folder, in either form; a last line cut off by a kill is left out.
+def stage_rows(folder: Path) -> Rows:
+    """Read the rows in a folder, from the table or the log; an incomplete last line is left out.
+
+    Args:
+        folder: the folder of a stage or of a run.
 
     Raises:
         InvalidRun: if the table is damaged.
@@ -46,12 +51,9 @@ def own_rows(folder: Path) -> Rows:
 
 
 def _logged_rows(log: Path) -> Rows:
-    """Return the rows of a log; lines at its end that a kill or a power cut left incomplete are
-    left out.
-    """
+    """Return the rows of a log, without incomplete lines at its end after a kill or a power cut."""
     rows, incomplete = [], None
-    # Half a letter at the end becomes a text that is no JSON, so that its line counts as
-    # incomplete.
+    # An incomplete character at the end becomes text that is not JSON, so its line is incomplete.
     for number, line in enumerate(
         read_text(log, on_damage="backslashreplace").splitlines(), start=1
     ):
@@ -62,7 +64,7 @@ def _logged_rows(log: Path) -> Rows:
             continue
         if incomplete is not None:
             raise InvalidRun(
-                f"{log} is damaged before line {number}; put back the file as it was written"
+                f"{log} is damaged before line {number}; restore the original file"
             ) from None
         rows.append(_checked(row, log))
     return rows
@@ -72,7 +74,7 @@ def _checked(row: Any, path: Path) -> dict[str, Any]:
     """Return a row after checking its types.
 
     Raises:
-        InvalidRun: if it is no row of a history.
+        InvalidRun: if it is not a row of a history.
     """
     if (
         not isinstance(row, dict)
@@ -80,7 +82,7 @@ def _checked(row: Any, path: Path) -> dict[str, Any]:
         or not _is_count(row.get("chain", 0))
     ):
         raise InvalidRun(
-            f"{path} is damaged: {one_line(row, 60)} has no step or chain; put back the file"
+            f"{path} is damaged: {one_line(row, 60)} has no step or chain; restore the file"
         )
     for name, value in row.items():
         is_clock_or_text = (
@@ -90,16 +92,14 @@ def _checked(row: Any, path: Path) -> dict[str, Any]:
             name in _CLOCKS and not (isinstance(value, int | float) and value >= 0)
         ):
             raise InvalidRun(
-                f"{path} is damaged: {one_line(name, 40)} is {one_line(repr(value), 40)}; put back "
+                f"{path} is damaged: {one_line(name, 40)} is {one_line(repr(value), 40)}; restore "
                 "the file"
             )
     return row
 
 
 def _is_count(value: Any) -> bool:
-    """Return whether a value is a number of steps or of a chain; tables may hold these as
-    floats.
-    """
+    """Return whether a value is a step or a chain; tables may store these as floats."""
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -108,56 +108,66 @@ def _is_count(value: Any) -> bool:
     )
 
 
-def cost_before(run: Path) -> Cost:
-    """Seconds and gradient evaluations of the stages of a warm start that are complete.
+def warm_start_cost(run: Path) -> Cost:
+    """Return the total cost of the complete stages of a warm start.
+
+    Args:
+        run: the run directory.
 
     Raises:
         InvalidRun: if a file is damaged.
     """
     total: Cost = dict.fromkeys(_CLOCKS, 0)
     for folder in stage_folders(run):
-        for clock, value in (cost_of(folder) or {}).items():
+        for clock, value in (stage_cost(folder) or {}).items():
             total[clock] += value
     return total
 
 
 def all_stages(run: Path, last: Sequence[Mapping[str, Any]]) -> Rows:
-    """The rows of every stage of a warm start and then those of the last; these alone where there
-    was none.
+    """Return the rows of every stage of a warm start, followed by those of the main method.
 
     Args:
-        run: its directory.
-        last: rows of the method that the run is of, with its own cost.
+        run: the run directory.
+        last: the rows of the main method, with its own cost.
     """
     folders = stage_folders(run)
     if not folders:
         return [dict(row) for row in last]
     rows: Rows = []
     before: Cost = dict.fromkeys(_CLOCKS, 0)
-    for stage, own in enumerate([*map(own_rows, folders), last], start=1):
+    for stage, new_rows in enumerate([*map(stage_rows, folders), last], start=1):
         rows += [
             {"stage": stage, **row, **{clock: row[clock] + before[clock] for clock in _CLOCKS}}
-            for row in own
+            for row in new_rows
         ]
         if stage <= len(folders):
-            for clock, value in (cost_of(folders[stage - 1]) or {}).items():
+            for clock, value in (stage_cost(folders[stage - 1]) or {}).items():
                 before[clock] += value
     return rows
 
 
 def last_stage(run: Path) -> Rows:
-    """The rows of the last method that has any, with what led to it counted in its clocks."""
-    own = own_rows(run)
-    rows = own if (run / TABLE).exists() else all_stages(run, own)
+    """Return the rows of the last method that has any; their clocks include earlier stages.
+
+    Args:
+        run: the run directory.
+    """
+    stored = stage_rows(run)
+    rows = stored if (run / TABLE).exists() else all_stages(run, stored)
     if not rows or rows[0].get("stage") is None:
         return rows
     rows = [row for row in rows if row["stage"] == rows[-1]["stage"]]
-    said = {name for row in rows for name, value in row.items() if value is not None}
-    return [{name: value for name, value in row.items() if name in said} for row in rows]
+    used = {name for row in rows for name, value in row.items() if value is not None}
+    return [{name: value for name, value in row.items() if name in used} for row in rows]
 
 
-def cost_of(folder: Path) -> Cost | None:
-    """What a complete stage had cost; None of one that is not complete."""
+def stage_cost(folder: Path) -> Cost | None:
+    """Return the cost of a complete stage; None if it is not complete.
+
+    Args:
+        folder: the folder of the stage.
+    """
     path = folder / COST
     if not path.exists():
         return None

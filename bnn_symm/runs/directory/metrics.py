@@ -1,4 +1,4 @@
-"""What is measured of a posterior, and the file of a run directory that has it."""
+"""Evaluate a posterior and write `metrics.json`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +9,19 @@ from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
-# Scores on the training part use at most so many of its points; its order is random, so the first
+# Scores on the training part use at most this many of its points; its order is random, so the first
 # ones are a sample.
 _TRAIN_POINTS = 5000
 
 
 def measure(posterior: Posterior, dataset: Dataset, *, seed: int = 0) -> dict[str, Any]:
-    """The content of `metrics.json`: scores on the three parts, and the ELBO of a closed form."""
+    """Return the content of `metrics.json`: scores on each part, and the ELBO of a closed form.
+
+    Args:
+        posterior: the posterior.
+        dataset: the data.
+        seed: the seed of the ELBO estimate.
+    """
     train = dataset.train
     bound = elbo(posterior, train, seed=seed)
     return {
@@ -32,5 +38,10 @@ def measure(posterior: Posterior, dataset: Dataset, *, seed: int = 0) -> dict[st
 
 
 def write_metrics(directory: RunDirectory, metrics: Mapping[str, Any]) -> None:
-    """Writes `metrics.json`."""
+    """Write `metrics.json`.
+
+    Args:
+        directory: the run directory.
+        metrics: the content.
+    """
     write_json(directory.metrics, metrics)

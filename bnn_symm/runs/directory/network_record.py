@@ -1,10 +1,10 @@
-"""What a user's network is besides its trainable parameters, kept with a run.
+"""Store what defines a user-defined network besides its trainable parameters.
 
-Code of the user's own makes the network anew whenever a run is opened. What it draws at random,
-reads from elsewhere or was edited since would change predictions in silence. So
-`network.safetensors` holds the network's constants (buffers, frozen parameters, plain tensors),
-which are put back, and outputs at a few points for parameters that follow from their names, which
-have to come out again.
+User code builds the network again whenever a run is opened. Anything that it draws at random, reads
+from elsewhere, or does differently after an edit would change predictions silently. Therefore
+`network.safetensors` stores the constants of the network (buffers, frozen parameters, plain
+tensors), which are restored, and its outputs at a few points for parameters derived from their
+names, which have to be reproduced.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
 _NUM_POINTS = 4
-# Constants larger than this in all are kept as their SHA-256: a frozen backbone needs no copy in
+# If all constants together are larger, their SHA-256 is stored: a frozen backbone needs no copy in
 # every run.
-_MOST_BYTES = 64 * 2**20
-# What safetensors can hold; complex and quantized tensors are kept as their SHA-256 too.
+_MAX_BYTES = 64 * 2**20
+# Types that safetensors can store; of complex and quantized tensors the SHA-256 is stored.
 _STORABLE = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -39,13 +39,13 @@ _STORABLE = {
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecord:
-    """Constants of a network, and its outputs at probe points.
+    """Hold the constants of a network, and its outputs at probe points.
 
     Attributes:
-        constants: name -> tensor, of those that are kept whole.
-        hashes: name -> fingerprint, of the others.
+        constants: name -> tensor, for constants that are stored.
+        hashes: name -> fingerprint, for the others.
         points: (point, *feature), rows of the training part.
-        outputs: (point, output), at the parameters of `_probe_parameters`.
+        outputs: (point, output), at the parameters of `_probe_outputs`.
     """
 
     constants: Mapping[str, Tensor]
@@ -59,11 +59,11 @@ class NetworkRecord:
 
         Args:
             model: the model.
-            points: of the data; the first few are used.
+            points: points of the data, of which the first few are used.
         """
         named = constants(model.net)
         is_small = (
-            sum(value.numel() * value.element_size() for value in named.values()) <= _MOST_BYTES
+            sum(value.numel() * value.element_size() for value in named.values()) <= _MAX_BYTES
         )
         kept = {
             name: value for name, value in named.items() if is_small and value.dtype in _STORABLE
@@ -86,6 +86,9 @@ class NetworkRecord:
     def read(cls, path: Path) -> "NetworkRecord":
         """Read the file of a run.
 
+        Args:
+            path: the path of the file.
+
         Raises:
             InvalidRun: if it is missing or damaged.
         """
@@ -94,9 +97,8 @@ class NetworkRecord:
             tensors = read_tensors(path)
         except FileNotFoundError:
             raise InvalidRun(
-                f"{path.parent} has no {path.name}, which holds what its network is besides its "
-                "parameters; copy the "
-                f"whole directory, or fit again"
+                f"{path.parent} has no {path.name}, which contains the constants of its network; "
+                "copy the whole directory, or fit again"
             ) from None
         with parser_errors(path, "fit again"):
             kept = {
@@ -111,18 +113,20 @@ class NetworkRecord:
 
     @torch.no_grad()
     def restore(self, model: BayesianModel, where: Path, factory: str) -> None:
-        """Put the constants of the run into a network that was made anew, and check its outputs.
+        """Load the constants of the run into a network that was built again, and check its outputs.
 
         Args:
-            model: whose network's buffers are changed in place.
-            where: of the run, for messages.
-            factory: that made the network, for messages.
+            model: the model; the buffers of its network are changed in place.
+            where: the run directory, for messages.
+            factory: the factory of the network, for messages.
 
         Raises:
-            InvalidRun: if names or shapes of constants, those that are kept as hashes, or outputs
-                are not the run's.
+            InvalidRun: if names, shapes or hashes of constants, or outputs, have changed.
         """
-        advice = f"its posterior is not about this network; put back the code and files of {factory}, or fit again"
+        advice = (
+            "the posterior does not belong to this network; restore the code and files of "
+            f"{factory}, or fit again"
+        )
         named = constants(model.net)
         for name in [*self.constants, *self.hashes, *named]:
             stored = self.constants.get(name)
@@ -143,23 +147,26 @@ class NetworkRecord:
         now = _probe_outputs(model, self.points.to(model.device, model.dtype))
         if not outputs_agree(now.cpu(), self.outputs.to(now.dtype)):
             raise InvalidRun(
-                f"{where}: the network's outputs at the run's probe points are others than at the "
-                "fit, so something "
-                "besides parameters and buffers differs (a list of tensors, a global, edited "
-                f"code); {advice}"
+                f"{where}: the outputs of the network at the probe points differ from those at the "
+                "fit, so something besides parameters and buffers changed (a list of tensors, a "
+                f"global, edited code); {advice}"
             )
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the constants, whatever their dtype and device."""
+        """Return the SHA-256 of the constants, which does not depend on their dtype or device."""
         return _joined(
             {**{name: _digest(value) for name, value in self.constants.items()}, **self.hashes}
         )
 
 
 def constants(net: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers of a private copy by name, but those of this package's layers, which runs
-    keep elsewhere.
+    """Return the buffers of a private copy by name, without those of this package's layers.
+
+    Runs store the latter elsewhere.
+
+    Args:
+        net: the network.
     """
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -174,14 +181,16 @@ def constants(net: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint_of_constants(net: nn.Module) -> str:
-    """Return the fingerprint that the record of a network has."""
+    """Return the fingerprint that the record of a network has.
+
+    Args:
+        net: the network.
+    """
     return _joined({name: _digest(value) for name, value in constants(net).items()})
 
 
 def _digest(value: Tensor) -> str:
-    """Return the SHA-256 of a tensor: the same in every floating dtype that holds its values, and
-    on every device.
-    """
+    """Return the SHA-256 of a tensor, equal for all floating dtypes that represent its values."""
     value = value.detach().cpu().dequantize() if value.is_quantized else value.detach().cpu()
     value = torch.view_as_real(value) if value.is_complex() else value
     value = value.float() if value.is_floating_point() else value.long()
@@ -191,19 +200,17 @@ def _digest(value: Tensor) -> str:
 
 
 def _joined(hashes: Mapping[str, str]) -> str:
+    """Return the SHA-256 of the hashes of all constants."""
     return hashlib.sha256(json.dumps(dict(hashes), sort_keys=True).encode()).hexdigest()
 
 
 def _probe_outputs(model: BayesianModel, points: Tensor) -> Tensor:
-    """Return outputs at parameters that follow from their names, so that no factory's initial
-    values matter.
-    """
+    """Return the outputs at parameters derived from their names, independent of initial values."""
     values = {}
     for name, value in model.net.named_parameters():
         generator = torch_generator("probe parameters", name)
-        if (
-            value.dim() < 2
-        ):  # gains, scales and biases: positive, so that roots and logarithms are defined
+        # Gains, scales and biases are positive, so that roots and logarithms are defined.
+        if value.dim() < 2:
             drawn = torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5
         else:
             drawn = (

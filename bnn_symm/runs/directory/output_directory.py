@@ -1,6 +1,4 @@
-"""Where a command may write: directories that do not exist yet, and errors of the disk in one
-line.
-"""
+"""Create output directories, and report errors of the file system in one line."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,20 +8,32 @@ from bnn_symm.errors import BnnSymmError, InvalidRun, shell_words
 
 
 def check_free(path: Path) -> None:
-    """Raises InvalidRun if a run directory of that name exists: none is ever overwritten."""
+    """Check that a path does not exist yet: outputs are never overwritten.
+
+    Args:
+        path: the path of a new directory.
+
+    Raises:
+        InvalidRun: if it exists, or is no valid path.
+    """
     if "\0" in str(path):
         raise InvalidRun(
-            "the output directory's name holds a null character, which no file name may have; correct it"
+            "the name of the output directory contains a null character; use another name"
         )
     if path.exists() or path.is_symlink():
         advice = "choose another --out"
         if (path / "run.json").exists():  # a run
-            advice += f", or go on with it: bnn-symm {shell_words('fit', '--resume', path)}"
+            advice += f", or resume it: bnn-symm {shell_words('fit', '--resume', path)}"
         raise InvalidRun(f"{path} exists and is never overwritten; {advice}")
 
 
 def next_free(parent: Path, stem: str) -> Path:
-    """`parent/stem-1`, or with the first number that is free."""
+    """Return `parent/stem-<number>` with the first number that does not exist.
+
+    Args:
+        parent: the parent directory.
+        stem: the first part of the name.
+    """
     number = 1
     while (parent / f"{stem}-{number}").exists():
         number += 1
@@ -31,11 +41,17 @@ def next_free(parent: Path, stem: str) -> Path:
 
 
 def new_directory(path: Path | None, stem: str) -> Path:
-    """Makes a directory for the answer of a command: the one that is named, or
-    `runs/<stem>-<number>`.
+    """Create a directory for the results of a command.
+
+    Args:
+        path: its path; None for `runs/<stem>-<number>`.
+        stem: the first part of the default name.
+
+    Returns:
+        The path.
 
     Raises:
-        InvalidRun: if it exists, or cannot be made.
+        InvalidRun: if it exists, or cannot be created.
     """
     path = path or next_free(Path("runs"), stem)
     check_free(path)
@@ -43,15 +59,21 @@ def new_directory(path: Path | None, stem: str) -> Path:
         path.mkdir(parents=True)
     except OSError as error:
         raise InvalidRun(
-            f"{path} cannot be made ({error.strerror}); choose another place with -o DIR"
+            f"{path} cannot be created ({error.strerror}); choose another place with -o DIR"
         ) from None
     return path
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path, advice: str) -> Iterator[None]:
-    """Turns an error of the file system, such as a full disk, into one line that names what was to
-    be written.
+    """Convert an error of the file system, such as a full disk, to a message of one line.
+
+    Args:
+        path: the file or directory that is written.
+        advice: what to try next.
+
+    Raises:
+        BnnSymmError: naming the path and the advice.
     """
     try:
         yield

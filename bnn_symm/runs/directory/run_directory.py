@@ -1,20 +1,24 @@
-"""The directory of one run: created whole, owned by one writer, readable at any moment.
+"""Manage the directory of one run: created whole, owned by one writer, readable at any moment.
 
-    config.yaml  run.json  preprocessing.json  history.jsonl  draws/  checkpoint/      while it runs
-    config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json      when
-    it is complete
+While it runs:
 
-and throughout symmetry.safetensors, the masks and fixed values of a network that has them,
-prior_mean.safetensors, what a prior is centerd on, and network.safetensors, what a user's own
-network is besides its parameters. What the methods of a warm start reach is in folders of their own
-(`stages`).
+    config.yaml  run.json  preprocessing.json  history.jsonl  draws/  checkpoint/
 
-A directory is made under a temporary name and renamed, so it never exists without its
-configuration. While a fit runs it only appends. The writer holds a lock; a run whose status is
-`running` but whose writer is gone reads as `interrupted`. Everything is on the disk, names in
-folders included, before what builds on it is written and before what it replaces is removed, so
-that a power cut leaves what a kill leaves. Only files whose names are a run's own are ever removed,
-and symbolic links are not followed: a run may be a link to a folder elsewhere, its folders may not.
+When it is complete:
+
+    config.yaml  run.json  preprocessing.json  history.parquet  posterior.nc  metrics.json
+
+Always, where they apply: symmetry.safetensors, the masks and fixed values of the network;
+prior_mean.safetensors, the mean of the prior; network.safetensors, the constants of a user-defined
+network. The methods of a warm start store their state in folders of their own (`stages`).
+
+A directory is created under a temporary name and renamed, so it never exists without its
+configuration. A running fit only appends. The writer holds a lock; a run whose status is `running`
+but whose writer is dead reads as `interrupted`. Everything, including names in folders, is synced
+to disk before anything that depends on it is written and before anything that it replaces is
+removed, so that a power cut has the same effect as a kill. Only files with names of a run are
+removed, and symbolic links are not followed: a run may be a link to a folder elsewhere, its folders
+may not.
 """
 
 import dataclasses
@@ -55,22 +59,28 @@ from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawLog
 from bnn_symm.posteriors.io.draw_log import is_draw_file
 from bnn_symm.runs.directory.file_schemas import MetricsFile, RunRecord, check_file
-from bnn_symm.runs.directory.history import COST, LOG, TABLE, last_stage, own_rows, stage_folders
+from bnn_symm.runs.directory.history import COST, LOG, TABLE, last_stage, stage_folders, stage_rows
 from bnn_symm.runs.directory.output_directory import check_free
 from bnn_symm.runs.directory.signature import FILES, ID, RunSignature, check_state, metadata, new_id
 
 RUN_SCHEMA = 1
-# What `run.json` has from the start.
+# Keys that `run.json` has from the start.
 _KEYS = ("status", "threads", "versions", "num_outputs", "dataset", "mask_fingerprint")
-# Names of the states and draws of a run that has not been completed yet.
+# Names of the states of a run that is not complete yet.
 _STATE = re.compile(r"chain-\d{4,}\.safetensors")
 _KEPT = re.compile(r"step-\d{9,}-chain-\d{4,}\.safetensors")
-# What a study adds to the runs that it is made of.
+# The file that a study adds to each of its runs.
 MEASURES = "measures.json"
 
 
 class RunDirectory:
-    """Paths and files of a run; see the module for the layout."""
+    """Give access to the paths and files of a run; the module describes the layout.
+
+    Args:
+        path: the path of the directory.
+        lock: its lock; by default a new object.
+        signature: its signature; a stage uses that of its run.
+    """
 
     def __init__(
         self,
@@ -110,17 +120,19 @@ class RunDirectory:
         prior_mean: PriorMean | None = None,
         network: bytes | None = None,
     ) -> "RunDirectory":
-        """Makes a new run directory, complete with its first files and this process's lock.
+        """Create a run directory with its first files and the lock of this process.
 
         Args:
-            path: where.
+            path: the path of the directory.
             config: text of `config.yaml`.
             record: content of `run.json`.
             preprocessing: content of `preprocessing.json`.
-            fixed: what is fixed at random in the network, by name; may be empty.
-            prior_mean: what the prior of the model is centerd on.
-            network: content of `network.safetensors`, what a user's own network is besides its
-                parameters.
+            fixed: masks and fixed values of the network by name; may be empty.
+            prior_mean: the mean of the prior, if it is not zero.
+            network: content of `network.safetensors`, for a user-defined network.
+
+        Returns:
+            The directory.
 
         Raises:
             InvalidRun: if it exists, or its parent cannot be written.
@@ -141,7 +153,7 @@ class RunDirectory:
             write_text(temporary.config, config, sync_parent=False)
             write_json(temporary.preprocessing, preprocessing, sync_parent=False)
             if fixed:
-                # Fixed values are float32 numbers in networks of any dtype.
+                # Fixed values are stored as float32, whatever the dtype of the network.
                 arrays = {name: value.cpu() for name, value in fixed.items()}
                 single = {
                     name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()
@@ -156,7 +168,7 @@ class RunDirectory:
                 write_atomically(
                     temporary.network, lambda path: path.write_bytes(network), sync_parent=False
                 )
-            bound = {ID: new_id(), FILES: temporary.signature.hashes(*temporary._written_at_first)}
+            bound = {ID: new_id(), FILES: temporary.signature.hashes(*temporary._first_files)}
             content = {"run_schema": RUN_SCHEMA, "status": "running", **record, **bound}
             write_json(temporary.record, content, sync_parent=False)
             temporary.draws.mkdir()
@@ -167,18 +179,18 @@ class RunDirectory:
             temporary._lock.release()
             shutil.rmtree(temporary.path, ignore_errors=True)
             if isinstance(error, OSError):
-                check_free(path)  # another process was faster
+                check_free(path)  # Another process was faster.
             raise
         return cls(path, temporary._lock.moved(path))
 
     def read_record(self) -> dict[str, Any]:
-        """`run.json`, with the true status.
+        """Return the content of `run.json`, with the current status.
 
         Raises:
-            InvalidRun: if this is not a run directory, or one of a newer schema.
+            InvalidRun: if this is not a run directory, or has a newer schema.
         """
         if not self.path.exists():
-            raise InvalidRun(f"no run at {self.path}; `bnn-symm fit --out DIR` makes one")
+            raise InvalidRun(f"no run at {self.path}; create one with `bnn-symm fit --out DIR`")
         record = self.read_json(self.record)
         schema = record.get("run_schema")
         if not isinstance(schema, int):
@@ -197,7 +209,11 @@ class RunDirectory:
         return record
 
     def update_record(self, **changes: Any) -> None:
-        """Changes keys of `run.json`, atomically."""
+        """Change keys of `run.json` atomically.
+
+        Args:
+            changes: the keys and their new values; None removes a key that is not required.
+        """
         record = {**self.read_json(self.record), **changes}
         write_json(
             self.record,
@@ -205,7 +221,7 @@ class RunDirectory:
         )
 
     def read_fixed(self) -> dict[str, Tensor]:
-        """Masks, fixed values and matrices by name, as they were when the run was made.
+        """Return masks, fixed values and matrices by name, as stored when the run was created.
 
         Raises:
             InvalidRun: if the file is missing or damaged.
@@ -216,16 +232,18 @@ class RunDirectory:
             }
         except FileNotFoundError:
             raise InvalidRun(
-                f"{self.path} has no {self.fixed.name}, which holds what is fixed of its weights; "
-                "copy the whole "
-                f"directory, or fit again"
+                f"{self.path} has no {self.fixed.name}, which contains its fixed weights; copy the "
+                "whole directory, or fit again"
             ) from None
 
     def read_prior_mean(self, record: Mapping[str, Any]) -> PriorMean | None:
-        """What the prior is centerd on, as it was when the run was made; None for zero.
+        """Return the mean of the prior, as stored when the run was created; None for zero.
+
+        Args:
+            record: the content of `run.json`.
 
         Raises:
-            InvalidRun: if the file is missing or damaged, or was changed.
+            InvalidRun: if the file is missing, damaged or changed.
         """
         wanted = record.get("prior_mean")
         if wanted is None:
@@ -239,20 +257,22 @@ class RunDirectory:
             )
         except FileNotFoundError:
             raise InvalidRun(
-                f"{self.path} has no {self.prior_mean.name}, on which its prior is centerd; copy "
-                "the whole directory, "
-                f"or fit again"
+                f"{self.path} has no {self.prior_mean.name}, the mean of its prior; copy the whole "
+                "directory, or fit again"
             ) from None
         if mean.sha256 != wanted:
             raise InvalidRun(
                 f"{self.prior_mean} was changed since the fit (sha256 {mean.sha256[:12]}, "
-                f"{self.record.name} says {str(wanted)[:12]}); put it back, or fit again"
+                f"{self.record.name} has {str(wanted)[:12]}); restore it, or fit again"
             )
         return mean
 
     @staticmethod
     def read_json(path: Path) -> dict[str, Any]:
-        """A JSON file of the run.
+        """Read a JSON file of the run.
+
+        Args:
+            path: the path of the file.
 
         Raises:
             InvalidRun: if it is missing or damaged.
@@ -262,37 +282,38 @@ class RunDirectory:
         except FileNotFoundError:
             if path.parent.exists() and not path.parent.is_dir():
                 raise InvalidRun(
-                    f"{path.parent} is a file, wanted the directory of a run"
+                    f"{path.parent} is a file, expected the directory of a run"
                 ) from None
             raise InvalidRun(
                 f"{path.parent} is not a run of bnn_symm: it has no {path.name}; name a directory "
-                "that "
-                f"`bnn-symm fit` made"
+                "that `bnn-symm fit` wrote"
             ) from None
 
-    # -- the files that belong to it
+    # -- signed files
 
     @property
-    def _written_at_first(self) -> list[Path]:
+    def _first_files(self) -> list[Path]:
+        """List the files that a run has from the start."""
         return [self.config, self.preprocessing, self.fixed, self.prior_mean, self.network]
 
     @property
-    def _written_at_last(self) -> list[Path]:
+    def _final_files(self) -> list[Path]:
+        """List the files that are written when a run is complete."""
         return [self.posterior, self.metrics, self.history, self.path / COST, *self._kept_files()]
 
     def check_first_files(self) -> None:
         """Compare the files that a run has from the start with its signature.
 
         Raises:
-            InvalidRun: if one is not the run's.
+            InvalidRun: if a file is not the run's.
         """
-        self.signature.check(*self._written_at_first)
+        self.signature.check(*self._first_files)
 
     def has_posterior(self) -> bool:
-        """Return whether there is a posterior of this run, and not only a file of that name.
+        """Return whether there is a posterior file that belongs to this run.
 
         Raises:
-            InvalidRun: if the file is not the run's.
+            InvalidRun: if the file is signed but was changed.
         """
         if not self.posterior.exists() or not self.signature.is_signed(self.posterior):
             return False
@@ -300,7 +321,10 @@ class RunDirectory:
         return True
 
     def sign_again(self) -> list[str]:
-        """Sign all files as they are now, and return the names of those that had changed.
+        """Sign all files in their present state.
+
+        Returns:
+            The names of the files that had changed.
 
         Raises:
             InvalidRun: if a live process writes this run.
@@ -312,30 +336,29 @@ class RunDirectory:
                 RunDirectory(folder, signature=self.signature)
                 for folder in stage_folders(self.path)
             ]
-            last = [path for directory in (*stages, self) for path in directory._written_at_last]
-            return self.signature.renew(*self._written_at_first, self.path / MEASURES, *last)
+            last = [path for directory in (*stages, self) for path in directory._final_files]
+            return self.signature.renew(*self._first_files, self.path / MEASURES, *last)
         finally:
             self.release()
 
     def draw_log(self) -> DrawLog:
-        """Return the log of the draws of a fit that has not been completed yet."""
+        """Return the log of the draws of a fit that is not complete yet."""
         return DrawLog(self.draws, run=self.signature.token(self.draws))
 
     def _kept_files(self) -> list[Path]:
+        """List the files of the states that `checkpoint.keep` selected."""
         return sorted(
             path for path in self.kept.glob("step-*.safetensors") if _KEPT.fullmatch(path.name)
         )
 
-    # -- the one writer
+    # -- the lock of the writer
 
     def is_owned(self) -> bool:
-        """Return whether a live process writes this run; one on another machine is believed to
-        live.
-        """
+        """Return whether a live process writes this run; one on another machine counts as live."""
         return self._lock.is_held()
 
     def acquire(self) -> None:
-        """Take the lock of this run, which may be that of a dead writer.
+        """Acquire the lock of this run, which may have belonged to a process that died.
 
         Raises:
             InvalidRun: if a live process holds it, or the run cannot be written.
@@ -344,59 +367,68 @@ class RunDirectory:
         self._lock.acquire()
 
     def release(self) -> None:
-        """Give the lock up."""
+        """Release the lock of this run."""
         self._lock.release()
 
     def check_folders(self) -> None:
-        """Refuse to write where a folder of this run is a symbolic link, which may lead to files of
-        others.
+        """Check that no folder of this run is a symbolic link, which could lead to files of others.
 
         Raises:
-            InvalidRun: if one is.
+            InvalidRun: if a folder is one.
         """
         warm_start = self.path / "warm_start"
         for folder in (self.draws, self.checkpoint, self.kept, warm_start, *warm_start.glob("*")):
             if folder.is_symlink():
                 raise InvalidRun(
-                    f"{folder} is a symbolic link; a run writes and removes files in folders of "
-                    "its own only: put the "
-                    f"folder itself there (the run as a whole may be a link)"
+                    f"{folder} is a symbolic link, and a run writes and removes files only in its "
+                    "own folders; replace it by the folder itself (the whole run may be a link)"
                 )
 
-    # -- what a running fit has reached
+    # -- the state of a running fit
 
     def save_state(self, chain: int, state: State) -> None:
-        """Replace the checkpoint of a chain."""
+        """Replace the checkpoint of a chain.
+
+        Args:
+            chain: the number of the chain.
+            state: its state.
+        """
         self._write_state(self.checkpoint / f"chain-{chain:04d}.safetensors", state)
 
     def keep_state(self, chain: int, step: int, state: State) -> None:
-        """Write a state that is kept for good; of the same step, the same again."""
+        """Write a state that is preserved; the same step replaces the same file.
+
+        Args:
+            chain: the number of the chain.
+            step: the step of the state.
+            state: the state.
+        """
         make_folder(self.kept)
         self._write_state(self.kept / f"step-{step:09d}-chain-{chain:04d}.safetensors", state)
 
     def _write_state(self, path: Path, state: State) -> None:
-        # `save_file` would report a full disk with an exception of its own.
+        # `save_file` would report a full disk with an exception of another type.
         content = save(state, metadata(self.signature.token(path.parent), state))
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
     def kept_states(self) -> dict[int, dict[int, State]]:
-        """Step -> chain -> state, of all that were kept for good.
+        """Return all preserved states by step and chain.
 
         Raises:
             InvalidRun: if a file is damaged.
         """
         self.signature.check(*self._kept_files())
-        found: dict[int, dict[int, State]] = {}
+        states: dict[int, dict[int, State]] = {}
         for path in sorted(self.kept.glob("step-*-chain-*.safetensors")):
             _, step, _, chain = path.stem.split("-", 3)
             if not (step.isascii() and step.isdecimal() and chain.isascii() and chain.isdecimal()):
-                raise InvalidRun(f"{path} is no state of this run; take it out of its folder")
-            found.setdefault(int(step), {})[int(chain)] = state = read_arrays(path)
+                raise InvalidRun(f"{path} is not a state of this run; remove it from its folder")
+            states.setdefault(int(step), {})[int(chain)] = state = read_arrays(path)
             check_state(path, self.signature.token(self.kept), state)
-        return found
+        return states
 
     def fit_state(self) -> FitState:
-        """Everything that a run in progress, or one that was killed, has on disk.
+        """Return the last saved state of a run that is running, or was killed.
 
         Raises:
             InvalidRun: if a file is damaged.
@@ -405,24 +437,24 @@ class RunDirectory:
         for path in sorted(self.checkpoint.glob("chain-*.safetensors")):
             chain = path.stem.removeprefix("chain-")
             if not (chain.isascii() and chain.isdecimal()):
-                raise InvalidRun(f"{path} is no state of this run; take it out of its folder")
+                raise InvalidRun(f"{path} is not a state of this run; remove it from its folder")
             states[int(chain)] = read_arrays(path)
             check_state(path, self.signature.token(self.checkpoint), states[int(chain)])
-        with parser_errors(
-            self.draws, "put back the draws as they were written", problem="is damaged"
-        ):
+        with parser_errors(self.draws, "restore the original draws", problem="is damaged"):
             draws = self.draw_log().chains() if self.draws.exists() else {}
         self.signature.check(self.history)
-        return FitState(states, draws, own_rows(self.path))
+        return FitState(states, draws, stage_rows(self.path))
 
     def rewrite(self, fit_state: FitState) -> FitState:
-        """Takes off the disk what is beyond `fit_state`, so that a resumed fit appends in the right
-        place.
+        """Truncate the files of the run to a state, so that a resumed fit appends to them.
 
-        Killed at any moment, it leaves something from which the same can be reached again.
+        A process killed here leaves files from which the same state can be read again.
+
+        Args:
+            fit_state: the state from which the fit continues.
 
         Returns:
-            The same, its draws as they now lie on disk.
+            The same state, with its draws as stored on disk.
         """
         self.check_folders()
         self._remove_leftovers()
@@ -447,9 +479,7 @@ class RunDirectory:
             remove_temporary_files(folder)
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The rows of the history, of a run with a warm start those of the last method that has
-        any.
-        """
+        """Return the rows of the history; with a warm start, those of the last active method."""
         stages = stage_folders(self.path)
         self.signature.require(self.history)
         self.signature.check(
@@ -458,8 +488,11 @@ class RunDirectory:
         return last_stage(self.path)
 
     def evaluation_path(self, name: str, content: Mapping[str, Any]) -> Path:
-        """Where an evaluation goes: it replaces one of the same data, and leaves one of other data
-        alone.
+        """Return the path of an evaluation, which replaces only an evaluation of the same data.
+
+        Args:
+            name: the stem of the file name.
+            content: the content of the evaluation.
         """
         number = 1
         while True:
@@ -472,7 +505,7 @@ class RunDirectory:
             number += 1
 
     def read_metrics(self) -> dict[str, Any] | None:
-        """Return the content of `metrics.json`; None of a run that is not complete.
+        """Return the content of `metrics.json`; None for a run that is not complete.
 
         Raises:
             InvalidRun: if the file is damaged or not the run's.
@@ -486,19 +519,22 @@ class RunDirectory:
         return content
 
     def finish_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes `history.parquet`, the last of the files of a complete run; see `is_finished`."""
+        """Write `history.parquet`, the last file of a complete run; see `is_finished`.
+
+        Args:
+            rows: the rows of the history.
+        """
         import pandas
 
         frame = pandas.DataFrame(rows)
         write_atomically(self.history, lambda temporary: frame.to_parquet(temporary, index=False))
 
     def is_finished(self) -> bool:
-        """Whether all files of a complete run are there, whatever `run.json` says of it yet."""
+        """Return whether all files of a complete run exist, whatever the status in `run.json`."""
         return self.has_posterior() and self.metrics.exists() and self.history.exists()
 
     def finish(self, **changes: Any) -> None:
-        """Once `is_finished`: remove the files that led to the posterior, then call the run
-        complete.
+        """Remove the working files of a finished run, and set its status to complete.
 
         Args:
             changes: keys of `run.json` that change with it.
@@ -509,13 +545,11 @@ class RunDirectory:
         self.update_record(**{"error": None, **changes, "status": "complete"})
 
     def sign(self) -> None:
-        """Sign the files that are finished, so that none of another run takes their place."""
-        self.signature.add(*self._written_at_last)
+        """Sign the final files, so that files of another run cannot take their place."""
+        self.signature.add(*self._final_files)
 
     def remove_working_files(self) -> None:
-        """Once all files of a complete run are in place: remove those that led to them, and nothing
-        else.
-        """
+        """Remove the working files of a run whose final files exist, and nothing else."""
         self.history_log.unlink(missing_ok=True)
         remove_files(self.draws, lambda name: is_temporary(name) or is_draw_file(name))
         remove_files(
@@ -527,22 +561,21 @@ class RunDirectory:
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays of a directory that is not published yet."""
+    """Write arrays into a directory that is not published yet."""
     write_atomically(
         path, lambda temporary: temporary.write_bytes(save(dict(arrays))), sync_parent=False
     )
 
 
 def _remove_incomplete(path: Path) -> None:
-    """Remove what processes left that were killed while they made this directory, before they gave
-    it its name.
-    """
-    for unborn in path.parent.glob(f".*.{TEMPORARY}"):
-        own = is_temporary(unborn.name) and unborn.name.startswith(f".{path.name[:NAME_LENGTH]}.")
+    """Remove temporary directories that killed processes left when they created this directory."""
+    prefix = f".{path.name[:NAME_LENGTH]}."
+    for folder in path.parent.glob(f".*.{TEMPORARY}"):
         if (
-            own
-            and is_real_folder(unborn)
-            and (unborn / LOCK).exists()
-            and not FolderLock(unborn).is_held()
+            is_temporary(folder.name)
+            and folder.name.startswith(prefix)
+            and is_real_folder(folder)
+            and (folder / LOCK).exists()
+            and not FolderLock(folder).is_held()
         ):
-            shutil.rmtree(unborn, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)

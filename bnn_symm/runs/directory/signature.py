@@ -1,12 +1,11 @@
-"""Which files belong to a run: `run.json` has the SHA-256 of each that is finished, and every
-reader compares.
+"""Check which files belong to a run: `run.json` has the SHA-256 of each finished file.
 
     files    name -> SHA-256, in hexadecimal, of files that do not change any more
-    id       of the run; its states and draws carry what follows from it while the fit runs
+    id       of the run; its states and draws carry a token derived from it while the fit runs
 
-So files of another run, or of another moment, are refused in place of giving wrong numbers. Runs of
-former versions have no such keys, and load without a check. `bnn-symm sign RUN` accepts files that
-were changed on purpose.
+Every reader compares. Files of another run, or of another time, are refused instead of giving wrong
+numbers. Runs of former versions have no such keys and load without a check. `bnn-symm sign RUN`
+accepts files that were changed on purpose.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ FILES, ID = "files", "id"
 _METADATA = "bnn_symm_run"
 _TOKEN_DIGITS = 16  # in hexadecimal: one 64-bit number
 _SHORT = 12
-_ADVICE = "put the run's own file back, or accept this one on purpose: bnn-symm sign"
+_ADVICE = "restore the original file, or accept this one with: bnn-symm sign"
 
 
 def new_id() -> str:
@@ -39,7 +38,7 @@ def new_id() -> str:
 
 
 class RunSignature:
-    """The signature of a run: what its `run.json` says of the other files.
+    """Read and write the signature of a run, which `run.json` stores.
 
     Args:
         record: path of `run.json`.
@@ -50,7 +49,11 @@ class RunSignature:
         self._root = record.parent
 
     def hashes(self, *paths: Path) -> dict[str, str]:
-        """Return name -> SHA-256 of the files among these that are there."""
+        """Return the SHA-256 of the existing files among these, by name.
+
+        Args:
+            paths: files of the run.
+        """
         found = {}
         for path in paths:
             if path.exists():
@@ -60,18 +63,22 @@ class RunSignature:
         return found
 
     def is_signed(self, path: Path) -> bool:
-        """Return whether a file belongs to the run as far as is known: it is signed, or the run
-        signs none.
+        """Return whether a file is signed, or the run has no signature.
+
+        Args:
+            path: a file of the run.
         """
         signed = self._signed()
         return signed is None or self._name(path) in signed
 
     def check(self, *paths: Path) -> None:
-        """Compare files with the signature; those that are missing or not signed are left to their
-        readers.
+        """Compare files with the signature; missing and unsigned files are left to their readers.
+
+        Args:
+            paths: files of the run.
 
         Raises:
-            InvalidRun: if one is not the file that was signed.
+            InvalidRun: if a file is not the one that was signed.
         """
         signed = self._signed() or {}
         for path in paths:
@@ -79,16 +86,19 @@ class RunSignature:
             got = self.hashes(path).get(self._name(path)) if wanted is not None else None
             if got is not None and got != wanted:
                 raise InvalidRun(
-                    f"{shown(path)} was damaged or exchanged since it was written (sha256 "
+                    f"{shown(path)} was damaged or replaced since it was written (sha256 "
                     f"{got[:_SHORT]}, {self._record.name} has {one_line(str(wanted)[:_SHORT])}); "
                     f"{_ADVICE} {shlex.quote(str(self._root))}"
                 )
 
     def require(self, *paths: Path) -> None:
-        """Refuse a run from which a signed file was taken away.
+        """Check that no signed file was removed.
+
+        Args:
+            paths: files of the run.
 
         Raises:
-            InvalidRun: if one is missing.
+            InvalidRun: if a signed file is missing.
         """
         signed = self._signed() or {}
         for path in paths:
@@ -99,11 +109,13 @@ class RunSignature:
                 )
 
     def add(self, *paths: Path) -> None:
-        """Sign files that are not signed yet, and compare those that are; a run that signs none is
-        left as it is.
+        """Sign unsigned files, and compare signed ones; without a signature, do nothing.
+
+        Args:
+            paths: files of the run.
 
         Raises:
-            InvalidRun: if one is not the file that was signed.
+            InvalidRun: if a file is not the one that was signed.
         """
         signed = self._signed()
         if signed is None:
@@ -114,27 +126,33 @@ class RunSignature:
             self._write({**signed, **new})
 
     def replace(self, path: Path) -> None:
-        """Sign a file that this process has just written, in place of one that was signed."""
+        """Sign a file that this process has just written, in place of a former one.
+
+        Args:
+            path: a file of the run.
+        """
         signed = self._signed()
         if signed is not None:
             self._write({**signed, **self.hashes(path)})
 
     def renew(self, *paths: Path) -> list[str]:
-        """Sign files as they are now.
+        """Sign all files in their present state.
 
         Args:
-            paths: all that may be signed.
+            paths: all files that may be signed.
 
         Returns:
-            The names of those that were signed otherwise, or not at all.
+            The names of the files whose signature changed.
         """
         before, now = self._signed() or {}, self.hashes(*paths)
         self._write(now)
         return sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
 
     def token(self, folder: Path) -> str | None:
-        """Return what states and draws of the run in a folder carry; None of a run that has no
-        identity.
+        """Return the token of states and draws in a folder; None for a run without an identity.
+
+        Args:
+            folder: a folder of the run.
         """
         if not self._record.exists():
             return None
@@ -146,12 +164,13 @@ class RunSignature:
         ]
 
     def _signed(self) -> dict[str, str] | None:
+        """Return the signature: the SHA-256 of each file; None if the run has none."""
         if not self._record.exists():
             return None
         signed = read_json(self._record).get(FILES)
         if signed is not None and not isinstance(signed, dict):
             raise InvalidRun(
-                f"{shown(self._record)} is damaged: files is no object; copy the run again"
+                f"{shown(self._record)} is damaged: files is not an object; copy the run again"
             )
         return signed
 
@@ -164,7 +183,12 @@ class RunSignature:
 
 
 def metadata(token: str | None, state: Mapping[str, np.ndarray]) -> dict[str, str] | None:
-    """Return the metadata of a state: the run that it is of, and a digest of what it holds."""
+    """Return the metadata of a state: the token of its run, and a digest of its content.
+
+    Args:
+        token: the token; None for a run without an identity.
+        state: the arrays of the state.
+    """
     return None if token is None else {_METADATA: f"{token}-{_digest(state)}"}
 
 
@@ -177,30 +201,31 @@ def _digest(state: Mapping[str, np.ndarray]) -> str:
 
 
 def check_state(path: Path, token: str | None, state: Mapping[str, np.ndarray]) -> None:
-    """Refuse the state of another run, or one that was damaged.
+    """Check that a state belongs to a run and is not damaged.
 
     Args:
-        path: of a safetensors file.
-        token: that it must carry; None of a run without an identity, which is not checked.
-        state: what was read from it.
+        path: a safetensors file.
+        token: the token that it must carry; None for a run without an identity: no check.
+        state: the arrays that were read from it.
 
     Raises:
-        InvalidRun: if it carries another one, or none, or other values than were written.
+        InvalidRun: if it carries another token, or none, or other values than were written.
     """
     if token is None:
         return
     with (
-        parser_errors(path, "put back the file as it was written"),
+        parser_errors(path, "restore the original file"),
         safe_open(path, framework="np") as file,
     ):
         got = str((file.metadata() or {}).get(_METADATA)).partition("-")
     if got[0] != token:
         raise InvalidRun(
             f"{shown(path)} is a state of another run (it carries "
-            f"{one_line(got[0], _TOKEN_DIGITS)}, this run's carry {token}); put back the run's own "
-            "file, or fit again"
+            f"{one_line(got[0], _TOKEN_DIGITS)}, expected {token}); restore the original file, or "
+            "fit again"
         )
     if got[2] != _digest(state):
         raise InvalidRun(
-            f"{shown(path)} is damaged: it holds other values than were written; put back the file"
+            f"{shown(path)} is damaged: its values are not those that were written; restore the "
+            "file"
         )

@@ -1,4 +1,4 @@
-"""The callback that keeps a running fit on disk."""
+"""Define the callbacks that write a running fit to disk and stop it on signals."""
 
 import json
 import math
@@ -14,23 +14,21 @@ from bnn_symm.io.atomic import sync_file
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
-# Draws wait for each other in memory up to this size, so that small models do not make a file a
-# draw.
+# Draws are buffered up to this size, so that small models do not write one file for each draw.
 _BUFFER_BYTES = 16_000_000
 
 
 class RunWriter(Callback):
-    """Appends history at once, draws and states every few seconds or steps.
+    """Append history rows at once, and draws and states after an interval of seconds or steps.
 
-    Whatever moment the process is killed at, no state on disk is ahead of the draws and the history
-        there: both are
-    written before it. The draws live on disk alone (`stored_draws`), so memory does not grow with
-    their number.
+    Draws and history are written before the state that depends on them. Whenever the process is
+    killed, no state on disk is ahead of the draws and the history there. Draws are stored only on
+    disk (`stored_draws`), so memory does not grow with their number.
 
     Args:
-        directory: of the run; its lock is held.
-        every: seconds between checkpoints, or `N steps`, as the history counts them.
-        keep: steps from which on the first state that is told is kept for good, chain by chain.
+        directory: the run directory, whose lock is held.
+        every: seconds between checkpoints, or `N steps`, as counted by the history.
+        keep: steps; the first state from each of them on is preserved, in every chain.
     """
 
     def __init__(self, directory: RunDirectory, every: float | str, keep: Sequence[int] = ()):
@@ -44,33 +42,32 @@ class RunWriter(Callback):
         self._buffer: list[DrawChunk] = []
         self._buffered = 0
         self._last_flush = time.monotonic()
-        # Of each chain the step of its last row; the time and the step of its last state on disk.
+        # For each chain: the step of its last row; the time and step of its last state on disk.
         self._step: dict[int, int] = {}
         self._last_state: dict[int, tuple[float, int]] = {}
         self._history = directory.history_log.open("a", encoding="utf-8")
         self._history_is_synced = True
 
     def on_history(self, row: Mapping[str, Any]) -> None:
-        """One line, flushed to the operating system, so that it survives this process."""
+        """Write a row and flush it to the operating system, so that it survives this process."""
         self._step[row.get("chain", 0)] = row["step"]
         self._history.write(json.dumps(row) + "\n")
         self._history.flush()
         self._history_is_synced = False
 
     def on_draws(self, chunk: DrawChunk) -> None:
-        """Buffered until the next checkpoint, or until there are many."""
+        """Buffer draws until the next checkpoint, or until there are many."""
         self._buffer.append(chunk)
         self._buffered += chunk.positions.nbytes
         if time.monotonic() - self._last_flush >= self._seconds or self._buffered >= _BUFFER_BYTES:
             self.flush()
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
-        """The first, every essential one, and otherwise one after so many seconds or steps."""
-        if (
-            chain not in self._pending
-        ):  # of a resumed fit, what was kept before is not kept again later
-            reached = max((step for step, own in self._kept.items() if chain in own), default=-1)
-            self._pending[chain] = [step for step in self._keep if step > reached]
+        """Save the first state, every essential one, and otherwise one after each interval."""
+        if chain not in self._pending:
+            # A resumed fit does not repeat the states that were preserved before.
+            last = max((step for step, states in self._kept.items() if chain in states), default=-1)
+            self._pending[chain] = [step for step in self._keep if step > last]
         pending = self._pending[chain]
         if pending:
             now = state()
@@ -85,6 +82,7 @@ class RunWriter(Callback):
             self._last_state[chain] = (time.monotonic(), self._step.get(chain, 0))
 
     def _is_due(self, chain: int) -> bool:
+        """Return whether the interval between checkpoints has passed."""
         if chain not in self._last_state:
             return True
         saved_at, step = self._last_state[chain]
@@ -94,12 +92,12 @@ class RunWriter(Callback):
         )
 
     def stored_draws(self) -> dict[int, DrawChunk]:
-        """All that are on disk, the buffered ones written first."""
+        """Return all draws on disk, after writing the buffered ones."""
         self.flush()
         return self._log.chains()
 
     def flush(self) -> None:
-        """Writes the buffered draws, as one file, and syncs the history."""
+        """Write the buffered draws as one file, and sync the history."""
         if not self._history_is_synced:
             sync_file(self._history.fileno())
             self._history_is_synced = True
@@ -108,7 +106,7 @@ class RunWriter(Callback):
         self._last_flush = time.monotonic()
 
     def close(self) -> None:
-        """Writes what is buffered and closes the history."""
+        """Write the buffered draws and close the history."""
         try:
             self.flush()
         finally:
@@ -116,13 +114,12 @@ class RunWriter(Callback):
 
 
 class StopOnSignal(Callback):
-    """Ctrl-C, and the signal that schedulers send, stop a fit at its next step; a second one stops
-    it at once.
+    """Stop a fit at its next step on SIGINT or SIGTERM; a second signal stops it at once.
 
     Attributes:
-        stopped: whether a signal came.
-        at_once: whether the next one raises KeyboardInterrupt: there are no steps any more after
-            which to stop.
+        stopped: whether a signal was received.
+        at_once: whether the next signal raises KeyboardInterrupt, because no steps are left after
+            which the fit could stop.
     """
 
     def __init__(self) -> None:
@@ -130,13 +127,14 @@ class StopOnSignal(Callback):
         self.at_once = False
 
     def should_stop(self) -> bool:
-        """Whether a signal came."""
+        """Return whether a signal was received."""
         return self.stopped
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Handles the signals within; in a thread other than the main one, where Python cannot,
-        does nothing.
+        """Handle the signals within this context.
+
+        Outside the main thread, where Python cannot handle signals, it has no effect.
         """
         former = {}
         try:
