@@ -157,7 +157,7 @@ def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
     try:
         predictive = run.posterior.predict(undisturbed.dataset().test.x)
     except InvalidRun as error:
-        if run.status == "complete" or "holds no posterior" not in str(error):
+        if run.status == "complete" or "has no posterior" not in str(error):
             raise
         return {"problems": problems, "phase": "nothing reached", "drawn": drawn}
     if not bool(torch.isfinite(predictive.outputs).all()):

@@ -60,6 +60,6 @@ def test_without_test_points_it_says_which_they_are(tmp_path, monkeypatch):
 
 
 def test_of_a_run_without_a_posterior(tmp_path):
-    nothing = {"conclusion": "runs/a holds no posterior", "reason": "runs/a holds no posterior"}
-    assert calibration_text(nothing) == "calibration: runs/a holds no posterior"
+    nothing = {"conclusion": "runs/a has no posterior", "reason": "runs/a has no posterior"}
+    assert calibration_text(nothing) == "calibration: runs/a has no posterior"
     assert draw_calibration(nothing, tmp_path, title="") == []

@@ -112,8 +112,8 @@ def test_an_asymmetric_run_has_no_gap(tmp_path):
 
 def test_without_a_posterior_the_conclusion_is_all_there_is():
     assert (
-        elbo_text({"conclusion": "holds no posterior", "reason": "holds no posterior"})
-        == "elbo: holds no posterior"
+        elbo_text({"conclusion": "has no posterior", "reason": "has no posterior"})
+        == "elbo: has no posterior"
     )
 
 

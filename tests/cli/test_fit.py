@@ -43,9 +43,9 @@ def test_a_rate_of_dropout_that_nothing_reads_is_said_and_makes_no_difference(cl
         own = [f"inference.name={method}", f"architecture.dropout={rate}"]
         status, _, said[name] = cli("fit", "--quiet", "--set", *keys, *own, "--out", name)
         assert status == 0
-    reason = "map drops no units; --set inference.name=mc_dropout does"
+    reason = "map does not drop units; use inference.name=mc_dropout"
     assert said == {
-        "map": f"bnn-symm: note: architecture.dropout=0.2 does nothing in this fit, for {reason}\n",
+        "map": f"bnn-symm: note: architecture.dropout=0.2 has no effect: {reason}\n",
         "a": "",
         "b": "",
     }
@@ -124,7 +124,7 @@ def test_existing_and_unwritable_places(refused, tmp_path):
 
 def test_an_existing_run_can_be_gone_on_with(refused, cli):
     cli("fit", *IRIS, "--out", "run")
-    assert "or go on with it: bnn-symm fit --resume run" in refused("fit", *IRIS, "--out", "run")
+    assert "or resume it: bnn-symm fit --resume run" in refused("fit", *IRIS, "--out", "run")
 
 
 def test_traceback_only_with_debug(cli):
@@ -167,7 +167,7 @@ def test_module_of_the_users_own(cli, refused, tmp_path):
     )
     assert "network of another factory" in refused("fit", *more, "--out", "other")
     cli("fit", *IRIS, "--out", "plain")
-    assert "--module is for networks of your own; this run's is mlp" in refused(
+    assert "--module is for user-defined networks; this run has mlp" in refused(
         "evaluate", "plain", "--module", "my_nets_a:build"
     )
 

@@ -141,7 +141,7 @@ def test_wrong_input(refused, run, data, tmp_path):
         assert message in refused("predict", "run", name, "-o", "out.csv"), name
     for output, message in {
         "there.csv": "there.csv exists and is never overwritten; choose another -o",
-        "out.txt": "wanted a name that ends in .csv, .parquet, .npz",
+        "out.txt": "expected a name that ends in .csv, .parquet, .npz",
         "absent/out.csv": "absent is not a directory",
     }.items():
         assert message in refused("predict", "run", "data.csv", "-o", output), output

@@ -45,7 +45,7 @@ def test_a_run_that_lost_its_results_has_no_page(refused, fitted, tmp_path):
     run = fitted("vi", *METHODS["local"])
     for name in ("metrics.json", "posterior.nc"):
         (tmp_path / run / name).unlink()
-    assert "holds no posterior" in refused("report", run)
+    assert "has no posterior" in refused("report", run)
     assert not (tmp_path / run / "report.html").exists()
 
 
@@ -62,7 +62,7 @@ def test_what_cannot_be_reported_is_refused_in_one_line(refused, fitted, tmp_pat
     assert "neither a study nor a run" in refused("report", tmp_path)
     assert "there is no directory" in refused("report", "nowhere")
     run = fitted("vi", *METHODS["local"])
-    assert "--module is for networks of your own" in refused("report", run, "--module", "a:b")
+    assert "--module is for user-defined networks" in refused("report", run, "--module", "a:b")
     assert f"--out {tmp_path} is a directory" in refused("report", run, "-o", tmp_path)
     assert "nowhere" in refused("report", run, "-o", "nowhere/page.html")
     shutil.rmtree(run)

@@ -355,7 +355,7 @@ def test_an_unknown_operation_is_named_with_its_line(refused, tmp_path):
         ),
         (
             ["architecture.symmetry.kappa=1"],
-            "architecture.symmetry has kappa but no kind, so that nothing would change; type --set "
+            "architecture.symmetry has kappa but no kind, and would have no effect; type --set "
             "architecture.symmetry.kind=weight_asymmetric",
         ),
         (["architecture.symmetry.kind=asymmetric"], "architecture.symmetry.kind: got 'asymmetric'"),
@@ -380,7 +380,7 @@ def test_a_run_is_as_it_was_fitted(cli, refused):
     assert "--set changes a configuration; run is a run, which is as it was fitted" in refused(
         "symmetry", "run", "--set", "architecture.symmetry.kind=weight_asymmetric"
     )
-    assert "--module is for networks of your own; this run's is mlp" in refused(
+    assert "--module is for user-defined networks; this run has mlp" in refused(
         "symmetry", "run", "--module", "absent:build"
     )
 

@@ -55,15 +55,17 @@ def test_what_changes_the_bits_is_refused_unless_allowed(stopped, changes, words
     if "versions" in changes:
         changes = {"versions": {**record["versions"], **changes["versions"]}}
     _edit(stopped, **changes)
-    with pytest.raises(InvalidRun, match=f"cannot go on to the same bits: {words}") as error:
+    with pytest.raises(
+        InvalidRun, match=f"cannot be resumed bitwise identically: {words}"
+    ) as error:
         resume_run(stopped)
-    assert str(error.value).endswith("or accept other bits with --allow-changes")
+    assert str(error.value).endswith("or accept a different result with --allow-changes")
     assert "\n" not in str(error.value)
     assert not (stopped / "lock.json").exists()
     notes = []
     run = resume_run(stopped, allow_changes=True, on_note=notes.append)
     (line,) = notes
-    assert line.startswith(f"{stopped} goes on, but not to the same bits: {words}")
+    assert line.startswith(f"{stopped} is resumed, but not bitwise identically: {words}")
     assert run.status == "complete"
     ((entry),) = run.record["resumed_with_changes"]
     assert entry["changes"][0].startswith(words)
@@ -111,7 +113,8 @@ def test_the_command_says_what_differs(stopped, capsys):
     assert main(["fit", "--resume", str(stopped), "--allow-changes", "--quiet"]) == 0
     err = capsys.readouterr().err
     assert (
-        err == f"bnn-symm: note: {stopped} goes on, but not to the same bits: threads was 7, is 1\n"
+        err
+        == f"bnn-symm: note: {stopped} is resumed, but not bitwise identically: threads was 7, is 1\n"
     )
 
 

@@ -169,7 +169,9 @@ def test_a_run_goes_on_only_with_its_own_masks(tmp_path):
         text.replace("gate_scale: auto\n    seed: 0", "gate_scale: auto\n    seed: 1")
     )
     sign(changed)
-    with pytest.raises(InvalidRun, match="cannot go on to the same bits: mask_fingerprint was"):
+    with pytest.raises(
+        InvalidRun, match="cannot be resumed bitwise identically: mask_fingerprint was"
+    ):
         resume_run(changed)
     assert same_bits(resume_run(tmp_path / "run"), fit(tmp_path / "undisturbed", keys))
 
@@ -186,7 +188,7 @@ def test_a_run_goes_on_only_with_its_own_masks(tmp_path):
         ),
         (
             ["architecture.symmetry=weight_asymmetric"],
-            "got 'weight_asymmetric', wanted a section.*symmetry.kind=",
+            "got 'weight_asymmetric', expected a section.*symmetry.kind=",
         ),
         (
             [WEIGHT, "architecture.symmetry.kapa=1"],

@@ -52,7 +52,7 @@ def test_a_damaged_state_is_named(tmp_path):
     run = fit(tmp_path / "run", [*KEEP, "checkpoint.keep=[5]"])
     (path,) = (run.path / "checkpoints").iterdir()
     path.write_bytes(b"damaged")
-    with pytest.raises(InvalidRun, match=rf"{path.name} was damaged or exchanged"):
+    with pytest.raises(InvalidRun, match=rf"{path.name} was damaged or replaced"):
         load_run(run.path).checkpoints()
     sign(run.path)
     with pytest.raises(InvalidRun, match=rf"{path.name} .*is damaged"):

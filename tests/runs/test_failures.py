@@ -45,7 +45,7 @@ def test_divergence(tmp_path, capsys, method):
     assert run.status == "failed"
     assert torch.isfinite(run.posterior.draws()).all()
     with pytest.raises(
-        InvalidRun, match="diverged, and would do so again; start afresh with other settings"
+        InvalidRun, match="diverged, and would diverge again; start a new run with other settings"
     ):
         resume_run(path)
 
@@ -159,9 +159,8 @@ def test_full_disk(tmp_path, method, length, limit):
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr == (
-        f"bnn-symm: error: {path} could not be written (File too large); what was written before "
-        "is kept; make room "
-        f"and go on with: bnn-symm fit --resume {path}\n"
+        f"bnn-symm: error: {path} could not be written (File too large); earlier files are "
+        f"preserved; free disk space and resume with: bnn-symm fit --resume {path}\n"
     )
     left = load_run(path)
     assert left.status in ("failed", "interrupted")
@@ -234,7 +233,9 @@ def test_a_resume_needs_the_data_that_were_fitted(tmp_path):
     ]
     fit_run(load_config(None, keys), tmp_path / "run", callbacks=[Stop()])
     table.assign(a=1.0 + table["a"]).to_csv(tmp_path / "d.csv", index=False)
-    with pytest.raises(InvalidRun, match="cannot go on to the same bits: sha256 was") as error:
+    with pytest.raises(
+        InvalidRun, match="cannot be resumed bitwise identically: sha256 was"
+    ) as error:
         resume_run(tmp_path / "run")
     assert len(str(error.value)) < 500
     assert not (tmp_path / "run" / "lock.json").exists()
@@ -243,7 +244,7 @@ def test_a_resume_needs_the_data_that_were_fitted(tmp_path):
 def test_a_complete_run_does_not_go_on(tmp_path):
     run = fit(tmp_path / "run", overrides("map"))
     before = (run.path / "run.json").read_bytes()
-    with pytest.raises(InvalidRun, match="is complete; there is nothing to go on with"):
+    with pytest.raises(InvalidRun, match="is complete; there is nothing to resume"):
         resume_run(run.path)
     assert (run.path / "run.json").read_bytes() == before
 
@@ -293,7 +294,7 @@ def test_a_start_of_another_precision(tmp_path, mode):
 
 
 def test_another_network_is_no_start(tmp_path, mode):
-    with pytest.raises(IncompatiblePosteriors, match=r"has another network .*give it the same"):
+    with pytest.raises(IncompatiblePosteriors, match=r"has another network .*use the same"):
         fit(
             tmp_path / "run",
             [*overrides("local"), "architecture.widths=[5]", f"initial={mode.path}"],

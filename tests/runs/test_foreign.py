@@ -230,7 +230,7 @@ def test_refusals_leave_nothing_behind(config, tmp_path, monkeypatch) -> None:
 
     refused([], "no files")
     refused([NUMPYRO, "a.pt"], "NetCDF files and checkpoints together")
-    refused([NUMPYRO, NUMPYRO], "one file is named twice")
+    refused([NUMPYRO, NUMPYRO], "a file is named twice")
     refused([NUMPYRO], "leave it out", config=config("initial=x"))
     refused(["missing.nc"], "no file missing.nc", InvalidRun)
     refused([NUMPYRO], "no map of names nowhere.yaml", names="nowhere.yaml")

@@ -117,8 +117,8 @@ def test_signals_stop_at_the_next_step(tmp_path, number):
     log = (tmp_path / "log").read_text()
     assert process.exitcode == 130
     assert log == (
-        f"bnn-symm: interrupted; what was reached is in {path}; go on with: bnn-symm fit --resume "
-        f"{path}\n"
+        f"bnn-symm: interrupted; the last state is saved in {path}; resume with: bnn-symm fit "
+        f"--resume {path}\n"
     )
     assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
     assert not (path / "lock.json").exists()
@@ -142,7 +142,7 @@ def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
     log = (tmp_path / "log").read_text()
     assert process.exitcode == 130, log
     assert log.count("\n") == 1, log
-    assert "go on with: bnn-symm fit --resume" in log
+    assert "resume with: bnn-symm fit --resume" in log
     assert load_run(path).status == "interrupted"
 
 
@@ -156,7 +156,7 @@ def test_stopped_before_the_first_draw(tmp_path):
     finally:
         StopOnSignal.should_stop = before  # type: ignore[method-assign]
     assert run.status == "interrupted"
-    with pytest.raises(InvalidRun, match="holds no posterior"):
+    with pytest.raises(InvalidRun, match="has no posterior"):
         _ = run.posterior
     assert same_bits(resume_run(tmp_path / "run"), fit(tmp_path / "undisturbed", keys))
 
@@ -364,7 +364,7 @@ def test_a_signal_while_the_scores_are_made_stops_at_once(tmp_path, monkeypatch)
     keys = [*IRIS, "inference.name=map", "inference.num_steps=3"]
     with monkeypatch.context() as patch:
         patch.setattr(module, "measure", slow)
-        with pytest.raises(KeyboardInterrupt, match="go on with: bnn-symm fit --resume"):
+        with pytest.raises(KeyboardInterrupt, match="resume with: bnn-symm fit --resume"):
             fit(tmp_path / "run", keys)
     assert load_run(tmp_path / "run").status == "interrupted"
     assert resume_run(tmp_path / "run").status == "complete"

@@ -177,6 +177,6 @@ def test_an_interval_in_steps_resumes_to_the_same_bits(tmp_path):
 @pytest.mark.parametrize("every", ["0 steps", "-1", "steps", "5 epochs"])
 def test_an_interval_that_is_none_is_refused(every):
     with pytest.raises(
-        ConfigError, match=r"checkpoint\.every: .* wanted seconds, such as 5, or steps, such as"
+        ConfigError, match=r"checkpoint\.every: .* expected seconds, such as 5, or steps, such as"
     ):
         load_config(None, [f"checkpoint.every={every}"])

@@ -98,7 +98,7 @@ def test_what_is_in_the_directory_is_what_was_fitted(tmp_path, pretrained):
     weights = {name: value.clone() for name, value in run.model.prior.mean.weights.items()}
     weights["head.bias"] += 1
     save_file(weights, kept)
-    with pytest.raises(InvalidRun, match="was damaged or exchanged"):
+    with pytest.raises(InvalidRun, match="was damaged or replaced"):
         load_run(run.path)
     sign(run.path)
     with pytest.raises(InvalidRun, match="was changed since the fit"):
@@ -108,9 +108,7 @@ def test_what_is_in_the_directory_is_what_was_fitted(tmp_path, pretrained):
     with pytest.raises(InvalidRun, match=r"prior_mean\.safetensors .*is damaged"):
         load_run(run.path)
     kept.unlink()
-    with pytest.raises(
-        InvalidRun, match=r"has no prior_mean\.safetensors, on which its prior is centerd"
-    ):
+    with pytest.raises(InvalidRun, match=r"has no prior_mean\.safetensors, the mean of its prior"):
         load_run(run.path)
 
 
@@ -176,8 +174,10 @@ def test_what_can_be_typed_wrong(tmp_path, pretrained):
         str(
             tmp_path / "nowhere.safetensors"
         ): "does not exist; name a run directory, or a file of weights",
-        str(tmp_path / "notes.txt"): "is no file of weights; name a run directory, or a state dict",
-        str(chains.path): "has 2 chains, which number their units differently",
+        str(
+            tmp_path / "notes.txt"
+        ): "is not a file of weights; name a run directory, or a state dict",
+        str(chains.path): "has 2 chains, which permute their units differently",
     }
     for path, message in wrong.items():
         with pytest.raises(ConfigError, match=message):

@@ -133,7 +133,7 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(tmp_path
     assert ranks.statuses() == [1, -signal.SIGKILL]
     path = tmp_path / "run"
     assert said(tmp_path) == (
-        f"process 1 of 2 (pid {ranks.processes[1].pid}) is gone; go on with: torchrun "
+        f"process 1 of 2 (pid {ranks.processes[1].pid}) died; resume with: torchrun "
         "--nproc-per-node 2 -m "
         f"bnn_symm.cli fit --resume {path}\n"
     )
@@ -146,7 +146,7 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(tmp_path
         InvalidRun, match="processes was 2, is 1; start it with: torchrun --nproc-per-node 2"
     ) as error:
         resume_run(copy)
-    assert str(error.value).endswith("or accept other bits with --allow-changes")
+    assert str(error.value).endswith("or accept a different result with --allow-changes")
     check_goes_on(tmp_path, undisturbed)
 
 
@@ -179,7 +179,7 @@ def test_the_first_process_killed(tmp_path, undisturbed):
     ranks = start_ranks(fit_until, str(tmp_path), 0, signal.SIGKILL)
     assert ranks.statuses() == [-signal.SIGKILL, 1]
     assert said(tmp_path).startswith(
-        f"process 0 of 2 (pid {ranks.processes[0].pid}) is gone; go on with: "
+        f"process 0 of 2 (pid {ranks.processes[0].pid}) died; resume with: "
     )
     assert load_run(tmp_path / "run").status == "interrupted"
     check_goes_on(tmp_path, undisturbed)
@@ -204,7 +204,7 @@ def kill_a_child(agent: subprocess.Popen) -> None:
 @pytest.mark.parametrize(
     ("stop", "words"),
     [
-        (subprocess.Popen.terminate, "bnn-symm: interrupted; what was reached is in "),
+        (subprocess.Popen.terminate, "bnn-symm: interrupted; the last state is saved in "),
         pytest.param(kill_a_child, "bnn-symm: error: process 1 of 2 ", marks=pytest.mark.slow),
     ],
     ids=["terminated", "killed"],
@@ -231,7 +231,7 @@ def test_started_by_torchrun_itself(tmp_path, stop, words):
     (line,) = [line for line in log.read_text().splitlines() if line.startswith("bnn-symm: ")]
     assert line.startswith(words)
     assert line.endswith(
-        f"go on with: torchrun --nproc-per-node 2 -m bnn_symm.cli fit --resume {path}"
+        f"resume with: torchrun --nproc-per-node 2 -m bnn_symm.cli fit --resume {path}"
     )
     assert load_run(path).status == ("interrupted" if "interrupted" in words else "failed")
     assert not (path / "lock.json").exists()
@@ -246,8 +246,8 @@ def test_one_process_is_not_gone_on_with_in_two(tmp_path, undisturbed):
     (path / "metrics.json").unlink()
     assert start_fit(tmp_path, "--resume", str(path)).statuses()[0] == 2
     (line,) = said(tmp_path).splitlines()
-    assert "processes was 1, is 2; start it with: bnn-symm fit --resume, start afresh" in line
-    assert line.endswith(f"--set initial={path}, or accept other bits with --allow-changes")
+    assert "processes was 1, is 2; start it with: bnn-symm fit --resume, start a new run" in line
+    assert line.endswith(f"--set initial={path}, or accept a different result with --allow-changes")
 
 
 def begin_with_other_data(folder: str) -> None:
@@ -267,7 +267,7 @@ def test_processes_with_other_data_do_not_begin(tmp_path):
     run_ranks(begin_with_other_data, str(tmp_path))
     for rank in range(2):
         words = (tmp_path / str(rank)).read_text()
-        assert words.startswith("process 1 of 2 is unlike process 0: dataset.")
+        assert words.startswith("process 1 of 2 differs from process 0: dataset.")
 
 
 @pytest.mark.parametrize(

@@ -237,9 +237,9 @@ def test_vi_begins_at_the_first_member_and_not_between_networks(tmp_path):
     [
         (
             "map",
-            r"warm_start: got 'map', wanted a list of methods, such as \[\{name: map, num_steps: 500\}\]",
+            r"warm_start: got 'map', expected a list of methods, such as \[\{name: map, num_steps: 500\}\]",
         ),
-        ("[3]", "warm_start.0: got 3, wanted a list of methods"),
+        ("[3]", "warm_start.0: got 3, expected a list of methods"),
         ("[mapp]", "unknown warm_start.0.name 'mapp'; did you mean 'map'?"),
         (
             "[map, {name: hmc, num_step: 3}]",

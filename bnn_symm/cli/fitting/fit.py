@@ -112,7 +112,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     if options.resume:
         if options.config or options.set or options.out:
             raise ConfigError(
-                "--resume goes on with a run as it was; it takes no CONFIG, --set or --out"
+                "--resume uses the configuration of the run; it takes no CONFIG, --set or --out"
             )
         config = load_run(options.resume, module=options.module).config
     elif options.allow_changes:
@@ -145,7 +145,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     metrics = run.metrics
     if metrics is None:
         print(
-            f"bnn-symm: interrupted; what was reached is in {one_line(run.path, 100)}; go on with: "
+            f"bnn-symm: interrupted; the last state is saved in {one_line(run.path, 100)}; resume with: "
             f"{printable(resume_command(run.path, group, module_of(run.config)))}",
             file=sys.stderr,
         )

@@ -85,7 +85,7 @@ def test_constants_that_a_factory_draws_are_put_back(kind, tmp_path) -> None:
 def test_what_is_no_constant_of_the_network_is_found_by_its_outputs(kind, tmp_path) -> None:
     record = stored(NetworkRecord.of(model_of(kind), X), tmp_path / "network.safetensors")
     sys.modules["constantnets"].SHIFT[0] = 0.75
-    with pytest.raises(InvalidRun, match="outputs at the run's probe points"):
+    with pytest.raises(InvalidRun, match="outputs of the network at the probe points"):
         record.restore(model_of(kind), tmp_path, "constantnets:build")
 
 

@@ -61,7 +61,7 @@ def test_a_file_of_another_run_is_refused(copy, two, name):
     shutil.copy(two[1] / name, copy / name)
     with pytest.raises(
         InvalidRun,
-        match=r"or exchanged since it was written \(sha256 [0-9a-f]{12}, .* bnn-symm sign",
+        match=r"or replaced since it was written \(sha256 [0-9a-f]{12}, .* bnn-symm sign",
     ):
         read_all(copy)
 
@@ -73,7 +73,7 @@ def test_damage_is_refused(copy, name, damage):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes({"flip": bytes(content), "cut": bytes(content[:-1]), "empty": b""}[damage])
-    with pytest.raises(InvalidRun, match=f"{path.name} was damaged or exchanged") as error:
+    with pytest.raises(InvalidRun, match=f"{path.name} was damaged or replaced") as error:
         read_all(copy)
     assert "\n" not in str(error.value)
 
@@ -199,7 +199,7 @@ def test_the_identity_is_no_statistic_of_the_sampler(tmp_path):
 def test_a_configuration_that_was_exchanged_is_not_gone_on_with(tmp_path):
     run = _in_progress(tmp_path / "a")
     run.config.write_text("seed: 1\n")
-    with pytest.raises(InvalidRun, match=r"config\.yaml was damaged or exchanged"):
+    with pytest.raises(InvalidRun, match=r"config\.yaml was damaged or replaced"):
         resume_run(run.path)
     assert not run.is_owned()
 
