@@ -80,7 +80,7 @@ def external_run(
         BnnSymmError: if the draws do not fit the configuration.
 
     Example:
-        >>> from bnn_symm import external_run, load_config
+        >>> from bnn_symm.runs import external_run, load_config
         >>> config = load_config(None, ["data.name=gap"])
         >>> run = external_run(["chains.nc"], config=config)  # doctest: +SKIP
     """
@@ -121,7 +121,7 @@ def import_run(
         BnnSymmError: if the draws do not fit the configuration.
 
     Example:
-        >>> from bnn_symm import import_run, load_config
+        >>> from bnn_symm.runs import import_run, load_config
         >>> config = load_config(None, ["data.name=gap"])
         >>> run = import_run(["chains.nc"], "runs/imported", config=config)  # doctest: +SKIP
     """

@@ -144,7 +144,7 @@ def resume_run(
             threads, processes, versions, dtype or device, unless `allow_changes`.
 
     Example:
-        >>> from bnn_symm import resume_run
+        >>> from bnn_symm.runs import resume_run
         >>> run = resume_run("runs/gap")  # doctest: +SKIP
     """
     group = group or ProcessGroup()

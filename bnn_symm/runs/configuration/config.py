@@ -162,7 +162,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         ConfigError: as `load_config`.
 
     Example:
-        >>> from bnn_symm import parse_config
+        >>> from bnn_symm.runs import parse_config
         >>> parse_config({"architecture": {"widths": [8]}}).architecture.widths
         (8,)
     """
