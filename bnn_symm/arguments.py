@@ -33,11 +33,11 @@ _REMEDIES = {
         "Tensor",
         "DataLoader",
     ): "pass all points as one tensor; the package draws its minibatches itself",
-    ("Tensor", "Part"): "pass its tensor x",
+    ("Tensor", "Split"): "pass its tensor x",
     ("Tensor", "Dataset"): "pass the tensor x of one of its parts, such as dataset.test.x",
     ("ndarray", "Tensor"): "convert it with .numpy()",
-    ("Part", "Dataset"): "pass one of its parts, such as dataset.test",
-    ("Dataset", "Part"): "pass the whole data set, which has its parts",
+    ("Split", "Dataset"): "pass one of its parts, such as dataset.test",
+    ("Dataset", "Split"): "pass the whole data set, which has its parts",
     ("Posterior", "Run"): "pass run.posterior",
     (
         "Posterior",
@@ -59,7 +59,7 @@ _NAMES = {
 _GENERAL = {
     "Tensor": "convert it with torch.as_tensor",
     "Dataset": _TABLES,
-    "Part": f"pass a part of a Dataset, such as dataset.test; {_TABLES}",
+    "Split": f"pass a part of a Dataset, such as dataset.test; {_TABLES}",
     "BayesianModel": "make one with BayesianModel(net, Prior(), likelihood)",
     "Posterior": "it is what the fit of a method returns",
     "int": "convert it with int()",

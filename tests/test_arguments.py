@@ -120,7 +120,7 @@ CALLS = {
     "score of a model": (lambda t: bnn_symm.score(t.model, t.data.test), "fit it first"),
     "score the other way": (
         lambda t: bnn_symm.score(t.data.test, t.posterior),
-        "posterior: got an object of type Part",
+        "posterior: got an object of type Split",
     ),
     "merge of one": (lambda t: bnn_symm.merge(t.posterior), "a sequence of Posterior"),
     "merge of a model": (

@@ -22,7 +22,7 @@ from bnn_symm.alignment.solvers.sinkhorn import sinkhorn
 from bnn_symm.alignment.solvers.straight_through import straight_through
 from bnn_symm.architectures import fingerprint, short_fingerprint
 from bnn_symm.arguments import checked
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import Permutation, SymmetryGroup, fixed_entries, symmetry_group
@@ -88,7 +88,7 @@ def align(
     *,
     matching: Matching = "w2",
     solver: Solver = "auto",
-    part: Part | None = None,
+    part: Split | None = None,
     group: SymmetryGroup | None = None,
     restarts: int | None = None,
     seed: int = 0,
@@ -152,7 +152,7 @@ def align(
     return _result(other, goal, group, best, matching, winner, restarts + 1, baseline)
 
 
-def _check_choices(matching: Matching, solver: Solver, part: Part | None) -> None:
+def _check_choices(matching: Matching, solver: Solver, part: Split | None) -> None:
     """Raises ConfigError unless matching and solver are known, go together, and have the points
     that they want.
     """

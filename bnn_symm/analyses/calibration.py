@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.analyses.mixing import held_out
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
 from bnn_symm.diagnostics.calibration.reliability import reliability_of
 from bnn_symm.diagnostics.scores.loo import loo
@@ -67,7 +67,7 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
 
 def describe_out_of_distribution(
     run: Run,
-    inside: Part,
+    inside: Split,
     outside: Float[Tensor, "point *feature"],
     *,
     num_resamples: int = 1000,
@@ -120,7 +120,7 @@ def _separates(auroc: Score) -> bool:
 
 
 def describe_shifts(
-    run: Run, part: Part, names: Sequence[str] | None = None, *, seed: int = 0
+    run: Run, part: Split, names: Sequence[str] | None = None, *, seed: int = 0
 ) -> dict[str, Any]:
     """Curves of every score against severity: name of the shift -> curve.
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Part
+from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics import mixing, sampler_statistics, verdicts
 from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
 from bnn_symm.diagnostics.mixing.modes import Modes
@@ -39,7 +39,7 @@ _NUMBERS = (
 )
 
 
-def held_out(dataset: Dataset) -> tuple[str, Part]:
+def held_out(dataset: Dataset) -> tuple[str, Split]:
     """The name of the part that functions are compared on, and the part: test, or validation, or
     train if need be.
     """

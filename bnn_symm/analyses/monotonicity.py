@@ -65,7 +65,7 @@ def line_shapes(
     end: Float[Tensor, " parameter"],
     dataset: Dataset,
 ) -> dict[str, dict[str, Any]]:
-    """Part -> the shape of the loss between two flat vectors."""
+    """Return the shape of the loss between two flat vectors."""
     return {
         name: dataclasses.asdict(
             loss_along_line(posterior, start, end, part.take(slice(0, POINTS)))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bnn_symm.architectures import fingerprint, weight_shapes
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics import symmetry_defect
 from bnn_symm.models import BayesianModel, Categorical
 from bnn_symm.symmetry import SymmetryGroup, continuous_symmetries, duplicate_rows, symmetry_group
@@ -18,7 +18,7 @@ _COMPONENTS = 20
 
 
 def describe_symmetry(
-    model: BayesianModel, part: Part, flat: Float[Tensor, " parameter"], *, where: str, kind: str
+    model: BayesianModel, part: Split, flat: Float[Tensor, " parameter"], *, where: str, kind: str
 ) -> dict[str, Any]:
     """The groups, what is fixed, what is left, with its certificate, and how far from a symmetry it
     is.

@@ -4,7 +4,7 @@ This layer knows nothing of networks. Nothing is downloaded unless `fetch` is ca
 """
 
 from bnn_symm.data.config import DataConfig
-from bnn_symm.data.dataset import Dataset, Part, Preprocessing, Provenance, Scaling, Task
+from bnn_symm.data.dataset import Dataset, Preprocessing, Provenance, Scaling, Split, Task
 from bnn_symm.data.loaders.fetch import fetch
 from bnn_symm.data.out_of_distribution import OUT_OF_DISTRIBUTION, out_of_distribution_inputs
 from bnn_symm.data.registry import (
@@ -24,11 +24,11 @@ __all__ = [
     "DataConfig",
     "Dataset",
     "DatasetInfo",
-    "Part",
     "Preprocessing",
     "Provenance",
     "Scaling",
     "Shift",
+    "Split",
     "Task",
     "dataset_names",
     "fetch",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bnn_symm.data.config import DataConfig
-from bnn_symm.data.dataset import Dataset, Part, Provenance
+from bnn_symm.data.dataset import Dataset, Provenance, Split
 from bnn_symm.data.preprocessing.column_values import is_missing, numbers
 from bnn_symm.data.preprocessing.columns import infer_columns
 from bnn_symm.data.preprocessing.labels import sorted_labels
@@ -16,7 +16,7 @@ from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import RawData, Task, default_feature_names
-from bnn_symm.data.splits import Split, split_points
+from bnn_symm.data.splits import SplitIndices, split_points
 from bnn_symm.data.summary import data_notes, data_summary
 from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
 
@@ -82,10 +82,10 @@ def make_part(
     y: np.ndarray,
     rows: np.ndarray,
     dtype: torch.dtype,
-) -> Part:
+) -> Split:
     """The points at `rows` of features that `preprocessing` made and of a raw target."""
     x = preprocessing.scaling.standardize(features[rows], dtype)
-    return Part(x=x, y=preprocessing.encode_target(y, dtype)[torch.from_numpy(rows)])
+    return Split(x=x, y=preprocessing.encode_target(y, dtype)[torch.from_numpy(rows)])
 
 
 def split_raw(
@@ -94,7 +94,7 @@ def split_raw(
     preprocessing: Preprocessing,
     features: np.ndarray,
     target: np.ndarray,
-) -> Split:
+) -> SplitIndices:
     """The split of raw data: its own if it has one, else by key; stratified for classification."""
     fixed = (raw.train, raw.test) if raw.train is not None and raw.test is not None else None
     gap_values = None
@@ -217,7 +217,7 @@ def infer_task(y: np.ndarray) -> tuple[Task, str]:
 
 
 def _check_classes(
-    preprocessing: Preprocessing, target: np.ndarray, split: Split, config: DataConfig
+    preprocessing: Preprocessing, target: np.ndarray, split: SplitIndices, config: DataConfig
 ) -> None:
     present = set(target[split.train].tolist())
     absent = [

@@ -13,11 +13,11 @@ from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
 
-__all__ = ["Dataset", "Part", "Preprocessing", "Provenance", "Scaling", "Task"]
+__all__ = ["Dataset", "Preprocessing", "Provenance", "Scaling", "Split", "Task"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class Split:
     """Points of one part.
 
     Args:
@@ -34,14 +34,14 @@ class Part:
 
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
-    ) -> "Part":
+    ) -> "Split":
         """The part on a device; `dtype` is for floating tensors, class indices stay int64."""
         y_dtype = dtype if self.y.is_floating_point() else None
         return replace(
             self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=y_dtype)
         )
 
-    def take(self, indices: Any) -> "Part":
+    def take(self, indices: Any) -> "Split":
         """The points at `indices` (or a mask, or a slice), in that order."""
         if isinstance(indices, np.ndarray | list):
             indices = torch.as_tensor(indices, device=self.x.device)
@@ -93,9 +93,9 @@ class Dataset:
 
     name: str
     task: Task
-    train: Part
-    validation: Part
-    test: Part
+    train: Split
+    validation: Split
+    test: Split
     num_outputs: int
     preprocessing: Preprocessing
     provenance: Provenance

@@ -13,7 +13,7 @@ from torch import Tensor
 from bnn_symm.arguments import checked
 from bnn_symm.data.assemble import PARTS, assemble, split_raw, unscaled
 from bnn_symm.data.config import DataConfig
-from bnn_symm.data.dataset import Dataset, Part, Preprocessing
+from bnn_symm.data.dataset import Dataset, Preprocessing, Split
 from bnn_symm.data.loaders import bundled, idx, images
 from bnn_symm.data.loaders.data_folders import find
 from bnn_symm.data.loaders.fetch import fetchable_names, files_of
@@ -116,7 +116,7 @@ def load_points(
     *,
     part: Literal["train", "validation", "test"] = "test",
     dtype: torch.dtype = torch.float32,
-) -> Part:
+) -> Split:
     """Points of another origin, treated as the data of `preprocessing` were.
 
     Args:
@@ -132,7 +132,7 @@ def load_points(
             unknown classes.
     """
     x, y = _read_raw_points(name_or_file, preprocessing, part, need_target=True)
-    return Part(x=preprocessing.encode(x, dtype), y=preprocessing.encode_target(y, dtype))
+    return Split(x=preprocessing.encode(x, dtype), y=preprocessing.encode_target(y, dtype))
 
 
 def read_inputs(

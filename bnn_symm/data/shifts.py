@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from bnn_symm.data.dataset import Part, Scaling
+from bnn_symm.data.dataset import Scaling, Split
 from bnn_symm.errors import ConfigError, InvalidData, nearest
 from bnn_symm.randomness import torch_generator
 
@@ -22,7 +22,7 @@ _BLUR = (0.4, 0.6, 0.8, 1.0, 1.5)
 _CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
 
 SHIFTS = ("rotation", "gaussian_noise", "gaussian_blur", "contrast")
-Points = TypeVar("Points", Part, Tensor)
+Points = TypeVar("Points", Split, Tensor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def shift(
     "nothing".
 
     Args:
-        points: a `Part`, or its x: images (point, channel, height, width); noise is for tables as
+        points: a `Split`, or its x: images (point, channel, height, width); noise is for tables as
             well.
         name: one of `SHIFTS`.
         severity: degrees 0..180 for `rotation`, else 1, 2, 3, 4 or 5.
@@ -89,8 +89,8 @@ def shift(
     """
     _check_name(name)
     _check_severity(name, severity)
-    if isinstance(points, Part):
-        return Part(x=shift(points.x, name, severity, scaling=scaling, seed=seed), y=points.y)
+    if isinstance(points, Split):
+        return Split(x=shift(points.x, name, severity, scaling=scaling, seed=seed), y=points.y)
     x: Tensor = points
     if name == "gaussian_noise":
         generator = torch_generator(seed, "shift", name, int(severity))

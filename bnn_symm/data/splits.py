@@ -15,7 +15,7 @@ from bnn_symm.randomness import numpy_generator
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Split:
+class SplitIndices:
     """Row indices of the three parts: disjoint, train and validation in the order of the keyed
     shuffle.
     """
@@ -40,7 +40,7 @@ def split_points(
     classes: np.ndarray | None = None,
     fixed: tuple[np.ndarray, np.ndarray] | None = None,
     gap_values: np.ndarray | None = None,
-) -> Split:
+) -> SplitIndices:
     """Cuts `num_points` rows into three parts.
 
     Args:
@@ -69,7 +69,7 @@ def split_points(
             f"{num_points} rows leave {len(train)} for training, wanted at least 2; give more "
             "data, or use --set data.test_fraction=0 --set data.validation_fraction=0"
         )
-    return Split(train=train, validation=validation, test=test)
+    return SplitIndices(train=train, validation=validation, test=test)
 
 
 def gap_mask(values: np.ndarray) -> np.ndarray:

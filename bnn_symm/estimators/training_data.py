@@ -5,7 +5,7 @@ provenance.
 import numpy as np
 import torch
 
-from bnn_symm.data import DataConfig, Dataset, Part, Preprocessing, Provenance, Scaling, Task
+from bnn_symm.data import DataConfig, Dataset, Preprocessing, Provenance, Scaling, Split, Task
 from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.raw import RawData, default_feature_names
 from bnn_symm.data.splits import split_points
@@ -70,8 +70,8 @@ def training_data(
         else preprocessing.encode_target(y.copy(), dtype)
     )
 
-    def part(rows: np.ndarray) -> Part:
-        return Part(x=scaling.standardize(x[rows], dtype), y=target[torch.from_numpy(rows)])
+    def part(rows: np.ndarray) -> Split:
+        return Split(x=scaling.standardize(x[rows], dtype), y=target[torch.from_numpy(rows)])
 
     raw = RawData(x=x, y=y, target="y", source=_NAME, licence="", task=task)
     return Dataset(

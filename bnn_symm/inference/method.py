@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.arguments import checked
-from bnn_symm.data import Dataset, Part, Scaling
+from bnn_symm.data import Dataset, Scaling, Split
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, HistoryRecorder
 from bnn_symm.inference.fit_checks import check_draws, check_points
@@ -252,7 +252,7 @@ class Method(ABC):
     def points_per_gradient(self, num_points: int) -> int:
         """How many of the training points one gradient evaluation uses."""
 
-    def chains_together(self, model: BayesianModel, part: Part) -> int:
+    def chains_together(self, model: BayesianModel, part: Split) -> int:
         """How many chains one gradient evaluation is of: their products are so many times as large
         as those of one.
 

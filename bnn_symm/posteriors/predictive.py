@@ -62,7 +62,7 @@ class Predictive:
     # -- any target
 
     def draw_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, "chain draw point"]:
-        """Log p(y | x, theta_s) of every draw, in nats; y as in a `Part` (standardized), density in own units."""
+        """Log p(y | x, theta_s) of every draw, in nats; y as in a `Split` (standardized), density in own units."""
         y = y.to(self.outputs.device)
         log_prob = torch.empty(self.outputs.shape[:3], dtype=self.outputs.dtype)
         for c in range(self.outputs.shape[0]):

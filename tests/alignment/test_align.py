@@ -16,7 +16,7 @@ from bnn_symm.architectures import (
     fingerprint,
     short_fingerprint,
 )
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
@@ -255,7 +255,7 @@ def test_an_asymmetric_network_has_nothing_to_align(kind) -> None:
     per_row = (2, 2, 0) if kind == "weight_asymmetric" else "auto"
     model = model_of(mlp(6, 6, symmetry=SymmetryConfig(kind=kind, fixed_per_row=per_row)))
     first, second = gaussian(model, 1), gaussian(model, 2)
-    part = Part(x=normal(5, 4), y=torch.zeros(5).long())
+    part = Split(x=normal(5, 4), y=torch.zeros(5).long())
     for matching in (*COSTS, "activations"):
         result = align(
             first, second, matching=matching, part=part if matching == "activations" else None
@@ -288,7 +288,7 @@ def test_blocks_of_fixed_entries_are_aligned_within() -> None:
 def test_activations_recover_a_planted_permutation(name) -> None:
     _, other, permutation = planted(name)
     x = normal(60, *other.model.net.input_shape)
-    part = Part(x=x, y=torch.zeros(len(x)).long())
+    part = Split(x=x, y=torch.zeros(len(x)).long())
     result = align(other.permute(permutation), other, matching="activations", part=part)
     assert result.permutation.same_as(permutation)
     assert (result.solver, result.matching, result.starts) == ("activations", "activations", 1)
@@ -305,7 +305,7 @@ def test_activations_recover_it_from_other_draws_of_another_posterior(name) -> N
     x = normal(60, *other.model.net.input_shape)
     reference = noisy(other.permute(permutation), 0.05, seed=3)
     result = align(
-        reference, other, matching="activations", part=Part(x=x, y=torch.zeros(60).long())
+        reference, other, matching="activations", part=Split(x=x, y=torch.zeros(60).long())
     )
     assert result.permutation.same_as(permutation)
 
@@ -323,7 +323,7 @@ def test_activations_see_the_function_and_not_the_scale_of_weights() -> None:
     scaled = SamplePosterior.from_draws(model, model.flatten(values)[None, None])
     x = normal(60, 4)
     torch.testing.assert_close(scaled.predict(x).outputs, one.predict(x).outputs)
-    part = Part(x=x, y=torch.zeros(60).long())
+    part = Split(x=x, y=torch.zeros(60).long())
     result = align(scaled.permute(permutation), one, matching="activations", part=part)
     assert result.permutation.same_as(permutation)
 
@@ -334,7 +334,7 @@ def test_activations_of_units_that_are_repeated_as_a_whole() -> None:
     model = model_of(net)
     permutation = symmetry_group(model.net).random("plant")
     other = gaussian(model, 1)
-    part = Part(x=normal(60, 2, 3), y=torch.zeros(60).long())
+    part = Split(x=normal(60, 2, 3), y=torch.zeros(60).long())
     result = align(other.permute(permutation), other, matching="activations", part=part)
     assert result.permutation.same_as(permutation)
 

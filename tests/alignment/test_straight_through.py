@@ -6,7 +6,7 @@ import torch
 from bnn_symm.alignment import align
 from bnn_symm.alignment.objective import objective
 from bnn_symm.alignment.solvers.straight_through import Midpoint, straight_through
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import GaussianPosterior
@@ -15,7 +15,7 @@ from tests.alignment.test_objective import NETWORKS, gaussian, mlp, model_of
 from tests.models.cases import normal
 
 
-def trained(model: BayesianModel, part: Part, seed: int) -> GaussianPosterior:
+def trained(model: BayesianModel, part: Split, seed: int) -> GaussianPosterior:
     """A point near a maximum of the likelihood, found by gradients from a random start."""
     flat = normal(model.num_parameters, seed=seed).mul(0.5).requires_grad_()
     optimizer = torch.optim.Adam([flat], lr=0.05)
@@ -28,22 +28,22 @@ def trained(model: BayesianModel, part: Part, seed: int) -> GaussianPosterior:
     return GaussianPosterior(model, template.scaling, loc=loc, scale=torch.full_like(loc, 0.02))
 
 
-def linear_classes() -> Part:
+def linear_classes() -> Split:
     """200 points, whose class is the largest of three linear maps."""
     x = normal(200, 4, seed=3)
-    return Part(x=x, y=(x @ normal(4, 3, seed=4)).argmax(1))
+    return Split(x=x, y=(x @ normal(4, 3, seed=4)).argmax(1))
 
 
 @pytest.fixture(scope="module")
-def pair() -> tuple[GaussianPosterior, GaussianPosterior, Part]:
+def pair() -> tuple[GaussianPosterior, GaussianPosterior, Split]:
     """Two fits from unrelated starts, with ten units in a layer."""
     model, part = model_of(mlp(10, 10)), linear_classes()
     return trained(model, part, 1), trained(model, part, 3), part
 
 
-def random_part(model: BayesianModel) -> Part:
+def random_part(model: BayesianModel) -> Split:
     x = normal(60, *model.net.input_shape)
-    return Part(x=x, y=torch.arange(60) % 3)
+    return Split(x=x, y=torch.arange(60) % 3)
 
 
 # -- the loss at the midpoint

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn_symm.data import SHIFTS, Part, Shift, parse_shift, shift
+from bnn_symm.data import SHIFTS, Shift, Split, parse_shift, shift
 from bnn_symm.errors import ConfigError, InvalidData
 
 IMAGES = torch.randn(3, 2, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -64,7 +64,7 @@ def test_blur_keeps_the_sum_of_an_inner_dot():
 
 
 def test_a_part_keeps_its_target():
-    part = Part(x=IMAGES, y=torch.tensor([0, 1, 2]))
+    part = Split(x=IMAGES, y=torch.tensor([0, 1, 2]))
     shifted = shift(part, "contrast", 3)
     assert torch.equal(shifted.x, shift(IMAGES, "contrast", 3))
     assert shifted.y is part.y

@@ -11,7 +11,7 @@ from torch.distributions import LowRankMultivariateNormal
 
 from bnn_symm.alignment import align, merge
 from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, build_network
-from bnn_symm.data import Part, Scaling, load_dataset
+from bnn_symm.data import Scaling, Split, load_dataset
 from bnn_symm.diagnostics import barrier, elbo
 from bnn_symm.diagnostics.barriers.interpolation import couple
 from bnn_symm.diagnostics.elbo.elbo import kl_by_tensor
@@ -220,7 +220,7 @@ def test_the_elbo_does_not_know_how_units_are_numbered(case, monkeypatch) -> Non
     few_samples(monkeypatch, 60)
     model, x = case
     y = torch.arange(6) % 3 if isinstance(model.likelihood, Categorical) else normal(6, seed=8)
-    part, before = Part(x=x, y=y), low_rank(model)
+    part, before = Split(x=x, y=y), low_rank(model)
     first, second = (
         elbo(before, part),
         elbo(before.permute(symmetry_group(model.net).random("plant")), part),

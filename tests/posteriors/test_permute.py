@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.architectures import CNNConfig, MLPConfig, SymmetryConfig, build_network
-from bnn_symm.data import Part, Scaling
+from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics import elbo
 from bnn_symm.errors import IncompatiblePosteriors, NotRepresentable
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
@@ -153,7 +153,7 @@ def both_elbos(case):
         else torch.randint(3, (6,), generator=generator)
     )
     posterior = gaussian(model)
-    train = Part(x=x, y=y)
+    train = Split(x=x, y=y)
     return [elbo(p, train, seed=4) for p in (posterior, posterior.permute(group.random("plant")))]
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics import symmetry_defect
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.symmetry import continuous_symmetries, permutation_spec, rescale
@@ -101,7 +101,7 @@ def test_the_reference_of_heads_is_a_scramble():
     net = Net()
     model = BayesianModel(net, Prior(), Categorical())
     d = symmetry_defect(
-        model, Part(x=torch.randn(20, 4, 8), y=torch.randint(3, (20,))), model.initial()
+        model, Split(x=torch.randn(20, 4, 8), y=torch.randint(3, (20,))), model.initial()
     )
     assert d.reference > 1e-3
 

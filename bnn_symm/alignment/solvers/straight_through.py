@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bnn_symm.alignment.objective import Moments, moments, objective_of, whole_weights
 from bnn_symm.alignment.solvers.coordinate import coordinate
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Permutation, SymmetryGroup
@@ -39,7 +39,7 @@ _POINTS, _DRAWS = 1000, 4
 def straight_through(
     reference: Posterior,
     other: Posterior,
-    part: Part,
+    part: Split,
     group: SymmetryGroup,
     *,
     noisy: bool,
@@ -83,7 +83,7 @@ def straight_through(
         )
         # The midpoint has half of the permuted weights; Adam does not see the factor.
         learned.grad = middle.gradient(
-            current, Part(x=part.x[chosen], y=part.y[chosen]), seed, "straight-through noise", step
+            current, Split(x=part.x[chosen], y=part.y[chosen]), seed, "straight-through noise", step
         )
         optimizer.step()
     return best, lowest
@@ -105,11 +105,11 @@ class Midpoint:
             [own.standard_deviation().detach() for own in (reference, other)] if noisy else []
         )
 
-    def loss_of(self, permutation: Permutation, part: Part, seed: int) -> float:
+    def loss_of(self, permutation: Permutation, part: Split, seed: int) -> float:
         """Mean negative log likelihood of at most 1,000 points, over draws that all permutations
         share, in nats.
         """
-        points = self._on_device(Part(x=part.x[:_POINTS], y=part.y[:_POINTS]))
+        points = self._on_device(Split(x=part.x[:_POINTS], y=part.y[:_POINTS]))
         draws = range(_DRAWS if self._scales else 1)
         with torch.no_grad():
             at = [self._draw(permutation, seed, "midpoint", draw) for draw in draws]
@@ -119,7 +119,7 @@ class Midpoint:
         return float(torch.stack(losses).mean())
 
     def gradient(
-        self, permutation: Permutation, part: Part, *key: int | str
+        self, permutation: Permutation, part: Split, *key: int | str
     ) -> Float[Tensor, " parameter"]:
         """Of the loss of one draw of the midpoint, by the midpoint's mean."""
         points = self._on_device(part)
@@ -138,10 +138,10 @@ class Midpoint:
         first, second = both
         return 0.5 * (first + self._model.permute(second, permutation))
 
-    def _on_device(self, part: Part) -> Part:
+    def _on_device(self, part: Split) -> Split:
         y = (
             part.y.to(self._model.device, self._model.dtype)
             if part.y.is_floating_point()
             else part.y
         )
-        return Part(x=part.x.to(self._model.device, self._model.dtype), y=y.to(self._model.device))
+        return Split(x=part.x.to(self._model.device, self._model.dtype), y=y.to(self._model.device))

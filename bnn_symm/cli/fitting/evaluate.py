@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bnn_symm.cli.command import add_command, answer, file_line, open_run
 
 if TYPE_CHECKING:
-    from bnn_symm.data import Part
+    from bnn_symm.data import Split
     from bnn_symm.runs import Run
 
 
@@ -176,7 +176,7 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
     return 0
 
 
-def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, Part]":
+def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, Split]":
     """What the points are called, where they come from (None: the run's own test part), and
     they.
     """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preprocessing:
-    """Everything needed to turn raw data into a `Part` and back.
+    """Everything needed to turn raw data into a `Split` and back.
 
     Args:
         task: what the target is.

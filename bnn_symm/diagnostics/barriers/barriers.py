@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.arguments import checked
-from bnn_symm.data import Dataset, Part
+from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.barriers.bezier_curves import fit_bezier_curve
 from bnn_symm.diagnostics.barriers.interpolation import (
     CoupledDraws,
@@ -193,7 +193,7 @@ def barrier(
 
 
 def _curve(
-    pairs: CoupledDraws, posterior: Posterior, part: Part, num_tau: int, seed: int
+    pairs: CoupledDraws, posterior: Posterior, part: Split, num_tau: int, seed: int
 ) -> BarrierCurve:
     losses_at: dict[float, Losses] = {}
 

@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bnn_symm.alignment import check_same_parameters
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.scores.scores import expected_calibration_error
 from bnn_symm.errors import InvalidData
 from bnn_symm.posteriors import (
@@ -237,7 +237,7 @@ class Losses:
         return float(-self.log_likelihood.mean())
 
 
-def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: Part) -> Losses:
+def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: Split) -> Losses:
     """Evaluate the predictions of the given draws under the posterior's model and scaling.
 
     Args:

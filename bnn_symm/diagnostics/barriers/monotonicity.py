@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.barriers.interpolation import CoupledDraws, losses
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
@@ -89,7 +89,7 @@ def loss_along_line(
     posterior: Posterior,
     start: Float[Tensor, " parameter"],
     end: Float[Tensor, " parameter"],
-    part: Part,
+    part: Split,
     *,
     num_places: int = _PLACES,
 ) -> LineShape:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnn_symm.arguments import checked
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.barriers.interpolation import Coupling, couple, losses
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
@@ -52,7 +52,7 @@ class SimplexBarrier:
 @checked
 def simplex_barrier(
     posteriors: Sequence[Posterior],
-    part: Part,
+    part: Split,
     *,
     num_draws: int = 30,
     coupling: Coupling = "moment",

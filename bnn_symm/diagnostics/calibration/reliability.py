@@ -20,7 +20,7 @@ from scipy import stats
 from torch import Tensor
 
 from bnn_symm.arguments import checked
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_errors import NUM_BINS, equal_width_bins
 from bnn_symm.diagnostics.scores.point_predictions import (
     ClassPredictions,
@@ -91,7 +91,7 @@ class NumberReliability:
 @checked
 def reliability(
     predicted: Posterior | Float[Tensor, "point class"],
-    part: Part,
+    part: Split,
     *,
     num_bins: int = NUM_BINS,
     level: float = 0.95,

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, InvalidData
 from bnn_symm.models import Bernoulli, Categorical
 from bnn_symm.posteriors import Posterior, Predictive
@@ -83,7 +83,7 @@ def _meaning(logit_temperature: float) -> str:
     )
 
 
-def fit_temperature(posterior: Posterior, part: Part) -> TemperatureScaling:
+def fit_temperature(posterior: Posterior, part: Split) -> TemperatureScaling:
     """The temperature that predicts a part best.
 
     Args:

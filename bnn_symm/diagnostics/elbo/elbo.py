@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bnn_symm.architectures import count_flops
 from bnn_symm.arguments import checked
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.mixing.parameter_index import layer_of
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
@@ -119,7 +119,7 @@ def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
 
 
 @checked
-def elbo(posterior: Posterior, train: Part, *, seed: int = 0) -> Elbo | None:
+def elbo(posterior: Posterior, train: Split, *, seed: int = 0) -> Elbo | None:
     """Estimates the ELBO; None for a posterior without a closed form, which has none.
 
     Where one pass over the data is too much work, every sample takes a random subset of the points,

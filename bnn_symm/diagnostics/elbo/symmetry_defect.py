@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bnn_symm.architectures import count_flops
 from bnn_symm.arguments import checked
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import (
@@ -75,7 +75,7 @@ class SymmetryDefect:
 @checked
 def symmetry_defect(
     model: BayesianModel,
-    part: Part,
+    part: Split,
     flat: Float[Tensor, " parameter"],
     *,
     spec: PermutationSpec | None = None,
@@ -107,7 +107,12 @@ def symmetry_defect(
 
 
 def _defect(
-    model: BayesianModel, part: Part, flat: Tensor, spec: PermutationSpec, num_swaps: int, seed: int
+    model: BayesianModel,
+    part: Split,
+    flat: Tensor,
+    spec: PermutationSpec,
+    num_swaps: int,
+    seed: int,
 ) -> SymmetryDefect | None:
     double = BayesianModel(copy.deepcopy(model.net).double(), model.prior, model.likelihood)
     flops = count_flops(double.net, tuple(part.x.shape[1:]), 1)

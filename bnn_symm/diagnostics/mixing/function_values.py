@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.architectures import count_flops
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import Posterior
 
@@ -75,7 +75,7 @@ class FunctionValues:
 
 
 def function_values(
-    posterior: Posterior, part: Part, *, num_points: int | None = None
+    posterior: Posterior, part: Split, *, num_points: int | None = None
 ) -> FunctionValues:
     """Evaluates all draws of a posterior at the first points of a part.
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from bnn_symm.alignment import align_samples
 from bnn_symm.alignment.samples import Agreement, Per, prior_draws
 from bnn_symm.arguments import checked
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.mixing.chain_statistics import (
     MIN_DRAWS,
     ChainStatistics,
@@ -149,7 +149,7 @@ class Mixing:
 @checked
 def mixing(
     posterior: SamplePosterior,
-    part: Part,
+    part: Split,
     *,
     group: SymmetryGroup | None = None,
     per_draw: bool = True,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.io.arviz import from_groups
@@ -63,7 +63,7 @@ class Loo:
         return {**vars(self), "notes": list(self.notes)}
 
 
-def loo(posterior: Posterior, part: Part, *, max_points: int = 2000) -> Loo:
+def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:
     """PSIS-LOO of a posterior at points that it was fitted to.
 
     Args:
@@ -119,7 +119,7 @@ def _undefined(reason: str, points: int, draws: int) -> Loo:
 
 
 def _log_likelihood(
-    posterior: Posterior, part: Part
+    posterior: Posterior, part: Split
 ) -> tuple[Float[np.ndarray, "chain draw point"], bool]:
     chains, draws, _ = posterior.shape
     kept = min(draws, max(1, _NUMBERS // (chains * len(part))))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.scores.scores import crps
 from bnn_symm.models import Poisson
 from bnn_symm.posteriors import Posterior, Predictive
@@ -83,7 +83,7 @@ class NumberPredictions:
 
 
 def predict_points(
-    posterior: Posterior, part: Part, *, seed: int = 0
+    posterior: Posterior, part: Split, *, seed: int = 0
 ) -> ClassPredictions | NumberPredictions:
     """The predictions of a posterior at the points of a part.
 

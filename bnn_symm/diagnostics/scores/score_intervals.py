@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.arguments import checked
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.scores.classification import (
     CALIBRATION_ERRORS,
     class_notes,
@@ -67,7 +67,7 @@ class Scores:
 @checked
 def scores_with_intervals(
     posterior: Posterior,
-    part: Part,
+    part: Split,
     *,
     num_resamples: int = 1000,
     level: float = 0.95,

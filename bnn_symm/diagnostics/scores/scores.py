@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bnn_symm.arguments import checked
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins, expected_error
 from bnn_symm.models import Poisson
 from bnn_symm.posteriors import Posterior, Predictive
@@ -27,7 +27,7 @@ _PAIRS_AT_ONCE = 2**22
 
 
 @checked
-def score(posterior: Posterior, part: Part) -> dict[str, Any] | None:
+def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
     """Scores of a posterior's predictions; None for a part without points.
 
     Returns:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.arguments import checked
-from bnn_symm.data import SHIFTS, Part, Scaling, shift
+from bnn_symm.data import SHIFTS, Scaling, Split, shift
 from bnn_symm.diagnostics.scores.score_intervals import Scores, scores_with_intervals
 from bnn_symm.posteriors import Posterior
 
@@ -48,7 +48,7 @@ class ShiftCurve:
         }
 
 
-def shifts_for(part: Part) -> tuple[str, ...]:
+def shifts_for(part: Split) -> tuple[str, ...]:
     """The shifts that points can undergo: all of them for images, noise for tables."""
     return SHIFTS if part.x.ndim == 4 else ("gaussian_noise",)
 
@@ -56,7 +56,7 @@ def shifts_for(part: Part) -> tuple[str, ...]:
 @checked
 def shift_curve(
     posterior: Posterior,
-    part: Part,
+    part: Split,
     name: str,
     *,
     severities: Sequence[float | int] | None = None,

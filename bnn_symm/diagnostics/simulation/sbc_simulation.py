@@ -36,7 +36,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bnn_symm.alignment.samples import prior_draws
-from bnn_symm.data import Dataset, Part
+from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
 from bnn_symm.diagnostics.mixing.function_values import in_double
 from bnn_symm.diagnostics.mixing.parameter_index import layer_of
@@ -114,7 +114,7 @@ class Quantities:
         return tuple(names)
 
     def values(
-        self, model: BayesianModel, draws: Float[Tensor, "draw parameter"], part: Part
+        self, model: BayesianModel, draws: Float[Tensor, "draw parameter"], part: Split
     ) -> Float[np.ndarray, "draw quantity"]:
         """At every draw, in float64.
 
@@ -175,7 +175,7 @@ def _is_rigid(model: BayesianModel, input_shape: tuple[int, ...]) -> bool:
 
 
 def simulate(
-    model: BayesianModel, part: Part, seed: int
+    model: BayesianModel, part: Split, seed: int
 ) -> tuple[Float[Tensor, " parameter"], Shaped[Tensor, " point"]]:
     """Parameters from the prior, and targets from the likelihood at the inputs of a part.
 
@@ -195,7 +195,7 @@ def simulate(
 
 
 def simulate_targets(
-    model: BayesianModel, theta: Float[Tensor, " parameter"], part: Part, seed: int
+    model: BayesianModel, theta: Float[Tensor, " parameter"], part: Split, seed: int
 ) -> Shaped[Tensor, " point"]:
     """Targets from the likelihood at the inputs of a part.
 
@@ -321,7 +321,7 @@ class FitSimulation:
         train = dataclasses.replace(self.dataset.train, y=y)
         return theta, dataclasses.replace(self.dataset, train=train, validation=validation)
 
-    def _ranks(self, index: int, theta: Tensor, train: Part, posterior: Posterior) -> SimulatedFit:
+    def _ranks(self, index: int, theta: Tensor, train: Split, posterior: Posterior) -> SimulatedFit:
         closed = not isinstance(posterior, SamplePosterior)
         chains, draws, _ = posterior.shape
         if not closed and chains * draws == 1:

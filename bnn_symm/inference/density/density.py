@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.inference.density.batched_mlp import DenseNetworks
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.models import BayesianModel
@@ -57,7 +57,7 @@ class TemperedDensity:
     def __init__(
         self,
         model: BayesianModel,
-        part: Part,
+        part: Split,
         *,
         temperature: float,
         prior_weight: float,
@@ -167,7 +167,7 @@ class TemperedDensity:
         return torch.stack(gradients), torch.stack(energies)
 
 
-def vectors_together(model: BayesianModel, part: Part, number: int) -> int:
+def vectors_together(model: BayesianModel, part: Split, number: int) -> int:
     """How many of a number of flat vectors are evaluated together: on a CPU a group that caches
     hold, elsewhere all.
     """
@@ -184,7 +184,7 @@ def _group_size(number: int, bytes_per_vector: float) -> int:
     return math.ceil(number / groups)
 
 
-def _bytes_per_point(model: BayesianModel, flat: Tensor, part: Part) -> float:
+def _bytes_per_point(model: BayesianModel, flat: Tensor, part: Split) -> float:
     """What the likelihood of one more point keeps for the gradient."""
     most = min(len(part), 4)
     kept = []

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.parallel.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel
@@ -51,7 +51,7 @@ class ShardedDensity(TemperedDensity):
     def __init__(
         self,
         model: BayesianModel,
-        part: Part,
+        part: Split,
         *,
         group: ProcessGroup,
         should_stop: Callable[[], bool],

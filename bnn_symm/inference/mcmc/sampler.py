@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from bnn_symm.data import Part, Scaling
+from bnn_symm.data import Scaling, Split
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.density.density import TemperedDensity, vectors_together
 from bnn_symm.inference.mcmc.adaptation import Adapter
@@ -100,7 +100,7 @@ class Sampler(Method):
         """All."""
         return num_points
 
-    def chains_together(self, model: BayesianModel, part: Part) -> int:
+    def chains_together(self, model: BayesianModel, part: Split) -> int:
         """Of this package's own engine, those that are evaluated together; of Pyro's, one."""
         return vectors_together(model, part, self.num_chains) if self.engine == "batched" else 1
 

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.density.layer_overrides import (
     KnownLayers,
@@ -78,7 +78,7 @@ def last_layer(
 
 
 def diagonals(
-    model: BayesianModel, position: Float[Tensor, " parameter"], part: Part
+    model: BayesianModel, position: Float[Tensor, " parameter"], part: Split
 ) -> Iterator[Tensor]:
     """The diagonal of G, (parameter,), as terms to be summed, each of some of the points, in
     float64.
@@ -92,7 +92,7 @@ def blocks(
     model: BayesianModel,
     position: Float[Tensor, " parameter"],
     coordinates: Int[Tensor, " coordinate"],
-    part: Part,
+    part: Split,
 ) -> Iterator[Tensor]:
     """The block of G of some coordinates, (coordinate, coordinate), as terms to be summed, in
     float64.
@@ -169,7 +169,7 @@ def _output_blocks(
     position: Tensor,
     values: Mapping[str, Tensor],
     layer: LayerUse,
-    part: Part,
+    part: Split,
 ) -> Iterator[Float[Tensor, "coordinate coordinate"]]:
     latents = model.latents(position)
     outputs, inputs = values[layer.weight].shape
@@ -216,7 +216,7 @@ def _order(model: BayesianModel, layer: LayerUse, outputs: int, width: int) -> T
 
 
 def _rooted_jacobians(
-    model: BayesianModel, position: Tensor, coordinates: Tensor, part: Part
+    model: BayesianModel, position: Tensor, coordinates: Tensor, part: Split
 ) -> Iterator[Float[Tensor, "point row coordinate"]]:
     """R_n J_n, with R_n^T R_n = F_n, for some points at a time."""
     likelihood = model.likelihood

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.randomness import torch_generator
 
 # Data sets up to this size are used whole at every step when the batch size is auto; larger ones in
@@ -37,7 +37,7 @@ class Minibatches:
         seed: of the order.
     """
 
-    def __init__(self, train: Part, batch_size: int, seed: int):
+    def __init__(self, train: Split, batch_size: int, seed: int):
         self._train, self._batch_size, self._seed = train, batch_size, seed
         self._epoch, self._order = -1, torch.empty(0)
 

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, Posterior
 
@@ -72,7 +72,7 @@ def iterations(num_points: int, num_parameters: int, work: float | int) -> int:
 def decrement(
     objectives: Sequence[Objective],
     position: Float[Tensor, " parameter"],
-    part: Part,
+    part: Split,
     *,
     points_at_once: int,
     iterations: int,
@@ -118,7 +118,7 @@ def relative_variance(
     objective: Objective,
     mean: Float[Tensor, " parameter"],
     deviations: Iterable[Float[Tensor, " parameter"]],
-    part: Part,
+    part: Split,
     *,
     points_at_once: int,
 ) -> float:
@@ -363,14 +363,14 @@ def _distinct(notes: Iterable[str | None]) -> list[str]:
     return list(dict.fromkeys(note for note in notes if note is not None))
 
 
-def _chunks(part: Part, size: int) -> Iterable[tuple[Tensor, Tensor, float]]:
+def _chunks(part: Split, size: int) -> Iterable[tuple[Tensor, Tensor, float]]:
     """Yield points a few at a time, with their share of all."""
     for start in range(0, len(part), size):
         own = slice(start, start + size)
         yield part.x[own], part.y[own], len(part.x[own]) / len(part)
 
 
-def _gradient(objective: Objective, position: Tensor, part: Part, size: int) -> Tensor:
+def _gradient(objective: Objective, position: Tensor, part: Split, size: int) -> Tensor:
     total = torch.zeros_like(position)
     for x, y, share in _chunks(part, size):
         leaf = position.detach().clone().requires_grad_()
@@ -379,7 +379,7 @@ def _gradient(objective: Objective, position: Tensor, part: Part, size: int) -> 
 
 
 def _product(
-    objective: Objective, position: Tensor, part: Part, direction: Tensor, size: int
+    objective: Objective, position: Tensor, part: Split, direction: Tensor, size: int
 ) -> Tensor:
     """Return the product of the Hessian with a direction."""
     total = torch.zeros_like(position)

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Part
+from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, FitState, State, to_numpy
 from bnn_symm.inference.method import FitContext, Method
@@ -117,7 +117,7 @@ class OptimizationProblem:
     tensors: dict[str, Tensor]
     objective: Objective
     validate: Validate
-    train: Part
+    train: Split
     seed: int
     chain: int = 0
     leaves_gradients: bool = False

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, ProcessLost
 from bnn_symm.threads import available_cores, limit_cores
 
@@ -48,7 +48,7 @@ class ProcessGroup:
         """Whether this is the process that keeps the run and speaks."""
         return self.rank == 0
 
-    def share(self, part: Part) -> Part:
+    def share(self, part: Split) -> Split:
         """The points of this process: a slice, as long as the others' or one longer.
 
         Raises:

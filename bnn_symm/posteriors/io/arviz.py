@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from bnn_symm.architectures import fixed_buffers, weight_shapes
-from bnn_symm.data import Dataset, Part
+from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError, SymmetryError
 from bnn_symm.models import Categorical, HeteroscedasticGaussian
 from bnn_symm.posteriors.io.arviz_groups import Groups, from_groups
@@ -134,7 +134,7 @@ def _thinned(posterior: Posterior, thin: int) -> SamplePosterior:
 
 
 def _predictions(
-    posterior: SamplePosterior, part: Part, seed: int
+    posterior: SamplePosterior, part: Split, seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
     """Likelihoods, predicted targets and the targets, walked in slices of the points."""
     likelihoods, samples, observed = [], [], []

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_symm.data import Part, Preprocessing, Scaling, load_dataset
+from bnn_symm.data import Preprocessing, Scaling, Split, load_dataset
 from bnn_symm.data.preprocessing.labels import label_indices, sorted_labels
 from bnn_symm.errors import InvalidData
 
@@ -218,7 +218,7 @@ def test_values_too_large_for_the_floating_type():
 
 
 def test_part():
-    part = Part(x=torch.arange(6.0).reshape(3, 2), y=torch.tensor([0, 1, 2]))
+    part = Split(x=torch.arange(6.0).reshape(3, 2), y=torch.tensor([0, 1, 2]))
     assert len(part) == 3
     moved = part.to(dtype=torch.float64)
     assert (moved.x.dtype, moved.y.dtype) == (torch.float64, torch.int64)

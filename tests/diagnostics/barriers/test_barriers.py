@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bnn_symm.alignment import align
 from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network
-from bnn_symm.data import Dataset, Part, Preprocessing, Provenance, Scaling
+from bnn_symm.data import Dataset, Preprocessing, Provenance, Scaling, Split
 from bnn_symm.diagnostics.barriers.barriers import Barrier, BarrierCurve, barrier
 from bnn_symm.diagnostics.barriers.interpolation import couple, losses
 from bnn_symm.errors import BnnSymmError, IncompatiblePosteriors
@@ -49,13 +49,13 @@ def dataset(
         feature_names=(),
         scaling=scaling,
     )
-    train = Part(x=x, y=y)
+    train = Split(x=x, y=y)
     return Dataset(
         name="made up",
         task=task,
         train=train,
         validation=train.take(slice(0, 0)),
-        test=train if test is None else Part(x=test[0], y=test[1]),
+        test=train if test is None else Split(x=test[0], y=test[1]),
         num_outputs=3 if task == "classification" else 1,
         preprocessing=preprocessing,
         provenance=Provenance(source="made up", licence="CC0", sha256="", split_seed=0),

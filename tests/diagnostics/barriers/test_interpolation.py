@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part, Scaling
+from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics import score
 from bnn_symm.diagnostics.barriers.interpolation import couple, losses
 from bnn_symm.errors import IncompatiblePosteriors
@@ -194,7 +194,7 @@ def test_losses_of_a_posteriors_own_draws_are_its_scores(name) -> None:
     )
     draws = 0.3 * normal(1, 6, model.num_parameters)
     posterior = SamplePosterior.from_draws(model, draws, scaling)
-    part = Part(x=normal(20, 2), y=case.targets(20))
+    part = Split(x=normal(20, 2), y=case.targets(20))
     found, expected = losses(posterior, draws[0], part), score(posterior, part)
     assert expected is not None
     assert found.log_likelihood.shape == (6, 20)
@@ -212,7 +212,7 @@ def test_losses_of_a_posteriors_own_draws_are_its_scores(name) -> None:
 def test_losses_do_not_depend_on_how_points_are_cut(monkeypatch) -> None:
     from bnn_symm.posteriors import posterior as module
 
-    part = Part(x=normal(20, 2), y=CASES["categorical"].targets(20))
+    part = Split(x=normal(20, 2), y=CASES["categorical"].targets(20))
     draws = normal(4, LENGTH)
     whole = losses(gaussian(1), draws, part)
     monkeypatch.setattr(module, "_OUTPUTS_PER_PREDICTIVE", 4 * 3 * 7)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part, Scaling
+from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics import simplex_barrier
 from bnn_symm.diagnostics.barriers.interpolation import couple, losses
 from bnn_symm.models import BayesianModel, Categorical, Prior
@@ -17,7 +17,7 @@ MODEL = BayesianModel(
     Categorical(),
 )
 GENERATOR = torch.Generator().manual_seed(0)
-PART = Part(
+PART = Split(
     x=torch.randn(40, 3, generator=GENERATOR, dtype=torch.float64),
     y=torch.randint(2, (40,), generator=GENERATOR),
 )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics import expected_calibration_error
 from bnn_symm.diagnostics.calibration.calibration_errors import NUM_BINS, equal_width_bins
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
@@ -69,7 +69,7 @@ def test_certain_points_share_the_last_bin_in_every_error(probabilities, y, want
     assert calibration_test(predictions, num_simulations=10).value == pytest.approx(
         wanted, abs=1e-12
     )
-    diagram = reliability(p.double(), Part(x=torch.zeros(len(y), 1), y=labels))
+    diagram = reliability(p.double(), Split(x=torch.zeros(len(y), 1), y=labels))
     assert diagram.right.max() <= 1
     gaps = diagram.count * np.abs(diagram.accuracy - diagram.confidence)
     assert gaps.sum() / len(y) == pytest.approx(wanted, abs=1e-7)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics import expected_calibration_error
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
 from bnn_symm.diagnostics.calibration.reliability import reliability, reliability_of
@@ -32,7 +32,7 @@ def test_bins_by_hand():
     # certain, both right.
     p = torch.tensor([[0.9, 0.1]] * 4 + [[0.38, 0.62]] * 2 + [[0.04, 0.96], [0.0, 1.0]]).double()
     y = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1])
-    found = reliability(p, Part(x=torch.zeros(8, 1), y=y))
+    found = reliability(p, Split(x=torch.zeros(8, 1), y=y))
     assert found.count.tolist() == [2, 4, 2]
     np.testing.assert_allclose(found.confidence, [0.62, 0.9, 0.98])
     np.testing.assert_allclose(found.accuracy, [1.0, 0.5, 1.0])
@@ -79,7 +79,7 @@ def test_the_band_holds_a_calibrated_model():
 def test_probabilities_and_targets_of_different_lengths():
     with pytest.raises(ValueError, match="probabilities of 3 points and 2 targets"):
         reliability(
-            torch.full((3, 2), 0.5).double(), Part(x=torch.zeros(2, 1), y=torch.zeros(2).long())
+            torch.full((3, 2), 0.5).double(), Split(x=torch.zeros(2, 1), y=torch.zeros(2).long())
         )
 
 

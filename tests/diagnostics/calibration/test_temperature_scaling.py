@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnn_symm.data import Part, load_dataset
+from bnn_symm.data import Split, load_dataset
 from bnn_symm.diagnostics import score
 from bnn_symm.diagnostics.calibration.temperature_scaling import fit_temperature
 from bnn_symm.errors import ConfigError, InvalidData
@@ -52,7 +52,7 @@ def test_it_finds_the_temperature_that_the_targets_were_drawn_with(tau, likeliho
     standard_error = tau**2 / math.sqrt(
         float(variance.sum())
     )  # of tau: log p has d/dtau = -(z_y - E z) / tau^2
-    found = fit_temperature(posterior, Part(x=x, y=targets(p)))
+    found = fit_temperature(posterior, Split(x=x, y=targets(p)))
     assert abs(found.logit_temperature - tau) < 4 * standard_error
     assert standard_error < 0.1 * tau  # an error that means something
     assert found.points == 4000
@@ -65,7 +65,7 @@ def test_it_minimizes_the_nll_of_the_mixture(likelihood, num_outputs):
     posterior = posterior_of(model, 30, spread=3.0)
     x = points(200)
     mixture = posterior.predict(x).probabilities()
-    part = Part(x=x, y=targets(mixture.sqrt()))  # flatter than it says
+    part = Split(x=x, y=targets(mixture.sqrt()))  # flatter than it says
     found = fit_temperature(posterior, part)
 
     def nll(tau):
@@ -87,7 +87,7 @@ def test_draws_that_disagree_do_not_come_to_vote():
     model = BayesianModel(nn.Linear(1, 1, bias=False).double(), Prior(), Bernoulli())
     weights = torch.tensor([0.25, 0.25, -2.0], dtype=torch.float64)
     posterior = SamplePosterior.from_draws(model, weights.reshape(1, 3, 1))
-    part = Part(x=torch.ones(4, 1, dtype=torch.float64), y=torch.ones(4, dtype=torch.long))
+    part = Split(x=torch.ones(4, 1, dtype=torch.float64), y=torch.ones(4, dtype=torch.long))
     p = float(torch.sigmoid(weights).mean())
     assert p < 0.5 < float((weights > 0).double().mean())
     found = fit_temperature(posterior, part)
@@ -101,7 +101,7 @@ def test_scores_are_those_of_the_scaled_mixture_and_draws_stay():
     posterior = posterior_of(linear(Categorical(), 4), 5)
     x = points(50)
     mixture = posterior.predict(x).probabilities()
-    part = Part(x=x, y=targets(mixture))
+    part = Split(x=x, y=targets(mixture))
     found = dataclasses.replace(fit_temperature(posterior, part), logit_temperature=2.5)
     scaled = found.apply(posterior)
     power = mixture ** (1 / 2.5)
@@ -120,7 +120,9 @@ def test_scores_are_those_of_the_scaled_mixture_and_draws_stay():
 def test_points_that_are_all_right_drive_it_to_the_end_of_the_range():
     posterior = posterior_of(linear(Categorical(), 4), 1)
     x = points(20)
-    found = fit_temperature(posterior, Part(x=x, y=posterior.predict(x).probabilities().argmax(-1)))
+    found = fit_temperature(
+        posterior, Split(x=x, y=posterior.predict(x).probabilities().argmax(-1))
+    )
     assert found.is_bounded
     assert found.logit_temperature < 0.011
     assert "an end of the range" in found.conclusion
@@ -134,7 +136,7 @@ def test_what_it_is_not_for():
         ConfigError, match="likelihood gaussian has none; leave out --temperature-scaling"
     ):
         fit_temperature(numbers, data.validation)
-    empty = Part(x=points(1)[:0], y=torch.zeros(0, dtype=torch.long))
+    empty = Split(x=points(1)[:0], y=torch.zeros(0, dtype=torch.long))
     with pytest.raises(
         InvalidData, match=r"which has no points; fit with data\.validation_fraction=0\.1"
     ):

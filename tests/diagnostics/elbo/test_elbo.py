@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics import elbo
 from bnn_symm.diagnostics.elbo.elbo import kl_by_coordinate, kl_by_tensor
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
@@ -98,7 +98,7 @@ def test_the_split_adds_up_to_the_whole(prior, dtype):
         normal(model.num_parameters, seed=1).exp().to(dtype),
     )
     posterior = GaussianPosterior(model, linear_model()[1].scaling, loc=loc, scale=scale)
-    part = Part(x=normal(6, 3).to(dtype), y=normal(6).to(dtype))
+    part = Split(x=normal(6, 3).to(dtype), y=normal(6).to(dtype))
     found = elbo(posterior, part)
     assert found is not None
     assert math.fsum(share.kl for share in found.by_tensor.values()) == pytest.approx(

@@ -17,7 +17,7 @@ from bnn_symm.architectures import (
     asymmetrize,
     build_network,
 )
-from bnn_symm.data import DataConfig, Dataset, Part, load_dataset
+from bnn_symm.data import DataConfig, Dataset, Split, load_dataset
 from bnn_symm.diagnostics import SymmetryDefect, symmetry_defect
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.randomness import torch_generator
@@ -301,7 +301,7 @@ def test_a_users_module_with_attention():
         net: nn.Module = Transformer(lambda width: Attention(width, 2), width=6)
     x = torch.randn(20, 4, 3, generator=torch_generator("x"))
     y = torch.randint(2, (20,), generator=torch_generator("y"))
-    part = Part(x=x, y=y)
+    part = Split(x=x, y=y)
     for asymmetric in (False, True):
         if asymmetric:
             net = asymmetrize(net, fixed_per_row=(0, 2, 2, 2, 2, 2, 2, 2), kappa=1.0, seed=1)

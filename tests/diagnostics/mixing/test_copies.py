@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics import mixing, verdicts
 from bnn_symm.diagnostics.mixing.copies import copied_chains
 from bnn_symm.models import BayesianModel, Gaussian, Prior
@@ -204,7 +204,7 @@ def test_draws_that_are_not_finite_are_copies_of_nothing():
 def part():
     generator = torch_generator(0, "part")
     x = torch.randn(10, 2, generator=generator, dtype=torch.float64)
-    return Part(x=x, y=torch.randn(10, generator=generator, dtype=torch.float64))
+    return Split(x=x, y=torch.randn(10, generator=generator, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["permuted units", "common first half"])

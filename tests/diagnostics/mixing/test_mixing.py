@@ -9,7 +9,7 @@ from torch import nn
 
 from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics.mixing.chain_statistics import independent_rhat
 from bnn_symm.diagnostics.mixing.interpretation import verdicts
 from bnn_symm.diagnostics.mixing.mixing import Mixing, mixing
@@ -30,10 +30,10 @@ def model_of(widths=(6, 5), activation="relu", symmetry=None, outputs=3) -> Baye
     return BayesianModel(net.double(), Prior(), likelihood)
 
 
-def points(classes: int = 3) -> Part:
+def points(classes: int = 3) -> Split:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(20, 4, generator=generator, dtype=torch.float64)
-    return Part(x=x, y=torch.arange(20) % classes)
+    return Split(x=x, y=torch.arange(20) % classes)
 
 
 def around(
@@ -119,7 +119,7 @@ def test_function_view_of_float32_chains_is_unchanged_by_permuting():
     )
     before = SamplePosterior.from_draws(model, center + noise)
     spec = permutation_spec(model.net)
-    part = Part(x=points().x.float(), y=points().y)
+    part = Split(x=points().x.float(), y=points().y)
     after = before.permute_chains([spec.identity(), spec.random(3)])
     one, other = (mixing(each, part, per_draw=False) for each in (before, after))
     np.testing.assert_allclose(one.function.rhat, other.function.rhat, atol=1e-10)
@@ -240,7 +240,7 @@ def test_a_draw_that_is_not_finite_is_never_a_pass():
 def test_log_likelihoods_that_float32_cannot_hold_are_ranked_all_the_same():
     net = build_network(MLPConfig(widths=(4,)), input_shape=(4,), num_outputs=1, seed=0)
     model = BayesianModel(net.double(), Prior(), Poisson())
-    part = Part(x=points().x, y=points().y.double())
+    part = Split(x=points().x, y=points().y.double())
     found = mixing(
         around(model, 5 * one_mode(model).expand(2, -1), spread=2.0), part, per_draw=False
     )

@@ -13,7 +13,7 @@ with warnings.catch_warnings():
     from torchmetrics.functional import classification as torchmetrics
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part
+from bnn_symm.data import Split
 from bnn_symm.diagnostics import score
 from bnn_symm.diagnostics.scores.classification import class_statistics
 from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, predict_points
@@ -148,7 +148,7 @@ def test_the_front_door_agrees_with_the_metrics_of_a_run(likelihood):
     generator = torch_generator(0, "front door")
     flat = torch.randn(2, 5, model.num_parameters, generator=generator, dtype=torch.float64)
     posterior = SamplePosterior.from_draws(model, flat)
-    part = Part(
+    part = Split(
         x=torch.randn(80, 2, generator=generator, dtype=torch.float64), y=torch.arange(80) % 2
     )
     scores, short = scores_with_intervals(posterior, part, num_resamples=50), score(posterior, part)
@@ -204,7 +204,7 @@ def test_a_part_without_points_has_no_scores():
     posterior = SamplePosterior.from_draws(
         model, torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
     )
-    empty = Part(x=torch.zeros(0, 2).double(), y=torch.zeros(0).long())
+    empty = Split(x=torch.zeros(0, 2).double(), y=torch.zeros(0).long())
     scores = scores_with_intervals(posterior, empty)
     assert (dict(scores.values), scores.num_points, scores.notes) == (
         {},

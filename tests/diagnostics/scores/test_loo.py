@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part, Scaling
+from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics.scores.loo import loo
 from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Gaussian, Prior
@@ -27,7 +27,7 @@ def linear_regression(points=40, features=3):
     net = build_network(MLPConfig(widths=()), input_shape=(features,), num_outputs=1).double()
     model = BayesianModel(net, Prior(), Gaussian(noise=NOISE))
     x = randn(points, features, key="x")
-    part = Part(x=x, y=x.sum(1) + NOISE * randn(points, key="noise"))
+    part = Split(x=x, y=x.sum(1) + NOISE * randn(points, key="noise"))
     return model, part, torch.cat([x, torch.ones(points, 1)], 1).numpy()
 
 
@@ -89,7 +89,7 @@ def test_own_units():
 def test_permuted_chains_are_as_good_as_the_others():
     net = build_network(MLPConfig(widths=(4,)), input_shape=(2,), num_outputs=1).double()
     model = BayesianModel(net, Prior(), Gaussian(noise=NOISE))
-    part = Part(x=randn(30, 2, key="x"), y=randn(30, key="y"))
+    part = Split(x=randn(30, 2, key="x"), y=randn(30, key="y"))
     draws = 0.5 + 0.1 * randn(2, 100, model.num_parameters, key="draws")
     posterior = SamplePosterior.from_draws(model, draws)
     permutation = symmetry_group(net).random(0)
@@ -103,7 +103,7 @@ def test_permuted_chains_are_as_good_as_the_others():
 def test_an_outlier_is_counted():
     model, part, design = linear_regression()
     posterior = SamplePosterior.from_draws(model, draws_of(design, part.y.numpy(), 2, 500))
-    spoiled = Part(
+    spoiled = Split(
         x=torch.cat([part.x, 8 * part.x[:1]]), y=torch.cat([part.y, torch.tensor([30.0]).double()])
     )
     found = loo(posterior, spoiled)

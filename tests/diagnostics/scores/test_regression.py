@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn import metrics
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part, Scaling
+from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics import score
 from bnn_symm.diagnostics.scores.point_predictions import (
     INTERVALS,
@@ -120,7 +120,7 @@ def test_the_front_door_agrees_with_the_metrics_of_a_run():
     posterior = posterior_of(Gaussian(noise=0.5))
     generator = torch_generator(0, "points")
     x = torch.randn(80, 2, generator=generator, dtype=torch.float64)
-    part = Part(x=x, y=torch.randn(80, generator=generator, dtype=torch.float64))
+    part = Split(x=x, y=torch.randn(80, generator=generator, dtype=torch.float64))
     scores, short = scores_with_intervals(posterior, part, num_resamples=50), score(posterior, part)
     for name in ("nll", "rmse", "crps", "coverage_90"):
         assert scores[name].value == pytest.approx(short[name], rel=1e-9)
@@ -141,7 +141,7 @@ def test_the_transform_of_counts_is_randomized_and_uniform_where_predictions_are
     draws = posterior.predict(x).sample(seed=3).flatten(0, 1)
     # One target of each point from a draw of its own: exactly what the mixture predicts.
     which = torch.arange(4000) % len(draws)
-    part = Part(x=x, y=draws[which, torch.arange(4000)])
+    part = Split(x=x, y=draws[which, torch.arange(4000)])
     predictions = predict_points(posterior, part, seed=1)
     # Of 4000 points: the 99.9 % quantile of the distance to uniform is 1.95 / sqrt(4000) = 0.031.
     assert stats.kstest(predictions.pit, "uniform").statistic < 0.031

@@ -7,7 +7,7 @@ from scipy import integrate, stats
 from sklearn import metrics
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part, Scaling
+from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics import crps, expected_calibration_error, score
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.posteriors import Predictive, SamplePosterior
@@ -27,7 +27,7 @@ def posterior_of(likelihood, num_outputs, scaling=None):
 def test_class_scores_equal_scikit_learns():
     posterior = posterior_of(Categorical(), 3)
     y = torch.arange(40) % 3
-    part = Part(x=randn(40, 2, key="x"), y=y)
+    part = Split(x=randn(40, 2, key="x"), y=y)
     scores = score(posterior, part)
     probabilities = posterior.predict(part.x).probabilities().numpy()
     assert scores["points"] == 40
@@ -50,7 +50,7 @@ def test_calibration_error_by_hand():
 def test_regression_scores_are_in_the_targets_own_units():
     scaling = Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=10.0, y_scale=4.0)
     posterior = posterior_of(Gaussian(noise=0.5), 1, scaling)
-    part = Part(x=randn(30, 2, key="x"), y=randn(30, key="y"))
+    part = Split(x=randn(30, 2, key="x"), y=randn(30, key="y"))
     scores = score(posterior, part)
     mean = 10 + 4 * posterior.predict(part.x).outputs.squeeze(-1).flatten(0, 1).numpy()
     target = 10 + 4 * part.y.numpy()
@@ -111,7 +111,7 @@ def test_crps_of_counts_is_the_sum():
 
 def test_a_part_without_points_has_no_scores():
     posterior = posterior_of(Categorical(), 3)
-    assert score(posterior, Part(x=torch.zeros(0, 2).double(), y=torch.zeros(0).long())) is None
+    assert score(posterior, Split(x=torch.zeros(0, 2).double(), y=torch.zeros(0).long())) is None
 
 
 def test_crps_of_counts_ends_whatever_the_rates():

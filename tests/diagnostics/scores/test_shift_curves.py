@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import Part, shift
+from bnn_symm.data import Split, shift
 from bnn_symm.diagnostics.scores.score_intervals import scores_with_intervals
 from bnn_symm.diagnostics.scores.shift_curves import shift_curve, shifts_for
 from bnn_symm.errors import ConfigError, InvalidData
@@ -22,8 +22,8 @@ def case(shape, likelihood, num_outputs, points=30):
     x = torch.randn(points, *shape, generator=generator, dtype=torch.float64)
     posterior = SamplePosterior.from_draws(model, flat)
     if num_outputs > 1:
-        return posterior, Part(x=x, y=posterior.predict(x).probabilities().argmax(-1))
-    return posterior, Part(x=x, y=posterior.predict(x).mean())
+        return posterior, Split(x=x, y=posterior.predict(x).probabilities().argmax(-1))
+    return posterior, Split(x=x, y=posterior.predict(x).mean())
 
 
 def test_every_severity_has_the_scores_of_the_shifted_points():

@@ -12,7 +12,7 @@ import torch
 
 from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.architectures import MLPConfig, build_network
-from bnn_symm.data import DataConfig, Dataset, Part, load_dataset
+from bnn_symm.data import DataConfig, Dataset, Split, load_dataset
 from bnn_symm.diagnostics.simulation.sbc import (
     calibration_of,
     simulate,
@@ -53,7 +53,7 @@ def line(offset: float = 0.0, noise: float | str = NOISE) -> tuple[BayesianModel
     all are moved."""
     data = load_dataset(DataConfig(name="gap", validation_fraction=0.0), dtype=torch.float64)
     x = torch.linspace(-1.7, 1.7, 20, dtype=torch.float64)[:, None] + offset
-    data = dataclasses.replace(data, train=Part(x=x, y=torch.zeros(20, dtype=torch.float64)))
+    data = dataclasses.replace(data, train=Split(x=x, y=torch.zeros(20, dtype=torch.float64)))
     net = build_network(MLPConfig(widths=()), input_shape=(1,), num_outputs=1).double()
     return BayesianModel(net, Prior(), Gaussian(noise=noise)), data
 
@@ -301,7 +301,7 @@ def test_simulated_parameters_and_targets_have_their_moments(checked):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_likelihood_makes_targets_of_its_own_kind(case, checked):
     model = case.model()
-    part = Part(
+    part = Split(
         x=torch.randn(6, 2, dtype=torch.float64, generator=torch_generator(0)), y=case.targets(6)
     )
     theta, y = simulate(model, part, 0)
@@ -327,7 +327,7 @@ def test_every_likelihood_makes_targets_of_its_own_kind(case, checked):
 def test_counts_that_overflow_are_named():
     net = build_network(MLPConfig(widths=()), input_shape=(1,), num_outputs=1).double()
     model = BayesianModel(net, Prior(scale=1e6), Poisson())
-    part = Part(x=torch.ones(4, 1, dtype=torch.float64), y=torch.zeros(4, dtype=torch.float64))
+    part = Split(x=torch.ones(4, 1, dtype=torch.float64), y=torch.zeros(4, dtype=torch.float64))
     # Rates of nearly 0 and of infinity, a half of each.
     seed = next(seed for seed in range(10) if prior_draws(model, 1, 1, seed=seed).draws().sum() > 0)
     with pytest.raises(InvalidData, match=r"lower prior\.scale"):

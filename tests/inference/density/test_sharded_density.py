@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bnn_symm.architectures import MLPConfig, asymmetrize, build_network
-from bnn_symm.data import Part, load_dataset
+from bnn_symm.data import Split, load_dataset
 from bnn_symm.errors import ConfigError, ProcessLost
 from bnn_symm.inference import HMC, NUTS, AnyMethod, Callback, ChEESHMC
 from bnn_symm.inference.density import density
@@ -226,7 +226,7 @@ class SumOfShares(TemperedDensity):
 
     can_be_inlined = False
 
-    def __init__(self, model: BayesianModel, part: Part, *, prior_weight: float, **keywords: Any):
+    def __init__(self, model: BayesianModel, part: Split, *, prior_weight: float, **keywords: Any):
         super().__init__(model, part, prior_weight=prior_weight, **keywords)
         shares = [ProcessGroup(rank, 2).share(part) for rank in range(2)]
         self._shares = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.data import Dataset, Part, load_dataset
+from bnn_symm.data import Dataset, Split, load_dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MAP, SGHMC, SGLD, Callback, CyclicalSGHMC, FitState, RMSprop
 from bnn_symm.inference.callbacks import Callbacks
@@ -34,12 +34,12 @@ TWO = {"num_chains": 2, "chain_method": "sequential"}
 
 def linear_regression(x: torch.Tensor, y: torch.Tensor) -> tuple[BayesianModel, Dataset]:
     """Without a bias, noise NOISE, weights Normal(0, 1) a priori, and no validation part."""
-    none = Part(x=x[:0], y=y[:0])
+    none = Split(x=x[:0], y=y[:0])
     data = load_dataset("diabetes", dtype=torch.float64)
     scaling = dataclasses.replace(data.preprocessing.scaling, y_scale=1.0, y_mean=0.0)
     preprocessing = dataclasses.replace(data.preprocessing, scaling=scaling)
     data = dataclasses.replace(
-        data, preprocessing=preprocessing, train=Part(x=x, y=y), validation=none, test=none
+        data, preprocessing=preprocessing, train=Split(x=x, y=y), validation=none, test=none
     )
     net = torch.nn.Linear(x.shape[1], 1, bias=False).double()
     return BayesianModel(net, Prior(), Gaussian(noise=NOISE)), data
