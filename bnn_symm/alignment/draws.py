@@ -91,7 +91,7 @@ class Draws:
             How many draws moved. No draw's inner product falls.
         """
         if not _can_batch(group):
-            return self._one_by_one(reference, group)
+            return self._sequential(reference, group)
         cells = movable_groups(group)
         objective = Objective(group.spec, (Term(reference, reference, True),), 0.0)
         active = torch.ones(len(self), dtype=torch.bool)
@@ -184,7 +184,7 @@ class Draws:
             else:
                 self.tensors[tensor][rows] = value
 
-    def _one_by_one(self, reference: Mapping[str, Tensor], group: SymmetryGroup) -> int:
+    def _sequential(self, reference: Mapping[str, Tensor], group: SymmetryGroup) -> int:
         changed = 0
         identity = group.spec.identity()
         for i in range(len(self)):

@@ -109,7 +109,7 @@ class HistoryRecorder(Callback):
 
     def __init__(self, fit_state: FitState | None = None, draw_store: Callback | None = None):
         fit_state = fit_state or FitState()
-        self._keeper = draw_store
+        self._draw_store = draw_store
         self._chunks = (
             {} if draw_store else {chain: [chunk] for chain, chunk in fit_state.draws.items()}
         )
@@ -122,7 +122,7 @@ class HistoryRecorder(Callback):
 
     def on_draws(self, chunk: DrawChunk) -> None:
         """Kept, unless another callback does."""
-        if self._keeper is None:
+        if self._draw_store is None:
             self._chunks.setdefault(chunk.chain, []).append(chunk)
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
@@ -136,7 +136,7 @@ class HistoryRecorder(Callback):
 
     def fit_state(self) -> FitState:
         """Everything, draws joined by chain."""
-        draws = self._keeper.stored_draws() if self._keeper else None
+        draws = self._draw_store.stored_draws() if self._draw_store else None
         if draws is None:
             draws = {chain: _join(chunks) for chain, chunks in sorted(self._chunks.items())}
         history = sorted(self._history, key=lambda row: (row.get("chain", 0), row["step"]))

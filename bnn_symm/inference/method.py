@@ -47,7 +47,7 @@ class FitContext:
         dataset: of the training part, this process's share.
         group: the processes that share it.
         callbacks: to be told everything.
-        collector: one of them; it is handed the final state of each chain.
+        recorder: one of them; it is handed the final state of each chain.
         fit_state: where to go on from.
     """
 
@@ -56,7 +56,7 @@ class FitContext:
     seed: int
     initial: Posterior | None
     callbacks: Callbacks
-    collector: HistoryRecorder
+    recorder: HistoryRecorder
     fit_state: FitState
     group: ProcessGroup
 
@@ -92,13 +92,13 @@ class Method(ABC):
         """
         return 1.0 if self.tempering == "likelihood" else 1.0 / self.temperature
 
-    def for_draws(self, number: int) -> str | None:
+    def num_draws_override(self, number: int) -> str | None:
         """What `--set` takes for chains of at least so many draws; None of a method that makes one
         each.
         """
         return f"inference.num_draws={number}" if hasattr(self, "num_draws") else None
 
-    def for_time(self) -> str:
+    def longer_fit_override(self) -> str:
         """What `--set` takes for twice the time to settle, and some where there was none."""
         return f"inference.{self.warmup_setting}={max(_LEAST_TIME, 2 * getattr(self, self.warmup_setting))}"
 
@@ -155,8 +155,8 @@ class Method(ABC):
         )
         if draw_store is None:
             check_draws(self, model)
-        collector = HistoryRecorder(fit_state, draw_store)
-        before = max((row["seconds"] for row in _last_rows(collector.fit_state())), default=0.0)
+        recorder = HistoryRecorder(fit_state, draw_store)
+        before = max((row["seconds"] for row in _last_rows(recorder.fit_state())), default=0.0)
         start = time.perf_counter()
         failure = None
         fit = FitContext(
@@ -164,8 +164,8 @@ class Method(ABC):
             dataset=dataset,
             seed=seed,
             initial=initial,
-            callbacks=Callbacks([collector, *callbacks]),
-            collector=collector,
+            callbacks=Callbacks([recorder, *callbacks]),
+            recorder=recorder,
             fit_state=fit_state or FitState(),
             group=group,
         )
@@ -174,8 +174,8 @@ class Method(ABC):
         except FitDiverged as error:
             failure, stopped = error, True
             for chain, state in error.states.items():
-                collector.keep_state(chain, state)
-        everything = collector.fit_state()
+                recorder.keep_state(chain, state)
+        everything = recorder.fit_state()
         status = "failed" if failure else "interrupted" if stopped else "complete"
         if status != "complete":
             for chain, state in everything.states.items():
@@ -193,7 +193,9 @@ class Method(ABC):
             gradient_evaluations=int(
                 sum(row["gradient_evaluations"] for row in _last_rows(everything))
             ),
-            warnings=self.concerns(fit, everything, posterior) if status == "complete" else [],
+            warnings=self.convergence_warnings(fit, everything, posterior)
+            if status == "complete"
+            else [],
         )
         for note in posterior.info["warnings"]:
             warnings.warn(f"convergence: {note}", ConvergenceWarning, stacklevel=2)
@@ -222,7 +224,9 @@ class Method(ABC):
     def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
         """Raises ConfigError for settings that these data cannot serve."""
 
-    def concerns(self, fit: "FitContext", fit_state: FitState, posterior: Posterior) -> list[str]:
+    def convergence_warnings(
+        self, fit: "FitContext", fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
         """Return what is wrong with a complete fit, in words: of those that optimize, an end far
         from an optimum.
 
@@ -252,7 +256,7 @@ class Method(ABC):
     def points_per_gradient(self, num_points: int) -> int:
         """How many of the training points one gradient evaluation uses."""
 
-    def chains_together(self, model: BayesianModel, part: Split) -> int:
+    def chains_per_gradient(self, model: BayesianModel, part: Split) -> int:
         """How many chains one gradient evaluation is of: their products are so many times as large
         as those of one.
 

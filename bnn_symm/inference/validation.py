@@ -13,7 +13,7 @@ VALIDATION_DRAWS = 10
 """Draws behind the validation NLL of a history row: enough to watch, too few to report."""
 
 
-def are_scales(scale: Tensor) -> bool:
+def are_valid_scales(scale: Tensor) -> bool:
     """Whether every scale is positive and finite: its logarithm may be finite beyond where exp
     is.
     """

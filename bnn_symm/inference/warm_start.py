@@ -11,7 +11,7 @@ from bnn_symm.posteriors import Posterior
 _CHUNK = 100
 
 
-def first_mean(model: BayesianModel, initial: Posterior) -> Float[Tensor, " parameter"]:
+def initial_mean(model: BayesianModel, initial: Posterior) -> Float[Tensor, " parameter"]:
     """The mean of a posterior; of several chains or ensemble members that of the first.
 
     Chains number their units differently, so that the mean of all is the weights of no network.

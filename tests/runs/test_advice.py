@@ -104,7 +104,7 @@ def test_every_setting_that_is_advised_is_one_of_the_method(kind, found):
     method = kind()
     said = "\n".join(advice(method, found))
     known = {field.name for field in dataclasses.fields(method)}
-    assert method.for_time() in said
+    assert method.longer_fit_override() in said
     assert set(re.findall(r"inference\.(\w+)", said)) <= known
     typed = set(re.findall(r"inference\.\w+=[\w.]+", said))
     assert typed
@@ -135,6 +135,6 @@ def test_chains_of_another_tool_are_advised_without_settings_of_ours(found):
 
 
 def test_a_warm_up_that_there_was_none_of_is_not_doubled():
-    assert HMC(num_warmup=0).for_time() == "inference.num_warmup=100"
-    assert HMC(num_warmup=70).for_time() == "inference.num_warmup=140"
-    assert CyclicalSGHMC(cycle_steps=500).for_time() == "inference.cycle_steps=1000"
+    assert HMC(num_warmup=0).longer_fit_override() == "inference.num_warmup=100"
+    assert HMC(num_warmup=70).longer_fit_override() == "inference.num_warmup=140"
+    assert CyclicalSGHMC(cycle_steps=500).longer_fit_override() == "inference.cycle_steps=1000"

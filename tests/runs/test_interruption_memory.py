@@ -83,9 +83,9 @@ def test_draws_that_a_callback_keeps_are_not_kept_twice(tmp_path):
             return self.draws
 
     draw_store, chunk = Keeps(), DrawChunk(2, 0, np.ones((3, 4)), {"lp": np.zeros(3)})
-    for collector, kept in ((HistoryRecorder(draw_store=draw_store), 0), (HistoryRecorder(), 1)):
-        collector.on_draws(chunk)
-        assert len(collector._chunks) == kept
+    for recorder, kept in ((HistoryRecorder(draw_store=draw_store), 0), (HistoryRecorder(), 1)):
+        recorder.on_draws(chunk)
+        assert len(recorder._chunks) == kept
     assert HistoryRecorder(draw_store=draw_store).fit_state().draws == {}
     draw_store.on_draws(chunk)
     assert HistoryRecorder(draw_store=draw_store).fit_state().draws[2] is chunk

@@ -18,7 +18,7 @@ from bnn_symm.cli.command import INTERRUPTED, exit_status
 from bnn_symm.cli.torchrun import only_first_process_prints
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidRun
 from bnn_symm.inference import Callback, FitState
-from bnn_symm.inference.parallel.process_group import ProcessGroup, joined
+from bnn_symm.inference.parallel.process_group import ProcessGroup, join_process_group
 from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 from bnn_symm.runs.configuration.prepare import prepare
 from bnn_symm.runs.distributed_fit import check_can_share, run_worker, shared_work
@@ -80,7 +80,7 @@ def fit_until(folder: str, rank: int, number: int, *keys: str) -> int:
     80."""
     say_in(folder)
     try:
-        with joined() as group, only_first_process_prints(group):
+        with join_process_group() as group, only_first_process_prints(group):
             pids = group.gather(os.getpid())
             if not group.is_first:
                 return INTERRUPTED if run_worker(group) else 0
@@ -251,7 +251,7 @@ def test_one_process_is_not_gone_on_with_in_two(tmp_path, undisturbed):
 
 
 def begin_with_other_data(folder: str) -> None:
-    with joined() as group:
+    with join_process_group() as group:
         config = load_config(
             None, [*KEYS, f"data.split_seed={group.rank}", f"data.limit={80 + group.rank}"]
         )

@@ -136,7 +136,7 @@ def describe_method(inference: Method) -> dict[str, Any]:
         "num_warmup": warmup,
         "cycle_steps": getattr(inference, "cycle_steps", None),
         "settles_by": inference.warmup_setting,
-        "longer": f"--set {inference.for_time()}",
+        "longer": f"--set {inference.longer_fit_override()}",
         "learning_rate": getattr(inference, "learning_rate", None),
         "clips": hasattr(inference, "clip_norm"),
         "planned_steps": getattr(inference, "num_steps", None)

@@ -87,10 +87,10 @@ def config_of(options: argparse.Namespace) -> "Config":
 
 
 def _fit(options: argparse.Namespace) -> int:
-    from bnn_symm.inference.parallel.process_group import joined
+    from bnn_symm.inference.parallel.process_group import join_process_group
     from bnn_symm.runs.distributed_fit import run_worker
 
-    with joined() as group, only_first_process_prints(group):
+    with join_process_group() as group, only_first_process_prints(group):
         if group.is_first:
             return _fit_as_first(options, group)
         warnings.simplefilter("ignore")  # the first process says the same

@@ -30,19 +30,19 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Tensor
 
-from bnn_symm.inference.variational.symmetry_information import Term
+from bnn_symm.inference.variational.symmetry_information import InformationTerm
 from bnn_symm.symmetry.group.permanent import log_factorial
 
 # The level of intervals, and the standard deviations of a normal that it takes.
 LEVEL, NORMAL = 0.95, 1.96
 
 
-def largest(terms: Sequence[Term]) -> float:
+def largest(terms: Sequence[InformationTerm]) -> float:
     """Return what the terms together are at most, in nats."""
     return math.fsum(_most(term) for term in terms)
 
 
-def standard_error(information: Float[Tensor, " draw"], terms: Sequence[Term]) -> float:
+def standard_error(information: Float[Tensor, " draw"], terms: Sequence[InformationTerm]) -> float:
     """Return the standard error of the mean, overlaps that were not drawn allowed for.
 
     Args:
@@ -55,7 +55,9 @@ def standard_error(information: Float[Tensor, " draw"], terms: Sequence[Term]) -
     return math.sqrt(float((lost - mean).square().sum()) + (most - mean) ** 2) / len(lost)
 
 
-def interval(information: Float[Tensor, " draw"], terms: Sequence[Term]) -> tuple[float, float]:
+def interval(
+    information: Float[Tensor, " draw"], terms: Sequence[InformationTerm]
+) -> tuple[float, float]:
     """Return a 95 % interval of the expectation of the information, in nats.
 
     Args:
@@ -72,7 +74,7 @@ def interval(information: Float[Tensor, " draw"], terms: Sequence[Term]) -> tupl
     return most - bound * high - len(terms) * math.exp(-tail), most - bound * low
 
 
-def _most(term: Term) -> float:
+def _most(term: InformationTerm) -> float:
     size = len(term.units.units)
     orders = (
         math.fsum(log_factorial(len(block)) for block in term.blocks)

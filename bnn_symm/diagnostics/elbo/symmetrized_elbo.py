@@ -38,10 +38,10 @@ from bnn_symm.diagnostics.elbo.elbo import Elbo
 from bnn_symm.diagnostics.elbo.monte_carlo_error import NORMAL, interval, largest, standard_error
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.variational.symmetry_information import (
-    How,
-    Term,
-    orders_of_telling,
-    told_in_order,
+    InformationTerm,
+    PermanentMethod,
+    chain_rule_orders,
+    columns_in_order,
 )
 from bnn_symm.models.interchangeable_units import (
     UnitOrbit,
@@ -53,7 +53,7 @@ from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
 from bnn_symm.symmetry.group.permanent import log_factorial
 
-_WAYS: dict[How, str] = {
+_WAYS: dict[PermanentMethod, str] = {
     "permanent": "exact permanents",
     "bounded permanent": "permanents bounded from above",
     "blocks": "exact permanents of blocks of units",
@@ -198,16 +198,18 @@ def symmetrized_elbo(
     )
 
 
-def _plan(posterior: GaussianPosterior, sets: Sequence[UnitOrbit], exact_up_to: int) -> list[Term]:
+def _plan(
+    posterior: GaussianPosterior, sets: Sequence[UnitOrbit], exact_up_to: int
+) -> list[InformationTerm]:
     """The order in which sets are told, and how, that does best on a few draws of its own."""
     batch = _batch(len(one.units) * max(len(one.units), one.index.shape[1]) for one in sets)
     draws = list(_draws(posterior, 0, "symmetrized elbo, pilot", _PILOT, batch))
-    best: list[Term] = []
+    best: list[InformationTerm] = []
     highest = -math.inf
-    known: dict[tuple[int, bytes], tuple[float, Term]] = {}
-    for order in orders_of_telling(sets):
+    known: dict[tuple[int, bytes], tuple[float, InformationTerm]] = {}
+    for order in chain_rule_orders(sets):
         total, terms = 0.0, []
-        for number, columns in told_in_order(sets, order):
+        for number, columns in columns_in_order(sets, order):
             key = (number, columns.numpy().tobytes())
             if key not in known:
                 known[key] = _best_way(posterior, sets[number], columns, draws, exact_up_to)
@@ -225,17 +227,17 @@ def _best_way(
     columns: Tensor,
     draws: Sequence[Tensor],
     exact_up_to: int,
-) -> tuple[float, Term]:
+) -> tuple[float, InformationTerm]:
     """How to take the permanent of a set of units, and what that gives on some draws."""
 
-    def mean(term: Term) -> float:
+    def mean(term: InformationTerm) -> float:
         return float(torch.cat([_information(term, posterior, batch) for batch in draws]).mean())
 
     size = len(units.units)
     if size <= exact_up_to:
-        whole = Term(units, columns, "permanent", (torch.arange(size),))
+        whole = InformationTerm(units, columns, "permanent", (torch.arange(size),))
         return mean(whole), whole
-    bounded = Term(units, columns, "bounded permanent")
+    bounded = InformationTerm(units, columns, "bounded permanent")
     value = mean(bounded)
     # Dealt out like cards, so that the units of a block are as unlike as can be: alike ones tell
     # nothing.
@@ -245,14 +247,16 @@ def _best_way(
     )
     rank = (loc.square() / scale.square()).sum(1).argsort()
     hands = math.ceil(size / exact_up_to)
-    blocks = Term(units, columns, "blocks", tuple(rank[hand::hands] for hand in range(hands)))
+    blocks = InformationTerm(
+        units, columns, "blocks", tuple(rank[hand::hands] for hand in range(hands))
+    )
     if value < sum(log_factorial(len(block)) for block in blocks.blocks):
         return max((value, bounded), (mean(blocks), blocks), key=lambda way: way[0])
     return value, bounded
 
 
 def _sample(
-    posterior: GaussianPosterior, terms: Sequence[Term], seed: int
+    posterior: GaussianPosterior, terms: Sequence[InformationTerm], seed: int
 ) -> Float[Tensor, "draw term"]:
     """Each term at each of as many fresh draws as it takes."""
     most = int(min(_MAX_SAMPLES, max(_MIN_SAMPLES, _FLOPS / sum(term.cost for term in terms))))
@@ -290,12 +294,14 @@ def _draws(
 
 
 def _information(
-    term: Term, posterior: GaussianPosterior, draws: Float[Tensor, "draw parameter"]
+    term: InformationTerm, posterior: GaussianPosterior, draws: Float[Tensor, "draw parameter"]
 ) -> Float[Tensor, " draw"]:
     return term.information(posterior.loc.double().cpu(), posterior.scale.double().cpu(), draws)
 
 
-def _in_words(group: SymmetryGroup, terms: Sequence[Term], left_out: int, exact: bool) -> str:
+def _in_words(
+    group: SymmetryGroup, terms: Sequence[InformationTerm], left_out: int, exact: bool
+) -> str:
     if group.is_trivial:
         return f"nothing can be permuted, so that q^G is q; {group.certificate}"
     layers = list(dict.fromkeys(term.units.group for term in terms))

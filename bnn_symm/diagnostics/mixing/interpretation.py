@@ -339,7 +339,7 @@ def _untold(found: Mixing, method: Method | None) -> _Conclusion:
 
 def _draws(method: Method | None, number: int) -> str:
     """How so many draws a chain are had."""
-    setting = None if method is None else method.for_draws(number)
+    setting = None if method is None else method.num_draws_override(number)
     return f"{number} draws a chain" if setting is None else f"--set {setting}"
 
 
@@ -347,7 +347,12 @@ def _longer(method: Method | None, draws: int) -> str:
     """How twice the warm-up and twice the draws are had."""
     if method is None:
         return f"twice the warm-up, and {_draws(None, 2 * draws)}"
-    return " ".join(["--set", *filter(None, (method.for_time(), method.for_draws(2 * draws)))])
+    return " ".join(
+        [
+            "--set",
+            *filter(None, (method.longer_fit_override(), method.num_draws_override(2 * draws))),
+        ]
+    )
 
 
 def _to_move(method: Method | None) -> str:

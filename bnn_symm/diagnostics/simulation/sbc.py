@@ -49,7 +49,7 @@ from bnn_symm.diagnostics.statistics.ecdf_bands import (
     uniformity_p_value,
 )
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.parallel.worker_pool import results_of
+from bnn_symm.inference.parallel.worker_pool import map_unordered
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 
@@ -210,7 +210,7 @@ def simulation_based_calibration(
         initial=initial,
     )
     found = {simulation.index: simulation for simulation in done}
-    for simulation in results_of(
+    for simulation in map_unordered(
         work, [i for i in range(num_simulations) if i not in found], jobs=jobs
     ):
         found[simulation.index] = simulation

@@ -42,7 +42,7 @@ _ELEMENTWISE = (
 _Stage = Callable[..., Tensor]
 
 
-class DenseNetworks:
+class BatchedMLP:
     """All chains' networks.
 
     Args:
@@ -54,7 +54,7 @@ class DenseNetworks:
         self._model, self._stages = model, stages
 
     @classmethod
-    def of(cls, model: BayesianModel) -> "DenseNetworks | None":
+    def of(cls, model: BayesianModel) -> "BatchedMLP | None":
         """Of a model, or None if its network is not a sequence of linear layers, layer norms and
         activations.
         """

@@ -48,16 +48,16 @@ class Compiled:
     Args:
         function: of tensors; it may change them in place.
         name: what the warning calls it.
-        of_any_length: numbers of the arguments whose first axis differs from call to call; it must
+        dynamic_arguments: numbers of the arguments whose first axis differs from call to call; it must
             be 2 or more.
     """
 
     def __init__(
-        self, function: Callable[..., Any], name: str, *, of_any_length: Sequence[int] = ()
+        self, function: Callable[..., Any], name: str, *, dynamic_arguments: Sequence[int] = ()
     ):
         self._function = function
         self._name = name
-        self._of_any_length = of_any_length
+        self._dynamic_arguments = dynamic_arguments
         self._compiled: Callable[..., Any] | None = None
         if has_compiler():
             known = torch._inductor.list_options()
@@ -83,7 +83,7 @@ class Compiled:
         if self._works:
             return self._compiled(*arguments)
         try:
-            for number in self._of_any_length:
+            for number in self._dynamic_arguments:
                 torch._dynamo.mark_dynamic(arguments[number], 0)
             result = self._compiled(*arguments)
             self._works = True

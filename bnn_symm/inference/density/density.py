@@ -3,7 +3,7 @@
     U(w) = -log p(y | x, w) / T - prior_weight log p(w)
 
 Values are summed in float64; gradients have the dtype of the vectors. All of a batch is one call:
-`DenseNetworks` for fully connected networks, for others `torch.func.vmap` of the gradient, which
+`BatchedMLP` for fully connected networks, for others `torch.func.vmap` of the gradient, which
 turns the products of all vectors into batched ones; `torch.compile` fuses the rest, so that little
 more than the products remains. A network that `vmap` cannot transform is evaluated vector by
 vector.
@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.data import Split
-from bnn_symm.inference.density.batched_mlp import DenseNetworks
+from bnn_symm.inference.density.batched_mlp import BatchedMLP
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.models import BayesianModel
 
@@ -78,10 +78,10 @@ class TemperedDensity:
             for start in range(0, len(part), size)
         ]
         self.passes = len(self._pieces)
-        self._networks = DenseNetworks.of(model)
+        self._batched_mlp = BatchedMLP.of(model)
         self._prior = torch.func.vmap(torch.func.grad_and_value(model.log_prior))
-        self._batched: Callable[..., Any] = self._by_networks
-        if self._networks is None:
+        self._batched: Callable[..., Any] = self._with_batched_mlp
+        if self._batched_mlp is None:
             self._batched = torch.func.vmap(
                 torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None)
             )
@@ -89,7 +89,7 @@ class TemperedDensity:
                 with torch.no_grad():
                     self._batched(like[:2], *(piece[:2] for piece in self._pieces[0]), True)
             except RuntimeError:
-                self._batched = self._one_by_one
+                self._batched = self._sequential
                 self.is_compiled = False
         self._calls: list[Callable[..., Any]] = [self._batched] * self.passes
         if self.is_compiled:
@@ -116,7 +116,7 @@ class TemperedDensity:
         """U in float64, and its gradient."""
         size, number = self.group_size, len(positions)
         if size >= number:
-            return self._of_group(positions)
+            return self._evaluate_group(positions)
         # All groups are of one size, for compiled functions have one shape: the last may repeat
         # some of the one before.
         starts = [*range(0, number - size, size), number - size]
@@ -124,10 +124,10 @@ class TemperedDensity:
         gradients = torch.empty_like(positions)
         for start in starts:
             group = slice(start, start + size)
-            energies[group], gradients[group] = self._of_group(positions[group])
+            energies[group], gradients[group] = self._evaluate_group(positions[group])
         return energies, gradients
 
-    def _of_group(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _evaluate_group(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             gradients, energies = self._calls[0](positions, *self._pieces[0], True)
             for call, piece in zip(self._calls[1:], self._pieces[1:], strict=True):
@@ -141,11 +141,11 @@ class TemperedDensity:
         )
         return energy - self._prior_weight * self._model.log_prior(flat) if with_prior else energy
 
-    def _by_networks(
+    def _with_batched_mlp(
         self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool
     ) -> tuple[Tensor, Tensor]:
-        assert self._networks is not None
-        log_likelihoods, gradients = self._networks.log_likelihood_and_gradient(positions, x, y)
+        assert self._batched_mlp is not None
+        log_likelihoods, gradients = self._batched_mlp.log_likelihood_and_gradient(positions, x, y)
         energies, gradients = -log_likelihoods / self._temperature, -gradients / self._temperature
         if with_prior:
             prior_gradients, log_priors = self._prior(positions)
@@ -153,7 +153,7 @@ class TemperedDensity:
             gradients = gradients - self._prior_weight * prior_gradients
         return gradients, energies
 
-    def _one_by_one(
+    def _sequential(
         self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool
     ) -> tuple[Tensor, Tensor]:
         gradients, energies = [], []
@@ -167,7 +167,7 @@ class TemperedDensity:
         return torch.stack(gradients), torch.stack(energies)
 
 
-def vectors_together(model: BayesianModel, part: Split, number: int) -> int:
+def vectors_per_group(model: BayesianModel, part: Split, number: int) -> int:
     """How many of a number of flat vectors are evaluated together: on a CPU a group that caches
     hold, elsewhere all.
     """

@@ -24,7 +24,7 @@ Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """A layer with its stride, groups and so on: input, weight and bias -> output."""
 
 
-class KnownLayers(TorchFunctionMode, ABC):
+class LayerOverrides(TorchFunctionMode, ABC):
     """While active, dense layers and convolutions with a known weight are computed by `apply`."""
 
     def __init__(self, weights: Iterable[Tensor]):
@@ -83,7 +83,7 @@ def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> l
     """The layers whose weight and bias are seen by one operation and nothing else; one forward pass
     is watched.
     """
-    watch = _Uses({id(value): name for name, value in parameters.items()})
+    watch = _UseRecorder({id(value): name for name, value in parameters.items()})
     with torch.no_grad(), watch:
         functional_call(net, dict(parameters), (x,))
     found = []
@@ -118,7 +118,7 @@ def uses_by_point(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -
     return [use for weight, use in uses(2).items() if weight in of_three]
 
 
-class _Uses(TorchFunctionMode):
+class _UseRecorder(TorchFunctionMode):
     """Notes what sees a parameter: a layer's operation, or None for any other."""
 
     def __init__(self, names: dict[int, str]):

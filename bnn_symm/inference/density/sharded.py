@@ -90,13 +90,13 @@ class ShardedDensity(TemperedDensity):
         """
         energies, gradients = super().__call__(positions)
         checksum = _checksum(positions)
-        told = energies.new_tensor([float(self._asked_to_stop()), float(checksum)])
-        everything = torch.cat([gradients.double().flatten(), energies, told])
+        flags = energies.new_tensor([float(self._asked_to_stop()), float(checksum)])
+        everything = torch.cat([gradients.double().flatten(), energies, flags])
         self._group.sum(everything)
-        gradient, energy, told = everything.split([gradients.numel(), len(energies), 2])
-        stop, checksums = told.tolist()
+        gradient, energy, flags = everything.split([gradients.numel(), len(energies), 2])
+        stop, checksums = flags.tolist()
         if checksums != self._group.size * checksum:
-            raise self._group.broken(
+            raise self._group.mark_broken(
                 f"the {self._group.size} processes are no longer at the same place: their "
                 "processors or libraries "
                 f"round differently; start them on machines of one kind"

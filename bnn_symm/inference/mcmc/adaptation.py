@@ -250,7 +250,7 @@ class Adapter:
             self._restart(np.asarray([group]))
 
 
-def new_adaptation(
+def initial_adaptation(
     positions: Tensor,
     num_groups: int,
     step_size: float,

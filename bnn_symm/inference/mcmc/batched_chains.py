@@ -21,8 +21,13 @@ from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, State
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.density.sharded import ShardedDensity
-from bnn_symm.inference.mcmc.adaptation import Adapter, new_adaptation, restore_arrays, to_arrays
-from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from
+from bnn_symm.inference.mcmc.adaptation import (
+    Adapter,
+    initial_adaptation,
+    restore_arrays,
+    to_arrays,
+)
+from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from_noise
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions
 from bnn_symm.inference.mcmc.sampler import Sampler
 from bnn_symm.inference.method import FitContext, initial_positions
@@ -33,7 +38,7 @@ from bnn_symm.randomness import torch_generator
 # are told.
 _LOG_EVERY = 20
 # Draws of slow chains are told after so many seconds, however few they are.
-_TELL_SECONDS = 1.0
+_REPORT_SECONDS = 1.0
 # The search for a first step size doubles or halves it until the acceptance rate crosses this, at
 # most so many times.
 _REASONABLE, _DOUBLINGS = 0.8, 50
@@ -56,7 +61,7 @@ def run_batched(method: Sampler, fit: FitContext) -> bool:
     """Runs the chains of a fit; returns whether they were stopped before their end."""
     chains = _Chains(method, fit)
     stopped = chains.run(fit.callbacks)
-    fit.collector.keep_state(0, chains.state())
+    fit.recorder.keep_state(0, chains.state())
     return stopped
 
 
@@ -71,7 +76,7 @@ class _Chains:
         groups = (
             np.zeros(number, dtype=np.int64) if method.adaptation == "shared" else np.arange(number)
         )
-        adaptation = new_adaptation(
+        adaptation = initial_adaptation(
             positions,
             int(groups.max()) + 1,
             method.initial_step_size,
@@ -96,7 +101,7 @@ class _Chains:
             zeros.copy(), zeros + 1, zeros.copy(), np.zeros(number), zeros.copy()
         )
         self._pending: dict[int, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         fit_state = fit.fit_state.states.get(0)
         seconds = max((row["seconds"] for row in fit.fit_state.history), default=0.0)
         self._started = time.perf_counter() - seconds
@@ -144,7 +149,7 @@ class _Chains:
         callbacks.on_state(0, self.state)
         while counts.done.min() < total:
             if self._should_stop():
-                self._tell(callbacks)
+                self._report(callbacks)
                 return True
             limit = method.num_warmup if counts.done.min() < method.num_warmup else total
             ready = np.flatnonzero(~self._under_way & (counts.done < limit))
@@ -152,14 +157,14 @@ class _Chains:
                 self._begin(ready)
             ended = self._kernel.advance()
             if len(ended.chains):
-                self._take(ended, callbacks)
+                self._record_transitions(ended, callbacks)
             waiting = sum(map(len, self._pending.values()))
             if (
                 waiting >= _LOG_EVERY * method.num_chains
-                or time.monotonic() - self._told_at >= _TELL_SECONDS
+                or time.monotonic() - self._reported_at >= _REPORT_SECONDS
             ):
-                self._tell(callbacks)
-        self._tell(callbacks)
+                self._report(callbacks)
+        self._report(callbacks)
         return False
 
     def state(self) -> State:
@@ -187,7 +192,7 @@ class _Chains:
         )
         self._under_way[chains] = True
 
-    def _take(self, ended: CompletedTransitions, callbacks: Callbacks) -> None:
+    def _record_transitions(self, ended: CompletedTransitions, callbacks: Callbacks) -> None:
         """Learns from transitions that ended, counts them, and keeps draws until they are told."""
         method, counts, chains = self._method, self._counts, ended.chains
         positions = self._kernel.points.position[torch.from_numpy(chains)]
@@ -229,7 +234,7 @@ class _Chains:
         )
         counts.acceptance[chain], counts.since_row[chain] = 0.0, 0
 
-    def _tell(self, callbacks: Callbacks) -> None:
+    def _report(self, callbacks: Callbacks) -> None:
         """Tells pending draws, and then the state that comes after them."""
         for chain, rows in sorted(self._pending.items()):
             last = int(self._counts.done[chain]) - self._method.num_warmup
@@ -237,7 +242,7 @@ class _Chains:
             stats = {name: np.concatenate([own[name] for _, own in rows]) for name in rows[0][1]}
             callbacks.on_draws(DrawChunk(chain, last - len(rows), positions, stats))
         self._pending = {}
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         callbacks.on_state(0, self.state)
 
     def _find_step_sizes(self, density: TemperedDensity, groups: np.ndarray, seed: int) -> None:
@@ -249,7 +254,7 @@ class _Chains:
         points = self._kernel.points
         generator = torch_generator(seed, "first step size")
         noise = torch.randn(points.position.shape, generator=generator, dtype=points.position.dtype)
-        momentum = momentum_from(noise.to(points.position.device), points.inverse_mass)
+        momentum = momentum_from_noise(noise.to(points.position.device), points.inverse_mass)
         before = points.energy + kinetic_energy(momentum, points.inverse_mass)
         sizes = np.bincount(groups)
         step = np.full(len(sizes), self._method.initial_step_size)

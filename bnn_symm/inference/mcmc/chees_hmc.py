@@ -34,7 +34,7 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.adaptation import Adapter
 from bnn_symm.inference.mcmc.batched_chains import run_batched
-from bnn_symm.inference.mcmc.hmc_kernel import StaticTrajectories, Trajectory
+from bnn_symm.inference.mcmc.hmc_kernel import HMCKernel, Trajectory
 from bnn_symm.inference.mcmc.sampler import Sampler
 from bnn_symm.inference.method import FitContext
 from bnn_symm.settings import Fraction, PositiveInt, settings
@@ -106,7 +106,7 @@ class _Length:
     updates: np.ndarray
 
 
-class _ChEESKernel(StaticTrajectories):
+class _ChEESKernel(HMCKernel):
     """Static trajectories with a learned length."""
 
     def __init__(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.adaptation import Adapter
-from bnn_symm.inference.mcmc.hmc_kernel import StaticTrajectories
+from bnn_symm.inference.mcmc.hmc_kernel import HMCKernel
 from bnn_symm.inference.mcmc.pyro_engine import PyroSampler, RecordsEnergy
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
@@ -43,7 +43,7 @@ class HMC(PyroSampler):
         inverse_mass: Tensor,
         adapter: Adapter,
         seed: int,
-    ) -> StaticTrajectories:
+    ) -> HMCKernel:
         def num_steps(iteration: int, step: np.ndarray) -> np.ndarray:
             jitter = 2 * numpy_generator(seed, "trajectory length", iteration).random() - 1
             most = (
@@ -54,7 +54,7 @@ class HMC(PyroSampler):
             steps = np.rint(self.trajectory_length * (1 + self.jitter * jitter) / step)
             return np.clip(steps, 1, most).astype(np.int64)
 
-        return StaticTrajectories(density, positions, inverse_mass, seed, num_steps=num_steps)
+        return HMCKernel(density, positions, inverse_mass, seed, num_steps=num_steps)
 
     def _pyro_kernel(
         self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]

@@ -13,10 +13,10 @@ from torch import Tensor
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.integrator import (
     MAX_ENERGY_ERROR,
+    bind_density,
     kinetic_energy,
     leapfrog,
-    momentum_from,
-    with_density,
+    momentum_from_noise,
 )
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
 
@@ -54,10 +54,10 @@ class _Proposal:
 
 
 # iteration, (chain,) step sizes -> (chain,) leapfrog steps
-Steps = Callable[[int, np.ndarray], np.ndarray]
+NumSteps = Callable[[int, np.ndarray], np.ndarray]
 
 
-class StaticTrajectories(Kernel):
+class HMCKernel(Kernel):
     """All chains go a trajectory each and accept or reject its end.
 
     Args:
@@ -78,47 +78,49 @@ class StaticTrajectories(Kernel):
         inverse_mass: Tensor,
         seed: int,
         *,
-        num_steps: Steps,
+        num_steps: NumSteps,
         learn: Callable[[Trajectory], None] | None = None,
     ):
         super().__init__(density, positions, inverse_mass, seed)
         self._num_steps, self._learn = num_steps, learn
-        self._leapfrog = with_density(leapfrog, density, "the leapfrog step")
+        self._leapfrog = bind_density(leapfrog, density, "the leapfrog step")
         chains = len(positions)
-        self._begun = _Proposal(
+        self._proposal = _Proposal(
             torch.zeros_like(positions), np.zeros(chains), np.zeros(chains, dtype=np.int64)
         )
 
     def _parts(self) -> dict[str, Any]:
-        return {"begun": self._begun}
+        return {"begun": self._proposal}
 
     def begin(
         self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor
     ) -> None:
         """Draws momenta; these are all chains."""
-        self._keep(chains, step, inverse_mass)
-        points, begun = self.points, self._begun
+        self._store_transition(chains, step, inverse_mass)
+        points, proposal = self.points, self._proposal
         for chain, iteration in zip(chains.tolist(), iterations.tolist(), strict=True):
             generator = self._noise(chain, iteration)
             size = points.position.shape[1]
-            begun.momentum[chain] = torch.randn(
+            proposal.momentum[chain] = torch.randn(
                 size, generator=generator, dtype=points.position.dtype
             )
-            begun.uniform[chain] = float(torch.rand((), generator=generator, dtype=torch.float64))
-        begun.momentum.copy_(momentum_from(begun.momentum, points.inverse_mass))
-        begun.iteration[:] = iterations
+            proposal.uniform[chain] = float(
+                torch.rand((), generator=generator, dtype=torch.float64)
+            )
+        proposal.momentum.copy_(momentum_from_noise(proposal.momentum, points.inverse_mass))
+        proposal.iteration[:] = iterations
 
     def advance(self) -> CompletedTransitions:
         """Goes the whole trajectory of every chain."""
-        points, begun = self.points, self._begun
-        chains = np.arange(len(begun.uniform))
-        iteration = int(begun.iteration[0])
+        points, proposal = self.points, self._proposal
+        chains = np.arange(len(proposal.uniform))
+        iteration = int(proposal.iteration[0])
         step = points.step.cpu().double().numpy()
         number = self._num_steps(iteration, step)
         with torch.no_grad():
             position, momentum, gradient, energy = (
                 points.position,
-                begun.momentum,
+                proposal.momentum,
                 points.gradient,
                 points.energy,
             )
@@ -147,7 +149,7 @@ class StaticTrajectories(Kernel):
                         iteration,
                     )
                 )
-            accepted = torch.from_numpy(begun.uniform < acceptance).to(position.device)
+            accepted = torch.from_numpy(proposal.uniform < acceptance).to(position.device)
             points.position = torch.where(accepted[:, None], position, points.position)
             points.gradient = torch.where(accepted[:, None], gradient, points.gradient)
             points.energy = torch.where(accepted, energy, points.energy)

@@ -36,7 +36,7 @@ def kinetic_energy(momentum: Tensor, inverse_mass: Tensor) -> Float[Tensor, " ch
     return 0.5 * (momentum * velocity(momentum, inverse_mass)).sum(-1, dtype=torch.float64)
 
 
-def momentum_from(noise: Tensor, inverse_mass: Tensor) -> Float[Tensor, "chain parameter"]:
+def momentum_from_noise(noise: Tensor, inverse_mass: Tensor) -> Float[Tensor, "chain parameter"]:
     """Normal(0, M) from standard normal noise."""
     if inverse_mass.dim() == noise.dim():
         return noise / inverse_mass.sqrt()
@@ -83,18 +83,18 @@ def leapfrog(
     return position, momentum - 0.5 * step[:, None] * gradient, gradient, energy
 
 
-def with_density(
+def bind_density(
     function: Callable[..., Any],
     density: TemperedDensity,
     name: str,
     *,
-    of_any_length: Sequence[int] = (),
+    dynamic_arguments: Sequence[int] = (),
 ) -> Callable[..., Any]:
     """`function(evaluate, *tensors)` as a function of the tensors, compiled as a whole where the
     density allows it.
     """
     if density.can_be_inlined:
         return Compiled(
-            functools.partial(function, density.evaluate), name, of_any_length=of_any_length
+            functools.partial(function, density.evaluate), name, dynamic_arguments=dynamic_arguments
         )
     return functools.partial(function, density)

@@ -114,7 +114,7 @@ class Kernel(ABC):
     def _noise(self, chain: int, iteration: int) -> torch.Generator:
         return torch_generator(self._seed, "transition", chain, iteration)
 
-    def _keep(self, chains: np.ndarray, step: np.ndarray, inverse_mass: Tensor) -> None:
+    def _store_transition(self, chains: np.ndarray, step: np.ndarray, inverse_mass: Tensor) -> None:
         index = torch.from_numpy(chains)
         self.points.step[index] = torch.from_numpy(step).to(self.points.step)
         self.points.inverse_mass[index] = inverse_mass

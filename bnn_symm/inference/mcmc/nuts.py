@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.adaptation import Adapter
-from bnn_symm.inference.mcmc.nuts_kernel import NoUTurn
+from bnn_symm.inference.mcmc.nuts_kernel import NUTSKernel
 from bnn_symm.inference.mcmc.pyro_engine import PyroSampler, RecordsEnergy
 from bnn_symm.settings import PositiveInt, settings
 
@@ -34,8 +34,8 @@ class NUTS(PyroSampler):
         inverse_mass: Tensor,
         adapter: Adapter,
         seed: int,
-    ) -> NoUTurn:
-        return NoUTurn(density, positions, inverse_mass, seed, max_depth=self.max_tree_depth)
+    ) -> NUTSKernel:
+        return NUTSKernel(density, positions, inverse_mass, seed, max_depth=self.max_tree_depth)
 
     def _pyro_kernel(
         self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from bnn_symm.inference.density.density import TemperedDensity
-from bnn_symm.inference.mcmc.integrator import MAX_ENERGY_ERROR, kinetic_energy, momentum_from
+from bnn_symm.inference.mcmc.integrator import MAX_ENERGY_ERROR, kinetic_energy, momentum_from_noise
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
-from bnn_symm.inference.mcmc.nuts_tree import new_leaf, turns
+from bnn_symm.inference.mcmc.nuts_tree import compile_leaf_step, is_turning
 
 
 @dataclass
@@ -114,7 +114,7 @@ def _new_trees(positions: Tensor, max_depth: int) -> _Trees:
     )
 
 
-class NoUTurn(Kernel):
+class NUTSKernel(Kernel):
     """Trees of all chains, grown leaf by leaf.
 
     Args:
@@ -139,7 +139,7 @@ class NoUTurn(Kernel):
         super().__init__(density, positions, inverse_mass, seed)
         self._max_depth = max_depth
         self._trees = _new_trees(positions, max_depth)
-        self._new_leaf = new_leaf(density)
+        self._leaf_step = compile_leaf_step(density)
         leaves = range(2 ** max(max_depth - 1, 0))
         # Odd leaves are kept too, where nothing is read: so no chain is an exception.
         unread = max_depth - 1
@@ -161,7 +161,7 @@ class NoUTurn(Kernel):
         self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor
     ) -> None:
         """Draws momenta, and the first subtree's direction."""
-        self._keep(chains, step, inverse_mass)
+        self._store_transition(chains, step, inverse_mass)
         trees, points = self._trees, self.points
         index = torch.from_numpy(chains)
         noise = points.position.new_empty(len(chains), points.position.shape[1])
@@ -175,7 +175,7 @@ class NoUTurn(Kernel):
                 getattr(trees, name)[chain] = uniform.numpy()
             uniform = torch.rand(2**self._max_depth, generator=generator, dtype=noise.dtype)
             trees.choose_leaf[:, chain] = uniform.numpy()
-        momentum = momentum_from(noise, inverse_mass)
+        momentum = momentum_from_noise(noise, inverse_mass)
         trees.start_energy[index] = points.energy[index] + kinetic_energy(momentum, inverse_mass)
         trees.end_position[:, index] = points.position[index]
         trees.end_momentum[:, index] = momentum
@@ -224,7 +224,7 @@ class NoUTurn(Kernel):
                 trees.log_weight,
                 weight,
                 ended_turn,
-            ) = self._new_leaf(
+            ) = self._leaf_step(
                 trees.position,
                 trees.momentum,
                 trees.gradient,
@@ -256,7 +256,7 @@ class NoUTurn(Kernel):
                 grown = chains[~ends[chains]]
                 if len(grown):
                     self._begin_subtrees(grown)
-        return self._end(np.flatnonzero(trees.under_way & ends), diverging)
+        return self._complete(np.flatnonzero(trees.under_way & ends), diverging)
 
     def _join(self, chains: np.ndarray) -> np.ndarray:
         """Joins the complete subtrees of these chains to their trees; returns which of the trees
@@ -277,7 +277,7 @@ class NoUTurn(Kernel):
         trees.end_gradient[end, index] = trees.gradient[index]
         trees.tree_sum[index] += trees.sum[index]
         trees.depth[chains] += 1
-        turning = turns(
+        turning = is_turning(
             trees.tree_sum[index],
             trees.end_momentum[0, index],
             trees.end_momentum[1, index],
@@ -285,7 +285,7 @@ class NoUTurn(Kernel):
         )
         return turning.cpu().numpy() | (trees.depth[chains] == self._max_depth)
 
-    def _end(self, chains: np.ndarray, diverging: np.ndarray) -> CompletedTransitions:
+    def _complete(self, chains: np.ndarray, diverging: np.ndarray) -> CompletedTransitions:
         if not len(chains):
             return CompletedTransitions(chains, {})
         trees, points = self._trees, self.points

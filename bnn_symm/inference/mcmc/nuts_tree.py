@@ -13,30 +13,33 @@ from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.integrator import (
     Evaluate,
+    bind_density,
     half_step,
     kinetic_energy,
     velocity,
-    with_density,
 )
 
-# Of the arguments of `_take_in`, those with an entry a pair.
+# Of the arguments of `_add_leaf`, those with an entry a pair.
 _PAIRS = (-2, -1)
 
 
-def new_leaf(density: TemperedDensity) -> Callable[..., tuple[Tensor, ...]]:
-    """A leapfrog step and what `_take_in` makes of it, compiled in one piece or around the density,
+def compile_leaf_step(density: TemperedDensity) -> Callable[..., tuple[Tensor, ...]]:
+    """A leapfrog step and what `_add_leaf` makes of it, compiled in one piece or around the density,
     as it allows.
     """
-    take_in = _take_in
+    add_leaf = _add_leaf
     if density.is_compiled and not density.can_be_inlined:
-        take_in = Compiled(_take_in, "the leapfrog step", of_any_length=_PAIRS)
-    return with_density(
-        functools.partial(_grow, take_in), density, "the leapfrog step", of_any_length=_PAIRS
+        add_leaf = Compiled(_add_leaf, "the leapfrog step", dynamic_arguments=_PAIRS)
+    return bind_density(
+        functools.partial(_leaf_step, add_leaf),
+        density,
+        "the leapfrog step",
+        dynamic_arguments=_PAIRS,
     )
 
 
-def _grow(
-    take_in: Callable[..., tuple[Tensor, ...]],
+def _leaf_step(
+    add_leaf: Callable[..., tuple[Tensor, ...]],
     evaluate: Evaluate,
     position: Tensor,
     momentum: Tensor,
@@ -48,10 +51,10 @@ def _grow(
     """A leaf more for every chain; `subtree` is what `take_in` wants besides."""
     position, momentum = half_step(position, momentum, gradient, step, inverse_mass)
     energy, gradient = evaluate(position)
-    return take_in(position, momentum, gradient, energy, step, inverse_mass, *subtree)
+    return add_leaf(position, momentum, gradient, energy, step, inverse_mass, *subtree)
 
 
-def _take_in(
+def _add_leaf(
     position: Tensor,
     momentum: Tensor,
     gradient: Tensor,
@@ -91,7 +94,7 @@ def _take_in(
     sum = sum + momentum
     first = first_momentum[ending, ended]
     since = sum[ending] - first_sum[ending, ended] + first
-    ended_turn = turns(since, first, momentum[ending], inverse_mass[ending])
+    ended_turn = is_turning(since, first, momentum[ending], inverse_mass[ending])
     chains = torch.arange(len(position), device=position.device)
     first_momentum[chains, checkpoint] = momentum
     first_sum[chains, checkpoint] = sum
@@ -109,7 +112,7 @@ def _take_in(
     )
 
 
-def turns(sum: Tensor, one: Tensor, other: Tensor, inverse_mass: Tensor) -> Tensor:
+def is_turning(sum: Tensor, one: Tensor, other: Tensor, inverse_mass: Tensor) -> Tensor:
     """Whether a trajectory with this sum of momenta turns back at one of its ends, whose momenta
     are given.
     """

@@ -69,8 +69,8 @@ class PyroSampler(Sampler):
         work = _Chain(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state)
         states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
         for chain, state in states.items():
-            fit.collector.keep_state(chain, state)
-        lengths = [len(chunk.positions) for chunk in fit.collector.fit_state().draws.values()]
+            fit.recorder.keep_state(chain, state)
+        lengths = [len(chunk.positions) for chunk in fit.recorder.fit_state().draws.values()]
         return len(lengths) < self.num_chains or min(lengths) < self.num_draws
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:

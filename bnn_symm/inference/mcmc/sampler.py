@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bnn_symm.data import Scaling, Split
 from bnn_symm.inference.callbacks import FitState
-from bnn_symm.inference.density.density import TemperedDensity, vectors_together
+from bnn_symm.inference.density.density import TemperedDensity, vectors_per_group
 from bnn_symm.inference.mcmc.adaptation import Adapter
 from bnn_symm.inference.mcmc.kernel import Kernel
 from bnn_symm.inference.method import Method
@@ -100,9 +100,9 @@ class Sampler(Method):
         """All."""
         return num_points
 
-    def chains_together(self, model: BayesianModel, part: Split) -> int:
+    def chains_per_gradient(self, model: BayesianModel, part: Split) -> int:
         """Of this package's own engine, those that are evaluated together; of Pyro's, one."""
-        return vectors_together(model, part, self.num_chains) if self.engine == "batched" else 1
+        return vectors_per_group(model, part, self.num_chains) if self.engine == "batched" else 1
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Back to the last state of all chains: draws and rows that came after it are made

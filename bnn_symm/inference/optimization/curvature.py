@@ -30,7 +30,7 @@ from torch.func import functional_call
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.density.layer_overrides import (
-    KnownLayers,
+    LayerOverrides,
     LayerUse,
     Operation,
     layer_uses,
@@ -118,7 +118,7 @@ def prior_precision(
     return -second[coordinates]
 
 
-class _Input(KnownLayers):
+class _Input(LayerOverrides):
     """Notes what goes into a layer and what comes out."""
 
     def __init__(self, weight: Tensor):

@@ -15,7 +15,7 @@ from bnn_symm.data import Dataset, Scaling
 from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, State
 from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
-from bnn_symm.inference.optimization.optimality import concerns_of_modes
+from bnn_symm.inference.optimization.optimality import mode_warnings
 from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize
 from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
 from bnn_symm.models import BayesianModel
@@ -43,17 +43,19 @@ class DeepEnsemble(OptimizationMethod):
         work = _Member(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
         states = run_chains(work, range(self.num_members), fit.callbacks, self.chain_method)
         for chain, state in states.items():
-            fit.collector.keep_state(chain, state)
+            fit.recorder.keep_state(chain, state)
         return len(states) < self.num_members or any(
             bool(state["stopped"]) for state in states.values()
         )
 
-    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
+    def convergence_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
         positions = {chain: state["position"] for chain, state in fit_state.states.items()}
-        return concerns_of_modes(self, fit, fit_state.history, positions)
+        return mode_warnings(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,

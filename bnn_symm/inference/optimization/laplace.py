@@ -27,8 +27,8 @@ from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
-from bnn_symm.inference.optimization.optimality import concerns_of_modes
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_alone
+from bnn_symm.inference.optimization.optimality import mode_warnings
+from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_single_chain
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.priors.families import Normal
 from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior
@@ -63,7 +63,7 @@ class LaplaceApproximation(OptimizationMethod):
         coordinates = self._coordinates(fit)
         self._check_curvature(fit, coordinates)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
-        state, stopped = optimize_alone(fit, problem)
+        state, stopped = optimize_single_chain(fit, problem)
         if stopped:
             return True
         root = self._precision_root(
@@ -72,7 +72,7 @@ class LaplaceApproximation(OptimizationMethod):
         if root is None:
             return True
         found = {"coordinates": coordinates.cpu().numpy(), "precision_root": root.cpu().numpy()}
-        fit.collector.keep_state(0, {**state, **found})
+        fit.recorder.keep_state(0, {**state, **found})
         return False
 
     def _coordinates(self, fit: FitContext) -> Tensor:
@@ -148,12 +148,14 @@ class LaplaceApproximation(OptimizationMethod):
             )
         return precision.sqrt() if diagonal else torch.linalg.cholesky(precision)
 
-    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
+    def convergence_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
         positions = {chain: state["position"] for chain, state in fit_state.states.items()}
-        return concerns_of_modes(self, fit, fit_state.history, positions)
+        return mode_warnings(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,

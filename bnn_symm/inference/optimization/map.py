@@ -14,12 +14,12 @@ from torch import Tensor
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.inference.callbacks import FitState, State
 from bnn_symm.inference.method import FitContext, initial_position
-from bnn_symm.inference.optimization.optimality import concerns_of_modes
+from bnn_symm.inference.optimization.optimality import mode_warnings
 from bnn_symm.inference.optimization.training_loop import (
     VALIDATION_POINTS,
     OptimizationMethod,
     OptimizationProblem,
-    optimize_alone,
+    optimize_single_chain,
 )
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
@@ -35,14 +35,16 @@ class MAP(OptimizationMethod):
 
     def _run(self, fit: FitContext) -> bool:
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
-        return optimize_alone(fit, problem)[1]
+        return optimize_single_chain(fit, problem)[1]
 
-    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
+    def convergence_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
         """Return whether it ended far from the mode, in words."""
         if self.early_stopping is not None:
             return []
         positions = {chain: state["position"] for chain, state in fit_state.states.items()}
-        return concerns_of_modes(self, fit, fit_state.history, positions)
+        return mode_warnings(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,
@@ -72,7 +74,7 @@ def mode_problem(
     seed: int,
     chain: int,
     start: Tensor,
-    at: Callable[[int, Tensor], Tensor] = lambda step, position: position,
+    transform: Callable[[int, Tensor], Tensor] = lambda step, position: position,
 ) -> OptimizationProblem:
     """The optimization of one position, from a copy of `start`; its one tensor is called
     `position`.
@@ -84,14 +86,15 @@ def mode_problem(
         seed: of the data order.
         chain: number of the ensemble member.
         start: (parameter,).
-        at: (step, position) -> where the density is taken; for a mode the position itself.
+        transform: (step, position) -> the position at which the density is evaluated. The default
+            is the position itself, which finds a mode.
     """
     position = start.detach().clone().requires_grad_()
     size = len(dataset.train)
     log_scale = float(np.log(dataset.scaling.y_scale))
 
     def objective(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        flat = at(step, position)
+        flat = transform(step, position)
         log_likelihood = model.log_likelihood(flat, x, y).sum(dtype=torch.float64) * (size / len(x))
         log_prior = model.log_prior(flat)
         loss = -log_likelihood / method.temperature - method.prior_weight * log_prior

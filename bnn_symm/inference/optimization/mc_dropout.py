@@ -29,8 +29,8 @@ from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.map import mode_problem
-from bnn_symm.inference.optimization.optimality import concerns_of_curves
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_alone
+from bnn_symm.inference.optimization.optimality import curve_warnings
+from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_single_chain
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.keyed_draws import KeyedDraws
@@ -57,11 +57,13 @@ class MCDropout(OptimizationMethod):
     def _run(self, fit: FitContext) -> bool:
         drop = _Drop(fit.model, fit.seed, "dropped units of step")
         problem = mode_problem(
-            self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit), at=drop
+            self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit), transform=drop
         )
-        return optimize_alone(fit, problem)[1]
+        return optimize_single_chain(fit, problem)[1]
 
-    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
+    def convergence_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
         """Return whether the objective was still falling, in words; its units come and go, so that
         it has no mode.
         """
@@ -69,7 +71,7 @@ class MCDropout(OptimizationMethod):
             return []
         return [
             note
-            for note in concerns_of_curves(self, fit_state.history, fit.model.num_parameters)
+            for note in curve_warnings(self, fit_state.history, fit.model.num_parameters)
             if note
         ]
 

@@ -19,7 +19,7 @@ _FULL_BATCH = 512
 _MINIBATCH = 256
 
 
-def points_a_step(batch_size: int | Literal["auto"], num_points: int) -> int:
+def resolve_batch_size(batch_size: int | Literal["auto"], num_points: int) -> int:
     """Points of a minibatch: as asked for, at most all; `auto` is all of up to 512, otherwise
     256.
     """

@@ -50,7 +50,7 @@ Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 points."""
 
 
-def allowed(num_parameters: int) -> float:
+def squared_distance_limit(num_parameters: int) -> float:
     """Return the squared distance from the optimum, in posterior variances, that counts as none."""
     return max(_LEAST, _NEAR * num_parameters)
 
@@ -69,7 +69,7 @@ def iterations(num_points: int, num_parameters: int, work: float | int) -> int:
     return min(_ITERATIONS, 2 * num_parameters, max(0, affordable))
 
 
-def decrement(
+def newton_decrement(
     objectives: Sequence[Objective],
     position: Float[Tensor, " parameter"],
     part: Split,
@@ -142,7 +142,7 @@ def distance_warning(
     name: str, square: float | None, num_parameters: int, advice: str
 ) -> str | None:
     """Return a sentence if the end of an optimization is far from its optimum."""
-    limit = allowed(num_parameters)
+    limit = squared_distance_limit(num_parameters)
     if square is None or not square > limit:
         return None
     return (
@@ -182,7 +182,7 @@ def drift_warning(
     x, y = steps[-kept:] - steps[-kept:].mean(), values[-kept:]
     slope = float(x @ y / (x @ x))
     noise = float(np.sqrt(np.square(y - y.mean() - slope * x).sum() / (kept - 2) / (x @ x)))
-    fall, limit = -slope * (x[-1] - x[0]), 0.5 * allowed(num_parameters)
+    fall, limit = -slope * (x[-1] - x[0]), 0.5 * squared_distance_limit(num_parameters)
     if fall > limit and -slope > _CERTAIN * noise:
         return (
             f"{name}: the objective was still falling at the end, by {fall:.3g} nats over the last "
@@ -200,7 +200,7 @@ def drift_warning(
     return None
 
 
-def concerns_of_modes(
+def mode_warnings(
     method: Any, fit: Any, history: History, positions: Mapping[int, np.ndarray]
 ) -> list[str]:
     """Return what is wrong with the ends of optimizations of positions: the distance to a mode, or
@@ -218,7 +218,7 @@ def concerns_of_modes(
     number = iterations(len(train), model.num_parameters, size * method.num_steps)
     for chain, position in list(positions.items())[:_CHAINS]:
         if number:
-            square = decrement(
+            square = newton_decrement(
                 [potential(method, model, len(train))],
                 torch.from_numpy(position).to(model.device, model.dtype),
                 train,
@@ -228,11 +228,13 @@ def concerns_of_modes(
             name = method.name if len(positions) == 1 else f"{method.name}, member {chain},"
             if square is None:
                 number = 0
-            notes.append(distance_warning(name, square, model.num_parameters, method.for_time()))
-    return _distinct(notes if number else concerns_of_curves(method, history, model.num_parameters))
+            notes.append(
+                distance_warning(name, square, model.num_parameters, method.longer_fit_override())
+            )
+    return _distinct(notes if number else curve_warnings(method, history, model.num_parameters))
 
 
-def concerns_of_law(
+def distribution_warnings(
     method: Any, fit: Any, history: History, law: Posterior, *, has_distance: bool = True
 ) -> list[str]:
     """Return what is wrong with the end of an optimization of a law: its distance or drift, and its
@@ -254,22 +256,28 @@ def concerns_of_law(
     square = None
     if has_distance and number and len(deviations) >= 2:
         halves = [_expected(own, half) for half in (deviations[::2], deviations[1::2])]
-        square = decrement(
+        square = newton_decrement(
             halves, mean, train, points_at_once=max(size, _POINTS), iterations=number
         )
-        notes.append(distance_warning(method.name, square, model.num_parameters, method.for_time()))
+        notes.append(
+            distance_warning(
+                method.name, square, model.num_parameters, method.longer_fit_override()
+            )
+        )
     if square is None:
-        notes += concerns_of_curves(method, history, model.num_parameters)
+        notes += curve_warnings(method, history, model.num_parameters)
     if len(deviations) >= 2:
         both = [side * d for d in deviations for side in (1, -1)]
         ratio = relative_variance(own, mean, both, train, points_at_once=max(size, _POINTS))
         notes.append(
-            variance_warning(method.name, ratio, f"fit for longer: --set {method.for_time()}")
+            variance_warning(
+                method.name, ratio, f"fit for longer: --set {method.longer_fit_override()}"
+            )
         )
     return _distinct(notes)
 
 
-def concerns_of_curves(method: Any, history: History, num_parameters: int) -> list[str | None]:
+def curve_warnings(method: Any, history: History, num_parameters: int) -> list[str | None]:
     """Return what is wrong with the ends of the curves of all chains."""
     chains = dict.fromkeys(row.get("chain", 0) for row in history)
     return [
@@ -277,7 +285,7 @@ def concerns_of_curves(method: Any, history: History, num_parameters: int) -> li
             method.name if len(chains) == 1 else f"{method.name}, member {chain}",
             [row for row in history if row.get("chain", 0) == chain],
             num_parameters,
-            method.for_time(),
+            method.longer_fit_override(),
         )
         for chain in chains
     ]
@@ -297,7 +305,7 @@ def potential(method: Any, model: BayesianModel, size: int) -> Objective:
     return objective
 
 
-def concerns_of_iterates(
+def iterate_warnings(
     method: Any, fit: Any, law: Posterior, *, limit: float, advice: str
 ) -> list[str]:
     """Return what is wrong with a law of iterates: a mean as far from the mode as draws are, or
@@ -317,10 +325,12 @@ def concerns_of_iterates(
     number, at_once = iterations(len(train), model.num_parameters, work), max(size, _POINTS)
     notes = []
     if number:
-        square = decrement([own], mean, train, points_at_once=at_once, iterations=number)
+        square = newton_decrement([own], mean, train, points_at_once=at_once, iterations=number)
         if square is not None and square > max(_LEAST, model.num_parameters):
             notes.append(
-                distance_warning(method.name, square, model.num_parameters, method.for_time())
+                distance_warning(
+                    method.name, square, model.num_parameters, method.longer_fit_override()
+                )
             )
     both = [side * d for d in deviations for side in (1, -1)]
     ratio = relative_variance(own, mean, both, train, points_at_once=at_once)

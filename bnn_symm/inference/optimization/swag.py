@@ -37,11 +37,11 @@ from bnn_symm.inference.callbacks import FitState, State, to_numpy
 from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
 from bnn_symm.inference.optimization.minibatches import Minibatches
-from bnn_symm.inference.optimization.optimality import concerns_of_iterates
+from bnn_symm.inference.optimization.optimality import iterate_warnings
 from bnn_symm.inference.optimization.training_loop import (
     OptimizationMethod,
     OptimizationProblem,
-    optimize_alone,
+    optimize_single_chain,
 )
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
@@ -136,11 +136,11 @@ class SWAG(OptimizationMethod):
             problem = mode_problem(
                 to_mode, fit.model, fit.dataset, fit.seed, 0, initial_position(fit)
             )
-            state, stopped = optimize_alone(fit, problem)
+            state, stopped = optimize_single_chain(fit, problem)
             if stopped:
                 return True
         state, stopped = self._collect(fit, state)
-        fit.collector.keep_state(0, state)
+        fit.recorder.keep_state(0, state)
         return stopped
 
     def _collect(self, fit: FitContext, state: State) -> tuple[State, bool]:
@@ -150,7 +150,7 @@ class SWAG(OptimizationMethod):
         start = torch.from_numpy(state["position"]).to(fit.model.device)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
         rate = float(state["rate"]) if "rate" in state else self._rate(problem)
-        descent = _Descent(self, problem, state, rate)
+        descent = _SGD(self, problem, state, rate)
         size, every = len(fit.dataset.train), self.steps_between(len(fit.dataset.train))
         log_every = self.log_every if self.log_every != "auto" else max(1, self.num_steps // 200)
         started = time.perf_counter() - descent.seconds
@@ -201,12 +201,14 @@ class SWAG(OptimizationMethod):
         wanted = (1 - self.momentum) * 2 * len(tensor) * self.temperature
         return _LARGEST_RATE if wanted >= most else wanted / (size * noise)
 
-    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
+    def convergence_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
         """Return whether Adam came to a mode and SGD stayed there, in words."""
         if self.early_stopping is not None:
             return []
         advice = "SGD left the mode, or was still on its way; lower inference.collect_learning_rate"
-        return concerns_of_iterates(self, fit, posterior, limit=_WIDE, advice=advice)
+        return iterate_warnings(self, fit, posterior, limit=_WIDE, advice=advice)
 
     def _posterior(
         self,
@@ -233,7 +235,7 @@ class SWAG(OptimizationMethod):
         return SamplePosterior(model, scaling, positions=positions, **keywords)
 
 
-class _Iterates:
+class _IterateMoments:
     """Moments of the iterates so far, in float64, and the last deviations from their running
     mean.
     """
@@ -260,7 +262,7 @@ class _Iterates:
         return {"mean": self.mean, "squares": self.squares, "deviations": self.deviations}
 
 
-class _Descent:
+class _SGD:
     """SGD with momentum, whose steps are functions of their number and of the state.
 
     Args:
@@ -279,7 +281,7 @@ class _Descent:
         )
         self._velocity = torch.zeros_like(self.position)
         self._window: dict[str, float] = {}
-        self.iterates = _Iterates(self.position, method.rank)
+        self.iterates = _IterateMoments(self.position, method.rank)
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self._first = int(state.get("first", self.step))
         if "count" not in state:
@@ -364,7 +366,7 @@ class _Draw:
         return self.mean + self.scale * own + shared @ self.factors
 
 
-def _diverged(descent: _Descent, good: State) -> FitDiverged:
+def _diverged(descent: _SGD, good: State) -> FitDiverged:
     message = (
         f"SGD left the mode at step {descent.step}; the state at step {int(good['step'])} was "
         "kept; try a lower "

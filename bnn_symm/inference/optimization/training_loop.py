@@ -26,7 +26,7 @@ from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, FitState, State, to_numpy
 from bnn_symm.inference.method import FitContext, Method
-from bnn_symm.inference.optimization.minibatches import Minibatches, points_a_step
+from bnn_symm.inference.optimization.minibatches import Minibatches, resolve_batch_size
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
 # Points of the validation part behind the NLL of a history row: enough to watch, so that watching
@@ -81,7 +81,7 @@ class OptimizationMethod(Method):
 
     def points_per_gradient(self, num_points: int) -> int:
         """The batch size."""
-        return points_a_step(self.batch_size, num_points)
+        return resolve_batch_size(self.batch_size, num_points)
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Back to the last state of each chain."""
@@ -103,14 +103,14 @@ class OptimizationProblem:
         tensors: name -> leaf tensor to optimize in place.
         objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside
             it.
-        leaves_gradients: whether `objective` itself leaves its gradient, divided by the number of
+        writes_gradients: whether `objective` itself leaves its gradient, divided by the number of
             points, in the `grad` of every tensor; otherwise it is autograd's.
         validate: step -> what a row of the history says of the validation part: `validation_nll`
             (None without one) and, of classes, `validation_accuracy`.
         train: the training part.
         seed: of the data order.
         chain: number of the ensemble member.
-        usable: whether the tensors, finite as they are, make a posterior.
+        is_valid: whether the tensors, finite as they are, make a posterior.
     """
 
     settings: OptimizationMethod
@@ -120,8 +120,8 @@ class OptimizationProblem:
     train: Split
     seed: int
     chain: int = 0
-    leaves_gradients: bool = False
-    usable: Callable[[], bool] = lambda: True
+    writes_gradients: bool = False
+    is_valid: Callable[[], bool] = lambda: True
 
 
 def optimize(
@@ -161,7 +161,7 @@ def optimize(
         if run.step % log_every == 0 or run.step == settings.num_steps:
             steps_in_window = run.step % log_every or log_every
             finite = all(bool(torch.isfinite(tensor).all()) for tensor in problem.tensors.values())
-            if not finite or not problem.usable():
+            if not finite or not problem.is_valid():
                 raise _diverged(problem, math.nan, run.step, good)
             run.seconds = time.perf_counter() - started
             row = {
@@ -181,10 +181,10 @@ def optimize(
     return _state(problem.tensors, optimizer, run), False
 
 
-def optimize_alone(fit: FitContext, problem: OptimizationProblem) -> tuple[State, bool]:
+def optimize_single_chain(fit: FitContext, problem: OptimizationProblem) -> tuple[State, bool]:
     """`optimize`, as the only chain of a fit, which is handed the final state."""
     state, stopped = optimize(problem, fit.callbacks, fit.fit_state.states.get(0))
-    fit.collector.keep_state(0, state)
+    fit.recorder.keep_state(0, state)
     return state, stopped
 
 
@@ -214,13 +214,13 @@ class AdamStepper:
         x, y = self._minibatches.take(step)
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(problem.settings, step)
-        if not problem.leaves_gradients:
+        if not problem.writes_gradients:
             optimizer.zero_grad(set_to_none=True)
         objective, others = problem.objective(step, x, y)
         terms = {name: _number(term) for name, term in {"objective": objective, **others}.items()}
         if not math.isfinite(terms["objective"]):
             return terms
-        if isinstance(objective, Tensor) and not problem.leaves_gradients:
+        if isinstance(objective, Tensor) and not problem.writes_gradients:
             # Per point, so that clip_norm means the same for any size of the data.
             (objective / len(problem.train)).backward()
         if problem.settings.clip_norm is not None:

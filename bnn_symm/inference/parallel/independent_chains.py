@@ -22,7 +22,7 @@ import torch
 
 from bnn_symm.errors import BnnSymmError, FitDiverged
 from bnn_symm.inference.callbacks import Callback, Callbacks, State
-from bnn_symm.inference.parallel.spawning import dump_work, without_main
+from bnn_symm.inference.parallel.spawning import pickle_by_value, without_main
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.threads import available_cores, use_threads
 
@@ -33,7 +33,7 @@ _POLL = 0.2
 
 
 @runtime_checkable
-class Work(Protocol):
+class ChainTask(Protocol):
     """The work of one chain. An instance is pickled for a worker, so it is a plain object with
     data.
     """
@@ -46,7 +46,7 @@ class Work(Protocol):
 
 
 def run_chains(
-    work: Work, chains: Iterable[int], callbacks: Callbacks, how: ChainMethod = "auto"
+    work: ChainTask, chains: Iterable[int], callbacks: Callbacks, chain_method: ChainMethod = "auto"
 ) -> dict[int, State]:
     """Runs the chains and returns their final states.
 
@@ -54,7 +54,7 @@ def run_chains(
         work: of one chain.
         chains: their numbers.
         callbacks: told of everything, in this process.
-        how: `auto` is parallel for more than one chain where there is more than one core.
+        chain_method: `auto` is parallel for several chains if there are several cores.
 
     Raises:
         ConfigError: if the work cannot be sent to another process.
@@ -63,10 +63,10 @@ def run_chains(
         BnnSymmError: of a chain, as above.
     """
     chains = list(chains)
-    if how == "auto":
-        how = "parallel" if len(chains) > 1 and available_cores() > 1 else "sequential"
+    if chain_method == "auto":
+        chain_method = "parallel" if len(chains) > 1 and available_cores() > 1 else "sequential"
     with use_threads(1 if len(chains) > 1 else torch.get_num_threads()):
-        if how == "sequential":
+        if chain_method == "sequential":
             states = {}
             for chain in chains:
                 if callbacks.should_stop():
@@ -82,9 +82,9 @@ def run_chains(
         return _run_parallel(work, chains, callbacks)
 
 
-def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[int, State]:
+def _run_parallel(work: ChainTask, chains: list[int], callbacks: Callbacks) -> dict[int, State]:
     context = multiprocessing.get_context("spawn")
-    payload = dump_work(work, "use inference.chain_method=sequential")
+    payload = pickle_by_value(work, "use inference.chain_method=sequential")
     stop = context.Event()
     waiting = list(chains)
     running: dict[Any, tuple[int, Any]] = {}
@@ -115,7 +115,7 @@ def _run_parallel(work: Work, chains: list[int], callbacks: Callbacks) -> dict[i
                     kind, content = receiver.recv()  # type: ignore[union-attr]
                 except (EOFError, OSError):  # OSError: it died in the middle of a message
                     process.join()
-                    kind, content = "error", _died(chain, process.exitcode)
+                    kind, content = "error", _process_died(chain, process.exitcode)
                 if kind == "history":
                     callbacks.on_history(content)
                 elif kind == "draws":
@@ -165,7 +165,7 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _died(chain: int, code: int | None) -> BnnSymmError:
+def _process_died(chain: int, code: int | None) -> BnnSymmError:
     cause = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     return BnnSymmError(
         f"the process of chain {chain} died ({cause}); if memory ran out, use "
@@ -201,7 +201,7 @@ def _worker(payload: bytes, chain: int, connection: Connection, stop: Any, threa
     sys.path.append(os.getcwd())
     torch.set_num_threads(threads)
     try:
-        work: Work = pickle.loads(payload)
+        work: ChainTask = pickle.loads(payload)
         result: tuple[str, Any] = ("done", work(chain, _Pipe(connection, stop)))
     except BnnSymmError as error:
         result = ("error", error)

@@ -69,7 +69,7 @@ class ProcessGroup:
             ProcessLost: here and below, if one of them is gone or does not answer.
         """
         if self.size > 1:
-            with self._answered():
+            with self._raising_process_lost():
                 dist.all_reduce(values)
 
     def broadcast(self, value: Any = None) -> Any:
@@ -77,7 +77,7 @@ class ProcessGroup:
         if self.size == 1:
             return value
         box = [value]
-        with self._answered():
+        with self._raising_process_lost():
             dist.broadcast_object_list(box, device=torch.device("cpu"))
         return box[0]
 
@@ -85,27 +85,29 @@ class ProcessGroup:
         """What each passes, by rank, in every process."""
         values = [value] * self.size
         if self.size > 1:
-            with self._answered():
+            with self._raising_process_lost():
                 dist.all_gather_object(values, value)
         return values
 
-    def claim(self, deed: str) -> bool:
+    def claim(self, task: str) -> bool:
         """Whether no process asked this before of that deed; where their store is gone too, each is
         the first.
         """
         try:
-            return self._store is None or self._store.add(deed, 1) == 1
+            return self._store is None or self._store.add(task, 1) == 1
         except RuntimeError:
             return True
 
     @contextlib.contextmanager
-    def _answered(self) -> Iterator[None]:
+    def _raising_process_lost(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            raise self.broken(f"one of {self.size} processes is gone or does not answer") from error
+            raise self.mark_broken(
+                f"one of {self.size} processes is gone or does not answer"
+            ) from error
 
-    def broken(self, reason: str) -> ProcessLost:
+    def mark_broken(self, reason: str) -> ProcessLost:
         """The error to raise when the processes cannot go on together."""
         self.is_broken = True
         return ProcessLost(reason)
@@ -119,7 +121,7 @@ def launch_command(processes: int) -> str:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[ProcessGroup]:
+def join_process_group() -> Iterator[ProcessGroup]:
     """The processes that `torchrun` started, this one among them; without it, this one alone.
 
     On the CPU they speak through gloo, on GPUs through NCCL, a GPU each. Each takes its part of the

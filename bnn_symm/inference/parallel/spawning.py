@@ -20,7 +20,7 @@ from bnn_symm.errors import ConfigError, one_line
 _TURN = threading.Lock()
 
 
-def dump_work(work: Any, advice: str) -> bytes:
+def pickle_by_value(work: Any, advice: str) -> bytes:
     """Return work as bytes for another process, with the classes that a script or a notebook
     defines.
 

@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 import torch
 
 from bnn_symm.errors import BnnSymmError
-from bnn_symm.inference.parallel.spawning import dump_work, without_main
+from bnn_symm.inference.parallel.spawning import pickle_by_value, without_main
 from bnn_symm.threads import use_threads
 
 Result = TypeVar("Result")
 
 
-def results_of(
+def map_unordered(
     work: Callable[[int], Result], numbers: Iterable[int], *, jobs: int = 1
 ) -> Iterator[Result]:
     """The results for all numbers, in the order in which they are ready.
@@ -47,7 +47,7 @@ def results_of(
                 result = work(number)
             yield result
         return
-    payload = dump_work(work, "use one job (--jobs 1)")
+    payload = pickle_by_value(work, "use one job (--jobs 1)")
     yield from _from_processes(payload, waiting, jobs)
 
 

@@ -32,17 +32,17 @@ _WINDOW = "window."
 def run_stochastic_gradient_chains(method: StochasticGradientMethod, fit: FitContext) -> bool:
     """Run all chains of a fit; return whether they were stopped before their end."""
     starts = initial_positions(fit.model, fit.initial, method.num_chains, fit.seed)
-    task = ChainTask(method, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
+    task = SGMCMCTask(method, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
     states = run_chains(task, range(method.num_chains), fit.callbacks, method.chain_method)
     for chain, state in states.items():
-        fit.collector.keep_state(chain, state)
+        fit.recorder.keep_state(chain, state)
     return len(states) < method.num_chains or any(
         state["step"] < method.num_steps for state in states.values()
     )
 
 
 @dataclass(frozen=True)
-class ChainTask:
+class SGMCMCTask:
     """The work of one chain, as another process gets it."""
 
     method: StochasticGradientMethod
@@ -54,13 +54,13 @@ class ChainTask:
 
     def __call__(self, chain: int, callbacks: Callback) -> State:
         """Runs the chain; its final state."""
-        return _Walk(self, chain).run(callbacks)
+        return SGMCMCChain(self, chain).run(callbacks)
 
 
-class _Walk:
+class SGMCMCChain:
     """A chain on its way."""
 
-    def __init__(self, work: ChainTask, chain: int):
+    def __init__(self, work: SGMCMCTask, chain: int):
         self._method, self._model, self._dataset = work.method, work.model, work.dataset
         self._chain = chain
         self._seed = key_seed(work.seed, "chain", chain)
@@ -115,7 +115,7 @@ class _Walk:
             ).all():
                 raise self._diverged(math.nan, good)
             if stage.is_draw:
-                self._tell_draw(stage, callbacks)
+                self._report_draw(stage, callbacks)
             if row_is_due:
                 callbacks.on_history(self._row(stage, counts["step"] % log_every or log_every))
                 latest = self.state()
@@ -189,7 +189,7 @@ class _Walk:
             self._tensors["mean_square"], self._counts["learned"]
         ).sqrt()
 
-    def _tell_draw(self, stage: Stage, callbacks: Callback) -> None:
+    def _report_draw(self, stage: Stage, callbacks: Callback) -> None:
         step_size = self._method.temperature * stage.learning_rate / len(self._dataset.train)
         position = to_numpy({"position": self._tensors["position"]})["position"]
         stats = {"step_size": np.asarray([step_size])}

@@ -23,12 +23,12 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.inference.method import FitContext
 from bnn_symm.inference.sgmcmc.chain import run_stochastic_gradient_chains
 from bnn_symm.inference.sgmcmc.sampler import Stage
-from bnn_symm.inference.sgmcmc.sghmc import Momentum
+from bnn_symm.inference.sgmcmc.sghmc import MomentumSampler
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 
 
 @settings
-class CyclicalSGHMC(Momentum):
+class CyclicalSGHMC(MomentumSampler):
     """Settings of cyclical SGHMC (config `inference: {name: cyclical_sghmc}`).
 
     Attributes:
@@ -72,7 +72,7 @@ class CyclicalSGHMC(Momentum):
             is_draw=left % thinning == 0 and left // thinning < self.draws_per_cycle,
         )
 
-    def for_draws(self, number: int) -> str:
+    def num_draws_override(self, number: int) -> str:
         """By more cycles, since draws of one cycle are of one mode."""
         return f"inference.num_cycles={math.ceil(number / self.draws_per_cycle)}"
 

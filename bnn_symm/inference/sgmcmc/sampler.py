@@ -38,7 +38,7 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import Method
 from bnn_symm.inference.optimization.map import posterior_of_states
-from bnn_symm.inference.optimization.minibatches import points_a_step
+from bnn_symm.inference.optimization.minibatches import resolve_batch_size
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.models import BayesianModel
@@ -99,7 +99,7 @@ class StochasticGradientMethod(Method):
 
     def points_per_gradient(self, num_points: int) -> int:
         """The batch size."""
-        return points_a_step(self.batch_size, num_points)
+        return resolve_batch_size(self.batch_size, num_points)
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Each chain back to its last state: draws and rows that came after it are made again."""

@@ -23,7 +23,7 @@ from bnn_symm.settings import NonNegative, Positive, settings
 
 
 @settings
-class Momentum(StochasticGradientMethod):
+class MomentumSampler(StochasticGradientMethod):
     """Settings of samplers with momentum.
 
     Attributes:
@@ -56,7 +56,7 @@ class Momentum(StochasticGradientMethod):
 
 
 @settings
-class SGHMC(Momentum, StationarySampler):
+class SGHMC(MomentumSampler, StationarySampler):
     """Settings of SGHMC (config `inference: {name: sghmc}`)."""
 
     name: Literal["sghmc"] = "sghmc"

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from bnn_symm.inference.density.layer_overrides import KnownLayers, Operation
+from bnn_symm.inference.density.layer_overrides import LayerOverrides, Operation
 from bnn_symm.inference.variational.flipout import Flipout
 from bnn_symm.inference.variational.local_reparameterization import (
     GradientBuffer,
@@ -50,8 +50,8 @@ class GradientBuffers:
         is_flipout: whether that is by flipout, in place of at their pre-activations.
         loc: means.
         scale: standard deviations; whoever calls keeps them up to date.
-        of_loc: receives the gradient with respect to `loc`.
-        of_scale: receives the gradient with respect to `scale`.
+        loc_grad: receives the gradient with respect to `loc`.
+        scale_grad: receives the gradient with respect to `scale`.
     """
 
     model: BayesianModel
@@ -61,7 +61,7 @@ class GradientBuffers:
     loc: Tensor
     scale: Tensor
     loc_grad: Tensor
-    of_scale: Tensor
+    scale_grad: Tensor
 
     @property
     def local_names(self) -> set[str]:
@@ -80,17 +80,19 @@ class GradientBuffers:
         return found
 
 
-def samples_of(
-    place: GradientBuffers, num_samples: int
+def build_estimator(
+    buffers: GradientBuffers, num_samples: int
 ) -> "SequentialEstimator | BatchedEstimator":
     """The faster of the two ways that do this model and number of samples."""
-    parameters = {name for name, _ in place.model.net.named_parameters()}
-    all_at_once = num_samples > 1 and not place.is_flipout and parameters == _names(place.layers)
+    parameters = {name for name, _ in buffers.model.net.named_parameters()}
+    all_at_once = (
+        num_samples > 1 and not buffers.is_flipout and parameters == _names(buffers.layers)
+    )
     if all_at_once and (
-        place.is_local or num_samples * place.model.num_parameters <= _BATCHED_WEIGHTS
+        buffers.is_local or num_samples * buffers.model.num_parameters <= _BATCHED_WEIGHTS
     ):
-        return BatchedEstimator(place, num_samples)
-    return SequentialEstimator(place, num_samples)
+        return BatchedEstimator(buffers, num_samples)
+    return SequentialEstimator(buffers, num_samples)
 
 
 def fill_with_noise(out: Tensor, generator: torch.Generator) -> Tensor:
@@ -123,30 +125,30 @@ def _paired_noise(
 class SequentialEstimator:
     """One pass through the network a sample."""
 
-    def __init__(self, place: GradientBuffers, num_samples: int):
-        self._place, self._num_samples = place, num_samples
-        self._sampled = place.sampled()
-        self._weights = place.loc.clone() if self._sampled else place.loc
+    def __init__(self, buffers: GradientBuffers, num_samples: int):
+        self._buffers, self._num_samples = buffers, num_samples
+        self._sampled = buffers.sampled()
+        self._weights = buffers.loc.clone() if self._sampled else buffers.loc
         if num_samples == 1:
             # The noise lies where the gradient of the scale will be: that of the weights is
             # multiplied into it.
             self._of_weights, self._of_scale, self._noise = (
-                place.loc_grad,
-                place.of_scale,
-                place.of_scale,
+                buffers.loc_grad,
+                buffers.scale_grad,
+                buffers.scale_grad,
             )
         else:
             self._of_weights, self._of_scale, self._noise = (
-                torch.zeros_like(place.loc) for _ in range(3)
+                torch.zeros_like(buffers.loc) for _ in range(3)
             )
-        self._leaves = ParameterLeaves(place, self._weights, self._of_weights, self._of_scale)
+        self._leaves = ParameterLeaves(buffers, self._weights, self._of_weights, self._of_scale)
         flat = (
-            place.loc,
-            place.scale,
+            buffers.loc,
+            buffers.scale,
             self._noise,
             self._weights,
             self._of_weights,
-            place.of_scale,
+            buffers.scale_grad,
         )
         self._stretches = [tuple(values[where] for values in flat) for where in self._sampled]
 
@@ -154,15 +156,15 @@ class SequentialEstimator:
         """Sum over points and samples of the log likelihood, and its gradient times `factor` into
         the place's.
         """
-        place = self._place
+        buffers = self._buffers
         if self._num_samples == 1:
             self._draw(generator, 1.0)
             total = self._leaves.log_likelihood(x, y, generator, 1.0, factor)
-            for _, _, noise, _, of_weights, _ in self._stretches:
-                noise.mul_(of_weights)
+            for _, _, noise, _, weight_grads, _ in self._stretches:
+                noise.mul_(weight_grads)
             return total
-        place.loc_grad.zero_()
-        place.of_scale.zero_()
+        buffers.loc_grad.zero_()
+        buffers.scale_grad.zero_()
         total = torch.zeros((), dtype=torch.float64, device=x.device)
         state = generator.get_state()
         for sample in range(self._num_samples):
@@ -174,11 +176,11 @@ class SequentialEstimator:
             else:
                 generator.set_state(state)
             total += self._leaves.log_likelihood(x, y, generator, sign, factor)
-            place.loc_grad.add_(self._of_weights)
-            if place.is_local:
-                place.of_scale.add_(self._of_scale)
-            for _, _, noise, _, of_weights, of_scale in self._stretches:
-                of_scale.addcmul_(noise, of_weights, value=sign)
+            buffers.loc_grad.add_(self._of_weights)
+            if buffers.is_local:
+                buffers.scale_grad.add_(self._of_scale)
+            for _, _, noise, _, weight_grads, scale_grad in self._stretches:
+                scale_grad.addcmul_(noise, weight_grads, value=sign)
         return total
 
     def _draw(self, generator: torch.Generator, sign: float) -> None:
@@ -194,13 +196,13 @@ class BatchedEstimator:
     point once.
     """
 
-    def __init__(self, place: GradientBuffers, num_samples: int):
-        self._place, self._num_samples = place, num_samples
+    def __init__(self, buffers: GradientBuffers, num_samples: int):
+        self._buffers, self._num_samples = buffers, num_samples
         self._pairs = (num_samples + 1) // 2
-        (self._where,) = place.sampled() or [slice(0, 0)]
+        (self._where,) = buffers.sampled() or [slice(0, 0)]
         self._leaves = (
-            ParameterLeaves(place, place.loc, place.loc_grad, place.of_scale)
-            if place.is_local
+            ParameterLeaves(buffers, buffers.loc, buffers.loc_grad, buffers.scale_grad)
+            if buffers.is_local
             else None
         )
 
@@ -208,9 +210,9 @@ class BatchedEstimator:
         """Sum over points and samples of the log likelihood, and its gradient times `factor` into
         the place's.
         """
-        place, model = self._place, self._place.model
+        buffers, model = self._buffers, self._buffers.model
         number, mirrored = self._num_samples, self._num_samples - self._pairs
-        loc, scale = place.loc[self._where], place.scale[self._where]
+        loc, scale = buffers.loc[self._where], buffers.scale[self._where]
         half = fill_with_noise(loc.new_empty(self._pairs, len(loc)), generator)
         noise = torch.cat([half, -half[:mirrored]])
         draws = torch.addcmul(loc, scale, noise).requires_grad_()
@@ -232,8 +234,8 @@ class BatchedEstimator:
         if self._leaves is not None:
             self._leaves.collect()
         if draws.grad is not None:
-            torch.sum(draws.grad, 0, out=place.loc_grad[self._where])
-            torch.sum(draws.grad.mul_(noise), 0, out=place.of_scale[self._where])
+            torch.sum(draws.grad, 0, out=buffers.loc_grad[self._where])
+            torch.sum(draws.grad.mul_(noise), 0, out=buffers.scale_grad[self._where])
         return total.detach()
 
     def _outputs(self, seen: Mapping[str, Tensor], points: Tensor) -> Tensor:
@@ -242,13 +244,13 @@ class BatchedEstimator:
         # it.
         first = {name: value[0] for name, value in seen.items()}
         layers = {
-            id(first[w]): (seen[w], None if b is None else seen[b]) for w, b in self._place.layers
+            id(first[w]): (seen[w], None if b is None else seen[b]) for w, b in self._buffers.layers
         }
-        with _BatchedLinear(layers, (first[w] for w, _ in self._place.layers)):
-            return functional_call(self._place.model.net, first, (points,))
+        with _BatchedLinear(layers, (first[w] for w, _ in self._buffers.layers)):
+            return functional_call(self._buffers.model.net, first, (points,))
 
 
-class _BatchedLinear(KnownLayers):
+class _BatchedLinear(LayerOverrides):
     """While active, `F.linear` with a known weight uses a weight for each sample: (sample x point,
     feature).
     """
@@ -277,18 +279,18 @@ class ParameterLeaves:
         flat: (parameter,), the values of what is sampled; of what is treated locally, the place's
             means are.
         of_flat: (parameter,), receives the gradient with respect to the values.
-        of_scale: (parameter,), receives the gradient with respect to the scales of what is treated
+        scale_grad: (parameter,), receives the gradient with respect to the scales of what is treated
             locally.
     """
 
-    def __init__(self, place: GradientBuffers, flat: Tensor, of_flat: Tensor, of_scale: Tensor):
-        self._model, self._layers, self._is_local = place.model, place.layers, place.is_local
-        self._is_flipout = place.is_flipout
-        local = place.local_names
+    def __init__(self, buffers: GradientBuffers, flat: Tensor, of_flat: Tensor, scale_grad: Tensor):
+        self._model, self._layers, self._is_local = buffers.model, buffers.layers, buffers.is_local
+        self._is_flipout = buffers.is_flipout
+        local = buffers.local_names
         self._values = {
-            name: view.requires_grad_() for name, view in _views(place.model, flat).items()
+            name: view.requires_grad_() for name, view in _views(buffers.model, flat).items()
         }
-        means, scales = _views(place.model, place.loc), _views(place.model, place.scale)
+        means, scales = _views(buffers.model, buffers.loc), _views(buffers.model, buffers.scale)
         self._values |= {
             name: means[name].requires_grad_() for name in self._values if name in local
         }
@@ -298,18 +300,18 @@ class ParameterLeaves:
         seen, seen_scales = self._see()
         # What a layer sees as it is has its gradient written by the layer; what is made of a leaf,
         # by autograd.
-        known = set[str]() if place.is_flipout else _names(place.layers)
+        known = set[str]() if buffers.is_flipout else _names(buffers.layers)
         self._is_plain = all(seen[name] is self._values[name] for name in seen)
         self._seen = seen, seen_scales
-        self._buffers: dict[int, GradientBuffer] = {}
+        self._leaf_buffers: dict[int, GradientBuffer] = {}
         self._others: list[tuple[Tensor, Tensor]] = []
         for leaves, as_seen, targets in (
-            (self._values, seen, _views(place.model, of_flat)),
-            (self._scales, seen_scales, _views(place.model, of_scale)),
+            (self._values, seen, _views(buffers.model, of_flat)),
+            (self._scales, seen_scales, _views(buffers.model, scale_grad)),
         ):
             for name, leaf in leaves.items():
                 if name in known and as_seen[name] is leaf:
-                    self._buffers[id(leaf)] = GradientBuffer(targets[name])
+                    self._leaf_buffers[id(leaf)] = GradientBuffer(targets[name])
                 else:
                     self._others.append((leaf, targets[name]))
 
@@ -325,9 +327,9 @@ class ParameterLeaves:
             if self._is_flipout:
                 mode = Flipout(weights, biases, noise)
             else:
-                mode = LocalReparameterization(weights, biases, noise, self._buffers)
+                mode = LocalReparameterization(weights, biases, noise, self._leaf_buffers)
         else:
-            mode = PlainLinear((seen[weight] for weight, _ in self._layers), self._buffers)
+            mode = PlainLinear((seen[weight] for weight, _ in self._layers), self._leaf_buffers)
         with mode if self._layers else nullcontext():
             return functional_call(self._model.net, seen, (x,))
 
@@ -346,7 +348,7 @@ class ParameterLeaves:
 
     def collect(self) -> None:
         """Ends a step: all gradients are in the flat vectors."""
-        for buffer in self._buffers.values():
+        for buffer in self._leaf_buffers.values():
             buffer.close()
         for leaf, target in self._others:
             if leaf.grad is None:

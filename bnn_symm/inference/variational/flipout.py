@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnn_symm.inference.density.layer_overrides import KnownLayers, Operation, uses_by_point
+from bnn_symm.inference.density.layer_overrides import LayerOverrides, Operation, uses_by_point
 from bnn_symm.inference.variational.local_reparameterization import Noise
 
 
-class Flipout(KnownLayers):
+class Flipout(LayerOverrides):
     """While active, layers with a known mean weight return outputs of weights sampled for each
     point.
 
@@ -53,10 +53,12 @@ class Flipout(KnownLayers):
         perturbation = self._scales[id(weight)] * self._noise(weight.shape)
         change = operation(x * of_inputs, perturbation, None)
         if bias is not None:
-            of_bias = self._scales[id(bias)] * self._noise(bias.shape)
+            bias_noise = self._scales[id(bias)] * self._noise(bias.shape)
             one = self._signs(x, channels, 1)
             change = change + one * (
-                of_bias if channels == -1 else of_bias.unflatten(0, (-1, *[1] * (x.dim() - 2)))
+                bias_noise
+                if channels == -1
+                else bias_noise.unflatten(0, (-1, *[1] * (x.dim() - 2)))
             )
         return operation(x, weight, bias) + of_outputs * change
 

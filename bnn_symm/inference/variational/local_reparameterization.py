@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnn_symm.inference.density.layer_overrides import KnownLayers, Operation, uses_by_point
+from bnn_symm.inference.density.layer_overrides import LayerOverrides, Operation, uses_by_point
 
 Noise = Callable[[torch.Size], Tensor]
 """Shape -> standard normal noise."""
@@ -55,7 +55,7 @@ class GradientBuffer:
 Buffers = Mapping[int, GradientBuffer]
 
 
-class LocalReparameterization(KnownLayers):
+class LocalReparameterization(LayerOverrides):
     """While active, `F.linear` with a known mean weight returns a sample of its pre-activations.
 
     Args:
@@ -87,7 +87,7 @@ class LocalReparameterization(KnownLayers):
         return _LocalLinear.apply(x, weight, scale, bias, bias_scale, noise, into)
 
 
-class PlainLinear(KnownLayers):
+class PlainLinear(LayerOverrides):
     """While active, the gradients of known weights of `F.linear` and of their biases go into
     buffers.
 
@@ -138,21 +138,21 @@ class _LocalLinear(torch.autograd.Function):
         (gradient,) = gradients
         x, square, weight, scale, variance, bias_scale, ratio = ctx.saved_tensors
         twice = gradient * ratio  # the gradient with respect to the variance, twice
-        of_x = None
+        x_grad = None
         if ctx.needs_input_grad[0]:
-            of_x = (gradient @ weight).addcmul_(x, twice @ variance)
+            x_grad = (gradient @ weight).addcmul_(x, twice @ variance)
         into_weight, into_scale, into_bias, into_bias_scale = ctx.into
-        of_weight = _deliver(into_weight, lambda out: torch.mm(gradient.t(), x, out=out))
-        of_scale = _deliver(
+        weight_grad = _deliver(into_weight, lambda out: torch.mm(gradient.t(), x, out=out))
+        scale_grad = _deliver(
             into_scale, lambda out: torch.mm(twice.t(), square, out=out).mul_(scale)
         )
-        of_bias = of_bias_scale = None
+        bias_grad = bias_scale_grad = None
         if bias_scale is not None:
-            of_bias = _deliver(into_bias, lambda out: torch.sum(gradient, 0, out=out))
-            of_bias_scale = _deliver(
+            bias_grad = _deliver(into_bias, lambda out: torch.sum(gradient, 0, out=out))
+            bias_scale_grad = _deliver(
                 into_bias_scale, lambda out: torch.sum(twice, 0, out=out).mul_(bias_scale)
             )
-        return of_x, of_weight, of_scale, of_bias, of_bias_scale, None, None
+        return x_grad, weight_grad, scale_grad, bias_grad, bias_scale_grad, None, None
 
 
 class _PlainLinear(torch.autograd.Function):
@@ -168,13 +168,13 @@ class _PlainLinear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
-        of_x = gradient @ weight if ctx.needs_input_grad[0] else None
+        x_grad = gradient @ weight if ctx.needs_input_grad[0] else None
         into_weight, into_bias = ctx.into
-        of_weight = _deliver(into_weight, lambda out: torch.mm(gradient.t(), x, out=out))
-        of_bias = None
+        weight_grad = _deliver(into_weight, lambda out: torch.mm(gradient.t(), x, out=out))
+        bias_grad = None
         if ctx.needs_input_grad[2]:
-            of_bias = _deliver(into_bias, lambda out: torch.sum(gradient, 0, out=out))
-        return of_x, of_weight, of_bias, None
+            bias_grad = _deliver(into_bias, lambda out: torch.sum(gradient, 0, out=out))
+        return x_grad, weight_grad, bias_grad, None
 
 
 def _deliver(buffer: GradientBuffer | None, gradient: Callable[[Any], Tensor]) -> Tensor | None:

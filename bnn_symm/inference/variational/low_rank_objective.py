@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bnn_symm.data import Dataset
-from bnn_symm.inference.density.layer_overrides import KnownLayers, Operation
+from bnn_symm.inference.density.layer_overrides import LayerOverrides, Operation
 from bnn_symm.inference.variational.estimators import signed_noise
 from bnn_symm.inference.variational.flipout import Flipout, channel_axis, flipout_layers
 from bnn_symm.inference.variational.local_reparameterization import (
@@ -172,7 +172,7 @@ class LowRankObjective:
             return functional_call(model.net, seen, (x,))
 
 
-class FactorNoise(KnownLayers):
+class FactorNoise(LayerOverrides):
     """While active, layers with a known mean weight add to their outputs what the factors do, with
     noise of each point.
 

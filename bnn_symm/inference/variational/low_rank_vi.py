@@ -25,15 +25,15 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext
-from bnn_symm.inference.optimization.optimality import concerns_of_law
+from bnn_symm.inference.optimization.optimality import distribution_warnings
 from bnn_symm.inference.optimization.training_loop import (
     OptimizationMethod,
     OptimizationProblem,
-    optimize_alone,
+    optimize_single_chain,
 )
-from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
+from bnn_symm.inference.validation import VALIDATION_DRAWS, are_valid_scales, validation_scores
 from bnn_symm.inference.variational.low_rank_objective import LowRankObjective
-from bnn_symm.inference.warm_start import first_mean
+from bnn_symm.inference.warm_start import initial_mean
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, LowRankGaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
@@ -86,16 +86,16 @@ class LowRankVI(OptimizationMethod):
             validate=validate,
             train=fit.dataset.train,
             seed=fit.seed,
-            usable=lambda: are_scales(tensors["log_scale"].detach().exp()),
+            is_valid=lambda: are_valid_scales(tensors["log_scale"].detach().exp()),
         )
-        return optimize_alone(fit, problem)[1]
+        return optimize_single_chain(fit, problem)[1]
 
     def _start(self, fit: FitContext) -> dict[str, Tensor]:
         """Of a closed form as the initial posterior its marginals, and its factors where there are
         as many.
         """
         model, initial = fit.model, fit.initial
-        loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
+        loc = (model.initial() if initial is None else initial_mean(model, initial)).clone()
         scale = torch.full_like(loc, self.initial_scale)
         if isinstance(initial, ClosedFormPosterior):
             scale = initial.standard_deviation().to(model.device, model.dtype)
@@ -112,11 +112,13 @@ class LowRankVI(OptimizationMethod):
             "factors": factors.requires_grad_(),
         }
 
-    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
+    def convergence_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
         """Return whether it ended far from its optimum, in words."""
         if self.early_stopping is not None:
             return []
-        return concerns_of_law(self, fit, fit_state.history, posterior)
+        return distribution_warnings(self, fit, fit_state.history, posterior)
 
     def _posterior(
         self,

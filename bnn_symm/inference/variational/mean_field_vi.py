@@ -24,16 +24,16 @@ from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext
-from bnn_symm.inference.optimization.optimality import concerns_of_law
+from bnn_symm.inference.optimization.optimality import distribution_warnings
 from bnn_symm.inference.optimization.training_loop import (
     Objective,
     OptimizationMethod,
     OptimizationProblem,
-    optimize_alone,
+    optimize_single_chain,
 )
-from bnn_symm.inference.validation import VALIDATION_DRAWS, are_scales, validation_scores
+from bnn_symm.inference.validation import VALIDATION_DRAWS, are_valid_scales, validation_scores
 from bnn_symm.inference.variational.objective import VariationalObjective
-from bnn_symm.inference.warm_start import first_mean
+from bnn_symm.inference.warm_start import initial_mean
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.settings import Positive, PositiveInt, settings
@@ -65,7 +65,7 @@ class MeanFieldVI(OptimizationMethod):
 
     def _run(self, fit: FitContext) -> bool:
         model, initial = fit.model, fit.initial
-        loc = (model.initial() if initial is None else first_mean(model, initial)).clone()
+        loc = (model.initial() if initial is None else initial_mean(model, initial)).clone()
         scale = torch.full_like(loc, self.initial_scale)
         if isinstance(initial, ClosedFormPosterior):
             scale = initial.standard_deviation().to(model.device, model.dtype)
@@ -79,20 +79,22 @@ class MeanFieldVI(OptimizationMethod):
             validate=watch.validate,
             train=fit.dataset.train,
             seed=fit.seed,
-            usable=watch.has_scales,
-            leaves_gradients=True,
+            is_valid=watch.has_scales,
+            writes_gradients=True,
         )
-        return optimize_alone(fit, problem)[1]
+        return optimize_single_chain(fit, problem)[1]
 
     def _objective(self, fit: FitContext, loc: Tensor, log_scale: Tensor) -> Objective:
         """What is minimized; a call leaves its gradient in the `grad` of both."""
         return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
 
-    def concerns(self, fit: FitContext, fit_state: FitState, posterior: Posterior) -> list[str]:
+    def convergence_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
         """Return whether it ended far from its optimum, in words."""
         if self.early_stopping is not None:
             return []
-        return concerns_of_law(
+        return distribution_warnings(
             self, fit, fit_state.history, posterior, has_distance=self._has_distance
         )
 
@@ -133,7 +135,7 @@ class _ValidationMonitor:
 
     def has_scales(self) -> bool:
         """Whether the scales are some."""
-        return are_scales(self.log_scale.detach().exp())
+        return are_valid_scales(self.log_scale.detach().exp())
 
     def validate(self, step: int) -> dict[str, float | None]:
         """Scores of the validation part from a few keyed draws."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset
-from bnn_symm.inference.variational.estimators import GradientBuffers, samples_of
+from bnn_symm.inference.variational.estimators import GradientBuffers, build_estimator
 from bnn_symm.inference.variational.flipout import flipout_layers
 from bnn_symm.inference.variational.local_reparameterization import local_layers
 from bnn_symm.models import BayesianModel
@@ -89,7 +89,7 @@ class VariationalObjective:
         loc.grad, log_scale.grad = torch.zeros_like(loc), torch.zeros_like(log_scale)
         self._log_scale = log_scale.detach()
         find_layers = flipout_layers if method.estimator == "flipout" else local_layers
-        self._place = GradientBuffers(
+        self._buffers = GradientBuffers(
             model=model,
             layers=find_layers(model.net, model.layer_values(parameters), dataset.train.x[:2]),
             is_local=method.estimator != "weight",
@@ -97,14 +97,14 @@ class VariationalObjective:
             loc=loc.detach(),
             scale=log_scale.detach().exp(),
             loc_grad=loc.grad,
-            of_scale=log_scale.grad,
+            scale_grad=log_scale.grad,
         )
-        self._samples = samples_of(self._place, method.num_samples)
+        self._samples = build_estimator(self._buffers, method.num_samples)
         self._of_entropy = loc.new_tensor(-self._temperature / self._size)
         # On a device other than the CPU, every piece costs a wait; there is nothing to gain from
         # small ones.
         limit = _PIECE if loc.device.type == "cpu" else model.num_parameters
-        flat = (self._place.loc, self._log_scale, self._place.scale, loc.grad, log_scale.grad)
+        flat = (self._buffers.loc, self._log_scale, self._buffers.scale, loc.grad, log_scale.grad)
         self._pieces = [
             (family, prior_scale, *(values[where] for values in flat))
             for where, family, prior_scale in model.parameter_prior.pieces(limit)
@@ -114,7 +114,7 @@ class VariationalObjective:
         """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the
         target's own units.
         """
-        torch.exp(self._log_scale, out=self._place.scale)
+        torch.exp(self._log_scale, out=self._buffers.scale)
         generator = torch_generator(self._seed, "variational noise", step)
         factor = -1.0 / (len(x) * self._num_samples)
         total = self._samples(x, y, generator, factor)
@@ -130,26 +130,28 @@ class VariationalObjective:
         """Turns gradients of the likelihood into those of the objective; cross-entropy with the
         prior and entropy.
         """
-        place = self._place
+        buffers = self._buffers
         per_point = self._temperature / self._size
         weight = per_point * self._prior_weight
         cross_entropy = entropy = 0.0
-        for family, prior_scale, loc, log_scale, scale, loc_grad, of_scale in self._pieces:
-            of_log_scale = torch.addcmul(self._of_entropy, of_scale, scale, out=of_scale)
+        for family, prior_scale, loc, log_scale, scale, loc_grad, scale_grad in self._pieces:
+            log_scale_grad = torch.addcmul(self._of_entropy, scale_grad, scale, out=scale_grad)
             cross_entropy += family.add_cross_entropy_gradient(
-                loc, scale, prior_scale, weight, loc_grad, of_log_scale
+                loc, scale, prior_scale, weight, loc_grad, log_scale_grad
             )
             entropy += float(log_scale.sum())
         for i, (mean, sd) in enumerate(
             self._model.likelihood.latents.values(), start=self._model.num_net_parameters
         ):
-            difference, scale = float(place.loc[i]) - mean, float(place.scale[i])
-            place.loc_grad[i] += weight * difference / sd**2
-            place.of_scale[i] = place.of_scale[i] * scale + weight * (scale / sd) ** 2 - per_point
+            difference, scale = float(buffers.loc[i]) - mean, float(buffers.scale[i])
+            buffers.loc_grad[i] += weight * difference / sd**2
+            buffers.scale_grad[i] = (
+                buffers.scale_grad[i] * scale + weight * (scale / sd) ** 2 - per_point
+            )
             cross_entropy += (
                 0.5 * (difference**2 + scale**2) / sd**2
                 + math.log(sd)
                 + 0.5 * math.log(2 * math.pi)
             )
             entropy += float(self._log_scale[i])
-        return cross_entropy, entropy + 0.5 * math.log(2 * math.pi * math.e) * len(place.loc)
+        return cross_entropy, entropy + 0.5 * math.log(2 * math.pi * math.e) * len(buffers.loc)

@@ -34,9 +34,9 @@ from bnn_symm.inference.method import FitContext
 from bnn_symm.inference.optimization.training_loop import Objective
 from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
 from bnn_symm.inference.variational.symmetry_information import (
-    Term,
-    orders_of_telling,
-    told_in_order,
+    InformationTerm,
+    chain_rule_orders,
+    columns_in_order,
 )
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.interchangeable_units import (
@@ -100,8 +100,8 @@ class SymmetryInformation:
         check_invariant_prior(model, group)
         sets, _ = exchangeable_units(model, group)
         self._orders = [
-            [(sets[number], columns) for number, columns in told_in_order(sets, order)]
-            for order in orders_of_telling(sets)
+            [(sets[number], columns) for number, columns in columns_in_order(sets, order)]
+            for order in chain_rule_orders(sets)
         ]
 
     def __call__(
@@ -121,14 +121,16 @@ class SymmetryInformation:
             total = total + term.information(loc, scale, draws).mean()
         return total
 
-    def _term(self, units: UnitOrbit, columns: Tensor, generator: torch.Generator) -> Term:
+    def _term(
+        self, units: UnitOrbit, columns: Tensor, generator: torch.Generator
+    ) -> InformationTerm:
         size = len(units.units)
         if size <= self._exact_up_to:
-            return Term(units, columns, "permanent", (torch.arange(size),))
+            return InformationTerm(units, columns, "permanent", (torch.arange(size),))
         blocks = torch.randperm(size, generator=generator).tensor_split(
             math.ceil(size / self._exact_up_to)
         )
-        return Term(units, columns, "blocks", blocks)
+        return InformationTerm(units, columns, "blocks", blocks)
 
 
 class SymmetrizedObjective:

@@ -10,7 +10,7 @@ averaged over),
 
     I = log n! - E_q[log perm(A)],         A[i, j] = q_j(a_i) / q_i(a_i),         a ~ q
 
-since q^G is perm(A) / n! times q. A `Term` is the estimate of that, draw by draw, differentiable in
+since q^G is perm(A) / n! times q. A `InformationTerm` is the estimate of that, draw by draw, differentiable in
 the means, the standard deviations and the draws. Its mean is I for one set alone, told by all of
 its weights with an exact permanent, and never above I otherwise:
 
@@ -35,14 +35,14 @@ from torch import Tensor
 from bnn_symm.models.interchangeable_units import UnitOrbit, free_of
 from bnn_symm.symmetry.group.permanent import log_factorial, log_permanent, log_permanent_bound
 
-How = Literal["permanent", "bounded permanent", "blocks"]
+PermanentMethod = Literal["permanent", "bounded permanent", "blocks"]
 
 # Layers that are tried as the last one told.
 _PIVOTS = 8
 
 
 @dataclass(frozen=True)
-class Term:
+class InformationTerm:
     """One set of units, the columns that it is told by, and how its permanent is taken, of which
     units at a time.
 
@@ -55,7 +55,7 @@ class Term:
 
     units: UnitOrbit
     columns: Bool[Tensor, " column"]
-    how: How
+    how: PermanentMethod
     blocks: tuple[Tensor, ...] = ()
 
     @property
@@ -116,7 +116,7 @@ class Term:
         return diagonal, logs
 
 
-def orders_of_telling(sets: Sequence[UnitOrbit]) -> Iterator[list[int]]:
+def chain_rule_orders(sets: Sequence[UnitOrbit]) -> Iterator[list[int]]:
     """Layers from both ends towards one that is told last, with all its weights, for several such
     ones.
     """
@@ -127,7 +127,7 @@ def orders_of_telling(sets: Sequence[UnitOrbit]) -> Iterator[list[int]]:
         yield [i for name in layers for i, one in enumerate(sets) if one.group == name]
 
 
-def told_in_order(
+def columns_in_order(
     sets: Sequence[UnitOrbit], order: Sequence[int]
 ) -> Iterator[tuple[int, Bool[Tensor, " column"]]]:
     """The number of each set, in an order, and the columns of it that no later one moves."""

@@ -163,7 +163,7 @@ def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dat
     """
     train = dataset.train
     passes = [
-        method.points_per_gradient(len(train)) * method.chains_together(model, train)
+        method.points_per_gradient(len(train)) * method.chains_per_gradient(model, train)
         for method in methods
     ]
     return count_flops(model.net, dataset.input_shape, max(passes))

@@ -186,7 +186,7 @@ def headline(
     elif not told:
         text = _nothing_told(asked, comparisons)
     elif len({(one["context"], one["setting"]) for one in asked}) <= _FEW:
-        text = _one_by_one(settings, names, asked, comparisons)
+        text = _sequential(settings, names, asked, comparisons)
     else:
         text = _counted(asked, comparisons)
     return " ".join([text, *_of_alignment(aligned)])
@@ -408,7 +408,7 @@ def _nothing_told(asked: Sequence[Row], comparisons: Sequence[Row]) -> str:
     return f"{text}; of the rest nothing can be told." if open_ else f"{text}."
 
 
-def _one_by_one(
+def _sequential(
     settings: Sequence[Row],
     names: Sequence[str],
     asked: Sequence[dict[str, Any]],

@@ -13,7 +13,7 @@ from bnn_symm.diagnostics.elbo.monte_carlo_error import (
     standard_error,
 )
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import symmetrized_elbo
-from bnn_symm.inference.variational.symmetry_information import Term
+from bnn_symm.inference.variational.symmetry_information import InformationTerm
 from bnn_symm.models.interchangeable_units import exchangeable_units
 from bnn_symm.randomness import numpy_generator, torch_generator
 from bnn_symm.symmetry import symmetry_group
@@ -25,7 +25,7 @@ def information(apart, units, activation="relu", number=60_000):
     posterior = posterior_of(model_of(widths=(units,), activation=activation), apart)
     (one,), _ = exchangeable_units(posterior.model, symmetry_group(posterior.model.net))
     columns = torch.ones(one.index.shape[1], dtype=torch.bool)
-    term = Term(one, columns, "permanent", (torch.arange(units),))
+    term = InformationTerm(one, columns, "permanent", (torch.arange(units),))
     noise = torch.randn(
         number, len(posterior.loc), generator=torch_generator(0, "information"), dtype=torch.float64
     )

@@ -13,7 +13,7 @@ from bnn_symm.architectures import CNNConfig, MLPConfig, asymmetrize, build_netw
 from bnn_symm.data import load_dataset
 from bnn_symm.inference import NUTS
 from bnn_symm.inference.density import compiled, density
-from bnn_symm.inference.density.batched_mlp import DenseNetworks
+from bnn_symm.inference.density.batched_mlp import BatchedMLP
 from bnn_symm.inference.density.compiled import Compiled, CompilerWarning, has_compiler
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
@@ -116,7 +116,7 @@ def test_layers_that_are_known_are_computed_unit_by_unit_to_the_same(kind):
     net, known = network(kind)
     data = load_dataset("diabetes", dtype=torch.float64)
     model = BayesianModel(net.double(), Prior(scale=0.7), Gaussian())
-    assert (DenseNetworks.of(model) is not None) == known
+    assert (BatchedMLP.of(model) is not None) == known
     positions = starts(model, 3) + 0.1 * torch.randn(
         model.num_parameters, generator=torch.manual_seed(0)
     )
@@ -193,13 +193,15 @@ def test_vectors_too_many_for_the_cache_are_evaluated_in_groups_of_one_size(
         model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False
     )
     sizes = []
-    whole = found._of_group
-    monkeypatch.setattr(found, "_of_group", lambda group: sizes.append(len(group)) or whole(group))
+    whole = found._evaluate_group
+    monkeypatch.setattr(
+        found, "_evaluate_group", lambda group: sizes.append(len(group)) or whole(group)
+    )
     check(found, model, data, positions)
     assert sizes == [2] * calls
     # What threads are chosen by, before there is a density.
-    assert NUTS(num_chains=number).chains_together(model, data.train) == 2
-    assert NUTS(num_chains=number, engine="pyro").chains_together(model, data.train) == 1
+    assert NUTS(num_chains=number).chains_per_gradient(model, data.train) == 2
+    assert NUTS(num_chains=number, engine="pyro").chains_per_gradient(model, data.train) == 1
 
 
 class _Branches(nn.Module):

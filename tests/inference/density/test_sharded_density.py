@@ -20,7 +20,7 @@ from bnn_symm.inference.density.compiled import CompilerWarning, has_compiler
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.density.sharded import ShardedDensity
 from bnn_symm.inference.mcmc import batched_chains
-from bnn_symm.inference.parallel.process_group import ProcessGroup, joined
+from bnn_symm.inference.parallel.process_group import ProcessGroup, join_process_group
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from tests.inference.exact import exact_posterior, linear_model
 from tests.ranks import run_ranks
@@ -89,7 +89,7 @@ CASES = [
 
 
 def keep_densities(folder: Path) -> None:
-    with joined() as group:
+    with join_process_group() as group:
         for number, (kind, dtype, pass_bytes) in enumerate(CASES):
             density._PASS_BYTES = pass_bytes
             found = sharded(group, kind, dtype)
@@ -137,7 +137,7 @@ def test_in_single_precision_sums_run_in_double(densities):
 
 def keep_compiled_fit(folder: Path) -> None:
     model, data = problem()
-    with joined() as group, warnings.catch_warnings():
+    with join_process_group() as group, warnings.catch_warnings():
         warnings.simplefilter("error", CompilerWarning)
         posterior = replace(METHODS["nuts"], compile=True).fit(model, data, seed=3, group=group)
         np.save(folder / f"{group.rank}.npy", posterior.draws().numpy())
@@ -179,7 +179,7 @@ def test_more_processes_than_points_are_refused():
 
 def keep_fits(folder: Path) -> None:
     model, data = problem()
-    with joined() as group:
+    with join_process_group() as group:
         for name, method in TEN_TRANSITIONS.items():
             posterior = method.fit(model, data, seed=3, group=group)
             np.savez(
@@ -254,7 +254,7 @@ def test_what_differs_is_the_order_of_one_sum(fits, monkeypatch, name):
 
 def keep_moments(folder: Path) -> None:
     model, data = linear_model()
-    with joined() as group:
+    with join_process_group() as group:
         method = HMC(num_chains=16, num_warmup=100, num_draws=100, max_num_steps=30, compile=False)
         posterior = method.fit(model, data, seed=0, group=group)
         np.save(folder / f"{group.rank}.npy", posterior.draws().numpy())
@@ -290,7 +290,7 @@ def stop_then_go_apart(folder: Path) -> None:
     model, data = problem()
     at = starts(model)
     calls = 0
-    with joined() as group:
+    with join_process_group() as group:
         found = sharded(group, "iris", torch.float64, lambda: group.rank == 1 and calls == 3)
         while not found.should_stop():
             calls += 1

@@ -12,14 +12,14 @@ from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference import HMC, NUTS, ChEESHMC
 from bnn_symm.inference.mcmc.adaptation import (
     Adapter,
-    new_adaptation,
+    initial_adaptation,
     restore_arrays,
     to_arrays,
     windows,
 )
 from bnn_symm.inference.mcmc.chees_hmc import chees_gradient, halton
 from bnn_symm.inference.mcmc.hmc_kernel import Trajectory
-from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from
+from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from_noise
 from bnn_symm.models import BayesianModel, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.posteriors.samples import ArrayPositions
@@ -74,7 +74,7 @@ def test_leapfrog_is_reversible_and_of_second_order(batch, shape):
 def test_momenta_have_the_covariance_of_the_mass_matrix(batch, shape):
     mass = batch[2][shape][:1]
     noise = torch.randn(40_000, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    momentum = momentum_from(noise, mass.expand(40_000, *mass.shape[1:]))
+    momentum = momentum_from_noise(noise, mass.expand(40_000, *mass.shape[1:]))
     wanted = torch.linalg.inv(mass[0] if shape == "dense" else torch.diag(mass[0]))
     scale = wanted.diag().sqrt()
     # Standard error of a correlation of 40,000 pairs: 0.005 at most 0.0071 for a variance; 4.5 of
@@ -113,7 +113,7 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
         adapt_mass_matrix=True,
         groups=np.zeros(chains, dtype=np.int64),
         across=across,
-        state=new_adaptation(positions, 1, 0.1, torch.ones(2).double(), dense=dense),
+        state=initial_adaptation(positions, 1, 0.1, torch.ones(2).double(), dense=dense),
     )
     for _ in range(warmup):
         noise = (
@@ -156,10 +156,10 @@ def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix, scale,
 
 
 def test_state_goes_to_arrays_and_back():
-    state = new_adaptation(torch.randn(3, 4), 3, 0.1, torch.ones(4), dense=False)
+    state = initial_adaptation(torch.randn(3, 4), 3, 0.1, torch.ones(4), dense=False)
     state.inverse_mass.mul_(2.5)
     state.seen[1] = 7
-    fresh = new_adaptation(torch.zeros(3, 4), 3, 0.3, torch.ones(4), dense=False)
+    fresh = initial_adaptation(torch.zeros(3, 4), 3, 0.3, torch.ones(4), dense=False)
     restore_arrays(fresh, "a", to_arrays(state, "a"))
     for name, value in vars(state).items():
         assert np.array_equal(np.asarray(value), np.asarray(getattr(fresh, name))), name

@@ -15,7 +15,7 @@ from bnn_symm.inference.density import density
 from bnn_symm.inference.density.compiled import CompilerWarning, has_compiler
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog
-from bnn_symm.inference.mcmc.nuts_kernel import NoUTurn
+from bnn_symm.inference.mcmc.nuts_kernel import NUTSKernel
 from tests.inference.exact import exact_posterior, linear_model
 from tests.models.cases import normal
 
@@ -33,7 +33,7 @@ class Uniforms:
 
 def kernel_of(
     chains: int, max_depth: int, *, dense: bool = False, compile: bool = False
-) -> NoUTurn:
+) -> NUTSKernel:
     """Chains at draws from the posterior of linear regression: trees of up to 63 leaves, of which
     none diverges."""
     model, data = linear_model()
@@ -44,10 +44,12 @@ def kernel_of(
         model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=compile
     )
     mass = exact.sd.square().diag() if dense else exact.sd.square()
-    return NoUTurn(target, positions, mass.expand(chains, *mass.shape), seed=0, max_depth=max_depth)
+    return NUTSKernel(
+        target, positions, mass.expand(chains, *mass.shape), seed=0, max_depth=max_depth
+    )
 
 
-def begin(kernel: NoUTurn, chains: np.ndarray, iterations: np.ndarray) -> None:
+def begin(kernel: NUTSKernel, chains: np.ndarray, iterations: np.ndarray) -> None:
     kernel.begin(
         chains,
         iterations,
@@ -56,13 +58,13 @@ def begin(kernel: NoUTurn, chains: np.ndarray, iterations: np.ndarray) -> None:
     )
 
 
-def turns(momenta: list[torch.Tensor], mass: torch.Tensor) -> bool:
+def is_turning(momenta: list[torch.Tensor], mass: torch.Tensor) -> bool:
     along = mass * (sum(momenta) - 0.5 * (momenta[0] + momenta[-1]))
     return bool(along @ momenta[0] <= 0 or along @ momenta[-1] <= 0)
 
 
 def remembered(
-    kernel: NoUTurn, chain: int, momentum: torch.Tensor, uniforms: Uniforms, max_depth: int
+    kernel: NUTSKernel, chain: int, momentum: torch.Tensor, uniforms: Uniforms, max_depth: int
 ):
     """A transition of one chain by the definition (Betancourt 2017, appendix A): its draw and its
     leaves."""
@@ -88,14 +90,14 @@ def remembered(
             leaves += 1
             subtree.append(p[0])
             sizes = [2**j for j in range(1, depth + 1) if (leaf + 1) % 2**j == 0]
-            if any(turns(subtree[leaf + 1 - size :], mass) for size in sizes):
+            if any(is_turning(subtree[leaf + 1 - size :], mass) for size in sizes):
                 return draw, leaves
         if uniforms.subtree[depth] < math.exp(min(weight - tree_weight, 0.0)):
             draw = drawn
         tree_weight = np.logaddexp(tree_weight, weight)
         momenta = momenta + subtree if direction > 0 else subtree[::-1] + momenta
         ends[direction] = at
-        if turns(momenta, mass):
+        if is_turning(momenta, mass):
             break
     return draw, leaves
 

@@ -19,12 +19,12 @@ from bnn_symm.inference import (
 )
 from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.inference.optimization.optimality import (
-    allowed,
-    decrement,
     drift_warning,
     iterations,
+    newton_decrement,
     potential,
     relative_variance,
+    squared_distance_limit,
 )
 from bnn_symm.models import BayesianModel, Gaussian, Prior
 from tests.inference.exact import NOISE, exact_posterior, linear_model
@@ -56,7 +56,7 @@ def test_the_decrement_is_the_distance_in_posterior_standard_deviations(apart, o
     position = EXACT.mean + apart * EXACT.sd * torch.randn(
         SIZE, generator=generator, dtype=torch.float64
     )
-    found = decrement(
+    found = newton_decrement(
         [potential(method, MODEL, len(DATA.train))] * objectives,
         position,
         DATA.train,
@@ -64,7 +64,7 @@ def test_the_decrement_is_the_distance_in_posterior_standard_deviations(apart, o
         iterations=2 * SIZE,
     )
     assert found == pytest.approx(square_distance(position), rel=1e-6, abs=1e-9)
-    few = decrement(
+    few = newton_decrement(
         [potential(method, MODEL, len(DATA.train))],
         position,
         DATA.train,
@@ -100,7 +100,7 @@ def test_variances_are_in_units_of_the_posterior(factor):
 def test_a_fit_that_ended_early_says_so(method):
     posterior, caught = fitted(method)
     position = torch.cat(list(posterior.iter_draws())).mean(0)
-    assert square_distance(position) > allowed(SIZE)
+    assert square_distance(position) > squared_distance_limit(SIZE)
     assert any("posterior standard deviations from its optimum" in note for note in caught)
     assert all(f"inference.num_steps={2 * 20 if 40 > 100 else 100}" in note for note in caught)
 
@@ -112,7 +112,7 @@ def test_a_fit_that_came_to_its_optimum_is_silent(method):
     posterior, caught = fitted(method)
     assert caught == []
     position = posterior._read(0, 0, 1)[0] if isinstance(method, MAP) else posterior.loc
-    assert square_distance(position) < allowed(SIZE)
+    assert square_distance(position) < squared_distance_limit(SIZE)
 
 
 @pytest.mark.parametrize("noise", [0.1, NOISE])

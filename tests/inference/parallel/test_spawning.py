@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.parallel.spawning import dump_work, without_main
+from bnn_symm.inference.parallel.spawning import pickle_by_value, without_main
 
 # No `if __name__ == "__main__":`, a network class of its own, and a value of the script that it
 # reads.
@@ -62,4 +62,4 @@ def test_the_main_module_is_put_back() -> None:
 
 def test_what_cannot_be_sent_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"cannot be sent to another process .*; use one job"):
-        dump_work(threading.Lock(), "use one job")
+        pickle_by_value(threading.Lock(), "use one job")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidData
-from bnn_symm.inference.parallel.worker_pool import results_of
+from bnn_symm.inference.parallel.worker_pool import map_unordered
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Work:
 
 
 def test_every_number_is_done_once_in_as_many_processes():
-    results = list(results_of(Work(), range(5), jobs=2))
+    results = list(map_unordered(Work(), range(5), jobs=2))
     assert sorted(number for number, _ in results) == list(range(5))
     assert len({process for _, process in results} - {os.getpid()}) == 2
 
 
 def test_one_job_stays_in_this_process_and_in_order():
-    assert list(results_of(Work(), range(3))) == [(number, os.getpid()) for number in range(3)]
-    assert list(results_of(Work(), [], jobs=3)) == []
+    assert list(map_unordered(Work(), range(3))) == [(number, os.getpid()) for number in range(3)]
+    assert list(map_unordered(Work(), [], jobs=3)) == []
 
 
 @pytest.mark.parametrize(
@@ -45,15 +45,15 @@ def test_one_job_stays_in_this_process_and_in_order():
 )
 def test_what_goes_wrong_in_a_process_is_said(work, error, message):
     with pytest.raises(error, match=message):
-        list(results_of(work, range(3), jobs=2))
+        list(map_unordered(work, range(3), jobs=2))
 
 
 def test_what_cannot_be_sent_is_refused():
     lock = threading.Lock()
     with pytest.raises(ConfigError, match=r"cannot be sent to another process.*--jobs 1"):
-        list(results_of(lambda number: lock, range(2), jobs=2))
+        list(map_unordered(lambda number: lock, range(2), jobs=2))
 
 
 def test_a_function_of_a_script_or_a_notebook_is_sent_with_its_values():
     shift = 3
-    assert sorted(results_of(lambda number: number + shift, range(2), jobs=2)) == [3, 4]
+    assert sorted(map_unordered(lambda number: number + shift, range(2), jobs=2)) == [3, 4]

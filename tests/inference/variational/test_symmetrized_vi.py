@@ -14,7 +14,7 @@ from bnn_symm.errors import ConfigError, SymmetryError
 from bnn_symm.inference import MeanFieldVI, SymmetrizedVI
 from bnn_symm.inference.variational.objective import VariationalObjective
 from bnn_symm.inference.variational.symmetrized_vi import SymmetrizedObjective, SymmetryInformation
-from bnn_symm.inference.variational.symmetry_information import Term
+from bnn_symm.inference.variational.symmetry_information import InformationTerm
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.models.interchangeable_units import exchangeable_units
 from bnn_symm.runs.configuration.config import parse_config
@@ -51,7 +51,7 @@ def test_value_and_gradient_are_those_of_the_enumerated_group(keys, apart):
     posterior = posterior_of(model, apart)
     ((units,), _) = exchangeable_units(model, symmetry_group(model.net))
     size = len(units.units)
-    term = Term(
+    term = InformationTerm(
         units,
         torch.ones(units.index.shape[1], dtype=torch.bool),
         "permanent",

@@ -159,7 +159,9 @@ def test_all_samples_at_once_have_the_law_of_one_by_one(estimator, monkeypatch):
         return torch.tensor(values), gradients
 
     at_once = means()
-    monkeypatch.setattr("bnn_symm.inference.variational.objective.samples_of", SequentialEstimator)
+    monkeypatch.setattr(
+        "bnn_symm.inference.variational.objective.build_estimator", SequentialEstimator
+    )
     one_by_one = means()
     for first, second in zip(at_once, one_by_one, strict=True):
         error = ((first.var(0) + second.var(0)) / 400).sqrt()
