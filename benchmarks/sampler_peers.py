@@ -284,7 +284,7 @@ class _Ours:
         stats = {name: np.asarray(value) for name, value in self._posterior.sample_stats.items()}
         chains = range(self._posterior.shape[0])
         positions = np.stack(
-            [np.asarray(self._posterior._read(chain, 0, draws)) for chain in chains]
+            [np.asarray(self._posterior.read(chain, 0, draws)) for chain in chains]
         )
         steps, diverging, accepted = stats["n_steps"], stats["diverging"], stats["acceptance_rate"]
         busy = self._busy["draws"] - self._busy["warmup"]

@@ -43,6 +43,9 @@ from bnn_symm.models import BayesianModel as BayesianModel
 from bnn_symm.models import Prior as Prior
 from bnn_symm.posteriors import Posterior as Posterior
 from bnn_symm.posteriors import SamplePosterior as SamplePosterior
+from bnn_symm.posteriors import load_posterior as load_posterior
+from bnn_symm.posteriors import save_posterior as save_posterior
+from bnn_symm.posteriors import to_arviz as to_arviz
 from bnn_symm.runs import Run as Run
 from bnn_symm.runs import fit_run as fit_run
 from bnn_symm.runs import load_config as load_config

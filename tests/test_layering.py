@@ -28,7 +28,6 @@ def test_the_contracts_of_layers_hold(capsys):
     assert lint_imports(no_cache=True) == 0, capsys.readouterr().out
 
 
-@pytest.mark.xfail(strict=True, reason="posteriors import their own files")
 def test_no_modules_import_each_other_in_a_circle(graph):
     assert circles(graph) == []
 

@@ -103,7 +103,7 @@ def chain_means(
     second = 0.0
     for chain, start, stop in _chunks(posterior):
         own = permutations[chain]
-        whole = whole_weights(posterior.model, posterior._read(chain, start, stop), group.spec)
+        whole = whole_weights(posterior.model, posterior.read(chain, start, stop), group.spec)
         second += sum(float(value.double().square().sum()) for value in whole.values())
         if len(own) == 1 and towards is None:  # a whole chain: its sum is permuted, not its draws
             total = own[0].apply({name: value.double().sum(0) for name, value in whole.items()})
@@ -157,7 +157,7 @@ def to_the_mean(
         else:
             chain, draw = divmod(number, draws)
             whole = whole_weights(
-                posterior.model, posterior._read(chain, draw, draw + 1), group.spec
+                posterior.model, posterior.read(chain, draw, draw + 1), group.spec
             )
             own = permutations[chain][draw].apply({name: value[0] for name, value in whole.items()})
             start = _Settled(permutations, chain_means(posterior, permutations, group, own), 1)

@@ -275,7 +275,7 @@ class _Chain:
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         first = self._draw or 0
-        return self._posterior._read(self._chain, first + start, first + stop)
+        return self._posterior.read(self._chain, first + start, first + stop)
 
 
 def _relative_to_most(permutations: Sequence[Sequence[Permutation]]) -> list[list[Permutation]]:

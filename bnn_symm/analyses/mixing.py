@@ -277,7 +277,7 @@ class _Joined:
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         posterior, own = self._chains[chain]
-        return posterior._read(own, start, stop)
+        return posterior.read(own, start, stop)
 
 
 def joined(posteriors: Sequence[Posterior]) -> SamplePosterior:

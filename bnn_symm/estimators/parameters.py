@@ -49,7 +49,7 @@ _ELSEWHERE = {
     "initial": "an estimator starts at the network's own initial values",
     "warm_start": "an estimator runs one method; bnn-symm fit, and fit_run in Python, run several",
     "checkpoint": "an estimator writes no files",
-    "save": "an estimator writes no files; pickle it, or use posterior_.save(PATH)",
+    "save": "an estimator writes no files; pickle it, or use save_posterior(estimator.posterior_, PATH)",
 }
 
 

@@ -319,7 +319,7 @@ def initial_positions(
     chains, draws, _ = initial.shape
     where = {"device": model.device, "dtype": model.dtype}
     if chains == number and number > 1:
-        return [initial._read(chain, draws - 1, draws)[0].to(**where) for chain in range(number)]
+        return [initial.read(chain, draws - 1, draws)[0].to(**where) for chain in range(number)]
     if chains * draws == 1:
         return [initial.mean().to(**where)] * number
     if chains * draws < number:

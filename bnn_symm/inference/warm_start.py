@@ -21,5 +21,5 @@ def initial_mean(model: BayesianModel, initial: Posterior) -> Float[Tensor, " pa
         return initial.mean().to(model.device, model.dtype)
     total = torch.zeros(parameters, dtype=torch.float64)
     for start in range(0, draws, _CHUNK):
-        total += initial._read(0, start, min(start + _CHUNK, draws)).cpu().double().sum(0)
+        total += initial.read(0, start, min(start + _CHUNK, draws)).cpu().double().sum(0)
     return (total / draws).to(model.device, model.dtype)

@@ -5,6 +5,7 @@ from bnn_symm.posteriors.external.name_mapping import read_names
 from bnn_symm.posteriors.external.parameter_matching import Matching, match_names
 from bnn_symm.posteriors.gaussian import GaussianPosterior
 from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
+from bnn_symm.posteriors.io.arviz import to_arviz
 from bnn_symm.posteriors.io.draw_log import DrawChunk, DrawLog
 from bnn_symm.posteriors.io.netcdf import load_posterior, save_posterior, stack_chains
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
@@ -32,4 +33,5 @@ __all__ = [
     "read_netcdf",
     "save_posterior",
     "stack_chains",
+    "to_arviz",
 ]

@@ -146,7 +146,8 @@ class ClosedFormPosterior(Posterior):
         """One chain of `num_draws` draws."""
         return 1, self.num_draws, self.model.num_parameters
 
-    def _read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Return draws [start, stop) of one chain."""
         return self._keyed(self.seed, start, stop)
 
     def _keyed(self, seed: int, start: int, stop: int) -> Tensor:

@@ -10,8 +10,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bnn_symm.arguments import check_finite, checked
-from bnn_symm.data import Dataset, Scaling
+from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.predictive import Predictive
@@ -77,8 +76,8 @@ class Posterior(ABC):
         """(chain, draw, parameter) of what `iter_draws` walks."""
 
     @abstractmethod
-    def _read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Draws [start, stop) of one chain, on any device."""
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Return draws [start, stop) of one chain, on any device."""
 
     @abstractmethod
     def mean(self) -> Float[Tensor, " parameter"]:
@@ -113,7 +112,7 @@ class Posterior(ABC):
         chunk = chunk or max(1, _NUMBERS_PER_CHUNK // parameters)
         for chain in range(chains):
             for start in range(0, draws, chunk):
-                yield self._read(chain, start, min(draws, start + chunk)).to(self.model.device)
+                yield self.read(chain, start, min(draws, start + chunk)).to(self.model.device)
 
     @checked
     def predict(self, x: Float[Tensor, "point *feature"]) -> Predictive:
@@ -165,37 +164,6 @@ class Posterior(ABC):
         width = _Network(self.model, x[:1].to(self.model.device, self.model.dtype)).num_outputs
         for part in x.split(max(1, _OUTPUTS_PER_PREDICTIVE // (chains * draws * width))):
             yield self.predict(part)
-
-    def save(self, path: str | Path, *, max_megabytes: float = 200.0) -> None:
-        """Writes a NetCDF file that `arviz.from_netcdf` opens; see
-        `bnn_symm.posteriors.io.netcdf`.
-        """
-        from bnn_symm.posteriors.io.netcdf import save_posterior
-
-        save_posterior(self, Path(path), max_megabytes=max_megabytes)
-
-    def to_arviz(
-        self,
-        dataset: Dataset | None = None,
-        *,
-        part: Literal["train", "validation", "test"] = "test",
-        thin: int = 1,
-        max_gigabytes: float = 4.0,
-        seed: int = 0,
-    ) -> Any:
-        """An ArviZ InferenceData (ArviZ 0.x) or DataTree (1.x).
-
-        It has `posterior` and `sample_stats`, and with a data set `log_likelihood`,
-        `posterior_predictive` and `observed_data` of one of its parts; see
-        `bnn_symm.posteriors.io.arviz`.
-
-        Raises:
-            ConfigError: if the arrays would take more than `max_gigabytes`, or the part has no
-                points.
-        """
-        from bnn_symm.posteriors.io.arviz import to_arviz
-
-        return to_arviz(self, dataset, part=part, thin=thin, max_gigabytes=max_gigabytes, seed=seed)
 
 
 def check_length(model: BayesianModel, length: int) -> None:

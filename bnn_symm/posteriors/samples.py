@@ -238,7 +238,8 @@ class SamplePosterior(Posterior):
         """(chain, draw, parameter)."""
         return self._positions.shape
 
-    def _read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Return draws [start, stop) of one chain."""
         return self._positions.read(chain, start, stop)
 
     def mean(self) -> Float[Tensor, " parameter"]:
@@ -315,7 +316,7 @@ class SamplePosterior(Posterior):
             chains * draws, num_samples, replace=False
         )
         return torch.cat(
-            [self._read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]
+            [self.read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]
         ).to(self.model.device)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bnn_symm.architectures import short_fingerprint
 from bnn_symm.errors import IncompatiblePosteriors
-from bnn_symm.posteriors import Posterior
+from bnn_symm.posteriors import Posterior, save_posterior
 from bnn_symm.runs.configuration.config import dump_config
 from bnn_symm.runs.configuration.unused_settings import dropout_rate
 from bnn_symm.runs.directory.metrics import measure, write_metrics
@@ -211,7 +211,9 @@ def save_derived_run(
     )
     try:
         with disk_errors(path, "make room, and run the command again"):
-            posterior.save(directory.posterior, max_megabytes=source.config.save.max_megabytes)
+            save_posterior(
+                posterior, directory.posterior, max_megabytes=source.config.save.max_megabytes
+            )
             metrics = measure(posterior, source.dataset(), seed=source.config.seed)
             # The prior mean refers to the numbering of the units in the source.
             if source.record.get("prior_mean") is not None:

@@ -26,7 +26,13 @@ from bnn_symm.diagnostics.mixing.copies import copied_chains
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
 from bnn_symm.inference import HMC, NUTS, DeepEnsemble, MeanFieldVI
 from bnn_symm.io.checksums import file_sha256
-from bnn_symm.posteriors import SamplePosterior, match_names, read_names, read_netcdf
+from bnn_symm.posteriors import (
+    SamplePosterior,
+    match_names,
+    read_names,
+    read_netcdf,
+    save_posterior,
+)
 from bnn_symm.posteriors.external.external_draws import is_checkpoint, join_chains
 from bnn_symm.runs.configuration.config import Config, dump_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
@@ -153,7 +159,7 @@ def import_run(
     )
     try:
         with disk_errors(out, "make room, and import them again"), use_threads(prepared.threads):
-            posterior.save(directory.posterior)
+            save_posterior(posterior, directory.posterior)
             write_metrics(
                 directory, measure(posterior, prepared.dataset, seed=prepared.config.seed)
             )

@@ -23,7 +23,7 @@ from bnn_symm.errors import (
 from bnn_symm.inference import Callback
 from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.inference.parallel.process_group import ProcessGroup, launch_command
-from bnn_symm.posteriors import Posterior
+from bnn_symm.posteriors import Posterior, save_posterior
 from bnn_symm.runs.configuration.config import Config, dump_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare, steps_to_keep
 from bnn_symm.runs.directory.history import all_stages, warm_start_cost
@@ -389,7 +389,9 @@ def _finish(
     before = warm_start_cost(directory.path)
     record = {key: posterior.info[key] + value for key, value in before.items()}
     if posterior.info["status"] == "complete":
-        posterior.save(directory.posterior, max_megabytes=prepared.config.save.max_megabytes)
+        save_posterior(
+            posterior, directory.posterior, max_megabytes=prepared.config.save.max_megabytes
+        )
         directory.signature.replace(directory.posterior)
         directory.update_record(**record, warnings=posterior.info.get("warnings", []))
         metrics = measure(posterior, prepared.dataset, seed=prepared.config.seed)

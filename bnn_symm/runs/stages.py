@@ -17,7 +17,7 @@ from bnn_symm.inference import Callback, FitState, Method, State
 from bnn_symm.io.atomic import make_folder, write_json
 from bnn_symm.io.boundary import parser_errors
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import DrawChunk, Posterior, load_posterior
+from bnn_symm.posteriors import DrawChunk, Posterior, load_posterior, save_posterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.directory.history import COST, stage_cost
@@ -79,7 +79,7 @@ class Stage:
             posterior: the posterior.
             max_megabytes: the limit on draws of a closed-form posterior.
         """
-        posterior.save(self.directory.posterior, max_megabytes=max_megabytes)
+        save_posterior(posterior, self.directory.posterior, max_megabytes=max_megabytes)
         cost = {key: posterior.info[key] for key in ("seconds", "gradient_evaluations")}
         write_json(self.directory.path / COST, {"method": self.method.name, **cost})
         self.directory.finish_history(posterior.history)

@@ -13,7 +13,7 @@ from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior, PriorOverride, Tempering
-from bnn_symm.posteriors import GaussianPosterior, SamplePosterior, load_posterior
+from bnn_symm.posteriors import GaussianPosterior, SamplePosterior, load_posterior, save_posterior
 from tests.models.cases import normal
 
 NOISE = 0.7
@@ -231,7 +231,7 @@ def test_points_are_averaged_to_a_point():
 
 def test_a_merged_posterior_is_saved_and_predicts(tmp_path):
     merged = merge(two(), "product")
-    merged.save(tmp_path / "merged.nc")
+    save_posterior(merged, tmp_path / "merged.nc")
     loaded = load_posterior(tmp_path / "merged.nc", merged.model, merged.scaling)
     torch.testing.assert_close(loaded.mean(), merged.mean())
     torch.testing.assert_close(loaded.standard_deviation(), merged.standard_deviation())

@@ -93,13 +93,13 @@ def test_a_closed_form_has_no_chains_and_several_have(model, iris, tmp_path):
 
 def test_chains_of_several_posteriors_are_those_of_each_cut_to_the_shortest(model, iris):
     whole = permuted_chains(model)
-    draws = torch.stack([whole._read(chain, 0, 40) for chain in range(2)])
+    draws = torch.stack([whole.read(chain, 0, 40) for chain in range(2)])
     stats = {"energy": np.ones((2, 40)), "lp": np.ones((2, 40))}
     short = SamplePosterior.from_draws(model, draws, sample_stats=stats)
     found = joined([whole, short])
     assert found.shape == (5, 40, model.num_parameters)
-    assert torch.equal(found._read(2, 5, 9), whole._read(2, 5, 9))
-    assert torch.equal(found._read(4, 0, 40), draws[1])
+    assert torch.equal(found.read(2, 5, 9), whole.read(2, 5, 9))
+    assert torch.equal(found.read(4, 0, 40), draws[1])
     assert {name: value.shape for name, value in found.sample_stats.items()} == {"energy": (5, 40)}
 
 

@@ -152,7 +152,7 @@ WRONG = [
     ({"config": {"inference": "nuts"}}, "type inference.name=nuts"),
     ({"config": {"seed": 3}}, "use random_state"),
     ({"config": {"initial": "runs/a"}}, "initial is not for an estimator"),
-    ({"config": {"save": {}}}, "posterior_.save"),
+    ({"config": {"save": {}}}, "save_posterior"),
     ({"config": {"data": {"name": "digits"}}}, "X and y of `fit`"),
     ({"config": {"architecture": {"symmetry": {"kappa": 0}}}}, "no kind"),
     (

@@ -22,6 +22,7 @@ from bnn_symm.posteriors import (
     LowRankGaussianPosterior,
     SamplePosterior,
     load_posterior,
+    save_posterior,
 )
 from bnn_symm.posteriors.io.arviz import to_groups
 from bnn_symm.posteriors.low_rank import layer_sizes
@@ -237,7 +238,7 @@ def test_the_elbo_does_not_know_how_units_are_numbered(case, monkeypatch) -> Non
 def test_it_comes_back_bit_for_bit_with_its_draws_and_its_order(model, tmp_path) -> None:
     group = symmetry_group(model.net)
     for saved in (low_rank(model), low_rank(model).permute(group.random(1))):
-        saved.save(tmp_path / "posterior.nc", max_megabytes=1e-4)
+        save_posterior(saved, tmp_path / "posterior.nc", max_megabytes=1e-4)
         loaded = load_posterior(tmp_path / "posterior.nc", model, SCALING)
         assert isinstance(loaded, LowRankGaussianPosterior)
         assert torch.equal(loaded.factors, saved.factors)

@@ -109,7 +109,7 @@ def _kill_again_and_again(folder, name, kills, alarm_seconds):
                     positions = np.asarray(chains[chain].positions)
                     lost += max(0, wanted - len(positions))
                     np.testing.assert_array_equal(
-                        positions, whole._read(chain, 0, len(positions)).numpy()
+                        positions, whole.read(chain, 0, len(positions)).numpy()
                     )
         if killed:
             _run(path, keys, 600.0)

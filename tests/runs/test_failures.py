@@ -21,6 +21,7 @@ from bnn_symm.errors import (
 )
 from bnn_symm.inference import Callback
 from bnn_symm.inference.optimization.map import MAP
+from bnn_symm.posteriors import save_posterior
 from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 
 from .fits import GAP, fit, history, overrides, same_bits
@@ -319,7 +320,7 @@ def test_a_posterior_that_does_not_fit_on_the_disk(tmp_path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
         with pytest.raises(OSError, match="File too large"):
-            run.posterior.save(tmp_path / "posterior.nc")
+            save_posterior(run.posterior, tmp_path / "posterior.nc")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)

@@ -87,7 +87,7 @@ def _check(path, moment, undisturbed):
                 break
             positions = np.asarray(chains[chain].positions)
             assert len(positions) >= wanted
-            np.testing.assert_array_equal(positions, whole._read(chain, 0, len(positions)).numpy())
+            np.testing.assert_array_equal(positions, whole.read(chain, 0, len(positions)).numpy())
     with contextlib.suppress(InvalidRun):  # which says that there is nothing yet
         assert np.isfinite(run.posterior.draws().numpy()).all()
     if run.status == "complete":

@@ -19,7 +19,6 @@ References:
 import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -145,8 +144,9 @@ class TemperatureScaledPosterior(Posterior):
         """(chain, draw, parameter)."""
         return self._base.shape
 
-    def _read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        return self._base._read(chain, start, stop)
+    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Return draws [start, stop) of one chain."""
+        return self._base.read(chain, start, stop)
 
     def mean(self) -> Float[Tensor, " parameter"]:
         """Of the posterior."""
@@ -169,18 +169,6 @@ class TemperatureScaledPosterior(Posterior):
     def predict(self, x: Float[Tensor, "point *feature"]) -> Predictive:
         """The scaled mixture, as the prediction of one draw."""
         return _scaled(self._base.predict(x), self.logit_temperature)
-
-    def save(self, path: str | Path, *, max_megabytes: float = 200.0) -> None:
-        """Refused: files of posteriors have no temperature of logits.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(
-            f"{path}: a posterior is saved without temperature scaling; save the one that was "
-            "scaled, and keep its "
-            f"logit temperature, {self.logit_temperature:.6g}, beside it"
-        )
 
 
 def _log_probabilities(predictive: Predictive) -> Float[Tensor, "point class"]:

@@ -370,5 +370,5 @@ class _Thinned:
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         return torch.cat(
-            [self._posterior._read(chain, draw, draw + 1) for draw in self._kept[start:stop]]
+            [self._posterior.read(chain, draw, draw + 1) for draw in self._kept[start:stop]]
         )

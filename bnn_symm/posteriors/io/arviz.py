@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from bnn_symm.architectures import fixed_buffers, weight_shapes
+from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError, SymmetryError
 from bnn_symm.models import Categorical, HeteroscedasticGaussian
@@ -33,6 +34,7 @@ PartName = Literal["train", "validation", "test"]
 _TARGET = "y"
 
 
+@checked
 def to_arviz(
     posterior: Posterior,
     dataset: Dataset | None = None,

@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
-from bnn_symm.errors import IncompatiblePosteriors, InvalidRun, one_line
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.io.boundary import parser_errors
 from bnn_symm.io.documents import parse_json
@@ -48,12 +49,27 @@ _ADVICE = "it is damaged, or changed while it was read; load the run again"
 _NUMBERS_PER_WRITE = 2**22
 
 
-def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 200.0) -> None:
-    """Writes `posterior.nc` atomically.
+@checked
+def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: float = 200.0) -> None:
+    """Write a posterior to a NetCDF file that `arviz.from_netcdf` opens.
 
-    Draws of a closed form, which their seed regenerates, are cut to `max_megabytes`; a sampler's
-    draws never are.
+    The file appears under its name once it is complete.
+
+    Args:
+        posterior: the posterior, of draws or in closed form.
+        path: name of the file.
+        max_megabytes: limit for the draws of a closed form, which their seed regenerates; the
+            draws of a sampler are always written in full.
+
+    Raises:
+        ConfigError: if the posterior is of a kind that has no file format, such as one with
+            temperature scaling.
     """
+    if not isinstance(posterior, ClosedFormPosterior | SamplePosterior):
+        raise ConfigError(
+            f"posterior: got a {type(posterior).__name__}, which has no file format; save the "
+            "posterior that it is based on, and its settings beside it"
+        )
     chains, draws, parameters = posterior.shape
     described = 0
     if isinstance(posterior, ClosedFormPosterior):
@@ -71,7 +87,7 @@ def save_posterior(posterior: Posterior, path: Path, *, max_megabytes: float = 2
         _check_room(temporary, size)
         _write(posterior, temporary, chains, draws)
 
-    write_atomically(path, write)
+    write_atomically(Path(path), write)
 
 
 def _check_room(path: Path, size: int) -> None:
@@ -113,7 +129,7 @@ def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:
         for chain in range(chains):
             for start in range(0, draws, step):
                 stop = min(draws, start + step)
-                values = model.unflatten(posterior._read(chain, start, stop).detach().cpu())
+                values = model.unflatten(posterior.read(chain, start, stop).detach().cpu())
                 for name, value in values.items():
                     variables[name][chain, start:stop] = value.numpy()
         if isinstance(posterior, SamplePosterior) and posterior.sample_stats:
@@ -174,6 +190,7 @@ class NetCDFPositions:
         return {**self.__dict__, "_file": None}
 
 
+@checked
 def load_posterior(
     path: str | Path,
     model: BayesianModel,

@@ -76,7 +76,7 @@ def agreement(
     if draws < MIN_DRAWS:
         return None, None
     positions = np.stack(
-        [together._read(chain, 0, min(draws, _DRAWS)).cpu().numpy() for chain in range(chains)]
+        [together.read(chain, 0, min(draws, _DRAWS)).cpu().numpy() for chain in range(chains)]
     )
     found = [_median(chain_statistics(positions).rhat)]
     if dataset is not None:

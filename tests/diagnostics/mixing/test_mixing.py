@@ -156,7 +156,7 @@ def test_weights_that_do_not_matter_differ_while_functions_agree():
     same function."""
     model = model_of(widths=(6,))
     posterior = around(model, one_mode(model).expand(2, -1))
-    values = model.unflatten(torch.stack([posterior._read(c, 0, DRAWS) for c in range(2)]))
+    values = model.unflatten(torch.stack([posterior.read(c, 0, DRAWS) for c in range(2)]))
     values = {name: value.clone() for name, value in values.items()}
     names = list(values)
     for name, factor in zip(names, (2.0, 2.0, 0.5), strict=False):
@@ -173,7 +173,7 @@ def test_weights_that_do_not_matter_differ_while_functions_agree():
 def test_a_drifting_chain_is_named():
     model = model_of()
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
-    draws = torch.stack([posterior._read(c, 0, DRAWS) for c in range(CHAINS)])
+    draws = torch.stack([posterior.read(c, 0, DRAWS) for c in range(CHAINS)])
     draws[2] += torch.linspace(0, 1, DRAWS, dtype=torch.float64)[:, None]
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert found.chainwise.status == "fail"
@@ -189,7 +189,7 @@ def test_a_drifting_chain_is_named():
 
 def test_a_single_chain_that_drifts_is_told_so():
     model = model_of(widths=(4,))
-    draws = around(model, one_mode(model)[None])._read(0, 0, DRAWS)[None]
+    draws = around(model, one_mode(model)[None]).read(0, 0, DRAWS)[None]
     drifting = draws + torch.linspace(0, 1, DRAWS, dtype=torch.float64)[:, None]
     for values, drifts in ((draws, False), (drifting, True)):
         said = verdicts(mixing(SamplePosterior.from_draws(model, values), points(), per_draw=False))
@@ -200,7 +200,7 @@ def test_a_single_chain_that_drifts_is_told_so():
 def test_a_frozen_chain_is_named():
     model = model_of()
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
-    draws = torch.stack([posterior._read(c, 0, DRAWS) for c in range(CHAINS)])
+    draws = torch.stack([posterior.read(c, 0, DRAWS) for c in range(CHAINS)])
     draws[1] = draws[1, :1]
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert found.frozen == (1,)
@@ -226,7 +226,7 @@ def test_a_frozen_chain_is_named():
 def test_a_draw_that_is_not_finite_is_never_a_pass():
     model = model_of(widths=(4,))
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
-    draws = torch.stack([posterior._read(c, 0, DRAWS) for c in range(CHAINS)])
+    draws = torch.stack([posterior.read(c, 0, DRAWS) for c in range(CHAINS)])
     draws[0, 3, 5] = torch.nan
     found = mixing(SamplePosterior.from_draws(model, draws), points())
     assert set(statuses(found).values()) == {"undefined"}
@@ -251,7 +251,7 @@ def test_log_likelihoods_that_float32_cannot_hold_are_ranked_all_the_same():
 def test_chains_that_mix_slowly_in_one_mode_are_not_said_to_be_in_different_modes():
     model = model_of(widths=(4,))
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
-    draws = torch.stack([posterior._read(c, 0, DRAWS) for c in range(CHAINS)])
+    draws = torch.stack([posterior.read(c, 0, DRAWS) for c in range(CHAINS)])
     draws += (
         0.04
         * torch.linspace(-1, 1, CHAINS, dtype=torch.float64)[:, None, None]
@@ -270,7 +270,7 @@ def test_chains_that_mix_slowly_in_one_mode_are_not_said_to_be_in_different_mode
 def test_agreement_of_a_handful_of_draws_is_no_evidence():
     model = model_of(widths=(4,))
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
-    draws = torch.stack([posterior._read(c, 0, 6) for c in range(CHAINS)])
+    draws = torch.stack([posterior.read(c, 0, 6) for c in range(CHAINS)])
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert found.function.status == "too few draws"
     said = verdicts(found)
@@ -284,7 +284,7 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
     assert "whether each has settled cannot be told" in said.conclusion
     assert said.next == "draw more (1000 draws a chain)"
     around_each = around(model, centers)
-    draws = torch.stack([around_each._read(c, 0, 12) for c in range(CHAINS)])
+    draws = torch.stack([around_each.read(c, 0, 12) for c in range(CHAINS)])
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert found.chainwise.status == "pass"
     assert "whether each has settled cannot be told: of 12 draws" in verdicts(found).conclusion
@@ -302,7 +302,7 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
 def test_too_little_is_said_and_never_nan_without_a_reason(chains, draws, reason, following):
     model = model_of()
     posterior = around(model, one_mode(model).expand(chains, -1))
-    values = torch.stack([posterior._read(c, 0, draws) for c in range(chains)])
+    values = torch.stack([posterior.read(c, 0, draws) for c in range(chains)])
     found = mixing(SamplePosterior.from_draws(model, values), points())
     assert found.raw.status == "undefined"
     assert found.raw.rhat_max is None

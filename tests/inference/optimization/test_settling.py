@@ -111,7 +111,7 @@ def test_a_fit_that_ended_early_says_so(method):
 def test_a_fit_that_came_to_its_optimum_is_silent(method):
     posterior, caught = fitted(method)
     assert caught == []
-    position = posterior._read(0, 0, 1)[0] if isinstance(method, MAP) else posterior.loc
+    position = posterior.read(0, 0, 1)[0] if isinstance(method, MAP) else posterior.loc
     assert square_distance(position) < squared_distance_limit(SIZE)
 
 

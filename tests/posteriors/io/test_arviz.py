@@ -30,6 +30,8 @@ from bnn_symm.posteriors import (
     SamplePosterior,
     posterior,
     read_netcdf,
+    save_posterior,
+    to_arviz,
 )
 from bnn_symm.posteriors.io.arviz import to_groups
 from tests.models.cases import normal
@@ -72,7 +74,7 @@ def iris(**keywords) -> SamplePosterior:
 
 def test_without_data_there_are_the_parameters_and_the_statistics() -> None:
     one = iris()
-    found = one.to_arviz()
+    found = to_arviz(one)
     assert set(found.groups()) == {"posterior", "sample_stats"}
     for name, value in one.model.unflatten(one.draws().unflatten(0, (2, 5))).items():
         np.testing.assert_array_equal(found.posterior[name].values, value.numpy())
@@ -82,7 +84,7 @@ def test_without_data_there_are_the_parameters_and_the_statistics() -> None:
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_with_classes_there_are_likelihoods_predictions_and_targets(part) -> None:
     one = iris()
-    found, points = one.to_arviz(IRIS, part=part), getattr(IRIS, part)
+    found, points = to_arviz(one, IRIS, part=part), getattr(IRIS, part)
     assert set(found.groups()) == {
         "posterior",
         "sample_stats",
@@ -104,7 +106,7 @@ def test_with_classes_there_are_likelihoods_predictions_and_targets(part) -> Non
 
 def test_with_numbers_all_are_in_the_targets_own_units() -> None:
     one = samples(DIABETES, Gaussian(noise=0.01))
-    found = one.to_arviz(DIABETES)
+    found = to_arviz(one, DIABETES)
     raw = DIABETES.scaling.y_mean + DIABETES.scaling.y_scale * DIABETES.test.y
     np.testing.assert_allclose(found.observed_data["y"].values, raw.numpy(), rtol=1e-12)
     predictive = one.predict(DIABETES.test.x)
@@ -127,7 +129,7 @@ def test_loo_takes_it() -> None:
     one = SamplePosterior.from_draws(
         wide.model, 0.1 * wide.draws().unflatten(0, (2, 50)), DIABETES.scaling
     )
-    loo = arviz.loo(one.to_arviz(DIABETES, part="train"))
+    loo = arviz.loo(to_arviz(one, DIABETES, part="train"))
     inside = float(one.predict(DIABETES.train.x).log_prob(DIABETES.train.y).sum())
     assert loo.elpd_loo < inside  # what was not left out is predicted better
     assert loo.n_data_points == len(DIABETES.train)
@@ -174,7 +176,7 @@ def test_a_closed_form_is_its_draws() -> None:
 
 
 def test_an_ensemble_has_more_chains_than_draws_and_that_is_no_mistake() -> None:
-    found = iris(chains=6, draws=1).to_arviz(IRIS)
+    found = to_arviz(iris(chains=6, draws=1), IRIS)
     assert found.posterior.sizes["chain"] == 6
     assert found.log_likelihood["y"].shape == (6, 1, len(IRIS.test))
 
@@ -184,20 +186,20 @@ def test_what_would_not_fit_into_memory_is_refused_with_what_would() -> None:
     with pytest.raises(
         ConfigError, match=r"2 x 5 draws of .* and 30 points would take .* thin=\d+, or raise"
     ):
-        one.to_arviz(IRIS, max_gigabytes=5e-6)
-    one.to_arviz(IRIS, max_gigabytes=5e-6, thin=5)
+        to_arviz(one, IRIS, max_gigabytes=5e-6)
+    to_arviz(one, IRIS, max_gigabytes=5e-6, thin=5)
     with pytest.raises(ConfigError, match="thin: got 0"):
-        one.to_arviz(thin=0)
+        to_arviz(one, thin=0)
     empty = load_dataset(DataConfig(name="iris", validation_fraction=0.0), dtype=torch.float64)
     with pytest.raises(ConfigError, match="the validation part of iris has no points"):
-        one.to_arviz(empty, part="validation")
+        to_arviz(one, empty, part="validation")
 
 
 # -- axes
 
 
 def test_axes_go_by_units_features_and_classes() -> None:
-    found = iris().to_arviz(IRIS)
+    found = to_arviz(iris(), IRIS)
     dims = {name: value.dims[2:] for name, value in found.posterior.data_vars.items()}
     assert dims == {
         "layers.0.weight": ("layers.0.unit", "feature"),
@@ -241,7 +243,7 @@ def test_free_entries_are_labeled_by_their_places() -> None:
     mask = one.model.net.get_submodule("layers.0").mask
     labels = groups.coords["layers.0.weight.free_entry"]
     assert labels.tolist() == [f"{i},{j}" for i, j in mask.nonzero().tolist()]
-    assert one.to_arviz(IRIS).posterior["layers.0.weight"].shape == (2, 5, len(labels))
+    assert to_arviz(one, IRIS).posterior["layers.0.weight"].shape == (2, 5, len(labels))
 
 
 def test_convolutions_and_residual_units_have_names_and_no_array_has_one_twice() -> None:
@@ -253,7 +255,7 @@ def test_convolutions_and_residual_units_have_names_and_no_array_has_one_twice()
     assert groups.dims[weights[1]][0].endswith(".unit")
     assert groups.dims[weights[1]][1] == groups.dims[weights[0]][0]
     assert all(len(set(axes)) == len(axes) for axes in groups.dims.values())
-    assert one.to_arviz().posterior[weights[1]].shape == (1, 2, *model.shapes[weights[1]])
+    assert to_arviz(one).posterior[weights[1]].shape == (1, 2, *model.shapes[weights[1]])
 
 
 class Opaque(nn.Module):
@@ -273,7 +275,7 @@ def test_a_network_without_a_spec_has_numbered_axes() -> None:
     model = BayesianModel(Opaque().double(), Prior(), Bernoulli())
     one: Posterior = SamplePosterior.from_draws(model, normal(1, 2, model.num_parameters))
     assert to_groups(one).dims["first.weight"] == ["first.weight_dim_0", "first.weight_dim_1"]
-    assert one.to_arviz().posterior["second.bias"].dims == ("chain", "draw", "second.bias_dim_0")
+    assert to_arviz(one).posterior["second.bias"].dims == ("chain", "draw", "second.bias_dim_0")
 
 
 # -- the other major version
@@ -400,7 +402,7 @@ def test_arviz_1_makes_a_tree_of_the_same_arrays_and_its_files_are_read(arviz_1,
 @pytest.mark.slow
 def test_arviz_1_opens_our_files(arviz_1, tmp_path) -> None:
     one = iris()
-    one.save(tmp_path / "posterior.nc")
+    save_posterior(one, tmp_path / "posterior.nc")
     code = (
         "import arviz, sys\n"
         "tree = arviz.from_netcdf(sys.argv[1])\n"

@@ -13,7 +13,13 @@ from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors, InvalidRun
 from bnn_symm.models import BayesianModel, Gaussian, Prior
-from bnn_symm.posteriors import GaussianPosterior, SamplePosterior, load_posterior
+from bnn_symm.posteriors import (
+    GaussianPosterior,
+    SamplePosterior,
+    load_posterior,
+    save_posterior,
+    to_arviz,
+)
 from bnn_symm.posteriors.io import netcdf as storage
 from bnn_symm.posteriors.io.netcdf import POSTERIOR_SCHEMA, NetCDFPositions
 from tests.models.cases import CASES, normal
@@ -61,7 +67,7 @@ def open_with_arviz(path: Path):
 
 def test_samples_come_back_bit_for_bit(path) -> None:
     saved = samples()
-    saved.save(path)
+    save_posterior(saved, path)
     loaded = load_posterior(path, MODEL, SCALING, info={"method": "hmc"}, history=[{"step": 1}])
     assert isinstance(loaded, SamplePosterior)
     assert loaded.shape == (2, 5, LENGTH)
@@ -79,7 +85,7 @@ def test_samples_come_back_bit_for_bit(path) -> None:
 
 def test_a_gaussian_comes_back_bit_for_bit_with_its_draws(path) -> None:
     saved = gaussian()
-    saved.save(path)
+    save_posterior(saved, path)
     loaded = load_posterior(path, MODEL, SCALING)
     assert isinstance(loaded, GaussianPosterior)
     assert torch.equal(loaded.loc, saved.loc)
@@ -92,7 +98,7 @@ def test_float32_stays_float32(path) -> None:
     net = build_network(MLPConfig(widths=(3,)), input_shape=(2,), num_outputs=1)
     model = BayesianModel(net, Prior(), Gaussian(noise=1.0))
     saved = SamplePosterior.from_draws(model, normal(1, 4, model.num_parameters).float())
-    saved.save(path)
+    save_posterior(saved, path)
     loaded = load_posterior(path, model, SCALING)
     assert loaded.draws().dtype == torch.float32
     assert torch.equal(loaded.draws(), saved.draws())
@@ -101,7 +107,7 @@ def test_float32_stays_float32(path) -> None:
 @pytest.mark.parametrize("make", [samples, gaussian])
 def test_a_file_in_another_dtype_predicts_in_that_of_the_network(make, path) -> None:
     saved = make()
-    saved.save(path)
+    save_posterior(saved, path)
     model = CASES["gaussian-learned"].model()
     model.net.float()
     loaded = load_posterior(path, model, SCALING)
@@ -124,7 +130,7 @@ def test_a_network_whose_parameters_come_in_another_order_gets_the_draws_by_name
     model = BayesianModel(TwoHeads(["first", "second"]).double(), Prior(), Gaussian(noise=1.0))
     other = BayesianModel(TwoHeads(["second", "first"]).double(), Prior(), Gaussian(noise=1.0))
     saved = SamplePosterior.from_draws(model, normal(2, 3, 6))
-    saved.save(path)
+    save_posterior(saved, path)
     x = normal(4, 2)
     torch.testing.assert_close(
         load_posterior(path, other, SCALING).predict(x).outputs, saved.predict(x).outputs
@@ -132,14 +138,14 @@ def test_a_network_whose_parameters_come_in_another_order_gets_the_draws_by_name
 
     # The draws of a closed form are keyed by their place in the vector, so another order cannot be
     # served.
-    GaussianPosterior(model, SCALING, loc=normal(6), scale=normal(6).exp()).save(path)
+    save_posterior(GaussianPosterior(model, SCALING, loc=normal(6), scale=normal(6).exp()), path)
     with pytest.raises(IncompatiblePosteriors, match=r"order first\.weight.*order second\.weight"):
         load_posterior(path, other, SCALING)
 
 
 def test_draws_are_read_when_they_are_asked_for_and_in_chunks(path, monkeypatch) -> None:
     saved = samples()
-    saved.save(path)
+    save_posterior(saved, path)
     asked = []
     read = NetCDFPositions.read
 
@@ -160,7 +166,7 @@ def test_draws_are_read_when_they_are_asked_for_and_in_chunks(path, monkeypatch)
 
 def test_moments_and_predictions_of_a_loaded_posterior_are_those_of_the_saved_one(path) -> None:
     saved, x = samples(), normal(4, 2)
-    saved.save(path)
+    save_posterior(saved, path)
     loaded = load_posterior(path, MODEL, SCALING)
     assert torch.equal(loaded.mean(), saved.mean())
     assert torch.equal(loaded.standard_deviation(), saved.standard_deviation())
@@ -169,7 +175,7 @@ def test_moments_and_predictions_of_a_loaded_posterior_are_those_of_the_saved_on
 
 def test_a_loaded_posterior_can_be_pickled_before_and_after_reading(path) -> None:
     saved = samples()
-    saved.save(path)
+    save_posterior(saved, path)
     loaded = load_posterior(path, MODEL, SCALING)
     for _ in range(2):
         copy = pickle.loads(pickle.dumps(loaded))
@@ -179,17 +185,17 @@ def test_a_loaded_posterior_can_be_pickled_before_and_after_reading(path) -> Non
 
 def test_a_loaded_posterior_can_be_saved_over_its_own_file(path) -> None:
     saved = samples()
-    saved.save(path)
+    save_posterior(saved, path)
     loaded = load_posterior(path, MODEL, SCALING)
     assert torch.equal(next(loaded.iter_draws(1)), saved.draws()[:1])
-    loaded.save(path)
+    save_posterior(loaded, path)
     assert torch.equal(load_posterior(path, MODEL, SCALING).draws(), saved.draws())
 
 
 def test_writing_in_small_steps_changes_nothing(path, monkeypatch) -> None:
     monkeypatch.setattr(storage, "_NUMBERS_PER_WRITE", 2 * LENGTH, raising=True)
     saved = samples()
-    saved.save(path)
+    save_posterior(saved, path)
     assert torch.equal(load_posterior(path, MODEL, SCALING).draws(), saved.draws())
 
 
@@ -200,7 +206,7 @@ def test_max_megabytes_cuts_the_draws_of_a_closed_form_but_not_its_predictions(
     path, open_with_arviz
 ) -> None:
     saved, x = gaussian(num_draws=50), normal(4, 2)
-    saved.save(path, max_megabytes=10.5 * LENGTH * 8 / 1e6)
+    save_posterior(saved, path, max_megabytes=10.5 * LENGTH * 8 / 1e6)
     assert open_with_arviz().posterior.sizes["draw"] == 10
     loaded = load_posterior(path, MODEL, SCALING)
     assert loaded.shape == (1, 50, LENGTH)
@@ -211,9 +217,9 @@ def test_max_megabytes_cuts_the_draws_of_a_closed_form_but_not_its_predictions(
 
 
 def test_at_least_one_draw_is_kept_and_those_of_a_sampler_all_are(path, open_with_arviz) -> None:
-    gaussian().save(path, max_megabytes=0.0)
+    save_posterior(gaussian(), path, max_megabytes=0.0)
     assert open_with_arviz().posterior.sizes["draw"] == 1
-    samples().save(path, max_megabytes=0.0)
+    save_posterior(samples(), path, max_megabytes=0.0)
     assert open_with_arviz().posterior.sizes["draw"] == 5
 
 
@@ -222,7 +228,7 @@ def test_at_least_one_draw_is_kept_and_those_of_a_sampler_all_are(path, open_wit
 
 def test_arviz_opens_samples_with_their_statistics(path) -> None:
     saved = samples()
-    saved.save(path)
+    save_posterior(saved, path)
     data = arviz.from_netcdf(path)
     assert set(data.groups()) == {"posterior", "sample_stats"}
     values = MODEL.unflatten(saved.draws().unflatten(0, (2, 5)))
@@ -245,7 +251,7 @@ def test_arviz_opens_samples_with_their_statistics(path) -> None:
 
 def test_arviz_opens_a_closed_form_with_loc_and_scale(path, open_with_arviz) -> None:
     saved = gaussian()
-    saved.save(path)
+    save_posterior(saved, path)
     data = open_with_arviz()
     values = MODEL.unflatten(next(saved.iter_draws())[None])
     for name, value in values.items():
@@ -256,7 +262,7 @@ def test_arviz_opens_a_closed_form_with_loc_and_scale(path, open_with_arviz) -> 
 
 def test_to_arviz_gives_the_same_groups_without_a_file() -> None:
     saved = samples()
-    data = saved.to_arviz()
+    data = to_arviz(saved)
     assert set(data.groups()) == {"posterior", "sample_stats"}
     values = MODEL.unflatten(saved.draws().unflatten(0, (2, 5)))
     assert set(data.posterior.data_vars) == set(MODEL.shapes)
@@ -269,7 +275,7 @@ def test_to_arviz_gives_the_same_groups_without_a_file() -> None:
 
 def test_to_arviz_of_a_closed_form_holds_the_draws_that_stand_for_it() -> None:
     saved = gaussian()
-    data = saved.to_arviz()
+    data = to_arviz(saved)
     assert data.groups() == ["posterior"]
     assert data.posterior["head.weight"].shape == (1, 9, 1, 3)
     expected = MODEL.unflatten(saved.draws(9, seed=saved.seed))["head.weight"]
@@ -286,7 +292,7 @@ def test_a_missing_file_is_named(path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
 def test_a_truncated_file_is_refused(kept, path) -> None:
-    samples(2, 200).save(path)
+    save_posterior(samples(2, 200), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
     with pytest.raises(InvalidRun, match=r"posterior\.nc is not a complete posterior .*truncated"):
@@ -306,7 +312,7 @@ def test_netcdf_of_other_software_is_refused(path) -> None:
 
 
 def test_a_newer_schema_is_refused_with_both_numbers(path) -> None:
-    samples().save(path)
+    save_posterior(samples(), path)
     with h5netcdf.File(path, "a") as file:
         file.attrs["bnn_symm_posterior_schema"] = POSTERIOR_SCHEMA + 1
     wanted = f"schema {POSTERIOR_SCHEMA + 1}, this version reads up to {POSTERIOR_SCHEMA}; upgrade bnn_symm"
@@ -316,7 +322,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(path) -> None:
 
 @pytest.mark.parametrize("make", [samples, gaussian])
 def test_the_wrong_network_is_refused_by_the_names_that_do_not_fit(make, path) -> None:
-    make().save(path)
+    save_posterior(make(), path)
     config = MLPConfig(widths=(4,), activation="tanh", norm="layer")
     wider = BayesianModel(
         build_network(config, input_shape=(2,), num_outputs=1).double(), Prior(), MODEL.likelihood
@@ -343,7 +349,7 @@ def test_a_crash_in_the_middle_of_saving_leaves_no_part_of_a_file(
 ) -> None:
     before = samples(1, 2)
     if existing:
-        before.save(path)
+        save_posterior(before, path)
     content = path.read_bytes() if existing else None
     saved = samples()
     read = saved._positions.read
@@ -355,7 +361,7 @@ def test_a_crash_in_the_middle_of_saving_leaves_no_part_of_a_file(
 
     monkeypatch.setattr(saved._positions, "read", crash)
     with pytest.raises(KeyboardInterrupt):
-        saved.save(path)
+        save_posterior(saved, path)
     if existing:
         assert [entry.name for entry in path.parent.iterdir()] == [path.name]
         assert path.read_bytes() == content
