@@ -1,7 +1,6 @@
 """Compute what commands report about runs, as plain data; one file for each command.
 
-In: opened runs. Out: dictionaries, which are the JSON of the commands. Reading order: `diagnosis`
-    (which uses
-`mixing`, `calibration`, `elbo` and `convergence`), `alignment`, `merging`, `monotonicity`,
-`symmetry`, `prior`, `sbc_runner`, `raw_draws`, `posterior_scales`.
+Input: opened runs. Output: dictionaries, which are the JSON of the commands. Reading order:
+`diagnosis` (which uses `mixing`, `calibration`, `elbo` and `convergence`), `alignment`, `merging`,
+`monotonicity`, `symmetry`, `prior`, `sbc_runner`, `raw_draws`, `posterior_scales`.
 """

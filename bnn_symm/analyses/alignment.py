@@ -1,6 +1,4 @@
-"""Aligning runs and measuring barriers between them, as plain data: the content of the commands'
-JSON.
-"""
+"""Align runs and measure barriers between them: the content of the JSON of both commands."""
 
 import dataclasses
 import itertools
@@ -28,7 +26,7 @@ from bnn_symm.runs.run import Run
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 from bnn_symm.threads import available_cores, use_threads
 
-# Units a layer from which matrix products of an alignment are large enough for all cores.
+# Width from which the matrix products of an alignment are large enough for all cores.
 _LARGE = 512
 
 
@@ -40,19 +38,28 @@ def align_runs(
     solver: Solver = "auto",
     seed: int = 0,
 ) -> tuple[list[Posterior], list[dict[str, Any]], int]:
-    """The reference's posterior and the others', aligned to it; and what `alignment.json` says of
-    each of the others.
+    """Align the posteriors of runs to that of a reference.
 
-    Chains of draws, and members of ensembles, are brought into one mode first, the reference's too:
-    the mean over several modes is no place to align to. The last of what is returned counts chains
-    of the reference that moved.
+    Chains of draws and members of ensembles, also those of the reference, are first aligned to one
+    another: the mean over several modes is not a meaningful target.
+
+    Args:
+        reference: the run to align to.
+        others: the runs to align.
+        matching: the matching cost.
+        solver: the solver.
+        seed: the seed of the solver.
+
+    Returns:
+        The posteriors, that of the reference first; the content of `alignment.json` for each of the
+        other runs; and the number of chains of the reference that were permuted.
     """
     group, train = _group(reference), reference.dataset().train
     with use_threads(_threads(group)):
-        first, chains_moved = in_one_mode(reference.posterior, group, seed)
+        first, chains_moved = align_chains(reference.posterior, group, seed)
         aligned, contents = [first], []
         for run in others:
-            posterior, moved = in_one_mode(run.posterior, group, seed)
+            posterior, moved = align_chains(run.posterior, group, seed)
             found = align(
                 first,
                 posterior,
@@ -69,9 +76,17 @@ def align_runs(
     return aligned, contents, chains_moved
 
 
-def in_one_mode(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[Posterior, int]:
-    """Chains aligned to one another, and how many of them moved relative to most; anything else as
-    it is.
+def align_chains(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[Posterior, int]:
+    """Align the chains of a posterior to one another.
+
+    Args:
+        posterior: the posterior.
+        group: the symmetry group of its network.
+        seed: the seed of the alignment.
+
+    Returns:
+        The aligned posterior, or the same one if it has no chains to align; and how many chains
+        were permuted relative to the majority.
     """
     if not isinstance(posterior, SamplePosterior) or posterior.shape[0] == 1 or group.is_trivial:
         return posterior, 0
@@ -84,19 +99,30 @@ def in_one_mode(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[
 def align_jointly(
     runs: Sequence[Run], *, cost: JointCost = "w2", seed: int = 0
 ) -> tuple[list[Posterior], dict[str, Any]]:
-    """The posteriors of several runs aligned through a universe, which prefers none; and how that
-    went.
+    """Align the posteriors of several runs jointly, without a reference.
+
+    Args:
+        runs: comparable runs.
+        cost: the matching cost.
+        seed: the seed of the solver.
+
+    Returns:
+        The aligned posteriors, and a description of the alignment.
     """
     group = _group(runs[0])
     with use_threads(_threads(group)):
-        posteriors = [in_one_mode(run.posterior, group, seed)[0] for run in runs]
+        posteriors = [align_chains(run.posterior, group, seed)[0] for run in runs]
         found = synchronize(posteriors, cost=cost, group=group, seed=seed)
     return found.apply(posteriors), describe_synchronization(found)
 
 
 def describe_alignment(found: Alignment) -> dict[str, Any]:
-    """Everything of an alignment; of the permutation, the old unit and the sign of every new one,
-    group by group.
+    """Return an alignment as plain data.
+
+    The permutation lists the old index and the sign of every new unit, by group.
+
+    Args:
+        found: the alignment.
     """
     own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     del own["group"]
@@ -113,7 +139,11 @@ def describe_alignment(found: Alignment) -> dict[str, Any]:
 
 
 def describe_synchronization(found: Synchronization) -> dict[str, Any]:
-    """Numbers of a joint alignment."""
+    """Return the numbers of a joint alignment as plain data.
+
+    Args:
+        found: the joint alignment.
+    """
     own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     del own["permutations"], own["group"]
     return {**own, "distance_before": found.distance_before, "distance_after": found.distance_after}
@@ -130,16 +160,28 @@ def barrier_runs(
     num_draws: int = 50,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The barrier between two runs, or over the simplex of three or more; naive, and aligned unless
-    that is not wanted.
+    """Measure the barrier between two runs, or over the simplex of three or more.
 
-    Along lines there is also, for any number of runs, the line from each one's initial value to its
-    mean.
+    The naive barrier is always measured. With `path="line"`, the line from the initial value of
+    each run to its mean is measured too, for any number of runs.
+
+    Args:
+        runs: comparable runs.
+        aligned: whether the runs are aligned first.
+        matching: the matching cost.
+        path: the path between two posteriors.
+        coupling: the coupling of their draws.
+        curve_steps: optimization steps of a Bezier curve.
+        num_draws: the number of draws of each posterior.
+        seed: the seed of alignment, draws and curve.
 
     Returns:
-        `height` and `standard_error` on the test part, marginal NLL, maximum over tau (or the
-        simplex) against the chord (or the plane), with the alignment if `aligned`; and everything
-        else beside them.
+        `height` and `standard_error` on the test part: the marginal NLL, its maximum over tau (or
+        the simplex) relative to the chord (or the plane), after alignment if `aligned`; and all
+        other results.
+
+    Raises:
+        ConfigError: if the path or the matching does not apply to the number of runs.
     """
     if path == "line":
         check_means(runs)
@@ -147,7 +189,7 @@ def barrier_runs(
             return lines_from_initial(runs)
     if len(runs) > 2 and path != "geodesic":
         raise ConfigError(
-            f"--path {path} is between two runs, got {len(runs)}; name two, or use --path geodesic"
+            f"--path {path} connects two runs, got {len(runs)}; name two, or use --path geodesic"
         )
     if len(runs) > 2 and matching not in ("w2", "means"):
         raise ConfigError(
@@ -205,7 +247,22 @@ def pair_runs(
     num_draws: int = 50,
     seed: int = 0,
 ) -> tuple[dict[str, Any], list[Posterior]]:
-    """What `barrier_runs` says of two runs; and the two posteriors, aligned if that is wanted."""
+    """Measure the barrier between two runs, as `barrier_runs`, and return their posteriors.
+
+    Args:
+        first: the first run.
+        second: the second run.
+        aligned: whether the second run is aligned to the first.
+        matching: the matching cost.
+        path: the path between the two posteriors.
+        coupling: the coupling of their draws.
+        curve_steps: optimization steps of a Bezier curve.
+        num_draws: the number of draws of each posterior.
+        seed: the seed of alignment, draws and curve.
+
+    Returns:
+        The barrier as plain data, and the two posteriors, aligned if `aligned`.
+    """
 
     def measured(start: Posterior, end: Posterior) -> tuple[Barrier, dict[str, Any]]:
         with use_threads(first.threads):
@@ -244,7 +301,11 @@ def pair_runs(
 
 
 def describe_barrier(found: Barrier) -> dict[str, Any]:
-    """The curves of both parts, and the second posterior's own loss."""
+    """Return the curves of both parts, and the loss of the second posterior, as plain data.
+
+    Args:
+        found: the barrier.
+    """
     return {
         "test": dataclasses.asdict(found.test),
         "train": dataclasses.asdict(found.train),
@@ -255,6 +316,7 @@ def describe_barrier(found: Barrier) -> dict[str, Any]:
 def _pairs(
     posteriors: Sequence[Posterior], dataset: Any, options: dict[str, Any]
 ) -> list[dict[str, Any]]:
+    """Return the heights of the barriers between all pairs."""
     rows = []
     for i, j in itertools.combinations(range(len(posteriors)), 2):
         found = barrier(posteriors[i], posteriors[j], dataset, **options)
@@ -270,9 +332,11 @@ def _pairs(
 
 
 def _group(run: Run) -> SymmetryGroup:
+    """Return the symmetry group of the network of a run."""
     return symmetry_group(run.model.net, input_shape=run.preprocessing.input_shape)
 
 
 def _threads(group: SymmetryGroup) -> int:
-    largest = max((one.size for one in group.spec.groups.values()), default=0)
+    """Return the number of threads of an alignment."""
+    largest = max((units.size for units in group.spec.groups.values()), default=0)
     return available_cores() if largest >= _LARGE else 1

@@ -1,7 +1,7 @@
-"""How well a run is calibrated, as plain data: the key `calibration` of `bnn-symm diagnose --json`.
+"""Describe the calibration of a run: the key `calibration` of `bnn-symm diagnose --json`.
 
-Also what `bnn-symm evaluate` tells of points from elsewhere (`describe_out_of_distribution`) and of
-shifted ones (`describe_shifts`).
+Also the parts of `bnn-symm evaluate` on out-of-distribution points (`describe_out_of_distribution`)
+and on shifted points (`describe_shifts`).
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.analyses.mixing import held_out
+from bnn_symm.analyses.mixing import held_out_part
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
 from bnn_symm.diagnostics.calibration.reliability import reliability_of
@@ -22,34 +22,35 @@ from bnn_symm.diagnostics.scores.shift_curves import shift_curve, shifts_for
 from bnn_symm.diagnostics.statistics.bootstrap import Score
 from bnn_symm.runs.run import Run
 
-# Resamples at every severity of a shift.
+# Bootstrap resamples at every severity of a shift.
 _SHIFT_RESAMPLES = 200
 
 
 def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Scores with intervals, reliability, whether errors are chance, and leave-one-out predictions.
+    """Return scores with intervals, reliability, a test of calibration, and PSIS-LOO.
 
     Args:
-        run: with a posterior.
-        num_resamples: behind the intervals, and simulations of a calibrated model.
-        seed: of both.
+        run: a run with a posterior.
+        num_resamples: the number of bootstrap resamples, and of simulations of a calibrated model.
+        seed: the seed of both.
 
     Returns:
-        `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and what the
-        diagnostics of the same names say: `scores`, `test`, `reliability`, `loo`, `notes`.
+        `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and the
+        results of the diagnostics of the same names: `scores`, `test`, `reliability`, `loo`,
+        `notes`.
 
     Raises:
         InvalidRun: if the data changed since the fit, or there is no posterior.
     """
     dataset = run.dataset()
-    name, part = held_out(dataset)
+    name, part = held_out_part(dataset)
     predictions = predict_points(run.posterior, part, seed=seed)
     scores = scores_of(predictions, num_resamples=num_resamples, seed=seed)
     test = calibration_test(predictions, num_simulations=num_resamples, seed=seed)
     notes = list(scores.notes)
     if name != "test":
         fitted = (
-            ", which it was fitted to, so that every score is too good" if name == "train" else ""
+            ", to which it was fitted, so that every score is optimistic" if name == "train" else ""
         )
         notes.insert(0, f"there are no test points: these are the {name} part{fitted}")
     return {
@@ -73,62 +74,66 @@ def describe_out_of_distribution(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How well the uncertainty of a run tells points from elsewhere from its own, and a sentence
-    that says so.
+    """Describe how well the uncertainty of a run separates out-of-distribution points from its own.
 
     Args:
-        run: with a posterior.
-        inside: points of the kind that it was fitted to; not empty.
-        outside: inputs of another kind, standardized as those of the run; not empty.
-        num_resamples: behind the intervals.
-        seed: of the resamples.
+        run: a run with a posterior.
+        inside: in-distribution points; not empty.
+        outside: inputs of another distribution, standardized as those of the run; not empty.
+        num_resamples: the number of bootstrap resamples.
+        seed: the seed of the resamples.
+
+    Returns:
+        A sentence (`conclusion`), the best kind of uncertainty (`best`), and AUROCs with intervals.
     """
-    found = out_of_distribution(
+    result = out_of_distribution(
         run.posterior, inside.x, outside, num_resamples=num_resamples, seed=seed
     )
-    # Those whose interval leaves out guessing come first: they decide whether anything separates
-    # the two.
+    # Kinds whose interval excludes 0.5 come first: they decide whether the two are separated.
     best = max(
-        found.by,
-        key=lambda name: (_separates(found.by[name].auroc), found.by[name].auroc.value or 0.0),
+        result.by,
+        key=lambda name: (_separates(result.by[name].auroc), result.by[name].auroc.value or 0.0),
     )
-    score = found.by[best].auroc
-    words = best.replace("_", " ")
+    score = result.by[best].auroc
+    kind = best.replace("_", " ")
     if score.value is None:
         conclusion = (
-            f"whether any kind of uncertainty separates the two is not known: AUROC is {score.note}"
+            f"inconclusive whether any kind of uncertainty separates the two: AUROC is {score.note}"
         )
     elif _separates(score):
         conclusion = (
-            f"by {words}, a point from outside looks less certain than one from inside in "
-            f"{score.value:.1%} of pairs ({found.level:.0%} interval {score.low:.1%} to "
+            f"by {kind}, a point from outside looks less certain than one from inside in "
+            f"{score.value:.1%} of pairs ({result.level:.0%} interval {score.low:.1%} to "
             f"{score.high:.1%})"
         )
     else:
-        beside = (
+        interval = (
             f"no interval: {score.note or 'none was computed'}"
             if score.low is None
-            else f"{found.level:.0%} interval {score.low:.3g} to {score.high:.3g}, not above 0.5"
+            else f"{result.level:.0%} interval {score.low:.3g} to {score.high:.3g}, not above 0.5"
         )
-        conclusion = f"no kind of uncertainty separates the two: the best, {words}, has an AUROC of {score.value:.3g} ({beside})"
-    return {"conclusion": conclusion, "best": best, **found.to_dict()}
+        conclusion = (
+            f"no kind of uncertainty separates the two: the best, {kind}, has an AUROC of "
+            f"{score.value:.3g} ({interval})"
+        )
+    return {"conclusion": conclusion, "best": best, **result.to_dict()}
 
 
 def _separates(auroc: Score) -> bool:
-    """Return whether the interval of an AUROC lies above guessing."""
+    """Return whether the interval of an AUROC lies above 0.5."""
     return auroc.low is not None and auroc.low > 0.5
 
 
 def describe_shifts(
     run: Run, part: Split, names: Sequence[str] | None = None, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Curves of every score against severity: name of the shift -> curve.
+    """Return curves of every score against severity, by name of the shift.
 
     Args:
-        run: with a posterior.
+        run: a run with a posterior.
         part: points to shift; not empty.
-        names: of shifts; default, all that the points can undergo.
-        seed: of noise and resamples.
+        names: names of shifts; default: all that apply to the points.
+        seed: the seed of noise and resamples.
 
     Raises:
         InvalidData: for a shift of images on data that are not images.

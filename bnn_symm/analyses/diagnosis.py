@@ -1,10 +1,9 @@
-"""Everything that `bnn-symm diagnose` tells of runs, as plain data, and what its pictures are drawn
-from.
+"""Diagnose runs: the content of `bnn-symm diagnose --json`, and the data of its figures.
 
-Of one run: convergence, mixing, the ELBO, calibration. Of several: the same of each under `each`,
-    convergence of all
-side by side, and, where their weights mean the same, the mixing of their chains taken together
-(draws of a closed form are a chain), which says whether fits from different seeds agree.
+For one run: convergence, mixing, the ELBO and calibration. For several runs: the same for each
+under `each`, the convergence of all side by side, and, if their weights are comparable, the mixing
+of their chains taken together (draws of a closed form count as a chain), which shows whether fits
+from different seeds agree.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from bnn_symm.analyses.calibration import describe_calibration
 from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.analyses.elbo import describe_elbo
-from bnn_symm.analyses.mixing import describe_mixing, joined, no_mixing
+from bnn_symm.analyses.mixing import concatenate_chains, describe_mixing, no_mixing
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference import Method
@@ -24,8 +23,8 @@ from bnn_symm.runs.run import NoPosterior, Run
 from bnn_symm.threads import use_threads
 
 _APPROXIMATIONS = (
-    "fits that differ are different approximations of one posterior: compare their ELBOs, or read "
-    "their predictions as a mixture"
+    "different fits are different approximations of one posterior: compare their ELBOs, or "
+    "interpret their predictions as a mixture"
 )
 
 OnProgress = Callable[[str], None]
@@ -33,11 +32,11 @@ OnProgress = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What was found.
+    """Hold the result of a diagnosis.
 
     Attributes:
-        content: of `diagnosis.json`.
-        traces: of each run, to draw; of several runs those of their chains together come first.
+        content: the content of `diagnosis.json`.
+        traces: panels of each run, to draw; for several runs, those of all chains together first.
     """
 
     content: dict[str, Any]
@@ -52,48 +51,52 @@ def diagnose(
     seed: int = 0,
     on_progress: OnProgress = lambda stage: None,
 ) -> Diagnosis:
-    """Diagnoses runs, one by one and together.
+    """Diagnose runs one by one and together.
 
     Args:
-        runs: one or more.
-        target: that convergence is timed to; see `describe_convergence`.
-        per_draw: align draws one by one too, which takes longest.
-        seed: of alignments, of draws of the prior and of resamples.
+        runs: one run or more.
+        target: the target of the time to convergence; see `describe_convergence`.
+        per_draw: whether draws are also aligned one by one, which takes longest.
+        seed: the seed of alignments, of draws of the prior and of resamples.
         on_progress: called with a description of each stage when it begins.
 
+    Returns:
+        The diagnosis.
+
     Raises:
-        ConfigError: if the target cannot be read, or one run is named twice.
+        ConfigError: if the target is not valid, or a run is named twice.
         InvalidRun: if the data of a run changed since its fit.
     """
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise ConfigError(
-            "one run is named twice; its chains would count as independent: name each once"
+            "a run is named twice, and its chains would count as independent; name each run once"
         )
     on_progress("data")
     for run in runs:
-        run.dataset()  # whether they changed since a fit is better said now than after the work
+        run.dataset()  # Raises before any work is done if the data changed since the fit.
     on_progress("convergence")
     content: dict[str, Any] = {"runs": [str(run.path) for run in runs], "warnings": []}
     convergence = describe_convergence(runs, target=target)
     each, traces = [], []
     for run in runs:
-        own, panels = _one(run, per_draw, seed, on_progress)
-        each.append(own)
+        diagnosis, panels = _diagnose_run(run, per_draw, seed, on_progress)
+        each.append(diagnosis)
         traces.append(panels)
     first = each[0]
     if len(runs) == 1:
         content |= {key: first[key] for key in ("mixing", "elbo", "calibration")}
     else:
-        mixing, panels, warnings = _together(runs, each, per_draw, seed, on_progress)
+        mixing, panels, warnings = _diagnose_together(runs, each, per_draw, seed, on_progress)
         content |= {"mixing": mixing, "elbo": _best(each), "calibration": None, "each": each}
         content["warnings"] = warnings
         traces = [panels, *traces]
     return Diagnosis(content={**content, "convergence": convergence}, traces=traces)
 
 
-def _one(
+def _diagnose_run(
     run: Run, per_draw: bool, seed: int, on_progress: OnProgress
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Diagnose the mixing, ELBO and calibration of one run."""
     name = run.path.name
     try:
         posterior = run.posterior
@@ -111,7 +114,7 @@ def _one(
         method = _method(run)
         if method is not None and method.has_independent_draws:
             mixing, traces = (
-                no_mixing(f"not told: draws of {method.name} are independent, there are no chains"),
+                no_mixing(f"not defined: draws of {method.name} are independent, without chains"),
                 [],
             )
         else:
@@ -130,14 +133,14 @@ def _one(
     }, traces
 
 
-def _together(
+def _diagnose_together(
     runs: Sequence[Run],
     each: Sequence[dict[str, Any]],
     per_draw: bool,
     seed: int,
     on_progress: OnProgress,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
-    """Mixing of all chains of all runs, or why there is none."""
+    """Describe the mixing of all chains of all runs, or return the reason why it is not defined."""
     reason = next((own["mixing"]["reason"] for own in each if own["calibration"] is None), None)
     warnings: list[str] = []
     if reason is None:
@@ -146,16 +149,16 @@ def _together(
         except IncompatiblePosteriors as error:
             reason = str(error)
     if reason is None:
-        reason = _other_posteriors(runs)
+        reason = _posterior_difference(runs)
     if reason is None:
-        reason, cut = _lengths(runs)
+        reason, cut = _length_difference(runs)
         warnings = [*warnings, *cut]
     if reason is not None:
-        return no_mixing(f"not told of the runs together: {reason}"), [], warnings
+        return no_mixing(f"not defined for the runs together: {reason}"), [], warnings
     on_progress("mixing of all runs together")
     with use_threads(runs[0].threads):
         mixing, traces = describe_mixing(
-            joined([run.posterior for run in runs]),
+            concatenate_chains([run.posterior for run in runs]),
             runs[0].dataset(),
             method=_method(runs[0])
             if all(_method(run) == _method(runs[0]) for run in runs)
@@ -167,52 +170,50 @@ def _together(
         isinstance(run.posterior, ClosedFormPosterior) or run.config.inference.has_independent_draws
         for run in runs
     ):
-        # Nothing settles in a fitted law, and more draws of it change nothing.
-        mixing["conclusion"] = f"draws of a closed form, taken for a chain: {mixing['conclusion']}"
+        # A fitted distribution has no warm-up, and more draws of it do not change it.
+        mixing["conclusion"] = f"draws of a closed form, used as a chain: {mixing['conclusion']}"
         mixing["next"] = None if mixing["usable"] else _APPROXIMATIONS
     return mixing, traces, warnings
 
 
 def _method(run: Run) -> Method | None:
-    """Settings of the fit; what another tool's sampler aimed at is not known, unless its user said
-    so.
-    """
+    """Return the settings of the fit; None if the method of external draws was assumed."""
     return (
         None if run.record.get("derived", {}).get("method_assumed", False) else run.config.inference
     )
 
 
-def _other_posteriors(runs: Sequence[Run]) -> str | None:
-    """Why fits of one network do not have one posterior to agree on."""
+def _posterior_difference(runs: Sequence[Run]) -> str | None:
+    """Return why fits of one network approximate different posteriors; None if they do not."""
     first = runs[0].config.inference
     for run in runs[1:]:
-        own = run.config.inference
-        if (own.temperature, own.tempering) != (first.temperature, first.tempering):
+        other = run.config.inference
+        if (other.temperature, other.tempering) != (first.temperature, first.tempering):
             return (
-                f"{run.path} has temperature {own.temperature:g} of the {own.tempering}, "
+                f"{run.path} has temperature {other.temperature:g} of the {other.tempering}, "
                 f"{runs[0].path} has {first.temperature:g} of the {first.tempering}: these are "
                 "different posteriors"
             )
     return None
 
 
-def _lengths(runs: Sequence[Run]) -> tuple[str | None, list[str]]:
-    """Why chains of these lengths cannot be set side by side; and what is lost where they can."""
+def _length_difference(runs: Sequence[Run]) -> tuple[str | None, list[str]]:
+    """Return why chains of different lengths cannot be compared, or a note on cut draws."""
     lengths = {str(run.path): run.posterior.shape[1] for run in runs}
     shortest = min(lengths, key=lambda name: lengths[name])
     fewest, most = lengths[shortest], max(lengths.values())
     if fewest < MIN_DRAWS <= most:
         draws = f"{fewest} draw{'s' * (fewest > 1)}"
         return (
-            f"{shortest} has {draws} a chain, and others have up to {most}, all but {fewest} of "
-            "which would be lost",
+            f"{shortest} has {draws} per chain and others have up to {most}, of which only "
+            f"{fewest} could be used",
             [],
         )
     return None, [f"chains are cut to the {fewest} draws of {shortest}"] if fewest < most else []
 
 
 def _best(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the run with the highest bound."""
+    """Return the ELBO of the run with the highest one."""
     best = max(
         each,
         key=lambda own: -float("inf") if own["elbo"].get("value") is None else own["elbo"]["value"],

@@ -1,6 +1,4 @@
-"""The ELBO of a run and what is behind it, as plain data: the key `elbo` of `bnn-symm diagnose
---json`.
-"""
+"""Describe the ELBO of a run and its parts: the key `elbo` of `bnn-symm diagnose --json`."""
 
 from typing import Any
 
@@ -17,21 +15,27 @@ from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior
 from bnn_symm.runs.run import Run
 
 _NUMBERS = ("value", "standard_error", "expected_log_likelihood", "kl", "num_samples")
-# Why nothing is told by unit of weights that covary.
-_COVARIES = "weights covary within a layer, so that units are not independent; fit with inference.name=mean_field_vi"
+# Why there are no numbers by unit for correlated weights.
+_COVARIES = (
+    "weights within a layer are correlated, so that units are not independent; fit with "
+    "inference.name=mean_field_vi"
+)
 
 
 def describe_elbo(run: Run) -> dict[str, Any]:
-    """The ELBO, its KL by layer, pruned units, the symmetrized ELBO, and a verdict in words.
+    """Describe the ELBO, its KL by layer, pruned units, and the symmetrized ELBO.
 
-    The seed is that of the run, so that the value is the one in `metrics.json`. All is in nats;
-    `bits_per_parameter` is in bits.
+    It uses the seed of the run, so that the value equals the one in `metrics.json`. All numbers are
+    in nats, except `bits_per_parameter`.
 
     Args:
-        run: with a posterior; one without a closed form gets a reason in place of numbers.
+        run: a run with a posterior; without a closed form, a reason is returned instead of numbers.
+
+    Returns:
+        The content of `elbo`.
 
     Raises:
-        InvalidRun: if the data changed since the fit, or nothing was reached.
+        InvalidRun: if the data changed since the fit, or no state was saved.
     """
     posterior, seed = run.posterior, run.config.seed
     scales = describe_posterior_scales(posterior)
@@ -39,9 +43,8 @@ def describe_elbo(run: Run) -> dict[str, Any]:
     temperature = float(getattr(method, "temperature", 1.0))
     if not isinstance(posterior, ClosedFormPosterior):
         reason = (
-            f"{method.name} gives draws and no density, so that there is no KL and no ELBO; "
-            "compare such posteriors by "
-            f"the log likelihood of held-out points, or by PSIS-LOO"
+            f"{method.name} gives draws and no density, so KL and ELBO are not defined; compare "
+            "such posteriors by the log likelihood of held-out points, or by PSIS-LOO"
         )
         nothing = dict.fromkeys(
             (*_NUMBERS, "points", "per_point", "by_layer", "pruned", "symmetrized", "verdicts")
@@ -79,6 +82,7 @@ def describe_elbo(run: Run) -> dict[str, Any]:
 
 
 def _by_layer(found: Elbo) -> dict[str, Any]:
+    """Return the KL by layer and tensor."""
     layers: dict[str, Any] = {}
     for layer, share in found.by_layer.items():
         tensors = {name: own for name, own in found.by_tensor.items() if layer_of(name) == layer}
@@ -91,9 +95,10 @@ def _by_layer(found: Elbo) -> dict[str, Any]:
 
 
 def _share(share: KlShare, total: float) -> dict[str, Any]:
+    """Return the part of the KL that belongs to a layer or a tensor."""
     return {
         "kl": share.kl,
-        # Quadratures may leave a KL of nothing at all a little below zero.
+        # Quadrature may give a KL of zero a slightly negative value.
         "share": share.kl / total if total > 0 else None,
         "num_parameters": share.num_parameters,
         "nats_per_parameter": share.nats_per_parameter,
@@ -102,6 +107,7 @@ def _share(share: KlShare, total: float) -> dict[str, Any]:
 
 
 def _pruned(posterior: ClosedFormPosterior) -> dict[str, Any]:
+    """Return the pruned units by group, or the reason why they are not defined."""
     if not isinstance(posterior, GaussianPosterior):
         return {"fraction": None, "num_units": None, "groups": {}, "reason": _COVARIES}
     try:
@@ -120,6 +126,7 @@ def _pruned(posterior: ClosedFormPosterior) -> dict[str, Any]:
 
 
 def _groups(found: Pruning) -> dict[str, Any]:
+    """Return the numbers of pruned units of each group."""
     return {
         name: {
             "num_units": len(own.kl),
@@ -134,6 +141,7 @@ def _groups(found: Pruning) -> dict[str, Any]:
 
 
 def _symmetrized(posterior: ClosedFormPosterior, found: Elbo, seed: int) -> dict[str, Any]:
+    """Return the symmetrized ELBO, or the reason why it is not defined."""
     names = (
         "kind",
         "value",

@@ -1,6 +1,4 @@
-"""Merging runs into one, scored beside its parts, their ensemble and the merge without
-alignment.
-"""
+"""Merge runs into one, and score it against its parts, their ensemble and an unaligned merge."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from bnn_symm.runs.directory.output_directory import check_free, disk_errors
 from bnn_symm.runs.run import Run
 from bnn_symm.threads import use_threads
 
-# Draws of each part in the ensemble that a merged posterior is compared with.
+# Draws of each part in the ensemble that the merged posterior is compared with.
 _DRAWS = 50
 
 
@@ -31,24 +29,26 @@ def merge_runs(
     aligned: bool = True,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Aligns jointly, merges, and writes the merged posterior as a run.
+    """Align runs jointly, merge them, and write the merged posterior as a run.
 
     Args:
-        runs: comparable; the first one's configuration and data become the merged run's.
+        runs: comparable runs; the merged run takes its configuration and data from the first.
         out: a directory that does not exist.
         rule: `barycentre` or `product`.
-        aligned: whether they are aligned first.
-        seed: of the alignment.
+        aligned: whether the runs are aligned first.
+        seed: the seed of the alignment.
 
     Returns:
-        Scores on the test part of the merged posterior (`merged`), without alignment (`naive`), of
-        the mixture of all parts (`ensemble`) and the average of the parts' own (`parts`), and how
-        the alignment went.
+        Test scores of the merged posterior (`merged`), of the merge without alignment (`naive`), of
+        the mixture of all parts (`ensemble`), the average over the parts (`parts`), and the
+        alignment.
     """
     check_free(out)
     posteriors = [run.posterior for run in runs]
-    moved, alignment = align_jointly(runs, seed=seed) if aligned else (posteriors, None)
-    merged = merge(moved, rule=rule)
+    aligned_posteriors, alignment = (
+        align_jointly(runs, seed=seed) if aligned else (posteriors, None)
+    )
+    merged = merge(aligned_posteriors, rule=rule)
     derived = {
         "by": "merge",
         "rule": rule,
@@ -60,7 +60,7 @@ def merge_runs(
     with use_threads(runs[0].threads):
         scores = {"merged": score(merged, test)}
         if aligned:
-            scores["naive"] = _naive(posteriors, rule, test)
+            scores["naive"] = _naive_score(posteriors, rule, test)
         scores["ensemble"] = score(_ensemble(posteriors, seed), test)
         scores["parts"] = _average([score(posterior, test) for posterior in posteriors])
     content = {"run": str(out), **derived, "alignment": alignment, "test": scores}
@@ -69,14 +69,16 @@ def merge_runs(
     return content
 
 
-def _naive(posteriors: Sequence[Posterior], rule: Rule, test: Any) -> dict[str, Any] | None:
+def _naive_score(posteriors: Sequence[Posterior], rule: Rule, test: Any) -> dict[str, Any] | None:
+    """Score the merge without alignment; None for a product that does not exist."""
     try:
         return score(merge(posteriors, rule=rule), test)
     except BnnSymmError:
-        return None  # a product that does not exist without alignment
+        return None
 
 
 def _ensemble(posteriors: Sequence[Posterior], seed: int) -> SamplePosterior:
+    """Return the mixture of all parts, with equally many draws of each."""
     first = posteriors[0]
     number = min(
         _DRAWS,
@@ -88,5 +90,6 @@ def _ensemble(posteriors: Sequence[Posterior], seed: int) -> SamplePosterior:
 
 
 def _average(scores: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """Return the average of each score over the parts."""
     rows = [row for row in scores if row is not None]
     return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}

@@ -1,6 +1,4 @@
-"""How the chains of a posterior mix, as plain data: the key `mixing` of `bnn-symm diagnose
---json`.
-"""
+"""Describe how the chains of a posterior mix: the key `mixing` of `bnn-symm diagnose --json`."""
 
 import dataclasses
 import math
@@ -39,9 +37,14 @@ _NUMBERS = (
 )
 
 
-def held_out(dataset: Dataset) -> tuple[str, Split]:
-    """The name of the part that functions are compared on, and the part: test, or validation, or
-    train if need be.
+def held_out_part(dataset: Dataset) -> tuple[str, Split]:
+    """Return name and points of the part on which functions are compared.
+
+    Args:
+        dataset: the data.
+
+    Returns:
+        The first part with points among test, validation and train.
     """
     for name in ("test", "validation", "train"):
         part = getattr(dataset, name)
@@ -51,7 +54,11 @@ def held_out(dataset: Dataset) -> tuple[str, Split]:
 
 
 def no_mixing(reason: str) -> dict[str, Any]:
-    """What `describe_mixing` says where there are no chains to tell of."""
+    """Return the content of `mixing` for a posterior without chains.
+
+    Args:
+        reason: why there are none.
+    """
     keys = (
         *_VIEWS,
         "aligned_per_draw",
@@ -75,33 +82,36 @@ def describe_mixing(
     per_draw: bool = True,
     seed: int = 0,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """All views with their verdicts, or why there are none; and traces to draw.
+    """Return all views of mixing with their verdicts, and traces to draw.
 
     Args:
-        posterior: any.
-        dataset: with the held-out points.
-        method: settings of the fit, for what the sampler aimed at and what is advised.
-        per_draw: align draws one by one too.
-        seed: of alignments and of draws of the prior.
+        posterior: the posterior; without chains, a reason is returned.
+        dataset: the data with the held-out points.
+        method: settings of the fit, for the sampler's target and the advice.
+        per_draw: whether draws are also aligned one by one.
+        seed: the seed of alignments and of draws of the prior.
+
+    Returns:
+        The content of `mixing`, and the panels of traces.
     """
     if not isinstance(posterior, SamplePosterior):
         return no_mixing(
             "a closed form has no chains: its draws are independent. Fit several seeds and "
             "diagnose them together"
         ), []
-    name, part = held_out(dataset)
+    name, part = held_out_part(dataset)
     found = mixing(posterior, part, per_draw=per_draw, seed=seed)
     sampler = sampler_statistics(
         posterior.sample_stats,
         max_tree_depth=getattr(method, "max_tree_depth", None),
         target=getattr(method, "target_accept_prob", None),
     )
-    said = verdicts(found, sampler, method)
+    interpretation = verdicts(found, sampler, method)
     content: dict[str, Any] = {
-        "conclusion": said.conclusion,
-        "next": said.next,
-        "usable": said.usable,
-        "decided_by": [one.to_dict() for one in said.evidence],
+        "conclusion": interpretation.conclusion,
+        "next": interpretation.next,
+        "usable": interpretation.usable,
+        "decided_by": [one.to_dict() for one in interpretation.evidence],
         "copies": found.copies.to_dict(),
         "part": name,
         "num_points": found.values.num_points,
@@ -109,12 +119,12 @@ def describe_mixing(
     for key, view in found.views.items():
         content[key] = {
             **view_numbers(view),
-            **({"verdict": said.views[key]} if key in said.views else {}),
+            **({"verdict": interpretation.views[key]} if key in interpretation.views else {}),
         }
     for key in _VIEWS:
         content.setdefault(key, None)
     for key in ("raw", "chainwise"):
-        content[key] |= _by_place(found, getattr(found, key))
+        content[key] |= _by_layer_and_unit(found, getattr(found, key))
     for key, aligned, reason in (
         ("aligned", found.aligned, found.aligned_reason),
         ("aligned_per_draw", found.per_draw, found.per_draw_reason),
@@ -126,8 +136,11 @@ def describe_mixing(
                 "verdict": f"not computed: {reason}",
             }
         else:
-            content[key] |= {**_beside(aligned), **_by_place(found, aligned.view)}
-    content["function"] |= _by_kind(found)
+            content[key] |= {
+                **_alignment_numbers(aligned),
+                **_by_layer_and_unit(found, aligned.view),
+            }
+    content["function"] |= _by_function_kind(found)
     content["chainwise"]["by_chain"] = list(found.by_chain)
     content["frozen_chains"] = list(found.frozen)
     content["modes"] = {
@@ -143,13 +156,18 @@ def describe_mixing(
 
 
 def view_numbers(view: MixingSummary) -> dict[str, Any]:
-    """Return the numbers of a view, its status and what decided it, as plain data."""
+    """Return the numbers of a view, its status and its decisive quantity, as plain data.
+
+    Args:
+        view: the view.
+    """
     evidence = view.evidence
     decided_by = None if evidence is None else evidence.to_dict()
     return {**{name: getattr(view, name) for name in _NUMBERS}, "decided_by": decided_by}
 
 
-def _beside(aligned: AlignedView) -> dict[str, Any]:
+def _alignment_numbers(aligned: AlignedView) -> dict[str, Any]:
+    """Return the numbers of an aligned view that describe the alignment."""
     agreement = aligned.agreement
     return {
         "common": aligned.common,
@@ -162,9 +180,9 @@ def _beside(aligned: AlignedView) -> dict[str, Any]:
     }
 
 
-def _by_place(found: Mixing, view: MixingSummary) -> dict[str, Any]:
-    """The same numbers by layer, and the largest R-hat of each hidden unit."""
-    layers = {layer: _numbers_of(view, where) for layer, where in found.places.layers.items()}
+def _by_layer_and_unit(found: Mixing, view: MixingSummary) -> dict[str, Any]:
+    """Return the numbers by layer, and the largest R-hat of each hidden unit."""
+    layers = {layer: _subset_numbers(view, where) for layer, where in found.places.layers.items()}
     units = {
         group: [_plain(value) for value in own]
         for group, own in found.places.largest(np.where(view.constant, np.nan, view.rhat)).items()
@@ -172,7 +190,8 @@ def _by_place(found: Mixing, view: MixingSummary) -> dict[str, Any]:
     return {"by_layer": layers, "rhat_max_by_unit": units}
 
 
-def _by_kind(found: Mixing) -> dict[str, Any]:
+def _by_function_kind(found: Mixing) -> dict[str, Any]:
+    """Return the numbers of function values by kind: outputs, points and log likelihood."""
     outputs = found.values.outputs[0, 0].size
     total = len(found.function.rhat) - 1
     kinds = {
@@ -180,10 +199,13 @@ def _by_kind(found: Mixing) -> dict[str, Any]:
         "points": np.arange(outputs, total),
         "log_likelihood": np.array([total]),
     }
-    return {"by_kind": {kind: _numbers_of(found.function, where) for kind, where in kinds.items()}}
+    return {
+        "by_kind": {kind: _subset_numbers(found.function, where) for kind, where in kinds.items()}
+    }
 
 
-def _numbers_of(view: MixingSummary, where: np.ndarray) -> dict[str, Any]:
+def _subset_numbers(view: MixingSummary, where: np.ndarray) -> dict[str, Any]:
+    """Return the numbers of a view restricted to some quantities."""
     own = dataclasses.replace(
         view,
         rhat=view.rhat[where],
@@ -205,6 +227,7 @@ def _numbers_of(view: MixingSummary, where: np.ndarray) -> dict[str, Any]:
 
 
 def _modes(modes: Modes) -> dict[str, Any]:
+    """Return the modes as plain data."""
     return {
         "count": modes.count,
         "labels": modes.labels.tolist(),
@@ -213,15 +236,16 @@ def _modes(modes: Modes) -> dict[str, Any]:
 
 
 def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[str, Any]]:
-    """Of the unit with the largest R-hat, the worst weight, raw and aligned; and the log
-    likelihood.
+    """Return traces of the weight with the largest R-hat and of the log likelihood.
+
+    The weight is traced raw and aligned.
     """
     if posterior.shape[1] == 1:
         return []
     panels = []
     index = _worst_weight(found)
     if index is not None:
-        name = _name(found, index)
+        name = _parameter_name(found, index)
         panels.append({"title": f"{name}, raw", "values": _column(posterior, index)})
         if found.aligned is not None and not found.aligned.group.is_trivial:
             values = _column(found.aligned.posterior, index)
@@ -231,17 +255,15 @@ def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[s
 
 
 def _worst_weight(found: Mixing) -> int | None:
-    """Of hidden units if there are any."""
+    """Return the index of the weight with the largest R-hat, preferably of a hidden unit."""
     owned = [index for own in found.places.units.values() for index in own if len(index)]
     where = np.unique(np.concatenate(owned)) if owned else np.arange(len(found.raw.rhat))
     rhat = np.where(found.raw.constant, np.nan, found.raw.rhat)[where]
     return None if np.isnan(rhat).all() else int(where[np.nanargmax(rhat)])
 
 
-def _name(found: Mixing, index: int) -> str:
-    """Of a coordinate of the flat vector: its tensor and the place in it; of free entries their
-    number.
-    """
+def _parameter_name(found: Mixing, index: int) -> str:
+    """Return the name of a coordinate of the flat vector: its tensor and the index within it."""
     model = found.places.model
     name, where = next(
         (name, where) for name, where in model.slices().items() if where.start <= index < where.stop
@@ -251,19 +273,19 @@ def _name(found: Mixing, index: int) -> str:
 
 
 def _column(posterior: SamplePosterior, index: int) -> np.ndarray:
+    """Return the draws of one coordinate, (chain, draw)."""
     chains, draws, _ = posterior.shape
     values = torch.cat([chunk[:, index].cpu() for chunk in posterior.iter_draws()])
     return values.unflatten(0, (chains, draws)).double().numpy()
 
 
 def _plain(value: float) -> float | None:
+    """Return a finite number as a float, and None for others."""
     return float(value) if math.isfinite(value) else None
 
 
-class _Joined:
-    """Chains of several posteriors one after the other, each as long as the shortest; read where
-    they lie.
-    """
+class _ConcatenatedChains:
+    """Read the chains of several posteriors as one array, truncated to the shortest."""
 
     def __init__(self, posteriors: Sequence[Posterior]):
         self._chains = [
@@ -273,15 +295,21 @@ class _Joined:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Return the number of chains, draws and parameters."""
         return len(self._chains), self._draws, self._chains[0][0].shape[2]
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Read draws of one chain."""
         posterior, own = self._chains[chain]
         return posterior.read(own, start, stop)
 
 
-def joined(posteriors: Sequence[Posterior]) -> SamplePosterior:
-    """One posterior whose chains are those of several; draws of a closed form are a chain."""
+def concatenate_chains(posteriors: Sequence[Posterior]) -> SamplePosterior:
+    """Return a posterior whose chains are those of several; draws of a closed form are a chain.
+
+    Args:
+        posteriors: posteriors in one parameter space.
+    """
     first = posteriors[0]
     stats: Mapping[str, np.ndarray] = {}
     if all(isinstance(p, SamplePosterior) and p.sample_stats for p in posteriors):
@@ -294,5 +322,8 @@ def joined(posteriors: Sequence[Posterior]) -> SamplePosterior:
         }
     with torch.no_grad():
         return SamplePosterior(
-            first.model, first.scaling, positions=_Joined(posteriors), sample_stats=stats
+            first.model,
+            first.scaling,
+            positions=_ConcatenatedChains(posteriors),
+            sample_stats=stats,
         )

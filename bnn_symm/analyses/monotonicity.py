@@ -1,6 +1,4 @@
-"""How the loss goes along straight lines from initial values to fits and between fits, as plain
-data.
-"""
+"""Evaluate the loss along straight lines, from initial values to fits and between fits."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,12 +17,16 @@ from bnn_symm.threads import use_threads
 
 
 def lines_from_initial(runs: Sequence[Run]) -> dict[str, Any]:
-    """From the initial value of each run's network, wherever its fit began, to the mean of its
-    posterior.
+    """Evaluate the loss from the initial value of each network to the mean of its posterior.
+
+    The line starts at the initial value of the network, wherever its fit started.
+
+    Args:
+        runs: runs with one chain.
 
     Returns:
-        `from_initial`, a row a run with the shapes on both parts; `percent_monotone` of the runs,
-        by part; `height` above the chord on the test part, the largest of all runs.
+        `from_initial`, one row for each run with the shapes on both parts; `percent_monotone` of
+        the runs, by part; `height` above the chord on the test part, the largest of all runs.
     """
     rows = []
     check_means(runs)
@@ -46,16 +48,20 @@ def lines_from_initial(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def check_means(runs: Sequence[Run]) -> None:
-    """Raises ConfigError for a run whose mean is the weights of no network: chains number their
-    units differently.
+    """Check that the posterior mean of each run is a network.
+
+    Args:
+        runs: the runs.
+
+    Raises:
+        ConfigError: for a run with several chains, which permute their units differently.
     """
     for run in runs:
         chains = run.posterior.shape[0]
         if chains > 1:
             raise ConfigError(
-                f"--path line goes to the mean of a posterior, and {run.path} has {chains} chains, "
-                "whose mean is the "
-                f"weights of no network; use --path geodesic, or fit one chain"
+                f"--path line ends at the mean of a posterior, and {run.path} has {chains} chains, "
+                "whose mean is not a network; use --path geodesic, or fit one chain"
             )
 
 
@@ -65,7 +71,14 @@ def line_shapes(
     end: Float[Tensor, " parameter"],
     dataset: Dataset,
 ) -> dict[str, dict[str, Any]]:
-    """Return the shape of the loss between two flat vectors."""
+    """Return the shape of the loss between two flat vectors, by part.
+
+    Args:
+        posterior: a posterior of the model.
+        start: the first vector.
+        end: the second vector.
+        dataset: the data.
+    """
     return {
         name: dataclasses.asdict(
             loss_along_line(posterior, start, end, part.take(slice(0, POINTS)))

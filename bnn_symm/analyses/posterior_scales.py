@@ -1,4 +1,4 @@
-"""How wide a posterior is, layer by layer, beside its prior, as plain data to draw."""
+"""Compare posterior and prior standard deviations layer by layer, as plain data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,19 +10,22 @@ from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
 from bnn_symm.posteriors import Posterior, SamplePosterior
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-"""Of the weights of a layer."""
+"""Levels of the quantiles over the weights of a layer."""
 
 
 def describe_posterior_scales(posterior: Posterior) -> dict[str, Any]:
-    """Quantiles over the weights of each layer of their posterior standard deviation and of |mean| / sd.
+    """Return quantiles, over the weights of each layer, of posterior scales and |mean| / sd.
+
+    Args:
+        posterior: the posterior.
 
     Returns:
-        `quantiles`: the levels; `reason`: why there are no layers, or None; `note`: how to read
-            those of chains, or
-        None; `layers`: name -> `num_parameters`, `sd` and `signal_to_noise` (one number a level),
-        `prior_sd` (the smallest and the largest of its weights), `narrowed` (the median of
-        posterior over prior sd), `told_from_zero` (the share of weights with |mean| > sd) and
-        `num_constant` (weights that never change, left out).
+        `quantiles`: the levels; `reason`: why there are no layers, or None; `note`: how to
+        interpret several chains, or None; `layers`: name -> `num_parameters`, `sd` and
+        `signal_to_noise` (one number for each level), `prior_sd` (the smallest and the largest of
+        its weights), `narrowed` (the median of posterior over prior sd), `told_from_zero` (the
+        fraction of weights with |mean| > sd) and `num_constant` (the number of constant weights,
+        which are left out).
     """
     chains, draws, _ = posterior.shape
     content: dict[str, Any] = {
@@ -36,32 +39,32 @@ def describe_posterior_scales(posterior: Posterior) -> dict[str, Any]:
             return content | {"reason": "one draw has no standard deviation"}
         if chains > 1:
             content["note"] = (
-                f"over {chains} chains together: where they number units differently, or lie in "
-                "different modes, "
-                f"standard deviations are of the mixture"
+                f"over {chains} chains together: if they permute units differently, or are in "
+                "different modes, the standard deviations are those of the mixture"
             )
     sd = posterior.standard_deviation().double().cpu().numpy()
     mean = posterior.mean().double().cpu().numpy()
     prior = posterior.model.prior_standard_deviations(torch.empty(0, dtype=torch.float64)).numpy()
     for layer, where in ParameterIndex(posterior.model, None).layers.items():
-        content["layers"][layer] = _layer(mean[where], sd[where], prior[where])
+        content["layers"][layer] = _layer_scales(mean[where], sd[where], prior[where])
     if all(layer["sd"] is None for layer in content["layers"].values()):
         return content | {"reason": "no weight ever changes"}
     return content
 
 
-def _layer(mean: np.ndarray, sd: np.ndarray, prior: np.ndarray) -> Mapping[str, Any]:
+def _layer_scales(mean: np.ndarray, sd: np.ndarray, prior: np.ndarray) -> Mapping[str, Any]:
+    """Return the quantiles of one layer."""
     varies = sd > 0
-    found: dict[str, Any] = {
+    scales: dict[str, Any] = {
         "num_parameters": len(sd),
         "num_constant": int((~varies).sum()),
         "prior_sd": [float(prior.min()), float(prior.max())],
     }
     if not varies.any():
-        return found | dict.fromkeys(("sd", "signal_to_noise", "narrowed", "told_from_zero"))
+        return scales | dict.fromkeys(("sd", "signal_to_noise", "narrowed", "told_from_zero"))
     mean, sd, prior = mean[varies], sd[varies], prior[varies]
     ratio = np.abs(mean) / sd
-    return found | {
+    return scales | {
         "sd": [float(value) for value in np.quantile(sd, QUANTILES)],
         "signal_to_noise": [float(value) for value in np.quantile(ratio, QUANTILES)],
         "narrowed": float(np.median(sd / prior)),

@@ -1,11 +1,9 @@
-"""Draws of another tool as they are in its files, without a network and without data: what can be
-diagnosed of them.
+"""Diagnose draws of another tool without a network and without data.
 
-These are the views that need neither: weights raw, each chain against itself, what the sampler
-    recorded, and chains
-that are copies of one another. R-hat of raw weights counts how units are numbered, so that a
-failure of it decides nothing, and predictions, aligned weights, the ELBO and calibration are not
-known.
+The views that need neither are: raw weights, each chain against itself, the statistics of the
+sampler, and chains that are copies of one another. R-hat of raw weights depends on the numbering of
+units, so a large value is not evidence against mixing. Predictions, aligned weights, the ELBO and
+calibration are not available.
 """
 
 import dataclasses
@@ -42,15 +40,17 @@ def diagnose_draws(paths: Sequence[str | Path]) -> dict[str, Any]:
     values, tensors = _flat(draws.arrays)
     chunks = (torch.from_numpy(chain).double() for chain in values)
     copies = copied_draws(chunks, values.shape, tensors)
-    own = [
+    halves = [
         chain_statistics(
             np.stack([chain[: len(chain) // 2 or 1], chain[-(len(chain) // 2 or 1) :]])
         )
         for chain in values
     ]
     whole = chain_statistics(values)
-    raw = _judged(judge("raw", whole, effective=effective_draws(own)), copies, bool(copies))
-    chainwise = _judged(judge_chainwise(own, whole), copies, bool(copies.repeats))
+    raw = _without_copies(
+        judge("raw", whole, effective=effective_draws(halves)), copies, bool(copies)
+    )
+    chainwise = _without_copies(judge_chainwise(halves, whole), copies, bool(copies.repeats))
     sampler = sampler_statistics(draws.sample_stats)
     usable, conclusion = _conclusion(
         raw, chainwise, copies, None if sampler is None else sampler.problems
@@ -88,26 +88,29 @@ def _flat(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, list[slice]]:
     ]
 
 
-def _judged(view: MixingSummary, copies: Copies, is_void: bool) -> MixingSummary:
+def _without_copies(view: MixingSummary, copies: Copies, is_void: bool) -> MixingSummary:
+    """Return the view, with status "no evidence" where copies of chains or draws make it void."""
     if is_void and view.status in ("pass", "too few draws"):
         return view.with_status("no evidence", "; ".join(copies.sentences))
     return view
 
 
 def _verdict(view: MixingSummary) -> str:
+    """Return the status of a view and its reason."""
     return view.status if view.reason is None else f"{view.status}: {view.reason}"
 
 
 def _conclusion(
     raw: MixingSummary, chainwise: MixingSummary, copies: Copies, problems: Sequence[str] | None
 ) -> tuple[bool | None, str]:
-    """Return whether predictions of the draws can be used, which without a network only a fault can
-    say.
+    """Return whether the draws can be used for predictions, and a sentence.
+
+    Without a network, only a defect decides.
     """
     if copies:
         return (
             False,
-            f"{'; '.join(copies.sentences)}. R-hat and ESS of repeated draws say nothing of the "
+            f"{'; '.join(copies.sentences)}. R-hat and ESS of repeated draws do not describe the "
             "posterior",
         )
     if problems:
@@ -115,11 +118,11 @@ def _conclusion(
     if chainwise.status == "fail":
         return (
             None,
-            f"chains have not settled: {chainwise.reason}. Whether they agree as functions is "
+            f"chains are not stationary: {chainwise.reason}. Whether they agree as functions is "
             f"{_UNKNOWN}",
         )
     agree = (
-        "weights of the chains agree as they are"
+        "raw weights of the chains agree"
         if raw.status == "pass"
         else f"raw weights: {_verdict(raw)}"
     )

@@ -1,13 +1,12 @@
-"""Simulation-based calibration of what a configuration says, kept on disk while it runs.
+"""Run simulation-based calibration (SBC) of a configuration, and store it on disk while it runs.
 
-    config.yaml        resolved
-    simulations.jsonl  one line a simulation, appended as they come
-    sbc.json           ranks, bands and verdicts; while it runs, what is being checked
+    config.yaml        the resolved configuration
+    simulations.jsonl  one line for each simulation, appended when it is complete
+    sbc.json           ranks, bands and verdicts; while it runs, the configuration that is checked
     figures/sbc.png
 
-A simulation depends on the seed and its own number alone, so that going on with an interrupted
-check, or asking for more simulations than there were, gives the same as if they had been done at
-once.
+A simulation depends only on the seed and its own number. Resuming an interrupted check, or adding
+simulations to one, therefore gives the same result as one uninterrupted check.
 """
 
 import contextlib
@@ -29,42 +28,45 @@ from bnn_symm.runs.directory.output_directory import disk_errors, new_directory
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import module_flags, module_of, with_module
 
-# What is checked without a configuration: NUTS on a line with unknown slope, offset and noise; a
-# minute or two.
+# The default check: NUTS on a line with unknown slope, offset and noise; it takes a minute or two.
 _DEFAULTS = {
     "data": "data={name: gap}",
     "architecture": "architecture={name: mlp, widths: []}",
     "inference": "inference={name: nuts, num_chains: 1, num_warmup: 100, num_draws: 150}",
 }
-# Parameters from which hundreds of fits take long, and raw weights are long past being quantities.
+# Number of parameters from which hundreds of fits take long.
 _LARGE = 200
-# Of `sbc.json`: what must not change between the simulations of one check.
-_SAME = ("dataset", "mask_fingerprint", "num_parameters", "versions", "prior_mean")
+# Keys of `sbc.json` that must not change between the simulations of one check.
+_CONSTANT_KEYS = ("dataset", "mask_fingerprint", "num_parameters", "versions", "prior_mean")
 
 _FILES = ("config.yaml", "simulations.jsonl", "sbc.json")
 
-Tell = Callable[[SimulatedFit], None]
+OnSimulation = Callable[[SimulatedFit], None]
 
 
 def default_overrides(overrides: Sequence[str]) -> list[str]:
-    """The default check, as overrides that come before those of the user.
+    """Return the default check as overrides that precede those of the user.
 
-    A section whose name the user sets is left to the user: its other keys may be of another kind.
+    If the user sets the name of a section, the whole section is left to the user: its other keys
+    may belong to another kind.
+
+    Args:
+        overrides: the overrides of the user.
     """
     named = {override.partition("=")[0].strip() for override in overrides}
     return [text for section, text in _DEFAULTS.items() if not named & {section, f"{section}.name"}]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SelfCheck:
-    """A check that is ready to run.
+class SbcRun:
+    """Hold a check that is ready to run.
 
     Attributes:
         path: its directory.
-        prepared: what the configuration means.
-        num_simulations: that are wanted in all.
-        done: those of an earlier call.
-        warnings: what a person should know before it starts.
+        prepared: the prepared configuration.
+        num_simulations: the total number of simulations.
+        done: the simulations of an earlier call.
+        warnings: warnings about the configuration.
     """
 
     path: Path
@@ -74,25 +76,30 @@ class SelfCheck:
     warnings: tuple[str, ...]
 
     @property
-    def _again(self) -> str:
-        """What to type to go on."""
+    def _resume_command(self) -> str:
+        """Return the command that resumes the check."""
         flags = module_flags([module_of(self.prepared.config)])
         return f"bnn-symm {shell_words('sbc', '--resume', self.path)}{flags}"
 
-    def run(self, *, jobs: int = 1, tell: Tell = lambda simulation: None) -> dict[str, Any]:
-        """Does the simulations that are missing, and returns the content of `sbc.json`.
+    def run(
+        self, *, jobs: int = 1, on_simulation: OnSimulation = lambda simulation: None
+    ) -> dict[str, Any]:
+        """Run the missing simulations, and return the content of `sbc.json`.
 
         Args:
-            jobs: simulations at once.
-            tell: called with every simulation when it is on disk.
+            jobs: the number of simultaneous simulations.
+            on_simulation: called with every simulation when it is on disk.
+
+        Returns:
+            The content of `sbc.json`.
 
         Raises:
-            KeyboardInterrupt: with the command that goes on, if it was interrupted.
+            KeyboardInterrupt: if it was interrupted; the message has the command that resumes it.
         """
         record = self.prepared.record()
         log, answer = self.path / "simulations.jsonl", self.path / "sbc.json"
-        with disk_errors(self.path, f"make room, and go on with: {self._again}"):
-            # Whole lines only: a process that was killed may have left half of one.
+        with disk_errors(self.path, f"free disk space and resume with: {self._resume_command}"):
+            # Complete lines only: a process that was killed may have left an incomplete one.
             lines = "".join(_line(simulation) for simulation in self.done)
             write_text(log, lines)
             started = {"num_simulations": self.num_simulations, "run": record}
@@ -102,10 +109,10 @@ class SelfCheck:
                 def keep(simulation: SimulatedFit) -> None:
                     file.write(_line(simulation))
                     file.flush()
-                    tell(simulation)
+                    on_simulation(simulation)
 
                 with self._interruptions(answer, started):
-                    found = simulation_based_calibration(
+                    result = simulation_based_calibration(
                         self.prepared.config.inference,
                         self.prepared.model,
                         self.prepared.dataset,
@@ -118,7 +125,7 @@ class SelfCheck:
                     )
             content = {
                 "status": "complete",
-                **describe(found),
+                **describe(result),
                 "warnings": list(self.warnings),
                 **started,
             }
@@ -127,41 +134,43 @@ class SelfCheck:
 
     @contextlib.contextmanager
     def _interruptions(self, answer: Path, started: dict[str, Any]) -> Iterator[None]:
+        """Record an interruption, and remove the directory if no simulation was possible."""
         try:
             yield
         except KeyboardInterrupt:
             write_json(answer, {"status": "interrupted", **started})
-            raise KeyboardInterrupt(f"go on with: {self._again}") from None
+            raise KeyboardInterrupt(f"resume with: {self._resume_command}") from None
         except Exception:
             if not _read_log(self.path):
-                # Settings that cannot be checked leave nothing behind, except what somebody else
-                # put there.
+                # Settings that cannot be checked leave no files behind, except those of others.
                 remove_files(self.path, lambda name: name in _FILES or is_temporary(name))
                 remove_if_empty(self.path)
             raise
 
 
-def new_self_check(config: Config, out: Path | None, *, num_simulations: int) -> SelfCheck:
-    """Makes the directory of a check.
+def create_sbc_run(config: Config, out: Path | None, *, num_simulations: int) -> SbcRun:
+    """Create the directory of a check.
 
     Args:
-        config: what is checked.
-        out: a directory that does not exist; default `runs/sbc-<number>`.
-        num_simulations: how many.
+        config: the configuration that is checked.
+        out: a directory that does not exist; default: `runs/sbc-<number>`.
+        num_simulations: the number of simulations.
+
+    Returns:
+        The check, ready to run.
 
     Raises:
-        BnnSymmError: with one line that says what in the configuration does not fit.
+        BnnSymmError: if a part of the configuration does not fit.
     """
     if config.warm_start:
         raise ConfigError(
-            "a check is of one method on many data sets, and has no warm start; leave warm_start "
-            "out"
+            "SBC fits one method to many data sets, without a warm start; leave warm_start out"
         )
     prepared = prepare(config)
     path = new_directory(out, "sbc")
     with disk_errors(path, "choose another place with -o DIR"):
         write_text(path / "config.yaml", dump_config(prepared.config))
-    return SelfCheck(
+    return SbcRun(
         path=path,
         prepared=prepared,
         num_simulations=num_simulations,
@@ -170,97 +179,103 @@ def new_self_check(config: Config, out: Path | None, *, num_simulations: int) ->
     )
 
 
-def resume_self_check(
-    path: Path, *, num_simulations: int | None, module: str | None = None
-) -> SelfCheck:
-    """Goes on with a check, or adds simulations to one.
+def resume_sbc_run(path: Path, *, num_simulations: int | None, module: str | None = None) -> SbcRun:
+    """Resume a check, or add simulations to one.
 
     Args:
         path: its directory.
-        num_simulations: how many in all; None for as many as it was made for.
-        module: factory of the user's own network, said again.
+        num_simulations: the total number; None for the number given when it was created.
+        module: the factory of a user-defined network, which has to be given again.
+
+    Returns:
+        The check, ready to run.
 
     Raises:
-        InvalidRun: if there is none, or its data or versions are no longer the same.
+        InvalidRun: if it does not exist, or its data or versions have changed.
     """
     if not (path / "sbc.json").exists() or not (path / "config.yaml").exists():
         raise InvalidRun(
-            f"{path} is no check of the inference; name a directory that `bnn-symm sbc` made"
+            f"{path} is not a directory of simulation-based calibration; name one that "
+            "`bnn-symm sbc` wrote"
         )
     former = RunDirectory.read_json(path / "sbc.json")
     prepared = prepare(with_module(load_config(path / "config.yaml"), module))
     record, before = prepared.record(), former.get("run", {})
-    if isinstance(before.get("dataset"), dict):  # checks of former versions recorded fewer keys
+    if isinstance(before.get("dataset"), dict):  # Checks of former versions have fewer keys.
         record["dataset"] = {
             key: value for key, value in record["dataset"].items() if key in before["dataset"]
         }
-    changed = [name for name in _SAME if before.get(name) != record.get(name)]
+    changed = [name for name in _CONSTANT_KEYS if before.get(name) != record.get(name)]
     if changed:
         raise InvalidRun(
-            f"{path} was made with another {', '.join(changed)}: its simulations cannot be "
-            "continued; start afresh "
-            f"with -o DIR"
+            f"{path} was created with another {', '.join(changed)}: its simulations cannot be "
+            "continued; start a new check with -o DIR"
         )
     done = _read_log(path)
-    wanted = num_simulations or former["num_simulations"]
-    kept = tuple(simulation for simulation in done if simulation.index < wanted)
+    total = num_simulations or former["num_simulations"]
+    kept = tuple(simulation for simulation in done if simulation.index < total)
     if len(kept) < len(done):
         raise InvalidRun(
-            f"{path} has {len(done)} simulations already; ask for as many or more with "
+            f"{path} already has {len(done)} simulations; request at least as many with "
             "--simulations"
         )
-    return SelfCheck(
+    return SbcRun(
         path=path,
         prepared=prepared,
-        num_simulations=wanted,
+        num_simulations=total,
         done=kept,
         warnings=tuple(_warnings(prepared)),
     )
 
 
 def _line(simulation: SimulatedFit) -> str:
+    """Return the line of a simulation in `simulations.jsonl`."""
     return json.dumps(simulation.to_dict(), allow_nan=False) + "\n"
 
 
 def _read_log(path: Path) -> list[SimulatedFit]:
-    """By number; lines that were cut off, and the second of two writers', are left out."""
-    found: dict[int, SimulatedFit] = {}
+    """Return the simulations by number, without incomplete lines and without duplicates."""
+    simulations: dict[int, SimulatedFit] = {}
     log = path / "simulations.jsonl"
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
         with contextlib.suppress(ValueError, TypeError):
             simulation = SimulatedFit.from_dict(json.loads(line))
-            found.setdefault(simulation.index, simulation)
-    return [found[index] for index in sorted(found)]
+            simulations.setdefault(simulation.index, simulation)
+    return [simulations[index] for index in sorted(simulations)]
 
 
 def _warnings(prepared: Prepared) -> Iterator[str]:
+    """Yield warnings about configurations that SBC cannot check well."""
     method, parameters = prepared.config.inference, prepared.model.num_parameters
     if method.temperature != 1:
         yield (
-            f"inference.temperature is {method.temperature:g}: only at 1 is what is fitted the "
-            "posterior of the model "
-            f"that the data are drawn from, so that ranks should not be uniform"
+            f"inference.temperature is {method.temperature:g}: only at 1 is the fitted "
+            "distribution the posterior of the model that generates the data; ranks are not "
+            "expected to be uniform"
         )
     if parameters > _LARGE:
         yield (
-            f"the model has {parameters} parameters and every simulation is a fit of it; SBC is "
-            "for small models, such "
-            f"as --set architecture.widths=[4] data.limit=100"
+            f"the model has {parameters} parameters, and every simulation fits it; SBC is for "
+            "small models, such as --set architecture.widths=[4] data.limit=100"
         )
 
 
-def describe(found: SbcResult) -> dict[str, Any]:
-    """All of a result as plain data, ranks included."""
-    own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+def describe(result: SbcResult) -> dict[str, Any]:
+    """Return a result of SBC as plain data, ranks included.
+
+    Args:
+        result: the result.
+    """
+    content = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     for name in ("ranks", "num_draws", "values"):
-        own[name] = own[name].tolist()
-    own["quantities"] = [dataclasses.asdict(one) for one in found.quantities]
-    own["names"], own["simulations"] = list(found.names), list(found.simulations)
+        content[name] = content[name].tolist()
+    content["quantities"] = [dataclasses.asdict(quantity) for quantity in result.quantities]
+    content["names"], content["simulations"] = list(result.names), list(result.simulations)
     for name in ("failures", "diverging"):
-        own[name] = {str(index): value for index, value in own[name].items()}
-    if found.band is not None:
-        band = dataclasses.asdict(found.band)
-        own["band"] = {
+        content[name] = {str(index): value for index, value in content[name].items()}
+    if result.band is not None:
+        band = dataclasses.asdict(result.band)
+        content["band"] = {
             name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in band.items()
         }
-    return own
+    return content

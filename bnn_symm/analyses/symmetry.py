@@ -1,6 +1,4 @@
-"""Everything that is known of a model's symmetries, as plain data: the content of `bnn-symm
-symmetry --json`.
-"""
+"""Describe the symmetries of a model: the content of `bnn-symm symmetry --json`."""
 
 from typing import Any
 
@@ -13,22 +11,24 @@ from bnn_symm.diagnostics import symmetry_defect
 from bnn_symm.models import BayesianModel, Categorical
 from bnn_symm.symmetry import SymmetryGroup, continuous_symmetries, duplicate_rows, symmetry_group
 
-# Interchangeable units are listed by number up to so many components.
+# Largest number of components of interchangeable units that are listed.
 _COMPONENTS = 20
 
 
 def describe_symmetry(
     model: BayesianModel, part: Split, flat: Float[Tensor, " parameter"], *, where: str, kind: str
 ) -> dict[str, Any]:
-    """The groups, what is fixed, what is left, with its certificate, and how far from a symmetry it
-    is.
+    """Describe the groups, fixed entries, remaining symmetry, certificate and symmetry defect.
 
     Args:
-        model: any whose network's operations have rules.
-        part: of the data, for the defect.
-        flat: where the defect is measured.
-        where: what to call that place.
-        kind: of the architecture's symmetry settings.
+        model: a model whose network consists of operations with rules.
+        part: points of the data, for the defect.
+        flat: the flat vector at which the defect is measured.
+        where: the name of that vector in the report.
+        kind: the kind of the architecture's symmetry settings.
+
+    Returns:
+        The content of `bnn-symm symmetry --json`.
 
     Raises:
         SymmetryError: if the symmetries cannot be derived.
@@ -90,24 +90,26 @@ def describe_symmetry(
 
 
 def _group(group: SymmetryGroup, name: str) -> dict[str, Any]:
-    one = group.spec.groups[name]
-    # Heads own units that lie in tensors; they have no axis of their own.
+    """Return the numbers of one group of units."""
+    spec = group.spec.groups[name]
+    # The tensors of a head are those of its units; a head has no axis of its own.
     family = [name, *(child.name for child in group.spec.groups.values() if child.parent == name)]
     moving = {unit for component in group.components for unit in component.units.get(name, ())}
     return {
         "name": name,
-        "size": one.size,
-        "signed": one.signed,
-        "parent": one.parent,
-        "blocks": one.blocks,
+        "size": spec.size,
+        "signed": spec.signed,
+        "parent": spec.parent,
+        "blocks": spec.blocks,
         "tensors": [tensor for member in family for tensor in group.spec.tensors_of(member)],
-        "log10_order": one.log10_order,
+        "log10_order": spec.log10_order,
         "log10_order_left": group.log10_order_of(name),
         "units_that_move": len(moving),
     }
 
 
 def _fixed(net: nn.Module, name: str, entry: Any) -> dict[str, Any]:
+    """Return the numbers of the fixed entries of one tensor."""
     values = entry.values[~entry.free]
     return {
         "tensor": name,

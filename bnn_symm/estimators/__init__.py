@@ -1,6 +1,4 @@
-"""scikit-learn estimators: the models, methods and units of this package behind `fit` and
-`predict`.
-"""
+"""Provide scikit-learn estimators that fit Bayesian neural networks with `fit` and `predict`."""
 
 from bnn_symm.estimators.classifier import BNNClassifier
 from bnn_symm.estimators.regressor import BNNRegressor

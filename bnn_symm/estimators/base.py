@@ -1,4 +1,4 @@
-"""What the two estimators share: parameters, one fit, and predictions at raw inputs."""
+"""Define the base class of both estimators: parameters, one fit, and predictions at raw inputs."""
 
 import dataclasses
 import threading
@@ -24,21 +24,21 @@ from bnn_symm.runs.configuration.prepare import gradient_flops, resolve_prior_me
 from bnn_symm.runs.run import build_model
 from bnn_symm.threads import choose_threads, use_threads
 
-# Seeds from a generator are as large as scikit-learn's own.
-_LARGEST_SEED = np.iinfo(np.int32).max
+# Seeds from a generator have the same range as those of scikit-learn.
+_MAX_SEED = np.iinfo(np.int32).max
 
-# Pyro is not thread-safe, and the number of torch's threads belongs to the process: under joblib's
-# threads, fits and predictions take turns.
-_TURN = threading.RLock()
+# Pyro is not thread-safe, and the number of threads of torch belongs to the process: in threads of
+# joblib, only one fit or prediction runs at a time.
+_LOCK = threading.RLock()
 
 
 class BNNEstimator(BaseEstimator):
-    """A Bayesian neural network behind scikit-learn's interface; see `BNNClassifier` and
-    `BNNRegressor`.
+    """Provide a Bayesian neural network with the scikit-learn interface.
+
+    This is the base class of `BNNClassifier` and `BNNRegressor`.
     """
 
-    # Parameters, without type hints: scikit-learn's rule is that a constructor takes anything and
-    # `fit` checks it.
+    # No type annotations: in scikit-learn a constructor accepts anything, and `fit` validates it.
     def __init__(
         self,
         widths=(64, 64),
@@ -67,7 +67,7 @@ class BNNEstimator(BaseEstimator):
         self.config = config
 
     def _resolve(self, x: np.ndarray) -> Config:
-        """The configuration of a fit to these inputs, its seed drawn."""
+        """Return the configuration of a fit to these inputs, with a drawn seed."""
         dtype = "float32" if x.dtype == np.float32 else "float64"
         seed = _seed(self.random_state)
         return resolve(
@@ -83,14 +83,12 @@ class BNNEstimator(BaseEstimator):
         task: Task,
         class_labels: tuple[Label, ...] = (),
     ) -> None:
-        """Fits checked inputs (point, feature) and a target (point,) of class indices or
-        numbers.
-        """
+        """Fit checked inputs (point, feature) and a target (point,) of class indices or numbers."""
         likelihood = config.likelihood or default_likelihood(task)
         check_task(likelihood, task)
         config = dataclasses.replace(config, likelihood=likelihood)
         names = getattr(self, "feature_names_in_", None)
-        with _TURN:
+        with _LOCK:
             dataset = training_data(
                 x,
                 y,
@@ -115,11 +113,11 @@ class BNNEstimator(BaseEstimator):
         self.n_iter_ = max((int(row["step"]) for row in posterior.history), default=0)
 
     def _predict(self, X: Any, summary: Callable[[Predictive], Tensor]) -> np.ndarray:
-        """A summary of the predictive distribution, (point, ...), at raw inputs."""
+        """Return a summary of the predictive distribution, (point, ...), at raw inputs."""
         check_is_fitted(self, "posterior_")
         x: Any = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         net, shape = self.model_.net, self.preprocessing_.input_shape
-        with _TURN, use_threads(_threads(count_flops(net, shape, len(x)), self.config_)):
+        with _LOCK, use_threads(_threads(count_flops(net, shape, len(x)), self.config_)):
             inputs = self.preprocessing_.encode(x, self.model_.dtype)
             return torch.cat(
                 [summary(part) for part in self.posterior_.iter_predict(inputs)]
@@ -127,15 +125,16 @@ class BNNEstimator(BaseEstimator):
 
 
 def _seed(random_state: Any) -> int:
-    """An int is the seed itself; a generator, or NumPy's global one for None, gives the next."""
+    """Return the seed: an int itself, or the next number of a generator.
+
+    None stands for the global generator of NumPy.
+    """
     if isinstance(random_state, int | np.integer) and random_state >= 0:
         return int(random_state)
-    return int(check_random_state(random_state).randint(_LARGEST_SEED))
+    return int(check_random_state(random_state).randint(_MAX_SEED))
 
 
 def _threads(flops: int, config: Config) -> int:
-    """As `choose_threads`, but by `auto` no more than torch has now: joblib's workers are given
-    their share.
-    """
+    """Return the number of threads; `auto` does not exceed the present number, which joblib sets."""
     threads = choose_threads(flops, config.threads)
     return min(threads, torch.get_num_threads()) if config.threads == "auto" else threads

@@ -1,9 +1,9 @@
-"""From the parameters of an estimator to the configuration of a fit.
+"""Convert the parameters of an estimator to the configuration of a fit.
 
-The settings that are changed most are parameters, each of them one key of a configuration; all
-others are in `config`, nested sections as in a YAML file. A parameter left at its default says
-nothing, so that `config` may say it. One that was changed, and a key of `config` that says the
-same, are an error: one of the two would do nothing.
+The most common settings are parameters, each of them one key of a configuration; all others are in
+`config`, nested sections as in a YAML file. A parameter at its default does not set its key, so
+that `config` may set it. A changed parameter and a key of `config` for the same setting are an
+error, because one of the two would be ignored.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ KEYS = {
     "num_steps": "inference.num_steps",
     "validation_fraction": "data.validation_fraction",
 }
-"""Parameter -> the key of a configuration that it is."""
+"""The key of a configuration that each parameter sets."""
 
 _SECTIONS = (
     "architecture",
@@ -43,10 +43,10 @@ _SECTIONS = (
     "threads",
 )
 _DATA_KEYS = ("standardize", "validation_fraction")
-# What a configuration has and an estimator does not, and what takes its place.
-_ELSEWHERE = {
+# Sections of a configuration that an estimator does not have, and what to use instead.
+_UNSUPPORTED = {
     "seed": "use random_state",
-    "initial": "an estimator starts at the network's own initial values",
+    "initial": "an estimator starts from the initial values of the network",
     "warm_start": "an estimator runs one method; bnn-symm fit, and fit_run in Python, run several",
     "checkpoint": "an estimator writes no files",
     "save": "an estimator writes no files; pickle it, or use save_posterior(estimator.posterior_, PATH)",
@@ -56,16 +56,19 @@ _ELSEWHERE = {
 def resolve(
     parameters: Mapping[str, Any], defaults: Mapping[str, Any], *, dtype: str, seed: int
 ) -> Config:
-    """The configuration that the parameters of an estimator describe.
+    """Return the configuration that the parameters of an estimator describe.
 
     Args:
-        parameters: of the estimator, by name; what is not among `KEYS`, nor `config`, is ignored.
-        defaults: of its constructor.
-        dtype: of parameters and data, unless `config` says it.
-        seed: of everything random.
+        parameters: the parameters by name; those not among `KEYS`, except `config`, are ignored.
+        defaults: the defaults of its constructor.
+        dtype: dtype of parameters and data, unless `config` sets it.
+        seed: the seed of all random numbers.
+
+    Returns:
+        The configuration.
 
     Raises:
-        ConfigError: for an unknown key, a wrong value, or a setting that is given twice.
+        ConfigError: for an unknown key, an invalid value, or a setting that is given twice.
     """
     raw = _sections(parameters["config"])
     raw.setdefault("dtype", dtype)
@@ -79,19 +82,23 @@ def resolve(
         changed = value != plain(defaults[name])
         if changed and in_config:
             raise ConfigError(
-                f"{name}={value!r} and {key} of config say the same setting; give one of them"
+                f"{name}={value!r} and {key} of config are the same setting; give one of them"
             )
-        # The whole data are fitted by default, a tenth is held out by that of a configuration file.
+        # By default an estimator fits all data; a configuration file holds out a tenth.
         if changed or (name == "validation_fraction" and not in_config):
             set_nested(raw, key, value, f"{name}={value!r}")
     config = dataclasses.replace(parse_config(raw), seed=seed)
     if isinstance(method, Method):
         config = dataclasses.replace(config, inference=method)
-    return dataclasses.replace(config, inference=_one_after_another(config.inference))
+    return dataclasses.replace(config, inference=_sequential(config.inference))
 
 
 def default_parameters(estimator: type) -> dict[str, Any]:
-    """Name -> default of every parameter of a constructor."""
+    """Return the default of every parameter of a constructor, by name.
+
+    Args:
+        estimator: the class.
+    """
     return {
         name: parameter.default
         for name, parameter in inspect.signature(estimator).parameters.items()
@@ -99,8 +106,10 @@ def default_parameters(estimator: type) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A copy with numpy's numbers and arrays as Python's, which grids of hyper-parameters are often
-    made of.
+    """Return a copy with numbers and arrays of NumPy, as in parameter grids, converted to Python's.
+
+    Args:
+        value: the value.
     """
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
@@ -112,32 +121,32 @@ def plain(value: Any) -> Any:
 
 
 def _sections(config: Any) -> dict[str, Any]:
+    """Return the sections of `config`, after checking their names."""
     if config is None:
         return {}
     if not isinstance(config, Mapping):
         raise ConfigError(
-            f"config: got {config!r}, wanted sections as in a YAML configuration, such as "
+            f"config: got {config!r}, expected sections as in a YAML configuration, such as "
             f'{{"inference": {{"learning_rate": 0.01}}}}'
         )
     raw = plain(config)
     for key in raw:
-        if key in _ELSEWHERE:
-            raise ConfigError(f"config: {key} is not for an estimator: {_ELSEWHERE[key]}")
+        if key in _UNSUPPORTED:
+            raise ConfigError(f"config: {key} does not apply to an estimator: {_UNSUPPORTED[key]}")
         if key not in _SECTIONS:
             raise ConfigError(f"config: unknown key {key}; {nearest(str(key), _SECTIONS)}")
     data = raw.get("data")
     for key in data if isinstance(data, Mapping) else ():
         if key not in _DATA_KEYS:
             raise ConfigError(
-                f"config: data.{key} is not for an estimator, whose data are X and y of `fit`; "
-                "remove it (of this "
-                f"section it takes {', '.join(_DATA_KEYS)})"
+                f"config: data.{key} does not apply to an estimator, whose data are X and y of "
+                f"`fit`; remove it (supported: {', '.join(_DATA_KEYS)})"
             )
     return raw
 
 
 def _has(raw: Mapping[str, Any], key: str) -> bool:
-    """Whether nested sections have a dotted key."""
+    """Return whether nested sections have a dotted key."""
     *path, last = key.split(".")
     section: Any = raw
     for name in path:
@@ -151,32 +160,31 @@ def _check_method(
     defaults: Mapping[str, Any],
     raw: Mapping[str, Any],
 ) -> None:
-    """A settings object is a whole section, so nothing else may set a part of it."""
+    """Check that nothing else sets a part of the section that a settings object replaces."""
     known = get_args(get_args(AnyMethod)[0])
     if not isinstance(method, known):
         names = ", ".join(cls.__name__ for cls in known)
         raise ConfigError(
-            f"method: got {type(method).__name__}, wanted the settings of a method: {names}"
+            f"method: got {type(method).__name__}, expected the settings of a method: {names}"
         )
-    said = [
+    conflicts = [
         name
         for name in ("temperature", "num_steps")
         if plain(parameters[name]) != plain(defaults[name])
     ]
-    said += ["the section inference of config"] if raw.get("inference") is not None else []
-    if said:
+    conflicts += ["the section inference of config"] if raw.get("inference") is not None else []
+    if conflicts:
         raise ConfigError(
-            f"method is {type(method).__name__}(...), the settings of all of inference, and "
-            f"{said[0]} is given beside it; give it to {type(method).__name__}(...)"
+            f"method is {type(method).__name__}(...), which sets all of inference, but "
+            f"{conflicts[0]} is given too; pass it to {type(method).__name__}(...)"
         )
 
 
-def _one_after_another(method: Any) -> Any:
-    """`chain_method: auto` of an estimator is sequential.
+def _sequential(method: Any) -> Any:
+    """Return the method with `chain_method: auto` replaced by sequential.
 
-    scikit-learn's way to several processes is `n_jobs` of what calls the estimator; processes of
-    its own beneath them would fight for the same cores, and need the `__main__` guard of a script
-    that its users would not think of.
+    In scikit-learn, `n_jobs` of the caller starts processes. Processes started by the estimator
+    would compete for the same cores, and would require a `__main__` guard in scripts.
     """
     if getattr(method, "chain_method", None) == "auto":
         return dataclasses.replace(method, chain_method="sequential")

@@ -1,6 +1,4 @@
-"""From arrays that scikit-learn has checked to the data set of a fit: split, scaling,
-provenance.
-"""
+"""Build the data set of a fit from arrays that scikit-learn has checked."""
 
 import numpy as np
 import torch
@@ -24,24 +22,27 @@ def training_data(
     dtype: torch.dtype,
     seed: int,
 ) -> Dataset:
-    """A data set without a test part, standardized on its training part as those by name are.
+    """Return a data set without a test part, standardized on its training part.
 
-    No target is refused: one class only, or a constant one, is what a fold of a cross-validation
-        may have.
+    No target is refused: a fold of a cross-validation may have one class only, or a constant
+    target.
 
     Args:
         x: (point, feature), finite.
         y: (point,); class indices, or numbers.
-        config: validation_fraction and standardize.
-        task: what the target is.
-        class_labels: in the order of the indices; empty unless the task is classification.
-        feature_names: None for x0, x1, ...
+        config: its validation_fraction and standardize are used.
+        task: the type of the target.
+        class_labels: labels in the order of the indices; empty unless the task is classification.
+        feature_names: names of the features; None for x0, x1, ...
         dtype: floating type of the tensors.
-        seed: key of the shuffle behind the split.
+        seed: the key of the shuffle that splits the data.
+
+    Returns:
+        The data set.
 
     Raises:
-        InvalidData: for too few rows for the parts, negative counts, or numbers too large for
-            `dtype`.
+        InvalidData: if there are too few rows for the parts, negative counts, or numbers too large
+            for `dtype`.
     """
     shape = (x.shape[1],)
     classes = y if task == "classification" else None
@@ -62,8 +63,7 @@ def training_data(
         feature_names=feature_names or default_feature_names(shape),
         scaling=scaling,
     )
-    # A copy, since torch takes no arrays that are read-only, as those of a memory map and of pandas
-    # are.
+    # A copy: torch does not accept read-only arrays, such as those of memory maps and of pandas.
     target = (
         torch.from_numpy(y.astype(np.int64))
         if classes is not None

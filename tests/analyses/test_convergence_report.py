@@ -7,7 +7,7 @@ import pytest
 
 from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.analyses.convergence.seed_groups import group_by_seed, pair_by_seed
-from bnn_symm.analyses.convergence.target import Request, parse_target
+from bnn_symm.analyses.convergence.target import TargetRequest, parse_target
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MCDropout
 from bnn_symm.io.atomic import json_text
@@ -377,7 +377,7 @@ def test_a_quantity_that_goes_nowhere_has_no_way(planted, tmp_path):
         [planted("a", elbo=lambda step: -5.0 - 1e-3 * (step % 40))], target="elbo=95%"
     )
     assert content["runs"][0]["reached"] is None
-    assert "does not get better" in words(content)
+    assert "does not improve" in words(content)
     assert plot_convergence(content, tmp_path / "c.png")
 
 
@@ -392,16 +392,16 @@ def test_a_quantity_that_no_history_has_is_refused(planted):
 
 
 def test_the_syntax_of_targets():
-    assert parse_target(None) == Request()
-    assert parse_target("0.9") == Request(fraction=0.9)
-    assert parse_target("90%") == Request(fraction=0.9)
-    assert parse_target("elbo=95%") == Request(quantity="elbo", fraction=0.95)
-    assert parse_target("elbo = -1.5e3") == Request(quantity="elbo", value=-1500.0)
+    assert parse_target(None) == TargetRequest()
+    assert parse_target("0.9") == TargetRequest(fraction=0.9)
+    assert parse_target("90%") == TargetRequest(fraction=0.9)
+    assert parse_target("elbo=95%") == TargetRequest(quantity="elbo", fraction=0.95)
+    assert parse_target("elbo = -1.5e3") == TargetRequest(quantity="elbo", value=-1500.0)
     for text, said in (
-        ("", "wanted a fraction"),
-        ("fast", "wanted a fraction"),
-        ("nll=low", "wanted a fraction"),
-        ("=0.3", "wanted a fraction"),
+        ("", "expected a fraction"),
+        ("fast", "expected a fraction"),
+        ("nll=low", "expected a fraction"),
+        ("=0.3", "expected a fraction"),
         ("1.5", "between 0 and 1"),
         ("nll=120%", "between 0 and 1"),
         ("validation_nl=0.3", "did you mean 'validation_nll'"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyses.mixing import describe_mixing, joined
+from bnn_symm.analyses.mixing import concatenate_chains, describe_mixing
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.inference import NUTS, MeanFieldVI
@@ -86,7 +86,7 @@ def test_a_closed_form_has_no_chains_and_several_have(model, iris, tmp_path):
     assert "no chains" in mixing_text(content)
     assert content["raw"] is None
     assert (traces, draw_mixing(content, traces, tmp_path, title="")) == ([], [])
-    together, _ = describe_mixing(joined(fits), iris, per_draw=False)
+    together, _ = describe_mixing(concatenate_chains(fits), iris, per_draw=False)
     assert together["raw"]["num_chains"] == 2
     assert together["chainwise"]["status"] == "pass"  # draws of a closed form are independent
 
@@ -96,7 +96,7 @@ def test_chains_of_several_posteriors_are_those_of_each_cut_to_the_shortest(mode
     draws = torch.stack([whole.read(chain, 0, 40) for chain in range(2)])
     stats = {"energy": np.ones((2, 40)), "lp": np.ones((2, 40))}
     short = SamplePosterior.from_draws(model, draws, sample_stats=stats)
-    found = joined([whole, short])
+    found = concatenate_chains([whole, short])
     assert found.shape == (5, 40, model.num_parameters)
     assert torch.equal(found.read(2, 5, 9), whole.read(2, 5, 9))
     assert torch.equal(found.read(4, 0, 40), draws[1])

@@ -112,7 +112,7 @@ def test_the_line_from_the_initial_value_of_one_run(cli, fitted, tmp_path):
 
 def test_paths_that_do_not_fit_are_refused(pair, refused):
     assert "use --path line for one" in refused("barrier", "a")
-    assert "--path bezier is between two runs, got 3" in refused(
+    assert "--path bezier connects two runs, got 3" in refused(
         "barrier", *pair, "a", "--path", "bezier"
     )
     assert "--curve-steps 5: wanted 1 or more, together with --path bezier" in refused(

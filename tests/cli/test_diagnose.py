@@ -65,7 +65,8 @@ def test_chains_and_runs_side_by_side(cli, fitted, tmp_path):
     status, out, _ = cli("diagnose", runs[0], point, "--no-per-draw", "-o", "mixed")
     assert status == 0
     assert (
-        "not told of the runs together: point has 1 draw a chain, and others have up to 20" in out
+        "not defined for the runs together: point has 1 draw per chain and others have up to 20"
+        in out
     )
 
 

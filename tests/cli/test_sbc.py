@@ -65,7 +65,7 @@ def test_an_interrupted_check_says_how_to_go_on(cli, tmp_path, monkeypatch):
         patch.setattr(FitSimulation, "__call__", interrupted)
         status, _, err = cli(*TINY_SBC, "--simulations", 4, "-o", "check")
     assert status == 130
-    assert "go on with: bnn-symm sbc --resume check" in err
+    assert "resume with: bnn-symm sbc --resume check" in err
     assert read(tmp_path / "check" / "sbc.json")["status"] == "interrupted"
     assert len((tmp_path / "check" / "simulations.jsonl").read_text().splitlines()) == 2
     assert cli("sbc", "--resume", "check", "--jobs", 1)[0] == 0
@@ -120,7 +120,7 @@ def test_a_config_file_takes_the_place_of_the_default(cli, tmp_path):
     [
         (["--simulations", "0"], "--simulations 0: wanted 1 or more"),
         (["--jobs", "0"], "--jobs 0: wanted 1 or more"),
-        (["--resume", "missing"], "missing is no check of the inference"),
+        (["--resume", "missing"], "missing is not a directory of simulation-based calibration"),
         (["--resume", "x", "-o", "y"], "--resume goes on with a check as it was"),
         (
             ["--set", "inference={name: map, num_steps: 2}", "--jobs", "1"],
@@ -139,8 +139,8 @@ def test_wrong_input(refused, tmp_path, arguments, message):
 
 def test_other_data_and_fewer_simulations_are_refused(cli, refused, tmp_path):
     assert cli(*TINY_SBC, "--simulations", 3, "-o", "check", "--quiet")[0] == 0
-    assert "has 3 simulations already" in refused("sbc", "--resume", "check", "--simulations", 2)
+    assert "already has 3 simulations" in refused("sbc", "--resume", "check", "--simulations", 2)
     assert "exists and is never overwritten" in refused(*TINY_SBC, "-o", "check")
     config = tmp_path / "check" / "config.yaml"
     config.write_text(config.read_text().replace("limit: 20", "limit: 19"))
-    assert "was made with another dataset" in refused("sbc", "--resume", "check")
+    assert "was created with another dataset" in refused("sbc", "--resume", "check")

@@ -330,7 +330,7 @@ def _convergence(settings, numbers, seeds):
         "target": "elbo=-1950",
         "groups": groups,
         "comparisons": tests,
-        "notes": ["seconds are those of the machine that each run was fitted on"],
+        "notes": ["seconds depend on the machine that each run was fitted on"],
     }
 
 

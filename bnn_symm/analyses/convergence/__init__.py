@@ -1,4 +1,4 @@
-"""Compare the convergence of several runs, in groups that differ in nothing but seeds.
+"""Compare the convergence of several runs, in groups that differ only in their seeds.
 
 Reading order: `report`, `seed_groups`, `target`, `times`, `comparisons`.
 """

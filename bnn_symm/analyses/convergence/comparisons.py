@@ -1,6 +1,4 @@
-"""Which of several groups of runs is faster, pair by pair, as plain data: paired by seed wherever
-seeds match.
-"""
+"""Compare the speed of groups of runs pair by pair, paired by seed where seeds match."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,8 +17,8 @@ from bnn_symm.diagnostics.convergence.time_to_target import (
     sign_flip_p_value,
 )
 
-# Kinds of runs are compared on these: work, and time on the machine.
-COMPARED = ("gradient_evaluations", "seconds")
+# Clocks on which groups are compared: work, and time on the machine.
+COMPARED_CLOCKS = ("gradient_evaluations", "seconds")
 
 
 def compare_groups(
@@ -28,16 +26,18 @@ def compare_groups(
     times: dict[str, list[TimeToTarget | None]],
     areas: dict[str, list[float | None]],
 ) -> list[dict[str, Any]]:
-    """All pairs of groups, on each clock that is compared; p-values are adjusted for the pairs of a
-    clock.
+    """Compare all pairs of groups on each clock, with p-values adjusted for the pairs of a clock.
 
     Args:
-        groups: of runs.
-        times: clock -> times to the target, by run; None of a run that has none.
+        groups: the groups of runs.
+        times: clock -> times to the target, by run; None for a run without a time.
         areas: clock -> areas under the curve, by run.
+
+    Returns:
+        One dictionary for each pair and clock.
     """
     result = []
-    for clock in COMPARED:
+    for clock in COMPARED_CLOCKS:
         tests = [
             _comparison(groups, pair, clock, times[clock], areas.get(clock, []))
             for pair in combinations(range(len(groups)), 2)
@@ -59,15 +59,14 @@ def _comparison(
     times: list[TimeToTarget | None],
     areas: list[float | None],
 ) -> dict[str, Any] | None:
-    """None if one of them has no time at all."""
+    """Compare two groups on one clock; None if one of them has no time at all."""
     first, second = (groups[i] for i in pair)
     matched = [
         (i, j)
         for i, j in pair_by_seed(first, second)
         if times[i] is not None and times[j] is not None
     ]
-    # One pair has no distribution; and where most runs have no partner, pairing would throw them
-    # away.
+    # A single pair has no distribution, and if most runs have no partner, pairing discards them.
     paired = 2 * len(matched) > max(len(first.members), len(second.members)) and len(matched) > 1
     chosen = list(zip(*matched, strict=True)) if paired else [first.members, second.members]
     mine, theirs = (

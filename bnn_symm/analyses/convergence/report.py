@@ -1,10 +1,8 @@
-"""Convergence of one run or several, as plain data: the part `convergence` of `bnn-symm diagnose
---json`.
+"""Describe the convergence of runs: the key `convergence` of `bnn-symm diagnose --json`.
 
-Whether a run has converged is judged by what it optimizes (`objective`; of a sampler the negative
-log density); how fast it is, by the time to a target (`experiments.convergence_target`), on every
-clock, and by the area under the curve, which needs no target. Only histories and configurations are
-read: neither data nor posteriors have to load.
+Convergence is judged by the objective (for a sampler, the negative log density). Speed is measured
+by the time to a target (`target`) on every clock, and by the area under the curve, which needs no
+target. Only histories and configurations are read: data and posteriors are not loaded.
 """
 
 import dataclasses
@@ -13,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyses.convergence.comparisons import COMPARED, compare_groups
+from bnn_symm.analyses.convergence.comparisons import COMPARED_CLOCKS, compare_groups
 from bnn_symm.analyses.convergence.seed_groups import SeedGroup, group_by_seed
 from bnn_symm.analyses.convergence.target import (
-    Aim,
     Reference,
-    aims,
+    Target,
     choose_quantity,
-    describe_aim,
+    describe_target,
     is_sampler,
     parse_target,
+    resolve_targets,
 )
 from bnn_symm.analyses.convergence.times import chain_times, common_clocks, run_areas, run_times
 from bnn_symm.diagnostics.convergence.convergence import (
@@ -47,28 +45,27 @@ from bnn_symm.inference import Method
 from bnn_symm.runs.configuration.unused_settings import without_unused_settings
 from bnn_symm.runs.run import Run, module_flags, module_of
 
-# Of the worst chain of a run: which end counts first.
+# Order of flatness in which the worst chain of a run is chosen.
 _WORST = ("not reached", "unclear", "too short", "reached")
-# A learning rate below this share of its highest has ended.
-_ENDED = 0.01
-# A sampler's rows scatter because the posterior does; so much of it is no drift.
+# A learning rate below this fraction of its maximum has decayed.
+_DECAYED = 0.01
+# The rows of a sampler scatter as the posterior does; a drift of this many spreads is tolerated.
 _SAMPLER_SPREADS = 2.0
 
 
 def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> dict[str, Any]:
-    """Whether runs have converged, how fast, and which of their kinds is faster.
+    """Describe whether runs have converged, how fast, and which groups are faster.
 
     Args:
-        runs: one or more; those that differ in nothing but seeds form a group.
-        target: `0.95`, `elbo=95%` or `validation_nll=0.3`; default 95 % of the way.
+        runs: one run or more; runs that differ only in their seeds form a group.
+        target: `0.95`, `elbo=95%` or `validation_nll=0.3`; default: 95 % of the distance.
 
     Returns:
         `quantity`, `direction`, `reference`, `target`; `runs`, `groups`, `comparisons`, each a list
-        of dictionaries with a `verdict` or `sentence` in words; `notes`; `verdict` and `next` for
-        all of them.
+        of dictionaries with a `verdict` or `sentence`; `notes`; `verdict` and `next` for all runs.
 
     Raises:
-        ConfigError: for a target that is not understood, or a quantity that no history has.
+        ConfigError: for an invalid target, or a quantity that no history has.
         InvalidRun: if a history is damaged.
     """
     request = parse_target(target)
@@ -81,7 +78,7 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
     quantity, reference = choose_quantity(request, groups, configs, every)
     curves = [own[quantity] for own in every]
     by_default = request.fraction is None and request.value is None
-    aimed = aims(
+    targets = resolve_targets(
         request,
         quantity,
         reference,
@@ -95,21 +92,23 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
     described = []
     for i, run in enumerate(runs):
         own = _run(run, histories[i], every[i]["objective"])
-        aim = aimed[group_of[i]]
-        described.append({**own, "group": group_of[i], **_reached(curves[i], aim, quantity)})
-    times = run_times(runs, curves, [aimed[group_of[i]] for i in range(len(runs))])
+        group_target = targets[group_of[i]]
+        described.append(
+            {**own, "group": group_of[i], **_time_to_target(curves[i], group_target, quantity)}
+        )
+    times = run_times(runs, curves, [targets[group_of[i]] for i in range(len(runs))])
     areas = run_areas(runs, curves)
     for i, own in enumerate(described):
         own["area"] = {clock: values[i] for clock, values in areas.items() if values[i] is not None}
-    told = [
+    described_groups = [
         _group(
             group,
-            aim,
+            group_target,
             [described[i] for i in group.members],
             [curves[i] for i in group.members],
             times,
         )
-        for group, aim in zip(groups, aimed, strict=True)
+        for group, group_target in zip(groups, targets, strict=True)
     ]
     return {
         "quantity": quantity,
@@ -117,7 +116,7 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
         "reference": reference,
         "target": target,
         "runs": described,
-        "groups": told,
+        "groups": described_groups,
         "comparisons": compare_groups(groups, times, areas),
         "notes": _notes(by_default, quantity, reference, described, len(groups)),
         "verdict": _verdict(described),
@@ -126,8 +125,13 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
 
 
 def describe_method(inference: Method) -> dict[str, Any]:
-    """What the words about a run depend on of its method, as plain data; `longer` is what `--set`
-    takes.
+    """Return the settings of a method that sentences about a run use, as plain data.
+
+    Args:
+        inference: the method.
+
+    Returns:
+        The settings; `longer` is the override for a longer run.
     """
     warmup = getattr(inference, "num_warmup", 0)
     return {
@@ -145,6 +149,7 @@ def describe_method(inference: Method) -> dict[str, Any]:
 
 
 def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) -> dict[str, Any]:
+    """Describe the convergence of one run."""
     own = {
         "run": str(run.path),
         "module_flags": module_flags([module_of(run.config)]),
@@ -159,14 +164,16 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
     if own["cycle_steps"]:
         drawn = curves_of_history(without_exploration(history), "objective")
         objective = [ends_of_cycles(curve, own["cycle_steps"]) for curve in drawn or objective]
-    settled = _end(objective, history, spreads=_SAMPLER_SPREADS if own["sampler"] else 0.0)
+    settled = _final_plateau(
+        objective, history, spreads=_SAMPLER_SPREADS if own["sampler"] else 0.0
+    )
     verdict, advice = run_verdict(own, settled)
     converged = (
         {"reached": True, "not reached": False}.get(settled["flatness"]) if settled else None
     )
     return {
         **own,
-        # A run that diverged or was cut off may look flat where it ended.
+        # A run that diverged or was interrupted may look flat at its end.
         "converged": False
         if run.status == "failed"
         else converged
@@ -178,12 +185,10 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
     }
 
 
-def _end(
+def _final_plateau(
     objective: list[Curve], history: Sequence[dict[str, Any]], *, spreads: float
 ) -> dict[str, Any] | None:
-    """The flat end of a run's objective: of several chains the drift of the worst, and the mean of
-    their levels.
-    """
+    """Describe the plateau at the end of a run: drift of the worst chain, and mean level."""
     if not objective:
         return None
     plateaus = [find_plateau(curve, spreads=spreads) for curve in objective]
@@ -197,10 +202,8 @@ def _end(
     flatness = worst.flatness
     if spreads:
         flatness = pooled_flatness(plateaus)
-        if flatness in (
-            "reached",
-            "unclear",
-        ):  # decided by the drift of all chains together, and told by it
+        # Decided by the drift of all chains together, which is reported.
+        if flatness in ("reached", "unclear"):
             mean, reach, tolerated = pooled_drift(plateaus)
             drift = {
                 "drift": mean,
@@ -215,24 +218,26 @@ def _end(
         "is_long": all(one.is_long is not False for one in plateaus),
         "rows": min(len(curve) for curve in objective),
         "level": _mean(plateaus, "level"),
-        "standard_error": _error(plateaus),
+        "standard_error": _standard_error(plateaus),
         "spread": _mean(plateaus, "spread"),
         "way": _mean(plateaus, "way"),
-        # On each clock the last chain's.
+        # On each clock, that of the last chain.
         "start": {
             clock: max(own[clock] for own in starts) for clock in (starts[0] if starts else ())
         },
         "by_chain": [one.flatness for one in plateaus],
-        "learning_rate_ended": bool(rates) and rates[-1] < _ENDED * max(rates),
+        "learning_rate_ended": bool(rates) and rates[-1] < _DECAYED * max(rates),
     }
 
 
 def _mean(plateaus: Sequence[Plateau], name: str) -> float | None:
+    """Return the mean of an attribute of all plateaus; None if one has none."""
     values = [getattr(one, name) for one in plateaus]
     return None if None in values else float(np.mean(values))
 
 
-def _error(plateaus: Sequence[Plateau]) -> float | None:
+def _standard_error(plateaus: Sequence[Plateau]) -> float | None:
+    """Return the standard error of the mean level; None if a plateau has none."""
     errors = [one.standard_error for one in plateaus if one.standard_error is not None]
     return (
         float(np.sqrt(np.square(errors).sum()) / len(errors))
@@ -241,23 +246,24 @@ def _error(plateaus: Sequence[Plateau]) -> float | None:
     )
 
 
-def _reached(curves: list[Curve], aim: Aim, quantity: str) -> dict[str, Any]:
-    if not curves or aim.value is None:
-        reason = aim.reason or f"its history has no {quantity}"
+def _time_to_target(curves: list[Curve], group_target: Target, quantity: str) -> dict[str, Any]:
+    """Describe when a run reached the target, on every clock."""
+    if not curves or group_target.value is None:
+        reason = group_target.reason or f"its history has no {quantity}"
         return {
             "reached": None,
             "reached_reason": reason,
             "at_first_row": False,
             "total_gradient_evaluations": None,
         }
-    times = {clock: chain_times(curves, aim, clock) for clock in common_clocks(curves)}
+    times = {clock: chain_times(curves, group_target, clock) for clock in common_clocks(curves)}
     work = times.get("gradient_evaluations")
     return {
         "reached": {clock: dataclasses.asdict(slowest(own)) for clock, own in times.items()},
         "reached_reason": None,
         "at_first_row": slowest(times["step"]).time
         <= max(float(curve.clocks["step"][0]) for curve in curves),
-        # Of all chains together; at least so many where one never got there.
+        # Of all chains together; a lower bound if one of them did not reach the target.
         "total_gradient_evaluations": None
         if work is None
         else float(sum(time.time for time in work)),
@@ -266,11 +272,12 @@ def _reached(curves: list[Curve], aim: Aim, quantity: str) -> dict[str, Any]:
 
 def _group(
     group: SeedGroup,
-    aim: Aim,
+    group_target: Target,
     members: Sequence[dict[str, Any]],
     curves: Sequence[list[Curve]],
     times: dict[str, list[TimeToTarget | None]],
 ) -> dict[str, Any]:
+    """Describe the speed of a group, with bands over its seeds."""
     speeds = {}
     for clock, row in times.items():
         own = [time for time in (row[i] for i in group.members) if time is not None]
@@ -278,7 +285,7 @@ def _group(
             speeds[clock] = dataclasses.asdict(speed(own))
     bands = {}
     finished = [own["status"] == "complete" for own in members]
-    for clock in COMPARED:
+    for clock in COMPARED_CLOCKS:
         found = band(curves, clock, finished=finished)
         if found is not None:
             bands[clock] = {
@@ -288,7 +295,9 @@ def _group(
             }
     main = next((clock for clock in ("gradient_evaluations", *CLOCKS) if clock in speeds), None)
     if main is None:
-        sentence = f"{group.label}: no time to a target: {aim.reason or 'no row of history'}"
+        sentence = (
+            f"{group.label}: no time to a target: {group_target.reason or 'no row of history'}"
+        )
     else:
         sentence = speed_sentence(group.label, main, speeds[main])
     return {
@@ -296,7 +305,7 @@ def _group(
         "differences": group.differences,
         "runs": list(group.members),
         "seeds": [list(seeds) for seeds in group.seeds],
-        "target": describe_aim(aim),
+        "target": describe_target(group_target),
         "num_converged": sum(own["converged"] is True for own in members),
         "speed": speeds,
         "bands": bands,
@@ -305,12 +314,13 @@ def _group(
 
 
 def _verdict(described: Sequence[dict[str, Any]]) -> str:
+    """Return the verdict for all runs."""
     if len(described) == 1:
         return described[0]["verdict"]
     counts = {
         "have converged": sum(own["converged"] is True for own in described),
         "have not": sum(own["converged"] is False for own in described),
-        "cannot be told": sum(own["converged"] is None for own in described),
+        "are inconclusive": sum(own["converged"] is None for own in described),
     }
     return f"of {len(described)} runs " + ", ".join(
         f"{count} {what}" for what, count in counts.items() if count
@@ -324,42 +334,41 @@ def _notes(
     described: Sequence[dict[str, Any]],
     groups: int,
 ) -> list[str]:
-    """What a reader has to know to read the numbers."""
+    """Return notes on the interpretation of the numbers."""
     notes = []
     if by_default and groups > 1 and quantity in ("elbo", "nll"):
         what = "ELBO" if quantity == "elbo" else "training NLL"
         notes.append(
-            f"the groups minimize different functions: they are timed by the {what}, which all log"
+            f"the groups minimize different functions: times are to a target of the {what}, which "
+            "all of them log"
         )
     if reference == "own" and groups > 1:
         notes.append(
-            "the groups have no quantity in common: each is timed to its own end, so that fast "
-            "does not mean good"
+            "the groups have no quantity in common: times are to the plateau of each group, so "
+            "fast does not mean good"
         )
     if reference != "value" and not any(own["converged"] for own in described):
         notes.append(
-            "no run has certainly converged: the target is set by where the best one stopped, and "
-            "would move"
+            "no run has certainly converged: the target depends on where the best one stopped, and "
+            "would change with longer runs"
         )
     failed = sum(own["status"] == "failed" for own in described)
     if failed:
-        notes.append(f"{failed} diverged: counted as never there, within the longest budget of all")
+        notes.append(f"{failed} diverged: counted as censored at the longest budget of all runs")
     stopped = sum(own["status"] in ("interrupted", "running") for own in described)
     if stopped:
         notes.append(
-            f"{stopped} stopped early or still running: what comes after is not known, and not "
-            "assumed"
+            f"{stopped} stopped early or still running: counted as censored at the last step"
         )
-    # Read off the row's own step: such a time is only an upper bound.
+    # The time of a first row is only an upper bound.
     early = sum(own["at_first_row"] for own in described)
     if early:
         # Samplers log at fixed intervals.
         sampled = any(own["at_first_row"] and own["sampler"] for own in described)
-        tells = "" if sampled else "; --set inference.log_every=1 tells"
+        advice = "" if sampled else "; use --set inference.log_every=1 for the exact time"
         notes.append(
-            f"{early} at the target at the first row of the history: they may have been "
-            f"earlier{tells}"
+            f"{early} at the target at the first row of the history, and possibly earlier{advice}"
         )
     if groups > 1:
-        notes.append("seconds are those of the machine that each run was fitted on")
+        notes.append("seconds depend on the machine that each run was fitted on")
     return notes

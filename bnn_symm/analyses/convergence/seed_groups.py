@@ -1,8 +1,7 @@
-"""Runs that differ in nothing but seeds, as groups with a label, and pairs of them that share a
-seed.
+"""Group runs that differ only in their seeds, label the groups, and pair their members by seed.
 
-`seed` and `architecture.symmetry.seed` are seeds; `data.split_seed` is not: another split is
-another problem. When a fit is written to disk and what is kept of it makes no difference either.
+`seed` and `architecture.symmetry.seed` are seeds; `data.split_seed` is not, because another split
+is another problem. Settings of checkpoints and saving are ignored too.
 """
 
 import dataclasses
@@ -13,18 +12,18 @@ from typing import Any
 from bnn_symm.runs.configuration.config import Config
 
 _SEEDS = ("seed", "architecture.symmetry.seed")
-_NO_DIFFERENCE = ("checkpoint.", "save.")
+_IGNORED = ("checkpoint.", "save.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedGroup:
-    """Configurations that differ in nothing but seeds.
+    """Hold configurations that differ only in their seeds.
 
     Attributes:
-        label: short, unlike those of the other groups.
+        label: a short label, unique among the groups.
         differences: dotted key -> value, of the keys in which groups differ.
         members: positions of the configurations in the order given.
-        seeds: of each member, (seed, architecture.symmetry.seed).
+        seeds: (seed, architecture.symmetry.seed) of each member.
     """
 
     label: str
@@ -34,7 +33,11 @@ class SeedGroup:
 
 
 def group_by_seed(configs: Sequence[Config]) -> list[SeedGroup]:
-    """Groups in the order in which they first appear."""
+    """Group configurations that differ only in their seeds, in order of first appearance.
+
+    Args:
+        configs: the configurations.
+    """
     settings = [_flat(dataclasses.asdict(config)) for config in configs]
     found: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for i, own in enumerate(settings):
@@ -58,11 +61,17 @@ def group_by_seed(configs: Sequence[Config]) -> list[SeedGroup]:
 
 
 def pair_by_seed(first: SeedGroup, second: SeedGroup) -> list[tuple[int, int]]:
-    """Members of two groups that share a seed; empty where they share none, or a seed stands for
-    several runs.
+    """Pair the members of two groups that have the same seed.
 
-    `seed` makes the pair; where a group has a seed twice, with masks of different seeds, both seeds
+    `seed` makes the pair; if a group has a seed twice, with masks of different seeds, both seeds
     do.
+
+    Args:
+        first: the first group.
+        second: the second group.
+
+    Returns:
+        Pairs of members; none if the groups share no seed, or a seed stands for several runs.
     """
     for length in (1, 2):
         keys = [[seeds[:length] for seeds in group.seeds] for group in (first, second)]
@@ -80,10 +89,12 @@ _ABSENT = object()
 
 
 def _matters(name: str) -> bool:
-    return name not in _SEEDS and not name.startswith(_NO_DIFFERENCE)
+    """Return whether a setting distinguishes groups."""
+    return name not in _SEEDS and not name.startswith(_IGNORED)
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested sections as dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in section.items():
         flat |= (
@@ -95,34 +106,38 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def listed(value: Any) -> Any:
-    """A value whose tuples are lists, as in JSON."""
+    """Return a value with tuples converted to lists, as in JSON.
+
+    Args:
+        value: the value.
+    """
     return [listed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _labels(groups: Sequence[Mapping[str, Any]], different: Sequence[str]) -> list[str]:
-    """Of every group the keys that tell it from others.
+    """Label every group with the keys that distinguish it.
 
-    A key within a section that has a name, or a kind, is held against groups of this name alone:
-        that methods have
-    different rates of learning by default need not be said.
+    A key within a section that has a name, or a kind, is compared only with groups of the same
+    name: different default learning rates of two methods are not mentioned.
     """
     if not different:
         return ["all runs"]
     labels = []
     for own in groups:
-        telling = [
+        distinctive = [
             key
             for key in different
             if key in own
             and len({_values(rival, [key]) for rival in _rivals(own, groups, key)}) > 1
         ]
-        labels.append(", ".join(_say(key, own[key], different) for key in telling))
+        labels.append(", ".join(_key_text(key, own[key], different) for key in distinctive))
     return labels
 
 
 def _rivals(
     own: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], key: str
 ) -> list[Mapping[str, Any]]:
+    """Return the groups with the same names in the sections of a key."""
     names = [
         name
         for name in own
@@ -132,15 +147,17 @@ def _rivals(
 
 
 def _values(own: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of keys in a comparable form."""
     return tuple(repr(own.get(name, _ABSENT)) for name in names)
 
 
 def _is_name(key: str) -> bool:
+    """Return whether a key is the name or kind of a section."""
     return key.rpartition(".")[2] in ("name", "kind")
 
 
-def _say(name: str, value: Any, names: Sequence[str]) -> str:
-    """A name stands for itself; another key by its last word where no other ends in it."""
+def _key_text(name: str, value: Any, names: Sequence[str]) -> str:
+    """Return a key and its value for a label, with the last part of the key where it is unique."""
     last = name.rpartition(".")[2]
     if _is_name(name):
         return str(value)
@@ -149,9 +166,13 @@ def _say(name: str, value: Any, names: Sequence[str]) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A value as labels say it."""
+    """Format a value for a label.
+
+    Args:
+        value: the value.
+    """
     if isinstance(value, tuple | list):
-        if len(value) > 3 and len(set(map(repr, value))) == 1:  # a deep network
+        if len(value) > 3 and len(set(map(repr, value))) == 1:  # A deep network.
             return f"{len(value)} x {value_text(value[0])}"
         return "[" + ", ".join(value_text(item) for item in value) + "]"
     return f"{value:g}" if isinstance(value, float) else "null" if value is None else str(value)

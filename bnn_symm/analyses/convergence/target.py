@@ -1,17 +1,16 @@
-"""What runs are timed to: the target as it is typed, and the value that it stands for in each
-group.
+"""Parse the target of the time to convergence, and resolve it for each group of runs.
 
-    0.95 or 95%           of the default quantity, that fraction of the way from where runs start to
-    the best plateau elbo=95%              the same of another quantity validation_nll=0.3    a
-    value
+    0.95 or 95%            fraction of the distance from the start of the runs to the best plateau,
+                           in the default quantity
+    elbo=95%               the same in another quantity
+    validation_nll=0.3     a value
 
-Without one: 95 % of the way of what is optimized. Objectives of different models, methods or
-    temperatures are no
-common scale: then it is 95 % of the way of the training NLL, which all optimizing methods log, and
-    where that does not
-fall, or is not logged, each group goes its own way. Of a sampler the objective is the negative log
-density, and the target the band in which that settles: its stationary level, and two standard
-deviations of its rows on either side, of rows without exploration where a sampler goes in cycles.
+The default is 95 % of the distance in the objective. Objectives of different models, methods or
+temperatures are not on a common scale; then the quantity is the ELBO or the training NLL, which
+optimizing methods log. If those do not improve or are not logged, each group is measured relative
+to its own plateau. For a sampler the objective is the negative log density, and the target is the
+band in which it is stationary: its level plus or minus two standard deviations of its rows, of rows
+without exploration for cyclical samplers.
 """
 
 import dataclasses
@@ -31,22 +30,21 @@ from bnn_symm.runs.configuration.config import Config
 _FRACTION = 0.95
 # Half the width of a sampler's band, in standard deviations of its rows.
 _BAND = 2.0
-# A quantity that improves by less than this many standard deviations of its rows goes no way worth
-# a target.
-_LEAST_WAY = 3.0
-_EXAMPLES = "such as 0.95 (of the way to the best plateau), validation_nll=0.3 or elbo=95%"
+# A quantity that improves by less than this many standard deviations of its rows has no target.
+_MIN_IMPROVEMENT = 3.0
+_EXAMPLES = "such as 0.95 (of the distance to the best plateau), validation_nll=0.3 or elbo=95%"
 
 Reference = Literal["value", "best", "own"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """A target as it was asked for.
+class TargetRequest:
+    """Hold a target as the user requested it.
 
     Attributes:
-        quantity: None for the default.
-        fraction: of the way; None for a value.
-        value: None for a fraction.
+        quantity: the quantity; None for the default.
+        fraction: the fraction of the distance; None for a value.
+        value: the value; None for a fraction.
     """
 
     quantity: str | None = None
@@ -55,16 +53,16 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aim:
-    """What the runs of one group are timed to.
+class Target:
+    """Hold the target of the runs of one group.
 
     Attributes:
-        kind: a value, a fraction of the way, or a sampler's band.
-        value: to be reached; None with `reason`.
-        start: where the way begins; None for a value.
-        level: the plateau where it ends.
-        half_width: of a band.
-        reason: why there is nothing to reach.
+        kind: a value, a fraction of the distance, or a sampler's band.
+        value: the value to be reached; None with `reason`.
+        start: the start of the distance; None for a value.
+        level: the plateau, which is its end.
+        half_width: half the width of a band.
+        reason: why there is no target.
     """
 
     kind: Literal["value", "fraction", "band"]
@@ -75,8 +73,10 @@ class Aim:
     reason: str | None = None
 
     def of(self, curve: Curve) -> tuple[Curve, float]:
-        """The curve, and the value that it has to reach; a sampler's chain enters the band from
-        where it starts.
+        """Return a curve and the value it has to reach; a chain enters a band from its start.
+
+        Args:
+            curve: the curve of a chain.
         """
         assert self.value is not None
         if self.kind != "band":
@@ -88,67 +88,77 @@ class Aim:
         return dataclasses.replace(curve, direction="higher"), self.level - self.half_width
 
 
-def parse_target(text: str | None) -> Request:
-    """Reads a target.
+def parse_target(text: str | None) -> TargetRequest:
+    """Parse a target.
+
+    Args:
+        text: the text of `--target`; None for the default.
 
     Raises:
-        ConfigError: for another syntax, an unknown quantity, or a fraction that is not between 0
-            and 1.
+        ConfigError: for invalid syntax, an unknown quantity, or a fraction outside 0 to 1.
     """
     if text is None:
-        return Request()
+        return TargetRequest()
     name, equals, number = (part.strip() for part in text.rpartition("="))
     found = re.fullmatch(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(%?)", number)
     if (equals and not name) or found is None:
-        raise ConfigError(f"--target {text!r}: wanted a fraction or quantity=value, {_EXAMPLES}")
+        raise ConfigError(f"--target {text!r}: expected a fraction or quantity=value, {_EXAMPLES}")
     if name and name not in QUANTITIES:
         raise ConfigError(
             f"--target {text!r}: unknown quantity {name!r}; {nearest(name, QUANTITIES)}"
         )
     value = float(found[1]) / (100 if found[2] else 1)
     if name and not found[2]:
-        return Request(quantity=name, value=value)
+        return TargetRequest(quantity=name, value=value)
     if not 0 < value < 1:
-        raise ConfigError(
-            f"--target {text!r}: a fraction of the way lies between 0 and 1; type one {_EXAMPLES}"
-        )
-    return Request(quantity=name or None, fraction=value)
+        raise ConfigError(f"--target {text!r}: expected a fraction between 0 and 1, {_EXAMPLES}")
+    return TargetRequest(quantity=name or None, fraction=value)
 
 
 def choose_quantity(
-    request: Request,
+    request: TargetRequest,
     groups: Sequence[SeedGroup],
     configs: Sequence[Config],
     curves: Sequence[dict[str, list[Curve]]],
 ) -> tuple[str, Reference]:
-    """The quantity of a target, and whether groups go to the best plateau of all or each to its
-    own.
+    """Return the quantity of a target, and whether groups share the best plateau.
+
+    Args:
+        request: the requested target.
+        groups: the groups of runs.
+        configs: the configuration of each run.
+        curves: the curves of each run, by quantity.
+
+    Returns:
+        The quantity, and the reference: a value, the best plateau, or the own plateau of each
+        group.
 
     Raises:
-        ConfigError: if no run has the quantity that was asked for.
+        ConfigError: if no run has the requested quantity.
     """
     quantity = request.quantity
     if quantity is not None:
         if not any(own[quantity] for own in curves):
-            there = [name for name in QUANTITIES if any(own[name] for own in curves)]
+            logged = [name for name in QUANTITIES if any(own[name] for own in curves)]
             hint = "; raise data.validation_fraction" if quantity.startswith("validation") else ""
             raise ConfigError(
-                f"no history has {quantity}, only {', '.join(there) or 'no quantity at all'}{hint}"
+                f"no history has {quantity}; logged: {', '.join(logged) or 'no quantity'}{hint}"
             )
         return quantity, "value" if request.value is not None else "best"
-    if len(groups) == 1 or _one_objective(groups, configs):
+    if len(groups) == 1 or _share_objective(groups, configs):
         return "objective", "best"
-    told = [own for own in curves if own["objective"]]
-    # The evidence lower bound is in nats of the same data whatever the network; the training NLL
-    # may rise again when the prior takes hold, so that its first passage says less.
+    with_objective = [own for own in curves if own["objective"]]
+    # The ELBO is in nats of the same data for every network. The training NLL may increase again
+    # when the prior takes effect, so that its first passage is less informative.
     for name in ("elbo", "nll"):
-        if told and all(own[name] for own in told) and _goes_a_way([own[name] for own in told]):
+        logged = [own[name] for own in with_objective]
+        if logged and all(logged) and _improves(logged):
             return name, "best"
     return "objective", "own"
 
 
-def aims(
-    request: Request,
+def resolve_targets(
+    request: TargetRequest,
     quantity: str,
     reference: Reference,
     groups: Sequence[SeedGroup],
@@ -157,20 +167,20 @@ def aims(
     drawn: Sequence[list[Curve]],
     samplers: Sequence[bool],
     failed: Sequence[bool],
-) -> list[Aim]:
-    """The aim of each group.
+) -> list[Target]:
+    """Return the target of each group.
 
     Args:
-        request: what was asked for.
-        quantity: of the curves.
-        reference: as `choose_quantity` says.
-        groups: of runs.
-        runs: curves of the quantity, by run.
+        request: the requested target.
+        quantity: the quantity of the curves.
+        reference: the reference, from `choose_quantity`.
+        groups: the groups of runs.
+        runs: the curves of the quantity, by run.
         drawn: the same without exploration.
-        samplers: whether a run's method is a sampler.
-        failed: whether a run diverged; the best plateau is not sought among those.
+        samplers: whether the method of each run is a sampler.
+        failed: whether each run diverged; their plateaus are not used.
     """
-    found = []
+    targets = []
     for group in groups:
         members = group.members if reference == "own" else range(len(runs))
         own = [runs[i] for i in members if runs[i] and not failed[i]] or [
@@ -178,23 +188,27 @@ def aims(
         ]
         mine = [runs[i] for i in group.members if runs[i]]
         if request.value is not None:
-            found.append(Aim(kind="value", value=request.value))
+            targets.append(Target(kind="value", value=request.value))
         elif not mine:
-            found.append(
-                Aim(kind="fraction", value=None, reason=f"no history of this group has {quantity}")
+            targets.append(
+                Target(
+                    kind="fraction", value=None, reason=f"no history of this group has {quantity}"
+                )
             )
         elif samplers[group.members[0]] and request.fraction is None:
-            found.append(_band(mine, [drawn[i] or runs[i] for i in group.members if runs[i]]))
+            targets.append(_band(mine, [drawn[i] or runs[i] for i in group.members if runs[i]]))
         else:
-            found.append(
+            targets.append(
                 _fraction(own, _FRACTION if request.fraction is None else request.fraction)
             )
-    return found
+    return targets
 
 
 def run_level(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Level and spread of a run: of its plateaus, or, where rows are too few to have one, of its
-    last rows.
+    """Return level and spread of the plateaus of a run, or of its last rows if it has no plateau.
+
+    Args:
+        curves: the curves of its chains.
     """
     levels, spreads = [], []
     for curve in curves:
@@ -206,38 +220,43 @@ def run_level(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def is_sampler(config: Config) -> bool:
-    """Whether the method draws, rather than optimizes."""
+    """Return whether the method draws samples instead of optimizing.
+
+    Args:
+        config: the configuration.
+    """
     return config.inference.is_sampler
 
 
-def _fraction(runs: Sequence[Sequence[Curve]], fraction: float) -> Aim:
+def _fraction(runs: Sequence[Sequence[Curve]], fraction: float) -> Target:
+    """Return the target at a fraction of the distance to the best plateau."""
     sign = runs[0][0].sign
     start = float(np.median([np.mean([curve.start for curve in curves]) for curves in runs]))
     level, spread = min((run_level(curves) for curves in runs), key=lambda found: sign * found[0])
     way = sign * (start - level)
-    if way <= _LEAST_WAY * spread:
-        reason = "it does not get better from its first row to its last by more than it scatters"
-        return Aim(kind="fraction", value=None, start=start, level=level, reason=reason)
-    return Aim(kind="fraction", value=start - sign * fraction * way, start=start, level=level)
+    if way <= _MIN_IMPROVEMENT * spread:
+        reason = "it does not improve from its first row to its last by more than its scatter"
+        return Target(kind="fraction", value=None, start=start, level=level, reason=reason)
+    return Target(kind="fraction", value=start - sign * fraction * way, start=start, level=level)
 
 
-def _band(runs: Sequence[Sequence[Curve]], drawn: Sequence[Sequence[Curve]]) -> Aim:
-    # Chains that settle at different levels pull the middle between them, and then do not reach it.
-    found = [run_level([curve]) for curves in drawn for curve in curves]
-    level, spread = (float(np.median(values)) for values in zip(*found, strict=True))
+def _band(runs: Sequence[Sequence[Curve]], drawn: Sequence[Sequence[Curve]]) -> Target:
+    """Return the band in which the objective of a sampler is stationary."""
+    # If chains are stationary at different levels, the median lies between them and is not reached.
+    levels = [run_level([curve]) for curves in drawn for curve in curves]
+    level, spread = (float(np.median(values)) for values in zip(*levels, strict=True))
     start = float(np.median([curve.start for curves in runs for curve in curves]))
     half = _BAND * spread
-    return Aim(kind="band", value=level, start=start, level=level, half_width=half)
+    return Target(kind="band", value=level, start=start, level=level, half_width=half)
 
 
-def _goes_a_way(runs: Sequence[Sequence[Curve]]) -> bool:
+def _improves(runs: Sequence[Sequence[Curve]]) -> bool:
+    """Return whether the quantity improves in every run by more than its scatter."""
     return all(_fraction([curves], _FRACTION).value is not None for curves in runs)
 
 
-def _one_objective(groups: Sequence[SeedGroup], configs: Sequence[Config]) -> bool:
-    """Whether the same function is minimized everywhere, whatever the way that is taken to its
-    minimum.
-    """
+def _share_objective(groups: Sequence[SeedGroup], configs: Sequence[Config]) -> bool:
+    """Return whether all groups minimize the same function, by whatever method."""
     changes = ("inference.name", "inference.temperature", "inference.tempering")
     ways = ("inference.", "initial", "device", "dtype", "threads")
     names: set[str] = {name for group in groups for name in group.differences}
@@ -246,6 +265,10 @@ def _one_objective(groups: Sequence[SeedGroup], configs: Sequence[Config]) -> bo
     )
 
 
-def describe_aim(aim: Aim) -> dict[str, Any]:
-    """As plain data."""
-    return dataclasses.asdict(aim)
+def describe_target(target: Target) -> dict[str, Any]:
+    """Return a target as plain data.
+
+    Args:
+        target: the target.
+    """
+    return dataclasses.asdict(target)

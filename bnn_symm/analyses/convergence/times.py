@@ -1,15 +1,13 @@
-"""Times to a target and areas under the curve of several runs, with what became of each taken into
-account.
+"""Compute times to a target and areas under the curve, with censoring.
 
-A run that was stopped or is still running is censored where it is. One that diverged would never
-    have got there: it is
-censored at the longest budget of all runs, and has no area.
+A run that was stopped or is still running is censored at its last step. A run that diverged would
+never have reached the target: it is censored at the longest budget of all runs, and has no area.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
-from bnn_symm.analyses.convergence.target import Aim
+from bnn_symm.analyses.convergence.target import Target
 from bnn_symm.diagnostics.convergence.convergence import (
     CLOCKS,
     Curve,
@@ -22,54 +20,73 @@ from bnn_symm.runs.run import Run
 
 
 def common_clocks(curves: Sequence[Curve]) -> list[str]:
-    """Those that all chains of a run have."""
+    """Return the clocks that all chains of a run have.
+
+    Args:
+        curves: the curves of the chains.
+    """
     return [clock for clock in CLOCKS if all(clock in curve.clocks for curve in curves)]
 
 
-def chain_times(curves: Sequence[Curve], aim: Aim, clock: str) -> list[TimeToTarget]:
-    """When each chain of a run reached the target."""
-    return [time_to_target(*aim.of(curve), clock) for curve in curves]
+def chain_times(curves: Sequence[Curve], target: Target, clock: str) -> list[TimeToTarget]:
+    """Return the time at which each chain of a run reached the target.
+
+    Args:
+        curves: the curves of the chains.
+        target: the target.
+        clock: the clock.
+    """
+    return [time_to_target(*target.of(curve), clock) for curve in curves]
 
 
 def _diverged(time: TimeToTarget | None, longest: float) -> TimeToTarget:
-    """Of a run that diverged after it had reached the target, its time stands; any other never
-    would have.
-    """
+    """Return the time of a run that diverged, censored unless it had reached the target before."""
     if time is not None and not time.censored:
         return dataclasses.replace(time, budget=longest)
     return TimeToTarget(time=longest, censored=True, low=None, high=None, budget=longest)
 
 
 def run_times(
-    runs: Sequence[Run], curves: list[list[Curve]], aimed: list[Aim]
+    runs: Sequence[Run], curves: list[list[Curve]], targets: list[Target]
 ) -> dict[str, list[TimeToTarget | None]]:
-    """Clock -> times of all runs; None of those that have no curve or nothing to reach."""
-    found: dict[str, list[TimeToTarget | None]] = {}
+    """Return the times of all runs by clock; None for runs without a curve or a target.
+
+    Args:
+        runs: the runs.
+        curves: the curves of each run.
+        targets: the target of each run.
+    """
+    times: dict[str, list[TimeToTarget | None]] = {}
     for clock in CLOCKS:
         longest = max(
             (curve.budget(clock) for own in curves for curve in own if clock in curve.clocks),
             default=None,
         )
         row: list[TimeToTarget | None] = []
-        for run, own, aim in zip(runs, curves, aimed, strict=True):
+        for run, own, target in zip(runs, curves, targets, strict=True):
             failed = run.status == "failed" and longest is not None
-            if aim.value is None or clock not in common_clocks(own) or not (own or failed):
+            if target.value is None or clock not in common_clocks(own) or not (own or failed):
                 row.append(None)
                 continue
-            time = slowest(chain_times(own, aim, clock)) if own else None
+            time = slowest(chain_times(own, target, clock)) if own else None
             if run.status == "failed" and longest is not None:
                 time = _diverged(time, longest)
             row.append(time)
         if any(time is not None for time in row):
-            found[clock] = row
-    return found
+            times[clock] = row
+    return times
 
 
 def run_areas(runs: Sequence[Run], curves: list[list[Curve]]) -> dict[str, list[float | None]]:
-    """Clock -> areas of all runs up to the end of the shortest that did not diverge; None of those
-    that did.
+    """Return the areas of all runs by clock, up to the end of the shortest valid run.
+
+    Runs that diverged have none.
+
+    Args:
+        runs: the runs.
+        curves: the curves of each run.
     """
-    found: dict[str, list[float | None]] = {}
+    areas: dict[str, list[float | None]] = {}
     for clock in CLOCKS:
         good = [
             bool(own) and clock in common_clocks(own) and run.status != "failed"
@@ -82,8 +99,8 @@ def run_areas(runs: Sequence[Run], curves: list[list[Curve]]) -> dict[str, list[
             for curve in own
         ]
         if ends:
-            found[clock] = [
+            areas[clock] = [
                 area_under(own, clock, until=min(ends)) if fine else None
                 for own, fine in zip(curves, good, strict=True)
             ]
-    return found
+    return areas

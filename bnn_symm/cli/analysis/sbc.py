@@ -8,7 +8,7 @@ from bnn_symm.cli.command import add_command, answer, file_line, warn
 from bnn_symm.cli.fitting.fit import add_config, config_of
 
 if TYPE_CHECKING:
-    from bnn_symm.analyses.sbc_runner import SelfCheck
+    from bnn_symm.analyses.sbc_runner import SbcRun
 
 _SIMULATIONS = 100
 
@@ -63,7 +63,7 @@ def _sbc(options: argparse.Namespace) -> int:
     warn(check.warnings)
     bar = SimulationBar(check.num_simulations, len(check.done), quiet=options.quiet)
     with bar:
-        content = check.run(jobs=options.jobs or available_cores(), tell=bar)
+        content = check.run(jobs=options.jobs or available_cores(), on_simulation=bar)
     with disk_errors(check.path, "make room, and go on with --resume"):
         pictures = draw_sbc(content, check.path / "figures")
     lines = [
@@ -75,9 +75,9 @@ def _sbc(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> "SelfCheck":
+def _check(options: argparse.Namespace) -> "SbcRun":
     """The check that the options ask for, new or resumed."""
-    from bnn_symm.analyses.sbc_runner import default_overrides, new_self_check, resume_self_check
+    from bnn_symm.analyses.sbc_runner import create_sbc_run, default_overrides, resume_sbc_run
     from bnn_symm.errors import ConfigError
     from bnn_symm.runs.directory.output_directory import check_free
 
@@ -86,7 +86,7 @@ def _check(options: argparse.Namespace) -> "SelfCheck":
             raise ConfigError(
                 "--resume goes on with a check as it was; it takes no CONFIG, --set or --out"
             )
-        return resume_self_check(
+        return resume_sbc_run(
             Path(options.resume), num_simulations=options.simulations, module=options.module
         )
     out = Path(options.out) if options.out else None
@@ -98,6 +98,6 @@ def _check(options: argparse.Namespace) -> "SelfCheck":
     if not has_config:
         named = ["architecture.name=module"] if options.module else []
         options.set = [*default_overrides([*options.set, *named]), *options.set]
-    return new_self_check(
+    return create_sbc_run(
         config_of(options), out, num_simulations=options.simulations or _SIMULATIONS
     )

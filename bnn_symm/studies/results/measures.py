@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from bnn_symm.analyses.alignment import pair_runs
-from bnn_symm.analyses.mixing import describe_mixing, held_out, joined
+from bnn_symm.analyses.mixing import concatenate_chains, describe_mixing, held_out_part
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
 from bnn_symm.diagnostics.mixing.function_values import function_values
@@ -71,7 +71,7 @@ def agreement(
 
     None where there are too few draws, or where no data set says at which points to look.
     """
-    together = joined(posteriors)
+    together = concatenate_chains(posteriors)
     chains, draws, _ = together.shape
     if draws < MIN_DRAWS:
         return None, None
@@ -81,7 +81,9 @@ def agreement(
     found = [_median(chain_statistics(positions).rhat)]
     if dataset is not None:
         found.append(
-            _median(chain_statistics(function_values(together, held_out(dataset)[1]).columns).rhat)
+            _median(
+                chain_statistics(function_values(together, held_out_part(dataset)[1]).columns).rhat
+            )
         )
     return found[0], found[-1] if dataset is not None else None
 
