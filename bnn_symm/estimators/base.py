@@ -135,6 +135,6 @@ def _seed(random_state: Any) -> int:
 
 
 def _threads(flops: int, config: Config) -> int:
-    """Return the number of threads; `auto` does not exceed the present number, which joblib sets."""
+    """Return the number of threads; `auto` never exceeds the present number."""
     threads = choose_threads(flops, config.threads)
     return min(threads, torch.get_num_threads()) if config.threads == "auto" else threads

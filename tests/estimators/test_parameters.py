@@ -143,7 +143,7 @@ WRONG = [
         {"method": "nuts", "num_steps": 10},
         "num_steps for inference.name=nuts; it belongs to mean_field_vi",
     ),
-    ({"config": 3}, "config: got 3, wanted sections"),
+    ({"config": 3}, "config: got 3, expected sections"),
     ({"config": {"inferense": {}}}, "unknown key inferense; did you mean 'inference'"),
     (
         {"config": {"inference": {"num_step": 3}}},
@@ -151,7 +151,7 @@ WRONG = [
     ),
     ({"config": {"inference": "nuts"}}, "type inference.name=nuts"),
     ({"config": {"seed": 3}}, "use random_state"),
-    ({"config": {"initial": "runs/a"}}, "initial is not for an estimator"),
+    ({"config": {"initial": "runs/a"}}, "initial does not apply to an estimator"),
     ({"config": {"save": {}}}, "save_posterior"),
     ({"config": {"data": {"name": "digits"}}}, "X and y of `fit`"),
     ({"config": {"architecture": {"symmetry": {"kappa": 0}}}}, "no kind"),
@@ -166,16 +166,16 @@ WRONG = [
     ({"prior_scale": 2.0, "config": {"prior": "normal"}}, "prior is a value, not a section"),
     (
         {"method": MAP(), "temperature": 0.5},
-        r"temperature is given beside it; give it to MAP\(...\)",
+        r"temperature is given too; pass it to MAP\(...\)",
     ),
     (
         {"method": MAP(), "config": {"inference": {"name": "map"}}},
-        "section inference of config is given beside it",
+        "section inference of config is given too",
     ),
     ({"method": Mine}, "unknown inference.name"),
     (
         {"method": Mine()},
-        "method: got Mine, wanted the settings of a method: MeanFieldVI, .*HMC, NUTS",
+        "method: got Mine, expected the settings of a method: MeanFieldVI, .*HMC, NUTS",
     ),
     ({"config": {"architecture": {"name": "module"}}}, "factory"),
 ]
