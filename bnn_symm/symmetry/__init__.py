@@ -1,5 +1,7 @@
-"""Which permutations of hidden units leave a network's function unchanged: derived, certified,
-counted.
+"""Derive, certify and count the permutations of hidden units that preserve a network's function.
+
+`permutation_spec` derives the permutation symmetries of a network; `symmetry_group` finds the
+subgroup that fixed entries leave; `continuous_symmetries` lists the rescalings and shifts.
 """
 
 from bnn_symm.symmetry.continuous import ContinuousSymmetry, continuous_symmetries, rescale

@@ -1,13 +1,13 @@
-"""The certificate of a derived spec: every generator of its group is applied to random weights.
+"""Certify a derived spec by applying every generator of its group to random weights.
 
-One random element would not do: a group of one unit that may wrongly flip keeps its sign in every
-    other draw. So each
-group is permuted alone, flipped alone and rescaled alone, and the outputs are compared in float64.
-Then random elements of the whole group follow: the elements that keep the function are a subgroup,
-and a uniform element misses a smaller one with probability at least 1/2.
+Each group is permuted alone, flipped alone and rescaled alone, and the outputs are compared in
+float64. A single random element would not be enough: a group of one unit that is wrongly allowed to
+flip keeps its sign in half of all draws. Random elements of the whole group follow: the elements
+that preserve the function are a subgroup, and a uniform element falls outside a smaller one with
+probability at least 1/2.
 
-Of a network so large that this takes too long, the generators come in products of random halves of
-them, which find a wrong one with probability 1/2 each.
+For a network so large that this takes too long, random halves of the generators are applied
+together; each such product detects a wrong generator with probability 1/2.
 """
 
 from collections.abc import Mapping
@@ -24,22 +24,23 @@ from bnn_symm.symmetry.group.rescaling import rescale
 from bnn_symm.symmetry.tracing.precision import DoublePrecision
 
 TOLERANCE = 1e-10
-"""Largest difference of outputs in float64, relative to the largest output, that counts as none."""
+"""Largest difference of float64 outputs, relative to the largest output, that counts as zero."""
 
 _WHOLE_ELEMENTS = 4
-# Generators are tried one by one up to so many passes: more of small networks than of large ones.
+# Bounds of the number of passes in which generators are tried one by one: _WEIGHTS over the number
+# of weights, but at least _FEWEST and at most _MOST.
 _FEWEST, _MOST, _WEIGHTS = 20, 200, 10**7
 
 
 @dataclass(frozen=True)
 class _Generator:
-    """One kind of move of one group.
+    """A transformation of one group of units.
 
     Attributes:
-        what: `order`, `flip` or `scale`.
-        group: its name.
-        permutation: the move, for an order or a flip.
-        factors: of each unit, for a scale.
+        kind: `order`, `flip` or `scale`.
+        group: name of the group.
+        permutation: the transformation, if it is an order or a flip.
+        factors: factor of each unit, if it is a scale.
     """
 
     kind: str
@@ -55,16 +56,16 @@ class _Generator:
 
 
 def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
-    """Apply every generator of a spec's group to random weights and compare outputs.
+    """Check that every generator of a spec's group preserves the outputs at random weights.
 
     Args:
-        net: without fixed entries, in float64 and in evaluation mode.
-        spec: to be certified.
-        x: (point, *input).
+        net: network without fixed entries, in float64 and in evaluation mode.
+        spec: the spec to certify.
+        x: inputs, (point, *input).
 
     Raises:
-        SymmetryError: naming the generator and its tensors, if the outputs differ by more than
-            1e-10 of the largest.
+        SymmetryError: if the outputs differ by more than 1e-10 of the largest; the message names
+            the generator and its tensors.
     """
     generators = _generators(spec)
     if not generators:
@@ -76,7 +77,8 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
         reference = evaluate(net, values, x)
     if not bool(reference.isfinite().all()):
         raise SymmetryError(
-            "the outputs of the network are not finite at random weights: nothing can be certified"
+            "the outputs of the network are not finite at random weights; symmetries cannot be "
+            "certified"
         )
 
     def difference(*moves: _Generator) -> float:
@@ -101,7 +103,7 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
 
 
 def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
-    """Moves to be tried together, each list of one group."""
+    """Return the generators, as lists of transformations of one group that are applied together."""
     scaled = {
         s.group
         for axes in spec.axes.values()
@@ -112,7 +114,7 @@ def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
     found: list[list[_Generator]] = []
     for name, group in spec.groups.items():
         draw = torch_generator("certificate", "generators", len(found))
-        # A factor is no order: both at once are wrong if one of them is.
+        # An order and factors cannot cancel: applied together they fail if either one is wrong.
         both = []
         if (order := _cycle(spec, name, draw)) is not None:
             both.append(_Generator("order", name, permutation=order))
@@ -129,7 +131,10 @@ def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
 
 
 def _flips(group: Group, draw: torch.Generator) -> list[Tensor]:
-    """A unit alone, and a random half of several; all at once might flip where one may not."""
+    """Return the sign vectors to try: one random unit, and a random half of the units.
+
+    All units at once may be a symmetry where a single flip is none.
+    """
     if not group.signed:
         return []
     one = torch.ones(group.size, dtype=torch.long)
@@ -141,8 +146,9 @@ def _flips(group: Group, draw: torch.Generator) -> list[Tensor]:
 
 
 def _cycle(spec: PermutationSpec, name: str, draw: torch.Generator) -> Permutation | None:
-    """All units of each block in one cycle, in random order, so that none stays; with the blocks
-    that they own.
+    """Return a permutation that moves every unit, a random cycle within each block, or None.
+
+    Blocks of other groups that these units own move with them.
     """
     group = spec.groups[name]
     block = group.size // group.blocks
@@ -160,17 +166,17 @@ def _cycle(spec: PermutationSpec, name: str, draw: torch.Generator) -> Permutati
 
 
 def _batches(moves: list[list[_Generator]], values: Mapping[str, Tensor]) -> list[list[_Generator]]:
-    """Each group alone, or random halves of all if there are too many for the size of the
-    network.
-    """
+    """Return each group's generators, or random halves of all generators if there are too many."""
     weights = sum(value.numel() for value in values.values())
     limit = min(_MOST, max(_FEWEST, _WEIGHTS // max(weights, 1)))
     if len(moves) <= limit:
         return moves
     draw = torch_generator("certificate", "halves")
     halves = (torch.rand(limit, len(moves), generator=draw) < 0.5).tolist()
-    chosen = [[move for move, taken in zip(moves, half, strict=True) if taken] for half in halves]
-    return [[one for move in own for one in move] for own in chosen if own]
+    chosen = [
+        [move for move, is_taken in zip(moves, half, strict=True) if is_taken] for half in halves
+    ]
+    return [[move for moves in half for move in moves] for half in chosen if half]
 
 
 def _failure_message(spec: PermutationSpec, move: _Generator, difference: float) -> str:
@@ -181,20 +187,20 @@ def _failure_message(spec: PermutationSpec, move: _Generator, difference: float)
     named = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
     kind = {"order": "permutation", "flip": "flip", "scale": "rescaling"}[move.kind]
     return one_line(
-        f"a derived {kind} changes the outputs by {difference:.1e} of their size: that of the "
-        f"units of {move.group!r}, in {named}; a rule does not fit this network, please report it "
-        "with the network",
+        f"a derived {kind} changes the outputs by {difference:.1e} of their size: the units of "
+        f"{move.group!r}, in {named}; a rule is wrong for this network, please report it with the "
+        "network",
         400,
     )
 
 
 def random_values(net: nn.Module, *key: int | str, spread: float = 0.1) -> dict[str, Tensor]:
-    """Parameters and buffers of a network in float64, none left at a value that another shares.
+    """Return float64 parameters and buffers at which no two entries share a value.
 
     Args:
         net: the network.
-        key: of the random numbers.
-        spread: standard deviation of what is added to every value.
+        key: key of the random numbers.
+        spread: standard deviation of the noise that is added to every value.
     """
     generator = torch_generator(*key, "values")
     named = dict(net.named_parameters()) | dict(net.named_buffers())
@@ -210,11 +216,11 @@ def random_values(net: nn.Module, *key: int | str, spread: float = 0.1) -> dict[
 
 
 def evaluate(net: nn.Module, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Return the outputs of a network at some values of its parameters and buffers, in float64."""
-    # What the pass itself changes, such as a buffer, it changes in a copy.
-    own = {name: value.clone() for name, value in values.items()}
+    """Return the outputs of a network in float64 at given values of its parameters and buffers."""
+    # The pass may change buffers in place, so it gets copies.
+    copies = {name: value.clone() for name, value in values.items()}
     with torch.no_grad(), DoublePrecision():
-        return functional_call(net, own, (x,))
+        return functional_call(net, copies, (x,))
 
 
 def relative_change(before: Tensor, after: Tensor) -> float:
@@ -225,5 +231,5 @@ def relative_change(before: Tensor, after: Tensor) -> float:
 def relative_difference(
     net: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], x: Tensor
 ) -> float:
-    """Largest difference of the outputs at two sets of values, relative to the largest output."""
+    """Return the largest difference of outputs at two sets of values, in relative terms."""
     return relative_change(evaluate(net, first, x), evaluate(net, second, x))

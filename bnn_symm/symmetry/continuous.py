@@ -1,9 +1,8 @@
-"""Continuous symmetries, which no permutation removes: rescaled units, scale before a norm, shift
-of a softmax.
+"""Continuous symmetries: rescaling of units, scale before a norm, shift of a softmax.
 
-They are reported, so that nobody takes a trivial permutation group for a posterior without any
-symmetry. An entry that is fixed at a value other than zero takes away the directions that it lies
-in.
+No permutation removes them. They are reported so that a trivial permutation group is not mistaken
+for a posterior without symmetries. An entry that is fixed at a nonzero value removes the directions
+in which it would change.
 """
 
 import itertools
@@ -25,8 +24,8 @@ from bnn_symm.symmetry.group.permutation_spec import PermutationSpec
 from bnn_symm.symmetry.group.relations import pieces
 from bnn_symm.symmetry.group.rescaling import rescale
 
-# A norm's `eps` makes the invariance approximate; doubling weights that no norm follows changes
-# outputs by far more.
+# A norm's `eps` makes the invariance approximate; doubling weights that are not normalized
+# afterwards changes outputs by far more.
 _SAME_OUTPUTS = 1e-3
 _POINTS = 12
 
@@ -37,16 +36,16 @@ Kind = Literal["positive scaling", "scale before a norm", "shift of the softmax"
 
 @dataclass(frozen=True)
 class ContinuousSymmetry:
-    """A family of transformations of the parameters, with as many directions as `dimensions`.
+    """A family of transformations of the parameters with `dimensions` free directions.
 
     Attributes:
-        kind: `positive scaling`: a unit is made c times as large and read 1/c times; exact, changes
-            the prior. `scale before a norm`: all weights of a layer times c; exact up to the norm's
-            epsilon. `shift of the softmax`: a constant added to all outputs; exact for a
-            categorical likelihood.
+        kind: `positive scaling`: the inputs of a unit are multiplied by c and its outputs by 1/c;
+            exact, changes the prior. `scale before a norm`: all weights of a layer are multiplied
+            by c; exact up to the norm's epsilon. `shift of the softmax`: a constant is added to all
+            outputs; exact for a categorical likelihood.
         where: the group, or the layer.
-        dimensions: directions left.
-        removed: directions that fixed entries took away.
+        dimensions: number of directions left.
+        removed: number of directions that fixed entries remove.
     """
 
     kind: Kind
@@ -63,27 +62,32 @@ def continuous_symmetries(
     input_shape: tuple[int, ...] | None = None,
     softmax: bool = False,
 ) -> list[ContinuousSymmetry]:
-    """The continuous symmetries that are known for a network, and how much of each is left.
+    """Return the known continuous symmetries of a network, with their remaining directions.
 
     Args:
         net: the network.
-        spec: its permutations.
-        fixed: what is fixed of it.
+        spec: its permutation symmetries.
+        fixed: its fixed entries.
         input_shape: see `permutation_spec`.
         softmax: whether its outputs are the logits of a softmax.
+
+    Returns:
+        One entry for each group of units that can be rescaled, for each layer before a norm, and
+            for
+        each tensor that shifts the logits.
     """
-    found = [*_positive_scalings(spec, fixed), *_before_norms(net, spec, fixed, input_shape)]
-    return found + (_shifts(net, spec, fixed, input_shape) if softmax else [])
+    symmetries = [*_positive_scalings(spec, fixed), *_before_norms(net, spec, fixed, input_shape)]
+    return symmetries + (_shifts(net, spec, fixed, input_shape) if softmax else [])
 
 
 def _positive_scalings(
     spec: PermutationSpec, fixed: Mapping[str, FixedTensor]
 ) -> list[ContinuousSymmetry]:
-    """One direction a unit, less those that entries fixed at other values than zero take away.
+    """Return one direction per unit, less those that nonzero fixed entries remove.
 
-    Such an entry between two units ties their factors to one another; between a unit and anything
-    else it holds the unit's factor at 1. What is left are the sets of units tied to each other and
-    to nothing else.
+    A nonzero fixed entry between two units ties their factors to one another; one between a unit
+    and anything else keeps the unit's factor at 1. The free directions are the sets of units that
+    are tied to each other and to nothing else.
     """
     scaled = {
         s.group
@@ -118,11 +122,11 @@ def _positive_scalings(
         for first in np.unique(component, return_index=True)[1]
         if component[first] != component[ground]
     ]
-    found = []
+    symmetries = []
     for name, size in zip(names, sizes, strict=True):
         left = int(sum(start[name] <= unit < start[name] + size for unit in free))
-        found.append(ContinuousSymmetry("positive scaling", name, left, size - left))
-    return found
+        symmetries.append(ContinuousSymmetry("positive scaling", name, left, size - left))
+    return symmetries
 
 
 def _before_norms(
@@ -131,27 +135,29 @@ def _before_norms(
     fixed: Mapping[str, FixedTensor],
     input_shape: tuple[int, ...] | None,
 ) -> list[ContinuousSymmetry]:
-    """Layers whose weights may all be doubled: found by doubling them."""
+    """Return the layers whose weights can all be doubled, found by doubling them."""
     clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
     values, others = (random_values(clone, "scale before a norm", number) for number in (0, 1))
     layers: dict[str, list[str]] = {}
     for name, value in clone.named_parameters():
         if name in spec.axes and (value.dim() >= 2 or name.endswith(".bias")):
             layers.setdefault(name.rpartition(".")[0], []).append(name)
-    found = []
+    symmetries = []
     for layer, names in layers.items():
         if all(values[name].dim() < 2 for name in names):
             continue
         doubled = {**values, **{name: 2 * values[name] for name in names}}
-        # A layer that changes nothing whatever its weights, such as one dead unit, says nothing
-        # about norms.
+        # A layer whose weights do not affect the outputs, such as one dead unit, is no evidence of
+        # a norm.
         changed = {**values, **{name: others[name] for name in names}}
         if relative_difference(clone, values, changed, x) < _SAME_OUTPUTS:
             continue
         if relative_difference(clone, values, doubled, x) < _SAME_OUTPUTS:
-            held = any(bool((fixed[name].values != 0).any()) for name in names if name in fixed)
-            found.append(ContinuousSymmetry("scale before a norm", layer, int(not held), int(held)))
-    return found
+            removed = any(bool((fixed[name].values != 0).any()) for name in names if name in fixed)
+            symmetries.append(
+                ContinuousSymmetry("scale before a norm", layer, int(not removed), int(removed))
+            )
+    return symmetries
 
 
 def _shifts(
@@ -160,14 +166,14 @@ def _shifts(
     fixed: Mapping[str, FixedTensor],
     input_shape: tuple[int, ...] | None,
 ) -> list[ContinuousSymmetry]:
-    """A constant added along the output axis of a bias, or of one column of weights, of tensors
-    that shift all logits.
+    """Return the tensors of the output axis to which a constant can be added without effect.
 
-    Found by adding one: all outputs of a point must change alike.
+    These are biases of the outputs, or columns of their weights, that shift all logits of a point
+    alike; found by adding a random constant.
     """
     clone, x = dense_copy(net).double(), input_points(net, input_shape)
     values = random_values(clone, "shift of the softmax")
-    found = []
+    symmetries = []
     for name, dim in spec.output_axes.items():
         shape = [1 if d == dim else size for d, size in enumerate(values[name].shape)]
         added = torch.randn(shape, dtype=torch.float64, generator=torch_generator("shift", name))
@@ -180,8 +186,10 @@ def _shifts(
         ):
             continue
         columns = values[name].numel() // values[name].shape[dim]
-        held = (
+        removed = (
             int((~fixed[name].free).movedim(dim, 0).flatten(1).any(0).sum()) if name in fixed else 0
         )
-        found.append(ContinuousSymmetry("shift of the softmax", name, columns - held, held))
-    return found
+        symmetries.append(
+            ContinuousSymmetry("shift of the softmax", name, columns - removed, removed)
+        )
+    return symmetries

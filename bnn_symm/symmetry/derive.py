@@ -1,17 +1,15 @@
-"""The permutation spec of any network, derived by watching one forward pass and certified by
-permuting it.
+"""Derive the permutation spec of a network by tracing one forward pass, and certify it.
 
     permutation_spec(net) -> PermutationSpec
 
-Every axis of every parameter starts as units of its own; each operation relates axes (`labels`,
-`rules_*`), and what may still be permuted when the outputs are pinned are the symmetries. The
-result is not believed: every generator is applied to random weights, and outputs are compared in
-float64 (`certificate`).
+Every axis of every parameter starts as units of its own. Each operation relates axes
+(`tracing.axis_labels`, `rules`); the permutations that remain possible once the outputs are pinned
+are the symmetries. The result is then verified: every generator is applied to random weights, and
+the outputs are compared in float64 (`certificate`).
 
-The derivation sees the structure of a network only, as if nothing of it were fixed: weights with
-    fixed entries take
-part at their full shape, and so do buffers. What these leave of the group is `symmetry.group`'s
-question.
+The derivation sees the structure of a network as if nothing were fixed: weights with fixed entries
+take part at their full shape, and so do buffers. `symmetry.group` finds the subgroup that the fixed
+values leave.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,7 +48,7 @@ __all__ = [
 ]
 
 NUM_POINTS = 3
-"""Points of the watched pass."""
+"""Number of points in the traced pass."""
 
 _CERTIFIED_POINTS = 8
 _SMALL_NETWORK = 20_000
@@ -58,20 +56,26 @@ _SMALL_NETWORK = 20_000
 
 @checked
 def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> PermutationSpec:
-    """The signed permutations of hidden units that leave the network's function unchanged.
+    """Derive the signed permutations of hidden units that preserve the network's function.
 
     Args:
         net: any module whose operations have rules; it is not changed. Fixed entries and buffers
-            are taken as if they could move with the rest.
+            are treated as if they could be permuted too.
         input_shape: shape of one point; default `net.input_shape`, which `build_network` sets, or
             the features of the first linear layer.
 
     Returns:
-        The spec, certified.
+        The certified spec.
 
     Raises:
-        SymmetryError: if an operation has no rule (it names the operation and the line), or no
-            input shape is known.
+        SymmetryError: if an operation has no rule (the message names the operation and the line),
+            or the input shape is unknown.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> list(permutation_spec(net).groups)
+        ['0']
     """
     clone, x = dense_copy(net).double().eval(), input_points(net, input_shape)
     leaves = {name: value.detach().clone() for name, value in clone.named_parameters()}
@@ -102,7 +106,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     except CannotDerive as error:
         raise SymmetryError(f"the outputs of the network: {error}") from None
     small = sum(value.numel() for value in leaves.values()) <= _SMALL_NETWORK
-    number = _CERTIFIED_POINTS if small else NUM_POINTS  # few units may all be off at three points
+    number = _CERTIFIED_POINTS if small else NUM_POINTS  # few units may be inactive at all 3 points
     certify(clone, spec, input_points(net, input_shape, number))
     own = [
         label
@@ -122,7 +126,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
 def _trace(
     net: nn.Module, tracer: SymmetryTracer, leaves: Mapping[str, Tensor], x: Tensor
 ) -> Tensor:
-    """The outputs of one watched forward pass."""
+    """Return the outputs of one traced forward pass."""
     try:
         with torch.no_grad(), _single_operations(), DoublePrecision(), tracer:
             out = functional_call(net, dict(leaves), (x,))
@@ -135,14 +139,15 @@ def _trace(
         ) from error
     if not isinstance(out, Tensor):
         raise SymmetryError(
-            f"the network returns a {type(out).__name__}; symmetries are derived of one tensor"
+            f"the network returns a {type(out).__name__}; symmetries are derived for a network "
+            "that returns one tensor"
         )
     return out
 
 
 @contextmanager
 def _single_operations() -> Iterator[None]:
-    """Attention takes the path that is made of single operations, which have rules."""
+    """Disable the fused path of attention, so that every operation in it has a rule."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -152,10 +157,10 @@ def _single_operations() -> Iterator[None]:
 
 
 def input_shape_of(net: nn.Module) -> tuple[int, ...]:
-    """The shape of one point that a network says it takes.
+    """Return the shape of one point, as declared by a network or by its first linear layer.
 
     Raises:
-        SymmetryError: if it does not say.
+        SymmetryError: if the network does not declare it.
     """
     shape = getattr(net, "input_shape", None)
     if shape is not None:
@@ -166,15 +171,15 @@ def input_shape_of(net: nn.Module) -> tuple[int, ...]:
     if isinstance(first, nn.Linear):
         return (first.in_features,)
     raise SymmetryError(
-        f"the shape of a point is not known for a {type(net).__name__}; pass it, such as "
-        "input_shape=(3, 32, 32)"
+        f"the input shape of a {type(net).__name__} is unknown; pass the shape of one point, such "
+        "as input_shape=(3, 32, 32)"
     )
 
 
 def input_points(
     net: nn.Module, input_shape: tuple[int, ...] | None, number: int = NUM_POINTS
 ) -> Tensor:
-    """(point, *input) of standard normals in float64, the same ones always."""
+    """Return (point, *input) of standard normals in float64, always the same values."""
     shape = input_shape_of(net) if input_shape is None else tuple(input_shape)
     return torch.randn(
         number, *shape, generator=torch_generator("watched points"), dtype=torch.float64
@@ -184,7 +189,7 @@ def input_points(
 def _spec(
     labels: Labels, leaves: Mapping[str, tuple[Label, ...]], outputs: list[int]
 ) -> PermutationSpec:
-    """From labels at the end of the pass to segments with names."""
+    """Convert the labels at the end of the pass to a spec with named groups."""
     resolved = {
         name: tuple(labels.resolve(label) for label in axes) for name, axes in leaves.items()
     }
@@ -244,9 +249,9 @@ def _spec(
 
 
 def _names(labels: Labels, resolved: Mapping[str, tuple[Label, ...]]) -> dict[int, str]:
-    """Node -> name of its group: of the first layer that makes its units."""
+    """Return node -> name of its group, that of the first layer that produces its units."""
     names: dict[int, str] = {}
-    for dims in (slice(0, 1), slice(1, None)):  # what a layer makes lies on its first axis
+    for dims in (slice(0, 1), slice(1, None)):  # a layer's output units lie on its first axis
         for name, axes in resolved.items():
             for label in axes[dims]:
                 for part in label:
@@ -276,22 +281,23 @@ def _parents_first(labels: Labels, names: Mapping[int, str]) -> list[int]:
     order: list[int] = []
     for node in names:
         parent = labels.parent(node)
-        for one in (parent, node):
-            if one is not None and one in names and one not in order:
-                order.append(one)
+        for candidate in (parent, node):
+            if candidate is not None and candidate in names and candidate not in order:
+                order.append(candidate)
     return order
 
 
 def _single_root(roots: set[int]) -> int | None:
-    """The one flavor of a group's occurrences; with several, which of them flips is not one choice,
-    so none does.
+    """Return the scale class that all occurrences of a group share, or None.
+
+    With several classes it is ambiguous which occurrences flip together, so none does.
     """
     roots = roots - {0}
     return roots.pop() if len(roots) == 1 else None
 
 
 def _merge_fixed(axis: Axis) -> Axis:
-    """Joins neighboring stretches that stay where they are."""
+    """Merge neighboring segments that belong to no group."""
     joined: list[Segment] = []
     for segment in axis:
         if joined and segment.group is None and joined[-1].group is None:
@@ -302,7 +308,7 @@ def _merge_fixed(axis: Axis) -> Axis:
 
 
 def _orient(axes: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...]]:
-    """Powers such that what makes a unit, its layer's first axis, has power 1."""
+    """Choose the signs of the powers so that the first axis of a unit's own layer has power 1."""
     first: dict[str, int] = {}
     for own in axes.values():
         for segment in own[0] if own else ():

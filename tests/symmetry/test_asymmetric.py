@@ -246,7 +246,7 @@ def test_no_permutation_of_an_asymmetric_mlp_is_left(kind, seed):
     assert group.is_trivial
     assert group.log10_order == 0
     assert group.certificate.startswith(
-        "trivial: proved by color refinement, which told all 22 hidden units apart"
+        "trivial: proved by color refinement, which distinguishes all 22 hidden units"
     )
 
 

@@ -208,7 +208,7 @@ def test_random_fixed_values_leave_nothing():
         assert group.is_trivial
         assert group.order == 1
         assert group.certificate.startswith(
-            "trivial: proved by color refinement, which told all 22 hidden units"
+            "trivial: proved by color refinement, which distinguishes all 22 hidden units"
         )
         swap = spec.permutation({"0": torch.tensor([1, 0, *range(2, 12)])})
         assert not group.represents(swap)

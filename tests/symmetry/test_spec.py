@@ -111,9 +111,9 @@ def tanh_spec() -> PermutationSpec:
     ("indices", "signs", "message"),
     [
         ({"1": [0, 1, 2, 3]}, {}, "no group '1'; the groups are 0"),
-        ({"0": [0, 0, 2, 3]}, {}, "group '0': got an order that is none of its 4 units"),
-        ({"0": [0, 1, 2]}, {}, "group '0': got an order that is none of its 4 units"),
-        ({}, {"0": [1, 1, 0, 1]}, "wanted 4 signs, each"),
+        ({"0": [0, 0, 2, 3]}, {}, "group '0': the order is not a permutation of its 4 units"),
+        ({"0": [0, 1, 2]}, {}, "group '0': the order is not a permutation of its 4 units"),
+        ({}, {"0": [1, 1, 0, 1]}, "expected 4 signs, each"),
     ],
 )
 def test_what_is_no_permutation_is_refused(tanh_spec, indices, signs, message):

@@ -1,5 +1,4 @@
-"""Automorphisms of the part of a structure that color refinement leaves entangled, by BLISS through
-igraph.
+"""Compute automorphisms of the entangled part of a structure by BLISS through igraph.
 
 References:
     Junttila and Kaski (2007), Engineering an efficient canonical labeling tool,
@@ -16,22 +15,21 @@ from bnn_symm.symmetry.group.relations import Relation
 def automorphisms(
     vertices: np.ndarray, colors: np.ndarray, relations: Sequence[Relation]
 ) -> tuple[int, list[np.ndarray]]:
-    """The group of the permutations of vertices that keep their colors and every relation.
+    """Return the group of the permutations that preserve colors of vertices and all relations.
 
-    BLISS takes graphs with colored vertices and plain edges. Colors of pairs are written in binary:
-        for each
-    binary digit of each relation there is a copy of its row vertices and one of its column
-    vertices, joined where the digit is 1; the copies carry what digit of what they stand for in
-    their color, so that none changes roles.
+    BLISS takes graphs with colored vertices and plain edges. Colors of pairs are therefore written
+    in binary: each binary digit of each relation gets a copy of its row vertices and one of its
+    column vertices, joined where the digit is 1. The color of a copy encodes the relation, the side
+    and the digit, so that no automorphism exchanges their roles.
 
     Args:
         vertices: (vertex,), ascending.
         colors: (vertex,).
-        relations: between these vertices only.
+        relations: relations between these vertices only.
 
     Returns:
-        The order, exactly, and generators: each (vertex,), the position in `vertices` that each one
-            goes to.
+        The exact order of the group, and its generators: each (vertex,), the position in `vertices`
+        that each one is mapped to.
     """
     import igraph
 
@@ -60,6 +58,6 @@ def automorphisms(
 
 
 def _rank_by_frequency(numbers: np.ndarray) -> np.ndarray:
-    """Renumbers so that the commonest color is 0, which needs no edges."""
+    """Renumber the colors so that the most frequent one is 0, which needs no edges."""
     rank = np.argsort(np.argsort(-np.bincount(numbers.ravel()), kind="stable"), kind="stable")
     return rank[numbers]

@@ -1,6 +1,6 @@
-"""What of a network is fixed, and the same network with nothing fixed.
+"""Find the fixed entries of a network, and build the same network without fixed entries.
 
-A layer with fixed entries is recognized by what it offers (`HasFixedEntries`), whoever wrote it.
+A layer with fixed entries is recognized by its interface (`HasFixedEntries`), not by its class.
 """
 
 import copy
@@ -17,28 +17,28 @@ from bnn_symm.symmetry.group.permutation_spec import Permutation
 
 @runtime_checkable
 class HasFixedEntries(Protocol):
-    """A layer whose parameter `weight` holds the free entries of a weight only.
+    """A layer whose parameter `weight` holds only the free entries of a weight.
 
     Attributes:
         mask: True where the weight is free, in the weight's full shape.
-        fixed: values of the others, 0 where the weight is free.
+        fixed: values of the fixed entries, 0 where the weight is free.
     """
 
     mask: Tensor
     fixed: Tensor
 
     def dense(self) -> nn.Module:
-        """The layer with an ordinary weight of the same effective values."""
+        """Return the layer with an ordinary weight of the same effective values."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedTensor:
-    """What is fixed of one tensor.
+    """The fixed entries of one tensor.
 
     Attributes:
         free: True where an entry may take any value.
-        values: of the fixed entries; 0 where free.
+        values: values of the fixed entries; 0 where free.
     """
 
     free: Bool[Tensor, "..."]
@@ -46,32 +46,32 @@ class FixedTensor:
 
 
 def fixed_entries(net: nn.Module) -> dict[str, FixedTensor]:
-    """Tensor name -> what is fixed: weights with fixed entries; and frozen parameters, buffers and
-    constants, entirely.
+    """Return tensor name -> its fixed entries, for everything in a network that is fixed.
 
-    Which of the buffers matter, the network's spec says: those that its function reads.
+    These are the fixed entries of weights, and frozen parameters, buffers and constants as a whole.
+    The network's spec lists the buffers that its function reads.
     """
-    found: dict[str, FixedTensor] = {}
-    own: set[str] = set()
+    entries: dict[str, FixedTensor] = {}
+    layer_buffers: set[str] = set()
     for path, module in net.named_modules():
         prefix = f"{path}." if path else ""
         if has_fixed_entries(module):
             assert isinstance(module, nn.Module)
-            found[f"{prefix}weight"] = FixedTensor(
+            entries[f"{prefix}weight"] = FixedTensor(
                 module.mask.cpu(), module.fixed.detach().double().cpu()
             )
-            own |= {prefix + name for name, _ in module.named_buffers(recurse=False)}
+            layer_buffers |= {prefix + name for name, _ in module.named_buffers(recurse=False)}
     constants = dict(net.named_buffers()) | {
         f"{path}{name}": value for path, _, name, value in plain_tensors(net)
     }
     parameters = dict(net.named_parameters())
     constants |= {name: parameters[name] for name in frozen_parameters(net)}
     for name, value in constants.items():
-        if name not in own and value.is_floating_point():
-            found[name] = FixedTensor(
+        if name not in layer_buffers and value.is_floating_point():
+            entries[name] = FixedTensor(
                 torch.zeros_like(value, dtype=torch.bool).cpu(), value.detach().double().cpu()
             )
-    return found
+    return entries
 
 
 def frozen_parameters(net: nn.Module) -> set[str]:
@@ -82,13 +82,16 @@ def frozen_parameters(net: nn.Module) -> set[str]:
 def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
     """Find constants that are attributes of modules, but neither parameters nor buffers.
 
+    Tensors that a hook computes from parameters are left out (`weight_norm` leaves its result as an
+    attribute).
+
     Args:
         net: the network.
 
     Yields:
-        The prefix of the module's names, the module, the attribute and its value, of floating-point
-        tensors that no hook computes from parameters (`weight_norm` leaves its result as an
-        attribute).
+        The prefix of the module's names, the module, the attribute and its value, for
+            floating-point
+        tensors.
     """
     for path, module in net.named_modules():
         prefix = f"{path}." if path else ""
@@ -105,19 +108,18 @@ def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]
 
 
 def has_fixed_entries(module: Any) -> TypeGuard[HasFixedEntries]:
-    """Whether a layer's weight has fixed entries."""
+    """Return whether a layer's weight has fixed entries."""
     return isinstance(module, HasFixedEntries)
 
 
 def dense_copy(net: nn.Module) -> nn.Module:
-    """A copy of the network, on the CPU, whose layers with fixed entries are ordinary ones of the
-    same weights.
+    """Return a copy of the network on the CPU with ordinary layers of the same effective weights.
 
-    Constants that are attributes of modules are buffers of the copy, under the same names.
+    Constants that are attributes of modules become buffers of the copy, under the same names.
     """
     if has_fixed_entries(net):
         return net.dense().cpu()
-    # Results that hooks leave as attributes have a history, which cannot be copied.
+    # Results that hooks leave as attributes have an autograd history, which cannot be copied.
     computed = (
         value
         for module in net.modules()
@@ -137,21 +139,21 @@ def dense_copy(net: nn.Module) -> nn.Module:
 
 
 def moved_tensors(permutation: Permutation, fixed: Mapping[str, FixedTensor]) -> Iterator[str]:
-    """Names of the tensors whose mask or fixed values a permutation changes."""
+    """Yield the names of the tensors whose mask or fixed values a permutation changes."""
     for name, entry in fixed.items():
         free = permutation.apply({name: entry.free.double()})[name]
         values = permutation.apply({name: entry.values})[name]
-        # A sign in front of a free entry is no matter, so only sizes of the mask are compared.
+        # The sign of a free entry does not matter, so absolute values of the mask are compared.
         if not torch.equal(free.abs() > 0, entry.free) or not torch.equal(values, entry.values):
             yield name
 
 
 def duplicate_rows(fixed: Mapping[str, FixedTensor]) -> dict[str, list[list[int]]]:
-    """Tensor name -> sets of units whose rows of the mask are equal, for weights that have such.
+    """Return tensor name -> sets of units whose rows of the mask are equal, where there are any.
 
-    Their fixed values may still tell them apart; at values near zero they hardly do.
+    Their fixed values may still distinguish them, though hardly where these are near zero.
     """
-    found = {}
+    duplicates = {}
     for name, entry in fixed.items():
         if entry.free.dim() < 2 or bool(entry.free.all()) or not bool(entry.free.any()):
             continue
@@ -160,5 +162,5 @@ def duplicate_rows(fixed: Mapping[str, FixedTensor]) -> dict[str, list[list[int]
             rows.setdefault(row.tobytes(), []).append(unit)
         equal = [units for units in rows.values() if len(units) > 1]
         if equal:
-            found[name] = equal
-    return found
+            duplicates[name] = equal
+    return duplicates

@@ -1,23 +1,23 @@
-"""Permanents of matrices of densities, from their logarithms: exactly when small, bounded from
-above when large.
+"""Compute permanents from log entries, exactly for small matrices or as an upper bound.
 
     perm(A) = sum over permutations p of prod_i A[i, p(i)]
 
-`log_permanent` goes through subsets of columns, row by row (Bellman 1962, as for the travelling
-    salesman): what the
-first k rows add up to on every k columns. All terms are positive and stay logarithms, so that
-nothing cancels, as it does in Ryser's formula, and nothing overflows. It takes n 2^(n-1) additions.
+`log_permanent` is a dynamic program over subsets of columns, row by row (Bellman 1962, as for the
+traveling salesman problem): the sum over the first k rows for every set of k columns. All terms
+are positive and stay in log space, so nothing cancels, as it does in Ryser's formula, and nothing
+overflows. It takes n 2^(n-1) additions.
 
-`log_permanent_bound` is an upper bound for any size in n^2 log n steps (Soules 2005). With a row's
-entries in descending order a_1 >= ... >= a_n, and gamma(k) = (k!)^(1/k),
+`log_permanent_bound` is an upper bound for any size in n^2 log n steps (Soules 2005). With the
+entries of a row in descending order a_1 >= ... >= a_n, and gamma(k) = (k!)^(1/k),
 
     perm(A) <= prod_i sum_k a_ik (gamma(k) - gamma(k - 1))
 
-It follows from what Minc conjectured and Bregman (1973) proved, perm <= prod_i gamma(k_i) for a
-matrix of k_i ones a row and zeros elsewhere: a row is sum_k (a_k - a_(k+1)) times the row with ones
-at its k largest, and a permanent is linear in every row. It is exact where every row is one entry
-among zeros, where all entries are equal, and where equal entries come in blocks. Rows and columns
-may be scaled first, and change places: every choice is a bound, and the least of several is one.
+It follows from the inequality conjectured by Minc and proved by Bregman (1973), perm <= prod_i
+gamma(k_i) for a 0-1 matrix with k_i ones in row i: a row is sum_k (a_k - a_(k+1)) times the row
+with ones at its k largest entries, and a permanent is linear in every row. The bound is exact where
+every row has a single nonzero entry, where all entries are equal, and where equal entries form
+blocks. Rows and columns may be scaled first, or exchanged: every choice gives a bound, and the
+smallest of several is one.
 
 References:
     Soules (2005), Linear Algebra and its Applications 394; Bregman (1973), Soviet Mathematics
@@ -32,17 +32,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Rounds of scaling rows and columns to sum 1, before the bound is taken. Any number gives a bound.
+# Rounds of scaling rows and columns to sum 1 before the bound is computed. Any number is valid.
 _SCALING_ROUNDS = 10
 
 
 def log_permanent(logs: Float[Tensor, "*draw n n"]) -> Float[Tensor, "*draw"]:
-    """The logarithm of the permanent of a matrix, or of each of a batch, from the logarithms of its
-    entries.
+    """Return the log permanent of a matrix, or of each matrix of a batch, from its log entries.
 
     Args:
-        logs: in float64, finite. Some n C(n, n/2) numbers a matrix are held at once: 11,000 of 12
-            rows.
+        logs: log entries in float64, finite. About n C(n, n/2) numbers are held in memory for each
+            matrix: 11,000 for 12 rows.
     """
     size = logs.shape[-1]
     sums = logs[..., 0, :]
@@ -54,10 +53,11 @@ def log_permanent(logs: Float[Tensor, "*draw n n"]) -> Float[Tensor, "*draw"]:
 
 @cache
 def _subset_tables(size: int, count: int) -> tuple[Tensor, Tensor]:
-    """For every subset of `count` columns: which subset is left without each of its columns, and
-    that column.
+    """Return tables of the subsets of `count` columns: the index of each subset without one column.
 
-    Subsets are numbered in the order of `itertools.combinations`.
+    The first table has, for every subset and each of its columns, the index of the subset without
+    this column; the second one has the columns. Subsets are numbered in the order of
+    `itertools.combinations`.
     """
     number = {subset: i for i, subset in enumerate(combinations(range(size), count - 1))}
     subsets = list(combinations(range(size), count))
@@ -66,9 +66,7 @@ def _subset_tables(size: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def log_permanent_bound(logs: Float[Tensor, "*draw n n"]) -> Float[Tensor, "*draw"]:
-    """An upper bound of the logarithm of the permanent, from the logarithms of the entries, in
-    float64.
-    """
+    """Return an upper bound of the log permanent, from the log entries in float64."""
     plain = torch.minimum(_rowwise(logs), _rowwise(logs.mT))
     rows, columns = torch.zeros_like(logs[..., :1]), torch.zeros_like(logs[..., :1, :])
     for _ in range(_SCALING_ROUNDS):
@@ -88,5 +86,5 @@ def _rowwise(logs: Tensor) -> Tensor:
 
 
 def log_factorial(number: int) -> float:
-    """Log n!, of any size."""
+    """Return the logarithm of n! for n of any size."""
     return math.lgamma(number + 1)

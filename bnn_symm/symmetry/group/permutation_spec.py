@@ -1,11 +1,12 @@
-"""Which signed permutations of hidden units act on which axes of which parameters.
+"""Describe which signed permutations of hidden units act on which axes of which parameters.
 
-A `PermutationSpec` is data. It has *groups* of interchangeable hidden units (a layer's units, the
-channels of a residual stream, the heads of an attention layer) and, for every parameter, what each
-of its axes is made of: a tuple of `Segment`s, each a stretch of units of one group or a stretch
-that stays where it is (inputs, outputs, positions of a kernel). A `Permutation` is an element of
-the group: an order of the units of every group, with signs where units may flip. `symmetry.derive`
-makes the spec of a network, `symmetry.group` finds what of it masks leave over.
+A `PermutationSpec` is plain data. It has *groups* of interchangeable hidden units (the units of a
+layer, the channels of a residual stream, the heads of an attention layer) and, for every parameter,
+the composition of each axis: a tuple of `Segment`s, each of which covers the units of one group or
+entries that are not permuted (inputs, outputs, positions of a kernel). A `Permutation` is an
+element of the group: an order of the units of every group, with signs where units may flip.
+`symmetry.derive` builds the spec of a network; `symmetry.group` finds the subgroup that fixed
+entries leave.
 
 References:
     Ainsworth, Hayase and Srinivasa (2023), Git Re-Basin, arXiv:2209.04836: permutations of axes by
@@ -26,15 +27,15 @@ from bnn_symm.randomness import torch_generator
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Hidden units that may change places.
+    """A group of interchangeable hidden units.
 
     Attributes:
-        name: of the layer whose outputs they are.
+        name: name of the layer whose outputs they are.
         size: number of units.
-        parent: a group whose units own blocks of this one's, such as heads own the units within a
-            head: then this group's units move with their block, and within it.
-        blocks: number of such blocks, each of size / blocks consecutive units; 1 for units free to
-            go anywhere. With `blocks` above 1 and no parent, units stay in their block.
+        parent: a group whose units own blocks of this one's, as heads own the units within a head:
+            this group's units then move with their block, and within it.
+        blocks: number of such blocks, each of size / blocks consecutive units; 1 for units that can
+            take any position. With `blocks` above 1 and no parent, units stay in their block.
         signed: whether a unit may change its sign (odd activations).
     """
 
@@ -46,14 +47,14 @@ class Group:
 
     @property
     def order(self) -> int:
-        """How many elements, given what the parent does."""
+        """Return the number of elements, given the parent's permutation."""
         return math.factorial(self.size // self.blocks) ** self.blocks * (
             2**self.size if self.signed else 1
         )
 
     @property
     def log10_order(self) -> float:
-        """The base-10 logarithm of `order`, without computing it."""
+        """Return the base-10 logarithm of `order`, without computing the order."""
         units = self.size // self.blocks
         signs = self.size * math.log10(2) if self.signed else 0.0
         return self.blocks * math.lgamma(units + 1) / math.log(10) + signs
@@ -61,21 +62,21 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A stretch of an axis: `outer * size * inner` entries, numbered (outer, unit, inner), the last
-    one fastest.
+    """A segment of an axis: `outer * size * inner` entries in the order (outer, unit, inner).
+
+    The last index varies fastest.
 
     Attributes:
-        group: whose units they are; None for entries that stay where they are.
-        size: units of the group, or entries that stay.
-        outer: how often the units are repeated as a whole.
-        inner: how many consecutive entries belong to one unit, such as positions of a flattened
-            map.
-        within: the axis holds one block of the group; which one, another axis of the tensor says
-            (grouped convolution: the input channels of the block that the output channel is in).
-            `size` is then a block's.
+        group: name of the group of its units; None for entries that are not permuted.
+        size: number of units of the group, or of entries that are not permuted.
+        outer: number of times that the units are repeated as a whole.
+        inner: number of consecutive entries of one unit, such as the positions of a flattened map.
+        within: whether the segment holds a single block of the group, which another axis of the
+            tensor selects (grouped convolution: the input channels of the block of the output
+            channel). `size` is then that of a block.
         signed: whether entries change sign with their unit.
-        scale: the power of its unit's positive factor that an entry takes when units are rescaled
-            (relu): 1 for what makes the unit, -1 for what reads it, 0 for neither.
+        scale: power of its unit's positive factor that an entry is multiplied by when units are
+            rescaled (relu): 1 for weights into the unit, -1 for weights out of it, 0 for neither.
     """
 
     group: str | None
@@ -88,22 +89,21 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """Entries of the axis that it covers."""
+        """Return the number of entries of the axis that the segment covers."""
         return self.outer * self.size * self.inner
 
     def by_unit(self, tensor: Tensor, dim: int, start: int, *, leading: int = 0) -> Tensor:
-        """What of a tensor belongs to each unit: (*leading, unit, entry), for the stretch from
-        `start` along `dim`.
+        """Return a tensor's entries for each unit of the segment: (*leading, unit, entry).
 
         Args:
             tensor: (*leading, *shape).
-            dim: of the shape.
-            start: where in it the segment begins.
+            dim: dimension within the shape.
+            start: position in it where the segment begins.
             leading: number of axes before the shape, such as draws.
         """
-        own = tensor.movedim(leading + dim, leading).narrow(leading, start, self.length)
-        own = own.reshape(*tensor.shape[:leading], self.outer, self.size, -1)
-        return own.movedim(leading + 1, leading).flatten(leading + 1)
+        entries = tensor.movedim(leading + dim, leading).narrow(leading, start, self.length)
+        entries = entries.reshape(*tensor.shape[:leading], self.outer, self.size, -1)
+        return entries.movedim(leading + 1, leading).flatten(leading + 1)
 
 
 Axis = tuple[Segment, ...]
@@ -111,22 +111,21 @@ Axis = tuple[Segment, ...]
 
 @dataclass(frozen=True)
 class PermutationSpec:
-    """The signed permutations of hidden units that leave a network's function unchanged, if nothing
-    is fixed.
+    """The signed permutations of hidden units that preserve a function if nothing is fixed.
 
     Attributes:
-        groups: by name, in the order of the network's layers; a parent comes before its children.
-        axes: tensor name -> one `Axis` a dimension, for every parameter and every buffer that the
+        groups: groups by name, in the order of the network's layers; parents come before children.
+        axes: tensor name -> one `Axis` per dimension, for every parameter and every buffer that the
             function reads.
-        output_axes: tensor name -> the dimension that is the network's outputs, where there is one.
-        input_shape: of one point, where the spec was derived.
-        num_frozen_units: units that the derivation keeps in place because a constant of the code or their place
-            tells them apart, or because they are related in a way that labels cannot say;
-            symmetries among them are not looked for.
+        output_axes: tensor name -> the dimension of the network's outputs, where there is one.
+        input_shape: shape of one point in the derivation.
+        num_frozen_units: number of units that the derivation keeps in place without a proof: a
+            constant or an index in the code distinguishes them, or their relation cannot be
+            expressed by labels. Symmetries among them are not searched.
         frozen_at: the first line of code that keeps some of these in place, such as `net.py:12`.
-        num_unsearched_flips: other units of which some flips are not looked for, since two parameters
-            in a row could take them back, or a norm does not see that all units flip.
-        flips_before_norms: groups that count among these for the sake of norms alone.
+        num_unsearched_flips: number of other units of which some flips are not searched, since two
+            consecutive parameters could cancel them, or a norm is invariant to a flip of all units.
+        flips_before_norms: groups that are counted there because of norms only.
     """
 
     groups: Mapping[str, Group]
@@ -140,11 +139,11 @@ class PermutationSpec:
 
     @property
     def log10_order(self) -> float:
-        """The base-10 logarithm of the number of elements."""
+        """Return the base-10 logarithm of the number of elements."""
         return math.fsum(group.log10_order for group in self.groups.values())
 
     def tensors_of(self, group: str) -> list[str]:
-        """Names of the tensors that a group acts on."""
+        """Return the names of the tensors that a group acts on."""
         return [
             name
             for name, axes in self.axes.items()
@@ -152,9 +151,7 @@ class PermutationSpec:
         ]
 
     def occurrences(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
-        """Where a group's units lie: tensor, dimension, segment, and where in the dimension it
-        begins.
-        """
+        """Yield each occurrence of a group's units: tensor, dimension, segment and its start."""
         for name, axes in self.axes.items():
             for dim, axis in enumerate(axes):
                 start = 0
@@ -164,12 +161,12 @@ class PermutationSpec:
                     start += segment.length
 
     def identity(self) -> "Permutation":
-        """The permutation that moves nothing."""
+        """Return the permutation that moves nothing."""
         indices = {name: torch.arange(group.size) for name, group in self.groups.items()}
         return Permutation(self, indices, self._positive())
 
     def random(self, *key: int | str) -> "Permutation":
-        """A uniformly random element for a key such as (seed, "control")."""
+        """Return a uniformly random element for a key such as (seed, "control")."""
         indices: dict[str, Tensor] = {}
         signs = self._positive()
         for name, group in self.groups.items():
@@ -189,16 +186,16 @@ class PermutationSpec:
         indices: Mapping[str, Int[Tensor, " _"]],
         signs: Mapping[str, Int[Tensor, " unit"]] | None = None,
     ) -> "Permutation":
-        """An element from the order of some groups' units; groups that are not named stay as they
-        are.
+        """Build an element from the order of some groups' units; the other groups are not permuted.
 
         Args:
-            indices: group -> index of the old unit that each new unit is.
-            signs: group -> +1 or -1 for each new unit.
+            indices: group -> index of the old unit at each new position.
+            signs: group -> +1 or -1 for each new position.
 
         Raises:
-            IncompatiblePosteriors: if a group is unknown, an order is none of its units, units
-                leave their block, or a sign is given to a group whose units may not flip.
+            IncompatiblePosteriors: if a group is unknown, an order is not a permutation of its
+                units, units leave their block, or signs are given for a group whose units may not
+                flip.
         """
         identity = self.identity()
         for name in [*indices, *(signs or {})]:
@@ -213,7 +210,7 @@ class PermutationSpec:
         return permutation
 
     def transposition(self, name: str, units: tuple[int, int]) -> "Permutation":
-        """The swap of two units of a group, with the blocks that they own."""
+        """Return the swap of two units of a group, together with the blocks that they own."""
         i, j = units
         order = torch.arange(self.groups[name].size)
         order[i], order[j] = j, i
@@ -226,7 +223,7 @@ class PermutationSpec:
         return self.permutation(indices)
 
     def same_block(self, name: str, i: int, j: int) -> bool:
-        """Whether two units of a group may take each other's places without their blocks."""
+        """Return whether two units of a group can be exchanged without exchanging blocks."""
         block = self.groups[name].size // self.groups[name].blocks
         return i // block == j // block
 
@@ -240,13 +237,19 @@ class PermutationSpec:
 
 @dataclass(frozen=True, eq=False)
 class Permutation:
-    """An element of the group of a spec: `(P x)[i] = signs[i] * x[indices[i]]` on the units of
-    every group.
+    """An element of the group of a spec: `(P x)[i] = signs[i] * x[indices[i]]` for each group.
 
     Attributes:
-        spec: what it acts on.
-        indices: group -> (unit,), the old unit that each new unit is.
+        spec: the spec whose group it belongs to.
+        indices: group -> (unit,), the old unit at each new position.
         signs: group -> (unit,) of +1 and -1, for the groups whose units may flip.
+
+    Example:
+        >>> from torch import nn
+        >>> from bnn_symm.symmetry import permutation_spec
+        >>> spec = permutation_spec(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+        >>> spec.transposition("0", (0, 1)).indices["0"]
+        tensor([1, 0, 2])
     """
 
     spec: PermutationSpec
@@ -254,21 +257,23 @@ class Permutation:
     signs: Mapping[str, Int[Tensor, " _"]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises IncompatiblePosteriors, naming the group, unless this is an element of the spec's
-        group.
+        """Check that this is an element of the spec's group.
+
+        Raises:
+            IncompatiblePosteriors: if it is not; the message names the group.
         """
         for name, group in self.spec.groups.items():
             index = self.indices[name]
             if not torch.equal(index.sort().values, torch.arange(group.size)):
                 raise IncompatiblePosteriors(
-                    f"group {name!r}: got an order that is none of its {group.size} units"
+                    f"group {name!r}: the order is not a permutation of its {group.size} units"
                 )
             block = group.size // group.blocks
-            of = index.reshape(group.blocks, block) // block
+            sources = index.reshape(group.blocks, block) // block
             wanted = (
                 torch.arange(group.blocks) if group.parent is None else self.indices[group.parent]
             )
-            if not torch.equal(of, wanted[:, None].expand_as(of)):
+            if not torch.equal(sources, wanted[:, None].expand_as(sources)):
                 raise IncompatiblePosteriors(
                     f"group {name!r}: units leave their block of {block}"
                     + (f", which moves with {group.parent!r}" if group.parent else "")
@@ -279,12 +284,13 @@ class Permutation:
                 raise IncompatiblePosteriors(f"group {name!r}: its units may not change sign")
             if sign.shape != (group.size,) or bool((sign.abs() != 1).any()):
                 raise IncompatiblePosteriors(
-                    f"group {name!r}: wanted {group.size} signs, each +1 or -1"
+                    f"group {name!r}: expected {group.size} signs, each +1 or -1"
                 )
 
     def apply(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Permutes named tensors, each (*draw, *shape); names that the spec does not have pass
-        through.
+        """Permute named tensors, each (*draw, *shape).
+
+        Tensors that the spec lacks are returned unchanged.
 
         For a network whose weights have fixed entries these are the *effective* weights, at their
         full shape.
@@ -295,11 +301,11 @@ class Permutation:
         }
 
     def apply_along(self, name: str, value: Tensor, dims: Collection[int]) -> Tensor:
-        """Permutes one tensor, (*draw, *shape), along some of its own dimensions only."""
+        """Permute one tensor, (*draw, *shape), along some of its own dimensions only."""
         return self._apply(value, self.spec.axes[name], dims)
 
     def unsigned(self) -> "Permutation":
-        """The same order without signs: how standard deviations are permuted."""
+        """Return the same order without signs, which is how standard deviations are permuted."""
         return Permutation(
             self.spec,
             self.indices,
@@ -307,7 +313,7 @@ class Permutation:
         )
 
     def compose(self, first: "Permutation") -> "Permutation":
-        """The permutation that does `first` and then this one."""
+        """Return the permutation that applies `first` and then this one."""
         indices = {name: first.indices[name][index] for name, index in self.indices.items()}
         signs = {
             name: sign * first.signs[name][self.indices[name]] for name, sign in self.signs.items()
@@ -315,27 +321,27 @@ class Permutation:
         return Permutation(self.spec, indices, signs)
 
     def inverse(self) -> "Permutation":
-        """The permutation that undoes this one."""
+        """Return the permutation that undoes this one."""
         indices = {name: index.argsort() for name, index in self.indices.items()}
         signs = {name: sign[indices[name]] for name, sign in self.signs.items()}
         return Permutation(self.spec, indices, signs)
 
     def fixed_points(self) -> dict[str, int]:
-        """Group -> how many units stay where they are, sign included."""
+        """Return group -> number of units that keep their position and sign."""
         return {name: int(stays.sum()) for name, stays in self._stays().items()}
 
     @property
     def num_moved(self) -> int:
-        """Units, over all groups, that change place or sign."""
+        """Return the number of units, over all groups, that change position or sign."""
         return sum(int((~stays).sum()) for stays in self._stays().values())
 
     @property
     def is_identity(self) -> bool:
-        """Whether it moves nothing."""
+        """Return whether the permutation moves nothing."""
         return self.num_moved == 0
 
     def same_as(self, other: "Permutation") -> bool:
-        """Whether both do the same to every unit."""
+        """Return whether both permutations act alike on every unit."""
         return all(
             torch.equal(self.indices[name], other.indices[name]) for name in self.indices
         ) and all(torch.equal(self.signs[name], other.signs[name]) for name in self.signs)
@@ -366,7 +372,7 @@ class Permutation:
         return value
 
     def _gather(self, segments: Axis) -> tuple[Tensor, Tensor]:
-        """The old entry and the sign of every entry of an axis."""
+        """Return the old entry and the sign for every entry of an axis."""
         indices, signs, start = [], [], 0
         for s in segments:
             units = torch.arange(s.size) if s.group is None else self.indices[s.group]
@@ -382,11 +388,9 @@ class Permutation:
     def _apply_within(
         self, value: Tensor, dim: int, axes: tuple[Axis, ...], segments: Axis
     ) -> Tensor:
-        """An axis that holds one block: the block, and so the order within it, goes with the
-        owner's new unit.
+        """Permute an axis that holds a single block, whose order follows the owner's new unit.
 
-        The owner's axis has been gathered already, so that row `r` now holds what belongs to its
-        new block.
+        The owner's axis has been permuted already, so row `r` belongs to its new block.
         """
         (segment,) = segments
         assert segment.group is not None
@@ -409,8 +413,9 @@ class Permutation:
 
 
 def block_owner(spec: PermutationSpec, axes: tuple[Axis, ...], segment: Segment) -> int:
-    """The dimension whose units say which block a `within` segment holds: its parent group, or a
-    sibling of it.
+    """Return the dimension whose units select the block of a `within` segment.
+
+    It is an axis of the parent group, or of a group with the same blocks.
     """
     assert segment.group is not None
     group = spec.groups[segment.group]
@@ -422,4 +427,4 @@ def block_owner(spec: PermutationSpec, axes: tuple[Axis, ...], segment: Segment)
             return dim
         if name is None and group.parent is None and other[0].length % group.blocks == 0:
             return dim
-    raise AssertionError(f"no axis says which block of {segment.group} another one holds")
+    raise AssertionError(f"no axis selects the block of {segment.group}")

@@ -1,9 +1,9 @@
-"""Color refinement of a structure, and what it leaves unresolved.
+"""Refine the colors of a structure, and find what color refinement leaves unresolved.
 
-Vertices start with their own colors and are told apart, round by round, by the colors of those they
-are related to, until nothing changes (the 1-dimensional Weisfeiler-Leman algorithm). Vertices of
-different colors are never exchanged by an automorphism. For random fixed values one or two rounds
-give every unit a color of its own, which proves that no symmetry is left.
+Vertices start with their own colors. In each round they are distinguished by the colors of the
+vertices that they are related to, until nothing changes (the 1-dimensional Weisfeiler-Leman
+algorithm). No automorphism exchanges vertices of different colors. For random fixed values one or
+two rounds give every unit a color of its own, which proves that no symmetry is left.
 
 References:
     Weisfeiler and Leman (1968); Berkholz, Bonsma and Grohe (2017), doi:10.1007/s00224-016-9686-0.
@@ -19,18 +19,18 @@ from bnn_symm.symmetry.group.relations import Relation, Structure
 
 @dataclass(frozen=True)
 class Coloring:
-    """A coloring that another round does not change.
+    """A stable coloring, which another round does not change.
 
     Attributes:
         colors: (vertex,), numbered from 0.
-        rounds: how many it took.
+        rounds: number of rounds until it was stable.
     """
 
     colors: np.ndarray
     rounds: int
 
     def cells(self) -> Iterator[np.ndarray]:
-        """Vertices of equal color, where there are several."""
+        """Yield the sets of several vertices of equal color."""
         order = np.argsort(self.colors, kind="stable")
         for cell in np.split(order, np.flatnonzero(np.diff(self.colors[order])) + 1):
             if len(cell) > 1:
@@ -38,10 +38,10 @@ class Coloring:
 
 
 def refine(structure: Structure) -> Coloring:
-    """Refines until stable.
+    """Refine the colors of a structure until they are stable.
 
     Neighborhoods are compared by a 64-bit hash of their multiset. A collision could only leave two
-    vertices in one cell, where every later step looks at the colors themselves.
+    vertices in one cell, where every later step compares the colors themselves.
     """
     colors = _combine([structure.group, *structure.colors])
     count, rounds = _count(colors), 0
@@ -66,11 +66,10 @@ def refine(structure: Structure) -> Coloring:
 
 
 def entangled_cells(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs of cells whose vertices a relation ties to one another: their pairs are not all of one
-    color.
+    """Return the pairs of cells in which a relation does not color all pairs of vertices alike.
 
     Args:
-        relation: of a stable structure.
+        relation: a relation of a stable structure.
         cell_of: (vertex,) number of the cell, -1 for a vertex that is alone in its cell.
     """
     rows, row_cells, row_starts = _sort_by_cell(relation.rows, cell_of)
@@ -79,7 +78,7 @@ def entangled_cells(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, i
         return set()
     colors = relation.colors[np.ix_(rows, columns)]
     low, high = colors, colors
-    if relation.is_square:  # a vertex and itself are no pair; its own color is in its cell's
+    if relation.is_square:  # the diagonal is not a pair; its colors are part of the vertices' cells
         low, high = colors.copy(), colors.copy()
         np.fill_diagonal(low, np.iinfo(low.dtype).max)
         np.fill_diagonal(high, np.iinfo(high.dtype).min)
@@ -91,16 +90,16 @@ def entangled_cells(relation: Relation, cell_of: np.ndarray) -> set[tuple[int, i
 def _sort_by_cell(
     vertices: np.ndarray, cell_of: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions of the vertices that share a cell, cell by cell; the cells; where each begins."""
+    """Return positions of vertices that share a cell, sorted by cell; the cells; their starts."""
     cells = cell_of[vertices]
     order = np.argsort(cells, kind="stable")
     order = order[cells[order] >= 0]
-    found, starts = np.unique(cells[order], return_index=True)
-    return order, found, starts
+    distinct, starts = np.unique(cells[order], return_index=True)
+    return order, distinct, starts
 
 
 def restrict(relation: Relation, vertices: np.ndarray) -> Relation:
-    """The part of a relation between some vertices."""
+    """Return the part of a relation between the given vertices."""
     rows, columns = (np.intersect1d(side, vertices) for side in (relation.rows, relation.columns))
     colors = relation.colors[
         np.ix_(_places(relation.rows, rows), _places(relation.columns, columns))
@@ -109,14 +108,12 @@ def restrict(relation: Relation, vertices: np.ndarray) -> Relation:
 
 
 def _places(vertices: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Positions of some vertices in an ascending array of them."""
+    """Return positions of some vertices in an ascending array that contains them."""
     return np.searchsorted(vertices, wanted)
 
 
 def _hash_pairs(colors: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of (color of the pair, color of the neighbor), by the finalizer of
-    splitmix64.
-    """
+    """Return 64-bit hashes of (color of the pair, color of the neighbor), as in splitmix64."""
     with np.errstate(over="ignore"):
         z = colors.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + neighbors.astype(np.uint64)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -125,11 +122,13 @@ def _hash_pairs(colors: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
 
 
 def _combine(arrays: list[np.ndarray]) -> np.ndarray:
-    """One number for each distinct combination."""
+    """Assign one number to each distinct combination of colors."""
     combined = np.zeros(len(arrays[0]), dtype=np.int64)
     for array in arrays:
-        own = np.unique(array, return_inverse=True)[1]
-        combined = np.unique(combined * (int(own.max(initial=0)) + 1) + own, return_inverse=True)[1]
+        code = np.unique(array, return_inverse=True)[1]
+        combined = np.unique(combined * (int(code.max(initial=0)) + 1) + code, return_inverse=True)[
+            1
+        ]
     return combined
 
 

@@ -1,10 +1,10 @@
-"""What is fixed, as relations between hidden units: the structure whose automorphisms are the group
-that is left.
+"""Express fixed entries as relations between hidden units.
 
-A vertex is a unit of a group; a unit that may flip is two, itself and its negative, tied by a
-partner relation. A fixed tensor with one hidden axis colors units; one with two relates them in
-pairs. Free entries have a color of their own, so a permutation that keeps all colors maps mask and
-fixed values to themselves.
+The automorphisms of the resulting structure are the group that fixed entries leave. A vertex is a
+unit of a group; a unit that may flip has two vertices, itself and its negative, tied by a partner
+relation. A fixed tensor with one hidden axis colors units; one with two hidden axes relates them in
+pairs. Free entries have a color of their own, so a permutation that preserves all colors maps mask
+and fixed values to themselves.
 """
 
 import itertools
@@ -26,7 +26,7 @@ class Relation:
     """Colors of pairs of vertices.
 
     Attributes:
-        name: of the tensor it comes from.
+        name: name of the tensor that it comes from.
         rows: (row,) vertices.
         columns: (column,) vertices.
         colors: (row, column).
@@ -39,7 +39,7 @@ class Relation:
 
     @property
     def is_square(self) -> bool:
-        """Whether rows and columns are the same vertices, so that it has a diagonal."""
+        """Return whether rows and columns are the same vertices, so that there is a diagonal."""
         return np.array_equal(self.rows, self.columns)
 
 
@@ -51,8 +51,8 @@ class Structure:
         group: (vertex,) index of the group in the spec's order.
         unit: (vertex,) unit of the group.
         sign: (vertex,) 1, or -1 for the negative of a unit.
-        colors: arrays of (vertex,) colors, all of which an automorphism keeps.
-        relations: between vertices.
+        colors: arrays of (vertex,) colors, all of which an automorphism preserves.
+        relations: relations between vertices.
     """
 
     group: np.ndarray
@@ -63,11 +63,11 @@ class Structure:
 
 
 def build_structure(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> Structure:
-    """The structure that what is fixed makes of the units of a spec.
+    """Build the structure that fixed entries induce on the units of a spec.
 
     Args:
         spec: the permutations to restrict.
-        fixed: tensor name -> what is fixed of it; tensors that the spec does not have are ignored.
+        fixed: tensor name -> its fixed entries; tensors that the spec lacks are ignored.
 
     Raises:
         SymmetryError: if fixed entries relate three axes of hidden units.
@@ -132,9 +132,7 @@ def _add_tensor(
     name: str,
     entry: FixedTensor,
 ) -> None:
-    """Cuts the tensor along the segments of its axes, and adds what each piece says of the units it
-    belongs to.
-    """
+    """Cut a tensor along the segments of its axes, and add the relation or colors of each piece."""
     axes = spec.axes[name]
     free, values = entry.free.numpy(), entry.values.numpy()
     every = np.unique(np.concatenate([values[~free], -values[~free]]))
@@ -147,17 +145,16 @@ def _add_tensor(
 def pieces(
     spec: PermutationSpec, axes: tuple[Axis, ...], *arrays: np.ndarray
 ) -> Iterator[tuple[list[Segment], list[np.ndarray]]]:
-    """Stretches of a tensor between segments of its axes: the hidden segments, and arrays by their
-    units.
+    """Yield the pieces of a tensor between segments of its axes, with their entries by unit.
 
     Args:
-        spec: of the network.
-        axes: of the tensor.
-        arrays: of its shape, of integers; -1 stands where an axis that holds one block has no
-            entry.
+        spec: the spec of the network.
+        axes: the axes of the tensor.
+        arrays: integer arrays of its shape; -1 marks absent entries of an axis that holds one
+            block.
 
     Yields:
-        The segments with a group, and of each array (*unit of each, everything else).
+        The segments that belong to a group, and each array as (*unit of each, other entries).
     """
     axes, *wide = _expand_blocks(spec, axes, *arrays)
     starts = [
@@ -172,7 +169,7 @@ def pieces(
 
 
 def _by_unit(piece: np.ndarray, segments: list[Segment]) -> np.ndarray:
-    """(*unit of each hidden axis, everything else)."""
+    """Reshape a piece to (*unit of each hidden axis, other entries)."""
     shape: list[int] = []
     units: list[int] = []
     for segment in segments:
@@ -196,7 +193,8 @@ def _add_piece(
 ) -> None:
     if len(hidden) > 2:
         raise SymmetryError(
-            f"{name}: fixed entries on three axes of hidden units; fix none of this tensor"
+            f"{name}: fixed entries lie on three axes of hidden units, which is not supported; "
+            "leave all entries of this tensor free"
         )
     signs = [(1, -1) if spec.groups[segment.group or ""].signed else (1,) for segment in hidden]
 
@@ -220,7 +218,7 @@ def _add_piece(
 
 
 def _number_rows(rows: np.ndarray) -> np.ndarray:
-    """Equal rows get equal numbers."""
+    """Assign numbers to rows so that equal rows get equal numbers."""
     if rows.shape[1] == 1:
         return np.unique(rows[:, 0], return_inverse=True)[1]
     packed = np.ascontiguousarray(rows).view([("", rows.dtype)] * rows.shape[1]).ravel()
@@ -230,7 +228,7 @@ def _number_rows(rows: np.ndarray) -> np.ndarray:
 def _expand_blocks(
     spec: PermutationSpec, axes: tuple[Axis, ...], *arrays: np.ndarray
 ) -> tuple[tuple[Axis, ...], *tuple[np.ndarray, ...]]:
-    """An axis that holds one block becomes an axis of all units, absent outside of the block."""
+    """Expand an axis that holds one block to all units; entries outside of it are absent."""
     for dim, axis in enumerate(axes):
         if not any(segment.within for segment in axis):
             continue

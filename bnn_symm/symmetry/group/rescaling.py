@@ -1,5 +1,6 @@
-"""Positive factors of units: made c times as large, and read 1/c times, the function is the same
-(relu).
+"""Rescale units by positive factors, which preserves the function of a relu network.
+
+The weights into a unit are multiplied by c, and those out of it by 1/c.
 """
 
 from collections.abc import Mapping
@@ -13,16 +14,15 @@ from bnn_symm.symmetry.group.permutation_spec import Axis, PermutationSpec, Segm
 def rescale(
     spec: PermutationSpec, tensors: Mapping[str, Tensor], factors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Multiplies every unit by a positive factor where it is made, and divides by it where it is
-    read.
+    """Multiply the weights into every unit by a positive factor and divide those out of it.
 
     Args:
-        spec: of the network.
-        tensors: name -> (*draw, *shape), whole weights.
-        factors: group -> (unit,), positive; groups that are not named stay as they are.
+        spec: the spec of the network.
+        tensors: name -> (*draw, *shape), effective weights.
+        factors: group -> (unit,), positive; other groups are not rescaled.
 
     Returns:
-        The tensors of the same function, for groups that have powers (those of relu units).
+        Tensors of the same function, provided that the groups have powers (those of relu units).
     """
     result = {}
     for name, value in tensors.items():
@@ -45,9 +45,7 @@ def _rescale_within(
     dim: int,
     factors: Mapping[str, Tensor],
 ) -> Tensor:
-    """An axis that holds one block: each row of the axis that says which takes the factors of its
-    block.
-    """
+    """Rescale an axis that holds one block by the factors of the block that each row selects."""
     (segment,) = axes[dim]
     factor = factors.get(segment.group) if segment.group is not None else None
     if factor is None or not segment.scale or segment.group is None:
@@ -58,13 +56,14 @@ def _rescale_within(
         value.dim() - len(axes) + dim,
     )
     moved = value.movedim(last, (-2, -1))
-    own = (factor.to(value.device, value.dtype) ** segment.scale).reshape(blocks, segment.size)
-    return (moved * own.repeat_interleave(moved.shape[-2] // blocks, dim=0)).movedim((-2, -1), last)
+    powers = (factor.to(value.device, value.dtype) ** segment.scale).reshape(blocks, segment.size)
+    per_row = powers.repeat_interleave(moved.shape[-2] // blocks, dim=0)
+    return (moved * per_row).movedim((-2, -1), last)
 
 
 def _factor(segment: Segment, factors: Mapping[str, Tensor], like: Tensor) -> Tensor:
     factor = factors.get(segment.group) if segment.group is not None else None
     if factor is None or not segment.scale:
         return torch.ones(segment.length, dtype=like.dtype, device=like.device)
-    own = factor.to(like.device, like.dtype) ** segment.scale
-    return own[None, :, None].expand(segment.outer, -1, segment.inner).flatten()
+    powers = factor.to(like.device, like.dtype) ** segment.scale
+    return powers[None, :, None].expand(segment.outer, -1, segment.inner).flatten()

@@ -1,12 +1,12 @@
-"""The symmetry group that masks, fixed values and gates leave over, with a proof.
+"""Find the symmetry group that masks, fixed values and gates leave, with a proof.
 
     symmetry_group(net) -> SymmetryGroup
 
 A permutation of hidden units is a symmetry of a network with fixed entries only if it maps the
-masks and the fixed values to themselves: then it is *representable*. These permutations are the
-automorphisms of a structure (`relations`). Color refinement tells most units apart at once; where
+masks and the fixed values to themselves: it is then *representable*. These permutations are the
+automorphisms of a structure (`relations`). Color refinement distinguishes most units at once. Where
 cells of units remain that nothing ties to one another, the group is the product of their symmetric
-groups; only entangled cells go to a graph automorphism program.
+groups. Only entangled cells need a graph automorphism program.
 """
 
 import math
@@ -41,11 +41,12 @@ class Component:
 
     Attributes:
         units: group -> units that it moves, ascending.
-        kind: `interchangeable`: any order of the units of one group; with signs: each may flip too;
-            `entangled`: units that only move together.
+        kind: `interchangeable`: any order of the units of one group; `interchangeable, with signs`:
+            each may flip too; `entangled`: units that only move together.
         order: number of elements.
-        orientation: of interchangeable units that may flip but not each by itself, a sign for each
-            of `units`: one that takes the place of another of the other sign is flipped.
+        orientation: for interchangeable units that may flip, but not each by itself: a sign for
+            each of `units`; a unit that moves to the position of one with the other sign is
+            flipped.
         moves: generators of an entangled component: group -> (index, sign) of each of `units`.
     """
 
@@ -56,7 +57,7 @@ class Component:
     moves: tuple[Mapping[str, tuple[np.ndarray, np.ndarray]], ...] = ()
 
     def signs(self, order: np.ndarray) -> np.ndarray:
-        """The sign of each unit of an interchangeable component when its units take this order."""
+        """Return the signs of the units of an interchangeable component for an order of them."""
         orientation = np.asarray(self.orientation or [1] * len(order))
         return orientation * orientation[order]
 
@@ -67,10 +68,15 @@ class SymmetryGroup:
 
     Attributes:
         spec: all permutations, as if nothing were fixed.
-        fixed: what is fixed, by tensor; only of tensors that the spec has.
-        components: the group is their direct product.
-        rounds: of color refinement.
-        searched: components that color refinement left entangled, and that BLISS decided.
+        fixed: fixed entries by tensor, for the tensors of the spec.
+        components: the factors of the group, which is their direct product.
+        rounds: number of rounds of color refinement.
+        num_searched: number of components that color refinement left entangled, decided by BLISS.
+
+    Example:
+        >>> from torch import nn
+        >>> symmetry_group(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))).order
+        6
     """
 
     spec: PermutationSpec
@@ -81,25 +87,25 @@ class SymmetryGroup:
 
     @cached_property
     def order(self) -> int:
-        """The exact number of elements."""
+        """Return the exact number of elements."""
         return math.prod(component.order for component in self.components)
 
     @property
     def log10_order(self) -> float:
-        """The base-10 logarithm of the number of equivalent modes."""
+        """Return the base-10 logarithm of the number of equivalent modes."""
         return math.fsum(_log10(component.order) for component in self.components)
 
     @property
     def is_trivial(self) -> bool:
-        """Whether the identity alone is left."""
+        """Return whether only the identity is left."""
         return not self.components
 
     @property
     def num_unsearched_flips(self) -> int:
-        """Units of which some flips are not looked for, and not excluded by what is fixed either.
+        """Return the number of units of which some flips are neither searched nor excluded.
 
-        Where every unit that a norm sees has an entry fixed at another value than zero in all that makes it, the flip
-        of all of them moves it.
+        The flip of all units before a norm is excluded where every weight into these units has a
+        nonzero fixed entry in each row, which the flip would change.
         """
         excluded = 0
         for name in self.spec.flips_before_norms:
@@ -119,32 +125,35 @@ class SymmetryGroup:
 
     @property
     def certificate(self) -> str:
-        """What is proved of the group, and how."""
+        """Return a sentence that states what is proved of the group, and how."""
         owners = {group.parent for group in self.spec.groups.values()}
         units = sum(
             group.size for name, group in self.spec.groups.items() if name not in owners
-        )  # heads are no units
+        )  # heads do not count as units
         if not units:
             return f"trivial: {self._unsearched or 'proved, there are no hidden units'}"
         return self._proof(units, owners) + (f"; {self._unsearched}" if self._unsearched else "")
 
     def _proof(self, units: int, owners: Collection[str | None]) -> str:
-        """What is proved of the units that were searched."""
+        """Return what is proved of the units that were searched."""
         rounds = _count(self.rounds, "round")
         if self.is_trivial:
-            how = "at once from what is fixed of each" if self.rounds == 0 else f"in {rounds}"
-            told, rest = (
+            how = "by their own fixed entries" if self.rounds == 0 else f"in {rounds}"
+            share, rest = (
                 ("all", "") if not self.num_searched else ("most of", ", and by BLISS for the rest")
             )
             counted = _count(units, "hidden unit")
             among = f" among {counted}" if self._unsearched else ""
-            return f"trivial{among}: proved by color refinement, which told {told} {counted} apart {how}{rest}"
+            return (
+                f"trivial{among}: proved by color refinement, which distinguishes {share} "
+                f"{counted} {how}{rest}"
+            )
         if all(bool(entry.free.all()) for entry in self.fixed.values()):
             flips = any(group.signed for group in self.spec.groups.values())
             return (
-                "full: nothing is fixed, so that every permutation of the "
-                f"{_count(units, 'hidden unit')} that was "
-                f"derived{', with its flips,' if flips else ''} is a symmetry"
+                "full: nothing is fixed, so every derived permutation of the "
+                f"{_count(units, 'hidden unit')}{', with sign flips,' if flips else ''} is a "
+                "symmetry"
             )
         moved = sum(
             len(o) for c in self.components for name, o in c.units.items() if name not in owners
@@ -162,44 +171,46 @@ class SymmetryGroup:
 
     @property
     def _unsearched(self) -> str:
-        """What the derivation gave up on, so that nobody takes it for proved."""
-        num_frozen, flips, words = self.spec.num_frozen_units, self.num_unsearched_flips, []
+        """Return what the derivation did not search, so that it is not mistaken for proved."""
+        num_frozen, flips, caveats = self.spec.num_frozen_units, self.num_unsearched_flips, []
         if num_frozen:
             at = f" (first at {self.spec.frozen_at})" if self.spec.frozen_at else ""
             are = "unit is" if num_frozen == 1 else "units are"
-            words.append(
-                f"{num_frozen} {'more ' if self.spec.groups else ''}{are} pinned by a constant or a "
-                f"place in the code{at}, no symmetry was searched among them"
+            caveats.append(
+                f"{num_frozen} {'more ' if self.spec.groups else ''}{are} kept in place by a "
+                f"constant or an index in the code{at}, no symmetry was searched among them"
             )
         if flips:
-            words.append(f"some flips of {_count(flips, 'unit')} were not searched")
-        return "; ".join(words)
+            caveats.append(f"some flips of {_count(flips, 'unit')} were not searched")
+        return "; ".join(caveats)
 
     def log10_order_of(self, group: str) -> float:
-        """The base-10 logarithm of the number of elements of the components that move units of one
-        group.
-        """
+        """Return the base-10 logarithm of the order of the components that move one group."""
         return math.fsum(
             _log10(component.order) for component in self.components if group in component.units
         )
 
     def represents(self, permutation: Permutation) -> bool:
-        """Whether a permutation of the spec maps masks and fixed values to themselves."""
+        """Return whether a permutation of the spec maps masks and fixed values to themselves."""
         return next(moved_tensors(permutation, self.fixed), None) is None
 
     def check(self, permutation: Permutation) -> None:
-        """Raises NotRepresentable, naming the tensor, unless the permutation is in the group."""
+        """Check that a permutation is in the group.
+
+        Raises:
+            NotRepresentable: if it is not; the message names the tensor.
+        """
         name = next(moved_tensors(permutation, self.fixed), None)
         if name is not None:
             raise NotRepresentable(
                 f"the permutation moves fixed entries of {name}: the permuted weights are not in "
-                "the parameter space "
-                f"of this network; {self.certificate}"
+                f"the parameter space of this network; {self.certificate}"
             )
 
     def random(self, *key: int | str) -> Permutation:
-        """A random element for a key; uniform, apart from entangled components, where it is a
-        random product.
+        """Return a random element for a key.
+
+        It is uniform, except in entangled components, where it is a random product of generators.
         """
         generator = numpy_generator(*key, "element")
         element = self.spec.identity()
@@ -224,14 +235,15 @@ class SymmetryGroup:
         return element
 
     def generators(self) -> Iterator[Permutation]:
-        """Permutations whose products are the whole group: swaps of neighbors, single flips,
-        entangled moves.
+        """Yield permutations that generate the whole group.
+
+        These are swaps of neighbors, single flips, and the moves of entangled components.
         """
         for component in self.components:
             yield from self.generators_of(component)
 
     def generators_of(self, component: Component) -> Iterator[Permutation]:
-        """The same of one component."""
+        """Yield permutations that generate one component."""
         for move in component.moves:
             yield self._move(component, move)
         if component.kind != "entangled":
@@ -266,16 +278,24 @@ def symmetry_group(
     *,
     input_shape: tuple[int, ...] | None = None,
 ) -> SymmetryGroup:
-    """The permutations of hidden units that leave the network's function and its fixed entries
-    unchanged.
+    """Find the permutations of hidden units that preserve a network's function and fixed entries.
 
     Args:
         net: any module with a derivable spec.
-        spec: of the network, if it has been derived already.
+        spec: the spec of the network, if it has been derived already.
         input_shape: see `permutation_spec`.
+
+    Returns:
+        The group, with its order and a proof.
 
     Raises:
         SymmetryError: if the spec cannot be derived.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> symmetry_group(net).order
+        6
     """
     spec = spec or permutation_spec(net, input_shape)
     fixed = {name: entry for name, entry in fixed_entries(net).items() if name in spec.axes}
@@ -283,7 +303,7 @@ def symmetry_group(
 
 
 def representable_group(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> SymmetryGroup:
-    """The elements of a spec's group that map what is fixed to itself."""
+    """Return the subgroup of a spec's group that maps fixed entries to themselves."""
     structure = build_structure(spec, fixed)
     coloring = refine(structure)
     cells = list(coloring.cells())
@@ -310,7 +330,7 @@ def representable_group(spec: PermutationSpec, fixed: Mapping[str, FixedTensor])
 
 
 def _connected(structure: Structure, cell_of: np.ndarray, count: int) -> list[list[int]]:
-    """Cells by the component that entangled pairs make of them."""
+    """Return the cells of each component, which entangled pairs of cells connect."""
     parent = list(range(count))
 
     def root(i: int) -> int:
@@ -321,10 +341,10 @@ def _connected(structure: Structure, cell_of: np.ndarray, count: int) -> list[li
     for relation in structure.relations:
         for a, b in entangled_cells(relation, cell_of):
             parent[root(a)] = root(b)
-    found: dict[int, list[int]] = {}
+    components: dict[int, list[int]] = {}
     for i in range(count):
-        found.setdefault(root(i), []).append(i)
-    return list(found.values())
+        components.setdefault(root(i), []).append(i)
+    return list(components.values())
 
 
 def _component(
@@ -361,17 +381,17 @@ def _unit_move(
     positive: np.ndarray,
     generator: np.ndarray,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Where a permutation of vertices takes the units from, and with which sign."""
+    """Return the units and signs that a permutation of vertices maps each unit from."""
     image = vertices[generator[np.searchsorted(vertices, positive)]]
     move = {}
     for number in np.unique(structure.group[positive]):
-        own = image[structure.group[positive] == number]
-        move[names[number]] = (structure.unit[own], structure.sign[own])
+        sources = image[structure.group[positive] == number]
+        move[names[number]] = (structure.unit[sources], structure.sign[sources])
     return move
 
 
 def _log10(order: int) -> float:
-    """Of an integer of any size."""
+    """Return the base-10 logarithm of an integer of any size."""
     return math.log10(order)
 
 
