@@ -3,10 +3,9 @@ r"""Has an optimization come to its optimum? A warning where it ended far from i
 Three numbers say so, each in nats or in posterior standard deviations, so that one limit serves
 every model:
 
-- the Newton decrement at the end, lambda^2 = g^T H^{-1} g, with the gradient g and the Hessian H of
-  the objective over the whole training part. lambda is the distance to the optimum in posterior
-  standard deviations, and a Newton step lowers the objective by lambda^2 / 2 nats. Conjugate
-  gradients give it from below, one product with H an iteration;
+- how far L-BFGS lowers the objective from there, in at most thirty full-batch steps. Near the
+  optimum this is half the squared distance to it in posterior standard deviations; fewer steps than
+  it takes give a lower bound;
 - of a fitted law with spread, E_q[(w - m)^T grad U(w)] / D, which is 1 where the covariance has the
   right size (of an optimal normal exactly): its variances in units of those of the posterior;
 - where neither is affordable, the fall of the objective over the last eighth of its history, where
@@ -15,7 +14,7 @@ every model:
 Draws of the posterior of D weights lie some D / 2 nats above its mode, and sqrt(D) standard
 deviations from it. An end that is nearer than a third of that is as good as the mode.
 
-The work is a share of that of the fit, so that of long fits to many points decrements are bounds
+The work is a share of that of the fit, so that of long fits to many points distances are bounds
 from few iterations.
 """
 
@@ -34,9 +33,9 @@ from bnn_symm.posteriors import ClosedFormPosterior, Posterior
 
 # A squared distance of this share of D posterior variances is near; at least so many variances.
 _NEAR, _LEAST = 0.1, 1.0
-# Iterations of conjugate gradients, the share of the work of a fit that they may take, and the
+# Iterations of L-BFGS, the share of the work of a fit that they may take, and the
 # number of points times parameters up to which they are made in any case.
-_ITERATIONS, _WORK, _SMALL = 30, 0.1, 1e6
+_ITERATIONS, _WORK, _SMALL = 30, 0.1, 3e7
 # Variances in units of the posterior's that are of the right size.
 _NARROW, _WIDE = 0.4, 2.5
 # Chains that are looked at, draws of a law, and points that are taken at once.
@@ -56,62 +55,58 @@ def squared_distance_limit(num_parameters: int) -> float:
 
 
 def iterations(num_points: int, num_parameters: int, work: float | int) -> int:
-    """Return how many iterations of conjugate gradients a fit is worth.
+    """Return how many iterations of L-BFGS a fit is worth.
 
     Args:
         num_points: of the training part.
         num_parameters: that are optimized.
         work: points of all gradients of the fit, less those that one iteration needs more of.
     """
-    affordable = int((_WORK * work / num_points - 1) / 3)
+    affordable = int(_WORK * work / num_points / 2)
     if num_points * num_parameters <= _SMALL:
         affordable = _ITERATIONS
     return min(_ITERATIONS, 2 * num_parameters, max(0, affordable))
 
 
-def newton_decrement(
+def squared_distance(
     objectives: Sequence[Objective],
     position: Float[Tensor, " parameter"],
     part: Split,
     *,
     points_at_once: int,
     iterations: int,
-) -> float | None:
-    """Return the squared Newton decrement, or a lower bound of it; None if the network has no
-    second derivatives.
+) -> float:
+    """Return twice the fall of the objective under further full-batch steps of L-BFGS.
+
+    Of a quadratic objective, and of enough steps, this is the squared distance to the optimum in
+    posterior variances; otherwise it is a lower bound.
 
     Args:
-        objectives: one, or two independent estimates of one, whose noise then does not add to the
-            decrement.
+        objectives: one, or two independent estimates of one: what the steps on the first gain
+            counts as far as the second confirms it.
         position: where the optimization ended.
         part: the training part.
-        points_at_once: of one product.
-        iterations: of conjugate gradients, one at least.
+        points_at_once: of one gradient.
+        iterations: of L-BFGS, one at least.
     """
     first, last = objectives[0], objectives[-1]
-    try:
-        gradient = _gradient(first, position, part, points_at_once)
-        other = gradient if last is first else _gradient(last, position, part, points_at_once)
-        step, residual = torch.zeros_like(gradient), gradient.clone()
-        direction, square = residual.clone(), float(residual @ residual)
-        begin = square
-        for _ in range(iterations):
-            if not square > 1e-20 * begin:
-                break
-            product = _product(first, position, part, direction, points_at_once)
-            curvature = float(direction @ product)
-            if (
-                not curvature > 0
-            ):  # no minimum in this direction: what was collected is a lower bound
-                break
-            step += square / curvature * direction
-            residual -= square / curvature * product
-            former, square = square, float(residual @ residual)
-            direction = residual + square / former * direction
-    except RuntimeError:
-        return None
-    found = float(other @ step)
-    return found if math.isfinite(found) else None
+    point = position.detach().clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [point],
+        max_iter=iterations,
+        history_size=iterations,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        point.grad = _gradient(first, point, part, points_at_once)
+        return _value(first, point, part, points_at_once)
+
+    optimizer.step(closure)
+    before, after = (_value(last, at, part, points_at_once) for at in (position, point))
+    return 2 * max(0.0, before - after) if math.isfinite(after) else 0.0
 
 
 def relative_variance(
@@ -148,7 +143,7 @@ def distance_warning(
     return (
         f"{name} ended {math.sqrt(square):.2g} posterior standard deviations from its optimum "
         "(limit "
-        f"{math.sqrt(limit):.2g}): a Newton step would lower the objective by {square / 2:.3g} "
+        f"{math.sqrt(limit):.2g}): further full-batch steps lower the objective by {square / 2:.3g} "
         "nats; fit for longer: "
         f"--set {advice}"
     )
@@ -218,7 +213,7 @@ def mode_warnings(
     number = iterations(len(train), model.num_parameters, size * method.num_steps)
     for chain, position in list(positions.items())[:_CHAINS]:
         if number:
-            square = newton_decrement(
+            square = squared_distance(
                 [potential(method, model, len(train))],
                 torch.from_numpy(position).to(model.device, model.dtype),
                 train,
@@ -226,8 +221,6 @@ def mode_warnings(
                 iterations=number,
             )
             name = method.name if len(positions) == 1 else f"{method.name}, member {chain},"
-            if square is None:
-                number = 0
             notes.append(
                 distance_warning(name, square, model.num_parameters, method.longer_fit_override())
             )
@@ -256,7 +249,7 @@ def distribution_warnings(
     square = None
     if has_distance and number and len(deviations) >= 2:
         halves = [_expected(own, half) for half in (deviations[::2], deviations[1::2])]
-        square = newton_decrement(
+        square = squared_distance(
             halves, mean, train, points_at_once=max(size, _POINTS), iterations=number
         )
         notes.append(
@@ -325,8 +318,8 @@ def iterate_warnings(
     number, at_once = iterations(len(train), model.num_parameters, work), max(size, _POINTS)
     notes = []
     if number:
-        square = newton_decrement([own], mean, train, points_at_once=at_once, iterations=number)
-        if square is not None and square > max(_LEAST, model.num_parameters):
+        square = squared_distance([own], mean, train, points_at_once=at_once, iterations=number)
+        if square > max(_LEAST, model.num_parameters):
             notes.append(
                 distance_warning(
                     method.name, square, model.num_parameters, method.longer_fit_override()
@@ -388,13 +381,6 @@ def _gradient(objective: Objective, position: Tensor, part: Split, size: int) ->
     return total
 
 
-def _product(
-    objective: Objective, position: Tensor, part: Split, direction: Tensor, size: int
-) -> Tensor:
-    """Return the product of the Hessian with a direction."""
-    total = torch.zeros_like(position)
-    for x, y, share in _chunks(part, size):
-        leaf = position.detach().clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(leaf, x, y), leaf, create_graph=True)
-        total += share * torch.autograd.grad(gradient @ direction, leaf)[0]
-    return total
+def _value(objective: Objective, position: Tensor, part: Split, size: int) -> float:
+    with torch.no_grad():
+        return sum(share * float(objective(position, x, y)) for x, y, share in _chunks(part, size))
