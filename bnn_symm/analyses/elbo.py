@@ -9,7 +9,7 @@ from bnn_symm.diagnostics.elbo.elbo import Elbo, KlShare, elbo
 from bnn_symm.diagnostics.elbo.interpretation import AT_PRIOR, elbo_advice, elbo_sentences
 from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
-from bnn_symm.diagnostics.mixing.parameter_index import layer_of
+from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.errors import SymmetryError
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior
 from bnn_symm.runs.run import Run
@@ -85,7 +85,7 @@ def _by_layer(found: Elbo) -> dict[str, Any]:
     """Return the KL by layer and tensor."""
     layers: dict[str, Any] = {}
     for layer, share in found.by_layer.items():
-        tensors = {name: own for name, own in found.by_tensor.items() if layer_of(name) == layer}
+        tensors = {name: own for name, own in found.by_tensor.items() if layer_name(name) == layer}
         layers[layer] = {
             **_share(share, found.kl),
             "at_prior": share.nats_per_parameter < AT_PRIOR,

@@ -182,10 +182,14 @@ def _alignment_numbers(aligned: AlignedView) -> dict[str, Any]:
 
 def _by_layer_and_unit(found: Mixing, view: MixingSummary) -> dict[str, Any]:
     """Return the numbers by layer, and the largest R-hat of each hidden unit."""
-    layers = {layer: _subset_numbers(view, where) for layer, where in found.places.layers.items()}
+    layers = {
+        layer: _subset_numbers(view, where) for layer, where in found.parameter_index.layers.items()
+    }
     units = {
         group: [_plain(value) for value in own]
-        for group, own in found.places.largest(np.where(view.constant, np.nan, view.rhat)).items()
+        for group, own in found.parameter_index.largest(
+            np.where(view.constant, np.nan, view.rhat)
+        ).items()
     }
     return {"by_layer": layers, "rhat_max_by_unit": units}
 
@@ -256,7 +260,7 @@ def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[s
 
 def _worst_weight(found: Mixing) -> int | None:
     """Return the index of the weight with the largest R-hat, preferably of a hidden unit."""
-    owned = [index for own in found.places.units.values() for index in own if len(index)]
+    owned = [index for own in found.parameter_index.units.values() for index in own if len(index)]
     where = np.unique(np.concatenate(owned)) if owned else np.arange(len(found.raw.rhat))
     rhat = np.where(found.raw.constant, np.nan, found.raw.rhat)[where]
     return None if np.isnan(rhat).all() else int(where[np.nanargmax(rhat)])
@@ -264,7 +268,7 @@ def _worst_weight(found: Mixing) -> int | None:
 
 def _parameter_name(found: Mixing, index: int) -> str:
     """Return the name of a coordinate of the flat vector: its tensor and the index within it."""
-    model = found.places.model
+    model = found.parameter_index.model
     name, where = next(
         (name, where) for name, where in model.slices().items() if where.start <= index < where.stop
     )

@@ -71,7 +71,7 @@ def test_every_view_has_its_numbers_and_a_verdict(model, iris, tmp_path):
     text = mixing_text(content)
     assert "no points are held out" not in text
     assert "no points are held out" in mixing_text({**content, "part": "train"})
-    assert "counts how units are numbered" in text
+    assert "reflects the numbering of units" in text
     assert "E-BFMI" in text
     assert [panel["values"].shape for panel in traces] == [(3, 100)] * 3
     for path in draw_mixing(content, traces, tmp_path, title="three chains"):
@@ -127,8 +127,8 @@ def test_a_single_draw_and_a_sampler_of_ours(model, iris, tmp_path):
     content, traces = describe_mixing(point, iris)
     assert traces == []
     assert content["raw"]["rhat_max"] is None
-    assert "1 draw a chain" in content["raw"]["reason"]
-    assert "mixing cannot be told" in mixing_text(content)
+    assert "1 draw per chain" in content["raw"]["reason"]
+    assert "mixing is inconclusive" in mixing_text(content)
     assert draw_mixing(content, traces, tmp_path, title="") == []
     method = NUTS(
         num_chains=2, num_warmup=10, num_draws=12, chain_method="sequential", max_tree_depth=4
@@ -136,6 +136,6 @@ def test_a_single_draw_and_a_sampler_of_ours(model, iris, tmp_path):
     content, _ = describe_mixing(
         method.fit(model, iris, seed=0), iris, method=method, per_draw=False
     )
-    assert content["aligned_per_draw"]["verdict"] == "not computed: not asked for"
+    assert content["aligned_per_draw"]["verdict"] == "not computed: not requested"
     assert len(content["sampler"]["tree_depth"]) == 2
     assert max(content["sampler"]["at_max_depth"]) <= 1

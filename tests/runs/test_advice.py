@@ -119,7 +119,7 @@ def test_more_draws_are_more_cycles_where_draws_come_by_cycles(found):
     for method, setting in (
         (NUTS(), "--set inference.num_draws=1000"),
         (CyclicalSGHMC(draws_per_cycle=7), "--set inference.num_cycles=143"),
-        (None, "1000 draws a chain"),
+        (None, "1000 draws per chain"),
     ):
         assert verdicts(draw_more, method=method).next == f"draw more ({setting})"
 
@@ -130,7 +130,7 @@ def test_chains_of_another_tool_are_advised_without_settings_of_ours(found):
     assert {match for text in said for match in re.findall(r"inference\.\S+", text)} == {
         "inference.name=nuts,"
     }
-    longer = "run longer, until R-hat passes (twice the warm-up, and 80 draws a chain)"
+    longer = "run longer, until R-hat passes (twice the warm-up, and 80 draws per chain)"
     assert {"sample 4 chains or more", longer} <= set(said)
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from bnn_symm.architectures import count_flops
 from bnn_symm.arguments import checked
 from bnn_symm.data import Split
-from bnn_symm.diagnostics.mixing.parameter_index import layer_of
+from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 
@@ -89,8 +89,8 @@ class Elbo:
         """
         found: dict[str, KlShare] = {}
         for name, share in self.by_tensor.items():
-            former = found.get(layer_of(name), KlShare(kl=0.0, num_parameters=0))
-            found[layer_of(name)] = KlShare(
+            former = found.get(layer_name(name), KlShare(kl=0.0, num_parameters=0))
+            found[layer_name(name)] = KlShare(
                 kl=former.kl + share.kl, num_parameters=former.num_parameters + share.num_parameters
             )
         return found

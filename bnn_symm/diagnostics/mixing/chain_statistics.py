@@ -1,13 +1,13 @@
-"""R-hat and effective sample sizes of many quantities at once.
+"""Compute R-hat and effective sample sizes of many quantities at once.
 
-Rank-normalized split R-hat, bulk ESS and tail ESS, as Vehtari, Gelman, Simpson, Carpenter and
-Bürkner (2021) define them (doi:10.1214/20-BA1221), equal to ArviZ's values. ArviZ computes them one
-quantity at a time, which takes minutes for the 10^5 weights of a small network; here all the
-quantities of a chunk are ranked, transformed and multiplied together, chunks run on all cores, and
-memory does not grow with their number. What makes it fast:
+Rank-normalized split R-hat, bulk ESS and tail ESS as defined by Vehtari, Gelman, Simpson, Carpenter
+and Bürkner (2021), doi:10.1214/20-BA1221, equal to the values of ArviZ. ArviZ processes one
+quantity at a time, which takes minutes for the 10^5 weights of a small network. Here all quantities
+of a chunk are ranked, transformed and multiplied together, chunks run on all cores, and memory does
+not grow with the number of quantities. The speed comes from four observations:
 
 - ranks are half-integers, so their normal scores come from a table;
-- |x - median| falls and then rises along sorted x, so that sorting it is one merge;
+- |x - median| falls and then rises along sorted x, so sorting it is one merge;
 - the mean over chains of autocovariances is the inverse transform of the mean of power spectra;
 - Geyer's initial monotone sequence is a running minimum.
 """
@@ -26,31 +26,30 @@ from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
 from bnn_symm.threads import available_cores
 
-# Fewer draws a chain cannot be split into halves with a variance.
+# A chain with fewer draws cannot be split into halves that have a variance.
 MIN_DRAWS = 4
-# Quantiles whose indicators make the tail ESS.
+# Quantiles whose indicators define the tail ESS.
 _TAILS = (0.05, 0.95)
-# Numbers that one thread holds at once, a few times over (4 MB in float64: caches hold it).
+# Numbers that one thread processes at once (4 MB in float64, which fits into caches).
 _NUMBERS_AT_ONCE = 2**19
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChainStatistics:
-    """What chains say of each quantity.
+    """R-hat, ESS and moments of every quantity.
 
-    NaN stands where a number is not defined: all of them if a draw is not finite or a chain has
-        fewer than 4 draws;
-    R-hat of a single chain and of a quantity that never changes.
+    A value is NaN if it is not defined: all of R-hat and ESS if a draw is not finite or a chain has
+    fewer than 4 draws, and R-hat of a single chain or of a constant quantity.
 
     Attributes:
-        rhat: (column,), the larger of R-hat of ranks and of ranks of distances to the median.
-            Infinite where every chain stands still, at values of its own.
+        rhat: (column,), the larger of R-hat of ranks and R-hat of ranks of distances to the median;
+            infinite if every chain is constant, at different values.
         ess_bulk: (column,), effective sample size of ranks.
-        ess_tail: (column,), the smaller of those of the 5 % and the 95 % quantile.
+        ess_tail: (column,), the smaller ESS of the indicators of the 5 % and 95 % quantiles.
         mean: (column,), over all draws.
         sd: (column,), over all draws pooled.
-        num_chains: chains behind them.
-        num_draws: draws of each.
+        num_chains: Number of chains.
+        num_draws: Draws per chain.
     """
 
     rhat: Float[np.ndarray, " _"]
@@ -66,7 +65,7 @@ class ChainStatistics:
 
     @staticmethod
     def join(parts: "list[ChainStatistics]") -> "ChainStatistics":
-        """Those of several chunks of quantities of the same chains, one after the other."""
+        """Concatenate the statistics of several chunks of quantities of the same chains."""
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
         return ChainStatistics(
             **arrays, num_chains=parts[0].num_chains, num_draws=parts[0].num_draws
@@ -80,17 +79,33 @@ _ARRAYS = tuple(
 
 @checked
 def chain_statistics(values: Float[np.ndarray, "chain draw column"]) -> ChainStatistics:
-    """R-hat, ESS, mean and standard deviation of every column; computed in float64."""
+    """Return R-hat, ESS, mean and standard deviation of every column, computed in float64.
+
+    Args:
+        values: Draws of every quantity.
+
+    Returns:
+        One value per column of each statistic.
+
+    Raises:
+        ConfigError: If the array has other axes, or no chain or draw.
+
+    Example:
+        >>> draws = np.random.default_rng(0).normal(size=(4, 100, 3))
+        >>> chain_statistics(draws).rhat.shape
+        (3,)
+    """
     if values.ndim != 3 or 0 in values.shape[:2]:
         raise ConfigError(
-            f"values: got an array of shape {values.shape}, expected (chain, draw, column); reshape it"
+            f"values: got an array of shape {values.shape}, expected (chain, draw, column); "
+            "reshape it"
         )
     chains, draws, columns = values.shape
     at_once = max(1, _NUMBERS_AT_ONCE // (chains * draws))
     starts = range(0, columns, at_once)
 
     def work(start: int) -> dict[str, np.ndarray]:
-        # One row a quantity, all of its draws side by side.
+        # One row per quantity, with all of its draws contiguous.
         part = np.ascontiguousarray(
             values[:, :, start : start + at_once].transpose(2, 0, 1), dtype=np.float64
         )
@@ -108,13 +123,21 @@ def chain_statistics(values: Float[np.ndarray, "chain draw column"]) -> ChainSta
 def independent_rhat(
     num_chains: int, num_draws: int | float, num_columns: int, *, level: float = 0.01
 ) -> float:
-    """What the largest R-hat of so many columns stays below with probability 1 - level, if all
-    draws are independent.
+    """Return the upper bound of the largest R-hat of independent draws, at probability 1 - level.
 
-    Of m half chains of n normal scores, n (R-hat^2 - 1) + 1 has the F distribution with m - 1 and m
-    (n - 1) degrees of freedom; the level is shared out over the columns and R-hat's two parts
-    (Bonferroni). Of dependent draws that is about so for as many effective ones, which need not be
-    a whole number.
+    For m half chains of n normal scores, n (R-hat^2 - 1) + 1 has the F distribution with m - 1 and
+    m (n - 1) degrees of freedom. The level is divided among the columns and the two parts of R-hat
+    (Bonferroni). For dependent draws this holds approximately with the number of effective draws,
+    which need not be an integer.
+
+    Args:
+        num_chains: Number of chains.
+        num_draws: Draws per chain.
+        num_columns: Number of quantities.
+        level: Probability that the largest R-hat exceeds the bound.
+
+    Returns:
+        The bound.
     """
     halves, length = 2 * num_chains, max(2.0, num_draws / 2)
     largest = stats.f.isf(level / (2 * max(1, num_columns)), halves - 1, halves * (length - 1))
@@ -125,7 +148,7 @@ def _statistics(x: Float[np.ndarray, "column chain draw"]) -> dict[str, np.ndarr
     columns, chains, draws = x.shape
     flat = x.reshape(columns, -1)
     with np.errstate(invalid="ignore"):  # draws that are not finite
-        # Of what never changes, exactly 0, where the rounding of its mean would leave a little.
+        # Exactly 0 for a constant, whose mean may be rounded.
         sd = flat.std(1, ddof=1) if chains * draws > 1 else np.zeros(columns)
         result = {"mean": flat.mean(1), "sd": np.where(flat.max(1) == flat.min(1), 0.0, sd)}
     defined = np.isfinite(flat).all(1) & (draws >= MIN_DRAWS)
@@ -148,8 +171,8 @@ def _statistics(x: Float[np.ndarray, "column chain draw"]) -> dict[str, np.ndarr
         # Two runs, one falling and one rising, which a stable sort merges.
         again = folded.argsort(1, kind="stable")
         spread = _scores(np.take_along_axis(order, again, 1), np.take_along_axis(folded, again, 1))
-        # Distances may all be the same where values are not: of two places half of the draws each
-        # are in.
+        # Distances may all be equal although values are not: half of the draws in each of two
+        # places.
         result["rhat"][kept] = np.fmax(_rhat(scores), _rhat(spread.reshape(halves.shape)))
     whole = ordered if draws % 2 == 0 else np.sort(x.reshape(len(kept), -1), 1)
     tails = [
@@ -161,12 +184,10 @@ def _statistics(x: Float[np.ndarray, "column chain draw"]) -> dict[str, np.ndarr
 
 
 def _scores(order: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Normal scores of ranks, ties at their mean rank, back in the places that `order` took the
-    values from.
-    """
+    """Return normal scores of ranks in the original order, with ties at their mean rank."""
     columns, size = order.shape
-    # Twice the rank, less 2, is an integer, also of ties: the sum of the first and the last place
-    # of the run.
+    # Twice the rank, less 2, is an integer, for ties as well: the sum of the first and the last
+    # position of the run.
     table = stats.norm.ppf((np.arange(2 * size - 1) / 2 + 1 - 3 / 8) / (size + 1 / 4))
     scores = np.empty((columns, size))
     np.put_along_axis(scores, order, table[None, ::2], 1)
@@ -187,11 +208,11 @@ def _scores(order: np.ndarray, ordered: np.ndarray) -> np.ndarray:
 
 def _rhat(scores: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " column"]:
     length = scores.shape[2]
-    # Exactly 0 where chains stand still, whose means rounding moves a little.
+    # Exactly 0 for constant chains, whose means may be rounded.
     still = scores.max(2) == scores.min(2)
     within = np.where(still, 0.0, scores.var(2, ddof=1)).mean(1)
     between = length * np.where(still, scores[:, :, 0], scores.mean(2)).var(1, ddof=1)
-    # Likewise where all stand in one place.
+    # Likewise if all chains are constant at the same value.
     between = np.where(scores.max((1, 2)) == scores.min((1, 2)), 0.0, between)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sqrt((between / within + length - 1) / length)
@@ -200,7 +221,7 @@ def _rhat(scores: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, "
 def _quantile(
     ordered: Float[np.ndarray, "column value"], level: float
 ) -> Float[np.ndarray, " column"]:
-    """Of sorted values, linear between the nearest two (type 7 of Hyndman and Fan 1996)."""
+    """Interpolate a quantile of sorted values linearly (type 7 of Hyndman and Fan 1996)."""
     size = ordered.shape[1]
     place = size * level + 1 - level
     below = int(min(max(math.floor(place), 1), size - 1))
@@ -209,9 +230,7 @@ def _quantile(
 
 
 def _ess(x: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " column"]:
-    """ESS by Geyer's (1992) initial monotone sequence over the chains together; all draws for a
-    constant.
-    """
+    """Return the ESS by Geyer's (1992) initial monotone sequence; all draws for a constant."""
     columns, chains, length = x.shape
     total = chains * length
     mean = x.mean(2)
@@ -228,7 +247,7 @@ def _ess(x: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " colum
     correlation[:, 0] = 1.0
     pairs = correlation[:, : length // 2 * 2].reshape(columns, -1, 2)
     sums = pairs.sum(2)
-    # The last pair that the sequence may reach; it stops at the first whose sum is not positive.
+    # The last pair that the sequence may include; it stops at the first nonpositive sum.
     last = max(0, math.ceil((length - 2) / 2) - 1)
     stops = sums[:, : last + 1] <= 0
     end = np.where(stops.any(1), stops.argmax(1), last)
@@ -236,7 +255,7 @@ def _ess(x: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " colum
     monotone = np.minimum.accumulate(sums[:, : last + 1], axis=1)
     rows = np.arange(columns)
     final = pairs[rows, end, 0]
-    # The first half of the pair at which the sequence stopped still counts, if it is positive.
+    # The first half of the pair at which the sequence stopped counts if it is positive.
     final = np.where(sums[rows, end] >= 0, final, np.maximum(final, 0.0))
     tau = -1.0 + 2.0 * np.where(reached, monotone, 0.0).sum(1) + final
     size = total / np.maximum(tau, 1 / math.log10(total))
@@ -244,15 +263,18 @@ def _ess(x: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " colum
     return np.where(span < np.finfo(float).resolution, float(total), size)
 
 
-def columns_of(
+def iter_columns(
     read: Callable[[int, int, int], Any], shape: tuple[int, int, int], *, megabytes: float = 256.0
 ) -> Iterator[Float[np.ndarray, "chain draw _"]]:
-    """All draws of a few parameters after another, from something that reads whole draws.
+    """Iterate over blocks of columns, with all draws, from a source that reads whole draws.
 
     Args:
         read: (chain, start, stop) -> a tensor (draw, parameter).
         shape: (chain, draw, parameter).
-        megabytes: that one array may hold; the draws are read once for each array.
+        megabytes: Size limit of one block; the draws are read once per block.
+
+    Yields:
+        All draws of the next columns.
     """
     chains, draws, parameters = shape
     rows = max(1, _NUMBERS_AT_ONCE // parameters)

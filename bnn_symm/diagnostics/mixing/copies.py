@@ -1,21 +1,21 @@
-"""Chains that are copies of one another, in whole or in part, and chains that repeat themselves.
+"""Detect chains that share draws, and chains that repeat their own draws.
 
-R-hat compares chains and ESS counts draws, and both take chains for independent: one chain four
-times passes every view with four times its ESS. Draws of continuous weights are never equal by
-chance, so that equal draws say that chains were started with one seed, were read twice, or were cut
+R-hat compares chains and ESS counts draws, and both assume independent chains: one chain repeated
+four times passes every view with four times its ESS. Draws of continuous weights are never equal by
+chance, so equal draws mean that chains were run with the same seed, were read twice, or were cut
 from one chain.
 
 Every draw is reduced to two kinds of fingerprint, in one pass over the draws:
 
 - a few random projections of its weights, which are equal for equal draws;
-- for every tensor the sums of |w|, w^2 and |w|^3, which no permutation of units and no flip of signs changes, and
-  which are therefore equal for copies that differ in how units are numbered.
+- for every tensor the sums of |w|, w^2 and |w|^3, which are invariant under permutations of units
+  and sign flips, and therefore equal for copies that differ in the numbering of units.
 
 Draws of different chains are equal if all fingerprints of one kind differ by at most `_NEAR` of
-their size, so that a copy in single precision is one too. Repeats within a chain must be exact: a
-sampler may move by less than that in a step. A sampler that rejects proposals stays where it is for
-some iterations, which is no fault; a chain that returns to former draws, or stays for a tenth of
-its length, is.
+their size, so that a copy in single precision is detected. Repeats within a chain must be exact,
+because a sampler may move by less than that in a step. A sampler that rejects proposals repeats its
+state for some iterations, which is no fault. A chain that returns to former draws, or that stays in
+one state for a tenth of its length, is reported.
 """
 
 import math
@@ -33,16 +33,16 @@ from torch import Tensor
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
 
-# Relative difference of fingerprints of equal draws in different chains, and within one.
+# Relative tolerance of fingerprints, between chains and within a chain.
 _NEAR, _EXACT = 1e-6, 1e-13
 _PROJECTIONS = 3
-# Share of a chain's draws that must be equal, and at least so many of them.
+# Minimum fraction and minimum number of a chain's draws that must be equal.
 _SHARE, _LEAST = 0.01, 3
-# With so few parameters two draws in single precision can be equal by chance.
+# With this few parameters two draws in single precision can be equal by chance.
 _FEW_PARAMETERS, _SHARE_OF_FEW = 2, 0.5
-# A chain that stays in one place for this share of its draws, and at least so many, is stuck.
+# A chain that stays in one state for this fraction and this number of its draws is stuck.
 _STUCK, _LEAST_STUCK = 0.1, 20
-# Pairs of chains that are named.
+# Maximum number of pairs in the result.
 _MOST_PAIRS = 100
 
 Kind = Literal["equal", "permuted"]
@@ -50,14 +50,14 @@ Kind = Literal["equal", "permuted"]
 
 @dataclass(frozen=True, kw_only=True)
 class CopiedPair:
-    """Two chains that have draws in common.
+    """Two chains with common draws.
 
     Attributes:
-        first: a chain.
-        second: a later one.
-        share: of the draws of `second`, those that `first` has as well.
-        lag: by how many draws `second` is behind `first`; None where no lag holds for most of the
-            common draws.
+        first: Index of a chain.
+        second: Index of a later chain.
+        share: Fraction of the draws of `second` that `first` contains as well.
+        lag: Number of draws by which `second` is behind `first`; None if no lag holds for most of
+            the common draws.
         kind: `equal`, or `permuted` for draws that are equal up to the numbering and the signs of
             units.
     """
@@ -74,9 +74,9 @@ class RepeatedDraws:
     """A chain that repeats its own draws.
 
     Attributes:
-        chain: its number.
-        share: of its draws: those that it returned to, or those of its longest stay.
-        kind: `returns` to former draws, or is `stuck` in one place.
+        chain: Index of the chain.
+        share: Fraction of its draws that repeat earlier ones, or that belong to its longest stay.
+        kind: `returns` to former draws, or is `stuck` in one state.
     """
 
     chain: int
@@ -86,14 +86,14 @@ class RepeatedDraws:
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """What chains of a posterior have in common.
+    """Common and repeated draws of the chains of a posterior.
 
     Attributes:
-        pairs: of chains with common draws, at most 100.
-        repeats: chains that repeat themselves.
-        num_chains: chains of the posterior.
-        num_distinct: groups of chains that have no draw in common with another group.
-        num_draws: draws of each chain.
+        pairs: Pairs of chains with common draws, at most 100.
+        repeats: Chains that repeat their own draws.
+        num_chains: Number of chains of the posterior.
+        num_distinct: Number of groups of chains that share no draw with another group.
+        num_draws: Draws per chain.
     """
 
     pairs: tuple[CopiedPair, ...]
@@ -107,8 +107,8 @@ class Copies:
 
     @property
     def sentences(self) -> list[str]:
-        """Return what was detected: common draws of chains first."""
-        return [text for text in (self._of_pairs(), self._of_repeats()) if text]
+        """Return a description of the common draws, then of the repeated draws."""
+        return [text for text in (self._describe_pairs(), self._describe_repeats()) if text]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the copies as JSON types."""
@@ -119,33 +119,32 @@ class Copies:
             "num_distinct": self.num_distinct,
         }
 
-    def _of_pairs(self) -> str:
-        """Return a sentence that names each group of chains with common draws."""
+    def _describe_pairs(self) -> str:
+        """Return a description of each group of chains with common draws."""
         if not self.pairs:
             return ""
         what = "members" if self.num_draws == 1 else "chains"
         parts = []
         for first in dict.fromkeys(pair.first for pair in self._spanning()):
-            own = [pair for pair in self._spanning() if pair.first == first]
-            for words in dict.fromkeys(map(self._words, own)):
-                others = _numbers([pair.second for pair in own if self._words(pair) == words])
-                parts.append(f"{others} {words} {what[:-1]} {first}")
+            pairs = [pair for pair in self._spanning() if pair.first == first]
+            for relation in dict.fromkeys(map(self._relation, pairs)):
+                others = _join_numbers([p.second for p in pairs if self._relation(p) == relation])
+                parts.append(f"{others} {relation} {what[:-1]} {first}")
         named = "; ".join(parts[:4]) + ("; ..." if len(parts) > 4 else "")
-        distinct = f"{self.num_distinct} of {self.num_chains} {'is' if self.num_distinct == 1 else 'are'} distinct"
+        verb = "is" if self.num_distinct == 1 else "are"
+        distinct = f"{self.num_distinct} of {self.num_chains} {verb} distinct"
         return f"{what} are not independent: {named}; {distinct}"
 
     def _spanning(self) -> list[CopiedPair]:
-        """Return one pair for every chain that has draws of an earlier one: that with the largest
-        share.
-        """
+        """Return, for every chain that shares draws with an earlier one, its most similar pair."""
         best: dict[int, CopiedPair] = {}
         for pair in self.pairs:
             if pair.second not in best or pair.share > best[pair.second].share:
                 best[pair.second] = pair
         return list(best.values())
 
-    def _words(self, pair: CopiedPair) -> str:
-        """Return how the draws of a pair are related, to be followed by the first chain."""
+    def _relation(self, pair: CopiedPair) -> str:
+        """Return the relation of the second chain to the first, whose number follows."""
         how = " up to the numbering of units" if pair.kind == "permuted" else ""
         order = (
             ""
@@ -157,31 +156,33 @@ class Copies:
         possible = 1 - abs(pair.lag or 0) / self.num_draws
         if pair.share >= 0.999 * possible:
             return f"repeat{how}{order}"
-        return f"have {pair.share:.0%} of their draws{how}{order} from"
+        return f"share {pair.share:.0%} of their draws{how}{order} with"
 
-    def _of_repeats(self) -> str:
+    def _describe_repeats(self) -> str:
+        """Return a description of the chains that repeat their own draws."""
         parts = []
-        for kind, words in (
+        for kind, behavior in (
             ("returns", "returns to former draws"),
             ("stuck", "stays in one place"),
         ):
-            own = [repeat for repeat in self.repeats if repeat.kind == kind]
-            if own:
-                share = max(repeat.share for repeat in own)
-                parts.append(
-                    f"chain {_numbers([repeat.chain for repeat in own])} {words} ({share:.0%} of "
-                    "its draws)"
-                )
+            repeats = [repeat for repeat in self.repeats if repeat.kind == kind]
+            if repeats:
+                share = max(repeat.share for repeat in repeats)
+                chains = _join_numbers([repeat.chain for repeat in repeats])
+                parts.append(f"chain {chains} {behavior} ({share:.0%} of its draws)")
         return "; ".join(parts)
 
 
 def copied_chains(posterior: Posterior, *, repeats: bool = True) -> Copies:
-    """Return which chains have draws in common, and which repeat themselves.
+    """Detect chains with common draws, and chains that repeat their own draws.
 
     Args:
-        posterior: of any number of chains and draws.
-        repeats: whether to look for repeats within chains, which discrete laws such as dropout have
-            by chance.
+        posterior: Posterior with any number of chains and draws.
+        repeats: Whether to look for repeats within chains. Discrete distributions such as dropout
+            repeat draws by chance.
+
+    Returns:
+        Pairs of chains, and chains with repeated draws.
     """
     return copied_draws(
         posterior.iter_draws(), posterior.shape, posterior.model.slices().values(), repeats=repeats
@@ -195,20 +196,23 @@ def copied_draws(
     *,
     repeats: bool = True,
 ) -> Copies:
-    """Return the same of draws without a model.
+    """Detect common and repeated draws without a model.
 
     Args:
-        chunks: all draws, chain after chain, some at a time.
-        shape: chains, draws of each, and parameters.
-        tensors: where in a draw each tensor is.
-        repeats: whether to look for repeats within chains.
+        chunks: All draws in chunks, chain after chain.
+        shape: Chains, draws per chain, and parameters.
+        tensors: Slice of each tensor in a draw.
+        repeats: Whether to look for repeats within chains.
+
+    Returns:
+        Pairs of chains, and chains with repeated draws.
     """
     chains, draws, parameters = shape
     projections, invariants = _fingerprints(chunks, parameters, list(tensors))
     needed = max(math.ceil(_SHARE * draws), min(draws, _LEAST))
     if parameters <= _FEW_PARAMETERS:
         needed = max(needed, math.ceil(_SHARE_OF_FEW * draws))
-    # Projections may cancel: rounding is in proportion to the length of the draw.
+    # Projections may cancel, so rounding is proportional to the norm of the draw.
     length = np.sqrt(invariants[:, 1::3].sum(1).numpy())
     labels: dict[Kind, np.ndarray] = {
         "equal": _labels(projections, _NEAR * length),
@@ -238,7 +242,7 @@ def copied_draws(
     )
     return Copies(
         pairs=tuple(found[pair] for pair in sorted(found)),
-        repeats=tuple(one for one in map(_repeats, range(chains), exact) if one is not None)
+        repeats=tuple(repeat for repeat in map(_repeats, range(chains), exact) if repeat)
         if len(exact)
         else (),
         num_chains=chains,
@@ -268,15 +272,14 @@ def _fingerprints(
 def _labels(
     prints: Float[Tensor, "row print"], tolerance: float | Float[np.ndarray, " row"]
 ) -> Int[np.ndarray, " row"]:
-    """Return a number for every draw, equal for draws whose fingerprints are all equal up to the
-    tolerance.
+    """Return an integer label for every draw, equal for draws with equal fingerprints.
 
     Fingerprints are compared one after the other, each among the draws that were equal so far.
-    Draws that are not finite are equal to none.
+    Draws that are not finite are equal to no other draw.
 
     Args:
-        prints: fingerprints of every draw.
-        tolerance: of their difference: for every draw, or as a share of the fingerprint.
+        prints: Fingerprints of every draw.
+        tolerance: Absolute tolerance per draw (array), or relative tolerance (number).
     """
     values = prints.numpy()
     labels = np.zeros(len(values), dtype=np.int64)
@@ -298,9 +301,7 @@ def _labels(
 
 
 def _overlaps(labels: Int[np.ndarray, "chain draw"], needed: int) -> Iterable[tuple[int, int, int]]:
-    """Return pairs of chains, and how many draws of the second the first has, if these are as many
-    as needed.
-    """
+    """Return pairs of chains with enough common draws, and the number of these in the second."""
     chains, draws = labels.shape
     rows, columns = labels.ravel(), np.repeat(np.arange(chains), draws)
     counts = sparse.csr_matrix(
@@ -315,9 +316,7 @@ def _overlaps(labels: Int[np.ndarray, "chain draw"], needed: int) -> Iterable[tu
 
 
 def _lag(first: Int[np.ndarray, " draw"], second: Int[np.ndarray, " draw"]) -> int | None:
-    """Return by how many draws the second chain is behind the first in most of their common
-    draws.
-    """
+    """Return the lag of the second chain behind the first in most of their common draws."""
     common, here, there = np.intersect1d(first, second, return_indices=True)
     lags, counts = np.unique(there - here, return_counts=True)
     best = int(counts.argmax())
@@ -325,13 +324,11 @@ def _lag(first: Int[np.ndarray, " draw"], second: Int[np.ndarray, " draw"]) -> i
 
 
 def _repeats(chain: int, labels: Int[np.ndarray, " draw"]) -> RepeatedDraws | None:
-    """Return whether a chain comes back to draws that it had left, or stays in one place; None if
-    neither.
-    """
+    """Return whether a chain returns to former draws or is stuck; None if neither."""
     draws = len(labels)
     starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
     lengths = np.diff(np.append(starts, draws))
-    if len(starts) == 1:  # it never moves, which views name
+    if len(starts) == 1:  # a chain that never moves is reported by the views
         return None
     _, first = np.unique(labels[starts], return_index=True)
     again = np.setdiff1d(np.arange(len(starts)), first)
@@ -344,6 +341,6 @@ def _repeats(chain: int, labels: Int[np.ndarray, " draw"]) -> RepeatedDraws | No
     return None
 
 
-def _numbers(chains: Sequence[int]) -> str:
+def _join_numbers(chains: Sequence[int]) -> str:
     shown = [str(chain) for chain in chains[:10]]
     return ", ".join(shown) + (", ..." if len(chains) > 10 else "")

@@ -1,12 +1,12 @@
-"""Draws of a network as functions: outputs and log likelihoods at a few points, in float64.
+"""Evaluate draws of a network as functions: outputs and log likelihoods at a few points.
 
-These do not know how hidden units are numbered, so chains may be compared by them whatever modes
-they sit in. Outputs of a softmax are taken less their mean over the classes, which is what the
-predicted probabilities determine, and which, unlike these, does not saturate. For the same reason
-the log likelihood of a class, log p, is taken as the log odds, log p - log(1 - p), which rise with
-it. Everything runs in float64 and is rounded to float32 at the end: permuted networks then agree,
-also in R-hat's ranks of distances to the median, where the two draws around the median tie exactly
-when their difference has bits to spare, and else by chance of rounding.
+Function values do not depend on the numbering of hidden units, so they compare chains whatever
+modes these are in. Outputs of a softmax are centered over the classes: the centered outputs are
+determined by the predicted probabilities and, unlike these, do not saturate. For the same reason
+the log likelihood of a class, log p, is replaced by the log odds, log p - log(1 - p), which
+increase with it. Everything runs in float64 and is rounded to float32 at the end. Permuted networks
+then agree, also in R-hat's ranks of distances to the median: the two draws around the median tie
+exactly if their difference has bits to spare, and otherwise by chance of rounding.
 """
 
 import copy
@@ -22,20 +22,20 @@ from bnn_symm.data import Split
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import Posterior
 
-# At most so many points; as many forward passes as this work allows, but not fewer than the least.
+# Maximum and minimum number of points, and the work that decides between them.
 _POINTS, _LEAST_POINTS, _FLOPS = 100, 10, 1e11
 
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionValues:
-    """Functions of draws.
+    """Function values of draws.
 
     Attributes:
-        outputs: (chain, draw, point, output), less their mean over classes for a softmax.
-        pointwise: (chain, draw, point), log likelihoods in nats, in the units of training; of
-            classes, log odds.
-        log_likelihood: (chain, draw), of all the points.
-        is_classification: whether `pointwise` are log odds.
+        outputs: (chain, draw, point, output), centered over classes for a softmax.
+        pointwise: (chain, draw, point), log likelihoods in nats, in the units of training; log odds
+            for classes.
+        log_likelihood: (chain, draw), summed over the points.
+        is_classification: Whether `pointwise` contains log odds.
     """
 
     outputs: Float[np.ndarray, "chain draw point output"]
@@ -45,23 +45,21 @@ class FunctionValues:
 
     @property
     def num_points(self) -> int:
-        """Behind them."""
+        """Return the number of points."""
         return self.outputs.shape[2]
 
     @property
     def columns(self) -> Float[np.ndarray, "chain draw column"]:
-        """Outputs point by point, log likelihoods (or log odds) of the points, and the log
-        likelihood of all.
-        """
+        """Return outputs, pointwise log likelihoods (or log odds) and total log likelihood."""
         flat = self.outputs.reshape(*self.outputs.shape[:2], -1)
         columns = np.concatenate([flat, self.pointwise, self.log_likelihood[..., None]], 2)
-        # Finite numbers that float32 cannot hold (of Poisson rates far out) stay finite, and in
-        # their order.
+        # Finite numbers beyond the range of float32 (extreme Poisson rates) stay finite, and in
+        # order.
         most = float(np.finfo(np.float32).max)
         return np.where(np.isfinite(columns), columns.clip(-most, most), columns).astype(np.float32)
 
     def column_name(self, column: int) -> str:
-        """In words."""
+        """Return a description of a column of `columns`."""
         points, outputs = self.outputs.shape[2:]
         if column < points * outputs:
             return f"output {column % outputs} at point {column // outputs}"
@@ -77,15 +75,18 @@ class FunctionValues:
 def function_values(
     posterior: Posterior, part: Split, *, num_points: int | None = None
 ) -> FunctionValues:
-    """Evaluates all draws of a posterior at the first points of a part.
+    """Evaluate all draws of a posterior at the first points of a part of the data.
 
     Args:
-        posterior: any.
-        part: standardized points with their targets.
-        num_points: at most; default 100, and fewer for large networks.
+        posterior: Any posterior.
+        part: Standardized points with their targets.
+        num_points: Maximum number of points; default 100, and fewer for large networks.
+
+    Returns:
+        Outputs and log likelihoods of every draw.
     """
     chains, draws, _ = posterior.shape
-    model = in_double(posterior.model)
+    model = to_float64(posterior.model)
     if num_points is None:
         flops = max(1, count_flops(model.net, tuple(part.x.shape[1:]), 1))
         num_points = int(min(_POINTS, max(_LEAST_POINTS, _FLOPS / (flops * chains * draws))))
@@ -120,6 +121,6 @@ def _pointwise(model: BayesianModel, outputs: Tensor, y: Tensor, log_likelihood:
     return log_likelihood
 
 
-def in_double(model: BayesianModel) -> BayesianModel:
-    """The same model in float64."""
+def to_float64(model: BayesianModel) -> BayesianModel:
+    """Return a copy of the model in float64."""
     return BayesianModel(copy.deepcopy(model.net).double(), model.prior, model.likelihood)

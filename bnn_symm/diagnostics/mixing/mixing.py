@@ -1,22 +1,22 @@
-"""How the chains of a posterior mix, in four views side by side.
+"""Measure how the chains of a posterior mix, in four views side by side.
 
-- *raw*: the weights as they were sampled. Units may be permuted, so that chains in copies of one
-  mode disagree.
-- *aligned*: the weights once each chain's units are permuted towards the other chains (one
-  permutation a chain). What still differs then is no matter of numbering. And the same with one
-  permutation a draw, which also takes out changes of numbering along a chain, but makes draws agree
-  whatever they are.
-- *chainwise*: the weights of each chain set against the same chain at another time. Says whether a
-  chain has settled, not whether it found what the others did.
-- *function*: outputs and log likelihoods at held-out points. Numbering plays no part; predictions
-  need nothing more.
+- *raw*: the weights as sampled, unaligned. Units may be permuted, so chains in copies of one mode
+  disagree.
+- *aligned*: the weights after the units of each chain are permuted to match the other chains (one
+  permutation per chain). Remaining differences are not due to the numbering of units. A second
+  aligned view uses one permutation per draw. It also removes changes of numbering along a chain,
+  but increases the agreement of any draws.
+- *chainwise*: early draws of each chain against late draws of the same chain. Shows whether a chain
+  is stationary, not whether it found the same mode as the others.
+- *function*: outputs and log likelihoods at held-out points. Independent of the numbering of units,
+  and sufficient for predictions.
 
-Aligned views come with a null, the same procedure on independent draws of the prior. What they have
-in common after alignment, |mean|^2 / E|w|^2 over the network's weights, is measured of both: unless
-the posterior's draws have clearly more in common than the prior's, the data tie the weights to no
-place, and agreement is no evidence of anything.
+Aligned views come with a null: the same procedure on independent draws of the prior. For both, the
+fraction in common after alignment, |mean|^2 / E|w|^2 over the network's weights, is computed.
+Unless this fraction is clearly larger for the posterior, the data do not identify the weights, and
+agreement is no evidence of mixing.
 
-Reading them together: `verdicts`.
+`verdicts` interprets the views together.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ from bnn_symm.diagnostics.mixing.chain_statistics import (
     MIN_DRAWS,
     ChainStatistics,
     chain_statistics,
-    columns_of,
+    iter_columns,
 )
 from bnn_symm.diagnostics.mixing.copies import Copies, copied_chains
 from bnn_symm.diagnostics.mixing.function_values import FunctionValues, function_values
@@ -57,33 +57,33 @@ from bnn_symm.errors import SymmetryError
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
 
-# What aligned draws must have in common beyond the null, as a share of what they could.
+# Minimum excess of the fraction in common over the null, relative to its maximum.
 _BEYOND_NULL = 0.05
-# Draws times cubed units of all groups that aligning every draw, or the null, may take (some 10
-# seconds on one core).
+# Draws times cubed units of all groups, for aligning every draw and for the null (about 10 seconds
+# on one core).
 _WORK = 1.5e8
-# Fewer draws a chain than this make no R-hat worth the name.
+# With fewer draws per chain R-hat is not informative.
 _LEAST_DRAWS = 20
-# Draws of the prior a chain that are aligned per chain: 1 % in common by chance, far below what
-# counts as beyond them.
+# Draws of the prior per chain for the null of the aligned view: 1 % in common by chance, far below
+# the minimum excess.
 _NULL_DRAWS = 100
-# Numbers of draws of the prior held in memory (256 MB in float32).
+# Numbers of prior draws in memory (256 MB in float32).
 _PRIOR_NUMBERS = 2**26
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedView:
-    """One of the aligned views, beside its null.
+    """One of the aligned views, with its null.
 
     Attributes:
-        view: of the posterior.
-        posterior: aligned.
-        agreement: which chains or draws moved.
+        view: Summary for the posterior.
+        posterior: The aligned posterior.
+        agreement: Which chains or draws were permuted.
         common: |mean|^2 / E|w|^2 of the aligned draws.
-        null_common: of aligned draws of the prior; None where nothing can be permuted.
-        null_rhat_max: largest R-hat of these.
-        num_draws: of each chain, evenly spaced among them.
-        group: that was searched.
+        null_common: The same of aligned draws of the prior; None if nothing can be permuted.
+        null_rhat_max: Largest R-hat of the aligned draws of the prior.
+        num_draws: Draws per chain, evenly spaced.
+        group: Symmetry group of the alignment.
     """
 
     view: MixingSummary
@@ -101,22 +101,22 @@ class Mixing:
     """All views of one posterior.
 
     Attributes:
-        raw: of the weights.
-        aligned: one permutation a chain; None with `aligned_reason`.
-        per_draw: one permutation a draw; None with `per_draw_reason`.
-        chainwise: each chain against itself.
-        function: of outputs and log likelihoods.
-        aligned_reason: why there is no aligned view.
-        per_draw_reason: why there is none with one permutation a draw.
-        by_chain: largest chainwise R-hat of each chain; None of a frozen one, or of too few draws.
-        frozen: chains that never move.
-        raw_modes: of the chains as they are; None where a chain has no spread.
-        aligned_modes: modulo symmetry.
-        function_modes: as functions.
-        places: which coordinate belongs to which layer and unit.
-        values: the functions.
-        copies: chains that have draws in common, or repeat their own; views that take them for
-            independent have no evidence.
+        raw: View of the unaligned weights.
+        aligned: View with one permutation per chain; None with `aligned_reason`.
+        per_draw: View with one permutation per draw; None with `per_draw_reason`.
+        chainwise: View of each chain against itself over time.
+        function: View of outputs and log likelihoods.
+        aligned_reason: Why there is no aligned view.
+        per_draw_reason: Why there is no view with one permutation per draw.
+        by_chain: Largest chainwise R-hat of each chain; None for a frozen chain, or too few draws.
+        frozen: Chains that never move.
+        raw_modes: Modes of the unaligned chains; None if a chain has no spread.
+        aligned_modes: Modes modulo symmetry.
+        function_modes: Modes of the functions.
+        parameter_index: Layer and unit of each parameter.
+        values: The function values.
+        copies: Chains with common or repeated draws; views that assume independent chains then
+            provide no evidence.
     """
 
     raw: MixingSummary
@@ -131,13 +131,13 @@ class Mixing:
     raw_modes: Modes | None
     aligned_modes: Modes | None
     function_modes: Modes | None
-    places: ParameterIndex
+    parameter_index: ParameterIndex
     values: FunctionValues
     copies: Copies
 
     @property
     def views(self) -> dict[str, MixingSummary]:
-        """By name, those that there are."""
+        """Return the available views by name."""
         found = {"raw": self.raw}
         if self.aligned is not None:
             found["aligned"] = self.aligned.view
@@ -157,17 +157,28 @@ def mixing(
     repeats: bool = True,
     seed: int = 0,
 ) -> Mixing:
-    """R-hat and ESS in every view.
+    """Return R-hat and ESS of a posterior in every view.
 
     Args:
-        posterior: of any number of chains and draws; with one chain, or fewer than 4 draws, views
-            say why they have no R-hat.
-        part: points for the function view, held out from the fit.
-        group: of the network, if it is known already.
-        per_draw: align every draw too, of at most as many draws as ten seconds allow.
-        num_points: for the function view; default 100, fewer for large networks.
-        repeats: look for repeats within chains, which discrete laws such as dropout have by chance.
-        seed: of alignments, and of the draws of the prior.
+        posterior: Posterior with any number of chains and draws; with one chain, or fewer than 4
+            draws, views state why R-hat is undefined.
+        part: Points for the function view, held out from the fit.
+        group: Symmetry group of the network, if known.
+        per_draw: Whether to align every draw too, for at most as many draws as ten seconds allow.
+        num_points: Points for the function view; default 100, fewer for large networks.
+        repeats: Whether to look for repeats within chains. Discrete distributions such as dropout
+            repeat draws by chance.
+        seed: Seed of alignments, and of the draws of the prior.
+
+    Returns:
+        The views, modes and common draws.
+
+    Example:
+        >>> from bnn_symm import BayesianModel, Categorical, Prior, load_dataset
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> posterior = SamplePosterior.from_draws(model, torch.randn(4, 50, 15))
+        >>> list(mixing(posterior, load_dataset("iris").test).views)
+        ['raw', 'aligned', 'chainwise', 'function']
     """
     chains = posterior.shape[0]
     aligned_reason = None
@@ -176,7 +187,7 @@ def mixing(
             group = symmetry_group(posterior.model.net, input_shape=tuple(part.x.shape[1:]))
         except SymmetryError as error:
             aligned_reason = f"the network's symmetries cannot be derived: {error}"
-    places = ParameterIndex(posterior.model, None if group is None else group.spec)
+    parameter_index = ParameterIndex(posterior.model, None if group is None else group.spec)
     whole, moments, own = _weights(posterior, chainwise=True)
     effective = effective_draws(own)
     values = function_values(posterior, part, num_points=num_points)
@@ -186,10 +197,10 @@ def mixing(
     per_draw_reason = aligned_reason
     if group is not None and aligned_reason is None:
         aligned, aligned_moments = _aligned(posterior, "chain", group, effective, seed)
-        aligned_modes = _modes(posterior, aligned_moments, places)
+        aligned_modes = _modes(posterior, aligned_moments, parameter_index)
         thinned, per_draw_reason = _affordable(posterior, group)
         if not per_draw:
-            per_draw_reason = "not asked for"
+            per_draw_reason = "not requested"
         elif thinned is not None:
             by_draw, _ = _aligned(thinned, "draw", group, effective, seed)
     outputs = values.outputs.reshape(*values.outputs.shape[:2], -1)
@@ -215,21 +226,19 @@ def mixing(
             for chain in range(chains)
             if posterior.shape[1] > 1 and not moments.sd[chain].any()
         ),
-        raw_modes=_modes(posterior, moments, places),
+        raw_modes=_modes(posterior, moments, parameter_index),
         aligned_modes=aligned_modes,
-        function_modes=modes_of_functions(ChainMoments.of(outputs), values.outputs.shape[3])
+        function_modes=modes_of_functions(ChainMoments.from_draws(outputs), values.outputs.shape[3])
         if posterior.shape[1] > 1
         else None,
-        places=places,
+        parameter_index=parameter_index,
         values=values,
         copies=copies,
     )
 
 
 def _unless_copies(view: MixingSummary, copies: Copies) -> MixingSummary:
-    """Return the view, without its pass if the draws that it takes for independent are copies of
-    one another.
-    """
+    """Return the view, without evidence if it passes only because chains share draws."""
     found = copies.repeats if view.name == "chainwise" else copies
     if not found or view.status not in ("pass", "too few draws"):
         return view
@@ -243,14 +252,12 @@ def _aligned_unless_copies(aligned: AlignedView | None, copies: Copies) -> Align
 def _weights(
     posterior: SamplePosterior, *, chainwise: bool = False
 ) -> tuple[ChainStatistics, ChainMoments, list[ChainStatistics]]:
-    """Chains set against one another, their moments, and, if that is wanted, each against
-    itself.
-    """
+    """Return statistics of the chains together, their moments, and statistics of each chain."""
     wholes, moments = [], []
     own: list[list[ChainStatistics]] = [[] for _ in range(posterior.shape[0])]
-    for values in columns_of(posterior._read, posterior.shape):
+    for values in iter_columns(posterior._read, posterior.shape):
         wholes.append(chain_statistics(values))
-        moments.append(ChainMoments.of(values))
+        moments.append(ChainMoments.from_draws(values))
         for chain, part in enumerate(_against_themselves(values) if chainwise else ()):
             own[chain].append(part)
     return (
@@ -261,20 +268,22 @@ def _weights(
 
 
 def _against_themselves(values: Float[np.ndarray, "chain draw column"]) -> list[ChainStatistics]:
-    """Of every chain, its two halves taken for chains."""
+    """Return statistics of every chain, with its two halves as chains."""
     half = max(1, values.shape[1] // 2)
     return [chain_statistics(np.stack([own[:half], own[len(own) - half :]])) for own in values]
 
 
-def _modes(posterior: Posterior, moments: ChainMoments, places: ParameterIndex) -> Modes | None:
-    """None for single draws, which have no spread to compare distances with."""
-    return modes_of_weights(moments, places) if posterior.shape[1] > 1 else None
+def _modes(
+    posterior: Posterior, moments: ChainMoments, parameter_index: ParameterIndex
+) -> Modes | None:
+    """Return the modes; None for single draws, which have no spread to compare distances with."""
+    return modes_of_weights(moments, parameter_index) if posterior.shape[1] > 1 else None
 
 
 def _aligned(
     posterior: SamplePosterior, per: Per, group: SymmetryGroup, effective: float, seed: int
 ) -> tuple[AlignedView, ChainMoments]:
-    """The view of aligned draws and its null, and the moments of the aligned chains."""
+    """Return the view of aligned draws with its null, and the moments of the aligned chains."""
     name = "aligned" if per == "chain" else "aligned_per_draw"
     chains, draws, parameters = posterior.shape
     found = align_samples(posterior, per=per, null=False, group=group, seed=seed)
@@ -282,7 +291,7 @@ def _aligned(
     view = judge(name, statistics, effective=effective)
     size = posterior.model.num_net_parameters
     common, null_common, null_rhat_max = _common(statistics, size), None, None
-    if not group.is_trivial:  # nothing makes draws agree that are not moved
+    if not group.is_trivial:  # otherwise alignment moves nothing and adds no agreement
         null_draws = (
             draws
             if per == "draw"
@@ -299,9 +308,8 @@ def _aligned(
         ):
             view = view.with_status(
                 "no evidence",
-                f"aligned draws have {common:.1%} in common, those of the prior {null_common:.1%}: "
-                "the data tie "
-                f"the weights to no place, so that agreement says nothing",
+                f"aligned draws have {common:.1%} in common, draws of the prior {null_common:.1%}: "
+                "the data do not identify the weights, so agreement is no evidence",
             )
     aligned = AlignedView(
         view=view,
@@ -317,12 +325,12 @@ def _aligned(
 
 
 def _room(chains: int, parameters: int) -> int:
-    """Draws of the prior a chain that may be held in memory."""
+    """Return the number of prior draws per chain that fit into memory."""
     return _PRIOR_NUMBERS // (chains * parameters)
 
 
 def _common(statistics: ChainStatistics, num_net_parameters: int) -> float:
-    """|mean|^2 / E|w|^2 over the network's weights."""
+    """Return |mean|^2 / E|w|^2 over the network's weights."""
     mean = float(np.square(statistics.mean[:num_net_parameters]).sum())
     spread = float(np.square(statistics.sd[:num_net_parameters]).sum())
     return mean / (mean + spread) if mean + spread > 0 else 0.0
@@ -331,21 +339,21 @@ def _common(statistics: ChainStatistics, num_net_parameters: int) -> float:
 def _affordable(
     posterior: SamplePosterior, group: SymmetryGroup
 ) -> tuple[SamplePosterior | None, str | None]:
-    """Evenly spaced draws, as many as may be aligned one by one; or why that cannot be."""
+    """Return evenly spaced draws, as many as can be aligned one by one, or why there are none."""
     chains, draws, parameters = posterior.shape
     if group.is_trivial:
-        return None, "nothing can be permuted: it would be the raw view"
-    units = sum(one.size**3 for one in group.spec.groups.values())
+        return None, "nothing can be permuted: it equals the raw view"
+    units = sum(unit_group.size**3 for unit_group in group.spec.groups.values())
     most = min(int(_WORK / (chains * max(1, units))), _room(chains, parameters))
     if draws < MIN_DRAWS:
         return (
             None,
-            f"{draws} draw{'s' * (draws > 1)} a chain: there is nothing to align along a chain",
+            f"{draws} draw{'s' * (draws > 1)} per chain: nothing to align along a chain",
         )
     if most < min(draws, _LEAST_DRAWS):
         return (
             None,
-            f"the network is too large: {most} draws a chain could be aligned one by one in "
+            f"the network is too large: only {most} draws per chain can be aligned one by one in "
             "reasonable time",
         )
     if draws <= most:
@@ -358,17 +366,19 @@ def _affordable(
 
 
 class _Thinned:
-    """Some draws of every chain of a posterior, read where they lie."""
+    """Some draws of every chain of a posterior, read on demand."""
 
     def __init__(self, posterior: SamplePosterior, kept: Sequence[int]):
         self._posterior, self._kept = posterior, kept
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Return (chain, draw, parameter)."""
         chains, _, parameters = self._posterior.shape
         return chains, len(self._kept), parameters
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
+        """Return draws `start` to `stop` of a chain."""
         return torch.cat(
             [self._posterior.read(chain, draw, draw + 1) for draw in self._kept[start:stop]]
         )

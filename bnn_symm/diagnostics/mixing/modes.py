@@ -1,14 +1,14 @@
-"""How many modes chains sit in, as they are, modulo symmetry, and as functions.
+"""Count the modes of chains: unaligned, modulo symmetry, and as functions.
 
-Two chains are apart in a unit if the means of its weights differ by more than the chains spread
-there,
+Two chains differ in a unit if the means of its weights differ by more than the spread of the
+chains,
 
     (1/n) sum_w (m_w - m'_w)^2 / (s_w^2 + s'_w^2) > 1,
 
-which for two chains is a root mean square R-hat above 1.4. Chains that are apart in no unit, and in
-no layer as a whole, are in one mode, and so are chains that a third one joins. Of aligned chains
-this counts modes modulo symmetry; of functions, with points in place of units, it counts what no
-alignment could join.
+which for two chains is a root mean square R-hat above 1.4. Chains that differ in no unit, and in no
+layer as a whole, are in one mode, and so are chains that a third one connects. For aligned chains
+this counts modes modulo symmetry. For functions, with points in place of units, it counts modes
+that no alignment can join.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,18 @@ from scipy.sparse.csgraph import connected_components
 
 from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
 
-# Squared difference of means over the sum of variances.
+# Limit of the squared difference of means over the sum of variances.
 _APART = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Modes:
-    """Which chains share a mode.
+    """The modes of chains.
 
     Attributes:
         labels: (chain,), modes numbered by their first chain.
         separation: (chain, chain), the largest mean of squared differences over sums of variances;
-            above 1 is apart.
+            chains above 1 are separate.
     """
 
     labels: Int[np.ndarray, " chain"]
@@ -39,13 +39,13 @@ class Modes:
 
     @property
     def count(self) -> int:
-        """Modes."""
+        """Return the number of modes."""
         return int(self.labels.max()) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChainMoments:
-    """Means and standard deviations of each chain.
+    """Mean and standard deviation of each chain.
 
     Attributes:
         mean: (chain, column).
@@ -56,33 +56,43 @@ class ChainMoments:
     sd: Float[np.ndarray, "chain column"]
 
     @classmethod
-    def of(cls, values: Float[np.ndarray, "chain draw column"]) -> "ChainMoments":
-        """Accumulated in float64; the standard deviation of what never changes is exactly 0."""
+    def from_draws(cls, values: Float[np.ndarray, "chain draw column"]) -> "ChainMoments":
+        """Compute moments in float64; the standard deviation of a constant is exactly 0."""
         with np.errstate(invalid="ignore"):  # draws that are not finite
             sd = np.where(values.max(1) == values.min(1), 0.0, values.std(1, dtype=np.float64))
             return cls(mean=values.mean(1, dtype=np.float64), sd=sd)
 
     @staticmethod
     def join(parts: "Sequence[ChainMoments]") -> "ChainMoments":
-        """Those of several chunks of columns, one after the other."""
+        """Concatenate the moments of several chunks of columns."""
         return ChainMoments(
             mean=np.concatenate([part.mean for part in parts], axis=1),
             sd=np.concatenate([part.sd for part in parts], axis=1),
         )
 
 
-def modes_of_weights(moments: ChainMoments, places: ParameterIndex) -> Modes:
-    """Chains compared unit by unit, and layer by layer."""
+def modes_of_weights(moments: ChainMoments, parameter_index: ParameterIndex) -> Modes:
+    """Return the modes of chains compared unit by unit, and layer by layer.
+
+    Args:
+        moments: Moments of the weights of each chain.
+        parameter_index: Layer and unit of each parameter.
+
+    Returns:
+        The modes and the separation of the chains.
+    """
 
     def worst(difference: np.ndarray) -> float:
         of_units = [
             value
-            for values in places.means(difference).values()
+            for values in parameter_index.means(difference).values()
             for value in values
             if not np.isnan(value)
         ]
         of_layers = [
-            float(difference[where].mean()) for where in places.layers.values() if len(where)
+            float(difference[where].mean())
+            for where in parameter_index.layers.values()
+            if len(where)
         ]
         return max([*of_units, *of_layers])
 
@@ -90,7 +100,15 @@ def modes_of_weights(moments: ChainMoments, places: ParameterIndex) -> Modes:
 
 
 def modes_of_functions(moments: ChainMoments, num_outputs: int) -> Modes:
-    """Chains compared point by point; columns are (point, output), the last one fastest."""
+    """Return the modes of chains compared point by point.
+
+    Args:
+        moments: Moments of outputs; columns are (point, output), the last one fastest.
+        num_outputs: Number of outputs per point.
+
+    Returns:
+        The modes and the separation of the chains.
+    """
     return _modes(
         moments, lambda difference: float(difference.reshape(-1, num_outputs).mean(1).max())
     )
@@ -104,7 +122,7 @@ def _modes(moments: ChainMoments, worst: Callable[[np.ndarray], float]) -> Modes
             square = (moments.mean[i] - moments.mean[j]) ** 2
             spread = moments.sd[i] ** 2 + moments.sd[j] ** 2
             with np.errstate(divide="ignore", invalid="ignore"):
-                # Where nothing varies, chains are apart if they stand in different places.
+                # If nothing varies, chains are separate if they are at different values.
                 difference = np.where(square == 0, 0.0, square / spread)
             separation[i, j] = separation[j, i] = worst(difference)
     _, labels = connected_components(separation <= _APART, directed=False)

@@ -1,4 +1,4 @@
-"""A number of every weight, told by layer and by hidden unit."""
+"""Index the parameters of a model by layer and by hidden unit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,25 +11,24 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.symmetry import PermutationSpec
 
 
-def layer_of(name: str) -> str:
-    """The layer that a tensor belongs to; latent variables of the likelihood are a layer of their
-    own.
-    """
+def layer_name(name: str) -> str:
+    """Return the layer of a tensor; a latent variable of the likelihood is a layer by itself."""
     layer, _, _ = name.rpartition(".")
     return layer or name
 
 
 @dataclass(frozen=True)
 class ParameterIndex:
-    """Where the free coordinates of a model's flat vector belong.
+    """Layer and unit of the free parameters of a model's flat vector.
 
-    A unit owns whatever moves with it: what makes it, and what reads it. Fixed entries belong to
-        nobody. So a weight
-    between two hidden layers belongs to two units, and what no permutation moves, to none.
+    The weights of a unit are those that are permuted with it, incoming and outgoing. Fixed entries
+    belong to no unit. A weight between two hidden layers therefore belongs to two units, and a
+    weight that no permutation moves to none.
 
     Attributes:
-        model: whose flat vector it is.
-        spec: of its network; None where it could not be derived, and then there are no units.
+        model: Model of the flat vector.
+        spec: Symmetries of its network; None if they could not be derived, and then there are no
+            units.
     """
 
     model: BayesianModel
@@ -37,34 +36,32 @@ class ParameterIndex:
 
     @cached_property
     def layers(self) -> dict[str, np.ndarray]:
-        """Layer -> indices into the flat vector."""
+        """Return layer -> indices into the flat vector."""
         found: dict[str, list[np.ndarray]] = {}
         for name, where in self.model.slices().items():
-            found.setdefault(layer_of(name), []).append(np.arange(where.start, where.stop))
+            found.setdefault(layer_name(name), []).append(np.arange(where.start, where.stop))
         return {layer: np.concatenate(parts) for layer, parts in found.items()}
 
     @cached_property
     def units(self) -> dict[str, list[np.ndarray]]:
-        """Group -> for each of its units, indices into the flat vector."""
+        """Return group -> for each of its units, indices into the flat vector."""
         if self.spec is None:
             return {}
         layers = self.model.layer_entries()
         found: dict[str, list[np.ndarray]] = {}
-        for group, one in self.spec.groups.items():
-            own: list[list[np.ndarray]] = [[] for _ in range(one.size)]
+        for group, unit_group in self.spec.groups.items():
+            own: list[list[np.ndarray]] = [[] for _ in range(unit_group.size)]
             for tensor, dim, segment, start in self.spec.occurrences(group):
                 if tensor not in layers or segment.within:
                     continue
                 for unit, entries in enumerate(segment.by_unit(layers[tensor], dim, start)):
                     own[unit].append(entries.numpy())
             found[group] = [_places(parts) for parts in own]
-        # Heads own units that lie in tensors, and no axis themselves.
+        # Attention heads own units that lie in tensors, but no axis themselves.
         return {group: own for group, own in found.items() if any(len(places) for places in own)}
 
     def largest(self, values: Float[np.ndarray, " parameter"]) -> Mapping[str, np.ndarray]:
-        """Group -> (unit,): the largest of each unit's defined values, NaN for a unit without
-        any.
-        """
+        """Return group -> (unit,): the largest defined value of each unit, NaN without any."""
         return {
             group: np.array(
                 [np.nanmax(own) if np.isfinite(own := values[i]).any() else np.nan for i in places]
@@ -73,7 +70,7 @@ class ParameterIndex:
         }
 
     def means(self, values: Float[np.ndarray, " parameter"]) -> Mapping[str, np.ndarray]:
-        """Group -> (unit,): the mean of each unit's values, NaN for a unit without any."""
+        """Return group -> (unit,): the mean of each unit's values, NaN for a unit without any."""
         return {
             group: np.array([values[i].mean() if len(i) else np.nan for i in places])
             for group, places in self.units.items()

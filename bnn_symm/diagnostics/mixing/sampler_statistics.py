@@ -1,8 +1,8 @@
-"""What a sampler says of its own chains: divergences, energies, acceptance, tree depth, step size.
+"""Summarize sampler statistics: divergences, energies, acceptance, tree depth, step size.
 
 E-BFMI is the mean squared change of the energy over its variance (Betancourt 2016,
-arXiv:1604.00695): below 0.3 the momentum is refreshed too weakly to cross the energies of the
-posterior. A divergence is a trajectory that left the level of its energy, which marks places that
+arXiv:1604.00695). Below 0.3 the momentum is resampled too weakly to explore the energies of the
+posterior. A divergence is a trajectory whose energy error exceeds the limit; it marks regions that
 the sampler cannot enter.
 """
 
@@ -14,39 +14,34 @@ import numpy as np
 
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 
-# Of Betancourt 2016.
+# Limit of Betancourt 2016.
 _LOW_EBFMI = 0.3
-# A share of draws that may diverge by chance, as round-off does, before means are held to be
-# biased.
+# Fraction of draws that may diverge by chance, from round-off, before means are considered biased.
 _FEW_DIVERGED = 0.001
-# A share of trajectories that end at the largest allowed depth, above which they are cut short for
-# good.
+# Fraction of trajectories at the maximum tree depth above which they are cut short systematically.
 _MANY_AT_DEPTH = 0.05
-# An acceptance rate so far from the one that the step size was adapted to says that the adaptation
-# did not end.
+# A larger difference from the target acceptance rate means that the adaptation of the step size did
+# not converge.
 _FAR_FROM_TARGET = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerStatistics:
-    """One number a chain; None for what the sampler did not record, or what is not defined.
+    """One value per chain; None if the sampler did not record it, or if it is not defined.
 
     Attributes:
-        divergences: draws that diverged.
-        ebfmi: energy Bayesian fraction of missing information; None in a chain whose energy never
-            changes.
-        acceptance_rate: mean over draws.
-        tree_depth: mean over draws; of samplers that record steps only, the depth of a full tree of
-            so many steps.
-        at_max_depth: share of draws whose tree was as deep as is allowed; None where that is not
-            known.
-        step_size: of the last draw.
-        n_steps: gradients a draw, mean.
-        num_draws: of each chain.
-        problems: in words; empty if there are none. Those that bias the draws come first.
-        biased: whether one of them, the first then, means that draws are not those of the
-            posterior.
-        evidence: the number that `biased` was decided by; None if it is false.
+        divergences: Number of divergent draws.
+        ebfmi: Energy Bayesian fraction of missing information; None for a chain of constant energy.
+        acceptance_rate: Mean over draws.
+        tree_depth: Mean over draws; for samplers that record only steps, the depth of a full tree
+            of this many steps.
+        at_max_depth: Fraction of draws at the maximum tree depth; None if unknown.
+        step_size: Step size of the last draw.
+        n_steps: Mean number of gradients per draw.
+        num_draws: Draws per chain.
+        problems: Descriptions of problems; those that bias the draws come first.
+        biased: Whether a problem, the first one then, biases the draws.
+        evidence: The number that decided `biased`; None if it is false.
     """
 
     divergences: Sequence[int] | None
@@ -64,11 +59,9 @@ class SamplerStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class _Problem:
-    """A problem in words, the number that makes it one, and whether draws are then not those of the
-    posterior.
-    """
+    """A problem, the number that decided it, and whether it biases the draws."""
 
-    words: str
+    text: str
     evidence: Evidence
     biases: bool
 
@@ -79,12 +72,15 @@ def sampler_statistics(
     max_tree_depth: int | None = None,
     target: float | None = None,
 ) -> SamplerStatistics | None:
-    """Sums up `sample_stats`, each (chain, draw), by ArviZ's names; None if there are none.
+    """Summarize `sample_stats`, each (chain, draw), by ArviZ's names; None if there are none.
 
     Args:
-        stats: any of diverging, energy, acceptance_rate, tree_depth, n_steps, step_size.
-        max_tree_depth: of NUTS.
-        target: acceptance rate that the step size was adapted to.
+        stats: Any of diverging, energy, acceptance_rate, tree_depth, n_steps, step_size.
+        max_tree_depth: Maximum tree depth of NUTS.
+        target: Acceptance rate that the step size was adapted to.
+
+    Returns:
+        The statistics of every chain, and problems.
     """
     if not stats:
         return None
@@ -112,7 +108,7 @@ def sampler_statistics(
     return SamplerStatistics(
         **found,
         num_draws=draws,
-        problems=tuple(problem.words for problem in problems),
+        problems=tuple(problem.text for problem in problems),
         biased=any(problem.biases for problem in problems),
         evidence=problems[0].evidence if problems and problems[0].biases else None,
     )
@@ -128,7 +124,10 @@ def _means(values: np.ndarray | None) -> list[float] | None:
 
 
 def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> list[_Problem]:
-    problems = [_of_divergences(found["divergences"], draws, target), _of_energies(found["ebfmi"])]
+    problems = [
+        _divergence_problem(found["divergences"], draws, target),
+        _energy_problem(found["ebfmi"]),
+    ]
     deep = [
         i
         for i, share in enumerate(found["at_max_depth"] or [])
@@ -138,10 +137,9 @@ def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> lis
         largest = max(found["at_max_depth"])
         problems.append(
             _Problem(
-                words=f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain {listed(deep)} "
-                "ended at the "
-                f"largest depth (up to {largest:.1%}): slow, though not biased; raise "
-                "inference.max_tree_depth",
+                text=f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain "
+                f"{chain_list(deep)} ended at the largest depth (up to {largest:.1%}): slow, but "
+                "not biased; raise inference.max_tree_depth",
                 evidence=Evidence(
                     measure="sampler.at_max_depth", value=largest, high=_MANY_AT_DEPTH
                 ),
@@ -149,55 +147,52 @@ def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> lis
             )
         )
     if target is not None:
-        problems.append(_of_acceptance(found["acceptance_rate"], target))
+        problems.append(_acceptance_problem(found["acceptance_rate"], target))
     return [problem for problem in problems if problem is not None]
 
 
-def _of_divergences(
+def _divergence_problem(
     divergences: Sequence[int] | None, draws: int, target: float | None
 ) -> _Problem | None:
     diverged, total = sum(divergences or []), draws * len(divergences or [])
     if not diverged:
         return None
-    # Of another tool's sampler the name of the setting is not known.
-    aimed_at = (
-        "the acceptance rate that is aimed at" if target is None else "inference.target_accept_prob"
-    )
+    # The name of the setting is unknown for another tool's sampler.
+    setting = "the target acceptance rate" if target is None else "inference.target_accept_prob"
     evidence = Evidence(measure="sampler.divergences", value=diverged, high=_FEW_DIVERGED * total)
-    what = "the sampler cannot enter parts of the posterior, so that means and intervals are biased"
+    what = "the sampler cannot enter parts of the posterior, so means and intervals are biased"
     if evidence.is_inside:
-        what = f"at most {_FEW_DIVERGED:.1%} of them, as round-off makes, so that no bias is inferred from it"
+        what = f"at most {_FEW_DIVERGED:.1%}, as expected from round-off, so no bias is inferred"
     return _Problem(
-        words=f"{diverged} of {total} draws diverged: {what}; raise {aimed_at}, or reparametrize",
+        text=f"{diverged} of {total} draws diverged: {what}; raise {setting}, or reparametrize",
         evidence=evidence,
         biases=not evidence.is_inside,
     )
 
 
-def _of_energies(ebfmi: Sequence[float | None] | None) -> _Problem | None:
+def _energy_problem(ebfmi: Sequence[float | None] | None) -> _Problem | None:
     low = [i for i, value in enumerate(ebfmi or []) if value is not None and value < _LOW_EBFMI]
     if not low:
         return None
     smallest = min(value for value in ebfmi or [] if value is not None)
     evidence = Evidence(measure="sampler.ebfmi", value=smallest, low=_LOW_EBFMI)
     return _Problem(
-        words=f"E-BFMI of chain {listed(low)} is below {_LOW_EBFMI} (smallest {smallest:.2g}): "
-        "momenta are refreshed "
-        "too weakly to cross the energies, as in a funnel; reparametrize, or fix the scale that "
-        "makes it",
+        text=f"E-BFMI of chain {chain_list(low)} is below {_LOW_EBFMI} (smallest {smallest:.2g}): "
+        "momenta are resampled too weakly to explore the energies, as in a funnel; reparametrize, "
+        "or fix the scale parameter of the funnel",
         evidence=evidence,
         biases=True,
     )
 
 
-def _of_acceptance(rates: Sequence[float] | None, target: float) -> _Problem | None:
+def _acceptance_problem(rates: Sequence[float] | None, target: float) -> _Problem | None:
     far = [i for i, rate in enumerate(rates or []) if abs(rate - target) > _FAR_FROM_TARGET]
     if not far or rates is None:
         return None
     furthest = max((rates[i] for i in far), key=lambda rate: abs(rate - target))
     return _Problem(
-        words=f"chain {listed(far)} accepts {', '.join(f'{rates[i]:.2f}' for i in far)} where "
-        f"{target:g} was the aim: the step size did not settle; raise inference.num_warmup",
+        text=f"chain {chain_list(far)} accepts {', '.join(f'{rates[i]:.2f}' for i in far)}, the "
+        f"target is {target:g}: the step size did not converge; raise inference.num_warmup",
         evidence=Evidence(
             measure="sampler.acceptance_rate",
             value=furthest,
@@ -208,6 +203,6 @@ def _of_acceptance(rates: Sequence[float] | None, target: float) -> _Problem | N
     )
 
 
-def listed(chains: Sequence[int]) -> str:
-    """Their numbers, for a sentence."""
+def chain_list(chains: Sequence[int]) -> str:
+    """Return the chain numbers, separated by commas."""
     return ", ".join(str(chain) for chain in chains)

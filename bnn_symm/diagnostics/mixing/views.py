@@ -1,12 +1,12 @@
-"""One view of how chains mix: R-hat and ESS of some quantities, summed up and judged.
+"""Summarize and judge one view of the mixing of chains: R-hat and ESS of its quantities.
 
-A view passes if its largest R-hat is at most 1.01 (Vehtari et al. 2021), or what independent draws
-of that number would reach for so many quantities (the largest of 10^5 R-hats is above 1.01 with a
-few hundred perfect draws), and if bulk and tail ESS of every quantity are at least 100 a chain.
-Dependent draws reach what as many effective ones would, by the ESS that each chain has alone; that
-is granted up to an R-hat of 1.05, and whether they are enough, ESS says. A quantity that never
-changes has no R-hat; it is counted, and left out. Of the chainwise view only R-hat counts: it asks
-whether chains have settled, with quarters of chains, and is granted 1.1.
+A view passes if its largest R-hat is at most 1.01 (Vehtari et al. 2021), or at most the bound for
+independent draws of this number of quantities (the largest of 10^5 R-hats exceeds 1.01 with a few
+hundred perfect draws), and if bulk and tail ESS of every quantity are at least 100 per chain. For
+dependent draws the bound is that of as many effective draws, by the ESS within each chain, up to an
+R-hat of 1.05; whether these are enough is decided by ESS. A constant quantity has no R-hat; it is
+counted and excluded. The chainwise view uses R-hat only: it tests stationarity with quarters of
+chains, and its limit is 1.1.
 """
 
 from collections.abc import Sequence
@@ -24,16 +24,16 @@ from bnn_symm.diagnostics.mixing.chain_statistics import (
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 
 Status = Literal["pass", "fail", "too few draws", "no evidence", "undefined"]
-"""What a view says: `too few draws`: chains agree, and their draws are too dependent to be exact;
-`no evidence`: draws that no data tie to anything would pass as well."""
+"""Status of a view. `too few draws`: chains agree, but the ESS is too small; `no evidence`: draws
+that the data do not determine would pass as well."""
 
-# Of Vehtari et al. 2021: R-hat, and effective draws a chain.
+# Limits of Vehtari et al. 2021: R-hat, and effective draws per chain.
 RHAT = 1.01
 ESS_PER_CHAIN = 100
-# However few draws are effective, an R-hat above this fails; chains against themselves have
-# quarters of chains only.
+# A larger R-hat fails for any number of effective draws. The chainwise view has quarters of chains
+# only.
 _LARGEST, _LARGEST_CHAINWISE = 1.05, 1.1
-# Begins the reason of a view with infinite or undefined values.
+# First words of the reason of a view with infinite or undefined values.
 NOT_FINITE = "values are not finite"
 
 
@@ -43,16 +43,16 @@ class MixingSummary:
 
     Attributes:
         name: raw, aligned, aligned_per_draw, chainwise or function.
-        status: what it says.
-        reason: in words, for anything but a pass.
-        rhat: (column,); NaN where it is not defined.
+        status: Status of the view.
+        reason: Explanation of any status but a pass.
+        rhat: (column,); NaN if not defined.
         ess_bulk: (column,).
         ess_tail: (column,).
-        constant: (column,), which never change.
-        threshold: that R-hat is held against.
-        ess_wanted: that ESS is held against; None in the chainwise view.
-        num_chains: behind it.
-        num_draws: of each chain.
+        constant: (column,), whether a quantity never changes.
+        threshold: Limit of R-hat.
+        ess_wanted: Limit of ESS; None in the chainwise view.
+        num_chains: Number of chains.
+        num_draws: Draws per chain.
     """
 
     name: str
@@ -69,49 +69,47 @@ class MixingSummary:
 
     @property
     def rhat_max(self) -> float | None:
-        """The largest; infinite where chains stand still in different places; None if there is
-        none.
-        """
+        """Return the largest R-hat; infinite for chains that are constant at different values."""
         return _reduced(np.max, self._defined(self.rhat))
 
     @property
     def num_infinite(self) -> int:
-        """Quantities whose chains stand still, each at a value of its own."""
+        """Return the number of quantities whose chains are constant at different values."""
         return int(np.isinf(self.rhat).sum())
 
     @property
     def rhat_median(self) -> float | None:
-        """Half of the quantities have a smaller one."""
+        """Return the median R-hat."""
         return _reduced(np.median, self._defined(self.rhat))
 
     @property
     def share_above(self) -> float | None:
-        """Of the quantities, those whose R-hat is above the threshold."""
+        """Return the fraction of quantities whose R-hat exceeds the threshold."""
         return _reduced(np.mean, self._defined(self.rhat) > self.threshold)
 
     @property
     def ess_bulk_min(self) -> float | None:
-        """The smallest."""
+        """Return the smallest bulk ESS."""
         return _reduced(np.min, self._defined(self.ess_bulk))
 
     @property
     def ess_bulk_median(self) -> float | None:
-        """Half of the quantities have a larger one."""
+        """Return the median bulk ESS."""
         return _reduced(np.median, self._defined(self.ess_bulk))
 
     @property
     def ess_tail_min(self) -> float | None:
-        """The smallest."""
+        """Return the smallest tail ESS."""
         return _reduced(np.min, self._defined(self.ess_tail))
 
     @property
     def num_constant(self) -> int:
-        """Quantities that never change, in no chain."""
+        """Return the number of quantities that are constant in all chains."""
         return int(self.constant.sum())
 
     @property
     def worst(self) -> int | None:
-        """Which quantity has the largest R-hat."""
+        """Return the index of the quantity with the largest R-hat."""
         return (
             None
             if self.rhat_max is None
@@ -119,17 +117,15 @@ class MixingSummary:
         )
 
     @property
-    def evidence_of_rhat(self) -> Evidence | None:
-        """Return the largest R-hat and what it is held against; None if there is none."""
+    def rhat_evidence(self) -> Evidence | None:
+        """Return the largest R-hat and its limit; None if R-hat is undefined."""
         if self.rhat_max is None:
             return None
         return Evidence(measure=f"{self.name}.rhat_max", value=self.rhat_max, high=self.threshold)
 
     @property
-    def evidence_of_ess(self) -> Evidence | None:
-        """Return the smaller of the smallest bulk and tail ESS and what it is held against; None if
-        there is none.
-        """
+    def ess_evidence(self) -> Evidence | None:
+        """Return the smallest ESS, bulk or tail, and its limit; None if ESS is undefined."""
         sizes = {"ess_bulk_min": self.ess_bulk_min, "ess_tail_min": self.ess_tail_min}
         known = {name: size for name, size in sizes.items() if size is not None}
         if not known:
@@ -139,15 +135,21 @@ class MixingSummary:
 
     @property
     def evidence(self) -> Evidence | None:
-        """Return the number that decided the status; None where it was not decided by R-hat or
-        ESS.
-        """
+        """Return the number that decided the status; None if neither R-hat nor ESS did."""
         if self.status in ("pass", "fail"):
-            return self.evidence_of_rhat
-        return self.evidence_of_ess if self.status == "too few draws" else None
+            return self.rhat_evidence
+        return self.ess_evidence if self.status == "too few draws" else None
 
     def with_status(self, status: Status, reason: str) -> "MixingSummary":
-        """The same numbers, judged otherwise."""
+        """Return the same numbers with another status.
+
+        Args:
+            status: The new status.
+            reason: Its explanation.
+
+        Returns:
+            A copy of this summary.
+        """
         return replace(self, status=status, reason=reason)
 
     def _defined(self, values: np.ndarray) -> np.ndarray:
@@ -155,22 +157,31 @@ class MixingSummary:
 
 
 def effective_draws(parts: Sequence[ChainStatistics]) -> float:
-    """Of a chain, as it judges itself: the tenth percentile over quantities of the mean bulk ESS of
-    chains alone.
+    """Return the effective draws of a chain: the 10 % quantile of bulk ESS within chains.
 
-    Unlike that of the chains together it does not fall when they disagree.
+    Bulk ESS is averaged over chains, and the quantile is over quantities. Unlike the ESS of the
+    chains together it does not decrease if chains disagree.
+
+    Args:
+        parts: Statistics of each chain.
+
+    Returns:
+        Effective draws per chain.
     """
     ess = np.stack([part.ess_bulk for part in parts]).mean(0)
     return float(np.nanquantile(ess, 0.1)) if np.isfinite(ess).any() else 0.0
 
 
 def judge(name: str, statistics: ChainStatistics, *, effective: float) -> MixingSummary:
-    """The view of quantities whose chains are set against one another.
+    """Return the view of quantities compared between chains.
 
     Args:
-        name: of the view.
-        statistics: of the chains.
-        effective: draws of each chain (`effective_draws`).
+        name: Name of the view.
+        statistics: Statistics of the chains.
+        effective: Effective draws per chain (`effective_draws`).
+
+    Returns:
+        The judged summary.
     """
     chains, draws = statistics.num_chains, statistics.num_draws
     return _judged(
@@ -186,17 +197,18 @@ def judge(name: str, statistics: ChainStatistics, *, effective: float) -> Mixing
 
 
 def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) -> MixingSummary:
-    """The view of chains each set against itself over time; the worst chain counts for every
-    quantity.
+    """Return the view of each chain against itself; for every quantity the worst chain counts.
 
     Args:
-        parts: of every chain, cut into two halves that stand for chains (and are split once more).
-        whole: of the chains together, for which quantities never change.
+        parts: Statistics of every chain, with its two halves as chains (each split once more).
+        whole: Statistics of the chains together, which identify constant quantities.
+
+    Returns:
+        The judged summary.
     """
     chains, draws = whole.num_chains, whole.num_draws
     rhat = np.stack([part.rhat for part in parts])
-    # A chain that stands still has no R-hat; it is named elsewhere, and does not hide what the
-    # others do.
+    # A frozen chain has no R-hat. It is reported elsewhere and must not hide the other chains.
     worst = np.where(
         np.isnan(rhat).all(0), np.nan, np.nanmax(np.where(np.isnan(rhat), -np.inf, rhat), axis=0)
     )
@@ -215,7 +227,7 @@ def judge_chainwise(parts: Sequence[ChainStatistics], whole: ChainStatistics) ->
 def _limit(
     chains: int, draws: int | float, effective: float, columns: int, largest: float
 ) -> float:
-    """What R-hat may reach: see the module."""
+    """Return the limit of R-hat, as the module docstring describes."""
     if draws < MIN_DRAWS:
         return RHAT
     dependent = independent_rhat(chains, min(effective, draws), columns)
@@ -250,15 +262,15 @@ def _judged(
     if draws < needed:
         return view.with_status(
             "undefined",
-            f"{draws} draw{'s' * (draws > 1)} a chain: R-hat needs at least {needed}, to be split "
-            "in two",
+            f"{draws} draw{'s' * (draws > 1)} per chain; R-hat needs at least {needed}, to split "
+            "them in two",
         )
     if constant.all():
         return view.with_status(
-            "undefined", "nothing ever changes: every chain is frozen in the same place"
+            "undefined", "nothing changes: every chain is frozen at the same value"
         )
-    # Of enough draws, an ESS is undefined only where a draw is not finite: left out, it would let
-    # the others pass.
+    # With enough draws, an ESS is undefined only if a draw is not finite. Excluding it would let
+    # the other quantities pass.
     broken = int(np.isnan(ess_bulk).sum())
     if broken:
         return view.with_status(
@@ -268,17 +280,17 @@ def _judged(
         if name != "chainwise":
             return view.with_status(
                 "undefined",
-                "one chain: there is no other to set it against; see it against itself over time",
+                "one chain: R-hat between chains is undefined; see the chainwise view",
             )
         return view.with_status("undefined", "every chain is frozen")
-    largest, smallest = view.evidence_of_rhat, view.evidence_of_ess
+    largest, smallest = view.rhat_evidence, view.ess_evidence
     if largest is not None and not largest.is_inside:
         return view.with_status(
-            "fail", f"the largest R-hat is {largest.words()}, which independent draws stay below"
+            "fail", f"the largest R-hat is {largest.words()}, the bound for independent draws"
         )
     if smallest is not None and not smallest.is_inside:
         return view.with_status(
-            "too few draws", f"R-hat is fine; the smallest ESS is {smallest.words()}"
+            "too few draws", f"R-hat passes; the smallest ESS is {smallest.words()}"
         )
     return view
 

@@ -38,8 +38,8 @@ from torch import Tensor
 from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
-from bnn_symm.diagnostics.mixing.function_values import in_double
-from bnn_symm.diagnostics.mixing.parameter_index import layer_of
+from bnn_symm.diagnostics.mixing.function_values import to_float64
+from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidData, SymmetryError
 from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.models import BayesianModel, Categorical
@@ -162,7 +162,7 @@ def _layers(model: BayesianModel) -> dict[str, list[slice]]:
     """Layer -> where its parameters lie in the flat vector."""
     layers: dict[str, list[slice]] = {}
     for name, where in _net_slices(model).items():
-        layers.setdefault(layer_of(name), []).append(where)
+        layers.setdefault(layer_name(name), []).append(where)
     return layers
 
 
@@ -329,7 +329,7 @@ class FitSimulation:
                 "the method returns a single draw, among which nothing can be ranked; use a "
                 "sampler or variational inference: --set inference.name=nuts"
             )
-        double = in_double(self.model)
+        double = to_float64(self.model)
         part = train.to(double.device, torch.float64)
         (truth,) = self.quantities.values(double, theta[None], part)
         taken = (

@@ -10,8 +10,8 @@ import torch
 
 from bnn_symm.diagnostics.mixing.chain_statistics import (
     chain_statistics,
-    columns_of,
     independent_rhat,
+    iter_columns,
 )
 
 
@@ -125,7 +125,7 @@ def test_chunks_of_columns_and_of_draws_join_to_the_same(monkeypatch):
     np.testing.assert_array_equal(whole.ess_tail, chunked.ess_tail)
     tensor = torch.from_numpy(values)
     parts = list(
-        columns_of(
+        iter_columns(
             lambda chain, start, stop: tensor[chain, start:stop], values.shape, megabytes=0.01
         )
     )

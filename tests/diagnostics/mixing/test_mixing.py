@@ -1,7 +1,5 @@
 """The four views, on chains whose modes are known."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -106,7 +104,7 @@ def test_permuted_chains_fail_raw_and_are_as_they_were_once_aligned(activation):
     assert permuted.raw_modes is not None
     assert permuted.aligned_modes is not None
     assert (permuted.raw_modes.count, permuted.aligned_modes.count) == (CHAINS, 1)
-    assert "counts how units are numbered" in verdicts(permuted).views["raw"]
+    assert "reflects the numbering of units" in verdicts(permuted).views["raw"]
     assert verdicts(permuted).usable is True
 
 
@@ -145,10 +143,7 @@ def test_different_true_modes_fail_all_but_chainwise_and_the_verdict_says_why():
     assert found.aligned_modes.count == CHAINS
     said = verdicts(found)
     assert said.usable is False
-    assert (
-        "each chain has settled, but they are in different modes: 4 as functions; modulo symmetry 4"
-        in said.conclusion
-    )
+    assert "different modes: 4 as functions; modulo symmetry 4" in said.conclusion
 
 
 def test_weights_that_do_not_matter_differ_while_functions_agree():
@@ -167,7 +162,7 @@ def test_weights_that_do_not_matter_differ_while_functions_agree():
     assert found.aligned.view.status == "fail"
     said = verdicts(found)
     assert said.usable is True
-    assert "read weights with care" in said.conclusion
+    assert "interpret them with care" in said.conclusion
 
 
 def test_a_drifting_chain_is_named():
@@ -183,18 +178,18 @@ def test_a_drifting_chain_is_named():
         rhat is not None and rhat < found.chainwise.threshold
         for rhat in np.delete(found.by_chain, 2)
     )
-    assert "chain 2 still drift" in verdicts(found).views["chainwise"]
+    assert "weights of chain 2 drift" in verdicts(found).views["chainwise"]
     assert "run longer" in (verdicts(found).next or "")
 
 
-def test_a_single_chain_that_drifts_is_told_so():
+def test_a_single_chain_that_drifts_is_reported():
     model = model_of(widths=(4,))
     draws = around(model, one_mode(model)[None]).read(0, 0, DRAWS)[None]
     drifting = draws + torch.linspace(0, 1, DRAWS, dtype=torch.float64)[:, None]
     for values, drifts in ((draws, False), (drifting, True)):
         said = verdicts(mixing(SamplePosterior.from_draws(model, values), points(), per_draw=False))
         assert said.usable is None
-        assert ("its weights still drift" in said.conclusion) is drifts
+        assert ("Its weights drift" in said.conclusion) is drifts
 
 
 def test_a_frozen_chain_is_named():
@@ -212,7 +207,7 @@ def test_a_frozen_chain_is_named():
         SamplePosterior.from_draws(model, draws[1:2].expand(2, -1, -1)), points(), per_draw=False
     )
     assert everywhere.raw.status == "undefined"
-    assert everywhere.raw.reason == "nothing ever changes: every chain is frozen in the same place"
+    assert everywhere.raw.reason == "nothing changes: every chain is frozen at the same value"
     apart = mixing(
         SamplePosterior.from_draws(model, draws[:2, :1].expand(2, 50, -1).clone()),
         points(),
@@ -234,7 +229,7 @@ def test_a_draw_that_is_not_finite_is_never_a_pass():
     assert (found.aligned, found.aligned_reason) == (None, "values are not finite")
     said = verdicts(found)
     assert said.usable is False
-    assert said.next == "find the chain that they come from, and leave it out or fit it again"
+    assert said.next == "find the chain with these values, and remove it or fit it again"
 
 
 def test_log_likelihoods_that_float32_cannot_hold_are_ranked_all_the_same():
@@ -275,28 +270,28 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
     assert found.function.status == "too few draws"
     said = verdicts(found)
     assert said.usable is None
-    assert "even independent ones reach an R-hat of" in said.conclusion
+    assert "even independent draws reach an R-hat of" in said.conclusion
     assert "where even independent draws reach" in said.views["function"]
     centers = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
     draws = 0.01 * (draws - one_mode(model)) + centers[:, None]
     said = verdicts(mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False))
     assert said.usable is False
-    assert "whether each has settled cannot be told" in said.conclusion
-    assert said.next == "draw more (1000 draws a chain)"
+    assert "stationarity of the chains is inconclusive" in said.conclusion
+    assert said.next == "draw more (1000 draws per chain)"
     around_each = around(model, centers)
     draws = torch.stack([around_each.read(c, 0, 12) for c in range(CHAINS)])
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert found.chainwise.status == "pass"
-    assert "whether each has settled cannot be told: of 12 draws" in verdicts(found).conclusion
+    assert "stationarity of the chains is inconclusive: with 12 draws" in verdicts(found).conclusion
 
 
 @pytest.mark.parametrize(
     ("chains", "draws", "reason", "following"),
     [
-        (4, 1, "1 draw a chain: R-hat needs at least 4, to be split in two", None),
-        (4, 3, "3 draws a chain", "draw more (--set inference.num_draws=1000)"),
-        (1, 100, "one chain: there is no other to set it against", "inference.num_chains=4"),
-        (1, 1, "1 draw a chain", "a point has no chains"),
+        (4, 1, "1 draw per chain; R-hat needs at least 4", None),
+        (4, 3, "3 draws per chain", "draw more (--set inference.num_draws=1000)"),
+        (1, 100, "one chain: R-hat between chains is undefined", "inference.num_chains=4"),
+        (1, 1, "1 draw per chain", "a single point has no chains"),
     ],
 )
 def test_too_little_is_said_and_never_nan_without_a_reason(chains, draws, reason, following):
@@ -340,7 +335,7 @@ def test_an_asymmetric_network_has_nothing_to_align():
     # Of (4, 6, 5, 3) units the last layer's biases alone touch no hidden unit; fixed entries are
     # not in the vector.
     owned = np.unique(
-        np.concatenate([own for units in found.places.units.values() for own in units])
+        np.concatenate([own for units in found.parameter_index.units.values() for own in units])
     )
     output_biases = np.arange(model.num_parameters - 3, model.num_parameters)
     assert owned.tolist() == np.setdiff1d(np.arange(model.num_parameters), output_biases).tolist()
@@ -409,8 +404,6 @@ def test_the_centred_funnel_has_divergences_and_a_bad_verdict():
     assert sampler.biased
     said = verdicts(found, sampler)
     assert said.usable is False
-    # Which trajectories diverge depends on how a machine rounds: on some, a chain never moves, and
-    # that is said.
-    assert found.frozen or re.match(
-        r"do not use these draws .*\. Of the draws that there are: ", said.conclusion
-    )
+    # Which trajectories diverge depends on rounding: on some machines a chain is stuck, and the
+    # conclusion is about that chain.
+    assert found.frozen or found.copies or said.conclusion.startswith("these draws are biased")

@@ -41,7 +41,7 @@ def test_a_healthy_sampler_has_no_problems():
         ({"n_steps": np.full((2, 100), 1023)}, "ended at the largest depth"),
         (
             {"acceptance_rate": np.array([[0.8], [0.3]]) * np.ones((2, 100))},
-            "chain 1 accepts 0.30 where 0.8",
+            "chain 1 accepts 0.30, the target is 0.8",
         ),
     ],
 )
