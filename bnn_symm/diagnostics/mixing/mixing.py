@@ -255,7 +255,7 @@ def _weights(
     """Return statistics of the chains together, their moments, and statistics of each chain."""
     wholes, moments = [], []
     own: list[list[ChainStatistics]] = [[] for _ in range(posterior.shape[0])]
-    for values in iter_columns(posterior._read, posterior.shape):
+    for values in iter_columns(posterior.read, posterior.shape):
         wholes.append(chain_statistics(values))
         moments.append(ChainMoments.from_draws(values))
         for chain, part in enumerate(_against_themselves(values) if chainwise else ()):
