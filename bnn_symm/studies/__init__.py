@@ -1,9 +1,8 @@
-"""Studies: grids of fits under matched conditions, from one configuration to tables and
-conclusions.
+"""Run studies: grids of fits under matched conditions, from one configuration to conclusions.
 
-In: a `Study`. Out: a directory of finished tasks and what they say together. Reading order:
-    `study`, `plan`, `keys`,
-`task`, `executors`, `directory`, `runner`, then `results`.
+A `Study` is planned, its fits and barriers run as tasks, and their results are summarized in
+tables and conclusions. Reading order: `study`, `plan`, `keys`, `task`, `executors`, `directory`,
+`runner`, then `results`.
 """
 
 from bnn_symm.studies.runner import run_study

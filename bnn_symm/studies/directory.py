@@ -1,14 +1,19 @@
-"""The directory of a study: results appear in it whole, by a rename, and are never changed.
+"""Read and write the directory of a study.
 
-    study.yaml  plan.json                                   what is to be done cells/<key>/
-    a run, with measures.json pairs/<key>.json  failures/<key>.json attempts/<key>-<random>/
-    work in progress of one process, which holds its lock cells.parquet  pairs.parquet  (and .csv)
+Results are moved into the directory by an atomic rename and never change afterwards.
+
+    study.yaml  plan.json         the configuration and the tasks
+    cells/<key>/                  the run of a fit, with measures.json
+    pairs/<key>.json              the barrier between two fits
+    failures/<key>.json           why a task failed
+    attempts/<key>-<random>/      work in progress of one process, which holds its lock
+    cells.parquet  pairs.parquet  the tables (and .csv)
     summary.json  report.html
 
-Whoever works on a fit does so in an attempt of its own, so that any number of processes, on any
-number of machines that share the directory, may do the same without harm: the first to finish
-publishes, the others throw theirs away. The attempt of a process that died is taken over with its
-lock, which only one can hold, and goes on from its last checkpoint.
+Each process works on a fit in a separate attempt. Several processes, also on different machines
+that share the directory, may therefore work on the same fit: the first to finish publishes its
+result, and the others discard theirs. If a process dies, another acquires the lock of its attempt
+and resumes from the last checkpoint.
 """
 
 import contextlib
@@ -30,7 +35,11 @@ from bnn_symm.studies.study import Study, load_study
 
 
 class StudyDirectory:
-    """Paths and files of a study; see the module for the layout."""
+    """Paths and files of a study; the module describes the layout.
+
+    Attributes:
+        path: of the directory.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -45,62 +54,81 @@ class StudyDirectory:
 
     @classmethod
     def create(cls, path: Path | None, stem: str) -> "StudyDirectory":
-        """Makes a new directory: the one that is named, or `runs/<stem>-<number>`.
+        """Create a new directory, by default `runs/<stem>-<number>`.
+
+        Args:
+            path: of the directory; None for the default.
+            stem: of the default name.
+
+        Returns:
+            The new directory of a study.
 
         Raises:
-            InvalidRun: if it exists, or cannot be made.
+            InvalidRun: if the directory exists or cannot be created.
         """
         return cls(new_directory(path, stem))
 
     def write_plan(self, study: Study, plan: Plan) -> None:
-        """What is to be done; of a study that grew, the new one."""
-        with disk_errors(self.path, "make room, and run the command again"):
-            # First, since it is all that it takes to go on after a kill.
+        """Write the configuration and the plan; an extended study replaces both.
+
+        Args:
+            study: the configuration.
+            plan: the tasks of the study.
+        """
+        with disk_errors(self.path, "free some space, then run the command again"):
+            # Written first, since it is enough to resume after a kill.
             write_text(self.study, study.to_yaml())
             for folder in (self.cells, self.pairs, self.failures, self.attempts):
                 make_folder(folder)
             write_json(self.plan, plan.to_json())
 
     def read_study(self) -> Study:
-        """The study as it was configured.
+        """Read the configuration of the study.
+
+        Returns:
+            The study as it was configured.
 
         Raises:
-            InvalidRun: if this is no study.
+            InvalidRun: if the directory is not a study.
         """
         if not self.study.exists():
             what = (
                 f"{self.path} is not a study" if self.path.exists() else f"no study at {self.path}"
             )
             raise InvalidRun(
-                f"{what}: it has no study.yaml; `bnn-symm compare CONFIG --out DIR` makes one"
+                f"{what}: study.yaml is missing; `bnn-symm compare CONFIG --out DIR` creates a "
+                "study"
             )
         return load_study(self.study)
 
     def read_plan(self) -> dict[str, Any]:
-        """`plan.json`.
+        """Read and check `plan.json`.
+
+        Returns:
+            The content of the file.
 
         Raises:
             InvalidRun: if it is missing or damaged.
         """
         content = RunDirectory.read_json(self.plan)
-        again = f"write it again: bnn-symm {shell_words('compare', '--resume', self.path)}"
-        check_file(self.plan, content, PlanFile, remedy=again)
+        remedy = f"write it again: bnn-symm {shell_words('compare', '--resume', self.path)}"
+        check_file(self.plan, content, PlanFile, remedy=remedy)
         return content
 
-    def cell(self, key: str) -> Path:
-        """The run of a fit."""
+    def fit_path(self, key: str) -> Path:
+        """Return the path of the run of a fit."""
         return self.cells / key
 
-    def pair(self, key: str) -> Path:
-        """The barrier of a pair."""
+    def pair_path(self, key: str) -> Path:
+        """Return the path of the barrier of a pair."""
         return self.pairs / f"{key}.json"
 
     def is_done(self, key: str) -> bool:
-        """Whether a fit or a pair has its result."""
-        return self.cell(key).exists() or self.pair(key).exists()
+        """Return whether a fit or a pair has its result."""
+        return self.fit_path(key).exists() or self.pair_path(key).exists()
 
     def failure(self, key: str) -> str | None:
-        """Why a task failed the last time; None if it did not."""
+        """Return why a task failed last time; None if it did not fail."""
         path = self.failures / f"{key}.json"
         try:
             return one_line(RunDirectory.read_json(path)["error"])
@@ -108,7 +136,12 @@ class StudyDirectory:
             return None
 
     def set_failure(self, key: str, error: str | None) -> None:
-        """Notes why a task failed, or that it did not."""
+        """Record why a task failed, or remove the record.
+
+        Args:
+            key: of the task.
+            error: the reason; None if the task did not fail.
+        """
         path = self.failures / f"{key}.json"
         if error is None:
             path.unlink(missing_ok=True)
@@ -118,41 +151,55 @@ class StudyDirectory:
     # -- work in progress
 
     def begin(self, key: str) -> FolderLock:
-        """Return the lock of a folder for this process's work on a fit; that of a dead process if
-        there is any.
+        """Acquire the lock of an attempt at a fit for this process.
+
+        Args:
+            key: of the fit.
+
+        Returns:
+            The lock of the attempt of a dead process if there is one, else that of a new attempt.
         """
         for attempt in self._attempts():
-            if _key_of(attempt) == key and (lock := _taken(attempt)) is not None:
+            if _key_of(attempt) == key and (lock := _acquire(attempt)) is not None:
                 return lock
         while True:
             attempt = self.attempts / f"{key}-{uuid.uuid4().hex}"
             attempt.mkdir()
-            if (lock := _taken(attempt)) is not None:  # else another process was faster
+            if (lock := _acquire(attempt)) is not None:  # else another process was faster
                 return lock
 
     def publish(self, attempt: FolderLock, run: Path, key: str) -> None:
-        """Move a finished run into place, unless another process was faster; either way the attempt
-        is over.
+        """Move a finished run into place, unless another process was faster, and end the attempt.
+
+        Args:
+            attempt: the lock of the attempt.
+            run: the finished run.
+            key: of the fit.
+
+        Raises:
+            InvalidRun: if the run cannot be moved.
         """
         with contextlib.suppress(OSError):
-            publish_folder(run, self.cell(key))
-        if not self.cell(key).exists():
+            publish_folder(run, self.fit_path(key))
+        if not self.fit_path(key).exists():
             raise InvalidRun(
-                f"{run} could not be moved to {self.cell(key)}; both have to be on one file system"
+                f"{run} could not be moved to {self.fit_path(key)}; both must be on one file system"
             )
         _discard(attempt)
 
     def remove_leftovers(self, plan: Plan) -> None:
-        """Remove attempts of dead processes at what is done by now, or is not asked for any
-        more.
+        """Remove attempts of dead processes at fits that are done or no longer planned.
+
+        Args:
+            plan: the tasks of the study.
         """
-        wanted = {cell.key for cell in plan.cells if not self.is_done(cell.key)}
+        pending = {fit.key for fit in plan.fits if not self.is_done(fit.key)}
         for attempt in self._attempts():
-            if _key_of(attempt) not in wanted and (lock := _taken(attempt)) is not None:
+            if _key_of(attempt) not in pending and (lock := _acquire(attempt)) is not None:
                 _discard(lock)
 
     def _attempts(self) -> list[Path]:
-        """All attempts, and nothing else that lies beside them."""
+        """Return the folders of all attempts, without other files."""
         return sorted(
             path
             for path in self.attempts.glob("*")
@@ -160,12 +207,12 @@ class StudyDirectory:
         )
 
 
-# Of this version, and with host, process and start in the name, as former ones called them.
+# The second form, with host, process and start time, is that of former versions.
 _ATTEMPT = re.compile(r"(?P<key>[^-]+)-(?:[0-9a-f]{32}|[^-]+-\d+-\d+\.\d+-[0-9a-f]{8})")
 
 
 def check_task(path: Path, content: Mapping[str, Any], key: str) -> None:
-    """Refuse a result that is of another task than the one under whose key it lies.
+    """Check that a result belongs to the task under whose key it is stored.
 
     Args:
         path: of the result.
@@ -173,13 +220,12 @@ def check_task(path: Path, content: Mapping[str, Any], key: str) -> None:
         key: of the task.
 
     Raises:
-        InvalidRun: if it is of another.
+        InvalidRun: if it belongs to another task.
     """
     if content.get("task") != key:
         raise InvalidRun(
-            f"{path} is the result of another task ({one_line(content.get('task'), 40)}); put back "
-            "its own, or remove "
-            f"it and go on with the study, which makes it again"
+            f"{path} is the result of another task ({one_line(content.get('task'), 40)}); restore "
+            "the original, or remove it and resume the study, which computes it again"
         )
 
 
@@ -187,8 +233,8 @@ def _key_of(attempt: Path) -> str:
     return attempt.name.partition("-")[0]
 
 
-def _taken(attempt: Path) -> FolderLock | None:
-    """The lock of an attempt, now of this process; None if another one holds it."""
+def _acquire(attempt: Path) -> FolderLock | None:
+    """Acquire the lock of an attempt; return None if another process holds it."""
     lock = FolderLock(attempt)
     try:
         lock.acquire()

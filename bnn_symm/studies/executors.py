@@ -1,10 +1,8 @@
-"""Where the tasks of a study run: in processes of this machine, or on the workers of a Dask
-cluster.
+"""Run the tasks of a study in local processes or on the workers of a Dask cluster.
 
-Both are executors of `concurrent.futures`, so that a study does not know which one it has. Either
-way a task is a process of its own (Pyro is not thread-safe, and thread counts are those of a
-process), which ends when the process that started it does. A task whose Dask worker is lost is
-given to another one.
+Both are executors of `concurrent.futures`, so that the runner treats them alike. Every task is a
+separate process, because Pyro is not thread-safe and thread counts are settings of a process. The
+process ends with the one that started it. If a Dask worker is lost, its task is given to another.
 """
 
 import contextlib
@@ -21,8 +19,8 @@ from bnn_symm.errors import BnnSymmError, ConfigError
 from bnn_symm.studies.keys import NUMERICS
 from bnn_symm.threads import available_cores
 
-# Seconds that a task has to keep what it has reached when a study is stopped, before it is killed.
-_PATIENCE = 20.0
+# Seconds that a task has to write a checkpoint when a study is stopped, before it is killed.
+_STOP_TIMEOUT = 20.0
 # How often Dask gives a task to another worker when one is lost.
 _RETRIES = 5
 
@@ -31,19 +29,22 @@ _stopping = threading.Event()
 
 
 def run_in_process(directory: str, key: str, cores: int, modules: Sequence[str] = ()) -> str | None:
-    """Runs a task in a process of its own; returns what went wrong, or None.
+    """Run a task in a separate process and return its error.
 
     Args:
         directory: of the study.
         key: of the task.
-        cores: that it may use.
-        modules: factories of the user's own networks that the task needs, as the user named them.
+        cores: number of cores that the task may use.
+        modules: factories of custom networks that the task needs, as the user named them.
+
+    Returns:
+        The reason of a failure; None if the task succeeded.
     """
     command = [sys.executable, "-m", "bnn_symm.studies.task", directory, key, str(cores)]
     command += [f"--module={module}" for module in modules]
     if _stopping.is_set():
-        return "it was stopped before it began"
-    # In a session of its own: Ctrl-C at a terminal is for the study, which then stops its tasks.
+        return "it was stopped before it started"
+    # A separate session: Ctrl-C at a terminal reaches the study only, which then stops its tasks.
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -54,9 +55,8 @@ def run_in_process(directory: str, key: str, cores: int, modules: Sequence[str] 
     _running.add(process)
     try:
         assert process.stderr is not None
-        told = (
-            process.stderr.read().decode(errors="replace").strip()
-        )  # its input stays open until it has ended
+        # Its standard input stays open until it has ended.
+        errors = process.stderr.read().decode(errors="replace").strip()
         status = process.wait()
     finally:
         _running.discard(process)
@@ -65,17 +65,24 @@ def run_in_process(directory: str, key: str, cores: int, modules: Sequence[str] 
             pipe.close()
     if status == 0:
         return None
-    last = told.splitlines()[-1] if told else ""
+    last = errors.splitlines()[-1] if errors else ""
     if status < 0:
         hint = "; if memory ran out, use fewer --jobs" if status == -9 else ""
         return f"its process was killed by signal {-status}{hint}{f' ({last})' if last else ''}"
-    return last or f"its process ended with status {status}"
+    return last or f"its process exited with status {status}"
 
 
 @contextlib.contextmanager
 def local_executor(jobs: int) -> Iterator[Executor]:
-    """So many processes at once, on this machine; stopped, and given time to keep what they have
-    reached, on exit.
+    """Provide an executor for processes of this machine, which are stopped on exit.
+
+    Processes that still run on exit get time to write a checkpoint.
+
+    Args:
+        jobs: number of processes at once.
+
+    Yields:
+        The executor.
     """
     _stopping.clear()
     pool = ThreadPoolExecutor(jobs)
@@ -85,7 +92,7 @@ def local_executor(jobs: int) -> Iterator[Executor]:
         _stopping.set()
         pool.shutdown(wait=False, cancel_futures=True)
         _stop_all()
-        pool.shutdown()  # its threads see their processes end
+        pool.shutdown()  # its threads wait for their processes
 
 
 def _stop_all() -> None:
@@ -93,7 +100,7 @@ def _stop_all() -> None:
         process.terminate()
     for process in list(_running):
         try:
-            process.wait(_PATIENCE)
+            process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -101,12 +108,14 @@ def _stop_all() -> None:
 
 @contextlib.contextmanager
 def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int]]:
-    """The workers of a Dask cluster, once all of them are known to see the directory; and how many
-    threads they have.
+    """Provide an executor for the workers of a Dask cluster that all see the directory.
 
     Args:
         address: of the scheduler, `tcp://host:8786`.
         directory: of the study, on a file system that all workers share.
+
+    Yields:
+        The executor, and the number of threads of all workers.
 
     Raises:
         ConfigError: if Dask is not installed, no scheduler answers, or there is no worker.
@@ -116,12 +125,12 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
     try:
         from distributed import Client
     except ImportError:
-        raise ConfigError("--dask needs Dask; type: pip install 'bnn_symm[dask]'") from None
+        raise ConfigError("--dask requires Dask; type: pip install 'bnn_symm[dask]'") from None
     try:
         client = Client(address, timeout=20)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(
-            f"--dask {address}: no scheduler answers there ({error or type(error).__name__}); "
+            f"--dask {address}: no scheduler answers ({error or type(error).__name__}); "
             "start one: dask scheduler"
         ) from None
     try:
@@ -131,7 +140,7 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
                 f"--dask {address}: the scheduler has no workers; start some: dask worker {address}"
             )
         _check_shared(client, directory)
-        # Not pure: that a task was done before is known from the directory, not from the scheduler.
+        # Not pure: the directory, not the scheduler, records which tasks are done.
         with client.get_executor(pure=False, retries=_RETRIES) as executor:
             yield executor, sum(worker["nthreads"] for worker in workers.values())
     finally:
@@ -142,10 +151,10 @@ def _check_shared(client: Any, directory: Path) -> None:
     token = directory / f".shared-{uuid4().hex}"
     token.touch()
     try:
-        seen = client.run(_sees, str(token), on_error="return")
+        answers = client.run(_check_worker, str(token), on_error="return")
     finally:
         token.unlink(missing_ok=True)
-    for worker, answer in seen.items():
+    for worker, answer in answers.items():
         if isinstance(answer, ModuleNotFoundError):
             raise BnnSymmError(
                 f"worker {worker} has no bnn_symm ({answer}); install the same version on all "
@@ -153,29 +162,35 @@ def _check_shared(client: Any, directory: Path) -> None:
             )
         if isinstance(answer, Exception):
             raise BnnSymmError(
-                f"worker {worker} cannot work: {type(answer).__name__}: {answer}"
+                f"worker {worker} failed: {type(answer).__name__}: {answer}"
             ) from None
-        there, numerics = answer
-        if not there:
+        is_shared, numerics = answer
+        if not is_shared:
             raise BnnSymmError(
-                f"worker {worker} does not see {directory}; put the study where all machines see "
-                "and may write it: "
-                f"--out DIR on a shared file system"
+                f"worker {worker} does not see {directory}, or may not write it; choose --out DIR "
+                "on a file system that all machines share"
             )
         if numerics != NUMERICS:
             raise BnnSymmError(
                 f"worker {worker} has another version of bnn_symm (numerics {numerics}, here "
-                f"{NUMERICS}); install the same on all workers"
+                f"{NUMERICS}); install the same version on all workers"
             )
 
 
-def _sees(token: str) -> tuple[bool, int]:
-    """Asked of every worker."""
+def _check_worker(token: str) -> tuple[bool, int]:
+    """Return, on a worker, whether it may write beside the token, and its numerics version."""
     import os
 
     return os.path.exists(token) and os.access(os.path.dirname(token), os.W_OK), NUMERICS
 
 
 def cores_for(jobs: int) -> int:
-    """Cores for each of so many tasks that share this machine."""
+    """Return the number of cores for each of several tasks that share this machine.
+
+    Args:
+        jobs: number of tasks at once.
+
+    Returns:
+        The number of cores, at least 1.
+    """
     return max(1, available_cores() // jobs)

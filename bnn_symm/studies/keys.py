@@ -1,10 +1,10 @@
-"""Keys of the tasks of a study: hashes of everything that a result depends on.
+"""Compute keys of the tasks of a study: hashes of everything that a result depends on.
 
-The key of a fit covers the settings that are not at their defaults, the values of the data and the
-rows of each of their parts, what these mean (columns, labels, task), what is fixed at random in the
-network, constants of a network of the user's own, the weights that a fit or a prior starts from,
-and the version of the numerics. That of a pair covers its two fits and how it is measured. Names of
-files are not part of a key: a data set is what is in it, wherever it lies.
+The key of a fit covers the settings that differ from their defaults; the values of the data, their
+split and their meaning (columns, labels, task); the random fixed values and masks of the network;
+the constants of a custom network; the weights that a fit or a prior starts from; and the version
+of the numerics. The key of a pair covers its two fits and how their barrier is measured. File names
+are not part of a key: a data set is identified by its content.
 """
 
 import hashlib
@@ -21,39 +21,48 @@ from bnn_symm.runs.configuration.prepare import Prepared
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
 NUMERICS = 3
-"""To be raised whenever equal settings give other numbers than before: results under the old number
-are kept apart."""
+"""Version of the numerics, increased when equal settings give other numbers than before.
+
+Results of different versions have different keys.
+"""
 
 _DIGITS = 16  # of a key, in hexadecimal
 
 
 def fit_key(prepared: Prepared) -> str:
-    """Return the key of a fit: equal settings of equal data have equal keys, on every machine."""
+    """Return the key of a fit: equal settings of equal data have equal keys on every machine.
+
+    Args:
+        prepared: the fit with its data and its network.
+
+    Returns:
+        The key, in hexadecimal.
+    """
     config, dataset = prepared.config, prepared.dataset
-    own = TypeAdapter(Config).dump_python(config, mode="json", exclude_defaults=True)
-    for section in ("checkpoint", "save"):  # these do not change what is fitted
-        own.pop(section, None)
-    # Names are the defaults of their own section, and would be left out.
+    changed = TypeAdapter(Config).dump_python(config, mode="json", exclude_defaults=True)
+    for section in ("checkpoint", "save"):  # they do not change the result
+        changed.pop(section, None)
+    # A name is the default of its section, and would be left out.
     names: dict[str, Any] = {
         section: getattr(config, section).name
         for section in ("architecture", "inference", "likelihood")
     }
     if config.warm_start:
         names["warm_start"] = [method.name for method in config.warm_start]
-    if prepared.prior_mean is not None:  # a path in the settings; the hash says what is there
-        own["prior"]["mean"] = prepared.prior_mean.sha256
-    if config.prior.overrides:  # the last that matches wins, and keys of objects are sorted below
-        own["prior"]["overrides"] = list(own["prior"]["overrides"].items())
+    if prepared.prior_mean is not None:  # a path in the settings, replaced by a hash of the content
+        changed["prior"]["mean"] = prepared.prior_mean.sha256
+    if config.prior.overrides:  # their order matters, but keys of objects are sorted below
+        changed["prior"]["overrides"] = list(changed["prior"]["overrides"].items())
     if config.initial is not None:
-        own["initial"] = _weights(prepared, config.initial)
-    if "data" in own:
-        own["data"].pop("name", None)
+        changed["initial"] = _weights_hash(prepared, config.initial)
+    if "data" in changed:
+        changed["data"].pop("name", None)
     meaning = {
         key: value for key, value in dataset.preprocessing.to_dict().items() if key != "scaling"
     }
     return _key(
         {
-            "config": own,
+            "config": changed,
             "names": names,
             "data": data_identity(prepared),
             "meaning": meaning,
@@ -65,7 +74,14 @@ def fit_key(prepared: Prepared) -> str:
 
 
 def data_identity(prepared: Prepared) -> tuple[str, str | None]:
-    """Return what is equal for equal values in equal parts, and for nothing else."""
+    """Return the hashes of the values of a data set and of its split.
+
+    Args:
+        prepared: a fit with its data.
+
+    Returns:
+        The hash of the values and that of the split.
+    """
     provenance = prepared.dataset.provenance
     return provenance.sha256, provenance.split_sha256
 
@@ -74,16 +90,20 @@ def pair_key(first: str, second: str, measured: Mapping[str, Any]) -> str:
     """Return the key of a pair.
 
     Args:
-        first: key of a fit.
-        second: key of another.
-        measured: how the barrier between them is.
+        first: key of the first fit.
+        second: key of the second fit.
+        measured: the options of the barrier between them.
+
+    Returns:
+        The key, in hexadecimal.
     """
     return _key({"cells": [first, second], "measured": dict(measured), "numerics": NUMERICS})
 
 
-def _weights(prepared: Prepared, path: str) -> str:
-    """Return a hash of the posterior that a fit starts from: its file, or its mean where the run
-    has not ended.
+def _weights_hash(prepared: Prepared, path: str) -> str:
+    """Return a hash of the posterior that a fit starts from.
+
+    It is the hash of its file, or of its mean if the run has not ended.
     """
     digest = hashlib.sha256()
     file = RunDirectory(Path(path)).posterior

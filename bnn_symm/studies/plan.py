@@ -1,8 +1,7 @@
-"""What there is to do in a study: its fits and pairs, each under a key made of everything that its
-result depends on.
+"""Plan a study: list its fits and pairs, each under a key of everything its result depends on.
 
-So a study that grows by seeds, or a configuration that gains a key, does nothing again that was
-done, and a change of the data, or of how they are split, does everything anew (`study_keys`).
+Results are found by their keys (`studies.keys`). A study with additional seeds or settings
+therefore repeats no task, whereas a change of the data or of their split repeats every task.
 """
 
 import dataclasses
@@ -25,15 +24,15 @@ Relation = Literal["across_seeds", "within_seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One fit.
+class StudyFit:
+    """One fit of a study.
 
     Attributes:
-        key: of everything that it depends on.
-        setting: position of its setting.
+        key: hash of everything that the fit depends on.
+        setting: index of its setting.
         seed: of the fit.
-        config: resolved, with one thread unless a number is asked for: results then do not depend
-            on the machine's.
+        config: the resolved configuration, with one thread unless a number is given, so that
+            results do not depend on the number of cores.
     """
 
     key: str
@@ -44,13 +43,13 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two fits that a barrier is measured between.
+    """A pair of fits between which a barrier is measured.
 
     Attributes:
-        key: of everything that it depends on.
-        relation: fits of one setting, or of one seed.
-        first: key of a cell.
-        second: key of a cell.
+        key: hash of everything that the barrier depends on.
+        relation: whether the fits share their setting or their seed.
+        first: key of the first fit.
+        second: key of the second fit.
     """
 
     key: str
@@ -61,24 +60,24 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All of a study.
+    """All fits and pairs of a study.
 
     Attributes:
         settings: as `Study.settings`.
-        cells: setting by setting, seed by seed.
-        pairs: likewise.
+        fits: ordered by setting, then by seed.
+        pairs: in the same order.
         options: of all pairs.
     """
 
     settings: tuple[Setting, ...]
-    cells: tuple[Cell, ...]
+    fits: tuple[StudyFit, ...]
     pairs: tuple[Pair, ...]
     options: PairsConfig
 
     def to_json(self) -> dict[str, Any]:
-        """What a task needs to know, by key."""
+        """Return the content of `plan.json`: what each task needs, by key."""
         return {
-            "cells": {cell.key: _plain(cell.config) for cell in self.cells},
+            "cells": {fit.key: _plain(fit.config) for fit in self.fits},
             "pairs": {
                 pair.key: {"first": pair.first, "second": pair.second} for pair in self.pairs
             },
@@ -87,20 +86,26 @@ class Plan:
 
 
 def plan_study(study: Study) -> Plan:
-    """Reads the data, builds every network, and names what is to be done.
+    """Read the data, build every network, and return the fits and pairs of a study.
+
+    Args:
+        study: the configuration.
+
+    Returns:
+        The plan.
 
     Raises:
         BnnSymmError: for data that cannot be read, or a network that does not fit them.
     """
     load = functools.cache(load_dataset)
-    settings, cells = study.settings(), []
+    settings, fits = study.settings(), []
     spaces: dict[str, tuple[Any, ...]] = {}
     for number, setting in enumerate(settings):
         for config in setting.configs:
             prepared = prepare(_with_threads(config), load)
             key = fit_key(prepared)
-            cells.append(Cell(key=key, setting=number, seed=config.seed, config=prepared.config))
-            spaces[key] = _space(prepared)
+            fits.append(StudyFit(key=key, setting=number, seed=config.seed, config=prepared.config))
+            spaces[key] = _parameter_space(prepared)
     pairs = [
         Pair(
             key=_pair_key(first, second, study.config.pairs),
@@ -108,42 +113,42 @@ def plan_study(study: Study) -> Plan:
             first=first.key,
             second=second.key,
         )
-        for relation, first, second in _pairs(cells, spaces, study.config.pairs)
+        for relation, first, second in _pairs(fits, spaces, study.config.pairs)
     ]
     return Plan(
-        settings=tuple(settings), cells=tuple(cells), pairs=tuple(pairs), options=study.config.pairs
+        settings=tuple(settings), fits=tuple(fits), pairs=tuple(pairs), options=study.config.pairs
     )
 
 
 def _pairs(
-    cells: Sequence[Cell], spaces: dict[str, tuple[Any, ...]], options: PairsConfig
-) -> list[tuple[Relation, Cell, Cell]]:
-    found: list[tuple[Relation, Cell, Cell]] = []
+    fits: Sequence[StudyFit], spaces: dict[str, tuple[Any, ...]], options: PairsConfig
+) -> list[tuple[Relation, StudyFit, StudyFit]]:
+    pairs: list[tuple[Relation, StudyFit, StudyFit]] = []
     if options.across_seeds != "none":
-        for _, group in itertools.groupby(cells, key=lambda cell: cell.setting):
-            own = list(group)
-            every = itertools.combinations(own, 2)
-            disjoint = zip(own[0::2], own[1::2], strict=False)
+        for _, group in itertools.groupby(fits, key=lambda fit: fit.setting):
+            members = list(group)
+            every = itertools.combinations(members, 2)
+            disjoint = zip(members[0::2], members[1::2], strict=False)
             for first, second in every if options.across_seeds == "all" else disjoint:
-                found.append(("across_seeds", first, second))
+                pairs.append(("across_seeds", first, second))
     if options.within_seed:
-        for first, second in itertools.combinations(cells, 2):
-            same = first.key == second.key  # one fit under two names of its data
+        for first, second in itertools.combinations(fits, 2):
+            same = first.key == second.key  # the same data under two names
             if first.seed == second.seed and not same and spaces[first.key] == spaces[second.key]:
-                found.append(("within_seed", first, second))
-    return found
+                pairs.append(("within_seed", first, second))
+    return pairs
 
 
 def _with_threads(config: Config) -> Config:
     return dataclasses.replace(config, threads=1) if config.threads == "auto" else config
 
 
-def _space(prepared: Prepared) -> tuple[Any, ...]:
-    """Equal where weights mean the same."""
+def _parameter_space(prepared: Prepared) -> tuple[Any, ...]:
+    """Return a value that is equal for fits whose weights have the same meaning."""
     config = prepared.config
     architecture = dataclasses.asdict(config.architecture)
     symmetry = architecture.pop("symmetry")
-    architecture.pop("dropout", None)  # no network computes with it
+    architecture.pop("dropout", None)  # it does not change the function of the weights
     return (
         repr(architecture),
         symmetry["kind"] if fingerprint(prepared.model.net) is not None else None,
@@ -155,7 +160,7 @@ def _space(prepared: Prepared) -> tuple[Any, ...]:
     )
 
 
-def _pair_key(first: Cell, second: Cell, options: PairsConfig) -> str:
+def _pair_key(first: StudyFit, second: StudyFit, options: PairsConfig) -> str:
     return pair_key(
         first.key, second.key, {"num_draws": options.num_draws, "matching": options.matching}
     )

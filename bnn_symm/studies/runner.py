@@ -1,6 +1,4 @@
-"""A study from its configuration to its tables: what is missing is done, wherever, and all that is
-there is told.
-"""
+"""Run a study: do the tasks that are not done yet, then write its tables and its summary."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
@@ -20,21 +18,21 @@ from bnn_symm.studies.results.summary import write_summary
 from bnn_symm.studies.study import Study, load_study
 from bnn_symm.threads import available_cores
 
-# Tasks that wait at an executor beyond those that run: few, so that a study that is stopped has
-# little to take back.
-_AHEAD = 2
+# Tasks queued at an executor beyond the running ones: few, so that a stopped study has little to
+# cancel.
+_QUEUED = 2
 _LONGEST = 300  # characters of the reason of a failure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a study has come.
+    """The progress of a study.
 
     Attributes:
-        done: tasks that have a result, those of former calls included.
-        failed: tasks that failed, in this call.
-        total: fits and pairs.
-        last: what came to an end last, in words.
+        done: number of tasks that have a result, including those of former calls.
+        failed: number of tasks that failed in this call.
+        total: number of fits and pairs.
+        last: description of the task that ended last.
     """
 
     done: int
@@ -57,61 +55,74 @@ def run_study(
     modules: Sequence[str] = (),
     on_progress: OnProgress = lambda progress: None,
 ) -> dict[str, Any]:
-    """Does what is missing of a study and writes its tables and its summary.
+    """Run the missing tasks of a study, then write its tables and its summary.
 
     Args:
-        study: or the path of its configuration; with `resume`, None for the one that is there.
-        directory: a new one, default `runs/<name>-<number>`; with `resume`, that of a study.
-        resume: go on with what is there; of a study that grew, only what is new is done.
-        jobs: processes at once on this machine; default one a core.
-        dask: address of a Dask scheduler, whose workers do the work instead.
-        modules: with `resume` and no study, the factories of the user's own networks,
-            `package.module:factory`, repeated: what a directory names never runs by itself.
-        on_progress: called with the progress after every task.
+        study: the study, or the path of its configuration; with `resume`, None for the stored one.
+        directory: a new directory, by default `runs/<name>-<number>`; with `resume`, that of the
+            study.
+        resume: continue an existing study; if the study was extended, only the new tasks run.
+        jobs: number of processes at once on this machine, by default one per core.
+        dask: address of a Dask scheduler, whose workers run the tasks instead.
+        modules: with `resume` and no study, the factories of custom networks that the study names
+            (`package.module:factory`). They are repeated here because code that a directory names
+            is never run by itself.
+        on_progress: called with the progress at the start and after every task.
 
     Returns:
-        The content of `summary.json`; `directory` in it says where everything is.
+        The content of `summary.json`; its key `directory` names the directory of the study.
 
     Raises:
-        ConfigError: for a wrong study, or where there is no such cluster.
-        InvalidRun: if the directory is not free, or, to resume, not a study; or if the data of one
-            changed.
-        KeyboardInterrupt: after what runs was given time to keep what it has reached; says how to
-            go on.
+        ConfigError: for a wrong study, or if no such cluster answers.
+        InvalidRun: if the directory exists already; with `resume`, if it is not a study, or if the
+            data of the study changed.
+        KeyboardInterrupt: after running tasks had time to write a checkpoint; the message contains
+            the command that resumes the study.
+
+    Example:
+        >>> import tempfile
+        >>> fits = ["data.limit=60", "inference={name: map, num_steps: 2}", "study.seeds=1"]
+        >>> summary = run_study(load_study(None, fits), tempfile.mkdtemp() + "/study", jobs=1)
+        >>> summary["status"]
+        'complete'
     """
     if jobs is not None and dask is not None:
         raise ConfigError(
-            "--jobs is for this machine; a Dask cluster has as many as its workers have threads"
+            "--jobs applies to this machine; a Dask cluster runs one task per thread of its workers"
         )
     if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: wanted 1 or more")
+        raise ConfigError(f"--jobs {jobs}: expected 1 or more")
     if isinstance(study, str | Path):
         study = load_study(study)
-    study, plan, place = _planned(
+    study, plan, place = _plan(
         study, None if directory is None else Path(directory), resume, modules
     )
-    again = study_commands(place.path, factories_of(cell.config for cell in plan.cells))["resume"]
+    resume_command = _commands(place, plan)["resume"]
     try:
         with _executor(place, jobs, dask) as (executor, slots, cores):
             place.remove_leftovers(plan)
-            _do(place, plan, executor, slots, cores, on_progress)
+            _run_tasks(place, plan, executor, slots, cores, on_progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"go on with: {again}") from None
-    with disk_errors(place.path, f"make room and go on with: {again}"):
+        raise KeyboardInterrupt(f"resume with: {resume_command}") from None
+    with disk_errors(place.path, f"free some space, then resume with: {resume_command}"):
         return write_summary(place, study, plan)
 
 
-def _planned(
+def _commands(place: StudyDirectory, plan: Plan) -> dict[str, str]:
+    return study_commands(place.path, factories_of(fit.config for fit in plan.fits))
+
+
+def _plan(
     study: Study | None, directory: Path | None, resume: bool, modules: Sequence[str]
 ) -> tuple[Study, Plan, StudyDirectory]:
     if not resume:
         if study is None:
-            raise ConfigError("there is no study; name its configuration")
+            raise ConfigError("no study is given; name its configuration")
         plan = plan_study(study)
         place = StudyDirectory.create(directory, study.name)
     else:
         if directory is None:
-            raise ConfigError("to resume, name the directory of the study")
+            raise ConfigError("to resume a study, name its directory")
         place = StudyDirectory(directory)
         former = place.read_study()
         if study is None:
@@ -125,21 +136,18 @@ def _planned(
 
 
 def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
-    if not place.plan.exists():  # it was killed before anything was done
+    if not place.plan.exists():  # killed before any task ran
         return
     try:
         before = set(place.read_plan()["cells"])
     except InvalidRun:  # damaged; it is written again from the study
         return
-    now = {cell.key for cell in plan.cells}
+    now = {fit.key for fit in plan.fits}
     if before and not before & now:
-        anew = study_commands(place.path, factories_of(cell.config for cell in plan.cells))[
-            "repeat"
-        ]
+        repeat_command = _commands(place, plan)["repeat"]
         raise InvalidRun(
-            f"the fits of {place.path} are not those of its study.yaml any more: the data, or the "
-            "version of bnn_symm, "
-            f"changed; put it back, or begin anew: {anew}"
+            f"the fits of {place.path} do not match its study.yaml: the data, or the version of "
+            f"bnn_symm, changed; restore it, or start a new study: {repeat_command}"
         )
 
 
@@ -156,7 +164,7 @@ def _executor(
         yield executor, number, cores_for(number)
 
 
-def _do(
+def _run_tasks(
     place: StudyDirectory,
     plan: Plan,
     executor: Executor,
@@ -164,17 +172,18 @@ def _do(
     cores: int,
     on_progress: OnProgress,
 ) -> None:
-    """Fits first, in the order of seeds, so that a study that is stopped has whole seeds; pairs
-    once both are there.
+    """Run fits in the order of seeds, and each pair as soon as its fits are done.
+
+    A study that is stopped has therefore complete seeds.
     """
-    names = _names(plan)
-    in_order = sorted(plan.cells, key=lambda cell: cell.seed)
-    fits = [key for key in dict.fromkeys(cell.key for cell in in_order) if not place.is_done(key)]
+    names = _task_names(plan)
+    in_order = sorted(plan.fits, key=lambda fit: fit.seed)
+    fits = [key for key in dict.fromkeys(fit.key for fit in in_order) if not place.is_done(key)]
     pairs = {pair.key: pair for pair in plan.pairs if not place.is_done(pair.key)}
-    fitted = {cell.key for cell in plan.cells} - set(fits)
+    fitted = {fit.key for fit in plan.fits} - set(fits)
 
     def next_task() -> str | None:
-        """A pair whose fits are both there, since it ends what was begun; else a fit."""
+        """Return a pair whose fits are done if there is one, else a fit."""
         ready = next(
             (key for key, pair in pairs.items() if {pair.first, pair.second} <= fitted), None
         )
@@ -189,13 +198,13 @@ def _do(
     absolute = str(place.path.resolve())
     modules = _modules(plan)
     while True:
-        while len(running) < slots + _AHEAD and (key := next_task()) is not None:
+        while len(running) < slots + _QUEUED and (key := next_task()) is not None:
             running[executor.submit(run_in_process, absolute, key, cores, modules[key])] = key
         if not running:
             break
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             key = running.pop(future)
-            error = _outcome(place, key, future)
+            error = _task_error(place, key, future)
             place.set_failure(key, error)
             if error is None:
                 fitted.add(key)
@@ -207,17 +216,17 @@ def _do(
             )
             on_progress(progress)
     for pair in pairs.values():
-        lost = next(key for key in (pair.first, pair.second) if key not in fitted)
-        place.set_failure(pair.key, f"there is no {names[lost]}")
+        missing = next(key for key in (pair.first, pair.second) if key not in fitted)
+        place.set_failure(pair.key, f"there is no {names[missing]}")
 
 
-def _outcome(place: StudyDirectory, key: str, future: Future[str | None]) -> str | None:
-    """What went wrong with a task: what counts is whether its result is there."""
+def _task_error(place: StudyDirectory, key: str, future: Future[str | None]) -> str | None:
+    """Return why a task failed; None if its result is on disk."""
     try:
         error = future.result()
     except CancelledError:
         error = "it was canceled"
-    except Exception as raised:  # of the cluster: a worker lost too often
+    except Exception as raised:  # an error of the cluster, such as a worker lost too often
         error = f"{type(raised).__name__}: {raised}"
     if place.is_done(key):
         return None
@@ -225,19 +234,17 @@ def _outcome(place: StudyDirectory, key: str, future: Future[str | None]) -> str
 
 
 def _modules(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """Return the factories that tasks need, by key."""
-    configs = {cell.key: cell.config for cell in plan.cells}
-    found = {key: factories_of([config]) for key, config in configs.items()}
-    return found | {
+    """Return the factories that each task needs, by key."""
+    configs = {fit.key: fit.config for fit in plan.fits}
+    modules = {key: factories_of([config]) for key, config in configs.items()}
+    return modules | {
         pair.key: factories_of([configs[pair.first], configs[pair.second]]) for pair in plan.pairs
     }
 
 
-def _names(plan: Plan) -> dict[str, str]:
-    """What tasks are called, by key."""
-    names = {
-        cell.key: f"{plan.settings[cell.setting].label}, seed {cell.seed}" for cell in plan.cells
-    }
+def _task_names(plan: Plan) -> dict[str, str]:
+    """Return a readable name of each task, by key."""
+    names = {fit.key: f"{plan.settings[fit.setting].label}, seed {fit.seed}" for fit in plan.fits}
     return names | {
         pair.key: f"barrier between {names[pair.first]} and {names[pair.second]}"
         for pair in plan.pairs

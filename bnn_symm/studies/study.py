@@ -1,18 +1,21 @@
-"""A study: a grid of fits under matched conditions, with controls and seeds, from one
-configuration.
+"""Configure studies: grids of fits under matched conditions, with controls and seeds.
 
     study:
-      vary: {architecture.symmetry.kind: [standard, weight_asymmetric], architecture.widths: [[64,
-          64], [128, 128]]}
+      vary:
+        architecture.symmetry.kind: [standard, weight_asymmetric]
+        architecture.widths: [[64, 64], [128, 128]]
       seeds: 5
-      controls: [init_matched, parameter_matched, {kind: block_fixed, block: 4}, {kind:
-          weight_asymmetric, kappa: 0}]
+      controls:
+        - init_matched
+        - parameter_matched
+        - {kind: block_fixed, block: 4}
+        - {kind: weight_asymmetric, kappa: 0}
       pairs: {across_seeds: all}
 
-The other sections are what all fits share, so that equal seeds mean equal data order, initial
-values and noise, and equal budgets. The grid is the product of what varies; the controls stand
-beside the kinds of symmetry, at every place of the rest of the grid. Settings that mean the same
-network, such as a standard one at several kappas, are one.
+All fits share the other sections of the configuration. Equal seeds therefore mean equal data order,
+initial values and noise, under equal budgets. The grid is the product of the varied keys. The
+controls are added to the kinds of symmetry at every point of the rest of the grid. Settings that
+define the same network, such as a standard network at several values of kappa, are merged.
 """
 
 import dataclasses
@@ -34,15 +37,18 @@ from bnn_symm.runs.configuration.overrides import set_nested
 from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
 
 Role = Literal["baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry"]
-"""What a setting is for: the standard network, a network without the symmetry, a control that
-shares something else with that network but keeps the symmetry, a control without the symmetry that
-lacks something else."""
+"""Role of a setting in the comparison.
+
+The standard network; a network without the symmetry; a control that keeps the symmetry but shares
+another property with the asymmetric network; a control that breaks the symmetry but lacks another
+property of the asymmetric network.
+"""
 
 _SYMMETRY = "architecture.symmetry"
 _KIND = f"{_SYMMETRY}.kind"
-# Keys of the symmetry that a kind reads; others are left at their defaults, so that equal networks
+# Keys that each kind of symmetry uses. The others stay at their defaults, so that equal networks
 # are one setting.
-_READ: dict[str, tuple[str, ...]] = {
+_USED_KEYS: dict[str, tuple[str, ...]] = {
     "standard": (),
     "weight_asymmetric": ("fixed_per_row", "kappa", "mask", "seed"),
     "sigma_asymmetric": ("gate_scale", "seed"),
@@ -54,15 +60,15 @@ _READ: dict[str, tuple[str, ...]] = {
 
 @settings
 class PairsConfig:
-    """Between which fits barriers are measured, naive and aligned.
+    """The pairs of fits between which barriers are measured, without and with alignment.
 
     Attributes:
-        across_seeds: of one setting: `all` pairs of seeds; `disjoint` ones, (first, second),
-            (third, fourth), ..., which are independent; `none`.
-        within_seed: also between settings that share a seed, wherever their weights mean the same:
-            of a standard network and its `init_matched` control, of methods, of temperatures.
-        num_draws: of each posterior, at every place of the path.
-        matching: what the alignment compares.
+        across_seeds: pairs within a setting: `all` pairs of seeds; `disjoint` pairs (first and
+            second seed, third and fourth seed, ...), which are independent; or `none`.
+        within_seed: whether to also pair settings that share a seed, where their weights have the
+            same meaning: a standard network and its `init_matched` control, methods, temperatures.
+        num_draws: number of draws of each posterior at every position of the path.
+        matching: the cost that the alignment minimizes.
     """
 
     across_seeds: Literal["all", "disjoint", "none"] = "all"
@@ -76,11 +82,11 @@ class StudyConfig:
     """The section `study` of a configuration.
 
     Attributes:
-        vary: dotted key, or section, -> its values.
-        seeds: how many (0, 1, ...), or which.
-        controls: kinds of symmetry, or keys of `architecture.symmetry`, to stand beside the kinds
-            in `vary`.
-        pairs: between which fits barriers are measured.
+        vary: dotted keys or sections, each with the list of its values.
+        seeds: the number of seeds (0, 1, ...), or a list of seeds.
+        controls: kinds of symmetry, or keys of `architecture.symmetry`, added to the kinds in
+            `vary`.
+        pairs: the pairs of fits between which barriers are measured.
     """
 
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
@@ -90,7 +96,7 @@ class StudyConfig:
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
-        """The seeds, in the order given, each once."""
+        """Return the distinct seeds in the order given."""
         return (
             tuple(range(self.seeds))
             if isinstance(self.seeds, int)
@@ -100,17 +106,17 @@ class StudyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What fits have in common that differ in nothing but their seed.
+    """The common configuration of fits that differ only in their seed.
 
     Attributes:
-        label: short, unlike those of the other settings.
-        context: label of the settings that differ from it in nothing but the symmetry; `all runs`
-            if it is the only.
-        kind: of its symmetry.
-        role: what it is for.
-        differences: dotted key -> value, of what differs between settings.
-        context_differences: those of them that are not of the symmetry.
-        configs: one a seed.
+        label: a short, unique name.
+        context: label of the group of settings that differ only in the symmetry; `all runs` if
+            there is one group.
+        kind: kind of symmetry.
+        role: its role in the comparison.
+        differences: dotted keys that differ between settings, with their values.
+        context_differences: those keys that do not belong to the symmetry.
+        configs: one configuration per seed.
     """
 
     label: str
@@ -124,12 +130,12 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study as it was configured.
+    """The configuration of a study.
 
     Attributes:
-        base: what all fits share, as nested mappings.
+        base: the settings that all fits share, as nested mappings.
         config: the section `study`.
-        name: of the file that it was read from, without its ending.
+        name: stem of the name of its file.
     """
 
     base: dict[str, Any]
@@ -137,74 +143,83 @@ class Study:
     name: str = "study"
 
     def to_yaml(self) -> str:
-        """Everything, to be read by `load_study`."""
-        own = TypeAdapter(StudyConfig).dump_python(self.config, mode="json")
-        return dump_yaml({**self.base, "study": own})
+        """Return the whole configuration as YAML, which `load_study` reads."""
+        section = TypeAdapter(StudyConfig).dump_python(self.config, mode="json")
+        return dump_yaml({**self.base, "study": section})
 
     def settings(self) -> list[Setting]:
-        """All settings of the grid, controls after what they control for.
+        """Return all settings of the grid, in each context the controls last.
+
+        Returns:
+            The settings, without duplicates.
 
         Raises:
-            ConfigError: for a key or value that is not one, naming where it stands.
+            ConfigError: for an unknown key or a wrong value, with its location.
         """
-        places = list(
-            dict.fromkeys((repr(place), is_control) for place, is_control in self._symmetries())
+        names = list(
+            dict.fromkeys(
+                (repr(symmetry), is_control) for symmetry, is_control in self._symmetries()
+            )
         )
-        symmetries = {repr(place): place for place, _ in self._symmetries()}
+        symmetries = {repr(symmetry): symmetry for symmetry, _ in self._symmetries()}
         rest = {
             key: values for key, values in self.config.vary.items() if not key.startswith(_SYMMETRY)
         }
-        found: dict[str, tuple[bool, list[Config]]] = {}
+        grid: dict[str, tuple[bool, list[Config]]] = {}
         for values in itertools.product(*rest.values()):
-            for name, is_control in places:
-                own = [
-                    self._cell(dict(zip(rest, values, strict=True)), symmetries[name], seed)
+            for name, is_control in names:
+                configs = [
+                    self._fit_config(dict(zip(rest, values, strict=True)), symmetries[name], seed)
                     for seed in self.config.seed_numbers
                 ]
-                # What is varied and also a control is no control.
-                found.setdefault(repr(own[0]), (is_control, own))
-        return _described(list(found.values()))
+                # A setting that is varied and also a control is not a control.
+                grid.setdefault(repr(configs[0]), (is_control, configs))
+        return _labeled_settings(list(grid.values()))
 
     def configs(self) -> list[Config]:
         """Return the configuration of every fit."""
         return [config for setting in self.settings() for config in setting.configs]
 
     def _symmetries(self) -> list[tuple[dict[str, Any], bool]]:
-        """Keys of `architecture.symmetry` of every place along that axis, and whether it is a
-        control.
+        """Return the sections `architecture.symmetry` of the grid, and which of them are controls.
+
+        Raises:
+            ConfigError: for an unknown key or a wrong value.
         """
         base = dict(_section(_section(self.base, "architecture"), "symmetry"))
         axes = {
             key: values for key, values in self.config.vary.items() if key.startswith(_SYMMETRY)
         }
-        found = []
+        symmetries = []
         for values in itertools.product(*axes.values()):
-            own = dict(base)
+            keys = dict(base)
             for key, value in zip(axes, values, strict=True):
                 if key != _SYMMETRY:
-                    own[key.removeprefix(f"{_SYMMETRY}.")] = value
+                    keys[key.removeprefix(f"{_SYMMETRY}.")] = value
                 elif isinstance(value, Mapping):
-                    own |= value
+                    keys |= value
                 else:
                     raise ConfigError(
-                        f"study.vary.{key}: got {quoted(value)}, wanted keys, such as {{kind: "
-                        f"standard}}"
+                        f"study.vary.{key}: got {quoted(value)}, expected keys such as "
+                        "{kind: standard}"
                     )
-            found.append((_meaningful(own, f"study.vary.{_SYMMETRY}"), False))
+            symmetries.append((_used_keys(keys, f"study.vary.{_SYMMETRY}"), False))
         for control in self.config.controls:
             keys = {"kind": control} if isinstance(control, str) else dict(control)
             if "kind" not in keys:
                 raise ConfigError(
-                    f"study.controls: {quoted(control)} has no kind; wanted such as {{kind: "
-                    f"block_fixed}}"
+                    f"study.controls: {quoted(control)} has no kind; expected for example "
+                    "{kind: block_fixed}"
                 )
-            found.append((_meaningful({**base, **keys}, "study.controls"), True))
-        return found
+            symmetries.append((_used_keys({**base, **keys}, "study.controls"), True))
+        return symmetries
 
-    def _cell(self, changes: Mapping[str, Any], symmetry: Mapping[str, Any], seed: int) -> Config:
-        raw = _copied(self.base)
+    def _fit_config(
+        self, changes: Mapping[str, Any], symmetry: Mapping[str, Any], seed: int
+    ) -> Config:
+        raw = _copy_mappings(self.base)
         for key, value in changes.items():
-            set_nested(raw, key, _copied(value), f"study.vary.{key}")
+            set_nested(raw, key, _copy_mappings(value), f"study.vary.{key}")
         set_nested(raw, _SYMMETRY, dict(symmetry), _SYMMETRY)
         raw["seed"] = seed
         return parse_config(raw)
@@ -212,15 +227,23 @@ class Study:
 
 @checked
 def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
-    """Reads a study and checks every fit of it.
+    """Read the configuration of a study and check every fit of it.
 
     Args:
         path: of a YAML file; None for the defaults with overrides.
-        overrides: such as `study.seeds=5`.
+        overrides: changes such as `study.seeds=5`.
+
+    Returns:
+        The configuration of the study.
 
     Raises:
-        ConfigError: for a missing or malformed file, an unknown key or name, a wrong value, in the
-            study or in any of its fits.
+        ConfigError: for a missing or malformed file, an unknown key or name, or a wrong value in
+            the study or in any of its fits.
+
+    Example:
+        >>> study = load_study(None, ["study.vary={prior.scale: [0.5, 1.0]}", "study.seeds=3"])
+        >>> [setting.label for setting in study.settings()]
+        ['scale=0.5, standard', 'scale=1, standard']
     """
     raw = read_raw(path, overrides)
     section = raw.pop("study", None)
@@ -228,12 +251,11 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
         where = path or "the configuration"
         got = "no section `study`" if section is None else f"study: {quoted(section)}"
         raise ConfigError(
-            f"{where}: got {got}, wanted what varies, such as `study: {{vary: {{{_KIND}: "
-            "[standard, "
-            f"weight_asymmetric]}}, seeds: 5}}`"
+            f"{where}: got {got}, expected the varied keys, such as `study: {{vary: {{{_KIND}: "
+            "[standard, weight_asymmetric]}, seeds: 5}`"
         )
     if "seed" in raw:
-        raise ConfigError("seed: a study has its seeds under study.seeds")
+        raise ConfigError("seed: a study takes its seeds from study.seeds")
     known = [field.name for field in dataclasses.fields(StudyConfig)]
     for key in section:
         if key not in known:
@@ -249,46 +271,46 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
         config = TypeAdapter(StudyConfig).validate_python(dict(section))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        place = ".".join(
+        location = ".".join(
             str(part)
             for part in problem["loc"]
             if not str(part).startswith(("constrained", "function"))
         )
         raise ConfigError(
-            f"study.{one_line(place, 60)}: got {quoted(problem['input'])}; {problem['msg']}"
+            f"study.{one_line(location, 60)}: got {quoted(problem['input'])}; {problem['msg']}"
         ) from None
     for key in config.vary:
         if key == "seed":
-            raise ConfigError("study.vary.seed: seeds have a key of their own; write study.seeds")
+            raise ConfigError("study.vary.seed: seeds are not varied here; write study.seeds")
         if key == f"{_SYMMETRY}.seed":
             raise ConfigError(
-                f"study.vary.{key}: masks of other seeds cannot be compared weight by weight; "
-                "leave it to the base"
+                f"study.vary.{key}: weights under masks of different seeds cannot be compared; "
+                f"set {_SYMMETRY}.seed once for all fits"
             )
     study = Study(base=raw, config=config, name=Path(path).stem if path else "study")
     study.settings()
     return study
 
 
-def _described(found: Sequence[tuple[bool, list[Config]]]) -> list[Setting]:
-    # Of what is no seed and no symmetry; the groups are the contexts.
-    contexts = group_by_seed([_without_symmetry(configs[0]) for _, configs in found])
+def _labeled_settings(grid: Sequence[tuple[bool, list[Config]]]) -> list[Setting]:
+    # Settings that differ in neither the symmetry nor the seed form a context.
+    contexts = group_by_seed([_without_symmetry(configs[0]) for _, configs in grid])
     context_of = {member: context for context in contexts for member in context.members}
-    described = []
-    for i, (is_control, configs) in enumerate(found):
+    settings = []
+    for i, (is_control, configs) in enumerate(grid):
         symmetry = configs[0].architecture.symmetry
-        own = {
-            key: value for key, value in _not_default(symmetry).items() if key in _differing(found)
+        shown = {
+            key: value for key, value in _not_default(symmetry).items() if key in _differing(grid)
         }
         context = context_of[i]
         label = ", ".join(
-            [symmetry.kind, *(f"{key}={value_text(value)}" for key, value in own.items())]
+            [symmetry.kind, *(f"{key}={value_text(value)}" for key, value in shown.items())]
         )
         differences = {
             _KIND: symmetry.kind,
-            **{f"{_SYMMETRY}.{key}": listed(value) for key, value in own.items()},
+            **{f"{_SYMMETRY}.{key}": listed(value) for key, value in shown.items()},
         }
-        described.append(
+        settings.append(
             Setting(
                 label=label if len(contexts) == 1 else f"{context.label}, {label}",
                 context=context.label,
@@ -299,7 +321,7 @@ def _described(found: Sequence[tuple[bool, list[Config]]]) -> list[Setting]:
                 configs=tuple(configs),
             )
         )
-    return described
+    return settings
 
 
 def _not_default(symmetry: SymmetryConfig) -> dict[str, Any]:
@@ -312,12 +334,12 @@ def _not_default(symmetry: SymmetryConfig) -> dict[str, Any]:
     }
 
 
-def _differing(found: Sequence[tuple[bool, list[Config]]]) -> set[str]:
-    """Keys of the symmetry that tell apart settings of one kind, or that only a control sets."""
+def _differing(grid: Sequence[tuple[bool, list[Config]]]) -> set[str]:
+    """Return the keys of the symmetry that distinguish settings of one kind, and `block`."""
     by_kind: dict[tuple[str, str], set[str]] = {}
-    for _, configs in found:
+    for _, configs in grid:
         symmetry = configs[0].architecture.symmetry
-        for key in _READ[symmetry.kind]:
+        for key in _USED_KEYS[symmetry.kind]:
             by_kind.setdefault((symmetry.kind, key), set()).add(repr(getattr(symmetry, key)))
     return {key for (_, key), values in by_kind.items() if len(values) > 1} | {"block"}
 
@@ -341,10 +363,10 @@ def _role(symmetry: SymmetryConfig, is_control: bool) -> Role:
     )
 
 
-def _meaningful(keys: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Without the keys that its kind does not read."""
+def _used_keys(keys: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the keys that their kind of symmetry uses."""
     kind = keys.get("kind") or "standard"
-    if not isinstance(kind, str) or kind not in _READ:
+    if not isinstance(kind, str) or kind not in _USED_KEYS:
         raise ConfigError(
             f"{where}: unknown kind {quoted(kind)}; {nearest(str(kind), get_args(SymmetryKind))}"
         )
@@ -354,18 +376,20 @@ def _meaningful(keys: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise ConfigError(
                 f"{where}: unknown key {one_line(key, 60)}; {nearest(str(key), known)}"
             )
-    return {"kind": kind, **{key: value for key, value in keys.items() if key in _READ[kind]}}
+    return {"kind": kind, **{key: value for key, value in keys.items() if key in _USED_KEYS[kind]}}
 
 
 def _section(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = raw.get(name) or {}
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{name}: got {quoted(section)}, wanted a section with keys of its own")
+        raise ConfigError(f"{name}: got {quoted(section)}, expected a section with keys")
     return section
 
 
-def _copied(value: Any) -> Any:
-    """Mappings anew; what is in them is never changed in place."""
+def _copy_mappings(value: Any) -> Any:
+    """Return a copy with new mappings; other values are never changed in place."""
     return (
-        {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+        {key: _copy_mappings(item) for key, item in value.items()}
+        if isinstance(value, Mapping)
+        else value
     )

@@ -17,7 +17,7 @@ from bnn_symm.runs.configuration.config import parse_config
 from bnn_symm.studies import task as study_task
 from bnn_symm.studies.directory import StudyDirectory
 from bnn_symm.studies.plan import plan_study
-from bnn_symm.studies.results.fits import open_cell
+from bnn_symm.studies.results.fits import open_fit
 from bnn_symm.studies.results.summary import write_summary
 from bnn_symm.studies.study import load_study
 
@@ -78,7 +78,7 @@ def planted(tmp_path_factory):
         for path, number in ((made.study, 1), (made.done, 2)):
             place = StudyDirectory.create(path, "own")
             place.write_plan(study, plan)
-            for key in plan.to_json()["cells"] if number == 2 else [plan.cells[0].key]:
+            for key in plan.to_json()["cells"] if number == 2 else [plan.fits[0].key]:
                 assert study_task.run_task(place, key, [FACTORY]) == 0
         write_summary(place, study, plan)
     return made
@@ -195,7 +195,7 @@ def test_neither_a_changed_plan_nor_a_changed_run_brings_in_code(unmarked, cli, 
     raw = plan["cells"][key]
     raw["architecture"]["factory"] = "harmless_network:build"
     with pytest.raises(InvalidRun, match="planted_network"):
-        open_cell(place, key, parse_config(raw))
+        open_fit(place, key, parse_config(raw))
     assert not unmarked.mark.exists()
     assert "planted_network" not in sys.modules
 

@@ -34,7 +34,7 @@ def study(tmp_path):
 
 
 def keys(made):
-    return [cell.key for cell in plan_study(made).cells]
+    return [fit.key for fit in plan_study(made).fits]
 
 
 def test_controls_stand_beside_the_kinds_at_every_place_of_the_grid(study):
@@ -183,7 +183,7 @@ def test_pairs_across_and_within_seeds(study):
     plan = plan_study(study("study.seeds=4", "study.pairs.across_seeds=disjoint"))
     assert len(plan.pairs) == 4 * 2
     plan = plan_study(study("study.pairs={across_seeds: none, within_seed: true}"))
-    labels = {cell.key: plan.settings[cell.setting].label for cell in plan.cells}
+    labels = {fit.key: plan.settings[fit.setting].label for fit in plan.fits}
     # Only the control that starts elsewhere has weights that mean what a standard network's do.
     assert {(labels[pair.first], labels[pair.second]) for pair in plan.pairs} == {
         ("standard", "init_matched")

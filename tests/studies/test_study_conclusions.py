@@ -14,6 +14,7 @@ from bnn_symm.io.atomic import json_text
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.studies.results.comparisons import compare_settings, summarize_settings
 from bnn_symm.studies.results.conclusions import conclude
+from bnn_symm.studies.results.narrative import INCONCLUSIVE
 
 ROLES = {
     **{"standard": "baseline", "weight_asymmetric": "asymmetric", "sigma_asymmetric": "asymmetric"},
@@ -172,18 +173,18 @@ def test_an_effect_that_a_symmetric_control_has_is_not_because_of_the_symmetry()
     )
     assert found["explained_by"] == [2, 4]
     assert (
-        "Not because of the symmetry: block_fixed, whose symmetry is intact, has 99 % of it ("
-        in found["sentence"]
+        "Not explained by the symmetry: the control block_fixed, which keeps it, shows 99 % of the "
+        "effect (" in found["sentence"]
     )
-    assert "; init_matched 95 % of it (" in found["sentence"]
+    assert "; init_matched shows 95 % of the effect (" in found["sentence"]
     assert (
-        "Test NLL of weight_asymmetric against standard: 0.303 against 0.504, 40 % better"
+        "Test NLL of weight_asymmetric versus standard: 0.303 versus 0.504, 40 % better"
         in found["sentence"]
     )
     headline = study.concluded()[3]
     assert (
-        "a lower test NLL (strong evidence, not because of the symmetry: init_matched and "
-        "block_fixed" in headline
+        "a lower test NLL (strong evidence, explained by init_matched and block_fixed, not by"
+        in headline
     )
 
 
@@ -201,7 +202,8 @@ def test_an_effect_that_no_symmetric_control_has_is_because_of_the_symmetry():
         [],
     )
     assert (
-        "Because of the symmetry: with the symmetry intact, init_matched has " in found["sentence"]
+        "Explained by the symmetry: among controls that keep it, init_matched shows "
+        in found["sentence"]
     )
 
 
@@ -215,7 +217,7 @@ def test_a_part_of_an_effect():
     found = with_controls().set_nested("test_nll", values).answer("nll")
     assert found["because_of_symmetry"] == "partly"
     assert (
-        "Partly because of the symmetry: with the symmetry intact, init_matched has 3"
+        "Partly explained by the symmetry: among controls that keep it, init_matched shows 3"
         in found["sentence"]
     )
 
@@ -229,7 +231,7 @@ def test_what_a_control_has_not_is_said_beside_what_it_has():
     }
     found = with_controls().set_nested("test_nll", values).answer("nll")
     assert (found["because_of_symmetry"], found["explained_by"]) == ("no", [2])
-    assert "; the rest needs more than that" in found["sentence"]
+    assert "; the remainder has another cause" in found["sentence"]
 
 
 def test_the_reverse_of_an_effect():
@@ -299,11 +301,11 @@ def test_an_effect_that_may_be_there_cannot_be_told():
         "test_nll", {"standard": 0.5, "weight_asymmetric": 0.48}, sd=0.2
     )
     found = study.answer("nll")
-    assert (found["answer"], found["strength"]) == ("cannot be told", "none")
-    assert "not told apart; a gain of up to" in found["sentence"]
+    assert (found["answer"], found["strength"]) == (INCONCLUSIVE, "none")
+    assert ": inconclusive; a gain of up to" in found["sentence"]
     assert (
         study.concluded()[3]
-        == "With 5 seeds, nothing can be told of asymmetric against standard networks."
+        == "With 5 seeds, the comparison of asymmetric with standard networks is inconclusive."
     )
 
 
@@ -313,7 +315,7 @@ def test_equal_values_in_every_seed_are_no_gain():
         row["test_nll"] = 0.5 + 0.01 * row["seed"]
     found = study.answer("nll")
     assert found["answer"] == "no"
-    assert "the same" in found["sentence"]
+    assert "equal" in found["sentence"]
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2])
@@ -322,17 +324,14 @@ def test_too_few_seeds_tell_nothing_and_say_so(num_seeds):
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.3})
     study.set_nested("naive", {"standard": 0.9, "weight_asymmetric": 0.1, "init_matched": 0.9})
     found = study.answer("nll")
-    assert (found["answer"], found["strength"]) == ("cannot be told", "none")
+    assert (found["answer"], found["strength"]) == (INCONCLUSIVE, "none")
     plural = "s" if num_seeds > 1 else ""
-    assert (
-        f"({num_seeds} seed{plural}, wanted at least 3 to tell how far they lie apart)"
-        in found["sentence"]
-    )
+    assert f"({num_seeds} seed{plural}, " in found["sentence"]
     headline = study.concluded()[3]
     assert (
         headline
-        == f"With {num_seeds} seed{plural}, nothing can be told of asymmetric against standard "
-        "networks."
+        == f"With {num_seeds} seed{plural}, the comparison of asymmetric with standard networks is "
+        "inconclusive."
     )
 
 
@@ -341,8 +340,8 @@ def test_controls_that_seeds_do_not_tell_apart_leave_the_cause_open():
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
     study.set_nested("test_nll", {"init_matched": 0.42}, sd=0.5)
     found = study.answer("nll")
-    assert (found["answer"], found["because_of_symmetry"]) == ("yes", "cannot be told")
-    assert "too uncertain to tell" in found["sentence"]
+    assert (found["answer"], found["because_of_symmetry"]) == ("yes", INCONCLUSIVE)
+    assert "which is inconclusive" in found["sentence"]
     assert "parameter_matched and block_fixed were not run" in found["sentence"]
 
 
@@ -351,7 +350,7 @@ def test_without_controls_nothing_is_said_of_the_cause():
         "test_nll", {"standard": 0.5, "weight_asymmetric": 0.3}
     )
     found = study.answer("nll")
-    assert found["because_of_symmetry"] == "cannot be told"
+    assert found["because_of_symmetry"] == INCONCLUSIVE
     assert "(init_matched, parameter_matched and block_fixed were not run)" in found["sentence"]
 
 
@@ -359,7 +358,7 @@ def test_a_control_that_was_not_run_leaves_the_cause_open():
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll")
-    assert (found["answer"], found["because_of_symmetry"]) == ("yes", "cannot be told")
+    assert (found["answer"], found["because_of_symmetry"]) == ("yes", INCONCLUSIVE)
     assert "parameter_matched and block_fixed were not run" in found["sentence"]
 
 
@@ -372,7 +371,7 @@ def test_a_control_whose_fits_failed_is_no_evidence():
         if row["setting"] == "block_fixed":
             row |= {"status": "failed", "test_nll": 0.3}
     found = study.answer("nll")
-    assert found["because_of_symmetry"] == "cannot be told"
+    assert found["because_of_symmetry"] == INCONCLUSIVE
     assert "block_fixed has no result" in found["sentence"]
 
 
@@ -383,22 +382,20 @@ def test_breaking_the_symmetry_alone_may_not_be_enough():
         "nll"
     )
     assert found["because_of_symmetry"] == "partly"
-    assert (
-        "Breaking the symmetry alone is not enough: with kappa = 0 there is " in found["sentence"]
-    )
+    assert "Breaking the symmetry alone does not suffice: kappa = 0 shows " in found["sentence"]
     found = study.set_nested("test_nll", {**values, "weight_asymmetric, kappa=0": 0.3}).answer(
         "nll"
     )
     assert found["because_of_symmetry"] == "yes"
-    assert "has the effect too: with kappa = 0" in found["sentence"]
+    assert "has the same effect: kappa = 0 shows" in found["sentence"]
 
 
 def test_gates_have_no_control_that_shares_them():
     study = Synthetic(("standard", "sigma_asymmetric", "init_matched"))
     study.set_nested("test_nll", {"standard": 0.5, "sigma_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll", "sigma_asymmetric")
-    assert (found["answer"], found["because_of_symmetry"]) == ("yes", "cannot be told")
-    assert "no control shares its gates and keeps the symmetry" in found["sentence"]
+    assert (found["answer"], found["because_of_symmetry"]) == ("yes", INCONCLUSIVE)
+    assert "no control shares the gates and keeps the symmetry" in found["sentence"]
 
 
 # -- barriers
@@ -423,25 +420,22 @@ def test_a_barrier_that_the_symmetry_makes():
         "strong",
         "yes",
     )
-    assert (
-        "alignment inside its blocks takes away 0.799 nats, 94 % of what it has more"
-        in found["sentence"]
-    )
-    assert "Aligned, standard reaches 0.0984 nats" in found["sentence"]
+    assert "alignment within its blocks removes 0.799 nats, 94 % of its excess" in found["sentence"]
+    assert "After alignment, the barrier of standard is 0.0984 nats" in found["sentence"]
     assert "all pairs of 5 seeds" in found["sentence"]
 
 
 def test_what_alignment_inside_blocks_leaves_is_not_because_of_the_symmetry():
     assert barriers(0.9, 0.7).answer("connected")["because_of_symmetry"] == "partly"
     found = barriers(0.9, 0.9).answer("connected")
-    assert found["because_of_symmetry"] == "cannot be told"
-    assert "takes away nothing that can be told" in found["sentence"]
+    assert found["because_of_symmetry"] == INCONCLUSIVE
+    assert "the effect of alignment within its blocks is inconclusive" in found["sentence"]
     study = barriers(0.9, 0.1)
     for row in study.pairs:
         del row["aligned"]
     found = study.answer("connected")
-    assert found["because_of_symmetry"] == "cannot be told"
-    assert "what alignment inside its blocks takes away was not measured" in found["sentence"]
+    assert found["because_of_symmetry"] == INCONCLUSIVE
+    assert "alignment within its blocks was not measured" in found["sentence"]
 
 
 def test_alignment_of_standard_networks():
@@ -452,23 +446,24 @@ def test_alignment_of_standard_networks():
         "strong",
         "yes",
     )
-    assert found["sentence"].startswith("Alignment takes the barrier of standard from 0.9")
-    assert " % of it (all pairs of 5 seeds, p " in found["sentence"]
+    assert found["sentence"].startswith("Alignment changes the barrier of standard from 0.9")
+    assert " %" in found["sentence"]
+    assert "(all pairs of 5 seeds, p " in found["sentence"]
     assert study.concluded()[3].endswith(found["sentence"])
     study = (
         Synthetic(("standard",))
         .set_nested("naive", {"standard": 0.9})
         .set_nested("aligned", {"standard": 0.9})
     )
-    assert study.answer("aligned", "standard")["answer"] in ("no", "cannot be told")
-    assert "there is no asymmetric network in this study" in study.concluded()[3]
+    assert study.answer("aligned", "standard")["answer"] in ("no", INCONCLUSIVE)
+    assert "the study has no asymmetric network" in study.concluded()[3]
 
 
 def test_where_there_is_no_barrier_that_is_said():
     study = Synthetic(("standard", "weight_asymmetric"))
     study.set_nested("naive", {"standard": 0.0, "weight_asymmetric": 0.0}, sd=0.02)
     found = study.answer("connected")
-    assert "The barrier of standard is not told from zero." in found["sentence"]
+    assert "The barrier of standard is indistinguishable from zero." in found["sentence"]
 
 
 def test_the_interval_of_a_barrier_is_over_seeds_not_pairs():
@@ -511,7 +506,7 @@ def test_speed_is_what_the_convergence_comparisons_say():
     assert found["sentence"].startswith(
         "weight_asymmetric needs 0.25 times the gradient evaluations of standard (95 %"
     )
-    assert "init_matched, whose symmetry is intact, has 9" in found["sentence"]
+    assert "init_matched, which keeps it, shows 9" in found["sentence"]
 
 
 def test_runs_that_never_get_there_count_for_what_is_known_of_them():
@@ -552,10 +547,8 @@ def test_five_seeds_cannot_tell_a_speed_where_some_never_got_there_and_say_how_m
         {"standard": late, "weight_asymmetric": base.tolist(), "init_matched": base.tolist()}
     )
     found = study.answer("speed")
-    assert found["answer"] == "cannot be told"
-    assert (
-        "so few that differ cannot give a p below 0.19: fit at least 7 seeds" in found["sentence"]
-    )
+    assert found["answer"] == INCONCLUSIVE
+    assert "so few differing seeds, p is at least 0.19: fit at least 7 seeds" in found["sentence"]
 
 
 def test_without_convergence_the_reason_is_said():
@@ -565,15 +558,15 @@ def test_without_convergence_the_reason_is_said():
     assert study.answer("speed") is None
     study.contexts[0]["convergence_reason"] = "no history has an objective"
     found = study.answer("speed")
-    assert found["answer"] == "cannot be told"
-    assert found["sentence"] == "The time to the target is not known: no history has an objective."
+    assert found["answer"] == INCONCLUSIVE
+    assert found["sentence"] == "The time to the target is unknown: no history has an objective."
 
 
 def test_neither_ever_reaches_the_target():
     study = Synthetic(("standard", "weight_asymmetric"))
     study.times({"standard": [None] * 5, "weight_asymmetric": [None] * 5})
     found = study.answer("speed")
-    assert found["answer"] == "cannot be told"
+    assert found["answer"] == INCONCLUSIVE
     assert "neither ever reaches the target" in found["sentence"]
 
 
@@ -585,11 +578,9 @@ def test_without_a_standard_network_it_says_what_to_add():
     for measure in ("test_nll", "naive"):
         study.set_nested(measure, {"weight_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll")
-    assert found["answer"] == "cannot be told"
+    assert found["answer"] == INCONCLUSIVE
     assert "add `standard` to study.vary.architecture.symmetry.kind" in found["sentence"]
-    assert (
-        study.concluded()[3] == "Nothing is compared: there is no standard network in this study."
-    )
+    assert study.concluded()[3] == "No comparison: the study has no standard network."
 
 
 def test_without_a_complete_fit_nothing_can_be_told():
@@ -598,14 +589,14 @@ def test_without_a_complete_fit_nothing_can_be_told():
         row["status"] = "failed"
     _, comparisons, conclusions, headline = study.concluded()
     assert (comparisons, conclusions) == ([], [])
-    assert headline == "Nothing can be told: no fit is complete."
+    assert headline == "Inconclusive: no fit is complete."
 
 
 def test_a_measure_of_one_side_only():
     study = Synthetic(("standard", "weight_asymmetric")).set_nested("test_nll", {"standard": 0.5})
     found = study.answer("nll")
     assert (found["answer"], found["sentence"]) == (
-        "cannot be told",
+        INCONCLUSIVE,
         "There is no test NLL of weight_asymmetric.",
     )
 
@@ -628,7 +619,7 @@ def test_infinite_scores_have_no_mean():
     settings, _, _, _ = study.concluded()
     assert settings[0]["measures"]["test_nll"]["reason"] == "infinite in 1 of 5"
     found = study.answer("nll")
-    assert found["answer"] == "cannot be told"
+    assert found["answer"] == INCONCLUSIVE
     assert "infinite in 1 of 5" in found["sentence"]
 
 
@@ -641,7 +632,7 @@ def test_regression_and_samplers_are_asked_what_they_have():
     _, comparisons, conclusions, _ = study.concluded()
     assert [one["question"] for one in conclusions] == ["elbo", "accuracy", "mixing"]
     assert [one["answer"] for one in conclusions] == ["the other way", "yes", "yes"]
-    assert conclusions[1]["title"] == "Are they more accurate (test RMSE)?"
+    assert conclusions[1]["title"] == "Lower test RMSE"
     assert {one["measure"]: one["better"] for one in comparisons}["elbo"] == "higher"
 
 
@@ -690,9 +681,9 @@ def test_contexts_are_concluded_apart_and_counted_together():
     # No context's label in the sentences: it stands above them.
     assert not any("widths" in one["sentence"] for one in (*comparisons, *conclusions))
     assert headline == (
-        "Of 3 asymmetric settings against their standard networks (5 seeds each): a lower test NLL "
-        "in 3 of 3 (2 because of the symmetry, 1 explained by a control that keeps it). No effect "
-        "is told in calibration."
+        "3 asymmetric settings compared with their standard networks (5 seeds each): a lower test "
+        "NLL in 3 of 3 (2 explained by the symmetry, 1 explained by a control that keeps it). No "
+        "effect is supported for calibration."
     )
 
 

@@ -41,7 +41,7 @@ def made(tmp_path_factory):
     plan = plan_study(study)
     place = StudyDirectory.create(folder / "out", "study")
     place.write_plan(study, plan)
-    for task in (*plan.cells[:2], plan.pairs[0]):
+    for task in (*plan.fits[:2], plan.pairs[0]):
         assert study_task.run_task(place, task.key) == 0
     write_summary(place, study, plan)
     return place, study, plan
@@ -84,7 +84,7 @@ WRONG = {
 @pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
 def test_a_damaged_plan_is_refused_by_tasks(made, place, refused, text):
     place.plan.write_text(text)
-    refused(study_task.main, place.path, made[2].cells[2].key)
+    refused(study_task.main, place.path, made[2].fits[2].key)
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_a_damaged_plan_is_refused_by_tasks(made, place, refused, text):
 def test_a_plan_of_wrong_types_is_refused_with_what_writes_it_again(made, place, refused, change):
     content = json.loads(place.plan.read_text())
     place.plan.write_text(json.dumps({**content, **change}))
-    assert "compare --resume" in refused(study_task.main, place.path, made[2].cells[2].key)
+    assert "compare --resume" in refused(study_task.main, place.path, made[2].fits[2].key)
 
 
 def test_a_pair_of_fits_that_the_plan_lacks_is_refused(made, place, refused):
     content = json.loads(place.plan.read_text())
-    content["pairs"]["1" * 16] = {"first": "0" * 16, "second": made[2].cells[0].key}
+    content["pairs"]["1" * 16] = {"first": "0" * 16, "second": made[2].fits[0].key}
     place.plan.write_text(json.dumps(content))
     refused(study_task.main, place.path, "1" * 16)
     refused(study_task.main, place.path, "2" * 16)
@@ -128,7 +128,7 @@ def test_a_pair_of_fits_that_the_plan_lacks_is_refused(made, place, refused):
     "change", [{"seed": 9}, {"inference": {"name": "map", "num_steps": 4}}, {"seed": "x"}]
 )
 def test_a_plan_whose_fit_is_not_that_of_its_key_is_refused(made, place, refused, change):
-    key = made[2].cells[2].key
+    key = made[2].fits[2].key
     content = json.loads(place.plan.read_text())
     content["cells"][key].update(change)
     place.plan.write_text(json.dumps(content))
@@ -144,8 +144,8 @@ def test_a_task_refuses_data_that_changed_after_the_study_began(made, place, ref
     place.study.write_text(yaml.safe_dump(content))
     study = place.read_study()
     plan = plan_study(study)
-    assert [cell.key for cell in plan.cells] == [
-        cell.key for cell in made[2].cells
+    assert [fit.key for fit in plan.fits] == [
+        fit.key for fit in made[2].fits
     ]  # of values, not of names
     place.write_plan(study, plan)
     for change in (
@@ -154,8 +154,8 @@ def test_a_task_refuses_data_that_changed_after_the_study_began(made, place, ref
         data.unlink,
     ):
         change()
-        refused(study_task.main, place.path, plan.cells[2].key)
-        assert not place.is_done(plan.cells[2].key)
+        refused(study_task.main, place.path, plan.fits[2].key)
+        assert not place.is_done(plan.fits[2].key)
 
 
 STUDIES = {
@@ -201,13 +201,18 @@ def test_a_summary_of_wrong_types_is_refused_by_the_report(place, refused, key, 
 
 @pytest.mark.parametrize("name", ["measures.json", "run.json", "config.yaml"])
 def test_a_fit_of_the_study_that_was_damaged_or_exchanged_is_in_no_pair(made, place, refused, name):
-    first, second = (cell.key for cell in made[2].cells[:2])
-    place.pair(made[2].pairs[0].key).unlink()
-    whole = (place.cell(first) / name).read_bytes()
-    for content in ((place.cell(second) / name).read_bytes(), b"{", b"", whole[: len(whole) // 2]):
+    first, second = (fit.key for fit in made[2].fits[:2])
+    place.pair_path(made[2].pairs[0].key).unlink()
+    whole = (place.fit_path(first) / name).read_bytes()
+    for content in (
+        (place.fit_path(second) / name).read_bytes(),
+        b"{",
+        b"",
+        whole[: len(whole) // 2],
+    ):
         if content == whole:  # two fits may have the same measures
             continue
-        (place.cell(first) / name).write_bytes(content)
+        (place.fit_path(first) / name).write_bytes(content)
         if name == "measures.json":
             with pytest.raises(InvalidRun):
                 write_summary(place, made[1], made[2])
@@ -217,10 +222,10 @@ def test_a_fit_of_the_study_that_was_damaged_or_exchanged_is_in_no_pair(made, pl
 
 
 def test_a_fit_under_the_key_of_another_is_refused(made, place, refused):
-    first, second = (cell.key for cell in made[2].cells[:2])
-    place.pair(made[2].pairs[0].key).unlink()
-    shutil.rmtree(place.cell(first))
-    shutil.copytree(place.cell(second), place.cell(first))
+    first, second = (fit.key for fit in made[2].fits[:2])
+    place.pair_path(made[2].pairs[0].key).unlink()
+    shutil.rmtree(place.fit_path(first))
+    shutil.copytree(place.fit_path(second), place.fit_path(first))
     assert "another task" in refused(study_task.main, place.path, made[2].pairs[0].key)
 
 
@@ -228,14 +233,14 @@ def test_a_fit_under_the_key_of_another_is_refused(made, place, refused):
     "text", [*WRONG.values(), '{"task": "0000000000000000"}'], ids=[*WRONG, "another pair"]
 )
 def test_a_pair_that_was_damaged_or_exchanged_is_not_used(made, place, refused, text):
-    place.pair(made[2].pairs[0].key).write_text(text)
+    place.pair_path(made[2].pairs[0].key).write_text(text)
     with pytest.raises(InvalidRun):
         write_summary(place, made[1], made[2])
 
 
 @pytest.mark.parametrize("text", [*WRONG.values(), '{"error": 3}', '{"error": "a\\u001b[31m\\nb"}'])
 def test_the_reason_of_a_failure_is_one_printable_line_or_none(made, place, text):
-    key = made[2].cells[2].key
+    key = made[2].fits[2].key
     place.failures.mkdir(exist_ok=True)
     (place.failures / f"{key}.json").write_text(text)
     reason = place.failure(key)

@@ -77,9 +77,9 @@ def test_a_study_leaves_tables_a_summary_and_runs(finished):
 def test_nothing_is_done_twice(finished):
     out, config, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")}
-    told = []
-    run_study(config, out, resume=True, jobs=2, on_progress=told.append)
-    assert told[0].done == told[0].total == 6
+    updates = []
+    run_study(config, out, resume=True, jobs=2, on_progress=updates.append)
+    assert updates[0].done == updates[0].total == 6
     assert {
         path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")
     } == before
@@ -90,10 +90,10 @@ def test_a_study_grows_by_what_is_new(finished, tmp_path):
 
     out, config, _ = finished
     shutil.copytree(out, tmp_path / "grown")
-    told = []
+    updates = []
     study = load_study(config, ["study.seeds=3"])
-    content = run_study(study, tmp_path / "grown", resume=True, jobs=2, on_progress=told.append)
-    assert told[0].done == 6
+    content = run_study(study, tmp_path / "grown", resume=True, jobs=2, on_progress=updates.append)
+    assert updates[0].done == 6
     assert content["counts"] == {
         **{"cells": 6, "cells_complete": 6, "cells_failed": 0},
         **{"pairs": 6, "pairs_complete": 6, "pairs_failed": 0},
@@ -199,8 +199,8 @@ def test_a_study_that_was_killed_before_its_plan_was_written_goes_on(
             run_study(config, tmp_path / "out")
     # What is to be done is written now; doing it is what other tests do.
     with monkeypatch.context() as patch:
-        patch.setattr("bnn_symm.studies.runner._do", killed)
-        with pytest.raises(KeyboardInterrupt, match="go on with: bnn-symm compare --resume"):
+        patch.setattr("bnn_symm.studies.runner._run_tasks", killed)
+        with pytest.raises(KeyboardInterrupt, match="resume with: bnn-symm compare --resume"):
             run_study(None, tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "plan.json").exists()
 
@@ -237,7 +237,7 @@ def test_the_attempt_of_a_dead_process_goes_on_and_of_a_living_one_is_left_alone
         (place.attempts / name).mkdir()
     assert place.begin("m").folder.name == "m-my_host-1-2.00-0123abcd"
     (place.attempts / f"x-{'0' * 32}").symlink_to(tmp_path)
-    place.remove_leftovers(Plan(settings=(), cells=(), pairs=(), options=PairsConfig()))
+    place.remove_leftovers(Plan(settings=(), fits=(), pairs=(), options=PairsConfig()))
     assert {"notes", "m-notes", f"x-{'0' * 32}", mine.folder.name} <= set(
         os.listdir(place.attempts)
     )

@@ -1,11 +1,11 @@
-"""What the settings of a study reached, with intervals over seeds, and how they compare in pairs,
-as plain data.
+"""Summarize the settings of a study with intervals over seeds, and compare them in pairs.
 
-Compared are every asymmetric setting and every control with the standard network of its context,
-and every asymmetric setting with every control; of a control also how much of the asymmetric
-setting's effect it has. P-values are adjusted for the comparisons of a context and a measure
-(Holm). Times to the target, of which some may be censored, are compared as
-`convergence_comparisons` does; where every run got there, by a paired t-test of their logarithms.
+Every asymmetric setting and every control is compared with the standard network of its context, and
+every asymmetric setting with every control. The latter comparison includes the control's share of
+the asymmetric setting's effect. P-values are adjusted by Holm's method for the comparisons of a
+context and a measure. Times to the target, which may be censored, are compared as in
+`analyses.convergence.comparisons`; if every run reached the target, by a paired t-test of their
+logarithms.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from bnn_symm.diagnostics.statistics.paired_comparison import (
     paired_difference,
     share_of_effect,
 )
-from bnn_symm.studies.results import narrative as words
+from bnn_symm.studies.results import narrative
 
 Row = Mapping[str, Any]
 Key = tuple[int, str, int, int]
@@ -30,9 +30,9 @@ Key = tuple[int, str, int, int]
 
 SPEED = "gradients_to_target"
 ALIGNED = "aligned_less_naive"
-"""Measure of the aligned barrier against the naive one of the same setting."""
+"""Measure that compares the aligned with the naive barrier of one setting."""
 
-_OF_CELLS = (
+_FIT_MEASURES = (
     *(
         "test_nll",
         "test_accuracy",
@@ -54,12 +54,12 @@ _OF_CELLS = (
     ),
     *("rhat_raw_max", "rhat_aligned_max", "rhat_function_max", "ess_function_min"),
 )
-_OF_PAIRS = (
+_PAIR_MEASURES = (
     *("naive", "aligned", "naive_midpoint", "aligned_midpoint", "naive_error", "aligned_error"),
     *("naive_train", "aligned_train", "distance_before", "distance_after"),
     *("rhat_raw", "rhat_aligned", "rhat_function"),
 )
-_HIGHER = ("elbo", "test_accuracy")
+_HIGHER_IS_BETTER = ("elbo", "test_accuracy")
 _COMPARED = (
     *("test_nll", "test_accuracy", "test_rmse", "test_ece", "test_brier", "test_crps", "elbo"),
     *("rhat_raw_max", "rhat_aligned_max", "rhat_function_max"),
@@ -74,33 +74,37 @@ _COMPARED = (
     ),
 )
 MODERATE = 0.05
-"""Below so large a p-value an effect is moderately told."""
+"""P-value below which the evidence of an effect is moderate."""
 _ENDS = (("value", "mean"), ("low", "low"), ("high", "high"))
 
 
 def summarize_settings(
-    settings: Sequence[Row], cell_rows: Sequence[Row], pair_rows: Sequence[Row]
+    settings: Sequence[Row], fit_rows: Sequence[Row], pair_rows: Sequence[Row]
 ) -> list[dict[str, Any]]:
-    """Settings with `measures`: name -> mean over seeds with its interval, of every measure that
-    there is.
+    """Return the settings with the mean and the interval over seeds of every measure.
 
     Args:
         settings: with their `label`.
-        cell_rows: one a fit; only complete ones are read.
-        pair_rows: one a pair of fits; only those of two seeds of one setting are.
+        fit_rows: one row per fit; only complete fits are used.
+        pair_rows: one row per pair of fits; only pairs of seeds of one setting are used.
+
+    Returns:
+        The settings, each with `measures`: a dictionary from the measure to its estimate.
     """
-    values = _Values(settings, cell_rows, pair_rows)
+    values = _Values(settings, fit_rows, pair_rows)
     result = []
     for number, setting in enumerate(settings):
         measures = {}
-        for measure in (*_OF_CELLS, *_OF_PAIRS):
-            own = values.of(number, measure)
+        for measure in (*_FIT_MEASURES, *_PAIR_MEASURES):
+            own = values.by_unit(number, measure)
             if own:
-                found = pair_estimate(own) if measure in _OF_PAIRS else estimate(own.values())
-                measures[measure] = dataclasses.asdict(found)
+                is_pair = measure in _PAIR_MEASURES
+                summary = pair_estimate(own) if is_pair else estimate(own.values())
+                measures[measure] = dataclasses.asdict(summary)
         late = len(values.censored(number))
         if late and SPEED in measures:
-            reason = f"{late} of {measures[SPEED]['n']} never reach the target: see the time to the target"
+            count = f"{late} of {measures[SPEED]['n']}"
+            reason = f"{count} never reach the target: see the time to the target"
             measures[SPEED] |= {
                 "mean": None,
                 "sd": None,
@@ -114,48 +118,60 @@ def summarize_settings(
 
 def compare_settings(
     settings: Sequence[Row],
-    cell_rows: Sequence[Row],
+    fit_rows: Sequence[Row],
     pair_rows: Sequence[Row],
     *,
     contexts: Sequence[Row] = (),
 ) -> list[dict[str, Any]]:
-    """Every asymmetric setting and control against the baseline of its context, and asymmetric ones
-    against controls.
+    """Compare asymmetric settings and controls with the baseline of their context, and each other.
 
     Args:
         settings: with `label`, `context` (its number) and `role`.
-        cell_rows: one a fit.
-        pair_rows: one a pair of fits.
-        contexts: with `convergence`, of which speeds are taken; without them speeds are not
-            compared.
+        fit_rows: one row per fit.
+        pair_rows: one row per pair of fits.
+        contexts: with `convergence`, which contains the times to the target; without it speeds are
+            not compared.
 
     Returns:
-        Comparisons of `first` against `second`, on what both have. `share`, of an asymmetric
-        setting against a control, says how much of its effect the control has. A speed is a `ratio`
-        of times, its `difference` the logarithm.
+        Comparisons of `first` with `second` on their common seeds or pairs. For an asymmetric
+        setting and a control, `share` is the control's share of the effect. A speed is a `ratio` of
+        times, and its `difference` is the logarithm.
     """
-    values = _Values(settings, cell_rows, pair_rows)
+    values = _Values(settings, fit_rows, pair_rows)
     result = []
-    for context in sorted({setting["context"] for setting in settings}):
-        own = Context(settings, contexts, context)
+    for number in sorted({setting["context"] for setting in settings}):
+        context = Context(settings, contexts, number)
         families = [
-            [_compared(values, own, pair, measure) for pair in own.pairs()] for measure in _COMPARED
+            [_compare(values, context, pair, measure) for pair in context.pairs()]
+            for measure in _COMPARED
         ]
-        families.append([_alignment(values, context, number) for number in own.alignable])
-        if context < len(contexts):
-            families.append(_speeds(values, own, contexts[context].get("convergence")))
+        families.append([_compare_aligned(values, number, i) for i in context.alignable])
+        if number < len(contexts):
+            families.append(_compare_speeds(values, context, contexts[number].get("convergence")))
         for family in families:
-            told = [comparison for comparison in family if comparison is not None]
-            for comparison, p in zip(told, adjusted([one["p_value"] for one in told]), strict=True):
-                comparison["p_adjusted"], comparison["num_comparisons"] = p, len(told)
-                names = [own.name(comparison[side]) for side in ("first", "second")]
-                comparison["sentence"] = words.comparison_sentence(names, comparison)
-            result += told
+            defined = [comparison for comparison in family if comparison is not None]
+            p_values = adjusted([comparison["p_value"] for comparison in defined])
+            for comparison, p in zip(defined, p_values, strict=True):
+                comparison["p_adjusted"], comparison["num_comparisons"] = p, len(defined)
+                names = [context.name(comparison[side]) for side in ("first", "second")]
+                comparison["sentence"] = narrative.comparison_sentence(names, comparison)
+            result += defined
     return result
 
 
 class Context:
-    """Settings that differ in nothing but the symmetry, by role."""
+    """The settings that differ only in the symmetry, by role.
+
+    Attributes:
+        settings: all settings of the study.
+        number: of the context.
+        label: of the context.
+        baseline: number of the standard network, if there is one.
+        asymmetric: numbers of the asymmetric settings.
+        keeps: numbers of the controls that keep the symmetry.
+        breaks: numbers of the controls that break the symmetry.
+        alignable: numbers of the settings whose barriers are compared with and without alignment.
+    """
 
     def __init__(self, settings: Sequence[Row], contexts: Sequence[Row], number: int):
         self.settings, self.number = settings, number
@@ -169,86 +185,84 @@ class Context:
         self.asymmetric = by_role.get("asymmetric", [])
         self.keeps = by_role.get("keeps_symmetry", [])
         self.breaks = by_role.get("breaks_symmetry", [])
-        # Of which alignment says what is due to the symmetry.
         blocks = [i for i in self.keeps if settings[i]["kind"] == "block_fixed"]
         self.alignable = ([] if self.baseline is None else [self.baseline]) + blocks
 
     def pairs(self) -> list[tuple[int, int]]:
-        """Which settings are compared."""
+        """Return the pairs of settings that are compared."""
         controls = [*self.keeps, *self.breaks]
-        against = (
+        with_baseline = (
             []
             if self.baseline is None
             else [(i, self.baseline) for i in (*self.asymmetric, *controls)]
         )
-        return [*against, *((i, j) for i in self.asymmetric for j in controls)]
+        return [*with_baseline, *((i, j) for i in self.asymmetric for j in controls)]
 
     def name(self, number: int) -> str:
-        """Label of a setting, without what all of its context share."""
+        """Return the label of a setting without the label of its context."""
         label = str(self.settings[number]["label"])
         return label.removeprefix(f"{self.label}, ") if self.label else label
 
 
 class _Values:
-    """Numbers of complete rows, by setting: of fits by seed, of pairs by their two seeds, the
-    smaller one first.
-    """
+    """Values of complete rows by setting: of fits by seed, of pairs by their ordered seeds."""
 
-    def __init__(self, settings: Sequence[Row], cell_rows: Sequence[Row], pair_rows: Sequence[Row]):
-        places = {setting["label"]: i for i, setting in enumerate(settings)}
-        self._cells: dict[int, dict[int, Row]] = {i: {} for i in places.values()}
-        self._pairs: dict[int, dict[tuple[int, int], Row]] = {i: {} for i in places.values()}
-        for row in cell_rows:
-            if row["status"] == "complete" and row["setting"] in places:
-                self._cells[places[row["setting"]]][int(row["seed"])] = row
+    def __init__(self, settings: Sequence[Row], fit_rows: Sequence[Row], pair_rows: Sequence[Row]):
+        indices = {setting["label"]: i for i, setting in enumerate(settings)}
+        self._fits: dict[int, dict[int, Row]] = {i: {} for i in indices.values()}
+        self._pairs: dict[int, dict[tuple[int, int], Row]] = {i: {} for i in indices.values()}
+        for row in fit_rows:
+            if row["status"] == "complete" and row["setting"] in indices:
+                self._fits[indices[row["setting"]]][int(row["seed"])] = row
         for row in pair_rows:
             is_own = row["relation"] == "across_seeds" and row["other_setting"] == row["setting"]
-            if is_own and row["status"] == "complete" and row["setting"] in places:
+            if is_own and row["status"] == "complete" and row["setting"] in indices:
                 first, second = sorted((int(row["seed"]), int(row["other_seed"])))
-                self._pairs[places[row["setting"]]][(first, second)] = row
+                self._pairs[indices[row["setting"]]][(first, second)] = row
 
-    def of(self, setting: int, measure: str) -> dict[Any, float]:
-        """Seed, or pair of seeds -> value, of those that have one."""
-        rows: Mapping[Any, Row] = (self._pairs if measure in _OF_PAIRS else self._cells)[setting]
-        found = {unit: _number(row.get(measure)) for unit, row in sorted(rows.items())}
-        return {unit: value for unit, value in found.items() if value is not None}
+    def by_unit(self, setting: int, measure: str) -> dict[Any, float]:
+        """Return the defined values of a measure, by seed or pair of seeds."""
+        is_pair = measure in _PAIR_MEASURES
+        rows: Mapping[Any, Row] = (self._pairs if is_pair else self._fits)[setting]
+        values = {unit: _number(row.get(measure)) for unit, row in sorted(rows.items())}
+        return {unit: value for unit, value in values.items() if value is not None}
 
     def censored(self, setting: int) -> set[int]:
-        """Seeds that never reached the target."""
+        """Return the seeds whose runs never reached the target."""
         return {
             seed
-            for seed, row in self._cells[setting].items()
+            for seed, row in self._fits[setting].items()
             if _number(row.get("to_target_censored")) == 1.0
         }
 
     def log_times(self, setting: int) -> dict[int, float]:
-        """Logarithms of the times to the target; empty if a run never got there."""
-        times = {} if self.censored(setting) else self.of(setting, SPEED)
+        """Return the logarithms of the times to the target; empty if one is censored."""
+        times = {} if self.censored(setting) else self.by_unit(setting, SPEED)
         return {seed: math.log(time) for seed, time in times.items() if time > 0}
 
 
 def _number(value: Any) -> float | None:
-    """Tables have NaN where there is nothing."""
+    """Return a number; None for the NaN that tables have for missing values."""
     return float(value) if isinstance(value, numbers.Real) and not math.isnan(value) else None
 
 
-def _compared(
-    values: _Values, own: Context, pair: tuple[int, int], measure: str
+def _compare(
+    values: _Values, context: Context, pair: tuple[int, int], measure: str
 ) -> dict[str, Any] | None:
-    """None if one of the two has no value."""
-    first, second = (values.of(number, measure) for number in pair)
+    """Return the comparison of two settings; None if one of them has no value."""
+    first, second = (values.by_unit(number, measure) for number in pair)
     if not first or not second:
         return None
-    better = "higher" if measure in _HIGHER else "lower"
-    comparison = _comparison(own.number, measure, pair, better, first, second)
-    if own.baseline not in (None, pair[1]):
-        comparison["share"] = _share(second, first, values.of(own.baseline, measure))
+    better = "higher" if measure in _HIGHER_IS_BETTER else "lower"
+    comparison = _comparison(context.number, measure, pair, better, first, second)
+    if context.baseline not in (None, pair[1]):
+        comparison["share"] = _share(second, first, values.by_unit(context.baseline, measure))
     return comparison
 
 
-def _alignment(values: _Values, context: int, number: int) -> dict[str, Any] | None:
-    """Aligned against naive barriers of the same pairs."""
-    aligned, naive = (values.of(number, measure) for measure in ("aligned", "naive"))
+def _compare_aligned(values: _Values, context: int, number: int) -> dict[str, Any] | None:
+    """Return the comparison of aligned with naive barriers of the same pairs."""
+    aligned, naive = (values.by_unit(number, measure) for measure in ("aligned", "naive"))
     return (
         _comparison(context, ALIGNED, (number, number), "lower", aligned, naive)
         if aligned and naive
@@ -265,7 +279,7 @@ def _comparison(
     second: Mapping[Any, float],
 ) -> dict[str, Any]:
     both = sorted(first.keys() & second.keys())
-    found = dataclasses.asdict(paired_difference(first, second))
+    difference = dataclasses.asdict(paired_difference(first, second))
     means = [
         math.fsum(own[unit] for unit in both) / len(both) if both else None
         for own in (first, second)
@@ -279,8 +293,8 @@ def _comparison(
             "better": better,
         },
         **{"first_mean": means[0], "second_mean": means[1]},
-        "difference": {key: found.pop(key) for key in ("mean", "low", "high")},
-        **found,
+        "difference": {key: difference.pop(key) for key in ("mean", "low", "high")},
+        **difference,
         **{"ratio": None, "share": None},
     }
 
@@ -288,51 +302,53 @@ def _comparison(
 def _share(
     control: Mapping[Any, float], treatment: Mapping[Any, float], baseline: Mapping[Any, float]
 ) -> Row:
-    above, below = (
+    control_effect, treatment_effect = (
         {unit: own[unit] - baseline[unit] for unit in own.keys() & baseline.keys()}
         for own in (control, treatment)
     )
-    return dataclasses.asdict(share_of_effect(above, below))
+    return dataclasses.asdict(share_of_effect(control_effect, treatment_effect))
 
 
-def _speeds(values: _Values, own: Context, convergence: Row | None) -> list[dict[str, Any] | None]:
-    """Times to the target, of which some may be censored, as `convergence_comparisons` compares
-    them.
-    """
+def _compare_speeds(
+    values: _Values, context: Context, convergence: Row | None
+) -> list[dict[str, Any] | None]:
+    """Return the comparisons of times to the target, which may be censored."""
     tests: dict[tuple[int, int], dict[str, Any]] = {}
     for test in (convergence or {}).get("comparisons", []):
         if test["clock"] == "gradient_evaluations":
             first, second = (
                 (convergence or {})["groups"][test[side]]["setting"] for side in ("first", "second")
             )
-            tests[first, second], tests[second, first] = dict(test), _turned(test)
+            tests[first, second], tests[second, first] = dict(test), _swapped(test)
     result = []
-    for pair in own.pairs():
+    for pair in context.pairs():
         if pair not in tests:
             result.append(None)
             continue
-        comparison = _speed(own.number, pair, tests[pair]) | _of_known_times(values, pair)
-        if own.baseline not in (None, pair[1]):
-            times = [values.log_times(number) for number in (pair[1], pair[0], own.baseline)]
-            effects = [tests.get((number, own.baseline)) for number in (pair[1], pair[0])]
+        comparison = _speed(context.number, pair, tests[pair]) | _log_time_test(values, pair)
+        if context.baseline not in (None, pair[1]):
+            times = [values.log_times(number) for number in (pair[1], pair[0], context.baseline)]
+            effects = [tests.get((number, context.baseline)) for number in (pair[1], pair[0])]
             comparison["share"] = _share(*times) if all(times) else _share_of_ratios(*effects)
         result.append(comparison)
     return result
 
 
-def _of_known_times(values: _Values, pair: tuple[int, int]) -> dict[str, Any]:
-    """Where every run got there, the paired t-test of logarithms: few sign flips cannot tell what
-    few seeds can.
+def _log_time_test(values: _Values, pair: tuple[int, int]) -> dict[str, Any]:
+    """Return the paired t-test of log times where every run reached the target, else nothing.
+
+    For few seeds it has more power than the sign-flip test.
     """
-    found = paired_difference(values.log_times(pair[0]), values.log_times(pair[1]))
-    if found.p_value is None or found.mean is None:
+    test = paired_difference(values.log_times(pair[0]), values.log_times(pair[1]))
+    if test.p_value is None or test.mean is None:
         return {}
-    ends = {"mean": found.mean, "low": found.low, "high": found.high}
+    ends = {"mean": test.mean, "low": test.low, "high": test.high}
     ratio = {key: None if ends[end] is None else math.exp(ends[end]) for key, end in _ENDS}
-    return {"n": found.n, "p_value": found.p_value, "difference": ends, "ratio": ratio}
+    return {"n": test.n, "p_value": test.p_value, "difference": ends, "ratio": ratio}
 
 
-def _turned(test: Row) -> dict[str, Any]:
+def _swapped(test: Row) -> dict[str, Any]:
+    """Return the comparison with the two sides exchanged."""
     ratio = {
         "value": test["ratio"]["value"],
         "low": test["ratio"]["high"],
@@ -352,10 +368,10 @@ def _turned(test: Row) -> dict[str, Any]:
 def _speed(context: int, pair: tuple[int, int], test: Row) -> dict[str, Any]:
     ratio, reason = test["ratio"], None
     if test["p_value"] is None:
-        reached = any(test["reached"].values())
-        reason = "all of their times are equal" if reached else "neither ever reaches the target"
+        has_times = any(test["reached"].values())
+        reason = "all times are equal" if has_times else "neither ever reaches the target"
     elif ratio["low"] is None:
-        reason = "too few runs for an interval, or runs that never got there"
+        reason = "too few runs for an interval, or runs that never reach the target"
     runs = min(test["reached"][side] + test["num_censored"][side] for side in ("first", "second"))
     return {
         **{
@@ -382,8 +398,8 @@ def _speed(context: int, pair: tuple[int, int], test: Row) -> dict[str, Any]:
 
 
 def _share_of_ratios(control: Row | None, treatment: Row | None) -> Row:
-    """Of restricted means: without an interval."""
-    reason, value = "runs that never reach the target: no interval", None
+    """Return the share of an effect from ratios of restricted means, without an interval."""
+    reason, value = "no interval, since some runs never reach the target", None
     if (
         treatment is None
         or control is None
@@ -392,7 +408,7 @@ def _share_of_ratios(control: Row | None, treatment: Row | None) -> Row:
     ):
         reason = "a time to the target is missing"
     elif treatment["p_value"] is None or treatment["p_value"] >= MODERATE:
-        reason = "the effect itself is not told from zero"
+        reason = "the effect itself is not significant"
     else:
         value = math.log(control["ratio"]["value"]) / math.log(treatment["ratio"]["value"])
     return dataclasses.asdict(Share(value=value, low=None, high=None, n=0, reason=reason))

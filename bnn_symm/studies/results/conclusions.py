@@ -1,37 +1,38 @@
-"""What a study says: a conclusion for each question, and whether it is because of the symmetry, as
-plain data.
+"""Draw the conclusions of a study: supported effects, and whether the symmetry explains them.
 
-An effect is what an asymmetric setting has against the standard network of its context, which
-differs in nothing but the symmetry. It is told, strongly, moderately or weakly, for a p-value below
-0.01, 0.05 or 0.1 after Holm's adjustment for the comparisons of its context and measure (weakly
-also for one below 0.05 before). An effect that is not told is absent ("no") only if the 95 %
-interval excludes a gain of practical size (`_MARGINS`); else it "cannot be told".
+An effect is the difference between an asymmetric setting and the standard network of its context,
+which differs only in the symmetry. The evidence is strong, moderate or weak for a p-value below
+0.01, 0.05 or 0.1 after Holm's adjustment for the comparisons of its context and measure. It is
+also weak for a p-value below 0.05 before adjustment. Without such evidence the effect is absent
+("no") only if the 95 % confidence interval excludes a gain of practical size (`_MARGINS`); else
+the comparison is inconclusive.
 
-Whether it is because of the symmetry is for controls to say. A share is how much of the effect a
-control has.
+Controls decide whether the symmetry explains an effect. A control's share is its part of the
+effect.
 
-- A control that keeps the symmetry, is told from the baseline in the same direction and has at
-  least half of the effect explains it: "no".
-- "yes" wants that all three controls that keep the symmetry were run, told apart from the
-  asymmetric setting, and have less than half; that none has a fifth or more of it with certainty;
-  and that no control without the symmetry lacks the effect.
-- "partly" if all of them were told apart, but some have a part, or breaking the symmetry alone is
-  not enough.
-- "cannot be told" otherwise: without such a control, or with too few seeds.
+- "no": a control that keeps the symmetry differs significantly from the baseline in the same
+  direction, and shows at least half of the effect.
+- "yes": all three controls that keep the symmetry were run, differ significantly from the
+  asymmetric setting and show less than half of the effect; none of them significantly shows a
+  fifth or more; and no control without the symmetry lacks the effect.
+- "partly": all of them differ significantly from the asymmetric setting, but some show a part of
+  the effect, or breaking the symmetry alone does not suffice.
+- inconclusive otherwise: without such controls, or with too few seeds.
 
-A barrier that fixed entries equal by blocks do not lower may be due to their lower rank; only what
-alignment inside the blocks takes away is due to the symmetry, so that half of the gap has to be.
-Gates (`sigma_asymmetric`) have no control that shares them and keeps the symmetry.
+A barrier that remains where fixed entries are equal within blocks may be due to their lower rank.
+Only the part that alignment within the blocks removes is due to the symmetry; it must be at least
+half of the gap. Gates (`sigma_asymmetric`) have no control that shares them and keeps the symmetry.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.studies.results import narrative as words
+from bnn_symm.studies.results import narrative
 from bnn_symm.studies.results.comparisons import ALIGNED, MODERATE, SPEED, Context, Key, Row
+from bnn_symm.studies.results.narrative import INCONCLUSIVE, NOT_ASSESSED, OPPOSITE
 
-# Gains that matter: a share of the baseline's value, and at least so much; by measure.
+# Gains of practical size by measure: a share of the baseline's value, and an absolute minimum.
 _MARGINS = {
     "elbo": (0.01, 0.0),
     "test_accuracy": (0.0, 0.01),
@@ -48,112 +49,122 @@ QUESTIONS = {
     "connected": ("naive",),
     "mixing": ("rhat_function_max",),
 }
-"""Question -> measures that answer it, of which the first that there is does."""
+"""Measures that answer each question, of which the first available one is used."""
 _STRONG, _WEAK = 0.01, 0.1
-# Of an effect: what explains it, and what is a part of it.
+# Shares of an effect that explain it, and that are a part of it.
 _EXPLAINS, _PART = 0.5, 0.2
 _CONTROLS = ("init_matched", "parameter_matched", "block_fixed")
+
+Comparisons = Mapping[Key, dict[str, Any]]
 
 
 def conclude(
     settings: Sequence[Row], contexts: Sequence[Row], comparisons: Sequence[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], str]:
-    """An answer to each question that the study asks, and one or two sentences for all of them.
+    """Answer each question of a study, and summarize the answers in a headline.
 
     Args:
-        settings: of `study_comparisons.summarize_settings`.
+        settings: of `comparisons.summarize_settings`.
         contexts: with `label`, `convergence` and `convergence_reason`.
         comparisons: of `compare_settings`.
+
+    Returns:
+        The conclusions, and the headline.
     """
-    found: dict[Key, dict[str, Any]] = {
+    by_key: Comparisons = {
         (one["context"], one["measure"], one["first"], one["second"]): one for one in comparisons
     }
     conclusions = []
     for number in range(len(contexts)):
-        own = Context(settings, contexts, number)
-        for setting in own.asymmetric:
-            asked = [
-                _concluded(found, own, setting, question, contexts[number])
-                for question in QUESTIONS
+        context = Context(settings, contexts, number)
+        reason = contexts[number].get("convergence_reason")
+        for setting in context.asymmetric:
+            answers = [
+                _conclusion(by_key, context, setting, question, reason) for question in QUESTIONS
             ]
-            conclusions += [one for one in asked if one is not None]
-        conclusions += [one for one in [_aligned(found, own)] if one is not None]
+            conclusions += [one for one in answers if one is not None]
+        conclusions += [one for one in [_alignment_conclusion(by_key, context)] if one is not None]
     names = [
         Context(settings, contexts, setting["context"]).name(i)
         for i, setting in enumerate(settings)
     ]
-    return conclusions, words.headline(settings, names, conclusions, comparisons)
+    return conclusions, narrative.headline(settings, names, conclusions, comparisons)
 
 
-def _concluded(
-    found: Mapping[Key, dict[str, Any]], own: Context, setting: int, question: str, context: Row
+def _conclusion(
+    comparisons: Comparisons,
+    context: Context,
+    setting: int,
+    question: str,
+    convergence_reason: str | None,
 ) -> dict[str, Any] | None:
-    """None if the study has nothing to do with the question."""
-    settings, base = own.settings, own.baseline
+    """Return the answer to a question; None if the study has no measure for it."""
+    settings, base = context.settings, context.baseline
     known = [i for i in (setting, base) if i is not None]
-    names = (own.name(setting), None if base is None else own.name(base))
+    names = (context.name(setting), None if base is None else context.name(base))
     present = [
         m for m in QUESTIONS[question] if any(m in settings[i].get("measures", {}) for i in known)
     ]
     measure = (present or QUESTIONS[question])[0]
-    effect = None if base is None else found.get((own.number, measure, setting, base))
-    reason = context.get("convergence_reason") if question == "speed" else None
+    effect = None if base is None else comparisons.get((context.number, measure, setting, base))
+    reason = convergence_reason if question == "speed" else None
     if effect is None and not present and reason is None:
         return None
-    told = {
-        "answer": "cannot be told",
+    verdict = {
+        "answer": INCONCLUSIVE,
         "strength": "none",
-        "because_of_symmetry": "not asked",
+        "because_of_symmetry": NOT_ASSESSED,
         "explained_by": [],
     }
     if effect is None:
-        having = [measure in settings[i].get("measures", {}) for i in known]
-        sentence = words.missing_sentence(names, measure, reason, having)
+        available = [measure in settings[i].get("measures", {}) for i in known]
+        sentence = narrative.missing_sentence(names, measure, reason, available)
     else:
-        told |= _answer(effect)
-        sentence = words.effect_sentence(names, effect, told, _margin_of(effect))
-        alignment = _of_alignment(found, own)
+        verdict |= _answer(effect)
+        sentence = narrative.effect_sentence(names, effect, verdict, _margin(effect))
+        alignment = _baseline_alignment(comparisons, context)
         if question == "connected" and alignment is not None:
-            sentence += words.aligned_clause(names, alignment)
+            sentence += narrative.alignment_clause(names, alignment)
         if question == "connected" and base is not None:
-            sentence += words.flat_clause(
+            sentence += narrative.zero_barrier_clause(
                 names, settings[base].get("measures", {}).get("naive", {})
             )
-        if told["answer"] in ("yes", "the other way"):
-            cause = _cause(found, own, effect)
-            told |= {key: cause[key] for key in ("because_of_symmetry", "explained_by")}
-            sentence += " " + words.cause_sentence(cause)
-    ahead = {
+        if verdict["answer"] in ("yes", OPPOSITE):
+            cause = _cause(comparisons, context, effect)
+            verdict |= {key: cause[key] for key in ("because_of_symmetry", "explained_by")}
+            sentence += " " + narrative.cause_sentence(cause)
+    return {
         "question": question,
-        "title": words.title(question, measure),
-        "context": own.number,
+        "title": narrative.title(question, measure),
+        "context": context.number,
         "setting": setting,
+        **verdict,
+        "sentence": sentence,
     }
-    return {**ahead, **told, "sentence": sentence}
 
 
-def _aligned(found: Mapping[Key, dict[str, Any]], own: Context) -> dict[str, Any] | None:
-    effect = _of_alignment(found, own)
+def _alignment_conclusion(comparisons: Comparisons, context: Context) -> dict[str, Any] | None:
+    effect = _baseline_alignment(comparisons, context)
     if effect is None:
         return None
     baseline = effect["first"]
-    told = _answer(effect)
+    verdict, margin = _answer(effect), _margin(effect)
     return {
-        **{"question": "aligned", "title": words.title("aligned", ALIGNED)},
-        **{"context": own.number, "setting": baseline, **told},
-        # Alignment takes away nothing else.
-        "because_of_symmetry": "yes" if told["answer"] == "yes" else "not asked",
+        **{"question": "aligned", "title": narrative.title("aligned", ALIGNED)},
+        **{"context": context.number, "setting": baseline, **verdict},
+        # Alignment removes nothing but the symmetry.
+        "because_of_symmetry": "yes" if verdict["answer"] == "yes" else NOT_ASSESSED,
         "explained_by": [],
-        "sentence": words.alignment_sentence(own.name(baseline), effect, told, _margin_of(effect)),
+        "sentence": narrative.alignment_sentence(context.name(baseline), effect, verdict, margin),
     }
 
 
-def _of_alignment(found: Mapping[Key, dict[str, Any]], own: Context) -> dict[str, Any] | None:
-    """Of the baseline."""
+def _baseline_alignment(comparisons: Comparisons, context: Context) -> dict[str, Any] | None:
+    """Return the comparison of the baseline's barriers with and without alignment."""
     return (
         None
-        if own.baseline is None
-        else found.get((own.number, ALIGNED, own.baseline, own.baseline))
+        if context.baseline is None
+        else comparisons.get((context.number, ALIGNED, context.baseline, context.baseline))
     )
 
 
@@ -163,12 +174,12 @@ def _gain(effect: Row, key: str = "mean") -> float | None:
 
 
 def _answer(effect: Row) -> dict[str, Any]:
-    """`answer` and `strength`."""
+    """Return the `answer` and the `strength` of its evidence."""
     p, p_adjusted, gain, margin = (
         effect["p_value"],
         effect["p_adjusted"],
         _gain(effect),
-        _margin_of(effect),
+        _margin(effect),
     )
     strength = "none"
     if p is not None and p_adjusted is not None and gain:
@@ -178,19 +189,20 @@ def _answer(effect: Row) -> dict[str, Any]:
             "weak" if p < MODERATE else "none",
         )
     if strength != "none":
-        return {"answer": "yes" if (gain or 0) > 0 else "the other way", "strength": strength}
+        return {"answer": "yes" if (gain or 0) > 0 else OPPOSITE, "strength": strength}
     largest = (
         0.0
         if gain == 0 and p == 1
         else _gain(effect, "low" if effect["better"] == "lower" else "high")
     )
     is_absent = p is not None and largest is not None and margin is not None and largest < margin
-    return {"answer": "no" if is_absent else "cannot be told", "strength": "none"}
+    return {"answer": "no" if is_absent else INCONCLUSIVE, "strength": "none"}
 
 
-def _margin_of(effect: Row) -> float | None:
-    """The smallest gain that matters, in the units of the difference; None where there is no value
-    to compare with.
+def _margin(effect: Row) -> float | None:
+    """Return the smallest gain of practical size, in the units of the difference.
+
+    It is None where the baseline has no value.
     """
     if effect["measure"] == SPEED:
         return -math.log(1 - _MARGIN[0])
@@ -202,16 +214,16 @@ def _margin_of(effect: Row) -> float | None:
     return max(share * abs(effect["second_mean"]), least)
 
 
-def _is_told(comparison: Row, sign: float) -> bool:
-    """Apart, with a difference of this sign."""
+def _is_significant(comparison: Row, sign: float) -> bool:
+    """Return whether there is a significant difference of this sign."""
     p, mean = comparison["p_adjusted"], comparison["difference"]["mean"]
     return p is not None and p < MODERATE and mean is not None and mean * sign > 0
 
 
-def _cause(found: Mapping[Key, dict[str, Any]], own: Context, effect: Row) -> dict[str, Any]:
-    """Whether an effect is because of the symmetry, and what each control says of it."""
+def _cause(comparisons: Comparisons, context: Context, effect: Row) -> dict[str, Any]:
+    """Return whether the symmetry explains an effect, with the evidence of each control."""
     sign = math.copysign(1.0, effect["difference"]["mean"])
-    kind = own.settings[effect["first"]]["kind"]
+    kind = context.settings[effect["first"]]["kind"]
     lowers_barrier = effect["measure"] == "naive" and sign < 0
     cause: dict[str, Any] = {
         "explained_by": [],
@@ -221,83 +233,86 @@ def _cause(found: Mapping[Key, dict[str, Any]], own: Context, effect: Row) -> di
         "kind": kind,
     }
     if kind == "sigma_asymmetric":
-        return {**cause, "because_of_symmetry": "cannot be told"}
-    for number in own.keeps:
-        control = _evidence(found, own, effect, number, sign)
+        return {**cause, "because_of_symmetry": INCONCLUSIVE}
+    for number in context.keeps:
+        control = _control(comparisons, context, effect, number, sign)
         if (
-            control["says"] == "lacks"
+            control["evidence"] == "lacks"
             and lowers_barrier
-            and own.settings[number]["kind"] == "block_fixed"
+            and context.settings[number]["kind"] == "block_fixed"
         ):
-            control |= _removed(found.get((own.number, ALIGNED, number, number)), control)
+            alignment = comparisons.get((context.number, ALIGNED, number, number))
+            control |= _block_alignment(alignment, control)
         cause["keeps"].append(control)
     same = [
-        number for number in own.breaks if own.settings[number]["kind"] in (kind, "block_fixed")
+        number
+        for number in context.breaks
+        if context.settings[number]["kind"] in (kind, "block_fixed")
     ]
-    cause["breaks"] = [_evidence(found, own, effect, number, sign) for number in same]
-    run = {own.settings[number]["kind"] for number in own.keeps}
+    cause["breaks"] = [_control(comparisons, context, effect, number, sign) for number in same]
+    run = {context.settings[number]["kind"] for number in context.keeps}
     cause["not_run"] = [control for control in _CONTROLS if control not in run]
-    cause["explained_by"] = [one["setting"] for one in cause["keeps"] if one["says"] == "has"]
-    says = {one["says"] for one in cause["keeps"]}
-    not_enough = any(one["says"] in ("lacks", "part") for one in cause["breaks"])
-    if "has" in says:
+    cause["explained_by"] = [one["setting"] for one in cause["keeps"] if one["evidence"] == "has"]
+    evidence = {one["evidence"] for one in cause["keeps"]}
+    is_insufficient = any(one["evidence"] in ("lacks", "part") for one in cause["breaks"])
+    if "has" in evidence:
         answer = "no"
-    elif cause["not_run"] or says & {
-        "unclear",
-        "missing",
-    }:  # what one control does not explain another may
-        answer = "cannot be told"
+    # A missing control might explain the effect.
+    elif cause["not_run"] or evidence & {"unclear", "missing"}:
+        answer = INCONCLUSIVE
     else:
-        answer = "partly" if "part" in says or not_enough else "yes"
+        answer = "partly" if "part" in evidence or is_insufficient else "yes"
     return {**cause, "because_of_symmetry": answer}
 
 
-def _evidence(
-    found: Mapping[Key, dict[str, Any]], own: Context, effect: Row, number: int, sign: float
+def _control(
+    comparisons: Comparisons, context: Context, effect: Row, number: int, sign: float
 ) -> dict[str, Any]:
-    """Whether a control has the effect, a part of it, lacks it, or leaves that unclear."""
+    """Return whether a control has the effect, has a part of it, lacks it, or is unclear."""
     measure, first, base = effect["measure"], effect["first"], effect["second"]
     alone, against = (
-        found.get((own.number, measure, number, base)),
-        found.get((own.number, measure, first, number)),
+        comparisons.get((context.number, measure, number, base)),
+        comparisons.get((context.number, measure, first, number)),
     )
-    setting = own.settings[number]
+    setting = context.settings[number]
     keys = {key.rpartition(".")[2]: value for key, value in setting.get("differences", {}).items()}
     control = {
         **{
             "setting": number,
-            "name": own.name(number),
+            "name": context.name(number),
             "kind": setting["kind"],
             "kappa": keys.get("kappa"),
         },
         **{"log10_order": setting.get("log10_order"), "share": None, "against": against},
     }
     if alone is None or against is None:
-        return {**control, "says": "missing"}
+        return {**control, "evidence": "missing"}
     share = against["share"] or {}
-    value, has_own, is_apart = share.get("value"), _is_told(alone, sign), _is_told(against, sign)
-    says = "unclear"
-    if value is not None and value >= _EXPLAINS and has_own:
-        says = "has"
-    elif value is not None and is_apart:
-        says = "part" if value >= _EXPLAINS or (has_own and value >= _PART) else "lacks"
-    return {**control, "share": share, "says": says}
+    value = share.get("value")
+    has_effect, differs = _is_significant(alone, sign), _is_significant(against, sign)
+    evidence = "unclear"
+    if value is not None and value >= _EXPLAINS and has_effect:
+        evidence = "has"
+    elif value is not None and differs:
+        evidence = "part" if value >= _EXPLAINS or (has_effect and value >= _PART) else "lacks"
+    return {**control, "share": share, "evidence": evidence}
 
 
-def _removed(alignment: Row | None, control: Row) -> dict[str, Any]:
-    """What alignment inside blocks takes away of the gap to the asymmetric setting: only that is
-    due to symmetry.
+def _block_alignment(alignment: Row | None, control: Row) -> dict[str, Any]:
+    """Return the part of the gap to the asymmetric setting that alignment within blocks removes.
+
+    Only that part is due to the symmetry.
     """
     gap = control["against"]["difference"]["mean"]
     if alignment is None or alignment["difference"]["mean"] is None:
-        return {"says": "unclear", "removed": None}
-    removed = {
+        return {"evidence": "unclear", "reduction": None}
+    reduction = {
         "value": -alignment["difference"]["mean"],
         "share": alignment["difference"]["mean"] / gap,
     }
-    if not _is_told(alignment, -1.0):
-        return {"says": "unclear", "removed": {**removed, "is_told": False}}
+    if not _is_significant(alignment, -1.0):
+        return {"evidence": "unclear", "reduction": {**reduction, "is_significant": False}}
     return {
-        "says": "lacks" if removed["share"] >= _EXPLAINS else "part",
-        "removed": {**removed, "is_told": True},
+        "evidence": "lacks" if reduction["share"] >= _EXPLAINS else "part",
+        "reduction": {**reduction, "is_significant": True},
     }

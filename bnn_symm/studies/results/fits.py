@@ -1,6 +1,4 @@
-"""The fits of a study as they lie on disk, each with what was measured of it, and proof that it is
-the one meant.
-"""
+"""Read fits and pairs of a study from disk, and check that each belongs to its key."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,18 +13,21 @@ from bnn_symm.studies.directory import StudyDirectory, check_task
 from bnn_symm.studies.results.measures import MEASURES
 
 
-def open_cell(place: StudyDirectory, key: str, config: Config) -> Run:
+def open_fit(place: StudyDirectory, key: str, config: Config) -> Run:
     """Open the run of a fit.
 
     Args:
         place: the study.
         key: of the fit.
-        config: of the fit, as it was planned; the code that it names has been repeated by the user.
+        config: the planned configuration of the fit; the user has named its custom code again.
+
+    Returns:
+        The run.
 
     Raises:
-        InvalidRun: if the directory holds another fit, or is damaged.
+        InvalidRun: if the directory contains another fit, or is damaged.
     """
-    path = place.cell(key)
+    path = place.fit_path(key)
     module = module_of(config)
     check_same(module, module_of(stored_config(RunDirectory(path))), path)
     run = load_run(path, module=module)
@@ -35,7 +36,13 @@ def open_cell(place: StudyDirectory, key: str, config: Config) -> Run:
 
 
 def read_measures(run: Run) -> dict[str, Any]:
-    """Return what was measured of a fit.
+    """Return the measurements of a fit.
+
+    Args:
+        run: the fit.
+
+    Returns:
+        The content of `measures.json`.
 
     Raises:
         InvalidRun: if the file is missing, damaged, or was changed.
@@ -45,12 +52,19 @@ def read_measures(run: Run) -> dict[str, Any]:
 
 
 def read_pair(place: StudyDirectory, key: str) -> dict[str, Any] | None:
-    """Return what was measured of a pair; None if it is not there.
+    """Return the measurements of a pair.
+
+    Args:
+        place: the study.
+        key: of the pair.
+
+    Returns:
+        The content of its file; None if there is no such file.
 
     Raises:
-        InvalidRun: if the file is damaged, or is of another pair.
+        InvalidRun: if the file is damaged, or belongs to another pair.
     """
-    path = place.pair(key)
+    path = place.pair_path(key)
     if not path.exists():
         return None
     content = RunDirectory.read_json(path)
@@ -59,10 +73,18 @@ def read_pair(place: StudyDirectory, key: str) -> dict[str, Any] | None:
 
 
 def section(content: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
-    """Return a part of a result that has keys of its own; empty if it is not there.
+    """Return a nested object of a result.
+
+    Args:
+        content: of the file.
+        name: key of the object.
+        path: of the file, for the message.
+
+    Returns:
+        The object; empty if the key is missing or null.
 
     Raises:
-        InvalidRun: if it is something else.
+        InvalidRun: if the value is not an object.
     """
     value = content.get(name)
     if value is None:

@@ -1,4 +1,4 @@
-"""What is measured of a fit of a study beside its own metrics, and of a pair."""
+"""Measure a fit of a study beyond its metrics, and the barrier of a pair of fits."""
 
 from typing import Any
 
@@ -17,13 +17,18 @@ from bnn_symm.runs.run import Run
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
 
-# Draws of each posterior behind the R-hat of a pair.
+# Draws of each posterior that enter the R-hat of a pair.
 _DRAWS = 100
 
 
-def measure_cell(run: Run) -> dict[str, Any]:
-    """What tables say of a fit beside its metrics: its symmetry group, and of a sampler how its
-    chains mix.
+def measure_fit(run: Run) -> dict[str, Any]:
+    """Return the symmetry group of a fit and, for a sampler, the mixing of its chains.
+
+    Args:
+        run: the fit.
+
+    Returns:
+        The content of `measures.json`.
     """
     content: dict[str, Any] = {"error": None}
     try:
@@ -41,18 +46,23 @@ def measure_cell(run: Run) -> dict[str, Any]:
 
 
 def measure_pair(first: Run, second: Run, options: dict[str, Any]) -> dict[str, Any]:
-    """The barrier, naive and aligned, and how far the two posteriors agree when they are taken for
-    chains.
+    """Return the barrier without and with alignment, and the agreement of the two posteriors.
+
+    Args:
+        first: the first fit.
+        second: the second fit.
+        options: `matching` and `num_draws`.
+
+    Returns:
+        The content of the file of the pair.
 
     Raises:
-        IncompatiblePosteriors: if their weights mean other things.
-        InvalidRun: if one of them diverged.
+        IncompatiblePosteriors: if the weights of the fits have different meanings.
+        InvalidRun: if a fit diverged.
     """
     for run in (first, second):
         if run.status != "complete":
-            raise InvalidRun(
-                f"{run.path} is {run.status}, and has no posterior to measure a barrier to"
-            )
+            raise InvalidRun(f"{run.path} is {run.status}: it has no posterior to compare")
     check_comparable([first, second])
     keys = ("matching", "num_draws")
     content, aligned = pair_runs(first, second, **{key: options[key] for key in keys})
@@ -66,10 +76,15 @@ def measure_pair(first: Run, second: Run, options: dict[str, Any]) -> dict[str, 
 def agreement(
     posteriors: list[Posterior], dataset: Dataset | None = None
 ) -> tuple[float | None, float | None]:
-    """Median split R-hat of weights, and of functions at held-out points, with each posterior for a
-    chain.
+    """Return the median split R-hat of weights and of functions, with each posterior as a chain.
 
-    None where there are too few draws, or where no data set says at which points to look.
+    Args:
+        posteriors: to compare.
+        dataset: whose held-out points the functions are evaluated at; None for weights only.
+
+    Returns:
+        The R-hat of weights and that of functions; None with too few draws, and None for functions
+        without a data set.
     """
     together = concatenate_chains(posteriors)
     chains, draws, _ = together.shape
@@ -78,14 +93,11 @@ def agreement(
     positions = np.stack(
         [together.read(chain, 0, min(draws, _DRAWS)).cpu().numpy() for chain in range(chains)]
     )
-    found = [_median(chain_statistics(positions).rhat)]
+    weights, functions = _median(chain_statistics(positions).rhat), None
     if dataset is not None:
-        found.append(
-            _median(
-                chain_statistics(function_values(together, held_out_part(dataset)[1]).columns).rhat
-            )
-        )
-    return found[0], found[-1] if dataset is not None else None
+        values = function_values(together, held_out_part(dataset)[1]).columns
+        functions = _median(chain_statistics(values).rhat)
+    return weights, functions
 
 
 def _median(values: np.ndarray) -> float | None:

@@ -1,4 +1,4 @@
-"""What a study came to: its tables, and `summary.json`, from what is on disk."""
+"""Write the tables of a study and `summary.json` from the results on disk."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from bnn_symm.studies.plan import Plan
 from bnn_symm.studies.results.comparisons import compare_settings, summarize_settings
 from bnn_symm.studies.results.conclusions import conclude
 from bnn_symm.studies.results.tables import (
-    cell_rows,
     describe_contexts,
-    load_cells,
+    fit_rows,
+    load_fits,
     pair_rows,
     write_table,
 )
@@ -24,22 +24,31 @@ STUDY_SCHEMA = 1
 
 
 def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, Any]:
-    """Writes the tables and `summary.json`; returns the latter's content."""
-    runs = load_cells(place, plan)
+    """Write the tables and `summary.json`.
+
+    Args:
+        place: the directory of the study.
+        study: its configuration.
+        plan: its tasks.
+
+    Returns:
+        The content of `summary.json`.
+    """
+    runs = load_fits(place, plan)
     contexts = describe_contexts(plan, runs)
-    cells, pairs = cell_rows(place, plan, runs, contexts), pair_rows(place, plan)
-    settings = _settings(plan, cells, [context["label"] for context in contexts])
-    settings = summarize_settings(settings, cells, pairs)
-    comparisons = compare_settings(settings, cells, pairs, contexts=contexts)
+    fits, pairs = fit_rows(place, plan, runs, contexts), pair_rows(place, plan)
+    settings = _settings(plan, fits, [context["label"] for context in contexts])
+    settings = summarize_settings(settings, fits, pairs)
+    comparisons = compare_settings(settings, fits, pairs, contexts=contexts)
     conclusions, headline = conclude(settings, contexts, comparisons)
     for context in contexts:
         if context["convergence"] is not None:
             del context["convergence"]["times"]  # in the table of fits
-    counts = _counts("cells", cells) | _counts("pairs", pairs)
+    counts = _counts("cells", fits) | _counts("pairs", pairs)
     done = counts["cells_complete"] + counts["cells_failed"] == counts["cells"]
-    write_table(place, "cells", cells)
+    write_table(place, "cells", fits)
     write_table(place, "pairs", pairs)
-    modules = factories_of(cell.config for cell in plan.cells)
+    modules = factories_of(fit.config for fit in plan.fits)
     content = {
         "study_schema": STUDY_SCHEMA,
         "name": place.path.name,
@@ -51,7 +60,7 @@ def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, 
         "commands": study_commands(place.path, modules),
         "modules": list(modules),
         "counts": counts,
-        "failures": _failures(cells, pairs),
+        "failures": _failures(fits, pairs),
         "conclusions": conclusions,
         "contexts": contexts,
         "settings": settings,
@@ -64,11 +73,11 @@ def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, 
 
 
 def _settings(
-    plan: Plan, cells: Sequence[Mapping[str, Any]], contexts: Sequence[str]
+    plan: Plan, fits: Sequence[Mapping[str, Any]], contexts: Sequence[str]
 ) -> list[dict[str, Any]]:
     settings = []
     for setting in plan.settings:
-        own = [row for row in cells if row["setting"] == setting.label]
+        own = [row for row in fits if row["setting"] == setting.label]
         known = [row for row in own if row["num_parameters"] is not None]
         settings.append(
             {
@@ -100,34 +109,34 @@ def _counts(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _failures(
-    cells: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]
+    fits: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    told = []
-    for row in (*cells, *pairs):
+    failures = []
+    for row in (*fits, *pairs):
         if row["status"] == "failed":
             seeds = (
                 f"seed {row['seed']}"
                 if "relation" not in row
                 else f"seeds {row['seed']} and {row['other_seed']}"
             )
-            what = "fit" if "relation" not in row else "barrier"
-            told.append(
+            kind = "fit" if "relation" not in row else "barrier"
+            failures.append(
                 {
                     "key": row["key"],
-                    "what": f"{what}: {row['setting']}, {seeds}",
+                    "what": f"{kind}: {row['setting']}, {seeds}",
                     "error": row["error"],
                 }
             )
-    return told
+    return failures
 
 
 def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
-    """Of all fits; what they do not agree on is a list."""
+    """Return the provenance of all fits; differing values are lists."""
     records = [run.record for run in runs]
     return {
         "numerics": NUMERICS,
-        "versions": _agreed([record["versions"] for record in records]),
-        "dataset": _agreed([record["dataset"] for record in records]),
+        "versions": _merged([record["versions"] for record in records]),
+        "dataset": _merged([record["dataset"] for record in records]),
         "threads": sorted({record["threads"] for record in records}),
         "hosts": sorted({record["host"] for record in records}),
         "started": min((record["started"] for record in records), default=None),
@@ -135,9 +144,12 @@ def _provenance(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _agreed(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    keys = dict.fromkeys(key for own in found for key in own)
+def _merged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    keys = dict.fromkeys(key for record in records for key in record)
     values = {
-        key: list({repr(own.get(key)): own.get(key) for own in found}.values()) for key in keys
+        key: list({repr(record.get(key)): record.get(key) for record in records}.values())
+        for key in keys
     }
-    return {key: own[0] if len(own) == 1 else own for key, own in values.items()}
+    return {
+        key: distinct[0] if len(distinct) == 1 else distinct for key, distinct in values.items()
+    }

@@ -1,5 +1,6 @@
-"""The tidy tables of a study: one row a fit, one row a pair, whether it is there, failed or is
-missing.
+"""Build the tidy tables of a study: one row per fit and one row per pair.
+
+Failed and missing fits and pairs have rows too.
 """
 
 import math
@@ -11,33 +12,47 @@ from bnn_symm.errors import BnnSymmError
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.runs.run import Run
 from bnn_symm.studies.directory import StudyDirectory
-from bnn_symm.studies.plan import Cell, Pair, Plan
-from bnn_symm.studies.results.fits import open_cell, read_measures, read_pair, section
+from bnn_symm.studies.plan import Pair, Plan, StudyFit
+from bnn_symm.studies.results.fits import open_fit, read_measures, read_pair, section
 
 _SCORES = ("nll", "accuracy", "rmse", "ece", "brier", "crps", "coverage_90")
 _MIXING = ("raw", "aligned", "function")
-# In which runs of equal settings differ from time to time.
 TIMINGS = ("seconds",)
+"""Columns in which repeated runs of equal settings differ."""
 
 
-def load_cells(place: StudyDirectory, plan: Plan) -> dict[str, Run]:
-    """The runs that are there, by key; those that diverged too."""
+def load_fits(place: StudyDirectory, plan: Plan) -> dict[str, Run]:
+    """Load the runs that exist, including those that diverged.
+
+    Args:
+        place: the directory of the study.
+        plan: its tasks.
+
+    Returns:
+        The runs, by key.
+    """
     return {
-        cell.key: open_cell(place, cell.key, cell.config)
-        for cell in plan.cells
-        if place.cell(cell.key).exists()
+        fit.key: open_fit(place, fit.key, fit.config)
+        for fit in plan.fits
+        if place.fit_path(fit.key).exists()
     }
 
 
 def describe_contexts(plan: Plan, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """Settings that differ in nothing but the symmetry, and how fast they converged, side by
-    side.
+    """Group the settings that differ only in the symmetry, and compare how fast they converged.
+
+    Args:
+        plan: the tasks of the study.
+        runs: the runs that exist, by key.
+
+    Returns:
+        The contexts, each with `convergence`, or a reason why it is unknown.
     """
-    found: dict[str, list[int]] = {}
+    settings_by_context: dict[str, list[int]] = {}
     for number, setting in enumerate(plan.settings):
-        found.setdefault(setting.context, []).append(number)
+        settings_by_context.setdefault(setting.context, []).append(number)
     contexts = []
-    for label, numbers in found.items():
+    for label, numbers in settings_by_context.items():
         convergence, reason = _convergence(plan, runs, numbers)
         baseline = [number for number in numbers if plan.settings[number].role == "baseline"]
         contexts.append(
@@ -56,65 +71,71 @@ def describe_contexts(plan: Plan, runs: Mapping[str, Run]) -> list[dict[str, Any
 def _convergence(
     plan: Plan, runs: Mapping[str, Run], numbers: Sequence[int]
 ) -> tuple[dict[str, Any] | None, str | None]:
-    cells = [
-        cell
-        for number in numbers
-        for cell in plan.cells
-        if cell.setting == number and cell.key in runs
+    fits = [
+        fit for number in numbers for fit in plan.fits if fit.setting == number and fit.key in runs
     ]
-    if not cells:
-        return None, "no fit is there"
+    if not fits:
+        return None, "no fit exists"
     try:
-        told = describe_convergence([runs[cell.key] for cell in cells])
+        convergence = describe_convergence([runs[fit.key] for fit in fits])
     except BnnSymmError as error:
         return None, str(error)
-    for group in told["groups"]:
-        number = cells[group["runs"][0]].setting
+    for group in convergence["groups"]:
+        number = fits[group["runs"][0]].setting
         group |= {"setting": number, "label": plan.settings[number].label}
-    told["times"] = {
-        cell.key: _time(own) for cell, own in zip(cells, told.pop("runs"), strict=True)
+    convergence["times"] = {
+        fit.key: _time(run) for fit, run in zip(fits, convergence.pop("runs"), strict=True)
     }
-    return told, None
+    return convergence, None
 
 
-def _time(own: Mapping[str, Any]) -> dict[str, Any]:
-    reached = (own["reached"] or {}).get("gradient_evaluations") or {}
+def _time(run: Mapping[str, Any]) -> dict[str, Any]:
+    time = (run["reached"] or {}).get("gradient_evaluations") or {}
     return {
-        "gradients_to_target": reached.get("time"),
-        "to_target_censored": reached.get("censored"),
-        "converged": own["converged"],
+        "gradients_to_target": time.get("time"),
+        "to_target_censored": time.get("censored"),
+        "converged": run["converged"],
     }
 
 
-def cell_rows(
+def fit_rows(
     place: StudyDirectory,
     plan: Plan,
     runs: Mapping[str, Run],
     contexts: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """One row a fit; what is not defined, or not there, is None."""
+    """Return one row per fit, with None for undefined and missing values.
+
+    Args:
+        place: the directory of the study.
+        plan: its tasks.
+        runs: the runs that exist, by key.
+        contexts: of `describe_contexts`.
+
+    Returns:
+        The rows, in the order of the plan.
+    """
     times: dict[str, dict[str, Any]] = {}
     for context in contexts:
         times |= (context["convergence"] or {}).get("times", {})
     return [
-        _cell_row(place, plan, cell, runs.get(cell.key), times.get(cell.key, {}))
-        for cell in plan.cells
+        _fit_row(place, plan, fit, runs.get(fit.key), times.get(fit.key, {})) for fit in plan.fits
     ]
 
 
-def _cell_row(
-    place: StudyDirectory, plan: Plan, cell: Cell, run: Run | None, times: Mapping[str, Any]
+def _fit_row(
+    place: StudyDirectory, plan: Plan, fit: StudyFit, run: Run | None, times: Mapping[str, Any]
 ) -> dict[str, Any]:
-    setting = plan.settings[cell.setting]
+    setting = plan.settings[fit.setting]
     row: dict[str, Any] = {
-        "key": cell.key,
+        "key": fit.key,
         "setting": setting.label,
         "context": setting.context,
         "kind": setting.kind,
         "role": setting.role,
-        "seed": cell.seed,
+        "seed": fit.seed,
         "status": "missing",
-        "error": place.failure(cell.key),
+        "error": place.failure(fit.key),
         **_columns(plan, setting.differences),
         **{f"test_{name}": None for name in _SCORES},
         **dict.fromkeys(("train_nll", "validation_nll", "elbo", "kl", "expected_log_likelihood")),
@@ -151,18 +172,26 @@ def _cell_row(
 
 
 def pair_rows(place: StudyDirectory, plan: Plan) -> list[dict[str, Any]]:
-    """One row a pair; what is not there is None."""
-    cells = {cell.key: cell for cell in plan.cells}
+    """Return one row per pair, with None for missing values.
+
+    Args:
+        place: the directory of the study.
+        plan: its tasks.
+
+    Returns:
+        The rows, in the order of the plan.
+    """
+    fits = {fit.key: fit for fit in plan.fits}
     return [
-        _pair_row(place, plan, cells[pair.first], cells[pair.second], pair) for pair in plan.pairs
+        _pair_row(place, plan, fits[pair.first], fits[pair.second], pair) for pair in plan.pairs
     ]
 
 
 def _pair_row(
-    place: StudyDirectory, plan: Plan, first: Cell, second: Cell, pair: Pair
+    place: StudyDirectory, plan: Plan, first: StudyFit, second: StudyFit, pair: Pair
 ) -> dict[str, Any]:
-    mine, theirs = plan.settings[first.setting], plan.settings[second.setting]
-    path = place.pair(pair.key)
+    setting, other = plan.settings[first.setting], plan.settings[second.setting]
+    path = place.pair_path(pair.key)
     content = read_pair(place, pair.key)
     error = None if content is not None else place.failure(pair.key)
     row: dict[str, Any] = {
@@ -170,20 +199,20 @@ def _pair_row(
         "relation": pair.relation,
         "first": pair.first,
         "second": pair.second,
-        "setting": mine.label,
-        "other_setting": theirs.label,
-        "context": mine.context,
-        "kind": mine.kind,
-        "role": mine.role,
+        "setting": setting.label,
+        "other_setting": other.label,
+        "context": setting.context,
+        "kind": setting.kind,
+        "role": setting.role,
         "seed": first.seed,
         "other_seed": second.seed,
         "status": "complete" if content is not None else "missing" if error is None else "failed",
         "error": error,
-        **_columns(plan, mine.differences),
+        **_columns(plan, setting.differences),
     }
     content = content or {}
-    for name, own in (("naive", section(content, "naive", path)), ("aligned", content)):
-        test, train = section(own, "test", path), section(own, "train", path)
+    for name, barrier in (("naive", section(content, "naive", path)), ("aligned", content)):
+        test, train = section(barrier, "test", path), section(barrier, "train", path)
         row |= {
             name: test.get("height"),
             f"{name}_standard_error": test.get("standard_error"),
@@ -200,20 +229,24 @@ def _pair_row(
 
 
 def _columns(plan: Plan, differences: Mapping[str, Any]) -> dict[str, Any]:
-    """A column for every key that differs between settings; lists as text, since a column has one
-    type.
-    """
+    """Return a column for every key that differs between settings, with values as text."""
     names = dict.fromkeys(name for setting in plan.settings for name in setting.differences)
     values = {name: differences.get(name) for name in names}
     return {name: value if value is None else str(value) for name, value in values.items()}
 
 
 def write_table(place: StudyDirectory, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """`<name>.parquet` and `<name>.csv`."""
+    """Write `<name>.parquet` and `<name>.csv`.
+
+    Args:
+        place: the directory of the study.
+        name: of the table.
+        rows: of the table.
+    """
     import pandas
 
     frame = pandas.DataFrame([{key: _finite(value) for key, value in row.items()} for row in rows])
-    # A column in which nothing is known is of numbers, not of a type of its own.
+    # An empty column has the type of numbers.
     frame = frame.astype(
         {
             column: "float64"
