@@ -1,5 +1,6 @@
-"""Rules of attention: heads change places as a whole; in each, queries and keys share units, values
-have others.
+"""Rules of attention, where heads are permuted as a whole.
+
+Within a head, queries and keys share their units; values have units of their own.
 """
 
 from typing import Any
@@ -47,9 +48,7 @@ def _multi_head_attention(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Queries and keys share the units within a head, values have others; heads change places as a
-    whole.
-    """
+    """Label multi-head attention: queries and keys share units, values have units of their own."""
     names = (
         "embed_dim",
         "num_heads",
@@ -84,10 +83,10 @@ def _multi_head_attention(
             labels.contract(tracer.axis(source, -1), tracer.axis(weight, 1))
         bias, size = given.get("in_proj_bias"), given["embed_dim"]
     if bias is not None:
-        for label, own in zip(
+        for label, bias_rows in zip(
             rows, cut_axis(tracer, tracer.axis(bias, 0), [size] * 3), strict=True
         ):
-            labels.same(label, own)
+            labels.same(label, bias_rows)
     owners = []
     for label in rows:
         parts = labels.resolve(label)
@@ -99,9 +98,11 @@ def _multi_head_attention(
         labels.align((owners[0],), (owner,))
     labels.contract(rows[0], rows[1])
     labels.contract(rows[2], tracer.axis(given["out_proj_weight"], 1))
-    made = with_bias(tracer, tracer.axis(given["out_proj_weight"], 0), given.get("out_proj_bias"))
+    projected = with_bias(
+        tracer, tracer.axis(given["out_proj_weight"], 0), given.get("out_proj_bias")
+    )
     pin_all(tracer, (tracer.axis(query, 0), tracer.axis(key, 0), tracer.axis(value, 0)))
-    axes = (*tracer.axes(query)[:-1], made)
+    axes = (*tracer.axes(query)[:-1], projected)
     weights_out = out[1]
     if weights_out is None:
         return (axes,)

@@ -1,6 +1,6 @@
-"""Rules of operations that treat entries one by one, and of those that reduce axes.
+"""Rules of elementwise operations and of reductions over axes.
 
-An entrywise function commutes with every permutation. Whether it commutes with flips and positive
+An elementwise function commutes with every permutation. Whether it commutes with flips and positive
 factors depends on whether it is odd, and on whether it is homogeneous of degree 1, as relu is.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from bnn_symm.symmetry.tracing.axis_labels import Label
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
-# Attributes and conversions: the same entries, or none at all.
+# Attributes and conversions, which return the same entries.
 _SAME = (
     *(
         "clone",
@@ -100,7 +100,7 @@ def _negative(tracer: SymmetryTracer, out: Any, x: Tensor) -> Axes:
     "feature_alpha_dropout",
 )
 def _dropout(tracer: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return tracer.axes(x)  # modules that drop anything are refused before
+    return tracer.axes(x)  # modules with an active dropout are rejected earlier
 
 
 @rule(*_HOMOGENEOUS, carries=True)
@@ -180,8 +180,13 @@ def _prelu(tracer: SymmetryTracer, out: Any, x: Tensor, weight: Tensor) -> Axes:
 
 
 def _mapped(tracer: SymmetryTracer, x: Tensor, *, sign: bool = True, scale: bool = True) -> Axes:
-    """Axes of an entrywise function of `x` that commutes, or not, with flips and with positive
-    factors.
+    """Return the axes of an elementwise function of `x`.
+
+    Args:
+        tracer: the tracer of this pass.
+        x: the argument.
+        sign: whether the function commutes with flips.
+        scale: whether it commutes with positive factors.
     """
     for label in tracer.carried(x):
         if not sign and tracer.labels.flips(label):
@@ -224,7 +229,10 @@ def _masked_fill(tracer: SymmetryTracer, out: Tensor, x: Tensor, mask: Tensor, v
 
 
 def _selected(tracer: SymmetryTracer, out: Tensor, condition: Any, x: Any, y: Any) -> Axes:
-    """Entries of one of two values: both flip together, as in a sum, unless the condition may change as well."""
+    """Return the axes of entries selected from two values, which flip together, as in a sum.
+
+    If the condition may change as well, flips of several units are not searched.
+    """
     if tracer.is_hidden(condition):
         return _compare_all(tracer, out, condition, x, y)
     values = [
@@ -254,8 +262,9 @@ def _compare_all(tracer: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
 
 
 def _joined(tracer: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
-    """Axes of a sum: entries that meet change together; one that meets a constant does not
-    change.
+    """Return the axes of a sum: entries that meet change together.
+
+    One that meets a constant does not change.
     """
     tensors = [value for value in values if isinstance(value, Tensor)]
     dropped = [(tensor, label) for tensor in tensors for label in _broadcast(tracer, out, tensor)]
@@ -266,7 +275,7 @@ def _joined(tracer: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
     for dim in range(-out.dim(), 0):
         whole = [t for t in tensors if t.dim() >= -dim and t.shape[dim] == out.shape[dim]]
         label = tracer.axis(whole[0], dim) if whole else tracer.labels.neutral(out.shape[dim])
-        others = [tensor for tensor in tensors if not any(tensor is one for one in whole)]
+        others = [tensor for tensor in tensors if not any(tensor is other for other in whole)]
         if others or len(tensors) < len(values):
             if tracer.labels.flips(label) and any(flips[id(tensor)] for tensor in others):
                 tracer.labels.mark_flips_unsearched(
@@ -281,7 +290,7 @@ def _joined(tracer: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
 
 
 def _broadcast(tracer: SymmetryTracer, out: Tensor, tensor: Tensor) -> list[Label]:
-    """The labels of those axes of one entry that become longer."""
+    """Return the labels of the axes of one entry that broadcast."""
     axes = enumerate(tracer.axes(tensor), start=-tensor.dim())
     return [label for dim, label in axes if tensor.shape[dim] == 1 != out.shape[dim]]
 
@@ -480,16 +489,17 @@ def _reduced(
     linear: bool = False,
     axes: Axes | None = None,
 ) -> Axes:
-    """Axes without those reduced; units that are summed over may change places, but not sign or
-    size.
+    """Return the axes that a reduction keeps.
+
+    Units that are summed over may be permuted, but not flipped or rescaled.
 
     Args:
         tracer: the tracer of this pass.
-        x: what is reduced.
-        dim: its axes, None for all.
-        keepdim: whether an axis of one entry stays.
-        linear: whether of one entry the result is that entry.
-        axes: labels in place of those of `x`.
+        x: the tensor that is reduced.
+        dim: the reduced axes, None for all.
+        keepdim: whether a reduced axis is kept with one entry.
+        linear: whether the reduction of a single entry is that entry.
+        axes: labels to use in place of those of `x`.
     """
     dims = range(x.dim()) if dim is None or dim == () else ([dim] if isinstance(dim, int) else dim)
     gone = {d % x.dim() for d in dims}

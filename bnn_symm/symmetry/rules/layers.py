@@ -1,7 +1,7 @@
 """Rules of layers: linear maps, convolutions, norms, pooling and embeddings.
 
-Where two axes are multiplied and summed over they are the same units; what comes out has the axes
-of the weights that made it.
+Two axes that are multiplied and summed over hold the same units; the result has the remaining axes
+of the weight.
 """
 
 from dataclasses import replace
@@ -29,9 +29,7 @@ def _linear(
 
 
 def _absorbed(tracer: SymmetryTracer, x: Tensor, weight: Tensor) -> bool:
-    """Whether the weight's axis takes back the factor of one unit that all entries of `x` have, as
-    of one channel.
-    """
+    """Return whether the weight's axis cancels the factor of a unit that all of `x` has."""
     carried = [label for label in tracer.passed_on() if tracer.labels.is_hidden(label)]
     if len(carried) != 1 or tracer.carried(weight) or weight.dim() < 2:
         return False
@@ -53,7 +51,7 @@ def _absorbed(tracer: SymmetryTracer, x: Tensor, weight: Tensor) -> bool:
 
 
 def _end_passed_on(tracer: SymmetryTracer, axes: Axes) -> None:
-    """A bias is added, so that the result does not flip as a whole any more."""
+    """End the labels that the result carries: with a bias it no longer flips as a whole."""
     carried = [label for label in tracer.passed_on() if not tracer.labels.is_fixed(label)]
     for label in carried:
         others = [*axes, *(other for other in carried if other is not label)]
@@ -64,7 +62,7 @@ def _end_passed_on(tracer: SymmetryTracer, axes: Axes) -> None:
 
 
 def with_bias(tracer: SymmetryTracer, label: Label, bias: Tensor | None) -> Label:
-    """The label of what a layer makes, once its bias is added."""
+    """Return the label of a layer's output after its bias is added."""
     return label if bias is None else tracer.labels.same(label, tracer.axis(bias, 0))
 
 
@@ -131,16 +129,16 @@ def _einsum(tracer: SymmetryTracer, out: Tensor, equation: str, *operands: Any) 
     inputs, arrow, result = equation.replace(" ", "").partition("->")
     if not arrow or "." in equation or len(tensors) > 2:
         raise CannotDerive("einsum of this form; write one or two operands, '->' and no ellipsis")
-    words = [list(word) for word in inputs.split(",")]
-    if any(len(set(word)) < len(word) for word in words):
+    subscripts = [list(letters) for letters in inputs.split(",")]
+    if any(len(set(letters)) < len(letters) for letters in subscripts):
         raise CannotDerive("einsum with a repeated letter in one operand")
-    return _contracted(tracer, list(zip(tensors, words, strict=True)), list(result), out)
+    return _contracted(tracer, list(zip(tensors, subscripts, strict=True)), list(result), out)
 
 
 def _contracted(
     tracer: SymmetryTracer, operands: list[tuple[Tensor, list[str]]], result: list[str], out: Tensor
 ) -> Axes:
-    """Axes of a sum of products, by the names of the operands' axes."""
+    """Return the axes of a sum of products, given names of the operands' axes."""
     if len(operands) == 2:
         (x, _), (y, _) = operands
         flipping = [
@@ -212,7 +210,7 @@ def _convolution(
 
 
 def _grouped(tracer: SymmetryTracer, channels: Label, weight: Tensor, groups: int) -> Label:
-    """Channels move in blocks: the blocks of the output with those of the input."""
+    """Align the channels of a grouped convolution, which move in blocks; return the output's."""
     labels = tracer.labels
     channels, made = labels.resolve(channels), labels.resolve(tracer.axis(weight, 0))
     if len(channels) != 1 or len(made) != 1:
@@ -250,14 +248,14 @@ def _transposed_convolution(
 
 
 def _spatial(tracer: SymmetryTracer, x: Tensor, out: Tensor, number: int) -> list[Label]:
-    """The last axes, which an operation over neighbors leaves in no other order."""
+    """Return the trailing axes of an operation over neighbors, whose order is kept."""
     for label in tracer.axes(x)[x.dim() - number :]:
-        tracer.labels.freeze(label)  # positions, unless somebody convolves over units
+        tracer.labels.freeze(label)  # positions, unless the convolution runs over units
     return [tracer.labels.fixed(size) for size in out.shape[out.dim() - number :]]
 
 
 def pin_all(tracer: SymmetryTracer, axes: Axes) -> None:
-    """Entries of these axes stay where they are."""
+    """Keep the entries of some axes in place."""
     for label in axes:
         tracer.labels.pin(label)
         tracer.labels.fix_to_identity(label)
@@ -277,9 +275,7 @@ def _max_pool(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwar
 
 
 def _pooled_axes(x: Tensor, out: Tensor) -> int:
-    """Axes from the first that changed its length; one that keeps it is not told apart from
-    channels otherwise.
-    """
+    """Return the number of trailing axes that a pooling operation runs over."""
     return min(x.dim() - 2, 3) if x.dim() > 2 else 1
 
 
@@ -292,7 +288,10 @@ def _interpolate(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **k
 def _weight_norm(
     tracer: SymmetryTracer, out: Tensor, direction: Tensor, size: Tensor, dim: int = 0
 ) -> Axes:
-    """`size * direction / |direction|`: a unit's size and direction flip the weight, one of the two is looked at."""
+    """Label `size * direction / |direction|`, where a flip of size or direction flips the weight.
+
+    Only one of the two is tracked.
+    """
     axes = list(tracer.axes(direction))
     for label in axes:
         tracer.labels.fix_to_identity(label, sign=False)
@@ -380,10 +379,9 @@ def _channel_norm(
 def _normalized(
     tracer: SymmetryTracer, x: Tensor, affine: Any, weight: Tensor | None, bias: Tensor | None
 ) -> Axes:
-    """Normalized entries keep their order only; the affine map after the norm flips and rescales
-    them again.
+    """Label normalized entries, which only the affine map afterwards flips and rescales.
 
-    All units that are normalized together may flip together: that is given up.
+    A flip of all units that are normalized together remains possible and is not searched.
     """
     axes = list(tracer.axes(x))
     for label in axes:

@@ -1,6 +1,4 @@
-"""Rules of operations that move entries without changing them: views, permutations of axes, joins
-and cuts.
-"""
+"""Rules of operations that move entries: views, permutations of axes, concatenation."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +26,7 @@ _RESHAPES = (
 
 @rule(*_RESHAPES, "atleast_1d", "atleast_2d", carries=True)
 def _reshape(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """Matches the shortest stretches of old and new axes that have equally many entries."""
+    """Match the shortest sequences of old and new axes that have equally many entries."""
     axes, old, new = tracer.axes(x), list(x.shape), list(out.shape)
     result: list[Label] = []
     i = j = 0
@@ -37,7 +35,7 @@ def _reshape(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwarg
             result.append(axes[i])
             i, j = i + 1, j + 1
             continue
-        # Axes of one entry come and go anywhere.
+        # Axes of one entry may appear and disappear anywhere.
         if j < len(new) and new[j] == 1:
             result.append(tracer.labels.fixed(1))
             j += 1
@@ -61,7 +59,7 @@ def _reshape(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwarg
 
 
 def _joined(tracer: SymmetryTracer, axes: Sequence[Label]) -> Label:
-    """One axis of several, the last one fastest."""
+    """Flatten several axes into one, the last one fastest."""
     labels = tracer.labels
     label = labels.pin_neutral(axes[0])
     for following in axes[1:]:
@@ -88,7 +86,7 @@ def _joined(tracer: SymmetryTracer, axes: Sequence[Label]) -> Label:
 
 
 def _joined_blocks(tracer: SymmetryTracer, left: Label, right: Label) -> Label:
-    """Blocks and the units within them become the units again."""
+    """Flatten an axis of blocks and an axis of units within them into the axis of units."""
     if (
         len(left) == len(right) == 1
         and right[0].within
@@ -101,7 +99,7 @@ def _joined_blocks(tracer: SymmetryTracer, left: Label, right: Label) -> Label:
 
 
 def _cut(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
-    """Several axes of one."""
+    """Unflatten one axis into several."""
     labels = tracer.labels
     label = labels.resolve(label)
     if len(sizes) == 1:
@@ -126,7 +124,7 @@ def _cut(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Lab
         inner //= size
         tail.insert(0, labels.fixed(size))
     if outer != 1 or inner != 1:
-        raise CannotDerive("repeated units are cut at places that are no multiple of their repeats")
+        raise CannotDerive("repeated units are cut at positions that are not multiples of a repeat")
     middle = [size for size in rest if size != 1]
     part = replace(part, outer=1, inner=1)
     if middle == [units]:
@@ -136,7 +134,8 @@ def _cut(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Lab
         cut = [(owner,), (replace(part, within=True),)]
     else:
         raise CannotDerive(
-            f"{units} hidden units are cut into axes of {rest}; wanted two, such as (heads, units)"
+            f"{units} hidden units are cut into axes of {rest}; expected two, such as (heads, "
+            "units)"
         )
     for size in rest:
         result.append(labels.fixed(1) if size == 1 else cut.pop(0))
@@ -175,7 +174,7 @@ def _movedim(tracer: SymmetryTracer, out: Tensor, x: Tensor, source: Any, destin
 
 @rule("expand", "expand_as", "broadcast_to", "repeat", "tile", carries=True)
 def _expand(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    """All entries of an axis that was expanded are equal, and change together."""
+    """Label an expanded axis, whose entries are all equal and change together."""
     shift = out.dim() - x.dim()
     axes: list[Label] = [tracer.labels.neutral(size) for size in out.shape[:shift]]
     for size, label in zip(out.shape[shift:], tracer.axes(x), strict=True):
@@ -240,7 +239,7 @@ def _unbind(tracer: SymmetryTracer, out: Sequence[Tensor], x: Tensor, dim: int =
 
 
 def _pick(tracer: SymmetryTracer, x: Tensor, label: Label) -> None:
-    """One entry of an axis goes on alone: of several, that tells units apart by their place."""
+    """Select one entry of an axis, which distinguishes several units by their index."""
     if tracer.labels.size(label) == 1:
         tracer.drop(x, label)
     else:
@@ -313,8 +312,9 @@ def _pad(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: A
 
 
 def cut_axis(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
-    """Consecutive pieces of an axis; units that it cuts through permute within their piece from now
-    on.
+    """Return consecutive pieces of an axis.
+
+    Units of a node that is cut can only be permuted within their piece from then on.
     """
     for size in list(accumulate(sizes))[:-1]:
         tracer.labels.align(
@@ -327,10 +327,8 @@ def cut_axis(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list
         piece: list[AxisSegment] = []
         while sum(tracer.labels.length(part) for part in piece) < size:
             part = parts.pop(0)
-            room = size - sum(tracer.labels.length(taken) for taken in piece)
-            if (
-                tracer.labels.length(part) > room
-            ):  # a stretch that stays where it is, joined to its neighbor
+            room = size - sum(tracer.labels.length(earlier) for earlier in piece)
+            if tracer.labels.length(part) > room:  # a fixed segment, joined to its neighbor
                 parts.insert(0, tracer.labels.fixed(tracer.labels.length(part) - room)[0])
                 part = tracer.labels.fixed(room)[0]
             piece.append(part)

@@ -1,22 +1,21 @@
-"""Labels of axes: which entries of which tensors must be permuted, flipped and rescaled together.
+"""Label axes by the units that must be permuted, flipped and rescaled together.
 
-While a forward pass is watched, every axis of every tensor carries a label: a tuple of `AxisSegment`s,
-    each a stretch of
-units of one *node*. An operation relates labels, such as "these two axes are the same units", and
-nodes are merged, split or pinned accordingly. What is left at the end are the groups of the
-network. Three relations are kept:
+During a traced forward pass every axis of every tensor carries a label: a tuple of `AxisSegment`s,
+each of which covers units of one *node*. An operation relates labels, for example "these two axes
+hold the same units", and nodes are merged, split or pinned accordingly. The nodes that remain at
+the end are the groups of the network. Three relations are tracked:
 
 - nodes: which units are the same (union-find; a node may be split into consecutive pieces, or owned
   in blocks by a parent node);
-- sign flavors (`classes`): which occurrences of a node change sign when a unit flips;
-- scale flavors: the same for a positive factor, with the power 1 or -1 at which an occurrence takes
-  it.
+- sign classes (`ScaleClasses`): which occurrences of a node change sign when a unit flips;
+- scale classes: the same for a positive factor, with the power 1 or -1 at which an occurrence is
+  multiplied by it.
 
-A node stays in place for one of two reasons. Units that an operation ties to inputs, outputs or
-positions are no hidden units: that is a proof. Units that a constant or a place in the code tells
-apart are *held*: a symmetry among them may exist, and nobody has looked for it, so they are
-counted. Axes whose entries are equal (of an expanded tensor, of `torch.ones`) are *neutral*: every
-permutation of them is allowed, and none matters.
+A node is kept in place for one of two reasons. It is *pinned* if an operation ties its units to
+inputs, outputs or positions, so they are not hidden units: that is a proof. It is *frozen* if a
+constant or an index in the code distinguishes its units: a symmetry among them may exist but is not
+searched, so these units are counted. Axes whose entries are all equal (of an expanded tensor, of
+`torch.ones`) are *neutral*: every permutation of them is allowed and has no effect.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,12 +25,15 @@ from bnn_symm.symmetry.tracing.scale_classes import INVARIANT, ScaleClass, Scale
 
 
 class CannotDerive(Exception):
-    """An operation relates axes in a way that labels cannot say; the message says which way."""
+    """An operation relates axes in a way that labels cannot express."""
 
 
 @dataclass(frozen=True)
 class AxisSegment:
-    """A stretch of an axis: `outer * units * inner` entries of one node (see `spec.Segment`)."""
+    """A segment of an axis: `outer * units * inner` entries of one node.
+
+    See `permutation_spec.Segment` for `outer`, `inner` and `within`.
+    """
 
     node: int
     outer: int = 1
@@ -48,19 +50,16 @@ Label = tuple[AxisSegment, ...]
 class _Node:
     size: int
     pinned: bool = False
-    frozen: bool = False  # pinned without a proof
+    frozen: bool = False  # kept in place without a proof
     frozen_at: str | None = None
     neutral: bool = False  # all its entries are equal
     has_unsearched_flips: bool = False
-    before_norm: bool = False  # flips of all units at once are not looked for
-    shared: bool = (
-        False  # of one unit, and multiplied with what the flips of several other units may flip
-    )
-    ended: bool = False  # of one unit, and ended as a factor that neither flips nor is rescaled
+    before_norm: bool = False  # flips of all units at once are not searched
+    shared: bool = False  # one unit that multiplies a tensor which other units may flip
+    ended: bool = False  # one unit whose factor has ended, so it neither flips nor is rescaled
     parent: int | None = None
-    pieces: tuple[AxisSegment, ...] | None = (
-        None  # what it was merged into or split into; its own flavors do not count
-    )
+    # The segments that it was merged into or split into; their own classes are not used.
+    pieces: tuple[AxisSegment, ...] | None = None
 
 
 @dataclass
@@ -68,9 +67,9 @@ class Labels:
     """All nodes of one derivation.
 
     Attributes:
-        signs: flavors of flips.
-        scales: flavors of positive factors.
-        locate: names the line of code that is being executed.
+        signs: classes of sign flips.
+        scales: classes of positive factors.
+        locate: returns the line of code that is being executed.
     """
 
     signs: ScaleClasses = field(default_factory=lambda: ScaleClasses(powers=False))
@@ -78,32 +77,32 @@ class Labels:
     locate: Callable[[], str | None] = lambda: None
     _nodes: list[_Node] = field(default_factory=list)
 
-    # -- making and reading labels
+    # -- creating and reading labels
 
     def fresh(self, size: int) -> Label:
-        """An axis of a parameter of which nothing is known yet."""
+        """Return an axis of a parameter about which nothing is known yet."""
         self._nodes.append(_Node(size))
         return (
             AxisSegment(len(self._nodes) - 1, sign=self.signs.fresh(), scale=self.scales.fresh()),
         )
 
     def fixed(self, size: int, *, frozen: bool = False) -> Label:
-        """An axis whose entries stay where they are.
+        """Return an axis whose entries are kept in place.
 
         Args:
             size: number of entries.
-            frozen: whether what is matched with it stays without a proof, as with a constant of the
-                code.
+            frozen: whether axes that are matched with it are kept in place without a proof, as with
+                a constant of the code.
         """
         self._nodes.append(_Node(size, pinned=True, frozen=frozen))
         return (AxisSegment(len(self._nodes) - 1),)
 
     def neutral(self, size: int, *, zero: bool = False) -> Label:
-        """Return an axis whose entries are all equal, so that every permutation leaves it as it is.
+        """Return an axis whose entries are all equal, so that permutations have no effect.
 
         Args:
             size: number of entries.
-            zero: whether they are zero, so that flips and factors change nothing either.
+            zero: whether they are zero, so that flips and factors have no effect either.
         """
         self._nodes.append(_Node(size, neutral=True))
         part = AxisSegment(len(self._nodes) - 1)
@@ -112,9 +111,7 @@ class Labels:
         return (part,)
 
     def resolve(self, label: Label) -> Label:
-        """The label in terms of nodes that were neither merged nor split, pinned neighbors
-        joined.
-        """
+        """Express a label by nodes that were neither merged nor split; join pinned neighbors."""
         parts: list[AxisSegment] = []
         for part in label:
             parts.extend(self._resolve(part))
@@ -154,7 +151,7 @@ class Labels:
         return parts * part.outer
 
     def units(self, part: AxisSegment) -> int:
-        """Units of the node that a part shows: all, or those of one block."""
+        """Return the number of units that a segment covers: the node's, or those of one block."""
         node = self._nodes[part.node]
         if part.within:
             parent = self.parent(part.node)
@@ -163,29 +160,27 @@ class Labels:
         return node.size
 
     def length(self, part: AxisSegment) -> int:
-        """Entries of an axis that a part covers."""
+        """Return the number of entries of an axis that a segment covers."""
         return part.outer * self.units(part) * part.inner
 
     def size(self, label: Label) -> int:
-        """Entries of an axis."""
+        """Return the number of entries of an axis."""
         return sum(self.length(part) for part in label)
 
     def is_pinned(self, part: AxisSegment) -> bool:
-        """Whether its entries stay where they are; of a part that is resolved."""
+        """Return whether the entries of a resolved segment are kept in place."""
         return self._nodes[part.node].pinned
 
     def is_frozen(self, part: AxisSegment) -> bool:
-        """Return whether its entries stay where they are without a proof; of a part that is
-        resolved.
-        """
+        """Return whether the entries of a resolved segment are kept in place without a proof."""
         return self._nodes[part.node].frozen
 
     def is_fixed(self, label: Label) -> bool:
-        """Whether all entries of an axis stay where they are."""
+        """Return whether all entries of an axis are kept in place."""
         return all(self.is_pinned(part) for part in self.resolve(label))
 
     def is_hidden(self, label: Label) -> bool:
-        """Return whether an axis has units that may move, flip or be rescaled."""
+        """Return whether an axis has units that may be permuted, flipped or rescaled."""
         return any(
             not self._nodes[part.node].pinned
             and not (self._nodes[part.node].neutral and part.sign == INVARIANT)
@@ -193,32 +188,31 @@ class Labels:
         )
 
     def flips(self, label: Label) -> bool:
-        """Return whether some of its units may still change sign."""
+        """Return whether some units of an axis may still change sign."""
         return any(
             not self.is_pinned(part) and not self.signs.is_identity(part.sign)
             for part in self.resolve(label)
         )
 
     def pin_neutral(self, label: Label) -> Label:
-        """Pin the neutral stretches of an axis, which loses nothing yet, and return it resolved."""
+        """Pin the neutral segments of an axis, which loses nothing yet, and return it resolved."""
         for part in self.resolve(label):
             if self._nodes[part.node].neutral:
-                self._pin(
-                    part.node, frozen=True
-                )  # what is matched with it later stays without a proof
+                # Axes that are matched with it later are kept in place without a proof.
+                self._pin(part.node, frozen=True)
         return self.resolve(label)
 
     def parent(self, node: int) -> int | None:
-        """The node that owns blocks of this one."""
+        """Return the node that owns blocks of this one, if there is one."""
         parent = self._nodes[node].parent
         return None if parent is None else self._root(parent)
 
     def node_size(self, node: int) -> int:
-        """Units of a node."""
+        """Return the number of units of a node."""
         return self._nodes[node].size
 
     def node_pinned(self, node: int) -> bool:
-        """Whether the units of a node stay where they are."""
+        """Return whether the units of a node are kept in place."""
         return self._nodes[node].pinned
 
     def _root(self, node: int) -> int:
@@ -233,23 +227,21 @@ class Labels:
     # -- relating labels
 
     def pin(self, label: Label) -> None:
-        """The entries of this axis stay where they are, and that is proved."""
+        """Keep the entries of an axis in place; that none can move is proved."""
         for part in self.resolve(label):
             self._pin(part.node)
 
     def freeze(self, label: Label) -> None:
-        """Pins what the operation tells apart by its place; that is no proof, so the units are
-        counted.
-        """
+        """Keep the units of an axis in place without a proof, so that they are counted."""
         for part in self.resolve(label):
             if not self.is_pinned(part):
                 self._pin(part.node, frozen=True)
 
     def end(self, label: Label, *, proved: bool) -> None:
-        """An axis of one entry has nowhere to go: from here on it neither flips nor is rescaled.
+        """End an axis of one entry: from here on it neither flips nor is rescaled.
 
         Args:
-            label: of the axis.
+            label: the label of the axis.
             proved: whether no product of its flip with others can be a symmetry.
         """
         shared = self.flips(label) and any(
@@ -266,8 +258,9 @@ class Labels:
                 self._nodes[part.node].ended = True
 
     def pin_ended(self, labels: Iterable[Label]) -> None:
-        """Pin the single units of some axes that ended, unless they may flip elsewhere, as one
-        behind `abs` does.
+        """Pin the single units of some axes whose factors have ended.
+
+        Units that may flip elsewhere, such as one before `abs`, are left alone.
         """
         parts = [part for label in labels for part in self.resolve(label)]
         flipping = {part.node for part in parts if not self.signs.is_identity(part.sign)}
@@ -276,16 +269,17 @@ class Labels:
                 self._pin(part.node)
 
     def mark_shared(self, label: Label) -> None:
-        """An axis of one entry is a factor of something that may flip as well, should all of its units flip."""
+        """Mark an axis of one entry as the factor of a tensor that other units may flip as well."""
         for part in self.resolve(label):
             self._nodes[part.node].shared = True
 
     def stop_tracking(self, label: Label, *, before_norm: bool = False) -> None:
-        """Flips and factors of single units are not followed any further, which proves nothing of flips of several.
+        """Stop tracking flips and factors of single units, without a proof about flips of several.
 
         Args:
-            label: of the units.
-            before_norm: whether what may flip is all units at once, with everything that makes them.
+            label: the label of the units.
+            before_norm: whether only a flip of all units at once remains possible, together with
+                everything that produces them.
         """
         if self.flips(label) and not before_norm:
             self.mark_flips_unsearched(label)
@@ -295,23 +289,23 @@ class Labels:
         self.fix_to_identity(label)
 
     def only_before_norm(self, node: int) -> bool:
-        """Return whether flips of a node are given up before norms alone."""
+        """Return whether flips of a node are not searched because of norms only."""
         return self._nodes[node].before_norm and not self._nodes[node].has_unsearched_flips
 
     def mark_flips_unsearched(self, label: Label) -> None:
-        """Flips of these units are given up without a proof that none is a symmetry."""
+        """Mark units whose flips are not tracked, without a proof that none is a symmetry."""
         for part in self.resolve(label):
             self._nodes[part.node].has_unsearched_flips = True
 
     def mark_pinned_flips_unsearched(self, labels: Iterable[Label]) -> None:
-        """Doubt the flips of units that stay where they are, such as outputs behind `abs`, if nothing excludes them."""
+        """Mark flips of pinned units that no operation excludes, such as outputs after `abs`."""
         for label in labels:
             for part in self.resolve(label):
                 if self.is_pinned(part) and not self.signs.is_identity(part.sign):
                     self.mark_flips_unsearched((part,))
 
     def num_frozen_units(self, labels: Iterable[Label]) -> int:
-        """Return the number of units on some axes that stay where they are without a proof."""
+        """Return the number of units on some axes that are kept in place without a proof."""
         nodes = {node for label in labels for part in label for node in self._ends(part.node)}
         return sum(self._nodes[node].size for node in nodes if self._nodes[node].frozen)
 
@@ -322,9 +316,7 @@ class Labels:
         return next((line for line in lines if line is not None), None)
 
     def num_unsearched_flips(self, labels: Iterable[Label]) -> int:
-        """Return the number of units on some axes, apart from those held, of which some flips are
-        not looked for.
-        """
+        """Return the number of units that are not frozen and have flips that are not searched."""
         nodes = {node for label in labels for part in label for node in self._ends(part.node)}
         return sum(
             self._nodes[node].size
@@ -334,7 +326,7 @@ class Labels:
         )
 
     def _ends(self, node: int) -> Iterator[int]:
-        """The nodes that a node was merged into or split into in the end."""
+        """Yield the nodes that a node was finally merged into or split into."""
         pieces = self._nodes[node].pieces
         if pieces is None:
             yield node
@@ -342,7 +334,7 @@ class Labels:
             yield from self._ends(piece.node)
 
     def _pin(self, node: int, *, frozen: bool = False) -> None:
-        """A proof takes the place of holding, never the reverse."""
+        """Pin a node; a proof replaces a frozen state, never the reverse."""
         node = self._root(node)
         entry = self._nodes[node]
         if frozen and not entry.pinned:
@@ -354,14 +346,15 @@ class Labels:
             self._pin(parent, frozen=frozen)
 
     def align(self, first: Label, second: Label) -> list[tuple[AxisSegment, AxisSegment]]:
-        """Makes two axes of equal length the same units; returns their matching parts, flavors left
-        as they were.
+        """Identify the units of two axes of equal length, and return their matching segments.
+
+        Sign and scale classes are not changed.
         """
         pairs: list[tuple[AxisSegment, AxisSegment]] = []
         left, right = list(self.resolve(first)), list(self.resolve(second))
         if self.size(tuple(left)) != self.size(tuple(right)):
             raise CannotDerive(
-                f"axes of {self.size(first)} and {self.size(second)} entries are matched"
+                f"an axis of {self.size(first)} entries is matched with one of {self.size(second)}"
             )
         while left:
             a, b = left.pop(0), right.pop(0)
@@ -376,9 +369,7 @@ class Labels:
     def _cut(
         self, a: AxisSegment, b: AxisSegment, left: list[AxisSegment], right: list[AxisSegment]
     ) -> tuple[list[AxisSegment], list[AxisSegment]]:
-        """Splits the longer part where the shorter one ends; where that is not possible, both stay
-        where they are.
-        """
+        """Split the longer segment where the shorter one ends, or freeze both."""
         longer, shorter = (a, b) if self.length(a) > self.length(b) else (b, a)
         length = self.length(shorter)
         if self.is_pinned(longer):
@@ -402,7 +393,7 @@ class Labels:
         return [a, *self.resolve(tuple(left))], [*cut, *self.resolve(tuple(right))]
 
     def split(self, node: int, sizes: Sequence[int]) -> None:
-        """Cuts a node into consecutive pieces that permute each by itself."""
+        """Split a node into consecutive pieces that are permuted independently."""
         if self._nodes[node].parent is not None:
             raise CannotDerive("units that move in blocks are split")
         pieces = []
@@ -427,7 +418,7 @@ class Labels:
             for part in (a, b):
                 self._pin(part.node, frozen=frozen)
             if self._is_plain(a) and self._is_plain(b):
-                self._unite(a.node, b.node)  # to be counted once
+                self._unite(a.node, b.node)  # so that its units are counted once
             return
         if (a.outer, a.inner, a.within) == (b.outer, b.inner, b.within):
             self._unite(a.node, b.node)
@@ -440,7 +431,7 @@ class Labels:
             self.freeze((b,))
 
     def _become(self, node: int, part: AxisSegment) -> None:
-        """A node is made of the units of a part from now on."""
+        """Replace a node by the units of a segment."""
         self._nodes[node].pieces = (AxisSegment(part.node, part.outer, part.inner, part.within),)
         self._inherit(part.node, self._nodes[node])
 
@@ -452,12 +443,11 @@ class Labels:
         root.shared = root.shared or merged.shared
 
     def absorb(self, scalar: AxisSegment, weight: AxisSegment) -> None:
-        """A weight reads a tensor that flips and rescales as a whole: its axis takes the factor
-        back.
+        """Let a weight's axis cancel the factor of a tensor that flips and rescales as a whole.
 
         Args:
-            scalar: of one unit, whose factor the whole tensor has.
-            weight: a plain part, the axis of the weight that is summed over.
+            scalar: a segment of one unit, whose factor the whole tensor has.
+            weight: a plain segment, the axis of the weight that is summed over.
         """
         self._nodes[weight.node].pieces = (AxisSegment(scalar.node, inner=self.length(weight)),)
         self.signs.same(scalar.sign, weight.sign)
@@ -465,7 +455,7 @@ class Labels:
         self.scales.same(scalar.scale, (root, -power))
 
     def is_plain(self, part: AxisSegment) -> bool:
-        """Return whether a part shows a whole node that may move and moves in no blocks."""
+        """Return whether a segment covers a whole node that may move, and not in blocks."""
         node = self._nodes[part.node]
         return self._is_plain(part) and not node.pinned and not node.neutral
 
@@ -480,7 +470,9 @@ class Labels:
             return
         first, second = self._nodes[a], self._nodes[b]
         if first.size != second.size:
-            raise CannotDerive(f"blocks of {first.size} and of {second.size} units are matched")
+            raise CannotDerive(
+                f"a block of {first.size} units is matched with one of {second.size}"
+            )
         mine, other = self.parent(a), self.parent(b)
         if mine is not None and other is not None:
             if self._nodes[mine].size != self._nodes[other].size:
@@ -499,8 +491,10 @@ class Labels:
     # -- blocks
 
     def own_blocks(self, part: AxisSegment, blocks: int) -> AxisSegment:
-        """Says that a node moves in `blocks` equal blocks; returns a part of the node that owns
-        them.
+        """Declare that a node moves in `blocks` equal blocks.
+
+        Returns:
+            A segment of the node that owns the blocks.
         """
         if (part.outer, part.inner, part.within) != (1, 1, False):
             raise CannotDerive("units that are repeated are cut into blocks")
@@ -517,12 +511,10 @@ class Labels:
             )
         return AxisSegment(parent)
 
-    # -- flavors
+    # -- classes of signs and scales
 
     def fix_to_identity(self, label: Label, *, sign: bool = True, scale: bool = True) -> None:
-        """The operation does not commute with flips (`sign`) or positive factors (`scale`) of
-        single units.
-        """
+        """Exclude flips (`sign`) or positive factors (`scale`) of single units of an axis."""
         for part in label:
             if sign:
                 self.signs.fix_to_identity(part.sign)
@@ -530,9 +522,7 @@ class Labels:
                 self.scales.fix_to_identity(part.scale)
 
     def same(self, first: Label, second: Label) -> Label:
-        """Aligns two axes that flip and rescale together, as in a sum; returns the label of the
-        result.
-        """
+        """Align two axes that flip and rescale together, as in a sum; return the result's label."""
         result = []
         for a, b in self.align(first, second):
             self.signs.same(a.sign, b.sign)
@@ -541,29 +531,29 @@ class Labels:
         return tuple(result)
 
     def contract(self, first: Label, second: Label) -> None:
-        """Aligns two axes that are multiplied and summed over: a flip of one undoes that of the
-        other.
-        """
+        """Align two axes that are multiplied and summed over: a flip of one undoes the other's."""
         for a, b in self.align(first, second):
             self.signs.same(a.sign, b.sign)
             root, power = b.scale
             self.scales.same(a.scale, (root, -power))
 
     def product(self, first: Label, second: Label, ranks: tuple[int, int]) -> Label:
-        """Aligns two axes that are multiplied entry by entry; of two factors that may change, one
-        gives way.
+        """Align two axes that are multiplied entry by entry, and return the label of the product.
+
+        Only one of two factors may flip and rescale freely.
 
         Args:
-            first: of one factor.
-            second: of the other.
-            ranks: of each: 0 for what the pass computes, 1 for a parameter, 2 for a constant. The
-                higher gives way, and with equal ranks both. That gives up flips, unless it is a
+            first: label of one factor.
+            second: label of the other factor.
+            ranks: rank of each: 0 for a computed tensor, 1 for a parameter, 2 for a constant. The
+                factor of the higher rank is fixed to the identity, and both are with equal ranks.
+                Flips that are lost this way are marked as not searched, unless one factor is a
                 constant.
         """
         result = []
         for a, b in self.align(first, second):
             zero = self.signs.is_identity(a.sign), self.signs.is_identity(b.sign)
-            # A unit that stays where it is may flip between two parameters all the same.
+            # A unit that is kept in place may still flip between two parameters.
             if 2 not in ranks and (not any(zero) or (self.is_pinned(a) and not all(zero))):
                 self.mark_flips_unsearched((a,))
             sign = self._product(self.signs, a.sign, b.sign, ranks)
@@ -590,7 +580,7 @@ class Labels:
         return INVARIANT
 
     def as_invariant(self, label: Label, *, sign: bool = True, scale: bool = True) -> Label:
-        """The label of a result that does not change with its argument's flips or factors."""
+        """Return the label of a result that is invariant to its argument's flips or factors."""
         return tuple(
             replace(
                 part,

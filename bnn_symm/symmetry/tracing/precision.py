@@ -1,8 +1,8 @@
-"""Running a network in float64, whatever number types its code names.
+"""Run a network in float64, whatever dtypes its code names.
 
-Symmetries are certified to 1e-10 of the outputs, which float32 does not have. Casting parameters is
-not enough: code may convert (`x.float()`), and constants that are neither parameters nor buffers
-keep their type.
+Symmetries are certified to 1e-10 of the outputs, which is beyond float32. Casting parameters is not
+enough: code may convert (`x.float()`), and constants that are neither parameters nor buffers keep
+their dtype.
 """
 
 from typing import Any
@@ -23,9 +23,7 @@ _CONVERSIONS = ("float", "half", "bfloat16")
 
 
 class DoublePrecision(TorchFunctionMode):
-    """While active, every operation takes and returns floating-point tensors in double
-    precision.
-    """
+    """While active, every operation takes and returns tensors in double precision."""
 
     def __torch_function__(
         self,
@@ -40,7 +38,7 @@ class DoublePrecision(TorchFunctionMode):
             return widened(args[0] if args[0].is_complex() else args[0].double())
         target = written_to(name, args, kwargs)
         if target is not None and target.dtype in _WIDE:
-            return func(*args, **kwargs)  # a copy would lose what is written
+            return func(*args, **kwargs)  # a wider copy would lose the written values
         out = func(
             *_all_widened(args), **{key: _all_widened(value) for key, value in kwargs.items()}
         )
@@ -51,9 +49,9 @@ def _all_widened(value: Any) -> Any:
     if isinstance(value, Tensor | torch.dtype | int | float | str) or value is None:
         return widened(value)
     plain = isinstance(value, tuple | list) and all(
-        isinstance(one, Tensor | int | float) for one in value
+        isinstance(item, Tensor | int | float) for item in value
     )
-    if plain and not any(isinstance(one, Tensor) and one.dtype in _WIDE for one in value):
+    if plain and not any(isinstance(item, Tensor) and item.dtype in _WIDE for item in value):
         return value  # as in most calls
     return tree_map(widened, value)
 
@@ -71,9 +69,9 @@ def written_to(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tens
     """Return the tensor that an operation changes in place, if there is one.
 
     Args:
-        name: of the operation, such as `add_` or `__setitem__`.
-        args: of the call.
-        kwargs: of the call.
+        name: name of the operation, such as `add_` or `__setitem__`.
+        args: positional arguments of the call.
+        kwargs: keyword arguments of the call.
     """
     out = kwargs.get("out")
     if isinstance(out, Tensor):

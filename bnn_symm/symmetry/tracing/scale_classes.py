@@ -1,16 +1,17 @@
-"""Which occurrences of a unit change when it is flipped, or multiplied by a positive factor.
+"""Group the occurrences of a unit that change together when it is flipped or rescaled.
 
-An occurrence of units in a tensor has a *flavor*. Occurrences of one flavor change together; some
-never change.
+Each occurrence of units in a tensor has a *class*. Occurrences of one class change together; those
+of the identity class never change.
 """
 
 ScaleClass = tuple[int, int]
-"""A name, and the power 1 or -1 at which the occurrence takes its factor."""
+"""The id of a class, and the power 1 or -1 of the factor by which the occurrence is multiplied."""
 
 
 class ScaleClasses:
-    """Union-find over flavors with powers: `value(x) = power * value(root)`, and a root that is
-    always zero.
+    """Union-find over classes with powers: `value(x) = power * value(root)`.
+
+    One root, IDENTITY, stands for occurrences that never change.
 
     Args:
         powers: whether 1 and -1 differ; signs are their own inverses, positive factors are not.
@@ -24,13 +25,13 @@ class ScaleClasses:
         self._power = [1]
 
     def fresh(self) -> ScaleClass:
-        """A flavor that nothing is known of yet, at power 1."""
+        """Return a new class about which nothing is known yet, at power 1."""
         self._parent.append(len(self._parent))
         self._power.append(1)
         return len(self._parent) - 1, 1
 
     def find(self, scale_class: ScaleClass) -> ScaleClass:
-        """(root, power); root ZERO for an occurrence that does not change."""
+        """Return (root, power), with root IDENTITY for an occurrence that does not change."""
         root, power = scale_class
         while self._parent[root] != root:
             power *= self._power[root]
@@ -38,7 +39,7 @@ class ScaleClasses:
         return (root, power if self._powers else 1) if root != self.IDENTITY else (self.IDENTITY, 1)
 
     def same(self, first: ScaleClass, second: ScaleClass) -> None:
-        """Both change together, at the same power."""
+        """Declare that two classes change together, at the same power."""
         (a, p), (b, q) = self.find(first), self.find(second)
         if a == b:
             if p != q:
@@ -49,15 +50,15 @@ class ScaleClasses:
         self._parent[a], self._power[a] = b, p * q
 
     def fix_to_identity(self, scale_class: ScaleClass) -> None:
-        """It may not change at all."""
+        """Declare that the occurrences of a class may not change at all."""
         root, _ = self.find(scale_class)
         if root != self.IDENTITY:
             self._parent[root] = self.IDENTITY
 
     def is_identity(self, scale_class: ScaleClass) -> bool:
-        """Whether it is known not to change."""
+        """Return whether the occurrences of a class are known not to change."""
         return self.find(scale_class)[0] == self.IDENTITY
 
 
 INVARIANT: ScaleClass = (ScaleClasses.IDENTITY, 1)
-"""Of what never changes."""
+"""The class of occurrences that never change."""

@@ -1,4 +1,4 @@
-"""Which line of the user's network an operation, or an error, comes from."""
+"""Find the line of the user's network that an operation, or an error, comes from."""
 
 import linecache
 import site
@@ -26,9 +26,7 @@ Position = tuple[FrameType, int]
 
 
 def calling_position(net: nn.Module) -> str:
-    """Return where in a network's forward pass the call is that is being executed: its line and its
-    module.
-    """
+    """Return the line and the module of a network's forward pass that are being executed."""
     return _described(_calls(), net)
 
 
@@ -42,12 +40,12 @@ def calling_line() -> str | None:
 
 
 def raising_position(error: BaseException, net: nn.Module) -> str:
-    """Return where in a network's forward pass an error was raised: its line and its module."""
+    """Return the line and the module of a network's forward pass in which an error was raised."""
     return _described(reversed(list(_raised(error.__traceback__))), net)
 
 
 def _calls() -> Iterator[Position]:
-    """Innermost first, up to where the network was called."""
+    """Yield stack frames, innermost first, up to the call of the network."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != _FUNCTIONAL_CALL:
         yield frame, frame.f_lineno
@@ -55,7 +53,7 @@ def _calls() -> Iterator[Position]:
 
 
 def _raised(traceback: TracebackType | None) -> Iterator[Position]:
-    """Outermost first, from where the network was called."""
+    """Yield frames of a traceback, outermost first, from the call of the network."""
     inside = False
     while traceback is not None:
         if inside:
@@ -65,11 +63,12 @@ def _raised(traceback: TracebackType | None) -> Iterator[Position]:
 
 
 def _described(positions: Iterable[Position], net: nn.Module) -> str:
-    """The innermost line of the user's own code, else of a library, and the innermost module of the
-    network.
+    """Describe the innermost line of the user's own code and the innermost module of the network.
+
+    Without a line of the user's code, a line of a library is named.
     """
     paths = {id(module): path for path, module in net.named_modules()}
-    own: str | None = None
+    user: str | None = None
     library: str | None = None
     module: str | None = None
     for frame, line in positions:
@@ -84,19 +83,17 @@ def _described(positions: Iterable[Position], net: nn.Module) -> str:
             continue
         text = f"{_short(file)}:{line} ({one_line(linecache.getline(file, line).strip(), _CODE)})"
         if not file.startswith(_LIBRARIES):
-            own = text
+            user = text
             break
         library = library or text
-    line_text = own or library
-    words = [f"at {line_text}"] if line_text else []
-    words += [f"in {module}"] if module else []
-    return ", ".join(words) or "at an unknown line"
+    line_text = user or library
+    position = [f"at {line_text}"] if line_text else []
+    position += [f"in {module}"] if module else []
+    return ", ".join(position) or "at an unknown line"
 
 
 def _short(file: str) -> str:
-    """Return a path so short that a message keeps the line: relative to the working directory, or
-    its end.
-    """
+    """Return a short path: relative to the working directory, or its last components."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))

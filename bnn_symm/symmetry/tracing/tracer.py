@@ -1,19 +1,18 @@
-"""Watching a forward pass: every operation is seen with its tensors, and its rule labels what comes
-out.
+"""Trace a forward pass: observe every operation, and label its result by the rule of the operation.
 
-The pass runs as it is, on real tensors, so control flow, views and modules of any author are no
-obstacle. A rule is a function `rule(watch, out, *args, **kwargs)`, called with what the operation
-returned and what it was called with; it returns the labels of the result. An operation without a
-rule is an error that names it and the line, unless nothing that it sees can be permuted.
+The pass runs unmodified on real tensors, so control flow, views and modules of any author are
+supported. A rule is a function `rule(tracer, out, *args, **kwargs)`, called with the result and the
+arguments of the operation; it returns the labels of the result. An operation without a rule is an
+error that names it and the line, unless no argument can be permuted.
 
-An axis of one entry that broadcasts, or that a reshape drops, does not end there: its flip and its
-    factor act on the
-whole tensor from then on. The tensor *carries* its label, until an operation is met that only some
-flips commute with.
+An axis of one entry that broadcasts, or that a reshape drops, does not end there: from then on its
+flip and its factor act on the whole tensor. The tensor *carries* its label, until an operation that
+commutes with some flips only.
 
-Tensors that no operation of the pass has made are constants. Where the entries of one are equal
-along an axis, units that meet it may still change places; elsewhere units are told apart by the
-constant, which proves nothing of what would happen if they moved, so that they are held.
+Tensors that no operation of the pass has produced are constants. Where the entries of a constant
+are equal along an axis, units that meet it may still be permuted. Elsewhere the constant
+distinguishes units. That does not prove that no permutation of them is a symmetry, so they are
+frozen.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,11 +33,10 @@ Axes = tuple[Label, ...]
 Rule = Callable[..., Any]
 
 RULES: dict[str, Rule] = {}
-"""Name of an operation -> its rule; filled by the modules of rules."""
+"""Name of an operation -> its rule; the modules in `rules` register them."""
 
 CARRYING: set[str] = set()
-"""Operations whose result carries what their arguments carry: it flips and rescales as a whole when
-they do."""
+"""Operations whose result carries the labels of its arguments: it flips and rescales with them."""
 
 NEVER_FLIPPING = {
     "softmax",
@@ -52,9 +50,9 @@ NEVER_FLIPPING = {
     "argmax",
     "argmin",
 }
-"""Operations that do not carry, and of which it is known that no flip of an argument can be taken back later."""
+"""Operations that do not carry labels, and whose flipped arguments no later flip can undo."""
 
-# Functions whose own name says nothing: torch chooses between two by an argument.
+# Functions that torch dispatches to one of two implementations, and whose own name is generic.
 _DISPATCHED = {
     getattr(F, name): name
     for name in (
@@ -66,7 +64,7 @@ _DISPATCHED = {
     )
     if hasattr(F, name)
 }
-# Of a parameter these are the parameter still, where it matters which of two factors is one.
+# Results of these operations on a parameter still count as the parameter (`SymmetryTracer.rank`).
 _VIEWS = (
     "view",
     "reshape",
@@ -80,7 +78,7 @@ _VIEWS = (
     "to",
     "__getitem__",
 )
-# What these return of a tensor is the same whatever its values are.
+# Operations whose results do not depend on the values of a tensor.
 _METADATA = {
     *(
         "size",
@@ -152,12 +150,14 @@ _METADATA = {
 
 
 def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
-    """Registers a rule under the names that torch gives an operation: function, method and in-place
-    method.
+    """Register a rule under the names of an operation: function, method and in-place method.
 
     Args:
-        names: of the operation.
+        names: names of the operation in torch.
         carries: whether the result flips and rescales as a whole when an argument does.
+
+    Returns:
+        A decorator that returns the rule unchanged.
     """
 
     def register(function: Rule) -> Rule:
@@ -172,14 +172,14 @@ def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
 
 
 class SymmetryTracer(TorchFunctionMode):
-    """While active, labels every tensor that an operation makes.
+    """While active, labels the result of every operation.
 
     Args:
         labels: the nodes.
         leaves: name -> parameter or buffer; each axis starts with a label of its own.
         trainable: names of the leaves that may take any value.
         points: the inputs of the network.
-        net: whose modules are named in messages.
+        net: the network whose modules messages name.
     """
 
     def __init__(
@@ -197,18 +197,18 @@ class SymmetryTracer(TorchFunctionMode):
         self._names = {id(value): name for name, value in leaves.items()}
         self._leaves = set(self._names)
         self._untrained = {id(value) for name, value in leaves.items() if name not in trainable}
-        # Tensors are kept alive, since a label goes by the identity of its tensor.
+        # Tensors are kept alive, since labels are stored by the identity of the tensor.
         self._axes: dict[int, tuple[Tensor, Axes | str]] = {}
         self._carried: dict[int, tuple[Label, ...]] = {}
         self._tied: dict[int, tuple[Tensor, bool]] = {
             id(points): (points, False)
-        }  # to inputs, or held
+        }  # tensors that depend on inputs, or that are frozen
         self._written: dict[
             int, tuple[Tensor, str]
         ] = {}  # memory that was changed through another tensor
-        self._constants: dict[int, Axes] = {}  # of one operation
-        self._passed_on: list[Label] = []  # what the result of one operation carries
-        self._escaped = False  # inputs have left torch, and may come back as constants
+        self._constants: dict[int, Axes] = {}  # axes of the constants in one operation
+        self._passed_on: list[Label] = []  # labels that the result of one operation carries
+        self._escaped = False  # inputs have left torch, and may return as constants
         labels.locate = calling_line
         self._numbers: dict[int, tuple[Label, ...]] = {}
         for value in leaves.values():
@@ -221,10 +221,10 @@ class SymmetryTracer(TorchFunctionMode):
             if value.dim() == 0:
                 self._carried[id(value)] = self._numbers[id(value)] = (fresh(1),)
 
-    # -- what rules use
+    # -- interface of the rules
 
     def axes(self, tensor: Tensor) -> Axes:
-        """The labels of a tensor's axes; of a constant, fixed or neutral."""
+        """Return the labels of a tensor's axes; those of a constant are fixed or neutral."""
         entry = self._axes.get(id(tensor))
         if entry is not None and not isinstance(entry[1], str):
             return entry[1]
@@ -240,9 +240,7 @@ class SymmetryTracer(TorchFunctionMode):
         return self._constants[id(tensor)]
 
     def constant_axes(self, tensor: Tensor) -> Axes:
-        """The labels of a tensor whose values do not depend on any other: neutral where entries are
-        equal.
-        """
+        """Return the labels of a constant tensor, neutral along axes of equal entries."""
         zero = not self._escaped and not bool(tensor.any())
         axes = []
         for dim, size in enumerate(tensor.shape):
@@ -260,23 +258,22 @@ class SymmetryTracer(TorchFunctionMode):
         return tuple(axes)
 
     def axis(self, tensor: Tensor, dim: int) -> Label:
-        """The label of one axis."""
+        """Return the label of one axis."""
         return self.axes(tensor)[dim]
 
     def is_leaf(self, tensor: Any) -> bool:
-        """Whether it is a parameter or buffer itself, or a view of one."""
+        """Return whether a tensor is a parameter or buffer, or a view of one."""
         return id(tensor) in self._leaves
 
     def rank(self, tensor: Any) -> int:
-        """Return 0 for what the pass computes, 1 for a parameter, 2 for what comes from constants
-        alone.
+        """Return 0 for a computed tensor, 1 for a parameter, 2 for what depends on constants only.
 
-        Of two factors that may change, that of the higher rank gives way.
+        Of two factors that may change, that of the higher rank is fixed to the identity.
         """
         return 2 if id(tensor) in self._untrained else int(self.is_leaf(tensor))
 
     def is_hidden(self, tensor: Any) -> bool:
-        """Whether any of its entries might be permuted, flipped or rescaled."""
+        """Return whether any entry of a tensor might be permuted, flipped or rescaled."""
         if not isinstance(tensor, Tensor):
             return False
         if id(tensor) not in self._axes:
@@ -287,15 +284,15 @@ class SymmetryTracer(TorchFunctionMode):
         )
 
     def all_labels(self, tensor: Tensor) -> Axes:
-        """The labels of a leaf's axes, and of a number the one that stands for its sign."""
+        """Return the labels of a leaf's axes, and for a scalar the label of its sign."""
         return (*self.axes(tensor), *self._numbers.get(id(tensor), ()))
 
     def forbid(self, tensor: Tensor, why: str) -> None:
-        """Any later use of this tensor is an error."""
+        """Make any later use of a tensor an error."""
         self._axes[id(tensor)] = (tensor, why)
 
     def label(self, tensor: Tensor, axes: Sequence[Label], carried: Sequence[Label] = ()) -> None:
-        """Gives a tensor its labels."""
+        """Assign labels to a tensor."""
         assert [self.labels.size(label) for label in axes] == list(tensor.shape), (
             axes,
             tensor.shape,
@@ -307,13 +304,11 @@ class SymmetryTracer(TorchFunctionMode):
     # -- axes of one entry
 
     def carried(self, tensor: Any) -> tuple[Label, ...]:
-        """The labels of axes of one entry that a tensor no longer has, and whose factors act on all
-        of it.
-        """
+        """Return the labels of dropped axes of one entry whose factors act on the whole tensor."""
         return self._carried.get(id(tensor), ())
 
     def drop(self, tensor: Tensor, label: Label) -> None:
-        """An axis of one entry ends here; the result of this operation carries its label."""
+        """Drop an axis of one entry; the result of this operation carries its label."""
         if self.labels.is_fixed(label):
             return
         if self.is_leaf(tensor) and self._flips_otherwise(tensor, label):
@@ -323,37 +318,36 @@ class SymmetryTracer(TorchFunctionMode):
             self._passed_on.append(label)
 
     def pass_on(self, labels: Sequence[Label]) -> None:
-        """The result of this operation carries these labels."""
+        """Add labels that the result of this operation carries."""
         self._passed_on += labels
 
     def passed_on(self) -> list[Label]:
-        """What the result of this operation carries so far; a rule may take something away."""
+        """Return the labels that this operation's result carries so far; a rule may modify them."""
         return self._passed_on
 
     def end(self, tensor: Tensor, label: Label) -> None:
-        """A label of an axis of one entry has nowhere to go, so that it neither flips nor is
-        rescaled.
+        """End the label of an axis of one entry, so that it neither flips nor is rescaled.
 
-        Where it is the only thing that may flip in its tensor, that is a proof. With others, the
-        product of two flips may change nothing, and is not looked for.
+        Where it is the only label that may flip in its tensor, that is proved. With others, the
+        product of two flips may be a symmetry, and it is not searched.
         """
         self.labels.end(label, proved=not self._is_unproved(tensor, label))
 
     def end_carried(self, tensor: Any, *, proved: bool = True) -> None:
-        """End what a tensor carries, before an operation that does not commute with it.
+        """End the labels that a tensor carries before an operation that does not commute.
 
         Args:
             tensor: any value.
             proved: whether the operation is known to commute with no flip.
         """
-        own = [label for label in self.carried(tensor) if not self.labels.is_fixed(label)]
-        unproved = [not proved or self._is_unproved(tensor, label) for label in own]
+        carried = [label for label in self.carried(tensor) if not self.labels.is_fixed(label)]
+        unproved = [not proved or self._is_unproved(tensor, label) for label in carried]
         self._carried.pop(id(tensor), None)
-        for label, is_unproved in zip(own, unproved, strict=True):
+        for label, is_unproved in zip(carried, unproved, strict=True):
             self.labels.end(label, proved=not is_unproved)
 
     def flips(self, tensor: Any) -> bool:
-        """Return whether anything of a tensor may change sign."""
+        """Return whether any axis of a tensor may change sign."""
         if (
             not isinstance(tensor, Tensor)
             or id(tensor) not in self._axes
@@ -363,9 +357,10 @@ class SymmetryTracer(TorchFunctionMode):
         return any(map(self.labels.flips, (*self.axes(tensor), *self.carried(tensor))))
 
     def mark_factor_flips_unsearched(self, x: Tensor, y: Tensor) -> None:
-        """Of two factors both may flip as a whole, by all entries of an axis of each, which is given up.
+        """Mark flips of two factors that may flip as a whole, by all entries of an axis of each.
 
-        A factor of one entry goes on; should it end, then the flips of what it was multiplied with might take it back.
+        A factor of one entry is tracked further; if it ends, the flips of the other factor might
+        cancel it.
         """
         if self.flips(x) and self.flips(y):
             flipping = [[one for one in self.axes(t) if self.labels.flips(one)] for t in (x, y)]
@@ -379,7 +374,7 @@ class SymmetryTracer(TorchFunctionMode):
                     self.labels.mark_shared(label)
 
     def depends_on_parameters(self, tensor: Tensor) -> bool:
-        """Return whether a tensor is computed of parameters."""
+        """Return whether a tensor is computed from parameters."""
         return (
             id(tensor) in self._axes
             and not self.is_leaf(tensor)
@@ -397,7 +392,7 @@ class SymmetryTracer(TorchFunctionMode):
         others = [*self.axes(tensor), *self.carried(tensor)]
         return any(self.labels.flips(other) for other in others if other is not label)
 
-    # -- watching
+    # -- tracing
 
     def __torch_function__(
         self,
@@ -406,7 +401,7 @@ class SymmetryTracer(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Calls the operation and labels its result."""
+        """Call the operation and label its result."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = _name(func)
@@ -455,9 +450,8 @@ class SymmetryTracer(TorchFunctionMode):
         if known is None:
             raise SymmetryError(
                 f"no rule for the operation {name!r} {calling_position(self._net)}: the "
-                "permutation symmetries of this "
-                f"network cannot be derived; use operations that have a rule, or register one with "
-                f"bnn_symm.symmetry.tracing.tracer.rule"
+                "permutation symmetries of this network cannot be derived; use operations that "
+                "have a rule, or register one with bnn_symm.symmetry.tracing.tracer.rule"
             )
         try:
             self._passed_on = []
@@ -486,9 +480,7 @@ class SymmetryTracer(TorchFunctionMode):
                     self._untrained.add(id(value))
 
     def _freeze(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        """Values of hidden units leave what labels can follow, or are a constant: units stay where
-        they are.
-        """
+        """Freeze the hidden units of the inputs, whose values leave what labels can track."""
         for value in inputs:
             if self.is_hidden(value):
                 try:
@@ -503,7 +495,7 @@ class SymmetryTracer(TorchFunctionMode):
         self._tie(outputs, inputs)
 
     def _is_tied(self, tensor: Tensor) -> bool:
-        """Whether its values depend on inputs, parameters or buffers."""
+        """Return whether a tensor's values depend on inputs, parameters or buffers."""
         return (
             id(tensor) in self._axes
             or id(tensor) in self._tied
@@ -511,9 +503,7 @@ class SymmetryTracer(TorchFunctionMode):
         )
 
     def _tie(self, outputs: list[Tensor], inputs: list[Tensor]) -> None:
-        """Results that cannot move with any unit; without a proof where they come from buffers
-        alone.
-        """
+        """Mark results that move with no unit; they are frozen if they come from buffers alone."""
         tied = [value for value in inputs if self._is_tied(value)]
         frozen = all(
             id(v) in self._untrained or (id(v) in self._tied and self._tied[id(v)][1]) for v in tied
@@ -526,7 +516,7 @@ class SymmetryTracer(TorchFunctionMode):
                 self._tied[id(value._base)] = (value._base, frozen)
 
     def _write(self, target: Tensor, why: str) -> None:
-        """Other tensors of the same memory have changed unseen."""
+        """Forbid other tensors of the same memory, which have changed along with it."""
         memory = target.untyped_storage().data_ptr()
         kept = self._axes.get(id(target))
         for value, _ in list(self._axes.values()):
