@@ -22,7 +22,7 @@ from benchmarks.timing import interleaved, print_rows, ratio, row
 from bnn_symm import BayesianModel, Categorical, MLPConfig, Prior, SamplePosterior, build_network
 from bnn_symm.data import Scaling
 from bnn_symm.posteriors.predictive import Predictive
-from bnn_symm.posteriors.samples import ArrayPositions
+from bnn_symm.posteriors.samples import ArrayDraws
 
 POINTS, CHUNK = 10_000, 1024
 # As `iter_predict` cuts the inputs for 1,000 draws of 10 outputs: 2^25 numbers at a time.
@@ -43,7 +43,7 @@ def made(name: str, draws: int) -> tuple[SamplePosterior, torch.Tensor]:
     posterior = SamplePosterior(
         model,
         Scaling(x_mean=torch.zeros(features), x_scale=torch.ones(features)),
-        positions=ArrayPositions(positions),
+        positions=ArrayDraws(positions),
     )
     return posterior, torch.randn(POINTS, features, generator=generator)
 

@@ -1,7 +1,7 @@
 """Matching hidden units by what they do: the correlation of their activations on given inputs.
 
 Activations of a group are what the first layer that reads its units is given. Each is averaged over
-draws of its posterior, centerd and scaled over inputs (and positions of maps); each group is one
+draws of its posterior, centered and scaled over inputs (and positions of maps); each group is one
 assignment, independent of all others.
 
 References:
@@ -103,8 +103,8 @@ def mean_activations(
 
 def _standardized(activations: Tensor) -> Tensor:
     """Rows of mean 0 and norm 1; a unit that never changes correlates with none."""
-    centerd = activations - activations.mean(1, keepdim=True)
-    norm = centerd.norm(dim=1, keepdim=True)
+    centered = activations - activations.mean(1, keepdim=True)
+    norm = centered.norm(dim=1, keepdim=True)
     return torch.where(
-        norm > 0, centerd / norm.clamp(min=1e-300), torch.zeros_like(centerd)
+        norm > 0, centered / norm.clamp(min=1e-300), torch.zeros_like(centered)
     ).float()

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 
 from bnn_symm.alignment.activations import activation_alignment
-from bnn_symm.alignment.objective import Cost, Objective, objective
+from bnn_symm.alignment.objective import Cost, Objective, alignment_objective
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.solvers.sinkhorn import sinkhorn
@@ -30,7 +30,7 @@ from bnn_symm.symmetry.derive import input_points, relative_difference
 
 Matching = Literal["w2", "means", "precision", "activations"]
 Solver = Literal["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"]
-FoundBy = Literal[
+SolverName = Literal[
     "coordinate", "frank_wolfe", "sinkhorn", "straight_through", "activations", "none"
 ]
 
@@ -65,7 +65,7 @@ class Alignment:
 
     permutation: Permutation
     matching: Matching
-    solver: FoundBy
+    solver: SolverName
     starts: int
     distance_before: float
     distance_after: float
@@ -124,32 +124,34 @@ def align(
         reference.model.net, input_shape=tuple(part.x.shape[1:]) if part is not None else None
     )
     cost: Cost = "w2" if matching == "activations" else matching
-    goal = objective(reference, other, group.spec, cost)
+    objective = alignment_objective(reference, other, group.spec, cost)
     identity = group.spec.identity()
     if group.is_trivial:
-        return _result(other, goal, group, identity, matching, "none", 0, goal.value(identity))
-    first, baseline = coordinate(goal, group, identity, seed, "coordinate", 0)
+        return _result(
+            other, objective, group, identity, matching, "none", 0, objective.value(identity)
+        )
+    first, baseline = coordinate(objective, group, identity, seed, "coordinate", 0)
     if part is not None and matching == "activations":
         found = activation_alignment(reference, other, part.x, group)
-        return _result(other, goal, group, found, matching, "activations", 1, baseline)
+        return _result(other, objective, group, found, matching, "activations", 1, baseline)
     if part is not None and solver == "straight_through":
         found, _ = straight_through(
             reference, other, part, group, noisy=matching == "w2", seed=seed
         )
-        return _result(other, goal, group, found, matching, "straight_through", 1, baseline)
+        return _result(other, objective, group, found, matching, "straight_through", 1, baseline)
     large = max(one.size for one in group.spec.groups.values()) > _LARGE
     restarts = restarts if restarts is not None else (_RESTARTS_LARGE if large else _RESTARTS)
-    candidates: list[tuple[float, FoundBy, Permutation]] = []
+    candidates: list[tuple[float, SolverName, Permutation]] = []
     for number in range(restarts + 1):
         start = group.random(seed, "start", number - 1) if number else identity
         for name in _solvers(solver, number, large):
             if name == "coordinate" and number == 0:
                 permutation, value = first, baseline
             else:
-                permutation, value = _SOLVERS[name](goal, group, start, seed, name, number)
+                permutation, value = _SOLVERS[name](objective, group, start, seed, name, number)
             candidates.append((value, name, permutation))
     _, winner, best = max(candidates, key=lambda entry: entry[0])
-    return _result(other, goal, group, best, matching, winner, restarts + 1, baseline)
+    return _result(other, objective, group, best, matching, winner, restarts + 1, baseline)
 
 
 def _check_choices(matching: Matching, solver: Solver, part: Split | None) -> None:
@@ -182,7 +184,7 @@ def _check_choices(matching: Matching, solver: Solver, part: Split | None) -> No
         )
 
 
-def _solvers(solver: Solver, number: int, large: bool) -> list[FoundBy]:
+def _solvers(solver: Solver, number: int, large: bool) -> list[SolverName]:
     """Those that begin at a start; of all, Sinkhorn hardly depends on it, and Frank-Wolfe takes
     seconds a start.
     """
@@ -199,11 +201,11 @@ def _solvers(solver: Solver, number: int, large: bool) -> list[FoundBy]:
 
 def _result(
     other: Posterior,
-    goal: Objective,
+    objective: Objective,
     group: SymmetryGroup,
     permutation: Permutation,
     matching: Matching,
-    solver: FoundBy,
+    solver: SolverName,
     starts: int,
     from_identity: float,
 ) -> Alignment:
@@ -215,10 +217,10 @@ def _result(
         matching=matching,
         solver=solver,
         starts=starts,
-        distance_before=goal.distance(group.spec.identity()),
-        distance_after=goal.distance(permutation),
-        distance_random=goal.distance(group.random("baseline")),
-        coordinate_from_identity=goal.constant - 2 * from_identity,
+        distance_before=objective.distance(group.spec.identity()),
+        distance_after=objective.distance(permutation),
+        distance_random=objective.distance(group.random("baseline")),
+        coordinate_from_identity=objective.constant - 2 * from_identity,
         num_moved=permutation.num_moved,
         num_movable=len(movable),
         function_difference=check_same_function(other, permutation),

@@ -64,7 +64,7 @@ def canonicalize(
         SymmetryError: if the network's symmetries cannot be derived.
     """
     spec = spec or permutation_spec(model.net)
-    held = _held(spec, fixed_entries(model.net))
+    held = _frozen_units(spec, fixed_entries(model.net))
     if not held:
         return flat
     values = model.unflatten(flat.reshape(-1, flat.shape[-1]))
@@ -111,7 +111,7 @@ def _places(spec: PermutationSpec, group: str) -> Iterator[tuple[str, int, int, 
             yield tensor, dim, start, segment
 
 
-def _held(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> dict[str, Tensor]:
+def _frozen_units(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> dict[str, Tensor]:
     """Group with scales -> (unit,), whether a fixed entry other than zero is on what makes or reads
     the unit.
     """

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 
 from bnn_symm.alignment.align import align, check_same_function, check_same_parameters
-from bnn_symm.alignment.objective import Objective, objective
+from bnn_symm.alignment.objective import Objective, alignment_objective
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.synchronize import JointCost, digest
@@ -170,7 +170,9 @@ def composed_paths(
     pairs = pairs or align_pairs(posteriors)
     paths = []
     for reference, via, other in permutations(range(len(posteriors)), 3):
-        goal = objective(posteriors[reference], posteriors[other], pairs.group.spec, pairs.cost)
+        objective = alignment_objective(
+            posteriors[reference], posteriors[other], pairs.group.spec, pairs.cost
+        )
         composed = pairs.permutations[reference, via].compose(pairs.permutations[via, other])
         direct = pairs.permutations[reference, other]
         paths.append(
@@ -181,9 +183,9 @@ def composed_paths(
                 composed=composed,
                 direct=direct,
                 agreement=agreement(composed, direct),
-                distance_composed=goal.distance(composed),
-                distance_direct=goal.distance(direct),
-                distance_before=goal.distance(pairs.group.spec.identity()),
+                distance_composed=objective.distance(composed),
+                distance_direct=objective.distance(direct),
+                distance_before=objective.distance(pairs.group.spec.identity()),
             )
         )
     return paths
@@ -228,7 +230,9 @@ def cycles(
                     permutation=total,
                     fixed_points=fixed,
                     share={name: fixed[name] / own.size for name, own in total.spec.groups.items()},
-                    distance=objective(first, first, pairs.group.spec, pairs.cost).distance(total),
+                    distance=alignment_objective(
+                        first, first, pairs.group.spec, pairs.cost
+                    ).distance(total),
                 )
             )
     return found
@@ -298,10 +302,10 @@ def align_sequences(
     check_same_parameters([*reference, *other])
     group = group or symmetry_group(reference[0].model.net)
     places = [
-        objective(first, second, group.spec, cost)
+        alignment_objective(first, second, group.spec, cost)
         for first, second in zip(reference, other, strict=True)
     ]
-    goal = Objective(
+    objective = Objective(
         group.spec,
         tuple(term for own in places for term in own.terms),
         sum(own.constant for own in places),
@@ -315,10 +319,10 @@ def align_sequences(
     candidates = []
     for number, start in enumerate(starts):
         candidates.append(
-            (*coordinate(goal, group, start, seed, "coordinate", number), "coordinate")
+            (*coordinate(objective, group, start, seed, "coordinate", number), "coordinate")
         )
         candidates.append(
-            (*frank_wolfe(goal, group, start, seed, "frank_wolfe", number), "frank_wolfe")
+            (*frank_wolfe(objective, group, start, seed, "frank_wolfe", number), "frank_wolfe")
         )
     best, _, solver = max(candidates, key=lambda entry: entry[1])
     return SequenceAlignment(

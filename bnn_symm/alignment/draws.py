@@ -29,7 +29,7 @@ _MAX_SWEEPS = 30
 _TOLERANCE = 1e-6
 
 
-class Draws:
+class DrawBatch:
     """Draws of whole weights, where their permutations put them.
 
     Args:
@@ -106,15 +106,15 @@ class Draws:
                 open_rows = (stays < most).any(1).nonzero().squeeze(1)
                 if not len(open_rows):
                     continue
-                gain = _of(gain, open_rows)
-                found = [assign(cells[name], _of(gain, i)) for i in range(len(open_rows))]
+                gain = _select_draws(gain, open_rows)
+                found = [assign(cells[name], _select_draws(gain, i)) for i in range(len(open_rows))]
                 index, sign = (
                     torch.stack([own[0] for own in found]),
                     torch.stack([own[1] for own in found]),
                 )
-                chosen = _at(gain.unsigned, index)
+                chosen = _gather_units(gain.unsigned, index)
                 if gain.signed is not None:
-                    chosen = chosen + sign * _at(gain.signed, index)
+                    chosen = chosen + sign * _gather_units(gain.signed, index)
                 better = chosen.sum(1) - stays[open_rows].sum(1) > _TOLERANCE * most[
                     open_rows
                 ].abs().sum(1)
@@ -134,7 +134,7 @@ class Draws:
         ]
         return torch.stack(parts).sum(0)
 
-    def take(self, other: "Draws", which: Bool[Tensor, " draw"]) -> None:
+    def take(self, other: "DrawBatch", which: Bool[Tensor, " draw"]) -> None:
         """Puts some draws where they are in another batch of the same."""
         for mine, theirs in (
             (self.tensors, other.tensors),
@@ -189,10 +189,10 @@ class Draws:
         identity = group.spec.identity()
         for i in range(len(self)):
             own = {name: value[i] for name, value in self.tensors.items()}
-            goal = Objective(group.spec, (Term(reference, own, True),), 0.0)
-            found, reached = coordinate(goal, group, identity, "one draw")
-            before = goal.value(identity)
-            if reached <= before + _TOLERANCE * abs(before):
+            objective = Objective(group.spec, (Term(reference, own, True),), 0.0)
+            found, new_value = coordinate(objective, group, identity, "one draw")
+            before = objective.value(identity)
+            if new_value <= before + _TOLERANCE * abs(before):
                 continue
             changed += 1
             for name, value in found.apply(own).items():
@@ -211,10 +211,10 @@ def _stacked(values: Sequence[Mapping[str, Tensor]]) -> dict[str, Int[Tensor, "d
 def _can_batch(group: SymmetryGroup) -> bool:
     if any(component.kind == "entangled" for component in group.components):
         return False
-    return not any(_twice(group.spec, axes) for axes in group.spec.axes.values())
+    return not any(_is_quadratic(group.spec, axes) for axes in group.spec.axes.values())
 
 
-def _twice(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
+def _is_quadratic(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
     """Whether a tensor holds blocks of a group, or a group on two of its axes: then its gain is not
     linear.
     """
@@ -223,12 +223,12 @@ def _twice(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
     return any(sum(any(s.group == name for s in axis) for axis in axes) > 1 for name in spec.groups)
 
 
-def _of(gain: Gain, draws: Tensor | int) -> Gain:
+def _select_draws(gain: Gain, draws: Tensor | int) -> Gain:
     """Of some draws among many."""
     return Gain(gain.unsigned[draws], None if gain.signed is None else gain.signed[draws])
 
 
-def _at(
+def _gather_units(
     value: Float[Tensor, "draw unit unit"], index: Int[Tensor, "draw unit"]
 ) -> Float[Tensor, "draw unit"]:
     return value.gather(2, index[:, :, None]).squeeze(2)

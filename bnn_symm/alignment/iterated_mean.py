@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bnn_symm.alignment.draws import Draws
+from bnn_symm.alignment.draws import DrawBatch
 from bnn_symm.alignment.objective import whole_weights
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import numpy_generator
@@ -108,11 +108,11 @@ def chain_means(
         if len(own) == 1 and towards is None:  # a whole chain: its sum is permuted, not its draws
             total = own[0].apply({name: value.double().sum(0) for name, value in whole.items()})
         else:
-            batch = Draws(whole, own[start:stop])
+            batch = DrawBatch(whole, own[start:stop])
             if towards is not None:
                 batch.match(towards, group)
                 if kick is not None:
-                    other = Draws(
+                    other = DrawBatch(
                         whole, [group.random(*kick, chain, draw) for draw in range(start, stop)]
                     )
                     other.match(towards, group)
@@ -127,7 +127,7 @@ def chain_means(
     return ChainMeans(sums, second / (chains * draws))
 
 
-def to_the_mean(
+def align_to_mean(
     posterior: SamplePosterior,
     first: list[list[Permutation]],
     group: SymmetryGroup,
@@ -149,20 +149,20 @@ def to_the_mean(
     """
     chains, draws, _ = posterior.shape
     chosen = numpy_generator(seed, "first means").permutation(chains * draws)[:restarts].tolist()
-    found: list[_Settled] = []
+    found: list[_MeanState] = []
     for number in [None, *chosen]:
         permutations = [list(own) for own in first]
         if number is None:
-            start = _Settled(permutations, chain_means(posterior, permutations, group), 0)
+            start = _MeanState(permutations, chain_means(posterior, permutations, group), 0)
         else:
             chain, draw = divmod(number, draws)
             whole = whole_weights(
                 posterior.model, posterior.read(chain, draw, draw + 1), group.spec
             )
             own = permutations[chain][draw].apply({name: value[0] for name, value in whole.items()})
-            start = _Settled(permutations, chain_means(posterior, permutations, group, own), 1)
-        found.append(_settle(posterior, start, group, _TRIAL_ROUNDS))
-    best = _settle(posterior, min(found, key=lambda own: own.means.dispersion), group)
+            start = _MeanState(permutations, chain_means(posterior, permutations, group, own), 1)
+        found.append(_iterate(posterior, start, group, _TRIAL_ROUNDS))
+    best = _iterate(posterior, min(found, key=lambda own: own.means.dispersion), group)
     failed = 0
     for number in range(_KICKS):
         before = best.means.dispersion
@@ -171,7 +171,7 @@ def to_the_mean(
             posterior, permutations, group, _float(best.means.mean), (seed, "kick", number)
         )
         if means.dispersion < before:
-            best = _settle(posterior, _Settled(permutations, means, best.rounds + 1), group)
+            best = _iterate(posterior, _MeanState(permutations, means, best.rounds + 1), group)
         failed = 0 if best.means.dispersion < before * (1 - _WORTH) else failed + 1
         if failed == _FAILS:
             break
@@ -179,15 +179,18 @@ def to_the_mean(
 
 
 @dataclass(frozen=True)
-class _Settled:
+class _MeanState:
     permutations: list[list[Permutation]]
     means: ChainMeans
     rounds: int
 
 
-def _settle(
-    posterior: SamplePosterior, start: _Settled, group: SymmetryGroup, max_rounds: int = _MAX_ROUNDS
-) -> _Settled:
+def _iterate(
+    posterior: SamplePosterior,
+    start: _MeanState,
+    group: SymmetryGroup,
+    max_rounds: int = _MAX_ROUNDS,
+) -> _MeanState:
     """Rounds until the dispersion falls no more, `max_rounds` at most; permutations are changed in
     place.
     """
@@ -198,7 +201,7 @@ def _settle(
         means = chain_means(posterior, permutations, group, _float(means.mean))
         if not means.dispersion < before * (1 - _TOLERANCE):
             break
-    return _Settled(permutations, means, rounds)
+    return _MeanState(permutations, means, rounds)
 
 
 def _float(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bnn_symm.alignment.solvers.gains import Gain, Gains, Place, Term, places
+from bnn_symm.alignment.solvers.gains import Gain, Gains, Occurrence, Term, places
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
@@ -73,13 +73,13 @@ class Objective:
         """What every assignment of a group's units would give, with all other units where the
         permutation puts them.
         """
-        return self.gains().at(group, permutation)
+        return self.gains().gain(group, permutation)
 
     def gains(self) -> Gains:
         """The same for all groups, for permutations that follow one another."""
         return Gains(self.spec, self.terms)
 
-    def is_twice(self, group: str) -> bool:
+    def is_quadratic(self, group: str) -> bool:
         """Whether a tensor has the group's units on two axes, so that it is quadratic in their
         order.
         """
@@ -98,7 +98,7 @@ class Objective:
         }
         return {name for name in found if name is not None}
 
-    def places(self, group: str) -> Iterator[Place]:
+    def places(self, group: str) -> Iterator[Occurrence]:
         """Those places of a group's units (`PermutationSpec.places`) that are compared."""
         return places(self.spec, self.terms, group)
 
@@ -134,7 +134,7 @@ def whole_weights(model: BayesianModel, flat: Tensor, spec: PermutationSpec) -> 
     }
 
 
-def objective(
+def alignment_objective(
     reference: Posterior, other: Posterior, spec: PermutationSpec, cost: Cost = "w2"
 ) -> Objective:
     """The objective of aligning one posterior to another, by their means and standard deviations.
@@ -145,10 +145,10 @@ def objective(
         spec: of their network.
         cost: see the module.
     """
-    return objective_of(moments(reference, spec), moments(other, spec), spec, cost)
+    return moment_objective(moments(reference, spec), moments(other, spec), spec, cost)
 
 
-def objective_of(
+def moment_objective(
     reference: Moments, other: Moments, spec: PermutationSpec, cost: Cost = "w2"
 ) -> Objective:
     """The same for moments that no posterior has, such as sums over several.

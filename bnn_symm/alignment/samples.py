@@ -37,7 +37,7 @@ from torch import Tensor
 
 from bnn_symm.alignment.align import check_same_function
 from bnn_symm.alignment.canonicalize import canonical_samples
-from bnn_symm.alignment.iterated_mean import chain_means, to_the_mean
+from bnn_symm.alignment.iterated_mean import align_to_mean, chain_means
 from bnn_symm.alignment.synchronize import synchronize
 from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
@@ -231,7 +231,7 @@ def _aligned(
     if per == "draw":
         found = [own * draws for own in found]
         if not group.is_trivial:
-            found, rounds = to_the_mean(posterior, found, group, restarts, seed)
+            found, rounds = align_to_mean(posterior, found, group, restarts, seed)
     found = _relative_to_most(found)
     difference = 0.0
     for chain, own in enumerate(found):

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.alignment.align import check_same_function, check_same_parameters
-from bnn_symm.alignment.objective import Moments, moments, objective_of
+from bnn_symm.alignment.objective import Moments, moment_objective, moments
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.arguments import checked
@@ -162,7 +162,9 @@ def synchronize(
         restarts = 0
     found = []
     for start in range(restarts + 1):
-        permutations = universe.identities() if start == 0 else universe.one_by_one(seed, start)
+        permutations = (
+            universe.identities() if start == 0 else universe.sequential_start(seed, start)
+        )
         found.append(universe.ascend(permutations, seed, start))
     values = [universe.value(permutations) for permutations, _ in found]
     winner = values.index(max(values))
@@ -235,7 +237,7 @@ class _Universe:
         """Sum over pairs of the squares of both."""
         return (sum(self._copies) - 1) * self._squares()
 
-    def one_by_one(self, seed: int, start: int) -> list[Permutation]:
+    def sequential_start(self, seed: int, start: int) -> list[Permutation]:
         """Members put in in random order, each at random first and then aligned to the sum of those
         before it.
         """
@@ -247,14 +249,14 @@ class _Universe:
         for count, place in enumerate(order):
             if count:
                 first = self._group.random(seed, "start", start, place)
-                goal = objective_of(
+                objective = moment_objective(
                     self._sum(moved, order[:count]),
                     self._members[place],
                     self._group.spec,
                     self._cost,
                 )
                 candidates = [
-                    solver(goal, self._group, first, seed, "one by one", start, place)
+                    solver(objective, self._group, first, seed, "one by one", start, place)
                     for solver in (coordinate, frank_wolfe)
                 ]
                 permutations[place] = max(candidates, key=lambda entry: entry[1])[0]
@@ -279,15 +281,17 @@ class _Universe:
             key = (seed, "sweep of members", start, sweep)
             for place in torch.randperm(count, generator=torch_generator(*key)).tolist():
                 others = [other for other in range(count) if other != place]
-                goal = objective_of(
+                objective = moment_objective(
                     self._sum(moved, others), self._members[place], self._group.spec, self._cost
                 )
-                before = goal.value(permutations[place])
+                before = objective.value(permutations[place])
                 # Frank-Wolfe costs more, and is asked only where no single group of units gains any
                 # more.
                 for solver in (coordinate, frank_wolfe):
-                    better, reached = solver(goal, self._group, permutations[place], *key, place)
-                    if reached > before + _TOLERANCE * abs(before):
+                    better, new_value = solver(
+                        objective, self._group, permutations[place], *key, place
+                    )
+                    if new_value > before + _TOLERANCE * abs(before):
                         permutations[place], gained = better, True
                         moved[place] = self._moved(place, better)
                         break

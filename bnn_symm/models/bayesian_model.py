@@ -265,15 +265,15 @@ class BayesianModel:
         }
 
     def pull_back(
-        self, of_layers: Mapping[str, Tensor], of_latents: Mapping[str, Tensor]
+        self, layer_grads: Mapping[str, Tensor], latent_grads: Mapping[str, Tensor]
     ) -> Float[Tensor, "*draw parameter"]:
         """The gradient by the flat vector, from gradients by all `layer_values` and by the
         `latents`.
         """
         return self.flatten(
             {
-                **free_parameters(self.net, of_layers),
-                **{_LATENT + name: value for name, value in of_latents.items()},
+                **free_parameters(self.net, layer_grads),
+                **{_LATENT + name: value for name, value in latent_grads.items()},
             }
         )
 

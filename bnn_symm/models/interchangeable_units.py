@@ -67,7 +67,9 @@ class UnitOrbit:
         return flat[..., self.index] * sign
 
 
-def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list[UnitOrbit], int]:
+def interchangeable_units(
+    model: BayesianModel, group: SymmetryGroup
+) -> tuple[list[UnitOrbit], int]:
     """Independent sets of units that may take any order.
 
     Args:
@@ -93,7 +95,7 @@ def exchangeable_units(model: BayesianModel, group: SymmetryGroup) -> tuple[list
     return sorted(sets, key=lambda one: (names.index(one.group), one.units)), left_out
 
 
-def free_of(units: UnitOrbit, others: Sequence[UnitOrbit]) -> Bool[Tensor, " column"]:
+def unaffected_columns(units: UnitOrbit, others: Sequence[UnitOrbit]) -> Bool[Tensor, " column"]:
     """Which columns of a set's `index` the order of other sets leaves alone."""
     touched = torch.zeros_like(units.touched)
     for other in others:

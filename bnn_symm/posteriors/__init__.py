@@ -1,6 +1,6 @@
 """The result type of every inference method, its predictions and its files."""
 
-from bnn_symm.posteriors.external.external_draws import ForeignDraws, read_checkpoint, read_netcdf
+from bnn_symm.posteriors.external.external_draws import ExternalDraws, read_checkpoint, read_netcdf
 from bnn_symm.posteriors.external.name_mapping import read_names
 from bnn_symm.posteriors.external.parameter_matching import Matching, match_names
 from bnn_symm.posteriors.gaussian import GaussianPosterior
@@ -11,18 +11,18 @@ from bnn_symm.posteriors.io.netcdf import load_posterior, save_posterior, stack_
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.predictive import Predictive
-from bnn_symm.posteriors.samples import ArrayPositions, Positions, SamplePosterior
+from bnn_symm.posteriors.samples import ArrayDraws, LazyDraws, SamplePosterior
 
 __all__ = [
-    "ArrayPositions",
+    "ArrayDraws",
     "ClosedFormPosterior",
     "DrawChunk",
     "DrawLog",
-    "ForeignDraws",
+    "ExternalDraws",
     "GaussianPosterior",
+    "LazyDraws",
     "LowRankGaussianPosterior",
     "Matching",
-    "Positions",
     "Posterior",
     "Predictive",
     "SamplePosterior",

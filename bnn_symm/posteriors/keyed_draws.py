@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class KeyedDraws:
-    """One chain of independent draws, each made by its number alone (`Positions` of a
+    """One chain of independent draws, each made by its number alone (`LazyDraws` of a
     `SamplePosterior`).
 
     Args:

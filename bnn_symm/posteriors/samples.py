@@ -29,7 +29,7 @@ from bnn_symm.symmetry import Permutation
 
 
 @runtime_checkable
-class Positions(Protocol):
+class LazyDraws(Protocol):
     """Where the draws of a `SamplePosterior` lie: in memory or in a file."""
 
     @property
@@ -42,7 +42,7 @@ class Positions(Protocol):
         ...
 
 
-class ArrayPositions:
+class ArrayDraws:
     """Draws in memory, (chain, draw, parameter)."""
 
     def __init__(self, draws: Float[Tensor, "chain draw parameter"]):
@@ -59,7 +59,7 @@ class ArrayPositions:
         return self._draws[chain, start:stop]
 
 
-class PermutedPositions:
+class PermutedDraws:
     """Draws with the hidden units of their network permuted, when they are read.
 
     Args:
@@ -70,7 +70,7 @@ class PermutedPositions:
 
     def __init__(
         self,
-        base: Positions,
+        base: LazyDraws,
         model: BayesianModel,
         permutations: Sequence[Permutation] | Sequence[Sequence[Permutation]],
     ):
@@ -112,7 +112,7 @@ class SamplePosterior(Posterior):
         model: BayesianModel,
         scaling: Scaling,
         *,
-        positions: Positions,
+        positions: LazyDraws,
         sample_stats: Mapping[str, np.ndarray] | None = None,
         info: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
@@ -178,7 +178,7 @@ class SamplePosterior(Posterior):
         return cls(
             model,
             scaling or Scaling.identity((1,)),
-            positions=ArrayPositions(draws),
+            positions=ArrayDraws(draws),
             sample_stats=sample_stats,
             info=info,
             history=history,
@@ -285,7 +285,7 @@ class SamplePosterior(Posterior):
                 f"got permutations for {lengths} draws of {len(lengths)} chains, wanted one for "
                 f"each of {chains} chains, or for each of their {draws} draws"
             )
-        positions = PermutedPositions(self._positions, self.model, permutations)
+        positions = PermutedDraws(self._positions, self.model, permutations)
         for own in permutations:
             for permutation in [own] if isinstance(own, Permutation) else own:
                 self.model.check_representable(permutation)

@@ -8,7 +8,7 @@ from torch import nn
 
 from bnn_symm.alignment import Alignment, align, check_same_parameters
 from bnn_symm.alignment.align import check_same_function
-from bnn_symm.alignment.objective import objective
+from bnn_symm.alignment.objective import alignment_objective
 from bnn_symm.architectures import (
     MLPConfig,
     SymmetryConfig,
@@ -212,9 +212,9 @@ def unrelated() -> tuple[GaussianPosterior, GaussianPosterior, Alignment]:
 
 def test_the_result_says_what_was_done(unrelated) -> None:
     first, second, result = unrelated
-    goal = objective(first, second, result.group.spec)
-    assert result.distance_before == goal.distance(result.group.spec.identity())
-    assert result.distance_after == goal.distance(result.permutation)
+    objective = alignment_objective(first, second, result.group.spec)
+    assert result.distance_before == objective.distance(result.group.spec.identity())
+    assert result.distance_after == objective.distance(result.permutation)
     assert result.distance_after <= result.coordinate_from_identity < result.distance_before
     assert result.distance_after < result.distance_random
     assert result.solver in ("coordinate", "frank_wolfe", "sinkhorn")
@@ -224,7 +224,7 @@ def test_the_result_says_what_was_done(unrelated) -> None:
     assert 0 < result.function_difference < 1e-12
     x = normal(4, 4)
     torch.testing.assert_close(result.apply(second).predict(x).outputs, second.predict(x).outputs)
-    assert objective(first, result.apply(second), result.group.spec).distance(
+    assert alignment_objective(first, result.apply(second), result.group.spec).distance(
         result.group.spec.identity()
     ) == pytest.approx(result.distance_after, rel=1e-5)
 

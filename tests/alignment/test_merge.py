@@ -120,7 +120,7 @@ def test_without_dividing_the_prior_out_it_would_not_be():
 
 @pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS)
 def test_parts_that_say_nothing_multiply_to_the_prior(temperature, tempering):
-    """Latent variables of the likelihood included, whose prior is not centerd."""
+    """Latent variables of the likelihood included, whose prior is not centered."""
     model = BayesianModel(
         linear().net, Prior(scale=0.5), Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6)
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnn_symm.alignment.objective import Cost, objective
+from bnn_symm.alignment.objective import Cost, alignment_objective
 from bnn_symm.architectures import CNNConfig, MLPConfig, ResNetConfig, SymmetryConfig, build_network
 from bnn_symm.architectures.resnet import ResNet
 from bnn_symm.data import Scaling
@@ -110,12 +110,14 @@ def test_distance_is_that_of_the_whole_weights(case, cost) -> None:
     group, reference, other = case
     if cost == "precision" and group.fixed:
         pytest.skip("fixed entries have no standard deviation; they have a test of their own")
-    goal = objective(reference, other, group.spec, cost)
+    objective = alignment_objective(reference, other, group.spec, cost)
     size = brute_force(reference, other, cost)
     for permutation in (group.spec.identity(), group.random(1), group.random(2)):
         expected = brute_force(reference, other.permute(permutation), cost)
-        assert goal.distance(permutation) == pytest.approx(expected, abs=SINGLE * size)
-        assert goal.constant - 2 * goal.value(permutation) == goal.distance(permutation)
+        assert objective.distance(permutation) == pytest.approx(expected, abs=SINGLE * size)
+        assert objective.constant - 2 * objective.value(permutation) == objective.distance(
+            permutation
+        )
 
 
 def test_distance_of_two_layers_by_hand() -> None:
@@ -142,7 +144,7 @@ def test_distance_of_two_layers_by_hand() -> None:
             )
     for a, b in ((m_a, m_b), (s_a, s_b)):
         expected += float((a["head.bias"] - b["head.bias"]).square().sum())
-    assert objective(reference, other, group.spec).distance(permutation) == pytest.approx(
+    assert alignment_objective(reference, other, group.spec).distance(permutation) == pytest.approx(
         expected, rel=SINGLE
     )
 
@@ -152,10 +154,10 @@ def test_distance_to_itself_is_zero_at_the_identity_only(cost) -> None:
     model = model_of(mlp(5, 4))
     group = symmetry_group(model.net)
     posterior = gaussian(model, 1)
-    goal = objective(posterior, posterior, group.spec, cost)
+    objective = alignment_objective(posterior, posterior, group.spec, cost)
     size = brute_force(posterior, posterior.permute(group.random(1)), cost)
-    assert goal.distance(group.spec.identity()) == pytest.approx(0.0, abs=SINGLE * size)
-    assert goal.distance(group.random(1)) > 0.1 * size > 0
+    assert objective.distance(group.spec.identity()) == pytest.approx(0.0, abs=SINGLE * size)
+    assert objective.distance(group.random(1)) > 0.1 * size > 0
 
 
 @pytest.mark.parametrize("cost", COSTS)
@@ -163,8 +165,8 @@ def test_distance_does_not_change_when_both_are_permuted_alike(cost) -> None:
     model = model_of(mlp(5, 4, activation="tanh"))
     group = symmetry_group(model.net)
     reference, other, both = gaussian(model, 1), gaussian(model, 2), group.random("both")
-    before = objective(reference, other, group.spec, cost)
-    after = objective(reference.permute(both), other.permute(both), group.spec, cost)
+    before = alignment_objective(reference, other, group.spec, cost)
+    after = alignment_objective(reference.permute(both), other.permute(both), group.spec, cost)
     for permutation in (group.spec.identity(), group.random(1)):
         conjugate = both.compose(permutation).compose(both.inverse())
         assert after.distance(conjugate) == pytest.approx(before.distance(permutation), rel=SINGLE)
@@ -182,7 +184,7 @@ def test_costs_look_at_what_they_name() -> None:
         )
 
     def distance(first: GaussianPosterior, second: GaussianPosterior, cost: Cost) -> float:
-        return objective(first, second, group.spec, cost).distance(permutation)
+        return alignment_objective(first, second, group.spec, cost).distance(permutation)
 
     wider = scaled(reference, 2.0)
     assert distance(wider, scaled(other, 3.0), "means") == distance(reference, other, "means")
@@ -205,7 +207,7 @@ def test_draws_are_compared_by_their_moments() -> None:
     )
     for cost in COSTS:
         expected = brute_force(reference, other.permute(group.random(1)), cost)
-        assert objective(reference, other, group.spec, cost).distance(
+        assert alignment_objective(reference, other, group.spec, cost).distance(
             group.random(1)
         ) == pytest.approx(expected, rel=1e-5)
 
@@ -217,9 +219,9 @@ def test_points_have_no_standard_deviations_to_compare() -> None:
         SamplePosterior.from_draws(model, normal(1, 1, model.num_parameters, seed=s))
         for s in (1, 2)
     )
-    goal = objective(reference, other, group.spec, "w2")
-    assert len(goal.terms) == 1
-    assert goal.distance(group.random(1)) == objective(
+    objective = alignment_objective(reference, other, group.spec, "w2")
+    assert len(objective.terms) == 1
+    assert objective.distance(group.random(1)) == alignment_objective(
         reference, other, group.spec, "means"
     ).distance(group.random(1))
 
@@ -237,11 +239,11 @@ def replaced(current: Permutation, name: str, index: Tensor, sign: Tensor | None
 def test_gain_is_the_difference_that_moving_units_makes(name, cost) -> None:
     model = model_of(NETWORKS[name]())
     group = symmetry_group(model.net)
-    goal = objective(gaussian(model, 1), gaussian(model, 2), group.spec, cost)
+    objective = alignment_objective(gaussian(model, 1), gaussian(model, 2), group.spec, cost)
     current = group.random("current")
-    value, size = goal.value(current), goal.constant
+    value, size = objective.value(current), objective.constant
     for units in list(group.spec.groups)[:4]:
-        gain = goal.gain(units, current)
+        gain = objective.gain(units, current)
         index = current.indices[units]
         sign = current.signs.get(units, torch.ones_like(index))
 
@@ -257,7 +259,7 @@ def test_gain_is_the_difference_that_moving_units_makes(name, cost) -> None:
             order = index.clone()
             order[[i, j]] = index[[j, i]]
             change = (
-                goal.value(
+                objective.value(
                     replaced(current, units, order, sign if units in current.signs else None)
                 )
                 - value
@@ -267,7 +269,7 @@ def test_gain_is_the_difference_that_moving_units_makes(name, cost) -> None:
             for i in range(len(index)):
                 flips = sign.clone()
                 flips[i] *= -1
-                change = goal.value(replaced(current, units, index, flips)) - value
+                change = objective.value(replaced(current, units, index, flips)) - value
                 assert worth(index, flips) - before == pytest.approx(change, abs=SINGLE * size)
                 assert abs(change) > 0
         else:
@@ -277,7 +279,7 @@ def test_gain_is_the_difference_that_moving_units_makes(name, cost) -> None:
 def test_gain_of_either_sign_is_the_larger() -> None:
     model = model_of(mlp(4, activation="tanh"))
     group = symmetry_group(model.net)
-    gain = objective(gaussian(model, 1), gaussian(model, 2), group.spec).gain(
+    gain = alignment_objective(gaussian(model, 1), gaussian(model, 2), group.spec).gain(
         "layers.0", group.spec.identity()
     )
     assert gain.signed is not None
@@ -298,13 +300,13 @@ def test_gain_where_a_convolution_reads_blocks_that_stay() -> None:
     model = model_of(net)
     group = symmetry_group(model.net)
     assert all(component.kind == "interchangeable" for component in group.components)
-    goal = objective(gaussian(model, 1), gaussian(model, 2), group.spec)
-    gain, identity = goal.gain("0", group.spec.identity()), group.spec.identity()
+    objective = alignment_objective(gaussian(model, 1), gaussian(model, 2), group.spec)
+    gain, identity = objective.gain("0", group.spec.identity()), group.spec.identity()
     order = torch.tensor([1, 0, 2, 3, 5, 4])
-    change = goal.value(replaced(identity, "0", order, None)) - goal.value(identity)
+    change = objective.value(replaced(identity, "0", order, None)) - objective.value(identity)
     both = gain.unflipped()
     assert float(both[range(6), order].sum() - both.diagonal().sum()) == pytest.approx(
-        change, abs=SINGLE * goal.constant
+        change, abs=SINGLE * objective.constant
     )
 
 
@@ -316,10 +318,12 @@ def differences(cost: Cost, kappa: float) -> list[float]:
     model = model_of(blocks(kappa))
     group = symmetry_group(model.net)
     reference, other = gaussian(model, 1), gaussian(model, 2)
-    goal = objective(reference, other, group.spec, cost)
+    objective = alignment_objective(reference, other, group.spec, cost)
     expected = [brute_force(reference, other.permute(group.random(key)), cost) for key in (1, 2)]
     assert min(expected) > 0
-    return [goal.distance(group.random(key)) - e for key, e in zip((1, 2), expected, strict=True)]
+    return [
+        objective.distance(group.random(key)) - e for key, e in zip((1, 2), expected, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(

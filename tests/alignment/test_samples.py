@@ -17,7 +17,7 @@ from bnn_symm.alignment import (
     prior_draws,
     transpositions,
 )
-from bnn_symm.alignment.draws import Draws
+from bnn_symm.alignment.draws import DrawBatch
 from bnn_symm.alignment.objective import Objective
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.gains import Term
@@ -312,7 +312,7 @@ def prepared(
 def test_draws_are_where_their_permutations_put_them(name):
     group, tensors, start, reference = prepared(name, 5)
     kept = {n: v.clone() for n, v in tensors.items()}
-    batch = Draws(tensors, start)
+    batch = DrawBatch(tensors, start)
     for matched in (False, True):
         if matched:
             assert batch.match(reference, group) > 0
@@ -327,14 +327,14 @@ def test_draws_are_where_their_permutations_put_them(name):
 @pytest.mark.parametrize("name", NETS)
 def test_many_draws_reach_what_one_by_one_cannot_improve(name):
     group, tensors, start, reference = prepared(name, 6)
-    batch = Draws(tensors, start)
+    batch = DrawBatch(tensors, start)
     assert batch.match(reference, group) > 0
     for draw, permutation in enumerate(batch.permutations()):
         own = {n: v[draw] for n, v in tensors.items()}
-        goal = Objective(group.spec, (Term(reference, own, True),), 0.0)
-        assert goal.value(permutation) >= goal.value(start[draw])
-        _, reached = coordinate(goal, group, permutation, "after")
-        assert reached == pytest.approx(goal.value(permutation), rel=1e-5)
+        objective = Objective(group.spec, (Term(reference, own, True),), 0.0)
+        assert objective.value(permutation) >= objective.value(start[draw])
+        _, new_value = coordinate(objective, group, permutation, "after")
+        assert new_value == pytest.approx(objective.value(permutation), rel=1e-5)
     assert batch.match(reference, group) == 0
 
 

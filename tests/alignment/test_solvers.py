@@ -8,12 +8,16 @@ import torch
 from torch import nn
 
 from bnn_symm.alignment import align
-from bnn_symm.alignment.objective import Objective, objective
+from bnn_symm.alignment.objective import Objective, alignment_objective
 from bnn_symm.alignment.solvers.assignment import assign, movable_groups
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.solvers.gains import Gain
-from bnn_symm.alignment.solvers.relaxation import at_permutation, half_way, relaxed_gains
+from bnn_symm.alignment.solvers.relaxation import (
+    halfway_to_center,
+    permutation_point,
+    relaxed_gains,
+)
 from bnn_symm.alignment.solvers.sinkhorn import balanced, sinkhorn
 from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries
 from bnn_symm.symmetry import Component, SymmetryGroup, symmetry_group
@@ -29,7 +33,9 @@ SOLVERS = {"coordinate": coordinate, "frank_wolfe": frank_wolfe, "sinkhorn": sin
 def problem(net: nn.Module, seed: int, cost="w2") -> tuple[Objective, SymmetryGroup]:
     model = model_of(net)
     group = symmetry_group(model.net)
-    return objective(gaussian(model, seed), gaussian(model, seed + 500), group.spec, cost), group
+    return alignment_objective(
+        gaussian(model, seed), gaussian(model, seed + 500), group.spec, cost
+    ), group
 
 
 # -- against all permutations
@@ -51,8 +57,8 @@ def test_the_optimum_of_tiny_networks_is_found(name) -> None:
     assert len(elements) == group.order
     for seed in range(pairs):
         reference, other = gaussian(model, seed), gaussian(model, seed + 500)
-        goal = objective(reference, other, group.spec)
-        best = min(goal.distance(element) for element in elements)
+        objective = alignment_objective(reference, other, group.spec)
+        best = min(objective.distance(element) for element in elements)
         result = align(reference, other, group=group)
         assert result.distance_after >= best * (1 - EXACT)
         assert result.distance_after <= result.coordinate_from_identity * (1 + EXACT)
@@ -119,10 +125,10 @@ def test_units_that_swap_only_with_a_flip(solver, seed) -> None:
     assert len(elements) == group.order == 4
     other = gaussian(model, seed)
     for planted in elements:
-        goal = objective(other.permute(planted), other, group.spec)
-        found, value = SOLVERS[solver](goal, group, group.spec.identity(), "key")
+        objective = alignment_objective(other.permute(planted), other, group.spec)
+        found, value = SOLVERS[solver](objective, group, group.spec.identity(), "key")
         assert found.same_as(planted)
-        assert value == max(goal.value(element) for element in elements)
+        assert value == max(objective.value(element) for element in elements)
 
 
 # -- what each promises
@@ -133,15 +139,15 @@ def test_units_that_swap_only_with_a_flip(solver, seed) -> None:
     "name", ["mlp", "tanh", "frn", "blocks", "grouped convolution", "attention"]
 )
 def test_a_solver_stays_in_the_group_and_never_falls_below_its_start(name, solver) -> None:
-    goal, group = problem(NETWORKS[name](), 1)
+    objective, group = problem(NETWORKS[name](), 1)
     for number in range(3):
         start = group.spec.identity() if number == 0 else group.random("start", number)
-        found, value = SOLVERS[solver](goal, group, start, "key")
+        found, value = SOLVERS[solver](objective, group, start, "key")
         found.check()
         group.check(found)
-        assert value == goal.value(found)
-        assert value > goal.value(start)
-        again, same = SOLVERS[solver](goal, group, start, "key")
+        assert value == objective.value(found)
+        assert value > objective.value(start)
+        again, same = SOLVERS[solver](objective, group, start, "key")
         assert again.same_as(found)
         assert same == value
 
@@ -151,27 +157,31 @@ def test_frank_wolfe_is_never_below_a_random_start_of_many(name) -> None:
     model = model_of(NETWORKS[name]())
     group = symmetry_group(model.net)
     for seed in range(10):
-        goal = objective(gaussian(model, seed), gaussian(model, seed + 500), group.spec)
+        objective = alignment_objective(
+            gaussian(model, seed), gaussian(model, seed + 500), group.spec
+        )
         start = group.random(seed)
-        assert frank_wolfe(goal, group, start, seed)[1] >= goal.value(start)
+        assert frank_wolfe(objective, group, start, seed)[1] >= objective.value(start)
 
 
 @pytest.mark.parametrize("name", ["mlp", "tanh", "frn"])
 def test_no_single_swap_or_flip_improves_where_coordinate_stops(name) -> None:
-    goal, group = problem(NETWORKS[name](), 3)
-    found, value = coordinate(goal, group, group.spec.identity(), "key")
+    objective, group = problem(NETWORKS[name](), 3)
+    found, value = coordinate(objective, group, group.spec.identity(), "key")
     for move in group.generators():
-        assert goal.value(move.compose(found)) <= value + EXACT * abs(value)
+        assert objective.value(move.compose(found)) <= value + EXACT * abs(value)
     # Nor does any whole assignment of one group.
     for name_of, cells in movable_groups(group).items():
-        index, sign = assign(cells, goal.gain(name_of, found))
+        index, sign = assign(cells, objective.gain(name_of, found))
         assert torch.equal(index, found.indices[name_of])
         assert torch.equal(sign, found.signs.get(name_of, torch.ones_like(sign)))
 
 
 def test_other_keys_take_the_groups_in_another_order() -> None:
-    goal, group = problem(mlp(6, 6, 6), 2)
-    values = {round(coordinate(goal, group, group.random("far"), key)[1], 6) for key in range(12)}
+    objective, group = problem(mlp(6, 6, 6), 2)
+    values = {
+        round(coordinate(objective, group, group.random("far"), key)[1], 6) for key in range(12)
+    }
     assert len(values) > 1  # or restarts would only repeat themselves
 
 
@@ -186,7 +196,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gains_follow_the_permutation(name, cost) -> None:
     """Where few units have moved, many, only signs, or none."""
-    goal, group = problem(NETWORKS[name](), 1, cost)
+    objective, group = problem(NETWORKS[name](), 1, cost)
     if not any(component.kind == "entangled" for component in group.components):
         steps = [
             *itertools.islice(group.generators(), 5),
@@ -195,11 +205,11 @@ def test_gains_follow_the_permutation(name, cost) -> None:
         ]
     else:
         steps = [group.random(number) for number in range(3)]
-    gains, current = goal.gains(), group.random("current")
+    gains, current = objective.gains(), group.random("current")
     for step in [group.spec.identity(), *steps]:
         current = step.compose(current)
         for units in group.spec.groups:
-            kept, fresh = gains.at(units, current), goal.gain(units, current)
+            kept, fresh = gains.gain(units, current), objective.gain(units, current)
             torch.testing.assert_close(kept.unsigned, fresh.unsigned, **CLOSE)
             assert (
                 (kept.signed is None)
@@ -216,29 +226,29 @@ def test_gains_follow_the_permutation(name, cost) -> None:
 @pytest.mark.parametrize("cost", ["w2", "precision"])
 @pytest.mark.parametrize("name", ["mlp", "tanh", "cnn", "frn", "resnet-20", "concatenation"])
 def test_relaxed_gains_at_permutations_are_gains(name, cost) -> None:
-    goal, group = problem(NETWORKS[name](), 1, cost)
+    objective, group = problem(NETWORKS[name](), 1, cost)
     element = group.random(1)
-    point = at_permutation(element, movable_groups(group))
-    gains = relaxed_gains(goal, group.spec.identity(), point)
+    point = permutation_point(element, movable_groups(group))
+    gains = relaxed_gains(objective, group.spec.identity(), point)
     for units, gain in gains.items():
-        expected = goal.gain(units, element)
+        expected = objective.gain(units, element)
         torch.testing.assert_close(gain.unsigned, expected.unsigned, **CLOSE)
         assert (gain.signed is None) == (expected.signed is None)
         if gain.signed is not None:
             torch.testing.assert_close(gain.signed, expected.signed, **CLOSE)
-        assert point.inner({units: gain}) == pytest.approx(expected.at(element, units), rel=1e-4)
+        assert point.inner({units: gain}) == pytest.approx(expected.value(element, units), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tanh", "cnn", "resnet-20", "concatenation"])
 def test_gains_are_linear_along_a_step(name) -> None:
-    goal, group = problem(NETWORKS[name](), 1)
+    objective, group = problem(NETWORKS[name](), 1)
     start, vertex = group.random(1), group.random(2)
-    point = half_way(start, movable_groups(group))
-    moved = relaxed_gains(goal, start, point)
+    point = halfway_to_center(start, movable_groups(group))
+    moved = relaxed_gains(objective, start, point)
     for units, gain in moved.items():
-        gain.move(goal.gain(units, vertex), 0.3)
+        gain.move(objective.gain(units, vertex), 0.3)
     point.move(vertex, 0.3)
-    for units, expected in relaxed_gains(goal, start, point).items():
+    for units, expected in relaxed_gains(objective, start, point).items():
         torch.testing.assert_close(moved[units].unsigned, expected.unsigned, **CLOSE)
         if expected.signed is not None:
             torch.testing.assert_close(moved[units].signed, expected.signed, **CLOSE)
@@ -251,7 +261,7 @@ def test_half_way_to_the_center_is_an_average_of_permutations(name) -> None:
     _, group = problem(NETWORKS[name](), 1)
     start = group.random(1)
     cells = movable_groups(group)
-    point = half_way(start, cells)
+    point = halfway_to_center(start, cells)
     for units, matrix in point.unsigned.items():
         torch.testing.assert_close(matrix.sum(0), torch.ones(len(matrix)))
         torch.testing.assert_close(matrix.sum(1), torch.ones(len(matrix)))
@@ -272,9 +282,11 @@ def test_sinkhorn_from_one_start_finds_the_optimum_of_tiny_networks(name) -> Non
     group = symmetry_group(model.net)
     elements, found = list(every_element(group.spec)), 0
     for seed in range(30):
-        goal = objective(gaussian(model, seed), gaussian(model, seed + 500), group.spec)
-        best = max(goal.value(element) for element in elements)
-        value = sinkhorn(goal, group, group.spec.identity(), "key")[1]
+        objective = alignment_objective(
+            gaussian(model, seed), gaussian(model, seed + 500), group.spec
+        )
+        best = max(objective.value(element) for element in elements)
+        value = sinkhorn(objective, group, group.spec.identity(), "key")[1]
         assert value <= best * (1 + EXACT)
         found += value >= best * (1 - EXACT)
     assert found >= 27
@@ -286,9 +298,9 @@ def test_sinkhorn_recovers_a_planted_permutation(name, from_identity) -> None:
     model = model_of(NETWORKS[name]())
     group = symmetry_group(model.net)
     other, planted = gaussian(model, 1), group.random("plant")
-    goal = objective(other.permute(planted), other, group.spec)
+    objective = alignment_objective(other.permute(planted), other, group.spec)
     start = group.spec.identity() if from_identity else group.random("start")
-    assert sinkhorn(goal, group, start, "key")[0].same_as(planted)
+    assert sinkhorn(objective, group, start, "key")[0].same_as(planted)
 
 
 def test_sinkhorn_is_above_coordinate_matching_on_unrelated_networks() -> None:
@@ -297,9 +309,11 @@ def test_sinkhorn_is_above_coordinate_matching_on_unrelated_networks() -> None:
     group = symmetry_group(model.net)
     ratios = []
     for seed in range(8):
-        goal = objective(gaussian(model, seed), gaussian(model, seed + 500), group.spec)
+        objective = alignment_objective(
+            gaussian(model, seed), gaussian(model, seed + 500), group.spec
+        )
         values = [
-            solver(goal, group, group.spec.identity(), "key")[1]
+            solver(objective, group, group.spec.identity(), "key")[1]
             for solver in (sinkhorn, coordinate)
         ]
         ratios.append(values[0] / values[1])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bnn_symm.alignment import align
-from bnn_symm.alignment.objective import objective
+from bnn_symm.alignment.objective import alignment_objective
 from bnn_symm.alignment.solvers.straight_through import Midpoint, straight_through
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError
@@ -55,11 +55,11 @@ def test_the_midpoint_is_half_way(pair) -> None:
     permutation = group.random(1)
     half = (first.loc + second.permute(permutation).loc) / 2
     expected = float(-first.model.log_likelihood(half, part.x, part.y).mean())
-    assert Midpoint(first, second, False).loss_of(permutation, part, 0) == pytest.approx(
+    assert Midpoint(first, second, False).loss(permutation, part, 0) == pytest.approx(
         expected, rel=1e-12
     )
     # With a scale of 0.02 noise moves the loss, and only a little; another seed is another noise.
-    noisy = [Midpoint(first, second, True).loss_of(permutation, part, seed) for seed in (0, 1)]
+    noisy = [Midpoint(first, second, True).loss(permutation, part, seed) for seed in (0, 1)]
     assert noisy[0] == pytest.approx(expected, rel=0.2)
     assert len({expected, *noisy}) == 3
 
@@ -88,10 +88,10 @@ def test_it_lowers_the_midpoint_loss_of_a_trained_pair(pair, noisy) -> None:
     middle = Midpoint(first, second, noisy)
     found, loss = straight_through(first, second, part, group, noisy=noisy, seed=0)
     group.check(found)
-    assert loss == middle.loss_of(found, part, 0)
-    assert loss < 0.5 * middle.loss_of(group.spec.identity(), part, 0)
+    assert loss == middle.loss(found, part, 0)
+    assert loss < 0.5 * middle.loss(group.spec.identity(), part, 0)
     weights = align(first, second, matching="means", solver="coordinate", group=group, restarts=0)
-    assert loss < middle.loss_of(weights.permutation, part, 0)
+    assert loss < middle.loss(weights.permutation, part, 0)
 
 
 def test_the_same_seed_finds_the_same_and_leaves_the_generator_alone(pair) -> None:
@@ -130,7 +130,7 @@ def test_it_stays_in_the_group_of_other_networks(name) -> None:
     found, loss = straight_through(first, second, part, group, noisy=False, seed=0)
     found.check()
     group.check(found)
-    assert loss < Midpoint(first, second, False).loss_of(group.spec.identity(), part, 0)
+    assert loss < Midpoint(first, second, False).loss(group.spec.identity(), part, 0)
 
 
 # -- which solver
@@ -152,8 +152,8 @@ def test_the_solver_that_is_asked_for_is_used(solver) -> None:
     )
     if solver == "coordinate":
         assert one.distance_after == one.coordinate_from_identity
-    goal = objective(first, second, group.spec)
-    assert goal.distance(one.permutation) == one.distance_after
+    objective = alignment_objective(first, second, group.spec)
+    assert objective.distance(one.permutation) == one.distance_after
 
 
 def test_the_best_of_all_is_the_best_of_each() -> None:

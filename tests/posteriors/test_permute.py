@@ -14,7 +14,7 @@ from bnn_symm.diagnostics import elbo
 from bnn_symm.errors import IncompatiblePosteriors, NotRepresentable
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import (
-    ArrayPositions,
+    ArrayDraws,
     GaussianPosterior,
     SamplePosterior,
     load_posterior,
@@ -301,7 +301,7 @@ def test_one_permutation_a_draw_whatever_the_chunk(tanh) -> None:
     )
 
 
-class Counted(ArrayPositions):
+class Counted(ArrayDraws):
     """Draws that count how many of them were read."""
 
     def __init__(self, draws: Tensor):

@@ -1,4 +1,4 @@
-"""Runs whose prior is centerd on weights learned before: they load, resume and derive without the
+"""Runs whose prior is centered on weights learned before: they load, resume and derive without the
 original."""
 
 import shutil

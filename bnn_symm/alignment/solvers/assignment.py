@@ -29,7 +29,7 @@ def movable_groups(group: SymmetryGroup) -> dict[str, list[Component]]:
     return found
 
 
-def searched_moves(group: SymmetryGroup) -> list[Permutation]:
+def entangled_moves(group: SymmetryGroup) -> list[Permutation]:
     """Moves of entangled components, which no assignment serves: generators, and swaps of any two
     units of a block.
     """
@@ -84,7 +84,7 @@ def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:
     return index, sign
 
 
-def assigned(
+def assign_group(
     current: Permutation, name: str, components: list[Component], gain: Gain
 ) -> Permutation:
     """A permutation with one group's units where their assignment gains most."""

@@ -14,7 +14,7 @@ References:
 import torch
 
 from bnn_symm.alignment.objective import Objective
-from bnn_symm.alignment.solvers.assignment import assigned, movable_groups, searched_moves
+from bnn_symm.alignment.solvers.assignment import assign_group, entangled_moves, movable_groups
 from bnn_symm.alignment.solvers.blocks import assign_blocks, nested_components
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Permutation, SymmetryGroup
@@ -43,34 +43,36 @@ def coordinate(
     names, gains = list(cells), objective.gains()
     current, size = start, abs(objective.value(start))
     neighbors = {name: objective.neighbors(name) & cells.keys() for name in names}
-    unsettled = set(names)
+    pending = set(names)
     for sweep in range(_MAX_SWEEPS):
         for number in torch.randperm(
             len(names), generator=torch_generator(*key, "sweep", sweep)
         ).tolist():
             name = names[number]
-            if name not in unsettled:
+            if name not in pending:
                 continue
-            unsettled.remove(name)
-            gain = gains.at(name, current)
-            moved = assigned(current, name, cells[name], gain)
-            better = gain.at(moved, name) - gain.at(current, name)
-            if objective.is_twice(name):
+            pending.remove(name)
+            gain = gains.gain(name, current)
+            moved = assign_group(current, name, cells[name], gain)
+            better = gain.value(moved, name) - gain.value(current, name)
+            if objective.is_quadratic(name):
                 # A tensor with the group on two axes is no bilinear form: the gain says the
                 # direction only.
                 better = objective.value(moved) - objective.value(current)
             if better > _TOLERANCE * size:
                 current = moved
-                unsettled |= neighbors[name]
-        current, helped = _entangled(objective, group, current)
-        if helped:
-            unsettled = set(names)
-        if not unsettled:
+                pending |= neighbors[name]
+        current, improved_any = _entangled(objective, group, current)
+        if improved_any:
+            pending = set(names)
+        if not pending:
             break
-    reached = objective.value(current)
+    new_value = objective.value(current)
     # Gains are corrected in single precision, so that the last moves may have taken a little away.
     return (
-        (current, reached) if reached >= objective.value(start) else (start, objective.value(start))
+        (current, new_value)
+        if new_value >= objective.value(start)
+        else (start, objective.value(start))
     )
 
 
@@ -80,20 +82,20 @@ def _entangled(
     """Assigns blocks, and takes generators of entangled components as long as one improves; says
     whether any did.
     """
-    moves = searched_moves(group)
+    moves = entangled_moves(group)
     if not moves:
         return current, False
-    improved, helped, value = True, False, objective.value(current)
+    improved, improved_any, value = True, False, objective.value(current)
     while improved:
         improved = False
         for owner, children in nested_components(group):
             moved = assign_blocks(objective, owner, children, current)
-            reached = objective.value(moved)
-            if reached > value + _TOLERANCE * abs(value):
-                current, value, improved, helped = moved, reached, True, True
+            new_value = objective.value(moved)
+            if new_value > value + _TOLERANCE * abs(value):
+                current, value, improved, improved_any = moved, new_value, True, True
         for move in moves:
             moved = move.compose(current)
-            reached = objective.value(moved)
-            if reached > value + _TOLERANCE * abs(value):
-                current, value, improved, helped = moved, reached, True, True
-    return current, helped
+            new_value = objective.value(moved)
+            if new_value > value + _TOLERANCE * abs(value):
+                current, value, improved, improved_any = moved, new_value, True, True
+    return current, improved_any

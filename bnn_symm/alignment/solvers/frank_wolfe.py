@@ -10,9 +10,9 @@ References:
 """
 
 from bnn_symm.alignment.objective import Objective
-from bnn_symm.alignment.solvers.assignment import assigned, movable_groups
+from bnn_symm.alignment.solvers.assignment import assign_group, movable_groups
 from bnn_symm.alignment.solvers.coordinate import coordinate
-from bnn_symm.alignment.solvers.relaxation import can_relax, half_way, relaxed_gains
+from bnn_symm.alignment.solvers.relaxation import can_relax, halfway_to_center, relaxed_gains
 from bnn_symm.symmetry import Permutation, SymmetryGroup
 
 _MAX_STEPS = 60
@@ -41,17 +41,19 @@ def frank_wolfe(
     cells = movable_groups(group)
     if not can_relax(objective, cells):
         return coordinate(objective, group, start, *key)
-    point = half_way(start, cells)
-    gains, at_permutations, value = relaxed_gains(objective, start, point), objective.gains(), None
+    point = halfway_to_center(start, cells)
+    gains, vertex_gains, value = relaxed_gains(objective, start, point), objective.gains(), None
     for _ in range(_MAX_STEPS):
         vertex = start
         for name, gain in gains.items():
-            vertex = assigned(vertex, name, cells[name], gain)
-        slope = sum(gain.at(vertex, name) for name, gain in gains.items()) - point.inner(gains)
+            vertex = assign_group(vertex, name, cells[name], gain)
+        slope = sum(gain.value(vertex, name) for name, gain in gains.items()) - point.inner(gains)
         if value is not None and slope <= _GAP * abs(value):
             break
-        there = {name: at_permutations.at(name, vertex) for name in cells}
-        last_slope = sum(gain.at(vertex, name) for name, gain in there.items()) - point.inner(there)
+        there = {name: vertex_gains.gain(name, vertex) for name in cells}
+        last_slope = sum(gain.value(vertex, name) for name, gain in there.items()) - point.inner(
+            there
+        )
         bend = (last_slope - slope) / 2
         if value is None:
             value = objective.value(vertex) - slope - bend

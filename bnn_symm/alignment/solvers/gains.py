@@ -16,7 +16,7 @@ from torch import Tensor
 from bnn_symm.symmetry import Permutation, PermutationSpec
 from bnn_symm.symmetry.group.permutation_spec import Axis, Segment, block_owner
 
-Place = tuple[str, int, Segment, int]
+Occurrence = tuple[str, int, Segment, int]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Gain:
     unsigned: Tensor
     signed: Tensor | None = None
 
-    def at(self, permutation: Permutation, group: str) -> float:
+    def value(self, permutation: Permutation, group: str) -> float:
         """What the assignment of a permutation gives, in float64."""
         index = permutation.indices[group][:, None]
         total = float(self.unsigned.gather(1, index).double().sum())
@@ -83,9 +83,9 @@ class Gains:
     def __init__(self, spec: PermutationSpec, terms: Sequence[Term]):
         self._spec, self._terms = spec, terms
         self._kept: dict[str, tuple[Permutation, Gain]] = {}
-        self._places: dict[str, list[Place]] = {}
+        self._places: dict[str, list[Occurrence]] = {}
 
-    def at(self, group: str, permutation: Permutation) -> Gain:
+    def gain(self, group: str, permutation: Permutation) -> Gain:
         """What every assignment of a group's units would give, with all other units where the
         permutation puts them.
 
@@ -109,7 +109,7 @@ class Gains:
                 if len(acting) == 1 and not any(s.within for axis in axes for s in axis):
                     self._correct(gain, term, place, acting[0], before, permutation)
                 else:
-                    changed = _all_but(term, name, dim, permutation) - _all_but(
+                    changed = _apply_to_others(term, name, dim, permutation) - _apply_to_others(
                         term, name, dim, before
                     )
                     self._add(gain, term, place, term.reference[name], changed)
@@ -128,7 +128,11 @@ class Gains:
             name, dim, _, _ = place
             for term in self._terms:
                 self._add(
-                    gain, term, place, term.reference[name], _all_but(term, name, dim, permutation)
+                    gain,
+                    term,
+                    place,
+                    term.reference[name],
+                    _apply_to_others(term, name, dim, permutation),
                 )
         return gain
 
@@ -136,7 +140,7 @@ class Gains:
         self,
         gain: Gain,
         term: Term,
-        place: Place,
+        place: Occurrence,
         acting: int,
         before: Permutation,
         now: Permutation,
@@ -148,7 +152,7 @@ class Gains:
             _entries(own, axis, term.signed) for own in (now, before)
         )
         entries = ((index != old_index) | (sign != old_sign)).nonzero().squeeze(1)
-        rest = [d for d in all_but(other, dim) if d != acting]
+        rest = [d for d in other_dims(other, dim) if d != acting]
         shape = [-1 if d == acting else 1 for d in range(other.dim())]
         changed = other.index_select(acting, index[entries])
         was = other.index_select(acting, old_index[entries])
@@ -160,7 +164,9 @@ class Gains:
         )
         self._add(gain, term, place, term.reference[name].index_select(acting, entries), changed)
 
-    def _add(self, gain: Gain, term: Term, place: Place, reference: Tensor, other: Tensor) -> None:
+    def _add(
+        self, gain: Gain, term: Term, place: Occurrence, reference: Tensor, other: Tensor
+    ) -> None:
         name, dim, segment, start = place
         # An axis that does not flip with its unit belongs to the part that a flip leaves.
         own = gain.signed if term.signed and segment.signed else gain.unsigned
@@ -171,21 +177,21 @@ class Gains:
             own.addmm_(segment.by_unit(reference, dim, start), segment.by_unit(other, dim, start).T)
 
 
-def places(spec: PermutationSpec, terms: Sequence[Term], group: str) -> Iterator[Place]:
+def places(spec: PermutationSpec, terms: Sequence[Term], group: str) -> Iterator[Occurrence]:
     """Those places of a group's units (`PermutationSpec.places`) that are compared."""
     return (place for place in spec.occurrences(group) if place[0] in terms[0].other)
 
 
-def all_but(tensor: Tensor, dim: int) -> list[int]:
+def other_dims(tensor: Tensor, dim: int) -> list[int]:
     """All dimensions of a tensor but one."""
     return [d for d in range(tensor.dim()) if d != dim]
 
 
-def _all_but(term: Term, name: str, dim: int, permutation: Permutation) -> Tensor:
+def _apply_to_others(term: Term, name: str, dim: int, permutation: Permutation) -> Tensor:
     """A tensor of a term, permuted along all dimensions but one."""
     other = term.other[name]
     return (permutation if term.signed else permutation.unsigned()).apply_along(
-        name, other, all_but(other, dim)
+        name, other, other_dims(other, dim)
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.alignment.objective import Objective
-from bnn_symm.alignment.solvers.assignment import assigned
+from bnn_symm.alignment.solvers.assignment import assign_group
 from bnn_symm.alignment.solvers.gains import Gain, Term
 from bnn_symm.symmetry import Component, Permutation
 from bnn_symm.symmetry.group.permutation_spec import Axis
@@ -63,15 +63,15 @@ class Relaxed:
             gain = Gain(self.unsigned[name])
             if name in self.signed:
                 gain = Gain(torch.zeros_like(self.signed[name]), self.signed[name])
-            start = assigned(start, name, components, gain)
+            start = assign_group(start, name, components, gain)
         return start
 
 
-def half_way(start: Permutation, cells: Mapping[str, list[Component]]) -> Relaxed:
+def halfway_to_center(start: Permutation, cells: Mapping[str, list[Component]]) -> Relaxed:
     """Half way between a permutation and the center, where every unit of a cell goes to every
     other.
     """
-    point = at_permutation(start, cells)
+    point = permutation_point(start, cells)
     for name, components in cells.items():
         for component in components:
             units = torch.tensor(component.units[name])
@@ -88,7 +88,7 @@ def half_way(start: Permutation, cells: Mapping[str, list[Component]]) -> Relaxe
     return point
 
 
-def at_permutation(permutation: Permutation, names: Iterable[str]) -> Relaxed:
+def permutation_point(permutation: Permutation, names: Iterable[str]) -> Relaxed:
     """A permutation as a point."""
     unsigned, signed = {}, {}
     for name in names:
@@ -124,7 +124,7 @@ def relaxed_gain(objective: Objective, name: str, start: Permutation, point: Rel
         for tensor, dim, segment, first in places:
             own = gain.signed if term.signed and segment.signed else gain.unsigned
             assert own is not None
-            moved = _all_but(objective, term, tensor, dim, start, point)
+            moved = _apply_to_others(objective, term, tensor, dim, start, point)
             own.addmm_(
                 segment.by_unit(term.reference[tensor], dim, first),
                 segment.by_unit(moved, dim, first).T,
@@ -137,7 +137,7 @@ def relaxed_gains(objective: Objective, start: Permutation, point: Relaxed) -> d
     return {name: relaxed_gain(objective, name, start, point) for name in point.unsigned}
 
 
-def _all_but(
+def _apply_to_others(
     objective: Objective, term: Term, tensor: str, dim: int, start: Permutation, point: Relaxed
 ) -> Tensor:
     """A tensor of a term, moved along every dimension but one."""

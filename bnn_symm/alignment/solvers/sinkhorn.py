@@ -21,7 +21,12 @@ from bnn_symm.alignment.objective import Objective
 from bnn_symm.alignment.solvers.assignment import movable_groups
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.gains import Gain
-from bnn_symm.alignment.solvers.relaxation import Relaxed, can_relax, half_way, relaxed_gain
+from bnn_symm.alignment.solvers.relaxation import (
+    Relaxed,
+    can_relax,
+    halfway_to_center,
+    relaxed_gain,
+)
 from bnn_symm.symmetry import Component, Permutation, SymmetryGroup
 
 # Temperatures, in standard deviations of the gains at the start: from where matrices are nearly
@@ -49,7 +54,7 @@ def sinkhorn(
     cells = movable_groups(group)
     if not can_relax(objective, cells):
         return coordinate(objective, group, start, *key)
-    point = half_way(start, cells)
+    point = halfway_to_center(start, cells)
     scale = max(
         float(relaxed_gain(objective, name, start, point).best().std(correction=0))
         for name in cells

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.alignment.objective import Moments, moments, objective_of, whole_weights
+from bnn_symm.alignment.objective import Moments, moment_objective, moments, whole_weights
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.data import Split
 from bnn_symm.posteriors import Posterior
@@ -65,17 +65,17 @@ def straight_through(
     theirs = moments(other, spec)
     nothing = {name: torch.zeros_like(value) for name, value in theirs.mean.items()}
     best = current = spec.identity()
-    lowest = middle.loss_of(current, part, seed)
+    lowest = middle.loss(current, part, seed)
     learned = first.clone().requires_grad_()
     optimizer = torch.optim.Adam([learned], lr=_STEP_SIZE * float(first.square().mean().sqrt()))
     for step in range(_STEPS):
         own = Moments(whole_weights(model, learned.detach(), spec), nothing)
         nearest, _ = coordinate(
-            objective_of(own, theirs, spec, "means"), group, current, seed, "nearest", step
+            moment_objective(own, theirs, spec, "means"), group, current, seed, "nearest", step
         )
         if step == 0 or not nearest.same_as(current):
             current = nearest
-            loss = middle.loss_of(current, part, seed)
+            loss = middle.loss(current, part, seed)
             if loss < lowest:
                 best, lowest = current, loss
         chosen = torch.randint(
@@ -105,7 +105,7 @@ class Midpoint:
             [own.standard_deviation().detach() for own in (reference, other)] if noisy else []
         )
 
-    def loss_of(self, permutation: Permutation, part: Split, seed: int) -> float:
+    def loss(self, permutation: Permutation, part: Split, seed: int) -> float:
         """Mean negative log likelihood of at most 1,000 points, over draws that all permutations
         share, in nats.
         """

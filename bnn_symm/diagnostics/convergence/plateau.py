@@ -197,9 +197,9 @@ def _start(values: np.ndarray, resolution: float) -> int:
     size = max(1, len(values) // 100)
     count = len(values) // size
     batches = values[len(values) - count * size :].reshape(count, size).mean(1)
-    centerd = batches - batches[-1]
+    centered = batches - batches[-1]
     kept = np.arange(count, 0, -1)
-    total, square = (np.cumsum(centerd[::-1] ** power)[::-1] for power in (1, 2))
+    total, square = (np.cumsum(centered[::-1] ** power)[::-1] for power in (1, 2))
     scatter = np.maximum(square - total**2 / kept, 0.0) + kept * resolution**2
     # Of the very last batches the scatter is small by chance.
     candidates = count - max(5, count // 20)

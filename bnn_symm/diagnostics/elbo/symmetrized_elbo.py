@@ -46,7 +46,7 @@ from bnn_symm.inference.variational.symmetry_information import (
 from bnn_symm.models.interchangeable_units import (
     UnitOrbit,
     check_invariant_prior,
-    exchangeable_units,
+    interchangeable_units,
 )
 from bnn_symm.posteriors import GaussianPosterior
 from bnn_symm.randomness import torch_generator
@@ -153,7 +153,7 @@ def symmetrized_elbo(
         )
     group = group or symmetry_group(posterior.model.net)
     check_invariant_prior(posterior.model, group)
-    sets, left_out = exchangeable_units(posterior.model, group)
+    sets, left_out = interchangeable_units(posterior.model, group)
     if sets:
         terms = _plan(posterior, sets, exact_up_to)
         parts = _sample(posterior, terms, seed)

@@ -165,8 +165,8 @@ def _figlu(matrix: Tensor, hidden: Tensor) -> Tensor:
 def _layer_norm(
     eps: float, hidden: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    centerd = hidden - hidden.mean(-2, keepdim=True)
-    normal = centerd * torch.rsqrt(centerd.square().mean(-2, keepdim=True) + eps)
+    centered = hidden - hidden.mean(-2, keepdim=True)
+    normal = centered * torch.rsqrt(centered.square().mean(-2, keepdim=True) + eps)
     if weight is None:
         return normal
     normal = normal * weight[..., None]

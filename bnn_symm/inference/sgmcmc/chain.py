@@ -22,7 +22,7 @@ from bnn_symm.inference.parallel.independent_chains import run_chains
 from bnn_symm.inference.sgmcmc.sampler import Stage, StochasticGradientMethod
 from bnn_symm.inference.validation import validation_scores
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import ArrayPositions, DrawChunk, SamplePosterior
+from bnn_symm.posteriors import ArrayDraws, DrawChunk, SamplePosterior
 from bnn_symm.randomness import key_seed, torch_generator
 
 # What the keys of sums since the last row begin with in a state.
@@ -219,7 +219,7 @@ class SGMCMCChain:
 
     def _validate(self) -> dict[str, float | None]:
         """Of the present position alone."""
-        at = ArrayPositions(self._tensors["position"].detach()[None, None])
+        at = ArrayDraws(self._tensors["position"].detach()[None, None])
         return validation_scores(
             SamplePosterior(self._model, self._dataset.scaling, positions=at), self._dataset
         )

@@ -42,7 +42,7 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.models.interchangeable_units import (
     UnitOrbit,
     check_invariant_prior,
-    exchangeable_units,
+    interchangeable_units,
 )
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import PositiveInt, settings
@@ -98,7 +98,7 @@ class SymmetryInformation:
         )
         group = symmetry_group(model.net, input_shape=input_shape)
         check_invariant_prior(model, group)
-        sets, _ = exchangeable_units(model, group)
+        sets, _ = interchangeable_units(model, group)
         self._orders = [
             [(sets[number], columns) for number, columns in columns_in_order(sets, order)]
             for order in chain_rule_orders(sets)

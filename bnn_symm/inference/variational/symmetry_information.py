@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bnn_symm.models.interchangeable_units import UnitOrbit, free_of
+from bnn_symm.models.interchangeable_units import UnitOrbit, unaffected_columns
 from bnn_symm.symmetry.group.permanent import log_factorial, log_permanent, log_permanent_bound
 
 PermanentMethod = Literal["permanent", "bounded permanent", "blocks"]
@@ -132,4 +132,7 @@ def columns_in_order(
 ) -> Iterator[tuple[int, Bool[Tensor, " column"]]]:
     """The number of each set, in an order, and the columns of it that no later one moves."""
     for place, number in enumerate(order):
-        yield number, free_of(sets[number], [sets[later] for later in order[place + 1 :]])
+        yield (
+            number,
+            unaffected_columns(sets[number], [sets[later] for later in order[place + 1 :]]),
+        )

@@ -3,7 +3,7 @@
 A family is one small class: its density in terms of the standard deviation-like `scale`, its Pyro
     distribution and its
 cross-entropy with a Gaussian, also with its gradient written out, which is all that any inference
-method asks of it. Densities are around zero; `Centerd` moves one to a mean of its own for every
+method asks of it. Densities are around zero; `Centered` moves one to a mean of its own for every
 entry.
 """
 
@@ -339,7 +339,7 @@ class _RealMixture(dist.MixtureSameFamily):
 
 
 @dataclass(frozen=True)
-class Centerd:
+class Centered:
     """What a family adds to an objective where every entry has a mean of its own, and maybe a scale
     of its own.
 

@@ -24,7 +24,7 @@ from bnn_symm.errors import ConfigError, one_line
 
 
 class PriorMean:
-    """Weights that a prior is centerd on; equal where their content is.
+    """Weights that a prior is centered on; equal where their content is.
 
     Args:
         weights: name -> whole weight, such as a state dict. Buffers among them are not part of the

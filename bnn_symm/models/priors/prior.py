@@ -1,6 +1,6 @@
 """Priors over the parameters of a network: independent, zero-mean, one scale a parameter tensor.
 
-A prior may instead be centerd on weights that were learned before (`prior_mean`), with scales in
+A prior may instead be centered on weights that were learned before (`prior_mean`), with scales in
 proportion to them. A `Prior` is the setting; `Prior.bind(fan_in, sizes)` gives the
 `ParameterPrior`, the density of the flat vector. The families of densities are in `prior_families`.
 """
@@ -18,7 +18,14 @@ from pydantic import Field
 from torch import Tensor
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.models.priors.families import Centerd, Family, Laplace, Normal, ScaleMixture, StudentT
+from bnn_symm.models.priors.families import (
+    Centered,
+    Family,
+    Laplace,
+    Normal,
+    ScaleMixture,
+    StudentT,
+)
 from bnn_symm.models.priors.informed_mean import PriorMean
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
@@ -49,7 +56,7 @@ class Prior:
             bias takes its layer's fan_in; a parameter of a norm layer has none and gets variance 1.
             `moped`, for a prior with a mean: delta times the size of the mean, entry by entry
             (after Krishnan et al. 2020, arXiv:1906.05323).
-        mean: what the prior is centerd on, and where fits start: in a config a run of one chain, or
+        mean: what the prior is centered on, and where fits start: in a config a run of one chain, or
             a file of weights (a state dict as .safetensors); in Python a `PriorMean`. Fixed entries
             of weights have none. null for zero.
         delta: of scale `moped`, the scale as a fraction of the mean.
@@ -209,7 +216,7 @@ class ParameterPrior:
     def log_prob(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
         """Log prior density in nats, summed in float64."""
         total = flat.new_zeros((), dtype=torch.float64)
-        for block, scale, value in self._split(self._centerd(flat)):
+        for block, scale, value in self._split(self._centered(flat)):
             total = total + block.family.log_prob(value, scale).sum(dtype=torch.float64)
         return total
 
@@ -221,16 +228,16 @@ class ParameterPrior:
         """
         parts = []
         start = 0
-        for block, scale, value in self._split(self._centerd(loc)):
+        for block, scale, value in self._split(self._centered(loc)):
             parts.append(block.family.cross_entropy(value, sd[start : start + block.size], scale))
             start += block.size
         return torch.cat(parts)
 
-    def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centerd, float]]:
+    def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centered, float]]:
         """The flat vector in stretches of one family and one scale, of at most `limit` entries, in
         its order.
 
-        Where there is a mean, the family is `Centerd` and has scales of its own; the scale beside
+        Where there is a mean, the family is `Centered` and has scales of its own; the scale beside
         it is 1.
         """
         start = 0
@@ -249,7 +256,7 @@ class ParameterPrior:
                             if isinstance(scale, Tensor)
                             else scale
                         )
-                        yield where, Centerd(block.family, self.mean[where], own), 1.0
+                        yield where, Centered(block.family, self.mean[where], own), 1.0
                 start += size
 
     def distribution(self, start: int, shape: torch.Size, like: Tensor) -> PyroDistribution:
@@ -268,7 +275,7 @@ class ParameterPrior:
             offset += block.size
         raise IndexError(f"no parameter begins at entry {start}")
 
-    def _centerd(self, flat: Tensor) -> Tensor:
+    def _centered(self, flat: Tensor) -> Tensor:
         return flat if self.mean is None else flat - self.means(flat)
 
     def _split(self, flat: Tensor) -> list[tuple[Block, Tensor, Tensor]]:

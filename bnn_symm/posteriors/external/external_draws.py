@@ -46,7 +46,7 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForeignDraws:
+class ExternalDraws:
     """Draws as a file holds them.
 
     Attributes:
@@ -61,7 +61,7 @@ class ForeignDraws:
 
 
 @checked
-def read_netcdf(path: str | Path) -> ForeignDraws:
+def read_netcdf(path: str | Path) -> ExternalDraws:
     """Reads the groups `posterior` and `sample_stats` of a NetCDF file.
 
     Variables without the dimensions chain and draw, or without numbers, are left out.
@@ -96,7 +96,7 @@ def read_netcdf(path: str | Path) -> ForeignDraws:
         for name, value in stats.items()
         if value.shape[:2] == next(iter(arrays.values())).shape[:2]
     }
-    return ForeignDraws(arrays=arrays, sample_stats=_statistics(stats), library=library or None)
+    return ExternalDraws(arrays=arrays, sample_stats=_statistics(stats), library=library or None)
 
 
 def _check_one_shape(arrays: Mapping[str, np.ndarray]) -> None:
@@ -169,7 +169,7 @@ def _statistics(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return dict(sorted(found.items()))
 
 
-def join_chains(parts: Sequence[ForeignDraws], paths: Sequence[str | Path]) -> ForeignDraws:
+def join_chains(parts: Sequence[ExternalDraws], paths: Sequence[str | Path]) -> ExternalDraws:
     """The chains of several files one after the other.
 
     Raises:
@@ -190,7 +190,7 @@ def join_chains(parts: Sequence[ForeignDraws], paths: Sequence[str | Path]) -> F
     shared = [
         name for name in first.sample_stats if all(name in part.sample_stats for part in parts)
     ]
-    return ForeignDraws(
+    return ExternalDraws(
         arrays={
             name: np.concatenate([part.arrays[name] for part in parts]) for name in first.arrays
         },

@@ -333,8 +333,8 @@ def _written(entries: Mapping[str, Any]) -> str:
 
 def _listed(shapes: Mapping[str, Shape], width: int) -> str:
     """Return names with their shapes, as many as a width holds but at least one."""
-    words = [one_line(f"{name} {shape}", 60) for name, shape in shapes.items()]
+    texts = [one_line(f"{name} {shape}", 60) for name, shape in shapes.items()]
     shown = 1
-    while shown < len(words) and len(", ".join(words[: shown + 1])) <= width:
+    while shown < len(texts) and len(", ".join(texts[: shown + 1])) <= width:
         shown += 1
-    return ", ".join(words[:shown]) + (", ..." if shown < len(words) else "")
+    return ", ".join(texts[:shown]) + (", ..." if shown < len(texts) else "")

@@ -53,7 +53,7 @@ def looks_like_parameter(name: str) -> bool:
     return any(_WORDS.get(word, word) in _KINDS for word in _split(name))
 
 
-def words(name: str) -> Tokens:
+def name_tokens(name: str) -> Tokens:
     """The words and numbers of a name, in lower case, with `weight` and `bias` for what others call
     them.
     """
@@ -67,7 +67,7 @@ def _split(name: str) -> Tokens:
 
 def _index(names: Collection[str]) -> dict[Tokens, str] | None:
     """Words -> name; None if two names have the same words."""
-    index = {words(name): name for name in names}
+    index = {name_tokens(name): name for name in names}
     return index if len(index) == len(names) else None
 
 
@@ -102,7 +102,7 @@ def _in_scope(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str]
 def _by_number(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str] | None:
     stems: dict[str, dict[Tokens, dict[int, str]]] = {kind: {} for kind in _KINDS}
     for name in names:
-        own = words(name)
+        own = name_tokens(name)
         kinds, numbers = (
             [word for word in own if word in _KINDS],
             [word for word in own if word.isdigit()],
@@ -115,7 +115,7 @@ def _by_number(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str
             numbered[int(numbers[0])] = name
     pairs: dict[str, str] = {}
     for kind in _KINDS:
-        ours = [parameter for parameter in parameters if words(parameter)[-1] == kind]
+        ours = [parameter for parameter in parameters if name_tokens(parameter)[-1] == kind]
         if not ours:
             continue
         groups = list(stems[kind].values())

@@ -26,7 +26,7 @@ from bnn_symm.errors import ConfigError, SymmetryError
 from bnn_symm.models import Categorical, HeteroscedasticGaussian
 from bnn_symm.posteriors.io.arviz_groups import Groups, from_groups
 from bnn_symm.posteriors.posterior import Posterior
-from bnn_symm.posteriors.samples import ArrayPositions, SamplePosterior
+from bnn_symm.posteriors.samples import ArrayDraws, SamplePosterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.symmetry import PermutationSpec, permutation_spec
 
@@ -130,7 +130,7 @@ def _thinned(posterior: Posterior, thin: int) -> SamplePosterior:
     return SamplePosterior(
         posterior.model,
         posterior.scaling,
-        positions=ArrayPositions(flat),
+        positions=ArrayDraws(flat),
         sample_stats={name: value[:, ::thin] for name, value in stats.items()},
     )
 

@@ -160,7 +160,7 @@ def _chain_and_draw(group: Any, chains: int, draws: int) -> None:
         group.create_variable(name, (name,), "i8", data=np.arange(size))
 
 
-class NetCDFPositions:
+class NetCDFDraws:
     """The draws of a `posterior.nc`, read when they are asked for."""
 
     def __init__(self, path: Path, model: BayesianModel, shape: tuple[int, int, int]):
@@ -243,7 +243,7 @@ def _read_open(
     return SamplePosterior(
         model,
         scaling,
-        positions=NetCDFPositions(path, model, (*shape, model.num_parameters)),
+        positions=NetCDFDraws(path, model, (*shape, model.num_parameters)),
         sample_stats=stats,
         info=info,
         history=history,
@@ -318,7 +318,7 @@ def _native(values: np.ndarray) -> np.ndarray:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-class StackedPositions:
+class StackedDraws:
     """The draws of several chains, each where it lies, in memory or in a `DrawLog`, all cut to the
     same number.
     """
@@ -357,7 +357,7 @@ def stack_chains(
     best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
     length = len(ordered[best - 1].positions)
     kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
-    positions = StackedPositions([chunk.positions for chunk in kept], length, model.dtype)
+    positions = StackedDraws([chunk.positions for chunk in kept], length, model.dtype)
     stats = {
         name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats
     }

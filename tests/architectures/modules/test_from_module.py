@@ -73,7 +73,7 @@ class Labels(Base):
     def forward(self, x):
         return self.linear(x).round().long()
 
-class Centerd(Base):
+class Centered(Base):
     def forward(self, x):
         return self.linear(x - x.mean(0))
 
@@ -180,7 +180,7 @@ def test_the_checks_leave_buffers_alone() -> None:
         ),
         ("usernets:instance_norm", r"InstanceNorm1d.*use LayerNorm/GroupNorm"),
         ("usernets:dropout", r"has Dropout in '1': dropout of 0.1 is refused"),
-        ("usernets:Centerd", r"changes with the batch it is in.*use LayerNorm/GroupNorm"),
+        ("usernets:Centered", r"changes with the batch it is in.*use LayerNorm/GroupNorm"),
         ("usernets:Noisy", r"two passes on the same points differ"),
         ("usernets:Modal", r"outputs differ between training and evaluation mode"),
         ("usernets:Undefined", r"NaN or infinite"),

@@ -203,9 +203,9 @@ def test_images_have_a_mean_a_pixel_and_a_scale_a_channel():
     x[:, 1, 0, 0] = 7
     scaling = Scaling.fit(x, np.arange(4500))
     np.testing.assert_allclose(scaling.x_mean, x[:4500].mean(0))
-    centerd = x[:4500] - x[:4500].mean(0)
+    centered = x[:4500] - x[:4500].mean(0)
     np.testing.assert_allclose(
-        scaling.x_scale, np.sqrt(np.square(centerd).mean((0, 2, 3)))[:, None, None]
+        scaling.x_scale, np.sqrt(np.square(centered).mean((0, 2, 3)))[:, None, None]
     )
     assert scaling.standardize(x, torch.float64)[:, 1, 0, 0].abs().max() < 1e-12
 

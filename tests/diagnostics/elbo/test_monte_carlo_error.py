@@ -14,7 +14,7 @@ from bnn_symm.diagnostics.elbo.monte_carlo_error import (
 )
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import symmetrized_elbo
 from bnn_symm.inference.variational.symmetry_information import InformationTerm
-from bnn_symm.models.interchangeable_units import exchangeable_units
+from bnn_symm.models.interchangeable_units import interchangeable_units
 from bnn_symm.randomness import numpy_generator, torch_generator
 from bnn_symm.symmetry import symmetry_group
 from tests.diagnostics.elbo.test_symmetrized_elbo import PLAIN, model_of, posterior_of
@@ -23,7 +23,7 @@ from tests.diagnostics.elbo.test_symmetrized_elbo import PLAIN, model_of, poster
 def information(apart, units, activation="relu", number=60_000):
     """The exact term of one hidden layer at many draws, in an order of its own."""
     posterior = posterior_of(model_of(widths=(units,), activation=activation), apart)
-    (one,), _ = exchangeable_units(posterior.model, symmetry_group(posterior.model.net))
+    (one,), _ = interchangeable_units(posterior.model, symmetry_group(posterior.model.net))
     columns = torch.ones(one.index.shape[1], dtype=torch.bool)
     term = InformationTerm(one, columns, "permanent", (torch.arange(units),))
     noise = torch.randn(

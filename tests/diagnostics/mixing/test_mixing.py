@@ -378,7 +378,7 @@ def test_units_own_what_makes_them_and_what_reads_them():
 
 
 class Funnel(BayesianModel):
-    """Neal's funnel, centerd: v ~ Normal(0, 3), x_i ~ Normal(0, exp(v / 2)); the data play no
+    """Neal's funnel, centered: v ~ Normal(0, 3), x_i ~ Normal(0, exp(v / 2)); the data play no
     part."""
 
     def log_likelihood(self, flat, x, y):

@@ -16,7 +16,7 @@ from bnn_symm.inference.variational.objective import VariationalObjective
 from bnn_symm.inference.variational.symmetrized_vi import SymmetrizedObjective, SymmetryInformation
 from bnn_symm.inference.variational.symmetry_information import InformationTerm
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
-from bnn_symm.models.interchangeable_units import exchangeable_units
+from bnn_symm.models.interchangeable_units import interchangeable_units
 from bnn_symm.runs.configuration.config import parse_config
 from bnn_symm.symmetry import permutation_spec, symmetry_group
 from tests.diagnostics.barriers.test_barriers import dataset
@@ -49,7 +49,7 @@ def enumerated(model: BayesianModel, loc: Tensor, scale: Tensor, draws: Tensor) 
 def test_value_and_gradient_are_those_of_the_enumerated_group(keys, apart):
     model = model_of(**keys)
     posterior = posterior_of(model, apart)
-    ((units,), _) = exchangeable_units(model, symmetry_group(model.net))
+    ((units,), _) = interchangeable_units(model, symmetry_group(model.net))
     size = len(units.units)
     term = InformationTerm(
         units,

@@ -1,4 +1,4 @@
-"""Priors that are centerd on weights learned before: both views, the terms of an objective, and
+"""Priors that are centered on weights learned before: both views, the terms of an objective, and
 what is refused."""
 
 import math
@@ -32,7 +32,7 @@ def pretrained(net: nn.Module, seed: int = 5) -> dict[str, torch.Tensor]:
     return weights
 
 
-def centerd(case_name: str, **keywords) -> BayesianModel:
+def centered(case_name: str, **keywords) -> BayesianModel:
     net = CASES[case_name].model().net
     return CASES[case_name].model(Prior(mean=PriorMean(pretrained(net)), **keywords))
 
@@ -42,7 +42,7 @@ def centerd(case_name: str, **keywords) -> BayesianModel:
 @pytest.mark.parametrize("case", ["gaussian-learned", "fixed-entries"])
 def test_pyro_and_flat_density_agree_in_value_and_gradient(case, family, scale) -> None:
     overrides = {"norms.*": PriorOverride(name="laplace", scale=0.4)}
-    model = centerd(case, name=family, overrides=overrides, **scale)
+    model = centered(case, name=family, overrides=overrides, **scale)
     x, y = normal(4, 2, seed=1), CASES[case].targets(4)
     flat = normal(model.num_parameters, seed=2).requires_grad_()
     ours = model.log_prior(flat) + model.log_likelihood(flat, x, y).sum()
@@ -56,7 +56,7 @@ def test_pyro_and_flat_density_agree_in_value_and_gradient(case, family, scale) 
 
 
 def test_moped_is_a_normal_around_every_weight_with_a_fraction_of_its_size() -> None:
-    model = centerd("gaussian-fixed", scale="moped", delta=0.2, smallest_scale=0.01)
+    model = centered("gaussian-fixed", scale="moped", delta=0.2, smallest_scale=0.01)
     flat = normal(model.num_parameters, seed=3)
     mean = torch.cat([value.flatten() for value in pretrained(model.net).values()])
     sd = (0.2 * mean.abs()).clamp(min=0.01)
@@ -68,7 +68,7 @@ def test_moped_is_a_normal_around_every_weight_with_a_fraction_of_its_size() -> 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: str(scale["scale"]))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_written_out_are_those_of_the_cross_entropy(family, scale) -> None:
-    model = centerd("fixed-entries", name=family, **scale)
+    model = centered("fixed-entries", name=family, **scale)
     number = model.num_net_parameters
     leaves = [
         normal(number, seed=7).requires_grad_(),
@@ -100,7 +100,7 @@ def test_gradients_written_out_are_those_of_the_cross_entropy(family, scale) -> 
 
 
 def test_fits_start_at_the_mean_whatever_the_seed_and_fixed_entries_have_none() -> None:
-    model = centerd("fixed-entries")
+    model = centered("fixed-entries")
     mean = pretrained(model.net)
     for seed in (None, 0, 1):
         values = model.layer_values(model.unflatten(model.initial(seed)))

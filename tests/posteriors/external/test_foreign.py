@@ -200,8 +200,8 @@ def test_a_deeper_network_is_refused() -> None:
 def test_names_that_nothing_pairs_are_listed_on_both_sides_with_the_map_to_write(tmp_path) -> None:
     model = mlp((5, 4))
     own = arrays_of(model)
-    words = ["w_in", "b_in", "w_mid", "b_mid", "w_out", "b_out"]
-    theirs = dict(zip(words, own.values(), strict=True))
+    name_tokens = ["w_in", "b_in", "w_mid", "b_mid", "w_out", "b_out"]
+    theirs = dict(zip(name_tokens, own.values(), strict=True))
     with pytest.raises(IncompatiblePosteriors) as caught:
         match_names(theirs, model)
     message = str(caught.value)
@@ -212,7 +212,7 @@ def test_names_that_nothing_pairs_are_listed_on_both_sides_with_the_map_to_write
     # can be pasted.
     (tmp_path / "map.yaml").write_text(written)
     names = read_names(tmp_path / "map.yaml")
-    assert names == dict(zip(model.shapes, words, strict=True))
+    assert names == dict(zip(model.shapes, name_tokens, strict=True))
     assert torch.equal(match_names(theirs, model, names).flatten(theirs), model.flatten(own))
 
 

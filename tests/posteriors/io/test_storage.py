@@ -21,7 +21,7 @@ from bnn_symm.posteriors import (
     to_arviz,
 )
 from bnn_symm.posteriors.io import netcdf as storage
-from bnn_symm.posteriors.io.netcdf import POSTERIOR_SCHEMA, NetCDFPositions
+from bnn_symm.posteriors.io.netcdf import POSTERIOR_SCHEMA, NetCDFDraws
 from tests.models.cases import CASES, normal
 
 MODEL = CASES["gaussian-learned"].model()
@@ -147,13 +147,13 @@ def test_draws_are_read_when_they_are_asked_for_and_in_chunks(path, monkeypatch)
     saved = samples()
     save_posterior(saved, path)
     asked = []
-    read = NetCDFPositions.read
+    read = NetCDFDraws.read
 
     def spy(self, chain: int, start: int, stop: int):
         asked.append((chain, start, stop))
         return read(self, chain, start, stop)
 
-    monkeypatch.setattr(NetCDFPositions, "read", spy)
+    monkeypatch.setattr(NetCDFDraws, "read", spy)
     loaded = load_posterior(path, MODEL, SCALING)
     assert asked == []
     chunks = list(loaded.iter_draws(2))
