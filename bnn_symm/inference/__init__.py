@@ -1,4 +1,4 @@
-"""One inference method a file; each returns a posterior."""
+"""Fit posteriors: one inference method per file, each of which returns a `Posterior`."""
 
 from typing import Annotated
 

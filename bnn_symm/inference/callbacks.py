@@ -1,7 +1,7 @@
-"""What a running fit tells the outside: rows of history, draws, states; and whether it should stop.
+"""Callbacks, and the state of a fit that they receive: history, draws and checkpoints.
 
 A fit never writes a file and never prints. It calls its callbacks between steps, in the process of
-the caller, also when chains run in processes of their own.
+the caller, even if its chains run in other processes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,65 +17,74 @@ State = dict[str, np.ndarray]
 
 
 class Callback:
-    """Base of callbacks; each method does nothing unless overridden.
+    """Base class of callbacks; each method does nothing unless it is overridden.
 
-    `chain` is the number of the chain or ensemble member, 0 where there is only one.
+    `chain` is the index of the chain or ensemble member, and 0 for a single chain.
     """
 
     def on_history(self, row: Mapping[str, Any]) -> None:
-        """A logged step."""
+        """Receive one row of the history.
+
+        Args:
+            row: the logged values of one step.
+        """
 
     def on_draws(self, chunk: DrawChunk) -> None:
-        """New draws, in order within a chain."""
+        """Receive new draws of one chain, in order.
+
+        Args:
+            chunk: consecutive draws and their statistics.
+        """
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
-        """A point between two steps from which the fit could go on; call `state` to take a copy of
-        it.
+        """Receive a checkpoint between two steps, from which the fit can resume.
 
-        An `essential` state is one that later draws build on: it must be kept before them.
+        Args:
+            chain: index of the chain.
+            state: returns a copy of the state. Call it only if the checkpoint is stored.
+            essential: whether later draws depend on this state. It must be stored before them.
         """
 
     def should_stop(self) -> bool:
-        """Whether the fit should end at this step and return what it has."""
+        """Return whether the fit should stop at this step and return a partial posterior."""
         return False
 
     def stored_draws(self) -> dict[int, DrawChunk] | None:
-        """All draws of each chain, where this callback keeps them to be read again; None if it
-        keeps none.
+        """Return all draws of each chain if this callback stores them, otherwise None.
 
-        A callback that keeps draws (on a disk) spares the fit a second copy in memory. Of a resumed
-        fit it has those of before as well.
+        A callback that stores draws, for example on disk, spares the fit a second copy in memory.
+        For a resumed fit, the earlier draws are included.
         """
         return None
 
 
 @dataclass(frozen=True)
 class Callbacks(Callback):
-    """Several callbacks as one."""
+    """A callback that forwards every call to several others."""
 
     members: Sequence[Callback] = ()
 
     def on_history(self, row: Mapping[str, Any]) -> None:
-        """To all."""
+        """Forward the row to all members."""
         for member in self.members:
             member.on_history(row)
 
     def on_draws(self, chunk: DrawChunk) -> None:
-        """To all."""
+        """Forward the draws to all members."""
         for member in self.members:
             member.on_draws(chunk)
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
-        """To all."""
+        """Forward the checkpoint to all members."""
         for member in self.members:
             member.on_state(chain, state, essential=essential)
 
     def should_stop(self) -> bool:
-        """Whether any wants to."""
+        """Return whether any member requests a stop."""
         return any(member.should_stop() for member in self.members)
 
     def stored_draws(self) -> dict[int, DrawChunk] | None:
-        """Of the first that keeps them."""
+        """Return the draws of the first member that stores them, or None."""
         return next(
             (kept for member in self.members if (kept := member.stored_draws()) is not None), None
         )
@@ -83,12 +92,12 @@ class Callbacks(Callback):
 
 @dataclass
 class FitState:
-    """What a fit has told so far: enough to return a posterior of it, or to go on from it.
+    """The state of a fit: enough to build a posterior from it, or to resume the fit.
 
     Attributes:
         states: the last state of each chain.
-        draws: all draws of each chain so far, in memory or in a log on disk, from which they are
-            read when asked for.
+        draws: all draws of each chain so far. They are in memory, or read lazily from a log on
+            disk.
         history: all rows so far.
     """
 
@@ -98,13 +107,12 @@ class FitState:
 
 
 class HistoryRecorder(Callback):
-    """Keeps what a fit tells: history and states in memory, draws too unless another callback keeps
-    them.
+    """Record the history, the states and, unless another callback stores them, the draws of a fit.
 
     Args:
-        fit_state: what an interrupted fit had reached.
-        keeper: another callback of the same fit, if its `stored_draws` are to be read in place of a
-            copy in memory.
+        fit_state: the state of an interrupted fit to continue.
+        draw_store: another callback of the same fit whose `stored_draws` are read, so that no copy
+            is held in memory.
     """
 
     def __init__(self, fit_state: FitState | None = None, draw_store: Callback | None = None):
@@ -117,25 +125,30 @@ class HistoryRecorder(Callback):
         self._history = list(fit_state.history)
 
     def on_history(self, row: Mapping[str, Any]) -> None:
-        """Kept."""
+        """Append the row to the history."""
         self._history.append(dict(row))
 
     def on_draws(self, chunk: DrawChunk) -> None:
-        """Kept, unless another callback does."""
+        """Append the draws, unless another callback stores them."""
         if self._draw_store is None:
             self._chunks.setdefault(chunk.chain, []).append(chunk)
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
-        """Only essential ones are copied: a fit hands over its final state itself."""
+        """Copy the state if it is essential; the fit passes its final state to `keep_state`."""
         if essential:
             self._states[chain] = state()
 
     def keep_state(self, chain: int, state: State) -> None:
-        """The final state of a chain."""
+        """Store the final state of a chain.
+
+        Args:
+            chain: index of the chain.
+            state: its state.
+        """
         self._states[chain] = state
 
     def fit_state(self) -> FitState:
-        """Everything, draws joined by chain."""
+        """Return everything recorded so far, with the draws of each chain concatenated."""
         draws = self._draw_store.stored_draws() if self._draw_store else None
         if draws is None:
             draws = {chain: _join(chunks) for chain, chunks in sorted(self._chunks.items())}
@@ -154,5 +167,5 @@ def _join(chunks: Sequence[DrawChunk]) -> DrawChunk:
 
 
 def to_numpy(tensors: Mapping[str, torch.Tensor]) -> State:
-    """Copies of tensors as arrays."""
+    """Return copies of tensors as NumPy arrays, by name."""
     return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}

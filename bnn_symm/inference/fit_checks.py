@@ -1,4 +1,4 @@
-"""What has to be true of points, network and memory before a fit begins."""
+"""Checks of the data, the network and the memory before a fit starts."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from bnn_symm.models import BayesianModel
 
 
 def check_points(model: BayesianModel, dataset: Dataset) -> None:
-    """Refuse data that the model cannot be fitted to, and networks that are no function of a point.
+    """Check that the model can be fitted to the data, and that the network is a pure function.
 
     Args:
         model: the model.
-        dataset: the training part is looked at, and the validation part.
+        dataset: its training and validation parts are checked.
 
     Raises:
-        ConfigError: with the part and the row, or what the network does.
+        ConfigError: if a part has invalid values, or the network does not match the data.
     """
     for name in ("train", "validation"):
         part = getattr(dataset, name)
@@ -27,9 +27,8 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
         check_finite(f"dataset.{name}.y", part.y)
         if len(part.y) != len(part.x) or part.y.dim() != 1:
             raise ConfigError(
-                f"dataset.{name}.y: got a shape of {tuple(part.y.shape)} for {len(part.x)} points, "
-                "expected one target "
-                f"a point, ({len(part.x)},)"
+                f"dataset.{name}.y: got shape {tuple(part.y.shape)} for {len(part.x)} points, "
+                f"expected one target per point, ({len(part.x)},)"
             )
         if dataset.task == "classification" and len(part.y):
             _check_classes(f"dataset.{name}.y", part.y, dataset.num_outputs)
@@ -37,8 +36,8 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
     wanted = model.likelihood.num_net_outputs(dataset.num_outputs)
     if model.num_outputs != wanted:
         raise ConfigError(
-            f"the network has {model.num_outputs} outputs, the data with likelihood "
-            f"{model.likelihood.name} need {wanted}; change its last layer"
+            f"the network has {model.num_outputs} outputs, expected {wanted} for these data with "
+            f"likelihood {model.likelihood.name}; change its last layer"
         )
 
 
@@ -56,14 +55,14 @@ def _check_classes(name: str, y: torch.Tensor, number: int) -> None:
 
 
 def check_draws(method: Any, model: BayesianModel) -> None:
-    """Refuse draws that do not fit into memory, before the first one is made.
+    """Check that the draws of a fit fit into memory.
 
     Args:
-        method: whose draws they are; one that fits a law keeps none.
+        method: the inference method. Methods that fit a parametric distribution store no draws.
         model: the model.
 
     Raises:
-        NotEnoughMemory: with the numbers.
+        NotEnoughMemory: if the draws need more memory than is available.
     """
     chains = getattr(method, "num_chains", getattr(method, "num_members", 1))
     draws = getattr(method, "num_draws", 1) if method.is_sampler else 1
@@ -71,6 +70,6 @@ def check_draws(method: Any, model: BayesianModel) -> None:
     check_memory(
         num_bytes_of((chains, draws, model.num_parameters), itemsize),
         f"a posterior of {chains} chains of {draws} draws of {model.num_parameters} parameters",
-        "lower inference.num_draws or inference.num_chains, or fit with fit_run, which keeps draws "
+        "lower inference.num_draws or inference.num_chains, or use fit_run, which stores draws "
         "on disk",
     )

@@ -1,10 +1,10 @@
-"""What every inference method is: frozen settings and `fit`, which returns a posterior.
+"""The base class of inference methods: frozen settings and `fit`, which returns a posterior.
 
     fit(model, dataset, *, seed, initial=None, callbacks=(), fit_state=None) -> Posterior
 
-`fit_state` continues an interrupted fit from its last states, draws and history.
-`posterior_from_state` makes a posterior of them without continuing. To add a method: one file here
-with a settings class, one line in `AnyMethod`.
+`fit_state` resumes an interrupted fit from its last states, draws and history.
+`posterior_from_state` builds a posterior from them without resuming. To add a method, add one file
+with a settings class, and one line in `AnyMethod`.
 """
 
 import platform
@@ -31,24 +31,27 @@ from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.settings import Positive, settings
 
-# Steps to settle in that are advised where a fit had none, or next to none.
+# The smallest number of warm-up steps that is suggested.
 _LEAST_TIME = 100
 
 
 class ConvergenceWarning(UserWarning):
-    """A fit that is complete ended far from the optimum of its objective."""
+    """Warns that a complete fit ended far from the optimum of its objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitContext:
-    """One call of `Method.fit`: its arguments, made ready.
+    """The validated arguments of one call of `Method.fit`.
 
     Attributes:
-        dataset: of the training part, this process's share.
-        group: the processes that share it.
-        callbacks: to be told everything.
-        recorder: one of them; it is handed the final state of each chain.
-        fit_state: where to go on from.
+        model: the model to fit.
+        dataset: the data, with this process's share of the training part.
+        seed: all randomness derives from it.
+        initial: the posterior to start from, if any.
+        callbacks: all callbacks, the recorder included.
+        recorder: receives the final state of each chain.
+        fit_state: the state to resume from; empty for a new fit.
+        group: the processes that share the training part.
     """
 
     model: BayesianModel
@@ -63,7 +66,7 @@ class FitContext:
 
 @settings
 class Method(ABC):
-    """Settings that every method has.
+    """Settings of every inference method.
 
     Attributes:
         temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder (narrower).
@@ -77,30 +80,34 @@ class Method(ABC):
     name: str
     engine: ClassVar[str] = "torch"
     is_sampler: ClassVar[bool] = False
-    """Whether draws are those of Markov chains, which have to mix."""
+    """Whether the draws are those of Markov chains."""
     has_independent_draws: ClassVar[bool] = False
-    """Whether draws are made one by one of a fitted law, and no chain links them."""
+    """Whether the draws are independent samples of a fitted distribution."""
     warmup_setting: ClassVar[str] = "num_steps"
-    """The setting that gives a fit more time to settle."""
+    """The setting that controls the length of the warm-up or the optimization."""
     drops_units: ClassVar[bool] = False
-    """Whether it drops units, at the rates that layers have (`architecture.dropout`)."""
+    """Whether the method uses the dropout rates of layers (`architecture.dropout`)."""
 
     @property
     def prior_weight(self) -> float:
-        """The weight of the log prior in the tempered log density, where the log likelihood has 1 /
-        T.
-        """
+        """The weight of the log prior in the tempered log density; the likelihood has 1 / T."""
         return 1.0 if self.tempering == "likelihood" else 1.0 / self.temperature
 
     def num_draws_override(self, number: int) -> str | None:
-        """What `--set` takes for chains of at least so many draws; None of a method that makes one
-        each.
+        """Return the `--set` argument for at least a number of draws per chain.
+
+        Args:
+            number: draws per chain.
+
+        Returns:
+            The argument, or None if the method has no such setting.
         """
         return f"inference.num_draws={number}" if hasattr(self, "num_draws") else None
 
     def longer_fit_override(self) -> str:
-        """What `--set` takes for twice the time to settle, and some where there was none."""
-        return f"inference.{self.warmup_setting}={max(_LEAST_TIME, 2 * getattr(self, self.warmup_setting))}"
+        """Return the `--set` argument that doubles the warm-up, or the steps of an optimization."""
+        value = max(_LEAST_TIME, 2 * getattr(self, self.warmup_setting))
+        return f"inference.{self.warmup_setting}={value}"
 
     @checked
     def fit(
@@ -114,31 +121,32 @@ class Method(ABC):
         fit_state: FitState | None = None,
         group: ProcessGroup | None = None,
     ) -> Posterior:
-        """Fits the model to the training part.
+        """Fit the model to the training part of a data set.
 
         Args:
-            model: is not changed.
-            dataset: the training part is fitted, the validation part only watched, the test part
-                not touched.
-            seed: everything random follows from it.
-            initial: starting point; default the network's own initial values.
-            callbacks: told of every logged step, draw and state; where one keeps the draws
-                (`Callback.stored_draws`), they are not in memory, and the posterior reads them from
-                there.
-            fit_state: what an interrupted fit with the same settings and seed had reached; it goes on
-                from there.
-            group: processes that share the training part; all call this with the same arguments,
-                callbacks aside, and get the same posterior.
+            model: the model, which is not modified.
+            dataset: the training part is fitted. The validation part is only monitored, and the
+                test part is not used.
+            seed: all randomness derives from it.
+            initial: the posterior to start from. By default, the network's own initial values.
+            callbacks: receive every logged step, draw and state. If one of them stores the draws
+                (`Callback.stored_draws`), the posterior reads them from there, not from memory.
+            fit_state: the state of an interrupted fit with the same settings and seed, which
+                resumes.
+            group: the processes that share the training part. Each calls `fit` with the same
+                arguments, except for callbacks, and gets the same posterior.
+
+        Returns:
+            The posterior. Its `info` has the status, the time and the convergence warnings.
 
         Raises:
-            ConfigError: if likelihood, network and data do not fit, points have NaN or classes
-                without an output, the network is no function of a point and its parameters, or the
-                method has no use for several processes.
-            NotEnoughMemory: if the draws would not fit into memory, and no callback keeps them.
-            FitDiverged: if the objective became NaN or infinite; its `posterior` is of the last
-                good state, if any.
-            IncompatiblePosteriors: if a callback stopped it before there was anything to return.
-            ProcessLost: if another process of the group is gone.
+            ConfigError: if likelihood, network and data do not match, the data have NaN, the
+                network is not a pure function, or the method cannot share the data.
+            NotEnoughMemory: if the draws do not fit into memory and no callback stores them.
+            FitDiverged: if the objective became NaN or infinite. Its `posterior` is that of the
+                last finite state, if there is one.
+            IncompatiblePosteriors: if a callback stopped the fit before it had a state.
+            ProcessLost: if another process of the group terminated.
         """
         group = group or ProcessGroup()
         self.check_group(group)
@@ -184,7 +192,7 @@ class Method(ABC):
             posterior = self.posterior_from_state(model, dataset.scaling, everything, seed=seed)
         except IncompatiblePosteriors:
             if failure:
-                raise failure from None  # it failed before there was anything to keep
+                raise failure from None  # it failed before the first state
             raise
         posterior.info.update(
             dataset=dataset.name,
@@ -205,41 +213,54 @@ class Method(ABC):
         return posterior
 
     def is_compiled(self) -> bool:
-        """Whether what it computes is compiled, where there is a compiler."""
+        """Return whether the density is compiled if a compiler is available."""
         return False
 
     def shares_data(self) -> bool:
-        """Whether several processes can share the training part."""
+        """Return whether several processes can share the training part."""
         return False
 
     def check_group(self, group: ProcessGroup) -> None:
-        """Raises ConfigError if there are several processes and the method has no use for them."""
+        """Check that the method supports the number of processes.
+
+        Args:
+            group: the processes of the fit.
+
+        Raises:
+            ConfigError: if there are several processes and the method cannot share the data.
+        """
         if group.size > 1 and not self.shares_data():
             raise ConfigError(
-                f"inference.name={self.name} (engine {self.engine}) runs in one process, got "
-                f"{group.size}; start it without torchrun, or use hmc, nuts or chees_hmc with the "
+                f"inference.name={self.name} (engine {self.engine}) needs one process, got "
+                f"{group.size}; start it without torchrun, or use hmc, nuts or chees_hmc with "
                 "engine batched"
             )
 
-    def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods serve any data
-        """Raises ConfigError for settings that these data cannot serve."""
+    def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods accept any data
+        """Check that the settings are valid for these data.
+
+        Args:
+            dataset: the data to fit.
+
+        Raises:
+            ConfigError: if they are not.
+        """
 
     def convergence_warnings(
         self, fit: "FitContext", fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return what is wrong with a complete fit, in words: of those that optimize, an end far
-        from an optimum.
+        """Return messages on a complete fit that ended far from its optimum; for samplers, none.
 
         Args:
-            fit: what was fitted.
-            fit_state: its states and its history.
-            posterior: that it made.
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
         """
         return []
 
     @abstractmethod
     def _run(self, fit: FitContext) -> bool:
-        """Does the work; returns whether it was stopped before its end."""
+        """Run the fit; return whether it was stopped before its end."""
 
     @abstractmethod
     def _posterior(
@@ -250,35 +271,46 @@ class Method(ABC):
         seed: int,
         keywords: dict[str, Any],
     ) -> Posterior:
-        """The posterior of what was reached."""
+        """Build the posterior from the state of a fit."""
 
     @abstractmethod
     def points_per_gradient(self, num_points: int) -> int:
-        """How many of the training points one gradient evaluation uses."""
-
-    def chains_per_gradient(self, model: BayesianModel, part: Split) -> int:
-        """How many chains one gradient evaluation is of: their products are so many times as large
-        as those of one.
+        """Return the number of training points that one gradient evaluation uses.
 
         Args:
-            model: whose density.
+            num_points: size of the training part.
+        """
+
+    def chains_per_gradient(self, model: BayesianModel, part: Split) -> int:
+        """Return the number of chains that one gradient evaluation computes together.
+
+        Args:
+            model: the model.
             part: the training part.
         """
         return 1
 
     @abstractmethod
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
-        """The part of what was reached from which `fit` can go on to the same bits as if never
-        interrupted.
+        """Return the part of a fit state from which `fit` resumes with bitwise identical results.
+
+        Args:
+            fit_state: the state of an interrupted fit.
         """
 
     def posterior_from_state(
         self, model: BayesianModel, scaling: Scaling, fit_state: FitState, *, seed: int
     ) -> Posterior:
-        """The posterior of what was reached, complete or not.
+        """Build the posterior from the state of a fit, complete or not.
+
+        Args:
+            model: the model of the fit.
+            scaling: the scaling of its data.
+            fit_state: the states, draws and history.
+            seed: the seed of the fit.
 
         Raises:
-            IncompatiblePosteriors: if nothing was reached at all.
+            IncompatiblePosteriors: if the state is empty.
         """
         info = {"method": self.name, "engine": self.engine, "seed": seed, "versions": versions()}
         info |= {"temperature": self.temperature, "tempering": self.tempering}
@@ -288,13 +320,15 @@ class Method(ABC):
 
 
 def _last_rows(fit_state: FitState) -> list[dict[str, Any]]:
-    """The last row of every chain."""
+    """Return the last row of every chain."""
     return list({row.get("chain", 0): row for row in fit_state.history}.values())
 
 
 def initial_position(fit: FitContext) -> Float[Tensor, " parameter"]:
-    """Where a method with one chain starts: at a draw of the initial posterior, or at the network's
-    own values.
+    """Return the initial position of a single chain: a draw of `initial`, or the network's values.
+
+    Args:
+        fit: the arguments of the fit.
     """
     if fit.initial is None:
         return fit.model.initial()
@@ -305,11 +339,20 @@ def initial_position(fit: FitContext) -> Float[Tensor, " parameter"]:
 def initial_positions(
     model: BayesianModel, initial: Posterior | None, number: int, seed: int
 ) -> list[Float[Tensor, " parameter"]]:
-    """Where `number` independent chains or ensemble members start.
+    """Return initial positions of independent chains or ensemble members.
 
-    From an `initial` posterior with as many chains (two or more), each starts at the last draw of
-    its own; from any other, at random draws of it; without one, at fresh random initial values of
-    the network.
+    With an `initial` posterior of equally many chains (two or more), each starts at the last draw
+    of the corresponding chain. With any other, they start at random draws. Without one, they start
+    at new random initial values of the network.
+
+    Args:
+        model: the model.
+        initial: the posterior to start from, if any.
+        number: chains or members.
+        seed: all randomness derives from it.
+
+    Raises:
+        ConfigError: if the posterior has fewer draws than needed.
     """
     if initial is None:
         return [
@@ -324,14 +367,13 @@ def initial_positions(
         return [initial.mean().to(**where)] * number
     if chains * draws < number:
         raise ConfigError(
-            f"the posterior that the fit starts from holds {chains * draws} draws, wanted {number} "
-            "starting points; "
-            f"set inference.num_chains (of an ensemble inference.num_members) to at most as many"
+            f"the initial posterior has {chains * draws} draws, expected at least {number}, one "
+            "per chain; lower inference.num_chains (or inference.num_members of an ensemble)"
         )
     return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(**where))
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return the versions of the packages on which results depend."""
     packages = {name: version(name) for name in ("bnn_symm", "pyro-ppl", "numpy")}
     return {"python": platform.python_version(), "torch": torch.__version__, **packages}

@@ -1,6 +1,4 @@
-"""What is asked of a fitted distribution while it is fitted: whether it is one, and how good it
-is.
-"""
+"""Validation scores of a distribution during its fit, and a check of its scales."""
 
 import torch
 from torch import Tensor
@@ -10,28 +8,38 @@ from bnn_symm.inference.optimization.training_loop import VALIDATION_POINTS
 from bnn_symm.posteriors import Posterior
 
 VALIDATION_DRAWS = 10
-"""Draws behind the validation NLL of a history row: enough to watch, too few to report."""
+"""Draws for the validation NLL of a history row: enough to monitor, too few to report."""
 
 
 def are_valid_scales(scale: Tensor) -> bool:
-    """Whether every scale is positive and finite: its logarithm may be finite beyond where exp
-    is.
+    """Return whether all scales are positive and finite.
+
+    A scale can overflow or underflow although its logarithm is finite.
+
+    Args:
+        scale: standard deviations.
     """
     return bool(((scale > 0) & torch.isfinite(scale)).all())
 
 
 def validation_scores(posterior: Posterior, dataset: Dataset) -> dict[str, float | None]:
-    """Marginal NLL a point on the validation part, in the target's own units; of classes, the
-    accuracy beside it.
+    """Return the marginal NLL per point of the validation part and, for classes, the accuracy.
 
-    Without such a part the NLL is None.
+    Args:
+        posterior: the distribution to score.
+        dataset: at most `VALIDATION_POINTS` points of its validation part are used.
+
+    Returns:
+        `validation_nll` in the target's own units, None without a validation part, and
+        `validation_accuracy` for classification.
     """
     if len(dataset.validation) == 0:
         return {"validation_nll": None}
     part = dataset.validation.take(slice(0, VALIDATION_POINTS))
     predictive = posterior.predict(part.x)
-    found: dict[str, float | None] = {"validation_nll": -float(predictive.log_prob(part.y).mean())}
+    nll = -float(predictive.log_prob(part.y).mean())
+    scores: dict[str, float | None] = {"validation_nll": nll}
     if predictive.is_classification:
-        right = predictive.probabilities().argmax(-1) == part.y.cpu()
-        found["validation_accuracy"] = float(right.double().mean())
-    return found
+        correct = predictive.probabilities().argmax(-1) == part.y.cpu()
+        scores["validation_accuracy"] = float(correct.double().mean())
+    return scores

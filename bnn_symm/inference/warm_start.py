@@ -1,4 +1,4 @@
-"""Where a Gaussian approximation begins when it starts from another posterior."""
+"""Initial means of Gaussian approximations that start from another posterior."""
 
 import torch
 from jaxtyping import Float
@@ -7,14 +7,22 @@ from torch import Tensor
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 
-# Draws read at once.
+# Number of draws that are read at once.
 _CHUNK = 100
 
 
 def initial_mean(model: BayesianModel, initial: Posterior) -> Float[Tensor, " parameter"]:
-    """The mean of a posterior; of several chains or ensemble members that of the first.
+    """Return the mean of a posterior; with several chains or members, the mean of the first one.
 
-    Chains number their units differently, so that the mean of all is the weights of no network.
+    Hidden units are permuted differently in each chain, so the mean over all chains is no
+    meaningful network.
+
+    Args:
+        model: determines the device and the dtype of the result.
+        initial: the posterior to start from.
+
+    Returns:
+        The mean as a flat vector.
     """
     chains, draws, parameters = initial.shape
     if chains == 1:

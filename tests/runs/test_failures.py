@@ -305,7 +305,7 @@ def test_another_network_is_no_start(tmp_path, mode):
 
 def test_too_few_draws_to_start_from(tmp_path):
     source = fit(tmp_path / "two", overrides("deep_ensemble"))
-    with pytest.raises(ConfigError, match="holds 2 draws, wanted 3 starting points"):
+    with pytest.raises(ConfigError, match="has 2 draws, expected at least 3"):
         fit(
             tmp_path / "run",
             [*overrides("nuts"), "inference.num_chains=3", f"initial={source.path}"],

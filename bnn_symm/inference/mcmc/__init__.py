@@ -1,7 +1,7 @@
-"""Draw from the posterior with Hamiltonian Monte Carlo, all chains in one batch.
+"""Sample the posterior with Hamiltonian Monte Carlo, all chains in one batch.
 
-In: a tempered density. Out: draws (chain, draw, parameter) with their statistics. Reading order:
-    `nuts`, `hmc`,
-`chees_hmc` (settings), `sampler`, `batched_chains`, `kernel`, `hmc_kernel`, `nuts_kernel`,
-`nuts_tree`, `integrator`, `adaptation`; `pyro_engine` runs Pyro's own kernels as the reference.
+Input: a tempered density. Output: draws (chain, draw, parameter) with their statistics. Reading
+order: `nuts`, `hmc`, `chees_hmc` (settings), `sampler`, `batched_chains`, `kernel`, `hmc_kernel`,
+`nuts_kernel`, `nuts_tree`, `integrator`, `adaptation`. `pyro_engine` runs Pyro's own kernels as a
+reference.
 """

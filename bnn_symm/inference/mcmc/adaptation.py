@@ -1,18 +1,17 @@
-"""What warm-up learns of the posterior: step sizes and inverse mass matrices.
+"""Adaptation in warm-up: step sizes and inverse mass matrices.
 
-Chains form groups: all of them one (`shared`), which learns from every chain, or each its own. What
-    a group learns
-follows from the transitions of its chains in the order in which they end, so chains need not go in
-step.
+Chains form groups: one group of all chains (`shared`), or one group per chain. The adaptation of a
+group depends on the transitions of its chains in the order in which they complete, so chains need
+not be in lockstep.
 
-Step sizes follow from the acceptance rates by dual averaging (Hoffman & Gelman 2014,
+Step sizes are adapted to acceptance rates by dual averaging (Hoffman & Gelman 2014,
 arXiv:1111.4246, section 3.2). Inverse mass matrices are the covariances, or variances, of the
-positions in windows that double in length, as in Stan (Stan Reference Manual, section "HMC
-algorithm parameters"). Deviations are from each chain's own mean, pooled over the chains of a
-group, for what scales a trajectory is the width of the mode that it is in; or, `across` chains,
-from their common mean, for methods whose many chains each move too little in a window to know it.
-Until the first window closes they are the variances of the prior: most directions of a network's
-posterior are about as wide, and it knows which weights are small (`benchmarks/README.md`).
+positions in windows of doubling length, as in Stan (Stan Reference Manual, section "HMC algorithm
+parameters"). Deviations are from each chain's own mean, pooled over the chains of a group, because
+the width of the current mode determines the scale of a trajectory. With `across`, they are from the
+common mean, for methods with many chains that each move too little within a window. Until the first
+window closes, the variances of the prior are used: most directions of a network's posterior are
+about as wide as the prior, and the prior has the scale of each weight (`benchmarks/README.md`).
 """
 
 from collections.abc import Mapping
@@ -24,31 +23,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Dual averaging: Hoffman & Gelman's gamma, t0 and kappa, and the pull towards 10 times the first
+# Dual averaging: Hoffman & Gelman's gamma, t0 and kappa, and shrinkage towards 10 times the first
 # step size.
 _GAMMA, _T0, _KAPPA = 0.05, 10.0, 0.75
 _AMBITION = 10.0
-# Iterations before the first window, in the first, and after the last.
+# Iterations before the first window, in the first window, and after the last one.
 _BEFORE, _FIRST, _AFTER = 75, 25, 50
-# Updates in which a step size settles, of a short warm-up a third: after two, every draw diverged
-# on breast_cancer.
-_SETTLES = 25
+# Updates that a step size needs to converge; in a short warm-up, a third of it. After only two
+# updates, every draw diverged on breast_cancer.
+_STEP_SIZE_UPDATES = 25
 
 
 def windows(num_warmup: int) -> list[tuple[int, int]]:
-    """Iterations [start, stop) of the windows in which covariances are estimated, the last one the
-    longest.
+    """Return the windows of iterations [start, stop) in which covariances are estimated.
+
+    Args:
+        num_warmup: iterations of warm-up.
+
+    Returns:
+        The windows, the last one the longest; none for a warm-up below 20 iterations.
     """
     if num_warmup < 20:
         return []
     before, first, after = _BEFORE, _FIRST, _AFTER
     if before + first + after > num_warmup:
-        before, after = round(0.15 * num_warmup), min(_SETTLES, num_warmup // 3)
+        before, after = round(0.15 * num_warmup), min(_STEP_SIZE_UPDATES, num_warmup // 3)
         first = num_warmup - before - after
     found = []
     start, length, last = before, first, num_warmup - after
     while start < last:
-        # A window that the next one, twice as long, would overrun takes what is left.
+        # The window extends to the end if the next one, twice as long, does not fit.
         stop = last if start + 3 * length > last else start + length
         found.append((start, stop))
         start, length = stop, 2 * length
@@ -57,21 +61,21 @@ def windows(num_warmup: int) -> list[tuple[int, int]]:
 
 @dataclass
 class Adaptation:
-    """The state of adaptation: plain arrays, a row a group or a chain.
+    """The state of adaptation as plain arrays, one row per group or chain.
 
     Attributes:
         log_step: (group,) logarithm of the step size.
-        log_step_mean: (group,) its weighted mean, in force after warm-up.
-        anchor: (group,) what dual averaging is drawn to.
+        log_step_mean: (group,) its weighted mean, used after warm-up.
+        anchor: (group,) the value to which dual averaging shrinks.
         error: (group,) mean of target minus acceptance.
-        updates: (group,) of dual averaging since it began anew.
+        updates: (group,) updates of dual averaging since its last restart.
         acceptance: (group,) sum of the rates since the last update.
-        rates: (group,) how many these are.
-        seen: (group,) transitions.
-        window: (group,) index of the present or next window.
+        rates: (group,) number of these rates.
+        seen: (group,) number of transitions.
+        window: (group,) index of the current or next window.
         inverse_mass: (group, parameter) or (group, parameter, parameter).
-        count: (chain,) positions in the present window.
-        mean: (chain, parameter) theirs.
+        count: (chain,) number of positions in the current window.
+        mean: (chain, parameter) their mean.
         scatter: (group, parameter[, parameter]) sum of their squared deviations.
     """
 
@@ -91,16 +95,16 @@ class Adaptation:
 
 
 class Adapter:
-    """Learns from transitions.
+    """Adapts step sizes and mass matrices to transitions.
 
     Args:
-        num_warmup: iterations of a chain.
-        target: acceptance rate that step sizes aim at.
-        adapt_step_size: whether they do.
+        num_warmup: iterations of a chain in warm-up.
+        target: target acceptance rate.
+        adapt_step_size: whether step sizes are adapted.
         adapt_mass_matrix: whether covariances are estimated.
         groups: (chain,) the group of each chain.
         across: whether deviations are from the common mean of a group.
-        state: what was learned so far.
+        state: the initial state.
     """
 
     def __init__(
@@ -123,28 +127,40 @@ class Adapter:
         self.state = state
 
     def step_size(self, chains: np.ndarray) -> np.ndarray:
-        """(chain,) of these chains, for the transitions that they begin now."""
+        """Return the (chain,) step sizes of transitions that start now.
+
+        Args:
+            chains: indices of the chains.
+        """
         state, groups = self.state, self._groups[chains]
         warm = state.seen[groups] >= self._num_warmup * self._sizes[groups]
         averaged = warm & (state.updates[groups] > 0)
         return np.exp(np.where(averaged, state.log_step_mean[groups], state.log_step[groups]))
 
     def inverse_mass(self, chains: np.ndarray) -> Tensor:
-        """(chain, parameter[, parameter]) of these chains."""
+        """Return the (chain, parameter[, parameter]) inverse mass matrices of chains.
+
+        Args:
+            chains: their indices.
+        """
         return self.state.inverse_mass[torch.from_numpy(self._groups[chains])]
 
     def begin(self, step_size: np.ndarray) -> None:
-        """Sets the (group,) step sizes that adaptation starts from."""
+        """Set the initial step sizes.
+
+        Args:
+            step_size: (group,).
+        """
         self.state.log_step[:] = np.log(step_size)
         self._restart(np.arange(len(step_size)))
 
     def learn(self, chains: np.ndarray, positions: Tensor, acceptance: np.ndarray) -> None:
-        """Takes in the transitions that these chains ended together.
+        """Adapt to transitions that were completed together.
 
         Args:
-            chains: their numbers.
-            positions: (chain, parameter) where they came to.
-            acceptance: (chain,) rates.
+            chains: indices of the chains.
+            positions: (chain, parameter) their new positions.
+            acceptance: (chain,) acceptance rates.
         """
         state = self.state
         counts = np.bincount(self._groups[chains], minlength=len(self._sizes))
@@ -152,8 +168,8 @@ class Adapter:
         state.acceptance += np.bincount(
             self._groups[chains], weights=acceptance, minlength=len(self._sizes)
         )
-        # As many rates as there are chains make one update: single ones are so noisy that step
-        # sizes end too small.
+        # An update averages as many rates as there are chains. Single rates are so noisy that step
+        # sizes become too small.
         full = np.flatnonzero(state.rates >= self._sizes)
         if self._adapt_step_size:
             self._average(full, state.acceptance[full] / state.rates[full])
@@ -187,9 +203,7 @@ class Adapter:
         state.log_step_mean[groups] = state.log_step[groups]
 
     def _present(self, group: int) -> tuple[int, int] | None:
-        """The window that the group is in or before, in transitions of all its chains; None after
-        the last.
-        """
+        """Return the current or next window of a group, in transitions of all its chains."""
         index = int(self.state.window[group])
         if index >= len(self._windows):
             return None
@@ -198,9 +212,7 @@ class Adapter:
         return start * size, stop * size
 
     def _observe(self, group: int, chains: np.ndarray, positions: Tensor, rows: np.ndarray) -> None:
-        """Welford's update (Technometrics 1962) of the means of the chains and the scatter of the
-        group.
-        """
+        """Update the means and the scatter of a group (Welford, Technometrics 1962)."""
         state, present = self.state, self._present(group)
         if present is None or state.seen[group] < present[0]:
             return
@@ -232,7 +244,7 @@ class Adapter:
                 state.scatter[group] += (weight[:, None] * between).mT @ between
             freedom = number - 1
         if freedom > 0:
-            # Stan's shrinkage towards 1e-3, for windows that are short for what they estimate.
+            # Stan's shrinkage towards 1e-3, which matters in short windows.
             kept = number / (number + 5.0)
             unit = torch.ones_like(state.scatter[group])
             if unit.dim() == 2:
@@ -258,8 +270,14 @@ def initial_adaptation(
     *,
     dense: bool,
 ) -> Adaptation:
-    """Nothing learned yet: the given variances for inverse mass matrices, and the given step
-    size.
+    """Return the initial state of adaptation, with given variances and step size.
+
+    Args:
+        positions: (chain, parameter) initial positions; only their shape and type are used.
+        num_groups: number of groups.
+        step_size: initial step size.
+        variances: initial diagonal of the inverse mass matrices.
+        dense: whether inverse mass matrices are dense.
     """
     chains = len(positions)
     first = variances.diag() if dense else variances
@@ -284,7 +302,12 @@ def initial_adaptation(
 
 
 def to_arrays(state: Any, prefix: str) -> dict[str, np.ndarray]:
-    """Copies of the arrays and tensors of a dataclass, by prefixed name."""
+    """Return copies of the arrays and tensors of a dataclass, by prefixed name.
+
+    Args:
+        state: the dataclass.
+        prefix: precedes the name of each field.
+    """
     return {
         f"{prefix}.{name}": (
             value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
@@ -294,7 +317,13 @@ def to_arrays(state: Any, prefix: str) -> dict[str, np.ndarray]:
 
 
 def restore_arrays(state: Any, prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Sets the arrays and tensors of a dataclass, in place, to those of `to_arrays`."""
+    """Copy arrays into the arrays and tensors of a dataclass, in place.
+
+    Args:
+        state: the dataclass.
+        prefix: precedes the name of each field.
+        arrays: returned by `to_arrays`.
+    """
     for name, value in vars(state).items():
         saved = arrays[f"{prefix}.{name}"]
         if isinstance(value, Tensor):

@@ -1,10 +1,10 @@
-"""All chains of a sampler in one process, one batch and one state.
+"""The batched engine: all chains of a sampler in one process, in one batch, with one state.
 
-The driver starts transitions, lets the kernel work, lets the adapter learn from what ended, and
-tells draws and history. Chains need not go in step; only at the end of warm-up they wait for each
-other, since after it nothing may be learned any more. The state (kernel, adapter and counts) is
-plain arrays at every moment, warm-up and the middle of a trajectory included, so a fit goes on from
-any told state to the same bits.
+The driver starts transitions, advances the kernel, passes completed transitions to the adapter, and
+reports draws and history. Chains need not be in lockstep. They wait for each other only at the end
+of warm-up, after which nothing is adapted. The state (kernel, adapter and counters) is plain arrays
+at every moment, in warm-up and within a trajectory too, so that a fit resumes from any checkpoint
+with bitwise identical results.
 """
 
 import math
@@ -34,21 +34,18 @@ from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import torch_generator
 
-# Iterations of a chain between rows of its history, and between moments at which draws and states
-# are told.
+# Iterations of a chain between rows of its history, and between reports of draws and states.
 _LOG_EVERY = 20
-# Draws of slow chains are told after so many seconds, however few they are.
+# Draws of slow chains are reported after this number of seconds, however few they are.
 _REPORT_SECONDS = 1.0
-# The search for a first step size doubles or halves it until the acceptance rate crosses this, at
-# most so many times.
+# The search for a first step size doubles or halves it until the acceptance rate crosses this
+# threshold, up to a maximum number of times.
 _REASONABLE, _DOUBLINGS = 0.8, 50
 
 
 @dataclass
 class _Counts:
-    """(chain,) transitions that ended, gradients, divergences, and acceptance summed since the last
-    row.
-    """
+    """Counters per chain, of which acceptance is summed since its last row."""
 
     done: np.ndarray
     gradients: np.ndarray
@@ -58,7 +55,12 @@ class _Counts:
 
 
 def run_batched(method: Sampler, fit: FitContext) -> bool:
-    """Runs the chains of a fit; returns whether they were stopped before their end."""
+    """Run the chains of a fit; return whether they were stopped before their end.
+
+    Args:
+        method: the settings of the sampler.
+        fit: the arguments of the fit.
+    """
     chains = _Chains(method, fit)
     stopped = chains.run(fit.callbacks)
     fit.recorder.keep_state(0, chains.state())
@@ -113,8 +115,7 @@ class _Chains:
         if len(bad):
             raise FitDiverged(
                 f"the log density is not finite where chain {int(bad[0])} starts; start from "
-                "another posterior "
-                f"(initial: RUN), or check prior.scale"
+                "another posterior (initial: RUN), or check prior.scale"
             )
         if method.adapt_step_size and method.num_warmup:
             self._find_step_sizes(density, groups, fit.seed)
@@ -136,14 +137,14 @@ class _Chains:
         return density
 
     def _first_variances(self, method: Sampler, fit: FitContext, positions: Tensor) -> Tensor:
-        """(parameter,) what inverse mass matrices begin with."""
+        """Return the (parameter,) initial diagonal of inverse mass matrices."""
         if not method.adapt_mass_matrix:
             return positions.new_ones(positions.shape[1])
         prior = fit.model.prior_standard_deviations(positions.new_empty(0, dtype=torch.float64))
         return (prior.square() / method.prior_weight).to(positions.dtype)
 
     def run(self, callbacks: Callbacks) -> bool:
-        """Runs them to their end, or until they are to stop; returns whether that came first."""
+        """Run the chains to their end; return whether they were stopped before."""
         method, counts = self._method, self._counts
         total = method.num_warmup + method.num_draws
         callbacks.on_state(0, self.state)
@@ -168,7 +169,7 @@ class _Chains:
         return False
 
     def state(self) -> State:
-        """Everything that the rest of the fit follows from."""
+        """Return everything on which the rest of the fit depends."""
         return {
             **self._kernel.state(),
             **to_arrays(self._adapter.state, "adaptation"),
@@ -193,7 +194,7 @@ class _Chains:
         self._under_way[chains] = True
 
     def _record_transitions(self, ended: CompletedTransitions, callbacks: Callbacks) -> None:
-        """Learns from transitions that ended, counts them, and keeps draws until they are told."""
+        """Adapt to completed transitions, count them, and buffer their draws."""
         method, counts, chains = self._method, self._counts, ended.chains
         positions = self._kernel.points.position[torch.from_numpy(chains)]
         warming = counts.done[chains] < method.num_warmup
@@ -213,7 +214,7 @@ class _Chains:
             self._log(chain, stats, callbacks)
 
     def _log(self, chain: int, stats: Mapping[str, np.ndarray], callbacks: Callbacks) -> None:
-        """A row of the history of a chain, where one is due."""
+        """Report a row of the history of a chain if one is due."""
         method, counts = self._method, self._counts
         done, warmup = int(counts.done[chain]), method.num_warmup
         in_phase = done if done <= warmup else done - warmup
@@ -235,7 +236,7 @@ class _Chains:
         counts.acceptance[chain], counts.since_row[chain] = 0.0, 0
 
     def _report(self, callbacks: Callbacks) -> None:
-        """Tells pending draws, and then the state that comes after them."""
+        """Report the buffered draws, and then the state that follows them."""
         for chain, rows in sorted(self._pending.items()):
             last = int(self._counts.done[chain]) - self._method.num_warmup
             positions = np.stack([position for position, _ in rows])
@@ -246,10 +247,9 @@ class _Chains:
         callbacks.on_state(0, self.state)
 
     def _find_step_sizes(self, density: TemperedDensity, groups: np.ndarray, seed: int) -> None:
-        """First step sizes: those at which one step is accepted at a rate that doubling or halving
-        would cross.
+        """Find first step sizes, at which doubling or halving crosses the acceptance threshold.
 
-        Hoffman & Gelman 2014, algorithm 4, with the mean over the chains of a group.
+        This is algorithm 4 of Hoffman & Gelman 2014, with the mean over the chains of a group.
         """
         points = self._kernel.points
         generator = torch_generator(seed, "first step size")

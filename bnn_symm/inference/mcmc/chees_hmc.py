@@ -1,25 +1,26 @@
-r"""ChEES-HMC: trajectories whose length many chains learn together (Hoffman, Radul & Sountsov 2021,
-PMLR 130).
+"""ChEES-HMC: HMC whose trajectory length is adapted by many chains together.
 
-All chains go the same number of leapfrog steps, h_n T / step, h_n in (0, 1) a Halton sequence. In
-warm-up log T climbs the gradient of the expected change of the squared distance from the mean,
+All chains take the same number of leapfrog steps, h_n T / step, h_n in (0, 1) a Halton sequence.
+In warm-up, log T ascends the gradient of the expected change of the squared distance from the mean,
 estimated across chains:
 
-    ChEES = E[(|z' - E z'|^2 - |z - E z|^2)^2] / 4,   z the position in units of the mass matrix's scales,
+    ChEES = E[(|z' - E z'|^2 - |z - E z|^2)^2] / 4,
+    dChEES/dT = h_n E[(|z' - E z'|^2 - |z - E z|^2) (z' - E z')^T v'],
 
-    dChEES/dT = h_n E[(|z' - E z'|^2 - |z - E z|^2) (z' - E z')^T v'],   v' the velocity of z at the end,
+with z the position in units of the scales of the mass matrix, v' the velocity of z at the end, and
+acceptance probabilities as weights. Mass matrices are estimated across chains. In the first half of
+warm-up, before the first estimate, trajectories are bounded and T stays at 1, in units of the
+prior's scales.
 
-with acceptance probabilities for weights. Mass matrices are estimated across chains. In the first
-half of warm-up, until one was, trajectories are bounded and T stays at 1, in units of the prior's
-scales.
+Step sizes are adapted to the mean of the acceptance probabilities, not to their harmonic mean as in
+the paper. A single chain that would reject lowers the harmonic mean so much that, with the paper's
+target of 0.651, the mean was 0.85 to 0.94, with 8 to 35 % fewer effective samples per gradient
+(`benchmarks/README.md`).
 
-Step sizes aim at the mean of the acceptance probabilities, and not, as in the paper, at their
-    harmonic mean: one chain
-that would reject pulls that so far down that with the paper's target of 0.651 the mean ended at
-0.85 to 0.94, and a gradient brought 8 to 35 % fewer effective samples (`benchmarks/README.md`).
+In contrast to NUTS, no tree is built and no point is discarded, but all scales share one length.
 
-No tree has to be built, and none of its points is thrown away; the price is that all scales share
-one length.
+References:
+    Hoffman, Radul & Sountsov 2021, PMLR 130.
 """
 
 import math
@@ -41,9 +42,9 @@ from bnn_symm.settings import Fraction, PositiveInt, settings
 
 # Adam on log T, as in the paper: rate, decay of the squares, no momentum.
 _RATE, _DECAY, _EPSILON = 0.025, 0.95, 1e-8
-# Weight of the newest value in the average of log T: n^-0.5.
+# The newest value has weight n^-0.5 in the average of log T.
 _AVERAGING = 0.5
-# The most leapfrog steps in the first half of warm-up.
+# Maximum leapfrog steps in the first half of warm-up.
 _EARLY_STEPS = 50
 
 
@@ -52,9 +53,9 @@ class ChEESHMC(Sampler):
     """Settings of ChEES-HMC (config `inference: {name: chees_hmc}`).
 
     Attributes:
-        num_chains: four at least, for the length is learned from how they spread; dozens are
-            better.
-        max_num_steps: the most leapfrog steps of a trajectory.
+        num_chains: at least four, because the length is adapted to the spread of the chains; dozens
+            are better.
+        max_num_steps: maximum leapfrog steps of a trajectory.
     """
 
     name: Literal["chees_hmc"] = "chees_hmc"
@@ -67,17 +68,23 @@ class ChEESHMC(Sampler):
     scales_across_chains: ClassVar[bool] = True
 
     def check(self, dataset: Dataset) -> None:
-        """Also that chains can learn from each other."""
+        """Check that there are enough chains and that they share their adaptation.
+
+        Args:
+            dataset: not used.
+
+        Raises:
+            ConfigError: if they do not.
+        """
         if self.num_chains < 4:
             raise ConfigError(
-                f"inference.num_chains of chees_hmc is {self.num_chains}, wanted 4 or more, for it "
-                "learns trajectory "
-                f"lengths from how chains spread; use hmc or nuts for fewer"
+                f"inference.num_chains of chees_hmc is {self.num_chains}, expected at least 4 to "
+                "adapt the trajectory length; use hmc or nuts for fewer chains"
             )
         if self.adaptation != "shared":
             raise ConfigError(
-                "inference.adaptation of chees_hmc is shared: all chains go the same number of "
-                "steps"
+                "inference.adaptation of chees_hmc must be shared, because all chains take the "
+                "same number of steps"
             )
 
     def _run(self, fit: FitContext) -> bool:
@@ -96,9 +103,7 @@ class ChEESHMC(Sampler):
 
 @dataclass
 class _Length:
-    """What was learned of log T, arrays of one number: itself, its average, the mean square of its
-    gradients.
-    """
+    """The adapted log T, its average and its gradients' mean square, arrays of one number."""
 
     log_length: np.ndarray
     log_length_mean: np.ndarray
@@ -107,7 +112,7 @@ class _Length:
 
 
 class _ChEESKernel(HMCKernel):
-    """Static trajectories with a learned length."""
+    """An HMC kernel with an adapted trajectory length."""
 
     def __init__(
         self,
@@ -153,7 +158,7 @@ class _ChEESKernel(HMCKernel):
             length.mean_square[:] = _DECAY * length.mean_square + (1 - _DECAY) * gradient**2
             corrected = length.mean_square[0] / (1 - _DECAY ** int(length.updates[0]))
             length.log_length += _RATE * gradient / (math.sqrt(corrected) + _EPSILON)
-        # No shorter than a step, no longer than the most steps.
+        # At least one step, at most the maximum number of steps.
         bounds = math.log(step), math.log(step * self._method.max_num_steps)
         length.log_length[:] = np.clip(length.log_length, *bounds)
         weight = float(length.updates[0]) ** -_AVERAGING
@@ -163,7 +168,14 @@ class _ChEESKernel(HMCKernel):
 
 
 def chees_gradient(trajectory: Trajectory) -> float:
-    """The gradient of ChEES by T, without the factor h_n; NaN where no chain would accept."""
+    """Return the gradient of ChEES with respect to T, without the factor h_n.
+
+    Args:
+        trajectory: one trajectory of all chains.
+
+    Returns:
+        The gradient, or NaN if no chain would accept.
+    """
     weights = trajectory.acceptance
     finite = np.isfinite(trajectory.end.double().sum(-1).cpu().numpy())
     weights = np.where(finite, weights, 0.0)
@@ -186,7 +198,11 @@ def chees_gradient(trajectory: Trajectory) -> float:
 
 
 def halton(number: int) -> float:
-    """The Halton sequence in base 2, in (0, 1)."""
+    """Return an element of the Halton sequence in base 2, in (0, 1).
+
+    Args:
+        number: its index, counted from 0.
+    """
     result, fraction, number = 0.0, 0.5, number + 1
     while number:
         number, digit = divmod(number, 2)

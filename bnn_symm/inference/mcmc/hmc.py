@@ -23,12 +23,12 @@ class HMC(PyroSampler):
 
     Attributes:
         trajectory_length: integration time, in units of the adapted mass matrix. A quarter period,
-            pi / 2, makes consecutive draws of a whitened Gaussian independent; Pyro's default, a
-            full period, returns them to where they began.
-        jitter: the length of each trajectory is uniform within this fraction of it, so that no
-            direction is periodic.
-        max_num_steps: the most leapfrog steps of a trajectory; in warm-up at most 50, for before
-            the mass matrix is known long trajectories cost most and teach little.
+            pi / 2, makes consecutive draws of a whitened Gaussian independent. Pyro's default, a
+            full period, returns them to their start.
+        jitter: the length of each trajectory is uniform within this relative distance of
+            `trajectory_length`, so that no direction is periodic.
+        max_num_steps: maximum leapfrog steps of a trajectory. In warm-up at most 50, because long
+            trajectories are expensive and inefficient before the mass matrix is adapted.
     """
 
     name: Literal["hmc"] = "hmc"
@@ -72,7 +72,7 @@ _WARMUP_STEPS = 50
 
 
 class _PyroKernel(RecordsEnergy, PyroHMC):
-    """Pyro's HMC with a bound on its leapfrog steps."""
+    """Pyro's HMC with a bound on the number of leapfrog steps."""
 
     def __init__(self, max_num_steps: int, **keywords: Any):
         super().__init__(**keywords)

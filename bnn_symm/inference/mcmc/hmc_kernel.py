@@ -1,5 +1,7 @@
-"""Hamiltonian Monte Carlo with trajectories of a set length, all chains in step (Neal 2011,
-arXiv:1206.1901).
+"""The HMC kernel: trajectories with a given number of steps, all chains in lockstep.
+
+References:
+    Neal 2011, arXiv:1206.1901.
 """
 
 from collections.abc import Callable
@@ -23,11 +25,11 @@ from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A trajectory that all chains went together, as what learns its length sees it.
+    """One trajectory of all chains, from which its length is adapted.
 
     Attributes:
         start: (chain, parameter) positions.
-        end: (chain, parameter) positions that were proposed.
+        end: (chain, parameter) proposed positions.
         momentum: (chain, parameter) at the end.
         inverse_mass: (chain, parameter[, parameter]).
         acceptance: (chain,) probabilities.
@@ -44,9 +46,7 @@ class Trajectory:
 
 @dataclass
 class _Proposal:
-    """Momenta that were drawn, (chain, parameter), the uniform numbers that will accept, and the
-    iteration.
-    """
+    """Momenta (chain, parameter), uniform numbers of the acceptance step, and the iteration."""
 
     momentum: Tensor
     uniform: np.ndarray
@@ -58,15 +58,15 @@ NumSteps = Callable[[int, np.ndarray], np.ndarray]
 
 
 class HMCKernel(Kernel):
-    """All chains go a trajectory each and accept or reject its end.
+    """Moves every chain along one trajectory, and accepts or rejects its end.
 
     Args:
-        density: of the target.
-        positions: (chain, parameter) to begin with.
+        density: the target density.
+        positions: (chain, parameter) initial positions.
         inverse_mass: (chain, parameter[, parameter]).
-        seed: everything random follows from it.
-        num_steps: leapfrog steps of each chain in an iteration.
-        learn: is shown every trajectory.
+        seed: all randomness derives from it.
+        num_steps: returns the leapfrog steps of each chain in an iteration.
+        learn: receives every trajectory.
     """
 
     is_lockstep = True
@@ -95,7 +95,7 @@ class HMCKernel(Kernel):
     def begin(
         self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor
     ) -> None:
-        """Draws momenta; these are all chains."""
+        """Draw the momenta of all chains."""
         self._store_transition(chains, step, inverse_mass)
         points, proposal = self.points, self._proposal
         for chain, iteration in zip(chains.tolist(), iterations.tolist(), strict=True):
@@ -111,7 +111,7 @@ class HMCKernel(Kernel):
         proposal.iteration[:] = iterations
 
     def advance(self) -> CompletedTransitions:
-        """Goes the whole trajectory of every chain."""
+        """Integrate the whole trajectory of every chain."""
         points, proposal = self.points, self._proposal
         chains = np.arange(len(proposal.uniform))
         iteration = int(proposal.iteration[0])
@@ -128,7 +128,7 @@ class HMCKernel(Kernel):
             signed = points.step
             for done in range(int(number.max())):
                 if done >= number.min():
-                    # A chain that has gone all of its steps takes further ones of length zero.
+                    # A chain that has completed its steps takes further steps of length zero.
                     signed = torch.where(
                         torch.from_numpy(number > done).to(signed.device), points.step, 0.0
                     )

@@ -1,9 +1,8 @@
-"""Leapfrog steps of a batch of chains, and the energies that they keep.
+"""The leapfrog integrator for a batch of chains, and kinetic energies.
 
-Every chain has a step size of its own (negative: backwards in time) and an inverse mass matrix
-    M^-1, diagonal
-(chain, parameter) or dense (chain, parameter, parameter): the covariance of the posterior, as far
-    as warm-up knows it.
+Every chain has its own step size (negative: backwards in time) and its own inverse mass matrix
+M^-1, diagonal (chain, parameter) or dense (chain, parameter, parameter). It is the estimate that
+warm-up has of the posterior covariance.
 
 References:
     Neal 2011, arXiv:1206.1901, equations 5.18 to 5.20.
@@ -20,24 +19,40 @@ from torch import Tensor
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.inference.density.density import TemperedDensity
 
-# A trajectory whose energy rises by more has diverged: e^-1000 is the odds of its end (as Stan's).
+# A trajectory whose energy rises by more is divergent, as in Stan: it is accepted with probability
+# e^-1000.
 MAX_ENERGY_ERROR = 1000.0
 
 
 def velocity(momentum: Tensor, inverse_mass: Tensor) -> Float[Tensor, "chain parameter"]:
-    """M^-1 r."""
+    """Return the velocity M^-1 r.
+
+    Args:
+        momentum: r.
+        inverse_mass: M^-1, diagonal or dense.
+    """
     if inverse_mass.dim() == momentum.dim():
         return inverse_mass * momentum
     return (inverse_mass @ momentum[..., None])[..., 0]
 
 
 def kinetic_energy(momentum: Tensor, inverse_mass: Tensor) -> Float[Tensor, " chain"]:
-    """r^T M^-1 r / 2, in float64."""
+    """Return the kinetic energy r^T M^-1 r / 2, in float64.
+
+    Args:
+        momentum: r.
+        inverse_mass: M^-1, diagonal or dense.
+    """
     return 0.5 * (momentum * velocity(momentum, inverse_mass)).sum(-1, dtype=torch.float64)
 
 
 def momentum_from_noise(noise: Tensor, inverse_mass: Tensor) -> Float[Tensor, "chain parameter"]:
-    """Normal(0, M) from standard normal noise."""
+    """Return momenta with distribution Normal(0, M).
+
+    Args:
+        noise: standard normal noise.
+        inverse_mass: M^-1, diagonal or dense.
+    """
     if inverse_mass.dim() == noise.dim():
         return noise / inverse_mass.sqrt()
     # M^-1 = L L^T, so r = L^-T z has covariance (L L^T)^-1 = M.
@@ -52,7 +67,15 @@ Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 def half_step(
     position: Tensor, momentum: Tensor, gradient: Tensor, step: Tensor, inverse_mass: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The next position, and the momentum at half of the step, from where the gradient is known."""
+    """Return the next position, and the momentum at the middle of the step.
+
+    Args:
+        position: (chain, parameter).
+        momentum: (chain, parameter).
+        gradient: gradient of U at the position.
+        step: (chain,) signed step sizes.
+        inverse_mass: (chain, parameter[, parameter]).
+    """
     momentum = momentum - 0.5 * step[:, None] * gradient
     return position + step[:, None] * velocity(momentum, inverse_mass), momentum
 
@@ -65,18 +88,18 @@ def leapfrog(
     step: Tensor,
     inverse_mass: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One step of every chain.
+    """Take one leapfrog step of every chain.
 
     Args:
         evaluate: positions -> U and its gradient.
         position: (chain, parameter).
         momentum: (chain, parameter).
-        gradient: of U at the position.
-        step: (chain,), with its sign.
+        gradient: gradient of U at the position.
+        step: (chain,) signed step sizes.
         inverse_mass: (chain, parameter) or (chain, parameter, parameter).
 
     Returns:
-        Position, momentum, gradient and U after it.
+        The position, momentum, gradient and U after the step.
     """
     position, momentum = half_step(position, momentum, gradient, step, inverse_mass)
     energy, gradient = evaluate(position)
@@ -90,8 +113,16 @@ def bind_density(
     *,
     dynamic_arguments: Sequence[int] = (),
 ) -> Callable[..., Any]:
-    """`function(evaluate, *tensors)` as a function of the tensors, compiled as a whole where the
-    density allows it.
+    """Bind a density to `function(evaluate, *tensors)`, compiled if the density allows it.
+
+    Args:
+        function: its first argument evaluates U and its gradient.
+        density: the density to bind.
+        name: the name of the function in warnings.
+        dynamic_arguments: positions of arguments whose first axis varies from call to call.
+
+    Returns:
+        A function of the tensors.
     """
     if density.can_be_inlined:
         return Compiled(

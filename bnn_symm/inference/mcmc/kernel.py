@@ -1,9 +1,9 @@
-"""What a batched kernel is: it takes chains from one draw to the next, many of them together.
+"""The interface of batched kernels, which advance many chains from one draw to the next.
 
-A kernel holds the positions of all chains. `begin` starts transitions of some chains, `advance`
-works on all that are under way, and hands out those that ended. Between two calls its whole state
-is plain arrays, also in the middle of a trajectory, so that it can be saved, and gone on with to
-the same bits.
+A kernel holds the positions of all chains. `begin` starts transitions of some chains. `advance`
+works on all active transitions, and returns those that are complete. Between two calls, also within
+a trajectory, the whole state is plain arrays, so that it can be saved and resumed with bitwise
+identical results.
 """
 
 from abc import ABC, abstractmethod
@@ -22,12 +22,12 @@ from bnn_symm.randomness import torch_generator
 
 @dataclass(frozen=True)
 class CompletedTransitions:
-    """Transitions that ended together.
+    """Transitions that were completed together.
 
     Attributes:
-        chains: their numbers.
-        stats: name -> (chain,), what is said of each: acceptance_rate, diverging, energy, lp,
-            n_steps, step_size.
+        chains: indices of their chains.
+        stats: name -> (chain,) statistics: acceptance_rate, diverging, energy, lp, n_steps,
+            step_size.
     """
 
     chains: np.ndarray
@@ -36,14 +36,14 @@ class CompletedTransitions:
 
 @dataclass
 class ChainState:
-    """Where the chains are.
+    """The state of all chains.
 
     Attributes:
         position: (chain, parameter).
-        energy: (chain,) U there, float64.
-        gradient: (chain, parameter) of U.
-        step: (chain,) step size of the transition under way.
-        inverse_mass: (chain, parameter[, parameter]) of the transition under way.
+        energy: (chain,) potential energy U, float64.
+        gradient: (chain, parameter) gradient of U.
+        step: (chain,) step size of the current transition.
+        inverse_mass: (chain, parameter[, parameter]) of the current transition.
     """
 
     position: Tensor
@@ -54,17 +54,17 @@ class ChainState:
 
 
 class Kernel(ABC):
-    """Transitions of a batch of chains.
+    """Base class of transition kernels for a batch of chains.
 
     Args:
-        density: of the target.
-        positions: (chain, parameter) to begin with.
-        inverse_mass: (chain, parameter[, parameter]), of the shape that all later ones have.
-        seed: everything random follows from it, the chain and its iteration.
+        density: the target density.
+        positions: (chain, parameter) initial positions.
+        inverse_mass: (chain, parameter[, parameter]), with the shape of all later ones.
+        seed: all randomness derives from it, the chain and the iteration.
     """
 
     is_lockstep: ClassVar[bool]
-    """Whether all chains must begin together."""
+    """Whether all chains must start their transitions together."""
 
     def __init__(
         self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int
@@ -80,25 +80,25 @@ class Kernel(ABC):
     def begin(
         self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor
     ) -> None:
-        """Starts a transition of each of these chains.
+        """Start a transition of each of these chains.
 
         Args:
-            chains: their numbers.
-            iterations: (chain,) numbers of the transitions, keys of their randomness.
+            chains: their indices.
+            iterations: (chain,) numbers of the transitions, which key their randomness.
             step: (chain,) step sizes.
             inverse_mass: (chain, parameter[, parameter]).
         """
 
     @abstractmethod
     def advance(self) -> CompletedTransitions:
-        """Works on what is under way, and hands out what ended."""
+        """Advance the active transitions, and return those that are complete."""
 
     @abstractmethod
     def _parts(self) -> dict[str, Any]:
-        """The dataclasses of arrays that are the kernel's own state, by name."""
+        """Return the dataclasses of arrays that make up the kernel's own state, by name."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """A copy of everything that the next `advance` depends on."""
+        """Return a copy of everything on which the next `advance` depends."""
         parts = {"points": self.points, **self._parts()}
         return {
             key: value
@@ -107,7 +107,11 @@ class Kernel(ABC):
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes back to a former state."""
+        """Restore a previous state.
+
+        Args:
+            state: returned by `state`.
+        """
         for name, part in {"points": self.points, **self._parts()}.items():
             restore_arrays(part, name, state)
 

@@ -1,5 +1,7 @@
-"""The No-U-Turn sampler (Hoffman & Gelman 2014, arXiv:1111.4246), multinomial (Betancourt 2017,
-arXiv:1701.02434).
+"""The No-U-Turn sampler with multinomial sampling of trajectories.
+
+References:
+    Hoffman & Gelman 2014, arXiv:1111.4246; Betancourt 2017, arXiv:1701.02434.
 """
 
 from collections.abc import Callable
@@ -44,4 +46,4 @@ class NUTS(PyroSampler):
 
 
 class _PyroKernel(RecordsEnergy, PyroNUTS):
-    """Pyro's NUTS that remembers its energies."""
+    """Pyro's NUTS that records its energies."""

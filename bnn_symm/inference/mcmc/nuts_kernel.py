@@ -1,18 +1,18 @@
-"""The No-U-Turn sampler for many chains, none of which waits for another.
+"""The No-U-Turn kernel for many chains, which do not wait for each other.
 
 Vectorized samplers usually advance all chains by a whole transition, and every transition takes as
-long as the longest tree among the chains. Here a batch advances by one leapfrog step: each chain is
-at its own leaf of its own tree, of its own transition, and begins its next transition when its tree
-is complete. So every gradient that is computed is one that a chain asked for.
+long as the largest tree among the chains. Here, a batch advances by one leapfrog step: each chain
+is at its own leaf of its own tree, and starts its next transition when its tree is complete. So no
+gradient is wasted.
 
-A tree is built iteratively. The leaves of a subtree of depth d are numbered from 0 to 2^d - 1; at
-an even leaf n, its momentum and the sum of momenta so far are kept as checkpoint number popcount(n
->> 1); an odd leaf n ends as many balanced subtrees as n has trailing ones in binary, and each of
-them is checked against the checkpoint of its first leaf. So log2 of the leaves are kept, not all
-(Phan & Pradhan 2019, arXiv:1912.11554, section 3; Lao & Dillon 2019).
+A tree is built iteratively. The leaves of a subtree of depth d are numbered from 0 to 2^d - 1. At
+an even leaf n, its momentum and the sum of momenta so far are stored as checkpoint number
+popcount(n >> 1). An odd leaf n ends as many balanced subtrees as n has trailing ones in binary, and
+each of them is checked against the checkpoint of its first leaf. So log2 of the leaves are stored,
+not all of them (Phan & Pradhan 2019, arXiv:1912.11554, section 3; Lao & Dillon 2019).
 
-Draws are multinomial within subtrees and biased towards the newer subtree when two are joined
-(Betancourt 2017, arXiv:1701.02434, appendix A.3); a trajectory turns where the sum of momenta rho,
+Sampling is multinomial within subtrees and biased towards the newer subtree when two are joined
+(Betancourt 2017, arXiv:1701.02434, appendix A.3). A trajectory turns if the sum of momenta rho,
 without half of its ends, has no positive product with the velocity at one of the ends.
 
 References:
@@ -35,15 +35,14 @@ from bnn_symm.inference.mcmc.nuts_tree import compile_leaf_step, is_turning
 
 @dataclass
 class _Trees:
-    """The trees of all chains, (chain, ...), each in the middle of its newest subtree.
+    """The trees of all chains, (chain, ...), each within its newest subtree.
 
-    Of the newest subtree: `position`, `momentum`, `gradient` of its last leaf; `drawn_*`, what was
-        drawn from it so
-    far; `sum`, of its momenta; `log_weight`; `direction` in time; `leaf`, the number of the next;
-    `first_momentum`, `first_sum`, the checkpoints, of which the last is never read. Of the tree
-    without it: `end_*`, both ends (backward, forward); `tree_sum`; `tree_log_weight`; `depth`. Its
-    draw is the kernel's point. Of the transition: `start_energy`, `acceptance` summed over
-    `leaves`, and uniform numbers `choose_leaf`, `choose_subtree`, `choose_direction`.
+    Of the newest subtree: `position`, `momentum`, `gradient` of its last leaf; `drawn_*`, its
+    sample so far; `sum` of its momenta; `log_weight`; `direction` in time; `leaf`, the index of the
+    next leaf; `first_momentum`, `first_sum`, the checkpoints, the last of which is never read. Of
+    the tree without it: `end_*`, both ends (backward, forward); `tree_sum`; `tree_log_weight`;
+    `depth`. Its sample is the kernel's point. Of the transition: `start_energy`, `acceptance`
+    summed over `leaves`, and uniform numbers `choose_leaf`, `choose_subtree`, `choose_direction`.
     """
 
     position: Tensor
@@ -115,14 +114,14 @@ def _new_trees(positions: Tensor, max_depth: int) -> _Trees:
 
 
 class NUTSKernel(Kernel):
-    """Trees of all chains, grown leaf by leaf.
+    """Grows the trees of all chains leaf by leaf.
 
     Args:
-        density: of the target.
-        positions: (chain, parameter) to begin with.
+        density: the target density.
+        positions: (chain, parameter) initial positions.
         inverse_mass: (chain, parameter[, parameter]).
-        seed: everything random follows from it.
-        max_depth: a tree has at most 2^max_depth - 1 leaves beside its start.
+        seed: all randomness derives from it.
+        max_depth: a tree has at most 2^max_depth - 1 leaves besides its start.
     """
 
     is_lockstep = False
@@ -141,12 +140,13 @@ class NUTSKernel(Kernel):
         self._trees = _new_trees(positions, max_depth)
         self._leaf_step = compile_leaf_step(density)
         leaves = range(2 ** max(max_depth - 1, 0))
-        # Odd leaves are kept too, where nothing is read: so no chain is an exception.
+        # Odd leaves are stored too, at a checkpoint that is never read, so that all chains are
+        # treated alike.
         unread = max_depth - 1
         self._checkpoint = np.array(
             [unread if leaf % 2 else (leaf >> 1).bit_count() for leaf in leaves]
         )
-        # Checkpoints of the subtrees that end at a leaf: as many as it has trailing ones.
+        # Checkpoints of the subtrees that end at a leaf, one for each of its trailing ones.
         self._ended = [
             np.arange((leaf >> 1).bit_count(), (leaf >> 1).bit_count() - _trailing_ones(leaf), -1)
             for leaf in leaves
@@ -160,7 +160,7 @@ class NUTSKernel(Kernel):
     def begin(
         self, chains: np.ndarray, iterations: np.ndarray, step: np.ndarray, inverse_mass: Tensor
     ) -> None:
-        """Draws momenta, and the first subtree's direction."""
+        """Draw momenta and the direction of the first subtree."""
         self._store_transition(chains, step, inverse_mass)
         trees, points = self._trees, self.points
         index = torch.from_numpy(chains)
@@ -188,7 +188,7 @@ class NUTSKernel(Kernel):
         self._begin_subtrees(chains)
 
     def _begin_subtrees(self, chains: np.ndarray) -> None:
-        """From one of the ends, in the direction that the chain's uniform number says."""
+        """Start a subtree at one end of each tree, in a random direction."""
         trees, index = self._trees, torch.from_numpy(chains)
         forward = trees.choose_direction[chains, trees.depth[chains]] < 0.5
         end = torch.from_numpy(forward.astype(np.int64))
@@ -201,13 +201,13 @@ class NUTSKernel(Kernel):
         trees.leaf[chains] = 0
 
     def advance(self) -> CompletedTransitions:
-        """A leaf more for every chain under way."""
+        """Add one leaf to the tree of every active chain."""
         trees, points = self._trees, self.points
         device = trees.position.device
         leaf = np.where(trees.under_way, trees.leaf, 0)
         ending = np.repeat(self._chains, self._num_ended[leaf])
-        # What is compiled for any number of pairs takes two at least; of those beyond the real ones
-        # nothing is read.
+        # The compiled function takes any number of pairs from two on. Results of padding are
+        # ignored.
         pairs = np.zeros((2, max(len(ending), 2)), dtype=np.int64)
         pairs[0, : len(ending)] = ending
         pairs[1, : len(ending)] = np.concatenate([self._ended[own] for own in leaf.tolist()])
@@ -259,9 +259,7 @@ class NUTSKernel(Kernel):
         return self._complete(np.flatnonzero(trees.under_way & ends), diverging)
 
     def _join(self, chains: np.ndarray) -> np.ndarray:
-        """Joins the complete subtrees of these chains to their trees; returns which of the trees
-        end with it.
-        """
+        """Join complete subtrees to their trees; return which trees are complete."""
         trees, points = self._trees, self.points
         index = torch.from_numpy(chains)
         log_weight = trees.log_weight[index].cpu().numpy()

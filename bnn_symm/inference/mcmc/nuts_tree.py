@@ -1,6 +1,4 @@
-"""A leaf more for the trees of all chains: the part of the No-U-Turn sampler that is tensors alone,
-and compiled.
-"""
+"""The tensor part of the No-U-Turn sampler, which is compiled: one more leaf for every tree."""
 
 import functools
 import math
@@ -19,13 +17,15 @@ from bnn_symm.inference.mcmc.integrator import (
     velocity,
 )
 
-# Of the arguments of `_add_leaf`, those with an entry a pair.
+# The arguments of `_add_leaf` with one entry per pair.
 _PAIRS = (-2, -1)
 
 
 def compile_leaf_step(density: TemperedDensity) -> Callable[..., tuple[Tensor, ...]]:
-    """A leapfrog step and what `_add_leaf` makes of it, compiled in one piece or around the density,
-    as it allows.
+    """Return a leapfrog step that adds a leaf to every tree, compiled as far as the density allows.
+
+    Args:
+        density: the target density.
     """
     add_leaf = _add_leaf
     if density.is_compiled and not density.can_be_inlined:
@@ -48,7 +48,7 @@ def _leaf_step(
     inverse_mass: Tensor,
     *subtree: Tensor,
 ) -> tuple[Tensor, ...]:
-    """A leaf more for every chain; `subtree` is what `take_in` wants besides."""
+    """Take a leapfrog step of every chain, and pass the new leaf with `subtree` to `add_leaf`."""
     position, momentum = half_step(position, momentum, gradient, step, inverse_mass)
     energy, gradient = evaluate(position)
     return add_leaf(position, momentum, gradient, energy, step, inverse_mass, *subtree)
@@ -74,14 +74,13 @@ def _add_leaf(
     ending: Tensor,
     ended: Tensor,
 ) -> tuple[Tensor, ...]:
-    """The rest of a leapfrog step; the leaf is drawn from its subtree with the probability of its
-    weight.
+    """Complete a leapfrog step, and sample the leaf from its subtree by its weight.
 
-    Momenta come from the middle of the step. Leaves are kept at their (chain,) `checkpoint`, in
-    place. Chains whose leaf ends a subtree are in `ending`, (pair,), once for each that it ends,
-    with the checkpoint of the subtree's first leaf in `ended`. Besides what has changed of the
-    trees, the (chain,) log weights of the leaves are returned, and (pair,) whether the ended
-    subtrees turn.
+    Momenta are those of the middle of the step. Leaves are stored in place at their (chain,)
+    `checkpoint`. `ending`, (pair,), has each chain once for every subtree that its leaf ends, and
+    `ended` the checkpoint of the first leaf of that subtree. Besides the changed parts of the
+    trees, the (chain,) log weights of the leaves are returned, and whether each ended subtree
+    turns, (pair,).
     """
     momentum = momentum - 0.5 * step[:, None] * gradient
     weight = start_energy - energy - kinetic_energy(momentum, inverse_mass)
@@ -113,8 +112,13 @@ def _add_leaf(
 
 
 def is_turning(sum: Tensor, one: Tensor, other: Tensor, inverse_mass: Tensor) -> Tensor:
-    """Whether a trajectory with this sum of momenta turns back at one of its ends, whose momenta
-    are given.
+    """Return whether a trajectory makes a U-turn at one of its ends.
+
+    Args:
+        sum: sum of its momenta.
+        one: momentum at one end.
+        other: momentum at the other end.
+        inverse_mass: M^-1, diagonal or dense.
     """
     along = velocity(sum - 0.5 * (one + other), inverse_mass)
     return ((along * one).sum(-1) <= 0) | ((along * other).sum(-1) <= 0)

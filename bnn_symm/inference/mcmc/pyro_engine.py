@@ -1,10 +1,9 @@
-"""The engine `pyro` of HMC and NUTS: Pyro's own kernels, which the batched engine is tested
-against.
+"""The engine `pyro` of HMC and NUTS: Pyro's own kernels, the reference of the batched engine.
 
-Each chain drives one Pyro kernel over the flat potential, iteration by iteration. Pyro reads
-torch's global generator, so it is seeded from the key (seed, chain, iteration) before every
-iteration: the draws do not depend on which process runs the chain, nor on what ran before, and a
-chain goes on from its last draw, its step size and its mass matrix to the same bits.
+Each chain drives one Pyro kernel over the flat potential, iteration by iteration. Pyro uses torch's
+global generator, so it is seeded from the key (seed, chain, iteration) before every iteration: the
+draws do not depend on the process or on earlier work, and a chain resumes from its last draw, its
+step size and its mass matrix with bitwise identical results.
 
 References:
     Neal 2011, arXiv:1206.1901; Hoffman & Gelman 2014, arXiv:1111.4246; Betancourt 2017,
@@ -41,12 +40,12 @@ _LOG_EVERY = 20
 
 @settings
 class PyroSampler(Sampler):
-    """Settings of the methods that Pyro has too.
+    """Settings of the methods that Pyro implements too.
 
     Attributes:
         engine: `batched`: all chains together in this process; `pyro`: Pyro's own kernel, the
             reference.
-        chain_method: of Pyro's engine: chains one after another or in parallel processes, with the
+        chain_method: for Pyro's engine: chains one after another or in parallel processes, with the
             same draws.
     """
 
@@ -57,10 +56,10 @@ class PyroSampler(Sampler):
     def _pyro_kernel(
         self, potential: Callable[[dict[str, Tensor]], Tensor], keywords: dict[str, Any]
     ) -> PyroHMC:
-        """A fresh Pyro kernel, with `RecordsEnergy` mixed in, made with these keywords."""
+        """Return a new Pyro kernel with `RecordsEnergy` mixed in."""
 
     def _before_pyro_iteration(self, kernel: PyroHMC) -> None:
-        """Called with the generator seeded, before each iteration of Pyro's kernel."""
+        """Prepare an iteration of Pyro's kernel; the generator is seeded."""
 
     def _run(self, fit: FitContext) -> bool:
         if self.engine == "batched":
@@ -74,10 +73,10 @@ class PyroSampler(Sampler):
         return len(lengths) < self.num_chains or min(lengths) < self.num_draws
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
-        """As the engine does it.
+        """Return the fit state at the last checkpoint of the engine.
 
-        Of Pyro's, a chain stopped in warm-up begins again, to the same bits; one that was drawing
-        goes on after its last kept draw.
+        With Pyro's engine, a chain that stopped in warm-up restarts, with bitwise identical
+        results. A chain that stopped while sampling resumes after its last stored draw.
         """
         if self.engine == "batched":
             return super().truncate_to_checkpoint(fit_state)
@@ -100,9 +99,7 @@ class PyroSampler(Sampler):
 
 
 class RecordsEnergy:
-    """Mixin for a Pyro kernel: remembers the kinetic energy that the present iteration began
-    with.
-    """
+    """Mixin for a Pyro kernel that records the initial kinetic energy of the current iteration."""
 
     kinetic_energy_at_start: float = math.nan
 
@@ -116,7 +113,7 @@ _SITE = "flat"
 
 
 class _Potential:
-    """The potential as Pyro's kernels want it, counting its evaluations (each is one gradient)."""
+    """The potential of Pyro's site, with a counter of evaluations (one gradient each)."""
 
     def __init__(self, method: PyroSampler, model: BayesianModel, dataset: Dataset):
         self._method, self._model, self._part = method, model, dataset.train
@@ -135,7 +132,7 @@ class _Potential:
 
 @dataclass(frozen=True)
 class _Chain:
-    """One chain: warm-up from its start, or onwards from what was reached."""
+    """One chain, which starts with warm-up or resumes from a fit state."""
 
     method: PyroSampler
     model: BayesianModel
@@ -156,8 +153,7 @@ class _Chain:
         if not math.isfinite(float(potential({_SITE: position}))):
             raise FitDiverged(
                 f"the log density is not finite where chain {chain} starts; start from another "
-                "posterior "
-                f"(initial: RUN), or check prior.scale"
+                "posterior (initial: RUN), or check prior.scale"
             )
         kernel = self._kernel(potential, position, chain, adapted)
         progress = _ChainProgress(method, chain, done, adapted, self.fit_state.history)
@@ -175,8 +171,8 @@ class _Chain:
                 break
             potential.evaluations = 0
             potential_before = float(kernel._potential_energy_last)
-            # Pyro keeps a running mean of acceptance over n iterations; from zero, its increment is
-            # a / n.
+            # Pyro updates a running mean of acceptance over n iterations. From zero, its increment
+            # is a / n.
             kernel._mean_accept_prob = 0.0
             known_divergences = len(kernel._divergences)
             with global_seed(self.seed, "chain", chain, iteration):
@@ -236,7 +232,7 @@ class _Chain:
 
 
 class _ChainProgress:
-    """Counts what a chain has done, and tells draws and rows of history."""
+    """Counts the work of a chain, and reports draws and rows of history."""
 
     def __init__(
         self,

@@ -1,9 +1,8 @@
-"""What HMC, NUTS and their like share: settings, how a fit goes on, and which engine runs the
-chains.
+"""The base class of HMC, NUTS and ChEES-HMC: settings, resumption and the choice of the engine.
 
-`batched`, the default, advances all chains together in one process, on matrix products of all of
-them at once (`batched_chains`). `pyro` runs Pyro's own kernels, a chain a process
-(`pyro_sampling`): the reference.
+The engine `batched`, the default, advances all chains together in one process, with batched matrix
+products (`batched_chains`). The engine `pyro` runs Pyro's own kernels, one chain per process
+(`pyro_engine`). It is the reference.
 """
 
 from abc import abstractmethod
@@ -22,30 +21,30 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
 from bnn_symm.settings import Fraction, NonNegativeInt, Positive, PositiveInt, settings
 
-# Up to this many parameters, `mass_matrix: auto` estimates all covariances; beyond, the warm-up is
-# too short for that.
+# Up to this many parameters, `mass_matrix: auto` estimates all covariances. With more, the warm-up
+# is too short to estimate them.
 _DENSE_UP_TO = 30
-# From so many iterations on, `compile: auto` compiles: it takes seconds, which fewer do not win
-# back.
+# From this number of iterations on, `compile: auto` compiles. Compilation takes seconds, which
+# shorter runs do not recover.
 _COMPILE_FROM = 200
 
 
 @settings
 class Sampler(Method):
-    """Settings of every method that draws with Hamiltonian dynamics.
+    """Settings of all samplers with Hamiltonian dynamics.
 
     Attributes:
-        num_chains: chains, each from its own initial values.
-        num_warmup: iterations that adapt step sizes and mass matrices, thrown away.
-        num_draws: draws kept of each chain.
-        target_accept_prob: that step sizes are adapted to.
-        initial_step_size: where the search for a step size begins.
+        num_chains: number of chains; each has its own initial values.
+        num_warmup: iterations that adapt step sizes and mass matrices; they are discarded.
+        num_draws: draws per chain.
+        target_accept_prob: acceptance probability to which step sizes are adapted.
+        initial_step_size: where the search for a step size starts.
         mass_matrix: `diagonal`, `dense`, or `auto`: dense for up to 30 parameters.
-        adapt_step_size: whether warm-up changes step sizes.
-        adapt_mass_matrix: whether warm-up estimates mass matrices, beginning (Pyro's engine apart)
-            with the prior's variances; otherwise they are the identity.
-        adaptation: `shared`: all chains learn one step size and mass matrix together; `per_chain`:
-            each its own. Pyro's engine knows only the latter.
+        adapt_step_size: whether warm-up adapts step sizes.
+        adapt_mass_matrix: whether warm-up estimates mass matrices. They start at the variances of
+            the prior (except with Pyro's engine). Otherwise they are the identity.
+        adaptation: `shared`: all chains adapt one step size and mass matrix together; `per_chain`:
+            each chain adapts its own. Pyro's engine supports only the latter.
         compile: whether the density is compiled; `auto`: if there are 200 iterations or more.
     """
 
@@ -63,7 +62,7 @@ class Sampler(Method):
     engine: ClassVar[str] = "batched"
     is_sampler: ClassVar[bool] = True
     warmup_setting: ClassVar[str] = "num_warmup"
-    # Whether mass matrices follow from how chains differ, and not only from how each moves.
+    # Whether mass matrices include the variance between chains, not only that within them.
     scales_across_chains: ClassVar[bool] = False
 
     @abstractmethod
@@ -75,16 +74,20 @@ class Sampler(Method):
         adapter: Adapter,
         seed: int,
     ) -> Kernel:
-        """The kernel that advances all chains."""
+        """Return the kernel that advances all chains."""
 
     def is_dense(self, num_parameters: int) -> bool:
-        """Whether mass matrices have all their entries."""
+        """Return whether mass matrices are dense.
+
+        Args:
+            num_parameters: number of parameters of the model.
+        """
         return self.mass_matrix == "dense" or (
             self.mass_matrix == "auto" and num_parameters <= _DENSE_UP_TO
         )
 
     def is_compiled(self) -> bool:
-        """Whether the density is to be compiled."""
+        """Return whether the density is to be compiled."""
         wanted = (
             self.num_warmup + self.num_draws >= _COMPILE_FROM
             if self.compile == "auto"
@@ -93,29 +96,27 @@ class Sampler(Method):
         return wanted and self.engine == "batched"
 
     def shares_data(self) -> bool:
-        """Whether this package's own engine runs the chains."""
+        """Return whether the engine is `batched`, which supports several processes."""
         return self.engine == "batched"
 
     def points_per_gradient(self, num_points: int) -> int:
-        """All."""
+        """Return the number of training points: every gradient uses all of them."""
         return num_points
 
     def chains_per_gradient(self, model: BayesianModel, part: Split) -> int:
-        """Of this package's own engine, those that are evaluated together; of Pyro's, one."""
+        """Return the chains that the batched engine evaluates together; for Pyro's engine, 1."""
         return vectors_per_group(model, part, self.num_chains) if self.engine == "batched" else 1
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
-        """Back to the last state of all chains: draws and rows that came after it are made
-        again.
-        """
+        """Return the fit state at the last checkpoint, without later draws and rows."""
         state = fit_state.states.get(0, {})
         if "counts.done" not in state:
-            return FitState()  # nothing yet, or what another engine had reached
+            return FitState()  # there is no checkpoint, or it is that of another engine
         done = dict(enumerate(state["counts.done"].tolist()))
         wanted = {chain: max(0, number - self.num_warmup) for chain, number in done.items()}
         there = {chain: len(chunk.positions) for chain, chunk in fit_state.draws.items()}
         if any(there.get(chain, 0) < number for chain, number in wanted.items()):
-            return FitState()  # draws were lost that the state builds on
+            return FitState()  # draws before the checkpoint are missing
         draws = {
             chain: _head(chunk, wanted[chain])
             for chain, chunk in fit_state.draws.items()
@@ -134,16 +135,16 @@ class Sampler(Method):
     ) -> Posterior:
         draws = fit_state.draws
         if not draws:
-            # Stopped in warm-up: the last positions, one draw a chain, are what was reached.
+            # The fit stopped in warm-up: return the last positions, one draw per chain.
             keywords["info"]["warmup_only"] = True
             draws = {
-                chain: DrawChunk(chain, 0, at[None], {})
-                for chain, at in self._positions(fit_state).items()
+                chain: DrawChunk(chain, 0, position[None], {})
+                for chain, position in self._positions(fit_state).items()
             }
         return stack_chains(model, scaling, draws, **keywords)
 
     def _positions(self, fit_state: FitState) -> dict[int, np.ndarray]:
-        """Where each chain is."""
+        """Return the current position of each chain."""
         return dict(enumerate(fit_state.states.get(0, {}).get("points.position", [])))
 
 

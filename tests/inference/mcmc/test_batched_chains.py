@@ -216,9 +216,9 @@ def test_a_start_of_density_zero_is_an_error():
 
 def test_chees_needs_chains_that_learn_together():
     model, data = linear_model()
-    with pytest.raises(ConfigError, match="num_chains of chees_hmc is 3, wanted 4 or more"):
+    with pytest.raises(ConfigError, match="num_chains of chees_hmc is 3, expected at least 4"):
         ChEESHMC(num_chains=3).fit(model, data, seed=0)
-    with pytest.raises(ConfigError, match="adaptation of chees_hmc is shared"):
+    with pytest.raises(ConfigError, match="adaptation of chees_hmc must be shared"):
         ChEESHMC(adaptation="per_chain").fit(model, data, seed=0)
 
 
