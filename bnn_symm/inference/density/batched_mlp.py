@@ -1,18 +1,16 @@
-"""The log likelihood of many fully connected networks at once and its gradient, laid out for the
-products in them.
+"""Batched log likelihoods and gradients of fully connected networks, in a layout for fast products.
 
-A network of narrow layers on many points is slow for two reasons that have nothing to do with its
-arithmetic. Rows of ten outputs are too short for the vector units of a processor: products with
-them, their softmax and their gradients run at a fifth of its speed. And chains share the data, but
-a batched product multiplies them with one chain's weights at a time. Here the points are the last
-axis, (chain, unit, point), of all arrays and their gradients, so that everything is long rows; the
-first layers of all chains are one matrix product with the data; and layers with a single input or
-output are no matrix products at all, but sums that are fused with what is around them. Measured in
-`benchmarks/gradient.py`.
+A network of narrow layers on many points is slow for two reasons unrelated to its arithmetic. Rows
+of ten outputs are too short for the vector units of a processor: products, softmax and gradients
+run at a fifth of its speed. And chains share the data, but a batched product multiplies them by the
+weights of one chain at a time. Here, points are the last axis, (chain, unit, point), of all arrays
+and their gradients, so that all rows are long. The first layers of all chains are one matrix
+product with the data. Layers with a single input or output are sums, fused with the operations
+around them. Measured in `benchmarks/gradient.py`.
 
-Linear layers, layer norms and FiGLU are written anew for this layout, activations are the modules
-themselves, and `torch.func.vjp` of each in turn gives the gradient. A network with anything else in
-it is not taken.
+Linear layers, layer norms and FiGLU are reimplemented for this layout. Activations are the modules
+themselves, and `torch.func.vjp` of each stage gives the gradient. Networks with other modules are
+not supported.
 """
 
 import functools
@@ -37,17 +35,17 @@ _ELEMENTWISE = (
     nn.LeakyReLU,
 )
 
-# (chain, unit, point) and the parameters of a module, (chain, *shape) -> (chain, unit, point). What
-# the data are, the same for all chains, is (unit, point).
+# (chain, unit, point) and the parameters of a module, (chain, *shape) -> (chain, unit, point). The
+# data, which all chains share, are (unit, point).
 _Stage = Callable[..., Tensor]
 
 
 class BatchedMLP:
-    """All chains' networks.
+    """The networks of all chains.
 
     Args:
-        model: whose network.
-        stages: a function a module and the names of the parameters that it takes.
+        model: the model with the network.
+        stages: for each module, a function and the names of its parameters.
     """
 
     def __init__(self, model: BayesianModel, stages: list[tuple[_Stage, list[str]]]):
@@ -55,8 +53,12 @@ class BatchedMLP:
 
     @classmethod
     def of(cls, model: BayesianModel) -> "BatchedMLP | None":
-        """Of a model, or None if its network is not a sequence of linear layers, layer norms and
-        activations.
+        """Return the batched network of a model, or None if it is not supported.
+
+        Only sequences of linear layers, layer norms and activations are supported.
+
+        Args:
+            model: the model.
         """
         modules = module_sequence(model.net)
         if not modules or not is_linear(modules[0][1]):
@@ -69,7 +71,7 @@ class BatchedMLP:
             owned = dict(module.named_parameters())
             stages.append((stage, [f"{name}.{own}" for own in ("weight", "bias") if own in owned]))
         taken = [name for _, names in stages for name in names]
-        # A weight that is used twice has one name: its gradient would be that of one use.
+        # A weight that is used twice has one name, and its gradient would be that of one use.
         if len(set(taken)) < len(taken) or set(taken) != set(
             model.layer_values(model.unflatten(model.initial()))
         ):
@@ -79,7 +81,7 @@ class BatchedMLP:
     def log_likelihood_and_gradient(
         self, positions: Tensor, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Summed over points.
+        """Return the log likelihood, summed over points, and its gradient.
 
         Args:
             positions: (chain, parameter).
@@ -104,7 +106,7 @@ class BatchedMLP:
         total = functools.partial(_total, model, y)
         log_likelihood, pull_back = _vjp(total, hidden, model.latents(positions))
         slope, of_latents = pull_back(torch.ones_like(log_likelihood))
-        slope = slope.contiguous()  # by unit, as everything else is
+        slope = slope.contiguous()  # with points as the last axis in memory
         gradients = {}
         for depth, ((_, names), pull_back) in reversed(
             list(enumerate(zip(self._stages, pull_backs, strict=True)))
@@ -117,7 +119,7 @@ class BatchedMLP:
 
 
 def _total(model: BayesianModel, y: Tensor, outputs: Tensor, latents: dict[str, Tensor]) -> Tensor:
-    """Log likelihood of all points, from outputs by unit (chain, output, point)."""
+    """Return the log likelihood of all points, from outputs (chain, output, point)."""
     return model.likelihood.log_prob(outputs.mT, y, latents).sum(-1, dtype=torch.float64)
 
 
@@ -127,8 +129,9 @@ def _vjp(function: Callable[..., Tensor], *values: Any) -> tuple[Tensor, Callabl
 
 
 def _stage(module: nn.Module) -> _Stage | None:
-    """What a module does to (chain, unit, point); None for any other, subclasses included: they may
-    do otherwise.
+    """Return a module as a function of (chain, unit, point), or None if it is not supported.
+
+    Subclasses of supported modules are not supported, because they may compute something else.
     """
     if is_linear(module):
         return _linear

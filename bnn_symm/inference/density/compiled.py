@@ -1,6 +1,4 @@
-"""Compilation of a function of tensors, with one line and the function itself where it cannot be
-had.
-"""
+"""Compilation of functions of tensors, with a warning and a fallback if it is not possible."""
 
 import functools
 import inspect
@@ -13,10 +11,9 @@ from typing import Any
 import torch
 
 _OPTIONS = {
-    # tanh by one exponential: six times as fast as by its own series, and as accurate in absolute
-    # terms.
+    # tanh by one exponential is six times as fast as its series, with the same absolute accuracy.
     "cpp.use_decompose_tanh": True,
-    # Arguments are always alike, so nothing has to be looked at anew in every call.
+    # All calls have arguments of the same shapes, so no call needs these checks.
     "size_asserts": False,
     "alignment_asserts": False,
 }
@@ -24,32 +21,30 @@ _COMPILE_KEYWORDS = inspect.signature(torch.compile).parameters
 
 
 class CompilerWarning(UserWarning):
-    """Something runs uncompiled: to the same results up to rounding, but slower."""
+    """Warns that a function runs uncompiled: slower, with the same results up to rounding."""
 
 
 @functools.cache
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler, which `torch.compile` needs on the CPU."""
+    """Return whether there is a C++ compiler, which `torch.compile` needs on the CPU."""
     return any(
         shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name
     )
 
 
 class Compiled:
-    """A function that is compiled when it is first called, for the arguments that it gets then.
+    """A function that is compiled at its first call, for the arguments of that call.
 
-    All later calls must have arguments of the same shapes, dtypes and devices, for nothing looks:
-        to check what a
-    compiled function depends on took longer than small networks take. torch keeps what it compiles
-    on disk, so a second process with the same shapes only reads it. Where there is no compiler, or
-    it fails, a warning says so in one line and the function runs as it is. Nothing random may
-    happen in it.
+    All later calls must have arguments of the same shapes, dtypes and devices. There are no guards,
+    because checking them takes longer than small networks take. torch caches compiled code on disk,
+    so a second process with the same shapes only reads it. If there is no compiler, or it fails, a
+    warning is issued and the function runs uncompiled. It must not draw random numbers.
 
     Args:
-        function: of tensors; it may change them in place.
-        name: what the warning calls it.
-        dynamic_arguments: numbers of the arguments whose first axis differs from call to call; it must
-            be 2 or more.
+        function: a function of tensors, which may modify them in place.
+        name: its name in the warning.
+        dynamic_arguments: positions of arguments whose first axis varies from call to call. Its
+            length must be at least 2.
     """
 
     def __init__(
@@ -65,19 +60,19 @@ class Compiled:
                 "options": {name: on for name, on in _OPTIONS.items() if name in known}
             }
             if "isolate_recompiles" in _COMPILE_KEYWORDS:
-                # Each of these counts its own recompilations: torch has a limit, and a process may
-                # make many fits.
+                # Each instance counts its own recompilations, because torch limits their number and
+                # a process may run many fits.
                 keywords["isolate_recompiles"] = True
                 if hasattr(torch.compiler, "skip_all_guards_unsafe"):
                     keywords["options"]["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
-            # Sizes are constants, but for those that are marked.
+            # Sizes are constants, except for those marked as dynamic.
             self._compiled = torch.compile(function, fullgraph=True, dynamic=False, **keywords)
         else:
             _warn(name, "there is no C++ compiler; install g++ or clang++")
         self._works = False
 
     def __call__(self, *arguments: Any) -> Any:
-        """The function's result."""
+        """Return the result of the function."""
         if self._compiled is None:
             return self._function(*arguments)
         if self._works:
@@ -89,9 +84,7 @@ class Compiled:
             self._works = True
             return result
         except Exception as error:
-            result = self._function(
-                *arguments
-            )  # an error of the function itself is raised here, as it is
+            result = self._function(*arguments)  # raises an error of the function itself unchanged
             _warn(self._name, (str(error).strip().splitlines() or [type(error).__name__])[0])
             self._compiled = None
             return result
@@ -99,5 +92,5 @@ class Compiled:
 
 def _warn(name: str, reason: str) -> None:
     warnings.warn(
-        f"{name} runs uncompiled, and slower: {reason[:200]}", CompilerWarning, stacklevel=3
+        f"{name} runs uncompiled and slower: {reason[:200]}", CompilerWarning, stacklevel=3
     )

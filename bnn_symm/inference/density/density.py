@@ -1,17 +1,17 @@
-"""The tempered log density of a model and its gradient, for a batch of flat vectors at once.
+"""The tempered log density of a model and its gradient, for a batch of flat vectors.
 
     U(w) = -log p(y | x, w) / T - prior_weight log p(w)
 
-Values are summed in float64; gradients have the dtype of the vectors. All of a batch is one call:
-`BatchedMLP` for fully connected networks, for others `torch.func.vmap` of the gradient, which
-turns the products of all vectors into batched ones; `torch.compile` fuses the rest, so that little
+Values are summed in float64; gradients have the dtype of the vectors. A batch is one call:
+`BatchedMLP` for fully connected networks, and `torch.func.vmap` of the gradient for others, which
+turns the products of all vectors into batched ones. `torch.compile` fuses the rest, so that little
 more than the products remains. A network that `vmap` cannot transform is evaluated vector by
 vector.
 
-What a pass over the data keeps for its gradient is measured. Vectors are evaluated on a CPU in
-groups for which that stays within `_GROUP_BYTES`, near what its caches hold; and a training part
-for which it would take more than `_PASS_BYTES` is passed over in equal pieces, so memory does not
-grow with the data.
+The memory that a pass over the data keeps for its gradient is measured. On a CPU, vectors are
+evaluated in groups for which it stays within `_GROUP_BYTES`, close to the size of the caches. A
+training part for which it would exceed `_PASS_BYTES` is processed in equal pieces, so that memory
+does not grow with the data.
 """
 
 import math
@@ -27,31 +27,30 @@ from bnn_symm.inference.density.batched_mlp import BatchedMLP
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.models import BayesianModel
 
-# 16 networks 64-50-50-10 on 1,500 points took 12 ms in groups of 4 and of 8 (7 and 13 MB), 16 ms at
-# once.
+# 16 networks 64-50-50-10 on 1,500 points took 12 ms in groups of 4 and of 8 (7 and 13 MB), and
+# 16 ms in one group.
 _GROUP_BYTES = 8_000_000
-# What one pass may keep for its gradient.
+# Maximum memory that one pass keeps for its gradient.
 _PASS_BYTES = 512_000_000
 
 
 class TemperedDensity:
-    """U and its gradient as a function of a batch of flat vectors.
+    """The potential U and its gradient as a function of a batch of flat vectors.
 
     Args:
-        model: whose density.
+        model: the model.
         part: the data.
         temperature: T, which divides the log likelihood.
         prior_weight: the factor of the log prior.
-        like: (chain, parameter), finite, as they will come: with these, what the network allows is
-            found out.
+        like: (chain, parameter), finite. It has the shape of all later batches, and is used to
+            determine which transformations the network supports.
         compile: whether to compile.
 
     Attributes:
-        evaluate: the function itself, uncompiled, for use inside a larger compiled one where it
-            `can_be_inlined`.
-        passes: over the data, each over a piece of it.
+        evaluate: the uncompiled function, for use inside a larger compiled one if `can_be_inlined`.
+        passes: passes over the data, each over a piece of it.
         group_size: vectors that are evaluated together.
-        is_compiled: whether compilation was asked for.
+        is_compiled: whether the density is compiled.
     """
 
     def __init__(
@@ -93,8 +92,8 @@ class TemperedDensity:
                 self.is_compiled = False
         self._calls: list[Callable[..., Any]] = [self._batched] * self.passes
         if self.is_compiled:
-            # The first piece has the prior with it, the last may be shorter; those between are
-            # alike.
+            # The first piece includes the prior and the last may be shorter, so these are compiled
+            # separately.
             first, between, last = (Compiled(self._batched, "the log density") for _ in range(3))
             self._calls = [first, *[between] * (self.passes - 2), last][: self.passes]
 
@@ -106,19 +105,27 @@ class TemperedDensity:
     def evaluate(
         self, positions: Float[Tensor, "chain parameter"]
     ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
-        """U in float64, and its gradient, in one pass over all of the data."""
+        """Return U in float64, and its gradient, in one pass over all of the data.
+
+        Args:
+            positions: flat vectors.
+        """
         gradients, energies = self._batched(positions, *self._pieces[0], True)
         return energies, gradients
 
     def __call__(
         self, positions: Float[Tensor, "chain parameter"]
     ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
-        """U in float64, and its gradient."""
+        """Return U in float64, and its gradient.
+
+        Args:
+            positions: flat vectors.
+        """
         size, number = self.group_size, len(positions)
         if size >= number:
             return self._evaluate_group(positions)
-        # All groups are of one size, for compiled functions have one shape: the last may repeat
-        # some of the one before.
+        # Compiled functions have one shape, so all groups have one size. The last group may overlap
+        # with the one before.
         starts = [*range(0, number - size, size), number - size]
         energies = positions.new_empty(number, dtype=torch.float64)
         gradients = torch.empty_like(positions)
@@ -168,8 +175,15 @@ class TemperedDensity:
 
 
 def vectors_per_group(model: BayesianModel, part: Split, number: int) -> int:
-    """How many of a number of flat vectors are evaluated together: on a CPU a group that caches
-    hold, elsewhere all.
+    """Return the number of flat vectors that are evaluated together.
+
+    On a CPU, the memory of a group fits into the caches. On other devices, all vectors are one
+    group.
+
+    Args:
+        model: the model.
+        part: the data.
+        number: number of vectors.
     """
     flat = model.initial()
     if number == 1 or flat.device.type != "cpu":
@@ -185,7 +199,7 @@ def _group_size(number: int, bytes_per_vector: float) -> int:
 
 
 def _bytes_per_point(model: BayesianModel, flat: Tensor, part: Split) -> float:
-    """What the likelihood of one more point keeps for the gradient."""
+    """Return the memory that the likelihood of one more point keeps for the gradient."""
     most = min(len(part), 4)
     kept = []
     for points in (1, most):

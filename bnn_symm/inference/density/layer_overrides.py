@@ -1,8 +1,7 @@
-"""Layers of any network by their operations: which weights an operation sees, and another operation
-in its place.
+"""Override layers of any network by their operations, and find the operations that use a weight.
 
-A layer is known by its weight, and computed through torch's own functions, whatever module calls
-them; so nothing is asked of the modules of a network.
+A layer is identified by its weight, and computed by torch's own functions, whatever module calls
+them. So no assumptions about the modules of a network are made.
 """
 
 from abc import ABC, abstractmethod
@@ -18,14 +17,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 OPERATIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
-"""Of layers: input, weight, bias and what else they take."""
+"""Operations of layers: input, weight, bias and further arguments."""
 
 Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""A layer with its stride, groups and so on: input, weight and bias -> output."""
+"""A layer with fixed stride, groups and so on: input, weight and bias -> output."""
 
 
 class LayerOverrides(TorchFunctionMode, ABC):
-    """While active, dense layers and convolutions with a known weight are computed by `apply`."""
+    """While active, dense layers and convolutions with a known weight are computed by `apply`.
+
+    Args:
+        weights: the known weights.
+    """
 
     def __init__(self, weights: Iterable[Tensor]):
         super().__init__()
@@ -33,7 +36,14 @@ class LayerOverrides(TorchFunctionMode, ABC):
 
     @abstractmethod
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """In place of operation(x, weight, bias)."""
+        """Return the output of a layer, in place of `operation(x, weight, bias)`.
+
+        Args:
+            operation: the layer's operation.
+            x: input.
+            weight: weight.
+            bias: bias, if any.
+        """
 
     def __torch_function__(
         self,
@@ -42,7 +52,7 @@ class LayerOverrides(TorchFunctionMode, ABC):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Replaces the operation for the known weights, passes on everything else."""
+        """Override the operation for known weights, and pass on everything else."""
         kwargs = kwargs or {}
         if func in OPERATIONS:
             x, weight, bias, rest, keywords = _arguments(*args, **kwargs)
@@ -68,9 +78,9 @@ class LayerUse:
 
     Attributes:
         operation: one of `OPERATIONS`.
-        weight: its name.
-        bias: its name, None without one.
-        shape: of the input.
+        weight: name of the weight.
+        bias: name of the bias, None without one.
+        shape: shape of the input.
     """
 
     operation: Any
@@ -80,8 +90,12 @@ class LayerUse:
 
 
 def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
-    """The layers whose weight and bias are seen by one operation and nothing else; one forward pass
-    is watched.
+    """Return the layers whose weight and bias are used by exactly one operation.
+
+    Args:
+        net: any network; one forward pass is observed.
+        parameters: its parameters by name.
+        x: points.
     """
     watch = _UseRecorder({id(value): name for name, value in parameters.items()})
     with torch.no_grad(), watch:
@@ -97,14 +111,14 @@ def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> l
 
 
 def uses_by_point(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
-    """Those of `layer_uses` whose input has the points as its first axis.
+    """Return those of `layer_uses` whose input has points as its first axis.
 
-    That axis is two long of two points and three long of three, which no size of the network's own
-    is.
+    For two points that axis has length two, and for three points length three, unlike the network's
+    own sizes.
 
     Args:
         net: any network.
-        parameters: by name.
+        parameters: its parameters by name.
         x: at least one point, which is repeated.
     """
 
@@ -119,7 +133,7 @@ def uses_by_point(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -
 
 
 class _UseRecorder(TorchFunctionMode):
-    """Notes what sees a parameter: a layer's operation, or None for any other."""
+    """Records the uses of each parameter: a layer's operation, or None for any other operation."""
 
     def __init__(self, names: dict[int, str]):
         super().__init__()
@@ -135,8 +149,8 @@ class _UseRecorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        # Reading an attribute, such as the shape, is no use of the values; `weight.T` is an
-        # attribute too, and is one.
+        # Reading an attribute such as the shape does not use the values. Reading `weight.T`, a
+        # tensor, does.
         if getattr(func, "__name__", "") != "__get__" or isinstance(result, Tensor):
             use = None
             if func in OPERATIONS:

@@ -2,18 +2,16 @@
 
     U(w) = sum over processes of (-log p(share of y | x, w) / T - prior_weight / processes log p(w))
 
-One reduction a call carries everything, in float64: gradients, values, how many processes were
-    asked to stop, and a
-checksum of the positions. So all stop at the same gradient, and processes that no longer are at the
-same place (of other processors, say, which round otherwise) end with an error and not with a wrong
+One reduction per call, in float64, sums gradients, values, the number of processes with a stop
+request, and a checksum of the positions. So all processes stop at the same gradient, and processes
+whose positions differ (processors may round differently) end with an error, not with a wrong
 posterior.
 
-One process adds the same terms in another order. That is all that differs: one that adds the shares
-    has the same bits
-ever after. Of ten transitions of HMC with ten steps on digits, in float64, the last differs by
-4e-16 of the largest weight where the step size is given, and by 7e-14 after ten of warm-up: dual
-averaging turns a change of an acceptance rate, by the rounding of U, into up to 20 sqrt(updates)
-times as much of the logarithm of the step size.
+A single process adds the same terms in another order. This is the only difference: a process that
+adds the shares gives bitwise identical results. After ten transitions of HMC with ten steps on
+digits, in float64, the positions differ by 4e-16 of the largest weight with a fixed step size, and
+by 7e-14 after ten iterations of warm-up: dual averaging amplifies a change of an acceptance rate,
+from the rounding of U, up to 20 sqrt(updates) times in the logarithm of the step size.
 """
 
 from collections.abc import Callable
@@ -32,19 +30,18 @@ _CHECKSUMS = 2**32
 
 
 class ShardedDensity(TemperedDensity):
-    """U and its gradient, the same bits in every process; all have to ask for them at the same
-    positions.
+    """U and its gradient, bitwise identical in all processes, which evaluate it together.
 
-    Only the share is compiled: a reduction cannot be part of a compiled function.
+    Only the share is compiled, because a reduction cannot be part of a compiled function.
 
     Args:
-        model: whose density.
+        model: the model.
         part: this process's share of the data.
         group: the processes.
-        should_stop: whether this process was asked to stop.
+        should_stop: whether a stop was requested in this process.
         temperature: T, which divides the log likelihood.
         prior_weight: the factor of the log prior.
-        like: (chain, parameter), finite, as they will come.
+        like: (chain, parameter), finite, with the shape of all later batches.
         compile: whether to compile.
     """
 
@@ -73,20 +70,23 @@ class ShardedDensity(TemperedDensity):
 
     @property
     def can_be_inlined(self) -> bool:
-        """Not."""
+        """Whether a larger compiled function may contain `evaluate`: never."""
         return False
 
     def should_stop(self) -> bool:
-        """Whether any process was asked to stop before the last call; the same in all."""
+        """Return whether a stop was requested in any process; the same in all."""
         return self._stop
 
     def __call__(
         self, positions: Float[Tensor, "chain parameter"]
     ) -> tuple[Float[Tensor, " chain"], Float[Tensor, "chain parameter"]]:
-        """U in float64, and its gradient.
+        """Return U in float64, and its gradient.
+
+        Args:
+            positions: flat vectors.
 
         Raises:
-            ProcessLost: if a process is gone, does not answer, or is at other positions.
+            ProcessLost: if a process terminated, does not respond, or has other positions.
         """
         energies, gradients = super().__call__(positions)
         checksum = _checksum(positions)
@@ -97,17 +97,16 @@ class ShardedDensity(TemperedDensity):
         stop, checksums = flags.tolist()
         if checksums != self._group.size * checksum:
             raise self._group.mark_broken(
-                f"the {self._group.size} processes are no longer at the same place: their "
-                "processors or libraries "
-                f"round differently; start them on machines of one kind"
+                f"the {self._group.size} processes have different positions: their processors or "
+                "libraries round differently; start them on machines of one kind"
             )
         self._stop = stop > 0
         return energy, gradient.view_as(gradients).to(gradients.dtype)
 
 
 def _checksum(positions: Tensor) -> int:
-    """A number below 2^32 that changes with any bit, and nearly always with what trades places."""
+    """Return a number below 2^32 that changes with any bit, and almost surely with any exchange."""
     words = positions.contiguous().view(torch.int32).flatten().to(torch.int64)
     places = torch.arange(1, 2 * len(words), 2, device=words.device)
-    # What overflows wraps, in every process alike.
+    # Overflow wraps around, identically in every process.
     return int((words * (places % 65_537)).sum()) % _CHECKSUMS

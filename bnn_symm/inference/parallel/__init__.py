@@ -1,4 +1,4 @@
-"""Run chains, members and simulations in several processes.
+"""Run chains, ensemble members and simulations in several processes.
 
 Reading order: `independent_chains`, `worker_pool`, `spawning`, `process_group`.
 """

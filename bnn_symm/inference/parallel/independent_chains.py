@@ -1,10 +1,9 @@
-"""Independent chains (or ensemble members), one after another or each in a spawned process of its
-own.
+"""Run independent chains (or ensemble members) sequentially, or each in a spawned process.
 
-The work of a chain depends on its key and its thread count alone, so both ways give the same bits.
-Pyro is not thread-safe, and forking a process that has used torch may deadlock: hence spawned
-processes. A worker sends what it has to tell through a pipe; the parent alone calls the callbacks
-and writes.
+The result of a chain depends only on its key and its thread count, so both ways are bitwise
+identical. Pyro is not thread-safe, and forking a process that has used torch may deadlock, so
+processes are spawned. A worker sends its reports through a pipe. Only the parent calls the
+callbacks and writes.
 """
 
 import contextlib
@@ -28,19 +27,20 @@ from bnn_symm.threads import available_cores, use_threads
 
 ChainMethod = Literal["auto", "parallel", "sequential"]
 
-# How long the parent sleeps between looks at `should_stop`, in seconds.
+# Seconds between the parent's checks of `should_stop`.
 _POLL = 0.2
 
 
 @runtime_checkable
 class ChainTask(Protocol):
-    """The work of one chain. An instance is pickled for a worker, so it is a plain object with
-    data.
-    """
+    """The task of running one chain; a plain object with data, which is pickled for a worker."""
 
     def __call__(self, chain: int, callbacks: Callback) -> State | None:
-        """Runs the chain; returns its final state. A chain that was stopped early returns its state
-        too.
+        """Run the chain; return its final state, also if it was stopped early.
+
+        Args:
+            chain: index of the chain.
+            callbacks: receive its reports.
         """
         ...
 
@@ -48,19 +48,22 @@ class ChainTask(Protocol):
 def run_chains(
     work: ChainTask, chains: Iterable[int], callbacks: Callbacks, chain_method: ChainMethod = "auto"
 ) -> dict[int, State]:
-    """Runs the chains and returns their final states.
+    """Run the chains and return their final states.
 
     Args:
-        work: of one chain.
-        chains: their numbers.
-        callbacks: told of everything, in this process.
+        work: runs one chain.
+        chains: indices of the chains.
+        callbacks: receive all reports, in this process.
         chain_method: `auto` is parallel for several chains if there are several cores.
 
+    Returns:
+        The final state of each chain that was started.
+
     Raises:
-        ConfigError: if the work cannot be sent to another process.
-        FitDiverged: of a chain, once the others have been told to stop; its `states` has the last
+        ConfigError: if the task cannot be sent to another process.
+        FitDiverged: if a chain diverged; the others are stopped first. Its `states` has the last
             state of each chain.
-        BnnSymmError: of a chain, as above.
+        BnnSymmError: if a chain failed; the others are stopped first.
     """
     chains = list(chains)
     if chain_method == "auto":
@@ -113,7 +116,7 @@ def _run_parallel(work: ChainTask, chains: list[int], callbacks: Callbacks) -> d
                 chain, process = running[receiver]
                 try:
                     kind, content = receiver.recv()  # type: ignore[union-attr]
-                except (EOFError, OSError):  # OSError: it died in the middle of a message
+                except (EOFError, OSError):  # OSError: it died while sending a message
                     process.join()
                     kind, content = "error", _process_died(chain, process.exitcode)
                 if kind == "history":
@@ -145,16 +148,14 @@ def _run_parallel(work: ChainTask, chains: list[int], callbacks: Callbacks) -> d
     return states
 
 
-# What a terminal or a scheduler sends to a whole process group; the parent alone decides what it
-# means.
+# A terminal or a scheduler sends these signals to a whole process group. Only the parent handles
+# them.
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process started within is deaf to these signals from its first moment, before it can ignore
-    them itself.
-    """
+    """Block group signals in processes that are started in this context, until they ignore them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -168,13 +169,13 @@ def _signals_blocked() -> Iterator[None]:
 def _process_died(chain: int, code: int | None) -> BnnSymmError:
     cause = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     return BnnSymmError(
-        f"the process of chain {chain} died ({cause}); if memory ran out, use "
+        f"the process of chain {chain} died ({cause}); if it ran out of memory, use "
         "inference.chain_method=sequential"
     )
 
 
 class _Pipe(Callback):
-    """The worker's end: tells the parent, asks whether to stop."""
+    """The worker's end of the pipe: sends reports to the parent, and receives stop requests."""
 
     def __init__(self, connection: Connection, stop: Any):
         self._connection = connection
@@ -196,8 +197,8 @@ class _Pipe(Callback):
 def _worker(payload: bytes, chain: int, connection: Connection, stop: Any, threads: int) -> None:
     for number in _GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # A network class of the user's own is found where the parent found it; last, so that it hides
-    # nothing.
+    # Modules of the user are imported from the same directory as in the parent. It comes last, so
+    # that it shadows no other module.
     sys.path.append(os.getcwd())
     torch.set_num_threads(threads)
     try:
@@ -206,7 +207,7 @@ def _worker(payload: bytes, chain: int, connection: Connection, stop: Any, threa
     except BnnSymmError as error:
         result = ("error", error)
     except BrokenPipeError:
-        return  # the parent is gone
+        return  # the parent terminated
     except Exception:
         result = ("error", RuntimeError(f"chain {chain} failed:\n{traceback.format_exc()}"))
     connection.send(result)

@@ -1,8 +1,8 @@
 """The processes that `torchrun` started, which share one fit.
 
-Each holds a share of the training part and all run the same program. What they sum has the same
-bits in all of them, so all decide alike and stay together without a master: gloo and NCCL reduce
-each element in one place and copy it.
+Each process holds a share of the training part, and all run the same program. Sums over processes
+are bitwise identical in all of them, because gloo and NCCL reduce each element in one place and
+copy it. So all processes take the same decisions and stay synchronized without a coordinator.
 """
 
 import contextlib
@@ -21,22 +21,21 @@ from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, ProcessLost
 from bnn_symm.threads import available_cores, limit_cores
 
-# How long a process waits for the others. They meet at every gradient, so this has to outlast only
-# what one of them may do alone between two: read the data, compile, write a checkpoint.
+# Timeout of communication. Processes communicate at every gradient, so this must exceed only the
+# work of one process between two gradients: reading data, compilation, writing a checkpoint.
 _PATIENCE = timedelta(minutes=5)
 
 
 class ProcessGroup:
-    """Processes that share the training part of a fit; by default this process alone.
+    """The processes that share the training part of a fit; by default only this process.
 
     Args:
-        rank: number of this process.
+        rank: index of this process.
         size: number of processes.
-        store: of torch.distributed, where they meet; None for one process.
+        store: the store of torch.distributed; None for one process.
 
     Attributes:
-        is_broken: whether one of them was lost, after which nothing more can be asked of the
-            others.
+        is_broken: whether a process was lost, after which no communication is possible.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Any = None):
@@ -45,11 +44,14 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that keeps the run and speaks."""
+        """Whether this process writes the run and prints."""
         return self.rank == 0
 
     def share(self, part: Split) -> Split:
-        """The points of this process: a slice, as long as the others' or one longer.
+        """Return the points of this process: a slice; lengths differ by at most one point.
+
+        Args:
+            part: the training part.
 
         Raises:
             ConfigError: if there are fewer points than processes.
@@ -63,17 +65,27 @@ class ProcessGroup:
         )
 
     def sum(self, values: Tensor) -> None:
-        """Replaces values by their sum over all processes, the same bits in each.
+        """Replace values by their sum over all processes, bitwise identical in each.
+
+        Args:
+            values: modified in place.
 
         Raises:
-            ProcessLost: here and below, if one of them is gone or does not answer.
+            ProcessLost: if a process terminated or does not respond.
         """
         if self.size > 1:
             with self._raising_process_lost():
                 dist.all_reduce(values)
 
     def broadcast(self, value: Any = None) -> Any:
-        """What the first process passes, in every process; the others wait for it."""
+        """Return the value of the first process in every process.
+
+        Args:
+            value: used in the first process only.
+
+        Raises:
+            ProcessLost: if a process terminated or does not respond.
+        """
         if self.size == 1:
             return value
         box = [value]
@@ -82,7 +94,14 @@ class ProcessGroup:
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """What each passes, by rank, in every process."""
+        """Return the values of all processes in every process, ordered by rank.
+
+        Args:
+            value: the value of this process.
+
+        Raises:
+            ProcessLost: if a process terminated or does not respond.
+        """
         values = [value] * self.size
         if self.size > 1:
             with self._raising_process_lost():
@@ -90,8 +109,13 @@ class ProcessGroup:
         return values
 
     def claim(self, task: str) -> bool:
-        """Whether no process asked this before of that deed; where their store is gone too, each is
-        the first.
+        """Return whether this process is the first to claim a task.
+
+        Args:
+            task: its name.
+
+        Returns:
+            True in exactly one process; in every process if their store is lost.
         """
         try:
             return self._store is None or self._store.add(task, 1) == 1
@@ -104,17 +128,25 @@ class ProcessGroup:
             yield
         except RuntimeError as error:
             raise self.mark_broken(
-                f"one of {self.size} processes is gone or does not answer"
+                f"one of {self.size} processes terminated or does not respond"
             ) from error
 
     def mark_broken(self, reason: str) -> ProcessLost:
-        """The error to raise when the processes cannot go on together."""
+        """Mark the group as broken, and return the error to raise.
+
+        Args:
+            reason: the message of the error.
+        """
         self.is_broken = True
         return ProcessLost(reason)
 
 
 def launch_command(processes: int) -> str:
-    """How the command line is started in so many processes."""
+    """Return the command that starts the command line in a number of processes.
+
+    Args:
+        processes: number of processes.
+    """
     return (
         "bnn-symm" if processes == 1 else f"torchrun --nproc-per-node {processes} -m bnn_symm.cli"
     )
@@ -122,14 +154,14 @@ def launch_command(processes: int) -> str:
 
 @contextlib.contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """The processes that `torchrun` started, this one among them; without it, this one alone.
+    """Join the processes that `torchrun` started; without it, yield a group of one process.
 
-    On the CPU they speak through gloo, on GPUs through NCCL, a GPU each. Each takes its part of the
-    machine's cores. SIGTERM, which `torchrun` sends to all when one of them failed, raises
-    KeyboardInterrupt, unless that is known.
+    Processes communicate through gloo on the CPU, and through NCCL on GPUs, with one GPU each. Each
+    uses its share of the machine's cores. SIGTERM, which `torchrun` sends to all processes when one
+    of them failed, raises KeyboardInterrupt, unless the group is marked as broken.
 
     Raises:
-        ProcessLost: if the others do not come.
+        ProcessLost: if the other processes do not join.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield ProcessGroup()
@@ -147,7 +179,7 @@ def join_process_group() -> Iterator[ProcessGroup]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except RuntimeError as error:
         raise ProcessLost(
-            f"the processes of torchrun did not find each other: {str(error).splitlines()[0]}"
+            f"the processes of torchrun could not connect: {str(error).splitlines()[0]}"
         ) from error
     group = ProcessGroup(rank, size, store)
 

@@ -1,9 +1,9 @@
-"""Starting a process that never runs the caller's script again.
+"""Start processes that never run the caller's script again.
 
-A spawned process imports the script that started it, to find its classes. Where the script has no
-`if __name__ == "__main__":`, that runs the fit once more, within the process that was to help with
-it. Here the work is sent by value instead: classes and functions of a script or a notebook travel
-with it, and the script is left alone.
+A spawned process imports the script that started it, to find its classes. If the script has no
+`if __name__ == "__main__":`, that runs the fit again, within its own worker. Here, the task is
+pickled by value instead: classes and functions of a script or a notebook are part of it, and the
+script is not imported.
 """
 
 import contextlib
@@ -21,15 +21,14 @@ _TURN = threading.Lock()
 
 
 def pickle_by_value(work: Any, advice: str) -> bytes:
-    """Return work as bytes for another process, with the classes that a script or a notebook
-    defines.
+    """Return a task as bytes for another process, with classes defined in a script or a notebook.
 
     Args:
         work: any object.
-        advice: what to do where that cannot be.
+        advice: what to do if it cannot be pickled.
 
     Raises:
-        ConfigError: if a part of it cannot be sent.
+        ConfigError: if a part of it cannot be pickled.
     """
     try:
         return cloudpickle.dumps(work)
@@ -42,9 +41,7 @@ def pickle_by_value(work: Any, advice: str) -> bytes:
 
 @contextlib.contextmanager
 def without_main() -> Iterator[None]:
-    """Hide the main module from processes that are started within, so that they do not import
-    it.
-    """
+    """Hide the main module from processes that are started in this context."""
     with _TURN:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")

@@ -1,9 +1,9 @@
-"""A function of numbers, in this process or in several spawned ones, with results as they come.
+"""Map a function over numbers, in this process or in several spawned ones, in order of completion.
 
-The function is pickled once for each process. A process is handed one number after another, so that
-a process that takes its time keeps nobody else waiting. It ends when the caller's does, however
-that ends: the pipe between them closes. As chains do (`inference.chains`), it computes with one
-thread, and leaves Ctrl-C to the caller.
+The function is pickled once per process. A process receives one number after another, so that a
+slow one does not block the others. It ends when the caller's process ends, however that happens,
+because the pipe between them closes. As for chains (`independent_chains`), it computes with one
+thread and leaves Ctrl-C to the caller.
 """
 
 import multiprocessing
@@ -28,16 +28,16 @@ Result = TypeVar("Result")
 def map_unordered(
     work: Callable[[int], Result], numbers: Iterable[int], *, jobs: int = 1
 ) -> Iterator[Result]:
-    """The results for all numbers, in the order in which they are ready.
+    """Yield the results for all numbers, in order of completion.
 
     Args:
-        work: whose result depends on its number alone.
-        numbers: of the work.
-        jobs: processes at once; with one, everything runs here.
+        work: its result depends only on the number.
+        numbers: the arguments.
+        jobs: number of processes. With one, everything runs in this process.
 
     Raises:
-        ConfigError: if the work cannot be sent to another process.
-        BnnSymmError: of the work itself, or if a process died.
+        ConfigError: if the function cannot be sent to another process.
+        BnnSymmError: if the function raises it, or a process died.
     """
     waiting = list(numbers)
     jobs = min(jobs, len(waiting))
@@ -71,15 +71,14 @@ def _from_processes(payload: bytes, waiting: list[int], jobs: int) -> Iterator[A
                     if not failed and waiting:
                         connection.send(waiting.pop(0))  # type: ignore[union-attr]
                     elif not failed:
-                        connection.close()  # type: ignore[union-attr] - which ends the process
+                        connection.close()  # type: ignore[union-attr] - ends the process
                         process.join()
                         del running[connection]
                 except (EOFError, OSError):
                     process.join()
                     raise BnnSymmError(
-                        f"a process that fitted died (exit code {process.exitcode}); if memory ran "
-                        "out, use fewer jobs "
-                        f"(--jobs 1)"
+                        f"a worker process died (exit code {process.exitcode}); if it ran out of "
+                        "memory, use fewer jobs (--jobs 1)"
                     ) from None
                 if failed:
                     raise content
@@ -92,8 +91,8 @@ def _from_processes(payload: bytes, waiting: list[int], jobs: int) -> Iterator[A
 
 def _worker(payload: bytes, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A network class of the user's own is found where the parent found it; last, so that it hides
-    # nothing.
+    # Modules of the user are imported from the same directory as in the parent. It comes last, so
+    # that it shadows no other module.
     sys.path.append(os.getcwd())
     torch.set_num_threads(1)
     try:
@@ -102,7 +101,7 @@ def _worker(payload: bytes, connection: Connection) -> None:
             number = connection.recv()
             connection.send((False, work(number)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # there is no more to do, or the parent is gone
+        return  # all work is done, or the parent terminated
     except BnnSymmError as error:
         connection.send((True, error))
     except Exception:

@@ -229,7 +229,7 @@ def test_a_network_that_vmap_refuses_is_evaluated_vector_by_vector():
 
 def test_without_a_compiler_it_says_so_and_works(monkeypatch):
     monkeypatch.setattr(compiled, "has_compiler", lambda: False)
-    with pytest.warns(CompilerWarning, match="runs uncompiled, and slower: there is no C"):
+    with pytest.warns(CompilerWarning, match="runs uncompiled and slower: there is no C"):
         function = Compiled(torch.sin, "the sine")
     assert torch.equal(function(torch.ones(2)), torch.ones(2).sin())
 
