@@ -1,4 +1,4 @@
-"""The command line; each command is a file of its own."""
+"""Provide the command line, with one module for each command."""
 
 from bnn_symm.cli.program import main
 

@@ -1,4 +1,4 @@
-"""`python -m bnn_symm.cli`, for environments without the script."""
+"""Run the command line as `python -m bnn_symm.cli`, without the installed script."""
 
 import sys
 

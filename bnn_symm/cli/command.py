@@ -1,4 +1,4 @@
-"""What the commands share: their parsers, opening a run, giving the answer."""
+"""Provide what the commands share: parsers, opening runs, and printing the answer."""
 
 import argparse
 import json
@@ -20,17 +20,24 @@ if TYPE_CHECKING:
     from bnn_symm.runs import Run
 
 MODULE = "PACKAGE.MODULE:FACTORY"
-"""How --help calls a factory."""
+"""Placeholder of a factory in help texts."""
 
 LONGEST = 300
-"""Characters of an error or a note."""
+"""Maximum number of characters of an error or a note."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
 
 def exit_status(error: BaseException) -> int:
-    """The exit status that an error means: of wrong input, of a fit that failed, of Ctrl-C."""
+    """Return the exit status for an error.
+
+    Args:
+        error: an error or an interruption.
+
+    Returns:
+        2 for wrong input, 1 for a fit that failed, 130 after Ctrl-C.
+    """
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, KeyboardInterrupt):
@@ -43,7 +50,7 @@ def exit_status(error: BaseException) -> int:
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Leaves an example in one line, so that it can be copied."""
+    """Help formatter that leaves an example in one line, so that it can be copied."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("example: ") else super()._fill_text(text, width, indent)
@@ -60,17 +67,20 @@ def add_command(
     module: bool = False,
     several_processes: bool = False,
 ) -> argparse.ArgumentParser:
-    """Adds a command with what all commands take: --quiet, --json, --debug.
+    """Add a command with the options of all commands: --quiet, --json, --debug.
 
     Args:
-        commands: what argparse's `add_subparsers` returned.
+        commands: the subparsers, as returned by `add_subparsers`.
         name: of the command.
-        function: runs it; returns the exit status.
-        help_text: one line, in lower case.
-        example: a line to copy.
-        details: further sentences for its own --help.
-        module: whether it takes --module, the factory of a user's own network.
-        several_processes: whether `torchrun` may start it in several that work together.
+        function: runs the command and returns the exit status.
+        help_text: a short description in lower case.
+        example: a command line to copy.
+        details: further sentences for the --help of the command.
+        module: whether the command has the option --module, the factory of a custom network.
+        several_processes: whether `torchrun` may start the command in several processes.
+
+    Returns:
+        The parser of the command.
     """
     parser = commands.add_parser(
         name,
@@ -88,8 +98,8 @@ def add_command(
         parser.add_argument(
             "--module",
             metavar=MODULE,
-            help="the factory of your own network; repeated, since loading a run never executes "
-            "code that it names",
+            help="the factory of a custom network; it must be named here, because loading a run "
+            "never executes code that the run names",
         )
     parser.set_defaults(
         module=None, command=function, prog=parser.prog, several_processes=several_processes
@@ -98,19 +108,35 @@ def add_command(
 
 
 def open_run(options: argparse.Namespace, path: str | None = None) -> "Run":
-    """The run that a command is about; one that is not complete is used with a note."""
+    """Load a run, with a note if it is not complete.
+
+    Args:
+        options: of the command line.
+        path: of the run, by default `options.run`.
+
+    Returns:
+        The run.
+    """
     from bnn_symm.runs import load_run
 
     run = load_run(path or options.run, module=options.module)
     if run.status != "complete":
-        warn([f"{one_line(run.path, 150)} is {run.status}; this uses what it has reached"])
+        warn([f"{one_line(run.path, 150)} is {run.status}; its last saved state is used"])
     return run
 
 
 def open_comparable(
     options: argparse.Namespace, paths: Sequence[str]
 ) -> "tuple[list[Run], list[str]]":
-    """Runs whose posteriors live in one parameter space, and warnings about what else differs."""
+    """Load runs whose posteriors have the same parameter space.
+
+    Args:
+        options: of the command line.
+        paths: of the runs.
+
+    Returns:
+        The runs, and warnings about other differences between them.
+    """
     from bnn_symm.runs import load_run
     from bnn_symm.runs.compatibility import check_comparable
 
@@ -119,30 +145,44 @@ def open_comparable(
 
 
 def warn(warnings: Iterable[object]) -> None:
-    """Print notes on stderr, each as one line in which nothing is left that a terminal would
-    obey.
+    """Print notes on stderr, each in one line without control characters.
+
+    Args:
+        warnings: the notes.
     """
     for warning in warnings:
         print(f"bnn-symm: note: {one_line(warning, LONGEST)}", file=sys.stderr)
 
 
 def file_line(label: str, path: object) -> str:
-    """Return the line of an answer that names a file; a line break in a path does not end it."""
+    """Return the line of an answer that names a file, with special characters escaped.
+
+    Args:
+        label: of the file.
+        path: of the file.
+
+    Returns:
+        The line.
+    """
     return f"{label}: {printable_name(path)}"
 
 
 def answer(options: argparse.Namespace, content: dict[str, Any], text: str) -> None:
-    r"""Print the answer as JSON, as a table, or not at all.
+    r"""Print the answer of a command as JSON, as text, or not at all.
 
-    JSON is printed in ASCII: what a terminal would obey, and what its encoding lacks, is escaped as
-        JSON does it, so
-    that a reader gets the exact value. In texts it becomes an escape such as `\x1b`.
+    JSON is printed in ASCII: control characters and other non-ASCII characters are escaped as JSON
+    defines it, so that a reader gets the exact value. In text they become escapes such as `\x1b`.
+
+    Args:
+        options: of the command line.
+        content: the answer, for --json.
+        text: the answer as text.
     """
     from bnn_symm.io.atomic import json_text
 
     if options.json:
         print(
-            re.sub(r"[^\n -~]", lambda found: json.dumps(found.group())[1:-1], json_text(content))
+            re.sub(r"[^\n -~]", lambda match: json.dumps(match.group())[1:-1], json_text(content))
         )
     elif not options.quiet:
         print(printable(text))

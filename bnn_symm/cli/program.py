@@ -1,7 +1,6 @@
-"""The program: parses a command line, runs its command, turns errors into one line and an exit
-status.
+"""Parse a command line, run its command, and report errors in one line with an exit status.
 
-Heavy imports wait until a command runs, so that `--help` answers at once. The answer goes to stdout
+Heavy imports are deferred until a command runs, so that `--help` is fast. The answer goes to stdout
 as a short table, or as JSON with --json; progress and warnings go to stderr. Exit status: 0
 success, 2 wrong input, 1 a fit that failed, 130 interrupted.
 """
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 from bnn_symm.cli.analysis import align, barrier, diagnose, merge, prior, sbc, symmetry
 from bnn_symm.cli.command import INTERRUPTED, LONGEST, HelpFormatter, exit_status, warn
 from bnn_symm.cli.fitting import compare, data, evaluate, fit, import_, predict, report, sign
-from bnn_symm.cli.torchrun import check_alone, first_speaks
+from bnn_symm.cli.torchrun import check_single_process, silence_other_processes
 from bnn_symm.errors import BnnSymmError, one_line, printable
 
 # In the order of `--help`.
@@ -28,12 +27,19 @@ _COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status."""
-    with first_speaks():
+    """Run the command that the command line names.
+
+    Args:
+        arguments: of the command line; None for those of the process.
+
+    Returns:
+        The exit status.
+    """
+    with silence_other_processes():
         options = _parser().parse_args(arguments)
     try:
-        with first_speaks():
-            check_alone(options)
+        with silence_other_processes():
+            check_single_process(options)
         with _warnings_in_one_line():
             status = options.command(options)
         sys.stdout.flush()
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away, as `| head` does; nothing more to say to it.
+        # The reader of the output is gone, as after `| head`.
         _drop_output()
         return 0
     except OSError as error:
@@ -64,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Shows this package's own warnings as the notes that they are; others as Python does."""
+    """Show warnings of this package as notes, and others as Python does."""
     with warnings.catch_warnings():
         former = warnings.showwarning
 
@@ -79,9 +85,7 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 
 def _drop_output() -> None:
-    """What could not be written is not tried again when the interpreter ends, which would
-    complain.
-    """
+    """Discard unwritten output, which would cause an error when the interpreter ends."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -104,19 +108,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one printable line what is wrong with a command line; its parsers of commands are of
-    this class too.
-    """
+    """Parser that reports an error in one printable line; its subparsers do so too."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and where to read more, and exit with status 2."""
+        """Print the message and the help command, and exit with status 2.
+
+        Args:
+            message: the error.
+        """
         self.exit(
             2, f"{self.prog}: error: {one_line(message, LONGEST - 60)}; see {self.prog} --help\n"
         )
 
 
 class _Version(argparse.Action):
-    """Prints the version; looking it up takes time that other commands need not spend."""
+    """Action that prints the version, which is looked up only when it is needed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version

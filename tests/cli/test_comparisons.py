@@ -115,7 +115,7 @@ def test_paths_that_do_not_fit_are_refused(pair, refused):
     assert "--path bezier connects two runs, got 3" in refused(
         "barrier", *pair, "a", "--path", "bezier"
     )
-    assert "--curve-steps 5: wanted 1 or more, together with --path bezier" in refused(
+    assert "--curve-steps 5: expected 1 or more, together with --path bezier" in refused(
         "barrier", *pair, "--curve-steps", 5
     )
 
@@ -174,7 +174,7 @@ def halves(fitted, tmp_path):
 
 
 def test_a_product_of_the_same_data_twice_is_refused(pair, refused):
-    assert "a product is of runs on disjoint data" in refused(
+    assert "--rule product is for runs on disjoint data" in refused(
         "merge", *pair, "-o", "merged", "--rule", "product"
     )
 
@@ -255,9 +255,9 @@ def test_other_data_is_a_warning(cli, fitted):
     [
         (["barrier", "a"], "name two runs or more"),
         (["barrier", "a", "missing"], "no run at missing"),
-        (["barrier", "a", "a", "--draws", "0"], "--draws 0: wanted 1 or more"),
+        (["barrier", "a", "a", "--draws", "0"], "--draws 0: expected 1 or more"),
         (["barrier", "a", "a", "-o", "a"], "a exists and is never overwritten"),
-        (["align", "a", "a", "a", "-o", "x"], "two of the runs are called a"),
+        (["align", "a", "a", "a", "-o", "x"], "two of the runs are named a"),
         (["merge", "a", "-o", "x"], "name two runs or more"),
         (["merge", "a", "a", "-o", "a"], "a exists and is never overwritten"),
     ],

@@ -105,7 +105,7 @@ def test_draws_of_another_tool(cli, tmp_path):
         ([], "name run directories, or draws of another tool"),
         (["nowhere"], "nowhere"),
         (["a", "--draws", "b.nc"], "name run directories, or draws"),
-        (["a", "--set", "seed=1"], "--set belongs to --draws"),
+        (["a", "--set", "seed=1"], "--set requires --draws"),
         (["--draws", "missing.nc", "--set", "data.name=iris"], "missing.nc"),
     ],
 )

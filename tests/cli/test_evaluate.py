@@ -120,7 +120,7 @@ def test_data_that_changed_since_the_fit(refused, mine, table, tmp_path):
 
 def test_no_test_part(cli, refused):
     cli("fit", "--set", "data.name=iris", "data.test_fraction=0", *TINY, "--out", "run")
-    assert "test has no points to evaluate on; name others with --data" in refused(
+    assert "test has no points to evaluate on; name other data with --data" in refused(
         "evaluate", "run"
     )
 

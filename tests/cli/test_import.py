@@ -33,13 +33,13 @@ def test_draws_of_numpyro(cli, numpyro, tmp_path) -> None:
     assert "layers.1.weight       w2      5x5     numbered in order; transposed" in out
     assert "likelihood.log_noise  sigma   scalar  map; log of a standard deviation" in out
     assert (
-        "changed on the way: layers.0.weight, layers.1.weight, head.weight, likelihood.log_noise"
+        "changed by the import: layers.0.weight, layers.1.weight, head.weight, likelihood.log_noise"
         in out
     )
     assert "3 chains x 40 draws of numpyro 0.22.0" in out
     assert "not standardized" in out
     assert out.endswith("run: theirs\n")
-    assert "left out, since no parameter goes by these names: mu" in err
+    assert "left out, since no parameter has these names: mu" in err
     assert "taken for nuts, target_accept_prob 0.8" in err
     assert cli("evaluate", "theirs", "--quiet")[0] == 0
     (evaluation,) = (tmp_path / "theirs" / "evaluations").glob("*.json")
@@ -69,7 +69,7 @@ def test_two_imported_runs_are_aligned_and_compared(cli, numpyro, tmp_path) -> N
     for name, keys in (("a", []), ("b", ["data.split_seed=1"])):
         status, _, err = cli("import", "short.nc", *numpyro[1:], *keys, "-o", name, "--quiet")
         assert status == 0, err
-        assert "tells nothing of the sampler" in err
+        assert "the file has no sampler statistics" in err
     status, out, err = cli("align", "a", "b", "-o", "aligned")
     assert status == 0, err
     assert "units moved" in out
@@ -121,9 +121,9 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
     module = ["--module", "import_networks:build"]
     status, out, err = cli("import", *paths, "-o", "ensemble", *module, "--set", "data.name=iris")
     assert status == 0, err
-    assert "changed on the way: nothing" in out
+    assert "changed by the import: nothing" in out
     assert "2 chains x 1 draws of torch" in out
-    assert "standardized (if theirs were not: --set data.standardize=false)" in out
+    assert "standardized (for raw values: --set data.standardize=false)" in out
     assert "taken for deep_ensemble; say otherwise" in err
     for number, path in enumerate(paths):
         assert (
@@ -148,7 +148,7 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
         ([], "no files; name NetCDF files"),
         (
             [NUMPYRO, "a.yaml", "b.yaml"],
-            "two configurations, a.yaml and b.yaml; a map of names goes to --names",
+            "two configurations, a.yaml and b.yaml; pass a map of names to --names",
         ),
         ([NUMPYRO, "a.pt"], "NetCDF files and checkpoints together"),
         ([NUMPYRO, "--names", "missing.yaml"], "no map of names missing.yaml"),

@@ -146,7 +146,7 @@ def test_wrong_input(refused, run, data, tmp_path):
     }.items():
         assert message in refused("predict", "run", "data.csv", "-o", output), output
     for levels in ("0", "1.5", "a", "", "0.5,nan"):
-        assert "wanted numbers between 0 and 1" in refused(
+        assert "expected numbers between 0 and 1" in refused(
             "predict", "run", "data.csv", "-o", "out.csv", "--quantiles", levels
         )
     assert "no run at absent" in refused("predict", "absent", "data.csv", "-o", "out.csv")

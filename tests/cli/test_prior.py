@@ -69,4 +69,4 @@ def test_several_inputs_and_the_same_numbers_again(tmp_path, capsys):
 @pytest.mark.parametrize("number", ["1", "-3"])
 def test_too_few_draws(number, capsys):
     assert main(["prior", "--draws", number]) == 2
-    assert f"--draws {number}: wanted two functions or more" in capsys.readouterr().err
+    assert f"--draws {number}: expected two functions or more" in capsys.readouterr().err

@@ -118,10 +118,10 @@ def test_a_config_file_takes_the_place_of_the_default(cli, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--simulations", "0"], "--simulations 0: wanted 1 or more"),
-        (["--jobs", "0"], "--jobs 0: wanted 1 or more"),
+        (["--simulations", "0"], "--simulations 0: expected 1 or more"),
+        (["--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--resume", "missing"], "missing is not a directory of simulation-based calibration"),
-        (["--resume", "x", "-o", "y"], "--resume goes on with a check as it was"),
+        (["--resume", "x", "-o", "y"], "--resume uses the configuration of the check"),
         (
             ["--set", "inference={name: map, num_steps: 2}", "--jobs", "1"],
             "the method returns a single draw",

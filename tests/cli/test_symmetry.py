@@ -377,7 +377,7 @@ def test_what_the_error_says_to_type_works(cli, refused):
 
 def test_a_run_is_as_it_was_fitted(cli, refused):
     assert cli("fit", *IRIS, "inference.num_steps=2", "--out", "run", "--quiet")[0] == 0
-    assert "--set changes a configuration; run is a run, which is as it was fitted" in refused(
+    assert "--set changes a configuration; run is a run, whose configuration is fixed" in refused(
         "symmetry", "run", "--set", "architecture.symmetry.kind=weight_asymmetric"
     )
     assert "--module is for user-defined networks; this run has mlp" in refused(

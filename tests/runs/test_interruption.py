@@ -91,7 +91,7 @@ def test_killed_in_the_middle(tmp_path, method, capsys):
     assert main(["evaluate", str(path), "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["status"] == "interrupted"
-    assert "is interrupted; this uses what it has reached" in err
+    assert "is interrupted; its last saved state is used" in err
     load_iris(as_frame=True).data.head(3).to_csv(tmp_path / "x.csv", index=False)
     assert main(["predict", str(path), str(tmp_path / "x.csv"), "-o", str(tmp_path / "p.csv")]) == 0
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""`bnn-symm align`: permutes posteriors so that they lie nearest to a reference."""
+"""Provide `bnn-symm align`: permute posteriors to minimize their distance to a reference."""
 
 import argparse
 from pathlib import Path
@@ -8,37 +8,49 @@ from bnn_symm.cli.command import add_command, answer, file_line, open_comparable
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "align",
         _align,
-        "permute the hidden units of posteriors so that they lie nearest to a reference",
-        details="Writes each aligned posterior as a run of its own, DIR/<name of the run>, which "
-        "predicts as before; alignment.json with solver, distances and baselines; and a picture.",
+        "permute the hidden units of posteriors to minimize their distance to a reference",
+        details="Writes each aligned posterior as a new run DIR/<name of the run> with the same "
+        "predictions, alignment.json with the solver, distances and baselines, and a figure.",
         example="bnn-symm align runs/a runs/b runs/c -o runs/aligned-to-a",
         module=True,
     )
-    parser.add_argument("reference", metavar="REFERENCE", help="a run directory; it stays as it is")
+    parser.add_argument(
+        "reference", metavar="REFERENCE", help="a run directory, which remains unchanged"
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories to align to it")
     parser.add_argument("-o", "--out", metavar="DIR", required=True, help="a new directory")
     parser.add_argument(
         "--matching",
         choices=["w2", "means", "precision", "activations"],
         default="w2",
-        help="what is compared: means and standard deviations, means, means weighted by the "
-        "reference's precision, or hidden activations on training points (default: %(default)s)",
+        help="the matching cost: from means and standard deviations, means, means weighted by the "
+        "precision of the reference, or hidden activations on training points (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--solver",
         choices=["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"],
         default="auto",
-        help="how units are matched: one layer at a time (fastest), all relaxed by linear steps or "
-        "by cooling, the best of these three, or by the loss at the midpoint on training points "
-        "(default: %(default)s)",
+        help="coordinate: one layer at a time (fastest); frank_wolfe and sinkhorn: relaxations of "
+        "all layers, by linear steps or by annealing; auto: the best of these three; "
+        "straight_through: minimizes the loss at the midpoint on training points (default: "
+        "%(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of random starts (default: %(default)s)",
     )
 
 
@@ -55,17 +67,17 @@ def _align(options: argparse.Namespace) -> int:
     taken = {"figures", "alignment.json"} & {*names, Path(options.reference).resolve().name}
     if taken:
         raise ConfigError(
-            f"a run called {taken.pop()} would hide what this command writes; rename it"
+            f"a run named {taken.pop()} conflicts with the output of this command; rename it"
         )
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"two of the runs are called {max(names, key=names.count)}; give them different names"
+            f"two of the runs are named {max(names, key=names.count)}; give them different names"
         )
     (reference, *others), warnings = open_comparable(options, [options.reference, *options.runs])
     warn(warnings)
     check_free(Path(options.out))
     for run in others:
-        run.dataset()  # scores of the aligned runs need it: better said now than after the work
+        run.dataset()  # fails now, not after the alignment, if the data of the scores are missing
     (first, *posteriors), alignments, chains_moved = align_runs(
         reference, others, matching=options.matching, solver=options.solver, seed=options.seed
     )
@@ -77,7 +89,7 @@ def _align(options: argparse.Namespace) -> int:
         "alignments": alignments,
         "warnings": warnings,
     }
-    with disk_errors(out, "make room, and align them again"):
+    with disk_errors(out, "free some space, then align again"):
         write_json(out / "alignment.json", content)
         (out / "figures").mkdir()
         plot_distances(alignments, names, out / "figures" / "alignment.png")
@@ -87,8 +99,8 @@ def _align(options: argparse.Namespace) -> int:
         save_derived_run(out / name, reference, first, derived)
         warn(
             [
-                f"{chains_moved} chains of the reference sat in other modes: compare with "
-                f"{out / name}, brought into one"
+                f"{chains_moved} chains of the reference were in other modes: compare with "
+                f"{out / name}, where they are aligned"
             ]
         )
     for name, run, posterior, alignment in zip(names, others, posteriors, alignments, strict=True):

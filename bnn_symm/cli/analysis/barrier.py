@@ -1,4 +1,4 @@
-"""`bnn-symm barrier`: how much worse predictions are between posteriors than at them."""
+"""Provide `bnn-symm barrier`: measure the loss barrier between posteriors."""
 
 import argparse
 from pathlib import Path
@@ -8,24 +8,28 @@ from bnn_symm.cli.command import add_command, answer, file_line, open_comparable
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "barrier",
         _barrier,
         "measure the marginalized loss barrier between posteriors, aligned over permutations",
-        details="Of two runs the curve along the Wasserstein geodesic, naive and aligned; of three "
-        "or more the loss over the simplex, aligned jointly. --path line takes the means as "
-        "points, and shows also how the loss falls from the initial value of each run's network, "
-        "of which one is enough, to its mean. --path bezier learns a curve of low loss on the "
-        "training part. Writes barrier.json and pictures into the output directory.",
+        details="For two runs: the curve along the Wasserstein geodesic, naive and aligned. For "
+        "three or more: the loss over the simplex, aligned jointly. --path line connects the "
+        "means, and also shows the loss from the initial value of each network to its mean; one "
+        "run suffices for it. --path bezier learns a curve of low loss on the training part. "
+        "Writes barrier.json and figures into the output directory.",
         example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
         module=True,
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="two or more run directories; one for --path line"
     )
-    parser.add_argument("--no-align", action="store_true", help="leave out the alignment")
+    parser.add_argument("--no-align", action="store_true", help="skip the alignment")
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="a new directory (default: runs/barrier-1, -2, ...)"
     )
@@ -33,35 +37,39 @@ def add(commands: Any) -> None:
         "--path",
         choices=["geodesic", "line", "bezier"],
         default="geodesic",
-        help="from one posterior to the other (default: %(default)s)",
+        help="the path between two posteriors (default: %(default)s)",
     )
     parser.add_argument(
         "--curve-steps",
         type=int,
         metavar="N",
-        help="of Adam, to learn the curve of --path bezier (default: 500)",
+        help="number of Adam steps that learn the curve of --path bezier (default: 500)",
     )
     parser.add_argument(
         "--matching",
         choices=["w2", "means", "precision", "activations"],
         default="w2",
-        help="what the alignment of two compares (default: %(default)s)",
+        help="the matching cost of the alignment of two runs (default: %(default)s)",
     )
     parser.add_argument(
         "--coupling",
         choices=["moment", "assignment", "independent"],
         default="moment",
-        help="of draws, where posteriors are draws (default: %(default)s)",
+        help="the coupling of draws, for posteriors of draws (default: %(default)s)",
     )
     parser.add_argument(
-        "--draws", type=int, default=50, metavar="N", help="at every place (default: %(default)s)"
+        "--draws",
+        type=int,
+        default=50,
+        metavar="N",
+        help="number of draws at every position of the path (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
         metavar="N",
-        help="of draws and starts (default: %(default)s)",
+        help="seed of draws and random starts (default: %(default)s)",
     )
 
 
@@ -74,15 +82,15 @@ def _barrier(options: argparse.Namespace) -> int:
 
     if len(options.runs) < 2 and options.path != "line":
         raise ConfigError(
-            "a barrier is between posteriors; name two runs or more, or use --path line for one"
+            "a barrier needs at least two posteriors; name two runs, or use --path line for one"
         )
     if options.curve_steps is not None and (options.path != "bezier" or options.curve_steps < 1):
         raise ConfigError(
-            f"--curve-steps {options.curve_steps}: wanted 1 or more, together with --path bezier"
+            f"--curve-steps {options.curve_steps}: expected 1 or more, together with --path bezier"
         )
     if options.path == "line" and (options.draws != 50 or options.coupling != "moment"):
         raise ConfigError(
-            "--draws and --coupling have no say with --path line, which goes from point to point"
+            "--draws and --coupling have no effect with --path line, which connects points"
         )
     if (
         options.path == "line"
@@ -90,12 +98,11 @@ def _barrier(options: argparse.Namespace) -> int:
         and (options.no_align or options.matching != "w2")
     ):
         raise ConfigError(
-            f"--path line of {len(options.runs)} runs goes from each one's initial value and "
-            "aligns nothing; leave out "
-            f"--no-align and --matching, or name two runs"
+            f"--path line for {len(options.runs)} runs starts at their initial values and aligns "
+            "nothing; leave out --no-align and --matching, or name two runs"
         )
     if options.draws < 1:
-        raise ConfigError(f"--draws {options.draws}: wanted 1 or more")
+        raise ConfigError(f"--draws {options.draws}: expected 1 or more")
     runs, warnings = open_comparable(options, options.runs)
     warn(warnings)
     if options.out:
@@ -112,7 +119,7 @@ def _barrier(options: argparse.Namespace) -> int:
     )
     content["warnings"] = warnings
     out = new_directory(Path(options.out) if options.out else None, "barrier")
-    with disk_errors(out, "make room, and measure it again"):
+    with disk_errors(out, "free some space, then measure the barrier again"):
         write_json(out / "barrier.json", content)
         pictures = draw_barrier(content, out / "figures")
     lines = [

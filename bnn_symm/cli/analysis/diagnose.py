@@ -1,4 +1,4 @@
-"""`bnn-symm diagnose`: has it converged, how fast, does it mix, is it calibrated, and where not."""
+"""Provide `bnn-symm diagnose`: check the convergence, mixing and calibration of runs."""
 
 import argparse
 import contextlib
@@ -14,18 +14,22 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "diagnose",
         _diagnose,
-        "tell whether runs have converged, how fast, whether their chains mix, and whether they "
-        "are calibrated",
-        details="R-hat and ESS of the weights raw, aligned and chain by chain, and of functions, "
-        "with a verdict for each; docs/which_view.md says which to trust when. Of several runs "
-        "also how fast they converged side by side, and whether they agree. Draws of other tools "
-        "are read with --draws; without data, by the views that need none. Writes diagnosis.json "
-        "and pictures.",
+        "check whether runs have converged and how fast, whether their chains mix, and whether "
+        "they are calibrated",
+        details="R-hat and ESS of raw weights, aligned weights, weights of each chain, and "
+        "functions, each with an interpretation; docs/which_view.md explains when to use which. "
+        "For several runs also their speed of convergence and their agreement. --draws reads draws "
+        "of other tools; without data, only the views that need no data are computed. Writes "
+        "diagnosis.json and figures.",
         example="bnn-symm diagnose runs/a runs/b -o diagnoses/a-b",
         module=True,
     )
@@ -36,31 +40,35 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--target",
         metavar="TARGET",
-        help="to time convergence to: 0.95 of the way to the best plateau (the default), "
-        "validation_nll=0.3, elbo=95%%",
+        help="the target of the time to convergence: 0.95 of the distance to the best plateau (the "
+        "default), validation_nll=0.3, elbo=95%%",
     )
     parser.add_argument(
         "--no-per-draw",
         action="store_true",
-        help="do not align draws one by one, which takes longest",
+        help="skip the alignment of individual draws, which is the slowest step",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of alignments and resamples (default: 0)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of alignments and resampling (default: 0)",
     )
-    foreign = parser.add_argument_group("draws of other tools, in place of RUN")
-    foreign.add_argument(
+    external = parser.add_argument_group("draws of other tools, in place of RUN")
+    external.add_argument(
         "--draws",
         nargs="+",
         metavar="FILE",
         help="NetCDF files of chains, or checkpoints of members",
     )
-    foreign.add_argument(
-        "--names", metavar="MAP.yaml", help="which of their variables is which parameter"
+    external.add_argument(
+        "--names", metavar="MAP.yaml", help="a map from parameters to variables of the files"
     )
-    foreign.add_argument(
+    external.add_argument(
         "--config", metavar="CONFIG", help="data, likelihood and prior, as for fit"
     )
-    foreign.add_argument(
+    external.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys"
     )
 
@@ -78,28 +86,27 @@ def _diagnose(options: argparse.Namespace) -> int:
     if options.out:
         check_free(Path(options.out))
     with _runs(options) as runs, _progress(options) as report_stage:
-        found = diagnose(
+        diagnosis = diagnose(
             runs,
             target=options.target,
             per_draw=not options.no_per_draw,
             seed=options.seed,
             on_progress=report_stage,
         )
-        warn(found.content["warnings"])
+        content = diagnosis.content
+        warn(content["warnings"])
         report_stage("pictures")
         out = new_directory(Path(options.out) if options.out else None, "diagnose")
-        with disk_errors(out, "make room, and diagnose again"):
-            write_json(out / "diagnosis.json", found.content)
-            pictures = draw_diagnosis(found, runs, out / "figures")
-    lines = [diagnosis_text(found.content), "", *(file_line("picture", path) for path in pictures)]
-    answer(
-        options, found.content, "\n".join([*lines, file_line("written", out / "diagnosis.json")])
-    )
+        with disk_errors(out, "free some space, then diagnose again"):
+            write_json(out / "diagnosis.json", content)
+            pictures = draw_diagnosis(diagnosis, runs, out / "figures")
+    lines = [diagnosis_text(content), "", *(file_line("picture", path) for path in pictures)]
+    answer(options, content, "\n".join([*lines, file_line("written", out / "diagnosis.json")]))
     return 0
 
 
 def _diagnose_draws(options: argparse.Namespace) -> int:
-    """Diagnose draws of another tool by the views that need neither data nor a network."""
+    """Diagnose draws of another tool with the views that need neither data nor a network."""
     from bnn_symm.analyses.raw_draws import diagnose_draws
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.text.mixing import mixing_text
@@ -109,7 +116,7 @@ def _diagnose_draws(options: argparse.Namespace) -> int:
         check_free(Path(options.out))
     content = diagnose_draws(options.draws)
     out = new_directory(Path(options.out) if options.out else None, "diagnose")
-    with disk_errors(out, "make room, and diagnose again"):
+    with disk_errors(out, "free some space, then diagnose again"):
         write_json(out / "diagnosis.json", content)
     answer(
         options,
@@ -121,7 +128,7 @@ def _diagnose_draws(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
-    """The runs that are named, or the draws of another tool as a run."""
+    """Provide the named runs, or the draws of another tool as a run."""
     from bnn_symm.errors import ConfigError
 
     if bool(options.runs) == bool(options.draws):
@@ -132,7 +139,7 @@ def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
     if options.runs:
         for flag in ("names", "config", "set"):
             if getattr(options, flag):
-                raise ConfigError(f"--{flag} belongs to --draws; a run is as it was fitted")
+                raise ConfigError(f"--{flag} requires --draws; a run has its own configuration")
         yield [open_run(options, path) for path in options.runs]
         return
     from bnn_symm.cli.fitting.fit import config_of
@@ -145,14 +152,14 @@ def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
         f"{row['parameter']} {', '.join(row['changes'])}"
         for row in run.record["derived"]["matched"]
     ]
-    warn([f"{run.path}: {said}" for said in changed if not said.endswith(" ")])
+    warn([f"{run.path}: {text}" for text in changed if not text.endswith(" ")])
     with contextlib.closing(run):
         yield [run]
 
 
 @contextlib.contextmanager
 def _progress(options: argparse.Namespace) -> Iterator[Callable[[str], None]]:
-    """Says on a terminal what is being done; nothing in a pipe, and nothing with --quiet."""
+    """Show the present stage on a terminal; show nothing in a pipe or with --quiet."""
     if options.quiet or not sys.stderr.isatty():
         yield lambda stage: None
         return
@@ -162,5 +169,5 @@ def _progress(options: argparse.Namespace) -> Iterator[Callable[[str], None]]:
     from bnn_symm.errors import one_line
 
     with Console(stderr=True).status("") as status:
-        # As a text, not as markup: a stage names runs and files.
+        # As text, not as markup: a stage contains names of runs and files.
         yield lambda stage: status.update(Text(one_line(stage, 200)))

@@ -1,4 +1,4 @@
-"""`bnn-symm merge`: one posterior from several, at the cost of one network."""
+"""Provide `bnn-symm merge`: merge several posteriors into one, at the cost of one network."""
 
 import argparse
 from pathlib import Path
@@ -8,15 +8,20 @@ from bnn_symm.cli.command import add_command, answer, file_line, open_comparable
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "merge",
         _merge,
         "align posteriors jointly and merge them into one",
-        details="barycentre, for runs on the same data: means and standard deviations averaged. "
-        "product, for runs on disjoint data: normals multiplied, the prior divided out again. The "
-        "result is a run of its own, scored beside its parts, their ensemble and the naive merge.",
+        details="barycentre, for runs on the same data: averages means and standard deviations. "
+        "product, for runs on disjoint data: multiplies normal densities and divides by the "
+        "repeated prior. The result is a new run, whose scores are compared with those of its "
+        "parts, of their ensemble and of the naive merge.",
         example="bnn-symm merge runs/a runs/b runs/c -o runs/merged --rule barycentre",
         module=True,
     )
@@ -28,11 +33,15 @@ def add(commands: Any) -> None:
         "--rule",
         choices=["barycentre", "product"],
         default="barycentre",
-        help="how (default: %(default)s)",
+        help="the merging rule (default: %(default)s)",
     )
-    parser.add_argument("--no-align", action="store_true", help="merge them as they are")
+    parser.add_argument("--no-align", action="store_true", help="merge unaligned posteriors")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of random starts (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of random starts (default: %(default)s)",
     )
 
 
@@ -44,14 +53,14 @@ def _merge(options: argparse.Namespace) -> int:
     from bnn_symm.runs.directory.output_directory import disk_errors
 
     if len(options.runs) < 2:
-        raise ConfigError("merging takes several posteriors; name two runs or more")
+        raise ConfigError("merging needs at least two posteriors; name two runs or more")
     runs, warnings = open_comparable(options, options.runs)
     if options.rule == "product" and len({run.record["dataset"]["sha256"] for run in runs}) < len(
         runs
     ):
         raise ConfigError(
-            "a product is of runs on disjoint data, and two of these are on the same set; use "
-            "--rule barycentre"
+            "--rule product is for runs on disjoint data, and two of these runs have the same "
+            "data; use --rule barycentre"
         )
     warn(warnings)
     content = merge_runs(

@@ -1,4 +1,4 @@
-"""`bnn-symm prior`: which functions a prior means, before anything is fitted."""
+"""Provide `bnn-symm prior`: compare functions drawn from the prior with the data."""
 
 import argparse
 from pathlib import Path
@@ -9,27 +9,35 @@ from bnn_symm.cli.fitting.fit import add_config, config_of
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "prior",
         _prior,
-        "draw functions from the prior and set them beside the data, before anything is fitted",
-        details="Of numbers: how much functions vary over the points, of classes: how sure they "
-        "are of one; the same for other scales of the prior. Targets of the training part are "
-        "looked at for comparison only.",
+        "draw functions from the prior and compare them with the data, without a fit",
+        details="Regression: the variation of functions over the points. Classification: the "
+        "confidence in one class. The same is computed for other scales of the prior. Targets of "
+        "the training part are used for comparison only.",
         example="bnn-symm prior --set data.name=gap prior.scale=fan_in -o runs/prior",
         module=True,
     )
     add_config(parser)
     parser.add_argument(
-        "--draws", type=int, default=200, metavar="N", help="functions (default: %(default)s)"
+        "--draws",
+        type=int,
+        default=200,
+        metavar="N",
+        help="number of functions (default: %(default)s)",
     )
     parser.add_argument(
         "-o",
         "--out",
         metavar="DIR",
-        help="a new directory for numbers and picture (default: runs/...)",
+        help="a new directory for the numbers and the figure (default: runs/...)",
     )
 
 
@@ -45,7 +53,7 @@ def _prior(options: argparse.Namespace) -> int:
 
     if options.draws < 2:
         raise ConfigError(
-            f"--draws {options.draws}: wanted two functions or more, such as --draws 200"
+            f"--draws {options.draws}: expected two functions or more, such as --draws 200"
         )
     if options.out:
         check_free(Path(options.out))
@@ -54,7 +62,7 @@ def _prior(options: argparse.Namespace) -> int:
         content = describe_prior(prepared, num_draws=options.draws)
     out = new_directory(Path(options.out) if options.out else None, "prior")
     picture = out / "figures" / "prior_predictive.png"
-    with disk_errors(out, "choose another place with -o DIR"):
+    with disk_errors(out, "choose another directory with -o DIR"):
         write_json(out / "prior.json", content)
         picture.parent.mkdir()
         plot_prior_predictive(content, picture)

@@ -1,4 +1,4 @@
-"""`bnn-symm sbc`: simulation-based calibration, a check of the inference itself."""
+"""Provide `bnn-symm sbc`: simulation-based calibration, a check of the inference itself."""
 
 import argparse
 from pathlib import Path
@@ -14,18 +14,22 @@ _SIMULATIONS = 100
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "sbc",
         _sbc,
-        "check the inference itself, on data simulated from the model",
-        details="Draws parameters from the prior and targets from the likelihood, fits them, and "
-        "ranks the truth among the draws, many times (simulation-based calibration; of variational "
-        "inference, VSBC). Ranks are uniform if the inference is right. Takes the same CONFIG as "
-        "fit, best of a small model; with none: NUTS on a line through the inputs of gap, a minute "
-        "or two on two cores. Writes sbc.json and a picture into the output directory. The exit "
-        "status is 0 whatever the verdict: it is an answer.",
+        "check the inference itself on data simulated from the model",
+        details="Simulation-based calibration (for variational inference, VSBC): repeatedly draws "
+        "parameters from the prior and targets from the likelihood, fits the model, and ranks the "
+        "true parameters among the draws. The ranks are uniform if the inference is correct. Takes "
+        "the same CONFIG as fit, preferably of a small model; without CONFIG: NUTS on a linear "
+        "model with the inputs of gap, one or two minutes on two cores. Writes sbc.json and a "
+        "figure into the output directory. The exit status is 0 for every verdict.",
         example="bnn-symm sbc --set inference.name=mean_field_vi --simulations 200 -o checks/vi",
         module=True,
     )
@@ -34,10 +38,10 @@ def add(commands: Any) -> None:
         "--simulations",
         type=int,
         metavar="N",
-        help=f"how many, each one fit (default: {_SIMULATIONS})",
+        help=f"number of simulations, each with one fit (default: {_SIMULATIONS})",
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="simulations at once (default: one a core)"
+        "--jobs", type=int, metavar="N", help="simulations at once (default: one per core)"
     )
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="a new directory (default: runs/sbc-1, -2, ...)"
@@ -45,7 +49,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--resume",
         metavar="DIR",
-        help="go on with a check, or, with a larger --simulations, add to one",
+        help="resume a check; with a larger --simulations, add simulations to it",
     )
 
 
@@ -58,13 +62,13 @@ def _sbc(options: argparse.Namespace) -> int:
     for name in ("simulations", "jobs"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise ConfigError(f"--{name} {value}: wanted 1 or more")
-    check = _check(options)
+            raise ConfigError(f"--{name} {value}: expected 1 or more")
+    check = _sbc_run(options)
     warn(check.warnings)
     bar = SimulationBar(check.num_simulations, len(check.done), quiet=options.quiet)
     with bar:
         content = check.run(jobs=options.jobs or available_cores(), on_simulation=bar)
-    with disk_errors(check.path, "make room, and go on with --resume"):
+    with disk_errors(check.path, "free some space, then continue with --resume"):
         pictures = draw_sbc(content, check.path / "figures")
     lines = [
         sbc_text(content),
@@ -75,8 +79,8 @@ def _sbc(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> "SbcRun":
-    """The check that the options ask for, new or resumed."""
+def _sbc_run(options: argparse.Namespace) -> "SbcRun":
+    """Create or resume the check that the options describe."""
     from bnn_symm.analyses.sbc_runner import create_sbc_run, default_overrides, resume_sbc_run
     from bnn_symm.errors import ConfigError
     from bnn_symm.runs.directory.output_directory import check_free
@@ -84,7 +88,7 @@ def _check(options: argparse.Namespace) -> "SbcRun":
     if options.resume:
         if options.config or options.set or options.out:
             raise ConfigError(
-                "--resume goes on with a check as it was; it takes no CONFIG, --set or --out"
+                "--resume uses the configuration of the check; it takes no CONFIG, --set or --out"
             )
         return resume_sbc_run(
             Path(options.resume), num_simulations=options.simulations, module=options.module

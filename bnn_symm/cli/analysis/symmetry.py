@@ -1,6 +1,4 @@
-"""`bnn-symm symmetry`: which permutations of weights leave a network's function unchanged, and what
-is left of them.
-"""
+"""Provide `bnn-symm symmetry`: find the weight permutations that leave a network unchanged."""
 
 import argparse
 from pathlib import Path
@@ -11,16 +9,20 @@ from bnn_symm.cli.fitting.fit import add_config, config_of
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "symmetry",
         _symmetry,
-        "tell which weight permutations leave a network unchanged, how many, and prove when none "
-        "is left",
-        details="Of a CONFIG the network at its initial values, of a RUN the one that was fitted, "
-        "at its posterior mean. Groups and their order are derived from the network's operations "
-        "and certified by permuting it.",
+        "find and count the weight permutations that leave a network unchanged, or prove that "
+        "there are none",
+        details="For a CONFIG: the network at its initial values. For a RUN: the fitted network at "
+        "its posterior mean. The groups and their order are derived from the operations of the "
+        "network, and certified by permuting its units.",
         example="bnn-symm symmetry --set architecture.symmetry.kind=weight_asymmetric",
         module=True,
     )
@@ -41,7 +43,7 @@ def _symmetry(options: argparse.Namespace) -> int:
         and "=" not in options.set[-1]
         and Path(options.set[-1]).is_dir()
     ):
-        options.config = options.set.pop()  # --set KEY=VALUE RUN, which is refused below in words
+        options.config = options.set.pop()  # --set KEY=VALUE RUN, which is refused below
     if options.config and not Path(options.config).exists() and not Path(options.config).suffix:
         raise ConfigError(
             f"there is no configuration or run at {options.config}; name a YAML file or a run "
@@ -50,11 +52,11 @@ def _symmetry(options: argparse.Namespace) -> int:
     if options.config and Path(options.config).is_dir():
         if options.set:
             raise ConfigError(
-                f"--set changes a configuration; {options.config} is a run, which is as it was "
-                "fitted"
+                f"--set changes a configuration; {options.config} is a run, whose configuration "
+                "is fixed"
             )
         run = open_run(options, options.config)
-        model, part, at, where = (
+        model, part, position, where = (
             run.model,
             run.dataset().train,
             run.posterior.mean(),
@@ -65,7 +67,7 @@ def _symmetry(options: argparse.Namespace) -> int:
         from bnn_symm.runs.configuration.prepare import prepare
 
         prepared = prepare(config_of(options))
-        model, part, at, where = (
+        model, part, position, where = (
             prepared.model,
             prepared.dataset.train,
             prepared.model.initial(),
@@ -73,6 +75,6 @@ def _symmetry(options: argparse.Namespace) -> int:
         )
         symmetry, threads = prepared.config.architecture.symmetry, prepared.threads
     with use_threads(threads):
-        content = describe_symmetry(model, part, at, where=where, kind=symmetry.kind)
+        content = describe_symmetry(model, part, position, where=where, kind=symmetry.kind)
     answer(options, content, symmetry_text(content))
     return 0

@@ -1,4 +1,4 @@
-"""`bnn-symm compare`: a study of symmetric against asymmetric networks, with controls and seeds."""
+"""Provide `bnn-symm compare`: a study of symmetric and asymmetric networks with controls."""
 
 import argparse
 from pathlib import Path
@@ -7,27 +7,31 @@ from typing import Any
 from bnn_symm.cli.command import MODULE, add_command, answer, file_line
 from bnn_symm.cli.fitting.fit import add_config
 
-# A study that needs no file: standard against asymmetric networks on digits, in about a minute.
-_SMALL = (
+# A study without a file: standard and asymmetric networks on digits, in about a minute.
+_SMALL_STUDY = (
     "bnn-symm compare --set study.vary='{architecture.symmetry.kind: [standard, "
     "weight_asymmetric]}' architecture.widths=[16] --out runs/small"
 )
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "compare",
         _compare,
         "compare symmetric and asymmetric networks: a grid of fits with controls, seeds and a "
         "report",
-        details="The section `study` of CONFIG says what varies; a factory of your own network "
-        "that CONFIG names is imported and called. Fits and barriers run in processes of their "
-        "own; what is done stays done, and --resume does what is missing. Writes cells and pairs "
-        "as tables (Parquet and CSV), summary.json and report.html. Exit status 1 if a fit or a "
-        "barrier failed.",
-        example=_SMALL,
+        details="The section `study` of CONFIG lists what varies. If CONFIG names the factory of a "
+        "custom network, it is imported and called. Fits and barriers run in separate processes. "
+        "Finished results are kept, and --resume computes the missing ones. Writes tables of fits "
+        "(cells) and pairs as Parquet and CSV, summary.json and report.html. Exit status 1 if a "
+        "fit or a barrier failed.",
+        example=_SMALL_STUDY,
     )
     add_config(parser, text="a YAML file with a section `study`")
     parser.add_argument(
@@ -36,26 +40,26 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--resume",
         metavar="DIR",
-        help="go on with a study; with a CONFIG that has more in it, do what is new",
+        help="resume a study; with an extended CONFIG, compute what is new",
     )
     parser.add_argument(
         "--module",
         action="append",
         default=[],
         metavar=MODULE,
-        help="with --resume, or a CONFIG within a study: a factory that the study names, repeated, "
-        "since what a directory names never runs by itself; once for each",
+        help="with --resume, or a CONFIG within a study: a factory that the study names, because "
+        "code that a directory names never runs by itself; once for each factory",
     )
     parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",
-        help="processes at once on this machine (default: one a core)",
+        help="number of processes at once on this machine (default: one per core)",
     )
     parser.add_argument(
         "--dask",
         metavar="ADDRESS",
-        help="of a Dask scheduler, tcp://host:8786, to work there instead",
+        help="address of a Dask scheduler, such as tcp://host:8786, whose workers run the tasks",
     )
 
 
@@ -71,14 +75,14 @@ def _compare(options: argparse.Namespace) -> int:
     if options.config is None and options.set and "=" not in options.set[-1]:
         options.config = options.set.pop()  # --set KEY=VALUE CONFIG
     if options.resume and options.out:
-        raise ConfigError("--resume goes on in the directory that it names; it takes no --out")
+        raise ConfigError("--resume uses the directory that it names; it takes no --out")
     if options.resume and options.set and not options.config:
         raise ConfigError(
-            "--resume without CONFIG goes on with the study as it was; --set needs the CONFIG"
+            "--resume without CONFIG resumes the stored study; --set requires a CONFIG"
         )
     if not options.resume and not options.config and not options.set:
         raise ConfigError(
-            f"there is no CONFIG with a section `study`; for the question in small type: {_SMALL}"
+            f"no CONFIG with a section `study` is given; for a small study, type: {_SMALL_STUDY}"
         )
     study = load_study(options.config, options.set) if options.config or options.set else None
     if study is not None and options.config:

@@ -1,4 +1,4 @@
-"""`bnn-symm data`: which data sets there are, and fetching one."""
+"""Provide `bnn-symm data`: list the data sets, and download one."""
 
 import argparse
 from typing import Any
@@ -7,7 +7,11 @@ from bnn_symm.cli.command import HelpFormatter, add_command, answer, file_line
 
 
 def add(commands: Any) -> None:
-    """Adds the command and its two actions."""
+    """Add the command and its two actions to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     data = commands.add_parser(
         "data",
         help="list the data sets, or fetch one",
@@ -20,7 +24,7 @@ def add(commands: Any) -> None:
         actions,
         "list",
         _data_list,
-        "list the data sets, and which of them are on this machine",
+        "list the data sets and whether they are on this machine",
         example="bnn-symm data list",
     )
     fetch = add_command(
@@ -40,10 +44,10 @@ def _data_list(options: argparse.Namespace) -> int:
     infos = list_datasets()
     rows = []
     for info in infos:
-        here = "yes" if info.available else f"bnn-symm data fetch {info.name}"
-        rows.append([info.name, here, info.description])
+        available = "yes" if info.available else f"bnn-symm data fetch {info.name}"
+        rows.append([info.name, available, info.description])
     content = {"datasets": [vars(info) for info in infos]}
-    answer(options, content, table(["name", "on this machine", "what it is"], rows))
+    answer(options, content, table(["name", "on this machine", "description"], rows))
     return 0
 
 

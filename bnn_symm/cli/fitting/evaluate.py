@@ -1,6 +1,4 @@
-"""`bnn-symm evaluate`: scores a run on data, as they are, shifted, or against points from
-elsewhere.
-"""
+"""Provide `bnn-symm evaluate`: score a run on data, under shifts, or out of distribution."""
 
 import argparse
 from pathlib import Path
@@ -12,17 +10,23 @@ if TYPE_CHECKING:
     from bnn_symm.data import Split
     from bnn_symm.runs import Run
 
+_DISK_REMEDY = "free some space or make the folder writable, then evaluate again"
+
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "evaluate",
         _evaluate,
         "score a run on data: its own test part, another set, or a file",
-        details="Writes RUN/evaluations/<data>.json; of a whole shift also pictures into "
-        "RUN/figures. With --ood it tells how well the run's uncertainty separates points from "
-        "elsewhere from its own.",
+        details="Writes RUN/evaluations/<data>.json, and for a shift at all severities also "
+        "figures into RUN/figures. With --ood it measures how well the uncertainty of the run "
+        "separates out-of-distribution points from its own data.",
         example="bnn-symm evaluate runs/digits --shift rotation:30",
         module=True,
     )
@@ -34,20 +38,20 @@ def add(commands: Any) -> None:
     kind.add_argument(
         "--shift",
         metavar="NAME[:SEVERITY]",
-        help="shift the inputs, such as rotation:30; without a severity, scores against severity; "
+        help="shift the inputs, such as rotation:30; without a severity, score every severity; "
         "all: every shift",
     )
     kind.add_argument(
         "--ood",
         metavar="NAME|FILE",
-        help="points from elsewhere, such as photo_patches for digits, digits_5_9 for digits_0_4, "
-        "mnist10k for fashion_mnist, or a file",
+        help="out-of-distribution points, such as photo_patches for digits, digits_5_9 for "
+        "digits_0_4, mnist10k for fashion_mnist, or a file",
     )
     parser.add_argument(
         "--temperature-scaling",
         action="store_true",
-        help="score classes again with log probabilities divided by a number, fitted on the run's "
-        "validation part",
+        help="also score classes with log probabilities divided by a temperature, which is fitted "
+        "on the validation part of the run",
     )
 
 
@@ -58,9 +62,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         given = f"--ood {options.ood}" if options.ood is not None else f"--shift {options.shift}"
         raise ConfigError(
-            f"--temperature-scaling is for scores of one set of points, got {given}; leave it out, "
-            "or give a shift its "
-            f"severity, such as --shift rotation:30"
+            f"--temperature-scaling applies to one set of points, got {given}; leave it out, or "
+            "give the shift a severity, such as --shift rotation:30"
         )
     run = open_run(options)
     if options.ood is not None:
@@ -77,17 +80,17 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
     from bnn_symm.report.text.tables import scores_table
     from bnn_symm.threads import use_threads
 
-    wanted = parse_shift(options.shift) if options.shift is not None else None
+    requested = parse_shift(options.shift) if options.shift is not None else None
     name, source, part = _points(options, run)
-    if wanted is not None:
+    if requested is not None:
         part = shift(
             part,
-            wanted.name,
-            wanted.severity,
+            requested.name,
+            requested.severity,
             scaling=run.preprocessing.scaling,
             seed=run.config.seed,
         )
-        name = f"{name}-{wanted.name}-{wanted.severity:g}"
+        name = f"{name}-{requested.name}-{requested.severity:g}"
     rows = {}
     with use_threads(run.threads):
         scores = rows[name] = score(run.posterior, part)
@@ -121,7 +124,7 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
 
     if options.shift not in (*SHIFTS, "all"):
         raise ConfigError(
-            f"there is no shift {options.shift!r}; {nearest(options.shift, (*SHIFTS, 'all'))}"
+            f"unknown shift {options.shift!r}; {nearest(options.shift, (*SHIFTS, 'all'))}"
         )
     name, source, part = _points(options, run)
     with use_threads(run.threads):
@@ -137,9 +140,9 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
     }
     path = _write(run, f"{name}-{'shifts' if options.shift == 'all' else options.shift}", content)
     figures = run.path / "figures"
-    with disk_errors(figures, "make room, or make the folder writable, and evaluate again"):
+    with disk_errors(figures, _DISK_REMEDY):
         figures.mkdir(exist_ok=True)
-        # Named after the evaluation, whose number tells data of the same name apart.
+        # Named after the evaluation, whose number distinguishes data of the same name.
         stem = path.stem if options.shift == "all" else path.stem.removesuffix(f"-{options.shift}")
         pictures = draw_shifts(curves, figures, stem=stem, title=f"{run.path.name} on {name}")
     lines = [
@@ -160,7 +163,7 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
     name, source, part = _points(options, run)
     outside = out_of_distribution_inputs(options.ood, run.preprocessing, dtype=run.model.dtype)
     with use_threads(run.threads):
-        found = describe_out_of_distribution(run, part, outside, seed=run.config.seed)
+        separation = describe_out_of_distribution(run, part, outside, seed=run.config.seed)
     other = str(Path(options.ood).resolve()) if Path(options.ood).is_file() else options.ood
     content = {
         "run": str(run.path),
@@ -168,18 +171,16 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
         "shift": None,
         "ood": other,
         "status": run.status,
-        **found,
+        **separation,
     }
     path = _write(run, f"{name}-ood-{Path(options.ood).stem}", content)
-    text = out_of_distribution_text(found, inside=name, outside=Path(options.ood).stem)
+    text = out_of_distribution_text(separation, inside=name, outside=Path(options.ood).stem)
     answer(options, content, f"{text}\n{file_line('written', path)}")
     return 0
 
 
 def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, Split]":
-    """What the points are called, where they come from (None: the run's own test part), and
-    they.
-    """
+    """Return the name of the points, their source (None: the run's test part), and the points."""
     from bnn_symm.data import load_points
     from bnn_symm.errors import InvalidData
 
@@ -192,17 +193,17 @@ def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, 
             source = str(Path(source).resolve())
         part = load_points(options.data, run.preprocessing, dtype=run.model.dtype)
     if len(part) == 0:
-        raise InvalidData(f"{name} has no points to evaluate on; name others with --data")
+        raise InvalidData(f"{name} has no points to evaluate on; name other data with --data")
     return name, source, part
 
 
 def _write(run: "Run", name: str, content: dict[str, Any]) -> Path:
-    """Writes an evaluation into the run's directory; returns where it is."""
+    """Write an evaluation into the directory of the run, and return its path."""
     from bnn_symm.io.atomic import write_json
     from bnn_symm.runs.directory.output_directory import disk_errors
 
     path = run.directory.evaluation_path(name, content)
-    with disk_errors(path, "make room, or make the folder writable, and evaluate again"):
+    with disk_errors(path, _DISK_REMEDY):
         path.parent.mkdir(exist_ok=True)
         write_json(path, content)
     return path

@@ -1,4 +1,4 @@
-"""`bnn-symm fit`: from a configuration to a saved posterior."""
+"""Provide `bnn-symm fit`: fit a posterior from a configuration, and save it as a run."""
 
 import argparse
 import sys
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "fit",
         _fit,
         "fit a posterior to data and save it as a run",
-        details="With no CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at "
-        "temperature 1. A factory of your own network that CONFIG names is imported and called: "
-        "only fit configurations that you trust.",
+        details="Without CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at "
+        "temperature 1. If CONFIG names the factory of a custom network, it is imported and "
+        "called: only fit configurations that you trust.",
         example="bnn-symm fit --set data.name=gap inference.name=nuts inference.num_draws=1000 "
         "--out runs/gap",
         module=True,
@@ -51,7 +55,13 @@ def add_config(
     metavar: str = "CONFIG",
     text: str = "a YAML file; every key has a default",
 ) -> None:
-    """CONFIG and --set, as every command takes them that starts from a configuration."""
+    """Add CONFIG and --set, the arguments of commands that start from a configuration.
+
+    Args:
+        parser: of the command.
+        metavar: name of the positional argument.
+        text: its help text.
+    """
     parser.add_argument("config", nargs="?", metavar=metavar, help=text)
     parser.add_argument(
         "--set",
@@ -59,13 +69,20 @@ def add_config(
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="override keys of the config; a text, such as data.target, is taken as typed, and "
-        "unset by KEY=; other values are YAML",
+        help="override keys of the configuration; values are YAML, except for text keys such as "
+        "data.target, which are used literally; KEY= unsets a text key",
     )
 
 
 def config_of(options: argparse.Namespace) -> "Config":
-    """The configuration that CONFIG, --set and --module say."""
+    """Return the configuration that CONFIG, --set and --module define.
+
+    Args:
+        options: of the command line.
+
+    Returns:
+        The resolved configuration.
+    """
     from bnn_symm.runs import load_config
     from bnn_symm.runs.configuration.factories import check_configuration, factories_of
 
@@ -81,8 +98,8 @@ def config_of(options: argparse.Namespace) -> "Config":
         overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
     config = load_config(options.config, overrides)
     if options.config:
-        own = [options.module] if options.module else []
-        check_configuration(options.config, factories_of([config]), own)
+        modules = [options.module] if options.module else []
+        check_configuration(options.config, factories_of([config]), modules)
     return config
 
 
@@ -93,7 +110,7 @@ def _fit(options: argparse.Namespace) -> int:
     with join_process_group() as group, only_first_process_prints(group):
         if group.is_first:
             return _fit_as_first(options, group)
-        warnings.simplefilter("ignore")  # the first process says the same
+        warnings.simplefilter("ignore")  # the first process shows the same warnings
         return INTERRUPTED if run_worker(group) else 0
 
 
@@ -145,13 +162,14 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     metrics = run.metrics
     if metrics is None:
         print(
-            f"bnn-symm: interrupted; the last state is saved in {one_line(run.path, 100)}; resume with: "
-            f"{printable(resume_command(run.path, group, module_of(run.config)))}",
+            f"bnn-symm: interrupted; the last state is saved in {one_line(run.path, 100)}; "
+            f"resume with: {printable(resume_command(run.path, group, module_of(run.config)))}",
             file=sys.stderr,
         )
         return INTERRUPTED
     picture = _draw(run)
-    summary = f"{run.config.inference.name} on {one_line(run.record['dataset']['name'], 100)}: {run.record['seconds']:.1f} s"
+    data_name = one_line(run.record["dataset"]["name"], 100)
+    summary = f"{run.config.inference.name} on {data_name}: {run.record['seconds']:.1f} s"
     if metrics["elbo"] is not None:
         summary += f", ELBO {metrics['elbo']:.2f} +- {metrics['elbo_standard_error']:.2f} nats"
     parts = {part: metrics[part] for part in ("train", "validation", "test")}
@@ -163,7 +181,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
 
 
 def _draw(run: "Run") -> str:
-    """Draws what there is to see of a run; returns a line that names the picture, or nothing."""
+    """Draw the bands of a one-dimensional regression, and return a line that names the figure."""
     if run.preprocessing.input_shape != (1,) or run.preprocessing.task == "classification":
         return ""
     from bnn_symm.report.plots.regression_bands import plot_regression_bands

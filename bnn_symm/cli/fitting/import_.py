@@ -1,4 +1,4 @@
-"""`bnn-symm import`: draws of other tools, or checkpoints of ordinary networks, as a run."""
+"""Provide `bnn-symm import`: convert draws of other tools, or checkpoints, to a run."""
 
 import argparse
 from collections.abc import Mapping
@@ -14,18 +14,22 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "import",
         _import,
-        "make a run of draws that another tool sampled, or of checkpoints",
+        "import draws of another sampler, or checkpoints, as a run",
         details="FILE: NetCDF files of ArviZ (NumPyro, PyMC, Stan, BlackJAX), whose chains become "
-        "those of one run; or checkpoints (.safetensors; .pt of tensors alone), which become an "
-        "ensemble. Data, network, likelihood and prior are said as for fit, in CONFIG, a .yaml "
-        "file, and --set. Inputs and targets are standardized; if theirs were not, type --set "
-        "data.standardize=false. Prints what was matched with what, and what was transposed on the "
-        "way; align, barrier, diagnose, evaluate, merge and predict work on the run.",
+        "the chains of one run; or checkpoints (.safetensors; .pt with tensors only), which become "
+        "an ensemble. Specify data, network, likelihood and prior as for fit, with CONFIG (a .yaml "
+        "file) and --set. Inputs and targets are standardized; if the imported model used raw "
+        "values, type --set data.standardize=false. Prints the matched names and the transposed "
+        "arrays. align, barrier, diagnose, evaluate, merge and predict accept the run.",
         example="bnn-symm import numpyro.nc -o runs/theirs --module networks:build --names "
         "names.yaml --set data.name=houses.csv data.target=price data.standardize=false",
         module=True,
@@ -39,12 +43,12 @@ def add(commands: Any) -> None:
         nargs="+",
         required=True,
         metavar=("DIR", "CONFIG"),
-        help="the run, which must not exist",
+        help="the run directory, which must not exist",
     )
     parser.add_argument(
         "--names",
         metavar="MAP.yaml",
-        help="which of their arrays is which parameter, where names do not say it: lines "
+        help="a map from parameters to arrays of the file, where names differ: lines "
         "`layers.0.weight: w1`, or `layers.0.weight: {name: w1, transpose: true}`, "
         "`likelihood.log_noise: {name: sigma, transform: log}`",
     )
@@ -54,7 +58,7 @@ def add(commands: Any) -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="override keys of the config",
+        help="override keys of the configuration",
     )
 
 
@@ -73,9 +77,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _sort_words(options: argparse.Namespace) -> list[str]:
-    """The files; CONFIG and the directory are put where they belong, in whatever order they were
-    typed.
-    """
+    """Return the files, and assign CONFIG and the directory, which may come in any order."""
     from bnn_symm.errors import ConfigError
 
     out, *words = options.out
@@ -84,7 +86,7 @@ def _sort_words(options: argparse.Namespace) -> list[str]:
     configs = [word for word in words if Path(word).suffix in (".yaml", ".yml")]
     if len(configs) > 1:
         raise ConfigError(
-            f"got two configurations, {configs[0]} and {configs[1]}; a map of names goes to --names"
+            f"got two configurations, {configs[0]} and {configs[1]}; pass a map of names to --names"
         )
     options.out, options.config = out, configs[0] if configs else None
     return [word for word in words if word not in configs]
@@ -94,7 +96,7 @@ def _notes(run: "Run", derived: Mapping[str, Any]) -> list[str]:
     notes = [*derived["copies"]]
     if derived["left_out"]:
         notes.append(
-            f"left out, since no parameter goes by these names: {', '.join(derived['left_out'])}"
+            f"left out, since no parameter has these names: {', '.join(derived['left_out'])}"
         )
     if derived["method_assumed"]:
         method = run.config.inference
@@ -104,10 +106,10 @@ def _notes(run: "Run", derived: Mapping[str, Any]) -> list[str]:
             if target is not None and derived["sample_stats"]
             else ""
         )
-        notes.append(f"taken for {method.name}{aim}; say otherwise with --set inference.name=...")
+        notes.append(f"assumed method {method.name}{aim}; change it with --set inference.name=...")
     if derived["kind"] == "draws" and not derived["sample_stats"]:
         notes.append(
-            "the file tells nothing of the sampler: divergences and energies cannot be checked"
+            "the file has no sampler statistics: divergences and energies cannot be checked"
         )
     return notes
 
@@ -126,13 +128,13 @@ def _text(run: "Run", derived: Mapping[str, Any]) -> str:
     ]
     metrics = run.metrics
     assert metrics is not None
-    turned = [row["parameter"] for row in derived["matched"] if row["changes"]]
+    changed = [row["parameter"] for row in derived["matched"] if row["changes"]]
     standardized = "not standardized"
     if run.config.data.standardize:
-        standardized = "standardized (if theirs were not: --set data.standardize=false)"
+        standardized = "standardized (for raw values: --set data.standardize=false)"
     lines = [
-        table(["parameter", "theirs", "shape", "how"], rows),
-        f"changed on the way: {one_line(', '.join(turned) or 'nothing')}",
+        table(["parameter", "imported array", "shape", "matched by"], rows),
+        f"changed by the import: {one_line(', '.join(changed) or 'nothing')}",
         scores_table({part: metrics[part] for part in ("train", "validation", "test")}),
         f"{derived['chains']} chains x {derived['draws']} draws of {derived['library']}, on "
         f"{one_line(run.record['dataset']['name'], 100)}, {standardized}",

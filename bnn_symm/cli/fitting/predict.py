@@ -1,4 +1,4 @@
-"""`bnn-symm predict`: predictions for raw inputs in a file."""
+"""Provide `bnn-symm predict`: predict from raw inputs in a file."""
 
 import argparse
 from pathlib import Path
@@ -8,15 +8,19 @@ from bnn_symm.cli.command import add_command, answer, file_line, open_run
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "predict",
         _predict,
         "predict from raw inputs in a file",
-        details="Numbers: mean, sd, its epistemic and aleatoric part, and quantiles, in the "
-        "target's own units. Classes: the predicted label, every class's probability, entropy and "
-        "mutual information in nats.",
+        details="Regression: mean, standard deviation with its epistemic and aleatoric parts, and "
+        "quantiles, in units of the target. Classification: the predicted label, the probability "
+        "of every class, and entropy and mutual information in nats.",
         example="bnn-symm predict runs/my-run inputs.csv -o predictions.csv",
         module=True,
     )
@@ -33,13 +37,13 @@ def add(commands: Any) -> None:
         "--quantiles",
         metavar="LEVELS",
         default="0.05,0.5,0.95",
-        help="of numbers, separated by commas (default: %(default)s)",
+        help="levels for regression, separated by commas (default: %(default)s)",
     )
     parser.add_argument(
         "--excel-safe",
         action="store_true",
         help="in a .csv, write an apostrophe before labels and column names that begin with = + - "
-        "@, a tab or a line break, which spreadsheets would run as formulas",
+        "@, a tab or a line break, which spreadsheets would evaluate as formulas",
     )
 
 
@@ -68,6 +72,6 @@ def _levels(text: str) -> list[float]:
         levels = []
     if not levels or not all(0 < level < 1 for level in levels):
         raise ConfigError(
-            f"--quantiles {text!r}: wanted numbers between 0 and 1, such as 0.05,0.5,0.95"
+            f"--quantiles {text!r}: expected numbers between 0 and 1, such as 0.05,0.5,0.95"
         )
     return levels

@@ -1,4 +1,4 @@
-"""`bnn-symm report`: one page of a study or a run, to read, keep and pass on."""
+"""Provide `bnn-symm report`: write one self-contained HTML page for a study or a run."""
 
 import argparse
 from pathlib import Path
@@ -8,23 +8,29 @@ from bnn_symm.cli.command import add_command, answer, file_line
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "report",
         _report,
-        "write one self-contained page of a study or a run",
-        details="The conclusion first, then figures and tables, every setting, provenance and the "
-        "commands that repeat it. The page needs no other file and no network. An existing one is "
-        "replaced.",
+        "write one self-contained HTML page for a study or a run",
+        details="The page starts with the conclusions; figures, tables, all settings, the "
+        "provenance and the commands that repeat the results follow. It needs no other file and no "
+        "network. An existing page is replaced.",
         example="bnn-symm report runs/digits-1",
         module=True,
     )
     parser.add_argument(
-        "directory", metavar="DIR", help="of a study (bnn-symm compare) or a run (bnn-symm fit)"
+        "directory",
+        metavar="DIR",
+        help="the directory of a study (bnn-symm compare) or a run (bnn-symm fit)",
     )
     parser.add_argument(
-        "-o", "--out", metavar="FILE", help="where to write it (default: DIR/report.html)"
+        "-o", "--out", metavar="FILE", help="the output file (default: DIR/report.html)"
     )
 
 
@@ -35,7 +41,7 @@ def _report(options: argparse.Namespace) -> int:
     out = None if options.out is None else Path(options.out)
     if out is not None and out.is_dir():
         raise ConfigError(
-            f"--out {out} is a directory; wanted a file, such as {out / 'report.html'}"
+            f"--out {out} is a directory; expected a file, such as {out / 'report.html'}"
         )
     path = write_report(Path(options.directory), out, module=options.module)
     answer(options, {"report": str(path)}, file_line("written", path))

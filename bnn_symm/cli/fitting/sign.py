@@ -1,4 +1,4 @@
-"""`bnn-symm sign`: accept files of a run that were changed on purpose."""
+"""Provide `bnn-symm sign`: accept files of a run that were changed on purpose."""
 
 import argparse
 from pathlib import Path
@@ -8,20 +8,24 @@ from bnn_symm.cli.command import add_command, answer
 
 
 def add(commands: Any) -> None:
-    """Add the command."""
+    """Add the command to the parser.
+
+    Args:
+        commands: the subparsers of the program.
+    """
     parser = add_command(
         commands,
         "sign",
         _sign,
         "accept files of a run that were changed on purpose",
-        details="A run.json has the SHA-256 of the finished files of its run, and every command "
-        "refuses files that are not those. This signs them as they are now. Only do so if you "
-        "changed them yourself: results are then of the files that you signed, and no longer of "
-        "the fit.",
+        details="A run.json contains the SHA-256 hashes of the finished files of its run; every "
+        "command refuses files that differ. This command records the hashes of the present files. "
+        "Use it only if you changed them yourself: results then describe these files, and no "
+        "longer the fit.",
         example="bnn-symm sign runs/gap",
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="a run directory, which no process is writing"
+        "runs", nargs="+", metavar="RUN", help="a run directory that no process is writing to"
     )
 
 
@@ -34,10 +38,10 @@ def _sign(options: argparse.Namespace) -> int:
     for path in options.runs:
         directory = RunDirectory(path)
         directory.read_record()
-        with disk_errors(Path(path), "make room, and run the command again"):
+        with disk_errors(Path(path), "free some space, then run the command again"):
             changed[path] = directory.sign_again()
     lines = [
-        f"{one_line(path, 200)}: {', '.join(names) or 'nothing had changed'}"
+        f"{one_line(path, 200)}: {', '.join(names) or 'unchanged'}"
         for path, names in changed.items()
     ]
     answer(options, {"signed": changed}, "\n".join(lines))

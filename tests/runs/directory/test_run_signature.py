@@ -89,7 +89,7 @@ def test_files_that_were_changed_on_purpose_are_signed(copy, two, capsys):
     }
     read_all(copy)
     assert main(["sign", str(copy)]) == 0
-    assert "nothing had changed" in capsys.readouterr().out
+    assert "unchanged" in capsys.readouterr().out
     assert load_run(copy).metrics == load_run(two[1]).metrics
 
 
