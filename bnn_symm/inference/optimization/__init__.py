@@ -1,8 +1,6 @@
-"""Find modes, and approximate the posterior around them.
+"""Find modes of the posterior, and approximate the posterior around them.
 
-In: a model and data. Out: a posterior of one point, of one point for each member, or a normal
-    around a mode. Reading
-order: `training_loop`, `minibatches`, `map`, `deep_ensemble`, `laplace`, `curvature`, `swag`,
-    `mc_dropout`,
-`optimality`.
+Input: a model and data. Output: a posterior of one point, of one point per ensemble member, or a
+normal distribution around a mode. Reading order: `training_loop`, `minibatches`, `map`,
+`deep_ensemble`, `laplace`, `curvature`, `swag`, `mc_dropout`, `optimality`.
 """

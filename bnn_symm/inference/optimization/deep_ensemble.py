@@ -1,5 +1,6 @@
-"""Deep ensembles: MAP fits from independent initial values and data orders. One chain of one draw a
-member.
+"""Deep ensembles: MAP fits from independent initial values and data orders.
+
+The result has one chain of one draw per member.
 
 References:
     Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
@@ -29,7 +30,7 @@ class DeepEnsemble(OptimizationMethod):
     """Settings of deep ensembles (config `inference: {name: deep_ensemble}`).
 
     Attributes:
-        num_members: networks in the ensemble.
+        num_members: number of networks in the ensemble.
         chain_method: members one after another or in parallel processes, with the same results.
     """
 
@@ -51,7 +52,13 @@ class DeepEnsemble(OptimizationMethod):
     def convergence_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return whether it ended far from the mode, in words."""
+        """Return a message for each of the first members that ended far from a mode.
+
+        Args:
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
+        """
         if self.early_stopping is not None:
             return []
         positions = {chain: state["position"] for chain, state in fit_state.states.items()}
@@ -70,7 +77,7 @@ class DeepEnsemble(OptimizationMethod):
 
 @dataclass(frozen=True)
 class _Member:
-    """The fit of one member."""
+    """The task of fitting one ensemble member."""
 
     method: DeepEnsemble
     model: BayesianModel

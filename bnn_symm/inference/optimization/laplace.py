@@ -1,15 +1,15 @@
-r"""The Laplace approximation: a mode, and around it the normal of the curvature there.
+"""The Laplace approximation: a normal distribution around a mode, with the curvature there.
 
     N(w*, P^-1),   P = G / T + prior_weight S^-1,   S: prior covariance
 
-G is the generalized Gauss-Newton curvature of the training part (`curvature`): exact, of all its
-points, with no target sampled. With all of P it would be the exact tempered posterior of a linear
-Gaussian model. `diagonal` keeps the diagonal of P, for all parameters; `last_layer` keeps all of P
-for the layer that the network ends with, with everything below it at the mode.
+G is the generalized Gauss-Newton curvature of the training part (`curvature`): exact, over all
+points, without sampled targets. With all of P it would be the exact tempered posterior of a linear
+Gaussian model. `diagonal` uses the diagonal of P, for all parameters. `last_layer` uses all of P
+for the last layer of the network, with the layers below fixed at the mode.
 
-Predictions are those of draws, as of every method, of the network as it is, not of its
-linearization at the mode: where P is small in directions that the data do not see, a diagonal
-spreads more than the posterior does.
+Predictions use draws, as for every method, of the network itself, not of its linearization at the
+mode. Where P is small in directions that the data do not constrain, a diagonal is wider than the
+posterior.
 
 References:
     MacKay 1992, doi:10.1162/neco.1992.4.3.448; Daxberger et al. 2021, arXiv:2106.14806.
@@ -36,7 +36,7 @@ from bnn_symm.posteriors.keyed_draws import KeyedDraws
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
-# A block is held three times over in float64; beyond this number of coordinates that is more than
+# Three copies of a block are held in float64; beyond this number of coordinates they need more than
 # 10 GB.
 _LARGEST_BLOCK = 20_000
 
@@ -46,10 +46,10 @@ class LaplaceApproximation(OptimizationMethod):
     """Settings of the Laplace approximation (config `inference: {name: laplace}`).
 
     Attributes:
-        structure: `diagonal`: of the curvature of all parameters. `last_layer`: all of it, for the
-            parameters of the layer that a forward pass ends with and the likelihood's own
-            variables; the rest stays at the mode.
-        num_draws: draws that stand for the posterior in predictions and in files.
+        structure: `diagonal`: the diagonal of the curvature of all parameters. `last_layer`: the
+            full curvature of the last layer and of the likelihood's own variables; all other
+            parameters are fixed at the mode.
+        num_draws: draws that represent the posterior in predictions and in files.
     """
 
     has_independent_draws: ClassVar[bool] = True
@@ -76,34 +76,34 @@ class LaplaceApproximation(OptimizationMethod):
         return False
 
     def _coordinates(self, fit: FitContext) -> Tensor:
-        """Those with a curvature.
+        """Return the coordinates with a curvature.
 
         Raises:
-            ConfigError: if the prior has no curvature everywhere, or there are too many for a full
-                block.
+            ConfigError: if the prior does not have a curvature everywhere, or there are too many
+                for a full block.
         """
         model = fit.model
         if not all(isinstance(block.family, Normal) for block in model.parameter_prior.blocks):
             raise ConfigError(
                 "inference.name=laplace needs the curvature of the prior at every weight, which "
-                "only prior.name=normal "
-                f"has; got prior.name={model.prior.name}: type --set prior.name=normal, or "
-                "inference.name=mean_field_vi"
+                f"only prior.name=normal has; got prior.name={model.prior.name}: type --set "
+                "prior.name=normal, or inference.name=mean_field_vi"
             )
         if self.structure == "diagonal":
             return torch.arange(model.num_parameters, device=model.device)
         found = last_layer(model, fit.dataset.train.x).to(model.device)
         if len(found) > _LARGEST_BLOCK:
             raise ConfigError(
-                f"inference.structure=last_layer: the last layer has {len(found)} parameters, and "
-                "a covariance of at "
-                f"most {_LARGEST_BLOCK} is kept; type --set inference.structure=diagonal"
+                f"inference.structure=last_layer: the last layer has {len(found)} parameters, "
+                f"expected at most {_LARGEST_BLOCK}; type --set inference.structure=diagonal"
             )
         return found
 
     def _check_curvature(self, fit: FitContext, coordinates: Tensor) -> None:
-        """Raises ConfigError, before the mode is fitted, for a network whose curvature cannot be
-        had.
+        """Check, before the mode is fitted, that the network allows the needed derivatives.
+
+        Raises:
+            ConfigError: if it does not.
         """
         try:
             for _ in blocks(
@@ -116,16 +116,17 @@ class LaplaceApproximation(OptimizationMethod):
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(
-                "inference.name=laplace needs derivatives that this network does not allow "
-                f"({reason[:160]}); type --set inference.name=swag, or write the network without "
-                "looking at values"
+                "inference.name=laplace needs derivatives that this network does not support "
+                f"({reason[:160]}); type --set inference.name=swag, or avoid control flow that "
+                "depends on values"
             ) from error
 
     def _precision_root(
         self, fit: FitContext, position: Tensor, coordinates: Tensor
     ) -> Tensor | None:
-        """The root of P: of a diagonal elementwise, of a block its Cholesky factor; None if stopped
-        on the way.
+        """Return the root of P: elementwise for a diagonal, the Cholesky factor for a block.
+
+        It is None if the fit was stopped.
         """
         train = fit.dataset.train
         diagonal = self.structure == "diagonal"
@@ -151,7 +152,13 @@ class LaplaceApproximation(OptimizationMethod):
     def convergence_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return whether it ended far from the mode, in words."""
+        """Return a message if the optimization ended far from the mode.
+
+        Args:
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
+        """
         if self.early_stopping is not None:
             return []
         positions = {chain: state["position"] for chain, state in fit_state.states.items()}
@@ -167,7 +174,7 @@ class LaplaceApproximation(OptimizationMethod):
     ) -> Posterior:
         state = fit_state.states.get(0, {})
         if "precision_root" not in state:
-            # Stopped before the curvature was known: the mode, as far as it was reached.
+            # The fit stopped before the curvature was computed: return the current position.
             return posterior_of_states(model, scaling, fit_state.states, keywords)
         position = torch.from_numpy(state["position"]).to(model.device)
         root = torch.from_numpy(state["precision_root"]).to(model.device)
@@ -191,9 +198,7 @@ class LaplaceApproximation(OptimizationMethod):
 
 @dataclass(frozen=True)
 class _BlockDraw:
-    """A draw that is normal in some coordinates, with the Cholesky factor of their precision, and
-    fixed in the rest.
-    """
+    """Draws that are normal in some coordinates, with given precision, and fixed in the others."""
 
     position: Tensor
     coordinates: Tensor

@@ -1,7 +1,8 @@
-"""Maximum a posteriori: the mode of the tempered posterior, by Adam. One chain of one draw.
+"""Maximum a posteriori (MAP): the mode of the tempered posterior, found by Adam.
 
-It minimizes -log_likelihood / T - log_prior (or both over T). The latent variables of the
-likelihood are optimized with the weights, in their unconstrained coordinates.
+The result is one chain of one draw. The objective is -log_likelihood / T - log_prior (or both
+divided by T). The latent variables of the likelihood are optimized together with the weights, in
+their unconstrained coordinates.
 """
 
 from collections.abc import Callable
@@ -40,7 +41,13 @@ class MAP(OptimizationMethod):
     def convergence_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return whether it ended far from the mode, in words."""
+        """Return a message if the optimization ended far from the mode.
+
+        Args:
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
+        """
         if self.early_stopping is not None:
             return []
         positions = {chain: state["position"] for chain, state in fit_state.states.items()}
@@ -60,7 +67,14 @@ class MAP(OptimizationMethod):
 def posterior_of_states(
     model: BayesianModel, scaling: Scaling, states: dict[int, State], keywords: dict[str, Any]
 ) -> SamplePosterior:
-    """One chain of one draw for the position of every state."""
+    """Return a posterior with one chain of one draw for the position of every state.
+
+    Args:
+        model: the model.
+        scaling: the scaling of its data.
+        states: the states of the chains, each with a `position`.
+        keywords: further arguments of the posterior.
+    """
     chunks = {
         chain: DrawChunk(chain, 0, state["position"][None], {}) for chain, state in states.items()
     }
@@ -76,15 +90,16 @@ def mode_problem(
     start: Tensor,
     transform: Callable[[int, Tensor], Tensor] = lambda step, position: position,
 ) -> OptimizationProblem:
-    """The optimization of one position, from a copy of `start`; its one tensor is called
-    `position`.
+    """Return the optimization of one position, which starts at a copy of `start`.
+
+    The only tensor of the problem is called `position`.
 
     Args:
         method: its settings.
-        model: whose density it is.
-        dataset: the training part is fitted, the validation part watched.
-        seed: of the data order.
-        chain: number of the ensemble member.
+        model: the model.
+        dataset: the training part is fitted, the validation part is monitored.
+        seed: determines the order of the data.
+        chain: index of the ensemble member.
         start: (parameter,).
         transform: (step, position) -> the position at which the density is evaluated. The default
             is the position itself, which finds a mode.
@@ -108,13 +123,13 @@ def mode_problem(
         with torch.no_grad():
             outputs = model.outputs(position, part.x)
             log_prob = likelihood.log_prob(outputs, part.y, model.latents(position))
-            found: dict[str, float | None] = {
+            scores: dict[str, float | None] = {
                 "validation_nll": log_scale - float(log_prob.double().mean())
             }
             if isinstance(likelihood, Categorical | Bernoulli):
-                right = likelihood.probabilities(outputs).argmax(-1) == part.y
-                found["validation_accuracy"] = float(right.double().mean())
-        return found
+                correct = likelihood.probabilities(outputs).argmax(-1) == part.y
+                scores["validation_accuracy"] = float(correct.double().mean())
+        return scores
 
     return OptimizationProblem(
         settings=method,

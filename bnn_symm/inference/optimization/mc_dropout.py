@@ -1,17 +1,17 @@
-r"""MC dropout: a posterior over the weights of a network whose hidden units come and go.
+"""MC dropout: a posterior over the weights of a network with randomly dropped hidden units.
 
-Its law is that of w = theta * k, where k is 0 for all weights that read a dropped unit and 1 / (1 -
-rate) for those that read a kept one, unit by unit independently. theta minimizes what variational
-inference does,
+Its draws are w = theta * k, where k is 0 for all weights that read a dropped unit and 1 / (1 -
+rate) for those that read a retained one, independently by unit. theta minimizes the variational
+objective
 
     -E_k[log p(y | x, theta * k)] / T - E_k[log p(theta * k)]
 
-(the entropy of k does not depend on theta), with one k a step for all points of its minibatch. So a
-draw is a vector of weights, as of every other method, and the network itself is deterministic.
-Dropping a unit's outgoing weights is dropping the unit, but for entries that are fixed, which stay.
-Weights that read inputs of the network, and biases, are never dropped.
+(the entropy of k does not depend on theta), with one k per step for all points of its minibatch. So
+a draw is a vector of weights, as for every other method, and the network itself is deterministic.
+Dropping a unit's outgoing weights drops the unit, except for fixed entries, which remain. Weights
+that read inputs of the network, and biases, are never dropped.
 
-`validation_nll` of the history is that of theta itself, all units kept, as is usual of dropout.
+`validation_nll` of the history is that of theta itself, with all units, as is usual for dropout.
 
 References:
     Srivastava et al. 2014 (JMLR 15); Gal & Ghahramani 2016, arXiv:1506.02142, sections 3 and 4.
@@ -40,11 +40,12 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 @settings
 class MCDropout(OptimizationMethod):
-    """Settings of MC dropout (config `inference: {name: mc_dropout}`); the rate is
-    `architecture.dropout`.
+    """Settings of MC dropout (config `inference: {name: mc_dropout}`).
+
+    The dropout rate is `architecture.dropout`.
 
     Attributes:
-        num_draws: draws that stand for the posterior in predictions and in files.
+        num_draws: draws that represent the posterior in predictions and in files.
     """
 
     has_independent_draws: ClassVar[bool] = True
@@ -64,8 +65,12 @@ class MCDropout(OptimizationMethod):
     def convergence_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return whether the objective was still falling, in words; its units come and go, so that
-        it has no mode.
+        """Return a message if the objective was still decreasing; with dropout it has no mode.
+
+        Args:
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
         """
         if self.early_stopping is not None:
             return []
@@ -85,7 +90,7 @@ class MCDropout(OptimizationMethod):
     ) -> Posterior:
         if 0 not in fit_state.states:
             raise IncompatiblePosteriors(
-                "the fit was stopped before its first state was kept; fit it again"
+                "the fit was stopped before its first state was stored; fit it again"
             )
         position = torch.from_numpy(fit_state.states[0]["position"]).to(model.device)
         draw = _Draw(_Drop(model, seed, "draw"), position)
@@ -98,25 +103,25 @@ class MCDropout(OptimizationMethod):
 
 
 class _Drop:
-    """The flat vector with units dropped, by a number.
+    """The flat vector with randomly dropped units, keyed by a number.
 
     Raises:
-        ConfigError: if no layer of the network drops any.
+        ConfigError: if no layer of the network has dropout.
     """
 
     def __init__(self, model: BayesianModel, seed: int, purpose: str):
         self._inputs = DroppedInputs(model.net)
         if len(self._inputs.rates) == 0:
             raise ConfigError(
-                "inference.name=mc_dropout drops units of hidden layers, and no layer of this "
-                "network does; type --set architecture.dropout=0.1 (mlp, cnn and resnet with "
-                "hidden layers), or call drop_inputs on layers of your own"
+                "inference.name=mc_dropout needs a hidden layer with dropout, got none; type "
+                "--set architecture.dropout=0.1 (mlp, cnn and resnet with hidden layers), or call "
+                "drop_inputs on your own layers"
             )
         self._num_latents = len(model.likelihood.latents)
         self._seed, self._purpose = seed, purpose
 
     def __call__(self, number: int, position: Tensor) -> Tensor:
-        """Of a step or a draw."""
+        """Return the flat vector with the dropped units of a step or a draw."""
         rates = self._inputs.rates
         generator = torch_generator(self._seed, self._purpose, number)
         kept = torch.rand(rates.shape, generator=generator) >= rates
@@ -126,7 +131,7 @@ class _Drop:
 
 @dataclass(frozen=True)
 class _Draw:
-    """Draws by their number."""
+    """Draws keyed by their index."""
 
     drop: _Drop
     position: Tensor

@@ -1,8 +1,6 @@
-"""Minibatches as functions of (seed, step): an epoch is a keyed shuffle, cut into batches of one
-size.
+"""Minibatches as functions of (seed, step): each epoch is a keyed shuffle, cut into equal batches.
 
-What is left over at the end of an epoch, less than a batch, is passed over; it is other points in
-every epoch.
+The remainder of an epoch, less than a batch, is skipped. It has different points in every epoch.
 """
 
 from typing import Literal
@@ -13,15 +11,18 @@ from torch import Tensor
 from bnn_symm.data import Split
 from bnn_symm.randomness import torch_generator
 
-# Data sets up to this size are used whole at every step when the batch size is auto; larger ones in
+# With batch size auto, data sets up to this size are used in full batches, and larger ones in
 # minibatches.
 _FULL_BATCH = 512
 _MINIBATCH = 256
 
 
 def resolve_batch_size(batch_size: int | Literal["auto"], num_points: int) -> int:
-    """Points of a minibatch: as asked for, at most all; `auto` is all of up to 512, otherwise
-    256.
+    """Return the number of points of a minibatch: `batch_size`, but at most all points.
+
+    Args:
+        batch_size: the setting; `auto` is all points of up to 512, and 256 of more.
+        num_points: size of the training part.
     """
     if batch_size != "auto":
         return min(batch_size, num_points)
@@ -33,8 +34,8 @@ class Minibatches:
 
     Args:
         train: the points.
-        batch_size: points a step, at most all.
-        seed: of the order.
+        batch_size: points per step, at most all.
+        seed: determines the order of the points.
     """
 
     def __init__(self, train: Split, batch_size: int, seed: int):
@@ -42,7 +43,11 @@ class Minibatches:
         self._epoch, self._order = -1, torch.empty(0)
 
     def take(self, step: int) -> tuple[Tensor, Tensor]:
-        """Features and targets of a step."""
+        """Return the features and targets of a step.
+
+        Args:
+            step: counted from 0.
+        """
         train, size = self._train, self._batch_size
         if size == len(train):
             return train.x, train.y
@@ -54,5 +59,5 @@ class Minibatches:
                 torch.randperm(len(train), generator=generator).to(train.x.device),
             )
         index = self._order[place * size : (place + 1) * size]
-        # Of whole rows this is several times faster than indexing, entry by entry.
+        # For whole rows this is several times faster than indexing entry by entry.
         return train.x.index_select(0, index), train.y.index_select(0, index)

@@ -1,21 +1,22 @@
-r"""Has an optimization come to its optimum? A warning where it ended far from it.
+"""Measures of the distance between the end of an optimization and its optimum, and warnings.
 
-Three numbers say so, each in nats or in posterior standard deviations, so that one limit serves
-every model:
+Three quantities are used, each in nats or in posterior standard deviations, so that one limit
+applies to every model:
 
-- how far L-BFGS lowers the objective from there, in at most thirty full-batch steps. Near the
-  optimum this is half the squared distance to it in posterior standard deviations; fewer steps than
-  it takes give a lower bound;
-- of a fitted law with spread, E_q[(w - m)^T grad U(w)] / D, which is 1 where the covariance has the
-  right size (of an optimal normal exactly): its variances in units of those of the posterior;
-- where neither is affordable, the fall of the objective over the last eighth of its history, where
-  a learning rate that ends has all but ended, and how far it ended above its best.
+- The decrease of the objective by L-BFGS, in at most thirty full-batch steps from the end. Near the
+  optimum, this is half the squared distance to it in posterior standard deviations. Too few steps
+  give a lower bound.
+- For a fitted distribution with spread, E_q[(w - m)^T grad U(w)] / D. It is 1 if the covariance has
+  the right size (exactly so for an optimal normal): it is the ratio of its variances to those of
+  the posterior.
+- If neither is affordable, the decrease of the objective over the last eighth of its history, where
+  a decaying learning rate is almost zero, and the rise of the objective above its minimum.
 
-Draws of the posterior of D weights lie some D / 2 nats above its mode, and sqrt(D) standard
-deviations from it. An end that is nearer than a third of that is as good as the mode.
+Draws of the posterior of D weights are about D / 2 nats above its mode, and sqrt(D) standard
+deviations from it. An end closer than a third of that is as good as the mode.
 
-The work is a share of that of the fit, so that of long fits to many points distances are bounds
-from few iterations.
+The work is a fraction of that of the fit, so for long fits to many points, distances are lower
+bounds from few iterations.
 """
 
 import math
@@ -31,36 +32,42 @@ from bnn_symm.data import Split
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, Posterior
 
-# A squared distance of this share of D posterior variances is near; at least so many variances.
+# Acceptable squared distance in posterior variances: this fraction of D, and at least the second
+# number.
 _NEAR, _LEAST = 0.1, 1.0
-# Iterations of L-BFGS, the share of the work of a fit that they may take, and the
-# number of points times parameters up to which they are made in any case.
+# Maximum iterations of L-BFGS, the fraction of the work of a fit that they may take, and the number
+# of points times parameters up to which the maximum is always used.
 _ITERATIONS, _WORK, _SMALL = 30, 0.1, 3e7
-# Variances in units of the posterior's that are of the right size.
+# Acceptable range of relative variances.
 _NARROW, _WIDE = 0.4, 2.5
-# Chains that are looked at, draws of a law, and points that are taken at once.
+# Chains that are checked, draws of a distribution, and points per gradient evaluation.
 _CHAINS, _DEVIATIONS, _POINTS = 5, 16, 512
-# Rows of the history that the drift is taken from, and standard errors that it must be from 0.
-_ROWS, _CERTAIN = 8, 5.0
+# Minimum rows of the history for the drift, and standard errors by which it must differ from 0.
+_ROWS, _STANDARD_ERRORS = 8, 5.0
 
 History = Sequence[Mapping[str, Any]]
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(position, x, y) -> the objective of the whole training part in nats, as estimated from these
+"""(position, x, y) -> the objective of the whole training part in nats, estimated from these
 points."""
 
 
 def squared_distance_limit(num_parameters: int) -> float:
-    """Return the squared distance from the optimum, in posterior variances, that counts as none."""
+    """Return the squared distance from the optimum, in posterior variances, that is acceptable.
+
+    Args:
+        num_parameters: number of optimized parameters.
+    """
     return max(_LEAST, _NEAR * num_parameters)
 
 
 def iterations(num_points: int, num_parameters: int, work: float | int) -> int:
-    """Return how many iterations of L-BFGS a fit is worth.
+    """Return the number of affordable iterations of L-BFGS, relative to the work of the fit.
 
     Args:
-        num_points: of the training part.
-        num_parameters: that are optimized.
-        work: points of all gradients of the fit, less those that one iteration needs more of.
+        num_points: size of the training part.
+        num_parameters: number of optimized parameters.
+        work: points of all gradients of the fit, divided by the gradients that one evaluation of
+            the objective needs.
     """
     affordable = int(_WORK * work / num_points / 2)
     if num_points * num_parameters <= _SMALL:
@@ -76,18 +83,18 @@ def squared_distance(
     points_at_once: int,
     iterations: int,
 ) -> float:
-    """Return twice the fall of the objective under further full-batch steps of L-BFGS.
+    """Return twice the decrease of the objective in further full-batch steps of L-BFGS.
 
-    Of a quadratic objective, and of enough steps, this is the squared distance to the optimum in
-    posterior variances; otherwise it is a lower bound.
+    For a quadratic objective and enough steps, this is the squared distance to the optimum in
+    posterior variances. Otherwise it is a lower bound.
 
     Args:
-        objectives: one, or two independent estimates of one: what the steps on the first gain
-            counts as far as the second confirms it.
-        position: where the optimization ended.
+        objectives: one objective, or two independent estimates of one. The steps minimize the
+            first, and the decrease of the second counts.
+        position: end of the optimization.
         part: the training part.
-        points_at_once: of one gradient.
-        iterations: of L-BFGS, one at least.
+        points_at_once: points per gradient evaluation.
+        iterations: iterations of L-BFGS, at least one.
     """
     first, last = objectives[0], objectives[-1]
     point = position.detach().clone().requires_grad_()
@@ -117,14 +124,14 @@ def relative_variance(
     *,
     points_at_once: int,
 ) -> float:
-    """Return the variances of a law in units of those of the posterior, as a mean over directions.
+    """Return the mean ratio of the variances of a distribution to those of the posterior.
 
     Args:
         objective: U.
-        mean: of the law.
-        deviations: of draws from their mean.
+        mean: mean of the distribution.
+        deviations: deviations of draws from the mean.
         part: the training part.
-        points_at_once: of one gradient.
+        points_at_once: points per gradient evaluation.
     """
     values = [
         float(d.double() @ _gradient(objective, mean + d, part, points_at_once).double())
@@ -136,38 +143,54 @@ def relative_variance(
 def distance_warning(
     name: str, square: float | None, num_parameters: int, advice: str
 ) -> str | None:
-    """Return a sentence if the end of an optimization is far from its optimum."""
+    """Return a message if the end of an optimization is far from its optimum, otherwise None.
+
+    Args:
+        name: name of the method.
+        square: squared distance, if known.
+        num_parameters: number of optimized parameters.
+        advice: argument of `--set` that lengthens the fit.
+    """
     limit = squared_distance_limit(num_parameters)
     if square is None or not square > limit:
         return None
     return (
         f"{name} ended {math.sqrt(square):.2g} posterior standard deviations from its optimum "
-        "(limit "
-        f"{math.sqrt(limit):.2g}): further full-batch steps lower the objective by {square / 2:.3g} "
-        "nats; fit for longer: "
-        f"--set {advice}"
+        f"(limit {math.sqrt(limit):.2g}): further full-batch steps lower the objective by "
+        f"{square / 2:.3g} nats; fit for longer: --set {advice}"
     )
 
 
 def variance_warning(
     name: str, ratio: float, advice: str, *, narrow: float = _NARROW, wide: float = _WIDE
 ) -> str | None:
-    """Return a sentence if the variances of a law are far from those of the posterior."""
+    """Return a message if variances differ much from those of the posterior, otherwise None.
+
+    Args:
+        name: name of the method.
+        ratio: relative variance.
+        advice: what to do.
+        narrow: smallest acceptable ratio.
+        wide: largest acceptable ratio.
+    """
     if narrow <= ratio <= wide:
         return None
-    return f"variances of {name} are {ratio:.3g} times those of the posterior (limits {narrow:g} to {wide:g}): {advice}"
+    return (
+        f"variances of {name} are {ratio:.3g} times those of the posterior "
+        f"(limits {narrow:g} to {wide:g}): {advice}"
+    )
 
 
 def drift_warning(
     name: str, rows: Sequence[Mapping[str, Any]], num_parameters: int, advice: str
 ) -> str | None:
-    """Return a sentence if an objective is still falling at its end, or ended far above its best.
+    """Return a message if an objective is still decreasing, or ended far above its minimum.
 
     Args:
-        name: of what was optimized.
-        rows: of one chain, with `step` and `objective`.
-        num_parameters: that were optimized.
-        advice: what `--set` takes for more time.
+        name: name of the method.
+        rows: rows of one chain, with `step` and `objective`.
+        num_parameters: number of optimized parameters.
+        advice: argument of `--set` that lengthens the fit.
     """
     values = np.array([row["objective"] for row in rows], dtype=np.float64)
     steps = np.array([row["step"] for row in rows], dtype=np.float64)
@@ -178,19 +201,18 @@ def drift_warning(
     slope = float(x @ y / (x @ x))
     noise = float(np.sqrt(np.square(y - y.mean() - slope * x).sum() / (kept - 2) / (x @ x)))
     fall, limit = -slope * (x[-1] - x[0]), 0.5 * squared_distance_limit(num_parameters)
-    if fall > limit and -slope > _CERTAIN * noise:
+    if fall > limit and -slope > _STANDARD_ERRORS * noise:
         return (
-            f"{name}: the objective was still falling at the end, by {fall:.3g} nats over the last "
-            f"{kept} rows of the history (limit {limit:.3g}); fit for longer: --set {advice}"
+            f"{name}: the objective was still decreasing at the end, by {fall:.3g} nats over the "
+            f"last {kept} rows of the history (limit {limit:.3g}); fit for longer: --set {advice}"
         )
     means = np.convolve(values, np.full(_ROWS, 1 / _ROWS), "valid")
     spread = float(y.std(ddof=2)) / math.sqrt(_ROWS)
     rise = float(means[-1] - means.min())
-    if rise > limit + 2 * _CERTAIN * spread:
+    if rise > limit + 2 * _STANDARD_ERRORS * spread:
         return (
-            f"{name}: the objective ended {rise:.3g} nats above its best (limit {limit:.3g}); "
-            "lower "
-            f"inference.learning_rate"
+            f"{name}: the objective ended {rise:.3g} nats above its minimum (limit {limit:.3g}); "
+            "lower inference.learning_rate"
         )
     return None
 
@@ -198,14 +220,15 @@ def drift_warning(
 def mode_warnings(
     method: Any, fit: Any, history: History, positions: Mapping[int, np.ndarray]
 ) -> list[str]:
-    """Return what is wrong with the ends of optimizations of positions: the distance to a mode, or
-    else the drift.
+    """Return messages for optimizations of positions that ended far from a mode.
+
+    If the distance is not affordable, the history is checked instead.
 
     Args:
         method: its settings.
-        fit: the model and the data.
+        fit: has the model and the data.
         history: its rows.
-        positions: chain -> where it ended.
+        positions: chain -> final position.
     """
     model, train = fit.model, fit.dataset.train
     notes: list[str | None] = []
@@ -230,15 +253,14 @@ def mode_warnings(
 def distribution_warnings(
     method: Any, fit: Any, history: History, law: Posterior, *, has_distance: bool = True
 ) -> list[str]:
-    """Return what is wrong with the end of an optimization of a law: its distance or drift, and its
-    variances.
+    """Return messages on the distance, the drift and the variances of a fitted distribution.
 
     Args:
         method: its settings.
-        fit: the model and the data.
+        fit: has the model and the data.
         history: its rows.
-        law: that was fitted.
-        has_distance: whether its mean is where the expected gradient of the potential is 0.
+        law: the fitted distribution.
+        has_distance: whether the optimal mean has a zero expected gradient of the potential.
     """
     model, train = fit.model, fit.dataset.train
     notes: list[str | None] = []
@@ -271,7 +293,13 @@ def distribution_warnings(
 
 
 def curve_warnings(method: Any, history: History, num_parameters: int) -> list[str | None]:
-    """Return what is wrong with the ends of the curves of all chains."""
+    """Return messages on the ends of the objective curves of all chains.
+
+    Args:
+        method: its settings.
+        history: its rows.
+        num_parameters: number of optimized parameters.
+    """
     chains = dict.fromkeys(row.get("chain", 0) for row in history)
     return [
         drift_warning(
@@ -285,7 +313,13 @@ def curve_warnings(method: Any, history: History, num_parameters: int) -> list[s
 
 
 def potential(method: Any, model: BayesianModel, size: int) -> Objective:
-    """Return minus the tempered log density, as estimated from some of so many points."""
+    """Return minus the tempered log density, estimated from a subset of the points.
+
+    Args:
+        method: has temperature and prior weight.
+        model: the model.
+        size: size of the training part.
+    """
 
     def objective(position: Tensor, x: Tensor, y: Tensor) -> Tensor:
         log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (
@@ -301,15 +335,16 @@ def potential(method: Any, model: BayesianModel, size: int) -> Objective:
 def iterate_warnings(
     method: Any, fit: Any, law: Posterior, *, limit: float, advice: str
 ) -> list[str]:
-    """Return what is wrong with a law of iterates: a mean as far from the mode as draws are, or
-    much wider draws.
+    """Return messages on a distribution of iterates that is far from the mode or much too wide.
+
+    Its mean may be as far from the mode as draws of the posterior are.
 
     Args:
         method: its settings.
-        fit: the model and the data.
-        law: that was fitted.
-        limit: variances of its draws in units of those of the posterior.
-        advice: what to do where they are above.
+        fit: has the model and the data.
+        law: the fitted distribution.
+        limit: largest acceptable relative variance.
+        advice: what to do above the limit.
     """
     model, train = fit.model, fit.dataset.train
     size = method.points_per_gradient(len(train))
@@ -331,9 +366,7 @@ def iterate_warnings(
 
 
 def _spread(law: Posterior, passes: float) -> tuple[Tensor, list[Tensor]]:
-    """Return the mean of a law and deviations of draws from it, as many as some passes over the
-    data allow.
-    """
+    """Return the mean of a distribution and deviations of draws, as many as are affordable."""
     number = min(_DEVIATIONS, max(2, int(_WORK * passes / 2)))
     if not isinstance(law, ClosedFormPosterior):
         number = min(number, law.shape[0] * law.shape[1])
@@ -353,7 +386,7 @@ def _mean(law: Posterior) -> Tensor:
 
 
 def _expected(objective: Objective, deviations: Sequence[Tensor]) -> Objective:
-    """Return the mean of an objective over deviations in both directions."""
+    """Return the mean of an objective over deviations with both signs."""
     both = [side * d for d in deviations for side in (1, -1)]
 
     def expected(position: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -367,7 +400,7 @@ def _distinct(notes: Iterable[str | None]) -> list[str]:
 
 
 def _chunks(part: Split, size: int) -> Iterable[tuple[Tensor, Tensor, float]]:
-    """Yield points a few at a time, with their share of all."""
+    """Yield chunks of points, and the fraction of all points in each."""
     for start in range(0, len(part), size):
         own = slice(start, start + size)
         yield part.x[own], part.y[own], len(part.x[own]) / len(part)

@@ -1,20 +1,19 @@
-r"""SWAG: the normal of the iterates of SGD around a mode.
+"""SWAG: the normal distribution of the iterates of SGD around a mode.
 
-From a mode (`map`), SGD with momentum and a constant learning rate goes on over minibatches. Of its
-iterates, one every `collect_every` steps, are kept the mean m, the variances s^2 and the last K
-deviations from the running mean, D. Then
+From a mode (`map`), SGD with momentum and a constant learning rate continues over minibatches. Of
+its iterates, one every `collect_every` steps, the mean m, the variances s^2 and the last K
+deviations from the running mean, D, are stored. Then
 
     w = m + s z_1 / sqrt(2) + D z_2 / sqrt(2 (K - 1)),     z ~ Normal(0, 1)
 
-which halves the sum of the diagonal and the low-rank covariance (Maddox et al., equation 1). What
-spreads the iterates is the noise of minibatches: how far is up to the learning rate and the batch
-size.
-
-A normal of the right width comes of SGD with momentum mu at the learning rate (Mandt et al.,
+which halves the sum of the diagonal and the low-rank covariance (Maddox et al., equation 1). The
+noise of minibatches spreads the iterates, so the width depends on the learning rate and the batch
+size. SGD with momentum mu has the width of the posterior at the learning rate (Mandt et al.,
 section 4.2)
 
-    (1 - mu) 2 D T / (N tr C),      C: covariance over minibatches of the gradient of the mean loss,
-    at the mode
+    (1 - mu) 2 D T / (N tr C),
+
+with C the covariance over minibatches of the gradient of the mean loss at the mode.
 
 References:
     Maddox, Garipov, Izmailov, Vetrov & Wilson 2019, arXiv:1902.02476; Mandt, Hoffman & Blei 2017,
@@ -49,35 +48,35 @@ from bnn_symm.posteriors.keyed_draws import KeyedDraws
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 
-# Minibatches when batch_size is auto: of small data a tenth, since without the noise of minibatches
-# nothing spreads.
+# Minibatches with batch_size auto: at most a tenth of the data, because iterates spread only by the
+# noise of minibatches.
 _MINIBATCH = 256
 _BATCHES = 10
 _WINDOW = "window."
-# The largest learning rate that is chosen for SGD, and the minibatches whose gradients it is chosen
-# by.
+# Maximum automatic learning rate of SGD, and the number of minibatches that determine it.
 _LARGEST_RATE, _RATE_BATCHES = 0.05, 32
-# Variances of draws in units of the posterior's above which SGD has left the mode.
+# Relative variance of draws above which SGD has left the mode.
 _WIDE = 10.0
 
 
 @settings
 class SWAG(OptimizationMethod):
-    """Settings of SWAG (config `inference: {name: swag}`); those that it shares with `map` are of
-    the way to the mode.
+    """Settings of SWAG (config `inference: {name: swag}`).
+
+    The settings that it shares with `map` are those of the optimization to the mode.
 
     Attributes:
-        num_steps: of Adam, which goes to the mode, and of SGD together.
-        batch_size: points a step, fewer than all; `auto` is a tenth of them, at most 256.
-        collect_fraction: share of the steps that are SGD's.
-        collect_learning_rate: of SGD on the mean loss T U / N, constant; `auto` is that at which
-            its iterates would spread as the posterior does, if the loss curved alike in all
-            directions, and at most 0.05.
-        momentum: of SGD.
-        collect_every: steps from iterate to iterate; `auto` is an epoch, or fewer where that would
-            be less than 2 `rank` iterates.
-        rank: K, the deviations that are kept.
-        num_draws: draws that stand for the posterior in predictions and in files.
+        num_steps: total steps of Adam, which finds the mode, and of SGD.
+        batch_size: points per step, fewer than all; `auto` is a tenth of them, at most 256.
+        collect_fraction: fraction of the steps that SGD takes.
+        collect_learning_rate: constant learning rate of SGD on the mean loss T U / N. With `auto`,
+            its iterates have the spread of the posterior if the curvature of the loss is the same
+            in all directions. At most 0.05.
+        momentum: momentum of SGD.
+        collect_every: steps between collected iterates; `auto` is an epoch, or fewer if that gives
+            less than 2 `rank` iterates.
+        rank: K, the number of stored deviations.
+        num_draws: draws that represent the posterior in predictions and in files.
     """
 
     has_independent_draws: ClassVar[bool] = True
@@ -93,31 +92,45 @@ class SWAG(OptimizationMethod):
 
     @property
     def collect_steps(self) -> int:
-        """Steps of SGD; one of Adam is left at least."""
+        """The number of steps of SGD, which leaves at least one step of Adam."""
         return min(round(self.num_steps * self.collect_fraction), self.num_steps - 1)
 
     def points_per_gradient(self, num_points: int) -> int:
-        """The batch size."""
+        """Return the batch size.
+
+        Args:
+            num_points: size of the training part.
+        """
         if self.batch_size != "auto":
             return min(self.batch_size, num_points)
         return max(1, min(_MINIBATCH, num_points // _BATCHES))
 
     def steps_between(self, num_points: int) -> int:
-        """Steps from iterate to iterate."""
+        """Return the number of steps between collected iterates.
+
+        Args:
+            num_points: size of the training part.
+        """
         if self.collect_every != "auto":
             return self.collect_every
         epoch = num_points // self.points_per_gradient(num_points)
         return max(1, min(epoch, self.collect_steps // (2 * self.rank)))
 
     def check(self, dataset: Dataset) -> None:
-        """Also that minibatches have noise, and that there are iterates enough."""
+        """Check that minibatches have noise, and that there are enough iterates.
+
+        Args:
+            dataset: the data to fit.
+
+        Raises:
+            ConfigError: if they have none, or there are fewer than two iterates.
+        """
         super().check(dataset)
         points = len(dataset.train)
         if self.points_per_gradient(points) == points:
             raise ConfigError(
-                f"inference.batch_size={self.batch_size} takes all {points} training points at "
-                "every step; SWAG's "
-                "spread is the noise of minibatches: type --set "
+                f"inference.batch_size={self.batch_size} uses all {points} training points at "
+                "every step, but SWAG needs the noise of minibatches; type --set "
                 f"inference.batch_size={max(1, points // _BATCHES)}"
             )
         if self.collect_steps < 2 * self.steps_between(points):
@@ -144,9 +157,7 @@ class SWAG(OptimizationMethod):
         return stopped
 
     def _collect(self, fit: FitContext, state: State) -> tuple[State, bool]:
-        """Runs SGD from a mode, or from a former state of its own; the state, and whether it was
-        stopped.
-        """
+        """Run SGD from a mode or a previous state; return the state and whether SGD was stopped."""
         start = torch.from_numpy(state["position"]).to(fit.model.device)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
         rate = float(state["rate"]) if "rate" in state else self._rate(problem)
@@ -183,9 +194,7 @@ class SWAG(OptimizationMethod):
         return descent.state(), False
 
     def _rate(self, problem: OptimizationProblem) -> float:
-        """Return the learning rate of SGD: that of the settings, or the one that suits the noise at
-        the mode.
-        """
+        """Return the learning rate of SGD: the setting, or a match of the noise at the mode."""
         if self.collect_learning_rate != "auto":
             return self.collect_learning_rate
         size, tensor = len(problem.train), problem.tensors["position"]
@@ -204,10 +213,16 @@ class SWAG(OptimizationMethod):
     def convergence_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return whether Adam came to a mode and SGD stayed there, in words."""
+        """Return messages if Adam did not find a mode, or SGD left it.
+
+        Args:
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
+        """
         if self.early_stopping is not None:
             return []
-        advice = "SGD left the mode, or was still on its way; lower inference.collect_learning_rate"
+        advice = "SGD left the mode, or had not reached it; lower inference.collect_learning_rate"
         return iterate_warnings(self, fit, posterior, limit=_WIDE, advice=advice)
 
     def _posterior(
@@ -221,7 +236,7 @@ class SWAG(OptimizationMethod):
         state = fit_state.states.get(0, {})
         kept = min(int(state.get("count", 0)), self.rank)
         if kept < 2:
-            # Stopped before there were iterates to spread: the position that was reached.
+            # The fit stopped before there were enough iterates: return the current position.
             return posterior_of_states(model, scaling, fit_state.states, keywords)
         where = {"device": model.device, "dtype": model.dtype}
         draw = _Draw(
@@ -236,9 +251,7 @@ class SWAG(OptimizationMethod):
 
 
 class _IterateMoments:
-    """Moments of the iterates so far, in float64, and the last deviations from their running
-    mean.
-    """
+    """Moments of the iterates, in float64, and the last deviations from their running mean."""
 
     def __init__(self, position: Tensor, rank: int):
         self.count = 0
@@ -249,7 +262,7 @@ class _IterateMoments:
         )
 
     def add(self, position: Tensor) -> None:
-        """Takes in an iterate."""
+        """Update the moments with an iterate."""
         before = position.double() - self.mean
         self.count += 1
         self.mean += before / self.count
@@ -258,17 +271,17 @@ class _IterateMoments:
         self.deviations[(self.count - 1) % len(self.deviations)] = after.to(position.dtype)
 
     def arrays(self) -> dict[str, Tensor]:
-        """What a state has of them, beside `count`."""
+        """Return the tensors that a state stores besides `count`."""
         return {"mean": self.mean, "squares": self.squares, "deviations": self.deviations}
 
 
 class _SGD:
-    """SGD with momentum, whose steps are functions of their number and of the state.
+    """SGD with momentum, whose steps depend only on their number and on the state.
 
     Args:
         method: its settings.
-        problem: whose tensor `position` moves.
-        state: of the mode, or of a former descent.
+        problem: its tensor `position` is optimized.
+        state: the state of the mode, or a previous state of SGD.
         rate: the learning rate.
     """
 
@@ -295,16 +308,16 @@ class _SGD:
 
     @property
     def position(self) -> Tensor:
-        """Where it is."""
+        """The current position."""
         return self._tensor.detach()
 
     @property
     def taken(self) -> int:
-        """Steps since the mode."""
+        """The number of steps since the mode."""
         return self.step - self._first
 
     def take(self) -> bool:
-        """One step, unless the objective is not finite; whether it was."""
+        """Take one step, unless the objective is not finite; return whether it was taken."""
         size = len(self._problem.train)
         objective, others = self._problem.objective(self.step, *self._batches.take(self.step))
         assert isinstance(objective, Tensor)
@@ -325,12 +338,12 @@ class _SGD:
         return True
 
     def means(self, steps: int) -> dict[str, float]:
-        """Of the terms of so many steps, the last ones; they are forgotten."""
+        """Return the means of terms over the last steps, and reset them."""
         window, self._window = self._window, {}
         return {name: total / steps for name, total in window.items()}
 
     def state(self) -> State:
-        """A copy of everything that what follows depends on."""
+        """Return a copy of everything on which later steps depend."""
         numbers = {
             "step": self.step,
             "first": self._first,
@@ -350,7 +363,7 @@ class _SGD:
 
 @dataclass(frozen=True, kw_only=True)
 class _Draw:
-    """Draws mean + scale z_1 + factors^T z_2 by their number."""
+    """Draws mean + scale z_1 + factors^T z_2, keyed by their index."""
 
     mean: Tensor
     scale: Tensor
@@ -369,7 +382,7 @@ class _Draw:
 def _diverged(descent: _SGD, good: State) -> FitDiverged:
     message = (
         f"SGD left the mode at step {descent.step}; the state at step {int(good['step'])} was "
-        "kept; try a lower "
-        f"inference.collect_learning_rate (now {descent.rate:g}) or inference.clip_norm=1.0"
+        f"kept; try a lower inference.collect_learning_rate (now {descent.rate:g}) or "
+        "inference.clip_norm=1.0"
     )
     return FitDiverged(message, {0: good})

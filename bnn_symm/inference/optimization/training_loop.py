@@ -1,14 +1,13 @@
-"""Minibatch optimization with Adam: what mean-field VI, MAP and deep ensembles share.
+"""Minibatch optimization with Adam, the common part of VI, MAP and deep ensembles.
 
-The learning rate and the order of the data are functions of (seed, step) and nothing else, so a
-state is just the optimized tensors, Adam's two moments and a step number, and a fit that goes on
-from it does the same as one never stopped.
+The learning rate and the order of the data depend only on (seed, step). So a state consists of the
+optimized tensors, Adam's two moments and a step number, and a fit that resumes from it gives the
+same results as an uninterrupted one.
 
-A row of the history has the means since the row before of what the steps saw, each on its own
-    minibatch: `objective`
-(what is minimized, for the whole training part, in nats), `nll` (the training part's, in nats a
-point, in the target's own units) and what else the method names; and, at that step,
-`validation_nll` and `validation_accuracy`.
+A row of the history has means over the steps since the previous row, each on its own minibatch:
+`objective` (the minimized function for the whole training part, in nats), `nll` (of the training
+part, in nats per point, in the target's own units) and further terms of the method. In addition, it
+has `validation_nll` and `validation_accuracy` at that step.
 """
 
 import math
@@ -29,14 +28,14 @@ from bnn_symm.inference.method import FitContext, Method
 from bnn_symm.inference.optimization.minibatches import Minibatches, resolve_batch_size
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
-# Points of the validation part behind the NLL of a history row: enough to watch, so that watching
-# stays cheap.
+# Points of the validation part that are used in a history row. It is bounded to keep monitoring
+# cheap.
 VALIDATION_POINTS = 1000
 
 
 @settings
 class EarlyStopping:
-    """Stop when the smoothed validation NLL has not improved for a while.
+    """Stop when the smoothed validation NLL has not improved for a number of logged steps.
 
     Attributes:
         patience: logged steps without a new best smoothed value before stopping.
@@ -52,13 +51,13 @@ class OptimizationMethod(Method):
     """Settings of methods that optimize with Adam.
 
     Attributes:
-        num_steps: gradient steps.
-        batch_size: points a step; `auto` is all of up to 512, otherwise 256.
-        learning_rate: of Adam, at its highest.
-        schedule: `cosine` falls to zero over the fit, `constant` does not.
-        warmup_steps: linear rise of the learning rate at the start.
+        num_steps: number of gradient steps.
+        batch_size: points per step; `auto` is all of up to 512, otherwise 256.
+        learning_rate: maximum learning rate of Adam.
+        schedule: `cosine` decreases to zero over the fit; `constant` does not.
+        warmup_steps: steps over which the learning rate rises linearly at the start.
         clip_norm: gradients (of the objective per point) with a larger norm are scaled down to it;
-            null for never.
+            null for no clipping.
         early_stopping: null for none. It needs a validation part.
         log_every: steps between rows of the history; `auto` gives about 200 rows.
     """
@@ -73,18 +72,33 @@ class OptimizationMethod(Method):
     log_every: PositiveInt | Literal["auto"] = "auto"
 
     def check(self, dataset: Dataset) -> None:
-        """Also that there are points to watch, if the fit is to stop early by them."""
+        """Check that early stopping has a validation part.
+
+        Args:
+            dataset: the data to fit.
+
+        Raises:
+            ConfigError: if there is no validation part.
+        """
         if self.early_stopping is not None and len(dataset.validation) == 0:
             raise ConfigError(
                 "inference.early_stopping needs a validation part; raise data.validation_fraction"
             )
 
     def points_per_gradient(self, num_points: int) -> int:
-        """The batch size."""
+        """Return the batch size.
+
+        Args:
+            num_points: size of the training part.
+        """
         return resolve_batch_size(self.batch_size, num_points)
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
-        """Back to the last state of each chain."""
+        """Return the fit state at the last state of each chain.
+
+        Args:
+            fit_state: the state of an interrupted fit.
+        """
         ends = {chain: int(state["step"]) for chain, state in fit_state.states.items()}
         history = [row for row in fit_state.history if row["step"] <= ends.get(row["chain"], -1)]
         return FitState(dict(fit_state.states), {}, history)
@@ -96,21 +110,21 @@ Validate = Callable[[int], dict[str, float | None]]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationProblem:
-    """One optimization.
+    """One optimization problem.
 
     Attributes:
-        settings: of the method.
+        settings: settings of the method.
         tensors: name -> leaf tensor to optimize in place.
-        objective: (step, x, y) -> the whole-data objective in nats, and named terms to log beside
-            it.
-        writes_gradients: whether `objective` itself leaves its gradient, divided by the number of
-            points, in the `grad` of every tensor; otherwise it is autograd's.
-        validate: step -> what a row of the history says of the validation part: `validation_nll`
-            (None without one) and, of classes, `validation_accuracy`.
+        objective: (step, x, y) -> the objective of the whole data in nats, and further named terms
+            to log.
+        validate: step -> scores of the validation part in a row of the history: `validation_nll`
+            (None without one) and, for classification, `validation_accuracy`.
         train: the training part.
-        seed: of the data order.
-        chain: number of the ensemble member.
-        is_valid: whether the tensors, finite as they are, make a posterior.
+        seed: determines the order of the data.
+        chain: index of the ensemble member.
+        writes_gradients: whether `objective` itself writes its gradient, divided by the number of
+            points, to the `grad` of every tensor. Otherwise autograd computes it.
+        is_valid: whether finite tensors define a posterior.
     """
 
     settings: OptimizationMethod
@@ -127,13 +141,18 @@ class OptimizationProblem:
 def optimize(
     problem: OptimizationProblem, callbacks: Callbacks, state: State | None = None
 ) -> tuple[State, bool]:
-    """Runs Adam from the tensors' present values, or from a former state.
+    """Run Adam from the current values of the tensors, or from a previous state.
+
+    Args:
+        problem: the optimization problem.
+        callbacks: receive history and states.
+        state: the state to resume from, if any.
 
     Returns:
-        The final state, and whether it was stopped from outside before its end.
+        The final state, and whether a callback stopped the optimization.
 
     Raises:
-        FitDiverged: with the last good state.
+        FitDiverged: if the objective or a tensor is not finite; it has the last finite state.
     """
     settings, train = problem.settings, problem.train
     steps = AdamStepper(problem)
@@ -182,19 +201,26 @@ def optimize(
 
 
 def optimize_single_chain(fit: FitContext, problem: OptimizationProblem) -> tuple[State, bool]:
-    """`optimize`, as the only chain of a fit, which is handed the final state."""
+    """Run `optimize` as the only chain of a fit, and record the final state.
+
+    Args:
+        fit: the arguments of the fit.
+        problem: the optimization problem.
+    """
     state, stopped = optimize(problem, fit.callbacks, fit.fit_state.states.get(0))
     fit.recorder.keep_state(0, state)
     return state, stopped
 
 
 class AdamStepper:
-    """The steps of one optimization, each a function of its number and of where the tensors and the
-    moments are.
+    """The steps of one optimization; each depends on its number, the tensors and the moments only.
+
+    Args:
+        problem: the optimization problem.
 
     Attributes:
-        batch_size: points a step.
-        optimizer: Adam over the tensors, fused.
+        batch_size: points per step.
+        optimizer: fused Adam over the tensors.
     """
 
     def __init__(self, problem: OptimizationProblem):
@@ -207,8 +233,13 @@ class AdamStepper:
         self._minibatches = Minibatches(problem.train, self.batch_size, problem.seed)
 
     def take(self, step: int) -> dict[str, float]:
-        """One step, unless the objective is not finite: then the tensors stay. `objective` and the
-        other terms.
+        """Take one step; if the objective is not finite, the tensors do not change.
+
+        Args:
+            step: its number.
+
+        Returns:
+            `objective` and the other terms.
         """
         problem, optimizer = self._problem, self.optimizer
         x, y = self._minibatches.take(step)
@@ -221,7 +252,7 @@ class AdamStepper:
         if not math.isfinite(terms["objective"]):
             return terms
         if isinstance(objective, Tensor) and not problem.writes_gradients:
-            # Per point, so that clip_norm means the same for any size of the data.
+            # Per point, so that clip_norm does not depend on the size of the data.
             (objective / len(problem.train)).backward()
         if problem.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._tensors, problem.settings.clip_norm)
@@ -235,7 +266,7 @@ def _number(term: Tensor | float) -> float:
 
 @dataclass
 class _Progress:
-    """How far an optimization has come; `window` sums what was logged since the last row."""
+    """The progress of an optimization; `window` sums logged terms since the last row."""
 
     step: int = 0
     seconds: float = 0.0
@@ -255,7 +286,7 @@ def _learning_rate(settings: OptimizationMethod, step: int) -> float:
 
 
 def _watch(settings: OptimizationMethod, run: _Progress, validation_nll: float | None) -> None:
-    """Counts the rows since the smoothed validation NLL was at its best."""
+    """Count the rows since the smoothed validation NLL was at its best."""
     stopping = settings.early_stopping
     if stopping is None or validation_nll is None:
         return
@@ -276,12 +307,14 @@ def _has_stopped_early(settings: OptimizationMethod, run: _Progress) -> bool:
 
 def _diverged(problem: OptimizationProblem, value: float, step: int, good: State) -> FitDiverged:
     if step == 0:
-        advice = "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
+        advice = (
+            "no step was taken yet; check the data, likelihood.noise and prior.scale, or try "
+            "dtype=float64"
+        )
     else:
         advice = (
             f"the state at step {int(good['step'])} was kept; try a lower inference.learning_rate "
-            "(now "
-            f"{problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
+            f"(now {problem.settings.learning_rate:g}) or inference.clip_norm=1.0"
         )
     return FitDiverged(
         f"the objective became {value} at step {step}; {advice}", {problem.chain: good}

@@ -119,6 +119,6 @@ def test_a_network_without_dropout_is_refused():
         net = build_network(config, input_shape=data.input_shape, num_outputs=3)
         with pytest.raises(
             ConfigError,
-            match=r"no layer of this network does; type --set architecture\.dropout=0\.1",
+            match=r"needs a hidden layer with dropout, got none; type --set architecture\.dropout=0\.1",
         ):
             MCDropout(num_steps=1).fit(BayesianModel(net, Prior(), Categorical()), data, seed=0)

@@ -142,7 +142,7 @@ def test_a_fit_that_was_to_stop_early_is_not_blamed():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (np.linspace(1000, 0, 200), "still falling"),
+        (np.linspace(1000, 0, 200), "still decreasing"),
         (1000 * 0.9 ** np.arange(200.0), None),
         (np.concatenate([np.linspace(100, 0, 100), np.linspace(0, 900, 100)]), "above its best"),
         (np.random.default_rng(0).normal(0, 50, 200), None),
