@@ -41,7 +41,7 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
 
     Attributes:
         classes_: the labels, sorted.
-        posterior_: the `Posterior`: draws, `predict`, diagnostics, `save`.
+        posterior_: the `Posterior`: draws, `predict`, diagnostics.
         model_: the `BayesianModel`: prior, likelihood and network.
         history_: one row for each logged step.
         n_iter_: steps of the optimizer, or iterations of a chain, warm-up included.

@@ -37,7 +37,7 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
             {"learning_rate": 0.01}}`.
 
     Attributes:
-        posterior_: the `Posterior`: draws, `predict`, diagnostics, `save`.
+        posterior_: the `Posterior`: draws, `predict`, diagnostics.
         model_: the `BayesianModel`: prior, likelihood and network.
         history_: one row for each logged step.
         n_iter_: steps of the optimizer, or iterations of a chain, warm-up included.
