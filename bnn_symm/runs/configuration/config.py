@@ -364,7 +364,8 @@ def _describe(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "string_type" and got is None:
         remedy = f"; it has no value: write one, such as {_leaf(problem)}: NAME"
     elif problem["type"] == "string_type" and isinstance(got, bool | int | float):
-        remedy = f"; YAML reads this as another type: quote it, such as {_leaf(problem)}: '{got}'"
+        example = f"{_leaf(problem)}: '{got}'"
+        remedy = f"; YAML reads this as another type: write it in quotes, such as {example}"
     expected = one_line(wanted, _MAX_EXPECTED)
     return f"{one_line(key, _MAX_VALUE)}: got {quoted(got)}; {expected}{remedy}"
 

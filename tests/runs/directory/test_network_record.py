@@ -90,7 +90,7 @@ def test_what_is_no_constant_of_the_network_is_found_by_its_outputs(kind, tmp_pa
 
 
 def test_large_constants_are_kept_as_a_hash(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(network_record, "_MOST_BYTES", 8)
+    monkeypatch.setattr(network_record, "_MAX_BYTES", 8)
     model = model_of("frozen")
     record = stored(NetworkRecord.of(model, X), tmp_path / "network.safetensors")
     assert (list(record.constants), list(record.hashes)) == ([], ["features"])

@@ -249,7 +249,7 @@ def test_a_newer_posterior_is_refused(copy):
 
 @pytest.mark.parametrize("file", ["chain-0000.safetensors", "000000.npy"])
 def test_a_damaged_checkpoint_or_draw(tmp_path, file):
-    from .test_interruption import LONG, _stop_after_draws
+    from ..test_interruption import LONG, _stop_after_draws
 
     _stop_after_draws(tmp_path / "run", [*LONG["hmc"], "inference.num_draws=60"], 5)
     (path,) = (tmp_path / "run").rglob(file)
