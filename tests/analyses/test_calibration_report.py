@@ -1,4 +1,4 @@
-"""What `diagnose` tells of calibration, as plain data, as text and as a picture."""
+"""The calibration part of `diagnose`: plain data, text and a figure."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_of_a_run(tmp_path, monkeypatch, name, kind, error):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_test_points_it_says_which_they_are(tmp_path, monkeypatch):
+def test_without_test_points_the_part_is_named(tmp_path, monkeypatch):
     run = fitted(tmp_path, monkeypatch, name="iris", test_fraction=0.0, validation_fraction=0.0)
     content = describe_calibration(run, num_resamples=20)
     assert content["part"] == "train"

@@ -81,7 +81,7 @@ def planted(template, tmp_path):
 
 
 def words(content):
-    """Everything that is said, which must also be JSON without a NaN."""
+    """Return the whole content, which must be JSON without NaN."""
     assert "NaN" not in json_text(content)
     return convergence_text(content)
 
@@ -107,7 +107,7 @@ def test_a_converged_run_is_timed_on_every_clock(planted):
     assert "reached after" in words(content)
 
 
-def test_a_run_that_still_falls_is_told_to_go_on(planted):
+def test_a_falling_objective_is_advised_to_run_longer(planted):
     content = describe_convergence([planted("a", drift=-400.0)])
     assert content["runs"][0]["converged"] is False
     assert "still falling by 10" in content["verdict"]  # 100 nats per 1,000 steps
@@ -115,14 +115,14 @@ def test_a_run_that_still_falls_is_told_to_go_on(planted):
     assert "no run has certainly converged" in words(content)
 
 
-def test_a_run_that_rises_is_told_to_go_slower(planted):
+def test_a_rising_objective_is_advised_a_smaller_learning_rate(planted):
     content = describe_convergence([planted("a", drift=400.0)])
     assert "rising" in content["verdict"]
     assert content["next"] == ["--set inference.learning_rate=0.001"]
     words(content)
 
 
-def test_a_learning_rate_that_ended_is_said(planted):
+def test_a_decayed_learning_rate_is_reported(planted):
     content = describe_convergence(
         [planted("a", learning_rate=lambda step: 0.01 * (1 - step / STEPS))]
     )
@@ -325,7 +325,7 @@ def test_a_rate_of_dropout_that_nothing_reads_makes_no_group(planted):
     assert len(describe_convergence([*runs, used])["groups"]) == 2
 
 
-def test_too_few_pairs_are_said_to_be_too_few(planted):
+def test_too_few_pairs_are_reported(planted):
     sentence = describe_convergence(rates(planted, number=4))["comparisons"][0]["sentence"]
     assert (
         "4 pairs that differ cannot give a smaller p than 0.12: fit at least 6 seeds of each"
@@ -397,7 +397,7 @@ def test_the_syntax_of_targets():
     assert parse_target("90%") == TargetRequest(fraction=0.9)
     assert parse_target("elbo=95%") == TargetRequest(quantity="elbo", fraction=0.95)
     assert parse_target("elbo = -1.5e3") == TargetRequest(quantity="elbo", value=-1500.0)
-    for text, said in (
+    for text, message in (
         ("", "expected a fraction"),
         ("fast", "expected a fraction"),
         ("nll=low", "expected a fraction"),
@@ -406,7 +406,7 @@ def test_the_syntax_of_targets():
         ("nll=120%", "between 0 and 1"),
         ("validation_nl=0.3", "did you mean 'validation_nll'"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             parse_target(text)
 
 

@@ -1,4 +1,4 @@
-"""What `diagnose` says of the ELBO: plain data, words, a table and a picture."""
+"""The ELBO part of `diagnose`: plain data, sentences, a table and a figure."""
 
 import json
 import math
@@ -138,9 +138,9 @@ def layer(kl: float, parameters: int, share: float) -> dict:
 
 def test_layers_at_the_prior_are_named(content):
     layers = {"first": layer(0.1, 1000, 0.01), "last": layer(9.9, 10, 0.99)}
-    told = changed(content, kl=10.0, by_layer=layers)
-    assert "99% of the KL sits in last" in elbo_sentences(told)["kl"]
-    assert "first is at the prior" in elbo_sentences(told)["kl"]
+    edited = changed(content, kl=10.0, by_layer=layers)
+    assert "99% of the KL sits in last" in elbo_sentences(edited)["kl"]
+    assert "first is at the prior" in elbo_sentences(edited)["kl"]
     none = changed(content, kl=0.1, by_layer={"first": layers["first"]})
     assert "a KL of at most 0.0001 nats a parameter" in elbo_sentences(none)["kl"]
     assert "fit for longer" in (elbo_advice(none, (4,)) or "")
@@ -156,10 +156,10 @@ def test_many_pruned_units_ask_for_a_smaller_network(content):
         "pruned_units": [0, 1, 2],
     }
     pruned = {**content["pruned"], "fraction": 0.75, "groups": {"layers.0": group}}
-    told = changed(content, pruned=pruned)
-    assert "3 of 4 hidden units are pruned: 3 of 4 in layers.0" in elbo_sentences(told)["pruned"]
-    assert (elbo_advice(told, (4,)) or "").endswith("--set 'architecture.widths=[1]'")
-    assert (elbo_advice(told, None) or "").endswith("a smaller network may do as well")
+    edited = changed(content, pruned=pruned)
+    assert "3 of 4 hidden units are pruned: 3 of 4 in layers.0" in elbo_sentences(edited)["pruned"]
+    assert (elbo_advice(edited, (4,)) or "").endswith("--set 'architecture.widths=[1]'")
+    assert (elbo_advice(edited, None) or "").endswith("a smaller network may do as well")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_the_gap_means_is_decided_by_the_ends_of_its_interval(
     assert words in elbo_sentences(changed(content, symmetrized=found))["symmetry"]
 
 
-def test_a_tempered_fit_is_told_what_its_elbo_is(content):
+def test_the_elbo_of_a_tempered_fit_is_explained(content):
     assert (
         "not what was maximized at T = 0.1"
         in elbo_sentences(changed(content, temperature=0.1))["elbo"]
@@ -202,7 +202,7 @@ def test_a_tempered_fit_is_told_what_its_elbo_is(content):
 # -- scales
 
 
-def test_scales_are_quantiles_of_what_the_posterior_says(run):
+def test_scales_are_quantiles_of_the_posterior(run):
     found = describe_posterior_scales(run.posterior)
     where = run.model.slices()["layers.0.weight"].start, run.model.slices()["layers.0.bias"].stop
     sd = run.posterior.scale[slice(*where)].double().numpy()
@@ -232,7 +232,7 @@ def test_weights_that_never_change_are_left_out_and_counted(run):
 @pytest.mark.slow
 def test_with_little_data_units_coincide_and_with_much_they_do_not(tmp_path):
     """The gap is no constant: it is what plain mean-field inference gives away where units cannot
-    be told apart."""
+    be distinguished."""
     keys = [
         "data.name=gap",
         "architecture={widths: [3], activation: tanh}",

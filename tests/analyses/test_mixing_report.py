@@ -103,7 +103,7 @@ def test_chains_of_several_posteriors_are_those_of_each_cut_to_the_shortest(mode
     assert {name: value.shape for name, value in found.sample_stats.items()} == {"energy": (5, 40)}
 
 
-def test_an_infinite_r_hat_is_drawn_and_said(model, iris, tmp_path):
+def test_an_infinite_r_hat_is_drawn_and_reported(model, iris, tmp_path):
     draws = torch.randn(
         3, 1, model.num_parameters, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -111,7 +111,7 @@ def test_an_infinite_r_hat_is_drawn_and_said(model, iris, tmp_path):
     content, traces = describe_mixing(posterior, iris, per_draw=False)
     assert content["frozen_chains"] == [0, 1, 2]
     assert content["function"]["rhat_max"] == np.inf
-    written = json.loads(json_text(content))["function"]  # JSON has no infinity: the reason says it
+    written = json.loads(json_text(content))["function"]  # JSON has no infinity: see the reason.
     assert (written["rhat_max"], written["status"]) == (None, "fail")
     assert "R-hat is inf" in written["reason"]
     assert [path.name for path in draw_mixing(content, traces, tmp_path, title="frozen")] == [

@@ -54,7 +54,7 @@ def test_a_rate_of_dropout_that_nothing_reads_is_said_and_makes_no_difference(cl
     assert "unused" not in records["a"]
     runs = {name: load_run(name) for name in said}
     assert check_comparable([runs["map"], runs["a"]]) == []
-    assert check_comparable([runs["a"], runs["b"]]) == ["b drops units at a rate of 0.3, a of 0.1"]
+    assert check_comparable([runs["a"], runs["b"]]) == ["b has dropout rate 0.3, a has 0.1"]
 
 
 def test_config_file_and_overrides(cli, tmp_path):

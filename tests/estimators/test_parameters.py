@@ -41,7 +41,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_every_parameter_is_the_key_that_it_says(name):
+def test_every_parameter_sets_its_key(name):
     raw = {"data": {"validation_fraction": 0.0}}
     section, *path, last = KEYS[name].split(".")
     place = raw.setdefault(section, {})
@@ -113,7 +113,7 @@ def test_numbers_of_numpy_are_numbers():
     )
 
 
-def test_the_dtype_of_the_data_is_used_unless_config_says_another():
+def test_the_dtype_of_the_data_is_the_default():
     assert resolved(BNNClassifier(), dtype="float64").dtype == "float64"
     assert resolved(BNNClassifier(config={"dtype": "float32"}), dtype="float64").dtype == "float32"
 
@@ -182,7 +182,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("parameters", "message"), WRONG)
-def test_wrong_settings_are_said_in_one_line_at_fit(parameters, message):
+def test_wrong_settings_are_errors_of_one_line_at_fit(parameters, message):
     X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
     estimator = BNNClassifier(**parameters)
     with pytest.raises(ConfigError, match=message) as caught:

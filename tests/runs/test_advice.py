@@ -76,7 +76,7 @@ def endings() -> Iterator[dict | None]:
 
 
 def advice(method: Method, found: Mixing) -> Iterator[str]:
-    """Everything that may be said of a run of a method."""
+    """Yield all sentences about a run of a method."""
     stats = {
         "diverging": np.ones((4, 40), dtype=bool),
         "energy": np.random.default_rng(0).standard_normal((4, 40)).cumsum(1),
@@ -102,11 +102,11 @@ def advice(method: Method, found: Mixing) -> Iterator[str]:
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind().name)
 def test_every_setting_that_is_advised_is_one_of_the_method(kind, found):
     method = kind()
-    said = "\n".join(advice(method, found))
+    sentences = "\n".join(advice(method, found))
     known = {field.name for field in dataclasses.fields(method)}
-    assert method.longer_fit_override() in said
-    assert set(re.findall(r"inference\.(\w+)", said)) <= known
-    typed = set(re.findall(r"inference\.\w+=[\w.]+", said))
+    assert method.longer_fit_override() in sentences
+    assert set(re.findall(r"inference\.(\w+)", sentences)) <= known
+    typed = set(re.findall(r"inference\.\w+=[\w.]+", sentences))
     assert typed
     for setting in typed:
         load_config(None, [f"inference.name={method.name}", setting])
@@ -125,13 +125,13 @@ def test_more_draws_are_more_cycles_where_draws_come_by_cycles(found):
 
 
 def test_chains_of_another_tool_are_advised_without_settings_of_ours(found):
-    said = [verdicts(view).next or "" for view in readings(found)]
-    said += sampler_statistics({"diverging": np.ones((4, 40), dtype=bool)}).problems
-    assert {match for text in said for match in re.findall(r"inference\.\S+", text)} == {
+    sentences = [verdicts(view).next or "" for view in readings(found)]
+    sentences += sampler_statistics({"diverging": np.ones((4, 40), dtype=bool)}).problems
+    assert {match for text in sentences for match in re.findall(r"inference\.\S+", text)} == {
         "inference.name=nuts,"
     }
     longer = "run longer, until R-hat passes (twice the warm-up, and 80 draws per chain)"
-    assert {"sample 4 chains or more", longer} <= set(said)
+    assert {"sample 4 chains or more", longer} <= set(sentences)
 
 
 def test_a_warm_up_that_there_was_none_of_is_not_doubled():

@@ -106,7 +106,7 @@ def test_other_data_are_refused_even_so(stopped):
     assert "--allow-changes" not in str(error.value)
 
 
-def test_the_command_says_what_differs(stopped, capsys):
+def test_the_command_names_the_changes(stopped, capsys):
     _edit(stopped, threads=7)
     assert main(["fit", "--resume", str(stopped), "--quiet"]) == 2
     assert "--allow-changes" in capsys.readouterr().err

@@ -113,7 +113,7 @@ def _edit(path, change):
             lambda run: _edit(
                 run / "symmetry.safetensors", lambda saved: saved["head.fixed"].mul_(2)
             ),
-            "symmetry.safetensors has the mask fingerprint .*run.json says",
+            "symmetry.safetensors has the mask fingerprint .*run.json has",
         ),
         (
             lambda run: (run / "config.yaml").write_text(
@@ -125,7 +125,7 @@ def _edit(path, change):
             lambda run: (run / "run.json").write_text(
                 json.dumps({**json.loads((run / "run.json").read_text()), "mask_fingerprint": None})
             ),
-            "config.yaml has the mask fingerprint .*run.json says none",
+            "config.yaml has the mask fingerprint .*run.json has none",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_fit_starts_only_from_a_run_with_the_same_masks(tmp_path, good):
     assert not (tmp_path / "b").exists()
 
 
-def test_a_run_goes_on_only_with_its_own_masks(tmp_path):
+def test_a_run_is_resumed_only_with_its_masks(tmp_path):
     keys = [
         *("data={name: diabetes, limit: 60}", "architecture.widths=[4]", WEIGHT),
         "inference={name: hmc, max_num_steps: 5, num_warmup: 20, num_draws: 60, num_chains: 2}",

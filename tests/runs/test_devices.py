@@ -1,5 +1,4 @@
-"""A run of a device that is missing here is opened on the CPU with one line that says so; it goes
-on if allowed."""
+"""A run of a missing device opens on the CPU with a warning, and is resumed there if allowed."""
 
 import json
 import shutil
@@ -42,9 +41,9 @@ def elsewhere(run, tmp_path):
 
 
 def test_it_is_opened_on_the_cpu_and_predicts_the_same(run, elsewhere):
-    with pytest.warns(DeviceWarning) as told:
+    with pytest.warns(DeviceWarning) as caught:
         opened = load_run(elsewhere)
-    assert [str(warning.message) for warning in told] == [
+    assert [str(warning.message) for warning in caught] == [
         f"{elsewhere} was fitted on {MISSING}, which is not available here; it is opened on the CPU"
     ]
     assert opened.model.device == torch.device("cpu")
@@ -57,7 +56,7 @@ def test_it_is_opened_on_the_cpu_and_predicts_the_same(run, elsewhere):
     "command",
     [["evaluate", "--json"], ["diagnose", "--json"], ["predict", "gap.csv", "-o", "out.csv"]],
 )
-def test_commands_say_it_in_one_line(elsewhere, tmp_path, capsys, monkeypatch, command):
+def test_commands_report_it_in_one_line(elsewhere, tmp_path, capsys, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gap.csv").write_text("x\n0.5\n1.0\n")
     with warnings.catch_warnings():
@@ -69,7 +68,7 @@ def test_commands_say_it_in_one_line(elsewhere, tmp_path, capsys, monkeypatch, c
     )
 
 
-def test_it_goes_on_there_if_allowed(tmp_path):
+def test_it_is_resumed_there_if_allowed(tmp_path):
     keys = [*GAP, "inference={name: map, num_steps: 60, log_every: 5}"]
     path = tmp_path / "run"
     assert fit_run(load_config(None, keys), path, callbacks=[StopAfter(3)]).status == "interrupted"

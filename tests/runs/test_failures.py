@@ -1,4 +1,4 @@
-"""A fit that cannot go on: it says why in one line, and keeps what it had."""
+"""A fit that fails: the reason in one line, and the files that remain."""
 
 import math
 import resource
@@ -242,7 +242,7 @@ def test_a_resume_needs_the_data_that_were_fitted(tmp_path):
     assert not (tmp_path / "run" / "lock.json").exists()
 
 
-def test_a_complete_run_does_not_go_on(tmp_path):
+def test_a_complete_run_is_not_resumed(tmp_path):
     run = fit(tmp_path / "run", overrides("map"))
     before = (run.path / "run.json").read_bytes()
     with pytest.raises(InvalidRun, match="is complete; there is nothing to resume"):

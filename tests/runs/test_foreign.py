@@ -47,7 +47,7 @@ def config(tmp_path, monkeypatch):
 
 
 def mu(x) -> np.ndarray:
-    """What NumPyro says that its network computes at these of its points, (chain, draw, point)."""
+    """Return the outputs of NumPyro's network at some of its points, (chain, draw, point)."""
     with h5netcdf.File(NUMPYRO) as file:
         theirs = file["constant_data"]["x"][...]
     order = [int(np.abs(theirs - row).sum(1).argmin()) for row in x.numpy()]
@@ -96,19 +96,19 @@ def test_draws_become_a_run_that_loads_and_predicts_what_they_did(config, tmp_pa
         "metrics.json",
         "history.parquet",
     }
-    with pytest.raises(InvalidRun, match="made by import"):
+    with pytest.raises(InvalidRun, match="derived from other runs by import"):
         resume_run(tmp_path / "run")
 
 
-def test_what_sampler_it_was_follows_from_the_file_unless_it_is_said(config, tmp_path) -> None:
+def test_the_sampler_follows_from_the_file_unless_configured(config, tmp_path) -> None:
     run = import_run([NUMPYRO], tmp_path / "a", config=config(), names=SIGMA)
     method = run.config.inference
     assert (method.name, method.num_chains, method.num_draws) == ("nuts", 3, 40)
     assert run.record["derived"]["method_assumed"]
-    said = config(
+    configured = config(
         "inference.name=hmc", "inference.target_accept_prob=0.9", "inference.temperature=0.5"
     )
-    run = import_run([NUMPYRO], tmp_path / "b", config=said, names=SIGMA)
+    run = import_run([NUMPYRO], tmp_path / "b", config=configured, names=SIGMA)
     method = run.config.inference
     assert (method.name, method.num_draws, method.target_accept_prob, method.temperature) == (
         "hmc",
@@ -255,7 +255,7 @@ def test_refusals_leave_nothing_behind(config, tmp_path, monkeypatch) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_what_run_json_says_is_json(config, tmp_path) -> None:
+def test_run_json_is_json(config, tmp_path) -> None:
     import_run([NUMPYRO], tmp_path / "run", config=config(), names=SIGMA)
     assert (
         json.loads((tmp_path / "run" / "run.json").read_text())["derived"]["library"]

@@ -1,5 +1,4 @@
-"""A run that is killed or interrupted loads, is of use, and goes on to the bits of one that was
-not."""
+"""A run that was killed or interrupted can be loaded, used, and resumed bitwise identically."""
 
 import json
 import os
@@ -303,7 +302,7 @@ def test_a_lock_of_another_host_is_believed(tmp_path):
 
 @pytest.mark.parametrize("left", ["everything", "nothing"])
 def test_killed_between_the_last_file_and_the_word_complete(tmp_path, monkeypatch, left):
-    """All files are there, those that led to them still or no more: going on only says so."""
+    """All final files exist, with or without working files: resuming only sets the status."""
     keys = [*LONG["hmc"], "inference.num_draws=20"]
     undisturbed = fit(tmp_path / "undisturbed", keys)
 

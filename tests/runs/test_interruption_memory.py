@@ -17,7 +17,7 @@ from bnn_symm.runs.directory.writer import RunWriter
 
 from .fits import IRIS, fit, history
 
-# A run in a process of its own that says the most memory it ever had. What is held at a time by
+# A run in a process of its own that reports its peak memory. What is held at a time by
 # design, 16 MB here and there, is set to 1 MB, so that a small run already needs all of it.
 _CHILD = """
 import sys
@@ -56,7 +56,8 @@ def _peak_megabytes(path: Path, draws: int) -> float:
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="the system does not say the peak of a process"
+    not Path("/proc/self/status").exists(),
+    reason="the system does not report the peak memory of a process",
 )
 def test_the_memory_of_a_run_does_not_grow_with_its_draws(tmp_path):
     few, many = 150, 1500
@@ -123,7 +124,7 @@ def test_no_state_is_ahead_of_its_draws(tmp_path, essential):
     assert on_disk == [{0: 2, 1: 2}, {0: 4, 1: 4}, {0: 6, 1: 6}]
 
 
-def test_draws_told_at_once_make_one_file(tmp_path):
+def test_draws_reported_at_once_make_one_file(tmp_path):
     """Also of many chains: a file a chain would be a great many."""
     writer = _writer(tmp_path / "run", every=1e6)
     for first in range(5):

@@ -88,7 +88,7 @@ def _check(path, moment, undisturbed):
             positions = np.asarray(chains[chain].positions)
             assert len(positions) >= wanted
             np.testing.assert_array_equal(positions, whole.read(chain, 0, len(positions)).numpy())
-    with contextlib.suppress(InvalidRun):  # which says that there is nothing yet
+    with contextlib.suppress(InvalidRun):  # Raised if there is no state yet.
         assert np.isfinite(run.posterior.draws().numpy()).all()
     if run.status == "complete":
         assert same_bits(run, undisturbed)
@@ -129,7 +129,7 @@ _TWENTY = [pytest.param(name, i / 20, marks=pytest.mark.slow) for i in range(20)
 
 
 @pytest.mark.parametrize(("name", "part"), [("hmc", 0.5), ("hmc", 0.97), *_TWENTY])
-def test_it_goes_on_to_the_same_bits(recorded, tmp_path, name, part):
+def test_the_resumed_run_is_bitwise_identical(recorded, tmp_path, name, part):
     recorder, undisturbed = recorded(name)
     number = int(part * len(recorder.moments))
     path = _cut(recorder, number, 1, tmp_path / "disk")

@@ -47,7 +47,7 @@ def test_a_fit_starts_at_the_mean_of_a_run_and_does_not_need_it_again(tmp_path, 
     assert main(["evaluate", str(run.path), "--json"]) == 0
 
 
-def test_it_goes_on_without_the_original_to_the_same_bits(tmp_path, pretrained):
+def test_it_is_resumed_bitwise_identically_without_the_original(tmp_path, pretrained):
     keys = [*GAP, "inference={name: map, num_steps: 60, log_every: 5}", moped(pretrained.path)]
     undisturbed = fit(tmp_path / "undisturbed", keys)
 

@@ -40,17 +40,17 @@ KEYS = [
 
 
 def say_in(folder: str) -> None:
-    """What each process says from here on is in a file of its own."""
+    """Redirect the output of each process to a file of its own."""
     handle = os.open(
-        Path(folder) / f"said-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        Path(folder) / f"output-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     )
     os.dup2(handle, 1)
     os.dup2(handle, 2)
 
 
-def said(folder: Path) -> str:
-    """All that was said, by whichever process."""
-    return "".join((folder / f"said-{rank}").read_text() for rank in range(2))
+def output_of(folder: Path) -> str:
+    """Return the output of all processes."""
+    return "".join((folder / f"output-{rank}").read_text() for rank in range(2))
 
 
 def command_line(arguments: list[str], folder: str) -> int:
@@ -63,7 +63,7 @@ def start_fit(folder: Path, *arguments: str) -> Ranks:
 
 
 class _Signal(Callback):
-    """Sends a signal to a process when a row of the history is told: two rows come every 20
+    """Sends a signal to a process when a row of the history is written: two rows come every 20
     iterations."""
 
     def __init__(self, pid: int, number: int, row: int):
@@ -102,15 +102,15 @@ def check_stopped_on_its_way(path: Path) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert start_fit(folder, *flags(KEYS), "--out", str(folder / "run")).statuses() == [0, 0], said(
-        folder
+    assert start_fit(folder, *flags(KEYS), "--out", str(folder / "run")).statuses() == [0, 0], (
+        output_of(folder)
     )
     return load_run(folder / "run")
 
 
-def check_goes_on(folder: Path, undisturbed) -> None:
+def check_resumed_bits(folder: Path, undisturbed) -> None:
     path = folder / "run"
-    assert start_fit(folder, "--resume", str(path)).statuses() == [0, 0], said(folder)
+    assert start_fit(folder, "--resume", str(path)).statuses() == [0, 0], output_of(folder)
     resumed = load_run(path)
     assert resumed.status == "complete"
     assert same_bits(resumed, undisturbed)
@@ -122,17 +122,17 @@ def check_goes_on(folder: Path, undisturbed) -> None:
 
 
 def test_a_run_of_two_processes_is_one_run(undisturbed):
-    assert said(undisturbed.path.parent) == ""
+    assert output_of(undisturbed.path.parent) == ""
     assert undisturbed.record["processes"] == 2
     assert undisturbed.record["dataset"]["train"] == undisturbed.metrics["train"]["points"] == 90
     assert undisturbed.posterior.shape[:2] == (2, 60)
 
 
-def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(tmp_path, undisturbed):
+def test_a_killed_process_is_named_and_the_resumed_run_is_bitwise_identical(tmp_path, undisturbed):
     ranks = start_ranks(fit_until, str(tmp_path), 1, signal.SIGKILL)
     assert ranks.statuses() == [1, -signal.SIGKILL]
     path = tmp_path / "run"
-    assert said(tmp_path) == (
+    assert output_of(tmp_path) == (
         f"process 1 of 2 (pid {ranks.processes[1].pid}) died; resume with: torchrun "
         "--nproc-per-node 2 -m "
         f"bnn_symm.cli fit --resume {path}\n"
@@ -147,10 +147,10 @@ def test_a_killed_process_is_named_and_the_run_goes_on_to_the_same_bits(tmp_path
     ) as error:
         resume_run(copy)
     assert str(error.value).endswith("or accept a different result with --allow-changes")
-    check_goes_on(tmp_path, undisturbed)
+    check_resumed_bits(tmp_path, undisturbed)
 
 
-def test_around_learned_weights_it_goes_on_without_the_run_they_are_of(tmp_path):
+def test_a_run_around_learned_weights_is_resumed_without_their_run(tmp_path):
     pretrained = fit(
         tmp_path / "pretrained", [*GAP, "dtype=float64", "inference={name: map, num_steps: 40}"]
     )
@@ -160,7 +160,7 @@ def test_around_learned_weights_it_goes_on_without_the_run_they_are_of(tmp_path)
     assert start_fit(whole, *flags([*KEYS, around]), "--out", str(whole / "run")).statuses() == [
         0,
         0,
-    ], said(whole)
+    ], output_of(whole)
     assert start_ranks(fit_until, str(tmp_path), 1, signal.SIGKILL, around).statuses() == [
         1,
         -signal.SIGKILL,
@@ -168,7 +168,7 @@ def test_around_learned_weights_it_goes_on_without_the_run_they_are_of(tmp_path)
     check_stopped_on_its_way(tmp_path / "run")
     learned = pretrained.posterior.mean()
     shutil.rmtree(pretrained.path)
-    check_goes_on(tmp_path, load_run(whole / "run"))
+    check_resumed_bits(tmp_path, load_run(whole / "run"))
     model = load_run(tmp_path / "run").model
     weights = model.num_net_parameters
     assert torch.equal(model.parameter_prior.mean, learned[:weights])
@@ -178,11 +178,11 @@ def test_around_learned_weights_it_goes_on_without_the_run_they_are_of(tmp_path)
 def test_the_first_process_killed(tmp_path, undisturbed):
     ranks = start_ranks(fit_until, str(tmp_path), 0, signal.SIGKILL)
     assert ranks.statuses() == [-signal.SIGKILL, 1]
-    assert said(tmp_path).startswith(
+    assert output_of(tmp_path).startswith(
         f"process 0 of 2 (pid {ranks.processes[0].pid}) died; resume with: "
     )
     assert load_run(tmp_path / "run").status == "interrupted"
-    check_goes_on(tmp_path, undisturbed)
+    check_resumed_bits(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
@@ -194,7 +194,7 @@ def test_a_signal_to_one_stops_all(tmp_path, undisturbed, rank):
     path = tmp_path / "run"
     assert load_run(path).status == "interrupted"
     check_stopped_on_its_way(path)
-    check_goes_on(tmp_path, undisturbed)
+    check_resumed_bits(tmp_path, undisturbed)
 
 
 def kill_a_child(agent: subprocess.Popen) -> None:
@@ -237,7 +237,7 @@ def test_started_by_torchrun_itself(tmp_path, stop, words):
     assert not (path / "lock.json").exists()
 
 
-def test_one_process_is_not_gone_on_with_in_two(tmp_path, undisturbed):
+def test_a_run_of_one_process_is_not_resumed_with_two(tmp_path, undisturbed):
     path = shutil.copytree(undisturbed.path, tmp_path / "run")
     record = path / "run.json"
     # As a run of one process that was killed, made before `processes` was written.
@@ -245,7 +245,7 @@ def test_one_process_is_not_gone_on_with_in_two(tmp_path, undisturbed):
     record.write_text(re.sub(r'\n *"processes": 2,', "", text))
     (path / "metrics.json").unlink()
     assert start_fit(tmp_path, "--resume", str(path)).statuses()[0] == 2
-    (line,) = said(tmp_path).splitlines()
+    (line,) = output_of(tmp_path).splitlines()
     assert "processes was 1, is 2; start it with: bnn-symm fit --resume, start a new run" in line
     assert line.endswith(f"--set initial={path}, or accept a different result with --allow-changes")
 
@@ -289,11 +289,11 @@ def test_processes_with_other_data_do_not_begin(tmp_path):
         ),
     ],
 )
-def test_what_makes_no_sense_is_said_once(tmp_path, arguments, words):
+def test_invalid_arguments_are_reported_once(tmp_path, arguments, words):
     first, other = start_ranks(command_line, arguments, str(tmp_path)).statuses()
     assert first == 2
     assert other != 0
-    (line,) = said(tmp_path).splitlines()
+    (line,) = output_of(tmp_path).splitlines()
     assert line.startswith("bnn-symm: error: ")
     assert words in line
 

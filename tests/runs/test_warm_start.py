@@ -93,22 +93,22 @@ def _loc(folder):
 
 
 @pytest.mark.parametrize(("stage", "rows"), [(1, 4), (2, 1), (3, 1)])
-def test_stopped_in_any_stage_it_goes_on_in_it_to_the_same_bits(tmp_path, undisturbed, stage, rows):
+def test_a_stopped_stage_is_resumed_bitwise_identically(tmp_path, undisturbed, stage, rows):
     path = tmp_path / "run"
     stopped = fit_run(load_config(None, KEYS), path, callbacks=[StopIn(stage, rows)])
     assert stopped.status == "interrupted"
-    told = stopped.directory.read_history()
-    assert {row["stage"] for row in told} == {stage}
+    rows = stopped.directory.read_history()
+    assert {row["stage"] for row in rows} == {stage}
     method = ("map", "mean_field_vi", "nuts")[stage - 1]
     assert stopped.posterior.info["method"] == method
-    told = []
+    stages = []
 
-    class Told(Callback):
+    class Recorder(Callback):
         def on_history(self, row):
-            told.append(row["stage"])
+            stages.append(row["stage"])
 
-    resumed = resume_run(path, callbacks=[Told()])
-    assert min(told) == stage  # the stages before were not run again
+    resumed = resume_run(path, callbacks=[Recorder()])
+    assert min(stages) == stage  # the stages before were not run again
     assert resumed.status == "complete"
     assert same_bits(resumed, undisturbed)
     assert history(resumed) == history(undisturbed)
@@ -121,7 +121,7 @@ def test_stopped_in_any_stage_it_goes_on_in_it_to_the_same_bits(tmp_path, undist
 
 
 @pytest.mark.parametrize(
-    ("short", "long", "told", "rows"),
+    ("short", "long", "log", "rows"),
     [
         (
             "mean_field_vi, num_steps: 30",
@@ -133,19 +133,19 @@ def test_stopped_in_any_stage_it_goes_on_in_it_to_the_same_bits(tmp_path, undist
     ],
     ids=["second", "last"],
 )
-def test_killed_in_a_stage_it_goes_on_in_it_to_the_same_bits(
-    tmp_path, undisturbed, short, long, told, rows
+def test_a_killed_stage_is_resumed_bitwise_identically(
+    tmp_path, undisturbed, short, long, log, rows
 ):
     path = tmp_path / "run"
     longer = [key.replace(short, long) for key in KEYS]
     process = start(["fit", *flags(longer), "--out", str(path)], tmp_path / "log")
-    wait_until(lambda: lines(path / told) > rows or not process.is_alive(), seconds=120)
+    wait_until(lambda: lines(path / log) > rows or not process.is_alive(), seconds=120)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode == -signal.SIGKILL, (tmp_path / "log").read_text()
     assert load_run(path).status == "interrupted"
     before = {file: file.stat().st_mtime_ns for file in path.glob("warm_start/*/posterior.nc")}
-    assert len(before) == (1 if "warm_start" in told else 2)
+    assert len(before) == (1 if "warm_start" in log else 2)
     run_elsewhere(["fit", "--resume", str(path)], tmp_path / "resume.log")
     run_elsewhere(["fit", *flags(longer), "--out", str(tmp_path / "other")], tmp_path / "other.log")
     resumed, other = load_run(path), load_run(tmp_path / "other")
@@ -180,7 +180,7 @@ def test_killed_between_two_stages(tmp_path, undisturbed, monkeypatch, when):
     assert history(resumed) == history(undisturbed)
 
 
-def test_the_cost_of_all_stages_is_counted_and_every_row_says_its_stage(undisturbed):
+def test_the_cost_of_all_stages_is_counted_and_every_row_has_its_stage(undisturbed):
     record = json.loads((undisturbed.path / "run.json").read_text())
     assert [stage["method"] for stage in record["warm_start"]] == ["map", "mean_field_vi"]
     assert [stage["gradient_evaluations"] for stage in record["warm_start"]] == [30, 30]

@@ -1,4 +1,4 @@
-"""Every configuration that is shipped can be read, says what it is, and names what there is."""
+"""Every shipped configuration is valid, has a description, and names existing data."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bnn_symm.studies.study import Study, load_study
 FOLDER = Path(__file__).parents[3] / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.yaml"))
 PAPERS = sorted((FOLDER / "papers").glob("*.yaml"))
-# Files that a comment says how to make.
+# Files that a comment describes how to create.
 FILES = {"mnist.npz"}
 SHAPES = {"mnist.npz": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
@@ -45,7 +45,7 @@ def test_it_parses_and_its_data_are_known(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
-def test_its_first_line_says_what_it_is(path):
+def test_its_first_line_is_a_description(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 30
@@ -60,7 +60,7 @@ def test_its_comments_name_it_and_its_files(path):
             assert (FOLDER.parent / word.rstrip(".,:")).exists(), word
 
 
-def test_what_was_not_run_says_so_and_what_it_would_take():
+def test_configurations_that_were_not_run_state_their_cost():
     assert len(PAPERS) >= 6
     for path in PAPERS:
         text = path.read_text(encoding="utf-8")

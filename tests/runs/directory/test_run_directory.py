@@ -225,7 +225,7 @@ def test_damage_is_named(copy, damage, message):
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_run_is_said(tmp_path):
+def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     for name, message in {
@@ -249,7 +249,7 @@ def test_a_newer_posterior_is_refused(copy):
 
 @pytest.mark.parametrize("file", ["chain-0000.safetensors", "000000.npy"])
 def test_a_damaged_checkpoint_or_draw(tmp_path, file):
-    from ..test_interruption import LONG, _stop_after_draws
+    from tests.runs.test_interruption import LONG, _stop_after_draws
 
     _stop_after_draws(tmp_path / "run", [*LONG["hmc"], "inference.num_draws=60"], 5)
     (path,) = (tmp_path / "run").rglob(file)
