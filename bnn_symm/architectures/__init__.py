@@ -1,5 +1,6 @@
-"""Networks: (point, *input_shape) in, (point, num_outputs) out; no data, no prior, no
-likelihood.
+"""Define the networks: maps from (point, *input_shape) to (point, num_outputs).
+
+They know nothing of data, priors and likelihoods.
 """
 
 from bnn_symm.architectures.asymmetric.asymmetrize import asymmetrize

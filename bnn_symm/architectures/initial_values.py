@@ -100,4 +100,4 @@ def _draw_normal(layer: nn.Module, gain_squared: float, generator: torch.Generat
         values = layer.restrict(values.to(weight.device))
     weight.copy_(values)
     if isinstance(layer, InitialEntries):
-        layer.reset_given_entries()
+        layer.reset_initial_entries()

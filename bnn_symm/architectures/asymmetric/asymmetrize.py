@@ -14,11 +14,16 @@ import torch
 from torch import nn
 
 from bnn_symm.architectures.asymmetric.block_fixed import Blocks, blocks_of
-from bnn_symm.architectures.asymmetric.figlu import use_figlu
+from bnn_symm.architectures.asymmetric.figlu import insert_figlu
 from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries
-from bnn_symm.architectures.asymmetric.init_matched import give_initial_entries
+from bnn_symm.architectures.asymmetric.init_matched import set_initial_entries
 from bnn_symm.architectures.asymmetric.masks import fixed_values, layer_mask
-from bnn_symm.architectures.asymmetric.settings import describe, fixed_counts, kappas, plain_layers
+from bnn_symm.architectures.asymmetric.settings import (
+    describe_layer,
+    fixed_counts,
+    kappas,
+    plain_layers,
+)
 from bnn_symm.architectures.config import MaskKind, SymmetryConfig, SymmetryKind
 from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
@@ -102,7 +107,7 @@ def apply_symmetry(
             "module of your own"
         )
     if settings.kind == "sigma_asymmetric":
-        return use_figlu(net, input_shape, settings.gate_scale, settings.seed)
+        return insert_figlu(net, input_shape, settings.gate_scale, settings.seed)
     layers = plain_layers(net)
     if not layers:
         raise ConfigError(
@@ -111,7 +116,7 @@ def apply_symmetry(
             f"{type(net).__name__}; use kind=sigma_asymmetric, or such layers"
         )
     _refuse_tied(net, layers)
-    change = give_initial_entries if settings.kind == "init_matched" else fix_entries
+    change = set_initial_entries if settings.kind == "init_matched" else fix_entries
     for name, (mask, fixed) in masks_and_values(net, layers, settings, input_shape).items():
         change(layers[name], torch.from_numpy(mask), torch.from_numpy(fixed))
     for child in net.modules():
@@ -173,7 +178,7 @@ def _blocks(
     itself.
     """
     shapes = {name: tuple(module.get_parameter("weight").shape) for name, module in layers.items()}
-    described = {name: describe(name, module) for name, module in layers.items()}
+    described = {name: describe_layer(name, module) for name, module in layers.items()}
     if settings.mask == "densest":
         counts = dict.fromkeys(layers, 1)  # not read: densest counts for itself
     else:

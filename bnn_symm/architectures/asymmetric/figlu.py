@@ -77,7 +77,7 @@ class FiGLU(nn.Module):
         return f"width={len(self.matrix)}"
 
 
-def use_figlu(
+def insert_figlu(
     net: nn.Module,
     input_shape: tuple[int, ...] | None,
     gate_scale: float | Literal["auto"],
@@ -111,7 +111,7 @@ def use_figlu(
             "cannot be replaced; make them modules, self.activation = nn.ReLU(), one for each place"
         )
     reference = next(net.parameters(), torch.zeros(()))
-    made: dict[int, FiGLU] = {}
+    replacements: dict[int, FiGLU] = {}
     for name, activation in dict(net.named_modules()).items():
         if activation not in widths:
             continue
@@ -124,15 +124,15 @@ def use_figlu(
         (width,) = widths[activation]
         scale = 1 / math.sqrt(width) if gate_scale == "auto" else gate_scale
         matrix = torch.from_numpy(fixed_values(seed, name, (width, width), scale))
-        made[id(activation)] = FiGLU(matrix.to(reference.device, reference.dtype)).train(
+        replacements[id(activation)] = FiGLU(matrix.to(reference.device, reference.dtype)).train(
             activation.training
         )
-    if id(net) in made:
-        return made[id(net)]
+    if id(net) in replacements:
+        return replacements[id(net)]
     for parent in list(net.modules()):
         for name, child in parent._modules.items():
-            if id(child) in made:
-                parent._modules[name] = made[id(child)]
+            if id(child) in replacements:
+                parent._modules[name] = replacements[id(child)]
     return net
 
 
@@ -140,11 +140,11 @@ def _widths(net: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, set
     """Activation module -> the widths at which a forward pass uses it."""
     widths: dict[nn.Module, set[int]] = {}
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record_width(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         widths.setdefault(module, set()).add(inputs[0].shape[1 if inputs[0].ndim == 4 else -1])
 
-    found = [module for module in net.modules() if isinstance(module, ACTIVATION_MODULES)]
-    hooks = [module.register_forward_pre_hook(note) for module in found]
+    activations = [module for module in net.modules() if isinstance(module, ACTIVATION_MODULES)]
+    hooks = [module.register_forward_pre_hook(record_width) for module in activations]
     reference = next(net.parameters(), torch.zeros(()))
     try:
         with torch.no_grad():

@@ -87,4 +87,4 @@ def load_fixed_buffers(net: nn.Module, buffers: Mapping[str, Tensor]) -> None:
         value.copy_(buffers[name])
     for module in net.modules():
         if isinstance(module, FixedEntries):
-            module.refresh()
+            module.update_positions()

@@ -98,20 +98,20 @@ class FixedEntries(nn.Module):
         """A plain layer of the same function: every entry, the fixed ones too, is a parameter of
         it.
         """
-        twin = copy.deepcopy(self)
+        clone = copy.deepcopy(self)
         weight = self.effective_weight().detach().clone()
-        del twin.mask, twin.fixed, twin._positions
-        twin.__class__ = cast(Any, self.plain)
-        twin.weight = nn.Parameter(weight, requires_grad=self.weight.requires_grad)
-        return twin
+        del clone.mask, clone.fixed, clone._positions
+        clone.__class__ = cast(Any, self.plain)
+        clone.weight = nn.Parameter(weight, requires_grad=self.weight.requires_grad)
+        return clone
 
-    def refresh(self) -> None:
+    def update_positions(self) -> None:
         """Follows a `mask` that was changed in place, with as many free entries as before."""
         self._positions = _positions(self.mask)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        self.refresh()
+        self.update_positions()
 
     def extra_repr(self) -> str:
         """The plain layer's, and how many entries are free."""

@@ -25,7 +25,7 @@ class InitialEntries(nn.Module):
     fixed: Tensor
 
     @torch.no_grad()
-    def reset_given_entries(self) -> None:
+    def reset_initial_entries(self) -> None:
         """Puts the given initial values into the weight."""
         self.weight.copy_(torch.where(self.mask, self.weight, self.fixed))
 
@@ -54,7 +54,7 @@ _INITIAL = {
 }
 
 
-def give_initial_entries(
+def set_initial_entries(
     layer: nn.Module, mask: Bool[Tensor, "*shape"], fixed: Float[Tensor, "*shape"]
 ) -> InitialEntries:
     """Gives a plain layer initial values where `mask` is False, in place; the layer changes its
@@ -73,5 +73,5 @@ def give_initial_entries(
     weight = changed.weight
     changed.register_buffer("mask", mask.to(weight.device), persistent=False)
     changed.register_buffer("fixed", fixed.to(weight.device, weight.dtype), persistent=False)
-    changed.reset_given_entries()
+    changed.reset_initial_entries()
     return changed

@@ -123,7 +123,7 @@ def _random(
         )
     possible = math.comb(entries, fixed)
     if possible < rows:
-        raise cannot_differ(layer, entries, fixed, what)
+        raise equal_rows_error(layer, entries, fixed, what)
     generator = numpy_generator(seed, "mask", layer.name).bit_generator
     mask = np.ones((rows, entries), dtype=bool)
     if possible < FEW * rows:
@@ -167,7 +167,7 @@ def _densest(layer: Layer) -> Bool[np.ndarray, "rows row"]:
     return mask
 
 
-def cannot_differ(layer: Layer, entries: int, fixed: int, what: str) -> ConfigError:
+def equal_rows_error(layer: Layer, entries: int, fixed: int, what: str) -> ConfigError:
     """The error that says how many inputs would be needed."""
     message = (
         f"{layer.name}: with {fixed} of {entries} {what} fixed only {math.comb(entries, fixed)} "

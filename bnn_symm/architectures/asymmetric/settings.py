@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from bnn_symm.architectures.asymmetric.fixed_entries import PLAIN_LAYERS
-from bnn_symm.architectures.asymmetric.masks import Layer, cannot_differ, rows_can_differ
+from bnn_symm.architectures.asymmetric.masks import Layer, equal_rows_error, rows_can_differ
 from bnn_symm.architectures.config import SymmetryConfig
 from bnn_symm.architectures.layers.norms import FilterResponseNorm
 from bnn_symm.errors import ConfigError
@@ -48,7 +48,7 @@ def plain_layers(net: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def describe(name: str, module: nn.Module) -> Layer:
+def describe_layer(name: str, module: nn.Module) -> Layer:
     """Sizes of a layer's weight."""
     rows, channels, *kernel = module.get_parameter("weight").shape
     return Layer(name or "(root)", rows, channels, math.prod(kernel), isinstance(module, nn.Linear))
@@ -66,24 +66,24 @@ def fixed_counts(layers: Mapping[str, nn.Module], settings: SymmetryConfig) -> d
     if given != "auto":
         return dict(zip(layers, map(int, _by_layer("fixed_per_row", given, layers)), strict=True))
     counts: dict[str, int] = {}
-    hopeless: dict[str, ConfigError] = {}
+    errors: dict[str, ConfigError] = {}
     convolutional = has_convolutions(layers)
     last = list(layers)[-1]
     for name, module in layers.items():
-        layer = describe(name, module)
+        layer = describe_layer(name, module)
         start = _entries(layer, convolutional, name == last)
         if settings.mask == "filters":
             counts[name] = _filters(layer, start)
             continue
-        found = next(
+        count = next(
             (n for n in range(start, layer.row) if rows_can_differ(layer.rows, layer.row, n)), None
         )
-        counts[name] = found or 0
-        if found is None:
-            hopeless[name] = cannot_differ(layer, layer.row, max(1, layer.row // 2), "inputs")
-    if hopeless:
+        counts[name] = count or 0
+        if count is None:
+            errors[name] = equal_rows_error(layer, layer.row, max(1, layer.row // 2), "inputs")
+    if errors:
         instead = f"[{','.join(map(str, counts.values()))}]"
-        raise ConfigError(f"{next(iter(hopeless.values()))}: type fixed_per_row={instead}")
+        raise ConfigError(f"{next(iter(errors.values()))}: type fixed_per_row={instead}")
     return counts
 
 

@@ -1,9 +1,8 @@
-"""What a user's module must satisfy before a posterior over its weights means anything.
+"""Check that a user's module has a well-defined density over its weights.
 
-A density has one value at one vector of weights. So the outputs of a point must be a function of
-this point and of the
-parameters: not of the other points, of former calls, of random numbers, of the mode, nor of what a
-    pass changes.
+A density has one value at each vector of weights. The outputs of a point must therefore be a
+function of this point and of the parameters: not of the other points, former calls, random numbers,
+the mode, or anything that a pass changes.
 """
 
 import copy
@@ -26,7 +25,7 @@ from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.randomness import torch_generator
 
 NUM_PROBES = 4
-"""Points on which a batch is compared with its single points; a few suffice to see any
+"""Number of points on which a batch is compared with its single points; a few reveal any
 dependence."""
 
 
@@ -37,21 +36,21 @@ def check_module(
     num_outputs: int,
     points: Tensor | None = None,
 ) -> None:
-    """Refuse a module that is not a deterministic function of one point and its parameters.
+    """Reject a module that is not a deterministic function of one point and its parameters.
 
-    The module is not changed, but that lazy layers get their parameters.
+    The module is not changed, except that lazy layers get their parameters.
 
     Args:
-        name: What messages call the module.
-        net: What the factory returned.
+        name: Name of the module in messages.
+        net: The object that the factory returned.
         input_shape: Shape of one point.
-        num_outputs: Length of the output of one point that is wanted.
+        num_outputs: Expected length of the output of one point.
         points: Points of the data, (point, *input_shape); default standard normals.
 
     Raises:
-        ConfigError: As `check_structure`; and if a pass fails or does not give (point,
-            num_outputs), or if outputs are not finite, change with the batch, from pass to pass,
-            with the mode, or without a gradient.
+        ConfigError: As `check_structure`; or if a pass fails or does not return (point,
+            num_outputs), or if outputs are not finite, change with the batch, from pass to pass or
+            with the mode, or have no gradient.
     """
     check_structure(name, net, is_lazy_allowed=True)
     if points is None:
@@ -59,7 +58,7 @@ def check_module(
     with preserve_global_state():
         _fill_lazy_layers(name, net, points)
     check_parameters(
-        name, {word: value for word, value in net.named_parameters() if value.requires_grad}
+        name, {key: value for key, value in net.named_parameters() if value.requires_grad}
     )
     check_function(name, private_copy(net, name), points, num_outputs)
 
@@ -67,13 +66,13 @@ def check_module(
 def check_function(
     name: str, net: nn.Module, points: Float[Tensor, "point *feature"], num_outputs: int | None
 ) -> int:
-    """Refuse a network whose outputs are not a function of one point and of its parameters.
+    """Reject a network whose outputs are not a function of one point and of its parameters.
 
     Args:
-        name: What messages call it.
+        name: Name of the network in messages.
         net: A private copy, which is not changed.
-        points: Of the data; the first few are used.
-        num_outputs: Length of the output of one point that is wanted; None for any.
+        points: Points of the data; the first few are used.
+        num_outputs: Expected length of the output of one point; None for any.
 
     Returns:
         The length of the output of one point.
@@ -83,94 +82,100 @@ def check_function(
     """
     parameter = next(net.parameters())
     points = points[:NUM_PROBES].detach().to(device=parameter.device, dtype=parameter.dtype)
-    here = {word: value.detach().clone() for word, value in net.named_parameters()}
-    there = _perturbed(here)
+    current = {key: value.detach().clone() for key, value in net.named_parameters()}
+    perturbed = _perturbed(current)
     with torch.inference_mode(False), preserve_global_state():
         if _is_known(net):
-            outputs = _outputs(name, copy.deepcopy(net), here, points)
+            outputs = _outputs(name, copy.deepcopy(net), current, points)
             _check_shape(name, outputs, points, num_outputs)
             return outputs.shape[-1]
         evaluated = _check_mode(
-            name, net, points, here, there, training=False, num_outputs=num_outputs
+            name, net, points, current, perturbed, training=False, num_outputs=num_outputs
         )
         trained = _check_mode(
-            name, net, points, here, there, training=True, num_outputs=num_outputs
+            name, net, points, current, perturbed, training=True, num_outputs=num_outputs
         )
         if not all(
             outputs_agree(first, second) for first, second in zip(evaluated, trained, strict=True)
         ):
             raise ConfigError(
                 f"{name}: outputs differ between training and evaluation mode, want one function; "
-                "remove what looks at `self.training`"
+                "remove code that reads `self.training`"
             )
         _check_gradient(name, net, points)
         return evaluated[0].shape[-1]
 
 
 def _is_known(net: nn.Module) -> bool:
-    """Return whether a network is one of this package, whose functions need no check."""
-    own = [type(module).__module__.startswith("bnn_symm.") for module in net.modules()]
-    others = [type(module).__module__.startswith("torch.nn.modules.") for module in net.modules()]
+    """Return whether a network has modules of this package and torch only, and needs no check."""
+    from_package = [type(module).__module__.startswith("bnn_symm.") for module in net.modules()]
+    from_torch = [
+        type(module).__module__.startswith("torch.nn.modules.") for module in net.modules()
+    ]
     hooks = any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
-    return own[0] and not hooks and all(a or b for a, b in zip(own, others, strict=True))
+    return (
+        from_package[0]
+        and not hooks
+        and all(a or b for a, b in zip(from_package, from_torch, strict=True))
+    )
 
 
 def _check_mode(
     name: str,
     net: nn.Module,
     points: Tensor,
-    here: Mapping[str, Tensor],
-    there: Mapping[str, Tensor],
+    current: Mapping[str, Tensor],
+    perturbed: Mapping[str, Tensor],
     *,
     training: bool,
     num_outputs: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """Compare passes in one mode; returns the outputs at both sets of parameters."""
+    """Compare passes in one mode, and return the outputs at both sets of parameters."""
 
     def fresh() -> nn.Module:
         return set_mode(copy.deepcopy(net), training=training)
 
     before = _generator_states()
-    first = _outputs(name, fresh(), here, points)
+    first = _outputs(name, fresh(), current, points)
     _check_shape(name, first, points, num_outputs)
-    again, other = _outputs(name, fresh(), here, points), _outputs(name, fresh(), there, points)
+    again, other = (
+        _outputs(name, fresh(), current, points),
+        _outputs(name, fresh(), perturbed, points),
+    )
     if not first.isfinite().all():
         raise ConfigError(
             f"{name}: outputs are NaN or infinite for points of the data or standard normals, want "
-            "finite ones; look at the initial values and at divisions"
+            "finite ones; check the initial values and divisions"
         )
     if _generator_states() != before or not outputs_agree(first, again):
         raise ConfigError(
-            f"{name}: two passes on the same points differ, or draw random numbers, which make the "
-            "likelihood random; remove them from forward, and whatever else changes from pass to "
-            "pass"
+            f"{name}: two passes on the same points differ, or draw random numbers, which makes "
+            "the likelihood random; remove random numbers, clocks and other changes from forward"
         )
     used = fresh()
-    states = [_outputs(name, used, values, points) for values in (here, there, here)]
+    states = [_outputs(name, used, values, points) for values in (current, perturbed, current)]
     if not all(
         outputs_agree(got, wanted)
         for got, wanted in zip(states, (first, other, first), strict=True)
     ):
         raise ConfigError(
             f"{name}: outputs depend on former calls (a pass changes a buffer or an attribute that "
-            "later passes read); want a function of the point and the parameters alone: remove "
-            "that state"
+            "later passes read); want a function of the point and the parameters only: remove this "
+            "state"
         )
-    singles = torch.cat([_outputs(name, used, here, point[None]) for point in points])
-    reverse = _outputs(name, used, here, points.flip(0)).flip(0)
+    singles = torch.cat([_outputs(name, used, current, point[None]) for point in points])
+    reverse = _outputs(name, used, current, points.flip(0)).flip(0)
     if not outputs_agree(first, singles) or not outputs_agree(first, reverse):
         raise ConfigError(
-            f"{name}: the output of a point changes with the batch it is in, which makes one "
-            "point's likelihood depend on its batch; use LayerNorm/GroupNorm and compute nothing "
-            "over the first axis"
+            f"{name}: the output of a point changes with the batch it is in, so its likelihood "
+            "would depend on the batch; use LayerNorm/GroupNorm and compute nothing over the first "
+            "axis"
         )
     return first, other
 
 
 def _check_shape(name: str, outputs: Tensor, points: Tensor, num_outputs: int | None) -> None:
-    """Refuse outputs of another shape or dtype than (point, output) in the dtype of the
-    parameters.
-    """
+    """Reject outputs of a shape other than (point, output), or of another dtype."""
     wanted = (
         len(points),
         outputs.shape[-1] if num_outputs is None and outputs.dim() else num_outputs,
@@ -178,9 +183,8 @@ def _check_shape(name: str, outputs: Tensor, points: Tensor, num_outputs: int | 
     if tuple(outputs.shape) != wanted:
         raise ConfigError(
             f"{name}: got outputs of shape {tuple(outputs.shape)} for {len(points)} points, want "
-            f"{wanted}; give the "
-            "last layer as many outputs as the data and the likelihood need (a factory takes "
-            "num_outputs)"
+            f"{wanted}; give the last layer the outputs that data and likelihood need (a factory "
+            "gets num_outputs)"
         )
     if outputs.dtype != points.dtype:
         raise ConfigError(
@@ -190,73 +194,69 @@ def _check_shape(name: str, outputs: Tensor, points: Tensor, num_outputs: int | 
 
 
 def _check_gradient(name: str, net: nn.Module, points: Tensor) -> None:
-    """Refuse parameters that change the outputs and get no gradient, and passes that leave their
-    graph behind.
-    """
-    twin = copy.deepcopy(net)
+    """Reject parameters that affect outputs without a gradient, and passes that keep a graph."""
+    clone = copy.deepcopy(net)
     with torch.enable_grad():
         leaves = {
-            word: value.detach().clone().requires_grad_() for word, value in twin.named_parameters()
+            key: value.detach().clone().requires_grad_() for key, value in clone.named_parameters()
         }
-        outputs = _forward(name, twin, leaves, points.clone())
+        outputs = _forward(name, clone, leaves, points.clone())
     grads: Any = [None] * len(leaves)
     if outputs.requires_grad:
         grads = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
-    missing = [word for word, grad in zip(leaves, grads, strict=True) if grad is None]
-    values = {word: value.detach() for word, value in leaves.items()}
-    moved = _perturbed(values)
-    for word in missing:
-        changed = _outputs(name, copy.deepcopy(net), {**values, word: moved[word]}, points)
+    missing = [key for key, grad in zip(leaves, grads, strict=True) if grad is None]
+    values = {key: value.detach() for key, value in leaves.items()}
+    perturbed = _perturbed(values)
+    for key in missing:
+        changed = _outputs(name, copy.deepcopy(net), {**values, key: perturbed[key]}, points)
         if not outputs_agree(changed, outputs.detach()):
             raise ConfigError(
-                f"{name}: outputs depend on {word}, but no gradient leads there; remove detach, "
-                "no_grad and NumPy from forward, or set requires_grad=False where a layer is to "
-                "stay as it is"
+                f"{name}: outputs depend on {key}, but it gets no gradient; remove detach, no_grad "
+                "and NumPy from forward, or set requires_grad=False for a layer that is constant"
             )
     if len(missing) == len(leaves):
         raise ConfigError(
-            f"{name}: outputs do not depend on any parameter, so that there is nothing to infer"
+            f"{name}: outputs do not depend on any parameter, so there is nothing to infer; use "
+            "the parameters in forward"
         )
-    for layer, module in twin.named_modules():
-        for word, value in [*vars(module).items(), *module._buffers.items()]:
+    for layer, module in clone.named_modules():
+        for key, value in [*vars(module).items(), *module._buffers.items()]:
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 raise ConfigError(
                     f"{name}: forward keeps a tensor that it computed as "
-                    f"{f'{layer}.{word}'.lstrip('.')}; return it, "
-                    "or keep a detached copy"
+                    f"{f'{layer}.{key}'.lstrip('.')}; return it, or keep a detached copy"
                 )
 
 
 def _outputs(name: str, net: nn.Module, values: Mapping[str, Tensor], points: Tensor) -> Tensor:
-    """Return outputs, after a look at what the pass did to its input and to the parameters."""
-    given, used = points.clone(), {word: value.clone() for word, value in values.items()}
+    """Return the outputs of a pass that must change neither its input nor the parameters."""
+    given, used = points.clone(), {key: value.clone() for key, value in values.items()}
     with torch.no_grad():
         outputs = _forward(name, net, used, given).clone()
     if not torch.equal(given.nan_to_num(), points.nan_to_num()):
         raise ConfigError(
             f"{name}: forward changes its input in place, which changes the data of later passes; "
-            "work on a copy, such as x = x - 1 in place of x -= 1"
+            "work on a copy, such as x = x - 1 instead of x -= 1"
         )
-    for word, value in used.items():
-        if not torch.equal(value.nan_to_num(), values[word].nan_to_num()):
+    for key, value in used.items():
+        if not torch.equal(value.nan_to_num(), values[key].nan_to_num()):
             raise ConfigError(
-                f"{name}: forward changes its parameter {word} in place; compute a new tensor from "
+                f"{name}: forward changes its parameter {key} in place; compute a new tensor from "
                 "it"
             )
     return outputs
 
 
 def _forward(name: str, net: nn.Module, values: Mapping[str, Tensor], points: Tensor) -> Tensor:
-    """Return what a pass gives, if that is one tensor of real numbers."""
+    """Return the result of a pass, which must be one tensor of real numbers."""
     try:
         outputs = functional_call(net, dict(values), (points,))
     except Exception as error:
         mode = "training" if net.training else "evaluation"
         raise ConfigError(
             f"{name}: a forward pass in {mode} mode on points of shape {tuple(points.shape)} "
-            "raised "
-            f"{one_line(f'{type(error).__name__}: {error}', 120)}; want a pass for any number of "
-            "points of this shape"
+            f"raised {one_line(f'{type(error).__name__}: {error}', 120)}; want a pass for any "
+            "number of points of this shape"
         ) from error
     if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
         got = str(outputs.dtype) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -265,13 +265,11 @@ def _forward(name: str, net: nn.Module, values: Mapping[str, Tensor], points: Te
 
 
 def _fill_lazy_layers(name: str, net: nn.Module, points: Tensor) -> None:
-    """Make the pass that gives lazy layers their parameters, if there are any; buffers stay as they
-    were.
-    """
+    """Make the pass that gives lazy layers their parameters, if there are any; buffers are kept."""
     if not any(isinstance(module, LazyModuleMixin) for module in net.modules()):
         return
     parameter, was_training = next(net.parameters()), net.training
-    buffers = {word: value.clone() for word, value in net.named_buffers()}
+    buffers = {key: value.clone() for key, value in net.named_buffers()}
     net.eval()
     with torch.no_grad():
         _forward(name, net, buffers, points[:2].to(parameter.device, parameter.dtype))
@@ -279,22 +277,20 @@ def _fill_lazy_layers(name: str, net: nn.Module, points: Tensor) -> None:
 
 
 def _perturbed(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameters well away from the given ones, with their signs, so that roots and
-    logarithms stay defined.
-    """
+    """Return parameters well away from the given ones, of the same signs to keep roots defined."""
     generator = torch_generator("perturbed parameters")
-    moved = {}
-    for word, value in values.items():
+    perturbed = {}
+    for key, value in values.items():
         factor = torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5
         added = 0.3 * torch.rand(value.shape, generator=generator, dtype=torch.float64)
         factor, added = factor.to(value.device, value.dtype), added.to(value.device, value.dtype)
-        moved[word] = value * factor + torch.where(value < 0, -added, added)
-    return moved
+        perturbed[key] = value * factor + torch.where(value < 0, -added, added)
+    return perturbed
 
 
 @contextmanager
 def preserve_global_state() -> Iterator[None]:
-    """Put the global generators of torch, NumPy and Python back as they were."""
+    """Restore the global generators of torch, NumPy and Python on exit."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's module may draw from it
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
@@ -306,7 +302,7 @@ def preserve_global_state() -> Iterator[None]:
 
 
 def _generator_states() -> tuple[Any, ...]:
-    """Return what changes when a pass draws from a global generator of the CPU."""
+    """Return the states of the global CPU generators, which change when a pass draws from them."""
     state: Any = np.random.get_state()  # noqa: NPY002
     return torch.get_rng_state().numpy().tobytes(), state[1].tobytes(), state[2], random.getstate()
 
@@ -314,7 +310,8 @@ def _generator_states() -> tuple[Any, ...]:
 def outputs_agree(first: Tensor, second: Tensor) -> bool:
     """Return whether outputs are equal up to the reordering of sums.
 
-    The tolerance is half of the digits, far above rounding, far below a dependence; NaN equals NaN.
+    The tolerance is half of the digits, far above rounding and far below a dependence; NaN equals
+    NaN.
     """
     if first.shape != second.shape:
         return False

@@ -1,4 +1,4 @@
-"""A network from the user's own code: `package.module:factory`."""
+"""Build a network from the user's own code: `package.module:factory`."""
 
 import contextlib
 import importlib
@@ -25,10 +25,10 @@ def build_from_module(
     seed: int = 0,
     points: Tensor | None = None,
 ) -> nn.Module:
-    """Imports the factory, calls it and checks what it made.
+    """Import the factory, call it and check the module that it returns.
 
-    The factory gets `input_shape` and `num_outputs` where its signature takes them, and
-    `config.keywords`, which win over both. The current directory is on the import path meanwhile,
+    The factory gets `input_shape` and `num_outputs` if its signature has them, and
+    `config.keywords`, which take precedence. The current directory is on the import path meanwhile,
     as with `python -m`. This runs the user's code: where a configuration comes from a run
     directory, ask the user first.
 
@@ -36,12 +36,13 @@ def build_from_module(
         config: The factory's name and keywords.
         input_shape: Shape of one point.
         num_outputs: Length of the output of one point.
-        seed: Of the global generators of NumPy and Python while the factory runs.
+        seed: Seed of the global generators of NumPy and Python while the factory runs.
         points: Points of the data on which the module is checked; default standard normals.
 
     Returns:
-        A copy of the module as the factory made it, its initial values included; what is not
-        inferred is among its buffers (`private_copy`).
+        A copy of the module, with the initial values of the factory; everything that is not
+            inferred
+        is among its buffers (`private_copy`).
 
     Raises:
         ConfigError: If there is no such factory, it cannot be called or fails, or its module fails
@@ -70,7 +71,7 @@ def build_from_module(
 
 
 def load_factory(name: str) -> Callable[..., Any]:
-    """The function or class that `package.module:factory` names.
+    """Return the function or class that `package.module:factory` names.
 
     Raises:
         ConfigError: If the name has another form, the module cannot be imported, or has no such
@@ -81,7 +82,7 @@ def load_factory(name: str) -> Callable[..., Any]:
     if not colon or not all(part.isidentifier() for part in parts):
         raise ConfigError(
             f"got architecture.factory={name!r}, want package.module:factory; for the function "
-            "`build` in networks.py of this directory type networks:build"
+            "`build` in networks.py of this directory, use networks:build"
         )
     importlib.invalidate_caches()  # finds a file that was written after this process first looked
     try:
@@ -91,15 +92,12 @@ def load_factory(name: str) -> Callable[..., Any]:
             raise _import_failed(module_name, error) from error
         raise ConfigError(
             f"architecture.factory={name!r}: no module {error.name!r} in {os.getcwd()} or among "
-            "the "
-            f"installed packages; change to the directory that has {error.name}.py, or install it"
+            f"the installed packages; change to the directory of {error.name}.py, or install it"
         ) from error
     except Exception as error:
         raise _import_failed(module_name, error) from error
     if not hasattr(module, attribute):
-        public = [
-            word for word, value in vars(module).items() if word[0] != "_" and callable(value)
-        ]
+        public = [key for key, value in vars(module).items() if key[0] != "_" and callable(value)]
         hint = nearest(attribute, public) if public else "it defines no function or class"
         raise ConfigError(
             f"architecture.factory={name!r}: {module_name} has no {attribute!r}; {hint}"
@@ -115,30 +113,29 @@ def load_factory(name: str) -> Callable[..., Any]:
 
 def _import_failed(module_name: str, error: Exception) -> ConfigError:
     return ConfigError(
-        f"importing {module_name} raised {one_line(f'{type(error).__name__}: {error}', 150)}; to "
-        "see where, type "
-        f"python -c 'import {module_name}'"
+        f"importing {module_name} raised {one_line(f'{type(error).__name__}: {error}', 150)}; for "
+        f"the traceback, run python -c 'import {module_name}'"
     )
 
 
 def _arguments(
     name: str, factory: Callable[..., Any], offered: dict[str, Any], keywords: dict[str, Any]
 ) -> dict[str, Any]:
-    """Those of the offered arguments that the factory takes, and all of the user's keywords."""
+    """Return the offered arguments that the factory accepts, and all of the user's keywords."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some callables written in C have none
         return dict(keywords)
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    known = [word for word, parameter in signature.parameters.items() if parameter.kind in by_name]
+    known = [key for key, parameter in signature.parameters.items() if parameter.kind in by_name]
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
     arguments = {
-        word: value for word, value in offered.items() if takes_any or word in known
+        key: value for key, value in offered.items() if takes_any or key in known
     } | keywords
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        unknown = [word for word in keywords if word not in known]
+        unknown = [key for key in keywords if key not in known]
         if unknown and not takes_any:
             hint = nearest(unknown[0], known) if known else "it takes none"
             raise ConfigError(
@@ -159,4 +156,4 @@ def _current_directory_on_path() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(directory)  # the first one is ours; what the user's code added stays
+        sys.path.remove(directory)  # removes the first one, keeps what the user's code added

@@ -1,10 +1,9 @@
-"""A copy of a network for inference: in evaluation mode, with everything that is not inferred among
-its buffers.
+"""Copy a network for inference, in evaluation mode and with all constants as buffers.
 
-A posterior is about the trainable parameters. Parameters with `requires_grad=False` and plain
-tensors are constants of the function, as buffers are. In the copy they are buffers, so that
-`named_parameters()` is exactly what is inferred, in every layer of the package, and
-`named_buffers()` everything else that the copy of a run has to keep.
+A posterior is over the trainable parameters. Parameters with `requires_grad=False` and plain
+tensors are constants of the function, as buffers are. In the copy they are buffers, so
+`named_parameters()` is exactly what is inferred in every layer of the package, and
+`named_buffers()` is everything else that a stored run has to keep.
 """
 
 import copy
@@ -17,47 +16,47 @@ from bnn_symm.architectures.modules.structure import plain_tensors
 from bnn_symm.errors import ConfigError, one_line
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
-"""Layers that in evaluation mode may read the weights of others past their forward pass."""
+"""Layers that in evaluation mode may read other layers' weights without their forward pass."""
 
 
 def private_copy(net: nn.Module, name: str) -> nn.Module:
-    """Return a copy of a network in evaluation mode, whose constants are buffers; the network is
-    not changed.
+    """Return a copy of a network in evaluation mode whose constants are buffers.
+
+    The network itself is not changed.
 
     Args:
         net: the network.
-        name: what messages call it.
+        name: name of the network in messages.
 
     Raises:
         ConfigError: if it cannot be copied.
     """
     try:
-        twin = copy.deepcopy(net)
+        clone = copy.deepcopy(net)
     except Exception as error:
         raise ConfigError(
             f"{name} cannot be copied ({one_line(f'{type(error).__name__}: {error}', 100)}); "
-            "remove what it keeps "
-            "besides parameters, buffers and plain values, such as tensors computed in a forward "
-            "pass"
+            "keep only parameters, buffers and plain values in it, no tensors computed in a "
+            "forward pass"
         ) from error
-    _constants_to_buffers(twin)
-    return set_mode(twin, training=False)
+    _constants_to_buffers(clone)
+    return set_mode(clone, training=False)
 
 
 def constants_differ(state: Mapping[str, Tensor], net: nn.Module) -> str | None:
-    """Return the first constant of a network that has other values in a state dict; None if there
-    is none.
+    """Return the first constant of a network whose values differ from a state dict, or None.
 
     Args:
-        state: name -> tensor; names that the network lacks are not looked at, and counters neither.
+        state: name -> tensor. Names that the network lacks and integer scalars (counters) are
+            ignored.
         net: a private copy.
     """
     for name, value in net.named_buffers():
-        theirs = state.get(name)
-        if theirs is None or (value.dim() == 0 and not value.is_floating_point()):
+        stored = state.get(name)
+        if stored is None or (value.dim() == 0 and not value.is_floating_point()):
             continue
-        same = theirs.shape == value.shape and torch.equal(
-            theirs.detach().to(value.device, value.dtype).nan_to_num(), value.nan_to_num()
+        same = stored.shape == value.shape and torch.equal(
+            stored.detach().to(value.device, value.dtype).nan_to_num(), value.nan_to_num()
         )
         if not same:
             return name
@@ -67,9 +66,8 @@ def constants_differ(state: Mapping[str, Tensor], net: nn.Module) -> str | None:
 def set_mode(net: nn.Module, *, training: bool) -> nn.Module:
     """Put a network into training or evaluation mode, and return it.
 
-    Attention keeps its general path in evaluation mode: without dropout, which is refused, the mode
-        changes nothing but
-    which kernels compute the same numbers.
+    Attention layers always take their general path. Without dropout, which is rejected, the mode
+    only selects the kernels that compute the same values.
     """
     net.train(training)
     for module in net.modules():
@@ -79,21 +77,18 @@ def set_mode(net: nn.Module, *, training: bool) -> nn.Module:
 
 
 def _constants_to_buffers(net: nn.Module) -> None:
-    """Make buffers of frozen parameters, of parameters without entries, and of plain tensors, in
-    place.
-    """
+    """Turn frozen and empty parameters and plain tensors into buffers, in place."""
     shared: dict[int, Tensor] = {}  # a parameter of two layers becomes one buffer of both
     for module in net.modules():
-        for word, value in list(module._parameters.items()):
+        for key, value in list(module._parameters.items()):
             if value is None or (value.requires_grad and value.numel() > 0):
                 continue
             constant = shared.setdefault(id(value), value.detach())
-            del module._parameters[word]
-            module.register_buffer(word, constant)
-            setattr(
-                module, word, constant
-            )  # recurrent layers keep a list of their weights, which follows this
-    for _, module, word, value in list(plain_tensors(net)):
-        if not hasattr(type(module), word):  # an attribute of the class would hide a buffer
-            delattr(module, word)
-            module.register_buffer(word, value.detach(), persistent=False)
+            del module._parameters[key]
+            module.register_buffer(key, constant)
+            # Recurrent layers keep a list of their weights, which this updates.
+            setattr(module, key, constant)
+    for _, module, key, value in list(plain_tensors(net)):
+        if not hasattr(type(module), key):  # an attribute of the class would hide a buffer
+            delattr(module, key)
+            module.register_buffer(key, value.detach(), persistent=False)

@@ -179,7 +179,7 @@ def test_the_checks_leave_buffers_alone() -> None:
             r"has BatchNorm1d in '1': .*depend on its batch; use LayerNorm/GroupNorm",
         ),
         ("usernets:instance_norm", r"InstanceNorm1d.*use LayerNorm/GroupNorm"),
-        ("usernets:dropout", r"has Dropout in '1': dropout of 0.1 is refused"),
+        ("usernets:dropout", r"has Dropout in '1': dropout of 0.1 is not supported"),
         ("usernets:Centered", r"changes with the batch it is in.*use LayerNorm/GroupNorm"),
         ("usernets:Noisy", r"two passes on the same points differ"),
         ("usernets:Modal", r"outputs differ between training and evaluation mode"),
