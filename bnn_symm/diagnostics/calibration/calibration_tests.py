@@ -217,15 +217,15 @@ def _gap_words(test: CalibrationTest) -> str:
     """Return the gap against its limits, by which a model is over- or underconfident."""
     gap = test.evidence_of_gap
     if test.error == "ece":
-        return f"confidence less accuracy is {gap.words()} on average"
+        return f"confidence less accuracy is {gap.describe()} on average"
     assert gap.low is not None
     assert gap.high is not None
     value, low, high = (100 * (_CENTRAL - number) for number in (gap.value, gap.high, gap.low))
     share = Evidence(measure="gap", value=value, low=low, high=high)
-    return f"the central {100 * _CENTRAL:.0f} % hold {share.words(' %')} of the targets"
+    return f"the central {100 * _CENTRAL:.0f} % hold {share.describe(' %')} of the targets"
 
 
 def _error_words(test: CalibrationTest) -> str:
     """Return the calibration error against its limit."""
     of = {"ece": "expected calibration error", "qce": "quantile calibration error"}[test.error]
-    return f"{of} {test.evidence_of_error.words()}, {test.expected:.3g} on average for a calibrated model"
+    return f"{of} {test.evidence_of_error.describe()}, {test.expected:.3g} on average for a calibrated model"

@@ -1,18 +1,15 @@
-"""Convergence speed of one run: its curves, the time to a target, the area under a curve, bands
-over runs.
+"""Measure convergence speed: curves, time to a target, area under a curve, bands over runs.
 
-A `Curve` is one quantity of one chain, with every clock that its rows have: steps, epochs, gradient
-    evaluations,
-seconds. It is smoothed over its rows (`diagnostics.smoothing`), so that a target is met between the
-same two rows whichever clock is asked, and an answer changes with the clock's unit and nothing
-else.
+A `Curve` is one quantity of one chain, with every clock of its rows: steps, epochs, gradient
+evaluations, seconds. It is smoothed over its rows (`smoothing`), so a target is reached between the
+same two rows on every clock, and a result depends on the clock only by its unit.
 
-A run of several chains or ensemble members has one curve each, each on a clock of its own. The run
+A run of several chains or ensemble members has one curve per chain, each on its own clock. The run
 has reached a target when all of them have: its time is that of the slowest. Its curve and its area
 are means over them.
 
-A run that never reaches a target is not left out: its time is censored at its budget, the last row
-    of its clock.
+A run that never reaches a target is not excluded: its time is censored at its budget, the last row
+of its clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,10 +34,11 @@ QUANTITIES: dict[str, Direction] = {
     "validation_nll": "lower",
     "validation_accuracy": "higher",
 }
-"""Those of a history that can be a target; `nll` is the training part's, in nats a point."""
+"""Quantities of a history that can be a target; `nll` is that of the training part, in nats per
+point."""
 
-# A band over runs lies where at least this share of them is known: beyond, it would be about the
-# few that are left.
+# A band over runs needs at least this fraction of the runs; otherwise it describes the few that
+# remain.
 _KNOWN = 0.5
 # Quantiles of a band.
 _BAND = (0.1, 0.9)
@@ -51,11 +49,11 @@ class Curve:
     """One quantity of one chain.
 
     Attributes:
-        quantity: its name.
-        direction: which values are better.
+        quantity: Name of the quantity.
+        direction: Which values are better.
         values: (row,), all finite.
-        clocks: name -> (row,), never falling.
-        chain: number of the chain or member.
+        clocks: Name -> (row,), nondecreasing.
+        chain: Number of the chain or member.
     """
 
     quantity: str
@@ -69,39 +67,39 @@ class Curve:
 
     @cached_property
     def smoothed(self) -> Smoothed:
-        """Without its noise."""
+        """Return the smoothed curve."""
         return smooth(self.values)
 
     @property
     def sign(self) -> float:
-        """-1 where higher values are better: `sign * values` always falls as a run gets better."""
+        """Return -1 if higher values are better: `sign * values` decreases as a run improves."""
         return 1.0 if self.direction == "lower" else -1.0
 
     @property
     def start(self) -> float:
-        """The first smoothed value."""
+        """Return the first smoothed value."""
         return float(self.smoothed.values[0])
 
     @property
     def best(self) -> float:
-        """The best smoothed value."""
+        """Return the best smoothed value."""
         return self.sign * float((self.sign * self.smoothed.values).min())
 
     def budget(self, clock: str) -> float:
-        """The last reading of a clock."""
+        """Return the last reading of a clock."""
         return float(self.clocks[clock][-1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeToTarget:
-    """When a run reached a target, on one clock.
+    """The time at which a run reached a target, on one clock.
 
     Attributes:
-        time: when; if censored the end of what was watched, by which it was not reached.
-        censored: whether it was never reached.
-        low: when the smoothed curve less two standard errors reached it.
-        high: when the smoothed curve plus two standard errors reached it; None if that never did.
-        budget: the last reading of the clock.
+        time: The time; if censored, the end of observation.
+        censored: Whether the target was never reached.
+        low: When the smoothed curve minus two standard errors reached it.
+        high: When the smoothed curve plus two standard errors reached it; None if it never did.
+        budget: The last reading of the clock.
     """
 
     time: float
@@ -114,15 +112,18 @@ class TimeToTarget:
 def curves_of_history(
     history: Sequence[Mapping[str, Any]], quantity: str, direction: Direction | None = None
 ) -> list[Curve]:
-    """The curves of one quantity, by chain; empty if no row has it.
+    """Return the curves of one quantity, by chain; empty if no row has it.
 
-    Rows in which it is missing or not finite are left out; so are clocks that not every row of a
-    chain has.
+    Rows in which it is missing or not finite are excluded, and so are clocks that are missing in a
+    row of the chain.
 
     Args:
-        history: rows of a posterior's history.
-        quantity: a key of the rows.
-        direction: default the known one of `QUANTITIES`, else `lower`.
+        history: Rows of a posterior's history.
+        quantity: A key of the rows.
+        direction: Default: the known direction from `QUANTITIES`, else `lower`.
+
+    Returns:
+        One curve per chain.
     """
     chains: dict[int, list[Mapping[str, Any]]] = {}
     for row in history:
@@ -131,7 +132,7 @@ def curves_of_history(
             chains.setdefault(int(row.get("chain") or 0), []).append(row)
     curves = []
     for chain, rows in sorted(chains.items()):
-        # Of a step told twice, as after a kill, the later row.
+        # If a step is recorded twice, as after an interruption, the later row counts.
         rows = [row for _, row in sorted({row["step"]: row for row in rows}.items())]
         clocks = {
             name: np.array([row[name] for row in rows], dtype=np.float64)
@@ -151,9 +152,17 @@ def curves_of_history(
 
 
 def time_to_target(curve: Curve, target: float, clock: str) -> TimeToTarget:
-    """When the smoothed curve first reaches a value, interpolated between rows.
+    """Return when the smoothed curve first reaches a value, interpolated between rows.
 
     A curve that begins beyond the target has reached it at its first row.
+
+    Args:
+        curve: The curve.
+        target: Value of the quantity.
+        clock: Name of the clock.
+
+    Returns:
+        The time, censored if the target is not reached.
     """
     smoothed, times, sign = curve.smoothed, curve.clocks[clock], curve.sign
     falling = sign * smoothed.values
@@ -183,11 +192,16 @@ def _first_below(times: np.ndarray, values: np.ndarray, target: float) -> float 
 
 
 def slowest(times: Sequence[TimeToTarget]) -> TimeToTarget:
-    """The time of a run, from those of its chains: that of the last; censored if any never came.
+    """Return the time of a run from those of its chains: the slowest; censored if any is.
 
-    A censored run's time is the latest that is known to be too early: of its chains, the last that
-    came or the longest that was watched in vain. Its budget is that of the chain that was watched
-    the shortest.
+    The time of a censored run is the latest lower bound: the maximum over chains of the time, or of
+    the end of observation. Its budget is the shortest of the chains' budgets.
+
+    Args:
+        times: Times of the chains.
+
+    Returns:
+        Time of the run.
     """
     censored = any(time.censored for time in times)
     return TimeToTarget(
@@ -205,13 +219,19 @@ def _latest(times: Sequence[TimeToTarget], name: str) -> float | None:
 
 
 def area_under(curves: Sequence[Curve], clock: str, *, until: float) -> float:
-    """Mean over the clock of the values, from the first row to `until`; of several chains their
-    mean.
+    """Return the mean of the values over the clock, from the first row to `until`.
 
-    By the trapezoid rule on the rows as they are, divided by the range: in the quantity's own
-        units, and the same
-    whatever the unit of the clock. No target is needed. Beyond the end of a curve its last value
-    stands.
+    It is computed by the trapezoid rule on the unsmoothed rows, divided by the range: in the
+    quantity's own unit, and independent of the unit of the clock. No target is needed. Beyond the
+    end of a curve its last value is used. For several chains it is their mean.
+
+    Args:
+        curves: Curves of the chains.
+        clock: Name of the clock.
+        until: End of the range.
+
+    Returns:
+        The mean value.
     """
     areas = []
     for curve in curves:
@@ -228,15 +248,15 @@ def area_under(curves: Sequence[Curve], clock: str, *, until: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """Several runs on one grid.
+    """Median and quantiles of several runs on one grid.
 
     Attributes:
-        clock: of the grid.
+        clock: Clock of the grid.
         times: (time,).
         median: (time,), over runs, each the mean of its smoothed chains.
         low: (time,), the 10 % quantile.
         high: (time,), the 90 % quantile.
-        num_runs: (time,), runs that are known there.
+        num_runs: (time,), number of runs with a value there.
     """
 
     clock: str
@@ -254,18 +274,20 @@ def band(
     finished: Sequence[bool] | None = None,
     num_times: int = 100,
 ) -> Band | None:
-    """Median and quantiles over runs on a common grid; None without a curve.
+    """Return median and quantiles over runs on a common grid; None without a curve.
 
-    The grid is geometric, as fits are fast first and slow then. A run that has finished stays at
-        its last value: that
-    is what it gave. One that was cut off counts as far as it goes. The band lies where at least
-    half of the runs are known, and `num_runs` says how many are behind each point.
+    The grid is geometric, because fits are fast first and slow later. A finished run keeps its last
+    value beyond its end. An interrupted run counts up to its end. The band covers the range in
+    which at least half of the runs have a value, and `num_runs` counts these at each point.
 
     Args:
-        runs: curves of the chains of each run; runs without one are left out.
-        clock: of the grid.
-        finished: whether each run came to its own end; default all.
-        num_times: points of the grid.
+        runs: Curves of the chains of each run; runs without a curve are ignored.
+        clock: Clock of the grid.
+        finished: Whether each run completed; default all.
+        num_times: Points of the grid.
+
+    Returns:
+        The band, or None.
     """
     finished = [True] * len(runs) if finished is None else finished
     known = [
@@ -280,23 +302,23 @@ def band(
         [max(float(curve.clocks[clock][0]) for curve in curves) for curves, _ in known]
     )
     ends = np.array([min(curve.budget(clock) for curve in curves) for curves, _ in known])
-    # Of a run whose chains are never on the clock together, one chain's end is known where the next
-    # begins.
-    goes_on = np.maximum(np.where([done for _, done in known], ends.max(), ends), firsts)
+    # For a run whose chains never overlap on the clock, the end of one chain is extended to the
+    # begin of the next.
+    extended = np.maximum(np.where([done for _, done in known], ends.max(), ends), firsts)
     half = int(np.ceil(_KNOWN * len(known)))
-    first, last = float(np.sort(firsts)[half - 1]), float(np.sort(goes_on)[len(known) - half])
+    first, last = float(np.sort(firsts)[half - 1]), float(np.sort(extended)[len(known) - half])
     first = min(first, last)
     times = (
         np.geomspace(first, last, num_times) if first > 0 else np.linspace(first, last, num_times)
     )
-    # Exactly, so that the runs that begin and end there count.
+    # Exact ends, so that runs that begin and end there count.
     times[0], times[-1] = first, last
     rows = np.full((len(known), num_times), np.nan)
-    for row, (curves, _), begin, end in zip(rows, known, firsts, goes_on, strict=True):
+    for row, (curves, _), begin, end in zip(rows, known, firsts, extended, strict=True):
         values = [np.interp(times, curve.clocks[clock], curve.smoothed.values) for curve in curves]
         row[:] = np.where((times >= begin) & (times <= end), np.mean(values, axis=0), np.nan)
-    told = np.isfinite(rows).any(0)
-    rows, times = rows[:, told], times[told]
+    is_known = np.isfinite(rows).any(0)
+    rows, times = rows[:, is_known], times[is_known]
     low, high = np.nanquantile(rows, _BAND, axis=0)
     return Band(
         clock=clock,

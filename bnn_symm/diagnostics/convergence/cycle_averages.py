@@ -1,8 +1,8 @@
-"""The curve of a sampler that goes in cycles, of what it draws: one value a cycle.
+"""Reduce the curve of a cyclical sampler to one value per cycle, for its draws.
 
-Within a cycle its objective rises and falls with the learning rate, by design, so that rows of one
-cycle say nothing of whether the next will find better modes. Draws are made at the ends of cycles,
-and these can be set side by side.
+Within a cycle the objective rises and falls with the learning rate by design, so the rows of one
+cycle do not show whether the next finds better modes. Draws are made at the ends of cycles, which
+are comparable.
 """
 
 import dataclasses
@@ -15,16 +15,19 @@ from bnn_symm.diagnostics.convergence.convergence import Curve
 
 
 def without_exploration(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of a history in which draws may be made; all, of a sampler that does not explore."""
+    """Return the rows of a history outside the exploration phase; all rows without such a phase."""
     return [row for row in history if row.get("phase") != "exploration"]
 
 
 def ends_of_cycles(curve: Curve, cycle_steps: int) -> Curve:
-    """One value a cycle, the mean of its rows, at the clocks of the last of them.
+    """Return one value per cycle, the mean of its rows, at the clocks of its last row.
 
     Args:
-        curve: with the clock `step`, of rows without exploration.
-        cycle_steps: steps of a cycle.
+        curve: Curve with the clock `step`, of rows without exploration.
+        cycle_steps: Steps per cycle.
+
+    Returns:
+        The curve of the cycles.
     """
     cycles = (curve.clocks["step"] - 1) // cycle_steps
     lasts = np.flatnonzero(np.diff(cycles, append=np.inf))

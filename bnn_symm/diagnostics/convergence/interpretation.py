@@ -1,6 +1,4 @@
-"""What curves and times say, in words: has a run converged, what to do next, how strong the
-evidence is.
-"""
+"""Interpret curves and times: whether a run has converged, advice, and strength of evidence."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +14,11 @@ CLOCK_WORDS = {
     "gradient_evaluations": "gradient evaluations",
     "seconds": "seconds",
 }
-# Conventional, and said as such.
+# Conventional significance levels.
 _EVIDENCE, _STRONG = 0.05, 0.01
 
-# Standard deviations of the ends of cycles that these must have come, to be said to have settled
-# late.
+# The ends of cycles must have changed by this number of standard deviations for late convergence to
+# be reported.
 _WAY_OF_CYCLES = 3.0
 
 _ADVICE_OF_DIVERGED = {
@@ -30,22 +28,24 @@ _ADVICE_OF_DIVERGED = {
 
 
 def number(value: float | int | None) -> str:
-    """Three significant digits, whole numbers from 100 on."""
+    """Format a number with three significant digits, or as an integer from 100 on."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[str, str | None]:
-    """Whether one run has converged, and what to do next.
+    """Return whether one run has converged, and what to do next.
 
     Args:
-        own: the run as plain data: run, status, steps, and of its method what `describe_method`
-            says.
-        settled: its objective's end, as `_end` in `convergence_report` gives it; None without rows.
+        own: The run as plain data: run, status, steps, and the result of `describe_method`.
+        settled: End of its objective, as `convergence_report` describes it; None without rows.
+
+    Returns:
+        A verdict, and advice or None.
     """
     if settled is None:
-        reason = "its history has no row with an objective: nothing is known of its convergence"
+        reason = "the history has no row with an objective, so convergence is unknown"
         return reason, _resume(own) if own["status"] == "interrupted" else None
     if own["status"] == "failed":
         at = number(own["steps"])
@@ -55,14 +55,16 @@ def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[st
             if own["learning_rate"]
             else "from a good fit: --set initial=RUN",
         )
-    words = _cyclical if own["cycle_steps"] else _sampler if own["sampler"] else _optimizer
-    verdict, advice = words(own, settled)
+    interpret = _cyclical if own["cycle_steps"] else _sampler if own["sampler"] else _optimizer
+    verdict, advice = interpret(own, settled)
     if own["status"] == "interrupted":
-        verdict = f"interrupted at step {number(own['steps'])} of {number(own['planned_steps'])}; {verdict}"
+        steps = f"{number(own['steps'])} of {number(own['planned_steps'])}"
+        verdict = f"interrupted at step {steps}; {verdict}"
         advice = _resume(own)
     elif own["status"] == "running":
-        verdict = f"still running, at step {number(own['steps'])} of {number(own['planned_steps'])}; {verdict}"
-        advice = "ask again when it is complete"
+        steps = f"{number(own['steps'])} of {number(own['planned_steps'])}"
+        verdict = f"still running, at step {steps}; {verdict}"
+        advice = "run this command again when it is complete"
     return verdict, advice
 
 
@@ -74,11 +76,12 @@ def _optimizer(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
     longer = own["longer"]
     flatness = settled["flatness"]
     if flatness == "too short":
-        # Twice the rows that are needed, since the first are on their way.
+        # Twice the required rows, because the first ones are not on the plateau.
         every = max(1, own["planned_steps"] // (4 * MIN_ROWS))
         advice = f"--set inference.log_every={every}" if own["planned_steps"] > MIN_ROWS else longer
         return (
-            f"{settled['rows']} rows are too few to tell a plateau from noise (wanted {MIN_ROWS})",
+            f"inconclusive: {settled['rows']} rows cannot distinguish a plateau from noise; "
+            f"{MIN_ROWS} are needed",
             advice,
         )
     drift = (
@@ -94,35 +97,30 @@ def _optimizer(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str |
         return f"not converged: the objective is still falling by {drift}", longer
     if flatness == "unclear" and _is_short(settled):
         return (
-            "it cannot be told whether it has converged: the curve is flat over less than a fifth "
-            "of its "
-            f"{settled['rows']} rows only",
+            "convergence is inconclusive: the curve is flat over less than a fifth of its "
+            f"{settled['rows']} rows",
             longer,
         )
     if flatness == "unclear":
         worst = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
         return (
-            f"it cannot be told whether it has converged: the drift of the objective lies between "
+            "convergence is inconclusive: the drift of the objective is between "
             f"{number(settled['drift_low'])} and {number(settled['drift_high'])} nats per 1,000 "
-            "steps; going on for as "
-            f"long again could change it by {number(worst * own['steps'] / 1000)} nats",
+            f"steps; twice the steps could change it by {number(worst * own['steps'] / 1000)} nats",
             longer,
         )
     verdict = (
-        f"converged: flat from step {number(settled['start']['step'])} of {number(own['steps'])} "
-        "on, at "
-        f"{number(settled['level'])} +- {number(settled['standard_error'])} nats"
+        f"converged: flat from step {number(settled['start']['step'])} of {number(own['steps'])}, "
+        f"at {number(settled['level'])} +- {number(settled['standard_error'])} nats"
     )
     if settled["learning_rate_ended"]:
-        verdict += "; the learning rate fell to zero there, which flattens any curve"
-        return verdict, f"to see whether a longer fit ends lower: {longer}"
+        verdict += "; the learning rate decayed to zero there, which flattens any curve"
+        return verdict, f"to check whether a longer fit ends lower: {longer}"
     return verdict, None
 
 
 def _is_short(settled: dict[str, Any]) -> bool:
-    """Return whether a flat end is unclear for its length alone, its drift being inside what is
-    tolerated.
-    """
+    """Return whether a flat end is unclear only because it is short, with a tolerable drift."""
     largest = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
     return settled.get("is_long") is False and largest <= settled.get("tolerated", 0.0)
 
@@ -132,9 +130,8 @@ def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | N
     more = own["longer"]
     if flatness == "too short":
         return (
-            f"{settled['rows']} rows a chain are too few to tell whether the log density has "
-            "settled "
-            f"(wanted {MIN_ROWS})",
+            f"inconclusive: {settled['rows']} rows per chain are too few to judge whether the log "
+            f"density is stationary; {MIN_ROWS} are needed",
             "see R-hat, which uses every draw",
         )
     ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])}"
@@ -147,38 +144,37 @@ def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | N
     start = settled["start"]["step"]
     if flatness == "unclear":
         return (
-            f"it cannot be told whether the log density has settled: its drift lies between {ends} "
-            "nats per 1,000 "
-            f"iterations",
+            "the stationarity of the log density is inconclusive: its drift is between "
+            f"{ends} nats per 1,000 iterations",
             "see R-hat of each chain against itself, which uses every draw",
         )
     if start > warmup:
         return (
-            f"the log density settles at iteration {number(start)} only, after warm-up "
-            f"({number(warmup)}): the first draws are not of the posterior",
+            f"the log density is stationary only from iteration {number(start)}, after warm-up "
+            f"({number(warmup)}): the first draws are not from the posterior",
             f"--set inference.num_warmup={math.ceil(1.5 * start)}"
             if own["settles_by"] == "num_warmup"
             else more,
         )
     return (
-        f"the log density is stationary from iteration {number(start)} on, within warm-up "
+        f"the log density is stationary from iteration {number(start)}, within warm-up "
         f"({number(warmup)})",
         None,
     )
 
 
 def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
-    """Of one value a cycle, since within a cycle the curve rises and falls by design."""
+    """Return the verdict from one value per cycle, because curves rise and fall in a cycle."""
     more, flatness, cycles = own["longer"], settled["flatness"], settled["rows"]
     functions = "see R-hat of functions, which uses every draw"
     if flatness == "too short":
         return (
-            f"the log density rises and falls with each cycle, and the ends of {cycles} cycles a "
-            "chain are too few to "
-            f"tell whether these settle (wanted {MIN_ROWS})",
+            "inconclusive: the log density rises and falls within each cycle, and the ends of "
+            f"{cycles} cycles per chain are too few; {MIN_ROWS} are needed",
             functions,
         )
-    ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])} nats per 1,000 iterations"
+    ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])}"
+    ends = f"{ends} nats per 1,000 iterations"
     if flatness == "not reached":
         return (
             f"not converged: the negative log density at the ends of cycles still drifts by {ends}",
@@ -186,26 +182,24 @@ def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | 
         )
     if flatness == "unclear":
         return (
-            "it cannot be told whether the log density at the ends of cycles has settled: its "
-            "drift lies between "
-            f"{ends}",
+            "the stationarity of the log density at the ends of cycles is inconclusive: its drift "
+            f"is between {ends}",
             functions,
         )
     first = math.ceil(settled["start"]["step"] / own["cycle_steps"])
-    # Of few values a later start is found by chance; it says something where they came a way that
-    # is no scatter.
+    # With few values a late start is found by chance; it is reported only if the change exceeds the
+    # scatter.
     if first > 1 and settled["way"] > _WAY_OF_CYCLES * settled["spread"]:
         return (
-            f"the log density at the ends of cycles settles from cycle {first} of {cycles} on "
-            "only: draws of those "
-            f"before are not of the posterior",
+            "the log density at the ends of cycles is stationary only from cycle "
+            f"{first} of {cycles}: earlier draws are not from the posterior",
             more,
         )
-    return f"the log density is stationary over the ends of {cycles} cycles a chain", None
+    return f"the log density is stationary over the ends of {cycles} cycles per chain", None
 
 
 def speed_sentence(label: str, clock: str, speed: dict[str, Any]) -> str:
-    """How fast one group is."""
+    """Return a sentence on how fast one group is."""
     reached = speed["num_runs"] - speed["num_censored"]
     head = f"{label}: {reached} of {speed['num_runs']} runs reach the target"
     median = speed["median"]
@@ -214,18 +208,20 @@ def speed_sentence(label: str, clock: str, speed: dict[str, Any]) -> str:
     text = f"{head}, half of them by {number(median['value'])} {CLOCK_WORDS[clock]}"
     if speed["num_runs"] < MIN_RUNS:
         return f"{text} (no interval from fewer than {MIN_RUNS} runs)"
-    high = "more than was watched" if median["high"] is None else number(median["high"])
+    high = "the end of observation" if median["high"] is None else number(median["high"])
     return f"{text} (95 % interval {number(median['low'])} to {high})"
 
 
 def comparison_sentence(labels: Sequence[str], test: dict[str, Any], num_comparisons: int) -> str:
-    """Which of two groups is faster, by how much, and how strong the evidence is."""
+    """Return which of two groups is faster, by how much, and how strong the evidence is."""
     first, second = labels
     ratio = test["ratio"]
     if ratio["value"] is None:
-        return f"{first} and {second}: both are there at the first row"
+        return f"{first} and {second}: both reach the target at the first row"
     if test["p_value"] is None and all(test["reached"][side] == 0 for side in ("first", "second")):
-        return f"{first} and {second}: neither ever reaches the target, so that nothing tells them apart"
+        return (
+            f"{first} and {second}: neither reaches the target, so the comparison is inconclusive"
+        )
     faster, slower, value, low, high = first, second, ratio["value"], ratio["low"], ratio["high"]
     if value > 1:
         faster, slower, value = second, first, 1 / value
@@ -236,9 +232,7 @@ def comparison_sentence(labels: Sequence[str], test: dict[str, Any], num_compari
         else ""
     )
     censored = test["num_censored"]["first"] + test["num_censored"]["second"]
-    bound = (
-        ", runs that never got there counted up to the last that was watched" if censored else ""
-    )
+    bound = ", runs that did not reach the target counted up to their end" if censored else ""
     clock = CLOCK_WORDS[test["clock"]]
     return (
         f"{faster} needs {number(value)} times the {clock} of {slower}{interval}{bound}: "
@@ -250,7 +244,7 @@ def _evidence(test: dict[str, Any], num_comparisons: int) -> str:
     p = test["p_adjusted"]
     how = f"{test['num_pairs']} pairs by seed" if test["paired"] else "not paired, log-rank"
     if p is None:
-        return f"no evidence, no run tells them apart ({how})"
+        return f"no evidence: no run is informative ({how})"
     many = f", adjusted for {num_comparisons} comparisons" if num_comparisons > 1 else ""
     numbers = f"p = {p:.2g}{many}; {how}"
     if p <= _EVIDENCE:
@@ -262,8 +256,8 @@ def _evidence(test: dict[str, Any], num_comparisons: int) -> str:
         )
         if least * num_comparisons > _EVIDENCE:
             return (
-                f"no evidence yet ({numbers}); {test['num_informative']} pairs that differ cannot "
-                "give a smaller p "
-                f"than {min(1.0, least * num_comparisons):.2g}: fit at least {needed} seeds of each"
+                f"no evidence yet ({numbers}); {test['num_informative']} informative pairs cannot "
+                f"give p below {min(1.0, least * num_comparisons):.2g}: fit at least {needed} "
+                "seeds of each"
             )
     return f"no evidence that either is faster ({numbers})"

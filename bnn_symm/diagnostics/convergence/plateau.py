@@ -1,27 +1,27 @@
-r"""Whether and where a noisy curve has become flat, and at which level.
+r"""Find the plateau of a noisy curve, its level, and its drift.
 
-Where: the start d that makes the mean of what follows most precise, as the marginal standard error
-    rule has it,
+Start: the row d that makes the mean of the following rows most precise, by the marginal standard
+error rule,
 
     minimize  ( sum_{i >= d} (y_i - mean)^2 + (n - d) eps^2 ) / (n - d)^2,
 
-over batches of rows. Noise alone is averaged best by taking everything; what is still on its way
-raises the sum. The earliest start within a quarter of the minimum is taken, since of few batches
-the scatter is small by chance. eps, a thousandth of the way that the curve has come, is what flat
-means where there is no noise at all.
+over batches of rows. Pure noise is averaged best over all rows; rows before convergence increase
+the sum. The earliest start within a quarter of the minimum is used, because with few batches the
+scatter is small by chance. eps, a thousandth of the total change of the curve, defines flat for a
+curve without noise.
 
-How flat: in the last two thirds of it, a line over the means of up to 10 batches, with a Student t
-    interval: batches
-longer than the correlation of the rows are nearly independent, whatever the rows are. The drift is
-carried on for as many steps as the run has had. The plateau is
+Drift: in the last two thirds of the plateau, a line through the means of up to 10 batches, with a
+Student t interval. Batches longer than the correlation of the rows are nearly independent. The
+drift is extrapolated to as many steps as the run has had. The plateau is
 
-    reached       if even the ends of its interval change the level by less than a tolerance (2 % of
-    the way), not reached   if the interval leaves out zero and the estimate changes it by more than
-    the tolerance, unclear       otherwise: noise hides which.
+    reached       if even the ends of the interval change the level by less than a tolerance (2 % of
+                  the total change),
+    not reached   if the interval excludes zero and the estimate exceeds the tolerance,
+    unclear       otherwise: noise hides which.
 
-A level has its standard error from the same batches. A sampler has no way to go that a tolerance
-could be a share of: its plateau is reached if the drift, along the rows that are judged, stays
-below two standard deviations of them.
+The standard error of the level comes from the same batches. For a sampler, a total change is not
+defined: its plateau is reached if the drift, over the judged rows, is below two standard deviations
+of them.
 
 References:
     White 1997, doi:10.1177/003754979706900601 (the rule); Schmeiser 1982, doi:10.1287/opre.30.3.556
@@ -39,42 +39,41 @@ from bnn_symm.diagnostics.convergence.convergence import Curve
 
 Flatness = Literal["reached", "not reached", "unclear", "too short"]
 
-# Fewer rows cannot tell a drift from noise.
+# With fewer rows a drift cannot be distinguished from noise.
 MIN_ROWS = 20
-# Change over as many steps again, as a share of the way come, below which a curve is flat.
+# Maximum change of a flat curve over as many steps again, relative to its total change.
 TOLERANCE = 0.02
-# Differences below this share of the way are not looked at.
+# Differences below this fraction of the total change are ignored.
 _RESOLUTION = 1e-3
-# A plateau is at least this share of the rows; shorter ones are what any curve's end looks like.
+# Minimum length of a plateau, as a fraction of the rows; the end of any curve looks flat.
 _LEAST_SHARE = 0.2
-# The first part of a plateau is left out of level and drift: there, what still decays hides below
-# the noise, and yet would show in the mean of many rows.
+# The first part of a plateau is excluded from level and drift: a decay hidden by noise would still
+# bias the mean of many rows.
 _SETTLING = 1 / 3
 _MOST_BATCHES = 10
-# Times the smallest value of the rule, below which a start is as good as the best.
+# Factor of the minimum of the rule within which a start is as good as the best.
 _AS_GOOD = 1.25
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plateau:
-    """The flat end of a curve, or what is known of one that has none.
+    """The flat end of a curve, or its last quarter if there is none.
 
     Attributes:
-        flatness: whether there is one.
-        start: its first row; where none was found, the first row of the last quarter. None if too
-            short.
-        level: mean of its last two thirds; where none was found, of the last quarter.
-        standard_error: of `level`.
-        low: end of the 95 % interval of `level`.
-        high: its other end.
-        drift: slope of the same rows, in the quantity's unit per 1,000 steps.
-        drift_low: end of its 95 % interval.
-        drift_high: its other end.
-        way: from the first smoothed value to `level`, positive if the run got better.
-        tolerated: drift per 1,000 steps that would change the level by no more than the tolerance.
-        is_long: whether what was found is long enough to be a plateau.
-        spread: standard deviation of the same rows.
+        flatness: Whether there is a plateau.
+        start: First row of the plateau, or of the last quarter. None if too short.
+        level: Mean of the last two thirds of the plateau, or of the last quarter.
+        standard_error: Standard error of `level`.
+        low: Lower end of the 95 % interval of `level`.
+        high: Upper end of the interval.
+        drift: Slope of the same rows, in the quantity's unit per 1,000 steps.
+        drift_low: Lower end of its 95 % interval.
+        drift_high: Upper end of its interval.
+        way: Change from the first smoothed value to `level`, positive if the run improved.
+        tolerated: Drift per 1,000 steps that would change the level by the tolerance.
+        is_long: Whether the flat end is long enough to be a plateau.
+        spread: Standard deviation of the same rows.
     """
 
     flatness: Flatness
@@ -110,22 +109,26 @@ _TOO_SHORT = Plateau(
 
 
 def find_plateau(curve: Curve, *, tolerance: float = TOLERANCE, spreads: float = 0.0) -> Plateau:
-    """Looks for the flat end of a curve.
+    """Find the flat end of a curve.
 
     Args:
-        curve: with the clock `step`.
-        tolerance: share of the way by which a flat curve may change over as many steps again.
-        spreads: for a sampler, whose spread is no error but what it samples: standard deviations of
-            single rows that it may change by along the rows that are judged; 0 for an optimizer.
+        curve: Curve with the clock `step`.
+        tolerance: Maximum change of a flat curve over as many steps again, relative to its total
+            change.
+        spreads: For a sampler, whose spread is not noise: maximum change over the judged rows, in
+            standard deviations of single rows; 0 for an optimizer.
+
+    Returns:
+        The plateau; without numbers if the curve is too short.
     """
     size = len(curve)
     if size < MIN_ROWS:
         return _TOO_SHORT
     values, steps = curve.values, curve.clocks["step"]
-    way_seen = abs(float(np.mean(values[-max(2, size // 10) :])) - curve.start)
-    found = _start(values, _RESOLUTION * way_seen)
-    is_long = size - found >= max(MIN_ROWS // 2, _LEAST_SHARE * size)
-    start = found if is_long else size - max(MIN_ROWS // 2, size // 4)
+    total_change = abs(float(np.mean(values[-max(2, size // 10) :])) - curve.start)
+    flat_start = _start(values, _RESOLUTION * total_change)
+    is_long = size - flat_start >= max(MIN_ROWS // 2, _LEAST_SHARE * size)
+    start = flat_start if is_long else size - max(MIN_ROWS // 2, size // 4)
     settled = start + int(_SETTLING * (size - start)) if is_long else start
     level, error, df = _level(values[settled:])
     slope, slope_error, slope_df = _slope(steps[settled:], values[settled:])
@@ -153,25 +156,33 @@ def find_plateau(curve: Curve, *, tolerance: float = TOLERANCE, spreads: float =
 
 
 def pooled_flatness(chains: Sequence[Plateau]) -> Flatness:
-    """Of the chains of one sampler, whose drifts one by one are often too uncertain to tell: of the
-    mean drift.
+    """Return the flatness of a sampler from the mean drift of its chains.
 
-    A chain that has not reached its plateau by itself is not outvoted by the others.
+    The drift of a single chain is often too uncertain. A chain that has not reached its plateau by
+    itself is not outvoted by the others.
+
+    Args:
+        chains: Plateaus of the chains.
+
+    Returns:
+        The pooled flatness.
     """
-    told = {plateau.flatness for plateau in chains}
+    present = {plateau.flatness for plateau in chains}
     for flatness in ("not reached", "too short"):
-        if flatness in told:
+        if flatness in present:
             return flatness
     drift, reach, tolerated = pooled_drift(chains)
     return _judge(drift, reach, tolerated, all(plateau.is_long for plateau in chains))
 
 
 def pooled_drift(chains: Sequence[Plateau]) -> tuple[float, float, float]:
-    """Return the mean drift of chains, half the width of its 95 % interval, and what is tolerated
-    of it.
+    """Return the mean drift of chains, half the width of its 95 % interval, and its tolerance.
 
     Args:
-        chains: none of which is too short.
+        chains: Plateaus of the chains, none of them too short.
+
+    Returns:
+        Drift, half width and tolerance, per 1,000 steps.
     """
     drift, low, tolerated = (
         np.array([getattr(plateau, name) for plateau in chains])
@@ -193,7 +204,7 @@ def _judge(slope: float, reach: float, tolerated: float, is_long: bool) -> Flatn
 
 
 def _start(values: np.ndarray, resolution: float) -> int:
-    """The first row of what the rule keeps, of batches of rows counted from the end."""
+    """Return the first row that the rule keeps, for batches of rows counted from the end."""
     size = max(1, len(values) // 100)
     count = len(values) // size
     batches = values[len(values) - count * size :].reshape(count, size).mean(1)
@@ -201,7 +212,7 @@ def _start(values: np.ndarray, resolution: float) -> int:
     kept = np.arange(count, 0, -1)
     total, square = (np.cumsum(centered[::-1] ** power)[::-1] for power in (1, 2))
     scatter = np.maximum(square - total**2 / kept, 0.0) + kept * resolution**2
-    # Of the very last batches the scatter is small by chance.
+    # Over the very last batches the scatter is small by chance.
     candidates = count - max(5, count // 20)
     criterion = (scatter / kept**2)[:candidates]
     best = int(np.argmax(criterion <= _AS_GOOD * criterion.min()))
@@ -209,20 +220,20 @@ def _start(values: np.ndarray, resolution: float) -> int:
 
 
 def _batches(values: np.ndarray) -> np.ndarray:
-    """Means of equally long batches, as many rows left out at the beginning as do not fit."""
+    """Return means of equally long batches; surplus rows at the beginning are excluded."""
     size = max(1, len(values) // _MOST_BATCHES)
     count = len(values) // size
     return values[len(values) - count * size :].reshape(count, size).mean(1)
 
 
 def _level(values: np.ndarray) -> tuple[float, float, int]:
-    """Mean, standard error and degrees of freedom."""
+    """Return mean, standard error and degrees of freedom."""
     means = _batches(values)
     return float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means))), len(means) - 1
 
 
 def _slope(steps: np.ndarray, values: np.ndarray) -> tuple[float, float, int]:
-    """Per step, with standard error and degrees of freedom."""
+    """Return the slope per step, its standard error and degrees of freedom."""
     x, y = _batches(steps), _batches(values)
     away = x - x.mean()
     spread = float((away**2).sum())

@@ -1,27 +1,26 @@
-r"""Smoothing a noisy curve, with its standard error: local lines whose width adapts to the curve,
-point by point.
+r"""Smooth a noisy curve by local lines of adaptive width, with standard errors.
 
-At row i a line is fitted to the 2k + 1 rows around it (fewer at the ends, where the line is what
-keeps it unbiased),
+At row i a line is fitted to the 2k + 1 rows around it (fewer at the ends, where the line keeps it
+unbiased),
 
-    s_i = mean(y) + slope (i - mean(j)),      Var(s_i) = sigma_i^2 (1 / m + (i - mean(j))^2 / sum (j
-    - mean(j))^2),
+    s_i = mean(y) + slope (i - mean(j)),
+    Var(s_i) = sigma_i^2 (1 / m + (i - mean(j))^2 / sum (j - mean(j))^2),
 
-for k = 0, 1, 2, 4, ... (0: the row itself). Of the k whose interval s_i +- 2.5 sd(s_i) still meets
-those of all narrower ones the widest but one is taken: at the widest, what bending of the curve
-adds is as large as the standard error, which would no longer tell the truth. So the steep beginning
-of a fit is hardly smoothed, and its flat end by as many rows as noise asks for. Rows, not their
-times, count: the smoothed values are the same whichever clock a curve is drawn over.
+for k = 0, 1, 2, 4, ... (0: the row itself). Among the k whose interval s_i +- 2.5 sd(s_i)
+intersects those of all narrower ones, the second widest is used: at the widest, the bias from
+curvature is as large as the standard error, which would be too small. The steep beginning of a fit
+is therefore hardly smoothed, and its flat end is averaged over many rows. Rows count, not their
+times: the smoothed values are the same for every clock.
 
 sigma_i is the median of second differences |y_{j-1} - 2 y_j + y_{j+1}| / sqrt(6) among the rows
-around i, over 0.6745 (the median of |N(0, 1)|). They do not see neighbors that move together, so
-standard errors are widened by sqrt((1 + r) / (1 - r)), r being the correlation of neighboring
-residuals. Two standard errors on either side hold the truth of an exponential with independent
-noise about nine times in ten; noise that is correlated over many rows looks like curve, and the
-errors are then too small.
+around i, over 0.6745 (the median of |N(0, 1)|). They do not detect correlated neighbors, so
+standard errors are multiplied by sqrt((1 + r) / (1 - r)), r being the correlation of neighboring
+residuals. Two standard errors on either side cover an exponential with independent noise about nine
+times in ten. Noise that is correlated over many rows looks like signal, and the errors are then too
+small.
 
 References:
-    Goldenshluger & Nemirovski 1997, Mathematical Methods of Statistics 6 (intervals that meet);
+    Goldenshluger & Nemirovski 1997, Mathematical Methods of Statistics 6 (intersecting intervals);
     Gasser, Sroka & Jennen-Steinmetz 1986, doi:10.1093/biomet/73.3.625 (second differences).
 """
 
@@ -31,13 +30,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-# Standard deviations on either side of the intervals that have to meet.
+# Half width, in standard deviations, of the intervals that have to intersect.
 _MEET = 2.5
 # The median of |z| of a standard normal z.
 _MEDIAN_ABSOLUTE = 0.6745
-# Rows around each whose second differences make its noise.
+# Number of rows whose second differences estimate the noise of a row.
 _NOISE_ROWS = 31
-# Neighboring residuals whose correlation is above this say that what is left is no noise.
+# A larger correlation of neighboring residuals is not noise.
 _MOST_CORRELATION = 0.9
 
 
@@ -57,8 +56,13 @@ class Smoothed:
 
 
 def smooth(values: Float[np.ndarray, " row"]) -> Smoothed:
-    """Smooths one curve; of fewer than 5 rows nothing can be told from noise, and they stay as they
-    are.
+    """Smooth one curve; with fewer than 5 rows the values are unchanged.
+
+    Args:
+        values: Values of the rows.
+
+    Returns:
+        Smoothed values, their standard errors and the noise.
     """
     size = len(values)
     noise = _noise(values)
@@ -94,13 +98,13 @@ def _noise(values: np.ndarray) -> np.ndarray:
 
 
 def _lines(values: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
-    """The local line at each row, and its variance in units of the noise's."""
+    """Return the local line at each row, and its variance in units of the noise variance."""
     size = len(values)
     row = np.arange(size)
     first, last = np.maximum(row - half, 0), np.minimum(row + half, size - 1)
     count = last - first + 1
     middle = (first + last) / 2
-    # Around the curve's own mean, so that sums of large numbers lose nothing.
+    # Centered, so that sums of large numbers lose no digits.
     center = values.mean()
     sums = np.concatenate([[0.0], np.cumsum(values - center)])
     moments = np.concatenate([[0.0], np.cumsum(row * (values - center))])
@@ -112,7 +116,7 @@ def _lines(values: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _widening(residuals: np.ndarray, noise: np.ndarray) -> float:
-    """What correlation of neighboring residuals does to standard errors; never below 1."""
+    """Return the factor on standard errors for correlated neighboring residuals; at least 1."""
     scaled = residuals / np.where(noise > 0, noise, 1.0)
     square = float((scaled**2).sum())
     correlation = float((scaled[1:] * scaled[:-1]).sum()) / square if square > 0 else 0.0

@@ -1,23 +1,21 @@
-r"""How fast runs are, over seeds, and whether one kind is faster than another: times of which some
-are censored.
+r"""Compare the speed of runs over seeds, with censored times to a target.
 
-Of each kind of run the Kaplan-Meier curve S(t), the share that has not reached the target by t,
-gives the median time (where S falls to one half) and the restricted mean, the mean time with
-nothing counted beyond tau,
+For each group of runs the Kaplan-Meier curve S(t), the fraction that has not reached the target by
+t, gives the median time (where S falls to one half) and the restricted mean,
 
-    RMT = int_0^tau S(t) dt = E[min(T, tau)],    tau = the largest time until which every kind is
-    watched.
+    RMT = int_0^tau S(t) dt = E[min(T, tau)],    tau = the largest time up to which every group is
+                                                 observed.
 
-Paired by seed: both runs of a pair are watched for tau_i, the shorter of their two budgets, so
-    min(T, tau_i) is known
-exactly for both, reached or not. The score of a pair is log(min(A, tau_i) / min(B, tau_i)); if A
-and B are exchangeable within pairs its sign is a coin, and the p-value is the share of sign flips
-whose mean is as far from zero. Nothing is approximated, and a run that never got there counts for
-what is known of it: at least its budget. Two runs that both never got there score zero, and say
-nothing. With n scores that are not zero no p-value is below 2 / 2^n.
+Paired by seed: both runs of a pair are observed for tau_i, the shorter of their budgets, so
+min(T, tau_i) is known exactly for both, censored or not. The score of a pair is
+log(min(A, tau_i) / min(B, tau_i)). If A and B are exchangeable within pairs its sign is a fair
+coin, and the p-value is the fraction of sign flips whose mean is at least as far from zero. Nothing
+is approximated, and a censored run counts with what is known of it: at least its budget. Two
+censored runs score zero and are not informative. With n nonzero scores the p-value is at least 2 /
+2^n.
 
-Not paired: the log-rank test, whose normal approximation is rough for fewer than about ten runs a
-    kind.
+Not paired: the log-rank test, whose normal approximation is rough for fewer than about ten runs per
+group.
 
 References:
     Kaplan & Meier 1958, doi:10.2307/2281868; Royston & Parmar 2013, doi:10.1186/1471-2288-13-152
@@ -38,9 +36,9 @@ from bnn_symm.randomness import numpy_generator
 
 _LEVEL = 0.95
 _RESAMPLES = 2000
-# Fewer runs do not say how far runs lie apart.
+# With fewer runs their spread is unknown.
 MIN_RUNS = 3
-# All sign flips are taken up to this many (14 pairs); of more pairs, so many at random.
+# All sign flips are used up to this number (14 pairs); for more pairs, this number at random.
 _FLIPS = 2**14
 
 
@@ -49,10 +47,9 @@ class Interval:
     """An estimate with a 95 % bootstrap interval.
 
     Attributes:
-        value: the estimate; None if there is none, such as the median where most runs never got
-            there.
-        low: None for fewer than 3 runs.
-        high: None too where it lies beyond what was watched.
+        value: None if not defined, such as the median of mostly censored runs.
+        low: Lower end; None for fewer than 3 runs.
+        high: Upper end; None also if it is beyond the end of observation.
     """
 
     value: float | None
@@ -62,14 +59,14 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Times of one kind of run.
+    """Times of one group of runs.
 
     Attributes:
-        median: Kaplan-Meier.
-        restricted_mean: mean of min(T, tau).
-        tau: to which it is restricted.
-        num_runs: behind it.
-        num_censored: of these, that never reached the target.
+        median: Kaplan-Meier median.
+        restricted_mean: Mean of min(T, tau).
+        tau: Restriction of the mean.
+        num_runs: Number of runs.
+        num_censored: Number of runs that never reached the target.
     """
 
     median: Interval
@@ -81,18 +78,18 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedTest:
-    """Whether runs A are faster than runs B.
+    """Test of whether runs A are faster than runs B.
 
     Attributes:
-        paired: by seed (sign flips), or not (log-rank).
-        p_value: two-sided; None where nothing was ever reached by either.
-        smallest_p: the smallest p-value that so few pairs can give; None for the log-rank test.
-        ratio: restricted mean of A over that of B, below 1 where A is faster.
-        tau: to which the means are restricted.
-        num_first: runs A, or pairs.
-        num_second: runs B, or pairs.
-        num_informative: pairs whose scores are not zero; None for the log-rank test.
-        num_censored: of A and of B, runs that never reached the target.
+        paired: Whether runs are paired by seed (sign flips) or not (log-rank).
+        p_value: Two-sided; None if no run reached the target.
+        smallest_p: Smallest possible p-value with this number of pairs; None for the log-rank test.
+        ratio: Restricted mean of A over that of B, below 1 if A is faster.
+        tau: Restriction of the means.
+        num_first: Number of runs A, or of pairs.
+        num_second: Number of runs B, or of pairs.
+        num_informative: Number of pairs with nonzero scores; None for the log-rank test.
+        num_censored: Numbers of runs A and B that never reached the target.
     """
 
     paired: bool
@@ -107,22 +104,21 @@ class SpeedTest:
 
 
 def median_time(times: Sequence[TimeToTarget]) -> float | None:
-    """The Kaplan-Meier median; None if fewer than half of the runs are known to have got there."""
-    found = float(_KaplanMeier(times).medians(_each_once(times))[0])
-    return found if np.isfinite(found) else None
+    """Return the Kaplan-Meier median; None if fewer than half of the runs reached the target."""
+    median = float(_KaplanMeier(times).medians(_each_once(times))[0])
+    return median if np.isfinite(median) else None
 
 
 def restricted_mean(times: Sequence[TimeToTarget], tau: float) -> float:
-    """The area under the Kaplan-Meier curve up to tau."""
+    """Return the area under the Kaplan-Meier curve up to tau."""
     return float(_KaplanMeier(times).restricted_means(_each_once(times), tau)[0])
 
 
 class _KaplanMeier:
-    """Kaplan-Meier curves of many resamples at once; `scipy.stats.ecdf` takes them one by one, for
-    minutes.
+    """Kaplan-Meier curves of many resamples at once.
 
-    A resample is a row of counts, how often each run is in it. Where times are equal, those that
-    were reached come before those that were not, as usual.
+    `scipy.stats.ecdf` computes them one by one, which takes minutes. A resample is a row of counts
+    of each run. At equal times, uncensored times come before censored ones, as usual.
     """
 
     def __init__(self, times: Sequence[TimeToTarget]):
@@ -138,42 +134,50 @@ class _KaplanMeier:
         return np.cumprod(1 - counts * self._reached / np.maximum(at_risk, 1), axis=1)
 
     def medians(self, counts: Int[np.ndarray, "resample run"]) -> Float[np.ndarray, " resample"]:
-        """Infinite where a curve stays above one half."""
+        """Return the medians; infinite if a curve stays above one half."""
         below = self._survival(counts) <= 0.5 + 1e-12
         return np.where(below.any(1), self._times[below.argmax(1)], np.inf)
 
     def restricted_means(
         self, counts: Int[np.ndarray, "resample run"], tau: float
     ) -> Float[np.ndarray, " resample"]:
-        """Areas up to tau."""
+        """Return the areas under the curves up to tau."""
         survival = np.concatenate([np.ones((len(counts), 1)), self._survival(counts)], axis=1)
         edges = np.concatenate([[0.0], np.minimum(self._times, tau), [tau]])
         return survival @ np.diff(edges)
 
 
 def watched_until(times: Sequence[TimeToTarget]) -> float:
-    """The time until which the Kaplan-Meier curve is known: the latest of the runs' times."""
+    """Return the end of the Kaplan-Meier curve: the latest of the runs' times."""
     return max(time.time for time in times)
 
 
 def common_restriction(groups: Sequence[Sequence[TimeToTarget]]) -> float:
-    """Tau for groups that are compared.
+    """Return tau for groups that are compared.
 
-    Each group's curve is known until its last run is watched no longer, and, if all of its runs got
-    there, beyond.
+    The curve of a group is known until the end of observation of its last run, and beyond if no run
+    is censored.
+
+    Args:
+        groups: Times of each group.
+
+    Returns:
+        The largest time up to which all groups are observed.
     """
     ends = [watched_until(times) for times in groups if any(time.censored for time in times)]
     return min(ends) if ends else max(watched_until(times) for times in groups)
 
 
 def speed(times: Sequence[TimeToTarget], *, tau: float | None = None, seed: int = 0) -> Speed:
-    """Median and restricted mean of one kind of run, censored runs included, with bootstrap
-    intervals over runs.
+    """Return median and restricted mean of one group of runs, with bootstrap intervals.
 
     Args:
-        times: at least one.
-        tau: default as far as these runs are watched.
-        seed: of the bootstrap.
+        times: Times of at least one run, censored ones included.
+        tau: Restriction of the mean; default, the end of observation of these runs.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Median and restricted mean, with intervals over runs.
     """
     end = common_restriction([times]) if tau is None else tau
     curve = _KaplanMeier(times)
@@ -192,13 +196,15 @@ def speed(times: Sequence[TimeToTarget], *, tau: float | None = None, seed: int 
 def compare_paired(
     first: Sequence[TimeToTarget], second: Sequence[TimeToTarget], *, seed: int = 0
 ) -> SpeedTest:
-    """Sign-flip test on pairs, and the ratio of restricted means, whose bootstrap draws whole
-    pairs.
+    """Compare paired runs by the sign-flip test and the ratio of restricted means.
 
     Args:
-        first: times of A.
-        second: times of B, in the same order of seeds.
-        seed: of the bootstrap, and of sign flips if there are too many to take all.
+        first: Times of A.
+        second: Times of B, in the same order of seeds.
+        seed: Seed of the bootstrap over pairs, and of random sign flips.
+
+    Returns:
+        The test.
     """
     scores = paired_scores(first, second)
     informative = int(np.count_nonzero(scores))
@@ -219,13 +225,22 @@ def compare_paired(
 def compare_unpaired(
     first: Sequence[TimeToTarget], second: Sequence[TimeToTarget], *, seed: int = 0
 ) -> SpeedTest:
-    """Log-rank test, and the ratio of restricted means, whose bootstrap draws A and B apart."""
+    """Compare unpaired runs by the log-rank test and the ratio of restricted means.
+
+    Args:
+        first: Times of A.
+        second: Times of B.
+        seed: Seed of the bootstrap, which resamples A and B separately.
+
+    Returns:
+        The test.
+    """
     tau = common_restriction([first, second])
     p_value = None
     if not all(time.censored for time in (*first, *second)):
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = float(stats.logrank(_censored_data(first), _censored_data(second)).pvalue)
-        p_value = found if np.isfinite(found) else None
+            p = float(stats.logrank(_censored_data(first), _censored_data(second)).pvalue)
+        p_value = p if np.isfinite(p) else None
     return SpeedTest(
         paired=False,
         p_value=p_value,
@@ -242,13 +257,19 @@ def compare_unpaired(
 def paired_scores(
     first: Sequence[TimeToTarget], second: Sequence[TimeToTarget]
 ) -> Float[np.ndarray, " pair"]:
-    """log(min(A, tau_i) / min(B, tau_i)), tau_i the shorter of the pair's two budgets; below 0
-    where A is faster.
+    """Return log(min(A, tau_i) / min(B, tau_i)) per pair; negative if A is faster.
+
+    Args:
+        first: Times of A.
+        second: Times of B, in the same order of seeds.
+
+    Returns:
+        Scores; tau_i is the shorter of the two budgets of a pair.
     """
     scores = []
     for a, b in zip(first, second, strict=True):
-        # Budgets, not what was reached within them: a cut that depended on which of the two was
-        # slow would favor one.
+        # Use budgets, not the times reached within them: a cut that depended on which of the two
+        # was slow would favor one.
         end = min(a.budget, b.budget)
         # A clock may begin at zero seconds.
         mine, theirs = (max(min(time.time, end), 1e-12) for time in (a, b))
@@ -257,34 +278,40 @@ def paired_scores(
 
 
 def sign_flip_p_value(scores: Float[np.ndarray, " pair"], *, seed: int = 0) -> float:
-    """Two-sided p-value of the mean against all flips of signs: exact up to 14 pairs, then by
-    16,384 random flips.
+    """Return the two-sided p-value of the mean against all sign flips.
+
+    It is exact up to 14 pairs, and uses 16,384 random flips for more.
+
+    Args:
+        scores: Scores of the pairs; zeros are not informative.
+        seed: Seed of random flips.
+
+    Returns:
+        The p-value.
     """
-    told = scores[scores != 0]
-    if told.size < 2:
+    nonzero = scores[scores != 0]
+    if nonzero.size < 2:
         return 1.0  # either sign is as far from zero
-    # By keyword: the generator's name changed with SciPy 1.15, which still takes the old one.
+    # By keyword: the name changed with SciPy 1.15, which still accepts the old one.
     generator: dict[str, Any] = {"random_state": numpy_generator(seed, "sign flips")}
-    found = stats.permutation_test(
-        (told,),
+    result = stats.permutation_test(
+        (nonzero,),
         np.mean,
         permutation_type="samples",
         vectorized=True,
         n_resamples=_FLIPS,
         **generator,
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def smallest_p_value(num_pairs: int) -> float:
-    """The smallest two-sided p-value that sign flips of so many pairs can give; 5 pairs: 1/16."""
+    """Return the smallest two-sided p-value of sign flips of this number of pairs; 5: 1/16."""
     return max(2.0 ** (1 - num_pairs), 2 / _FLIPS) if num_pairs else 1.0
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's p-values: that any of several comparisons is called a difference by chance, if there
-    is none.
-    """
+    """Return p-values adjusted by Holm's method for several comparisons; None stays None."""
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     result: list[float | None] = [None] * len(p_values)
     largest = 0.0
@@ -327,18 +354,16 @@ def _each_once(times: Sequence[TimeToTarget]) -> np.ndarray:
 
 
 def _resamples(size: int, seed: int, *key: str) -> np.ndarray:
-    """(resample, run): how often each run is drawn, with replacement."""
+    """Return (resample, run): how often each run is drawn, with replacement."""
     generator = numpy_generator(seed, "bootstrap over runs", *key)
     return generator.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
 
 
 def _interval(value: float | None, draws: np.ndarray, num_runs: int) -> Interval:
-    """Percentiles of a bootstrap; an end that is infinite lies beyond all that was watched, and is
-    None.
-    """
+    """Return percentiles of a bootstrap; an infinite end is beyond observation, and None."""
     if num_runs < MIN_RUNS or value is None:
         return Interval(value=value, low=None, high=None)
-    told = draws[~np.isnan(draws)]
-    ends = np.quantile(told, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], method="inverted_cdf")
+    defined = draws[~np.isnan(draws)]
+    ends = np.quantile(defined, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], method="inverted_cdf")
     low, high = (float(end) if np.isfinite(end) else None for end in ends)
     return Interval(value=value, low=low, high=high)

@@ -118,7 +118,7 @@ def _passes(view: MixingSummary | AlignedView | None) -> bool:
 def _rhat(view: MixingSummary) -> str:
     """Return the largest R-hat of a view and its limit."""
     evidence = view.rhat_evidence
-    return "R-hat undefined" if evidence is None else f"R-hat up to {evidence.words()}"
+    return "R-hat undefined" if evidence is None else f"R-hat up to {evidence.describe()}"
 
 
 def _without_evidence(view: MixingSummary) -> str | None:
@@ -257,7 +257,7 @@ def _agreeing(result: Mixing, method: Method | None) -> _Conclusion:
         return _Conclusion(
             usable=True,
             text="chains agree as functions, but there are too few effective draws: the smallest "
-            f"ESS is {ess.words()}{weights}",
+            f"ESS is {ess.describe()}{weights}",
             next=f"for reliable intervals, draw {factor:.1f} times as many "
             f"({_draws(method, _rounded(factor * draws))})",
             evidence=(ess,),

@@ -286,11 +286,11 @@ def _judged(
     largest, smallest = view.rhat_evidence, view.ess_evidence
     if largest is not None and not largest.is_inside:
         return view.with_status(
-            "fail", f"the largest R-hat is {largest.words()}, the bound for independent draws"
+            "fail", f"the largest R-hat is {largest.describe()}, the bound for independent draws"
         )
     if smallest is not None and not smallest.is_inside:
         return view.with_status(
-            "too few draws", f"R-hat passes; the smallest ESS is {smallest.words()}"
+            "too few draws", f"R-hat passes; the smallest ESS is {smallest.describe()}"
         )
     return view
 

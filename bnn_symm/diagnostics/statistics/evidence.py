@@ -1,26 +1,25 @@
-"""The number behind a verdict: what was measured, and the limits that it was compared with.
+"""Represent the number behind a verdict: a measured value and its limits.
 
-A verdict is decided by comparing one number with its limits, and its sentence is built from that
-same number, so that the sentence cannot quote another one that is inside its limits.
+A verdict compares one number with its limits, and its sentence is built from the same number, so
+the sentence cannot quote another number that is within its limits.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-# Significant digits of a number in a sentence, and the most that are needed to tell it from its
-# limit.
+# Minimum and maximum number of significant digits of a number in a sentence.
 _DIGITS, _MOST_DIGITS = 3, 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A number and the limits that it was compared with.
+    """A number and its limits.
 
     Attributes:
-        measure: what was measured: a key of the same JSON, as a path with dots.
-        value: the number.
-        low: the smallest value inside the limits; None for no lower limit.
-        high: the largest value inside the limits; None for no upper limit.
+        measure: Name of the number: a key of the same JSON, as a path with dots.
+        value: The number.
+        low: Lower limit, included; None if there is none.
+        high: Upper limit, included; None if there is none.
     """
 
     measure: str
@@ -30,7 +29,7 @@ class Evidence:
 
     @property
     def is_inside(self) -> bool:
-        """Return whether the value is inside its limits; NaN is not."""
+        """Return whether the value is within its limits; NaN is not."""
         return (self.low is None or self.value >= self.low) and (
             self.high is None or self.value <= self.high
         )
@@ -41,15 +40,17 @@ class Evidence:
         limits = [limit for limit in (self.low, self.high) if limit is not None]
         return min(limits, key=lambda limit: abs(limit - self.value), default=None)
 
-    def words(self, unit: str = "") -> str:
-        """Return the value and its limits for a sentence, in as many digits as tell the value from
-        each limit.
+    def describe(self, unit: str = "") -> str:
+        """Return the value and its limits as text, with enough digits to show their difference.
 
         Args:
-            unit: written after each number.
+            unit: Unit after each number.
+
+        Returns:
+            The value, with its limits in parentheses.
 
         Example:
-            >>> Evidence(measure="ece", value=0.1, high=0.05).words()
+            >>> Evidence(measure="ece", value=0.1, high=0.05).describe()
             '0.1 (limit 0.05)'
         """
         limits = [limit for limit in (self.low, self.high) if limit is not None]

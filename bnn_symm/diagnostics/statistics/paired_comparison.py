@@ -1,17 +1,16 @@
-r"""How far numbers lie apart over seeds, and whether two settings differ: intervals and paired
-tests.
+r"""Estimate means over seeds and paired differences, with intervals and tests.
 
-Of one value a seed, with mean m and standard deviation s over n seeds, the interval is Student's: m
-+- t s / sqrt(n). Of one value a pair of seeds, such as a barrier, there are two cases. Where no
-seed is in two pairs, the values are independent, and the same holds over pairs. Where pairs share
-seeds they are not: their mean u is a U-statistic, and its spread is told by leaving out one seed at
-a time (Arvesen's jackknife). With u_k the mean of the pairs without k,
+For one value per seed, with mean m and standard deviation s over n seeds, the interval is
+Student's: m +- t s / sqrt(n). For one value per pair of seeds, such as a barrier, there are two
+cases. If no seed is in two pairs, the values are independent, and the same holds over pairs. If
+pairs share seeds they are not: their mean u is a U-statistic, and its variance is estimated by
+leaving out one seed at a time (Arvesen's jackknife). With u_k the mean of the pairs without k,
 
     v_k = n u - (n - 1) u_k      are its pseudo-values, whose mean is u if no pair is missing;
     u +- t sd(v) / sqrt(n),      with n - 1 degrees of freedom, n the number of seeds.
 
-How often such 95 % intervals hold the truth, in 20,000 simulations with normal effects x (Monte
-Carlo error up to 0.3 %); in brackets, Student's interval that takes all pairs for independent:
+Coverage of such 95 % intervals, in 20,000 simulations with normal effects x (Monte Carlo error up
+to 0.3 %); in parentheses, the coverage of Student's interval for independent pairs:
 
 | value of the pair (i, j) | 3 seeds | 5 seeds | 8 seeds |
 | --- | --- | --- | --- |
@@ -21,13 +20,12 @@ Carlo error up to 0.3 %); in brackets, Student's interval that takes all pairs f
 | absolute x_i - x_j | 95 % (88 %) | 92 % (78 %) | 92 % (67 %) |
 | (x_i - x_j)^2 | 83 % (73 %) | 83 % (68 %) | 85 % (60 %) |
 
-The last is a variance: of so skewed a value (chi-squared, one degree), intervals over seeds hold it
-    in 82 to 85 % too.
+The last is a variance: for such a skewed value (chi-squared, one degree of freedom), intervals over
+seeds cover it in 82 to 85 % as well.
 
-Differences are taken seed by seed (or pair by pair), and treated as such values. p-values are of
-the paired t-test; the sign-flip test stands beside it where it is exact, and asks only that a
-difference is as likely to be negative. Of few seeds it cannot be small: with n, no p-value is below
-2 / 2^n.
+Differences are taken seed by seed (or pair by pair), and treated as such values. p-values are those
+of the paired t-test. The sign-flip test is added where it is exact; it assumes only that a
+difference is symmetric about zero. With n seeds its p-value is at least 2 / 2^n.
 
 References:
     Arvesen 1969, doi:10.1214/aoms/1177697287 (jackknifing U-statistics); Student 1908,
@@ -52,12 +50,12 @@ from bnn_symm.diagnostics.convergence.time_to_target import (
 
 Pair = tuple[int, int]
 Unit = TypeVar("Unit", int, Pair)
-"""A seed, or a pair of them."""
+"""A seed, or a pair of seeds."""
 Kind = Literal["seeds", "pairs", "pairs of seeds"]
-"""What the values are of; `pairs` are those that share no seed."""
+"""Unit of the values; `pairs` share no seed."""
 
 _LEVEL = 0.95
-# Values that differ by less than this share of themselves differ by rounding.
+# Values whose relative difference is smaller are equal up to rounding.
 _ROUNDING = 1e-12
 
 
@@ -66,13 +64,13 @@ class Estimate:
     """A mean over seeds with its 95 % interval.
 
     Attributes:
-        mean: None where there is none.
-        sd: of the values, not of their mean; None of fewer than two.
-        low: lower end; None where there is no interval.
-        high: upper end.
-        n: how many seeds it is of; of pairs that share no seed, how many pairs.
-        kind: what the values are of.
-        reason: why there is no interval, or no mean; None if there is one.
+        mean: None if there is no value.
+        sd: Standard deviation of the values, not of their mean; None for fewer than two.
+        low: Lower end of the interval; None if there is none.
+        high: Upper end of the interval.
+        n: Number of seeds; for pairs that share no seed, number of pairs.
+        kind: Unit of the values.
+        reason: Why there is no mean or no interval; None otherwise.
     """
 
     mean: float | None
@@ -86,18 +84,18 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """First less second, over the seeds or pairs that both have.
+    """First minus second, over the seeds or pairs of both.
 
     Attributes:
-        mean: None where there is none.
-        low: lower end of the 95 % interval; None where there is none.
-        high: upper end.
-        n: seeds, or pairs that share no seed.
-        kind: what the values are of.
-        p_value: of the paired t-test, two-sided.
-        sign_flip_p: of the sign-flip test; None where it would not be exact.
-        smallest_sign_flip_p: the smallest that so many can give.
-        reason: why there is no p-value or no interval; None if there are.
+        mean: None if there is no value.
+        low: Lower end of the 95 % interval; None if there is none.
+        high: Upper end of the interval.
+        n: Number of seeds, or of pairs that share no seed.
+        kind: Unit of the values.
+        p_value: Two-sided p-value of the paired t-test.
+        sign_flip_p: p-value of the sign-flip test; None if it would not be exact.
+        smallest_sign_flip_p: Smallest possible p-value of the sign-flip test with this number.
+        reason: Why there is no p-value or no interval; None otherwise.
     """
 
     mean: float | None
@@ -113,14 +111,14 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How much of an effect something else has: 1 for all of it.
+    """The fraction of an effect that a control explains; 1 for all of it.
 
     Attributes:
-        value: the ratio of the mean differences; None where the effect is not told from zero.
-        low: lower end of Fieller's 95 % interval.
-        high: upper end.
-        n: seeds, or pairs that share no seed.
-        reason: why there is none; None if there is.
+        value: Ratio of the mean differences; None if the effect is not significant.
+        low: Lower end of Fieller's 95 % interval.
+        high: Upper end of the interval.
+        n: Number of seeds, or of pairs that share no seed.
+        reason: Why there is no value; None otherwise.
     """
 
     value: float | None
@@ -131,60 +129,68 @@ class Share:
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """The mean of one value a seed with Student's interval; NaN counts as no value."""
-    told = _sorted(values)
-    return _estimate(told, told, "seeds")
+    """Return the mean of one value per seed with Student's interval; NaN counts as missing."""
+    defined = _sorted(values)
+    return _estimate(defined, defined, "seeds")
 
 
 def pair_estimate(pairs: Mapping[Pair, float]) -> Estimate:
-    """The mean of one value a pair of seeds, with an interval that knows which pairs share a seed.
+    """Return the mean of one value per pair of seeds, with an interval for shared seeds.
 
     Args:
-        pairs: seeds -> value; NaN counts as no value, and some may be missing.
+        pairs: Seeds -> value; NaN counts as missing, and pairs may be missing.
+
+    Returns:
+        The mean and its interval, by the jackknife if pairs share seeds.
     """
-    told = _defined(pairs)
-    kind, units, reason = _units(told)
-    found = _estimate(_sorted(told.values()), _sorted(units.values()), kind)
+    defined = _defined(pairs)
+    kind, units, reason = _units(defined)
+    result = _estimate(_sorted(defined.values()), _sorted(units.values()), kind)
     return (
-        found
+        result
         if reason is None
-        else replace(found, low=None, high=None, n=_num_seeds(told), reason=reason)
+        else replace(result, low=None, high=None, n=_num_seeds(defined), reason=reason)
     )
 
 
 def pseudo_values(pairs: Mapping[Pair, float]) -> dict[int, float]:
-    """What each seed says of the mean over pairs: n u - (n - 1) u_k, u_k the mean of the pairs
-    without it.
+    """Return the jackknife pseudo-value of each seed for the mean over pairs.
+
+    It is n u - (n - 1) u_k, with u_k the mean of the pairs without the seed.
 
     Args:
-        pairs: seeds -> value, of which some may be missing.
+        pairs: Seeds -> value; pairs may be missing.
+
+    Returns:
+        Seed -> pseudo-value.
 
     Raises:
-        ValueError: if a seed is in all pairs, so that nothing is left without it.
+        ValueError: If a seed is in all pairs, so that no pair is without it.
     """
-    told = _defined(pairs)
-    seeds = sorted({seed for pair in told for seed in pair})
-    total, n = math.fsum(told.values()), len(seeds)
+    defined = _defined(pairs)
+    seeds = sorted({seed for pair in defined for seed in pair})
+    total, n = math.fsum(defined.values()), len(seeds)
     result = {}
     for seed in seeds:
-        left = [value for pair, value in told.items() if seed not in pair]
+        left = [value for pair, value in defined.items() if seed not in pair]
         if not left:
-            raise ValueError(
-                f"seed {seed} is in all of the {len(told)} pairs: wanted some without it"
-            )
-        result[seed] = n * total / len(told) - (n - 1) * math.fsum(left) / len(left)
+            raise ValueError(f"seed {seed} is in all {len(defined)} pairs; add pairs without it")
+        result[seed] = n * total / len(defined) - (n - 1) * math.fsum(left) / len(left)
     return result
 
 
 def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float]) -> Difference:
-    """First less second, with the paired t-test, and the sign-flip test where it is exact.
+    """Return first minus second, with the paired t-test, and the sign-flip test if it is exact.
 
-    Sign flips are exact for one value a seed and for pairs that share no seed (above 14 of them, by
-    random flips).
+    Sign flips are exact for one value per seed and for pairs that share no seed (above 14 of them,
+    with random flips).
 
     Args:
-        first: seed, or pair of seeds, -> value; NaN counts as no value.
-        second: what it is compared with; only what both have is used.
+        first: Seed, or pair of seeds, -> value; NaN counts as missing.
+        second: The values that are subtracted; only common seeds are used.
+
+    Returns:
+        The mean difference, its interval and p-values.
     """
     mine, theirs = _defined(first), _defined(second)
     both = sorted(mine.keys() & theirs.keys())
@@ -205,37 +211,40 @@ def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float])
     if not values.any():
         none = replace(_no_difference(len(units), kind, f"the same in all {len(units)}"), mean=0.0)
         return none if len(units) < MIN_RUNS else replace(none, p_value=1.0)
-    found = _estimate(values, _sorted(units.values()), kind, scale)
+    result = _estimate(values, _sorted(units.values()), kind, scale)
     exact = kind != "pairs of seeds" and len(values) > 1
     return Difference(
-        mean=found.mean,
-        low=found.low,
-        high=found.high,
-        n=found.n,
+        mean=result.mean,
+        low=result.low,
+        high=result.high,
+        n=result.n,
         kind=kind,
-        p_value=None if found.reason else _t_test(values, _sorted(units.values())),
-        # One difference that is not zero is as likely with either sign.
+        p_value=None if result.reason else _t_test(values, _sorted(units.values())),
+        # A single nonzero difference is as likely with either sign.
         sign_flip_p=None
         if not exact
         else sign_flip_p_value(values)
         if np.count_nonzero(values) > 1
         else 1.0,
         smallest_sign_flip_p=smallest_p_value(int(np.count_nonzero(values))) if exact else None,
-        reason=found.reason,
+        reason=result.reason,
     )
 
 
 def share_of_effect(control: Mapping[Unit, float], treatment: Mapping[Unit, float]) -> Share:
-    r"""How much of a treatment's effect a control has: mean(c) / mean(t), both against the same
-    baseline.
+    r"""Return the fraction of a treatment's effect that a control explains: mean(c) / mean(t).
 
-    Fieller's interval holds the ratios r at which the t-test of c - r t finds no difference from 0.
-    It is bounded just where the t-test tells the effect itself from 0 at 5 %; elsewhere the share
-    is not defined. Of pairs that share seeds, c and t are pseudo-values.
+    Both are differences from the same baseline. Fieller's interval contains the ratios r at which
+    the t-test of c - r t is not significant. It is bounded exactly if the t-test of the effect is
+    significant at 5 %; otherwise the fraction is not defined. For pairs that share seeds, c and t
+    are pseudo-values.
 
     Args:
-        control: seed, or pair of seeds, -> control less baseline; NaN counts as no value.
-        treatment: likewise; only what both have is used.
+        control: Seed, or pair of seeds, -> control minus baseline; NaN counts as missing.
+        treatment: Likewise for the treatment; only common seeds are used.
+
+    Returns:
+        The fraction and its interval.
     """
     mine, theirs = _defined(control), _defined(treatment)
     both = sorted(mine.keys() & theirs.keys())
@@ -251,15 +260,13 @@ def share_of_effect(control: Mapping[Unit, float], treatment: Mapping[Unit, floa
         return Share(value=None, low=None, high=None, n=n, reason=reason)
     c_mean, t_mean = _mean(_sorted(above.values())), _mean(_sorted(below.values()))
     reach = np.cov(np.array([list(c.values()), [t[unit] for unit in c]])) * _quantile(n) ** 2 / n
-    # The ends solve (c_mean - r t_mean)^2 = variance of the mean of c - r t, times t^2: a r^2 - 2 b
-    # r + ... = 0.
+    # The ends solve (c_mean - r t_mean)^2 = t^2 times the variance of the mean of c - r t:
+    # a r^2 - 2 b r + ... = 0.
     a = t_mean**2 - float(reach[1, 1])
     b = c_mean * t_mean - float(reach[0, 1])
     if a <= _ROUNDING * t_mean**2:
-        return Share(
-            value=None, low=None, high=None, n=n, reason="the effect itself is not told from zero"
-        )
-    # Negative by rounding only.
+        return Share(value=None, low=None, high=None, n=n, reason="the effect is not significant")
+    # Negative only by rounding.
     root = math.sqrt(max(0.0, b**2 - a * (c_mean**2 - float(reach[0, 0]))))
     return Share(value=c_mean / t_mean, low=(b - root) / a, high=(b + root) / a, n=n)
 
@@ -269,7 +276,7 @@ def _defined(values: Mapping[Any, float]) -> dict[Any, float]:
 
 
 def _sorted(values: Iterable[float]) -> Float[np.ndarray, " value"]:
-    """In an order that does not depend on how seeds are numbered."""
+    """Return the values in an order that does not depend on the numbering of seeds."""
     return np.array(sorted(value for value in values if not math.isnan(value)), dtype=np.float64)
 
 
@@ -282,9 +289,7 @@ def _num_seeds(pairs: Iterable[Pair]) -> int:
 
 
 def _units(values: Mapping[Any, float]) -> tuple[Kind, dict[Any, float], str | None]:
-    """Values over which there is a t interval, and why there is none: of pairs that share seeds,
-    pseudo-values.
-    """
+    """Return the units of a t interval (pseudo-values for shared seeds), or why there is none."""
     if not any(isinstance(unit, tuple) for unit in values):
         return "seeds", dict(values), None
     if 2 * len(values) == _num_seeds(values):
@@ -298,9 +303,7 @@ def _units(values: Mapping[Any, float]) -> tuple[Kind, dict[Any, float], str | N
     try:
         return "pairs of seeds", pseudo_values(values), None
     except ValueError:
-        reason = (
-            f"all {len(values)} pairs share a seed: no interval without pairs of the other seeds"
-        )
+        reason = f"all {len(values)} pairs share a seed; an interval needs pairs of the other seeds"
         return "pairs of seeds", {}, reason
 
 
@@ -310,13 +313,13 @@ def _estimate(
     kind: Kind,
     scale: float | None = None,
 ) -> Estimate:
-    """The mean of values, with the spread of units.
+    """Return the mean of values, with the spread of units.
 
     Args:
-        values: of seeds or pairs.
-        units: the values themselves, or pseudo-values.
-        kind: what they are of.
-        scale: of the numbers of which these are differences; default, their own.
+        values: Values of seeds or pairs.
+        units: The values themselves, or pseudo-values.
+        kind: Unit of the values.
+        scale: Magnitude of the numbers of which these are differences; default, their own.
     """
     n = len(units)
     infinite = int(np.isinf(values).sum())
@@ -326,9 +329,9 @@ def _estimate(
     scale = float(np.abs(values).max()) if scale is None else scale
     spread = float(values.std(ddof=1)) if len(values) > 1 else None
     is_constant = spread is not None and spread <= _ROUNDING * scale
-    # Also of values that differ: pairs may balance so that every seed says the same.
+    # Possible for different values: pairs may balance so that every seed has the same mean.
     balanced = n > 1 and _standard_error(units) <= _ROUNDING * scale
-    found = Estimate(
+    result = Estimate(
         mean=_mean(values),
         sd=0.0 if is_constant else spread,
         low=None,
@@ -338,24 +341,21 @@ def _estimate(
         reason=None,
     )
     if n < MIN_RUNS:
-        return replace(found, reason=_too_few(n, kind))
+        return replace(result, reason=_too_few(n, kind))
     if is_constant:
-        return replace(
-            found, reason=f"all {len(values)} are equal, which says nothing of their spread"
-        )
+        reason = f"all {len(values)} values are equal, so their spread is unknown"
+        return replace(result, reason=reason)
     if balanced:
-        return replace(
-            found,
-            reason=f"all {n} seeds say the same of the mean, which says nothing of its spread",
-        )
+        reason = f"all {n} seeds give the same mean, so its spread is unknown"
+        return replace(result, reason=reason)
     reach = _quantile(n) * _standard_error(units)
     mean = _mean(values)
-    return replace(found, low=mean - reach, high=mean + reach)
+    return replace(result, low=mean - reach, high=mean + reach)
 
 
 def _too_few(n: int, kind: Kind) -> str:
     what = "pair" if kind == "pairs" else "seed"
-    return f"{n} {what}{'' if n == 1 else 's'}, wanted at least {MIN_RUNS} to tell how far they lie apart"
+    return f"{n} {what}{'' if n == 1 else 's'}; an interval needs at least {MIN_RUNS}"
 
 
 def _no_difference(n: int, kind: Kind, reason: str) -> Difference:
@@ -377,10 +377,10 @@ def _standard_error(units: Float[np.ndarray, " unit"]) -> float:
 
 
 def _t_test(values: Float[np.ndarray, " value"], units: Float[np.ndarray, " unit"]) -> float:
-    """Two-sided."""
+    """Return the two-sided p-value of the t-test."""
     return float(2 * special.stdtr(len(units) - 1, -abs(_mean(values)) / _standard_error(units)))
 
 
 def _quantile(n: int) -> float:
-    """Of Student's t with n - 1 degrees of freedom, below which half of 1 + level lies."""
+    """Return the (1 + level) / 2 quantile of Student's t with n - 1 degrees of freedom."""
     return float(special.stdtrit(n - 1, (1 + _LEVEL) / 2))

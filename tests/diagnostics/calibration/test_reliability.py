@@ -195,7 +195,7 @@ def test_all_of_it_is_the_evidence_of_a_calibrated_model():
     ],
 )
 def test_evidence_is_written_in_as_many_digits_as_tell_it_from_its_limit(evidence, words):
-    assert evidence.words() == words
+    assert evidence.describe() == words
 
 
 def test_evidence_that_is_no_number_is_outside():

@@ -116,7 +116,7 @@ def test_what_is_not_defined_is_named():
     assert scores["never"].value is None
     assert scores["never"].note == "undefined: there is nothing"
     assert scores["some"].low == 1
-    assert "in which it is defined" in scores["some"].note
+    assert "where it is defined" in scores["some"].note
     assert scores["few"].low is None
     assert scores["few"].note == "no interval: defined in 0 of 100 resamples"
 
@@ -131,7 +131,7 @@ def test_no_resamples_no_interval():
     [((0,), {}), ((), {}), ((3,), {"level": 1.0}), ((3,), {"num_resamples": -1})],
 )
 def test_wrong_arguments(groups, keys):
-    with pytest.raises(ValueError, match="wanted a level between 0 and 1"):
+    with pytest.raises(ValueError, match="a level between 0 and 1"):
         bootstrap_scores(mean_of(np.zeros(3)), groups, **keys)
 
 

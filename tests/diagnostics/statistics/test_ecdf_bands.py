@@ -123,5 +123,5 @@ def test_the_test_of_symmetry_keeps_its_level_where_that_of_two_samples_does_not
 
 @pytest.mark.parametrize(("number", "level"), [(1, 0.05), (10, 0.0), (10, 1.0)])
 def test_what_has_no_band_is_refused(number, level):
-    with pytest.raises(ConfigError, match="wanted 2 numbers or more and a level between 0 and 1"):
+    with pytest.raises(ConfigError, match="use 2 numbers or more and a level between 0 and 1"):
         ecdf_band(number, level=level)

@@ -55,13 +55,13 @@ def test_what_cannot_have_an_interval_says_why():
     assert estimate([float("nan")]).mean is None
     one, two = estimate([2.0]), estimate([2.0, 4.0, float("nan")])
     assert (one.mean, one.sd, one.low, one.n) == (2.0, None, None, 1)
-    assert one.reason == "1 seed, wanted at least 3 to tell how far they lie apart"
+    assert one.reason == "1 seed; an interval needs at least 3"
     assert (two.mean, two.low, two.n) == (3.0, None, 2)
     assert two.reason is not None
     assert two.reason.startswith("2 seeds")
     equal = estimate([0.1 + 0.2, 0.3, 0.3])
     assert (equal.sd, equal.low) == (0.0, None)
-    assert equal.reason == "all 3 are equal, which says nothing of their spread"
+    assert equal.reason == "all 3 values are equal, so their spread is unknown"
     infinite = estimate([1.0, float("inf"), 2.0])
     assert (infinite.mean, infinite.reason) == (None, "infinite in 1 of 3")
 
@@ -80,10 +80,7 @@ def test_pairs_that_share_no_seed_are_independent_values():
     alone = estimate(values)
     assert (found.mean, found.low, found.high, found.n) == (alone.mean, alone.low, alone.high, 4)
     assert found.kind == "pairs"
-    assert (
-        pair_estimate({(0, 1): 1.0}).reason
-        == "1 pair, wanted at least 3 to tell how far they lie apart"
-    )
+    assert pair_estimate({(0, 1): 1.0}).reason == "1 pair; an interval needs at least 3"
 
 
 def test_pseudo_values_by_hand():
@@ -137,8 +134,8 @@ def test_pairs_that_all_share_a_seed_have_no_interval():
     star = {(0, 1): 1.0, (0, 2): 2.0, (0, 3): 4.0}
     found = pair_estimate(star)
     assert (found.mean, found.low, found.n) == (pytest.approx(7 / 3), None, 4)
-    assert found.reason == "all 3 pairs share a seed: no interval without pairs of the other seeds"
-    with pytest.raises(ValueError, match="seed 0 is in all of the 3 pairs"):
+    assert found.reason == "all 3 pairs share a seed; an interval needs pairs of the other seeds"
+    with pytest.raises(ValueError, match="seed 0 is in all 3 pairs"):
         pseudo_values(star)
 
 
@@ -146,7 +143,7 @@ def test_pairs_that_balance_have_no_spread_to_tell():
     pairs = {(0, 1): 1.0, (2, 3): 1.0, (0, 2): 2.0, (1, 3): 2.0, (0, 3): 3.0, (1, 2): 3.0}
     found = pair_estimate(pairs)
     assert (found.mean, found.low) == (2.0, None)
-    assert found.reason == "all 4 seeds say the same of the mean, which says nothing of its spread"
+    assert found.reason == "all 4 seeds give the same mean, so its spread is unknown"
 
 
 @pytest.mark.parametrize("num_seeds", [5, 8])
@@ -209,12 +206,12 @@ def test_only_seeds_that_both_have_are_compared():
 def test_too_few_or_equal_differences_have_no_p_value_and_say_why():
     two = paired_difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 0.5})
     assert (two.mean, two.low, two.p_value, two.sign_flip_p) == (1.25, None, None, 0.5)
-    assert two.reason == "2 seeds, wanted at least 3 to tell how far they lie apart"
+    assert two.reason == "2 seeds; an interval needs at least 3"
     one = paired_difference({0: 1.0}, {0: 0.0})
     assert (one.mean, one.p_value, one.sign_flip_p) == (1.0, None, None)
     shifted = paired_difference({0: 1.1, 1: 2.1, 2: 3.1}, {0: 1.0, 1: 2.0, 2: 3.0})
     assert (shifted.mean, shifted.p_value) == (pytest.approx(0.1), None)
-    assert shifted.reason == "all 3 are equal, which says nothing of their spread"
+    assert shifted.reason == "all 3 values are equal, so their spread is unknown"
     same = paired_difference({0: 0.1 + 0.2, 1: 2.0, 2: 3.0}, {0: 0.3, 1: 2.0, 2: 3.0})
     assert (same.mean, same.p_value, same.low, same.reason) == (0.0, 1.0, None, "the same in all 3")
     assert paired_difference({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}).p_value is None
@@ -300,7 +297,7 @@ def test_the_share_is_defined_just_where_the_effect_is_told():
     assert (below.value, below.low, below.reason) == (
         None,
         None,
-        "the effect itself is not told from zero",
+        "the effect is not significant",
     )
 
 
