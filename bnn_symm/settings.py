@@ -53,8 +53,7 @@ def settings(cls: type[Any]) -> Any:
             example = next((one for one in known if one != "name"), "name")
             raise ConfigError(
                 f"{name}: got {one_line(repr(args[0]), 60)} without a name, expected settings by "
-                "name; "
-                f"write {name}({example}=...)"
+                f"name; write {name}({example}=...)"
             )
         try:
             checked_init(self, **keywords)

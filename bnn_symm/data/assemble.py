@@ -160,8 +160,8 @@ def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
     if missing.any():
         raise InvalidData(
             f"target {quoted(raw.target)}: empty or NaN in row {int(np.argmax(missing)) + 1} "
-            f"({int(missing.sum())} such "
-            "values in all), wanted a value in every row; fill them in or drop the rows"
+            f"({int(missing.sum())} such values in all), wanted a value in every row; fill them in "
+            "or drop the rows"
         )
     distinct = len(set(y.tolist()))
     if config.task != "auto":
@@ -179,8 +179,8 @@ def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
     if task == "classification" and distinct > len(y) / 2 and raw.task != "classification":
         raise InvalidData(
             f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, which "
-            "is too many for classes; use --set data.task=regression, or another target with --set "
-            "data.target=COLUMN"
+            "is too many for classes; use --set data.task=regression, or another target with "
+            "--set data.target=COLUMN"
         )
     if task != "classification":
         numbers(y, f"target {quoted(raw.target)} of task {task}", booleans=True)
@@ -229,6 +229,5 @@ def _check_classes(
         )
         raise InvalidData(
             f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training "
-            f"point ({why}); "
-            "use a larger --set data.limit=N, or another --set data.split_seed=N"
+            f"point ({why}); use a larger --set data.limit=N, or another --set data.split_seed=N"
         )

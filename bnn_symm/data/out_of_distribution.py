@@ -66,8 +66,7 @@ def out_of_distribution_inputs(
         hint = nearest(str(name_or_file), names)
         raise DatasetNotFound(
             f"there is no data set {str(name_or_file)!r} to hold against the run's; {hint} For a "
-            "file of your own, "
-            f"give a path that ends in .csv, .parquet or .npz"
+            "file of your own, give a path that ends in .csv, .parquet or .npz"
         ) from None
 
 

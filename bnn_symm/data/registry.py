@@ -201,8 +201,8 @@ def _read(config: DataConfig) -> RawData:
         return load_file(config)
     else:
         raise DatasetNotFound(
-            f"there is no data set {quoted(name, 80)}; {nearest(name, dataset_names())} "
-            f"For a file of your own, give a path that ends in .csv, .parquet or .npz"
+            f"there is no data set {quoted(name, 80)}; {nearest(name, dataset_names())} For a file "
+            "of your own, give a path that ends in .csv, .parquet or .npz"
         )
     if config.target not in (None, raw.target):
         raise ConfigError(
@@ -219,9 +219,8 @@ def _config(source: Any, keys: dict[str, Any]) -> DataConfig:
     if not isinstance(source, str | Path | DataConfig):
         raise ConfigError(
             f"got {_kind(source)}, expected the name of a data set, the path of a file, or a "
-            "DataConfig; save data in "
-            "memory as a file (DataFrame.to_csv, numpy.savez(FILE, x=..., y=...)), or use "
-            "bnn_symm.estimators"
+            "DataConfig; save data in memory as a file (DataFrame.to_csv, numpy.savez(FILE, "
+            "x=..., y=...)), or use bnn_symm.estimators"
         )
     known = [field.name for field in fields(DataConfig)]
     for key in keys:
@@ -239,8 +238,7 @@ def _check_preprocessing(preprocessing: Any) -> None:
     if not isinstance(preprocessing, Preprocessing):
         raise ConfigError(
             f"got {_kind(preprocessing)} as preprocessing, expected a Preprocessing; give "
-            "DATASET.preprocessing of the "
-            f"data set that the network was fitted to"
+            "DATASET.preprocessing of the data set that the network was fitted to"
         )
 
 

@@ -112,8 +112,7 @@ def _take(
     if not chosen.any():
         raise InvalidData(
             f"{len(order)} rows are too few for a {part} part of {fraction:g}; give more data, or "
-            "use "
-            f"--set data.{part}_fraction=0"
+            f"use --set data.{part}_fraction=0"
         )
     return order[chosen], order[~chosen]
 

@@ -139,8 +139,7 @@ def read_torch_file(path: Path, error: type[BnnSymmError] = InvalidRun) -> Any:
         except pickle.UnpicklingError:
             raise error(
                 f"{shown(path)} holds more than tensors, and reading it could run code; save the "
-                "network's state dict "
-                f"alone: safetensors.torch.save_file(net.state_dict(), FILE)"
+                "network's state dict alone: safetensors.torch.save_file(net.state_dict(), FILE)"
             ) from None
 
 

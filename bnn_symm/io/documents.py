@@ -61,8 +61,7 @@ def read_text(
     if size > limit:
         raise error(
             f"{shown(path)} has {format_bytes(size)}, more than the {format_bytes(limit)} of a "
-            "file of its kind; "
-            f"check that it is the file that you mean"
+            "file of its kind; check that it is the file that you mean"
         )
     with parser_errors(path, "expected a text file in UTF-8", error), path.open("rb") as file:
         return file.read(limit + 1).decode("utf-8-sig", on_damage)

@@ -162,8 +162,7 @@ class FolderLock:
                 raise
             warnings.warn(
                 f"{self.folder}: this file system cannot lock ({error.strerror}); do not write "
-                "there from two "
-                f"machines or containers at once",
+                "there from two machines or containers at once",
                 LockWarning,
                 stacklevel=3,
             )

@@ -57,8 +57,8 @@ def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFram
             if len(row) != len(names):
                 raise InvalidData(
                     f"{shown(path)} cannot be read (row {number} has {len(row)} fields, the line "
-                    "of names has "
-                    f"{len(names)}); correct the file, and quote values that hold {separator!r}"
+                    f"of names has {len(names)}); correct the file, and quote values that hold "
+                    f"{separator!r}"
                 )
             body.append(row)
     columns = list(zip(*body, strict=True)) if body else [()] * len(names)
@@ -149,8 +149,7 @@ def _refuse_values_as_names(path: Path, names: list[str], columns: Sequence[Sequ
     if _is_row(names, columns):
         raise InvalidData(
             f"{shown(path)} starts with a row of values ({short_list(named, 4)}), as those "
-            "beneath, wanted a first "
-            f"line of column names; add it"
+            "beneath, wanted a first line of column names; add it"
         )
 
 

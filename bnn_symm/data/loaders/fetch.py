@@ -109,8 +109,7 @@ def _disk_errors(cache: Path) -> Iterator[None]:
     except (OSError, InvalidRun) as error:
         raise DatasetNotFound(
             f"nothing can be downloaded into {shown(cache)} ({reason_of(error)}); make room there, "
-            "or name another "
-            f"cache: export XDG_CACHE_HOME=FOLDER"
+            "or name another cache: export XDG_CACHE_HOME=FOLDER"
         ) from error
 
 

@@ -208,8 +208,7 @@ def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) ->
         return names[-1]
     raise ConfigError(
         f"which column of {shown(path)} is to be predicted? type --set data.target=COLUMN with one "
-        "of: "
-        f"{short_list(names, 30)}"
+        f"of: {short_list(names, 30)}"
     )
 
 

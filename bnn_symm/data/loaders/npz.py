@@ -45,8 +45,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
     if y.shape != (len(x),):
         raise InvalidData(
             f"{shown(path)}: got {one_line(key, 40)} of shape {y.shape}, wanted ({len(x)},), one "
-            "value for each row "
-            f"of x"
+            "value for each row of x"
         )
     return x, _checked_target(y, key, path)
 
@@ -84,21 +83,19 @@ def _read(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     if dtype.hasobject:
         raise InvalidData(
             f"{shown(path)}: {quoted(name)} holds Python objects (a pickle), which are never "
-            "loaded; save x and y as "
-            f"arrays of numbers"
+            "loaded; save x and y as arrays of numbers"
         )
     if dtype.kind not in "buifU" or (dtype.kind == "f" and dtype.itemsize > 8):
         raise InvalidData(
-            f"{shown(path)}: got {quoted(name)} of type {quoted(str(dtype))}, wanted numbers"
-            f"{'' if name == 'x' else ' or text labels'}; convert it to float64 or to text"
+            f"{shown(path)}: got {quoted(name)} of type {quoted(str(dtype))}, wanted "
+            f"numbers{'' if name == 'x' else ' or text labels'}; convert it to float64 or to text"
         )
     size = num_bytes_of(shape, dtype.itemsize)
     check_memory(2 * size, f"the array {quoted(name)} of {shown(path)}", "use a part of it")
     if any(length < 0 for length in shape) or offset + size != info.file_size:
         raise InvalidData(
             f"{shown(path)} cannot be read ({quoted(name)} of shape {shape} needs {size} bytes, "
-            "there are "
-            f"{info.file_size - offset}); {_ADVICE}"
+            f"there are {info.file_size - offset}); {_ADVICE}"
         )
     with archive.open(info) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
@@ -148,7 +145,6 @@ def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
     if x.ndim not in (2, 4):
         raise InvalidData(
             f"{shown(path)}: got x of shape {x.shape}, wanted (point, feature) or (point, channel, "
-            "height, width); "
-            f"reshape x"
+            "height, width); reshape x"
         )
     return x

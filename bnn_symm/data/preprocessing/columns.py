@@ -68,9 +68,8 @@ class Column:
                 row = int(np.argmax(indices < 0))
                 raise InvalidData(
                     f"column {quoted(self.name)}, row {row + 1}: {quoted(series.iloc[row])} is not "
-                    "one of the categories "
-                    f"seen in training ({short_list(self.categories, width=60)}); correct it or "
-                    "drop the row"
+                    "one of the categories seen in training "
+                    f"({short_list(self.categories, width=60)}); correct it or drop the row"
                 )
             return np.eye(len(self.categories))[indices]
         values = numbers(series, f"column {quoted(self.name)}", booleans=self.kind == "boolean")
@@ -139,8 +138,7 @@ def infer_column(series: "pandas.Series", *, is_text: bool = False) -> InferredC
     ):
         raise InvalidData(
             f"{what} holds integers and is named like an identifier, which is no feature to learn "
-            "from; drop it or "
-            f"rename it if it is a feature"
+            "from; drop it or rename it if it is a feature"
         )
     categories = sorted_labels(values.tolist()) if decision.kind == "category" else ()
     column = Column(name=name, kind=decision.kind, categories=categories)
@@ -207,8 +205,7 @@ def _refuse_types(series: "pandas.Series", what: str) -> None:
         if not kinds <= {"str", "int", "float", "bool"}:
             raise InvalidData(
                 f"{what} holds values of type {short_list(sorted(kinds), 3)}, expected numbers or "
-                "text; drop it or "
-                f"convert it"
+                "text; drop it or convert it"
             )
 
 

@@ -71,8 +71,7 @@ class Preprocessing:
         if not hasattr(raw_x, "columns") and not isinstance(raw_x, np.ndarray):
             raise ConfigError(
                 f"got {type(raw_x).__name__}, expected raw inputs as a pandas DataFrame or a numpy "
-                "array; convert "
-                f"them, for example by numpy.asarray(...)"
+                "array; convert them, for example by numpy.asarray(...)"
             )
         if len(raw_x) == 0:
             raise InvalidData("got no rows, wanted at least one; check the file")
@@ -118,8 +117,7 @@ class Preprocessing:
             row = int(torch.isfinite(encoded).logical_not().nonzero()[0])
             raise InvalidData(
                 f"target {quoted(self.target)}, row {row + 1}: {result[row]:g} is too large for "
-                f"{dtype}; "
-                "rescale the target or use --set dtype=float64"
+                f"{dtype}; rescale the target or use --set dtype=float64"
             )
         return encoded
 
@@ -161,8 +159,8 @@ class Preprocessing:
         if missing.any():
             raise InvalidData(
                 f"target {quoted(self.target)}: empty or NaN in row {int(np.argmax(missing)) + 1} "
-                f"({int(missing.sum())} "
-                "such values in all), wanted a label in every row; fill them in or drop the rows"
+                f"({int(missing.sum())} such values in all), wanted a label in every row; fill "
+                "them in or drop the rows"
             )
         indices = label_indices(values, self.class_labels)
         unknown = indices < 0
@@ -171,7 +169,8 @@ class Preprocessing:
             raise InvalidData(
                 f"target {quoted(self.target)} has classes that the preprocessing does not know: "
                 f"{short_list(labels, 4, 60)} (first in row {int(np.argmax(unknown)) + 1}); known: "
-                f"{short_list(map(quoted, self.class_labels), 10, 60)}; use data with these classes"
+                f"{short_list(map(quoted, self.class_labels), 10, 60)}; use data with these "
+                "classes"
             )
         return indices
 
@@ -206,9 +205,8 @@ class Preprocessing:
                 row, feature = np.argwhere(wrong)[0]
                 raise InvalidData(
                     f"feature {quoted(self.feature_names[feature])}, row {row + 1}: got "
-                    f"{x.reshape(len(x), -1)[row, feature]} "
-                    f"({int(wrong.sum())} such values in all), wanted finite numbers; correct them "
-                    "or drop the rows"
+                    f"{x.reshape(len(x), -1)[row, feature]} ({int(wrong.sum())} such values in "
+                    "all), wanted finite numbers; correct them or drop the rows"
                 )
         elif x.dtype.itemsize == 8:
             _check_exact(x.reshape(len(x), -1), self.feature_names)

@@ -145,8 +145,8 @@ def _check_exact(column: _Distinct) -> None:
     if long:
         raise InvalidData(
             f"{column.where(long[0])}: the integer {_short(long[0])} has more digits than float64 "
-            "holds, so that "
-            f"other integers would become the same number; drop the column, or use fewer digits"
+            "holds, so that other integers would become the same number; drop the column, or use "
+            "fewer digits"
         )
 
 
@@ -177,9 +177,8 @@ def _refuse_notations(column: _Distinct) -> None:
     how = f"the unit {units[text]!r}" if text in units else column.forms[text]
     raise InvalidData(
         f"{column.where(text)}: got {_short(text)}, a number with {how} ({column.rows(wrong)} such "
-        "values in all), "
-        "expected plain numbers such as 1234.5; rewrite the column, or spell out what are "
-        "categories"
+        "values in all), expected plain numbers such as 1234.5; rewrite the column, or spell out "
+        "what are categories"
     )
 
 
@@ -222,8 +221,7 @@ def _refuse_mixture(column: _Distinct, words: set[str]) -> None:
         if not column.of(WORD, PLACEHOLDER):
             raise InvalidData(
                 f"{column.where(text)}: got {text} ({column.rows(others)} such values in all), "
-                "wanted a finite "
-                f"number; correct them or drop the rows"
+                "wanted a finite number; correct them or drop the rows"
             )
         raise InvalidData(
             f"{column.what} holds numbers, but row {column.first_row[text]} has {_short(text)} "
@@ -239,8 +237,7 @@ def _refuse_near_duplicates(column: _Distinct) -> None:
             raise InvalidData(
                 f"{column.what} has {_short(other)} (row {column.first_row[other]}) and "
                 f"{_short(text)} (row {column.first_row[text]}), which differ in case, spaces or "
-                "form of characters alone; write one of "
-                f"them, or rename one if they are two"
+                "form of characters alone; write one of them, or rename one if they are two"
             )
 
 
@@ -264,8 +261,7 @@ def _refuse_free_text(column: _Distinct) -> None:
         )
         raise InvalidData(
             f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, which "
-            "is no feature to "
-            f"learn from; drop it from the file"
+            "is no feature to learn from; drop it from the file"
         )
 
 
@@ -280,7 +276,7 @@ def _notes(column: _Distinct) -> list[str]:
     if (codes := column.of(CODE)) and column.of(NUMBER):
         notes.append(
             f"{column.what}: {_short(codes[0])} in row {column.first_row[codes[0]]} has leading "
-            f"zeros: all values are read as codes, not as numbers"
+            "zeros: all values are read as codes, not as numbers"
         )
     elif numbers and words and not codes:
         notes.append(
