@@ -1,8 +1,8 @@
-"""Bayesian neural network inference that takes weight-space symmetry seriously.
+"""Bayesian neural network inference that accounts for the symmetries of weight space.
 
-The public names are listed once, in `__init__.pyi`, which editors and type checkers read. At run
-time each is imported from its own module when it is first used, so that `import bnn_symm` costs
-nothing. More lies in the namespaces: `bnn_symm.likelihoods.Gaussian`, `bnn_symm.diagnostics.mixing`,
+The public names are listed once, in `__init__.pyi`, for editors and type checkers. At run time each
+name is imported from its module on first use, so that `import bnn_symm` is fast. Further names are
+in the namespaces, such as `bnn_symm.likelihoods.Gaussian`, `bnn_symm.diagnostics.mixing` and
 `bnn_symm.studies.run_study`.
 
 Example:
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def _public_names() -> dict[str, str]:
-    """Return name -> module, as `__init__.pyi` imports them."""
+    """Return name -> module, as imported in `__init__.pyi`."""
     stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     return {
         alias.name: node.module
@@ -29,7 +29,7 @@ def _public_names() -> dict[str, str]:
 
 
 _MODULE_OF = _public_names()
-# Names that were here once are still found in these.
+# Names that this module exported in earlier versions are looked up in these.
 _NAMESPACES = [name for name, module in _MODULE_OF.items() if module == __name__]
 
 __all__ = sorted(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
@@ -43,12 +43,13 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULE_OF:
         value = getattr(import_module(_MODULE_OF[name]), name)
     else:
-        value = _from_a_namespace(name)
+        value = _from_namespaces(name)
     globals()[name] = value
     return value
 
 
-def _from_a_namespace(name: str) -> Any:
+def _from_namespaces(name: str) -> Any:
+    """Return a name from the first namespace that exports it."""
     for namespace in () if name.startswith("_") else _NAMESPACES:
         module = import_module(f"{__name__}.{namespace}")
         if name in module.__all__:

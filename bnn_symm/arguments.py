@@ -1,4 +1,8 @@
-"""Arguments of public functions: one sentence in place of an exception from deep inside."""
+"""Checks of the arguments of public functions.
+
+A wrong argument is reported in one sentence at the call, instead of by an exception from deep
+inside the package.
+"""
 
 import functools
 import inspect
@@ -18,7 +22,7 @@ from bnn_symm.errors import ConfigError, one_line
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _TABLES = (
-    "load_dataset(FILE) makes a Dataset; BNNClassifier and BNNRegressor take arrays and tables"
+    "load_dataset(FILE) returns a Dataset; BNNClassifier and BNNRegressor take arrays and tables"
 )
 _REMEDIES = {
     ("Tensor", "ndarray"): "convert it with torch.as_tensor",
@@ -34,10 +38,10 @@ _REMEDIES = {
         "DataLoader",
     ): "pass all points as one tensor; the package draws its minibatches itself",
     ("Tensor", "Split"): "pass its tensor x",
-    ("Tensor", "Dataset"): "pass the tensor x of one of its parts, such as dataset.test.x",
+    ("Tensor", "Dataset"): "pass the tensor x of one of its splits, such as dataset.test.x",
     ("ndarray", "Tensor"): "convert it with .numpy()",
-    ("Split", "Dataset"): "pass one of its parts, such as dataset.test",
-    ("Dataset", "Split"): "pass the whole data set, which has its parts",
+    ("Split", "Dataset"): "pass one of its splits, such as dataset.test",
+    ("Dataset", "Split"): "pass the whole data set, not one of its splits",
     ("Posterior", "Run"): "pass run.posterior",
     (
         "Posterior",
@@ -59,23 +63,25 @@ _NAMES = {
 _GENERAL = {
     "Tensor": "convert it with torch.as_tensor",
     "Dataset": _TABLES,
-    "Split": f"pass a part of a Dataset, such as dataset.test; {_TABLES}",
-    "BayesianModel": "make one with BayesianModel(net, Prior(), likelihood)",
-    "Posterior": "it is what the fit of a method returns",
+    "Split": f"pass a split of a Dataset, such as dataset.test; {_TABLES}",
+    "BayesianModel": "create one with BayesianModel(net, Prior(), likelihood)",
+    "Posterior": "a method's fit(...) returns one",
     "int": "convert it with int()",
 }
 
 
 def check_tensor(name: str, value: Any, dtype: torch.dtype) -> None:
-    """Refuse what is no tensor, or a floating one of another dtype than the network's.
+    """Raise an error unless an argument is a tensor of the network's floating-point type.
+
+    Tensors of integers pass.
 
     Args:
-        name: of the argument.
-        value: the argument.
-        dtype: of the network.
+        name: name of the argument.
+        value: value of the argument.
+        dtype: floating-point type of the network.
 
     Raises:
-        ConfigError: which names the type and the remedy.
+        ConfigError: if the type is wrong; the message states how to convert the argument.
     """
     if not isinstance(value, Tensor):
         raise ConfigError(_message(name, value, Tensor))
@@ -87,10 +93,14 @@ def check_tensor(name: str, value: Any, dtype: torch.dtype) -> None:
 
 
 def check_finite(name: str, value: Tensor) -> None:
-    """Refuse NaN and infinite numbers.
+    """Raise an error if a tensor has NaN or infinite values.
+
+    Args:
+        name: name of the argument.
+        value: tensor whose first axis counts rows.
 
     Raises:
-        ConfigError: which names the first row that has one.
+        ConfigError: naming the first row with such a value.
     """
     if not value.is_floating_point() or not value.numel():
         return
@@ -103,10 +113,16 @@ def check_finite(name: str, value: Tensor) -> None:
 
 
 def checked(function: Function) -> Function:
-    """Decorator: arguments of another kind than their annotations name are refused in one sentence.
+    """Decorate a function so that arguments of the wrong type raise a `ConfigError`.
 
-    Classes, tensors, sequences of these and unions of them are checked; other annotations are not
-    looked at, and shapes neither.
+    Annotations that are classes, tensors, sequences of these or unions of these are checked. Other
+    annotations and the shapes of tensors are not checked.
+
+    Args:
+        function: function whose annotations are checked at each call.
+
+    Returns:
+        The decorated function.
     """
     signature = inspect.signature(function)
     name = getattr(function, "__name__", str(function))
@@ -114,30 +130,30 @@ def checked(function: Function) -> Function:
     @functools.cache
     def expected() -> dict[str, tuple[Any, ...]]:
         hints = _hints(function)
-        found = {
-            word: _alternatives(hint)
-            for word, hint in hints.items()
-            if word in signature.parameters
+        alternatives = {
+            argument: _alternatives(hint)
+            for argument, hint in hints.items()
+            if argument in signature.parameters
         }
-        return {word: kinds for word, kinds in found.items() if kinds is not None}
+        return {argument: kinds for argument, kinds in alternatives.items() if kinds is not None}
 
     @functools.wraps(function)
     def wrapper(*args: Any, **keywords: Any) -> Any:
         try:
             given = signature.bind(*args, **keywords).arguments
         except TypeError as error:
-            known = ", ".join(word for word in signature.parameters if word not in ("self", "cls"))
+            known = ", ".join(key for key in signature.parameters if key not in ("self", "cls"))
             raise ConfigError(f"{name}: {error}; it takes ({one_line(known, 180)})") from None
-        for word, kinds in expected().items():
-            if word in given and not any(_matches(given[word], kind) for kind in kinds):
-                raise ConfigError(f"{name}: {_message(word, given[word], *kinds)}")
+        for argument, kinds in expected().items():
+            if argument in given and not any(_matches(given[argument], kind) for kind in kinds):
+                raise ConfigError(f"{name}: {_message(argument, given[argument], *kinds)}")
         return function(*args, **keywords)
 
     return typing.cast(Function, wrapper)
 
 
 class _SequenceOf(tuple[Any, ...]):
-    """The alternatives of the items of a sequence."""
+    """List the alternative types of the items of a sequence."""
 
 
 def _hints(function: Any) -> dict[str, Any]:
@@ -148,10 +164,12 @@ def _hints(function: Any) -> dict[str, Any]:
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...] | None:
-    """Return what may be passed; None for annotations that are not looked at."""
+    """Return the types that an annotation allows; None for annotations that are not checked."""
     if get_origin(hint) in (Union, UnionType):
-        found = [_alternatives(part) for part in get_args(hint)]
-        return None if None in found else tuple(kind for kinds in found if kinds for kind in kinds)
+        members = [_alternatives(member) for member in get_args(hint)]
+        if None in members:
+            return None
+        return tuple(kind for kinds in members if kinds for kind in kinds)
     if get_origin(hint) in (Sequence, list):
         items = _alternatives(get_args(hint)[0])
         return None if items is None else (_SequenceOf(items),)
@@ -175,7 +193,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...] | None:
 def _matches(value: Any, kind: Any) -> bool:
     if isinstance(kind, _SequenceOf):
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-        return is_sequence and all(any(_matches(item, one) for one in kind) for item in value)
+        return is_sequence and all(any(_matches(item, each) for each in kind) for item in value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, kind)
@@ -193,14 +211,17 @@ def _message(name: str, value: Any, *kinds: Any) -> str:
             )
         got = f"a sequence with {_kind(wrong)}" if wrong is not None else _kind(value)
         return f"{name}: got {got}, expected a sequence of {items}, such as a list"
-    words = " or ".join(dict.fromkeys(_name(kind) for kind in named))
+    expected = " or ".join(dict.fromkeys(_name(kind) for kind in named))
     if isinstance(value, type) and value in named:
-        return f"{name}: got the class {value.__name__}, expected an object of it; write {value.__name__}(...)"
+        return (
+            f"{name}: got the class {value.__name__}, expected an instance; write "
+            f"{value.__name__}(...)"
+        )
     remedies = [_REMEDIES.get((kind.__name__, type(value).__name__)) for kind in named]
-    remedy = next((one for one in remedies if one), None) or _GENERAL.get(
+    remedy = next((hint for hint in remedies if hint), None) or _GENERAL.get(
         named[0].__name__ if named else ""
     )
-    return f"{name}: got {_kind(value)}, expected {words or 'None'}" + (
+    return f"{name}: got {_kind(value)}, expected {expected or 'None'}" + (
         f"; {remedy}" if remedy else ""
     )
 

@@ -1,7 +1,8 @@
-"""One hierarchy of errors. Each message says what was got, what was wanted and what to type next.
+"""Exceptions of the package, and helpers that format their messages.
 
-The command line prints the message of a `BnnSymmError` as one line; everything else is a defect and
-keeps its traceback.
+Each message states what was received, what is expected and what to try next. The command line
+prints the message of a `BnnSymmError` as one line. Any other exception is a defect and keeps its
+traceback.
 """
 
 import difflib
@@ -12,51 +13,59 @@ from typing import Any
 
 
 class BnnSymmError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of every exception that this package raises on purpose."""
 
 
 class DatasetNotFound(BnnSymmError):
-    """A data set or file is not on this machine; the message has the command that gets it."""
+    """A data set or file is not on this machine.
+
+    The message contains the command that downloads it, where there is one.
+    """
 
 
 class InvalidData(BnnSymmError):
-    """Data were read but cannot be used as they are: NaN, one class only, a missing column."""
+    """Data were read but are not usable: NaN, a single class, or a missing column."""
 
 
 class ConfigError(BnnSymmError):
-    """A key, a name or a value of a configuration is not valid."""
+    """A key, name or value of a configuration or an argument is not valid."""
 
 
 class IncompatiblePosteriors(BnnSymmError):
-    """Two posteriors, or a posterior and a network, do not live in the same parameter space."""
+    """Posteriors, or a posterior and a network, have different parameter spaces."""
 
 
 class SymmetryError(BnnSymmError):
-    """The symmetries of a network cannot be derived: an operation without a rule, or an unknown
-    input shape.
+    """The symmetries of a network cannot be derived.
+
+    An operation has no rule, or the shape of the input is unknown.
     """
 
 
 class NotRepresentable(BnnSymmError):
-    """A permutation of weights moves what is fixed, so that it leaves the parameter space of the
-    network.
+    """A permutation of weights moves fixed entries.
+
+    The permuted weights are outside the parameter space of the network.
     """
 
 
 class InvalidRun(BnnSymmError):
-    """A run directory is missing, truncated, foreign, of another schema, or in use."""
+    """A run directory cannot be used.
+
+    It is missing, truncated, not written by this package, of another schema version, or in use.
+    """
 
 
 class FitDiverged(BnnSymmError):
     """The objective became NaN or infinite.
 
     Args:
-        message: what happened, and what to type next.
-        states: chain -> its last good state.
+        message: what happened, and what to try next.
+        states: chain -> its last finite state.
 
     Attributes:
-        posterior: the posterior of the last good states.
-        states: these themselves.
+        posterior: posterior of the last finite states.
+        states: the last finite states.
     """
 
     posterior: Any = None
@@ -67,18 +76,22 @@ class FitDiverged(BnnSymmError):
 
 
 class NotEnoughMemory(BnnSymmError):
-    """Something needs more memory than is available; it was refused before the memory was taken."""
+    """A computation needs more memory than is available; it was not started."""
 
 
 class ProcessLost(BnnSymmError):
-    """Of the processes that share a fit, one died, does not answer, or went another way than the
-    others.
-    """
+    """A process of a distributed fit died, does not answer, or diverged from the others."""
 
 
 def nearest(got: str, known: Iterable[str]) -> str:
-    """A hint "did you mean 'x'?" naming the known word nearest to `got`, or the known words when
-    none is near.
+    """Return a hint that names the known word nearest to `got`, or lists the known words.
+
+    Args:
+        got: word that was received.
+        known: words that are valid.
+
+    Returns:
+        "did you mean 'x'?" if a known word is similar, else "known: ..." with all of them.
     """
     words = list(known)
     close = difflib.get_close_matches(got, words, n=1, cutoff=0.5)
@@ -86,15 +99,15 @@ def nearest(got: str, known: Iterable[str]) -> str:
 
 
 def one_line(value: object, limit: int = 300) -> str:
-    r"""Return a text as one printable line of bounded length, for messages that quote what a file
-    or a user gave.
+    r"""Return a text as one printable line of bounded length.
 
-    Line breaks become spaces; control characters, which a terminal would obey, become escapes such
-    as `\x1b`; a text that is too long loses its middle.
+    Messages use it to quote files and user input. Line breaks become spaces. Control characters,
+    which a terminal would interpret, become escapes such as `\x1b`. The middle of a text that is
+    too long is omitted.
 
     Args:
         value: anything with a `str`.
-        limit: the largest number of characters of the result.
+        limit: largest number of characters of the result.
 
     Example:
         >>> one_line("a\nb")
@@ -103,7 +116,7 @@ def one_line(value: object, limit: int = 300) -> str:
         'xxxx...xxxx'
     """
     text = str(value)
-    if len(text) > 4 * limit:  # a long text is cut before it is searched for control characters
+    if len(text) > 4 * limit:  # avoid escaping text that is cut anyway
         text = f"{text[: 2 * limit]} {text[-2 * limit :]}"
     text = "".join(_printable(character) for character in " ".join(text.split()))
     if len(text) <= limit:
@@ -114,9 +127,12 @@ def one_line(value: object, limit: int = 300) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with its lines, in which nothing is left that a terminal would obey.
+    r"""Return a text of several lines without characters that a terminal would interpret.
 
     Control and format characters become escapes such as `\x1b`; line breaks stay.
+
+    Args:
+        text: text to print.
 
     Example:
         >>> printable("one\ntwo\x1b[31m")
@@ -126,8 +142,12 @@ def printable(text: str) -> str:
 
 
 def printable_name(value: object) -> str:
-    r"""Return a whole path or name, in which nothing is left that a terminal would obey, or that
-    ends a line.
+    r"""Return a path or name in full without characters that a terminal would interpret.
+
+    Line breaks are escaped as well.
+
+    Args:
+        value: path or name.
 
     Example:
         >>> printable_name("runs/a\nb")
@@ -137,7 +157,7 @@ def printable_name(value: object) -> str:
 
 
 def shell_words(*words: object) -> str:
-    """Return words of a command to type, quoted where a shell would read something else.
+    """Return a command line of the given words, each quoted where a shell requires it.
 
     Args:
         words: paths, names and flags, each one argument of the command.
@@ -150,9 +170,7 @@ def shell_words(*words: object) -> str:
 
 
 def _printable(character: str) -> str:
-    """Return a character, or the escape of one that is a control, a format character or half of a
-    pair.
-    """
+    """Return a character, or its escape if it is a control, format or surrogate character."""
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return character.encode("unicode_escape").decode("ascii")
     return character

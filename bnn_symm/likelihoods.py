@@ -1,4 +1,4 @@
-"""Likelihoods: what the outputs of a network mean for a target.
+"""Likelihoods: distributions of a target given the outputs of a network.
 
 Example:
     >>> from bnn_symm.likelihoods import Gaussian

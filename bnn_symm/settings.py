@@ -1,7 +1,6 @@
-"""How a group of settings is declared: a frozen, keyword-only dataclass whose values are checked
-when it is made.
+"""Declaration of settings: frozen, keyword-only dataclasses that validate their values.
 
-Each section of a configuration file is one such class, kept in the layer that it configures.
+Each section of a configuration file is one such class, defined in the layer that it configures.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ from bnn_symm.errors import ConfigError, nearest, one_line
 
 
 def _no_boolean(value: Any) -> Any:
-    """Return a value unless it is a boolean, which Python counts among the integers."""
+    """Return a value unless it is a boolean, which Python treats as an integer."""
     if isinstance(value, bool):
         raise PydanticCustomError("number_type", "Input should be a number")
     return value
@@ -29,47 +28,52 @@ Fraction = Annotated[float, _NUMBER, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, _NUMBER, Field(ge=1)]
 NonNegativeInt = Annotated[int, _NUMBER, Field(ge=0)]
 NumThreads = Annotated[int, _NUMBER, Field(ge=1, le=1024)]
-"""More threads than an operating system starts end the process without a word."""
-
+# The upper bound of threads: a process that asks the system for too many ends without a message.
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
 def settings(cls: type[Any]) -> Any:
-    """Class decorator: frozen, keyword-only, types and ranges checked, unknown keys refused.
+    """Make a class a frozen, keyword-only dataclass with validated types and ranges.
 
-    A wrong value is a `ConfigError` of one line, which names the nearest setting or the values that
-    are allowed.
+    Unknown keys are errors. An invalid value raises a `ConfigError` of one line, which names the
+    nearest setting or the allowed values.
+
+    Args:
+        cls: class with annotated fields.
+
+    Returns:
+        The dataclass.
     """
-    made: Any = dataclass(cls, frozen=True, kw_only=True, config=_CONFIG)
-    checked_init = made.__init__
+    validated: Any = dataclass(cls, frozen=True, kw_only=True, config=_CONFIG)
+    checked_init = validated.__init__
 
     @functools.wraps(checked_init)
     def __init__(self: Any, *args: Any, **keywords: Any) -> None:  # noqa: N807
         known = [field.name for field in dataclasses.fields(self) if field.init]
         name = type(self).__name__
         if args:
-            example = next((one for one in known if one != "name"), "name")
+            example = next((key for key in known if key != "name"), "name")
             raise ConfigError(
-                f"{name}: got {one_line(repr(args[0]), 60)} without a name, expected settings by "
-                f"name; write {name}({example}=...)"
+                f"{name}: got {one_line(repr(args[0]), 60)} without a name, expected keyword "
+                f"arguments; write {name}({example}=...)"
             )
         try:
             checked_init(self, **keywords)
         except ValidationError as error:
             raise ConfigError(f"{name}: {describe_errors(error, known)}") from None
 
-    made.__init__ = __init__
-    return made
+    validated.__init__ = __init__
+    return validated
 
 
 def describe_errors(error: ValidationError, known: list[str]) -> str:
-    """Return what is wrong with the arguments of a settings class, in one line.
+    """Return one line that describes the invalid arguments of a settings class.
 
     Args:
-        error: of pydantic, which reports every alternative of a union of types by itself.
-        known: the settings of the class.
+        error: validation error of pydantic, which reports each alternative of a union separately.
+        known: names of the settings of the class.
     """
     expected: dict[str, list[str]] = {}
     got: dict[str, str] = {}

@@ -1,8 +1,7 @@
-"""How many intra-op threads: by problem size, and put back on exit.
+"""Number of intra-op threads of torch: chosen by problem size, restored on exit.
 
-On small problems torch spends more time handing work to a second thread than doing it: measured on
-    two cores, one
-thread was from 2 to 100 times as fast for log densities of small networks.
+On small problems torch spends more time distributing work to a second thread than computing.
+Measured on two cores, one thread was 2 to 100 times as fast for log densities of small networks.
 """
 
 import contextlib
@@ -12,36 +11,40 @@ from typing import Literal
 
 import torch
 
-# Floating-point operations of one forward pass below which one thread is faster (a few milliseconds
-# of work).
-_WORTH_TWO_THREADS = 2e8
+# Floating-point operations of a forward pass, a few milliseconds of work, below which one thread is
+# faster.
+_MULTITHREADING_FLOPS = 2e8
 
 
 def choose_threads(flops: int, threads: int | Literal["auto"] = "auto") -> int:
-    """The number of intra-op threads for forward passes of `flops` operations each, unless the user
-    names one.
+    """Return the number of intra-op threads for forward passes of a given size.
 
-    A pass is of all that is evaluated together: every point of the batch, and every chain.
+    Args:
+        flops: floating-point operations of one pass over all that is evaluated together: every
+            point of the batch, for every chain.
+        threads: the user's setting; a number is returned unchanged.
     """
     if threads != "auto":
         return threads
-    return 1 if flops < _WORTH_TWO_THREADS else available_cores()
+    return 1 if flops < _MULTITHREADING_FLOPS else available_cores()
 
 
 _limit: int | None = None
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    there = (
+    """Return the number of cores that this process may use."""
+    usable = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    return there if _limit is None else min(there, _limit)
+    return usable if _limit is None else min(usable, _limit)
 
 
 def limit_cores(number: int) -> None:
-    """Leaves the other cores to processes that do other work beside this one, for as long as this
-    one lives.
+    """Limit the cores that this process uses, until it ends, and leave the others to its siblings.
+
+    Args:
+        number: largest number of cores.
     """
     global _limit
     _limit = max(1, number)
@@ -49,7 +52,11 @@ def limit_cores(number: int) -> None:
 
 @contextlib.contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    """Sets torch's intra-op threads, and puts the former number back on exit."""
+    """Set torch's number of intra-op threads, and restore the former number on exit.
+
+    Args:
+        number: number of threads within the block.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

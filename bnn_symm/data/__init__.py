@@ -1,6 +1,6 @@
-"""Data: sets by name, files of the user's, splits, scaling and shifts.
+"""Data sets by name, user files, splits, standardization and shifts.
 
-This layer knows nothing of networks. Nothing is downloaded unless `fetch` is called.
+This layer does not depend on networks. Nothing is downloaded unless `fetch` is called.
 """
 
 from bnn_symm.data.config import DataConfig

@@ -1,5 +1,6 @@
-"""From what a loader read to a `Dataset`: task, encoding, split, scaling fitted on the training
-part.
+"""Assembly of a `Dataset` from raw data: task, encoding, split and scaling.
+
+The scaling is fitted to the training split alone.
 """
 
 from dataclasses import replace
@@ -20,27 +21,31 @@ from bnn_symm.data.splits import SplitIndices, split_points
 from bnn_symm.data.summary import data_notes, data_summary
 from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
 
-PARTS = ("train", "validation", "test")
+SPLIT_NAMES = ("train", "validation", "test")
 
-# An integer target is read as classes only with few distinct values: so many, each in so many rows
-# ...
-_MANY_CLASSES, _ROWS_A_CLASS = 20, 20
-# ... or this many, in however few rows.
+# An integer target is inferred as classes if it has at most _FEW_CLASSES distinct values, or at
+# most _MAX_CLASSES with more than _ROWS_PER_CLASS rows for each.
+_MAX_CLASSES, _ROWS_PER_CLASS = 20, 20
 _FEW_CLASSES = 10
 
 
 def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
-    """The data set that `config` describes, from the data of its loader.
+    """Return the data set that a configuration describes.
+
+    Args:
+        raw: data as a loader read them.
+        config: target, task, split and standardization.
+        dtype: floating-point type of the features and of a numeric target.
 
     Raises:
-        InvalidData: for a target that does not fit the task, too few rows, or a class without
-            points.
-        ConfigError: for a target or a gap feature that the data do not have.
+        InvalidData: if the target does not fit the task, rows are too few, or a class has no
+            training point.
+        ConfigError: if the data have no such target or gap feature.
     """
-    preprocessing, reason = _unscaled(raw, config)
+    preprocessing, reason = _build_preprocessing(raw, config)
     features = preprocessing.features(raw.x)
     target = preprocessing.encode_target(raw.y, torch.float64).numpy()
-    split = split_raw(raw, config, preprocessing, features, target)
+    split = split_raw_data(raw, config, preprocessing, features, target)
     if preprocessing.task == "classification":
         _check_classes(preprocessing, target, split, config)
     regression = preprocessing.task == "regression"
@@ -48,8 +53,8 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
         scaling = Scaling.fit(features, split.train, target if regression else None)
         preprocessing = replace(preprocessing, scaling=scaling)
     parts = {
-        name: make_part(preprocessing, features, raw.y, getattr(split, name), dtype)
-        for name in PARTS
+        name: build_split(preprocessing, features, raw.y, getattr(split, name), dtype)
+        for name in SPLIT_NAMES
     }
     is_inferred = config.task == "auto" and raw.task is None
     notes = [
@@ -76,33 +81,56 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
     )
 
 
-def make_part(
+def build_split(
     preprocessing: Preprocessing,
     features: np.ndarray,
     y: np.ndarray,
     rows: np.ndarray,
     dtype: torch.dtype,
 ) -> Split:
-    """The points at `rows` of features that `preprocessing` made and of a raw target."""
+    """Return the standardized points at `rows` of encoded features and a raw target.
+
+    Args:
+        preprocessing: encoding of the target and scaling.
+        features: (point, *feature), encoded and not standardized.
+        y: (point,), raw target.
+        rows: row indices of the split.
+        dtype: floating-point type of the result.
+    """
     x = preprocessing.scaling.standardize(features[rows], dtype)
     return Split(x=x, y=preprocessing.encode_target(y, dtype)[torch.from_numpy(rows)])
 
 
-def split_raw(
+def split_raw_data(
     raw: RawData,
     config: DataConfig,
     preprocessing: Preprocessing,
     features: np.ndarray,
     target: np.ndarray,
 ) -> SplitIndices:
-    """The split of raw data: its own if it has one, else by key; stratified for classification."""
+    """Return the row indices of the splits of raw data.
+
+    The data set's own train and test rows are used if it has them. Other splits are random, keyed
+    by the seed, and stratified for classification.
+
+    Args:
+        raw: data as a loader read them.
+        config: fractions, seed, limit and gap feature.
+        preprocessing: encoding of the data.
+        features: (point, *feature), encoded.
+        target: (point,), encoded.
+
+    Raises:
+        ConfigError: if the gap feature does not exist or the task is classification.
+        InvalidData: if there are too few rows.
+    """
     fixed = (raw.train, raw.test) if raw.train is not None and raw.test is not None else None
     gap_values = None
     if config.gap_feature is not None:
         if preprocessing.task == "classification":
             raise ConfigError(
-                f"data.gap_feature is for regression, and the target {quoted(raw.target)} is read "
-                "as classification; remove it or use --set data.task=regression"
+                f"data.gap_feature is for regression, but target {quoted(raw.target)} is read as "
+                "classification; remove it, or use --set data.task=regression"
             )
         if config.gap_feature not in preprocessing.feature_names:
             hint = nearest(config.gap_feature, preprocessing.feature_names[:50])
@@ -122,15 +150,21 @@ def split_raw(
     )
 
 
-def unscaled(raw: RawData, config: DataConfig) -> Preprocessing:
-    """How raw data become features and targets, before any scaling is fitted; raises as `assemble`
-    does.
+def build_preprocessing(raw: RawData, config: DataConfig) -> Preprocessing:
+    """Return the encoding of raw data, with an identity scaling.
+
+    Args:
+        raw: data as a loader read them.
+        config: target and task.
+
+    Raises:
+        InvalidData: as `assemble` does.
     """
-    return _unscaled(raw, config)[0]
+    return _build_preprocessing(raw, config)[0]
 
 
-def _unscaled(raw: RawData, config: DataConfig) -> tuple[Preprocessing, str]:
-    """As `unscaled`, and why the task is what it is."""
+def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessing, str]:
+    """Return the encoding of raw data, and the reason for its task."""
     task, reason = _task(raw, config)
     labels = (raw.class_labels or sorted_labels(raw.y.tolist())) if task == "classification" else ()
     if isinstance(raw.x, np.ndarray):
@@ -154,33 +188,32 @@ def _unscaled(raw: RawData, config: DataConfig) -> tuple[Preprocessing, str]:
 
 
 def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
-    """The task of a target, and why."""
+    """Return the task of a target and the reason for it."""
     y = raw.y
     missing = is_missing(y)
     if missing.any():
         raise InvalidData(
-            f"target {quoted(raw.target)}: empty or NaN in row {int(np.argmax(missing)) + 1} "
-            f"({int(missing.sum())} such values in all), wanted a value in every row; fill them in "
-            "or drop the rows"
+            f"target {quoted(raw.target)}: missing value in row {int(np.argmax(missing)) + 1} "
+            f"({int(missing.sum())} missing in total); fill in the values or drop the rows"
         )
     distinct = len(set(y.tolist()))
     if config.task != "auto":
         task, reason = config.task, f"data.task={config.task}"
     elif raw.task is not None:
-        task, reason = raw.task, "known of this data set"
+        task, reason = raw.task, "defined by this data set"
     else:
         task, reason = infer_task(y)
     if distinct < 2:
         raise InvalidData(
-            f"target {quoted(raw.target)} has the one value {quoted(y[0])} in all {len(y)} rows, "
-            "wanted at least two; give data with more, or another target with --set "
+            f"target {quoted(raw.target)} has the single value {quoted(y[0])} in all {len(y)} "
+            "rows, expected at least two values; choose another target with --set "
             "data.target=COLUMN"
         )
     if task == "classification" and distinct > len(y) / 2 and raw.task != "classification":
         raise InvalidData(
-            f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, which "
-            "is too many for classes; use --set data.task=regression, or another target with "
-            "--set data.target=COLUMN"
+            f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, too "
+            "many for classes; use --set data.task=regression, or another target with --set "
+            "data.target=COLUMN"
         )
     if task != "classification":
         numbers(y, f"target {quoted(raw.target)} of task {task}", booleans=True)
@@ -188,10 +221,10 @@ def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
 
 
 def infer_task(y: np.ndarray) -> tuple[Task, str]:
-    """Return the task of a target without missing values, and why.
+    """Return the task of a target without missing values, and the reason for it.
 
-    Texts, booleans and integers with few distinct values are classes, and so is a target of 0.0 and
-    1.0 alone; other numbers are regression.
+    Texts, booleans and integers with few distinct values are classes, as is a target whose values
+    are 0.0 and 1.0 only. Other numbers are a regression target.
 
     Args:
         y: (point,).
@@ -210,7 +243,7 @@ def infer_task(y: np.ndarray) -> tuple[Task, str]:
     if y.dtype.kind not in "ui" and not all(type(value) is int for value in values):
         return "classification", f"{distinct} distinct labels"
     few = distinct <= _FEW_CLASSES or (
-        distinct <= _MANY_CLASSES and distinct * _ROWS_A_CLASS < len(y)
+        distinct <= _MAX_CLASSES and distinct * _ROWS_PER_CLASS < len(y)
     )
     reason = f"integers with {distinct} distinct values"
     return ("classification" if few and distinct * 2 <= len(y) else "regression"), reason
@@ -224,9 +257,7 @@ def _check_classes(
         label for index, label in enumerate(preprocessing.class_labels) if index not in present
     ]
     if absent:
-        why = (
-            f"data.limit={config.limit} is too small" if config.limit else "the split leaves it out"
-        )
+        why = f"data.limit={config.limit} is too small" if config.limit else "the split omits it"
         raise InvalidData(
             f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training "
             f"point ({why}); use a larger --set data.limit=N, or another --set data.split_seed=N"

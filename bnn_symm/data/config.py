@@ -7,22 +7,21 @@ from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
 
 @settings
 class DataConfig:
-    """Which data, what is predicted from them, and how they are cut into train, validation and
-    test.
+    """Data set, target and split into train, validation and test.
 
     Args:
-        name: a data set by name (`bnn-symm data list`), or a path that ends in .csv, .parquet or
-            .npz (or in .tsv, .tab, .txt, .data or .dat, text also packed with .gz).
-        target: the column (CSV, Parquet) or array (NPZ) to predict.
-        task: what the target is; `auto` decides from its values.
-        test_fraction: share of all points in the test part; sets with their own test part ignore
-            it.
-        validation_fraction: share of the remaining points in the validation part.
-        split_seed: key of the shuffle behind the split.
-        standardize: features (and a regression target) to mean 0 and variance 1 over the training
-            part.
-        limit: keep only this many points for training and validation together; the test part is
-            untouched.
+        name: name of a data set (`bnn-symm data list`), or path of a file that ends in .csv,
+            .parquet or .npz (also .tsv, .tab, .txt, .data or .dat; text files also with .gz).
+        target: column (CSV, Parquet) or array (NPZ) to predict.
+        task: type of the target; `auto` infers it from the values.
+        test_fraction: fraction of all points in the test split; ignored by data sets with a fixed
+            test split.
+        validation_fraction: fraction of the remaining points in the validation split.
+        split_seed: seed of the shuffle behind the split.
+        standardize: scale features (and a regression target) to mean 0 and variance 1 over the
+            training split.
+        limit: number of points to keep for training and validation together; the test split is
+            unaffected.
         gap_feature: test on the middle third of this feature and train on the outer two thirds
             (regression).
     """

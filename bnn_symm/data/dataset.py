@@ -1,4 +1,4 @@
-"""The data as every later layer sees them: three parts, and how they were made."""
+"""Data sets as the later layers use them: three splits and their preprocessing."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,10 +18,10 @@ __all__ = ["Dataset", "Preprocessing", "Provenance", "Scaling", "Split", "Task"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Points of one part.
+    """Points of one split: train, validation or test.
 
     Args:
-        x: standardized features, one point a row.
+        x: standardized features, one point per row.
         y: class indices (int64), a standardized target (regression), or raw counts in floating
             point.
     """
@@ -35,14 +35,23 @@ class Split:
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> "Split":
-        """The part on a device; `dtype` is for floating tensors, class indices stay int64."""
+        """Return the split on a device.
+
+        Args:
+            device: device of the result; None keeps it.
+            dtype: type of floating-point tensors; class indices stay int64.
+        """
         y_dtype = dtype if self.y.is_floating_point() else None
         return replace(
             self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=y_dtype)
         )
 
     def take(self, indices: Any) -> "Split":
-        """The points at `indices` (or a mask, or a slice), in that order."""
+        """Return the points at `indices`, in that order.
+
+        Args:
+            indices: row indices, a Boolean mask or a slice.
+        """
         if isinstance(indices, np.ndarray | list):
             indices = torch.as_tensor(indices, device=self.x.device)
             indices = indices if indices.dtype == torch.bool else indices.long()
@@ -51,16 +60,14 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where data come from.
+    """Origin of a data set.
 
     Args:
-        source: in words, or the name of the file.
-        licence: of the data.
-        sha256: of the decoded features, then target; the same for every container of the same
-            values.
-        split_seed: key of the shuffle behind the split.
-        split_sha256: of the rows of the three parts; None in runs of versions that did not record
-            it.
+        source: description of the source, or name of the file.
+        licence: license of the data.
+        sha256: hash of the decoded features, then target; it does not depend on the file format.
+        split_seed: seed of the shuffle behind the split.
+        split_sha256: hash of the row indices of the three splits; None in runs of earlier versions.
     """
 
     source: str
@@ -70,25 +77,26 @@ class Provenance:
     split_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The provenance as JSON types."""
+        """Return the provenance as JSON types."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Training, validation and test points of one task.
+    """Training, validation and test splits of one task.
 
     Args:
-        name: as it was asked for.
-        task: what the target is.
-        train: what a method fits.
-        validation: early stopping, tuning and progress; empty at `validation_fraction: 0`.
-        test: for the final metrics only; empty at `test_fraction: 0`.
-        num_outputs: the number of classes, or 1.
-        preprocessing: turns other raw data into the same features.
-        provenance: where the data come from.
-        summary: one line about what was read: the task and why, rows, features, encoded columns.
-        notes: sentences about what a person may not expect of it.
+        name: name or path that was requested.
+        task: type of the target.
+        train: split to fit.
+        validation: split for early stopping, tuning and progress; empty at `validation_fraction:
+            0`.
+        test: split for the final metrics only; empty at `test_fraction: 0`.
+        num_outputs: number of classes, or 1.
+        preprocessing: encoding of raw data as features.
+        provenance: origin of the data.
+        summary: one line with the task and its reason, rows, features and encoded columns.
+        notes: sentences about unexpected properties of the data.
     """
 
     name: str
@@ -104,28 +112,36 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one point's features."""
+        """Return the shape of the features of one point."""
         return self.preprocessing.input_shape
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of the encoded features, flat."""
+        """Return the names of the encoded features, flattened."""
         return self.preprocessing.feature_names
 
     @property
     def class_labels(self) -> tuple[Label, ...]:
-        """The labels in the order of the class indices; empty unless the task is classification."""
+        """Return the labels in the order of the class indices.
+
+        Empty unless the task is classification.
+        """
         return self.preprocessing.class_labels
 
     @property
     def scaling(self) -> Scaling:
-        """How features and target were standardized."""
+        """Return the standardization of features and target."""
         return self.preprocessing.scaling
 
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> "Dataset":
-        """The data set with its three parts on a device and in a floating type."""
+        """Return the data set with its splits on a device and in a floating-point type.
+
+        Args:
+            device: device of the result; None keeps it.
+            dtype: type of floating-point tensors; class indices stay int64.
+        """
         parts = {
             name: getattr(self, name).to(device, dtype) for name in ("train", "validation", "test")
         }

@@ -1,7 +1,7 @@
-"""Inputs from elsewhere: what a network has not been fitted to, in the shape of what it has.
+"""Out-of-distribution inputs: data that a network was not fitted to, in the shape of its inputs.
 
-Pairs whose points have the same shape, for a network fitted to the first (AUROC of the largest
-softmax probability of a plain multilayer perceptron, about):
+Pairs of data sets with points of the same shape, and the AUROC of the maximum softmax probability
+of a plain multilayer perceptron fitted to the first (approximate):
 
     digits_0_4      digits_5_9      0.92
     digits          photo_patches   0.97
@@ -28,11 +28,11 @@ OUT_OF_DISTRIBUTION: dict[str, tuple[str, ...]] = {
     "fashion_mnist": ("mnist10k",),
     "mnist10k": ("fashion_mnist",),
 }
-"""Data set -> what may be held against it."""
+"""Data set -> its out-of-distribution sets."""
 
 PHOTO_PATCHES = "photo_patches"
 
-# Side of a patch and largest value: those of the digits.
+# Side of a patch and largest value, equal to those of the digits.
 _SIDE, _LARGEST = 8, 16
 _NUM_PATCHES = 1000
 # Weights of red, green and blue in the luminance of ITU-R BT.601.
@@ -42,18 +42,19 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 def out_of_distribution_inputs(
     name_or_file: str | Path, preprocessing: Preprocessing, *, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "point *feature"]:
-    """Inputs of another origin, treated as the data of `preprocessing` were; whatever target they
-    have is not read.
+    """Return inputs of another origin, encoded by the given preprocessing.
+
+    A target of these data is not read.
 
     Args:
-        name_or_file: `photo_patches`, the name of a data set (its test part), or a file (all its
+        name_or_file: `photo_patches`, the name of a data set (its test split), or a file (all its
             rows).
-        preprocessing: of the data that a network was fitted to.
-        dtype: of the result.
+        preprocessing: preprocessing of the data that a network was fitted to.
+        dtype: floating-point type of the result.
 
     Raises:
         DatasetNotFound: if the name is unknown, or the data are not on this machine.
-        InvalidData: if the inputs have other columns or another shape than those of the network.
+        InvalidData: if the columns or the shape differ from those of the network's inputs.
     """
     if str(name_or_file) == PHOTO_PATCHES:
         return preprocessing.encode(photo_patches(), dtype)
@@ -65,17 +66,16 @@ def out_of_distribution_inputs(
             raise
         hint = nearest(str(name_or_file), names)
         raise DatasetNotFound(
-            f"there is no data set {str(name_or_file)!r} to hold against the run's; {hint} For a "
-            "file of your own, give a path that ends in .csv, .parquet or .npz"
+            f"got {str(name_or_file)!r}, which is no data set; give a name, or a path that ends in "
+            f".csv, .parquet or .npz; {hint}"
         ) from None
 
 
 def photo_patches() -> Int[np.ndarray, "1000 1 8 8"]:
-    """1000 gray patches of scikit-learn's two photos, in the format of its digits: (1, 8, 8),
-    values 0..16.
+    """Return 1000 gray patches of scikit-learn's two photos in the format of its digits.
 
-    They lie on a grid, so that none overlap; of equal ones (of the sky) one is kept; the 1000 are
-    chosen by key.
+    Patches have shape (1, 8, 8) and values 0..16. They lie on a grid without overlap. Duplicates
+    (of the sky) are removed, and 1000 patches are chosen by key.
     """
     from sklearn.datasets import load_sample_images
 

@@ -1,4 +1,4 @@
-"""What a loader returns: the data as they were read, before any split or scaling."""
+"""Raw data as a loader returns them, before any split or scaling."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ class RawData:
     """Inputs and target as read.
 
     Args:
-        x: a table, or an array (point, feature) or (point, channel, height, width).
-        y: (point,); labels in the user's own words, or numbers.
-        target: the name of what is predicted.
-        source: where the data come from.
-        licence: of the data.
-        task: of sets for which it is known; a file's is inferred.
-        class_labels: the labels in the set's own order; sorted where it has none.
-        feature_names: of an array's features, flat.
-        train: row indices of the set's own training part, if it has one.
-        test: row indices of the set's own test part, if it has one.
-        columns: what the columns of a table hold, where its reader has decided it; else it is
-            inferred.
-        notes: sentences about what a person may not expect of how the data were read.
+        x: table, or array (point, feature) or (point, channel, height, width).
+        y: (point,), labels or numbers.
+        target: name of the target.
+        source: origin of the data.
+        licence: license of the data.
+        task: task of a known data set; None if it is to be inferred.
+        class_labels: labels in the data set's own order; None for sorted labels.
+        feature_names: names of the features of an array, flattened.
+        train: row indices of a fixed training split, if there is one.
+        test: row indices of a fixed test split, if there is one.
+        columns: types of the columns of a table, if the reader has determined them; None if they
+            are to be inferred.
+        notes: sentences about unexpected properties of the data.
     """
 
     x: Union["pandas.DataFrame", np.ndarray]
@@ -50,8 +50,9 @@ class RawData:
     notes: Sequence[str] = ()
 
     def sha256(self) -> str:
-        """SHA-256 of the decoded values, features then target: the same whatever container they
-        came in.
+        """Return the SHA-256 of the decoded values, features then target.
+
+        It does not depend on the file format.
         """
         digest = hashlib.sha256()
         if isinstance(self.x, np.ndarray):
@@ -72,8 +73,12 @@ def _update(digest: "hashlib._Hash", values: np.ndarray) -> None:
 
 
 def pixel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names of the features of images (channel, height, width): pixel_r_c, or pixel_k_r_c for
-    channel k.
+    """Return the feature names of images (channel, height, width).
+
+    Names are pixel_r_c for one channel, and pixel_k_r_c for channel k of several.
+
+    Args:
+        shape: shape of one image.
     """
     if shape[0] == 1:
         return tuple(
@@ -83,8 +88,12 @@ def pixel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def default_feature_names(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Names for the flat features of an array that comes without: x0, x1, ..., or those of
-    pixels.
+    """Return names for the features of an array without names.
+
+    Names are x0, x1, ..., or those of pixels for images.
+
+    Args:
+        shape: shape of one point.
     """
     return (
         pixel_names(shape) if len(shape) == 3 else tuple(f"x{index}" for index in range(shape[0]))

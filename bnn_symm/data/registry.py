@@ -1,4 +1,4 @@
-"""Data sets by name, and files by path."""
+"""Loading of data sets by name and of files by path."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.arguments import checked
-from bnn_symm.data.assemble import PARTS, assemble, split_raw, unscaled
+from bnn_symm.data.assemble import SPLIT_NAMES, assemble, build_preprocessing, split_raw_data
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Preprocessing, Split
 from bnn_symm.data.loaders import bundled, idx, images
@@ -47,10 +47,10 @@ class DatasetInfo:
     """One line of `bnn-symm data list`.
 
     Args:
-        name: what to write for `data.name`.
+        name: value of `data.name`.
         description: one sentence.
-        available: whether it can be loaded now.
-        fetchable: whether `bnn-symm data fetch` gets it.
+        available: whether the data set can be loaded now.
+        fetchable: whether `bnn-symm data fetch` can download it.
     """
 
     name: str
@@ -60,25 +60,28 @@ class DatasetInfo:
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Every data set with a name, and those of the UCI suite that are on this machine."""
+    """Return the names of all data sets, including the UCI sets on this machine."""
     return (*_LOADERS, *uci_names())
 
 
 def list_datasets() -> tuple[DatasetInfo, ...]:
-    """What there is to load, and what of it is on this machine; nothing is read or downloaded."""
+    """Return all data sets and whether each is available on this machine.
+
+    Nothing is read or downloaded.
+    """
     infos = []
     for name in dataset_names():
         fetchable = name in fetchable_names()
         text = (
             (_LOADERS[name].__doc__ or "")
             if name in _LOADERS
-            else "a regression set of the UCI suite."
+            else "a regression data set of the UCI suite."
         )
         available = find(name, files_of(name)) is not None if fetchable else True
         infos.append(
             DatasetInfo(
                 name=name,
-                description=text.strip().splitlines()[0],
+                description=text.strip().splitlines()[0].removeprefix("Load "),
                 available=available,
                 fetchable=fetchable,
             )
@@ -93,18 +96,26 @@ def load_dataset(
     dtype: torch.dtype = torch.float32,
     **keys: Any,
 ) -> Dataset:
-    """A data set, cut into train, validation and test and standardized on the training part.
+    """Load a data set, split it, and standardize it by its training split.
 
     Args:
-        name_or_config: a name (`dataset_names()`), the path of a CSV, Parquet or NPZ file, or a
-            whole config.
-        dtype: floating type of the features and of a numeric target.
+        name_or_config: name (see `dataset_names`), path of a CSV, Parquet or NPZ file, or a
+            complete config.
+        dtype: floating-point type of the features and of a numeric target.
         **keys: further keys of `DataConfig`, such as `target="species"`.
+
+    Returns:
+        The train, validation and test splits with their preprocessing.
 
     Raises:
         DatasetNotFound: if the name is unknown, or the data are not on this machine.
-        ConfigError: for a key or a value that is not valid.
-        InvalidData: if the data cannot be used as they are.
+        ConfigError: if a key or a value is not valid.
+        InvalidData: if the data have missing values, a single class, or other defects.
+
+    Example:
+        >>> data = load_dataset("iris", test_fraction=0.2)
+        >>> data.train.x.shape, data.class_labels
+        (torch.Size([108, 4]), ('setosa', 'versicolor', 'virginica'))
     """
     config = _config(name_or_config, keys)
     return assemble(_read(config), config, dtype)
@@ -117,18 +128,19 @@ def load_points(
     part: Literal["train", "validation", "test"] = "test",
     dtype: torch.dtype = torch.float32,
 ) -> Split:
-    """Points of another origin, treated as the data of `preprocessing` were.
+    """Load points of another origin, encoded by the given preprocessing.
 
     Args:
-        name_or_file: a file gives all its rows; a name gives one part of that set, split with the
-            default keys; a config gives one part of its set, split with its keys.
-        preprocessing: of the data that a network was fitted to.
-        part: which part of a set with a name.
-        dtype: floating type of the features and of a numeric target.
+        name_or_file: a file for all its rows; a name for one split of that data set with default
+            keys; a config for one split with its keys.
+        preprocessing: preprocessing of the data that a network was fitted to.
+        part: split of a named data set.
+        dtype: floating-point type of the features and of a numeric target.
 
     Raises:
-        DatasetNotFound, ConfigError: as `load_dataset` does.
-        InvalidData: if the inputs do not fit the preprocessing, the target is missing or has
+        DatasetNotFound: if the name is unknown, or the data are not on this machine.
+        ConfigError: if a key or a value is not valid.
+        InvalidData: if the inputs do not fit the preprocessing, or the target is missing or has
             unknown classes.
     """
     x, y = _read_raw_points(name_or_file, preprocessing, part, need_target=True)
@@ -140,8 +152,17 @@ def read_inputs(
     preprocessing: Preprocessing,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "point *feature"]:
-    """Inputs without a target: all rows of a file, or the test part of a named set; see
-    `load_points`.
+    """Return inputs without a target, encoded by the given preprocessing.
+
+    Args:
+        name_or_file: a file for all its rows, or a name for the test split of that data set; see
+            `load_points`.
+        preprocessing: preprocessing of the data that a network was fitted to.
+        dtype: floating-point type of the result.
+
+    Raises:
+        DatasetNotFound: if the name is unknown, or the data are not on this machine.
+        InvalidData: if the inputs do not fit the preprocessing.
     """
     return read_inputs_and_table(name_or_file, preprocessing, dtype)[0]
 
@@ -151,8 +172,14 @@ def read_inputs_and_table(
     preprocessing: Preprocessing,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Float[Tensor, "point *feature"], "pandas.DataFrame | None"]:
-    """As `read_inputs`, and the raw table with all its columns, or None where the data are an
-    array.
+    """Return the inputs as `read_inputs` does, and the raw table with all its columns.
+
+    The table is None where the data are an array.
+
+    Args:
+        name_or_file: as for `read_inputs`.
+        preprocessing: preprocessing of the data that a network was fitted to.
+        dtype: floating-point type of the inputs.
     """
     x, _ = _read_raw_points(name_or_file, preprocessing, "test", need_target=False)
     return preprocessing.encode(x, dtype), None if isinstance(x, np.ndarray) else x
@@ -172,23 +199,25 @@ def _read_raw_points(
         x, y = read_points(config.name, target)
         if need_target and y is None:
             known = [] if isinstance(x, np.ndarray) else [one_line(name, 30) for name in x.columns]
-            hint = one_line(nearest(target, known), 120) if known else "save it as the array y"
+            hint = one_line(nearest(target, known), 120) if known else "save it as array y"
             raise InvalidData(
-                f"{shown(config.name)} has no target {quoted(target)}, which is needed here; {hint}"
+                f"{shown(config.name)} has no target {quoted(target)}, which is required here; "
+                f"{hint}"
             )
         return x, y
     raw = _read(config)
-    if part not in PARTS:
-        raise ConfigError(f"there is no part {part!r}; {nearest(part, PARTS)}")
-    rows = getattr(_own_split(raw, config), part)
+    if part not in SPLIT_NAMES:
+        raise ConfigError(f"got the split {part!r}, which does not exist; {nearest(part, PARTS)}")
+    rows = getattr(_split_indices(raw, config), part)
     x = raw.x[rows] if isinstance(raw.x, np.ndarray) else raw.x.iloc[rows].reset_index(drop=True)
     return x, raw.y[rows]
 
 
-def _own_split(raw: RawData, config: DataConfig) -> Any:
-    own = unscaled(raw, config)
-    features = own.features(raw.x)
-    return split_raw(raw, config, own, features, own.encode_target(raw.y, torch.float64).numpy())
+def _split_indices(raw: RawData, config: DataConfig) -> Any:
+    preprocessing = build_preprocessing(raw, config)
+    features = preprocessing.features(raw.x)
+    target = preprocessing.encode_target(raw.y, torch.float64).numpy()
+    return split_raw_data(raw, config, preprocessing, features, target)
 
 
 def _read(config: DataConfig) -> RawData:
@@ -201,8 +230,8 @@ def _read(config: DataConfig) -> RawData:
         return load_file(config)
     else:
         raise DatasetNotFound(
-            f"there is no data set {quoted(name, 80)}; {nearest(name, dataset_names())} For a file "
-            "of your own, give a path that ends in .csv, .parquet or .npz"
+            f"got {quoted(name, 80)}, which is no data set; give a name, or a path that ends in "
+            f".csv, .parquet or .npz; {nearest(name, dataset_names())}"
         )
     if config.target not in (None, raw.target):
         raise ConfigError(
@@ -213,19 +242,17 @@ def _read(config: DataConfig) -> RawData:
 
 
 def _config(source: Any, keys: dict[str, Any]) -> DataConfig:
-    """The configuration that a name, a path or a configuration means; anything else is refused with
-    advice.
-    """
+    """Return the configuration that a name, a path or a configuration stands for."""
     if not isinstance(source, str | Path | DataConfig):
         raise ConfigError(
             f"got {_kind(source)}, expected the name of a data set, the path of a file, or a "
-            "DataConfig; save data in memory as a file (DataFrame.to_csv, numpy.savez(FILE, "
-            "x=..., y=...)), or use bnn_symm.estimators"
+            "DataConfig; for data in memory use bnn_symm.estimators, or save a file with "
+            "DataFrame.to_csv or numpy.savez(FILE, x=..., y=...)"
         )
     known = [field.name for field in fields(DataConfig)]
     for key in keys:
         if key not in known:
-            raise ConfigError(f"data has no key {quoted(key)}; {nearest(key, known)}")
+            raise ConfigError(f"unknown key {quoted(key)} of data; {nearest(key, known)}")
     try:
         if isinstance(source, DataConfig):
             return replace(source, **keys)
@@ -237,11 +264,11 @@ def _config(source: Any, keys: dict[str, Any]) -> DataConfig:
 def _check_preprocessing(preprocessing: Any) -> None:
     if not isinstance(preprocessing, Preprocessing):
         raise ConfigError(
-            f"got {_kind(preprocessing)} as preprocessing, expected a Preprocessing; give "
-            "DATASET.preprocessing of the data set that the network was fitted to"
+            f"got {_kind(preprocessing)} as preprocessing, expected a Preprocessing; pass "
+            "dataset.preprocessing of the data set that the network was fitted to"
         )
 
 
 def _kind(value: Any) -> str:
-    """A value by its type, as a message names it."""
+    """Return the type of a value as error messages name it."""
     return f"an object of type {type(value).__module__.partition('.')[0]}.{type(value).__name__}"

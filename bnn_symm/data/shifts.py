@@ -1,4 +1,4 @@
-"""Shifts of the test data that need no further data: rotation, noise, blur and contrast."""
+"""Shifts of the test inputs that need no further data: rotation, noise, blur and contrast."""
 
 import math
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from bnn_symm.data.dataset import Scaling, Split
 from bnn_symm.errors import ConfigError, InvalidData, nearest
 from bnn_symm.randomness import torch_generator
 
-# For severities 1..5. Standard deviation of the noise, in standardized units.
+# Parameters for the severities 1..5. Standard deviation of the noise, in standardized units.
 _NOISE = (0.25, 0.5, 0.75, 1.0, 1.5)
 # Standard deviation of the blur, in pixels.
 _BLUR = (0.4, 0.6, 0.8, 1.0, 1.5)
-# Factor on the deviations from an image's mean; those of Hendrycks and Dietterich (2019),
+# Factors on the deviations from an image's mean, from Hendrycks and Dietterich (2019),
 # arXiv:1903.12261.
 _CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
 
@@ -27,11 +27,11 @@ Points = TypeVar("Points", Split, Tensor)
 
 @dataclass(frozen=True, kw_only=True)
 class Shift:
-    """A shift of the inputs.
+    """Name and severity of a shift of the inputs.
 
     Args:
         name: one of `SHIFTS`.
-        severity: degrees 0..180 counter-clockwise for `rotation`, else 1 to 5.
+        severity: 0 to 180 degrees counterclockwise for `rotation`, otherwise 1 to 5.
     """
 
     name: str
@@ -42,10 +42,13 @@ class Shift:
 
 
 def parse_shift(text: str) -> Shift:
-    """The shift written `NAME:SEVERITY`, such as `rotation:30` or `gaussian_noise:3`.
+    """Return the shift written as `NAME:SEVERITY`.
+
+    Args:
+        text: for example `rotation:30` or `gaussian_noise:3`.
 
     Raises:
-        ConfigError: for an unknown name or a severity out of range.
+        ConfigError: if the name is unknown or the severity is out of range.
     """
     name, _, severity = text.partition(":")
     _check_name(name)
@@ -54,7 +57,7 @@ def parse_shift(text: str) -> Shift:
     except ValueError as error:
         example = f"{name}:30" if name == "rotation" else f"{name}:3"
         raise ConfigError(
-            f"got the shift {text!r}, wanted NAME:SEVERITY such as {example}"
+            f"got the shift {text!r}, expected NAME:SEVERITY such as {example}"
         ) from error
     _check_severity(name, value)
     return Shift(name=name, severity=value)
@@ -68,24 +71,26 @@ def shift(
     scaling: Scaling | None = None,
     seed: int = 0,
 ) -> Points:
-    """Standardized inputs, shifted; targets stay.
+    """Return standardized inputs after a shift; targets are unchanged.
 
-    Rotation continues the border pixels outwards, for a standardized image has no value that means
-    "nothing".
+    Rotation extends the border pixels outward, because no value of a standardized image is a
+    neutral background.
 
     Args:
-        points: a `Split`, or its x: images (point, channel, height, width); noise is for tables as
-            well.
+        points: `Split` or its x. Noise applies to images (point, channel, height, width) and
+            tables, other shifts to images only.
         name: one of `SHIFTS`.
-        severity: degrees 0..180 for `rotation`, else 1, 2, 3, 4 or 5.
-        scaling: that standardized the images. The mean of every pixel is put back before an image
-            is moved and subtracted after; without it, the images are taken to have been
-            standardized with one mean.
-        seed: key of the noise, which does not depend on the device or the floating type.
+        severity: 0 to 180 degrees for `rotation`, otherwise 1, 2, 3, 4 or 5.
+        scaling: standardization of the images. The mean of every pixel is added before the shift
+            and subtracted after it. Without it, one mean for all pixels is assumed.
+        seed: seed of the noise, which does not depend on the device or the floating-point type.
+
+    Returns:
+        Inputs of the same type and shape.
 
     Raises:
-        ConfigError: for an unknown name or a severity out of range.
-        InvalidData: for a shift of images on data that are not images.
+        ConfigError: if the name is unknown or the severity is out of range.
+        InvalidData: if a shift of images is applied to other data.
     """
     _check_name(name)
     _check_severity(name, severity)
@@ -98,7 +103,7 @@ def shift(
         return x + _NOISE[int(severity) - 1] * noise.to(x)
     if x.ndim != 4:
         raise InvalidData(
-            f"the shift {name!r} is for images (point, channel, height, width), got x of shape "
+            f"shift {name!r} is for images (point, channel, height, width), got x of shape "
             f"{tuple(x.shape)}; use gaussian_noise for tables"
         )
     offset = (
@@ -120,8 +125,8 @@ def _move(x: Tensor, name: str, severity: float | int) -> Tensor:
 def _rotate(x: Float[Tensor, "point channel height width"], degrees: float | int) -> Tensor:
     angle = math.radians(degrees)
     height, width = x.shape[-2:]
-    # Coordinates of `affine_grid` run over [-1, 1] along each side; the ratio keeps angles in
-    # oblong images.
+    # `affine_grid` uses coordinates in [-1, 1] along each side; the ratio preserves angles in
+    # images that are not square.
     ratio = height / width
     matrix = torch.tensor(
         [
@@ -148,16 +153,16 @@ def _blur(x: Float[Tensor, "point channel height width"], sigma: float) -> Tenso
 
 def _check_name(name: str) -> None:
     if name not in SHIFTS:
-        raise ConfigError(f"there is no shift {name!r}; {nearest(name, SHIFTS)}")
+        raise ConfigError(f"unknown shift {name!r}; {nearest(name, SHIFTS)}")
 
 
 def _check_severity(name: str, severity: float | int) -> None:
     if name == "rotation":
         if not 0 <= severity <= 180:
             raise ConfigError(
-                f"got rotation:{severity:g}, wanted 0 to 180 degrees, such as rotation:30"
+                f"got rotation:{severity:g}, expected 0 to 180 degrees, such as rotation:30"
             )
     elif severity not in (1, 2, 3, 4, 5):
         raise ConfigError(
-            f"got {name}:{severity:g}, wanted a severity of 1, 2, 3, 4 or 5, such as {name}:3"
+            f"got {name}:{severity:g}, expected a severity of 1, 2, 3, 4 or 5, such as {name}:3"
         )

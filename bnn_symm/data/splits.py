@@ -1,7 +1,6 @@
-"""Cutting points into train, validation and test.
+"""Split of points into train, validation and test.
 
-The shuffle is keyed by `split_seed` alone, so the same seed cuts the same number of points the same
-way.
+The shuffle depends on `split_seed` and the number of points alone.
 """
 
 import hashlib
@@ -16,8 +15,9 @@ from bnn_symm.randomness import numpy_generator
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SplitIndices:
-    """Row indices of the three parts: disjoint, train and validation in the order of the keyed
-    shuffle.
+    """Row indices of the three splits.
+
+    The splits are disjoint; train and validation are in the order of the keyed shuffle.
     """
 
     train: np.ndarray
@@ -25,7 +25,7 @@ class SplitIndices:
     test: np.ndarray
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the rows of train, validation and test, in their order."""
+        """Return the SHA-256 of the rows of train, validation and test, in this order."""
         digest = hashlib.sha256()
         for rows in (self.train, self.validation, self.test):
             digest.update(f"{len(rows)};".encode())
@@ -41,18 +41,18 @@ def split_points(
     fixed: tuple[np.ndarray, np.ndarray] | None = None,
     gap_values: np.ndarray | None = None,
 ) -> SplitIndices:
-    """Cuts `num_points` rows into three parts.
+    """Split `num_points` rows into train, validation and test.
 
     Args:
-        num_points: how many rows there are.
-        config: fractions, key and limit.
-        classes: class indices (point,); given, each part gets the classes in proportion, and the
-            training part keeps at least one point of each.
-        fixed: the set's own (train, test) indices, used in place of `test_fraction`.
-        gap_values: a feature (point,); given, the test part is its middle third (`gap_mask`).
+        num_points: number of rows.
+        config: fractions, seed and limit.
+        classes: class indices (point,) for a stratified split, in which the training split has at
+            least one point of each class.
+        fixed: (train, test) indices of a fixed split, used instead of `test_fraction`.
+        gap_values: feature (point,) whose middle third becomes the test split (`gap_mask`).
 
     Raises:
-        InvalidData: if there are too few rows for a part that was asked for.
+        InvalidData: if there are too few rows for a split.
     """
     order = numpy_generator(config.split_seed, "split").permutation(num_points)
     if gap_values is not None:
@@ -61,27 +61,28 @@ def split_points(
     elif fixed is not None:
         test, rest = fixed[1], order[np.isin(order, fixed[0])]
     else:
-        test, rest = _take(order, classes, config.test_fraction, "test")
+        test, rest = _take_fraction(order, classes, config.test_fraction, "test")
     rest = rest[: config.limit]
-    validation, train = _take(rest, classes, config.validation_fraction, "validation")
+    validation, train = _take_fraction(rest, classes, config.validation_fraction, "validation")
     if len(train) < 2:
         raise InvalidData(
-            f"{num_points} rows leave {len(train)} for training, wanted at least 2; give more "
-            "data, or use --set data.test_fraction=0 --set data.validation_fraction=0"
+            f"{num_points} rows leave {len(train)} for training, expected at least 2; use more "
+            "data, or --set data.test_fraction=0 --set data.validation_fraction=0"
         )
     return SplitIndices(train=train, validation=validation, test=test)
 
 
 def gap_mask(values: np.ndarray) -> np.ndarray:
-    """True for the points between the first and the second tercile of a feature, both included.
+    """Return True for the points between the first and second terciles of a feature, inclusive.
 
-    Training on the outer thirds and testing on the middle asks for uncertainty *between* the data.
+    Training on the outer thirds and testing on the middle third evaluates the uncertainty *between*
+    the data.
 
     Args:
         values: (point,).
 
     Raises:
-        InvalidData: if ties leave nothing on one side of the gap.
+        InvalidData: if ties leave no points on one side of the gap.
 
     References:
         Foong et al. (2019), 'In-Between' Uncertainty in Bayesian Neural Networks, arXiv:1906.11537.
@@ -90,16 +91,17 @@ def gap_mask(values: np.ndarray) -> np.ndarray:
     inside = (values >= lower) & (values <= upper)
     if not inside.any() or lower <= values.min() or upper >= values.max():
         raise InvalidData(
-            f"the gap feature has too few distinct values ({len(np.unique(values))}) for points on "
-            "both sides of its middle third; choose another with --set data.gap_feature=COLUMN"
+            f"the gap feature has too few distinct values ({len(np.unique(values))}), expected "
+            "values on both sides of its middle third; choose another with --set "
+            "data.gap_feature=COLUMN"
         )
     return inside
 
 
-def _take(
+def _take_fraction(
     order: np.ndarray, classes: np.ndarray | None, fraction: float, part: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `fraction` of `order`, class by class where there are classes, and the rest."""
+    """Return the first `fraction` of `order`, per class where there are classes, and the rest."""
     if fraction == 0:
         return order[:0], order
     count = round(len(order) * fraction)
@@ -111,15 +113,16 @@ def _take(
             chosen[np.flatnonzero(labels == label)[:take]] = True
     if not chosen.any():
         raise InvalidData(
-            f"{len(order)} rows are too few for a {part} part of {fraction:g}; give more data, or "
-            f"use --set data.{part}_fraction=0"
+            f"{len(order)} rows are too few for a {part} split of {fraction:g}; use more data, or "
+            f"--set data.{part}_fraction=0"
         )
     return order[chosen], order[~chosen]
 
 
 def _allocate(sizes: np.ndarray, count: int) -> np.ndarray:
-    """How many of each class to take: in proportion, by largest remainder, leaving at least one of
-    each.
+    """Return how many points to take of each class, and leave at least one of each.
+
+    Numbers are proportional to the sizes, rounded by largest remainders.
     """
     quotas = sizes * count / max(sizes.sum(), 1)
     take = np.minimum(np.floor(quotas).astype(int), sizes - 1)

@@ -1,4 +1,4 @@
-"""What was read, in one line, and what of it a person may not expect."""
+"""Summary of a data set in one line, and notes about unexpected properties."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,20 @@ from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import InvalidData, one_line
 
-# From this many features of one column on, and from this share of the training points, one-hot
-# features are named.
-_MANY_FEATURES, _LARGE_SHARE = 20, 0.25
-_REFUSED_SHARE = 0.5
-# Whole numbers with a decimal point and so few distinct values may be classes.
+# One-hot features are reported above this number and above this fraction of the training points;
+# one column with more than the second fraction is an error.
+_MANY_FEATURES, _REPORTED_FRACTION, _MAX_FRACTION = 20, 0.25, 0.5
+# Integers written with a decimal point may be classes if they have at most this many values.
 _FEW_VALUES = 10
 
 
 def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int]) -> str:
-    """Return one line with the task and why, rows, features, and the columns that are encoded.
+    """Return one line with the task and its reason, rows, features, and encoded columns.
 
     Args:
-        preprocessing: how the data become features and targets.
-        reason: why the task is what it is.
-        sizes: points in each part.
+        preprocessing: encoding of the data.
+        reason: reason for the task.
+        sizes: number of points of each split.
 
     Returns:
         A line of at most 300 characters.
@@ -51,17 +50,17 @@ def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int
 def data_notes(
     preprocessing: Preprocessing, y: np.ndarray, num_train: int, *, is_task_inferred: bool
 ) -> list[str]:
-    """Return sentences about what a person may not expect of a task and its features.
+    """Return sentences about unexpected properties of the target and the features.
 
     Args:
-        preprocessing: how the data become features and targets.
-        y: the target as read.
-        num_train: points in the training part.
-        is_task_inferred: whether the task follows from the target alone.
+        preprocessing: encoding of the data.
+        y: target as read.
+        num_train: number of training points.
+        is_task_inferred: whether the task was inferred from the target.
 
     Raises:
-        InvalidData: if a column has more categories than half of the training points, which cannot
-            be learned.
+        InvalidData: if a column has more categories than half of the training points, too many to
+            learn from.
     """
     target_notes = _target_notes(preprocessing, y) if is_task_inferred else []
     return [*target_notes, *_category_notes(preprocessing.columns, num_train)]
@@ -76,11 +75,11 @@ def _target_notes(preprocessing: Preprocessing, y: np.ndarray) -> list[str]:
     values, target = short_list(distinct.tolist(), 5), quoted(preprocessing.target)
     if preprocessing.task == "classification":
         return [
-            f"target {target} has only {values}: read as classes; for numbers use --set "
+            f"target {target} has only the values {values}: read as classes; for numbers use --set "
             "data.task=regression"
         ]
     return [
-        f"target {target} has only {values}, with a decimal point: read as numbers "
+        f"target {target} has only the values {values}, with a decimal point: read as numbers "
         f"({preprocessing.task}); for classes use --set data.task=classification"
     ]
 
@@ -90,18 +89,17 @@ def _category_notes(columns: Sequence[Column], num_train: int) -> list[str]:
     categories = [column for column in columns if column.kind == "category"]
     for column in categories:
         count = len(column.categories)
-        if count > _MANY_FEATURES and count > _REFUSED_SHARE * num_train:
+        if count > _MANY_FEATURES and count > _MAX_FRACTION * num_train:
             raise InvalidData(
-                f"column {quoted(column.name)} has {count} categories, which would be {count} "
-                f"features for {num_train} training points; drop it, merge categories, or use more "
-                "points"
+                f"column {quoted(column.name)} has {count} categories for {num_train} training "
+                "points, too many to learn from; drop it, merge categories, or use more points"
             )
     total = sum(len(column.categories) for column in categories)
-    if total > _MANY_FEATURES and total > _LARGE_SHARE * num_train:
+    if total > _MANY_FEATURES and total > _REPORTED_FRACTION * num_train:
         largest = max(categories, key=lambda column: len(column.categories))
         notes.append(
-            f"{total} of the features are categories for {num_train} training points, "
-            f"{len(largest.categories)} of them of column {quoted(largest.name)}: drop or merge "
-            "what is no feature to learn from"
+            f"{total} of the features are categories, for {num_train} training points; "
+            f"{len(largest.categories)} of them are from column {quoted(largest.name)}; drop "
+            "columns that are no features, or merge categories"
         )
     return notes

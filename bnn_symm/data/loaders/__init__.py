@@ -1,6 +1,6 @@
-"""Read data sets: bundled ones, archives of images, the UCI suite, and files of the user's own.
+"""Readers of data sets: bundled sets, image archives, the UCI suite and user files.
 
-In: a name or a path. Out: a `RawData` before any split or scaling. Reading order: `bundled`,
-    `files`, `delimited`,
-`npz`, `parquet`, `images`, `idx`, `uci`, `data_folders`, `fetch`.
+Each takes a name or a path and returns a `RawData` before any split or scaling. Suggested reading
+order: `bundled`, `files`, `delimited`, `npz`, `parquet`, `images`, `idx`, `uci`, `data_folders`,
+`fetch`.
 """

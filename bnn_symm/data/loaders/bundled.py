@@ -1,4 +1,4 @@
-"""Data sets that need no download: those of scikit-learn, and a made one with a gap."""
+"""Data sets without a download: those of scikit-learn, and a synthetic one with a gap."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,15 +11,15 @@ from bnn_symm.randomness import numpy_generator
 
 _LICENCE = "BSD-3-Clause (scikit-learn)"
 
-# The gap set: two clusters of inputs with nothing between them, and the standard deviation of the
-# noise.
+# The gap data: numbers of points, the two intervals of the training inputs, and the standard
+# deviation of the noise.
 _GAP_TRAIN, _GAP_TEST = 100, 200
 _GAP_INNER, _GAP_OUTER = 1.0, 4.0
 _GAP_NOISE = 0.1
 
 
 def digits() -> RawData:
-    """1797 images of handwritten digits, (1, 8, 8), values 0..16."""
+    """Load 1797 images of handwritten digits, (1, 8, 8), values 0..16."""
     from sklearn.datasets import load_digits
 
     data: Any = load_digits()
@@ -35,45 +35,43 @@ def digits() -> RawData:
 
 
 def digits_0_4() -> RawData:
-    """901 images of the digits 0 to 4, to fit where 5 to 9 shall be out of distribution."""
-    return _some_digits(range(5))
+    """Load 901 images of the digits 0 to 4; the digits 5 to 9 are out of distribution."""
+    return _digits_of_classes(range(5))
 
 
 def digits_5_9() -> RawData:
-    """896 images of the digits 5 to 9, to fit where 0 to 4 shall be out of distribution."""
-    return _some_digits(range(5, 10))
+    """Load 896 images of the digits 5 to 9; the digits 0 to 4 are out of distribution."""
+    return _digits_of_classes(range(5, 10))
 
 
-def _some_digits(classes: range) -> RawData:
-    every = digits()
-    rows = np.isin(every.y, classes)
+def _digits_of_classes(classes: range) -> RawData:
+    data = digits()
+    rows = np.isin(data.y, classes)
     return replace(
-        every,
-        x=np.asarray(every.x)[rows],
-        y=every.y[rows],
+        data,
+        x=np.asarray(data.x)[rows],
+        y=data.y[rows],
         source=f"scikit-learn load_digits, classes {classes.start} to {classes.stop - 1}",
     )
 
 
 def breast_cancer() -> RawData:
-    """569 tumours, 30 measurements, malignant or benign."""
+    """Load 569 tumors with 30 measurements, malignant or benign."""
     return _table("breast_cancer", "diagnosis")
 
 
 def wine() -> RawData:
-    """178 wines, 13 chemical measurements, three cultivars."""
+    """Load 178 wines with 13 chemical measurements, three cultivars."""
     return _table("wine", "cultivar")
 
 
 def iris() -> RawData:
-    """150 flowers, 4 measurements in cm, three species."""
+    """Load 150 flowers with 4 measurements in cm, three species."""
     return _table("iris", "species")
 
 
 def diabetes() -> RawData:
-    """442 patients, 10 measurements in their own units, the progression of the disease after one
-    year.
-    """
+    """Load 442 patients with 10 measurements and the disease progression after one year."""
     from sklearn.datasets import load_diabetes
 
     data: Any = load_diabetes(as_frame=True, scaled=False)
@@ -88,10 +86,9 @@ def diabetes() -> RawData:
 
 
 def gap() -> RawData:
-    """A wiggly function of one input, seen on [-4, -1] and [1, 4] only; its test part covers [-4,
-    4].
+    """Load a function of one input, observed on [-4, -1] and [1, 4] and tested on [-4, 4].
 
-    `y = sin(2 x) + x / 4 + noise`, with noise of standard deviation 0.1.
+    The data are `y = sin(2 x) + x / 4 + noise`, with noise of standard deviation 0.1.
     """
     generator = numpy_generator("data", "gap")
     side = np.where(np.arange(_GAP_TRAIN) % 2 == 0, -1.0, 1.0)

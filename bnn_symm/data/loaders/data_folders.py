@@ -1,4 +1,4 @@
-"""Where files of data sets are looked for, and whether they are the right ones."""
+"""Folders that are searched for data sets, and checks of the files in them."""
 
 import hashlib
 import os
@@ -9,33 +9,36 @@ from bnn_symm.io.boundary import shown
 from bnn_symm.io.memory import format_bytes
 from bnn_symm.io.paths import check_regular_file, expand_user
 
-# Where Linux distributions install data sets.
+# Folder in which Linux distributions install data sets.
 _SYSTEM = Path("/usr/share/datasets")
 
 
 def user_folder() -> Path | None:
-    """Return the folder that the environment variable BNN_SYMM_DATA names, or None if it is not
-    set.
+    """Return the folder in the environment variable BNN_SYMM_DATA, or None if it is not set.
 
     Raises:
-        ConfigError: if it names the home directory of an unknown user.
+        ConfigError: if it contains the home directory of an unknown user.
     """
     name = os.environ.get("BNN_SYMM_DATA")
     return expand_user(name, ConfigError) if name else None
 
 
 def cache_folder() -> Path:
-    """Return the folder that `fetch` writes to; it need not exist."""
+    """Return the folder that `fetch` writes to, which may not exist."""
     import pooch
 
     return Path(pooch.os_cache("bnn_symm"))
 
 
 def find(name: str, files: tuple[str, ...]) -> Path | None:
-    """Return the first folder that has all `files` of the data set `name`, or None.
+    """Return the first folder that has all files of a data set, or None.
 
-    Looked for in $BNN_SYMM_DATA, the system's data sets and the cache, in that order; in each, in a
-    folder named after the set (also with "-" for "_") before the folder itself.
+    $BNN_SYMM_DATA, the data sets of the system and the cache are searched in this order. In each, a
+    folder with the name of the set (also with "-" for "_") precedes the folder itself.
+
+    Args:
+        name: name of the data set.
+        files: names of its files.
     """
     for root in (user_folder(), _SYSTEM, cache_folder()):
         if root is None:
@@ -47,30 +50,34 @@ def find(name: str, files: tuple[str, ...]) -> Path | None:
 
 
 def locate(name: str, files: tuple[str, ...]) -> Path:
-    """Return the first folder that has all `files` of the data set `name`.
+    """Return the first folder that has all files of a data set.
+
+    Args:
+        name: name of the data set.
+        files: names of its files.
 
     Raises:
-        DatasetNotFound: with the command that gets the set.
+        DatasetNotFound: with the command that downloads the data set.
     """
     folder = find(name, files)
     if folder is None:
         raise DatasetNotFound(
-            f"data set {name!r} is not on this machine: looked for {files[0]} in $BNN_SYMM_DATA, "
-            f"{_SYSTEM} and {shown(cache_folder())}; get it with: bnn-symm data fetch {name}"
+            f"data set {name!r} is not on this machine: searched {files[0]} in $BNN_SYMM_DATA, "
+            f"{_SYSTEM} and {shown(cache_folder())}; download it with: bnn-symm data fetch {name}"
         )
     return folder
 
 
 def read_limited(path: Path, largest: int, name: str) -> bytes:
-    """Return the content of a file.
+    """Return the content of a file of bounded size.
 
     Args:
-        path: of a regular file.
-        largest: the largest size in bytes that it can have.
-        name: the data set to fetch again if it is another file.
+        path: path of a regular file.
+        largest: largest valid size in bytes.
+        name: data set to fetch again if the file is not valid.
 
     Raises:
-        InvalidData: if it is no regular file, too large, or cannot be read.
+        InvalidData: if the path is no regular file, or the file is too large or cannot be read.
     """
     try:
         size = check_regular_file(path)
@@ -82,25 +89,35 @@ def read_limited(path: Path, largest: int, name: str) -> bytes:
             f"{shown(path)} cannot be read ({error.strerror}); {get_again(name)}"
         ) from None
     raise InvalidData(
-        f"{shown(path)} is another file: got {format_bytes(size)}, expected at most "
+        f"{shown(path)} is not the expected file: got {format_bytes(size)}, expected at most "
         f"{format_bytes(largest)}; {get_again(name)}"
     )
 
 
-def check_sha256(content: bytes, wanted: str, path: Path, name: str) -> None:
-    """Refuse a file whose content is not what it should be.
+def check_sha256(content: bytes, expected: str, path: Path, name: str) -> None:
+    """Raise an error unless a file has the expected hash.
+
+    Args:
+        content: content of the file.
+        expected: SHA-256 in hexadecimal.
+        path: path of the file, for the message.
+        name: data set to fetch again if the file is not valid.
 
     Raises:
         InvalidData: with both hashes.
     """
     got = hashlib.sha256(content).hexdigest()
-    if got != wanted:
+    if got != expected:
         raise InvalidData(
-            f"{shown(path)} is damaged or of another version: got sha256 {got[:12]}..., wanted "
+            f"{shown(path)} is damaged or of another version: got sha256 {got[:12]}..., expected "
             f"{wanted[:12]}...; {get_again(name)}"
         )
 
 
-def get_again(name: str) -> str:
-    """Return what to do about a damaged file of a data set."""
+def refetch_advice(name: str) -> str:
+    """Return the advice to delete and download a data set again.
+
+    Args:
+        name: name of the data set.
+    """
     return f"delete it and type: bnn-symm data fetch {name}"

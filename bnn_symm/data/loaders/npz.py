@@ -1,5 +1,6 @@
-"""Arrays in NPZ files: a ZIP archive of npy members, whose sizes are checked before they are
-unpacked.
+"""Arrays in NPZ files, which are ZIP archives of npy members.
+
+The sizes of the members are checked before decompression.
 """
 
 import zipfile
@@ -20,12 +21,17 @@ _ADVICE = "write it again with numpy.savez"
 
 
 def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | None]:
-    """The arrays `x`, as (point, feature) or (point, channel, height, width), and the target if it
-    is there.
+    """Return the array `x` of a file and its target.
+
+    Args:
+        path: path of the file.
+        target: name of the array with the target; `y` is used if there is none of this name.
+
+    Returns:
+        x as (point, feature) or (point, channel, height, width), and the target (point,) or None.
 
     Raises:
-        InvalidData: if the file is damaged, holds objects, has no `x`, or the arrays do not fit
-            each other.
+        InvalidData: if the file is damaged, contains objects, has no `x`, or the lengths differ.
         NotEnoughMemory: if an array is larger than the available memory.
     """
     with parser_errors(path, _ADVICE, InvalidData):
@@ -33,7 +39,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
         with zipfile.ZipFile(path) as archive:
             names = _names(archive, path)
             if "x" not in names:
-                raise missing_array(path, "x", names)
+                raise missing_array_error(path, "x", names)
             key = target if target in names else "y"
             x = _read(archive, "x", path)
             y = _read(archive, key, path) if key in names else None
@@ -44,22 +50,32 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
         y = y[:, 0]
     if y.shape != (len(x),):
         raise InvalidData(
-            f"{shown(path)}: got {one_line(key, 40)} of shape {y.shape}, wanted ({len(x)},), one "
+            f"{shown(path)}: got {one_line(key, 40)} of shape {y.shape}, expected ({len(x)},), one "
             "value for each row of x"
         )
-    return x, _checked_target(y, key, path)
+    return x, _convert_target(y, key, path)
 
 
 def npz_names(path: Path) -> list[str]:
-    """The names of the arrays of a file."""
+    """Return the names of the arrays of a file.
+
+    Args:
+        path: path of the file.
+    """
     with parser_errors(path, _ADVICE, InvalidData), zipfile.ZipFile(path) as archive:
         return _names(archive, path)
 
 
-def missing_array(path: Path, wanted: str, names: list[str]) -> InvalidData:
-    """The error about an array that a file does not have."""
+def missing_array_error(path: Path, expected: str, names: list[str]) -> InvalidData:
+    """Return the error about an array that a file does not have.
+
+    Args:
+        path: path of the file.
+        expected: name of the missing array.
+        names: names of the arrays in the file.
+    """
     return InvalidData(
-        f"{shown(path)} has no array {quoted(wanted)}, it has: {short_list(names) or 'nothing'}; "
+        f"{shown(path)} has no array {quoted(expected)}, it has: {short_list(names) or 'nothing'}; "
         "write it with numpy.savez(FILE, x=..., y=...)"
     )
 
@@ -72,7 +88,7 @@ def _names(archive: zipfile.ZipFile, path: Path) -> list[str]:
 
 
 def _read(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
-    """One member, if it is a plain array that is as long as its archive states."""
+    """Return a member, if it is a plain array of the size stated by the archive."""
     member = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
     info = archive.getinfo(member)
     if info.flag_bits & _ENCRYPTED:
@@ -82,20 +98,20 @@ def _read(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
         offset = file.tell()
     if dtype.hasobject:
         raise InvalidData(
-            f"{shown(path)}: {quoted(name)} holds Python objects (a pickle), which are never "
+            f"{shown(path)}: {quoted(name)} contains Python objects (a pickle), which are never "
             "loaded; save x and y as arrays of numbers"
         )
     if dtype.kind not in "buifU" or (dtype.kind == "f" and dtype.itemsize > 8):
         raise InvalidData(
-            f"{shown(path)}: got {quoted(name)} of type {quoted(str(dtype))}, wanted "
+            f"{shown(path)}: got {quoted(name)} of type {quoted(str(dtype))}, expected "
             f"numbers{'' if name == 'x' else ' or text labels'}; convert it to float64 or to text"
         )
     size = num_bytes_of(shape, dtype.itemsize)
-    check_memory(2 * size, f"the array {quoted(name)} of {shown(path)}", "use a part of it")
+    check_memory(2 * size, f"the array {quoted(name)} of {shown(path)}", "use fewer rows")
     if any(length < 0 for length in shape) or offset + size != info.file_size:
         raise InvalidData(
             f"{shown(path)} cannot be read ({quoted(name)} of shape {shape} needs {size} bytes, "
-            f"there are {info.file_size - offset}); {_ADVICE}"
+            f"got {info.file_size - offset}); {_ADVICE}"
         )
     with archive.open(info) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
@@ -113,9 +129,10 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _checked_target(y: np.ndarray, key: str, path: Path) -> np.ndarray:
-    """The target in a type of its own for each kind: bool, int64, float64, or objects (texts,
-    longer integers).
+def _convert_target(y: np.ndarray, key: str, path: Path) -> np.ndarray:
+    """Return a target as an array of the type that matches its values.
+
+    Types are bool, int64, float64, or object (texts, and integers that do not fit into int64).
     """
     if y.dtype.kind == "U":
         return np.array([text.strip() for text in y.tolist()], dtype=object)
@@ -127,16 +144,16 @@ def _checked_target(y: np.ndarray, key: str, path: Path) -> np.ndarray:
 def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
     if x.dtype.kind not in "buif":
         raise InvalidData(
-            f"{shown(path)}: got x of type {x.dtype}, wanted numbers; convert x to float32"
+            f"{shown(path)}: got x of type {x.dtype}, expected numbers; convert x to float32"
         )
     if x.size == 0:
         raise InvalidData(
-            f"{shown(path)}: got x of shape {x.shape}, which is empty; wanted at least one row"
+            f"{shown(path)}: got x of shape {x.shape}, which is empty; expected at least one row"
         )
     if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         raise InvalidData(
-            f"{shown(path)}: got x of shape {x.shape}, which looks like channels last; wanted "
-            "(point, channel, height, width): write x.transpose(0, 3, 1, 2)"
+            f"{shown(path)}: got x of shape {x.shape}, which seems to be channels last; expected "
+            "(point, channel, height, width); use x.transpose(0, 3, 1, 2)"
         )
     if x.ndim == 1:
         return x[:, None]
@@ -144,7 +161,7 @@ def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
         return x[:, None]
     if x.ndim not in (2, 4):
         raise InvalidData(
-            f"{shown(path)}: got x of shape {x.shape}, wanted (point, feature) or (point, channel, "
-            "height, width); reshape x"
+            f"{shown(path)}: got x of shape {x.shape}, expected (point, feature) or (point, "
+            "channel, height, width); reshape x"
         )
     return x

@@ -1,9 +1,8 @@
-"""The UCI regression suite of the BNN literature, with its fixed splits, from a folder of the
-user's.
+"""The UCI regression suite of the BNN literature, with its fixed splits, from a user's folder.
 
-A set is a folder `uci/<name>/` with `data.txt`, `index_features.txt`, `index_target.txt` and, for
-each split, `index_train_<i>.txt` and `index_test_<i>.txt`: whitespace-separated text, indices
-sometimes as floats.
+A data set is a folder `uci/<name>/` with `data.txt`, `index_features.txt`, `index_target.txt` and,
+for each split, `index_train_<i>.txt` and `index_test_<i>.txt`. The files are whitespace-separated
+text, in which indices may be written as floats.
 
 References:
     Hernández-Lobato and Adams (2015), Probabilistic Backpropagation, arXiv:1502.05336.
@@ -22,52 +21,57 @@ from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest
 
 
 def uci_names() -> tuple[str, ...]:
-    """The sets found in $BNN_SYMM_DATA/uci, as `uci/<name>`."""
+    """Return the data sets in $BNN_SYMM_DATA/uci, as `uci/<name>`."""
     root = user_folder()
     folders = sorted((root / "uci").glob("*/data.txt")) if root else []
     return tuple(f"uci/{file.parent.name}" for file in folders)
 
 
 def uci(name: str) -> RawData:
-    """The set `uci/<name>`, to be split by key, or `uci/<name>/<split>`, with the fixed split of
-    that number.
+    """Load a data set of the suite.
+
+    Args:
+        name: `uci/<name>` for a random split by key, or `uci/<name>/<split>` for the fixed split of
+            that number.
 
     Raises:
         DatasetNotFound: if there is no such folder.
-        ConfigError: if the set has no such split.
+        ConfigError: if the data set has no such split.
         InvalidData: if a file is damaged.
     """
     _, set_name, *rest = [*name.split("/"), ""][: max(2, name.count("/") + 1)]
     if not set_name or len(rest) > 1 or (rest and not rest[0].isdigit()):
-        raise ConfigError(f"got data.name={name!r}, wanted uci/<name> or uci/<name>/<split number>")
+        raise ConfigError(
+            f"got data.name={name!r}, expected uci/<name> or uci/<name>/<split number>"
+        )
     root = user_folder()
     if root is None:
         raise DatasetNotFound(
-            f"data set {name!r} is read from $BNN_SYMM_DATA/uci/{set_name}/, and BNN_SYMM_DATA is "
-            "not set; type: export BNN_SYMM_DATA=FOLDER"
+            f"data set {name!r} is read from $BNN_SYMM_DATA/uci/{set_name}/, but BNN_SYMM_DATA is "
+            "not set; run: export BNN_SYMM_DATA=FOLDER"
         )
     folder = root / "uci" / set_name
     if not (folder / "data.txt").is_file():
         known = uci_names()
-        hint = nearest(f"uci/{set_name}", known) if known else "there is none yet"
+        hint = nearest(f"uci/{set_name}", known) if known else "that folder is empty"
         raise DatasetNotFound(
-            f"there is no {folder / 'data.txt'} for {name!r}; {hint}; put the set's files into "
-            "that folder"
+            f"{folder / 'data.txt'} of {name!r} does not exist; copy the files of the data set "
+            f"there; {hint}"
         )
     data = _numbers(folder / "data.txt", 2)
     features = _indices(folder / "index_features.txt", data.shape[1])
     target = _indices(folder / "index_target.txt", data.shape[1])
     if len(target) != 1 or target[0] in features:
         raise InvalidData(
-            f"{folder}: got target columns {target.tolist()}, wanted one that is no feature"
+            f"{folder}: got target columns {target.tolist()}, expected one that is not a feature"
         )
     train = test = None
     if rest:
         train, test = (_split_rows(folder, part, rest[0], len(data)) for part in ("train", "test"))
         if np.intersect1d(train, test).size:
             raise InvalidData(
-                f"{folder}: split {rest[0]} has points in train and test at once; get the files "
-                "anew"
+                f"{folder}: split {rest[0]} has points in both train and test; download the files "
+                "again"
             )
     return RawData(
         x=data[:, features],
@@ -95,7 +99,8 @@ def _indices(path: Path, end: int) -> np.ndarray:
     indices = values.astype(np.int64)
     if (values != indices).any() or (indices < 0).any() or (indices >= end).any():
         raise InvalidData(
-            f"{path}: got {values.min():g} to {values.max():g}, wanted whole indices 0 to {end - 1}"
+            f"{path}: got {values.min():g} to {values.max():g}, expected whole indices 0 to "
+            f"{end - 1}"
         )
     return indices
 
@@ -107,12 +112,12 @@ def _numbers(path: Path, ndim: Literal[1, 2]) -> np.ndarray:
             values = np.loadtxt(path, ndmin=ndim)
     except FileNotFoundError as error:
         raise DatasetNotFound(
-            f"{path} is missing; put the set's files into {path.parent}"
+            f"{path} is missing; copy the files of the data set to {path.parent}"
         ) from error
     except ValueError as error:
         raise InvalidData(
-            f"{path} is not whitespace-separated numbers ({error}); get the file anew"
+            f"{path} is not whitespace-separated numbers ({error}); download the file again"
         ) from error
     if values.size == 0:
-        raise InvalidData(f"{path} is empty; get the file anew")
+        raise InvalidData(f"{path} is empty; download the file again")
     return values

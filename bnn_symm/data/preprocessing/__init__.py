@@ -1,7 +1,6 @@
-"""Turn raw columns, labels and images into tensors, and back.
+"""Encoding of raw columns, labels and images as tensors, and back.
 
-In: tables and arrays as they were read. Out: a `Preprocessing` that is fitted once and stored with
-    a run. Reading
-order: `preprocessing`, `columns`, `text_columns`, `notation`, `column_values`, `labels`, `scaling`,
-    `quoting`.
+It takes tables and arrays as read and provides a `Preprocessing`, which is fitted once and stored
+with a run. Suggested reading order: `preprocessing`, `columns`, `text_columns`, `notation`,
+`column_values`, `labels`, `scaling`, `quoting`.
 """

@@ -1,4 +1,4 @@
-"""The values of a column of a table, whatever type it has: what is missing, what is a number."""
+"""Values of a table column of any type: missing values and numbers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,35 +19,43 @@ if TYPE_CHECKING:
 
 
 def table_column(frame: Any, name: str) -> "pandas.Series":
-    """One column of a table whose column names are distinct."""
+    """Return one column of a table with distinct column names.
+
+    Args:
+        frame: table.
+        name: name of the column.
+    """
     return frame[name]
 
 
 def check_missing(series: "pandas.Series", name: str = "", *, what: str | None = None) -> None:
-    """Refuses a column with missing values; rows count from 1, the header not included.
+    """Raise an error if a column has missing values.
 
-    Missing is what has no value: NaN, null, or a field that is empty or blank. A word such as `NA`
-        is a value.
+    NaN, null, and fields that are empty or blank are missing. A word such as `NA` is a value.
 
     Args:
-        series: the column.
-        name: of the column.
-        what: the words for it in a message, in place of its name.
+        series: column; its rows count from 1, without the header.
+        name: name of the column.
+        what: description of the column for the message, instead of its name.
 
     Raises:
-        InvalidData: naming the column, the first such row and how many there are.
+        InvalidData: naming the column, the first such row and their number.
     """
     missing = is_missing(series)
     if missing.any():
         raise InvalidData(
-            f"{what or f'column {quoted(name)}'}: empty or NaN in row "
-            f"{int(np.argmax(missing)) + 1} ({int(missing.sum())} such values in all), wanted a "
-            "value in every row; fill them in or drop the rows"
+            f"{what or f'column {quoted(name)}'}: missing value in row "
+            f"{int(np.argmax(missing)) + 1} ({int(missing.sum())} missing in total); fill in the "
+            "values or drop the rows"
         )
 
 
 def is_missing(values: Any) -> np.ndarray:
-    """Return where values (point,) are NaN, null, or empty or blank texts."""
+    """Return where values (point,) are NaN, null, or empty or blank texts.
+
+    Args:
+        values: series or array.
+    """
     import pandas as pd
 
     missing = np.asarray(pd.isna(values), dtype=bool)
@@ -59,12 +67,12 @@ def is_missing(values: Any) -> np.ndarray:
 
 
 def numbers(values: Any, what: str, *, booleans: bool = False) -> np.ndarray:
-    """A column as finite float64 numbers (point,).
+    """Return a column as finite float64 numbers (point,).
 
     Args:
-        values: a series or an array without missing values.
-        what: the words for it in a message.
-        booleans: read the words true and false as 1 and 0.
+        values: series or array without missing values.
+        what: description of the column for the message.
+        booleans: whether the words true and false are read as 1 and 0.
 
     Raises:
         InvalidData: naming the row of the first value that is not a finite number.
@@ -76,7 +84,7 @@ def numbers(values: Any, what: str, *, booleans: bool = False) -> np.ndarray:
         series.dtype
     ):
         raise InvalidData(
-            f"{what}: got values of type {series.dtype}, wanted numbers; convert the column"
+            f"{what}: got values of type {series.dtype}, expected numbers; convert the column"
         )
     plain = column_values(series)
     if plain.dtype.kind in "bf" or (
@@ -97,16 +105,14 @@ def numbers(values: Any, what: str, *, booleans: bool = False) -> np.ndarray:
         is_nan = pd.api.types.is_scalar(got) and pd.isna(got)
         raise InvalidData(
             f"{what}, row {row + 1}: got {'NaN' if is_nan else quoted(got)}{describe_value(got)} "
-            f"({int(wrong.sum())} such values in all), wanted a finite number; correct them or "
+            f"({int(wrong.sum())} such values in total), expected a finite number; correct them or "
             "drop the rows"
         )
     return result
 
 
 def _as_float(value: Any, booleans: bool) -> float:
-    """One value of any type as float64; NaN where it states no number or float64 does not hold
-    it.
-    """
+    """Return a value as float64, or NaN if float64 does not represent it."""
     if isinstance(value, str):
         text = value.strip()
         words = {"true": 1.0, "false": 0.0} if booleans else {}
@@ -117,7 +123,11 @@ def _as_float(value: Any, booleans: bool) -> float:
 
 
 def column_values(series: "pandas.Series") -> np.ndarray:
-    """The values of a column: numbers and booleans as numpy has them, anything else as objects."""
+    """Return the values of a column: numbers and booleans as NumPy types, others as objects.
+
+    Args:
+        series: column.
+    """
     from pandas.api import types
 
     dtype = series.dtype
@@ -136,6 +146,10 @@ def column_values(series: "pandas.Series") -> np.ndarray:
 
 
 def all_integers(values: np.ndarray) -> bool:
-    """Whether objects are integers that int64 does not hold."""
+    """Return whether objects are integers, some of which do not fit into int64.
+
+    Args:
+        values: (point,), objects.
+    """
     kinds = {type(value) for value in values.tolist()}
     return kinds == {int} and any(not -(2**63) <= value < 2**63 for value in values.tolist())

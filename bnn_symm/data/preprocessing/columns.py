@@ -1,4 +1,4 @@
-"""The columns of a table: what each holds, and how it becomes numbers."""
+"""Columns of a table: their types and their encoding as numbers."""
 
 import re
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ _ID_NAME = re.compile(
     r"(?i:id|index|idx|uuid|guid|row[ _.-]?(?:id|no|nr|num|number|index|names?)|record[ _.-]?(?:no|nr|number)"
     r"|.*[ _.-]id|unnamed: \d+)|.*[a-z0-9](?:Id|ID)|rownames"
 )
-# With so few distinct texts, integers that are stored as text are codes.
-_FEW_CODES = 20
+# Integers that are stored as text are codes if they have at most this many distinct values.
+_MAX_CODES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One raw column of a table.
+    """Type and encoding of one raw column of a table.
 
     Args:
-        name: as in the table.
-        kind: `number` stays as it is, `boolean` becomes 0 or 1, `category` one 0/1 feature a
-            category.
-        categories: the sorted categories, for `category` only.
+        name: name in the table.
+        kind: `number` is unchanged, `boolean` becomes 0 or 1, `category` becomes one 0/1 feature
+            per category.
+        categories: sorted categories, for `category` only.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Column:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """The names of the features that this column becomes."""
+        """Return the names of the features that encode this column."""
         if self.kind == "category":
             return tuple(f"{self.name}={category}" for category in self.categories)
         return (self.name,)
@@ -54,12 +54,13 @@ class Column:
     def encode(self, series: "pandas.Series") -> np.ndarray:
         """Return the column as float64 numbers (point, feature).
 
-        Each value is parsed by the stored kind and by itself: what other rows hold has no
-            influence.
+        Each value is parsed by the stored type alone, independently of the other rows.
+
+        Args:
+            series: column of a table.
 
         Raises:
-            InvalidData: for a missing or infinite value, one that is not a number, or an unseen
-                category.
+            InvalidData: if a value is missing, infinite, not a number, or an unseen category.
         """
         check_missing(series, self.name)
         if self.kind == "category":
@@ -68,8 +69,8 @@ class Column:
                 row = int(np.argmax(indices < 0))
                 raise InvalidData(
                     f"column {quoted(self.name)}, row {row + 1}: {quoted(series.iloc[row])} is not "
-                    "one of the categories seen in training "
-                    f"({short_list(self.categories, width=60)}); correct it or drop the row"
+                    f"a category of the training data ({short_list(self.categories, width=60)}); "
+                    "correct it or drop the row"
                 )
             return np.eye(len(self.categories))[indices]
         values = numbers(series, f"column {quoted(self.name)}", booleans=self.kind == "boolean")
@@ -77,17 +78,17 @@ class Column:
             row = int(np.argmax(wrong))
             raise InvalidData(
                 f"column {quoted(self.name)}, row {row + 1}: got {quoted(series.iloc[row])}, "
-                "wanted true or false; correct it"
+                "expected true or false; correct it"
             )
         return values[:, None]
 
     def to_dict(self) -> dict[str, Any]:
-        """The column as JSON types."""
+        """Return the column as JSON types."""
         return {"name": self.name, "kind": self.kind, "categories": list(self.categories)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Column":
-        """The inverse of `to_dict`."""
+        """Return the column from the result of `to_dict`."""
         return cls(
             name=content["name"], kind=content["kind"], categories=tuple(content["categories"])
         )
@@ -95,12 +96,12 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InferredColumn:
-    """A column of a table whose types were decided.
+    """A column of a table with its inferred type.
 
     Args:
-        column: the decision.
-        values: the column by this decision: int64, float64, bool or objects.
-        notes: sentences about what a person may not expect.
+        column: inferred type and encoding.
+        values: values of that type: int64, float64, bool or objects.
+        notes: sentences about unexpected properties of the column.
     """
 
     column: Column
@@ -109,21 +110,24 @@ class InferredColumn:
 
 
 def infer_columns(frame: "pandas.DataFrame") -> tuple[Column, ...]:
-    """What each feature column holds; columns that no model should learn from are refused by name.
+    """Return the types of the feature columns of a table.
+
+    Args:
+        frame: feature columns.
 
     Raises:
-        InvalidData: for a date, an identifier, free text, or values that are neither numbers nor
-            text.
+        InvalidData: if a column contains dates, identifiers, free text, or values other than
+            numbers and text.
     """
     return tuple(infer_column(table_column(frame, name)).column for name in frame.columns)
 
 
 def infer_column(series: "pandas.Series", *, is_text: bool = False) -> InferredColumn:
-    """Decide what a feature column holds.
+    """Infer the type of a feature column.
 
     Args:
-        series: the column.
-        is_text: whether it comes from a file of text, where a number is a text as well.
+        series: column.
+        is_text: whether it comes from a text file, where numbers are strings as well.
 
     Raises:
         InvalidData: as `infer_columns` does.
@@ -137,8 +141,8 @@ def infer_column(series: "pandas.Series", *, is_text: bool = False) -> InferredC
         and _ID_NAME.fullmatch(name.strip())
     ):
         raise InvalidData(
-            f"{what} holds integers and is named like an identifier, which is no feature to learn "
-            "from; drop it or rename it if it is a feature"
+            f"{what} contains integers and has the name of an identifier; drop it, or rename it if "
+            "it is a feature"
         )
     categories = sorted_labels(values.tolist()) if decision.kind == "category" else ()
     column = Column(name=name, kind=decision.kind, categories=categories)
@@ -150,17 +154,17 @@ def infer_column(series: "pandas.Series", *, is_text: bool = False) -> InferredC
 def infer_values(
     series: "pandas.Series", what: str, *, is_text: bool, is_target: bool = False
 ) -> tuple[np.ndarray, TextColumn]:
-    """Decide what a column holds and return its values by this decision.
+    """Infer the type of a column, and return its values in that type.
 
     Args:
-        series: the column.
-        what: the words for it in a message.
-        is_text: whether it comes from a file of text.
-        is_target: whether it is to be predicted.
+        series: column.
+        what: description of the column for messages.
+        is_text: whether it comes from a text file.
+        is_target: whether it is the target.
 
     Raises:
-        InvalidData: for missing values, dates, notations of numbers that are not read, and values
-            of other types.
+        InvalidData: if values are missing, dates, numbers in an unsupported notation, or of other
+            types.
     """
     check_missing(series, what=what)
     if is_text:
@@ -176,9 +180,7 @@ def infer_values(
             numbers(values, what)
         return values, TextColumn(kind="number")
     if not all(isinstance(value, str) for value in values.tolist()):
-        return values, TextColumn(
-            kind="category"
-        )  # the categories of a categorical type, whatever they are
+        return values, TextColumn(kind="category")  # the categories of a categorical type
     decision = decide(what, values.tolist(), is_target=is_target)
     if decision.kind == "number":
         _check_codes(what, values.tolist())
@@ -193,44 +195,45 @@ def _refuse_types(series: "pandas.Series", what: str) -> None:
     dtype = series.dtype
     if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
         raise InvalidData(
-            f"{what} holds dates or times, which is no feature to learn from; drop it or convert it"
+            f"{what} contains dates or times, which are not supported as features; drop it or "
+            "convert it"
         )
     if types.is_complex_dtype(dtype):
         raise InvalidData(
-            f"{what} holds complex numbers, which is no feature to learn from; drop it or convert "
-            "it"
+            f"{what} contains complex numbers, which are not supported as features; drop it or "
+            "convert it"
         )
     if not types.is_numeric_dtype(dtype) or str(dtype) == "category":
         kinds = {type(value).__name__ for value in column_values(series).tolist()}
         if not kinds <= {"str", "int", "float", "bool"}:
             raise InvalidData(
-                f"{what} holds values of type {short_list(sorted(kinds), 3)}, expected numbers or "
-                "text; drop it or convert it"
+                f"{what} contains values of type {short_list(sorted(kinds), 3)}, expected numbers "
+                "or text; drop it or convert it"
             )
 
 
 def _check_codes(what: str, texts: list[str]) -> None:
-    """Texts of a typed table are categories; numbers that were stored as text are not meant so."""
+    """Raise an error if the texts of a typed column are numbers instead of categories."""
     distinct = set(texts)
-    if len(distinct) > _FEW_CODES or any("." in text or "e" in text.lower() for text in distinct):
+    if len(distinct) > _MAX_CODES or any("." in text or "e" in text.lower() for text in distinct):
         raise InvalidData(
-            f"{what} holds numbers that are stored as text ({quoted(texts[0])} in row 1); convert "
-            "the column to numbers"
+            f"{what} contains numbers that are stored as text ({quoted(texts[0])} in row 1); "
+            "convert the column to numbers"
         )
 
 
 def _counter_notes(what: str, values: np.ndarray) -> list[str]:
-    """Name what looks like a row number or an identifier, by its values."""
+    """Return a note if the values of a column resemble row numbers or identifiers."""
     if values.dtype.kind not in "iu" or len(values) < 20 or len(np.unique(values)) < len(values):
         return []
     if (np.diff(values) == 1).all():
         return [
-            f"{what} counts the rows ({values[0]}, {values[1]}, ...): drop it if it is a row number"
+            f"{what} counts the rows ({values[0]}, {values[1]}, ...); drop it if it is a row number"
         ]
     digits = {len(str(abs(value))) for value in values.tolist()}
     if len(digits) == 1 and min(digits) >= 5:
         return [
-            f"{what} holds {len(values)} distinct integers of {min(digits)} digits: drop it if it "
-            "is an identifier"
+            f"{what} contains {len(values)} distinct integers of {min(digits)} digits; drop it if "
+            "it is an identifier"
         ]
     return []
