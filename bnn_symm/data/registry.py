@@ -207,7 +207,9 @@ def _read_raw_points(
         return x, y
     raw = _read(config)
     if part not in SPLIT_NAMES:
-        raise ConfigError(f"got the split {part!r}, which does not exist; {nearest(part, PARTS)}")
+        raise ConfigError(
+            f"got the split {part!r}, which does not exist; {nearest(part, SPLIT_NAMES)}"
+        )
     rows = getattr(_split_indices(raw, config), part)
     x = raw.x[rows] if isinstance(raw.x, np.ndarray) else raw.x.iloc[rows].reset_index(drop=True)
     return x, raw.y[rows]

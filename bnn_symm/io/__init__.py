@@ -1,19 +1,19 @@
-"""Files and memory of this machine: reading what others wrote, and writing without a loss.
+"""Files, locks and memory of the local machine.
 
-Every file that the program opens enters through this package, and every file that it writes leaves
-through it, so that a damaged, hostile or oversized file is one line of an error, whatever the
-parser of its format raises.
+All files are read and written through this package, so that a damaged, malicious or oversized file
+raises an error of one line, whatever its parser raises.
 
-    paths        a path that is meant as a file is a regular file
-    memory       how much memory is available, and a refusal that names the numbers
-    atomic       a file that appears whole or not at all, and stays
-    locks        one writer a folder
-    owners       which process a thing on disk belongs to, and whether it lives
-    boundary     whatever a parser raises becomes one line
+    paths        paths of regular files
+    memory       available memory, and checks against it
+    atomic       files that are written completely or not at all
+    locks        one writer per folder
+    owners       identity of the process that owns a file, and whether it is alive
+    boundary     conversion of parser exceptions to errors of one line
     documents    JSON and YAML
-    arrays       safetensors, npy, and files of torch that hold tensors alone
-    hdf5         HDF5 and NetCDF files in which everything lies in the file itself
+    arrays       safetensors, npy, and torch files that contain only tensors
+    hdf5         HDF5 and NetCDF files without references to other files
     parquet      tables of plain values
+    checksums    SHA-256 of files
 
-This package depends on `errors` alone.
+This package depends on `bnn_symm.errors` alone.
 """

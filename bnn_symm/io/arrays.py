@@ -1,6 +1,4 @@
-"""Arrays in safetensors, npy and files of torch: declared sizes are checked before anything is
-read.
-"""
+"""Arrays in safetensors, npy and torch files, with declared sizes checked before reading."""
 
 import pickle
 import warnings
@@ -19,16 +17,14 @@ from bnn_symm.io.paths import check_regular_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ADVICE = "it is damaged or was not wholly copied; copy it again, or make it again"
-_SPARE = "free memory, or use a machine with more"
-# The header of an npy file names a type and a shape, in Python's syntax.
+_ADVICE = "it is damaged or incomplete; copy it again, or recreate it"
+_MEMORY_ADVICE = "free memory, or use a machine with more memory"
+# Largest length of the header of an npy file, which states the type and the shape.
 _NPY_HEADER = 10_000
 
 
 class NpyLayout(NamedTuple):
-    """Where the numbers of an npy file lie: rows of one type, from an offset to the end of the
-    file.
-    """
+    """Layout of the rows of an npy file, from an offset to the end of the file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -39,13 +35,14 @@ def read_arrays(path: Path, error: type[BnnSymmError] = InvalidRun) -> dict[str,
     """Return the arrays of a safetensors file, name -> array.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
+        path: path of a regular file.
+        error: class of the error to raise.
 
     Raises:
-        error: if it is no safetensors file, truncated, or has arrays of a type that numpy lacks.
-        FileNotFoundError: if there is nothing at the path.
-        NotEnoughMemory: if the arrays do not fit.
+        error: if the file is truncated, no safetensors file, or has arrays of types that NumPy
+            lacks.
+        FileNotFoundError: if the path does not exist.
+        NotEnoughMemory: if the arrays do not fit into memory.
     """
     from safetensors.numpy import load_file
 
@@ -55,11 +52,16 @@ def read_arrays(path: Path, error: type[BnnSymmError] = InvalidRun) -> dict[str,
 
 
 def read_tensors(path: Path, error: type[BnnSymmError] = InvalidRun) -> "dict[str, Tensor]":
-    """Return the tensors of a safetensors file, name -> tensor on the CPU; errors as `read_arrays`.
+    """Return the tensors of a safetensors file, name -> tensor on the CPU.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
+        path: path of a regular file.
+        error: class of the error to raise.
+
+    Raises:
+        error: if the file is truncated or no safetensors file.
+        FileNotFoundError: if the path does not exist.
+        NotEnoughMemory: if the tensors do not fit into memory.
     """
     from safetensors.torch import load_file
 
@@ -69,16 +71,16 @@ def read_tensors(path: Path, error: type[BnnSymmError] = InvalidRun) -> "dict[st
 
 
 def read_npy_layout(path: Path, error: type[BnnSymmError] = InvalidRun) -> NpyLayout:
-    """Return the shape and type of an npy file, after checking that its size is what they declare.
+    """Return the layout of an npy file after comparing its size with the declared shape.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
+        path: path of a regular file.
+        error: class of the error to raise.
 
     Raises:
-        error: if it is no npy file, holds objects, is in column order, or is shorter or longer than
-            declared.
-        FileNotFoundError: if there is nothing at the path.
+        error: if it is no npy file, contains objects, is in column-major order, or has another size
+            than declared.
+        FileNotFoundError: if the path does not exist.
     """
     size = check_regular_file(path, error)
     with parser_errors(path, _ADVICE, error), path.open("rb") as file:
@@ -93,58 +95,57 @@ def read_npy_layout(path: Path, error: type[BnnSymmError] = InvalidRun) -> NpyLa
         offset = file.tell()
     if dtype.hasobject or dtype.itemsize == 0:
         raise error(
-            f"{shown(path)} has rows of type {one_line(dtype, 60)}, expected plain numbers; "
-            f"{_ADVICE}"
+            f"{shown(path)} has rows of type {one_line(dtype, 60)}, expected numbers; {_ADVICE}"
         )
     if is_column_order or any(length < 0 for length in shape):
         raise error(
-            f"{shown(path)} has shape {one_line(shape, 60)} in column order, expected row order; "
-            f"{_ADVICE}"
+            f"{shown(path)} has shape {one_line(shape, 60)} in column-major order, expected "
+            f"row-major order; {_ADVICE}"
         )
     declared = offset + prod(shape) * dtype.itemsize
     if declared != size:
-        raise error(f"{shown(path)} declares {declared} bytes and has {size}; {_ADVICE}")
+        raise error(f"{shown(path)} declares {declared} bytes, got {size}; {_ADVICE}")
     return NpyLayout(tuple(shape), dtype, offset)
 
 
 def read_torch_file(path: Path, error: type[BnnSymmError] = InvalidRun) -> Any:
-    """Return what a file of `torch.save` holds, which may be tensors and plain containers alone.
+    """Return the content of a file of `torch.save` that contains only tensors and containers.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
+        path: path of a regular file.
+        error: class of the error to raise.
 
     Raises:
-        error: if it is no such file, damaged, compressed, or holds more than tensors, which would
-            run code when read.
-        FileNotFoundError: if there is nothing at the path.
-        NotEnoughMemory: if the tensors do not fit.
+        error: if the file is damaged, compressed, no torch file, or contains objects that would run
+            code when read.
+        FileNotFoundError: if the path does not exist.
+        NotEnoughMemory: if the tensors do not fit into memory.
     """
     import torch
 
     _check_size(path, error)
     with (
-        parser_errors(path, _ADVICE, error, "is no checkpoint of torch"),
+        parser_errors(path, _ADVICE, error, "is no torch checkpoint"),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # of pickles of other software, which are refused below
+        warnings.simplefilter("ignore")  # about pickles of other software, which are errors below
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                # torch stores without compression: an archive that expands was made by someone
-                # else.
+                # torch does not compress, so a compressed archive was not written by torch.
                 if any(member.file_size > member.compress_size for member in archive.infolist()):
                     raise ValueError("it is a compressed archive, which torch does not write")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
             raise error(
-                f"{shown(path)} holds more than tensors, and reading it could run code; save the "
-                "network's state dict alone: safetensors.torch.save_file(net.state_dict(), FILE)"
+                f"{shown(path)} contains more than tensors, and loading it could run code; save "
+                "only the state dict: safetensors.torch.save_file(net.state_dict(), FILE)"
             ) from None
 
 
 def _check_size(path: Path, error: type[BnnSymmError]) -> None:
-    """Refuse a file whose arrays do not fit into memory; safetensors holds them without
-    compression.
+    """Raise an error for a file whose arrays do not fit into memory.
+
+    The arrays are not compressed, so that their size is that of the file.
     """
-    check_memory(check_regular_file(path, error), shown(path), _SPARE)
+    check_memory(check_regular_file(path, error), shown(path), _MEMORY_ADVICE)

@@ -1,8 +1,8 @@
-"""Writing files so that a reader never sees half of one, and a power cut never takes one back.
+"""Atomic and durable writes of files and folders.
 
-A file is written under a temporary name of an unmistakable form, synced and renamed into place, and
-its folder is synced; when a function of this module returns, what it wrote is on the disk, and what
-it replaces may be removed.
+A file is written under a temporary name with a fixed marker, synced, and renamed; then its folder
+is synced. Readers never see a partial file. When a function of this module returns, its data are on
+the disk, even after a power failure, and what they replace may be deleted.
 """
 
 import contextlib
@@ -18,34 +18,31 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = "bnn-symm-tmp"
-"""What names of temporary files and folders hold, and no other name does."""
+"""Marker in the names of temporary files and folders, which no other name contains."""
 
 _TEMPORARY_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}\.{TEMPORARY}(\.[^.]*)?", re.DOTALL)
 NAME_LENGTH = 100
-"""How much of the name that it stands for a temporary name holds, so that it is not too long for
-the file system."""
+"""Number of characters of the final name in a temporary name, limited by the file system."""
 
-# File systems that cannot sync a folder, such as some of networks, report one of these.
+# Errors of file systems that cannot sync a folder, such as some network file systems.
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
 def write_atomically(
     path: Path, write: Callable[[Path], object], *, sync_parent: bool = True
 ) -> None:
-    """Write a temporary file beside `path`, sync it to disk, rename it into place and sync the
-    folder.
+    """Write a temporary file beside `path`, sync it, rename it, and sync the folder.
 
-    A process killed at any moment, or a power cut, leaves either the old file or the new one, never
-    a part.
+    If the process is killed or the power fails at any time, either the old or the new file remains
+    complete.
 
     Args:
-        path: of the file.
-        write: called with the path of the temporary file, which exists and is empty.
+        path: path of the file.
+        write: function of the path of the temporary file, which exists and is empty.
         sync_parent: False if the caller syncs the folder later, after several files.
 
     Raises:
-        OSError: as the operating system reports it (disk full, no permission); the temporary file
-            is removed.
+        OSError: if the disk is full or permission is missing; the temporary file is removed.
     """
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name[:NAME_LENGTH]}.", suffix=f".{TEMPORARY}{path.suffix}"
@@ -66,12 +63,24 @@ def write_atomically(
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, sync_parent: bool = True) -> None:
-    """Write JSON atomically; see `write_atomically` and `json_text`."""
+    """Write JSON atomically; see `write_atomically` and `json_text`.
+
+    Args:
+        path: path of the file.
+        content: object to write.
+        sync_parent: False if the caller syncs the folder later.
+    """
     write_text(path, json_text(content) + "\n", sync_parent=sync_parent)
 
 
 def write_text(path: Path, text: str, *, sync_parent: bool = True) -> None:
-    """Write a text in UTF-8 atomically; see `write_atomically`."""
+    """Write a text in UTF-8 atomically; see `write_atomically`.
+
+    Args:
+        path: path of the file.
+        text: content of the file.
+        sync_parent: False if the caller syncs the folder later.
+    """
     write_atomically(
         path,
         lambda temporary: temporary.write_text(text, encoding="utf-8"),
@@ -80,26 +89,34 @@ def write_text(path: Path, text: str, *, sync_parent: bool = True) -> None:
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """Return indented JSON; NaN and infinities, which JSON has no words for, become null."""
-    return json.dumps(_finite(content), indent=2, allow_nan=False, ensure_ascii=False)
+    """Return indented JSON in which NaN and infinite values are null.
+
+    Args:
+        content: object to serialize.
+    """
+    return json.dumps(_replace_nonfinite(content), indent=2, allow_nan=False, ensure_ascii=False)
 
 
 def sync_file(handle: int) -> None:
-    """Return once the content of an open file is on the disk."""
+    """Wait until the content of an open file is on the disk.
+
+    Args:
+        handle: file descriptor.
+    """
     try:
         import fcntl
 
         fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # pyright: ignore[reportAttributeAccessIssue]
-    except (
-        ImportError,
-        AttributeError,
-        OSError,
-    ):  # only macOS has it, where `fsync` leaves it to the drive
+    except (ImportError, AttributeError, OSError):  # only on macOS, where `fsync` is not enough
         os.fsync(handle)
 
 
 def sync_folder(folder: Path) -> None:
-    """Return once the entries of a folder (names added, replaced, removed) are on the disk."""
+    """Wait until the entries of a folder (added, replaced and removed names) are on the disk.
+
+    Args:
+        folder: path of the folder.
+    """
     if os.name == "nt":  # a folder cannot be opened, and renames are written through
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -113,8 +130,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, with those above it that are missing, and sync where it was added; one that
-    exists is left.
+    """Create a folder and its missing parents durably, unless it exists.
+
+    Args:
+        folder: path of the folder.
     """
     if folder.is_dir():
         return
@@ -125,7 +144,11 @@ def make_folder(folder: Path) -> None:
 
 
 def make_temporary_folder(path: Path) -> Path:
-    """Make a folder beside `path`, to be renamed to it once its files are written."""
+    """Create a folder beside `path`, to be renamed to it once its files are written.
+
+    Args:
+        path: final path of the folder.
+    """
     return Path(
         tempfile.mkdtemp(
             dir=path.parent, prefix=f".{path.name[:NAME_LENGTH]}.", suffix=f".{TEMPORARY}"
@@ -134,11 +157,14 @@ def make_temporary_folder(path: Path) -> Path:
 
 
 def publish_folder(temporary: Path, path: Path) -> None:
-    """Sync a folder, give it its name, and sync where that was added: it is there whole, or not at
-    all.
+    """Rename a temporary folder to its final path, durably and atomically.
+
+    Args:
+        temporary: folder whose files are synced.
+        path: final path.
 
     Raises:
-        OSError: if there is a folder of that name already, which is left alone.
+        OSError: if a folder of that name exists, which is left unchanged.
     """
     sync_folder(temporary)
     os.rename(temporary, path)
@@ -146,36 +172,43 @@ def publish_folder(temporary: Path, path: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a name is one that this module gives to temporary files and folders."""
+    """Return whether a name is one that this module gives to temporary files and folders.
+
+    Args:
+        name: name of a file or folder.
+    """
     return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove the temporary files that a killed process left in a folder, and nothing else.
+    """Remove the temporary files that a killed process left in a folder.
 
     Args:
-        folder: where they lie; one that is missing or a symbolic link is left alone.
+        folder: folder of the files; one that is missing or a symbolic link is left unchanged.
     """
     remove_files(folder, is_temporary)
 
 
-def remove_files(folder: Path, is_ours: Callable[[str], bool]) -> None:
-    """Remove the regular files of a folder whose names are ours; links are neither followed nor
-    removed.
+def remove_files(folder: Path, is_removable: Callable[[str], bool]) -> None:
+    """Remove the regular files of a folder that a predicate selects.
+
+    Links are neither followed nor removed.
 
     Args:
-        folder: where they lie; one that is missing or a symbolic link is left alone.
-        is_ours: whether a name is that of a file to be removed.
+        folder: folder of the files; one that is missing or a symbolic link is left unchanged.
+        is_removable: whether to remove the file of a name.
     """
-    for entry in _entries(folder):
-        if is_ours(entry.name) and entry.is_file(follow_symlinks=False):
+    for entry in _directory_entries(folder):
+        if is_removable(entry.name) and entry.is_file(follow_symlinks=False):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder unless something is left in it, which then is not ours; a symbolic link is
-    left alone.
+    """Remove a folder if it is empty and no symbolic link.
+
+    Args:
+        folder: path of the folder.
     """
     with contextlib.suppress(OSError):
         if not folder.is_symlink():
@@ -183,25 +216,29 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def is_real_folder(path: Path) -> bool:
-    """Return whether a path is a folder itself, and not a symbolic link to one."""
+    """Return whether a path is a folder, and not a symbolic link to one.
+
+    Args:
+        path: path to test.
+    """
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
         return False
 
 
-def _entries(folder: Path) -> Iterable[os.DirEntry[str]]:
+def _directory_entries(folder: Path) -> Iterable[os.DirEntry[str]]:
     if not is_real_folder(folder):
         return []
     with os.scandir(folder) as entries:
         return list(entries)
 
 
-def _finite(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

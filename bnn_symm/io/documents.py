@@ -1,11 +1,9 @@
-"""JSON and YAML documents: read with limits, checked for what their parsers let pass, refused in
-one line.
+"""JSON and YAML documents, read with limits and stricter checks than those of their parsers.
 
-Beside damage, a document is refused for what would be read as something other than what it says: a
-    key that appears
-twice, numbers that are not finite, integers beyond the range of floats. YAML is read without tags
-of Python and without timestamps, so that `2020-13-45` is a text; every key is the text that was
-written; aliases may not multiply.
+Errors are one line. Besides damaged files, documents with duplicate keys, numbers that are not
+finite, or integers beyond the range of floats are errors. YAML is read without Python tags and
+timestamps, so that `2020-13-45` is a text; keys are always texts, and the expansion of aliases is
+limited.
 """
 
 import json
@@ -22,18 +20,18 @@ from bnn_symm.io.boundary import parser_errors, shown
 from bnn_symm.io.memory import check_memory, format_bytes
 from bnn_symm.io.paths import check_regular_file
 
-# The largest files of each kind, in bytes. A configuration has hundreds of lines; a JSON document
-# may hold the mean of every pixel, and curves of many fits.
+# Size limits in bytes. A configuration has hundreds of lines; a JSON document may contain the mean
+# of every pixel and the curves of many fits.
 YAML_LIMIT = 2**20
 JSON_LIMIT = 2**28
-# What a YAML document may expand to: its aliases can repeat a part without bound.
+# Limits of an expanded YAML document, because aliases can repeat content without bound.
 _YAML_NODES = 20_000
 _YAML_DEPTH = 60
-# Bytes of objects that one byte of JSON can become.
+# Bytes of Python objects per byte of JSON, at most.
 _JSON_EXPANSION = 24
-_ADVICE = "copy the file again from where it was made, or make it again"
+_ADVICE = "copy the file again, or recreate it"
 _YAML_ADVICE = "correct the file"
-# Integers with more bits are beyond the range of floats, and too long to print.
+# Integers with more bits are beyond the range of floats.
 _INTEGER_BITS = 1023
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
@@ -48,35 +46,36 @@ def read_text(
     """Return the content of a text file in UTF-8, with or without a byte order mark.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
-        limit: the largest size in bytes.
-        on_damage: what becomes of bytes that are not UTF-8, as `bytes.decode` names it.
+        path: path of a regular file.
+        error: class of the error to raise.
+        limit: largest size in bytes.
+        on_damage: handling of bytes that are not UTF-8, as for `bytes.decode`.
 
     Raises:
         error: if it is no regular file, too large, not UTF-8, or cannot be read.
-        FileNotFoundError: if there is nothing at the path.
+        FileNotFoundError: if the path does not exist.
     """
     size = check_regular_file(path, error)
     if size > limit:
         raise error(
-            f"{shown(path)} has {format_bytes(size)}, more than the {format_bytes(limit)} of a "
-            "file of its kind; check that it is the file that you mean"
+            f"{shown(path)} has {format_bytes(size)}, expected at most {format_bytes(limit)}; "
+            "check the path"
         )
     with parser_errors(path, "expected a text file in UTF-8", error), path.open("rb") as file:
         return file.read(limit + 1).decode("utf-8-sig", on_damage)
 
 
 def read_json(path: Path, error: type[BnnSymmError] = InvalidRun) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the object in a JSON file.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
+        path: path of a regular file.
+        error: class of the error to raise.
 
     Raises:
-        error: if it is damaged, holds no object, has a key twice, or a number that is not finite.
-        FileNotFoundError: if there is nothing at the path.
+        error: if the file is damaged, has no object, a duplicate key, or a number that is not
+            finite.
+        FileNotFoundError: if the path does not exist.
     """
     check_memory(_JSON_EXPANSION * check_regular_file(path, error), shown(path), _ADVICE)
     content = parse_json(read_text(path, error), path, error)
@@ -93,52 +92,53 @@ def parse_json(
     """Return the content of a JSON text.
 
     Args:
-        text: the text.
-        what: where it comes from, as messages call it.
-        error: the class of the error.
-        allow_nan: whether NaN and infinities may occur, as in logs of a fit that diverges.
+        text: JSON text.
+        what: source of the text, as messages name it.
+        error: class of the error to raise.
+        allow_nan: whether NaN and infinities are allowed, as in logs of a diverging fit.
 
     Raises:
-        error: as `read_json`.
+        error: as for `read_json`.
     """
     with parser_errors(what, _ADVICE, error, "is damaged"):
         content = json.loads(
             text,
-            parse_int=_integer,
-            parse_float=float if allow_nan else _finite,
-            parse_constant=float if allow_nan else _finite,
-            object_pairs_hook=_object,
+            parse_int=_parse_integer,
+            parse_float=float if allow_nan else _parse_finite,
+            parse_constant=float if allow_nan else _parse_finite,
+            object_pairs_hook=_parse_object,
         )
-        if "\\u" in text:  # halves of surrogate pairs cannot be printed
+        if "\\u" in text:  # unpaired surrogates raise an error here
             json.dumps(content, ensure_ascii=False).encode("utf-8")
         return content
 
 
 def read_yaml(path: Path, error: type[BnnSymmError] = ConfigError) -> Any:
-    """Return the content of a YAML file of one document; None of an empty one.
+    """Return the content of a YAML file with one document; None for an empty file.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
+        path: path of a regular file.
+        error: class of the error to raise.
 
     Raises:
-        error: if it is damaged, too large, has a key twice, or more than plain data.
-        FileNotFoundError: if there is nothing at the path.
+        error: if the file is damaged, too large, has a duplicate key, or more than plain data.
+        FileNotFoundError: if the path does not exist.
     """
     return parse_yaml(read_text(path, error, YAML_LIMIT), path, error)
 
 
 def parse_yaml(text: str, what: str | Path, error: type[BnnSymmError] = ConfigError) -> Any:
-    """Return the content of a YAML text of one document: mappings with keys of text, lists and
-    scalars.
+    """Return the content of a YAML text with one document.
+
+    It consists of mappings with text keys, lists and scalars.
 
     Args:
-        text: the text.
-        what: where it comes from, as messages call it.
-        error: the class of the error.
+        text: YAML text.
+        what: source of the text, as messages name it.
+        error: class of the error to raise.
 
     Raises:
-        error: as `read_yaml`.
+        error: as for `read_yaml`.
 
     Example:
         >>> parse_yaml("{a: 1e3, b: 2020-13-45, No: [yes]}", "text")
@@ -146,18 +146,25 @@ def parse_yaml(text: str, what: str | Path, error: type[BnnSymmError] = ConfigEr
     """
     with parser_errors(what, _YAML_ADVICE, error, "is not valid YAML"):
         if len(text) > YAML_LIMIT:
-            raise ValueError(f"it has {len(text)} characters, at most {YAML_LIMIT} are expected")
+            raise ValueError(f"it has {len(text)} characters, expected at most {YAML_LIMIT}")
         return yaml.load(text, _Loader)
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
-    """Return YAML that `parse_yaml` reads back as the same: a text such as `1e3` is quoted."""
+    """Return YAML that `parse_yaml` reads as the same content.
+
+    Texts that resemble numbers, such as `1e3`, are quoted.
+
+    Args:
+        content: mapping to serialize.
+    """
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML of plain data: `1e3` is a number, as in YAML 1.2, a date is a text, and keys are
-    texts.
+    """Load YAML of plain data.
+
+    `1e3` is a number, as in YAML 1.2, dates are texts, and keys are texts.
     """
 
     def __init__(self, stream: Any):
@@ -183,9 +190,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        _check_twice(
-            node
-        )  # before keys of merged mappings, which may be set again, are put in front
+        _check_duplicates(node)  # before merging, because merged keys may be overridden
         self.flatten_mapping(node)
         return {_key(key): self.construct_object(value, deep=True) for key, value in node.value}
 
@@ -198,7 +203,7 @@ class _Loader(yaml.SafeLoader):
         text = self.construct_scalar(node)
         if len(str(text)) > _INTEGER_BITS:
             raise ValueError(f"an integer of {len(str(text))} digits")
-        return _bounded(self.construct_yaml_int(node))
+        return _check_range(self.construct_yaml_int(node))
 
 
 def _without_timestamps(resolvers: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -212,15 +217,13 @@ _Loader.yaml_implicit_resolvers = _without_timestamps(yaml.SafeLoader.yaml_impli
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_plain_mapping)
-# No key of a configuration takes these, and a `str` is expected where a text is.
+# These types are not used by any setting.
 for _tag in ("binary", "timestamp", "omap", "pairs", "set"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", yaml.SafeLoader.construct_undefined)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe YAML without aliases, in which a text that `_Loader` would read as a number is
-    quoted.
-    """
+    """Dump YAML without aliases, and quote texts that `_Loader` would read as numbers."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -230,13 +233,11 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.012345
 
 
 def _expanded_size(node: Any, known: dict[int, float]) -> float:
-    """Return the number of values of a node with its aliases written out; infinity if it holds
-    itself.
-    """
+    """Return the number of values of a node with aliases expanded; infinity for cycles."""
     if isinstance(node, yaml.ScalarNode):
         return 1.0
     if id(node) not in known:
-        known[id(node)] = math.inf  # while it is counted: whoever meets it meanwhile is inside it
+        known[id(node)] = math.inf  # a node that contains itself meets this value
         pairs = (
             node.value
             if isinstance(node, yaml.SequenceNode)
@@ -246,7 +247,7 @@ def _expanded_size(node: Any, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-def _check_twice(node: Any) -> None:
+def _check_duplicates(node: Any) -> None:
     if not isinstance(node, yaml.MappingNode):
         raise ValueError(f"expected a mapping, got a {node.id}")
     seen = set()
@@ -259,37 +260,39 @@ def _check_twice(node: Any) -> None:
 
 
 def _key(node: Any) -> str:
-    """Return a key as it was written, so that `No` and `01` keep their letters."""
+    """Return a key as written, so that `No` and `01` are unchanged."""
     if not isinstance(node, yaml.ScalarNode):
-        raise ValueError(f"a key is a {node.id}, expected a text, line {node.start_mark.line + 1}")
+        raise ValueError(
+            f"got a {node.id} as a key, expected a text, line {node.start_mark.line + 1}"
+        )
     return node.value
 
 
-def _integer(text: str) -> int:
+def _parse_integer(text: str) -> int:
     if len(text) > _INTEGER_BITS:
         raise ValueError(f"an integer of {len(text)} digits")
-    return _bounded(int(text))
+    return _check_range(int(text))
 
 
-def _bounded(number: int) -> int:
+def _check_range(number: int) -> int:
     if number.bit_length() > _INTEGER_BITS:
         raise ValueError("an integer beyond the range of floating-point numbers")
     return number
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{one_line(text, 40)} is not a finite number")
     return number
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {one_line(twice, 60)} appears twice")
+        duplicate = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {one_line(duplicate, 60)} appears twice")
     return content
 
 
@@ -297,7 +300,7 @@ def _kind(value: Any) -> str:
     names: dict[type, str] = {
         list: "a list",
         str: "a text",
-        bool: "a truth value",
+        bool: "a boolean",
         type(None): "null",
     }
     return names.get(type(value), "a number")

@@ -1,10 +1,10 @@
-"""HDF5 and NetCDF files, opened only if everything in them lies in the file itself.
+"""HDF5 and NetCDF files, opened only if all their data are in the file itself.
 
-HDF5 can name other files: external links, external storage and virtual data sets, which the library
-    follows without a
-word, so that the bytes of any file would come back as numbers. A file is walked before it is used,
-and refused unless all of its links are hard links, all data lie in the file in a layout and with
-filters that this package knows, and what it declares is in proportion to its size.
+HDF5 files can refer to other files by external links, external storage and virtual data sets. The
+library follows these silently, and could return the bytes of any file as numbers. Each file is
+therefore walked before use. It is an error unless all links are hard links, all data are stored in
+the file with known layouts and filters, and the declared sizes are plausible for the size of the
+file.
 """
 
 import contextlib
@@ -25,32 +25,32 @@ from bnn_symm.io.paths import check_regular_file
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _PROBLEM = "cannot be read as HDF5"
-_ADVICE = "it is truncated, damaged, or was made by other software; copy it again, or make it again"
-_SPARE = "thin the draws, or use a machine with more memory"
+_ADVICE = "it is truncated, damaged, or from other software; copy it again, or recreate it"
+_MEMORY_ADVICE = "thin the draws, or use a machine with more memory"
 _MAX_OBJECTS = 100_000
 _MAX_DEPTH = 32
 _MAX_ATTRIBUTES = 1000
 _MAX_ATTRIBUTE_BYTES = 2**24
-# By how much deflate can shrink what it compresses, at most.
+# Largest compression ratio of deflate.
 _MAX_COMPRESSION = 1100
 
 
 def open_hdf5(
     path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM
 ) -> h5py.File:
-    """Open an HDF5 file for reading, after checking that everything in it lies in the file itself.
+    """Open an HDF5 file for reading, after checking that it does not refer to other files.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
-        problem: what is the matter with a file that is refused, as a verb phrase.
+        path: path of a regular file.
+        error: class of the error to raise.
+        problem: verb phrase that describes an invalid file.
 
     Returns:
         The open file.
 
     Raises:
         error: if it is no HDF5 file, damaged, or refers to other files.
-        FileNotFoundError: if there is nothing at the path.
+        FileNotFoundError: if the path does not exist.
     """
     size = check_regular_file(path, error)
     with parser_errors(path, _ADVICE, error, problem):
@@ -70,21 +70,20 @@ def open_hdf5(
 def open_netcdf(
     path: Path, error: type[BnnSymmError] = InvalidRun, problem: str = _PROBLEM
 ) -> Iterator[h5netcdf.File]:
-    """Open a NetCDF file for the duration of a `with` block; what its parser raises within becomes
-    one line.
+    """Open a NetCDF file for a `with` block, and convert parser exceptions within it.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
-        problem: what is the matter with a file that is refused, as a verb phrase.
+        path: path of a regular file.
+        error: class of the error to raise.
+        problem: verb phrase that describes an invalid file.
 
     Yields:
         The file, as h5netcdf reads it.
 
     Raises:
-        error: as `open_hdf5`, and for groups, dimensions and attributes that are missing or of
-            other types.
-        FileNotFoundError: if there is nothing at the path.
+        error: as for `open_hdf5`, or if groups, dimensions or attributes are missing or of other
+            types.
+        FileNotFoundError: if the path does not exist.
     """
     with (
         open_hdf5(path, error, problem) as file,
@@ -95,29 +94,32 @@ def open_netcdf(
 
 
 def read_numbers(variable: Any, what: str) -> np.ndarray:
-    """Return the values of a variable in the byte order of this machine, if they are numbers that
-    fit into memory.
+    """Return the values of a numeric variable in the byte order of this machine.
 
     Args:
-        variable: of an open NetCDF file.
-        what: it, as messages call it.
+        variable: variable of an open NetCDF file.
+        what: description of the variable for messages.
 
     Raises:
-        ValueError: if it holds no numbers; within `open_netcdf` this becomes one line.
-        NotEnoughMemory: if it does not fit.
+        ValueError: if it is not numeric; `open_netcdf` converts this error.
+        NotEnoughMemory: if it does not fit into memory.
     """
     if not is_numeric(variable):
         raise ValueError(
             f"{one_line(what, 60)} has type {one_line(variable.dtype, 40)}, expected numbers"
         )
-    check_memory(num_bytes_of(variable.shape, variable.dtype.itemsize), one_line(what, 60), _SPARE)
+    check_memory(
+        num_bytes_of(variable.shape, variable.dtype.itemsize), one_line(what, 60), _MEMORY_ADVICE
+    )
     values = np.asarray(variable[...])
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def is_numeric(variable: Any) -> bool:
-    """Return whether a variable holds truth values, integers or floating-point numbers of at most
-    64 bits.
+    """Return whether a variable has booleans, integers or floats of at most 64 bits.
+
+    Args:
+        variable: variable of an open NetCDF file.
     """
     return (
         isinstance(variable.dtype, np.dtype)
@@ -130,12 +132,13 @@ def text_attribute(attributes: Any, name: str, default: str | None = None) -> st
     """Return an attribute that is a text.
 
     Args:
-        attributes: of a file or a group.
-        name: of the attribute.
-        default: in place of one that is missing.
+        attributes: attributes of a file or a group.
+        name: name of the attribute.
+        default: result if the attribute is missing; None makes that an error.
 
     Raises:
-        ValueError: if it is missing without a default, or is no text.
+        ValueError: if the attribute is no text.
+        KeyError: if it is missing without a default.
     """
     if name not in attributes and default is not None:
         return default
@@ -147,14 +150,15 @@ def text_attribute(attributes: Any, name: str, default: str | None = None) -> st
 
 
 def integer_attribute(attributes: Any, name: str) -> int:
-    """Return an attribute that is an integer, also written as a text.
+    """Return an attribute that is an integer, or a text that represents one.
 
     Args:
-        attributes: of a file or a group.
-        name: of the attribute.
+        attributes: attributes of a file or a group.
+        name: name of the attribute.
 
     Raises:
-        ValueError: if it is missing or no integer.
+        ValueError: if the attribute is no integer.
+        KeyError: if it is missing.
     """
     value = attributes[name]
     single = np.asarray(value)
@@ -166,7 +170,7 @@ def integer_attribute(attributes: Any, name: str) -> int:
 
 
 def _check_plain(file: h5py.File, file_size: int) -> None:
-    """Raise ValueError for anything that is not plain data within the file."""
+    """Raise ValueError unless all content is plain data within the file."""
     pending = [(file["/"].id, "", 0)]
     seen = {_address(file["/"].id)}
     while pending:
@@ -175,17 +179,16 @@ def _check_plain(file: h5py.File, file_size: int) -> None:
         for raw_name in group:
             name = f"{prefix}/{raw_name.decode('utf-8')}"
             if group.links.get_info(raw_name).type != h5l.TYPE_HARD:
-                raise ValueError(
-                    f"{one_line(name, 60)} is a link to elsewhere, expected the data itself"
-                )
+                raise ValueError(f"{one_line(name, 60)} is a link, expected the data")
             item = h5o.open(group, raw_name)
             address = _address(item)
             if address in seen:
-                raise ValueError(f"{one_line(name, 60)} is a second name of another object")
+                raise ValueError(f"{one_line(name, 60)} is a duplicate link to another object")
             seen.add(address)
             if len(seen) > _MAX_OBJECTS or depth > _MAX_DEPTH:
                 raise ValueError(
-                    f"it has more than {_MAX_OBJECTS} objects, or deeper than {_MAX_DEPTH} groups"
+                    f"it has more than {_MAX_OBJECTS} objects, or groups nested deeper than "
+                    f"{_MAX_DEPTH}"
                 )
             if isinstance(item, h5g.GroupID):
                 pending.append((item, name, depth + 1))
@@ -201,13 +204,11 @@ def _address(item: Any) -> int:
 
 
 def _check_dataset(dataset: Any, name: str, file_size: int) -> None:
-    """Raise ValueError for data that lie elsewhere, or are declared out of proportion to the
-    file.
-    """
+    """Raise ValueError for data in other files, or of a declared size that is implausible."""
     created, shown_name = dataset.get_create_plist(), one_line(name, 60)
     layout = created.get_layout()
     if layout not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED) or created.get_external_count() > 0:
-        raise ValueError(f"the data of {shown_name} lie in other files")
+        raise ValueError(f"the data of {shown_name} are in other files")
     known = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF}
     filters = [created.get_filter(number)[0] for number in range(created.get_nfilters())]
     if not set(filters) <= known:
@@ -223,7 +224,7 @@ def _check_dataset(dataset: Any, name: str, file_size: int) -> None:
         impossible = declared > max(expanded, chunk if stored else 0)
     else:
         impossible = declared > stored
-    # A dimension without values is a data set of one axis to which nothing was ever written.
+    # A dimension without values is a one-dimensional data set that was never written.
     if (impossible and not (stored == 0 and len(dataset.shape or ()) == 1)) or stored > file_size:
         raise ValueError(
             f"{shown_name} declares {declared} bytes, {stored} are stored in a file of "
@@ -235,10 +236,13 @@ def _check_attributes(item: Any, name: str) -> None:
     number = h5a.get_num_attrs(item)
     if number > _MAX_ATTRIBUTES:
         raise ValueError(
-            f"{one_line(name, 60)} has {number} attributes, at most {_MAX_ATTRIBUTES} are expected"
+            f"{one_line(name, 60)} has {number} attributes, expected at most {_MAX_ATTRIBUTES}"
         )
     for index in range(number):
         attribute = h5a.open(item, index=index)
         size = attribute.get_space().get_simple_extent_npoints() * attribute.get_type().get_size()
         if size > _MAX_ATTRIBUTE_BYTES:
-            raise ValueError(f"an attribute of {one_line(name, 60)} has {size} bytes")
+            raise ValueError(
+                f"an attribute of {one_line(name, 60)} has {size} bytes, expected at "
+                f"most {_MAX_ATTRIBUTE_BYTES}"
+            )

@@ -1,8 +1,8 @@
-"""The right to write into a folder, which one process has at a time.
+"""Exclusive write access to a folder.
 
-The operating system holds the lock, so that it ends with its process, however that ends, and holds
-across containers and whatever the clock says. `lock.json` beside it names the owner: for messages,
-and for file systems that cannot lock, where it alone decides.
+The operating system holds the lock. It therefore ends with its process, however the process ends,
+and is valid across containers and independent of the clock. `lock.json` beside it names the owner
+for messages. On file systems that cannot lock, this record alone decides.
 """
 
 import contextlib
@@ -18,55 +18,54 @@ from filelock import FileLock, Timeout
 
 from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
 from bnn_symm.io.atomic import write_json
-from bnn_symm.io.owners import is_alive, is_of_this_boot, this_process
+from bnn_symm.io.owners import is_alive, is_current_boot, process_record
 from bnn_symm.io.paths import check_regular_file
 
 RECORD, LOCK = "lock.json", "writer.lock"
-# Seconds after which a lock is taken to be held by a writer: readers that ask hold it for
-# microseconds.
+# Timeout in seconds of acquiring a lock. Readers that test it hold it for microseconds only.
 _GRACE = 0.2
 _LARGEST_RECORD = 2**16  # bytes
-# What file systems report that cannot lock.
+# Errors of file systems that cannot lock.
 _CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 class LockWarning(UserWarning):
-    """A file system cannot lock: that there is one writer rests on a record alone."""
+    """A file system cannot lock, so that exclusive access depends on a record alone."""
 
 
 class FolderInUse(InvalidRun):
-    """Another process that lives has the right to write into a folder."""
+    """Another live process has write access to a folder."""
 
 
 class FolderLock:
-    """A lock of a folder, held by one process at a time, of which this may be one.
+    """Lock of a folder, which one process at a time can hold.
 
     Args:
-        folder: what may be written; it may be renamed while the lock is held, see `moved`.
+        folder: folder to write; if it is renamed while the lock is held, call `follow_rename`.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._lock: FileLock | None = None
         self._holder: int | None = (
-            None  # this process: one that is forked from it does not hold what it inherits
+            None  # process ID, because a forked process does not hold the lock
         )
 
     @property
     def record(self) -> Path:
-        """The path of the record of the owner."""
+        """Return the path of the record of the owner."""
         return self.folder / RECORD
 
     @property
-    def is_mine(self) -> bool:
-        """Whether this object holds the lock."""
+    def is_owned(self) -> bool:
+        """Return whether this object holds the lock in this process."""
         return self._holder == os.getpid()
 
     def acquire(self) -> None:
-        """Take the lock; the record of a dead process does not stand in the way.
+        """Acquire the lock; the record of a dead process is replaced.
 
         Raises:
-            FolderInUse: if a live process has it.
+            FolderInUse: if a live process holds the lock.
             InvalidRun: if the folder cannot be written.
         """
         existed = (self.folder / LOCK).exists()
@@ -74,54 +73,58 @@ class FolderLock:
             lock = self._locked()
             if self._is_recorded(lock_is_free=lock is not None and existed):
                 if lock is not None:
-                    if (
-                        not existed
-                    ):  # nor does a file appear that would seem to be the free lock of that process
+                    if not existed:  # a new file would appear to be the released lock of the owner
                         (self.folder / LOCK).unlink(missing_ok=True)
                     lock.release()
                 elsewhere = (self.owner() or {}).get("host") != socket.gethostname()
-                gone = f"that {'host' if elsewhere else 'process'} is gone"
+                gone = f"that {'host' if elsewhere else 'process'} no longer exists"
                 raise FolderInUse(f"{self._in_use()}, or if {gone}, remove {self.record}")
             self._lock, self._holder = lock, os.getpid()
             write_json(
-                self.record, {**this_process(), "os_lock": lock is not None}, sync_parent=False
+                self.record, {**process_record(), "os_lock": lock is not None}, sync_parent=False
             )
         except Timeout:
             raise FolderInUse(self._in_use()) from None
         except OSError as error:
             self.release()
             raise InvalidRun(
-                f"{self.folder} cannot be written ({error.strerror}); make room, or copy it to "
-                "where you may write"
+                f"{self.folder} cannot be written ({error.strerror}); free disk space, or copy it "
+                "to a writable folder"
             ) from None
 
     def release(self) -> None:
-        """Give the lock up, if this process has it."""
-        if self.is_mine:
+        """Release the lock if this process holds it."""
+        if self.is_owned:
             with contextlib.suppress(OSError):
                 self.record.unlink(missing_ok=True)
-                if (
-                    self._lock is not None
-                ):  # whoever waits for it sees that it is no more the file of that name
+                if self._lock is not None:  # a waiting process notices that the file was replaced
                     (self.folder / LOCK).unlink(missing_ok=True)
             if self._lock is not None:
                 self._lock.release()
         self._lock = self._holder = None
 
-    def moved(self, folder: Path) -> "FolderLock":
-        """Follow the folder, which was renamed."""
+    def follow_rename(self, folder: Path) -> "FolderLock":
+        """Update the path after the folder was renamed.
+
+        Args:
+            folder: new path.
+
+        Returns:
+            This lock.
+        """
         self.folder = folder
         return self
 
     def is_held(self) -> bool:
-        """Return whether a live process has the lock; one on another machine is believed to
-        live.
+        """Return whether a live process holds the lock.
+
+        A process on another machine is assumed to be alive.
         """
         locked = _is_locked(self.folder / LOCK)
         return locked is True or self._is_recorded(lock_is_free=locked is False)
 
     def owner(self) -> dict[str, Any] | None:
-        """Return the record of the owner; None if there is none or it is damaged."""
+        """Return the record of the owner, or None if it is missing or damaged."""
         try:
             if check_regular_file(self.record) > _LARGEST_RECORD:
                 return None
@@ -139,19 +142,17 @@ class FolderLock:
             return None
 
     def _is_recorded(self, *, lock_is_free: bool) -> bool:
-        """Return whether the record names a process that has the lock, as far as nobody seems to
-        hold it.
-        """
+        """Return whether the record names a live process that holds the lock."""
         owner = self.owner()
         if owner is None:
             return False
-        if lock_is_free and owner.get("os_lock") is True and is_of_this_boot(owner):
-            return False  # the kernel on which it was held is this one, which holds it no more
+        if lock_is_free and owner.get("os_lock") is True and is_current_boot(owner):
+            return False  # the lock of this kernel was released
         return is_alive(owner)
 
     def _locked(self) -> FileLock | None:
-        """Return the lock of the operating system, held; None where the file system cannot lock."""
-        # Not removed by the library, and without its substitute for file systems that cannot lock.
+        """Return the acquired lock of the operating system, or None if it cannot lock."""
+        # Without the library's fallback for file systems that cannot lock.
         lock = FileLock(self.folder / LOCK, thread_local=False, fallback_to_soft=False)
         try:
             lock.acquire(timeout=_GRACE, poll_interval=0.01)
@@ -161,8 +162,8 @@ class FolderLock:
             if error.errno not in _CANNOT_LOCK:
                 raise
             warnings.warn(
-                f"{self.folder}: this file system cannot lock ({error.strerror}); do not write "
-                "there from two machines or containers at once",
+                f"{self.folder}: this file system cannot lock ({error.strerror}); do not write to "
+                "it from two machines or containers at once",
                 LockWarning,
                 stacklevel=3,
             )
@@ -180,7 +181,7 @@ class FolderLock:
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Whether a process holds the lock of a file; None if there is no file, or nobody can say."""
+    """Return whether a process holds the lock of a file; None if that is unknown."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
     except OSError:
@@ -190,11 +191,11 @@ def _is_locked(path: Path) -> bool | None:
 
         fcntl.flock(
             handle, fcntl.LOCK_SH | fcntl.LOCK_NB
-        )  # shared: readers do not stand in each other's way
+        )  # shared, so that readers do not conflict
     except (BlockingIOError, PermissionError):
         return True
     except (OSError, ImportError):
         return None
     finally:
-        os.close(handle)  # which unlocks
+        os.close(handle)  # also unlocks
     return False

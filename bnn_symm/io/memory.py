@@ -1,4 +1,4 @@
-"""Memory: what is available, and a refusal before it is taken that names the numbers."""
+"""Available memory, and checks against it before allocation."""
 
 from collections.abc import Iterable
 from math import prod
@@ -8,10 +8,9 @@ import psutil
 
 from bnn_symm.errors import NotEnoughMemory
 
-# The share of the available memory that one array or one file may take: whatever is computed from
-# it needs the rest.
-_USABLE = 0.8
-# Limits of the control groups that a container runs in, versions 2 and 1.
+# Fraction of the available memory that one array or file may use; computations need the rest.
+_USABLE_FRACTION = 0.8
+# Limits and usage of the control groups of a container, versions 2 and 1.
 _GROUP_FILES = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -19,9 +18,7 @@ _GROUP_FILES = (
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that this process may still take, within the limit of its
-    container.
-    """
+    """Return the available memory of this process in bytes, within the limit of its container."""
     available = psutil.virtual_memory().available
     for limit_file, usage_file in _GROUP_FILES:
         try:
@@ -33,18 +30,18 @@ def available_memory() -> int:
 
 
 def check_memory(num_bytes: int, what: str, advice: str) -> None:
-    """Refuse what does not fit into the available memory.
+    """Raise an error if an allocation does not fit into the available memory.
 
     Args:
-        num_bytes: the bytes that are about to be taken.
-        what: what needs them, as a noun phrase.
-        advice: what to do instead.
+        num_bytes: size of the allocation in bytes.
+        what: noun phrase that names its purpose.
+        advice: what to try next.
 
     Raises:
         NotEnoughMemory: with both numbers and the advice.
     """
     available = available_memory()
-    if num_bytes > _USABLE * available:
+    if num_bytes > _USABLE_FRACTION * available:
         raise NotEnoughMemory(
             f"{what} needs {format_bytes(num_bytes)} of memory, {format_bytes(available)} are "
             f"available; {advice}"
@@ -52,14 +49,23 @@ def check_memory(num_bytes: int, what: str, advice: str) -> None:
 
 
 def num_bytes_of(shape: Iterable[int], itemsize: int) -> int:
-    """Return the bytes of an array, in exact integers: declared shapes can overflow machine
-    words.
+    """Return the size of an array in bytes, in exact integers.
+
+    Declared shapes can overflow machine integers.
+
+    Args:
+        shape: shape of the array.
+        itemsize: bytes per value.
     """
     return prod((int(size) for size in shape), start=1) * itemsize
 
 
 def format_bytes(number: int | float) -> str:
-    """Return a number of bytes in the decimal unit that a person would use, such as `3.2 GB`."""
+    """Return a number of bytes in a suitable decimal unit, such as `3.2 GB`.
+
+    Args:
+        number: number of bytes.
+    """
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if number < 1000:
             return f"{number:.3g} {unit}"

@@ -1,9 +1,8 @@
-"""Which process a thing on disk belongs to, and whether that process still lives.
+"""Identity of the process that owns a file, and whether that process is alive.
 
-A process is known by the boot of its machine, its PID namespace, its number, and when it started,
-counted in clock ticks since the boot: none of them changes when the clock is set, and none is
-shared with a process in another container. Where the system has no `/proc`, it is known by host,
-number and time of start.
+A process is identified by the boot ID of its machine, its PID namespace, its process ID, and its
+start time in clock ticks since the boot. These do not depend on the clock and differ between
+containers. On systems without `/proc` it is identified by host, process ID and start time.
 """
 
 import os
@@ -14,20 +13,16 @@ from typing import Any
 
 import psutil
 
-# Seconds by which two readings of when a process started may differ.
+# Seconds by which two measurements of the start time of a process may differ.
 _SAME_START = 1.0
-_DEAD = {
-    "Z",
-    "X",
-    "x",
-}  # states of processes that have ended, whether or not their parent has asked
+_DEAD = {"Z", "X", "x"}  # states of ended processes, including zombies
 
 
-def this_process() -> dict[str, Any]:
-    """Return the record of this process, plain data, by which `is_alive` knows it.
+def process_record() -> dict[str, Any]:
+    """Return a record of this process as plain data, for `is_alive`.
 
-    `host`, `pid` and `start` are always there; `boot_id`, `pid_namespace` and `start_ticks` where
-    the system has them.
+    `host`, `pid` and `start` are always present; `boot_id`, `pid_namespace` and `start_ticks` where
+    the system provides them.
     """
     process = psutil.Process()
     record: dict[str, Any] = {
@@ -35,7 +30,7 @@ def this_process() -> dict[str, Any]:
         "pid": process.pid,
         "start": process.create_time(),
     }
-    boot_id, namespace = this_boot(), _pid_namespace()
+    boot_id, namespace = current_boot_id(), _pid_namespace()
     if boot_id is not None:
         record["boot_id"] = boot_id
         if namespace is not None and (found := _state_and_ticks(process.pid)) is not None:
@@ -44,21 +39,24 @@ def this_process() -> dict[str, Any]:
 
 
 def is_alive(record: Mapping[str, Any]) -> bool:
-    """Return whether a process lives; one that cannot be seen from here is believed to.
+    """Return whether the process of a record is alive.
+
+    A process that is not visible from here is assumed to be alive.
 
     Args:
-        record: of `this_process`, of this or of an older version; one that is damaged is nobody's.
+        record: result of `process_record`, also of an older version; a damaged record has no
+            process.
     """
     try:
         host, pid, start = str(record["host"]), int(record["pid"]), float(record["start"])
         ticks = int(record["start_ticks"]) if "start_ticks" in record else None
     except (KeyError, TypeError, ValueError, OverflowError):
         return False
-    here, boot_id = this_boot(), record.get("boot_id")
+    here, boot_id = current_boot_id(), record.get("boot_id")
     if here is None or boot_id is None:
         return host != socket.gethostname() or _is_running_since(pid, start)
     if boot_id != here:
-        return host != socket.gethostname()  # on this machine, it was started before the last boot
+        return host != socket.gethostname()  # a process of this machine from before its last boot
     namespace = _pid_namespace()
     if ticks is None or namespace is None or record.get("pid_namespace") != namespace:
         return True
@@ -66,16 +64,18 @@ def is_alive(record: Mapping[str, Any]) -> bool:
     return found is not None and found[0] not in _DEAD and found[1] == ticks
 
 
-def is_of_this_boot(record: Mapping[str, Any]) -> bool:
-    """Return whether a process ran on this machine since its last boot, so that one kernel knows it
-    and this one.
+def is_current_boot(record: Mapping[str, Any]) -> bool:
+    """Return whether a process ran on this machine since its last boot.
+
+    Args:
+        record: result of `process_record`.
     """
-    boot_id = this_boot()
+    boot_id = current_boot_id()
     return boot_id is not None and record.get("boot_id") == boot_id
 
 
-def this_boot() -> str | None:
-    """Return the identity of the last boot of this machine; None where the system has none."""
+def current_boot_id() -> str | None:
+    """Return the ID of the last boot of this machine, or None if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -83,8 +83,9 @@ def this_boot() -> str | None:
 
 
 def _pid_namespace() -> str | None:
-    """The PID namespace of this process; None if `/proc` is not there or is that of another
-    namespace.
+    """Return the PID namespace of this process.
+
+    None if `/proc` is missing or belongs to another namespace.
     """
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
@@ -95,12 +96,13 @@ def _pid_namespace() -> str | None:
 
 
 def _state_and_ticks(pid: int) -> tuple[str, int] | None:
-    """State of a process and when it started, in ticks since the boot; None if there is none of
-    that number.
+    """Return the state of a process and its start in ticks since the boot.
+
+    None if there is no such process.
     """
     try:
         content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        fields = content.rpartition(")")[2].split()  # the name before it may hold anything
+        fields = content.rpartition(")")[2].split()  # the name before it may contain any character
         return fields[0], int(fields[19])
     except (OSError, ValueError, IndexError):
         return None

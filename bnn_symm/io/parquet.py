@@ -1,6 +1,4 @@
-"""Parquet tables of plain numbers, texts and truth values, checked by their metadata before they
-are read.
-"""
+"""Parquet tables of numbers, texts and booleans, with sizes checked before reading."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,23 +9,23 @@ from bnn_symm.io.boundary import parser_errors, shown
 from bnn_symm.io.memory import check_memory
 from bnn_symm.io.paths import check_regular_file
 
-_ADVICE = "it was not wholly copied, or was made by other software; copy it again, or make it again"
-# Bytes of a value as a Python object.
+_ADVICE = "it is incomplete, or from other software; copy it again, or recreate it"
+# Bytes per value as a Python object.
 _BYTES_PER_VALUE = 64
 
 
 def read_rows(path: Path, error: type[BnnSymmError] = InvalidRun) -> list[dict[str, Any]]:
-    """Return the rows of a table, column name -> value; what is missing is None.
+    """Return the rows of a table, column name -> value, with None for missing values.
 
     Args:
-        path: of a regular file.
-        error: the class of the error.
+        path: path of a regular file.
+        error: class of the error to raise.
 
     Raises:
-        error: if it is no Parquet file, damaged, or has columns of other types: structs, decimals,
-            times.
-        FileNotFoundError: if there is nothing at the path.
-        NotEnoughMemory: if the table does not fit.
+        error: if it is no Parquet file, damaged, or has columns of other types (structs, decimals,
+            times).
+        FileNotFoundError: if the path does not exist.
+        NotEnoughMemory: if the table does not fit into memory.
     """
     import pyarrow.parquet as pq
 
@@ -45,14 +43,14 @@ def read_rows(path: Path, error: type[BnnSymmError] = InvalidRun) -> list[dict[s
 
 def _check_columns(path: Path, schema: Any, error: type[BnnSymmError]) -> None:
     names = schema.names
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise error(f"{shown(path)} has two columns {one_line(twice, 60)!r}; {_ADVICE}")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise error(f"{shown(path)} has two columns {one_line(duplicate, 60)!r}; {_ADVICE}")
     for column in schema:
         if not any(is_plain(column.type) for is_plain in _plain_types()):
             raise error(
                 f"{shown(path)}: column {one_line(column.name, 60)!r} has type "
-                f"{one_line(column.type, 60)}, expected numbers, texts or truth values; {_ADVICE}"
+                f"{one_line(column.type, 60)}, expected numbers, texts or booleans; {_ADVICE}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Paths that users name: a file is a regular file, never a directory, a pipe or a device."""
+"""Paths of regular files, as opposed to folders, pipes and devices."""
 
 import os
 import stat
@@ -19,33 +19,33 @@ def expand_user(name: str | Path, error: type[BnnSymmError] = InvalidData) -> Pa
     """Return a path with a leading `~` or `~user` replaced by the home directory.
 
     Args:
-        name: a path as the user typed it.
-        error: the class of the error.
+        name: path as the user typed it.
+        error: class of the error to raise.
 
     Raises:
-        error: if the home directory of that user is unknown, or the path holds a null character.
+        error: if the home directory of the user is unknown, or the path contains a null character.
     """
     if "\0" in str(name):
-        raise error("a path holds a null character, which no file name may have; check the name")
+        raise error("the path contains a null character; check the name")
     try:
         return Path(name).expanduser()
     except RuntimeError:
         user = Path(name).parts[0]
-        raise error(f"the home directory of {user!r} is unknown; write the path in full") from None
+        raise error(f"the home directory of {user!r} is unknown; write the full path") from None
 
 
 def check_regular_file(path: Path, error: type[BnnSymmError] = InvalidData) -> int:
     """Return the size of a regular file in bytes.
 
-    A named pipe or a device would block or never end, so nothing else is opened.
+    Other kinds of files are errors, because reading a pipe or a device may block or never end.
 
     Args:
-        path: of the file; symbolic links are followed.
-        error: the class of the error.
+        path: path of the file; symbolic links are followed.
+        error: class of the error to raise.
 
     Raises:
-        error: if the path is a folder, a pipe, a device or a socket, or if it cannot be examined.
-        FileNotFoundError: if there is nothing at the path.
+        error: if the path is a folder, a pipe, a device or a socket, or cannot be accessed.
+        FileNotFoundError: if the path does not exist.
 
     Example:
         >>> from pathlib import Path

@@ -14,7 +14,7 @@ from typing import Any
 from bnn_symm.errors import ConfigError, FitDiverged, InvalidRun, ProcessLost, shell_words
 from bnn_symm.inference import Callback, FitState, State
 from bnn_symm.inference.parallel.process_group import ProcessGroup, launch_command
-from bnn_symm.io.owners import is_alive, this_process
+from bnn_symm.io.owners import is_alive, process_record
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.runs.configuration.config import Config
@@ -145,7 +145,7 @@ class _DiscardDraws(Callback):
 @contextlib.contextmanager
 def _matching_processes(group: ProcessGroup, path: str, prepared: Prepared) -> Iterator[None]:
     """Check that all processes have read the same; name the process if one is lost within."""
-    gathered = group.gather((this_process(), _compared_record(prepared)))
+    gathered = group.gather((process_record(), _compared_record(prepared)))
     first = gathered[0][1]
     for rank, (_, record) in enumerate(gathered):
         differences = [

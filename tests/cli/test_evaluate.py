@@ -89,15 +89,13 @@ def test_wrong_data(cli, refused, mine, table, tmp_path):
     assert "has no target 'kind'" in refused("evaluate", "run", "--data", "no_target.csv")
     assert "'huge'" in refused("evaluate", "run", "--data", "unknown.csv")
     assert "columns are missing: size" in refused("evaluate", "run", "--data", "no_size.csv")
-    assert "'blue' is not one of the categories" in refused("evaluate", "run", "--data", "blue.csv")
-    assert "there is no data set 'irs'; did you mean 'iris'?" in refused(
-        "evaluate", "run", "--data", "irs"
-    )
+    assert "'blue' is not a category" in refused("evaluate", "run", "--data", "blue.csv")
+    assert "got 'irs', which is no data set" in refused("evaluate", "run", "--data", "irs")
     assert "does not exist" in refused("evaluate", "run", "--data", "absent.csv")
     assert "no run at absent" in refused("evaluate", "absent")
     assert "is for images" in refused("evaluate", "run", "--shift", "rotation:30")
     assert "there is no shift 'rotatin'" in refused("evaluate", "run", "--shift", "rotatin:30")
-    assert "wanted NAME:SEVERITY" in refused("evaluate", "run", "--shift", "rotation:")
+    assert "expected NAME:SEVERITY" in refused("evaluate", "run", "--shift", "rotation:")
     assert "is for images" in refused("evaluate", "run", "--shift", "rotation")
     assert "there is no shift 'rotatin'; did you mean 'rotation'?" in refused(
         "evaluate", "run", "--shift", "rotatin"

@@ -89,7 +89,7 @@ def test_config_file_and_overrides(cli, tmp_path):
     ("words", "message"),
     [
         (["absent.yaml"], "no configuration file absent.yaml"),
-        (["--set", "data.name=irs"], "there is no data set 'irs'; did you mean 'iris'?"),
+        (["--set", "data.name=irs"], "got 'irs', which is no data set"),
         (["--set", "data.name=absent.csv"], "the file 'absent.csv' does not exist"),
         (
             ["--set", "data.name=gap", "likelihood.name=categorical"],

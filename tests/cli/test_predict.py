@@ -132,8 +132,8 @@ def test_wrong_input(refused, run, data, tmp_path):
     (tmp_path / "there.csv").write_text("x")
     for name, message in {
         "no_b.csv": "columns are missing: b",
-        "nan.csv": "column 'a': empty or NaN in row 7",
-        "green.csv": "'green' is not one of the categories",
+        "nan.csv": "column 'a': missing value in row 7",
+        "green.csv": "'green' is not a category",
         "empty.csv": "has columns but no rows",
         "nothing.csv": "is empty",
         "absent.csv": "does not exist; did you mean",

@@ -86,12 +86,12 @@ def test_shifts_are_read_as_they_are_written(name, severity):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rotate:30", "no shift 'rotate'; did you mean 'rotation'"),
-        ("rotation", "wanted NAME:SEVERITY such as rotation:30"),
-        ("rotation:181", "wanted 0 to 180 degrees"),
-        ("rotation:nan", "wanted 0 to 180 degrees"),
-        ("contrast:6", "wanted a severity of 1, 2, 3, 4 or 5"),
-        ("contrast:2.5", "wanted a severity of 1, 2, 3, 4 or 5"),
+        ("rotate:30", "unknown shift 'rotate'; did you mean 'rotation'"),
+        ("rotation", "expected NAME:SEVERITY such as rotation:30"),
+        ("rotation:181", "expected 0 to 180 degrees"),
+        ("rotation:nan", "expected 0 to 180 degrees"),
+        ("contrast:6", "expected a severity of 1, 2, 3, 4 or 5"),
+        ("contrast:2.5", "expected a severity of 1, 2, 3, 4 or 5"),
     ],
 )
 def test_shifts_that_are_wrong(text, message):

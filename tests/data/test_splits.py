@@ -94,7 +94,7 @@ def test_a_class_with_one_point_stays_in_train():
         assert 20 in split.train
 
 
-@pytest.mark.parametrize(("rows", "message"), [(2, "test part"), (4, "validation part")])
+@pytest.mark.parametrize(("rows", "message"), [(2, "test split"), (4, "validation split")])
 def test_too_few_rows(rows, message):
     with pytest.raises(InvalidData, match=f"too few for a {message}.*--set data"):
         split_points(rows, DataConfig())

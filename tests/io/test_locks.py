@@ -17,7 +17,7 @@ import pytest
 
 from bnn_symm.errors import InvalidRun
 from bnn_symm.io.locks import FolderInUse, FolderLock, LockWarning
-from bnn_symm.io.owners import is_alive, this_process
+from bnn_symm.io.owners import is_alive, process_record
 
 # Holds the lock of a folder, says whether it has it, and waits for the end of its input.
 _HOLD = """
@@ -161,7 +161,7 @@ def test_a_folder_may_be_renamed_while_it_is_locked(tmp_path):
     lock.folder.mkdir()
     lock.acquire()
     (tmp_path / "a").rename(tmp_path / "b")
-    lock.moved(tmp_path / "b")
+    lock.follow_rename(tmp_path / "b")
     with pytest.raises(FolderInUse):
         FolderLock(tmp_path / "b").acquire()
     lock.release()
@@ -259,7 +259,7 @@ def test_a_file_system_that_cannot_lock(tmp_path, monkeypatch):
 
 
 def test_this_process_lives():
-    record = this_process()
+    record = process_record()
     assert is_alive(record)
     assert is_alive({**record, "start": record["start"] + 3600})  # the clock was set
     assert is_alive(
@@ -287,18 +287,18 @@ def test_this_process_lives():
     ids=str,
 )
 def test_records_of_others(changes, alive):
-    if "boot_id" not in this_process():
+    if "boot_id" not in process_record():
         pytest.skip("this system has no /proc")
-    assert is_alive({**this_process(), **changes}) is alive
+    assert is_alive({**process_record(), **changes}) is alive
 
 
 def test_a_zombie_is_dead():
-    if "boot_id" not in this_process():
+    if "boot_id" not in process_record():
         pytest.skip("this system has no /proc")
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     ticks = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19])
     record = {
-        **this_process(),
+        **process_record(),
         "pid": process.pid,
         "start": psutil.Process(process.pid).create_time(),
     }

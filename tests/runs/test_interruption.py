@@ -295,7 +295,8 @@ def test_a_lock_of_another_host_is_believed(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.lock.write_text('{"host": "elsewhere", "pid": 1, "start": 0}')
     with pytest.raises(
-        InvalidRun, match="process 1 on elsewhere; wait for it, or if that host is gone, remove"
+        InvalidRun,
+        match="process 1 on elsewhere; wait for it, or if that host no longer exists, remove",
     ):
         directory.acquire()
 

@@ -86,11 +86,11 @@ def read_limited(path: Path, largest: int, name: str) -> bytes:
                 return file.read(largest)
     except OSError as error:
         raise InvalidData(
-            f"{shown(path)} cannot be read ({error.strerror}); {get_again(name)}"
+            f"{shown(path)} cannot be read ({error.strerror}); {refetch_advice(name)}"
         ) from None
     raise InvalidData(
         f"{shown(path)} is not the expected file: got {format_bytes(size)}, expected at most "
-        f"{format_bytes(largest)}; {get_again(name)}"
+        f"{format_bytes(largest)}; {refetch_advice(name)}"
     )
 
 
@@ -110,7 +110,7 @@ def check_sha256(content: bytes, expected: str, path: Path, name: str) -> None:
     if got != expected:
         raise InvalidData(
             f"{shown(path)} is damaged or of another version: got sha256 {got[:12]}..., expected "
-            f"{wanted[:12]}...; {get_again(name)}"
+            f"{expected[:12]}...; {refetch_advice(name)}"
         )
 
 

@@ -82,7 +82,7 @@ def read_idx(path: Path, sha256: str | None = None, name: str = "fashion_mnist")
     if len(content) > LARGEST:
         raise InvalidData(
             f"{shown(path)} is not the expected file: it decompresses to more than {LARGEST} "
-            f"bytes; {get_again(name)}"
+            f"bytes; {refetch_advice(name)}"
         )
     if sha256 is not None:
         check_sha256(content, sha256, path, name)

@@ -143,7 +143,7 @@ def _read_archive(name: str, requested: list[str]) -> dict[str, bytes]:
             if member.name in requested and (opened := file.extractfile(member)) is not None:
                 members[member.name] = opened.read()
     if missing := [member for member in requested if member not in members]:
-        raise InvalidData(f"{shown(path)} has no member {missing[0]}; {get_again(name)}")
+        raise InvalidData(f"{shown(path)} has no member {missing[0]}; {refetch_advice(name)}")
     return members
 
 

@@ -15,7 +15,12 @@ from bnn_symm.data.preprocessing.column_values import (
 )
 from bnn_symm.data.preprocessing.labels import Label, label_indices, sorted_labels
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
-from bnn_symm.data.preprocessing.text_columns import Kind, TextColumn, decide, typed_values
+from bnn_symm.data.preprocessing.text_columns import (
+    Kind,
+    TextColumn,
+    infer_text_column,
+    typed_values,
+)
 from bnn_symm.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -169,7 +174,7 @@ def infer_values(
     check_missing(series, what=what)
     if is_text:
         texts = series.tolist()
-        decision = decide(what, texts, is_target=is_target)
+        decision = infer_text_column(what, texts, is_target=is_target)
         return typed_values(decision.kind, texts), decision
     _refuse_types(series, what)
     values = column_values(series)
@@ -181,7 +186,7 @@ def infer_values(
         return values, TextColumn(kind="number")
     if not all(isinstance(value, str) for value in values.tolist()):
         return values, TextColumn(kind="category")  # the categories of a categorical type
-    decision = decide(what, values.tolist(), is_target=is_target)
+    decision = infer_text_column(what, values.tolist(), is_target=is_target)
     if decision.kind == "number":
         _check_codes(what, values.tolist())
     return np.array([value.strip() for value in values.tolist()], dtype=object), TextColumn(

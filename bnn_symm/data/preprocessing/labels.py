@@ -1,6 +1,4 @@
-"""Labels of classes and of categories: their types, their order, and finding them again in other
-data.
-"""
+"""Labels of classes and categories: their types, order, and lookup in other data."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,17 +11,25 @@ Label = str | int | float | bool
 
 
 def plain_label(value: Any) -> Label:
-    """A numpy or pandas scalar as the Python value that JSON keeps in type."""
+    """Return a NumPy or pandas scalar as a Python value that JSON preserves.
+
+    Args:
+        value: scalar of any type.
+    """
     plain = value.item() if isinstance(value, np.generic) else value
     return plain if isinstance(plain, str | int | float | bool) else str(plain)
 
 
 def sorted_labels(values: Iterable[Any]) -> tuple[Label, ...]:
-    """The distinct labels in order: by value, or by text where they are of types without a common
-    order.
+    """Return the distinct labels in order.
+
+    Labels are sorted by value, or by their text if their types have no common order.
+
+    Args:
+        values: labels, with repetitions.
     """
-    # By type as well: True and 1 are equal, and which of them is kept may not depend on the order
-    # of the rows.
+    # The type is part of the key, because True == 1 and the result must not depend on the order of
+    # the rows.
     labels = list({(type(label), label): label for label in map(plain_label, values)}.values())
     try:
         if len({isinstance(label, bool) for label in labels}) > 1:
@@ -34,21 +40,21 @@ def sorted_labels(values: Iterable[Any]) -> tuple[Label, ...]:
 
 
 def label_indices(values: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Return the index of each value among `labels`, -1 where it is not one of them.
+    """Return the index of each value among `labels`, or -1 if it is not one of them.
 
-    Each value is compared by itself, whatever stands beside it, so that a row has one index in
-    every file. Where all labels are numbers or booleans, a text counts as the number or boolean
-    that it states; where they are texts, a number counts as its text (a column that holds 1, 2 and
-    "3+" is text, a later file of 1 and 2 alone is integers).
+    Each value is compared independently of the others, so that a row has the same index in every
+    file. If all labels are numbers or booleans, a text matches the number or boolean that it
+    represents. If labels are texts, a number matches its text: a column of 1, 2 and "3+" is text,
+    whereas a later file of 1 and 2 contains integers.
 
     Args:
         values: (point,), of any type.
-        labels: distinct.
+        labels: distinct labels.
 
     Returns:
         Indices (point,), int64.
     """
-    find = _finder(labels)
+    find = _label_index(labels)
     known: dict[Any, int] = {}
     result = np.empty(len(values), dtype=np.int64)
     for row, value in enumerate(values.tolist()):
@@ -57,14 +63,18 @@ def label_indices(values: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
             if key not in known:
                 known[key] = find(value)
             result[row] = known[key]
-        except TypeError:  # not hashable: no label
+        except TypeError:  # values that are not hashable are no labels
             result[row] = -1
     return result
 
 
 def label_array(labels: Sequence[Label]) -> np.ndarray:
-    """The labels as an array in their own type; of objects where the types differ or integers are
-    too long.
+    """Return the labels as an array of their type.
+
+    The array has objects if the types differ or integers do not fit into int64.
+
+    Args:
+        labels: distinct labels.
     """
     if len({type(label) for label in labels}) != 1:
         return np.array(labels, dtype=object)
@@ -74,16 +84,16 @@ def label_array(labels: Sequence[Label]) -> np.ndarray:
     return np.array(labels, dtype=object if long else None)
 
 
-def _finder(labels: Sequence[Label]) -> Any:
+def _label_index(labels: Sequence[Label]) -> Any:
     if all(isinstance(label, bool) for label in labels):
-        return _Finder(labels, _as_boolean)
+        return _ValueIndex(labels, _as_boolean)
     if all(isinstance(label, int | float) and not isinstance(label, bool) for label in labels):
-        return _Finder(labels, _as_number)
-    return _TextFinder(labels)
+        return _ValueIndex(labels, _as_number)
+    return _TextIndex(labels)
 
 
-class _Finder:
-    """Finds values among labels that are all numbers, or all booleans."""
+class _ValueIndex:
+    """Look up values among labels that are all numbers or all booleans."""
 
     def __init__(self, labels: Sequence[Label], convert: Any):
         self._indices = {label: index for index, label in enumerate(labels)}
@@ -94,24 +104,23 @@ class _Finder:
         return -1 if converted is None else self._indices.get(converted, -1)
 
 
-class _TextFinder:
-    """Finds values among labels of which some are texts, by their text."""
+class _TextIndex:
+    """Look up values by their text among labels of which some are texts."""
 
     def __init__(self, labels: Sequence[Label]):
         self._exact = {_text(label): index for index, label in enumerate(labels)}
-        # The numbers that codes with leading zeros would become: which code such a number was is
-        # not known.
+        # A number that equals a code with leading zeros is ambiguous: its code is not known.
         codes = [
             label
             for label in labels
             if isinstance(label, str) and form_of(label.strip() or "?") == CODE
         ]
-        self._lost = {parse_number(code.lstrip("0") or "0") for code in codes}
+        self._ambiguous = {parse_number(code.lstrip("0") or "0") for code in codes}
 
     def __call__(self, value: Any) -> int:
         if isinstance(value, str):
             return self._exact.get(value, self._exact.get(value.strip(), -1))
-        if isinstance(value, int | float) and value in self._lost:
+        if isinstance(value, int | float) and value in self._ambiguous:
             return -1
         return self._exact.get(_text(plain_label(value)), -1)
 

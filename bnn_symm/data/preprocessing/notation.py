@@ -1,10 +1,8 @@
-"""How a number is written: the one notation that is read, and the others, which are refused by
-name.
+"""Notations of numbers: the supported one, and names for all others.
 
-A text is read as a number only if it is written in ASCII digits with a decimal point, as Python and
-C write numbers. Everything else that a person would read as a number (decimal commas, thousands
-separators, percent signs, units, ...) has a name here, so that an error can state it; nothing is
-ever guessed from it.
+A text is a number only if it is written in ASCII digits with a decimal point, as in Python and C.
+Other notations (decimal commas, thousands separators, percent signs, units, ...) are never
+converted. Each has a name here, so that an error message can state it.
 """
 
 import math
@@ -20,7 +18,7 @@ PLACEHOLDER = "placeholder"
 NOT_FINITE = "not finite"
 WORD = "word"
 
-# The largest integer up to which float64 holds every one.
+# Float64 represents every integer up to this one exactly.
 LARGEST_EXACT = 2**53
 
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -34,7 +32,7 @@ _GAPS = (
 )
 _PLACEHOLDERS = frozenset(_GAPS.split()) | {"not available", "not applicable", "no data"}
 
-# A number as a person may write it, for the parts of the notations below.
+# A number in any notation, as a component of the patterns below.
 _N = r"[+-]?(?:\d{1,3}(?:[ '.,_]\d{3})+|\d+)?(?:[.,]\d+)?"
 _CURRENCY = r"[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20bf\u00a2]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?|kr\.?"
 _NOTATIONS = {
@@ -62,7 +60,7 @@ _UNIT = re.compile(
     r"([+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)) ?([^\W\d_][^\d,;]{0,11}[23]?|[\u00b0\u2032\u2033][CFK]?)"
 )
 _ORDINALS = ("st", "nd", "rd", "th")
-# Signs and separators that only look like those of ASCII.
+# Signs and separators that resemble those of ASCII.
 _LOOKALIKES = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2013\u2014\u2012\u2010\u2011\ufe63\uff0d", "-"),
@@ -73,11 +71,13 @@ _LOOKALIKES = str.maketrans(
 
 
 def form_of(text: str) -> str:
-    """Return what a text is: `number`, `code`, `placeholder`, `not finite`, `word`, or a notation
-    by name.
+    """Return the form of a text.
+
+    It is `number`, `code`, `placeholder`, `not finite`, `word`, or the name of an unsupported
+    notation.
 
     Args:
-        text: without spaces around it, not empty.
+        text: not empty, without leading or trailing spaces.
 
     Example:
         >>> [form_of(text) for text in ("1e-3", "007", "0,5", "n/a", "red")]
@@ -103,16 +103,21 @@ def form_of(text: str) -> str:
 
 
 def is_integer(text: str) -> bool:
-    """Return whether a text is a whole number, written without a point, an exponent or leading
-    zeros.
+    """Return whether a text is an integer without a point, an exponent or leading zeros.
+
+    Args:
+        text: text without surrounding spaces.
     """
     return _INTEGER.fullmatch(text) is not None
 
 
 def unit_of(text: str) -> tuple[float, str] | None:
-    """Return the number and the unit of a text such as `5.2 kg`; None for any other text.
+    """Return the number and the unit of a text such as `5.2 kg`, or None for other texts.
 
-    Ordinals (`1st`, `2nd`) are no measurements.
+    Ordinals (`1st`, `2nd`) are not measurements.
+
+    Args:
+        text: text without surrounding spaces.
     """
     match = _UNIT.fullmatch(_ascii_lookalike(text)) if len(text) <= 30 else None
     if match is None or match[2].lower() in _ORDINALS:
@@ -121,10 +126,13 @@ def unit_of(text: str) -> tuple[float, str] | None:
 
 
 def parse_number(text: str) -> float:
-    """Return the number that a text states in the one notation that is read; NaN for any other
-    text.
+    """Return the number that a text represents in the supported notation, or NaN.
 
-    Integers with more digits than float64 holds are none: they would become another number.
+    Integers with more digits than float64 represents are NaN, because they would become another
+    number.
+
+    Args:
+        text: text without surrounding spaces.
     """
     if not _NUMBER.fullmatch(text):
         return math.nan
@@ -134,7 +142,11 @@ def parse_number(text: str) -> float:
 
 
 def parse_numbers(texts: Sequence[str]) -> np.ndarray:
-    """Return `parse_number` of each text (point,), in less time where all are numbers."""
+    """Return `parse_number` of each text (point,), with a fast path if all are numbers.
+
+    Args:
+        texts: texts without surrounding spaces.
+    """
     if not all(map(_NUMBER.fullmatch, texts)):
         return np.array([parse_number(text) for text in texts], dtype=np.float64)
     values = np.array(texts, dtype=object).astype(np.float64)
@@ -144,7 +156,11 @@ def parse_numbers(texts: Sequence[str]) -> np.ndarray:
 
 
 def is_exact(integer: int) -> bool:
-    """Return whether float64 holds an integer to its last digit."""
+    """Return whether float64 represents an integer exactly.
+
+    Args:
+        integer: integer of any length.
+    """
     if abs(integer) <= LARGEST_EXACT:
         return True
     try:
@@ -153,26 +169,28 @@ def is_exact(integer: int) -> bool:
         return False
 
 
-def describe_value(value: object, *, limit: int = 40) -> str:
-    """Return why a value is no number, as words to follow its quotation in a message; empty for a
-    plain word.
+def describe_value(value: object) -> str:
+    """Return a clause that explains why a value is not a number.
+
+    The clause follows the quoted value in a message. It is empty for words and placeholders.
+
+    Args:
+        value: value of any type.
     """
     text = str(value).strip()
     form = form_of(text) if text else PLACEHOLDER
     if form == NUMBER:
-        return ", which has more digits than float64 holds" if is_integer(text) else ""
+        return ", which has more digits than float64 represents" if is_integer(text) else ""
     return {
         CODE: ", which has leading zeros",
         PLACEHOLDER: "",
         NOT_FINITE: "",
         WORD: "",
-    }.get(form, f", which is written with {form}")
+    }.get(form, f", a number with {form}")
 
 
 def _ascii_lookalike(text: str) -> str:
-    """Return a text with the digits, signs and spaces of other scripts replaced by those of
-    ASCII.
-    """
+    """Return a text with digits, signs and spaces of other scripts replaced by ASCII."""
     if text.isascii():
         return text
     normal = unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES)

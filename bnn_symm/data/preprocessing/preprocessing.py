@@ -1,4 +1,4 @@
-"""From raw inputs to the tensors of a network and back; saved with a run and used for new data."""
+"""Encoding of raw inputs and targets as tensors; stored with a run and applied to new data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preprocessing:
-    """Everything needed to turn raw data into a `Split` and back.
+    """Encoding of raw data as the tensors of a `Split`, and back.
 
     Args:
-        task: what the target is.
-        kind: whether the raw inputs were a table with named columns or an array.
-        columns: the raw columns of a table; empty for an array.
-        target: the name of the target.
-        class_labels: the labels in the user's own words, in the order of the class indices.
-        input_shape: the shape of one encoded point.
-        feature_names: of the encoded features, flat.
-        scaling: fitted on the training part.
+        task: type of the target.
+        kind: whether the raw inputs are a table with named columns or an array.
+        columns: columns of a table; empty for an array.
+        target: name of the target.
+        class_labels: original labels in the order of the class indices.
+        input_shape: shape of one encoded point.
+        feature_names: names of the encoded features, flattened.
+        scaling: standardization fitted to the training split.
     """
 
     task: Task
@@ -54,49 +54,63 @@ class Preprocessing:
     def encode(
         self, raw_x: Union["pandas.DataFrame", np.ndarray], dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "point *feature"]:
-        """Raw inputs as standardized features.
+        """Return raw inputs as standardized features.
 
-        A table's columns are matched by name: their order does not matter and further columns are
+        Columns of a table are matched by name. Their order does not matter, and further columns are
         ignored.
 
+        Args:
+            raw_x: table, or array (point, *feature).
+            dtype: floating-point type of the result.
+
         Raises:
-            InvalidData: for missing columns, a wrong shape, NaN or infinity, or an unseen category.
+            InvalidData: if columns are missing, the shape is wrong, or values are NaN, infinite or
+                unseen categories.
         """
         return self.scaling.standardize(self.features(raw_x), dtype)
 
     def features(self, raw_x: Union["pandas.DataFrame", np.ndarray]) -> np.ndarray:
-        """Raw inputs as finite numbers (point, *feature), not yet standardized; raises as `encode`
-        does.
+        """Return raw inputs as finite numbers (point, *feature) before standardization.
+
+        Args:
+            raw_x: table, or array (point, *feature).
+
+        Raises:
+            ConfigError: if the inputs are neither a table nor an array.
+            InvalidData: as `encode` does.
         """
         if not hasattr(raw_x, "columns") and not isinstance(raw_x, np.ndarray):
             raise ConfigError(
                 f"got {type(raw_x).__name__}, expected raw inputs as a pandas DataFrame or a numpy "
-                "array; convert them, for example by numpy.asarray(...)"
+                "array; convert them, for example with numpy.asarray(...)"
             )
         if len(raw_x) == 0:
-            raise InvalidData("got no rows, wanted at least one; check the file")
+            raise InvalidData("got no rows, expected at least one; check the file")
         if isinstance(raw_x, np.ndarray):
             return self._from_array(raw_x)
         if self.kind == "table":
-            found = _find_columns(raw_x, [column.name for column in self.columns])
+            columns = _find_columns(raw_x, [column.name for column in self.columns])
             return np.concatenate(
-                [column.encode(found[column.name]) for column in self.columns], axis=1
+                [column.encode(columns[column.name]) for column in self.columns], axis=1
             )
-        found = _find_columns(raw_x, self.feature_names)
+        columns = _find_columns(raw_x, self.feature_names)
         encoded = []
         for name in self.feature_names:
-            check_missing(found[name], name)
-            encoded.append(numbers(found[name], f"column {quoted(name)}"))
+            check_missing(columns[name], name)
+            encoded.append(numbers(columns[name], f"column {quoted(name)}"))
         return np.stack(encoded, axis=1).reshape(-1, *self.input_shape)
 
     def encode_target(
         self, raw_y: Any, dtype: torch.dtype = torch.float32
     ) -> Shaped[Tensor, "point"]:
-        """A raw target as class indices (int64), standardized numbers (regression) or counts.
+        """Return a raw target as class indices (int64), standardized numbers, or counts.
+
+        Args:
+            raw_y: labels or numbers (point,).
+            dtype: floating-point type of numbers and counts.
 
         Raises:
-            InvalidData: for a missing value, an unknown class, a value that is not a number, or not
-                a count.
+            InvalidData: if a value is missing, an unknown class, not a number, or not a count.
         """
         values = np.asarray(raw_y)
         if self.task == "classification":
@@ -107,7 +121,7 @@ class Preprocessing:
             if wrong.any():
                 row = int(np.argmax(wrong))
                 raise InvalidData(
-                    f"target {quoted(self.target)}, row {row + 1}: got {result[row]:g}, wanted "
+                    f"target {quoted(self.target)}, row {row + 1}: got {result[row]:g}, expected "
                     "counts 0, 1, 2, ...; correct it or use --set data.task=regression"
                 )
         if self.task == "regression":
@@ -122,13 +136,17 @@ class Preprocessing:
         return encoded
 
     def decode_labels(self, indices: Any) -> np.ndarray:
-        """Class indices as the labels that the data had."""
+        """Return the original labels of class indices.
+
+        Args:
+            indices: class indices of any shape.
+        """
         if isinstance(indices, Tensor):
             indices = indices.cpu().numpy()
         return label_array(self.class_labels)[np.asarray(indices)]
 
     def to_dict(self) -> dict[str, Any]:
-        """The preprocessing as JSON types."""
+        """Return the preprocessing as JSON types."""
         return {
             "task": self.task,
             "kind": self.kind,
@@ -142,7 +160,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`."""
+        """Return the preprocessing from the result of `to_dict`."""
         return cls(
             task=content["task"],
             kind=content["kind"],
@@ -158,17 +176,16 @@ class Preprocessing:
         missing = is_missing(values)
         if missing.any():
             raise InvalidData(
-                f"target {quoted(self.target)}: empty or NaN in row {int(np.argmax(missing)) + 1} "
-                f"({int(missing.sum())} such values in all), wanted a label in every row; fill "
-                "them in or drop the rows"
+                f"target {quoted(self.target)}: missing value in row {int(np.argmax(missing)) + 1} "
+                f"({int(missing.sum())} missing in total); fill in the labels or drop the rows"
             )
         indices = label_indices(values, self.class_labels)
         unknown = indices < 0
         if unknown.any():
             labels = list(dict.fromkeys(quoted(value) for value in values[unknown]))
             raise InvalidData(
-                f"target {quoted(self.target)} has classes that the preprocessing does not know: "
-                f"{short_list(labels, 4, 60)} (first in row {int(np.argmax(unknown)) + 1}); known: "
+                f"target {quoted(self.target)} has unknown classes: {short_list(labels, 4, 60)} "
+                f"(first in row {int(np.argmax(unknown)) + 1}); known: "
                 f"{short_list(map(quoted, self.class_labels), 10, 60)}; use data with these "
                 "classes"
             )
@@ -183,7 +200,7 @@ class Preprocessing:
             ):
                 names = short_list(column.name for column in self.columns)
                 raise InvalidData(
-                    f"got an array of shape {x.shape}, wanted a table with the columns {names}"
+                    f"got an array of shape {x.shape}, expected a table with the columns {names}"
                 )
             return np.concatenate(
                 [column.encode(_series(x[:, i])) for i, column in enumerate(self.columns)], axis=1
@@ -192,12 +209,12 @@ class Preprocessing:
         flat = x.ndim == 2 and x.shape[1] == int(np.prod(shape))
         no_channel = len(shape) == 3 and shape[0] == 1 and x.shape[1:] == shape[1:]
         if not (x.shape[1:] == shape or flat or no_channel or (x.ndim == 1 and shape == (1,))):
-            wanted = ", ".join(["point", *map(str, shape)])
-            raise InvalidData(f"got an array of shape {x.shape}, wanted ({wanted}); reshape x")
+            expected = ", ".join(["point", *map(str, shape)])
+            raise InvalidData(f"got an array of shape {x.shape}, expected ({expected}); reshape x")
         x = x.reshape(-1, *shape)
         if x.dtype.kind not in "buif":
             raise InvalidData(
-                f"got an array of type {x.dtype}, wanted numbers; convert x to float32"
+                f"got an array of type {x.dtype}, expected numbers; convert x to float32"
             )
         if x.dtype.kind == "f":
             wrong = ~np.isfinite(x).reshape(len(x), -1)
@@ -206,7 +223,7 @@ class Preprocessing:
                 raise InvalidData(
                     f"feature {quoted(self.feature_names[feature])}, row {row + 1}: got "
                     f"{x.reshape(len(x), -1)[row, feature]} ({int(wrong.sum())} such values in "
-                    "all), wanted finite numbers; correct them or drop the rows"
+                    "total), expected finite numbers; correct them or drop the rows"
                 )
         elif x.dtype.itemsize == 8:
             _check_exact(x.reshape(len(x), -1), self.feature_names)
@@ -214,21 +231,21 @@ class Preprocessing:
 
 
 def _check_exact(x: np.ndarray, feature_names: Sequence[str]) -> None:
-    """Refuse 64-bit integers with more digits than float64 holds."""
+    """Raise an error for 64-bit integers that float64 does not represent exactly."""
     for row, feature in np.argwhere((x > 2**53) | (x < -(2**53))):
         if not is_exact(int(x[row, feature])):
             raise InvalidData(
                 f"feature {quoted(feature_names[feature])}, row {row + 1}: the integer "
-                f"{x[row, feature]} has more digits than float64 holds; drop it, or use fewer "
-                "digits"
+                f"{x[row, feature]} has more digits than float64 represents; drop the feature, or "
+                "use fewer digits"
             )
 
 
-def _find_columns(frame: "pandas.DataFrame", wanted: Sequence[str]) -> "dict[str, pandas.Series]":
-    """The columns of a table by name; spaces around a name do not count."""
+def _find_columns(frame: "pandas.DataFrame", expected: Sequence[str]) -> "dict[str, pandas.Series]":
+    """Return the columns of a table by name, ignoring spaces around names."""
     known = {str(name).strip(): name for name in frame.columns}
     known |= {str(name): name for name in frame.columns}
-    found = {name: known.get(name, known.get(name.strip())) for name in wanted}
+    found = {name: known.get(name, known.get(name.strip())) for name in expected}
     missing = [name for name, column in found.items() if column is None]
     if missing:
         hint = nearest(missing[0], [one_line(name, 30) for name in known][:20])

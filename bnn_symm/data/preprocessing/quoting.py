@@ -1,4 +1,4 @@
-"""How messages quote values, names and lists of data: in one printable line of bounded length."""
+"""Quoting of values, names and lists of data in messages."""
 
 from typing import Any
 
@@ -7,15 +7,26 @@ from bnn_symm.errors import one_line
 
 
 def quoted(value: Any, width: int = 40) -> str:
-    """A value or a name as a message quotes it: as JSON has it in type, in one line of bounded
-    length.
+    """Return a value or name as messages quote it, in one line of bounded length.
+
+    Texts are in quotation marks; numbers and booleans are not.
+
+    Args:
+        value: value or name.
+        width: largest number of characters.
     """
     label = plain_label(value)
     return repr(one_line(label, width)) if isinstance(label, str) else one_line(label, width)
 
 
 def short_list(words: Any, most: int = 10, width: int = 120) -> str:
-    """At most `most` words in one line of about `width` characters."""
+    """Return the first words of a list in one line.
+
+    Args:
+        words: values or names.
+        most: largest number of words.
+        width: approximate number of characters.
+    """
     texts = [one_line(word, 40) for word in words]
     shown: list[str] = []
     for text in texts[:most]:
@@ -23,4 +34,4 @@ def short_list(words: Any, most: int = 10, width: int = 120) -> str:
             break
         shown.append(text)
     more = len(texts) > len(shown)
-    return ", ".join(shown) + (f", ... ({len(texts)} in all)" if more else "")
+    return ", ".join(shown) + (f", ... ({len(texts)} in total)" if more else "")

@@ -1,4 +1,4 @@
-"""Standardization: fitted on the training part in float64, applied everywhere."""
+"""Standardization, fitted to the training split in float64."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bnn_symm.errors import InvalidData
 
-# Points in float64 at once: a large set of 8-bit images is never held whole in float64.
+# Number of points that are converted to float64 at a time, to limit memory on large image sets.
 _CHUNK = 4096
 
 
@@ -20,14 +20,14 @@ class Scaling:
     """Mean and scale of features and target: `standardized = (raw - mean) / scale`.
 
     Args:
-        x_mean: in raw units, one a feature; of images one a pixel, (channel, height, width), so
-            that a pixel that is always the same (the border of a digit) becomes 0 and brings no
-            noise through the weights behind it.
-        x_scale: standard deviation about that mean, one a feature; of images one a channel,
-            (channel, 1, 1), so that contrasts between neighboring pixels stay. 1 where a feature is
-            constant over the training part.
-        y_mean: of a regression target, in its own units; 0 for every other task.
-        y_scale: of a regression target, in its own units; 1 for every other task.
+        x_mean: mean of each feature in raw units; for images of each pixel, (channel, height,
+            width), so that constant pixels (the border of digits) become 0 and their weights add no
+            noise.
+        x_scale: standard deviation of each feature; for images of each channel, (channel, 1, 1),
+            which preserves contrasts between pixels. 1 if a feature is constant over the training
+            split.
+        y_mean: mean of a regression target in its own units; 0 for other tasks.
+        y_scale: standard deviation of a regression target in its own units; 1 for other tasks.
     """
 
     x_mean: np.ndarray
@@ -37,21 +37,22 @@ class Scaling:
 
     @classmethod
     def identity(cls, input_shape: tuple[int, ...]) -> "Scaling":
-        """The scaling that changes nothing."""
+        """Return the scaling that changes nothing.
+
+        Args:
+            input_shape: shape of one point.
+        """
         return cls(x_mean=np.zeros(input_shape), x_scale=np.ones(_scale_shape(input_shape)))
 
     @classmethod
-    @np.errstate(
-        over="ignore", invalid="ignore"
-    )  # what overflows is refused when it is standardized
+    @np.errstate(over="ignore", invalid="ignore")  # `standardize` reports values that overflow
     def fit(cls, x: np.ndarray, train: np.ndarray, y: np.ndarray | None = None) -> "Scaling":
-        """Mean and standard deviation over the rows `train` of `x`, and of `y` if it is given
-        (regression).
+        """Return the mean and standard deviation over the rows `train`.
 
         Args:
-            x: (point, *feature), any numeric type.
-            train: row indices.
-            y: (point,).
+            x: (point, *feature), of any numeric type.
+            train: row indices of the training split.
+            y: regression target (point,), or None for other tasks.
         """
         total = np.zeros(x.shape[1:])
         low, high = np.full(x.shape[1:], np.inf), np.full(x.shape[1:], -np.inf)
@@ -68,15 +69,19 @@ class Scaling:
                 variance.mean((1, 2), keepdims=True),
                 varies.any((1, 2), keepdims=True),
             )
-        x_scale = _guarded(np.sqrt(variance), varies)
+        x_scale = _positive_scale(np.sqrt(variance), varies)
         if y is None:
             return cls(x_mean=mean, x_scale=x_scale)
         values = y[train].astype(np.float64)
-        y_scale = float(_guarded(values.std(), values.max() > values.min()))
+        y_scale = float(_positive_scale(values.std(), values.max() > values.min()))
         return cls(x_mean=mean, x_scale=x_scale, y_mean=float(values.mean()), y_scale=y_scale)
 
     def standardize(self, x: np.ndarray, dtype: torch.dtype) -> Float[Tensor, "point *feature"]:
-        """Raw features (point, *feature) as a standardized tensor; the arithmetic is in float64.
+        """Return raw features as a standardized tensor, computed in float64.
+
+        Args:
+            x: (point, *feature), of any numeric type.
+            dtype: floating-point type of the result.
 
         Raises:
             InvalidData: if a value is too large for `dtype`.
@@ -92,13 +97,13 @@ class Scaling:
                 + 1
             )
             raise InvalidData(
-                f"row {row} has a feature too large for {dtype}; wanted smaller numbers: rescale "
-                "the column or use --set dtype=float64"
+                f"row {row} has a feature too large for {dtype}; rescale the column, or use --set "
+                "dtype=float64"
             )
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """The scaling as JSON types; Python writes floats so that they are read back exactly."""
+        """Return the scaling as JSON types; floats round-trip exactly."""
         return {
             "x_mean": self.x_mean.tolist(),
             "x_scale": self.x_scale.tolist(),
@@ -108,7 +113,7 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Scaling":
-        """The inverse of `to_dict`."""
+        """Return the scaling from the result of `to_dict`."""
         return cls(
             x_mean=np.array(content["x_mean"], dtype=np.float64),
             x_scale=np.array(content["x_scale"], dtype=np.float64),
@@ -126,7 +131,7 @@ def _chunks(x: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
         yield x[rows[start : start + _CHUNK]].astype(np.float64)
 
 
-def _guarded(scale: Any, varies: Any) -> np.ndarray:
-    # Rounding gives a constant feature a tiny standard deviation in place of 0, so it is told by
-    # its range.
+def _positive_scale(scale: Any, varies: Any) -> np.ndarray:
+    # Constant features are identified by their range, because rounding can make their standard
+    # deviation tiny instead of 0.
     return np.where(varies & (scale > 0) & np.isfinite(scale), scale, 1.0)

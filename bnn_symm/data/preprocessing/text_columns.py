@@ -1,9 +1,8 @@
-"""What a column of texts holds: numbers, booleans or categories; decided once, from the data of a
-fit.
+"""Types of columns of text files: numbers, booleans or categories.
 
-The decision is stored with a run, and later files are parsed by it, value by value. A column that a
-person would read otherwise than the program (numbers in another notation, placeholders among
-numbers, dates) is refused, whatever the number of its distinct values.
+The type is inferred once, from the data of a fit, and stored with the run; later files are parsed
+by it, value by value. Ambiguous columns are errors regardless of their number of distinct values:
+numbers in other notations, placeholders among numbers, and dates.
 """
 
 import re
@@ -31,8 +30,8 @@ from bnn_symm.errors import InvalidData, one_line
 
 Kind = Literal["number", "boolean", "category"]
 
-# Above this many distinct texts a column is no longer read as a category without further questions.
-_FEW_CATEGORIES = 20
+# With more distinct texts than this, a column is checked further before it is read as a category.
+_MAX_CATEGORIES = 20
 _BOOLEANS = ("true", "false")
 _DATE_TEXT = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}[-/]\d{1,2}[-/]\d{2}"
@@ -44,11 +43,11 @@ _DATE_TEXT = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class TextColumn:
-    """The decision about a column of texts.
+    """Inferred type of a column of texts.
 
     Args:
-        kind: what it holds.
-        notes: sentences about what a person may not expect.
+        kind: inferred type.
+        notes: sentences about unexpected properties of the column.
     """
 
     kind: Kind
@@ -57,14 +56,14 @@ class TextColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class _Distinct:
-    """The distinct texts of a column, each with its number of rows and its first row (from 1)."""
+    """The distinct texts of a column, with their counts, first rows (from 1) and forms."""
 
     what: str
     counts: Counter[str]
     first_row: dict[str, int]
     forms: dict[str, str]
 
-    def of(self, *forms: str) -> list[str]:
+    def with_form(self, *forms: str) -> list[str]:
         return [text for text, form in self.forms.items() if form in forms]
 
     def rows(self, texts: Sequence[str]) -> int:
@@ -74,18 +73,16 @@ class _Distinct:
         return f"{self.what}, row {self.first_row[text]}"
 
 
-def decide(what: str, texts: Sequence[str], *, is_target: bool = False) -> TextColumn:
-    """Decide what a column of texts holds.
+def infer_text_column(what: str, texts: Sequence[str], *, is_target: bool = False) -> TextColumn:
+    """Infer the type of a column of texts.
 
     Args:
-        what: the column, as the first words of a message.
-        texts: one a row, none of them empty; spaces around them are ignored.
-        is_target: whether they are to be predicted, so that the number of classes is judged by
-            others.
+        what: description of the column, with which messages begin.
+        texts: one text per row, none of them empty; surrounding spaces are ignored.
+        is_target: whether the column is the target, whose number of classes is checked elsewhere.
 
     Raises:
-        InvalidData: naming the column, the first row and the notation, if a person would read it
-            otherwise.
+        InvalidData: naming the column, the first row and the notation, if the column is ambiguous.
     """
     stripped = [text.strip() for text in texts]
     if np.isfinite(parse_numbers(stripped)).all():
@@ -119,8 +116,13 @@ def decide(what: str, texts: Sequence[str], *, is_target: bool = False) -> TextC
 
 
 def typed_values(kind: Kind, texts: Sequence[str]) -> np.ndarray:
-    """Return texts that `decide` has judged as an array: int64, float64, bool, or objects (Python
-    ints, texts).
+    """Return the texts of a column as an array of its inferred type.
+
+    The array is int64, float64, bool, or object (Python integers, texts).
+
+    Args:
+        kind: type from `infer_text_column`.
+        texts: one text per row.
     """
     stripped = [text.strip() for text in texts]
     if kind == "boolean":
@@ -133,8 +135,10 @@ def typed_values(kind: Kind, texts: Sequence[str]) -> np.ndarray:
 
 
 def integer_array(values: Sequence[int]) -> np.ndarray:
-    """Return Python integers as int64, or as objects where they do not fit, so that no digit is
-    lost.
+    """Return Python integers as int64, or as objects if they do not fit.
+
+    Args:
+        values: integers of any size.
     """
     fits = all(-(2**63) <= value < 2**63 for value in values)
     return np.array(values, dtype=np.int64 if fits else object)
@@ -144,9 +148,8 @@ def _check_exact(column: _Distinct) -> None:
     long = [text for text in column.counts if is_integer(text) and not is_exact(int(text))]
     if long:
         raise InvalidData(
-            f"{column.where(long[0])}: the integer {_short(long[0])} has more digits than float64 "
-            "holds, so that other integers would become the same number; drop the column, or use "
-            "fewer digits"
+            f"{column.where(long[0])}: the integer {_quote(long[0])} has more digits than float64 "
+            "represents; drop the column, or use fewer digits"
         )
 
 
@@ -154,9 +157,9 @@ def _refuse_dates(column: _Distinct) -> None:
     dates = [text for text in column.counts if _DATE_TEXT.fullmatch(text)]
     if dates and len(dates) > 0.8 * len(column.counts):
         raise InvalidData(
-            f"{column.what} holds dates or times ({_short(dates[0])} in row "
-            f"{column.first_row[dates[0]]}), which is no feature to learn from; drop it or turn it "
-            "into numbers"
+            f"{column.what} contains dates or times ({_quote(dates[0])} in row "
+            f"{column.first_row[dates[0]]}), which are not supported as features; drop it or "
+            "convert it to numbers"
         )
 
 
@@ -167,31 +170,32 @@ def _refuse_notations(column: _Distinct) -> None:
         if form not in (NUMBER, CODE, PLACEHOLDER, NOT_FINITE, WORD)
     ]
     units = _units(column)
-    words = [text for text in column.of(WORD) if text not in units]
+    words = [text for text in column.with_form(WORD) if text not in units]
     wrong = [text for text in column.counts if text in set(odd) or text in units]
     if not wrong:
         return
-    if words and column.rows(wrong) + column.rows(column.of(NUMBER)) <= column.rows(words):
-        return  # words, some of which look like numbers
+    if words and column.rows(wrong) + column.rows(column.with_form(NUMBER)) <= column.rows(words):
+        return  # words, some of which resemble numbers
     text = wrong[0]
     how = f"the unit {units[text]!r}" if text in units else column.forms[text]
     raise InvalidData(
-        f"{column.where(text)}: got {_short(text)}, a number with {how} ({column.rows(wrong)} such "
-        "values in all), expected plain numbers such as 1234.5; rewrite the column, or spell out "
-        "what are categories"
+        f"{column.where(text)}: got {_quote(text)}, a number with {how} ({column.rows(wrong)} such "
+        "values in total), expected plain numbers such as 1234.5; rewrite the column, or use "
+        "words for categories"
     )
 
 
 def _units(column: _Distinct) -> dict[str, str]:
-    """Return text -> unit, where the words of a column are measurements: decimals, or integers of
-    at most two units.
+    """Return text -> unit, if the words of a column are measurements.
+
+    They are if they have decimals, or are integers with at most two units.
     """
-    found = {text: unit for text in column.of(WORD) if (unit := unit_of(text)) is not None}
+    found = {text: unit for text in column.with_form(WORD) if (unit := unit_of(text)) is not None}
     values = {value for value, _ in found.values()}
     num_units = len({unit for _, unit in found.values()})
     if not any(not value.is_integer() for value in values) and (len(values) <= 2 or num_units > 2):
         return {}
-    others = [text for text in column.of(WORD) if text not in found]
+    others = [text for text in column.with_form(WORD) if text not in found]
     return (
         {text: unit for text, (_, unit) in found.items()}
         if column.rows(others) < column.rows(list(found))
@@ -200,49 +204,51 @@ def _units(column: _Distinct) -> dict[str, str]:
 
 
 def _refuse_mixture(column: _Distinct, words: set[str]) -> None:
-    """Refuse what is not a number among numbers, unless they are codes: few whole numbers beside
-    words.
+    """Raise an error for other values among numbers, unless the column is categorical.
+
+    Numbers of a categorical column are few integers, or codes with leading zeros, beside words.
     """
-    numbers = column.of(NUMBER)
+    numbers = column.with_form(NUMBER)
     if not numbers:
         return
     if words <= {*_BOOLEANS, "0", "1"}:
         text = next(text for text in column.counts if text.lower() in _BOOLEANS)
         raise InvalidData(
-            f"{column.where(text)}: got {_short(text)} beside 0 and 1; write all as true and false"
+            f"{column.where(text)}: got {_quote(text)} beside 0 and 1, expected one notation; "
+            "write all values as true and false"
         )
     others = [text for text in column.counts if text not in set(numbers)]
-    if column.of(CODE):
+    if column.with_form(CODE):
         return
-    only_gaps = not column.of(WORD)
-    measured = len(column.counts) > _FEW_CATEGORIES or not all(is_integer(text) for text in numbers)
+    only_gaps = not column.with_form(WORD)
+    measured = len(column.counts) > _MAX_CATEGORIES or not all(is_integer(text) for text in numbers)
     if only_gaps or (measured and column.rows(others) < column.rows(numbers)):
         text = others[0]
-        if not column.of(WORD, PLACEHOLDER):
+        if not column.with_form(WORD, PLACEHOLDER):
             raise InvalidData(
-                f"{column.where(text)}: got {text} ({column.rows(others)} such values in all), "
-                "wanted a finite number; correct them or drop the rows"
+                f"{column.where(text)}: got {text} ({column.rows(others)} such values in total), "
+                "expected a finite number; correct them or drop the rows"
             )
         raise InvalidData(
-            f"{column.what} holds numbers, but row {column.first_row[text]} has {_short(text)} "
-            f"({column.rows(others)} such values in all); correct them or drop the rows"
+            f"{column.what} contains numbers, but row {column.first_row[text]} has {_quote(text)} "
+            f"({column.rows(others)} such values in total); correct them or drop the rows"
         )
 
 
 def _refuse_near_duplicates(column: _Distinct) -> None:
     seen: dict[str, str] = {}
     for text in column.counts:
-        other = seen.setdefault(_key(text), text)
+        other = seen.setdefault(_normalize(text), text)
         if other != text:
             raise InvalidData(
-                f"{column.what} has {_short(other)} (row {column.first_row[other]}) and "
-                f"{_short(text)} (row {column.first_row[text]}), which differ in case, spaces or "
-                "form of characters alone; write one of them, or rename one if they are two"
+                f"{column.what} has {_quote(other)} (row {column.first_row[other]}) and "
+                f"{_quote(text)} (row {column.first_row[text]}), which differ only in case, spaces "
+                "or character variants; use one spelling, or rename one if they are distinct"
             )
 
 
-def _key(text: str) -> str:
-    """Return what two spellings of one word have in common."""
+def _normalize(text: str) -> str:
+    """Return the part of a text that its spelling variants share."""
     visible = "".join(
         c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"
     )
@@ -252,36 +258,36 @@ def _key(text: str) -> str:
 
 def _refuse_free_text(column: _Distinct) -> None:
     distinct, rows = len(column.counts), sum(column.counts.values())
-    if rows > 1 and (distinct == rows or (distinct > _FEW_CATEGORIES and distinct > rows / 2)):
-        codes = column.of(CODE)
+    if rows > 1 and (distinct == rows or (distinct > _MAX_CATEGORIES and distinct > rows / 2)):
+        codes = column.with_form(CODE)
         zeros = (
-            f" and leading zeros ({_short(codes[0])} in row {column.first_row[codes[0]]})"
+            f" and leading zeros ({_quote(codes[0])} in row {column.first_row[codes[0]]})"
             if codes
             else ""
         )
         raise InvalidData(
-            f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, which "
-            "is no feature to learn from; drop it from the file"
+            f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, too "
+            "many for categories; drop it from the file"
         )
 
 
 def _notes(column: _Distinct) -> list[str]:
     notes = []
-    if gaps := column.of(PLACEHOLDER):
-        listed = ", ".join(f"{_short(text)} in {column.counts[text]} rows" for text in gaps[:3])
+    if gaps := column.with_form(PLACEHOLDER):
+        listed = ", ".join(f"{_quote(text)} in {column.counts[text]} rows" for text in gaps[:3])
         notes.append(
-            f"{column.what}: {listed}: read as a category of its own, not as a missing value"
+            f"{column.what}: {listed}: read as a separate category, not as a missing value"
         )
-    numbers, words = column.of(NUMBER, NOT_FINITE), column.of(WORD)
-    if (codes := column.of(CODE)) and column.of(NUMBER):
+    numbers, words = column.with_form(NUMBER, NOT_FINITE), column.with_form(WORD)
+    if (codes := column.with_form(CODE)) and column.with_form(NUMBER):
         notes.append(
-            f"{column.what}: {_short(codes[0])} in row {column.first_row[codes[0]]} has leading "
-            "zeros: all values are read as codes, not as numbers"
+            f"{column.what}: {_quote(codes[0])} in row {column.first_row[codes[0]]} has leading "
+            "zeros; all values are read as codes, not as numbers"
         )
     elif numbers and words and not codes:
         notes.append(
-            f"{column.what} mixes numbers and words ({_short(words[0])} in row "
-            f"{column.first_row[words[0]]}): read as {len(column.counts)} categories"
+            f"{column.what} mixes numbers and words ({_quote(words[0])} in row "
+            f"{column.first_row[words[0]]}); read as {len(column.counts)} categories"
         )
     return notes
 
@@ -297,5 +303,5 @@ def _space_notes(what: str, texts: Sequence[str], stripped: Sequence[str]) -> li
     return [f"{what}: spaces around values are ignored ({texts[row - 1]!r} in row {row})"]
 
 
-def _short(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(one_line(text, 40))

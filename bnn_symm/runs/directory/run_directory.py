@@ -181,7 +181,7 @@ class RunDirectory:
             if isinstance(error, OSError):
                 check_free(path)  # Another process was faster.
             raise
-        return cls(path, temporary._lock.moved(path))
+        return cls(path, temporary._lock.follow_rename(path))
 
     def read_record(self) -> dict[str, Any]:
         """Return the content of `run.json`, with the current status.

@@ -103,23 +103,23 @@ def test_other_separators(tmp_path, separator):
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (table(target=["yes"] * ROWS), "has the one value 'yes' in all 40 rows"),
-        (table(target=[0.5] * ROWS), "has the one value .*0.5"),
-        (table(a=[1.0] * 4 + [np.nan] * 36), "'a': empty or NaN in row 5 \\(36 such"),
+        (table(target=["yes"] * ROWS), "has the single value 'yes' in all 40 rows"),
+        (table(target=[0.5] * ROWS), "has the single value .*0.5"),
+        (table(a=[1.0] * 4 + [np.nan] * 36), "'a': missing value in row 5 \\(36 missing"),
         (table(a=[1.0] * 6 + [np.inf] + [1.0] * 33), "'a', row 7: got inf"),
         (
             table(target=["no", "yes", None, "no"] * 10),
-            "'target': empty or NaN in row 3 \\(10 such",
+            "'target': missing value in row 3 \\(10 missing",
         ),
-        (table(target=[0.5, np.nan] * 20), "'target': empty or NaN in row 2"),
-        (table(seen=pd.date_range("2024-01-01", periods=ROWS)), "'seen' holds dates.*drop it"),
+        (table(target=[0.5, np.nan] * 20), "'target': missing value in row 2"),
+        (table(seen=pd.date_range("2024-01-01", periods=ROWS)), "'seen' contains dates.*drop it"),
         (
             table(seen=[f"2024-01-{day % 28 + 1:02}" for day in range(ROWS)]),
-            "'seen' holds dates.*drop it",
+            "'seen' contains dates.*drop it",
         ),
         (
             table(patient_id=RANDOM.permutation(ROWS)),
-            "'patient_id' holds integers and is named like.*drop it",
+            "'patient_id' contains integers .* identifier.*drop it",
         ),
         (
             table(name=[f"p{row}" for row in range(ROWS)]),
@@ -127,13 +127,13 @@ def test_other_separators(tmp_path, separator):
         ),
         (
             table(c=[str(row) for row in range(39)] + ["?"]),
-            "'c' holds numbers, but row 40 has '\\?'",
+            "'c' contains numbers, but row 40 has '\\?'",
         ),
         (
             table(target=[f"p{row}" for row in range(ROWS)]),
             "40 distinct values in 40 rows.*too many for classes",
         ),
-        (table()[["target"]], "no column but the target"),
+        (table()[["target"]], "only the target column"),
         (table().iloc[:0], "columns but no rows"),
         (table().iloc[:3].assign(target=[1.5, 2.5, 3.5]), "3 rows|rows are too few"),
     ],
@@ -146,7 +146,7 @@ def test_tables_that_cannot_be_used(path, frame, message):
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [([-1, 2] * 20, "row 1: got -1, wanted counts"), ([1.0, 2.5] * 20, "row 2: got 2.5")],
+    [([-1, 2] * 20, "row 1: got -1, expected counts"), ([1.0, 2.5] * 20, "row 2: got 2.5")],
 )
 def test_counts_are_checked(path, target, message):
     with pytest.raises(InvalidData, match=message):
@@ -200,7 +200,7 @@ def test_paths(tmp_path):
     with pytest.raises(DatasetNotFound, match=r"does not exist; did you mean 'train.csv'"):
         load_dataset(tmp_path / "trian.csv")
     (tmp_path / "x.xlsx").touch()
-    with pytest.raises(ConfigError, match=r"wanted one that ends in .csv, .parquet, .npz"):
+    with pytest.raises(ConfigError, match=r"expected one that ends in .csv, .parquet, .npz"):
         load_dataset(tmp_path / "x.xlsx")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DatasetNotFound, match="is a folder"):
@@ -229,7 +229,7 @@ def test_npz_of_images_and_of_features(tmp_path):
     [
         ({"y": np.zeros(3)}, "has no array 'x', it has: y"),
         ({"x": np.zeros((3, 2))}, "has no array 'y', it has: x"),
-        ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, "y of shape \\(4,\\), wanted \\(3,\\)"),
+        ({"x": np.zeros((3, 2)), "y": np.zeros(4)}, "y of shape \\(4,\\), expected \\(3,\\)"),
         ({"x": np.array([{}, []], dtype=object), "y": np.zeros(2)}, "Python objects"),
         ({"x": np.array(["a", "b"]), "y": np.zeros(2)}, "x of type <U1"),
         (
@@ -273,7 +273,7 @@ def test_points_and_inputs_of_a_file(path):
     with pytest.raises(InvalidData, match="has no target 'target'"):
         load_points(other, fitted.preprocessing)
     write(table(target=["no", "perhaps"] * 20), other)
-    with pytest.raises(InvalidData, match="does not know: 'perhaps' \\(first in row 2\\)"):
+    with pytest.raises(InvalidData, match="unknown classes: 'perhaps' \\(first in row 2\\)"):
         load_points(other, fitted.preprocessing)
 
 

@@ -59,7 +59,7 @@ def test_idx_compressed_anew_is_the_same_and_other_content_is_refused(nowhere, m
     load_dataset("fashion_mnist")
     file.write_bytes(gzip.compress(content[:-1] + b"\x05"))
     with pytest.raises(
-        InvalidData, match=r"got sha256 .* wanted .*bnn-symm data fetch fashion_mnist"
+        InvalidData, match=r"got sha256 .* expected .*bnn-symm data fetch fashion_mnist"
     ):
         load_dataset("fashion_mnist")
     file.write_bytes(gzip.compress(content)[:-9])
@@ -83,7 +83,7 @@ def test_damaged_idx(tmp_path, content, message):
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "mnist10k", "cifar10"])
 def test_a_set_that_is_not_here_names_the_command(nowhere, name):
-    with pytest.raises(DatasetNotFound, match=f"get it with: bnn-symm data fetch {name}$"):
+    with pytest.raises(DatasetNotFound, match=f"download it with: bnn-symm data fetch {name}$"):
         load_dataset(name)
     assert not {info.name: info.available for info in list_datasets()}[name]
 
@@ -121,7 +121,9 @@ def test_archive_of_digits(nowhere, monkeypatch):
 
 
 def test_only_some_sets_are_fetched():
-    with pytest.raises(ConfigError, match="no download for 'mnist'; did you mean 'mnist10k'"):
+    with pytest.raises(
+        ConfigError, match="'mnist', which cannot be downloaded; did you mean 'mnist10k'"
+    ):
         fetch("mnist")
 
 
@@ -165,14 +167,14 @@ def test_uci_with_its_splits(uci_folder):
 def test_uci_errors(uci_folder, monkeypatch):
     with pytest.raises(ConfigError, match="naval has no split 7; it has 2"):
         load_dataset("uci/naval/7")
-    with pytest.raises(ConfigError, match="wanted uci/<name>"):
+    with pytest.raises(ConfigError, match="expected uci/<name>"):
         load_dataset("uci/naval/first")
-    with pytest.raises(ConfigError, match="wanted uci/<name>"):
+    with pytest.raises(ConfigError, match="expected uci/<name>"):
         load_dataset("uci")
     with pytest.raises(DatasetNotFound, match="did you mean 'uci/naval'"):
         load_dataset("uci/navall")
     (uci_folder / "index_target.txt").write_text("9\n")
-    with pytest.raises(InvalidData, match="wanted whole indices 0 to 3"):
+    with pytest.raises(InvalidData, match="expected whole indices 0 to 3"):
         load_dataset("uci/naval")
     (uci_folder / "index_target.txt").write_text("3\n")
     (uci_folder / "index_test_0.txt").write_text((uci_folder / "index_train_0.txt").read_text())
@@ -191,7 +193,7 @@ def test_uci_errors(uci_folder, monkeypatch):
 
 def need(name, files):
     if store.find(name, files) is None:
-        pytest.skip(f"{name} is not on this machine; get it with: bnn-symm data fetch {name}")
+        pytest.skip(f"{name} is not on this machine; download it with: bnn-symm data fetch {name}")
 
 
 @pytest.mark.data

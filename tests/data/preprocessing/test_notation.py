@@ -14,7 +14,7 @@ from bnn_symm.data.preprocessing.notation import (
     parse_numbers,
     unit_of,
 )
-from bnn_symm.data.preprocessing.text_columns import decide, typed_values
+from bnn_symm.data.preprocessing.text_columns import infer_text_column, typed_values
 from bnn_symm.errors import InvalidData
 
 
@@ -140,10 +140,10 @@ REFUSED = [
     (["12:30", "13:45"], "dates or times"),
     (["01.05.20", "24.12.21"], "dates or times"),
     (["2024-01-31", "2024-02-01"], "dates or times"),
-    (["yes", "Yes", "no"], "differ in case"),
-    (["a b", "a  b"], "differ in case, spaces"),
-    (["caf\u00e9", "cafe\u0301"], "form of characters"),
-    (["1", "1.0", "A", "B", "C"], "differ in case"),
+    (["yes", "Yes", "no"], "differ only in case"),
+    (["a b", "a  b"], "differ only in case, spaces"),
+    (["caf\u00e9", "cafe\u0301"], "character variants"),
+    (["1", "1.0", "A", "B", "C"], "differ only in case"),
     (["9007199254740993", "1"], "more digits than float64"),
 ]
 
@@ -152,7 +152,7 @@ REFUSED = [
 @pytest.mark.parametrize("copies", [20, 400])
 def test_columns_that_a_person_reads_otherwise(texts, message, copies):
     with pytest.raises(InvalidData, match=message) as caught:
-        decide("column 'c'", texts * copies)
+        infer_text_column("column 'c'", texts * copies)
     assert len(str(caught.value)) <= 300
 
 
@@ -174,7 +174,7 @@ def test_columns_that_a_person_reads_otherwise(texts, message, copies):
     ],
 )
 def test_columns_that_are_read(texts, kind):
-    assert decide("column 'c'", texts * 20).kind == kind
+    assert infer_text_column("column 'c'", texts * 20).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_columns_that_are_read(texts, kind):
     ],
 )
 def test_what_is_decided_and_may_surprise_is_noted(texts, word):
-    (note,) = decide("column 'c'", texts * 20).notes
+    (note,) = infer_text_column("column 'c'", texts * 20).notes
     assert word in note
 
 

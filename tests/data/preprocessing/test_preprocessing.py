@@ -82,11 +82,11 @@ def test_encoding_by_hand(pets):
         ),
         (
             lambda t: t.assign(town=["Ulm"] * 6 + ["Rome"] * 34),
-            "'town', row 7: 'Rome' is not one of",
+            "'town', row 7: 'Rome' is not a category",
         ),
         (
             lambda t: t.assign(age=[1.0, np.nan, np.nan] + [2.0] * 37),
-            "'age': empty or NaN in row 2 \\(2 such",
+            "'age': missing value in row 2 \\(2 missing",
         ),
         (
             lambda t: t.assign(age=[1.0, 2.0, np.inf] + [2.0] * 37),
@@ -95,7 +95,7 @@ def test_encoding_by_hand(pets):
         (lambda t: t.assign(age=["1", "old"] + ["2"] * 38), "'age', row 2: got 'old'"),
         (
             lambda t: t.assign(smoker=[1, 0, 2] + [1] * 37),
-            "'smoker', row 3: got 2, wanted true or false",
+            "'smoker', row 3: got 2, expected true or false",
         ),
         (lambda t: t.iloc[:0], "got no rows"),
     ],
@@ -112,13 +112,13 @@ def test_array_for_a_table_of_numbers():
     table = pd.DataFrame(raw, columns=list(iris.feature_names))
     assert torch.equal(iris.preprocessing.encode(raw), iris.preprocessing.encode(table))
     with pytest.raises(
-        InvalidData, match="shape \\(1, 3\\), wanted a table with the columns sepal"
+        InvalidData, match="shape \\(1, 3\\), expected a table with the columns sepal"
     ):
         iris.preprocessing.encode(raw[:, :3])
 
 
 def test_array_for_a_table_with_categories_is_refused(pets):
-    with pytest.raises(InvalidData, match="wanted a table"):
+    with pytest.raises(InvalidData, match="expected a table"):
         pets.preprocessing.encode(np.zeros((2, 3)))
 
 
@@ -133,7 +133,7 @@ def test_images_in_every_accepted_shape():
     for same in (raw[:, 0], raw.reshape(5, 64), raw.astype(np.uint8), table):
         assert torch.equal(digits.preprocessing.encode(same), wanted)
     for bad in (raw.reshape(5, 8, 8, 1), raw[0, 0, 0], raw[..., :7]):
-        with pytest.raises(InvalidData, match="wanted \\(point, 1, 8, 8\\)"):
+        with pytest.raises(InvalidData, match="expected \\(point, 1, 8, 8\\)"):
             digits.preprocessing.encode(bad)
     with pytest.raises(InvalidData, match="columns are missing: pixel_7_7"):
         digits.preprocessing.encode(table.drop(columns="pixel_7_7"))
@@ -150,7 +150,7 @@ def test_targets():
     assert indices.tolist() == [2, 0]
     assert iris.decode_labels(indices).tolist() == ["virginica", "setosa"]
     with pytest.raises(
-        InvalidData, match="does not know: 'rose', 'tulip' \\(first in row 2\\); known: 'setosa'"
+        InvalidData, match="unknown classes: 'rose', 'tulip' \\(first in row 2\\); known: 'setosa'"
     ):
         iris.encode_target(np.array(["setosa", "rose", "tulip"]))
     y = diabetes.encode_target(np.array([100.0, 200.0]), torch.float64)
@@ -162,7 +162,7 @@ def test_targets():
     counts = replace(diabetes, task="count")
     assert counts.encode_target(np.array([0, 7])).tolist() == [0.0, 7.0]
     for bad in (-1.0, 0.5):
-        with pytest.raises(InvalidData, match=r"row 2: got .* wanted counts"):
+        with pytest.raises(InvalidData, match=r"row 2: got .* expected counts"):
             counts.encode_target(np.array([1.0, bad]))
 
 

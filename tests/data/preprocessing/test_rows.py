@@ -89,17 +89,17 @@ def test_other_types_of_the_same_values(fitted, name, values, same):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("code", [1, 1, 1], "'code', row 1: 1 is not one of"),  # of "01" or of "1"
-        ("code", ["001", "1", "A"], "'001' is not one of"),
-        ("month", [9, 10, 11], "'month', row 1: 9 is not one of"),
+        ("code", [1, 1, 1], "'code', row 1: 1 is not a category"),  # of "01" or of "1"
+        ("code", ["001", "1", "A"], "'001' is not a category"),
+        ("month", [9, 10, 11], "'month', row 1: 9 is not a category"),
         ("size", ["1", "02", "3"], "'02', which has leading zeros"),
         ("size", ["1", "2,5", "3"], "decimal comma"),
         ("size", ["1", "NA", "3"], "row 2: got 'NA'"),
-        ("size", ["1", "", "3"], "empty or NaN in row 2"),
+        ("size", ["1", "", "3"], "missing value in row 2"),
         ("size", ["1", "9007199254740993", "3"], "more digits than float64"),
         ("size", [1, 2**53 + 1, 3], "9007199254740993"),
-        ("state", ["None", " ", "NA"], "empty or NaN in row 2"),
-        ("state", ["None", "none", "NA"], "'none' is not one of"),
+        ("state", ["None", " ", "NA"], "missing value in row 2"),
+        ("state", ["None", "none", "NA"], "'none' is not a category"),
         ("open", ["true", "yes", "false"], "'yes'"),
     ],
 )

@@ -81,7 +81,7 @@ def test_what_cannot_be_shifted():
     posterior, part = case((4,), Gaussian(noise=0.3), 1)
     with pytest.raises(InvalidData, match="is for images"):
         shift_curve(posterior, part, "rotation", severities=(30,))
-    with pytest.raises(ConfigError, match="there is no shift 'rotatin'"):
+    with pytest.raises(ConfigError, match="unknown shift 'rotatin'"):
         shift_curve(posterior, part, "rotatin", severities=(30,))
     with pytest.raises(ValueError, match="no points to shift"):
         shift_curve(posterior, part.take(slice(0, 0)), "gaussian_noise")

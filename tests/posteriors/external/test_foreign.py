@@ -597,16 +597,20 @@ def test_checkpoints_that_are_none_are_refused(tmp_path) -> None:
     with pytest.raises(InvalidRun, match="no file"):
         read_checkpoint(path)
     torch.save(sequential(0), path)
-    with pytest.raises(InvalidRun, match="holds more than tensors, and reading it could run code"):
+    with pytest.raises(
+        InvalidRun, match="contains more than tensors, and loading it could run code"
+    ):
         read_checkpoint(path)
     path.write_bytes(pickle.dumps(Path("x")))
-    with pytest.raises(InvalidRun, match=r"a\.pt holds more than tensors|a\.pt is no checkpoint"):
+    with pytest.raises(
+        InvalidRun, match=r"a\.pt contains more than tensors|a\.pt is no torch checkpoint"
+    ):
         read_checkpoint(path)
     torch.save({"epoch": 3}, path)
     with pytest.raises(InvalidRun, match="holds no state dict"):
         read_checkpoint(path)
     path.write_bytes(b"")
-    with pytest.raises(InvalidRun, match="is no checkpoint of torch"):
+    with pytest.raises(InvalidRun, match="is no torch checkpoint"):
         read_checkpoint(path)
     other = tmp_path / "a.safetensors"
     other.write_bytes(b"12345678")
