@@ -1,5 +1,4 @@
-"""Public functions refuse arguments of another kind in one sentence that names the argument and the
-remedy."""
+"""Arguments of the wrong type raise one sentence with the argument and a remedy."""
 
 import pickle
 from dataclasses import replace

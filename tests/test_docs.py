@@ -1,5 +1,4 @@
-"""The pages of the documentation are built, and hold every public name and module with its
-docstring."""
+"""The pages of the documentation contain every public name with its docstring."""
 
 import html
 import inspect
@@ -17,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class _Page(HTMLParser):
-    """The text of a page, what it has by id, and what it links to."""
+    """The text, the element ids and the links of a page."""
 
     def __init__(self, path):
         super().__init__()
@@ -35,12 +34,12 @@ class _Page(HTMLParser):
 
     @property
     def text(self):
-        # Markup may part a word from its punctuation.
+        # Markup may separate a word from its punctuation.
         return "".join(self.words)
 
 
 def plain(docstring):
-    """The first sentence as it reads on a page: without the marks of Markdown."""
+    """Return the first sentence as it appears on a page, without Markdown."""
     sentence = " ".join(docstring.strip().split("\n\n")[0].split())
     return re.sub(r"[`*\\\s]", "", html.unescape(sentence))
 
@@ -49,7 +48,7 @@ def plain(docstring):
 def pages(tmp_path_factory):
     pytest.importorskip("pdoc", reason="pdoc is not installed: pip install --group docs")
     folder = tmp_path_factory.mktemp("pages")
-    # In a process of its own, without the type checks of the tests, which change every signature.
+    # In a separate process, because the type checks of the tests change every signature.
     command = [sys.executable, str(ROOT / "docs" / "build_pages.py"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -62,7 +61,7 @@ def test_every_public_name_has_an_entry_with_its_docstring(pages):
     text = re.sub(r"[`*\\]", "", page.text)
     for name in bnn_symm.__all__:
         if inspect.ismodule(getattr(bnn_symm, name)):
-            continue  # a namespace has a page of its own
+            continue  # a namespace has a separate page
         docstring = getattr(bnn_symm, name).__doc__
         assert name in page.ids, name
         assert plain(docstring) in text, name

@@ -1,4 +1,4 @@
-"""Arrows never run upwards, and no modules import each other in a circle."""
+"""Layers import only lower layers, and there are no circular imports."""
 
 import grimp
 import igraph
@@ -8,7 +8,7 @@ from importlinter.cli import lint_imports
 
 @pytest.fixture(scope="module")
 def graph():
-    """Every import of the package, also those in functions and under TYPE_CHECKING."""
+    """Return every import of the package, also in functions and under TYPE_CHECKING."""
     return grimp.build_graph("bnn_symm", cache_dir=None)
 
 

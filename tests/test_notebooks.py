@@ -1,4 +1,4 @@
-"""The notebooks run as they are, and what is stored of them is what a reader should see."""
+"""The notebooks run without changes, and their stored outputs are presentable."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Wrong settings are one sentence that names the setting, in every class of settings."""
+"""Invalid settings raise one sentence that names the setting, in every settings class."""
 
 import dataclasses
 

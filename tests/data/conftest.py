@@ -5,7 +5,7 @@ from bnn_symm.data.loaders import data_folders as store
 
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch):
-    """No data set anywhere: every place that is searched is an empty folder."""
+    """Return an empty folder, and make all searched folders of data sets empty."""
     monkeypatch.setenv("BNN_SYMM_DATA", str(tmp_path / "user"))
     monkeypatch.setattr(store, "_SYSTEM", tmp_path / "system")
     monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache" / project)

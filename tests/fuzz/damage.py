@@ -1,4 +1,4 @@
-"""Damage to files, from a seed: what disks, copies, editors and attackers do to them."""
+"""Damage to files from a seed, as by disks, copies, editors and attackers."""
 
 import io
 import json
@@ -58,7 +58,7 @@ HOSTILE_YAML = [
 
 
 def flip(path: Path, dice: random.Random) -> None:
-    """Flip some bits."""
+    """Flip some random bits."""
     content = bytearray(path.read_bytes())
     for _ in range(dice.choice([1, 1, 3, 20]) if content else 0):
         content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
@@ -66,7 +66,7 @@ def flip(path: Path, dice: random.Random) -> None:
 
 
 def truncate(path: Path, dice: random.Random) -> None:
-    """Cut the end off."""
+    """Remove the end of the file."""
     os.truncate(
         path,
         dice.choice([0, dice.randrange(path.stat().st_size + 1), max(0, path.stat().st_size - 1)]),
@@ -81,13 +81,12 @@ def extend(path: Path, dice: random.Random) -> None:
 
 
 def remove(path: Path, dice: random.Random) -> None:
-    """Remove the file."""
+    """Remove the file from its folder."""
     path.unlink()
 
 
 def replace_by_other_kinds(path: Path, dice: random.Random) -> None:
-    """Put a pipe, a folder, a link to nowhere or to a device, or a huge sparse file in its
-    place."""
+    """Replace the file by a pipe, a folder, a link or a huge sparse file."""
     path.unlink()
     kind = dice.randrange(6)
     if kind == 0:
@@ -106,7 +105,7 @@ def replace_by_other_kinds(path: Path, dice: random.Random) -> None:
 
 
 def retype(path: Path, dice: random.Random) -> None:
-    """Change a value, a type or a shape inside, by the format of the file."""
+    """Change a value, a type or a shape, according to the format."""
     change = {
         ".json": _retype_json,
         ".jsonl": _retype_json_lines,
@@ -132,7 +131,7 @@ DAMAGES: list[Callable[[Path, random.Random], None]] = [
 
 
 def _change_somewhere(content: Any, dice: random.Random) -> Any:
-    """Replace a part of nested plain data by an odd value."""
+    """Replace an item of nested plain data by an unusual value."""
     if isinstance(content, dict | list) and content and dice.random() < 0.75:
         key = (
             dice.choice(list(content))

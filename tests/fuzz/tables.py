@@ -1,5 +1,4 @@
-"""Random tables, as people write them: kinds of columns, notations, quoting, separators and
-damage."""
+"""Random tables with many kinds of columns, notations, quoting, separators and damage."""
 
 import csv
 import io
@@ -63,7 +62,7 @@ _KINDS = [
 
 
 def random_column(random: np.random.Generator, rows: int, kind: str | None = None) -> list[str]:
-    """The texts of one column."""
+    """Return the texts of one random column."""
     kind = kind or _KINDS[random.integers(len(_KINDS))]
     values = random.normal(size=rows) * 10.0 ** random.integers(-2, 3)
     if kind == "words":
@@ -100,7 +99,7 @@ def random_column(random: np.random.Generator, rows: int, kind: str | None = Non
 
 
 def random_table(random: np.random.Generator) -> tuple[list[str], list[list[str]]]:
-    """The names and the rows of a table of 14 to 60 rows, its target last."""
+    """Return the names and rows of a table of 14 to 60 rows with the target last."""
     rows, width = int(random.integers(14, 61)), int(random.integers(1, 5))
     plain = random.random() < 0.6  # else nearly every table would be refused
     usual = ["float", "integer", "words", "codes", "boolean", "exponents", "few_integers"]
@@ -121,7 +120,7 @@ def random_table(random: np.random.Generator) -> tuple[list[str], list[list[str]
 
 
 def write_table(random: np.random.Generator, names: list[str], rows: list[list[str]]) -> bytes:
-    """A file of a table: with any separator and quoting, sometimes damaged."""
+    """Return a table as a file with random separator and quoting, sometimes damaged."""
     text = io.StringIO()
     separator = str(random.choice([",", ";", "\t", "|"], p=[0.7, 0.1, 0.15, 0.05]))
     quoting = int(random.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))

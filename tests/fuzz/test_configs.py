@@ -1,4 +1,4 @@
-"""Configurations made at random, valid and not: each is one line of an error, or a fit."""
+"""Random configurations, valid or not, raise an error of one line or can be fitted."""
 
 import random
 import tempfile

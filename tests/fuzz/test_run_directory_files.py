@@ -1,4 +1,4 @@
-"""Every file of a run, damaged in every way: one line of an error, or the same scores as before.
+"""Damaged files of a run raise an error of one line, or the scores are unchanged.
 
 The short run is a sample; the long one, `pytest -m slow tests/fuzz`, has 1,500 cases.
 """
@@ -54,23 +54,23 @@ _METHODS = {
 
 
 class _StopAfter(Callback):
-    """Stop a fit at some row of its history."""
+    """Stop a fit at a given row of its history."""
 
     def __init__(self, rows: int):
         self._left = rows
 
     def on_history(self, row: Any) -> None:
-        """Count."""
+        """Count the rows of the history."""
         self._left -= 1
 
     def should_stop(self) -> bool:
-        """Return whether there were enough rows."""
+        """Return whether the row was reached."""
         return self._left <= 0
 
 
 @dataclass(frozen=True)
 class Target:
-    """A directory that is damaged, another one whose files are put in, and what is done with it."""
+    """A directory to damage, another one to copy files from, and the function that uses it."""
 
     path: Path
     other: Path
@@ -90,8 +90,7 @@ def _resume(path: Path) -> Any:
 
 
 def _report(path: Path) -> Any:
-    """Write the report of a study, whose tables have no signature: that it can be written is all
-    that is compared."""
+    """Write the report of a study, whose tables have no signature to compare."""
     write_report(path, path / "out.html")
 
 
@@ -103,7 +102,7 @@ def targets() -> Iterator[list[Target]]:
 
 @pytest.fixture(scope="module")
 def few_targets() -> Iterator[list[Target]]:
-    """Make a complete run and one that was stopped; making all takes longer than the sample."""
+    """Yield a complete and a stopped run, because more take longer than the sample."""
     with tempfile.TemporaryDirectory(prefix="f") as folder:
         home = Path(folder)
         cut = [_fitted(home, "map", seed, 2) for seed in (0, 1)]
@@ -114,8 +113,7 @@ def few_targets() -> Iterator[list[Target]]:
 
 
 def build_targets(home: Path) -> list[Target]:
-    """Make small runs, complete and not, and a study, in a folder; what is there already is
-    taken."""
+    """Return small runs, complete and stopped, and a study, created unless they exist."""
     made = [Target(_fitted(home, name, 0), _fitted(home, name, 1), _use_run) for name in _METHODS]
     for name, rows in (("hmc", 3), ("map", 2), ("swag", 1)):
         pair = [_fitted(home, name, seed, rows) for seed in (0, 1)]
@@ -136,7 +134,7 @@ def _fitted(home: Path, name: str, seed: int, rows: int | None = None) -> Path:
 
 
 def _case(target: Target, dice: random.Random, expected: Any) -> str | None:
-    """Damage one file of a copy and use it; what is wrong with the outcome, or None."""
+    """Damage one file of a copy, use it, and return what is wrong, or None."""
     with tempfile.TemporaryDirectory(prefix="f") as folder:
         copy = Path(folder) / "run"
         shutil.copytree(target.path, copy)
@@ -186,7 +184,7 @@ def _case(target: Target, dice: random.Random, expected: Any) -> str | None:
 
 
 def _content(path: Path) -> bytes | None:
-    """Return what is in a plain file of ordinary size; None of anything else."""
+    """Return the content of a plain file of ordinary size, or None."""
     if path.is_symlink() or not path.is_file() or path.stat().st_size > 2**30:
         return None
     return path.read_bytes()
@@ -201,7 +199,7 @@ def _hang(*_: Any) -> None:
 
 
 def run_cases(targets: list[Target], number: int, seed: int) -> list[str]:
-    """Return what was wrong, of cases from a seed."""
+    """Return what is wrong in random cases from a seed."""
     handler = signal.signal(signal.SIGALRM, _hang)
     expected = {}
     for index, target in enumerate(targets):

@@ -1,5 +1,4 @@
-"""Random tables: each is read to one meaning or refused in one line, and a row means the same
-beside any other."""
+"""Random tables are read unambiguously or raise an error, and rows are encoded independently."""
 
 import csv
 import io
@@ -22,7 +21,7 @@ def check_message(error):
 
 
 def rows_of(path):
-    """The header and the lines of a file that `load_dataset` has accepted."""
+    """Return the header and the lines of a file that `load_dataset` accepted."""
     text = path.read_bytes().decode("utf-8-sig")
     separator = _separator(path, text)
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
@@ -30,7 +29,7 @@ def rows_of(path):
 
 
 def check_rows(path, dataset, random):
-    """Encode subsets of the rows, in any order, and compare each row with the whole."""
+    """Compare the encoding of random subsets of the rows with that of the table."""
     separator, header, rows = rows_of(path)
     whole = read_inputs(path, dataset.preprocessing, torch.float64)
     assert len(whole) == len(rows)
@@ -47,7 +46,7 @@ def check_rows(path, dataset, random):
 
 
 def check_table(seed, folder):
-    """Whether a table was accepted."""
+    """Check a random table and return whether it was accepted."""
     random = np.random.default_rng(seed)
     path = folder / "table.csv"
     path.write_bytes(write_table(random, *random_table(random)))

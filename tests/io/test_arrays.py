@@ -1,5 +1,4 @@
-"""Arrays and tables: what is damaged, of other types or larger than it declares is one line of an
-error."""
+"""Damaged, oversized and unsupported arrays and tables raise an error of one line."""
 
 import decimal
 import pickle

@@ -1,4 +1,4 @@
-"""The foundation under every reader and writer: regular files, memory, printable lines."""
+"""Regular files, available memory and printable lines."""
 
 import os
 import socket

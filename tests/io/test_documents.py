@@ -1,5 +1,4 @@
-"""JSON and YAML: what is plain is read as it was written, everything else is one line of an
-error."""
+"""Plain JSON and YAML are read as written; all else raises an error of one line."""
 
 import os
 from pathlib import Path

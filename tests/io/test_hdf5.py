@@ -1,5 +1,4 @@
-"""HDF5 and NetCDF: plain files open, everything that leads out of the file or past its size is
-refused."""
+"""Plain HDF5 and NetCDF files open; references to other files and wrong sizes are errors."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""One writer a folder: among processes, PID namespaces, clocks that are set, and file systems that
-cannot lock."""
+"""One writer per folder across processes, PID namespaces, clock changes and file systems."""
 
 import errno
 import json
@@ -19,7 +18,7 @@ from bnn_symm.errors import InvalidRun
 from bnn_symm.io.locks import FolderInUse, FolderLock, LockWarning
 from bnn_symm.io.owners import is_alive, process_record
 
-# Holds the lock of a folder, says whether it has it, and waits for the end of its input.
+# Acquire the lock of a folder, print whether that succeeded, and wait for the end of the input.
 _HOLD = """
 import sys
 from pathlib import Path
@@ -98,7 +97,7 @@ def _needs_namespaces():
 
 
 def test_two_pid_namespaces_cannot_both_write(tmp_path):
-    """In each, the process has the number 1 or so, and cannot see the other."""
+    """In each namespace the process has ID 1 or so, and cannot see the other."""
     _needs_namespaces()
     first, mine = _holder(tmp_path, *_NAMESPACE)
     second, refused = _holder(tmp_path, *_NAMESPACE)
@@ -118,7 +117,7 @@ def test_two_pid_namespaces_cannot_both_write(tmp_path):
         {"boot_id": "another", "host": "another"},
         {"pid": 4_000_000},
         {"pid_namespace": "pid:[1]"},
-        None,  # the record is gone
+        None,  # no record
     ],
     ids=str,
 )
@@ -187,7 +186,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
 
 
 def test_a_forked_process_neither_holds_nor_frees_the_lock(tmp_path):
-    """One that lives on after its parent has died does not keep it either."""
+    """A child that outlives its parent does not hold the lock either."""
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:
@@ -195,7 +194,7 @@ def test_a_forked_process_neither_holds_nor_frees_the_lock(tmp_path):
         lock.acquire()
         child = os.fork()
         if child == 0:
-            lock.release()  # what it inherited is not its own
+            lock.release()  # the child does not own the inherited lock
             signal.pause()
         os.write(writing, str(child).encode())
         signal.pause()
@@ -234,8 +233,7 @@ def test_a_spawned_process_does_not_keep_the_lock(tmp_path):
 
 
 def test_a_file_system_that_cannot_lock(tmp_path, monkeypatch):
-    """The record decides, and a note says so. No file system here lacks locks: the system call is
-    made to."""
+    """The record decides, with a warning; the system call is made to fail."""
     import fcntl
 
     def flock(*_):
@@ -264,7 +262,7 @@ def test_this_process_lives():
     assert is_alive({**record, "start": record["start"] + 3600})  # the clock was set
     assert is_alive(
         {key: record[key] for key in ("host", "pid", "start")}
-    )  # as former versions wrote it
+    )  # as written by earlier versions
 
 
 @pytest.mark.parametrize(
@@ -275,7 +273,7 @@ def test_this_process_lives():
         ({"boot_id": "another"}, False),  # of this machine, before it was started again
         ({"boot_id": "another", "host": "elsewhere"}, True),  # another machine
         ({"host": "elsewhere"}, True),  # a container of this machine: the same process
-        ({"pid_namespace": "pid:[1]"}, True),  # cannot be seen from here
+        ({"pid_namespace": "pid:[1]"}, True),  # not visible from here
         ({"boot_id": None, "start": 0}, False),
         ({"boot_id": None, "host": "elsewhere"}, True),
         ({"pid": "one"}, False),

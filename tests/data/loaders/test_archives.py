@@ -1,5 +1,4 @@
-"""Archives whose hash is right and whose content is hostile all the same: one line, and nothing is
-written."""
+"""Archives with a correct hash and malicious content raise an error of one line."""
 
 import gzip
 import hashlib
@@ -21,7 +20,7 @@ GOOD = json.dumps({"data": [0.5] * 784}).encode()
 
 
 def tarball(members, **attributes):
-    """A packed archive; the first member has other attributes."""
+    """Return a packed archive whose first member has the given attributes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as file:
         for index, (name, content) in enumerate(members.items()):
@@ -39,7 +38,7 @@ def whole(first=GOOD, **others):
 
 @pytest.fixture
 def install(nowhere, monkeypatch):
-    """Returns a function that makes content the archive of digits that is expected."""
+    """Return a function that installs content as the expected archive of digits."""
 
     def run(content):
         (nowhere / "user").mkdir()

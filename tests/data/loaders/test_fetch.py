@@ -1,5 +1,4 @@
-"""Downloads from servers of this machine: whatever comes is checked, and nothing is left of a
-failure."""
+"""Downloads from local servers are verified, and failures leave no files behind."""
 
 import gzip
 import hashlib
@@ -30,14 +29,14 @@ FIRST = next(iter(idx.FASHION_MNIST))
 KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 NAME = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
 forked = multiprocessing.get_context("fork")
-# Connections that are given up are closed when they are collected.
+# Abandoned connections are closed by garbage collection.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*SSLSocket:ResourceWarning")
 ignore_forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate of localhost, and its key."""
+    """Return a certificate of localhost and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes a certificate, is not installed")
     folder = tmp_path_factory.mktemp("certificate")
@@ -63,7 +62,7 @@ def certificate(tmp_path_factory):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Sends what the server has under a name: bytes, or what a function answers."""
+    """Send the content of a name: bytes, or the answer of a function."""
 
     timeout = 20
 
@@ -94,15 +93,14 @@ class Server(ThreadingHTTPServer):
         self.thread.start()
 
     def handle_error(self, request, client_address):
-        """Clients that give up are what is tested."""
+        """Ignore errors, because disconnecting clients are part of the tests."""
 
 
 @pytest.fixture
 def idle_server(nowhere, certificate, monkeypatch):
-    """A server with https that has a small Fashion-MNIST, from which it is fetched; clients wait
-    for its start.
+    """Return an https server with a small Fashion-MNIST, which clients wait for.
 
-    Processes are forked before it starts, since a fork beside threads can hang.
+    Processes are forked before it starts, because forking a process with threads can hang.
     """
     small_fashion_mnist(nowhere / "made", monkeypatch)
     monkeypatch.setattr(fetching, "FASHION_MNIST", idx.FASHION_MNIST)
@@ -124,7 +122,7 @@ def idle_server(nowhere, certificate, monkeypatch):
 
 @pytest.fixture
 def server(idle_server):
-    """The same, at work."""
+    """Return the running server."""
     idle_server.start()
     return idle_server
 
@@ -298,7 +296,7 @@ def test_a_cache_that_cannot_be_made(nowhere):
 
 @pytest.fixture
 def npm(nowhere, monkeypatch):
-    """Returns a function that installs a program of the name npm, a shell script."""
+    """Return a function that installs a shell script as the program npm."""
     folder = nowhere / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")

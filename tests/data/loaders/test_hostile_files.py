@@ -1,5 +1,4 @@
-"""Data files that are damaged, hostile or not meant as data: one line, nothing taken from memory,
-no hang."""
+"""Damaged and malicious data files raise an error of one line within bounded memory and time."""
 
 import decimal
 import gzip
@@ -328,7 +327,7 @@ def test_summary(tmp_path):
 
 
 def test_objects_in_place_of_names():
-    """In a process of its own: without the type checks of the tests, as users have it."""
+    """A separate process has no run-time type checks, like that of a user."""
     code = """
 import numpy as np, pandas as pd, torch
 from bnn_symm.data import load_dataset, load_points, read_inputs

@@ -1,5 +1,4 @@
-"""Sets that are not bundled: IDX and archives, UCI folders, fetching; nothing is downloaded
-here."""
+"""Data sets that are not bundled (IDX, archives, UCI), without downloads."""
 
 import gzip
 import hashlib
@@ -178,7 +177,7 @@ def test_uci_errors(uci_folder, monkeypatch):
         load_dataset("uci/naval")
     (uci_folder / "index_target.txt").write_text("3\n")
     (uci_folder / "index_test_0.txt").write_text((uci_folder / "index_train_0.txt").read_text())
-    with pytest.raises(InvalidData, match="train and test at once"):
+    with pytest.raises(InvalidData, match="in both train and test"):
         load_dataset("uci/naval/0")
     (uci_folder / "data.txt").write_text("1 2 three\n")
     with pytest.raises(InvalidData, match="not whitespace-separated numbers"):

@@ -1,5 +1,4 @@
-"""How numbers are written: one notation is read, the others are refused by name at any number of
-values."""
+"""Numbers have one supported notation; others are errors at any number of values."""
 
 import math
 

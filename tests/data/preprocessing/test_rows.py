@@ -1,5 +1,4 @@
-"""A row means the same in every file: alone, beside any other rows, in any order, and in every
-container."""
+"""A row is encoded the same in every file, order and format, whatever the other rows are."""
 
 import numpy as np
 import pandas as pd
@@ -189,7 +188,7 @@ def test_labels(tmp_path, suffix, y, labels):
 
 
 def test_old_preprocessing_reads_new_files(folder):
-    """What an earlier version stored: columns by name, kind and categories alone."""
+    """Earlier versions stored only the name, kind and categories of columns."""
     content = {
         "task": "classification",
         "kind": "table",
