@@ -15,7 +15,7 @@ def test_list(cli):
 
 
 def test_unknown_names(refused):
-    assert "there is no download for 'fashon_mnist'; did you mean 'fashion_mnist'?" in refused(
+    assert "'fashon_mnist', which cannot be downloaded; did you mean 'fashion_mnist'?" in refused(
         "data", "fetch", "fashon_mnist"
     )
     assert "there is no download for 'digits'" in refused("data", "fetch", "digits")
