@@ -60,7 +60,7 @@ def align_runs(
         aligned, contents = [first], []
         for run in others:
             posterior, moved = align_chains(run.posterior, group, seed)
-            found = align(
+            alignment = align(
                 first,
                 posterior,
                 matching=matching,
@@ -69,9 +69,9 @@ def align_runs(
                 group=group,
                 seed=seed,
             )
-            aligned.append(found.apply(posterior))
+            aligned.append(alignment.apply(posterior))
             contents.append(
-                {"run": str(run.path), **describe_alignment(found), "chains_moved_first": moved}
+                {"run": str(run.path), **describe_alignment(alignment), "chains_moved_first": moved}
             )
     return aligned, contents, chains_moved
 
@@ -90,9 +90,9 @@ def align_chains(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple
     """
     if not isinstance(posterior, SamplePosterior) or posterior.shape[0] == 1 or group.is_trivial:
         return posterior, 0
-    found = align_samples(posterior, per="chain", null=False, group=group, seed=seed)
-    return found.posterior, sum(
-        not isinstance(p, Permutation) or not p.is_identity for p in found.permutations
+    aligned = align_samples(posterior, per="chain", null=False, group=group, seed=seed)
+    return aligned.posterior, sum(
+        not isinstance(p, Permutation) or not p.is_identity for p in aligned.permutations
     )
 
 
@@ -112,41 +112,52 @@ def align_jointly(
     group = _group(runs[0])
     with use_threads(_threads(group)):
         posteriors = [align_chains(run.posterior, group, seed)[0] for run in runs]
-        found = synchronize(posteriors, cost=cost, group=group, seed=seed)
-    return found.apply(posteriors), describe_synchronization(found)
+        synchronization = synchronize(posteriors, cost=cost, group=group, seed=seed)
+    return synchronization.apply(posteriors), describe_synchronization(synchronization)
 
 
-def describe_alignment(found: Alignment) -> dict[str, Any]:
+def describe_alignment(alignment: Alignment) -> dict[str, Any]:
     """Return an alignment as plain data.
 
     The permutation lists the old index and the sign of every new unit, by group.
 
     Args:
-        found: the alignment.
+        alignment: the alignment.
     """
-    own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    del own["group"]
-    own["permutation"] = {name: index.tolist() for name, index in found.permutation.indices.items()}
-    own["signs"] = {name: sign.tolist() for name, sign in found.permutation.signs.items()}
-    movable = found.num_movable
-    own["note"] = (
-        f"{found.num_moved} of {movable} movable hidden units moved"
+    content = {
+        field.name: getattr(alignment, field.name) for field in dataclasses.fields(alignment)
+    }
+    del content["group"]
+    content["permutation"] = {
+        name: index.tolist() for name, index in alignment.permutation.indices.items()
+    }
+    content["signs"] = {name: sign.tolist() for name, sign in alignment.permutation.signs.items()}
+    movable = alignment.num_movable
+    content["note"] = (
+        f"{alignment.num_moved} of {movable} movable hidden units moved"
         if movable
-        else f"there is nothing to align: {found.group.certificate}"
+        else f"there is nothing to align: {alignment.group.certificate}"
     )
-    own["fixed_points"] = found.permutation.fixed_points()
-    return own
+    content["fixed_points"] = alignment.permutation.fixed_points()
+    return content
 
 
-def describe_synchronization(found: Synchronization) -> dict[str, Any]:
+def describe_synchronization(synchronization: Synchronization) -> dict[str, Any]:
     """Return the numbers of a joint alignment as plain data.
 
     Args:
-        found: the joint alignment.
+        synchronization: the joint alignment.
     """
-    own = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    del own["permutations"], own["group"]
-    return {**own, "distance_before": found.distance_before, "distance_after": found.distance_after}
+    content = {
+        field.name: getattr(synchronization, field.name)
+        for field in dataclasses.fields(synchronization)
+    }
+    del content["permutations"], content["group"]
+    return {
+        **content,
+        "distance_before": synchronization.distance_before,
+        "distance_after": synchronization.distance_after,
+    }
 
 
 def barrier_runs(
@@ -201,7 +212,7 @@ def barrier_runs(
     posteriors = [run.posterior for run in runs]
     content: dict[str, Any] = {"runs": [str(run.path) for run in runs], "aligned": aligned}
     if len(runs) == 2:
-        found, _ = pair_runs(
+        pair, _ = pair_runs(
             runs[0],
             runs[1],
             aligned=aligned,
@@ -210,7 +221,7 @@ def barrier_runs(
             curve_steps=curve_steps,
             **options,
         )
-        return found if path != "line" else lines_from_initial(runs) | found
+        return pair if path != "line" else lines_from_initial(runs) | pair
     with use_threads(first.threads):
         naive_simplex = simplex_barrier(posteriors, dataset.test, **options)
         content["naive"] = {
@@ -266,11 +277,11 @@ def pair_runs(
 
     def measured(start: Posterior, end: Posterior) -> tuple[Barrier, dict[str, Any]]:
         with use_threads(first.threads):
-            found = barrier(start, end, dataset, **options)
-            described = describe_barrier(found)
+            result = barrier(start, end, dataset, **options)
+            described = describe_barrier(result)
             if path == "line":
                 described["shape"] = line_shapes(start, start.mean(), end.mean(), dataset)
-        return found, described
+        return result, described
 
     content: dict[str, Any] = {"runs": [str(first.path), str(second.path)], "aligned": aligned}
     posteriors, dataset = [first.posterior, second.posterior], first.dataset()
@@ -281,35 +292,35 @@ def pair_runs(
         "path": path,
         "curve_steps": curve_steps,
     }
-    found, naive = measured(*posteriors)
+    result, naive = measured(*posteriors)
     chosen = naive
     if aligned:
         posteriors, (content["alignment"],), _ = align_runs(
             first, [second], matching=matching, seed=seed
         )
-        found, chosen = measured(*posteriors)
+        result, chosen = measured(*posteriors)
     described = {
-        "height": found.height,
-        "standard_error": found.standard_error,
+        "height": result.height,
+        "standard_error": result.standard_error,
         **content,
-        "path": found.path,
-        "num_draws": found.num_draws,
+        "path": result.path,
+        "num_draws": result.num_draws,
         **chosen,
         "naive": naive,
     }
     return described, posteriors
 
 
-def describe_barrier(found: Barrier) -> dict[str, Any]:
+def describe_barrier(result: Barrier) -> dict[str, Any]:
     """Return the curves of both parts, and the loss of the second posterior, as plain data.
 
     Args:
-        found: the barrier.
+        result: the barrier.
     """
     return {
-        "test": dataclasses.asdict(found.test),
-        "train": dataclasses.asdict(found.train),
-        "end_nll": found.end_nll,
+        "test": dataclasses.asdict(result.test),
+        "train": dataclasses.asdict(result.train),
+        "end_nll": result.end_nll,
     }
 
 
@@ -319,13 +330,13 @@ def _pairs(
     """Return the heights of the barriers between all pairs."""
     rows = []
     for i, j in itertools.combinations(range(len(posteriors)), 2):
-        found = barrier(posteriors[i], posteriors[j], dataset, **options)
+        result = barrier(posteriors[i], posteriors[j], dataset, **options)
         rows.append(
             {
                 "first": i,
                 "second": j,
-                "height": found.height,
-                "standard_error": found.standard_error,
+                "height": result.height,
+                "standard_error": result.standard_error,
             }
         )
     return rows

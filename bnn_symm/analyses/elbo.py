@@ -58,16 +58,16 @@ def describe_elbo(run: Run) -> dict[str, Any]:
             "reason": reason,
         }
     train = run.dataset().train
-    found = elbo(posterior, train, seed=seed)
-    assert found is not None
-    content: dict[str, Any] = {name: getattr(found, name) for name in _NUMBERS}
+    bound = elbo(posterior, train, seed=seed)
+    assert bound is not None
+    content: dict[str, Any] = {name: getattr(bound, name) for name in _NUMBERS}
     content |= {
         "points": len(train),
-        "per_point": found.value / len(train),
+        "per_point": bound.value / len(train),
         "temperature": temperature,
-        "by_layer": _by_layer(found),
+        "by_layer": _by_layer(bound),
         "pruned": _pruned(posterior),
-        "symmetrized": _symmetrized(posterior, found, seed),
+        "symmetrized": _symmetrized(posterior, bound, seed),
         "posterior_scales": scales,
         "reason": None,
     }
@@ -81,15 +81,21 @@ def describe_elbo(run: Run) -> dict[str, Any]:
     }
 
 
-def _by_layer(found: Elbo) -> dict[str, Any]:
+def _by_layer(bound: Elbo) -> dict[str, Any]:
     """Return the KL by layer and tensor."""
     layers: dict[str, Any] = {}
-    for layer, share in found.by_layer.items():
-        tensors = {name: own for name, own in found.by_tensor.items() if layer_name(name) == layer}
+    for layer, share in bound.by_layer.items():
+        tensors = {
+            name: share_of_tensor
+            for name, share_of_tensor in bound.by_tensor.items()
+            if layer_name(name) == layer
+        }
         layers[layer] = {
-            **_share(share, found.kl),
+            **_share(share, bound.kl),
             "at_prior": share.nats_per_parameter < AT_PRIOR,
-            "by_tensor": {name: _share(own, found.kl) for name, own in tensors.items()},
+            "by_tensor": {
+                name: _share(share_of_tensor, bound.kl) for name, share_of_tensor in tensors.items()
+            },
         }
     return layers
 
@@ -111,36 +117,36 @@ def _pruned(posterior: ClosedFormPosterior) -> dict[str, Any]:
     if not isinstance(posterior, GaussianPosterior):
         return {"fraction": None, "num_units": None, "groups": {}, "reason": _COVARIES}
     try:
-        found = pruned_units(posterior)
+        pruning = pruned_units(posterior)
     except SymmetryError as error:
         return {"fraction": None, "num_units": None, "groups": {}, "reason": str(error)}
-    assert found is not None
+    assert pruning is not None
     return {
-        "fraction": found.fraction,
-        "num_units": found.num_units,
-        "kl_below": found.kl_below,
-        "signal_below": found.signal_below,
-        "groups": _groups(found),
-        "reason": None if found.num_units else "the network has no hidden units",
+        "fraction": pruning.fraction,
+        "num_units": pruning.num_units,
+        "kl_below": pruning.kl_below,
+        "signal_below": pruning.signal_below,
+        "groups": _groups(pruning),
+        "reason": None if pruning.num_units else "the network has no hidden units",
     }
 
 
-def _groups(found: Pruning) -> dict[str, Any]:
+def _groups(pruning: Pruning) -> dict[str, Any]:
     """Return the numbers of pruned units of each group."""
     return {
         name: {
-            "num_units": len(own.kl),
-            "pruned": int(own.pruned.sum()),
-            "reverted": int(own.reverted.sum()),
-            "silent": int(own.silent.sum()),
-            "fraction": float(own.pruned.mean()),
-            "pruned_units": np.flatnonzero(own.pruned).tolist(),
+            "num_units": len(group.kl),
+            "pruned": int(group.pruned.sum()),
+            "reverted": int(group.reverted.sum()),
+            "silent": int(group.silent.sum()),
+            "fraction": float(group.pruned.mean()),
+            "pruned_units": np.flatnonzero(group.pruned).tolist(),
         }
-        for name, own in found.groups.items()
+        for name, group in pruning.groups.items()
     }
 
 
-def _symmetrized(posterior: ClosedFormPosterior, found: Elbo, seed: int) -> dict[str, Any]:
+def _symmetrized(posterior: ClosedFormPosterior, bound: Elbo, seed: int) -> dict[str, Any]:
     """Return the symmetrized ELBO, or the reason why it is not defined."""
     names = (
         "kind",
@@ -159,11 +165,11 @@ def _symmetrized(posterior: ClosedFormPosterior, found: Elbo, seed: int) -> dict
     if not isinstance(posterior, GaussianPosterior):
         return {**dict.fromkeys(names), "by_group": {}, "reason": _COVARIES}
     try:
-        made: SymmetrizedElbo = symmetrized_elbo(posterior, found, seed=seed)
+        result: SymmetrizedElbo = symmetrized_elbo(posterior, bound, seed=seed)
     except SymmetryError as error:
         return {**dict.fromkeys(names), "by_group": {}, "reason": str(error)}
     groups = {
         name: {"mutual_information": share.mutual_information, "log_order": share.log_order}
-        for name, share in made.by_group.items()
+        for name, share in result.by_group.items()
     }
-    return {**{name: getattr(made, name) for name in names}, "by_group": groups, "reason": None}
+    return {**{name: getattr(result, name) for name in names}, "by_group": groups, "reason": None}

@@ -100,23 +100,23 @@ def describe_mixing(
             "diagnose them together"
         ), []
     name, part = held_out_part(dataset)
-    found = mixing(posterior, part, per_draw=per_draw, seed=seed)
+    result = mixing(posterior, part, per_draw=per_draw, seed=seed)
     sampler = sampler_statistics(
         posterior.sample_stats,
         max_tree_depth=getattr(method, "max_tree_depth", None),
         target=getattr(method, "target_accept_prob", None),
     )
-    interpretation = verdicts(found, sampler, method)
+    interpretation = verdicts(result, sampler, method)
     content: dict[str, Any] = {
         "conclusion": interpretation.conclusion,
         "next": interpretation.next,
         "usable": interpretation.usable,
-        "decided_by": [one.to_dict() for one in interpretation.evidence],
-        "copies": found.copies.to_dict(),
+        "decided_by": [quantity.to_dict() for quantity in interpretation.evidence],
+        "copies": result.copies.to_dict(),
         "part": name,
-        "num_points": found.values.num_points,
+        "num_points": result.values.num_points,
     }
-    for key, view in found.views.items():
+    for key, view in result.views.items():
         content[key] = {
             **view_numbers(view),
             **({"verdict": interpretation.views[key]} if key in interpretation.views else {}),
@@ -124,10 +124,10 @@ def describe_mixing(
     for key in _VIEWS:
         content.setdefault(key, None)
     for key in ("raw", "chainwise"):
-        content[key] |= _by_layer_and_unit(found, getattr(found, key))
+        content[key] |= _by_layer_and_unit(result, getattr(result, key))
     for key, aligned, reason in (
-        ("aligned", found.aligned, found.aligned_reason),
-        ("aligned_per_draw", found.per_draw, found.per_draw_reason),
+        ("aligned", result.aligned, result.aligned_reason),
+        ("aligned_per_draw", result.per_draw, result.per_draw_reason),
     ):
         if aligned is None:
             content[key] = {
@@ -138,21 +138,21 @@ def describe_mixing(
         else:
             content[key] |= {
                 **_alignment_numbers(aligned),
-                **_by_layer_and_unit(found, aligned.view),
+                **_by_layer_and_unit(result, aligned.view),
             }
-    content["function"] |= _by_function_kind(found)
-    content["chainwise"]["by_chain"] = list(found.by_chain)
-    content["frozen_chains"] = list(found.frozen)
+    content["function"] |= _by_function_kind(result)
+    content["chainwise"]["by_chain"] = list(result.by_chain)
+    content["frozen_chains"] = list(result.frozen)
     content["modes"] = {
         key: None if modes is None else _modes(modes)
         for key, modes in (
-            ("raw", found.raw_modes),
-            ("aligned", found.aligned_modes),
-            ("function", found.function_modes),
+            ("raw", result.raw_modes),
+            ("aligned", result.aligned_modes),
+            ("function", result.function_modes),
         )
     }
     content["sampler"] = None if sampler is None else dataclasses.asdict(sampler)
-    return content, _traces(found, posterior, name)
+    return content, _traces(result, posterior, name)
 
 
 def view_numbers(view: MixingSummary) -> dict[str, Any]:
@@ -180,37 +180,38 @@ def _alignment_numbers(aligned: AlignedView) -> dict[str, Any]:
     }
 
 
-def _by_layer_and_unit(found: Mixing, view: MixingSummary) -> dict[str, Any]:
+def _by_layer_and_unit(result: Mixing, view: MixingSummary) -> dict[str, Any]:
     """Return the numbers by layer, and the largest R-hat of each hidden unit."""
     layers = {
-        layer: _subset_numbers(view, where) for layer, where in found.parameter_index.layers.items()
+        layer: _subset_numbers(view, where)
+        for layer, where in result.parameter_index.layers.items()
     }
     units = {
-        group: [_plain(value) for value in own]
-        for group, own in found.parameter_index.largest(
+        group: [_plain(value) for value in values]
+        for group, values in result.parameter_index.largest(
             np.where(view.constant, np.nan, view.rhat)
         ).items()
     }
     return {"by_layer": layers, "rhat_max_by_unit": units}
 
 
-def _by_function_kind(found: Mixing) -> dict[str, Any]:
+def _by_function_kind(result: Mixing) -> dict[str, Any]:
     """Return the numbers of function values by kind: outputs, points and log likelihood."""
-    outputs = found.values.outputs[0, 0].size
-    total = len(found.function.rhat) - 1
+    outputs = result.values.outputs[0, 0].size
+    total = len(result.function.rhat) - 1
     kinds = {
         "outputs": np.arange(outputs),
         "points": np.arange(outputs, total),
         "log_likelihood": np.array([total]),
     }
     return {
-        "by_kind": {kind: _subset_numbers(found.function, where) for kind, where in kinds.items()}
+        "by_kind": {kind: _subset_numbers(result.function, where) for kind, where in kinds.items()}
     }
 
 
 def _subset_numbers(view: MixingSummary, where: np.ndarray) -> dict[str, Any]:
     """Return the numbers of a view restricted to some quantities."""
-    own = dataclasses.replace(
+    subset = dataclasses.replace(
         view,
         rhat=view.rhat[where],
         ess_bulk=view.ess_bulk[where],
@@ -227,7 +228,7 @@ def _subset_numbers(view: MixingSummary, where: np.ndarray) -> dict[str, Any]:
         "num_constant",
         "num_infinite",
     )
-    return {name: getattr(own, name) for name in names} | {"quantities": len(where)}
+    return {name: getattr(subset, name) for name in names} | {"quantities": len(where)}
 
 
 def _modes(modes: Modes) -> dict[str, Any]:
@@ -239,7 +240,7 @@ def _modes(modes: Modes) -> dict[str, Any]:
     }
 
 
-def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[str, Any]]:
+def _traces(result: Mixing, posterior: SamplePosterior, part: str) -> list[dict[str, Any]]:
     """Return traces of the weight with the largest R-hat and of the log likelihood.
 
     The weight is traced raw and aligned.
@@ -247,28 +248,35 @@ def _traces(found: Mixing, posterior: SamplePosterior, part: str) -> list[dict[s
     if posterior.shape[1] == 1:
         return []
     panels = []
-    index = _worst_weight(found)
+    index = _worst_weight(result)
     if index is not None:
-        name = _parameter_name(found, index)
+        name = _parameter_name(result, index)
         panels.append({"title": f"{name}, raw", "values": _column(posterior, index)})
-        if found.aligned is not None and not found.aligned.group.is_trivial:
-            values = _column(found.aligned.posterior, index)
+        if result.aligned is not None and not result.aligned.group.is_trivial:
+            values = _column(result.aligned.posterior, index)
             panels.append({"title": f"{name}, aligned (one permutation a chain)", "values": values})
-    title = f"log likelihood of {found.values.num_points} {part} points, nats"
-    return [*panels, {"title": title, "values": found.values.log_likelihood}]
+    title = f"log likelihood of {result.values.num_points} {part} points, nats"
+    return [*panels, {"title": title, "values": result.values.log_likelihood}]
 
 
-def _worst_weight(found: Mixing) -> int | None:
+def _worst_weight(result: Mixing) -> int | None:
     """Return the index of the weight with the largest R-hat, preferably of a hidden unit."""
-    owned = [index for own in found.parameter_index.units.values() for index in own if len(index)]
-    where = np.unique(np.concatenate(owned)) if owned else np.arange(len(found.raw.rhat))
-    rhat = np.where(found.raw.constant, np.nan, found.raw.rhat)[where]
+    unit_weights = [
+        index
+        for indices in result.parameter_index.units.values()
+        for index in indices
+        if len(index)
+    ]
+    where = (
+        np.unique(np.concatenate(unit_weights)) if unit_weights else np.arange(len(result.raw.rhat))
+    )
+    rhat = np.where(result.raw.constant, np.nan, result.raw.rhat)[where]
     return None if np.isnan(rhat).all() else int(where[np.nanargmax(rhat)])
 
 
-def _parameter_name(found: Mixing, index: int) -> str:
+def _parameter_name(result: Mixing, index: int) -> str:
     """Return the name of a coordinate of the flat vector: its tensor and the index within it."""
-    model = found.parameter_index.model
+    model = result.parameter_index.model
     name, where = next(
         (name, where) for name, where in model.slices().items() if where.start <= index < where.stop
     )
@@ -304,8 +312,8 @@ class _ConcatenatedChains:
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         """Read draws of one chain."""
-        posterior, own = self._chains[chain]
-        return posterior.read(own, start, stop)
+        posterior, index = self._chains[chain]
+        return posterior.read(index, start, stop)
 
 
 def concatenate_chains(posteriors: Sequence[Posterior]) -> SamplePosterior:

@@ -42,7 +42,7 @@ def describe_prior(prepared: Prepared, *, num_draws: int) -> dict[str, Any]:
     """
     model, dataset, seed = prepared.model, prepared.dataset, prepared.config.seed
     predictive = prior_predictive(model, dataset, num_draws=num_draws, seed=seed)
-    own = {"prior.scale": model.prior.scale, **_numbers(predictive)}
+    numbers = {"prior.scale": model.prior.scale, **_numbers(predictive)}
     others = [
         _other(model, dataset, scale, num_draws, seed) for scale in _other_scales(model.prior.scale)
     ]
@@ -55,7 +55,7 @@ def describe_prior(prepared: Prepared, *, num_draws: int) -> dict[str, Any]:
         "num_outputs": dataset.num_outputs,
         "levels": list(LEVELS),
         "of_data": predictive.data,
-        "own": own,
+        "own": numbers,
         "others": others,
         "sd_at_points": None
         if predictive.sd_at_points is None
@@ -106,9 +106,9 @@ def _numbers(predictive: PriorPredictive) -> dict[str, Any]:
     }
 
 
-def _median(own: dict[str, Any], quantity: str) -> float:
+def _median(content: dict[str, Any], quantity: str) -> float:
     """Return the median of a quantity."""
-    return own["quantiles"][quantity][LEVELS.index(0.5)]
+    return content["quantiles"][quantity][LEVELS.index(0.5)]
 
 
 def _verdict(content: dict[str, Any]) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def _verdict(content: dict[str, Any]) -> dict[str, Any]:
     quantity = "classes" if classes else "variation"
     target = max(content["of_data"][quantity], _TINY)
     best = min(usable, key=lambda other: _distance(_median(other, quantity), target), default=None)
-    own = _distance(_median(content["own"], quantity), target)
-    if best is not None and _distance(_median(best, quantity), target) >= own:
+    distance = _distance(_median(content["own"], quantity), target)
+    if best is not None and _distance(_median(best, quantity), target) >= distance:
         best = None  # None of the compared scales is nearer to the data.
     if classes:
         confidence = _median(content["own"], "confidence")

@@ -21,7 +21,7 @@ from bnn_symm.inference import Callback, FitState
 from bnn_symm.inference.parallel.process_group import ProcessGroup, join_process_group
 from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 from bnn_symm.runs.configuration.prepare import prepare
-from bnn_symm.runs.distributed_fit import check_can_share, run_worker, shared_work
+from bnn_symm.runs.distributed_fit import check_can_share, run_worker, shared_fit
 from tests.ranks import Ranks, run_ranks, start_ranks
 
 from .fits import GAP, fit, flags, history, lines, same_bits, wait_until
@@ -257,7 +257,7 @@ def begin_with_other_data(folder: str) -> None:
         )
         with (
             pytest.raises(InvalidRun) as error,
-            shared_work(group, "run", prepare(config), FitState()),
+            shared_fit(group, "run", prepare(config), FitState()),
         ):
             raise AssertionError("it began")
         (Path(folder) / str(group.rank)).write_text(str(error.value))

@@ -69,12 +69,16 @@ def _comparison(
     # A single pair has no distribution, and if most runs have no partner, pairing discards them.
     paired = 2 * len(matched) > max(len(first.members), len(second.members)) and len(matched) > 1
     chosen = list(zip(*matched, strict=True)) if paired else [first.members, second.members]
-    mine, theirs = (
+    first_times, second_times = (
         [time for time in (times[i] for i in side) if time is not None] for side in chosen
     )
-    if not mine or not theirs:
+    if not first_times or not second_times:
         return None
-    test = compare_paired(mine, theirs) if paired else compare_unpaired(mine, theirs)
+    test = (
+        compare_paired(first_times, second_times)
+        if paired
+        else compare_unpaired(first_times, second_times)
+    )
     differences = []
     if paired and areas:
         both = [(areas[i], areas[j]) for i, j in matched]
@@ -92,8 +96,8 @@ def _comparison(
         "tau": test.tau,
         "num_censored": dict(zip(("first", "second"), test.num_censored, strict=True)),
         "reached": {
-            "first": len(mine) - test.num_censored[0],
-            "second": len(theirs) - test.num_censored[1],
+            "first": len(first_times) - test.num_censored[0],
+            "second": len(second_times) - test.num_censored[1],
         },
         "area_difference": float(np.mean(differences)) if differences else None,
         "area_p_value": sign_flip_p_value(np.array(differences)) if differences else None,

@@ -76,7 +76,7 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
         {name: curves_of_history(history, name) for name in QUANTITIES} for history in histories
     ]
     quantity, reference = choose_quantity(request, groups, configs, every)
-    curves = [own[quantity] for own in every]
+    curves = [by_quantity[quantity] for by_quantity in every]
     by_default = request.fraction is None and request.value is None
     targets = resolve_targets(
         request,
@@ -91,15 +91,21 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
     group_of = {member: number for number, group in enumerate(groups) for member in group.members}
     described = []
     for i, run in enumerate(runs):
-        own = _run(run, histories[i], every[i]["objective"])
+        description = _run(run, histories[i], every[i]["objective"])
         group_target = targets[group_of[i]]
         described.append(
-            {**own, "group": group_of[i], **_time_to_target(curves[i], group_target, quantity)}
+            {
+                **description,
+                "group": group_of[i],
+                **_time_to_target(curves[i], group_target, quantity),
+            }
         )
     times = run_times(runs, curves, [targets[group_of[i]] for i in range(len(runs))])
     areas = run_areas(runs, curves)
-    for i, own in enumerate(described):
-        own["area"] = {clock: values[i] for clock, values in areas.items() if values[i] is not None}
+    for i, description in enumerate(described):
+        description["area"] = {
+            clock: values[i] for clock, values in areas.items() if values[i] is not None
+        }
     described_groups = [
         _group(
             group,
@@ -120,7 +126,9 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
         "comparisons": compare_groups(groups, times, areas),
         "notes": _notes(by_default, quantity, reference, described, len(groups)),
         "verdict": _verdict(described),
-        "next": list(dict.fromkeys(own["next"] for own in described if own["next"])),
+        "next": list(
+            dict.fromkeys(description["next"] for description in described if description["next"])
+        ),
     }
 
 
@@ -150,7 +158,7 @@ def describe_method(inference: Method) -> dict[str, Any]:
 
 def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) -> dict[str, Any]:
     """Describe the convergence of one run."""
-    own = {
+    description = {
         "run": str(run.path),
         "module_flags": module_flags([module_of(run.config)]),
         "name": run.path.name,
@@ -161,18 +169,20 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
         "rows": len(history),
         "chains": len(objective),
     }
-    if own["cycle_steps"]:
+    if description["cycle_steps"]:
         drawn = curves_of_history(without_exploration(history), "objective")
-        objective = [ends_of_cycles(curve, own["cycle_steps"]) for curve in drawn or objective]
+        objective = [
+            ends_of_cycles(curve, description["cycle_steps"]) for curve in drawn or objective
+        ]
     settled = _final_plateau(
-        objective, history, spreads=_SAMPLER_SPREADS if own["sampler"] else 0.0
+        objective, history, spreads=_SAMPLER_SPREADS if description["sampler"] else 0.0
     )
-    verdict, advice = run_verdict(own, settled)
+    verdict, advice = run_verdict(description, settled)
     converged = (
         {"reached": True, "not reached": False}.get(settled["flatness"]) if settled else None
     )
     return {
-        **own,
+        **description,
         # A run that diverged or was interrupted may look flat at its end.
         "converged": False
         if run.status == "failed"
@@ -192,11 +202,13 @@ def _final_plateau(
     if not objective:
         return None
     plateaus = [find_plateau(curve, spreads=spreads) for curve in objective]
-    worst = min(plateaus, key=lambda one: (_WORST.index(one.flatness), -abs(one.drift or 0.0)))
+    worst = min(
+        plateaus, key=lambda plateau: (_WORST.index(plateau.flatness), -abs(plateau.drift or 0.0))
+    )
     starts = [
-        {clock: float(values[one.start]) for clock, values in curve.clocks.items()}
-        for one, curve in zip(plateaus, objective, strict=True)
-        if one.start is not None
+        {clock: float(values[plateau.start]) for clock, values in curve.clocks.items()}
+        for plateau, curve in zip(plateaus, objective, strict=True)
+        if plateau.start is not None
     ]
     drift = {key: getattr(worst, key) for key in ("drift", "drift_low", "drift_high", "tolerated")}
     flatness = worst.flatness
@@ -215,7 +227,7 @@ def _final_plateau(
     return {
         **drift,
         "flatness": flatness,
-        "is_long": all(one.is_long is not False for one in plateaus),
+        "is_long": all(plateau.is_long is not False for plateau in plateaus),
         "rows": min(len(curve) for curve in objective),
         "level": _mean(plateaus, "level"),
         "standard_error": _standard_error(plateaus),
@@ -223,22 +235,23 @@ def _final_plateau(
         "way": _mean(plateaus, "way"),
         # On each clock, that of the last chain.
         "start": {
-            clock: max(own[clock] for own in starts) for clock in (starts[0] if starts else ())
+            clock: max(clocks[clock] for clocks in starts)
+            for clock in (starts[0] if starts else ())
         },
-        "by_chain": [one.flatness for one in plateaus],
+        "by_chain": [plateau.flatness for plateau in plateaus],
         "learning_rate_ended": bool(rates) and rates[-1] < _DECAYED * max(rates),
     }
 
 
 def _mean(plateaus: Sequence[Plateau], name: str) -> float | None:
     """Return the mean of an attribute of all plateaus; None if one has none."""
-    values = [getattr(one, name) for one in plateaus]
+    values = [getattr(plateau, name) for plateau in plateaus]
     return None if None in values else float(np.mean(values))
 
 
 def _standard_error(plateaus: Sequence[Plateau]) -> float | None:
     """Return the standard error of the mean level; None if a plateau has none."""
-    errors = [one.standard_error for one in plateaus if one.standard_error is not None]
+    errors = [plateau.standard_error for plateau in plateaus if plateau.standard_error is not None]
     return (
         float(np.sqrt(np.square(errors).sum()) / len(errors))
         if len(errors) == len(plateaus)
@@ -259,7 +272,7 @@ def _time_to_target(curves: list[Curve], group_target: Target, quantity: str) ->
     times = {clock: chain_times(curves, group_target, clock) for clock in common_clocks(curves)}
     work = times.get("gradient_evaluations")
     return {
-        "reached": {clock: dataclasses.asdict(slowest(own)) for clock, own in times.items()},
+        "reached": {clock: dataclasses.asdict(slowest(chains)) for clock, chains in times.items()},
         "reached_reason": None,
         "at_first_row": slowest(times["step"]).time
         <= max(float(curve.clocks["step"][0]) for curve in curves),
@@ -280,17 +293,17 @@ def _group(
     """Describe the speed of a group, with bands over its seeds."""
     speeds = {}
     for clock, row in times.items():
-        own = [time for time in (row[i] for i in group.members) if time is not None]
-        if own:
-            speeds[clock] = dataclasses.asdict(speed(own))
+        group_times = [time for time in (row[i] for i in group.members) if time is not None]
+        if group_times:
+            speeds[clock] = dataclasses.asdict(speed(group_times))
     bands = {}
-    finished = [own["status"] == "complete" for own in members]
+    finished = [description["status"] == "complete" for description in members]
     for clock in COMPARED_CLOCKS:
-        found = band(curves, clock, finished=finished)
-        if found is not None:
+        band_values = band(curves, clock, finished=finished)
+        if band_values is not None:
             bands[clock] = {
                 key: value.tolist()
-                for key, value in dataclasses.asdict(found).items()
+                for key, value in dataclasses.asdict(band_values).items()
                 if key != "clock"
             }
     main = next((clock for clock in ("gradient_evaluations", *CLOCKS) if clock in speeds), None)
@@ -306,7 +319,7 @@ def _group(
         "runs": list(group.members),
         "seeds": [list(seeds) for seeds in group.seeds],
         "target": describe_target(group_target),
-        "num_converged": sum(own["converged"] is True for own in members),
+        "num_converged": sum(description["converged"] is True for description in members),
         "speed": speeds,
         "bands": bands,
         "sentence": sentence,
@@ -318,9 +331,9 @@ def _verdict(described: Sequence[dict[str, Any]]) -> str:
     if len(described) == 1:
         return described[0]["verdict"]
     counts = {
-        "have converged": sum(own["converged"] is True for own in described),
-        "have not": sum(own["converged"] is False for own in described),
-        "are inconclusive": sum(own["converged"] is None for own in described),
+        "have converged": sum(description["converged"] is True for description in described),
+        "have not": sum(description["converged"] is False for description in described),
+        "are inconclusive": sum(description["converged"] is None for description in described),
     }
     return f"of {len(described)} runs " + ", ".join(
         f"{count} {what}" for what, count in counts.items() if count
@@ -347,24 +360,26 @@ def _notes(
             "the groups have no quantity in common: times are to the plateau of each group, so "
             "fast does not mean good"
         )
-    if reference != "value" and not any(own["converged"] for own in described):
+    if reference != "value" and not any(description["converged"] for description in described):
         notes.append(
             "no run has certainly converged: the target depends on where the best one stopped, and "
             "would change with longer runs"
         )
-    failed = sum(own["status"] == "failed" for own in described)
+    failed = sum(description["status"] == "failed" for description in described)
     if failed:
         notes.append(f"{failed} diverged: counted as censored at the longest budget of all runs")
-    stopped = sum(own["status"] in ("interrupted", "running") for own in described)
+    stopped = sum(description["status"] in ("interrupted", "running") for description in described)
     if stopped:
         notes.append(
             f"{stopped} stopped early or still running: counted as censored at the last step"
         )
     # The time of a first row is only an upper bound.
-    early = sum(own["at_first_row"] for own in described)
+    early = sum(description["at_first_row"] for description in described)
     if early:
         # Samplers log at fixed intervals.
-        sampled = any(own["at_first_row"] and own["sampler"] for own in described)
+        sampled = any(
+            description["at_first_row"] and description["sampler"] for description in described
+        )
         advice = "" if sampled else "; use --set inference.log_every=1 for the exact time"
         notes.append(
             f"{early} at the target at the first row of the history, and possibly earlier{advice}"

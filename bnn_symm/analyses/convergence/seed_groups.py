@@ -39,24 +39,30 @@ def group_by_seed(configs: Sequence[Config]) -> list[SeedGroup]:
         configs: the configurations.
     """
     settings = [_flat(dataclasses.asdict(config)) for config in configs]
-    found: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for i, own in enumerate(settings):
-        key = tuple((name, repr(value)) for name, value in sorted(own.items()) if _matters(name))
-        found.setdefault(key, []).append(i)
-    firsts = [settings[members[0]] for members in found.values()]
+    members_by_key: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for i, setting in enumerate(settings):
+        key = tuple(
+            (name, repr(value)) for name, value in sorted(setting.items()) if _matters(name)
+        )
+        members_by_key.setdefault(key, []).append(i)
+    firsts = [settings[members[0]] for members in members_by_key.values()]
     names = [
-        name for name in dict.fromkeys(name for own in firsts for name in own) if _matters(name)
+        name
+        for name in dict.fromkeys(name for setting in firsts for name in setting)
+        if _matters(name)
     ]
-    different = [name for name in names if len({_values(own, [name]) for own in firsts}) > 1]
+    different = [
+        name for name in names if len({_values(setting, [name]) for setting in firsts}) > 1
+    ]
     labels = _labels(firsts, different)
     return [
         SeedGroup(
             label=label,
-            differences={name: listed(own[name]) for name in different if name in own},
+            differences={name: listed(setting[name]) for name in different if name in setting},
             members=tuple(members),
             seeds=tuple((settings[i]["seed"], settings[i].get(_SEEDS[1])) for i in members),
         )
-        for label, own, members in zip(labels, firsts, found.values(), strict=True)
+        for label, setting, members in zip(labels, firsts, members_by_key.values(), strict=True)
     ]
 
 
@@ -75,7 +81,7 @@ def pair_by_seed(first: SeedGroup, second: SeedGroup) -> list[tuple[int, int]]:
     """
     for length in (1, 2):
         keys = [[seeds[:length] for seeds in group.seeds] for group in (first, second)]
-        if all(len(set(own)) == len(own) for own in keys):
+        if all(len(set(seeds_of_group)) == len(seeds_of_group) for seeds_of_group in keys):
             where = dict(zip(keys[1], second.members, strict=True))
             return [
                 (i, where[key])
@@ -123,32 +129,32 @@ def _labels(groups: Sequence[Mapping[str, Any]], different: Sequence[str]) -> li
     if not different:
         return ["all runs"]
     labels = []
-    for own in groups:
+    for group in groups:
         distinctive = [
             key
             for key in different
-            if key in own
-            and len({_values(rival, [key]) for rival in _rivals(own, groups, key)}) > 1
+            if key in group
+            and len({_values(other, [key]) for other in _rivals(group, groups, key)}) > 1
         ]
-        labels.append(", ".join(_key_text(key, own[key], different) for key in distinctive))
+        labels.append(", ".join(_key_text(key, group[key], different) for key in distinctive))
     return labels
 
 
 def _rivals(
-    own: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], key: str
+    group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], key: str
 ) -> list[Mapping[str, Any]]:
     """Return the groups with the same names in the sections of a key."""
     names = [
         name
-        for name in own
+        for name in group
         if _is_name(name) and name != key and key.startswith(name.rpartition(".")[0] + ".")
     ]
-    return [other for other in groups if _values(other, names) == _values(own, names)]
+    return [other for other in groups if _values(other, names) == _values(group, names)]
 
 
-def _values(own: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+def _values(settings: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
     """Return the values of keys in a comparable form."""
-    return tuple(repr(own.get(name, _ABSENT)) for name in names)
+    return tuple(repr(settings.get(name, _ABSENT)) for name in names)
 
 
 def _is_name(key: str) -> bool:

@@ -100,15 +100,15 @@ def parse_target(text: str | None) -> TargetRequest:
     if text is None:
         return TargetRequest()
     name, equals, number = (part.strip() for part in text.rpartition("="))
-    found = re.fullmatch(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(%?)", number)
-    if (equals and not name) or found is None:
+    match = re.fullmatch(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(%?)", number)
+    if (equals and not name) or match is None:
         raise ConfigError(f"--target {text!r}: expected a fraction or quantity=value, {_EXAMPLES}")
     if name and name not in QUANTITIES:
         raise ConfigError(
             f"--target {text!r}: unknown quantity {name!r}; {nearest(name, QUANTITIES)}"
         )
-    value = float(found[1]) / (100 if found[2] else 1)
-    if name and not found[2]:
+    value = float(match[1]) / (100 if match[2] else 1)
+    if name and not match[2]:
         return TargetRequest(quantity=name, value=value)
     if not 0 < value < 1:
         raise ConfigError(f"--target {text!r}: expected a fraction between 0 and 1, {_EXAMPLES}")
@@ -138,8 +138,8 @@ def choose_quantity(
     """
     quantity = request.quantity
     if quantity is not None:
-        if not any(own[quantity] for own in curves):
-            logged = [name for name in QUANTITIES if any(own[name] for own in curves)]
+        if not any(run[quantity] for run in curves):
+            logged = [name for name in QUANTITIES if any(run[name] for run in curves)]
             hint = "; raise data.validation_fraction" if quantity.startswith("validation") else ""
             raise ConfigError(
                 f"no history has {quantity}; logged: {', '.join(logged) or 'no quantity'}{hint}"
@@ -147,11 +147,11 @@ def choose_quantity(
         return quantity, "value" if request.value is not None else "best"
     if len(groups) == 1 or _share_objective(groups, configs):
         return "objective", "best"
-    with_objective = [own for own in curves if own["objective"]]
+    with_objective = [run for run in curves if run["objective"]]
     # The ELBO is in nats of the same data for every network. The training NLL may increase again
     # when the prior takes effect, so that its first passage is less informative.
     for name in ("elbo", "nll"):
-        logged = [own[name] for own in with_objective]
+        logged = [run[name] for run in with_objective]
         if logged and all(logged) and _improves(logged):
             return name, "best"
     return "objective", "own"
@@ -183,23 +183,27 @@ def resolve_targets(
     targets = []
     for group in groups:
         members = group.members if reference == "own" else range(len(runs))
-        own = [runs[i] for i in members if runs[i] and not failed[i]] or [
+        reference_runs = [runs[i] for i in members if runs[i] and not failed[i]] or [
             runs[i] for i in members if runs[i]
         ]
-        mine = [runs[i] for i in group.members if runs[i]]
+        group_runs = [runs[i] for i in group.members if runs[i]]
         if request.value is not None:
             targets.append(Target(kind="value", value=request.value))
-        elif not mine:
+        elif not group_runs:
             targets.append(
                 Target(
                     kind="fraction", value=None, reason=f"no history of this group has {quantity}"
                 )
             )
         elif samplers[group.members[0]] and request.fraction is None:
-            targets.append(_band(mine, [drawn[i] or runs[i] for i in group.members if runs[i]]))
+            targets.append(
+                _band(group_runs, [drawn[i] or runs[i] for i in group.members if runs[i]])
+            )
         else:
             targets.append(
-                _fraction(own, _FRACTION if request.fraction is None else request.fraction)
+                _fraction(
+                    reference_runs, _FRACTION if request.fraction is None else request.fraction
+                )
             )
     return targets
 
@@ -232,7 +236,10 @@ def _fraction(runs: Sequence[Sequence[Curve]], fraction: float) -> Target:
     """Return the target at a fraction of the distance to the best plateau."""
     sign = runs[0][0].sign
     start = float(np.median([np.mean([curve.start for curve in curves]) for curves in runs]))
-    level, spread = min((run_level(curves) for curves in runs), key=lambda found: sign * found[0])
+    level, spread = min(
+        (run_level(curves) for curves in runs),
+        key=lambda level_and_spread: sign * level_and_spread[0],
+    )
     way = sign * (start - level)
     if way <= _MIN_IMPROVEMENT * spread:
         reason = "it does not improve from its first row to its last by more than its scatter"

@@ -59,16 +59,16 @@ def run_times(
     times: dict[str, list[TimeToTarget | None]] = {}
     for clock in CLOCKS:
         longest = max(
-            (curve.budget(clock) for own in curves for curve in own if clock in curve.clocks),
+            (curve.budget(clock) for chains in curves for curve in chains if clock in curve.clocks),
             default=None,
         )
         row: list[TimeToTarget | None] = []
-        for run, own, target in zip(runs, curves, targets, strict=True):
+        for run, chains, target in zip(runs, curves, targets, strict=True):
             failed = run.status == "failed" and longest is not None
-            if target.value is None or clock not in common_clocks(own) or not (own or failed):
+            if target.value is None or clock not in common_clocks(chains) or not (chains or failed):
                 row.append(None)
                 continue
-            time = slowest(chain_times(own, target, clock)) if own else None
+            time = slowest(chain_times(chains, target, clock)) if chains else None
             if run.status == "failed" and longest is not None:
                 time = _diverged(time, longest)
             row.append(time)
@@ -88,19 +88,19 @@ def run_areas(runs: Sequence[Run], curves: list[list[Curve]]) -> dict[str, list[
     """
     areas: dict[str, list[float | None]] = {}
     for clock in CLOCKS:
-        good = [
-            bool(own) and clock in common_clocks(own) and run.status != "failed"
-            for run, own in zip(runs, curves, strict=True)
+        valid = [
+            bool(chains) and clock in common_clocks(chains) and run.status != "failed"
+            for run, chains in zip(runs, curves, strict=True)
         ]
         ends = [
             curve.budget(clock)
-            for own, fine in zip(curves, good, strict=True)
-            if fine
-            for curve in own
+            for chains, is_valid in zip(curves, valid, strict=True)
+            if is_valid
+            for curve in chains
         ]
         if ends:
             areas[clock] = [
-                area_under(own, clock, until=min(ends)) if fine else None
-                for own, fine in zip(curves, good, strict=True)
+                area_under(chains, clock, until=min(ends)) if is_valid else None
+                for chains, is_valid in zip(curves, valid, strict=True)
             ]
     return areas
