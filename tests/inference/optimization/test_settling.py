@@ -144,7 +144,7 @@ def test_a_fit_that_was_to_stop_early_is_not_blamed():
     [
         (np.linspace(1000, 0, 200), "still decreasing"),
         (1000 * 0.9 ** np.arange(200.0), None),
-        (np.concatenate([np.linspace(100, 0, 100), np.linspace(0, 900, 100)]), "above its best"),
+        (np.concatenate([np.linspace(100, 0, 100), np.linspace(0, 900, 100)]), "above its minimum"),
         (np.random.default_rng(0).normal(0, 50, 200), None),
         (np.linspace(1000, 0, 5), None),
         (np.full(200, np.inf), None),
