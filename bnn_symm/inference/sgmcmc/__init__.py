@@ -1,5 +1,5 @@
-"""Draw from the posterior with stochastic gradients: SGLD, SGHMC and cyclical SGHMC.
+"""Sample the posterior with stochastic gradients: SGLD, SGHMC and cyclical SGHMC.
 
 Reading order: `sgld`, `sghmc`, `cyclical_sghmc` (settings), `stationary`, `sampler`, `chain`,
-    `preconditioning`.
+`preconditioning`.
 """

@@ -1,6 +1,6 @@
-"""One chain of a stochastic-gradient sampler: its steps, its state and what it tells.
+"""One chain of a stochastic-gradient sampler: its steps, its state and its reports.
 
-The update is that of `stochastic_gradient`; what is done at a step, the method says by its `stage`.
+The update is that of `sampler`. The `stage` of the method determines the settings of each step.
 """
 
 import math
@@ -25,12 +25,17 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ArrayDraws, DrawChunk, SamplePosterior
 from bnn_symm.randomness import key_seed, torch_generator
 
-# What the keys of sums since the last row begin with in a state.
+# Prefix of the state's keys of sums since the last row.
 _WINDOW = "window."
 
 
 def run_stochastic_gradient_chains(method: StochasticGradientMethod, fit: FitContext) -> bool:
-    """Run all chains of a fit; return whether they were stopped before their end."""
+    """Run all chains of a fit; return whether they were stopped before their end.
+
+    Args:
+        method: the settings of the sampler.
+        fit: the arguments of the fit.
+    """
     starts = initial_positions(fit.model, fit.initial, method.num_chains, fit.seed)
     task = SGMCMCTask(method, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
     states = run_chains(task, range(method.num_chains), fit.callbacks, method.chain_method)
@@ -43,7 +48,7 @@ def run_stochastic_gradient_chains(method: StochasticGradientMethod, fit: FitCon
 
 @dataclass(frozen=True)
 class SGMCMCTask:
-    """The work of one chain, as another process gets it."""
+    """The task of running the chains, which is sent to worker processes."""
 
     method: StochasticGradientMethod
     model: BayesianModel
@@ -53,12 +58,22 @@ class SGMCMCTask:
     states: dict[int, State]
 
     def __call__(self, chain: int, callbacks: Callback) -> State:
-        """Runs the chain; its final state."""
+        """Run one chain; return its final state.
+
+        Args:
+            chain: index of the chain.
+            callbacks: receive its reports.
+        """
         return SGMCMCChain(self, chain).run(callbacks)
 
 
 class SGMCMCChain:
-    """A chain on its way."""
+    """The state of one chain, and its steps.
+
+    Args:
+        work: the task.
+        chain: index of the chain.
+    """
 
     def __init__(self, work: SGMCMCTask, chain: int):
         self._method, self._model, self._dataset = work.method, work.model, work.dataset
@@ -86,10 +101,13 @@ class SGMCMCChain:
         self._scale_root: Tensor | float = self._root_of_scales()
 
     def run(self, callbacks: Callback) -> State:
-        """Goes on to the end, or until it is to stop.
+        """Run the chain to its end, or until a stop is requested; return its state.
+
+        Args:
+            callbacks: receive its reports.
 
         Raises:
-            FitDiverged: with the last good state.
+            FitDiverged: if the objective is not finite; it has the last finite state.
         """
         method, counts = self._method, self._counts
         log_every = (
@@ -122,7 +140,7 @@ class SGMCMCChain:
         return self.state()
 
     def state(self) -> State:
-        """Everything that the rest of the chain follows from."""
+        """Return everything on which the rest of the chain depends."""
         numbers = {**self._counts, "seconds": time.perf_counter() - self._started}
         numbers |= {_WINDOW + name: total for name, total in self._window.items()}
         return {
@@ -142,9 +160,7 @@ class SGMCMCChain:
         }
 
     def _advance(self, stage: Stage) -> dict[str, float]:
-        """One step, unless U is not finite. The terms of U, each estimated on the minibatch, before
-        it.
-        """
+        """Take one step if U is finite; return the terms of U before it, on the minibatch."""
         method, model, size = self._method, self._model, len(self._dataset.train)
         position, momentum = self._tensors["position"], self._tensors["momentum"]
         x, y = self._batches.take(self._counts["step"])
@@ -175,14 +191,14 @@ class SGMCMCChain:
         return terms
 
     def _learn(self, gradient: Tensor) -> None:
-        """Of the preconditioner, if there is one, from a gradient of the mean loss."""
+        """Adapt the preconditioner, if there is one, to a gradient of the mean loss."""
         if self._method.preconditioner is not None:
             self._method.preconditioner.learn(self._tensors["mean_square"], gradient)
             self._counts["learned"] += 1
             self._scale_root = self._root_of_scales()
 
     def _root_of_scales(self) -> Tensor | float:
-        """sqrt(s)."""
+        """Return the square root of the scales s."""
         if self._method.preconditioner is None or not self._counts["learned"]:
             return 1.0
         return self._method.preconditioner.scales(
@@ -197,7 +213,7 @@ class SGMCMCChain:
         self._counts["drawn"] += 1
 
     def _row(self, stage: Stage, steps: int) -> dict[str, Any]:
-        """A row of the history: means over the steps since the row before, and what is so now."""
+        """Return a row of the history: means over the steps since the previous row."""
         done = self._counts["step"]
         row: dict[str, Any] = {
             "chain": self._chain,
@@ -218,7 +234,7 @@ class SGMCMCChain:
         return row | self._validate()
 
     def _validate(self) -> dict[str, float | None]:
-        """Of the present position alone."""
+        """Return the validation scores of the current position."""
         at = ArrayDraws(self._tensors["position"].detach()[None, None])
         return validation_scores(
             SamplePosterior(self._model, self._dataset.scaling, positions=at), self._dataset
@@ -227,12 +243,14 @@ class SGMCMCChain:
     def _diverged(self, value: float, good: State) -> FitDiverged:
         step = self._counts["step"]
         if step == 0:
-            advice = "no step was taken yet: check the data, likelihood.noise and prior.scale, or try dtype=float64"
+            advice = (
+                "no step was taken yet; check the data, likelihood.noise and prior.scale, or try "
+                "dtype=float64"
+            )
         else:
             advice = (
                 f"the state at step {int(good['step'])} was kept; try a lower "
-                "inference.learning_rate (now "
-                f"{self._method.learning_rate:g})"
+                f"inference.learning_rate (now {self._method.learning_rate:g})"
             )
         message = f"the objective of chain {self._chain} became {value} at step {step}; {advice}"
         return FitDiverged(message, {self._chain: good})

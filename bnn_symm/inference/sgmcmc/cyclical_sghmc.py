@@ -1,18 +1,19 @@
-r"""Cyclical SGHMC (Zhang et al. 2020, arXiv:1902.03932): exploration with large steps, then draws
-with small ones.
+"""Cyclical SGHMC: exploration with large steps alternates with sampling with small ones.
 
-In each of the cycles the learning rate falls from its highest to nearly zero,
+In each cycle the learning rate decreases from its maximum to almost zero,
 
-    learning_rate / 2 (1 + cos(pi k / K)),     k = 0, ..., K - 1 the step in the cycle,
+    learning_rate / 2 (1 + cos(pi k / K)),     k = 0, ..., K - 1 the step in the cycle.
 
-and each begins with a share of exploration, without noise: gradient descent with momentum, from
-    mode to mode. In the
-rest SGHMC samples the mode that was found, and draws are made there alone. The preconditioner
-learns while exploring.
+A cycle starts with exploration without noise: gradient descent with momentum, which moves between
+modes. In the rest of the cycle, SGHMC samples the current mode, and only there draws are collected.
+The preconditioner adapts during exploration.
 
-All cycles count alike, however much mass their modes have. A cycle's draws spread only as far as
-its small steps carry them from where exploration ended: in wide directions less than the posterior
-does, unless cycles are long.
+All cycles have equal weight, regardless of the mass of their modes. The draws of a cycle spread
+only as far as its small steps carry them from the end of exploration: in wide directions less than
+the posterior, unless cycles are long.
+
+References:
+    Zhang et al. 2020, arXiv:1902.03932.
 """
 
 import math
@@ -32,11 +33,11 @@ class CyclicalSGHMC(MomentumSampler):
     """Settings of cyclical SGHMC (config `inference: {name: cyclical_sghmc}`).
 
     Attributes:
-        learning_rate: at its highest, at the start of each cycle.
-        num_cycles: cycles of each chain.
-        cycle_steps: K, steps of a cycle.
-        exploration: share of each cycle before noise is added and draws are made.
-        draws_per_cycle: draws kept of each cycle, at even distances, the last at its end.
+        learning_rate: maximum learning rate, at the start of each cycle.
+        num_cycles: cycles per chain.
+        cycle_steps: K, steps per cycle.
+        exploration: fraction of each cycle before noise is added and draws are collected.
+        draws_per_cycle: draws per cycle, evenly spaced, the last one at its end.
     """
 
     warmup_setting: ClassVar[str] = "cycle_steps"
@@ -50,14 +51,18 @@ class CyclicalSGHMC(MomentumSampler):
 
     @property
     def num_steps(self) -> int:
-        """Of all cycles."""
+        """The total number of steps of all cycles."""
         return self.num_cycles * self.cycle_steps
 
     def _run(self, fit: FitContext) -> bool:
         return run_stochastic_gradient_chains(self, fit)
 
     def stage(self, step: int) -> Stage:
-        """Of exploration, or of sampling."""
+        """Return the settings of a step, of exploration or of sampling.
+
+        Args:
+            step: counted from 0.
+        """
         done = step % self.cycle_steps
         exploring = done < self.num_warmup
         thinning = (self.cycle_steps - self.num_warmup) // self.draws_per_cycle
@@ -73,21 +78,32 @@ class CyclicalSGHMC(MomentumSampler):
         )
 
     def num_draws_override(self, number: int) -> str:
-        """By more cycles, since draws of one cycle are of one mode."""
+        """Return the `--set` argument for more cycles; draws of one cycle are from one mode.
+
+        Args:
+            number: draws per chain.
+        """
         return f"inference.num_cycles={math.ceil(number / self.draws_per_cycle)}"
 
     @property
     def num_warmup(self) -> int:
-        """Steps before the first cycle samples."""
+        """The number of steps before the first cycle starts sampling."""
         return round(self.exploration * self.cycle_steps)
 
     def check(self, dataset: Dataset) -> None:
-        """Also that a cycle has steps left for its draws."""
+        """Check that a cycle has enough steps for its draws.
+
+        Args:
+            dataset: the data to fit.
+
+        Raises:
+            ConfigError: if it does not.
+        """
         left = self.cycle_steps - self.num_warmup
         if left < self.draws_per_cycle:
             raise ConfigError(
                 f"inference.draws_per_cycle is {self.draws_per_cycle}, but {left} of the "
-                f"{self.cycle_steps} steps of a cycle are left after its exploration; raise "
+                f"{self.cycle_steps} steps of a cycle remain after exploration; raise "
                 "inference.cycle_steps or lower inference.exploration"
             )
         super().check(dataset)

@@ -1,27 +1,26 @@
-r"""Stochastic-gradient MCMC: what SGLD, SGHMC and cyclical SGHMC share.
+"""Stochastic-gradient MCMC: the base class of SGLD, SGHMC and cyclical SGHMC.
 
-They follow the gradient, on minibatches of B of the N training points, of the tempered potential
+The samplers follow the gradient, on minibatches of B of the N training points, of the tempered
+potential
 
-    U(w) = -(N / B) sum log p(y | x, w) / T - prior_weight log p(w),
+    U(w) = -(N / B) sum log p(y | x, w) / T - prior_weight log p(w).
 
-with one update, in which q is the momentum in units that make its law Normal(0, 1):
+The update is the same for all, with q the momentum in units in which it is Normal(0, 1):
 
     q' = (1 - a) q - h grad U(w) + sqrt(2 (a - b)) noise,     noise ~ Normal(0, 1)
     w' = w + h q',                                            h^2 = T learning_rate s / N
 
 a is the momentum decay, b the noise estimate, s the preconditioner's scale of each coordinate (1
-without one). With v = h q and eta = h^2 this is equation 15 of Chen et al.; q in place of v stays
-right where the step size changes. With a = 1 it is SGLD with the step eps = 2 eta: w' = w - eps / 2
-grad U + sqrt(eps) noise.
+without one). With v = h q and eta = h^2 this is equation 15 of Chen et al. In contrast to v, q
+remains correct when the step size changes. a = 1 is SGLD with the step eps = 2 eta:
+w' = w - eps / 2 grad U + sqrt(eps) noise.
 
-So `learning_rate` is that of SGD (with momentum 1 - a) on the mean loss T U / N, at every size of
-the data and every
-temperature: T scales the noise, and the prior against the likelihood. The law that is sampled is
-    exp(-U), as
-everywhere in this package.
+So `learning_rate` is that of SGD (with momentum 1 - a) on the mean loss T U / N, for every size of
+the data and every temperature: T scales the noise, and the prior relative to the likelihood. The
+target density is exp(-U), as everywhere in this package.
 
-Nothing is accepted or rejected. Draws are of a law that differs from exp(-U) by terms of the order
-of the learning rate, from the discretization and from the noise of the minibatches.
+There is no accept/reject step. The distribution of the draws differs from exp(-U) by terms of the
+order of the learning rate, due to the discretization and the noise of the minibatches.
 
 References:
     Welling & Teh 2011 (SGLD); Chen, Fox & Guestrin 2014, arXiv:1402.4102 (SGHMC); Li et al. 2016,
@@ -48,14 +47,14 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What a method does at one step.
+    """The settings of one step.
 
     Attributes:
-        phase: `warmup`, `exploration` or `sampling`; the preconditioner learns in all but the last.
-        learning_rate: of the step.
+        phase: `warmup`, `exploration` or `sampling`; the preconditioner adapts in all but the last.
+        learning_rate: learning rate of the step.
         momentum_decay: a.
-        noise: factor of the noise, sqrt(2 (a - b)); 0 for none.
-        is_draw: whether the position after it is a draw.
+        noise: scale of the noise, sqrt(2 (a - b)); 0 for none.
+        is_draw: whether the position after the step is a draw.
     """
 
     phase: Literal["warmup", "exploration", "sampling"]
@@ -70,11 +69,11 @@ class StochasticGradientMethod(Method):
     """Settings of all stochastic-gradient samplers.
 
     Attributes:
-        num_chains: chains, each from its own initial values, with data order and noise of its own.
+        num_chains: number of chains; each has its own initial values, data order and noise.
         chain_method: chains one after another or in parallel processes, with the same results.
-        batch_size: points a step; `auto` is all of up to 512, otherwise 256.
-        learning_rate: of SGD on the mean loss T U / N; see the module for how noise follows from
-            it.
+        batch_size: points per step; `auto` is all of up to 512, otherwise 256.
+        learning_rate: learning rate of SGD on the mean loss T U / N, which also determines the
+            noise.
         preconditioner: null for none.
         log_every: steps between rows of the history; `auto` gives about 200 rows.
     """
@@ -91,23 +90,35 @@ class StochasticGradientMethod(Method):
     @property
     @abstractmethod
     def num_steps(self) -> int:
-        """Steps of each chain."""
+        """The number of steps of each chain."""
 
     @abstractmethod
     def stage(self, step: int) -> Stage:
-        """What is done at a step, counted from 0."""
+        """Return the settings of a step.
+
+        Args:
+            step: counted from 0.
+        """
 
     def points_per_gradient(self, num_points: int) -> int:
-        """The batch size."""
+        """Return the batch size.
+
+        Args:
+            num_points: size of the training part.
+        """
         return resolve_batch_size(self.batch_size, num_points)
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
-        """Each chain back to its last state: draws and rows that came after it are made again."""
+        """Return the fit state at the last state of each chain, without later draws and rows.
+
+        Args:
+            fit_state: the state of an interrupted fit.
+        """
         back = FitState()
         for chain, state in fit_state.states.items():
             wanted, chunk = int(state["drawn"]), fit_state.draws.get(chain)
             if wanted > (0 if chunk is None else len(chunk.positions)):
-                continue  # draws were lost that the state builds on: the chain begins again
+                continue  # draws before the state are missing, so the chain restarts
             back.states[chain] = state
             if chunk is not None and wanted:
                 stats = {name: values[:wanted] for name, values in chunk.stats.items()}
@@ -119,12 +130,19 @@ class StochasticGradientMethod(Method):
         return back
 
     def check(self, dataset: Dataset) -> None:
-        """Also that the preconditioner has steps to learn in."""
+        """Check that the preconditioner has steps in which it adapts.
+
+        Args:
+            dataset: not used.
+
+        Raises:
+            ConfigError: if it has none.
+        """
         if self.preconditioner is not None and self.stage(0).phase == "sampling":
             raise ConfigError(
-                "inference.preconditioner learns before draws are made only, and there are no "
-                "steps before; give inference.num_warmup (of cyclical_sghmc "
-                "inference.exploration), or inference.preconditioner=null"
+                "inference.preconditioner adapts only before sampling, but there is no warm-up; "
+                "raise inference.num_warmup (inference.exploration of cyclical_sghmc), or set "
+                "inference.preconditioner=null"
             )
 
     def _posterior(
@@ -137,6 +155,6 @@ class StochasticGradientMethod(Method):
     ) -> Posterior:
         if fit_state.draws:
             return stack_chains(model, scaling, fit_state.draws, **keywords)
-        # Stopped before the first draw: the last positions, one draw a chain, are what was reached.
+        # The fit stopped before the first draw: return the last positions, one draw per chain.
         keywords["info"]["warmup_only"] = True
         return posterior_of_states(model, scaling, fit_state.states, keywords)

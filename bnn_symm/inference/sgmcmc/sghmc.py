@@ -1,13 +1,18 @@
-r"""Stochastic-gradient Hamiltonian Monte Carlo (Chen, Fox & Guestrin 2014, arXiv:1402.4102), by
-their equation 15.
+"""Stochastic-gradient Hamiltonian Monte Carlo (SGHMC).
+
+The update is equation 15 of Chen et al.:
 
     v' = (1 - a) v - eta grad U(w) + Normal(0, 2 (a - b) eta)
     w' = w + v',     eta = T learning_rate / N
 
-a is `momentum_decay`, 1 less the momentum of SGD. Gradients of minibatches add noise of their own,
-of variance V; b = eta V / 2 is its share, if it is known, and 0 leaves it in as heat.
-`kinetic_temperature` in the history, T (1 - a / 2) |v|^2 / eta a coordinate, is T without it and
-with small steps; what it has above T the draws have in their variance too, about.
+a is `momentum_decay`, one minus the momentum of SGD. Gradients of minibatches add their own noise,
+of variance V. b = eta V / 2 is its contribution, if known; with b = 0 it heats the chain.
+`kinetic_temperature` in the history, T (1 - a / 2) |v|^2 / eta per coordinate, is T without this
+noise and with small steps. Approximately, the variance of the draws exceeds that of the posterior
+by the same factor as this temperature exceeds T.
+
+References:
+    Chen, Fox & Guestrin 2014, arXiv:1402.4102.
 """
 
 import math
@@ -27,10 +32,9 @@ class MomentumSampler(StochasticGradientMethod):
     """Settings of samplers with momentum.
 
     Attributes:
-        momentum_decay: a, the share of the momentum that a step takes away; 0.1 is the momentum 0.9
-            of SGD.
-        noise_estimate: b, which takes the place of as much of the noise that is added; below
-            momentum_decay.
+        momentum_decay: a, the fraction of the momentum that a step removes; 0.1 corresponds to the
+            momentum 0.9 of SGD.
+        noise_estimate: b, which is subtracted from the added noise; below momentum_decay.
     """
 
     momentum_decay: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -38,19 +42,23 @@ class MomentumSampler(StochasticGradientMethod):
 
     @property
     def noise(self) -> float:
-        """Factor of the noise that is added to a momentum in units of its own law, sqrt(2 (a -
-        b)).
-        """
+        """The scale of the noise added to a normalized momentum, sqrt(2 (a - b))."""
         return math.sqrt(2 * (self.momentum_decay - self.noise_estimate))
 
     def check(self, dataset: Dataset) -> None:
-        """Also that noise is left to add."""
+        """Check that the noise estimate is below the momentum decay.
+
+        Args:
+            dataset: the data to fit.
+
+        Raises:
+            ConfigError: if it is not.
+        """
         if self.noise_estimate >= self.momentum_decay:
             raise ConfigError(
-                f"inference.noise_estimate is {self.noise_estimate:g}, wanted less than "
-                "inference.momentum_decay "
-                f"({self.momentum_decay:g}): no noise would be left to add; lower it, or raise "
-                "momentum_decay"
+                f"inference.noise_estimate is {self.noise_estimate:g}, expected less than "
+                f"inference.momentum_decay ({self.momentum_decay:g}); lower it, or raise "
+                "inference.momentum_decay"
             )
         super().check(dataset)
 
@@ -63,5 +71,9 @@ class SGHMC(MomentumSampler, StationarySampler):
     learning_rate: Positive = 0.05
 
     def stage(self, step: int) -> Stage:
-        """The same noise at every step, warm-up included."""
+        """Return the settings of a step; the noise is the same at every step, warm-up included.
+
+        Args:
+            step: counted from 0.
+        """
         return self._stage(step, momentum_decay=self.momentum_decay, noise=self.noise)

@@ -1,11 +1,13 @@
-r"""Stochastic-gradient Langevin dynamics (Welling & Teh 2011), preconditioned on demand (pSGLD, Li
-et al. 2016).
+"""Stochastic-gradient Langevin dynamics (SGLD), with an optional preconditioner (pSGLD).
 
     w' = w - eps / 2 grad U(w) + sqrt(eps) noise,     eps = 2 T learning_rate / N
 
-On a Gaussian of precision lambda, with all of the data at every step, its law is a Gaussian too, of
-variance 1 / (lambda (1 - eps lambda / 4)): too wide by the share eps lambda / 4, and none at all
-from eps lambda = 4 on.
+For a Gaussian of precision lambda and full batches, the stationary distribution is a Gaussian of
+variance 1 / (lambda (1 - eps lambda / 4)). It is too wide by the fraction eps lambda / 4, and it
+does not exist for eps lambda >= 4.
+
+References:
+    Welling & Teh 2011 (SGLD); Li et al. 2016, arXiv:1512.07666 (pSGLD).
 """
 
 import math
@@ -24,5 +26,9 @@ class SGLD(StationarySampler):
     learning_rate: Positive = 0.1
 
     def stage(self, step: int) -> Stage:
-        """Without momentum: all of it decays at every step."""
+        """Return the settings of a step: without momentum, all of it decays at every step.
+
+        Args:
+            step: counted from 0.
+        """
         return self._stage(step, momentum_decay=1.0, noise=math.sqrt(2))

@@ -1,6 +1,4 @@
-"""Stochastic-gradient samplers that warm up once and then draw at even distances: SGLD and
-SGHMC.
-"""
+"""Stochastic-gradient samplers with one warm-up and evenly spaced draws: SGLD and SGHMC."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -14,18 +12,18 @@ from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
 
 @settings
 class StationarySampler(StochasticGradientMethod):
-    """Settings of samplers with a warm-up.
+    """Settings of samplers with one warm-up.
 
     Attributes:
-        num_warmup: steps thrown away, in which the preconditioner learns.
-        num_draws: draws kept of each chain.
-        thinning: steps from draw to draw.
+        num_warmup: discarded steps, in which the preconditioner adapts.
+        num_draws: draws per chain.
+        thinning: steps between draws.
         schedule: `constant`; `polynomial`: learning_rate (1 + step / decay_steps)^-decay_exponent
-            from the first step on, as in Welling & Teh. Averages here count all draws alike, and do
-            not weight them by their steps, which are the statistic `step_size`.
-        decay_steps: of the polynomial schedule.
-        decay_exponent: of the polynomial schedule; above 1/2, as is needed for convergence, at most
-            1.
+            from the first step on, as in Welling & Teh. All draws have equal weight. Their step
+            sizes are the statistic `step_size`.
+        decay_steps: scale of the polynomial schedule.
+        decay_exponent: exponent of the polynomial schedule; above 1/2, as is needed for
+            convergence, and at most 1.
     """
 
     warmup_setting: ClassVar[str] = "num_warmup"
@@ -39,7 +37,7 @@ class StationarySampler(StochasticGradientMethod):
 
     @property
     def num_steps(self) -> int:
-        """Warm-up, and `thinning` steps a draw."""
+        """The steps of the warm-up, and `thinning` steps per draw."""
         return self.num_warmup + self.num_draws * self.thinning
 
     def _run(self, fit: FitContext) -> bool:

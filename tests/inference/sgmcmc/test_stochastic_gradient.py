@@ -418,15 +418,15 @@ def test_learning_rates_and_draws_are_where_they_were_asked_for():
     [
         (
             SGHMC(noise_estimate=0.1),
-            r"noise_estimate is 0.1, wanted less than inference.momentum_decay \(0.1\)",
+            r"noise_estimate is 0.1, expected less than inference.momentum_decay \(0.1\)",
         ),
         (
             SGLD(num_warmup=0, preconditioner=RMSprop()),
-            "preconditioner learns before draws are made only",
+            "preconditioner adapts only before sampling",
         ),
         (
             CyclicalSGHMC(exploration=0.0, preconditioner=RMSprop()),
-            "preconditioner learns before draws are made only",
+            "preconditioner adapts only before sampling",
         ),
         (
             CyclicalSGHMC(cycle_steps=20, draws_per_cycle=5),
