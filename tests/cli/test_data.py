@@ -18,7 +18,7 @@ def test_unknown_names(refused):
     assert "'fashon_mnist', which cannot be downloaded; did you mean 'fashion_mnist'?" in refused(
         "data", "fetch", "fashon_mnist"
     )
-    assert "there is no download for 'digits'" in refused("data", "fetch", "digits")
+    assert "'digits', which cannot be downloaded" in refused("data", "fetch", "digits")
 
 
 def test_a_set_that_is_not_here_names_the_command(refused, cli, monkeypatch, tmp_path):

@@ -94,10 +94,10 @@ def test_wrong_data(cli, refused, mine, table, tmp_path):
     assert "does not exist" in refused("evaluate", "run", "--data", "absent.csv")
     assert "no run at absent" in refused("evaluate", "absent")
     assert "is for images" in refused("evaluate", "run", "--shift", "rotation:30")
-    assert "there is no shift 'rotatin'" in refused("evaluate", "run", "--shift", "rotatin:30")
+    assert "unknown shift 'rotatin'" in refused("evaluate", "run", "--shift", "rotatin:30")
     assert "expected NAME:SEVERITY" in refused("evaluate", "run", "--shift", "rotation:")
     assert "is for images" in refused("evaluate", "run", "--shift", "rotation")
-    assert "there is no shift 'rotatin'; did you mean 'rotation'?" in refused(
+    assert "unknown shift 'rotatin'; did you mean 'rotation'?" in refused(
         "evaluate", "run", "--shift", "rotatin"
     )
     assert "columns are missing: size" in refused("evaluate", "run", "--ood", "no_size.csv")
