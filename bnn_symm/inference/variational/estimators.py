@@ -1,15 +1,15 @@
-"""Monte Carlo samples of the expected log likelihood under q = Normal(loc, scale), and their
-gradient.
+"""Monte Carlo estimators of the expected log likelihood under Normal(loc, scale).
 
-A sample is w = loc + scale eps for the coordinates that are sampled, eps keyed by the step; linear
-layers treated locally sample their pre-activations instead. Samples come in antithetic pairs, eps
-and -eps. Gradients lie in flat vectors that are kept from step to step: with respect to `loc` that
-of w itself, with respect to `scale` that of w times eps. Linear layers write theirs there; what
-else the network is made of goes through autograd and is copied.
+They compute gradients too. A sample is w = loc + scale eps for the sampled coordinates, with eps
+keyed by the step. Linear layers that are treated locally sample their pre-activations instead.
+Samples are antithetic pairs, eps and -eps. Gradients are written to preallocated flat vectors: the
+gradient with respect to `loc` is that of w itself, and the one with respect to `scale` is that of w
+times eps. Linear layers write theirs directly; those of other parameters come from autograd and are
+copied.
 
-`SequentialEstimator` does any network, one pass a sample. `BatchedEstimator` does all samples in
-one pass where every parameter belongs to a known linear layer: points repeat, locally, or weights
-have an axis of samples.
+`SequentialEstimator` supports any network, with one pass per sample. `BatchedEstimator` computes
+all samples in one pass if every parameter belongs to a known linear layer: points are repeated (if
+local), or weights have a sample axis.
 """
 
 import functools
@@ -32,24 +32,23 @@ from bnn_symm.models import BayesianModel
 
 Layers = list[tuple[str, str | None]]
 
-# Weights of all samples together, up to which one pass over all of them is faster than one pass
-# each: larger ones are bound by the products, and only fill the caches.
+# Total weights of all samples up to which a single pass is faster than one pass per sample. Larger
+# ones are bound by the products, and exceed the caches.
 _BATCHED_WEIGHTS = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientBuffers:
-    """Where a fit is, and where its gradients go; all flat, (parameter,), and kept from step to
-    step.
+    """The parameters of a fit and preallocated buffers of its gradients, all flat (parameter,).
 
     Attributes:
-        model: what is fitted.
-        layers: names (weight, bias or None) of layers that see a point once (`local_layers`,
+        model: the model.
+        layers: names (weight, bias or None) of layers that are used once per point (`local_layers`,
             `flipout_layers`).
-        is_local: whether these layers have noise of their own for each point.
-        is_flipout: whether that is by flipout, in place of at their pre-activations.
+        is_local: whether these layers have independent noise for each point.
+        is_flipout: whether that noise is by flipout, not at the pre-activations.
         loc: means.
-        scale: standard deviations; whoever calls keeps them up to date.
+        scale: standard deviations, which the caller updates.
         loc_grad: receives the gradient with respect to `loc`.
         scale_grad: receives the gradient with respect to `scale`.
     """
@@ -65,11 +64,11 @@ class GradientBuffers:
 
     @property
     def local_names(self) -> set[str]:
-        """Names of what is never sampled."""
+        """The names of parameters that are never sampled."""
         return _names(self.layers) if self.is_local else set()
 
     def sampled(self) -> list[slice]:
-        """Where the coordinates lie that are sampled, in as few stretches as there are."""
+        """Return the slices of the sampled coordinates, merged if they are adjacent."""
         found: list[slice] = []
         for name, where in self.model.slices().items():
             if name in self.local_names:
@@ -83,7 +82,12 @@ class GradientBuffers:
 def build_estimator(
     buffers: GradientBuffers, num_samples: int
 ) -> "SequentialEstimator | BatchedEstimator":
-    """The faster of the two ways that do this model and number of samples."""
+    """Return the faster estimator that supports the model and the number of samples.
+
+    Args:
+        buffers: the parameters and gradients of a fit.
+        num_samples: Monte Carlo samples per step.
+    """
     parameters = {name for name, _ in buffers.model.net.named_parameters()}
     all_at_once = (
         num_samples > 1 and not buffers.is_flipout and parameters == _names(buffers.layers)
@@ -96,7 +100,15 @@ def build_estimator(
 
 
 def fill_with_noise(out: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise in a tensor, drawn on the CPU whatever its device."""
+    """Fill a tensor with standard normal noise, drawn on the CPU for any device.
+
+    Args:
+        out: the tensor.
+        generator: a generator on the CPU.
+
+    Returns:
+        The tensor.
+    """
     if out.device.type == "cpu" and out.is_contiguous():
         return out.normal_(generator=generator)
     return out.copy_(torch.randn(out.shape, generator=generator, dtype=out.dtype))
@@ -105,8 +117,13 @@ def fill_with_noise(out: Tensor, generator: torch.Generator) -> Tensor:
 def signed_noise(
     shape: torch.Size, *, like: Tensor, generator: torch.Generator, mirrored: bool
 ) -> Tensor:
-    """Standard normal noise of the type and place of `like`; its negative for the second of an
-    antithetic pair.
+    """Return standard normal noise, or its negative for the second sample of an antithetic pair.
+
+    Args:
+        shape: its shape.
+        like: determines device and dtype.
+        generator: a generator on the CPU.
+        mirrored: whether the noise is negated.
     """
     drawn = fill_with_noise(like.new_empty(shape), generator)
     return drawn.neg_() if mirrored else drawn
@@ -115,23 +132,24 @@ def signed_noise(
 def _paired_noise(
     shape: torch.Size, *, like: Tensor, generator: torch.Generator, counts: tuple[int, int]
 ) -> Tensor:
-    """So many rows of fresh noise, and behind them the negatives of the first ones; `shape` is that
-    of all rows.
+    """Return rows of new noise, followed by the negatives of the first ones.
+
+    `shape` is that of all rows.
     """
     fresh = fill_with_noise(like.new_empty(counts[0], *shape[1:]), generator)
     return torch.cat([fresh, -fresh[: counts[1]]])
 
 
 class SequentialEstimator:
-    """One pass through the network a sample."""
+    """An estimator with one pass through the network per sample."""
 
     def __init__(self, buffers: GradientBuffers, num_samples: int):
         self._buffers, self._num_samples = buffers, num_samples
         self._sampled = buffers.sampled()
         self._weights = buffers.loc.clone() if self._sampled else buffers.loc
         if num_samples == 1:
-            # The noise lies where the gradient of the scale will be: that of the weights is
-            # multiplied into it.
+            # The noise is stored in the buffer of the scale's gradient, and then multiplied by the
+            # gradient of the weights.
             self._of_weights, self._of_scale, self._noise = (
                 buffers.loc_grad,
                 buffers.scale_grad,
@@ -153,9 +171,7 @@ class SequentialEstimator:
         self._stretches = [tuple(values[where] for values in flat) for where in self._sampled]
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
-        """Sum over points and samples of the log likelihood, and its gradient times `factor` into
-        the place's.
-        """
+        """Return the total log likelihood of all samples; write its gradient times `factor`."""
         buffers = self._buffers
         if self._num_samples == 1:
             self._draw(generator, 1.0)
@@ -168,7 +184,7 @@ class SequentialEstimator:
         total = torch.zeros((), dtype=torch.float64, device=x.device)
         state = generator.get_state()
         for sample in range(self._num_samples):
-            # Odd samples repeat the noise of the even one before with the other sign.
+            # Odd samples use the noise of the previous even sample with the opposite sign.
             sign = 1.0 if sample % 2 == 0 else -1.0
             self._draw(generator, sign)
             if sign > 0:
@@ -184,7 +200,7 @@ class SequentialEstimator:
         return total
 
     def _draw(self, generator: torch.Generator, sign: float) -> None:
-        """Weights from new noise, or with sign -1 from the former."""
+        """Compute weights from new noise, or with sign -1 from the previous noise."""
         for loc, scale, noise, weights, _, _ in self._stretches:
             if sign > 0:
                 fill_with_noise(noise, generator)
@@ -192,8 +208,9 @@ class SequentialEstimator:
 
 
 class BatchedEstimator:
-    """All samples in one pass, of networks whose parameters all belong to linear layers that see a
-    point once.
+    """An estimator with all samples in one pass.
+
+    All parameters must belong to linear layers that are used once per point.
     """
 
     def __init__(self, buffers: GradientBuffers, num_samples: int):
@@ -207,9 +224,7 @@ class BatchedEstimator:
         )
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
-        """Sum over points and samples of the log likelihood, and its gradient times `factor` into
-        the place's.
-        """
+        """Return the total log likelihood of all samples; write its gradient times `factor`."""
         buffers, model = self._buffers, self._buffers.model
         number, mirrored = self._num_samples, self._num_samples - self._pairs
         loc, scale = buffers.loc[self._where], buffers.scale[self._where]
@@ -239,9 +254,8 @@ class BatchedEstimator:
         return total.detach()
 
     def _outputs(self, seen: Mapping[str, Tensor], points: Tensor) -> Tensor:
-        """Outputs, sample by sample, of weights with an axis of samples."""
-        # What the layers see is the first sample, by which they are known; nothing else is made of
-        # it.
+        """Return the outputs of weights with a sample axis."""
+        # Layers are identified by the weights of the first sample, which have no other use.
         first = {name: value[0] for name, value in seen.items()}
         layers = {
             id(first[w]): (seen[w], None if b is None else seen[b]) for w, b in self._buffers.layers
@@ -251,8 +265,9 @@ class BatchedEstimator:
 
 
 class _BatchedLinear(LayerOverrides):
-    """While active, `F.linear` with a known weight uses a weight for each sample: (sample x point,
-    feature).
+    """While active, `F.linear` with a known weight uses a different weight for each sample.
+
+    Inputs and outputs are (sample x point, feature).
     """
 
     def __init__(self, layers: Mapping[int, tuple[Tensor, Tensor | None]], first: Iterable[Tensor]):
@@ -260,7 +275,7 @@ class _BatchedLinear(LayerOverrides):
         self._layers = layers
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The same for every sample."""
+        """Return the outputs of all samples as one batched product."""
         weights, biases = self._layers[id(weight)]
         x = x.unflatten(0, (len(weights), -1))
         product = (
@@ -272,15 +287,15 @@ class _BatchedLinear(LayerOverrides):
 
 
 class ParameterLeaves:
-    """The parameters of a network as views of flat vectors, and where the gradient of each goes.
+    """The parameters of a network as views of flat vectors, and the targets of their gradients.
 
     Args:
-        place: of the fit.
-        flat: (parameter,), the values of what is sampled; of what is treated locally, the place's
-            means are.
+        buffers: the parameters and gradients of the fit.
+        flat: (parameter,), values of sampled parameters. For locally treated ones, the means are
+            used.
         of_flat: (parameter,), receives the gradient with respect to the values.
-        scale_grad: (parameter,), receives the gradient with respect to the scales of what is treated
-            locally.
+        scale_grad: (parameter,), receives the gradient with respect to the scales of locally
+            treated parameters.
     """
 
     def __init__(self, buffers: GradientBuffers, flat: Tensor, of_flat: Tensor, scale_grad: Tensor):
@@ -298,8 +313,8 @@ class ParameterLeaves:
             name: scales[name].requires_grad_() for name in self._values if name in local
         }
         seen, seen_scales = self._see()
-        # What a layer sees as it is has its gradient written by the layer; what is made of a leaf,
-        # by autograd.
+        # Layers write the gradients of leaves that they use directly. Autograd computes those of
+        # leaves from which weights are derived.
         known = set[str]() if buffers.is_flipout else _names(buffers.layers)
         self._is_plain = all(seen[name] is self._values[name] for name in seen)
         self._seen = seen, seen_scales
@@ -319,7 +334,12 @@ class ParameterLeaves:
         return self._model.layer_values(self._values), self._model.layer_scales(self._scales)
 
     def outputs(self, x: Tensor, noise: Callable[[torch.Size], Tensor]) -> Tensor:
-        """Of the network; `noise` is asked for that of pre-activations."""
+        """Return the outputs of the network.
+
+        Args:
+            x: points.
+            noise: shape -> noise of the pre-activations.
+        """
         seen, scales = self._seen if self._is_plain else self._see()
         if self._is_local:
             weights = [(seen[weight], scales[weight]) for weight, _ in self._layers]
@@ -336,7 +356,7 @@ class ParameterLeaves:
     def log_likelihood(
         self, x: Tensor, y: Tensor, generator: torch.Generator, sign: float, factor: float
     ) -> Tensor:
-        """Sum over points, and its gradient times `factor` into the flat vectors."""
+        """Return the log likelihood summed over points; write its gradient times `factor`."""
         like = next(iter(self._values.values()))
         noise = functools.partial(signed_noise, like=like, generator=generator, mirrored=sign < 0)
         outputs = self.outputs(x, noise)
@@ -347,7 +367,7 @@ class ParameterLeaves:
         return total.detach()
 
     def collect(self) -> None:
-        """Ends a step: all gradients are in the flat vectors."""
+        """Finish a step: write all gradients to the flat vectors."""
         for buffer in self._leaf_buffers.values():
             buffer.close()
         for leaf, target in self._others:
@@ -359,7 +379,7 @@ class ParameterLeaves:
 
 
 def _views(model: BayesianModel, flat: Tensor) -> dict[str, Tensor]:
-    """Each a leaf of its own."""
+    """Return views of a flat vector by name, each of which is a leaf."""
     return {name: value.detach() for name, value in model.unflatten(flat.detach()).items()}
 
 

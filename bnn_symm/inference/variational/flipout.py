@@ -1,17 +1,19 @@
-"""Flipout (Wen, Vicol, Ba, Tran & Grosse 2018, arXiv:1803.04386): one draw of the noise, other
-signs for each point.
+"""Flipout: one perturbation of the weights per step, with independent signs for each point.
 
-A perturbation D of a weight, whose entries are independent and symmetric, has the law of (r s^T) *
-D for any signs r of outputs and s of inputs. So each point can have weights of its own at the price
-of two products:
+A perturbation D of a weight, whose entries are independent and symmetric, has the same distribution
+as (r s^T) * D for any signs r of outputs and s of inputs. So each point can have its own weights at
+the cost of two products:
 
     W_n x_n = loc x_n + r_n * (D (s_n * x_n)),        D = scale * eps
 
-Each point sees exactly the law of sampled weights, also in a convolution, whose signs are those of
-channels and so the same at every position; between points the perturbations are uncorrelated, so
-that gradients have less variance. A bias counts as the weight of an input of 1. Where a weight is
-used more than once a point, the uses would have different weights, so it is sampled as everywhere
-else.
+For each point, the weights have exactly the intended distribution, also in a convolution, whose
+signs are those of channels and so the same at every position. Between points, the perturbations are
+uncorrelated, so gradients have less variance. A bias is treated as the weight of an input of 1. If
+a weight is used more than once per point, its uses would have different weights, so it is sampled
+in weight space.
+
+References:
+    Wen, Vicol, Ba, Tran & Grosse 2018, arXiv:1803.04386.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,8 +27,7 @@ from bnn_symm.inference.variational.local_reparameterization import Noise
 
 
 class Flipout(LayerOverrides):
-    """While active, layers with a known mean weight return outputs of weights sampled for each
-    point.
+    """While active, layers with a known mean weight use weights sampled for each point.
 
     Args:
         weights: pairs (mean weight, its scale) of the layers to treat.
@@ -46,7 +47,7 @@ class Flipout(LayerOverrides):
         self._noise = noise
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Outputs of the mean, and of the perturbation with the signs of each point."""
+        """Return the outputs of the mean plus those of the signed perturbation."""
         channels = channel_axis(weight)
         of_inputs = self._signs(x, channels, x.shape[channels])
         of_outputs = self._signs(x, channels, len(weight))
@@ -63,7 +64,9 @@ class Flipout(LayerOverrides):
         return operation(x, weight, bias) + of_outputs * change
 
     def _signs(self, x: Tensor, channels: int, number: int) -> Tensor:
-        """Of each point; of normals, so that antithetic noise flips them too: with r, s and eps the
+        """Return random signs for each point.
+
+        They are signs of normals, so that antithetic noise flips them too: with r, s and eps, the
         product flips.
         """
         shape = [len(x), *[1] * (x.dim() - 1)]
@@ -72,8 +75,10 @@ class Flipout(LayerOverrides):
 
 
 def channel_axis(weight: Tensor) -> int:
-    """Which axis of inputs and outputs a layer's features are: the last of a dense one, the second
-    of a convolution.
+    """Return the feature axis: the last of a dense layer, the second of a convolution.
+
+    Args:
+        weight: the weight of the layer.
     """
     return -1 if weight.dim() == 2 else 1
 
@@ -81,10 +86,15 @@ def channel_axis(weight: Tensor) -> int:
 def flipout_layers(
     net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor
 ) -> list[tuple[str, str | None]]:
-    """Names (weight, bias or None) of the layers for which flipout is exact.
+    """Return the names (weight, bias or None) of the layers for which flipout is exact.
 
-    These are dense layers and convolutions whose weight and bias are seen by one operation only,
-    once a point, whatever the number of positions; the points are the first axis of its input.
+    These are dense layers and convolutions whose weight and bias are used by exactly one operation,
+    once per point, for any number of positions. Points are the first axis of its input.
+
+    Args:
+        net: any network.
+        parameters: its parameters by name.
+        x: at least one point.
     """
     return [
         (use.weight, use.bias)

@@ -1,12 +1,14 @@
-"""Local reparameterization of linear layers (Kingma, Salimans & Welling 2015, arXiv:1506.02557).
+"""Local reparameterization of linear layers.
 
-With independent normal weights, the pre-activations of a linear layer that is used once for each
-point are independent normals given its input: mean x loc^T + b, variance x^2 (scale^2)^T + s_b^2.
-Sampling them in place of the weights gives the same distribution of outputs point by point, and
-gradients of far smaller variance. For a convolution that is not
-so: weight sharing makes its positions covary, so convolutions, and linear layers used otherwise,
-    keep their weights
-sampled.
+With independent normal weights, the pre-activations of a linear layer that is used once per point
+are independent normals given its input, with mean x loc^T + b and variance
+x^2 (scale^2)^T + s_b^2. Sampling them in place of the weights gives the same distribution of
+outputs for each point, and gradients of much smaller variance. In a convolution, positions share
+weights and are correlated. So the weights of convolutions, and of linear layers with other uses,
+are sampled.
+
+References:
+    Kingma, Salimans & Welling 2015, arXiv:1506.02557.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,12 +25,11 @@ Noise = Callable[[torch.Size], Tensor]
 
 
 class GradientBuffer:
-    """Where the gradient of a leaf goes in place of autograd's own accumulation: it costs no memory
-    of its own.
+    """The buffer of a leaf's gradient, which replaces autograd's accumulation without extra memory.
 
     Attributes:
-        tensor: of the leaf's shape.
-        is_written: whether a backward pass has come by since the last `close`.
+        tensor: has the shape of the leaf.
+        is_written: whether a backward pass has written it since the last `close`.
     """
 
     def __init__(self, tensor: Tensor):
@@ -36,8 +37,10 @@ class GradientBuffer:
         self.is_written = False
 
     def take(self, gradient: Callable[[Tensor | None], Tensor]) -> None:
-        """Puts a gradient there, or adds it to what came before: `gradient` makes it, in the tensor
-        it is given.
+        """Write a gradient, or add it to previous ones.
+
+        Args:
+            gradient: computes the gradient, in the tensor that it is given, if any.
         """
         if self.is_written:
             self.tensor.add_(gradient(None))
@@ -46,7 +49,7 @@ class GradientBuffer:
         self.is_written = True
 
     def close(self) -> None:
-        """Ends a step: what no backward pass has reached has gradient 0."""
+        """Finish a step: the gradient is 0 if no backward pass wrote it."""
         if not self.is_written:
             self.tensor.zero_()
         self.is_written = False
@@ -62,7 +65,7 @@ class LocalReparameterization(LayerOverrides):
         weights: pairs (mean weight, its scale) of the layers to treat.
         biases: pairs (mean bias, its scale).
         noise: shape -> standard normal noise.
-        buffers: by `id` of any of these means and scales, where its gradient goes.
+        buffers: by `id` of any of these means and scales, the buffer of its gradient.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class LocalReparameterization(LayerOverrides):
         self._buffers = buffers or {}
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """A sample of the pre-activations."""
+        """Return a sample of the pre-activations."""
         scale = self._scales[id(weight)]
         bias_scale = None if bias is None else self._scales[id(bias)]
         noise = self._noise(torch.Size([*x.shape[:-1], len(weight)]))
@@ -88,12 +91,11 @@ class LocalReparameterization(LayerOverrides):
 
 
 class PlainLinear(LayerOverrides):
-    """While active, the gradients of known weights of `F.linear` and of their biases go into
-    buffers.
+    """While active, gradients of known weights of `F.linear` and of their biases go into buffers.
 
     Args:
-        weights: of the layers to treat.
-        buffers: by `id` of weight or bias, where its gradient goes.
+        weights: weights of the layers to treat.
+        buffers: by `id` of weight or bias, the buffer of its gradient.
     """
 
     def __init__(self, weights: Iterable[Tensor], buffers: Buffers):
@@ -101,15 +103,16 @@ class PlainLinear(LayerOverrides):
         self._buffers = buffers
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """F.linear, with another backward pass."""
+        """Return the output of `F.linear`, with a backward pass that writes to buffers."""
         return _PlainLinear.apply(
             x, weight, bias, [self._buffers.get(id(value)) for value in (weight, bias)]
         )
 
 
 class _LocalLinear(torch.autograd.Function):
-    """x W^T + b + sqrt(x^2 (S^2)^T + s^2) eps, with its gradient written out: half the time of
-    recorded operations.
+    """The function x W^T + b + sqrt(x^2 (S^2)^T + s^2) eps, with an explicit gradient.
+
+    It takes half the time of recorded operations.
     """
 
     @staticmethod
@@ -125,8 +128,8 @@ class _LocalLinear(torch.autograd.Function):
     ) -> Tensor:
         square, variance = x.square(), scale.square()
         bias_variance = None if bias_scale is None else bias_scale.square()
-        # A point whose inputs are all zero has variance zero without a bias; sqrt has no gradient
-        # there.
+        # Without a bias, a point whose inputs are all zero has variance zero, where sqrt has no
+        # gradient.
         sd = F.linear(square, variance, bias_variance).clamp_(min=1e-30).sqrt_()
         output = F.linear(x, weight, bias).addcmul_(sd, noise)
         ctx.save_for_backward(x, square, weight, scale, variance, bias_scale, torch.div(noise, sd))
@@ -156,7 +159,7 @@ class _LocalLinear(torch.autograd.Function):
 
 
 class _PlainLinear(torch.autograd.Function):
-    """x W^T + b."""
+    """The function x W^T + b, with an explicit gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Any, into: Any) -> Tensor:
@@ -178,7 +181,7 @@ class _PlainLinear(torch.autograd.Function):
 
 
 def _deliver(buffer: GradientBuffer | None, gradient: Callable[[Any], Tensor]) -> Tensor | None:
-    """A gradient for autograd, or None when it has gone into a buffer."""
+    """Return a gradient for autograd, or None if it was written to a buffer."""
     if buffer is None:
         return gradient(None)
     buffer.take(gradient)
@@ -188,11 +191,15 @@ def _deliver(buffer: GradientBuffer | None, gradient: Callable[[Any], Tensor]) -
 def local_layers(
     net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor
 ) -> list[tuple[str, str | None]]:
-    """Names (weight, bias or None) of the linear layers for which local reparameterization is
-    exact.
+    """Return the names (weight, bias or None) of layers that can be reparameterized locally.
 
-    A weight counts if the only operation that ever sees it, and its bias, is one `F.linear` with a
-    (point, feature) input. Weights that are shared, or used once more in any other way, do not.
+    These are linear layers whose weight and bias are used by exactly one `F.linear` with a (point,
+    feature) input. Shared weights, and weights with any other use, are excluded.
+
+    Args:
+        net: any network.
+        parameters: its parameters by name.
+        x: at least one point.
     """
     return [
         (use.weight, use.bias)

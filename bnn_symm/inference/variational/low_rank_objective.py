@@ -1,18 +1,17 @@
-"""The objective of low-rank VI, and how samples of its likelihood are made.
+"""The objective of low-rank VI, and the sampling of its likelihood.
 
-    objective = -E_q[log p(y | x, w)] + T (c CE(q, prior) - H(q)),        c = 1, or 1 / T if the prior is tempered too
+    objective = -E_q[log p(y | x, w)] + T (c CE(q, prior) - H(q))
 
-The prior is independent over coordinates, so that the cross-entropy asks for marginal standard
-deviations only, and is that of mean-field VI for every prior; the entropy is in closed form, by the
-matrix determinant lemma. Only the expected log likelihood is sampled. In a layer that is used once
-a point, each point has noise of its own, of the factors as of the diagonal: its outputs are those
-of one whole draw of the layer's weights, which is what the likelihood of a point asks for,
+c is 1, or 1 / T if the prior is tempered too. The prior is independent over coordinates, so the
+cross-entropy depends only on marginal standard deviations, and is that of mean-field VI for every
+prior. The entropy has a closed form, by the matrix determinant lemma. Only the expected log
+likelihood is sampled. In a layer that is used once per point, each point has independent noise, of
+the factors and of the diagonal. Its outputs are those of one complete draw of the layer's weights,
+which determines the likelihood of a point,
 
-    outputs = loc x + sum_k z_k (factor_k x) + (noise of the diagonal, treated locally or by
-    flipout)
+    outputs = loc x + sum_k z_k (factor_k x) + (noise of the diagonal, local or by flipout)
 
-A factor goes through the layer as a weight of its own, so that this is exact in convolutions of any
-kind too.
+A factor goes through the layer as a weight, so this is exact in all convolutions too.
 """
 
 import functools
@@ -48,14 +47,13 @@ Layers = list[tuple[str, str | None]]
 
 
 class LowRankObjective:
-    """The objective of one fit as a function of the step and a minibatch; its gradient is
-    autograd's.
+    """The objective of one fit as a function of the step and a minibatch, with autograd's gradient.
 
     Args:
         method: the settings.
-        model: what is fitted.
+        model: the model.
         dataset: its training part is fitted.
-        seed: of the noise.
+        seed: seed of the noise.
         loc: (parameter,).
         log_scale: (parameter,), of the diagonal.
         factors: (rank, parameter), sqrt(rank) times those of the posterior.
@@ -79,8 +77,15 @@ class LowRankObjective:
         self._by_point = _by_point(method.estimator, model, dataset.train.x[:2])
 
     def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the
-        target's own units.
+        """Return the objective of the whole training part in nats, and its terms.
+
+        Args:
+            step: keys the noise.
+            x: features of the minibatch.
+            y: targets of the minibatch.
+
+        Returns:
+            The objective; `elbo`, `nll` and `kl` in the target's own units.
         """
         method, scale = self._method, self._log_scale.exp()
         factors = self._factors / math.sqrt(len(self._factors))
@@ -104,7 +109,7 @@ class LowRankObjective:
     def _log_likelihood(
         self, step: int, x: Tensor, y: Tensor, scale: Tensor, factors: Tensor
     ) -> Tensor:
-        """Sum over points and samples, which come in antithetic pairs."""
+        """Return the log likelihood summed over points and samples, which are antithetic pairs."""
         generator = torch_generator(self._seed, "low-rank noise", step)
         state, total = generator.get_state(), torch.zeros((), dtype=torch.float64, device=x.device)
         for sample in range(self._method.num_samples):
@@ -125,9 +130,7 @@ class LowRankObjective:
         return total
 
     def _sampled(self, scale: Tensor, factors: Tensor, noise: Noise) -> dict[str, Tensor]:
-        """Name -> one draw for all points; of layers whose points have draws of their own, the
-        mean.
-        """
+        """Return one draw of each parameter, but the mean for layers with noise per point."""
         means = {layer_of(weight) for weight, _ in self._by_point}
         sizes = list(self._sizes.values())
         parts = zip(
@@ -161,7 +164,8 @@ class LowRankObjective:
                     Flipout if self._method.estimator == "flipout" else LocalReparameterization
                 )
                 stack.enter_context(diagonal(weights, biases, noise))
-                # Entered last, it sees a layer first, and hands it on to the noise of the diagonal.
+                # It is entered last, so it intercepts a layer first, and passes it on to the noise
+                # of the diagonal.
                 known = {
                     id(seen[weight]): (by_rank[weight], None if bias is None else by_rank[bias])
                     for weight, bias in self._by_point
@@ -173,8 +177,7 @@ class LowRankObjective:
 
 
 class FactorNoise(LayerOverrides):
-    """While active, layers with a known mean weight add to their outputs what the factors do, with
-    noise of each point.
+    """While active, layers with a known mean weight add outputs of factors with noise.
 
     Args:
         weights: the mean weights.
@@ -193,14 +196,12 @@ class FactorNoise(LayerOverrides):
         self._factors, self._noise = factors, noise
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's outputs, and the sum over factors of theirs, times the noise of each
-        point.
-        """
+        """Return the layer's outputs plus those of the factors, times noise per point."""
         factors, of_biases = self._factors[id(weight)]
         shared = self._noise(torch.Size([len(x), len(factors)]))
         outputs = operation(x, weight, bias)
-        # All factors in one call: their outputs are channels, within the group of channels that
-        # they read.
+        # All factors are one call: their outputs are channels of the group of channels that they
+        # read.
         channels = channel_axis(weight)
         groups = x.shape[channels] // weight.shape[1]
         own = operation(
@@ -213,15 +214,14 @@ class FactorNoise(LayerOverrides):
 
 
 def _stacked(factors: Tensor, groups: int) -> Tensor:
-    """(rank, out, ...) as (group x rank x out in the group, ...): a layer of `rank` times the
-    outputs.
-    """
+    """Reshape (rank, out, ...) to (group x rank x out in the group, ...): one layer for all."""
     return factors.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def _by_point(estimator: str, model: BayesianModel, x: Tensor) -> Layers:
-    """The layers whose points can have noise of their own: all their parameters are the weight and
-    the bias.
+    """Return the layers whose points can have independent noise.
+
+    All parameters of these layers are the weight and the bias.
     """
     find: Mapping[str, Callable[..., Layers]] = {"local": local_layers, "flipout": flipout_layers}
     if estimator not in find:

@@ -1,14 +1,15 @@
-r"""Low-rank VI (ELRG): normals whose weights covary within a layer, q = Normal(loc, diag(s^2) +
-(1/r) sum_k v_k v_k^T).
+"""Low-rank VI (ELRG): normals with covariances within each layer.
 
-    minimize  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
-              -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
+    q = Normal(loc, diag(s^2) + (1/r) sum_k v_k v_k^T)
 
-A layer is what one module has, weight and bias together; layers are independent. The KL is never
-sampled: normal and Laplace priors have it in closed form, others by the quadrature of mean-field
-VI, which asks for marginals only. Free entries alone are coordinates, so that what is fixed has
-neither noise nor a KL. `learn_diagonal: false` with a small `initial_scale` is how Lim et al.
-(2024) use it.
+    minimize  -E_q[log p(y | x, w)] + T KL(q || p(w))                  tempering of the likelihood
+              -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)           tempering of the posterior
+
+A layer has the parameters of one module, weight and bias together. Layers are independent. The KL
+is never sampled: it has a closed form for normal and Laplace priors, and is a quadrature for
+others, as in mean-field VI, which needs only the marginals. Only free entries are coordinates, so
+fixed entries have neither noise nor a KL. Lim et al. (2024) use `learn_diagonal: false` with a
+small `initial_scale`.
 
 References:
     Tomczak, Swaroop and Turner (2020), NeurIPS, "Efficient low rank Gaussian variational inference
@@ -45,17 +46,18 @@ class LowRankVI(OptimizationMethod):
     """Settings of low-rank VI (config `inference: {name: low_rank_vi}`).
 
     Attributes:
-        rank: r, factors of each layer; 0 is mean-field VI, which is a method of its own.
-        learn_diagonal: whether s is learned; otherwise it stays what it is at the start.
-        estimator: `local`: dense layers that are used once a point have noise of their own for each
-            point, at their outputs; `flipout`: convolutions too, by signs; `weight`: all weights
-            sampled, one draw a step for all points. What an estimator does not treat is sampled as
-            by `weight`.
-        num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs.
-        initial_scale: s of every weight at the start.
-        initial_factors: standard deviation of the entries of every v_k at the start, and so of what
-            the factors add to a weight.
-        num_draws: draws that stand for the posterior in predictions and in files.
+        rank: r, number of factors per layer; for rank 0 use mean-field VI.
+        learn_diagonal: whether s is optimized; otherwise it keeps its initial value.
+        estimator: `local`: dense layers that are used once per point have independent noise for
+            each point, at their outputs; `flipout`: convolutions too, by signs; `weight`: all
+            weights are sampled, one draw per step for all points. Layers that an estimator does not
+            support are sampled as with `weight`.
+        num_samples: Monte Carlo samples of the expected log likelihood per step, in antithetic
+            pairs.
+        initial_scale: initial s of every weight.
+        initial_factors: initial standard deviation of the entries of every v_k, and so of the
+            factors' contribution to a weight.
+        num_draws: draws that represent the posterior in predictions and in files.
     """
 
     name: Literal["low_rank_vi"] = "low_rank_vi"
@@ -91,8 +93,10 @@ class LowRankVI(OptimizationMethod):
         return optimize_single_chain(fit, problem)[1]
 
     def _start(self, fit: FitContext) -> dict[str, Tensor]:
-        """Of a closed form as the initial posterior its marginals, and its factors where there are
-        as many.
+        """Return the initial tensors.
+
+        With a closed-form initial posterior, they have its marginals, or its factors if the rank
+        matches.
         """
         model, initial = fit.model, fit.initial
         loc = (model.initial() if initial is None else initial_mean(model, initial)).clone()
@@ -115,7 +119,13 @@ class LowRankVI(OptimizationMethod):
     def convergence_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return whether it ended far from its optimum, in words."""
+        """Return messages if the optimization ended far from its optimum.
+
+        Args:
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
+        """
         if self.early_stopping is not None:
             return []
         return distribution_warnings(self, fit, fit_state.history, posterior)
@@ -130,7 +140,7 @@ class LowRankVI(OptimizationMethod):
     ) -> Posterior:
         if 0 not in fit_state.states:
             raise IncompatiblePosteriors(
-                "the fit was stopped before its first state was kept; fit it again"
+                "the fit was stopped before its first state was stored; fit it again"
             )
         values = {
             name: torch.from_numpy(fit_state.states[0][name]).to(model.device)

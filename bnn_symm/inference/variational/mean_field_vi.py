@@ -1,13 +1,12 @@
-r"""Mean-field variational inference: independent normals q = Normal(loc, scale) over the flat
-vector.
+"""Mean-field variational inference: independent normals q = Normal(loc, scale) over weights.
 
-    minimize  -E_q[log p(y | x, w)] + T KL(q || p(w))                     tempering of the likelihood
-              -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)              tempering of the posterior
+    minimize  -E_q[log p(y | x, w)] + T KL(q || p(w))                  tempering of the likelihood
+              -E_q[log p(y | x, w)] - E_q[log p(w)] - T H(q)           tempering of the posterior
 
-The KL is analytic where the prior allows it and a quadrature per weight elsewhere, never sampled.
-The expected log likelihood is sampled: in weight space (w = loc + scale eps, one eps a step),
-locally for linear layers (`local_reparameterization`), or with signs of its own for each point
-(`flipout`). All of it lies on flat vectors, with gradients written out (`variational_objective`).
+The KL is analytic if the prior allows it, and otherwise a quadrature per weight; it is never
+sampled. The expected log likelihood is sampled: in weight space (w = loc + scale eps, one eps per
+step), locally for linear layers (`local_reparameterization`), or with independent signs for each
+point (`flipout`). Everything is stored in flat vectors, with explicit gradients (`objective`).
 
 References:
     Graves 2011 (NeurIPS); Blundell et al. 2015, arXiv:1505.05424; Kingma et al. 2015,
@@ -45,17 +44,17 @@ class MeanFieldVI(OptimizationMethod):
 
     Attributes:
         estimator: `local`: local reparameterization of linear layers; `flipout`: dense layers and
-            convolutions by signs of each point; weights are sampled elsewhere. `weight`: all are
-            sampled, one draw a step for all points.
-        num_samples: Monte Carlo samples of the expected log likelihood a step, in antithetic pairs:
-            with an even number the gradient of `loc` has no noise at all in a linear Gaussian
-            model, and less in every other.
-        initial_scale: posterior standard deviation of every weight at the start.
-        num_draws: draws that stand for the posterior in predictions and in files.
+            convolutions with signs for each point. Other weights are sampled. `weight`: all weights
+            are sampled, one draw per step for all points.
+        num_samples: Monte Carlo samples of the expected log likelihood per step, in antithetic
+            pairs. With an even number, the gradient of `loc` has no noise in a linear Gaussian
+            model, and less noise in other models.
+        initial_scale: initial posterior standard deviation of every weight.
+        num_draws: draws that represent the posterior in predictions and in files.
     """
 
     _has_distance: ClassVar[bool] = True
-    """Whether its mean is optimal where the expected gradient of the log density is 0."""
+    """Whether the optimal mean has a zero expected gradient of the log density."""
 
     name: Literal["mean_field_vi"] = "mean_field_vi"
     estimator: Literal["local", "weight", "flipout"] = "local"
@@ -71,27 +70,33 @@ class MeanFieldVI(OptimizationMethod):
             scale = initial.standard_deviation().to(model.device, model.dtype)
         tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
         objective = self._objective(fit, tensors["loc"], tensors["log_scale"])
-        watch = _ValidationMonitor(model, fit.dataset, fit.seed, tensors)
+        monitor = _ValidationMonitor(model, fit.dataset, fit.seed, tensors)
         problem = OptimizationProblem(
             settings=self,
             tensors=tensors,
             objective=objective,
-            validate=watch.validate,
+            validate=monitor.validate,
             train=fit.dataset.train,
             seed=fit.seed,
-            is_valid=watch.has_scales,
+            is_valid=monitor.has_scales,
             writes_gradients=True,
         )
         return optimize_single_chain(fit, problem)[1]
 
     def _objective(self, fit: FitContext, loc: Tensor, log_scale: Tensor) -> Objective:
-        """What is minimized; a call leaves its gradient in the `grad` of both."""
+        """Return the objective; a call writes its gradient to the `grad` of both tensors."""
         return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
 
     def convergence_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return whether it ended far from its optimum, in words."""
+        """Return messages if the optimization ended far from its optimum.
+
+        Args:
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
+        """
         if self.early_stopping is not None:
             return []
         return distribution_warnings(
@@ -108,7 +113,7 @@ class MeanFieldVI(OptimizationMethod):
     ) -> Posterior:
         if 0 not in fit_state.states:
             raise IncompatiblePosteriors(
-                "the fit was stopped before its first state was kept; fit it again"
+                "the fit was stopped before its first state was stored; fit it again"
             )
         state = fit_state.states[0]
         return GaussianPosterior(
@@ -123,9 +128,7 @@ class MeanFieldVI(OptimizationMethod):
 
 
 class _ValidationMonitor:
-    """What is asked of a fit beside its objective: whether it makes a posterior, and how good that
-    is.
-    """
+    """Checks the scales of a fit, and computes its validation scores."""
 
     def __init__(
         self, model: BayesianModel, dataset: Dataset, seed: int, tensors: Mapping[str, Tensor]
@@ -134,11 +137,11 @@ class _ValidationMonitor:
         self.loc, self.log_scale = tensors["loc"], tensors["log_scale"]
 
     def has_scales(self) -> bool:
-        """Whether the scales are some."""
+        """Return whether all scales are positive and finite."""
         return are_valid_scales(self.log_scale.detach().exp())
 
     def validate(self, step: int) -> dict[str, float | None]:
-        """Scores of the validation part from a few keyed draws."""
+        """Return scores on the validation part from a few keyed draws."""
         posterior = GaussianPosterior(
             self.model,
             self.dataset.scaling,

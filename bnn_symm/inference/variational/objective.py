@@ -1,14 +1,13 @@
-"""The objective of mean-field VI with its gradient written out, on flat vectors that are kept from
-step to step.
+"""The objective of mean-field VI with its explicit gradient, on preallocated flat vectors.
 
-    objective = -E_q[log p(y | x, w)] + T (c CE(q, prior) - H(q)),        c = 1, or 1 / T if the prior is tempered too
+    objective = -E_q[log p(y | x, w)] + T (c CE(q, prior) - H(q))
 
-    d / d loc     = -E[g] + T c dCE / d loc                               g: gradient of the log
-    likelihood d / d log s   = -s E[g eps] + T c dCE / d log s - T
+    d / d loc   = -E[g] + T c dCE / d loc
+    d / d log s = -s E[g eps] + T c dCE / d log s - T
 
-The samples give the first terms (`variational_samples`), the prior's family the second, in closed
-form or by its quadrature, piece by piece so that what a piece needs stays in the cache: no graph of
-the KL is recorded.
+g is the gradient of the log likelihood. c is 1, or 1 / T if the prior is tempered too. Samples give
+the first terms (`estimators`). The prior's family gives the second ones, in closed form or by
+quadrature, in pieces that fit into the cache. No graph of the KL is recorded.
 """
 
 import math
@@ -25,47 +24,47 @@ from bnn_symm.inference.variational.local_reparameterization import local_layers
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
-# Entries of a piece: five float32 vectors of this length are 5 MiB. Timed alone, on 478,410 entries
-# that were in the cache, the pass took 0.28 ms so, and 0.40 ms in pieces of 1 << 16: each is half a
-# dozen calls.
+# Entries of a piece: five float32 vectors of this length are 5 MiB. On 478,410 entries in the
+# cache, the pass took 0.28 ms, and 0.40 ms in pieces of 1 << 16, because each piece is six calls.
 _PIECE = 1 << 18
 
 
 @runtime_checkable
 class Estimator(Protocol):
-    """What of the settings of mean-field VI the objective depends on."""
+    """The settings of mean-field VI on which the objective depends."""
 
     @property
     def estimator(self) -> str:
-        """Local, flipout or weight."""
+        """The estimator of the likelihood: local, flipout or weight."""
         ...
 
     @property
     def num_samples(self) -> int:
-        """A step."""
+        """The number of Monte Carlo samples per step."""
         ...
 
     @property
     def temperature(self) -> float:
-        """T."""
+        """The temperature T of the posterior."""
         ...
 
     @property
     def prior_weight(self) -> float:
-        """Of the log prior, as the log likelihood has 1 / T."""
+        """The weight of the log prior; the log likelihood has 1 / T."""
         ...
 
 
 class VariationalObjective:
     """The objective of one fit as a function of the step and a minibatch.
 
-    A call leaves the gradient per point (of the training part) in the `grad` of the tensors.
+    A call writes the gradient, divided by the size of the training part, to the `grad` of the
+    tensors.
 
     Args:
         method: the settings.
-        model: what is fitted.
+        model: the model.
         dataset: its training part is fitted.
-        seed: of the noise.
+        seed: seed of the noise.
         loc: (parameter,), a leaf.
         log_scale: (parameter,), a leaf.
     """
@@ -101,8 +100,7 @@ class VariationalObjective:
         )
         self._samples = build_estimator(self._buffers, method.num_samples)
         self._of_entropy = loc.new_tensor(-self._temperature / self._size)
-        # On a device other than the CPU, every piece costs a wait; there is nothing to gain from
-        # small ones.
+        # On devices other than the CPU, every piece synchronizes, and small pieces bring no gain.
         limit = _PIECE if loc.device.type == "cpu" else model.num_parameters
         flat = (self._buffers.loc, self._log_scale, self._buffers.scale, loc.grad, log_scale.grad)
         self._pieces = [
@@ -111,8 +109,15 @@ class VariationalObjective:
         ]
 
     def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[float, Mapping[str, float]]:
-        """The objective of the whole training part in nats, and `elbo`, `nll` and `kl` in the
-        target's own units.
+        """Return the objective of the whole training part in nats, and its terms.
+
+        Args:
+            step: keys the noise.
+            x: features of the minibatch.
+            y: targets of the minibatch.
+
+        Returns:
+            The objective; `elbo`, `nll` and `kl` in the target's own units.
         """
         torch.exp(self._log_scale, out=self._buffers.scale)
         generator = torch_generator(self._seed, "variational noise", step)
@@ -127,9 +132,7 @@ class VariationalObjective:
         return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / self._size, "kl": kl}
 
     def _add_kl(self) -> tuple[float, float]:
-        """Turns gradients of the likelihood into those of the objective; cross-entropy with the
-        prior and entropy.
-        """
+        """Add the gradients of the KL; return cross-entropy and entropy."""
         buffers = self._buffers
         per_point = self._temperature / self._size
         weight = per_point * self._prior_weight

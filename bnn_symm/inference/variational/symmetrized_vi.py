@@ -1,21 +1,21 @@
-r"""Permutation-invariant variational inference: mean-field VI of the posterior spread over all its
-copies.
+"""Permutation-invariant variational inference: mean-field VI of the symmetrized posterior.
 
     minimize  -E_q[log p(y | x, w)] + T (KL(q || p(w)) - I)               q = Normal(loc, scale)
 
-which is the objective of q^G, the mean of all copies that permuting hidden units makes of q: prior
-and likelihood are the same for each, and the entropy of q^G is that of q and I, the mutual
-information of `symmetry_information`. Plain VI is charged up to log n! nats for n units that can be
-told apart, and lets units collapse where data are few; this one is not. Predictions of q^G and q
-are the same, so q is what is returned. A network without symmetries has I = 0, and the fit is that
-of mean-field VI to the bit.
+This is the objective of q^G, the mixture of all copies of q under permutations of hidden units.
+Prior and likelihood are invariant, and the entropy of q^G is that of q plus I, the mutual
+information of `symmetry_information`. Plain VI has a penalty of up to log n! nats for n
+distinguishable units, which makes units collapse if there are few data. This objective does not.
+Predictions of q^G and q are the same, so q is returned. A network without symmetries has I = 0, and
+the fit is bitwise identical to mean-field VI.
 
-One hidden layer of up to `exact_up_to` units has the exact I. For more units, and for more layers,
-I is a lower bound, and so is the ELBO of q^G: wide layers count in blocks of up to `exact_up_to`
-units, dealt anew at each step, which is I of a uniformly drawn subgroup; layers are told one after
-the other towards a last one, which changes from step to step. A mean of lower bounds is one. Exact
-permanents of a subgroup H are bounded by log |H|, where a contrast with K drawn permutations
-(InfoNCE) never exceeds log K. Units that only move together, as heads do, count as fixed.
+I is exact for one hidden layer of up to `exact_up_to` units. For more units, and for more layers, I
+is a lower bound, and so is the ELBO of q^G. Wide layers are divided into blocks of up to
+`exact_up_to` units, at random in each step, which gives I of a random subgroup. Layers are
+processed one after the other up to a last one, which varies from step to step (chain rule). A mean
+of lower bounds is a lower bound. Exact permanents of a subgroup H are limited only by log |H|,
+whereas a contrast with K random permutations (InfoNCE) never exceeds log K. Units that permute only
+together, as in heads, count as fixed.
 
 References:
     Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.
@@ -51,13 +51,14 @@ from bnn_symm.symmetry import symmetry_group
 
 @settings
 class SymmetrizedVI(MeanFieldVI):
-    """Settings of permutation-invariant VI (config `inference: {name: symmetrized_vi}`); the rest
-    is mean-field VI's.
+    """Settings of permutation-invariant VI (config `inference: {name: symmetrized_vi}`).
+
+    The other settings are those of mean-field VI.
 
     Attributes:
-        exact_up_to: units of a layer whose order is accounted for together; each one more takes
-            twice the time.
-        num_information_samples: draws of the weights behind I a step.
+        exact_up_to: maximum number of units of a layer whose order is treated jointly; each
+            additional unit doubles the time.
+        num_information_samples: draws of the weights per step from which I is estimated.
     """
 
     _has_distance: ClassVar[bool] = False
@@ -74,18 +75,16 @@ class SymmetrizedVI(MeanFieldVI):
 
 
 class SymmetryInformation:
-    """I of a network's symmetries, or its lower bound, as a differentiable estimate that depends on
-    the step alone.
+    """Differentiable estimate of I, or of its lower bound, which depends on the step only.
 
     Args:
         method: the settings.
-        model: whose symmetries are derived.
-        input_shape: of one point.
-        seed: of the draws and of the blocks.
+        model: its symmetries are derived.
+        input_shape: shape of one point.
+        seed: determines the draws and the blocks.
 
     Raises:
-        SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under
-            them.
+        SymmetryError: if the symmetries cannot be derived, or the prior is not invariant.
     """
 
     def __init__(
@@ -107,7 +106,13 @@ class SymmetryInformation:
     def __call__(
         self, step: int, loc: Float[Tensor, " parameter"], scale: Float[Tensor, " parameter"]
     ) -> Float[Tensor, ""]:
-        """In nats, in float64 on the CPU, where its many small sums are at home."""
+        """Return the estimate in nats, in float64 on the CPU, which is fastest for many small sums.
+
+        Args:
+            step: keys the randomness.
+            loc: means of q.
+            scale: standard deviations of q.
+        """
         order = self._orders[step % len(self._orders)]
         total = torch.zeros((), dtype=torch.float64)
         if not order:
@@ -134,12 +139,11 @@ class SymmetryInformation:
 
 
 class SymmetrizedObjective:
-    """The objective of q^G of one fit as a function of the step and a minibatch: that of q, less T
-    times I.
+    """The objective of q^G as a function of the step and a minibatch: that of q minus T times I.
 
     Args:
         method: the settings.
-        plain: the objective of q, which leaves its gradient in the `grad` of the tensors.
+        plain: the objective of q, which writes its gradient to the `grad` of the tensors.
         information: I.
         size: points of the training part.
         loc: (parameter,), a leaf.
@@ -162,8 +166,16 @@ class SymmetrizedObjective:
     def __call__(
         self, step: int, x: Tensor, y: Tensor
     ) -> tuple[float, Mapping[str, Tensor | float]]:
-        """The objective in nats; beside what mean-field VI names, `mutual_information`, which is I
-        or its bound.
+        """Return the objective in nats, and its terms.
+
+        Args:
+            step: keys the randomness.
+            x: features of the minibatch.
+            y: targets of the minibatch.
+
+        Returns:
+            The objective; the terms of mean-field VI and `mutual_information`, which is I or its
+            bound.
         """
         objective, terms = self._plain(step, x, y)
         information = self._information(step, self._loc, self._log_scale.exp())

@@ -1,23 +1,24 @@
-"""What weights drawn from independent normals q tell of how their units are numbered.
+"""Mutual information between weights drawn from independent normals q and the order of their units.
 
-With q^G the mean of all copies g # q that permuting units makes of q, the mutual information of a
+With q^G the mean of all copies g # q under permutations of units, the mutual information of a
 uniformly drawn g and weights drawn from g # q is
 
     I = E_q[log q(w) - log q^G(w)],        ELBO(q^G) = ELBO(q) + I,        0 <= I <= log |G|
 
-A set of n units that may take any order adds, with a the weights that belong to one unit (its flips
-averaged over),
+For a set of n units that may be in any order, with a the weights that belong to one unit (averaged
+over its flips),
 
     I = log n! - E_q[log perm(A)],         A[i, j] = q_j(a_i) / q_i(a_i),         a ~ q
 
-since q^G is perm(A) / n! times q. A `InformationTerm` is the estimate of that, draw by draw, differentiable in
-the means, the standard deviations and the draws. Its mean is I for one set alone, told by all of
-its weights with an exact permanent, and never above I otherwise:
+because q^G is perm(A) / n! times q. An `InformationTerm` estimates this for each draw,
+differentiable in the means, the standard deviations and the draws. Its mean is I for a single set
+with all of its weights and an exact permanent, and otherwise at most I:
 
-- Permanents of many units are bounded from above, or the units are taken in blocks, exactly: that
-  is I of a subgroup, of those permutations that stay within the blocks.
-- Sets that share weights, as neighboring layers do, are told one after the other:
-  I(g_1, g_2; w) = I(g_1; w) + I(g_2; w | g_1) >= I(g_1; what g_2 leaves alone) + I(g_2; w | g_1).
+- Permanents of many units are bounded from above, or units are divided into blocks, with exact
+  permanents. That is I of a subgroup, of the permutations that stay within the blocks.
+- Sets that share weights, as neighboring layers do, follow the chain rule:
+  I(g_1, g_2; w) = I(g_1; w) + I(g_2; w | g_1)
+                >= I(g_1; the weights that g_2 does not permute) + I(g_2; w | g_1).
 
 References:
     Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.
@@ -37,20 +38,19 @@ from bnn_symm.symmetry.group.permanent import log_factorial, log_permanent, log_
 
 PermanentMethod = Literal["permanent", "bounded permanent", "blocks"]
 
-# Layers that are tried as the last one told.
+# Maximum number of layers that are tried as the last one.
 _PIVOTS = 8
 
 
 @dataclass(frozen=True)
 class InformationTerm:
-    """One set of units, the columns that it is told by, and how its permanent is taken, of which
-    units at a time.
+    """One set of units, the columns that identify them, and the method for their permanent.
 
     Attributes:
         units: the set.
-        columns: which of the weights of a unit tell where it belongs.
+        columns: the weights of a unit that are used to identify it.
         how: the permanent of all units, its bound, or the permanents of blocks of units.
-        blocks: for all but the bound, the numbers of the units whose permanents are taken.
+        blocks: for all but the bound, the indices of the units of each permanent.
     """
 
     units: UnitOrbit
@@ -60,7 +60,7 @@ class InformationTerm:
 
     @property
     def cost(self) -> float:
-        """Operations a draw, roughly."""
+        """The approximate number of operations per draw."""
         size = len(self.units.units)
         products = 4.0 * (1 + self.units.flips) * size**2 * int(self.columns.sum())
         # Logarithms and exponentials count as twenty.
@@ -76,12 +76,12 @@ class InformationTerm:
         scale: Float[Tensor, " parameter"],
         draws: Float[Tensor, "draw parameter"],
     ) -> Float[Tensor, " draw"]:
-        """Log q - log q^G of the set at each draw, in nats; of one draw it may be negative.
+        """Return log q - log q^G of the set for each draw, in nats; single draws may be negative.
 
         Args:
-            loc: of q, in float64, on the CPU like the others.
-            scale: of q.
-            draws: from q.
+            loc: means of q, in float64, on the CPU like the other arguments.
+            scale: standard deviations of q.
+            draws: draws from q.
         """
         own, logs = self._densities(loc, scale, draws)
         total = own.sum(-1)
@@ -94,10 +94,9 @@ class InformationTerm:
         return total
 
     def _densities(self, loc: Tensor, scale: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Log q_i(a_i), (draw, unit), and log q_j(a_i) with flips averaged over, (draw, unit,
-        unit).
+        """Return log q_i(a_i), (draw, unit), and log q_j(a_i), (draw, unit, unit), over flips.
 
-        Both up to what is the same for every order.
+        Both omit terms that are the same for every order.
         """
         units = self.units
         own, loc = (units.oriented(value)[..., self.columns] for value in (draws, loc))
@@ -117,8 +116,13 @@ class InformationTerm:
 
 
 def chain_rule_orders(sets: Sequence[UnitOrbit]) -> Iterator[list[int]]:
-    """Layers from both ends towards one that is told last, with all its weights, for several such
-    ones.
+    """Yield orders of the sets: layers from both ends up to a last one, which varies.
+
+    Args:
+        sets: the sets of units.
+
+    Yields:
+        Indices of the sets. The last layer is identified by all its weights.
     """
     names = list(dict.fromkeys(one.group for one in sets))
     step = max(1, math.ceil(len(names) / _PIVOTS))
@@ -130,7 +134,12 @@ def chain_rule_orders(sets: Sequence[UnitOrbit]) -> Iterator[list[int]]:
 def columns_in_order(
     sets: Sequence[UnitOrbit], order: Sequence[int]
 ) -> Iterator[tuple[int, Bool[Tensor, " column"]]]:
-    """The number of each set, in an order, and the columns of it that no later one moves."""
+    """Yield the index of each set, in an order, and its columns that no later set permutes.
+
+    Args:
+        sets: the sets of units.
+        order: indices of the sets.
+    """
     for place, number in enumerate(order):
         yield (
             number,
