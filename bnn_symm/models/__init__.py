@@ -1,4 +1,4 @@
-"""Prior x likelihood x architecture = a Pyro model and its log density."""
+"""Combine a network, a prior and a likelihood into a Pyro model and its log density."""
 
 from bnn_symm.models.bayesian_model import BayesianModel, Tempering
 from bnn_symm.models.likelihoods import (

@@ -1,9 +1,9 @@
-"""One model, two views: a Pyro model, and the same density as pure functions of one flat vector.
+"""Provide `BayesianModel`: a Pyro model and the same density as pure functions of one flat vector.
 
 The flat vector holds every parameter of the network, in the order of `named_parameters()` (of a
-weight with fixed entries the parameter is the vector of its free ones), and after them the latent
-variables of the likelihood (names start with `likelihood.`). All of them live on the whole real
-line, so there is no change of variables anywhere. A test holds the two views equal, in value and
+weight with fixed entries the parameter is the vector of its free ones), followed by the latent
+variables of the likelihood (names start with `likelihood.`). All of them take values on the whole
+real line, so no change of variables is needed. A test checks that both views agree in value and
 gradient.
 """
 
@@ -44,15 +44,15 @@ _LATENT = "likelihood."
 
 
 class BayesianModel:
-    """A network, a prior over its parameters and a likelihood of its outputs.
+    """Combine a network, a prior over its parameters and a likelihood of its outputs.
 
-    Called, it is a Pyro model that any Pyro algorithm accepts. Its methods give the same density in
-    torch alone.
+    An instance is callable and is then a Pyro model that any Pyro algorithm accepts. Its methods
+    give the same density in torch alone.
 
     Args:
-        net: maps (point, *feature) to (point, output). Its parameters' present values are the
-            initial ones; those with `requires_grad=False` are constants and not inferred. The model
-            works on a copy in evaluation mode, so that the network is never changed.
+        net: maps (point, *feature) to (point, output). The present values of its parameters are the
+            initial ones; parameters with `requires_grad=False` are constants and are not inferred.
+            The model works on a copy in evaluation mode, so the network itself is never changed.
         prior: the prior of the network's parameters.
         likelihood: the likelihood of targets given outputs, with the prior of its own latent
             variables.
@@ -62,12 +62,19 @@ class BayesianModel:
             (`check_structure`), or an argument is of another type.
 
     Attributes:
-        net: the copy of the network; its parameters are what is inferred, its buffers what is
-            constant.
-        shapes: name -> shape of everything in the flat vector, in its order.
+        net: the copy of the network; its parameters are inferred, its buffers are constant.
+        shapes: name -> shape of every entry of the flat vector, in order.
         num_parameters: length of the flat vector.
-        num_outputs: of the network, once it has seen points; 0 before.
+        num_outputs: number of outputs of the network; 0 before it has seen any points.
         parameter_prior: density of the network's part of the flat vector.
+
+    Example:
+        >>> from torch import nn
+        >>> from bnn_symm import BayesianModel, Prior
+        >>> from bnn_symm.likelihoods import Gaussian
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+        >>> BayesianModel(net, Prior(), Gaussian(noise=0.1)).num_parameters
+        13
     """
 
     def __init__(self, net: nn.Module, prior: Prior, likelihood: AnyLikelihood):
@@ -80,13 +87,13 @@ class BayesianModel:
         self.prior = prior
         self.likelihood = likelihood
         self._checked_shapes: set[tuple[int, ...]] = set()
-        self.num_outputs = 0  # until points are seen
+        self.num_outputs = 0
         parameters = dict(net.named_parameters())
         for name in parameters:
             if not _is_net(name):
                 raise ConfigError(
-                    f"parameter {name}: names that begin with {_LATENT!r} are taken; rename the "
-                    "submodule"
+                    f"parameter {name}: names that begin with {_LATENT!r} are reserved; rename "
+                    "the submodule"
                 )
         self.shapes: dict[str, torch.Size] = {
             name: value.shape for name, value in parameters.items()
@@ -94,7 +101,7 @@ class BayesianModel:
         sizes = {name: value.numel() for name, value in parameters.items()}
         self.num_net_parameters = sum(sizes.values())
         self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes, _mean(prior, net))
-        # Kept, since looking for a parameter among modules takes longer than a pass of a small
+        # Cached: searching the modules for a parameter takes longer than a forward pass of a small
         # network.
         self._reference = next(net.parameters())
         self.parameter_prior.keep_scales(self._reference)
@@ -105,16 +112,16 @@ class BayesianModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating dtype of the network."""
+        """Return the floating-point dtype of the network."""
         return self._reference.dtype
 
     @property
     def device(self) -> torch.device:
-        """Device of the network."""
+        """Return the device of the network."""
         return self._reference.device
 
     def slices(self) -> dict[str, slice]:
-        """Name -> where it lies in the flat vector."""
+        """Return name -> slice of the flat vector."""
         stops = [0]
         for size in self._sizes:
             stops.append(stops[-1] + size)
@@ -123,7 +130,14 @@ class BayesianModel:
         }
 
     def unflatten(self, flat: Float[Tensor, "*draw parameter"]) -> dict[str, Tensor]:
-        """Views of the flat vector (or of a batch of them) by name, each (*draw, *shape)."""
+        """Split a flat vector, or a batch of them, into named views.
+
+        Args:
+            flat: one flat vector, or a batch of them.
+
+        Returns:
+            Name -> view of the vector, (*draw, *shape).
+        """
         parts = flat.split(self._sizes, dim=-1)
         return {
             name: part.reshape((*flat.shape[:-1], *shape))
@@ -131,7 +145,14 @@ class BayesianModel:
         }
 
     def flatten(self, values: Mapping[str, Tensor]) -> Float[Tensor, "*draw parameter"]:
-        """The inverse of `unflatten`."""
+        """Concatenate named tensors into flat vectors; the inverse of `unflatten`.
+
+        Args:
+            values: name -> (*draw, *shape), for every name in `shapes`.
+
+        Returns:
+            The flat vector, or a batch of them.
+        """
         parts = []
         for name, shape in self.shapes.items():
             value = values[name]
@@ -139,11 +160,16 @@ class BayesianModel:
         return torch.cat(parts, dim=-1)
 
     def initial(self, seed: int | None = None) -> Float[Tensor, " parameter"]:
-        """Initial values: the network's own, or, with a seed, its layers drawn afresh for that
-        seed.
+        """Return the initial values as a flat vector.
 
-        Where the prior has a mean, that of the network's parameters instead, whatever the seed.
+        Where the prior has a mean, the network's parameters start at that mean, whatever the seed.
         Latent variables start at their prior means.
+
+        Args:
+            seed: draws the layers anew for this seed; None keeps the network's own initial values.
+
+        Returns:
+            The flat vector of initial values.
         """
         net = self.net
         if seed is not None and self.parameter_prior.mean is None:
@@ -162,22 +188,28 @@ class BayesianModel:
         return self.flatten(values)
 
     def latents(self, flat: Float[Tensor, "*draw parameter"]) -> dict[str, Tensor]:
-        """The likelihood's own latent variables, each (*draw,)."""
+        """Return the latent variables of the likelihood, each (*draw,).
+
+        Args:
+            flat: one flat vector, or a batch of them.
+
+        Returns:
+            Name of the latent variable, without prefix -> its values.
+        """
         start = self.num_net_parameters
         return {name: flat[..., start + i] for i, name in enumerate(self.likelihood.latents)}
 
     def check_function(self, x: Float[Tensor, "point *feature"]) -> None:
-        """Refuse a network whose outputs at points of the data are no function of a point and the
-        parameters.
+        """Refuse a network whose outputs are not a function of a point and the parameters.
 
-        The first points of a shape that a model sees are checked, later ones are not.
+        Only the first points of each shape that a model sees are checked.
 
         Args:
             x: points of the data.
 
         Raises:
-            ConfigError: if a pass fails, if outputs have another shape than the likelihood needs or
-                are probabilities where it reads logits, or as
+            ConfigError: if a forward pass fails, if outputs have another shape than the likelihood
+                needs or are probabilities where it expects logits, or as
                 `bnn_symm.architectures.check_function`.
         """
         if tuple(x.shape[1:]) in self._checked_shapes or len(x) == 0:
@@ -192,24 +224,23 @@ class BayesianModel:
         self._checked_shapes.add(tuple(x.shape[1:]))
 
     def _check_call(self, flat: Tensor | None, x: Tensor, y: Tensor | None = None) -> None:
-        """Refuse wrong arguments of the density; costs a few comparisons of types and lengths."""
+        """Refuse wrong arguments of the density, by comparing types and lengths only."""
         check_tensor("x", x, self.dtype)
         if flat is not None:
             check_tensor("flat", flat, self.dtype)
             if flat.shape[-1:] != (self.num_parameters,):
                 raise ConfigError(
                     f"flat: got a shape of {tuple(flat.shape)}, expected ({self.num_parameters},), "
-                    "as model.initial() "
-                    f"returns"
+                    "as model.initial() returns"
                 )
         if y is not None:
             check_tensor("y", y, self.dtype)
             if y.shape != x.shape[:1]:
                 raise ConfigError(
                     f"y: got a shape of {tuple(y.shape)} for {len(x)} points, expected "
-                    f"({len(x)},), one target a point"
+                    f"({len(x)},), one target per point"
                 )
-        # Under a compiler or a transform of torch.func, whoever calls has checked the model before.
+        # Under a compiler or a transform of torch.func, the caller has already checked the model.
         tensors = [value for value in (flat, x) if value is not None]
         if torch.compiler.is_compiling() or any(map(is_functorch_wrapped_tensor, tensors)):
             return
@@ -224,7 +255,14 @@ class BayesianModel:
     def outputs(
         self, flat: Float[Tensor, " parameter"], x: Float[Tensor, "point *feature"]
     ) -> Float[Tensor, "point output"]:
-        """The network's outputs at one flat vector.
+        """Return the network's outputs at one flat vector.
+
+        Args:
+            flat: the flat vector.
+            x: inputs.
+
+        Returns:
+            The outputs of every point.
 
         Raises:
             ConfigError: as `log_likelihood`.
@@ -233,30 +271,56 @@ class BayesianModel:
         return functional_call(self.net, self.net_values(self.unflatten(flat)), (x,))
 
     def net_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of the named values that are parameters of the network."""
+        """Return the named values that are parameters of the network.
+
+        Args:
+            values: name -> value, for any names in `shapes`.
+
+        Returns:
+            The subset whose names are not latent variables of the likelihood.
+        """
         return {name: value for name, value in values.items() if _is_net(name)}
 
     def latent_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of the named values that are latent variables of the likelihood, by their own
-        names.
+        """Return the named values that are latent variables, without their prefix.
+
+        Args:
+            values: name -> value, for any names in `shapes`.
+
+        Returns:
+            The subset of latent variables of the likelihood, by the likelihood's own names.
         """
         return {name.removeprefix(_LATENT): v for name, v in values.items() if not _is_net(name)}
 
     def layer_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of the named values that are parameters of the network, as its layers use them:
-        whole weights.
+        """Return the network's parameters as its layers use them: whole weights.
+
+        Args:
+            values: name -> value, for any names in `shapes`.
+
+        Returns:
+            Name -> whole weight, fixed entries included.
         """
         return effective_parameters(self.net, self.net_values(values))
 
     def layer_scales(self, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Standard deviations of `layer_values`, from those of the named values: 0 where nothing
-        varies.
+        """Return the standard deviations of `layer_values`; 0 where nothing varies.
+
+        Args:
+            scales: name -> standard deviations of the free parameters.
+
+        Returns:
+            Name -> standard deviations of the whole weight.
         """
         return effective_scales(self.net, self.net_values(scales))
 
     def layer_entries(self) -> dict[str, Int[Tensor, "..."]]:
-        """Where each entry of `layer_values` stands in the flat vector, plus one: 0 is a fixed
-        entry. On the CPU.
+        """Return the position of each entry of `layer_values` in the flat vector, plus one.
+
+        Fixed entries have position 0.
+
+        Returns:
+            Name -> positions, on the CPU.
         """
         number = torch.arange(1, self.num_parameters + 1, dtype=torch.float64, device=self.device)
         return {
@@ -267,8 +331,14 @@ class BayesianModel:
     def pull_back(
         self, layer_grads: Mapping[str, Tensor], latent_grads: Mapping[str, Tensor]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The gradient by the flat vector, from gradients by all `layer_values` and by the
-        `latents`.
+        """Return the gradient with respect to the flat vector.
+
+        Args:
+            layer_grads: gradients with respect to all `layer_values`.
+            latent_grads: gradients with respect to the `latents`.
+
+        Returns:
+            The gradient, in the order of the flat vector.
         """
         return self.flatten(
             {
@@ -284,17 +354,18 @@ class BayesianModel:
         *,
         project: bool = False,
     ) -> Float[Tensor, "*draw parameter"]:
-        """The flat vector (or a batch of them) with the network's units permuted: the same
-        function.
+        """Permute the hidden units of the network: the same function with other coordinates.
 
         Args:
-            flat: free coordinates, and latent variables of the likelihood, which stay as they are.
+            flat: free coordinates and latent variables of the likelihood; the latter are unchanged.
             permutation: of the network's spec.
-            project: put what is fixed back in its place where the permutation moves it, which
-                changes the function.
+            project: restore fixed entries that the permutation moves, which changes the function.
+
+        Returns:
+            The permuted flat vector, or a batch of them.
 
         Raises:
-            NotRepresentable: if the permutation moves what is fixed, and is not to be projected.
+            NotRepresentable: if the permutation moves fixed entries and `project` is false.
         """
         if not project:
             self.check_representable(permutation)
@@ -303,24 +374,42 @@ class BayesianModel:
         return self.flatten({**values, **permuted})
 
     def check_representable(self, permutation: Permutation) -> None:
-        """Raises NotRepresentable, naming the tensor, if a permutation moves what is fixed of the
-        network.
+        """Refuse a permutation that moves fixed entries of the network.
+
+        Args:
+            permutation: of the network's spec.
+
+        Raises:
+            NotRepresentable: if it moves fixed entries; the message names the tensor.
         """
         moved = next(moved_tensors(permutation, fixed_entries(self.net)), None)
         if moved is not None:
             raise NotRepresentable(
                 f"the permutation moves fixed entries of {moved}: the permuted weights are not in "
-                "the parameter space "
-                f"of this network; permute within its symmetry_group"
+                "the parameter space of this network; permute within its symmetry_group"
             )
 
     def prior_standard_deviations(self, like: Tensor) -> Float[Tensor, " parameter"]:
-        """Of everything in the flat vector, on the device and in the dtype of `like`."""
+        """Return the prior standard deviation of every entry of the flat vector.
+
+        Args:
+            like: a tensor with the device and dtype of the result.
+
+        Returns:
+            The standard deviations, latent variables included.
+        """
         latents = like.new_tensor([sd for _, sd in self.likelihood.latents.values()])
         return torch.cat([self.parameter_prior.standard_deviations(like), latents])
 
     def log_prior(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
-        """Log prior density of everything in the flat vector, in nats, summed in float64."""
+        """Return the log prior density in nats, summed in float64.
+
+        Args:
+            flat: the flat vector.
+
+        Returns:
+            The log density of the network's parameters and the latent variables.
+        """
         total = self.parameter_prior.log_prob(flat[: self.num_net_parameters])
         for (mean, sd), value in zip(
             self.likelihood.latents.values(), self.latents(flat).values(), strict=True
@@ -336,7 +425,15 @@ class BayesianModel:
     def cross_entropy(
         self, loc: Float[Tensor, " parameter"], scale: Float[Tensor, " parameter"]
     ) -> Float[Tensor, " parameter"]:
-        """-E[log prior] under independent Normal(loc, scale), per coordinate, in nats."""
+        """Return -E[log prior] under independent Normal(loc, scale), per coordinate, in nats.
+
+        Args:
+            loc: means.
+            scale: standard deviations.
+
+        Returns:
+            One value per coordinate of the flat vector.
+        """
         n = self.num_net_parameters
         parts = [self.parameter_prior.cross_entropy(loc[:n], scale[:n])]
         for i, (mean, sd) in enumerate(self.likelihood.latents.values(), start=n):
@@ -352,10 +449,18 @@ class BayesianModel:
         x: Float[Tensor, "point *feature"],
         y: Shaped[Tensor, " point"],
     ) -> Float[Tensor, " point"]:
-        """Log likelihood of every point, in nats, in the units of training.
+        """Return the log likelihood of every point, in nats, in the units of training.
+
+        Args:
+            flat: the flat vector.
+            x: inputs.
+            y: one target per point.
+
+        Returns:
+            One value per point.
 
         Raises:
-            ConfigError: if an argument is no tensor or of another dtype or length, or as
+            ConfigError: if an argument is not a tensor or has another dtype or length, or as
                 `check_function`, at the first call.
         """
         self._check_call(flat, x, y)
@@ -370,10 +475,19 @@ class BayesianModel:
         temperature: float = 1.0,
         tempering: Tempering = "likelihood",
     ) -> Float[Tensor, ""]:
-        """U = -log_likelihood / T - log_prior, the negative log density that HMC samples, in nats.
+        """Return U = -log_likelihood / T - log_prior, the potential energy of HMC, in nats.
 
-        With `tempering="posterior"` the prior is divided by T too. Sums run in float64; the result
-        has the dtype of `flat`.
+        Sums run in float64; the result has the dtype of `flat`.
+
+        Args:
+            flat: the flat vector.
+            x: inputs.
+            y: one target per point.
+            temperature: T.
+            tempering: `likelihood`, or `posterior`, which divides the prior by T too.
+
+        Returns:
+            The negative tempered log density.
         """
         log_likelihood = self.log_likelihood(flat, x, y).sum(dtype=torch.float64)
         log_prior = self.log_prior(flat)
@@ -383,7 +497,7 @@ class BayesianModel:
     def __call__(
         self, x: Tensor, y: Tensor | None = None, *, data_size: int | None = None
     ) -> Float[Tensor, "point output"]:
-        """The Pyro model: one sample site a parameter, and `y`, scaled to `data_size` points.
+        """Run the Pyro model: one sample site per parameter, and `y`, scaled to `data_size` points.
 
         Args:
             x: (point, *feature).
@@ -411,21 +525,19 @@ class BayesianModel:
         outputs = functional_call(self.net, values, (x,))
         scale = 1.0 if data_size is None else data_size / len(x)
         if y is not None and isinstance(self.likelihood, Bernoulli):
-            y = y.to(
-                outputs.dtype
-            )  # class indices are integers, torch's Bernoulli takes floats only
+            # Class indices are integers; torch's Bernoulli takes floats only.
+            y = y.to(outputs.dtype)
         with pyro.plate("data", len(x)), poutine.scale(scale=scale):
             pyro.sample("y", self.likelihood.distribution(outputs, latents), obs=y)
         return outputs
 
 
 def _mean(prior: Prior, net: nn.Module) -> dict[str, Tensor] | None:
-    """Of every parameter, if the prior has one."""
+    """Return the prior mean of every parameter, or None if the prior has none."""
     if isinstance(prior.mean, str):
         raise ConfigError(
-            f"prior.mean={prior.mean} names weights that a model does not read by itself; give it "
-            "the weights: "
-            f"Prior(mean=PriorMean(state_dict))"
+            f"prior.mean={prior.mean} is the name of a run or a file, which a model does not read; "
+            "pass the weights: Prior(mean=PriorMean(state_dict))"
         )
     return None if prior.mean is None else prior.mean.free(net)
 
@@ -435,9 +547,7 @@ def _is_net(name: str) -> bool:
 
 
 def _fan_in(shapes: Mapping[str, torch.Size]) -> dict[str, int | None]:
-    """Inputs of a unit, by parameter name: of a weight from its whole shape, of a bias from its
-    layer's weight.
-    """
+    """Return the fan-in of every parameter; a bias takes that of its layer's weight."""
     fan_in: dict[str, int | None] = {}
     for name, shape in shapes.items():
         layer, _, _ = name.rpartition(".")

@@ -1,13 +1,13 @@
-r"""Fisher information of a target: how sharply its density depends on what the network says.
+"""Compute roots of the Fisher information of a target given the outputs of a network.
 
-Of the outputs of the network and the likelihood's own latent variables together, called z,
+Let z be the outputs of the network together with the likelihood's own latent variables. Then
 
     F(z) = E[s s^T],   s = d log p(y | z) / dz,   y ~ p(y | z).
 
 Where z are natural parameters (categorical, Bernoulli, Poisson, Gaussian with fixed noise) F is the
 Hessian of -log p for every y, so that J^T F J, J = dz/dw, is the generalized Gauss-Newton matrix.
-For noise that is learned or predicted the Hessian has negative eigenvalues away from the truth; F
-is its expectation and has none.
+For learned or predicted noise the Hessian has negative eigenvalues away from the truth; F is its
+expectation and is positive semi-definite.
 
 References:
     Martens 2020, arXiv:1412.1193, sections 8 and 9.
@@ -33,7 +33,7 @@ from bnn_symm.models.likelihoods import (
 def fisher_root(
     likelihood: AnyLikelihood, outputs: Float[Tensor, "point output"], latents: Latents
 ) -> Float[Tensor, "point row variable"]:
-    """A root R of the Fisher information of every point, F = R^T R.
+    """Return a root R of the Fisher information of every point, F = R^T R.
 
     Args:
         likelihood: of the targets.
@@ -41,7 +41,7 @@ def fisher_root(
         latents: the likelihood's own variables, scalars.
 
     Returns:
-        One matrix a point; its columns are the outputs and then the latent variables, in their
+        One matrix per point; its columns are the outputs followed by the latent variables, in their
         order.
     """
     match likelihood:
@@ -59,11 +59,11 @@ def fisher_root(
             return (0.5 * outputs).exp().unsqueeze(-1)
         case Gaussian() | HeteroscedasticGaussian():
             # Of (mean, log sd): diag(1 / sd^2, 2).
-            of_mean = likelihood.variance(outputs, latents).rsqrt()
+            mean_root = likelihood.variance(outputs, latents).rsqrt()
             if not latents and isinstance(likelihood, Gaussian):
-                return of_mean[:, None, None]
-            log_scale_grad = torch.full_like(of_mean, math.sqrt(2.0))
+                return mean_root[:, None, None]
+            log_sd_root = torch.full_like(mean_root, math.sqrt(2.0))
             if isinstance(likelihood, HeteroscedasticGaussian):
                 # Beyond its bounds the density does not depend on the second output.
-                log_scale_grad = log_scale_grad * (outputs[:, 1].abs() < likelihood._BOUND)
-            return torch.diag_embed(torch.stack([of_mean, log_scale_grad], dim=-1))
+                log_sd_root = log_sd_root * (outputs[:, 1].abs() < likelihood._BOUND)
+            return torch.diag_embed(torch.stack([mean_root, log_sd_root], dim=-1))

@@ -1,13 +1,12 @@
-"""Sets of hidden units that may take any order, and the weights that each unit of a set brings with
-it.
+"""Find sets of hidden units whose order is free, and the weights that belong to each unit.
 
-The components of a `SymmetryGroup` that are `interchangeable` are such sets. Of an entangled one,
-those runs of units are, each of which may change places with the next while everything else stays:
-then any order of the run is in the group. Fixed entries are nobody's; units that may change places
-have theirs in the same places.
+The `interchangeable` components of a `SymmetryGroup` are such sets. In an entangled component, so
+are runs of consecutive units, each of which can swap with the next while all other units stay:
+every order of the run is then in the group. Fixed entries belong to no unit; units that can swap
+have their fixed entries in the same positions.
 
-Whether their prior is the same, which permuting a posterior without loss needs,
-`check_invariant_prior` tries out.
+`check_invariant_prior` tests whether these units also have the same prior, which permuting a
+posterior without loss requires.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,26 +23,26 @@ from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import SymmetryGroup
 from bnn_symm.symmetry.group.symmetry_group import Component
 
-# Relative change of the log prior under a permutation that is rounding in float64.
+# Relative change of the log prior that counts as rounding error in float64.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitOrbit:
-    """Units of one group that may take any order, whatever other units do.
+    """Describe units of one group that can take any order, whatever other units do.
 
     Attributes:
-        group: whose units they are.
-        units: their numbers in it.
-        index: where in the flat vector each unit's weights lie; equal columns of two units change
-            places.
-        signed: which of them change sign with their unit.
-        orientation: signs that make the units alike: one that takes the place of another of the
-            other sign flips.
-        flips: whether each unit may also change its sign by itself.
+        group: the group of units.
+        units: their indices in the group.
+        index: positions of each unit's weights in the flat vector; equal columns of two units are
+            exchanged when the units are.
+        signed: which of these weights change sign with their unit.
+        orientation: signs that align the units: a unit that takes the position of another one of
+            opposite sign flips.
+        flips: whether each unit can also change its sign by itself.
         touched: coordinates of the flat vector that the order of the units changes.
-        incomplete: whether some of these are not in `index`, since they are of two units of the set
-            at once.
+        incomplete: whether some of these are not in `index`, because they belong to two units of
+            the set at once.
     """
 
     group: str
@@ -58,8 +57,13 @@ class UnitOrbit:
     def oriented(
         self, flat: Float[Tensor, "*draw parameter"]
     ) -> Float[Tensor, "*draw unit column"]:
-        """What of a flat vector (or of a batch of them) each unit has, with the signs that make the
-        units alike.
+        """Return the weights of each unit, with the signs that align the units.
+
+        Args:
+            flat: one flat vector, or a batch of them.
+
+        Returns:
+            One row of weights per unit.
         """
         sign = torch.where(
             self.signed, self.orientation[:, None], torch.ones(()).to(self.orientation)
@@ -70,15 +74,15 @@ class UnitOrbit:
 def interchangeable_units(
     model: BayesianModel, group: SymmetryGroup
 ) -> tuple[list[UnitOrbit], int]:
-    """Independent sets of units that may take any order.
+    """Find independent sets of units that can take any order.
 
     Args:
-        model: whose flat vector is meant.
-        group: of its network.
+        model: the model whose flat vector is indexed.
+        group: the symmetry group of its network.
 
     Returns:
-        The sets, in the order of the network's layers, and how many components of the group are
-        left out or split since their units only move together.
+        The sets, in the order of the network's layers, and the number of components of the group
+        that are left out or split because their units only move together.
     """
     index = model.layer_entries()
     sets, left_out = [], 0
@@ -92,11 +96,19 @@ def interchangeable_units(
         ((name, units),) = component.units.items()
         sets.append(_set_of(model, group, index, name, units, component))
     names = list(group.spec.groups)
-    return sorted(sets, key=lambda one: (names.index(one.group), one.units)), left_out
+    return sorted(sets, key=lambda orbit: (names.index(orbit.group), orbit.units)), left_out
 
 
 def unaffected_columns(units: UnitOrbit, others: Sequence[UnitOrbit]) -> Bool[Tensor, " column"]:
-    """Which columns of a set's `index` the order of other sets leaves alone."""
+    """Return which columns of a set's `index` are unaffected by the order of other sets.
+
+    Args:
+        units: the set.
+        others: the other sets.
+
+    Returns:
+        One boolean per column of `units.index`.
+    """
     touched = torch.zeros_like(units.touched)
     for other in others:
         touched |= other.touched
@@ -104,8 +116,15 @@ def unaffected_columns(units: UnitOrbit, others: Sequence[UnitOrbit]) -> Bool[Te
 
 
 def check_invariant_prior(model: BayesianModel, group: SymmetryGroup, *, seed: int = 0) -> None:
-    """Raises SymmetryError if random elements of the group change the log prior density of a random
-    point.
+    """Check that random elements of a group leave the log prior density unchanged.
+
+    Args:
+        model: the model with the prior.
+        group: the symmetry group of its network.
+        seed: of the point and of the elements.
+
+    Raises:
+        SymmetryError: if the log prior density changes.
     """
     if group.is_trivial:
         return
@@ -120,9 +139,8 @@ def check_invariant_prior(model: BayesianModel, group: SymmetryGroup, *, seed: i
             change = float(model.log_prior(permuted)) - before
             if abs(change) > _ROUNDING * max(1.0, abs(before)):
                 raise SymmetryError(
-                    "the prior is not the same for units that can be permuted: its log density "
-                    "changes by "
-                    f"{change:.3g} nats; symmetrizing wants one prior for all units of a layer"
+                    "the prior differs between units that can be permuted: its log density "
+                    f"changes by {change:.3g} nats; use the same prior for all units of a layer"
                 )
 
 
@@ -134,39 +152,39 @@ def _set_of(
     units: Sequence[int],
     component: Component | None = None,
 ) -> UnitOrbit:
-    own = torch.tensor(units)
-    places = [place for place in group.spec.occurrences(name) if place[0] in index]
-    tensors = [tensor for tensor, _, _, _ in places]
+    selected = torch.tensor(units)
+    occurrences = [found for found in group.spec.occurrences(name) if found[0] in index]
+    tensors = [tensor for tensor, _, _, _ in occurrences]
     touched = torch.zeros(model.num_parameters + 1, dtype=torch.bool)
     columns, signed, incomplete = [], [], False
-    for tensor, dim, segment, start in places:
+    for tensor, dim, segment, start in occurrences:
         if segment.within:
-            # Which block an entry is of, another axis says: all of the tensor counts as touched,
-            # and tells nothing.
+            # Another axis determines the block of an entry: the whole tensor counts as touched,
+            # and none of its entries is assigned to a unit.
             touched[index[tensor].flatten()] = True
             incomplete = True
             continue
-        entries = segment.by_unit(index[tensor], dim, start)[own]
+        entries = segment.by_unit(index[tensor], dim, start)[selected]
         touched[entries.flatten()] = True
-        if len({d for t, d, _, _ in places if t == tensor}) > 1:
+        if len({d for t, d, _, _ in occurrences if t == tensor}) > 1:
             incomplete = True
             continue
         kept = entries[:, (entries > 0).any(0)]
         assert bool((kept > 0).all()), (
-            "units that may change places have their fixed entries in the same places"
+            "units that can swap have their fixed entries in the same positions"
         )
         columns.append(kept - 1)
         signed.append(
             torch.full((kept.shape[1],), segment.signed and group.spec.groups[name].signed)
         )
-    empty = torch.zeros(len(own), 0, dtype=torch.long)
+    empty = torch.zeros(len(units), 0, dtype=torch.long)
     orientation = component.orientation if component is not None else ()
     return UnitOrbit(
         group=name,
         units=tuple(units),
         index=torch.cat([empty, *columns], 1),
         signed=torch.cat([torch.zeros(0, dtype=torch.bool), *signed]),
-        orientation=torch.tensor(orientation or [1] * len(own), dtype=torch.float64),
+        orientation=torch.tensor(orientation or [1] * len(units), dtype=torch.float64),
         flips=component is not None and component.kind == "interchangeable, with signs",
         touched=touched[1:],
         incomplete=incomplete or not tensors,
@@ -174,27 +192,25 @@ def _set_of(
 
 
 def _runs(group: SymmetryGroup, component: Component) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Consecutive units of an entangled component, each of which may change places with the
-    next.
-    """
+    """Yield runs of units of an entangled component, each of which can swap with the next."""
     for name, units in component.units.items():
         run = [units[0]]
-        for one, other in pairwise(units):
-            if _may_swap(group, name, one, other):
-                run.append(other)
+        for unit, following in pairwise(units):
+            if _can_swap(group, name, unit, following):
+                run.append(following)
                 continue
             if len(run) > 1:
                 yield name, tuple(run)
-            run = [other]
+            run = [following]
         if len(run) > 1:
             yield name, tuple(run)
 
 
-def _may_swap(group: SymmetryGroup, name: str, one: int, other: int) -> bool:
+def _can_swap(group: SymmetryGroup, name: str, first: int, second: int) -> bool:
     order = torch.arange(group.spec.groups[name].size)
-    order[[one, other]] = order[[other, one]]
+    order[[first, second]] = order[[second, first]]
     try:
         return group.represents(group.spec.permutation({name: order}))
     except IncompatiblePosteriors:
-        # Units of two blocks, or blocks without what they own.
+        # The units are in two blocks, or are blocks whose own units would not move with them.
         return False

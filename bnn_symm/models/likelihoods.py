@@ -1,10 +1,10 @@
-"""Likelihoods: what the outputs of a network mean for a target (config section `likelihood`).
+"""Define the likelihoods of targets given network outputs (config section `likelihood`).
 
-Every likelihood is one settings class. It says how many outputs the network needs, which latent
-variables of its own it has (a learned noise), and gives the density of a target, as a plain
-function and as a Pyro distribution, and the mean, the variance or the class probabilities of the
-target given one draw. Targets are in the units of training: standardized for Gaussian likelihoods,
-counts for Poisson, class indices otherwise.
+Every likelihood is one settings class. It defines how many outputs the network needs, which latent
+variables it adds (a learned noise), the density of a target, as a plain function and as a Pyro
+distribution, and the mean, the variance or the class probabilities of the target given one draw.
+Targets are in the units of training: standardized for Gaussian likelihoods, counts for Poisson,
+class indices otherwise.
 """
 
 import math
@@ -26,35 +26,38 @@ Latents = Mapping[str, Tensor]
 
 
 class Likelihood(Protocol):
-    """What every likelihood offers. Outputs are (..., point, output); results are (..., point)."""
+    """Define the interface of every likelihood.
+
+    Outputs are (..., point, output); results are (..., point).
+    """
 
     name: str
 
     @property
     def task(self) -> str:
-        """The task of the data sets that it fits: classification, regression or count."""
+        """Return the task of the data sets that it fits: classification, regression or count."""
         ...
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
-        """Name -> (mean, standard deviation) of the normal prior of each scalar latent variable."""
+        """Return name -> (mean, standard deviation) of the normal prior of each latent scalar."""
         ...
 
     def num_net_outputs(self, num_outputs: int) -> int:
-        """How many outputs the network must have for a data set with `num_outputs`."""
+        """Return how many outputs the network must have for a data set with `num_outputs`."""
         ...
 
     def log_prob(self, outputs: Tensor, y: Tensor, latents: Latents) -> Tensor:
-        """Log density of the target given the outputs, in nats."""
+        """Return the log density of the target given the outputs, in nats."""
         ...
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """The same as a Pyro distribution with batch shape (..., point)."""
+        """Return the same density as a Pyro distribution with batch shape (..., point)."""
         ...
 
 
 class _Classification:
-    """What the two likelihoods of classes share."""
+    """Provide what the two likelihoods of classes share."""
 
     task = "classification"
     latents: dict[str, tuple[float, float]] = {}  # noqa: RUF012 - never changed
@@ -62,12 +65,12 @@ class _Classification:
 
 @settings
 class Categorical(_Classification):
-    """Softmax over the outputs, one output a class."""
+    """Apply a softmax over the outputs, one output per class."""
 
     name: Literal["categorical"] = "categorical"
 
     def num_net_outputs(self, num_outputs: int) -> int:
-        """One a class."""
+        """Return the number of classes: one output per class."""
         return num_outputs
 
     def log_prob(
@@ -76,63 +79,70 @@ class Categorical(_Classification):
         y: Shaped[Tensor, " point"],
         latents: Latents,
     ) -> Float[Tensor, "*draw point"]:
-        """Log softmax at the target class."""
-        # A sum with one term that is not 0, where `gather` would do: a compiler makes one pass of
-        # it and its gradient.
+        """Return the log softmax at the target class."""
+        # A sum with one nonzero term in place of `gather`: a compiler fuses it and its gradient
+        # into one pass.
         is_target = y.unsqueeze(-1) == torch.arange(outputs.shape[-1], device=outputs.device)
         return torch.where(is_target, outputs, 0.0).sum(-1) - outputs.logsumexp(-1)
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Pyro's Categorical."""
+        """Return Pyro's Categorical with the outputs as logits."""
         return dist.Categorical(logits=outputs)
 
     def probabilities(
         self, outputs: Float[Tensor, "*draw point output"]
     ) -> Float[Tensor, "*draw point class"]:
-        """Class probabilities given each draw."""
+        """Return the class probabilities given each draw."""
         return outputs.softmax(-1)
 
 
 @settings
 class Bernoulli(_Classification):
-    """Two classes, one output: the logit of the second class."""
+    """Model two classes by one output: the logit of the second class."""
 
     name: Literal["bernoulli"] = "bernoulli"
 
     def num_net_outputs(self, num_outputs: int) -> int:
-        """One output, for exactly two classes."""
+        """Return 1, for a data set of exactly two classes.
+
+        Args:
+            num_outputs: number of classes of the data set.
+
+        Raises:
+            ConfigError: if the data set does not have two classes.
+        """
         if num_outputs != 2:
             raise ConfigError(
                 f"likelihood bernoulli needs 2 classes, the data have {num_outputs}; "
-                f"use `--set likelihood.name=categorical`"
+                "use `--set likelihood.name=categorical`"
             )
         return 1
 
     def log_prob(
         self, outputs: Float[Tensor, "*draw point 1"], y: Shaped[Tensor, " point"], latents: Latents
     ) -> Float[Tensor, "*draw point"]:
-        """Log sigmoid of the logit, signed by the class."""
+        """Return the log sigmoid of the logit, signed by the class."""
         logits = outputs.squeeze(-1)
         return logsigmoid(torch.where(y.bool(), logits, -logits))
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Pyro's Bernoulli."""
+        """Return Pyro's Bernoulli with the output as logit."""
         return dist.Bernoulli(logits=outputs.squeeze(-1))
 
     def probabilities(
         self, outputs: Float[Tensor, "*draw point 1"]
     ) -> Float[Tensor, "*draw point 2"]:
-        """Probabilities of the first and of the second class given each draw."""
+        """Return the probabilities of the first and the second class given each draw."""
         return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], dim=-1)
 
 
 class _Gaussian:
-    """What the two Gaussian likelihoods share."""
+    """Provide what the two Gaussian likelihoods share."""
 
     task = "regression"
 
     def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of the target, each (..., point)."""
+        """Return the mean and the log standard deviation of the target, each (..., point)."""
         raise NotImplementedError
 
     def log_prob(
@@ -141,32 +151,32 @@ class _Gaussian:
         y: Float[Tensor, " point"],
         latents: Latents,
     ) -> Float[Tensor, "*draw point"]:
-        """Gaussian log density."""
+        """Return the Gaussian log density of the target."""
         mean, log_sd = self._moments(outputs, latents)
         return -0.5 * ((y - mean) * (-log_sd).exp()).square() - log_sd - 0.5 * math.log(2 * math.pi)
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Pyro's Normal."""
+        """Return Pyro's Normal with the moments of the target."""
         mean, log_sd = self._moments(outputs, latents)
         return dist.Normal(mean, log_sd.exp())
 
     def mean(self, outputs: Tensor, latents: Latents) -> Tensor:
-        """E[y] given each draw."""
+        """Return E[y] given each draw."""
         return self._moments(outputs, latents)[0]
 
     def variance(self, outputs: Tensor, latents: Latents) -> Tensor:
-        """Var[y] given each draw."""
+        """Return Var[y] given each draw."""
         return (2 * self._moments(outputs, latents)[1]).exp()
 
     def cdf(self, outputs: Tensor, value: Tensor, latents: Latents) -> Tensor:
-        """P(y <= value) given each draw."""
+        """Return P(y <= value) given each draw."""
         mean, log_sd = self._moments(outputs, latents)
         return torch.special.ndtr((value - mean) * (-log_sd).exp())
 
 
 @settings
 class Gaussian(_Gaussian):
-    """y ~ Normal(output, noise), with noise fixed or learned.
+    """Model y ~ Normal(output, noise), with fixed or learned noise.
 
     Attributes:
         noise: the standard deviation in standardized units, or `learned`: then log(noise) is a
@@ -183,7 +193,7 @@ class Gaussian(_Gaussian):
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
-        """`log_noise` when the noise is learned."""
+        """Return the prior of `log_noise` if the noise is learned."""
         return (
             {"log_noise": (self.log_noise_mean, self.log_noise_sd)}
             if self.noise == "learned"
@@ -191,7 +201,7 @@ class Gaussian(_Gaussian):
         )
 
     def num_net_outputs(self, num_outputs: int) -> int:
-        """One: the mean."""
+        """Return 1: the mean of the target."""
         return 1
 
     def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
@@ -203,24 +213,22 @@ class Gaussian(_Gaussian):
 
 @settings
 class HeteroscedasticGaussian(_Gaussian):
-    """y ~ Normal(first output, exp(second output)): the network predicts the noise of every
-    point.
-    """
+    """Model y ~ Normal(first output, exp(second output)), with noise predicted per point."""
 
     name: Literal["heteroscedastic_gaussian"] = "heteroscedastic_gaussian"
 
-    # exp of a wild second output overflows in early training; beyond these bounds the noise would
-    # be below 5e-5 or above 2e4 standard deviations of the target, so no fit that means anything is
-    # cut off.
+    # exp of an extreme second output overflows early in training. Beyond these bounds the noise
+    # would be below 5e-5 or above 2e4 standard deviations of the target, so no useful fit is
+    # affected.
     _BOUND = 10.0
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
-        """None: the noise comes from the network."""
+        """Return no latent variables: the noise comes from the network."""
         return {}
 
     def num_net_outputs(self, num_outputs: int) -> int:
-        """Two: mean and log standard deviation."""
+        """Return 2: the mean and the log standard deviation."""
         return 2
 
     def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
@@ -229,41 +237,41 @@ class HeteroscedasticGaussian(_Gaussian):
 
 @settings
 class Poisson:
-    """y ~ Poisson(exp(output))."""
+    """Model y ~ Poisson(exp(output))."""
 
     name: Literal["poisson"] = "poisson"
     task = "count"
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
-        """None."""
+        """Return no latent variables."""
         return {}
 
     def num_net_outputs(self, num_outputs: int) -> int:
-        """One: the log rate."""
+        """Return 1: the log rate."""
         return 1
 
     def log_prob(
         self, outputs: Float[Tensor, "*draw point 1"], y: Float[Tensor, " point"], latents: Latents
     ) -> Float[Tensor, "*draw point"]:
-        """Poisson log probability."""
+        """Return the Poisson log probability of the target."""
         log_rate = outputs.squeeze(-1)
         return y * log_rate - log_rate.exp() - torch.lgamma(y + 1)
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Pyro's Poisson."""
+        """Return Pyro's Poisson with rate exp(output)."""
         return dist.Poisson(outputs.squeeze(-1).exp())
 
     def mean(self, outputs: Tensor, latents: Latents) -> Tensor:
-        """E[y] given each draw."""
+        """Return E[y] given each draw."""
         return outputs.squeeze(-1).exp()
 
     def variance(self, outputs: Tensor, latents: Latents) -> Tensor:
-        """Var[y] given each draw, equal to the mean."""
+        """Return Var[y] given each draw, which equals the mean."""
         return self.mean(outputs, latents)
 
     def cdf(self, outputs: Tensor, value: Tensor, latents: Latents) -> Tensor:
-        """P(y <= value) given each draw."""
+        """Return P(y <= value) given each draw."""
         rate = self.mean(outputs, latents)
         count = value.floor().expand_as(rate)
         return torch.where(count < 0, 0.0, torch.special.gammaincc(count.clamp(min=0) + 1, rate))
@@ -279,18 +287,22 @@ _ANY = get_args(get_args(AnyLikelihood)[0])
 
 
 def check_likelihood(likelihood: Any) -> None:
-    """Refuse what is not a likelihood: another type, the class in place of its settings, or one
-    that lacks methods.
+    """Refuse an object that is not a likelihood.
+
+    Likelihood classes in place of instances, and objects that lack a method, are refused too.
+
+    Args:
+        likelihood: the object.
 
     Raises:
-        ConfigError: which names what is missing.
+        ConfigError: if it is not a likelihood; the message names what is missing.
     """
     known = ", ".join(cls.__name__ for cls in _ANY)
     if isinstance(likelihood, _ANY):
         return
     if isinstance(likelihood, type):
         raise ConfigError(
-            f"likelihood: got the class {likelihood.__name__}, expected an object of it; write "
+            f"likelihood: got the class {likelihood.__name__}, expected an instance; write "
             f"{likelihood.__name__}()"
         )
     of_task = (
@@ -302,8 +314,8 @@ def check_likelihood(likelihood: Any) -> None:
     if missing:
         raise ConfigError(
             f"likelihood: got an object of type {type(likelihood).__name__} without "
-            f"{', '.join(missing)}; use {known}, or give your own what "
-            "bnn_symm.models.likelihoods.Likelihood lists"
+            f"{', '.join(missing)}; use {known}, or implement "
+            "bnn_symm.models.likelihoods.Likelihood"
         )
 
 
@@ -311,14 +323,27 @@ _DEFAULTS = {"classification": Categorical, "regression": Gaussian, "count": Poi
 
 
 def default_likelihood(task: str) -> AnyLikelihood:
-    """The likelihood for a task when none was named: categorical, gaussian with learned noise, or
-    poisson.
+    """Return the default likelihood of a task.
+
+    Args:
+        task: `classification`, `regression` or `count`.
+
+    Returns:
+        A categorical likelihood, a Gaussian one with learned noise, or a Poisson one.
     """
     return _DEFAULTS[task]()
 
 
 def check_task(likelihood: AnyLikelihood, task: str) -> None:
-    """Raises ConfigError when a likelihood is not one for this task."""
+    """Refuse a likelihood that is not for a task.
+
+    Args:
+        likelihood: the likelihood.
+        task: the task of the data set.
+
+    Raises:
+        ConfigError: if the two do not match.
+    """
     if likelihood.task != task:
         raise ConfigError(
             f"likelihood {likelihood.name} is for {likelihood.task}, but the data are {task}; use "

@@ -1,4 +1,4 @@
-"""Whether what a network puts out is what its likelihood reads."""
+"""Check that the outputs of a network are what its likelihood expects."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from bnn_symm.models.likelihoods import Bernoulli, Categorical
 
 _NUM_POINTS = 16
 _FACTORS = (1.0, -3.0, 10.0)
-"""Multiples of the parameters: what stays within [0, 1] at all of them is made to."""
+"""Multiples of the parameters: outputs that stay in [0, 1] at all of them are probabilities."""
 
 
 def check_logits(
     name: str, net: nn.Module, x: Float[Tensor, "point *feature"], likelihood: Any
 ) -> None:
-    """Refuse a network that ends in a softmax or a sigmoid where the likelihood reads logits.
+    """Refuse a network that ends in a softmax or a sigmoid where the likelihood expects logits.
 
-    A log-softmax is no fault: its outputs are logits of the same probabilities.
+    A log-softmax is accepted: its outputs are logits of the same probabilities.
 
     Args:
-        name: what messages call the network.
+        name: name of the network in messages.
         net: the network, which is not changed.
         x: points of the data; the first few are used.
-        likelihood: of the outputs; others than those of classes are not looked at.
+        likelihood: of the outputs; only likelihoods of classes are checked.
 
     Raises:
         ConfigError: if the outputs are probabilities.
@@ -49,5 +49,5 @@ def check_logits(
     last = "softmax" if values.shape[-1] > 1 and bool((sums - 1).abs().max() < 1e-3) else "sigmoid"
     raise ConfigError(
         f"{name}: all outputs lie between 0 and 1, as after a {last}, but likelihood "
-        f"{likelihood.name} reads them as logits; remove the last {last} from the network"
+        f"{likelihood.name} expects logits; remove the last {last} from the network"
     )

@@ -1,4 +1,4 @@
-"""The type of a Pyro distribution, for annotations."""
+"""Define the type of a Pyro distribution for annotations."""
 
 from typing import TYPE_CHECKING
 

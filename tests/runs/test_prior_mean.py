@@ -182,7 +182,7 @@ def test_what_can_be_typed_wrong(tmp_path, pretrained):
     for path, message in wrong.items():
         with pytest.raises(ConfigError, match=message):
             prepare(load_config(None, [*GAP, moped(path)]))
-    with pytest.raises(ConfigError, match=r"layers\.0\.weight has shape 4x1, wanted 5x1"):
+    with pytest.raises(ConfigError, match=r"layers\.0\.weight has shape 4x1, expected 5x1"):
         prepare(
             load_config(None, ["data.name=gap", "architecture.widths=[5]", moped(pretrained.path)])
         )

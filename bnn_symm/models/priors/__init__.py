@@ -1,4 +1,4 @@
-"""Place independent priors on the parameters of a network.
+"""Define independent priors on the parameters of a network.
 
 Reading order: `prior`, `families`, `informed_mean`.
 """

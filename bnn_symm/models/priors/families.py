@@ -1,10 +1,8 @@
-"""Families of priors: symmetric densities of one number with a scale.
+"""Define families of priors: symmetric one-dimensional densities with a scale.
 
-A family is one small class: its density in terms of the standard deviation-like `scale`, its Pyro
-    distribution and its
-cross-entropy with a Gaussian, also with its gradient written out, which is all that any inference
-method asks of it. Densities are around zero; `Centered` moves one to a mean of its own for every
-entry.
+A family is one small class: its density in terms of `scale`, its Pyro distribution and its
+cross-entropy with a Gaussian, also with an explicit gradient. Inference methods need nothing else.
+Densities are centered at zero; `Centered` moves one to a separate mean for every entry.
 """
 
 import math
@@ -20,32 +18,32 @@ from torch.nn.functional import softplus
 
 from bnn_symm.models.pyro_distribution import PyroDistribution
 
-# Nodes of the quadrature rules for cross-entropies without a closed form. Measured absolute errors
-# per weight, in nats: Student-t (any degrees of freedom) below 1e-7 for a posterior scale up to the
-# prior's, 3e-3 up to 3 of them, 0.1 at 10; mixtures, whose rule follows the narrow component, below
-# 1e-7 with the default weight and ratio, and 1e-5 up to a weight of 0.99 and down to a ratio of
-# 0.01, at any posterior scale.
+# Number of nodes of the quadrature rules for cross-entropies without a closed form. Measured
+# absolute errors per weight, in nats: Student-t (any degrees of freedom) below 1e-7 for a posterior
+# scale up to the prior's, 3e-3 up to 3 times it, 0.1 at 10 times; mixtures, whose rule follows the
+# narrow component, below 1e-7 with the default weight and ratio, and 1e-5 up to a weight of 0.99
+# and down to a ratio of 0.01, at any posterior scale.
 _QUADRATURE_NODES = 40
-# Where the rule for mixtures stops: the spike has fallen to exp(-20) = 2e-9, the normal's tails
-# hold 3e-12.
+# Limits of the rule for mixtures: there the spike has fallen to exp(-20) = 2e-9, and the tails of
+# the normal hold 3e-12.
 _SPIKE_DEPTH = 20.0
 _NORMAL_REACH = 7.0
 
 
 @runtime_checkable
 class Family(Protocol):
-    """A symmetric one-dimensional density with a scale."""
+    """Define the interface of a symmetric one-dimensional density with a scale."""
 
     def log_prob(self, value: Tensor, scale: Tensor) -> Tensor:
-        """Log density, elementwise."""
+        """Return the elementwise log density."""
         ...
 
     def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
-        """The same density, moved to `loc`, as a Pyro distribution."""
+        """Return the same density, moved to `loc`, as a Pyro distribution."""
         ...
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
-        """-E[log p(w)] for w ~ Normal(loc, sd), elementwise, in nats."""
+        """Return -E[log p(w)] for w ~ Normal(loc, sd), elementwise, in nats."""
         ...
 
     def add_cross_entropy_gradient(
@@ -57,14 +55,15 @@ class Family(Protocol):
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """The sum of `cross_entropy`, with its gradient written out: no graph, and few passes over
-        memory.
+        """Return the sum of `cross_entropy` and add its gradient to two buffers.
+
+        The gradient is explicit: it needs no autograd graph and few passes over memory.
 
         Args:
-            loc: (entry,), contiguous, as all of them.
+            loc: (entry,), contiguous, as all other tensors here.
             sd: (entry,).
             scale: of every entry.
-            weight: what the gradient is multiplied with before it is added.
+            weight: factor of the gradient that is added.
             loc_grad: (entry,), to which the gradient with respect to `loc` is added.
             log_scale_grad: (entry,), to which the gradient with respect to log(sd) is added.
 
@@ -75,26 +74,26 @@ class Family(Protocol):
 
     @property
     def unit_variance(self) -> float:
-        """The variance at scale 1."""
+        """Return the variance at scale 1."""
         ...
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal(0, scale)."""
+    """Define the density Normal(0, scale)."""
 
     unit_variance: float = 1.0
 
     def log_prob(self, value: Tensor, scale: Tensor) -> Tensor:
-        """Log density, elementwise."""
+        """Return the elementwise log density."""
         return -0.5 * (value / scale).square() - scale.log() - 0.5 * math.log(2 * math.pi)
 
     def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
-        """Pyro's Normal."""
+        """Return Pyro's Normal at a location."""
         return dist.Normal(loc, scale)
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
-        """Closed form."""
+        """Return the cross-entropy in closed form."""
         return (
             0.5 * (loc.square() + sd.square()) / scale.square()
             + scale.log()
@@ -110,7 +109,7 @@ class Normal:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """The gradient is loc / scale^2, and sd^2 / scale^2."""
+        """Add the gradient, which is loc / scale^2 and sd^2 / scale^2."""
         precision = scale**-2
         loc_grad.add_(loc, alpha=weight * precision)
         log_scale_grad.addcmul_(sd, sd, value=weight * precision)
@@ -122,20 +121,20 @@ class Normal:
 
 @dataclass(frozen=True)
 class Laplace:
-    """Laplace(0, scale)."""
+    """Define the density Laplace(0, scale)."""
 
     unit_variance: float = 2.0
 
     def log_prob(self, value: Tensor, scale: Tensor) -> Tensor:
-        """Log density, elementwise."""
+        """Return the elementwise log density."""
         return -value.abs() / scale - scale.log() - math.log(2.0)
 
     def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
-        """Pyro's Laplace."""
+        """Return Pyro's Laplace at a location."""
         return dist.Laplace(loc, scale)
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
-        """Closed form, from the mean of a folded normal."""
+        """Return the cross-entropy in closed form, from the mean of a folded normal."""
         ratio = loc / sd
         folded = sd * math.sqrt(2 / math.pi) * (-0.5 * ratio.square()).exp() + loc * torch.erf(
             ratio / math.sqrt(2.0)
@@ -151,8 +150,10 @@ class Laplace:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """The gradient is erf(loc / (sd sqrt(2))) / scale, and sd sqrt(2 / pi) exp(-(loc / sd)^2 /
-        2) / scale.
+        """Add the gradient in closed form.
+
+        It is erf(loc / (sd sqrt(2))) / scale for `loc`, and
+        sd sqrt(2 / pi) exp(-(loc / sd)^2 / 2) / scale for log(sd).
         """
         ratio = loc / sd
         sign = torch.erf(ratio / math.sqrt(2.0))
@@ -165,27 +166,27 @@ class Laplace:
 
 @dataclass(frozen=True)
 class StudentT:
-    """Student-t with `degrees_of_freedom`, times scale."""
+    """Define the density of a Student-t with `degrees_of_freedom`, times scale."""
 
     degrees_of_freedom: float
 
     @property
     def unit_variance(self) -> float:
-        """Df / (df - 2)."""
+        """Return df / (df - 2)."""
         return self.degrees_of_freedom / (self.degrees_of_freedom - 2)
 
     def log_prob(self, value: Tensor, scale: Tensor) -> Tensor:
-        """Log density, elementwise."""
+        """Return the elementwise log density."""
         df = self.degrees_of_freedom
         constant = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi)
         return constant - 0.5 * (df + 1) * torch.log1p((value / scale).square() / df) - scale.log()
 
     def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
-        """Pyro's StudentT."""
+        """Return Pyro's StudentT at a location."""
         return dist.StudentT(self.degrees_of_freedom, loc, scale)
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
-        """By a Gauss-Hermite rule for the standard normal."""
+        """Return the cross-entropy by a Gauss-Hermite rule for the standard normal."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
         total = torch.zeros_like(loc)
         for node, weight in zip(nodes.tolist(), (weights / weights.sum()).tolist(), strict=True):
@@ -201,8 +202,9 @@ class StudentT:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """By the same rule: of a node z it has -(log p)'(v) = (df + 1) v / (df scale^2 + v^2), v =
-        loc + z sd.
+        """Add the gradient by the same quadrature rule.
+
+        At a node z, with v = loc + z sd, -(log p)'(v) = (df + 1) v / (df scale^2 + v^2).
         """
         df = self.degrees_of_freedom
         square = df * scale**2
@@ -229,18 +231,18 @@ class StudentT:
 
 @dataclass(frozen=True)
 class ScaleMixture:
-    """(1 - narrow_weight) Normal(0, scale) + narrow_weight Normal(0, narrow_ratio scale)."""
+    """Define (1 - narrow_weight) Normal(0, scale) + narrow_weight Normal(0, narrow_ratio scale)."""
 
     narrow_weight: float
     narrow_ratio: float
 
     @property
     def unit_variance(self) -> float:
-        """1 - w + w ratio^2."""
+        """Return 1 - w + w ratio^2."""
         return 1 - self.narrow_weight + self.narrow_weight * self.narrow_ratio**2
 
     def log_prob(self, value: Tensor, scale: Tensor) -> Tensor:
-        """Log density, elementwise."""
+        """Return the elementwise log density."""
         normal = Normal()
         return torch.logaddexp(
             normal.log_prob(value, scale) + math.log1p(-self.narrow_weight),
@@ -248,7 +250,7 @@ class ScaleMixture:
         )
 
     def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
-        """Pyro's MixtureSameFamily of two normals."""
+        """Return Pyro's MixtureSameFamily of two normals."""
         scales = torch.stack([scale, scale * self.narrow_ratio], dim=-1)
         weights = scales.new_tensor([1 - self.narrow_weight, self.narrow_weight]).expand(
             scales.shape
@@ -258,14 +260,15 @@ class ScaleMixture:
         )
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
-        """The wide component in closed form, what the narrow one adds by a Gauss-Legendre rule.
+        """Return the cross-entropy; the narrow component takes a Gauss-Legendre rule.
 
-        ``log p(w) = log((1 - narrow_weight) Normal(w; 0, scale)) + softplus(peak - fall (w /
-        scale)^2)``
+        With ``s = w / scale``,
+
+            log p(w) = log((1 - narrow_weight) Normal(w; 0, scale)) + softplus(peak - fall s^2)
 
         The softplus is a spike as wide as the narrow component, which a Gauss-Hermite rule for a
-        wider posterior misses or overstates; so the nodes are laid where both the spike and the
-        posterior are.
+        wider posterior misses or overstates. The nodes therefore cover the interval where both the
+        spike and the posterior have mass.
         """
         peak, fall = self._spike()
         middle, half = self._where(loc, sd, scale)
@@ -287,9 +290,7 @@ class ScaleMixture:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """The wide component's, and by the same rule that of the spike, which is the gradient of
-        the integral.
-        """
+        """Add the gradient of the wide component, and of the spike by the same quadrature rule."""
         peak, fall = self._spike()
         middle, half = self._where(loc, sd, scale)
         total = Normal().add_cross_entropy_gradient(
@@ -311,7 +312,7 @@ class ScaleMixture:
         return total - len(loc) * math.log1p(-self.narrow_weight)
 
     def _spike(self) -> tuple[float, float]:
-        """`peak` and `fall` of the narrow component."""
+        """Return `peak` and `fall` of the narrow component."""
         peak = (
             math.log(self.narrow_weight)
             - math.log1p(-self.narrow_weight)
@@ -320,8 +321,10 @@ class ScaleMixture:
         return peak, 0.5 * (self.narrow_ratio**-2 - 1)
 
     def _where(self, loc: Tensor, sd: Tensor, scale: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Middle and half the length of where both the spike and the posterior are, in standard
-        deviations of it.
+        """Return the middle and half the length of the interval that the quadrature covers.
+
+        Both the spike and the posterior have mass there. Units are standard deviations of the
+        posterior.
         """
         peak, fall = self._spike()
         reach = scale * math.sqrt((max(peak, 0.0) + _SPIKE_DEPTH) / fall)
@@ -331,17 +334,14 @@ class ScaleMixture:
 
 
 class _RealMixture(dist.MixtureSameFamily):
-    """A mixture that says that it lives on the whole real line, without which NUTS and guides
-    refuse it.
-    """
+    """Declare that a mixture has the whole real line as support, as NUTS and guides require."""
 
     support = constraints.real
 
 
 @dataclass(frozen=True)
 class Centered:
-    """What a family adds to an objective where every entry has a mean of its own, and maybe a scale
-    of its own.
+    """Move a family to a separate mean, and optionally a separate scale, for every entry.
 
     Attributes:
         family: the density around zero.
@@ -362,9 +362,7 @@ class Centered:
         loc_grad: Tensor,
         log_scale_grad: Tensor,
     ) -> float:
-        """In units of the scale around the mean it is the family's; `scale` is a factor on its own
-        scale.
-        """
+        """Add the gradient of the family in standardized units; `scale` multiplies its scale."""
         unit = self.scale * scale
         by_standardized = torch.zeros_like(loc)
         standardized = (loc - self.mean).div_(unit)

@@ -1,4 +1,4 @@
-"""The mean of an informed prior: weights that were learned before, entry by entry.
+"""Define the mean of an informed prior: weights from an earlier fit, entry by entry.
 
 References:
     Krishnan, Subedar & Tickoo 2020, arXiv:1906.05323 (MOPED).
@@ -24,15 +24,17 @@ from bnn_symm.errors import ConfigError, one_line
 
 
 class PriorMean:
-    """Weights that a prior is centered on; equal where their content is.
+    """Hold the weights that a prior is centered on; instances are equal if their content is.
 
     Args:
-        weights: name -> whole weight, such as a state dict. Buffers among them are not part of the
-            mean.
+        weights: name -> whole weight, such as a state dict. Buffers among them are ignored.
 
     Attributes:
         weights: copies, on the CPU.
-        sha256: of names, shapes and values as float64, in hexadecimal.
+        sha256: hash of names, shapes and values as float64, in hexadecimal.
+
+    Raises:
+        ConfigError: if a value is not a tensor.
     """
 
     @checked
@@ -43,7 +45,7 @@ class PriorMean:
         if wrong is not None:
             raise ConfigError(
                 f"weights: got an object of type {type(weights[wrong]).__name__} under "
-                f"{one_line(repr(wrong), 60)}, expected a tensor under each name, as in a state dict"
+                f"{one_line(repr(wrong), 60)}, expected a tensor for each name, as in a state dict"
             )
         self.weights = {
             name: value.detach().cpu().contiguous().clone()
@@ -65,15 +67,21 @@ class PriorMean:
         return f"PriorMean({len(self.weights)} tensors, sha256={self.sha256[:12]})"
 
     def free(self, net: nn.Module) -> dict[str, Tensor]:
-        """The mean of every parameter of a network, in its order, dtype and place: of free entries
-        alone.
+        """Return the mean of every parameter of a network, of free entries only.
 
-        Weights with fixed entries may be given as vectors of the free ones, if masks and fixed
-        values that lie beside them are those of the network.
+        Names, order, dtypes and devices are those of the network. Weights with fixed entries may be
+        given as vectors of the free ones if they come with masks and fixed values equal to the
+        network's.
+
+        Args:
+            net: the network.
+
+        Returns:
+            Name -> mean of the parameter.
 
         Raises:
-            ConfigError: if a name is missing or unknown, a shape is another, or a value is not a
-                finite number.
+            ConfigError: if a name is missing or unknown, a shape does not match, or a value is not
+                finite.
         """
         buffers, whole = dict(net.named_buffers()), weight_shapes(net)
         given = {name: value for name, value in self.weights.items() if name not in buffers}
@@ -86,17 +94,16 @@ class PriorMean:
                 continue
             if value.shape not in (whole[name], parameter.shape):
                 problems.append(
-                    f"{name} has shape {_text(value.shape)}, wanted {_text(whole[name])}"
+                    f"{name} has shape {_text(value.shape)}, expected {_text(whole[name])}"
                 )
             elif not bool(torch.isfinite(value).all()):
-                problems.append(f"{name} has values that are not finite numbers")
+                problems.append(f"{name} has values that are not finite")
             else:
                 found[name] = value.to(parameter.device, parameter.dtype)
         if problems:
             raise ConfigError(
-                f"prior.mean does not fit the network: {'; '.join(problems[:5])}; give it weights "
-                "of the same "
-                f"architecture, data columns and classes"
+                f"prior.mean does not fit the network: {'; '.join(problems[:5])}; use weights "
+                "of the same architecture, data columns and classes"
             )
         vectors = [name for name, value in found.items() if value.shape != whole[name]]
         if vectors:
@@ -107,8 +114,13 @@ class PriorMean:
         return {**found, **restricted}
 
     def whole(self, net: nn.Module) -> "PriorMean":
-        """The same as whole weights of a network, without anything else: at fixed entries, what is
-        fixed there.
+        """Return the same mean as whole weights of a network, fixed entries included.
+
+        Args:
+            net: the network.
+
+        Returns:
+            The mean without any other tensors.
 
         Raises:
             ConfigError: as `free`.
@@ -116,15 +128,15 @@ class PriorMean:
         return PriorMean(effective_parameters(net, self.free(net)))
 
     def _check_masks(self, net: nn.Module, vector: str) -> None:
-        """A vector of free entries means something only beside its mask."""
+        """Refuse vectors of free entries whose masks differ from the network's."""
         theirs = {name: self.weights[name] for name in fixed_buffers(net) if name in self.weights}
         found = fingerprint_of(theirs) if theirs else None
         if found != fingerprint(net):
             raise ConfigError(
-                f"prior.mean: {vector} has its free entries alone, with the mask fingerprint "
-                f"{short_fingerprint(found)}, this network's is "
-                f"{short_fingerprint(fingerprint(net))}; give whole weights, or use the "
-                "architecture.symmetry of theirs, its seed included"
+                f"prior.mean: {vector} holds free entries only, with the mask fingerprint "
+                f"{short_fingerprint(found)}; the network has "
+                f"{short_fingerprint(fingerprint(net))}; give whole weights, or use their "
+                "architecture.symmetry, its seed included"
             )
 
 

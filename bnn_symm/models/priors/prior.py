@@ -1,8 +1,8 @@
-"""Priors over the parameters of a network: independent, zero-mean, one scale a parameter tensor.
+"""Define priors over the parameters of a network: independent, with one scale per parameter tensor.
 
-A prior may instead be centered on weights that were learned before (`prior_mean`), with scales in
-proportion to them. A `Prior` is the setting; `Prior.bind(fan_in, sizes)` gives the
-`ParameterPrior`, the density of the flat vector. The families of densities are in `prior_families`.
+Priors have mean zero, or are centered on weights from an earlier fit (`informed_mean`), optionally
+with scales in proportion to them. A `Prior` is the setting; `Prior.bind(fan_in, sizes)` returns the
+`ParameterPrior`, the density of the flat vector. The families of densities are in `families`.
 """
 
 import fnmatch
@@ -36,9 +36,7 @@ Scale = Positive | Literal["fan_in", "moped"]
 
 @settings
 class PriorOverride:
-    """What a prior changes for the parameters that a pattern matches; None leaves a value as it
-    is.
-    """
+    """Override settings of a prior for the parameters that a pattern matches; None keeps one."""
 
     name: FamilyName | None = None
     scale: Scale | None = None
@@ -46,8 +44,9 @@ class PriorOverride:
 
 @settings
 class Prior:
-    """An independent prior for every parameter of a network, zero-mean unless told (config section
-    `prior`).
+    """Define an independent prior for every parameter of a network (config section `prior`).
+
+    Its mean is zero unless `mean` is set.
 
     Attributes:
         name: the family: normal, laplace, student_t or scale_mixture.
@@ -56,7 +55,7 @@ class Prior:
             bias takes its layer's fan_in; a parameter of a norm layer has none and gets variance 1.
             `moped`, for a prior with a mean: delta times the size of the mean, entry by entry
             (after Krishnan et al. 2020, arXiv:1906.05323).
-        mean: what the prior is centered on, and where fits start: in a config a run of one chain, or
+        mean: center of the prior, where fits also start: in a config a run of one chain, or
             a file of weights (a state dict as .safetensors); in Python a `PriorMean`. Fixed entries
             of weights have none. null for zero.
         delta: of scale `moped`, the scale as a fraction of the mean.
@@ -67,6 +66,11 @@ class Prior:
         narrow_ratio: of scale_mixture, the narrow component's scale as a fraction of `scale`.
         overrides: by parameter-name pattern (`*.bias`, `layers.0.*`); the last matching pattern
             wins.
+
+    Example:
+        >>> from bnn_symm import Prior
+        >>> Prior(name="laplace", scale="fan_in").name
+        'laplace'
     """
 
     name: FamilyName = "normal"
@@ -85,12 +89,15 @@ class Prior:
         sizes: Mapping[str, int],
         mean: Mapping[str, Tensor] | None = None,
     ) -> "ParameterPrior":
-        """The density over the concatenation of the named parameters.
+        """Return the density over the concatenation of the named parameters.
 
         Args:
             fan_in: per parameter name, its fan-in, or None where it has none.
             sizes: per parameter name, its number of entries, in the order of the flat vector.
             mean: per parameter name, its mean, of any shape; None for zero.
+
+        Returns:
+            The density of the flat vector.
 
         Raises:
             ConfigError: if a pattern of `overrides` matches no parameter, or a scale needs a mean
@@ -146,26 +153,31 @@ class Prior:
 
 
 def check_prior(prior: Any) -> None:
-    """Refuse what is not a `Prior`.
+    """Refuse an object that is not a `Prior`.
+
+    Args:
+        prior: the object.
 
     Raises:
-        ConfigError: which names the type.
+        ConfigError: if it is not a `Prior`; the message names its type.
     """
     if isinstance(prior, Prior):
         return
     if prior is Prior:
-        raise ConfigError("prior: got the class Prior, expected an object of it; write Prior()")
+        raise ConfigError("prior: got the class Prior, expected an instance; write Prior()")
     raise ConfigError(
         f"prior: got an object of type {type(prior).__name__}, expected a bnn_symm.Prior; choose a "
-        "family with "
-        f"Prior(name=...), and single parameters with Prior(overrides=...)"
+        "family with Prior(name=...), and single parameters with Prior(overrides=...)"
     )
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of the flat vector with one family: runs of (scale of all entries or of each,
-    number of entries).
+    """Describe a contiguous part of the flat vector with one family.
+
+    Attributes:
+        family: its density.
+        runs: (scale of all entries or of each, number of entries), in order.
     """
 
     family: Family
@@ -173,11 +185,11 @@ class Block:
 
     @property
     def size(self) -> int:
-        """Number of entries."""
+        """Return the number of entries."""
         return sum(size for _, size in self.runs)
 
     def scales(self, like: Tensor) -> Tensor:
-        """The scale of every entry, (entry,), on the device and in the dtype of `like`."""
+        """Return the scale of every entry, (entry,), on the device and in the dtype of `like`."""
         return torch.cat(
             [
                 scale.to(like.device, like.dtype)
@@ -189,7 +201,7 @@ class Block:
 
 
 class ParameterPrior:
-    """The prior density of the flat parameter vector, block by block.
+    """Evaluate the prior density of the flat parameter vector, block by block.
 
     Args:
         blocks: in the order of the flat vector.
@@ -202,19 +214,19 @@ class ParameterPrior:
         self._scales: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
 
     def means(self, like: Tensor) -> Float[Tensor, " parameter"]:
-        """The mean of every entry, on the device and in the dtype of `like`."""
+        """Return the mean of every entry, on the device and in the dtype of a tensor."""
         if self.mean is None:
             return like.new_zeros(sum(block.size for block in self.blocks))
         return self.mean.to(like.device, like.dtype)
 
     def standard_deviations(self, like: Tensor) -> Float[Tensor, " parameter"]:
-        """The standard deviation of every entry, on the device and in the dtype of `like`."""
+        """Return the standard deviation of every entry, with the device and dtype of `like`."""
         return torch.cat(
             [block.scales(like) * block.family.unit_variance**0.5 for block in self.blocks]
         )
 
     def log_prob(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
-        """Log prior density in nats, summed in float64."""
+        """Return the log prior density in nats, summed in float64."""
         total = flat.new_zeros((), dtype=torch.float64)
         for block, scale, value in self._split(self._centered(flat)):
             total = total + block.family.log_prob(value, scale).sum(dtype=torch.float64)
@@ -223,8 +235,14 @@ class ParameterPrior:
     def cross_entropy(
         self, loc: Float[Tensor, " parameter"], sd: Float[Tensor, " parameter"]
     ) -> Float[Tensor, " parameter"]:
-        """-E[log p(w)] under w ~ Normal(loc, sd), per coordinate, in nats: closed form or
-        quadrature.
+        """Return -E[log p(w)] under w ~ Normal(loc, sd), per coordinate, in nats.
+
+        Args:
+            loc: means.
+            sd: standard deviations.
+
+        Returns:
+            One value per coordinate, in closed form or by quadrature.
         """
         parts = []
         start = 0
@@ -234,11 +252,15 @@ class ParameterPrior:
         return torch.cat(parts)
 
     def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centered, float]]:
-        """The flat vector in stretches of one family and one scale, of at most `limit` entries, in
-        its order.
+        """Yield contiguous parts of the flat vector with one family and one scale, in order.
 
-        Where there is a mean, the family is `Centered` and has scales of its own; the scale beside
-        it is 1.
+        With a mean, the family is `Centered` and holds its own scales; the scale beside it is 1.
+
+        Args:
+            limit: largest number of entries of a part.
+
+        Yields:
+            The slice of the flat vector, its family and its scale.
         """
         start = 0
         for block in self.blocks:
@@ -251,17 +273,27 @@ class ParameterPrior:
                         )
                         yield where, block.family, scale
                     else:
-                        own = (
+                        scales = (
                             scale[begin - start : where.stop - start]
                             if isinstance(scale, Tensor)
                             else scale
                         )
-                        yield where, Centered(block.family, self.mean[where], own), 1.0
+                        yield where, Centered(block.family, self.mean[where], scales), 1.0
                 start += size
 
     def distribution(self, start: int, shape: torch.Size, like: Tensor) -> PyroDistribution:
-        """The Pyro distribution, with event shape `shape`, of one parameter that begins at entry
-        `start`.
+        """Return the Pyro distribution of one parameter.
+
+        Args:
+            start: its first entry in the flat vector.
+            shape: its event shape.
+            like: a tensor with the device and dtype of the result.
+
+        Returns:
+            The distribution with event shape `shape`.
+
+        Raises:
+            IndexError: if no parameter begins at `start`.
         """
         offset = 0
         for block, scale in zip(self.blocks, self._bound(like), strict=True):
@@ -283,12 +315,15 @@ class ParameterPrior:
         return list(zip(self.blocks, self._bound(flat), values, strict=True))
 
     def keep_scales(self, like: Tensor) -> None:
-        """Keeps the scales for flat vectors like this one; for others they are made at every call.
+        """Cache the scales for flat vectors like this one; others compute them at every call.
 
-        Not by itself at first use, for that may be under a transform of `torch.func`, whose tensors
-        die with it.
+        The cache is not filled at first use: that may happen under a transform of `torch.func`,
+        whose tensors do not outlive it.
+
+        Args:
+            like: a tensor with the device and dtype of later flat vectors.
         """
-        with torch.inference_mode(False):  # no gradient may pass through the tensors of that mode
+        with torch.inference_mode(False):  # gradients cannot pass through tensors of that mode
             empty = torch.empty(0, dtype=like.dtype, device=like.device)
             self._scales[like.dtype, like.device] = [block.scales(empty) for block in self.blocks]
 
@@ -298,7 +333,7 @@ class ParameterPrior:
 
 
 def _joined(runs: Sequence[tuple[float | Tensor, int]]) -> Iterator[tuple[float | Tensor, int]]:
-    """Neighbors of one scale as one run."""
+    """Yield neighboring runs of one scale as one run."""
     for _, same in groupby(
         runs, key=lambda run: id(run[0]) if isinstance(run[0], Tensor) else run[0]
     ):

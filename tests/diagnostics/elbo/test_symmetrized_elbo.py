@@ -241,9 +241,7 @@ class OneScaleAUnit(BayesianModel):
 def test_a_prior_that_tells_units_apart_is_refused():
     model = model_of(widths=(4,))
     own = OneScaleAUnit(model.net, model.prior, model.likelihood)
-    with pytest.raises(
-        SymmetryError, match="the prior is not the same for units that can be permuted"
-    ):
+    with pytest.raises(SymmetryError, match="the prior differs between units that can be permuted"):
         symmetrized_elbo(posterior_of(own, 1.0), PLAIN)
     layers = BayesianModel(model.net, Prior(scale="fan_in"), model.likelihood)
     assert symmetrized_elbo(posterior_of(layers, 1.0), PLAIN).kind == "exact"

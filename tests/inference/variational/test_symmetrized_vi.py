@@ -253,9 +253,7 @@ class OneScaleAUnit(BayesianModel):
 def test_what_cannot_be_symmetrized_is_refused():
     data = load_dataset("iris")
     net = build_network(MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3)
-    with pytest.raises(
-        SymmetryError, match="symmetrizing wants one prior for all units of a layer"
-    ):
+    with pytest.raises(SymmetryError, match="same prior for all units of a layer"):
         SymmetrizedVI().fit(OneScaleAUnit(net, Prior(), Categorical()), data, seed=0)
     with pytest.raises(ConfigError, match=r"inference\.exact_up_to"):
         parse_config({"inference": {"name": "symmetrized_vi", "exact_up_to": 1}})

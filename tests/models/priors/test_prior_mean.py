@@ -125,7 +125,7 @@ def test_a_state_dict_of_the_network_itself_will_do_and_one_with_other_masks_wil
     other = dict(model.net.state_dict())
     masked = next(name for name in other if name.endswith("mask"))
     other[masked] = ~other[masked]
-    with pytest.raises(ConfigError, match="has its free entries alone, with the mask fingerprint"):
+    with pytest.raises(ConfigError, match="holds free entries only, with the mask fingerprint"):
         PriorMean(other).free(model.net)
 
 
@@ -151,7 +151,7 @@ def broken(change) -> dict[str, torch.Tensor]:
     [
         (lambda w: w.pop("head.bias"), "head.bias is missing"),
         (lambda w: w.update(extra=torch.zeros(1)), "extra is unknown"),
-        (lambda w: w.update({"head.bias": torch.zeros(2)}), "head.bias has shape 2, wanted 1"),
+        (lambda w: w.update({"head.bias": torch.zeros(2)}), "head.bias has shape 2, expected 1"),
         (lambda w: w["head.bias"].fill_(math.nan), "head.bias has values that are not finite"),
     ],
 )
@@ -165,7 +165,7 @@ def test_what_needs_a_mean_or_cannot_be_read_here_says_so() -> None:
         ConfigError, match=r"prior\.scale=moped is a fraction of prior\.mean, which is not set"
     ):
         CASES["gaussian-fixed"].model(Prior(scale="moped"))
-    with pytest.raises(ConfigError, match="give it the weights: Prior"):
+    with pytest.raises(ConfigError, match="pass the weights: Prior"):
         CASES["gaussian-fixed"].model(Prior(mean="runs/digits"))
 
 
