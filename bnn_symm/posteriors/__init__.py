@@ -1,4 +1,4 @@
-"""The result type of every inference method, its predictions and its files."""
+"""Provide the result type of every inference method, its predictions and its files."""
 
 from bnn_symm.posteriors.external.external_draws import ExternalDraws, read_checkpoint, read_netcdf
 from bnn_symm.posteriors.external.name_mapping import read_names

@@ -1,4 +1,4 @@
-"""Posteriors in closed form: independent normals."""
+"""Define posteriors in closed form: independent normals."""
 
 import math
 
@@ -11,10 +11,10 @@ from bnn_symm.symmetry import Permutation
 
 
 class GaussianPosterior(ClosedFormPosterior):
-    """Independent normals over the flat vector: the result of mean-field variational inference.
+    """Represent independent normals over the flat vector: the result of mean-field VI.
 
-    Its arguments are those of every closed form: means `loc` and standard deviations `scale`,
-        (parameter,).
+    Its arguments are those of `ClosedFormPosterior`: means `loc` and standard deviations `scale`,
+    (parameter,).
     """
 
     kind = "gaussian"
@@ -22,31 +22,49 @@ class GaussianPosterior(ClosedFormPosterior):
     def reparameterize(
         self, noise: Float[Tensor, "*draw parameter"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The draws of standard normal noise; of a permuted posterior the permuted draws of the
-        same noise.
+        """Return the draws that standard normal noise gives.
+
+        Args:
+            noise: one value per coordinate.
+
+        Returns:
+            The draws; a permuted posterior returns the permuted draws of the same noise.
         """
         return self._independent(noise)
 
     def standard_deviation(self) -> Float[Tensor, " parameter"]:
-        """`scale`."""
+        """Return `scale`, the standard deviations."""
         return self.scale
 
     def log_prob(self, flat: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw"]:
-        """Log density in nats, in float64."""
+        """Return the log density in nats, in float64.
+
+        Args:
+            flat: one flat vector, or a batch of them.
+
+        Returns:
+            One value per vector.
+        """
         scale = self.scale.double()
         squares = ((flat.double() - self.loc.double()) / scale).square().sum(-1)
         return -0.5 * squares - scale.log().sum() - 0.5 * math.log(2 * math.pi) * len(scale)
 
     def permute(self, permutation: Permutation) -> "GaussianPosterior":
-        """The posterior of the permuted network: the same function, draw by draw.
+        """Return the posterior of the permuted network: the same function, draw by draw.
+
+        Args:
+            permutation: of the network's spec.
+
+        Returns:
+            The permuted posterior.
 
         Raises:
-            NotRepresentable: if the permutation moves what is fixed of the network.
+            NotRepresentable: if the permutation moves fixed entries of the network.
         """
         return GaussianPosterior(self.model, self.scaling, **self._permuted(permutation))
 
     def entropy_by_tensor(self) -> dict[str, float]:
-        """Name -> its entropy in nats."""
+        """Return name -> entropy of the tensor, in nats."""
         entropy = self.scale.double().log() + 0.5 * math.log(2 * math.pi * math.e)
         return {
             name: float(torch.sum(entropy[where])) for name, where in self.model.slices().items()

@@ -1,6 +1,4 @@
-"""What posteriors with a density in closed form share: normals, whose draws are functions of keyed
-noise.
-"""
+"""Define the base class of normal posteriors, whose draws are functions of keyed noise."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,23 +18,25 @@ from bnn_symm.symmetry import Permutation
 
 
 class ClosedFormPosterior(Posterior):
-    """A normal distribution over the flat vector, with means and standard deviations of independent
-    noise.
+    """Represent a normal distribution over the flat vector with a density in closed form.
 
     Args:
         model: the model.
         scaling: of the targets.
         loc: means, (parameter,).
-        scale: standard deviations of what is independent in every coordinate, (parameter,).
-        num_draws: how many draws stand for it in predictions, as one chain. They are regenerated
-            from `seed`.
+        scale: standard deviations of the independent part of every coordinate, (parameter,).
+        num_draws: number of draws that represent it in predictions, as one chain. They are
+            regenerated from `seed`.
         seed: of these draws.
-        noise_order: (parameter,), which coordinate of the keyed noise, and with which sign, each
-            coordinate takes: what a permutation did to it, so that a permuted posterior has the
-            permuted draws. Coordinate i counts as i + 1, so that it can have a sign. None for each
-            its own.
-        info: how it was made.
-        history: one row a logged step.
+        noise_order: (parameter,), the coordinate of the keyed noise, with its sign, that each
+            coordinate uses: the record of earlier permutations, so that a permuted posterior has
+            the permuted draws. Coordinate i is stored as i + 1, so that it can have a sign. None
+            for the identity.
+        info: provenance.
+        history: one row per logged step.
+
+    Raises:
+        IncompatiblePosteriors: if lengths differ, or a scale is not positive.
     """
 
     array_axes: ClassVar[dict[str, int]] = {"loc": 1, "scale": 1, "noise_order": 1}
@@ -61,7 +61,7 @@ class ClosedFormPosterior(Posterior):
         check_length(model, loc.shape[-1] if loc.ndim else 1)
         if scale.shape != loc.shape:
             raise IncompatiblePosteriors(
-                f"loc has shape {tuple(loc.shape)}, scale {tuple(scale.shape)}; give one shape"
+                f"loc has shape {tuple(loc.shape)}, scale {tuple(scale.shape)}; use one shape"
             )
         if not bool((scale > 0).all()):
             raise IncompatiblePosteriors("the scales of a Gaussian posterior must be positive")
@@ -83,14 +83,17 @@ class ClosedFormPosterior(Posterior):
             arrays: as `arrays` returns them.
             keywords: the other arguments of the constructor.
 
+        Returns:
+            The posterior.
+
         Raises:
             ValueError: for a missing or unknown name, another shape or type, or values that are not
                 finite.
             IncompatiblePosteriors: as the constructor.
         """
-        wanted = {name for name in cls.array_axes if name != "noise_order" or name in arrays}
-        if set(arrays) != wanted:
-            raise ValueError(f"it has the arrays {sorted(arrays)}, expected {sorted(wanted)}")
+        expected = {name for name in cls.array_axes if name != "noise_order" or name in arrays}
+        if set(arrays) != expected:
+            raise ValueError(f"it has the arrays {sorted(arrays)}, expected {sorted(expected)}")
         for name, array in arrays.items():
             if array.ndim != cls.array_axes[name] or array.shape[-1] != model.num_parameters:
                 raise ValueError(
@@ -104,46 +107,61 @@ class ClosedFormPosterior(Posterior):
         if order is not None:
             everything = torch.arange(1, model.num_parameters + 1, device=order.device)
             if not torch.equal(order.abs().sort().values.to(everything), everything):
-                raise ValueError("noise_order is no permutation with signs")
+                raise ValueError("noise_order is not a signed permutation")
         return cls(model, scaling, **dict(arrays), **keywords)
 
     @property
     def num_noise(self) -> int:
-        """How many numbers of standard normal noise make a draw; the first ones are those of the
-        coordinates.
-        """
+        """Return the number of standard normal values per draw; those of coordinates come first."""
         return len(self.loc)
 
     @abstractmethod
     def reparameterize(
         self, noise: Float[Tensor, "*draw noise"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The draws of standard normal noise; of a permuted posterior the permuted draws of the
-        same noise.
+        """Return the draws that standard normal noise gives.
+
+        Args:
+            noise: `num_noise` values per draw.
+
+        Returns:
+            The draws; a permuted posterior returns the permuted draws of the same noise.
         """
 
     @abstractmethod
     def log_prob(self, flat: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw"]:
-        """Log density in nats, in float64."""
+        """Return the log density in nats, in float64.
+
+        Args:
+            flat: one flat vector, or a batch of them.
+
+        Returns:
+            One value per vector.
+        """
 
     @abstractmethod
     def entropy_by_tensor(self) -> dict[str, float]:
-        """Name -> what it adds to the entropy of those before it in the flat vector, in nats; they
-        sum to `entropy`.
+        """Return name -> entropy of the tensor given those before it, in nats.
+
+        The values sum to `entropy`.
         """
 
     def arrays(self) -> dict[str, Tensor]:
-        """What says it, by the names of the constructor's arguments; (*, parameter)."""
+        """Return the arrays that describe the distribution, by the constructor's names.
+
+        Returns:
+            Name -> array, (*, parameter).
+        """
         arrays = {"loc": self.loc, "scale": self.scale}
         return arrays if self.noise_order is None else {**arrays, "noise_order": self.noise_order}
 
     def entropy(self) -> float:
-        """In nats."""
+        """Return the entropy in nats."""
         return sum(self.entropy_by_tensor().values())
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """One chain of `num_draws` draws."""
+        """Return the shape of one chain of `num_draws` draws."""
         return 1, self.num_draws, self.model.num_parameters
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
@@ -164,29 +182,36 @@ class ClosedFormPosterior(Posterior):
     def _independent(
         self, noise: Float[Tensor, "*draw parameter"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The draws of the noise of the coordinates alone."""
+        """Return the draws of the noise of the coordinates alone."""
         if self.noise_order is not None:
             order = self.noise_order.to(noise.device)
             noise = noise[..., order.abs() - 1] * order.sign()
         return self.loc + self.scale * noise
 
     def mean(self) -> Float[Tensor, " parameter"]:
-        """`loc`."""
+        """Return `loc`, the means."""
         return self.loc
 
     def draws(
         self, num_samples: int | None = None, *, seed: int = 0
     ) -> Float[Tensor, "draw parameter"]:
-        """Fresh draws, each from its own key (seed, index): more samples begin with the same
-        ones.
+        """Return fresh draws, each from its own key (seed, index).
+
+        Args:
+            num_samples: number of draws; more of them begin with the same ones. None for
+            `num_draws`.
+            seed: of the draws.
+
+        Returns:
+            One row per draw.
         """
         return self._keyed(seed, 0, num_samples or self.num_draws)
 
     def _permuted(self, permutation: Permutation) -> dict[str, Any]:
-        """The constructor's arguments of the permuted posterior, beside the model and the scaling.
+        """Return the constructor's arguments of the permuted posterior, without model and scaling.
 
         Raises:
-            NotRepresentable: if the permutation moves what is fixed of the network.
+            NotRepresentable: if the permutation moves fixed entries of the network.
         """
         order = self.noise_order
         if order is None:

@@ -1,6 +1,4 @@
-"""Draws that are functions of their number: made when they are read, so that they take no
-memory.
-"""
+"""Define draws that are functions of their index and computed when they are read."""
 
 from collections.abc import Callable
 
@@ -10,13 +8,12 @@ from torch import Tensor
 
 
 class KeyedDraws:
-    """One chain of independent draws, each made by its number alone (`LazyDraws` of a
-    `SamplePosterior`).
+    """Compute one chain of independent draws, each from its index alone (`LazyDraws`).
 
     Args:
-        draw: number -> flat vector, (parameter,), the same at every call.
-        num_draws: how many there are.
-        num_parameters: length of one.
+        draw: index -> flat vector, (parameter,), the same at every call.
+        num_draws: number of draws.
+        num_parameters: length of one draw.
     """
 
     def __init__(self, draw: Callable[[int], Tensor], num_draws: int, num_parameters: int):
@@ -24,11 +21,11 @@ class KeyedDraws:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter)."""
+        """Return (chain, draw, parameter)."""
         return 1, self._num_draws, self._num_parameters
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Draws [start, stop)."""
+        """Return draws [start, stop)."""
         return torch.stack(
             [self._draw(number) for number in range(start, min(stop, self._num_draws))]
         )

@@ -1,10 +1,10 @@
-"""Posteriors in closed form: normals whose weights covary within a layer, by a few factors.
+"""Define posteriors in closed form: normals with low-rank covariances within a layer.
 
     q(w) = prod over layers of Normal(loc, diag(scale^2) + factors^T factors)
 
-A layer is what the parameters of one module are, its weight and bias; the latent variables of the
-likelihood are one too. Layers are independent. Densities need r x r matrices only, by the matrix
-determinant lemma and Woodbury's identity.
+A layer holds the parameters of one module, its weight and bias; the latent variables of the
+likelihood form one as well. Layers are independent. Densities need r x r matrices only, by the
+matrix determinant lemma and Woodbury's identity.
 
 References:
     Tomczak, Swaroop and Turner (2020), NeurIPS, "Efficient low rank Gaussian variational inference
@@ -27,8 +27,12 @@ from bnn_symm.symmetry import Permutation
 
 
 def layer_sizes(model: BayesianModel) -> dict[str, int]:
-    """Layer -> number of its coordinates, in the order of the flat vector: those of one module
-    follow each other.
+    """Return layer -> number of its coordinates, in the order of the flat vector.
+
+    Coordinates of one module are contiguous.
+
+    Args:
+        model: the model.
     """
     sizes: dict[str, int] = {}
     for name, where in model.slices().items():
@@ -37,7 +41,7 @@ def layer_sizes(model: BayesianModel) -> dict[str, int]:
 
 
 def layer_of(name: str) -> str:
-    """The module that a parameter is of."""
+    """Return the name of the module that has a parameter."""
     return name.rpartition(".")[0]
 
 
@@ -46,17 +50,25 @@ def capacitances(
     factors: Float[Tensor, "rank parameter"],
     sizes: Sequence[int],
 ) -> Float[Tensor, "part rank rank"]:
-    """Of consecutive parts of the vector: factors diag(scale^-2) factors^T, in float64.
+    """Return factors diag(scale^-2) factors^T of consecutive parts of the vector, in float64.
 
-    With 1 added, their determinants are those of the lemma:
+    With the identity added, they give the determinants of the lemma:
     log det(diag(scale^2) + factors^T factors) = 2 sum log scale + log det(1 + capacitance).
+
+    Args:
+        scale: standard deviations of the independent part.
+        factors: one row per factor.
+        sizes: lengths of the parts.
+
+    Returns:
+        One matrix per part.
     """
     parts = (factors.double() / scale.double()).split(list(sizes), dim=-1)
     return torch.stack([part @ part.mT for part in parts])
 
 
 def log_determinants(capacitance: Float[Tensor, "part rank rank"]) -> Float[Tensor, " part"]:
-    """Of every part log det(1 + capacitance)."""
+    """Return log det(1 + capacitance) of every part."""
     return 2 * _cholesky(capacitance).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
@@ -65,15 +77,15 @@ def _cholesky(capacitance: Tensor) -> Tensor:
 
 
 class LowRankGaussianPosterior(ClosedFormPosterior):
-    """Normals whose covariance within a layer is a diagonal and a few factors: the result of
-    `low_rank_vi`.
+    """Represent normals with a diagonal plus low-rank covariance within a layer.
+
+    It is the result of `low_rank_vi`.
 
     Args:
-        args: model and scaling, as of every closed form.
+        args: model and scaling, as of `ClosedFormPosterior`.
         factors: (rank, parameter); the covariance within a layer is diag(scale^2) + factors^T
-            factors. Of the whole vector, layer by layer: a factor has noise of its own in every
-            layer.
-        keywords: as of every closed form; `scale` is of the diagonal part alone.
+            factors. The rows span the whole vector; a factor has separate noise in every layer.
+        keywords: as of `ClosedFormPosterior`; `scale` is of the diagonal part alone.
 
     Raises:
         IncompatiblePosteriors: if lengths differ, or a scale is not positive.
@@ -87,46 +99,60 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         super().__init__(*args, **keywords)
         if factors.shape[-1] != len(self.loc) or len(factors) == 0:
             raise IncompatiblePosteriors(
-                f"factors of shape {tuple(factors.shape)} for {len(self.loc)} parameters; want "
-                "(rank, parameter), with "
-                f"a rank of at least 1"
+                f"factors: got shape {tuple(factors.shape)} for {len(self.loc)} parameters, "
+                "expected (rank, parameter) with a rank of at least 1"
             )
         self.factors = factors
         self._sizes = list(layer_sizes(self.model).values())
 
     @property
     def num_noise(self) -> int:
-        """Numbers of a draw: one a coordinate, and after them (layer, rank) of the factors."""
+        """Return the number of noise values per draw: one per coordinate, then those of factors.
+
+        The latter are (layer, rank).
+        """
         return len(self.loc) + len(self._sizes) * len(self.factors)
 
     def reparameterize(
         self, noise: Float[Tensor, "*draw noise"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """The draws of standard normal noise; of a permuted posterior the permuted draws of the
-        same noise.
+        """Return the draws that standard normal noise gives.
+
+        Args:
+            noise: `num_noise` values per draw.
+
+        Returns:
+            The draws; a permuted posterior returns the permuted draws of the same noise.
         """
-        own, shared = noise.split([len(self.loc), noise.shape[-1] - len(self.loc)], dim=-1)
+        diagonal, shared = noise.split([len(self.loc), noise.shape[-1] - len(self.loc)], dim=-1)
         by_layer = shared.unflatten(-1, (len(self._sizes), len(self.factors)))
         sizes = torch.tensor(self._sizes, device=noise.device)
-        draws = self._independent(own)
-        # Factor by factor: a matrix product would round a draw by how many are made with it.
+        draws = self._independent(diagonal)
+        # Factor by factor: the rounding of a matrix product depends on the number of draws.
         for number, factor in enumerate(self.factors):
             draws = draws + by_layer[..., number].repeat_interleave(sizes, dim=-1) * factor
         return draws
 
     def standard_deviation(self) -> Float[Tensor, " parameter"]:
-        """Marginal ones: sqrt(scale^2 + sum of squared factors)."""
+        """Return the marginal standard deviations, sqrt(scale^2 + sum of squared factors)."""
         return marginal_scale(self.scale, self.factors)
 
     def log_prob(self, flat: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw"]:
-        """Log density in nats, in float64."""
+        """Return the log density in nats, in float64.
+
+        Args:
+            flat: one flat vector, or a batch of them.
+
+        Returns:
+            One value per vector.
+        """
         scale, factors = self.scale.double(), self.factors.double()
         standard = (flat.double() - self.loc.double()) / scale
         quadratic = standard.square().sum(-1)
         cholesky = _cholesky(capacitances(scale, factors, self._sizes))
         parts = (values.split(self._sizes, dim=-1) for values in (standard, factors / scale))
-        for own, of_factors, lower in zip(*parts, cholesky, strict=True):
-            projected = (own @ of_factors.mT).unsqueeze(-1)
+        for residual, loadings, lower in zip(*parts, cholesky, strict=True):
+            projected = (residual @ loadings.mT).unsqueeze(-1)
             quadratic = quadratic - torch.linalg.solve_triangular(
                 lower, projected, upper=False
             ).square().sum((-2, -1))
@@ -134,33 +160,40 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         return -0.5 * (quadratic + log_determinant + len(scale) * math.log(2 * math.pi))
 
     def entropy_by_tensor(self) -> dict[str, float]:
-        """Name -> what it adds to the entropy of those before it in its layer, in nats."""
+        """Return name -> entropy of the tensor given those before it in its layer, in nats."""
         sizes = {name: where.stop - where.start for name, where in self.model.slices().items()}
         independent = self.scale.double().log() + 0.5 * math.log(2 * math.pi * math.e)
-        own = capacitances(self.scale, self.factors, list(sizes.values()))
-        found: dict[str, float] = {}
-        layer, total, before = None, torch.zeros_like(own[:1]), 0.0
+        by_tensor = capacitances(self.scale, self.factors, list(sizes.values()))
+        entropies: dict[str, float] = {}
+        layer, total, before = None, torch.zeros_like(by_tensor[:1]), 0.0
         for name, part, capacitance in zip(
-            sizes, independent.split(list(sizes.values())), own, strict=True
+            sizes, independent.split(list(sizes.values())), by_tensor, strict=True
         ):
             if layer_of(name) != layer:
-                layer, total, before = layer_of(name), torch.zeros_like(own[:1]), 0.0
+                layer, total, before = layer_of(name), torch.zeros_like(by_tensor[:1]), 0.0
             total = total + capacitance
             determinant = float(log_determinants(total))
-            found[name] = float(part.sum()) + 0.5 * (determinant - before)
+            entropies[name] = float(part.sum()) + 0.5 * (determinant - before)
             before = determinant
-        return found
+        return entropies
 
     def arrays(self) -> dict[str, Tensor]:
-        """Those of every closed form, and the factors, (rank, parameter)."""
+        """Return the arrays of `ClosedFormPosterior`, and the factors, (rank, parameter)."""
         return {**super().arrays(), "factors": self.factors}
 
     def permute(self, permutation: Permutation) -> "LowRankGaussianPosterior":
-        """The posterior of the permuted network: the same function, draw by draw. Factors are
-        permuted exactly.
+        """Return the posterior of the permuted network: the same function, draw by draw.
+
+        Factors are permuted exactly.
+
+        Args:
+            permutation: of the network's spec.
+
+        Returns:
+            The permuted posterior.
 
         Raises:
-            NotRepresentable: if the permutation moves what is fixed of the network.
+            NotRepresentable: if the permutation moves fixed entries of the network.
         """
         factors = self.model.permute(self.factors, permutation)
         return LowRankGaussianPosterior(
@@ -171,5 +204,10 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
 def marginal_scale(
     scale: Float[Tensor, " parameter"], factors: Float[Tensor, "rank parameter"]
 ) -> Float[Tensor, " parameter"]:
-    """Standard deviation of every coordinate."""
+    """Return the marginal standard deviation of every coordinate.
+
+    Args:
+        scale: standard deviations of the independent part.
+        factors: one row per factor.
+    """
     return (scale.square() + factors.square().sum(0)).sqrt()

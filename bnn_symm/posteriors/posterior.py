@@ -1,8 +1,8 @@
-"""The one result type: what every inference method returns and every later layer takes.
+"""Define `Posterior`, the result type of every inference method and the input of every later layer.
 
 A posterior is a distribution over the flat vector of one `BayesianModel`. A `GaussianPosterior` has
-a closed form, a `SamplePosterior` holds draws; nobody above asks which one it is. Draws are walked
-in chunks, chain by chain, so that memory stays bounded whatever their number. Axes are always
+a closed form, a `SamplePosterior` holds draws; later layers treat both alike. Draws are read in
+chunks, chain by chain, so that memory stays bounded whatever their number. Axes are always
 (chain, draw, point, output).
 """
 
@@ -24,36 +24,42 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.predictive import Predictive
 from bnn_symm.symmetry import Permutation
 
-# How many draws `iter_draws` holds at once: at most this many numbers (64 MB in float32).
+# Largest number of values of one chunk of `iter_draws` (64 MB in float32).
 _NUMBERS_PER_CHUNK = 2**24
-# Numbers of outputs a `Predictive` of `iter_predict` may hold (128 MB in float32).
+# Largest number of outputs of one `Predictive` of `iter_predict` (128 MB in float32).
 _OUTPUTS_PER_PREDICTIVE = 2**25
-# Points of one forward pass, and numbers in its largest input or hidden layer (4 MB in float32):
-# what a layer writes the next one finds in the cache, and products are long enough to hide what a
-# call costs.
+# Largest number of points of one forward pass, and of values in its largest input or hidden layer
+# (4 MB in float32): activations stay in the cache, and matrix products are long enough to hide the
+# overhead of a call.
 _POINTS_PER_FORWARD = 1280
 _NUMBERS_PER_FORWARD = 2**20
 
 
 class Posterior(ABC):
-    """A distribution over the flat vector of a model.
+    """Represent a distribution over the flat vector of a model.
 
     Attributes:
-        model: the model whose flat vector it is about.
+        model: the model whose flat vector it describes.
         scaling: how targets were standardized; predictions are in the target's own units.
-        info: how it was made: method, settings, seed, seconds, gradient_evaluations, status,
-            versions.
-        history: one row a logged step.
+        info: provenance: method, settings, seed, seconds, gradient_evaluations, status, versions.
+        history: one row per logged step.
+
+    Example:
+        >>> import torch
+        >>> from bnn_symm import BayesianModel, Prior, SamplePosterior
+        >>> from bnn_symm.likelihoods import Gaussian
+        >>> model = BayesianModel(torch.nn.Linear(2, 1), Prior(), Gaussian(noise=0.1))
+        >>> posterior = SamplePosterior.from_draws(model, torch.zeros(2, 5, 3))
+        >>> posterior.predict(torch.ones(4, 2)).outputs.shape
+        torch.Size([2, 5, 4, 1])
     """
 
     kind: str
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        for name in (
-            "draws",
-            "permute",
-        ):  # abstract here, with the same arguments in every kind of posterior
+        # These are abstract here and have the same arguments in every kind of posterior.
+        for name in ("draws", "permute"):
             if name in vars(cls):
                 setattr(cls, name, checked(vars(cls)[name]))
 
@@ -73,7 +79,7 @@ class Posterior(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter) of what `iter_draws` walks."""
+        """Return (chain, draw, parameter), the shape of the draws that `iter_draws` yields."""
 
     @abstractmethod
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
@@ -81,33 +87,52 @@ class Posterior(ABC):
 
     @abstractmethod
     def mean(self) -> Float[Tensor, " parameter"]:
-        """The posterior mean of the flat vector."""
+        """Return the posterior mean of the flat vector."""
 
     @abstractmethod
     def standard_deviation(self) -> Float[Tensor, " parameter"]:
-        """The marginal posterior standard deviations of the flat vector."""
+        """Return the marginal posterior standard deviations of the flat vector."""
 
     @abstractmethod
     def draws(
         self, num_samples: int | None = None, *, seed: int = 0
     ) -> Float[Tensor, "draw parameter"]:
-        """`num_samples` draws (all of them for None), the same for the same seed.
+        """Return draws of the flat vector, the same for the same seed.
+
+        Args:
+            num_samples: number of draws; None for all of them.
+            seed: of the selection or of the noise.
+
+        Returns:
+            One row per draw.
 
         Raises:
-            ConfigError: if a `SamplePosterior` holds fewer.
+            ConfigError: if a `SamplePosterior` holds fewer draws.
         """
 
     @abstractmethod
     def permute(self, permutation: Permutation) -> "Posterior":
-        """The posterior of the network with its hidden units permuted: the same function, draw by
-        draw.
+        """Return the posterior with the network's hidden units permuted: the same functions.
+
+        Args:
+            permutation: of the network's spec.
+
+        Returns:
+            A posterior whose draws compute the same function, draw by draw.
 
         Raises:
-            NotRepresentable: if the permutation moves what is fixed of the network.
+            NotRepresentable: if the permutation moves fixed entries of the network.
         """
 
     def iter_draws(self, chunk: int | None = None) -> Iterator[Float[Tensor, "draw parameter"]]:
-        """All draws, chain by chain, at most `chunk` of them at a time."""
+        """Yield all draws, chain by chain.
+
+        Args:
+            chunk: largest number of draws per tensor; by default as many as fit in 64 MB.
+
+        Yields:
+            Consecutive draws of one chain.
+        """
         chains, draws, parameters = self.shape
         chunk = chunk or max(1, _NUMBERS_PER_CHUNK // parameters)
         for chain in range(chains):
@@ -116,9 +141,19 @@ class Posterior(ABC):
 
     @checked
     def predict(self, x: Float[Tensor, "point *feature"]) -> Predictive:
-        """The predictive distribution at standardized inputs, holding (chain, draw, point, output).
+        """Return the predictive distribution at standardized inputs.
 
-        For many points use `iter_predict`, which bounds the memory.
+        It holds outputs of shape (chain, draw, point, output). For many points use `iter_predict`,
+        which bounds the memory.
+
+        Args:
+            x: inputs.
+
+        Returns:
+            The predictive distribution.
+
+        Raises:
+            ConfigError: if inputs are not finite or the network refuses them.
         """
         chains, draws, _ = self.shape
         x = x.to(device=self.model.device, dtype=self.model.dtype)
@@ -127,8 +162,7 @@ class Posterior(ABC):
         network = _Network(self.model, x)
         parts = x.split(network.points_at_once)
         shape = (chains * draws, len(x), network.num_outputs)
-        # NumPy asks the system for large pages, which are several times as fast to touch for the
-        # first time.
+        # NumPy requests large pages, whose first access is several times as fast.
         outputs = torch.from_numpy(
             np.empty(shape, dtype=torch.empty(0, dtype=x.dtype).numpy().dtype)
         )
@@ -147,18 +181,24 @@ class Posterior(ABC):
         )
 
     def _each_draw(self, latents: list[Tensor]) -> Iterator[Float[Tensor, " parameter"]]:
-        """One draw after another; the likelihood's own columns of each chunk are appended to
-        `latents`.
+        """Yield one draw after another.
+
+        The likelihood's columns of each chunk are appended to `latents`.
         """
         for chunk in self.iter_draws():
-            # A copy: a view of these few columns would keep every chunk of draws in memory.
+            # A copy, because a view of these few columns would keep every chunk of draws in memory.
             latents.append(chunk[:, self.model.num_net_parameters :].clone().cpu())
             yield from chunk
 
     @checked
     def iter_predict(self, x: Float[Tensor, "point *feature"]) -> Iterator[Predictive]:
-        """`predict` for consecutive slices of the points, small enough that memory stays
-        bounded.
+        """Yield `predict` for consecutive slices of the points, which bounds the memory.
+
+        Args:
+            x: inputs.
+
+        Yields:
+            The predictive distribution of each slice.
         """
         chains, draws, _ = self.shape
         width = _Network(self.model, x[:1].to(self.model.device, self.model.dtype)).num_outputs
@@ -167,7 +207,15 @@ class Posterior(ABC):
 
 
 def check_length(model: BayesianModel, length: int) -> None:
-    """Raises IncompatiblePosteriors unless a flat vector of this length is the model's."""
+    """Refuse a flat vector whose length is not the model's.
+
+    Args:
+        model: the model.
+        length: of the vector.
+
+    Raises:
+        IncompatiblePosteriors: if the lengths differ.
+    """
     if length != model.num_parameters:
         raise IncompatiblePosteriors(
             f"the posterior has {length} parameters, the model has {model.num_parameters}"
@@ -175,18 +223,18 @@ def check_length(model: BayesianModel, length: int) -> None:
 
 
 class _Network:
-    """A copy of a model's network whose parameters are pointed at one draw after another.
+    """Run a copy of a model's network at one draw after another.
 
-    A functional call exchanges all parameters and puts them back; for every slice of the inputs
-    that would cost as much as a small network does.
+    A functional call exchanges all parameters and restores them; repeating that for every slice of
+    the inputs would cost as much as the pass of a small network.
 
     Args:
-        model: whose network it is.
-        x: points that it will see; one of them is tried.
+        model: the model.
+        x: inputs; one point is used to measure the layers.
 
     Attributes:
         num_outputs: of the network.
-        points_at_once: how many points a forward pass takes, by what the layers make of one.
+        points_at_once: number of points per forward pass, derived from the largest layer.
     """
 
     def __init__(self, model: BayesianModel, x: Float[Tensor, "point *feature"]):
@@ -195,18 +243,18 @@ class _Network:
         self._parameters = dict(self._net.named_parameters())
         sizes = [1, x[:1].numel()]
 
-        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
                 sizes.append(output.numel())
 
-        hooks = [module.register_forward_hook(note) for module in self._net.modules()]
+        hooks = [module.register_forward_hook(record) for module in self._net.modules()]
         with torch.no_grad():
             self.num_outputs: int = self._net(x[:1]).shape[-1]
         for hook in hooks:
             hook.remove()
-        most = max(1, min(_POINTS_PER_FORWARD, _NUMBERS_PER_FORWARD // max(sizes)))
-        # Slices of one length, or nearly: a short last one would cost a call for little.
-        self.points_at_once = max(1, math.ceil(len(x) / max(1, math.ceil(len(x) / most))))
+        limit = max(1, min(_POINTS_PER_FORWARD, _NUMBERS_PER_FORWARD // max(sizes)))
+        # Slices of nearly equal length: a short last one would waste a call.
+        self.points_at_once = max(1, math.ceil(len(x) / max(1, math.ceil(len(x) / limit))))
 
     def write(
         self,
@@ -214,7 +262,7 @@ class _Network:
         parts: Sequence[Float[Tensor, "_ *feature"]],
         out: Float[Tensor, "point output"],
     ) -> None:
-        """Writes the outputs at a draw, which is not copied, for points that come in parts."""
+        """Write the outputs at a draw, which is not copied, for points that come in parts."""
         for name, value in self._model.net_values(self._model.unflatten(flat)).items():
             self._parameters[name].data = value
         values = [self._net(part) for part in parts]

@@ -1,9 +1,8 @@
-"""The predictive distribution at some inputs: all draws of the network's outputs, and what follows
-from them.
+"""Define the predictive distribution at given inputs: outputs of all draws and summaries of them.
 
 With draws theta_s, the predictive density of a target is the mixture (1/S) sum_s p(y | x, theta_s).
-All quantities here are those of this mixture, exactly, without sampling targets. Regression is in
-the target's own units: a standardized value z stands for `location + scale z`, and densities carry
+All quantities here are exact for this mixture; no targets are sampled. Regression is in the
+target's own units: a standardized value z stands for `location + scale z`, and densities include
 the Jacobian 1 / scale.
 """
 
@@ -23,17 +22,17 @@ from bnn_symm.randomness import global_seed
 # Halvings of the bracket of a quantile: from at most about 1e3 predictive standard deviations to
 # below 1e-9 of one.
 _BISECTIONS = 40
-# Draws handled at once, so that temporaries stay a small part of the outputs themselves.
-_DRAWS_AT_ONCE = 32
-# Logits whose probabilities are summed at once: a few temporaries of them stay in the cache.
-_NUMBERS_AT_ONCE = 2**15
-# Sums of exp of logits between this and its inverse are far from what float32 cannot hold.
+# Draws per batch, so that temporaries stay small next to the outputs.
+_DRAWS_PER_BATCH = 32
+# Logits per batch, so that a few temporaries of this size stay in the cache.
+_NUMBERS_PER_BATCH = 2**15
+# Sums of exp of logits between the inverse of this and this are far from the limits of float32.
 _SAFE = 1e30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictive:
-    """Outputs of a network for every draw, and the likelihood that says what they mean.
+    """Hold the outputs of a network for every draw, and the likelihood that interprets them.
 
     Attributes:
         outputs: (chain, draw, point, output).
@@ -51,58 +50,77 @@ class Predictive:
 
     @property
     def is_classification(self) -> bool:
-        """Whether the target is a class."""
+        """Return whether the target is a class."""
         return isinstance(self.likelihood, Categorical | Bernoulli)
 
     @property
     def num_draws(self) -> int:
-        """Chains times draws."""
+        """Return the number of chains times draws."""
         return self.outputs.shape[0] * self.outputs.shape[1]
 
     # -- any target
 
     def draw_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, "chain draw point"]:
-        """Log p(y | x, theta_s) of every draw, in nats; y as in a `Split` (standardized), density in own units."""
+        """Return log p(y | x, theta_s) of every draw, in nats.
+
+        Args:
+            y: standardized targets, as in a `Split`.
+
+        Returns:
+            The log density in the target's own units.
+        """
         y = y.to(self.outputs.device)
         log_prob = torch.empty(self.outputs.shape[:3], dtype=self.outputs.dtype)
         for c in range(self.outputs.shape[0]):
-            for s in range(0, self.outputs.shape[1], _DRAWS_AT_ONCE):
-                where = (c, slice(s, s + _DRAWS_AT_ONCE))
+            for s in range(0, self.outputs.shape[1], _DRAWS_PER_BATCH):
+                where = (c, slice(s, s + _DRAWS_PER_BATCH))
                 latents = {name: value[where] for name, value in self.latents.items()}
                 log_prob[where] = self.likelihood.log_prob(self.outputs[where], y, latents)
         return log_prob - math.log(self.scale)
 
     def log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
-        """Log of the mixture density at y: the marginal log likelihood of each point, in nats."""
+        """Return the log of the mixture density at y: the marginal log likelihood, in nats.
+
+        Args:
+            y: standardized targets.
+
+        Returns:
+            One value per point.
+        """
         return self.draw_log_prob(y).double().flatten(0, 1).logsumexp(0) - math.log(self.num_draws)
 
     def expected_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
-        """Mean over draws of the log likelihood of each point, in nats; never above `log_prob`."""
+        """Return the mean over draws of the log likelihood, in nats; at most `log_prob`.
+
+        Args:
+            y: standardized targets.
+
+        Returns:
+            One value per point.
+        """
         return self.draw_log_prob(y).double().mean((0, 1))
 
     # -- classes
 
     def probabilities(self) -> Float[Tensor, "point class"]:
-        """Class probabilities of the mixture."""
+        """Return the class probabilities of the mixture."""
         return self._class_sums()[0] / self.num_draws
 
     def entropy(self) -> Float[Tensor, " point"]:
-        """Entropy of the mixture in nats: the total uncertainty about the class."""
+        """Return the entropy of the mixture in nats: the total uncertainty about the class."""
         return self._entropies[0]
 
     def expected_entropy(self) -> Float[Tensor, " point"]:
-        """Mean entropy of the draws in nats: the aleatoric part."""
+        """Return the mean entropy of the draws in nats: the aleatoric part."""
         return self._entropies[1]
 
     def mutual_information(self) -> Float[Tensor, " point"]:
-        """Entropy minus expected entropy, in nats: the epistemic part (what the draws disagree
-        about).
-        """
+        """Return the entropy minus the expected entropy in nats: the epistemic part."""
         return (self.entropy() - self.expected_entropy()).clamp(min=0.0)
 
     @cached_property
     def _entropies(self) -> tuple[Tensor, Tensor]:
-        """Entropy of the mixture, and the mean of the draws' entropies."""
+        """Return the entropy of the mixture, and the mean of the draws' entropies."""
         probabilities, entropy = self._class_sums(with_entropy=True)
         return torch.special.entr(probabilities / self.num_draws).sum(-1), entropy / self.num_draws
 
@@ -119,41 +137,55 @@ class Predictive:
     # -- numbers
 
     def draw_mean(self) -> Float[Tensor, "chain draw point"]:
-        """E[y | x, theta_s] of every draw, in the target's own units."""
+        """Return E[y | x, theta_s] of every draw, in the target's own units."""
         return self.location + self.scale * self._standardized_draw_mean()
 
     def mean(self) -> Float[Tensor, " point"]:
-        """E[y | x] of the mixture."""
+        """Return E[y | x] of the mixture."""
         return self.location + self.scale * self._standardized_draw_mean().mean((0, 1))
 
     def epistemic_sd(self) -> Float[Tensor, " point"]:
-        """Standard deviation over draws of E[y | x, theta_s]."""
+        """Return the standard deviation over draws of E[y | x, theta_s]."""
         return self.scale * self._standardized_draw_mean().var((0, 1), correction=0).sqrt()
 
     def aleatoric_sd(self) -> Float[Tensor, " point"]:
-        """Root of the mean over draws of Var[y | x, theta_s]."""
+        """Return the root of the mean over draws of Var[y | x, theta_s]."""
         variance = self._numeric().variance(self.outputs, self.latents).double()
         return self.scale * variance.mean((0, 1)).sqrt()
 
     def standard_deviation(self) -> Float[Tensor, " point"]:
-        """Of the mixture: squares of the epistemic and the aleatoric part add up."""
+        """Return that of the mixture; epistemic and aleatoric variances add up."""
         return (self.epistemic_sd().square() + self.aleatoric_sd().square()).sqrt()
 
     def cdf(self, value: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
-        """P(y <= value) of the mixture, value in the target's own units."""
+        """Return P(y <= value) of the mixture.
+
+        Args:
+            value: one value per point, in the target's own units.
+
+        Returns:
+            One probability per point.
+        """
         standardized = ((value - self.location) / self.scale).to(self.outputs.dtype)
         return self._numeric().cdf(self.outputs, standardized, self.latents).double().mean((0, 1))
 
     def quantiles(self, levels: Sequence[float]) -> Float[Tensor, "level point"]:
-        """Quantiles of the mixture (noise included), by bisection of its distribution function.
+        """Return quantiles of the mixture (noise included), by bisection of its CDF.
 
-        Of counts, the smallest integer whose probability of not being exceeded reaches the level.
+        For counts, a quantile is the smallest integer whose cumulative probability reaches the
+        level.
+
+        Args:
+            levels: probabilities strictly between 0 and 1.
+
+        Returns:
+            One row per level.
 
         Raises:
             ValueError: if a level is not strictly between 0 and 1.
         """
         if not all(0 < level < 1 for level in levels):
-            raise ValueError(f"quantile levels lie strictly between 0 and 1; got {list(levels)}")
+            raise ValueError(f"levels: got {list(levels)}, expected values between 0 and 1")
         mean, sd = self.mean(), self.standard_deviation().clamp(min=1e-12)
         counts = isinstance(self.likelihood, Poisson)
         rows = []
@@ -164,15 +196,20 @@ class Predictive:
             low, high = mean - reach * sd, mean + reach * sd
             for _ in range(_BISECTIONS):
                 middle = 0.5 * (low + high)
-                # Rounded down first: in float32, just below an integer is that integer.
+                # Rounded down first: in float32, a value just below an integer equals the integer.
                 below = self.cdf(middle.floor() if counts else middle) < level
                 low, high = torch.where(below, middle, low), torch.where(below, high, middle)
             rows.append(high.floor().clamp(min=0) if counts else high)
         return torch.stack(rows)
 
     def sample(self, *, seed: int = 0) -> Tensor:
-        """One target per draw and point, (chain, draw, point): class indices, or values in own
-        units.
+        """Return one target per draw and point, (chain, draw, point).
+
+        Args:
+            seed: of the targets.
+
+        Returns:
+            Class indices, or values in the target's own units.
         """
         with global_seed(seed, "predictive sample"):
             y = self.likelihood.distribution(self.outputs, self.latents).sample()
@@ -195,38 +232,40 @@ def class_sums(
     is_binary: bool = False,
     with_entropy: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Sums over draws of the class probabilities, (point, class), and of their entropy in nats,
-    (point,), in float64.
+    """Sum class probabilities and their entropies over draws, in float64.
 
-    With logits z, e = exp(z) and s = sum(e): p = e / s and H = log s - sum(e z) / s, which take one
-    exponential a number; torch's softmax of rows as short as these takes some ten times as long.
-    Where exp could overflow or underflow, z is taken relative to its maximum.
+    With logits z, e = exp(z) and s = sum(e): p = e / s and H = log s - sum(e z) / s, which need one
+    exponential per number; torch's softmax of such short rows takes about ten times as long. Where
+    exp could overflow or underflow, z is taken relative to its maximum.
 
     Args:
-        logits: one a class.
-        is_binary: whether it is the one logit of the second of two classes.
+        logits: one per class.
+        is_binary: whether there is one logit, that of the second of two classes.
         with_entropy: whether to sum the entropies; zeros if not.
+
+    Returns:
+        Sums of probabilities, (point, class), and of entropies in nats, (point,).
     """
     draws, points, width = logits.shape
     classes = width + is_binary
     probabilities = torch.zeros(points, classes, dtype=torch.float64)
     entropies = torch.zeros(points, dtype=torch.float64)
-    step = max(1, min(points, _NUMBERS_AT_ONCE // classes))
-    together = max(1, min(draws, _NUMBERS_AT_ONCE // (classes * step)))
+    step = max(1, min(points, _NUMBERS_PER_BATCH // classes))
+    batch = max(1, min(draws, _NUMBERS_PER_BATCH // (classes * step)))
     for start in range(0, points, step):
-        own = slice(start, start + step)
-        for block in logits[:, own].split(together):
+        part = slice(start, start + step)
+        for block in logits[:, part].split(batch):
             if is_binary:
                 block = torch.cat([torch.zeros_like(block), block], dim=-1)
             p, h = _sums(block, with_entropy)
-            probabilities[own] += p
+            probabilities[part] += p
             if h is not None:
-                entropies[own] += h
+                entropies[part] += h
     return probabilities, entropies
 
 
 def _sums(logits: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
-    """`class_sums` of a block that fits the cache."""
+    """Return `class_sums` of a block that fits the cache."""
     powers = logits.exp()
     # Sums of short rows: a product with a vector of ones is faster than torch's sum.
     ones = powers.new_ones(powers.shape[-1])
@@ -236,7 +275,7 @@ def _sums(logits: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
         with_entropy and bool(logits.isinf().any())
     ):
         logits = logits - logits.amax(-1, keepdim=True)
-        # What underflows in exp adds nothing to an entropy; minus infinity would make it undefined.
+        # Logits that underflow in exp add nothing to an entropy; minus infinity would give NaN.
         logits.clamp_(min=2 * math.log(torch.finfo(logits.dtype).tiny))
         powers = logits.exp()
         total = powers @ ones

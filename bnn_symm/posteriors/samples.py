@@ -1,4 +1,4 @@
-"""Posteriors as draws, in memory or in a file."""
+"""Define posteriors as draws, in memory or in a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,42 +30,42 @@ from bnn_symm.symmetry import Permutation
 
 @runtime_checkable
 class LazyDraws(Protocol):
-    """Where the draws of a `SamplePosterior` lie: in memory or in a file."""
+    """Define the interface of the draws of a `SamplePosterior`, in memory or in a file."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter)."""
+        """Return (chain, draw, parameter)."""
         ...
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Draws [start, stop) of one chain."""
+        """Return draws [start, stop) of one chain."""
         ...
 
 
 class ArrayDraws:
-    """Draws in memory, (chain, draw, parameter)."""
+    """Hold draws in memory, (chain, draw, parameter)."""
 
     def __init__(self, draws: Float[Tensor, "chain draw parameter"]):
         self._draws = draws
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter)."""
+        """Return (chain, draw, parameter)."""
         chains, draws, parameters = self._draws.shape
         return chains, draws, parameters
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """A view."""
+        """Return a view of draws [start, stop) of one chain."""
         return self._draws[chain, start:stop]
 
 
 class PermutedDraws:
-    """Draws with the hidden units of their network permuted, when they are read.
+    """Permute the hidden units of draws when they are read.
 
     Args:
-        base: the draws as they were.
-        model: of the draws.
-        permutations: one a chain, or one a draw of every chain.
+        base: the draws before the permutation.
+        model: the model of the draws.
+        permutations: one per chain, or one per draw of every chain.
     """
 
     def __init__(
@@ -78,30 +78,43 @@ class PermutedDraws:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter)."""
+        """Return (chain, draw, parameter)."""
         return self._base.shape
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Draws [start, stop) of one chain, permuted."""
+        """Return draws [start, stop) of one chain, permuted."""
         draws = self._base.read(chain, start, stop).to(self._model.device)
-        own = self._permutations[chain]
-        if isinstance(own, Permutation):
-            return self._model.permute(draws, own)
-        pairs = zip(draws, own[start:stop], strict=True)
+        permutations = self._permutations[chain]
+        if isinstance(permutations, Permutation):
+            return self._model.permute(draws, permutations)
+        pairs = zip(draws, permutations[start:stop], strict=True)
         return torch.stack([self._model.permute(draw, permutation) for draw, permutation in pairs])
 
 
 class SamplePosterior(Posterior):
-    """Draws of the flat vector, (chain, draw, parameter): HMC, NUTS, ensembles, a MAP point, or
-    chains of others.
+    """Hold draws of the flat vector, (chain, draw, parameter).
+
+    Draws come from HMC, NUTS, ensembles, a MAP estimate, or chains of other software.
 
     Args:
         model: the model.
         scaling: of the targets.
-        positions: where the draws lie.
-        sample_stats: name -> (chain, draw), what the sampler says of each draw.
-        info: how it was made.
-        history: one row a logged step.
+        positions: the draws, in memory or in a file.
+        sample_stats: name -> (chain, draw), the sampler's statistics.
+        info: provenance.
+        history: one row per logged step.
+
+    Raises:
+        ConfigError: if `positions` is not an object that reads draws.
+        IncompatiblePosteriors: if there are no draws, or they do not fit the model.
+
+    Example:
+        >>> import torch
+        >>> from bnn_symm import BayesianModel, Prior, SamplePosterior
+        >>> from bnn_symm.likelihoods import Gaussian
+        >>> model = BayesianModel(torch.nn.Linear(2, 1), Prior(), Gaussian(noise=0.1))
+        >>> SamplePosterior.from_draws(model, torch.zeros(2, 5, 3)).shape
+        (2, 5, 3)
     """
 
     kind = "samples"
@@ -119,8 +132,8 @@ class SamplePosterior(Posterior):
     ):
         if not hasattr(positions, "read"):
             raise ConfigError(
-                f"positions: got an object of type {type(positions).__name__}, expected draws that "
-                f"can be read; make the posterior with SamplePosterior.from_draws(model, draws)"
+                f"positions: got an object of type {type(positions).__name__}, expected draws with "
+                "a method `read`; use SamplePosterior.from_draws(model, draws)"
             )
         super().__init__(model, scaling, info=info, history=history)
         check_length(model, positions.shape[-1])
@@ -142,37 +155,38 @@ class SamplePosterior(Posterior):
         info: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
     ) -> "SamplePosterior":
-        """A posterior from draws made elsewhere: a flat tensor, or name -> (chain, draw, *shape).
+        """Return a posterior from draws of other software.
 
-        Names and shapes of other software are paired with the parameters by `match_names`;
-        `info["matching"]` says what was paired with what, and what was turned.
+        Names and shapes are paired with the parameters by `match_names`; `info["matching"]` records
+        the pairs and the transposed axes.
 
         Args:
-            model: whose network they are of.
-            draws: flat, or by name.
+            model: the model of the draws.
+            draws: a flat tensor, or name -> (chain, draw, *shape).
             scaling: of the targets; default none.
-            names: parameter -> name of theirs, or {name, transpose, flatten, transform}, where
-                names do not say it.
+            names: parameter -> name of the array, or {name, transpose, flatten, transform}, where
+                the names alone are ambiguous.
             sample_stats: name -> (chain, draw).
-            info: how they were made.
-            history: one row a logged step.
+            info: provenance.
+            history: one row per logged step.
+
+        Returns:
+            The posterior.
 
         Raises:
-            ConfigError: if `names` names what is not there.
-            IncompatiblePosteriors: if a name is missing or unknown, or a shape does not fit the
-                model.
-            ConfigError: if draws have NaN or infinite values.
+            ConfigError: if `names` lists unknown parameters or arrays.
+            IncompatiblePosteriors: if a name is missing or unknown, a shape does not fit the model,
+                or draws have NaN or infinite values.
         """
         if isinstance(draws, Mapping):
             matching = match_names(draws, model, names, strict=True)
             draws, info = matching.flatten(draws), _with_matching(info, matching)
         elif names is not None:
-            raise ConfigError("names are for draws by name; a flat tensor has none: leave them out")
+            raise ConfigError("names apply to draws by name; omit them for a flat tensor")
         if draws.dim() != 3:
             raise IncompatiblePosteriors(
                 f"draws: got a tensor of shape {tuple(draws.shape)}, expected (chain, draw, "
-                "parameter); for one chain, "
-                f"draws[None]"
+                "parameter); for one chain, pass draws[None]"
             )
         draws = draws.to(model.dtype)
         return cls(
@@ -195,47 +209,50 @@ class SamplePosterior(Posterior):
         names: Names | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> "SamplePosterior":
-        """An ensemble from ordinary checkpoints, one chain of one draw each.
+        """Return an ensemble from ordinary checkpoints, one chain of one draw each.
 
-        Buffers of the network that a checkpoint holds are left out; the model has its own.
-        `info["matching"]` says what was paired with what.
+        Buffers of the network in a checkpoint are ignored; the model has its own.
+        `info["matching"]` records which array became which parameter.
 
         Args:
-            model: whose network they are of.
-            states: state dicts, networks, or files of state dicts (`foreign.read_checkpoint`).
+            model: the model of the checkpoints.
+            states: state dicts, networks, or files of state dicts (`read_checkpoint`).
             scaling: of the targets; default none.
             names: as for `from_draws`.
-            info: how they were made.
+            info: provenance.
+
+        Returns:
+            The ensemble.
 
         Raises:
-            ConfigError: if `names` names what is not there.
+            ConfigError: if `names` lists unknown parameters or arrays.
             InvalidRun: if a file cannot be read, or holds more than tensors.
-            IncompatiblePosteriors: if names or shapes do not fit the model's network, if it fixes
-                other entries of its weights or at other values, or the likelihood has latent
-                variables, which no checkpoint of a network holds.
+            IncompatiblePosteriors: if names or shapes do not fit the model's network, if its fixed
+                entries differ, or the likelihood has latent variables, which no checkpoint of a
+                network holds.
         """
         if not states:
-            raise IncompatiblePosteriors("no checkpoints: an ensemble needs at least one")
+            raise IncompatiblePosteriors("got no checkpoints; an ensemble needs at least one")
         members: list[Tensor] = []
-        known = dict(info or {})
+        provenance = dict(info or {})
         for index, state in enumerate(states):
             which = str(state) if isinstance(state, str | Path) else f"checkpoint {index}"
-            own = read_checkpoint(state) if isinstance(state, str | Path) else state
+            content = read_checkpoint(state) if isinstance(state, str | Path) else state
             values = {
                 name: value[None, None]
-                for name, value in _parameters(own, model.net, which).items()
+                for name, value in _parameters(content, model.net, which).items()
             }
             try:
                 matching = match_names(values, model, names, strict=True)
                 members.append(matching.flatten(values))
-                known = _with_matching(info, matching)
+                provenance = _with_matching(info, matching)
             except IncompatiblePosteriors as error:
                 raise IncompatiblePosteriors(f"{which}: {error}") from None
-        return cls.from_draws(model, torch.cat(members), scaling, info=known)
+        return cls.from_draws(model, torch.cat(members), scaling, info=provenance)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter)."""
+        """Return (chain, draw, parameter)."""
         return self._positions.shape
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
@@ -243,11 +260,11 @@ class SamplePosterior(Posterior):
         return self._positions.read(chain, start, stop)
 
     def mean(self) -> Float[Tensor, " parameter"]:
-        """Mean over chains and draws, accumulated in float64."""
+        """Return the mean over chains and draws, accumulated in float64."""
         return self._moments()[0].to(self.model.device, self.model.dtype)
 
     def standard_deviation(self) -> Float[Tensor, " parameter"]:
-        """Over chains and draws pooled; zero for a single draw."""
+        """Return the standard deviation over pooled chains and draws; zero for a single draw."""
         return self._moments()[1].to(self.model.device, self.model.dtype)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -261,33 +278,44 @@ class SamplePosterior(Posterior):
         return mean, (square / max(1, chains * draws - 1)).sqrt()
 
     def permute(self, permutation: Permutation) -> "SamplePosterior":
-        """All draws with the hidden units of their network permuted alike; they are permuted when
-        they are read.
+        """Return all draws with the same permutation of hidden units, applied when they are read.
+
+        Args:
+            permutation: of the network's spec.
+
+        Returns:
+            The permuted posterior.
 
         Raises:
-            NotRepresentable: if the permutation moves what is fixed of the network.
+            NotRepresentable: if the permutation moves fixed entries of the network.
         """
         return self.permute_chains([permutation] * self.shape[0])
 
     def permute_chains(
         self, permutations: Sequence[Permutation] | Sequence[Sequence[Permutation]]
     ) -> "SamplePosterior":
-        """The same with a permutation of its own for every chain, or for every draw of every chain.
+        """Return the draws with one permutation for every chain, or for every draw of every chain.
+
+        Args:
+            permutations: one per chain, or one per draw of every chain.
+
+        Returns:
+            The permuted posterior; draws are permuted when they are read.
 
         Raises:
-            NotRepresentable: if one moves what is fixed of the network.
-            IncompatiblePosteriors: if there are not as many as chains, or as draws.
+            NotRepresentable: if one of them moves fixed entries of the network.
+            IncompatiblePosteriors: if their number is not that of the chains or draws.
         """
         chains, draws, _ = self.shape
-        lengths = [draws if isinstance(own, Permutation) else len(own) for own in permutations]
+        lengths = [draws if isinstance(part, Permutation) else len(part) for part in permutations]
         if len(lengths) != chains or any(length != draws for length in lengths):
             raise IncompatiblePosteriors(
-                f"got permutations for {lengths} draws of {len(lengths)} chains, wanted one for "
-                f"each of {chains} chains, or for each of their {draws} draws"
+                f"got permutations for {lengths} draws of {len(lengths)} chains, expected one per "
+                f"chain ({chains}), or one per draw ({draws} in each chain)"
             )
         positions = PermutedDraws(self._positions, self.model, permutations)
-        for own in permutations:
-            for permutation in [own] if isinstance(own, Permutation) else own:
+        for part in permutations:
+            for permutation in [part] if isinstance(part, Permutation) else part:
                 self.model.check_representable(permutation)
         return SamplePosterior(
             self.model,
@@ -301,16 +329,25 @@ class SamplePosterior(Posterior):
     def draws(
         self, num_samples: int | None = None, *, seed: int = 0
     ) -> Float[Tensor, "draw parameter"]:
-        """A random subset without replacement, in random order; all draws in their order for
-        None.
+        """Return a random subset without replacement, in random order.
+
+        Args:
+            num_samples: size of the subset; None for all draws in their order.
+            seed: of the subset.
+
+        Returns:
+            One row per draw.
+
+        Raises:
+            ConfigError: if the posterior holds fewer draws.
         """
         chains, draws, _ = self.shape
         if num_samples is None:
             return torch.cat(list(self.iter_draws()))
         if num_samples > chains * draws:
             raise ConfigError(
-                f"{num_samples} draws were asked for, the posterior holds {chains * draws}; ask "
-                "for at most that"
+                f"got num_samples={num_samples}, but the posterior holds {chains * draws} draws; "
+                "request at most that many"
             )
         chosen = numpy_generator(seed, "subset of draws").choice(
             chains * draws, num_samples, replace=False
@@ -321,47 +358,52 @@ class SamplePosterior(Posterior):
 
 
 def _with_matching(info: Mapping[str, Any] | None, matching: Matching) -> dict[str, Any]:
-    """What is known of draws, and which of theirs is which parameter."""
+    """Return `info` with a record of which array became which parameter."""
     return {**(info or {}), "matching": matching.rows()}
 
 
 def _parameters(
     state: Mapping[str, Tensor] | nn.Module, net: nn.Module, which: str
 ) -> dict[str, Tensor]:
-    """The parameters in a checkpoint, after a look at what is fixed at random."""
+    """Return the parameters of a checkpoint, after a check of its fixed entries."""
     if isinstance(state, nn.Module):
         state = {**dict(state.named_parameters()), **dict(state.named_buffers())}
-    wanted = fixed_buffers(net)
-    got = {**wanted, **{name: state[name] for name in wanted if name in state}}
-    if wanted and fingerprint_of(got) != fingerprint(net):
+    expected = fixed_buffers(net)
+    got = {**expected, **{name: state[name] for name in expected if name in state}}
+    if expected and fingerprint_of(got) != fingerprint(net):
         raise IncompatiblePosteriors(
             f"{which} has the fingerprint {short_fingerprint(fingerprint_of(got))}, the network "
-            f"{short_fingerprint(fingerprint(net))}: what is fixed of their weights differs; build "
-            "the network with "
-            f"the architecture.symmetry of the checkpoint, its seed included"
+            f"{short_fingerprint(fingerprint(net))}: their fixed entries differ; build the network "
+            "with the architecture.symmetry of the checkpoint, its seed included"
         )
     buffers = dict(net.named_buffers())
     differs = constants_differ(state, net)
     if differs is not None:
         raise IncompatiblePosteriors(
-            f"{which} has other values of {differs}, which the model holds constant (a buffer or a "
-            "frozen parameter); "
-            f"make the model from this network, or load the checkpoint into it first"
+            f"{which} has other values of {differs}, which is constant in the model (a buffer or a "
+            "frozen parameter); build the model from this network, or load the checkpoint into it "
+            "first"
         )
     return {name: value for name, value in state.items() if name not in buffers}
 
 
 def check_shapes(got: Mapping[str, tuple[int, ...]], model: BayesianModel) -> None:
-    """Raises IncompatiblePosteriors, naming what does not fit, unless names and shapes are the
-    model's.
+    """Refuse names and shapes that are not the model's.
+
+    Args:
+        got: name -> shape.
+        model: the model.
+
+    Raises:
+        IncompatiblePosteriors: if they differ; the message lists the first five differences.
     """
-    wanted = {name: tuple(shape) for name, shape in model.shapes.items()}
-    problems = [f"{name} is missing" for name in wanted if name not in got]
-    problems += [f"{name} is unknown" for name in got if name not in wanted]
+    expected = {name: tuple(shape) for name, shape in model.shapes.items()}
+    problems = [f"{name} is missing" for name in expected if name not in got]
+    problems += [f"{name} is unknown" for name in got if name not in expected]
     problems += [
-        f"{name} has shape {got[name]}, wanted {wanted[name]}"
-        for name in wanted
-        if name in got and got[name] != wanted[name]
+        f"{name} has shape {got[name]}, expected {expected[name]}"
+        for name in expected
+        if name in got and got[name] != expected[name]
     ]
     if problems:
         raise IncompatiblePosteriors("the draws do not fit the network: " + "; ".join(problems[:5]))

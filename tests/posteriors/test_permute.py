@@ -327,7 +327,7 @@ def test_draws_are_permuted_only_when_they_are_read(tanh) -> None:
 def test_another_number_of_permutations_than_chains_is_refused(tanh, count) -> None:
     model, group = tanh
     with pytest.raises(
-        IncompatiblePosteriors, match=f"of {count} chains, wanted one for each of 2 chains"
+        IncompatiblePosteriors, match=f"of {count} chains, expected one per chain \\(2\\)"
     ):
         samples(model).permute_chains([group.random(i) for i in range(count)])
 

@@ -166,7 +166,7 @@ def test_every_draw_is_equally_likely_in_a_subset() -> None:
 
 def test_more_draws_than_there_are_is_an_error_with_both_numbers() -> None:
     many, _ = samples()
-    with pytest.raises(ConfigError, match="15 draws were asked for, the posterior holds 14"):
+    with pytest.raises(ConfigError, match="num_samples=15, but the posterior holds 14"):
         many.draws(15)
 
 
@@ -206,7 +206,7 @@ def test_from_draws_names_everything_that_does_not_fit() -> None:
     message = str(caught.value)
     assert "head.bias is missing" in message
     assert "tail.weight is unknown" in message
-    assert "head.weight has shape (1, 2), wanted (1, 3)" in message
+    assert "head.weight has shape (1, 2), expected (1, 3)" in message
     assert "layers.0" not in message
 
 

@@ -1,6 +1,5 @@
 """Write posteriors to disk, read them back, and convert them for ArviZ.
 
-In: a posterior, or the draws of a running sampler. Out: `posterior.nc`, a log of draws, groups of
-    ArviZ. Reading
-order: `netcdf`, `draw_log`, `arviz`, `arviz_groups`.
+Input: a posterior, or the draws of a running sampler. Output: `posterior.nc`, a log of draws,
+groups of ArviZ. Reading order: `netcdf`, `draw_log`, `arviz`, `arviz_groups`.
 """

@@ -1,16 +1,18 @@
-"""The bridge to ArviZ: a posterior as groups of labeled arrays.
+"""Convert posteriors to ArviZ: groups of labeled arrays.
 
-    posterior              every parameter, (chain, draw, *shape), and the noise where it is learned
-    sample_stats           what the sampler says of each draw log_likelihood         of every point
-    of a part of the data, (chain, draw, point), in nats, in own units posterior_predictive   one
-    target drawn for each of them observed_data          the targets themselves
+    posterior              every parameter, (chain, draw, *shape), and the noise if it is learned
+    sample_stats           statistics of the sampler for each draw
+    log_likelihood         of every point of a part of the data, (chain, draw, point), in nats, in
+                           the target's own units
+    posterior_predictive   one target sampled for each of them
+    observed_data          the targets themselves
 
-The axes of parameters go by the network's own units, found by its permutation spec: `layers.0.unit`
+Axes of parameters are named after the network's units, from its permutation spec: `layers.0.unit`
 is the first axis of `layers.0.weight`, the axis of `layers.0.bias` and the second axis of
-`layers.1.weight`, so that `data.posterior.sel({"layers.0.unit": 3})` is all that belongs to one
-unit. Inputs and outputs go by the names of features and classes, where a data set says them. A
-network whose spec cannot be derived, and an axis of which the spec says nothing so simple, has
-numbered axes, as `posterior.nc` has. Classes are numbers, in the order of `class`.
+`layers.1.weight`, so that `data.posterior.sel({"layers.0.unit": 3})` selects all parameters of one
+unit. Inputs and outputs are named after features and classes if a data set provides them. If no
+spec can be derived, or an axis has no single group of units, axes are numbered as in
+`posterior.nc`. Classes are indices, in the order of `class`.
 """
 
 import math
@@ -44,19 +46,30 @@ def to_arviz(
     max_gigabytes: float = 4.0,
     seed: int = 0,
 ) -> Any:
-    """An `arviz.InferenceData` under ArviZ 0.x, an `xarray.DataTree` under 1.x.
+    """Convert a posterior to `arviz.InferenceData` (ArviZ 0.x) or `xarray.DataTree` (1.x).
 
     Args:
-        posterior: any; of a closed form, the draws that stand for it.
+        posterior: the posterior; one in closed form is represented by its draws.
         dataset: for the names of features and classes, and for the groups of predictions.
-        part: whose points are predicted.
-        thin: every how many draws of each chain are kept.
-        max_gigabytes: how much the arrays may take, predictions included; they are all in memory at
-            once.
+        part: the part of the data whose points are predicted.
+        thin: keep every `thin`-th draw of each chain.
+        max_gigabytes: largest size of the arrays, predictions included; all are in memory.
         seed: of predicted targets.
+
+    Returns:
+        The container of the installed ArviZ version.
 
     Raises:
         ConfigError: if the arrays would be larger than that, or the part has no points.
+
+    Example:
+        >>> import torch
+        >>> from bnn_symm import BayesianModel, Prior, SamplePosterior, to_arviz
+        >>> from bnn_symm.likelihoods import Gaussian
+        >>> model = BayesianModel(torch.nn.Linear(2, 1), Prior(), Gaussian(noise=0.1))
+        >>> draws = torch.zeros(2, 5, 3)
+        >>> to_arviz(SamplePosterior.from_draws(model, draws)).posterior["weight"].shape
+        (2, 5, 1, 2)
     """
     return from_groups(
         *to_groups(posterior, dataset, part=part, thin=thin, max_gigabytes=max_gigabytes, seed=seed)
@@ -72,15 +85,28 @@ def to_groups(
     max_gigabytes: float = 4.0,
     seed: int = 0,
 ) -> Groups:
-    """The same as plain arrays with the names and labels of their axes; arguments and errors as
-    `to_arviz`.
+    """Return the same groups as plain arrays with the names and labels of their axes.
+
+    Args:
+        posterior: as `to_arviz`.
+        dataset: as `to_arviz`.
+        part: as `to_arviz`.
+        thin: as `to_arviz`.
+        max_gigabytes: as `to_arviz`.
+        seed: as `to_arviz`.
+
+    Returns:
+        Arrays, axis names and labels.
+
+    Raises:
+        ConfigError: as `to_arviz`.
     """
     if thin < 1:
-        raise ConfigError(f"thin: got {thin}, wanted 1 (all draws) or more")
+        raise ConfigError(f"thin: got {thin}, expected 1 (all draws) or more")
     points = None if dataset is None else getattr(dataset, part)
     if points is not None and len(points) == 0:
         raise ConfigError(
-            f"the {part} part of {dataset.name if dataset else ''} has no points; name another part"
+            f"the {part} part of {dataset.name if dataset else ''} has no points; use another part"
         )
     _check_size(posterior, 0 if points is None else len(points), thin, max_gigabytes)
     kept = _thinned(posterior, thin)
@@ -99,7 +125,7 @@ def to_groups(
 
 
 def _check_size(posterior: Posterior, points: int, thin: int, max_gigabytes: float) -> None:
-    """Raises ConfigError if the arrays, predictions included, would take more than is allowed."""
+    """Refuse a conversion whose arrays, predictions included, would exceed the limit."""
     chains, draws, parameters = posterior.shape
     # Likelihoods and predicted targets in at most 8 bytes; the network's outputs pass through
     # memory in slices.
@@ -110,21 +136,19 @@ def _check_size(posterior: Posterior, points: int, thin: int, max_gigabytes: flo
         what = f"{parameters} parameters" + (f" and {points} points" if points else "")
         raise ConfigError(
             f"{chains} x {math.ceil(draws / thin)} draws of {what} would take {size:.1f} GB, more "
-            "than "
-            f"max_gigabytes={max_gigabytes:g}; keep every {enough}th draw with thin={enough}, or "
-            "raise max_gigabytes"
+            f"than max_gigabytes={max_gigabytes:g}; set thin={enough}, or raise max_gigabytes"
         )
 
 
 def _thinned(posterior: Posterior, thin: int) -> SamplePosterior:
-    """Every `thin`-th draw of each chain, in memory."""
+    """Return every `thin`-th draw of each chain, in memory."""
     chains, draws, _ = posterior.shape
-    kept, place = [], 0
+    kept, first = [], 0
     for chunk in posterior.iter_draws():
-        # Chunks end with their chain, so that `place` is the draw within it.
-        own = torch.arange(place, place + len(chunk)) % thin == 0
-        kept.append(chunk.cpu()[own])
-        place = (place + len(chunk)) % draws
+        # Chunks end with their chain, so `first` is the index of a draw in its chain.
+        selected = torch.arange(first, first + len(chunk)) % thin == 0
+        kept.append(chunk.cpu()[selected])
+        first = (first + len(chunk)) % draws
     flat = torch.cat(kept).unflatten(0, (chains, -1))
     stats = posterior.sample_stats if isinstance(posterior, SamplePosterior) else {}
     return SamplePosterior(
@@ -138,7 +162,7 @@ def _thinned(posterior: Posterior, thin: int) -> SamplePosterior:
 def _predictions(
     posterior: SamplePosterior, part: Split, seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Likelihoods, predicted targets and the targets, walked in slices of the points."""
+    """Return likelihoods, predicted targets and the targets, computed in slices of the points."""
     likelihoods, samples, observed = [], [], []
     start = 0
     for number, predictive in enumerate(posterior.iter_predict(part.x)):
@@ -161,7 +185,7 @@ def _predictions(
 
 
 class _Axes:
-    """Names and labels of the axes of every parameter."""
+    """Name and label the axes of every parameter."""
 
     def __init__(self, posterior: Posterior, dataset: Dataset | None):
         self.dims: dict[str, list[str]] = {}
@@ -183,11 +207,11 @@ class _Axes:
                 self.dims[name] = used
 
     def _free(self, name: str) -> str:
-        """The axis of free entries, labeled by their places in the whole weight."""
+        """Return the axis of free entries, labeled by their positions in the whole weight."""
         axis = f"{name}.free_entry"
         mask = fixed_buffers(self._posterior.model.net)[f"{name.removesuffix('weight')}mask"]
         self.coords[axis] = np.array(
-            [",".join(map(str, place)) for place in mask.nonzero().tolist()]
+            [",".join(map(str, entry)) for entry in mask.nonzero().tolist()]
         )
         return axis
 
@@ -211,8 +235,8 @@ class _Axes:
             axis = "feature"
             names = () if self._dataset is None else self._dataset.feature_names
             self.coords[axis] = np.array(names) if len(names) == size else np.arange(size)
-        # No array has the same axis twice: the second one, such as the inputs of a residual layer,
-        # is numbered.
+        # An array cannot have an axis twice: the second one, such as the inputs of a residual
+        # layer, is numbered.
         return f"{name}_dim_{dim}" if axis in used else axis
 
     def _output(self, size: int) -> str:
@@ -231,8 +255,9 @@ class _Axes:
 
 
 def _input_tensor(posterior: Posterior, spec: PermutationSpec | None) -> str | None:
-    """The weight that reads the features of a flat point: the first one, if its inputs stay where
-    they are.
+    """Return the weight that reads the features of a flat point, or None.
+
+    It is the first dense weight, if no permutation moves its inputs.
     """
     if spec is None or spec.input_shape is None:
         return None

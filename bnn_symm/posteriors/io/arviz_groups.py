@@ -1,7 +1,7 @@
-"""From plain arrays to ArviZ's own container: numpy and ArviZ alone, for ArviZ 0.x and 1.x.
+"""Build the container of the installed ArviZ, 0.x or 1.x, from plain arrays.
 
-This module imports nothing else of the package, so that it runs where torch is not installed, such
-as under a Python that only ArviZ 1.x supports.
+This module imports only NumPy and ArviZ, so that it runs where torch is not installed, such as
+under a Python that only ArviZ 1.x supports.
 """
 
 import warnings
@@ -14,13 +14,12 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Groups(NamedTuple):
-    """A posterior as labeled arrays, before any container.
+    """Hold a posterior as labeled arrays, independent of any container.
 
     Attributes:
         groups: group -> variable -> array; (chain, draw, ...), without these two in
             `observed_data`.
-        dims: variable -> names of its axes after chain and draw; one variable has the same in every
-            group.
+        dims: variable -> names of its axes after chain and draw, the same in every group.
         coords: name of an axis -> labels along it.
     """
 
@@ -34,13 +33,16 @@ def from_groups(
     dims: Mapping[str, Sequence[str]] | None = None,
     coords: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
 ) -> Any:
-    """The container of the installed ArviZ: `arviz.InferenceData` (0.x) or `xarray.DataTree` (1.x).
+    """Return `arviz.InferenceData` (0.x) or `xarray.DataTree` (1.x) with the given groups.
 
     Args:
         groups: group name -> variable name -> array; (chain, draw, ...), without these two in
             `observed_data`.
         dims: variable -> names of its axes after chain and draw; default ArviZ's own.
         coords: name of an axis -> labels along it.
+
+    Returns:
+        The container of the installed ArviZ version.
     """
     import arviz
 

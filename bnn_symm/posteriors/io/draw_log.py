@@ -1,13 +1,12 @@
-"""The draws of a running sampler on disk: a log that is only appended to, and arrays that read from
-it when asked.
+"""Store the draws of a running sampler in an append-only log, and read arrays from it lazily.
 
-A log is a folder of files `NNNNNN.npy`. Each is a structured array with one row a draw: `chain`,
-    `draw` (its number
-within the chain), `position`, `run` (a number that draws of no other run carry), and what the
-sampler says of it. A chain goes on from file to file; a file may have draws of many chains. Files
-are written under a temporary name and renamed, so a process killed at any moment leaves a log.
+A log is a folder of files `NNNNNN.npy`. Each is a structured array with one row per draw: `chain`,
+`draw` (its index within the chain), `position`, `run` (a number that identifies the run), and the
+sampler's statistics. A chain continues from file to file; a file may have draws of several chains.
+Files are written under a temporary name and renamed, so that a process killed at any moment leaves
+a valid log.
 
-Nothing here holds more than a few megabytes of rows at a time, however many draws there are.
+No function here holds more than a few megabytes of rows in memory, however many draws there are.
 """
 
 import math
@@ -25,17 +24,18 @@ from bnn_symm.errors import InvalidRun, one_line
 from bnn_symm.io.arrays import read_npy_layout
 from bnn_symm.io.atomic import make_folder, sync_folder, write_atomically
 
-# How much of a file is read at once, in bytes.
+# Bytes per read of a file.
 _BYTES_PER_READ = 2**23
-_ADVICE = "it is damaged or of another run; put back the file that was there"
-_OWN_FIELDS = ("chain", "draw", "position")
+_ADVICE = "it is damaged or of another run; restore the original file"
+_DRAW_FIELDS = ("chain", "draw", "position")
 _RUN = "run"
 _DRAW_FILE = re.compile(r"[0-9]{6,}\.npy")
 
 
 class _Span(NamedTuple):
-    """Consecutive draws of one chain in one file: [first, stop), the first of them `offset` bytes
-    into the file.
+    """Describe consecutive draws [first, stop) of one chain in one file.
+
+    The first of them starts `offset` bytes into the file.
     """
 
     path: Path
@@ -46,11 +46,10 @@ class _Span(NamedTuple):
 
 
 class LoggedArray:
-    """One field of the draws of one chain in a log, (draw, *event): read from disk where it is
-    needed.
+    """Read one field of the draws of one chain from a log, (draw, *event).
 
     An integer index reads that draw; a slice of consecutive draws is again a `LoggedArray`;
-    `np.asarray` reads all.
+    `np.asarray` reads all of it.
     """
 
     def __init__(self, spans: Sequence[_Span], field: str, start: int = 0, stop: int | None = None):
@@ -59,17 +58,17 @@ class LoggedArray:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the array."""
+        """Return the dtype of the array."""
         return self._spans[0].rows[self._field].base
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(draw, *event)."""
+        """Return (draw, *event)."""
         return (self._stop - self._start, *self._spans[0].rows[self._field].shape)
 
     @property
     def nbytes(self) -> int:
-        """What it would take in memory."""
+        """Return the number of bytes that the array takes in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
@@ -84,15 +83,15 @@ class LoggedArray:
             start, stop, step = index.indices(len(self))
             if step != 1:
                 raise ValueError(
-                    f"draws of a log are read in their order; got a slice with step {step}"
+                    f"got a slice with step {step}, expected step 1: a log is read in order"
                 )
             return LoggedArray(
                 self._spans, self._field, self._start + start, self._start + max(start, stop)
             )
         if not -len(self) <= index < len(self):
             raise IndexError(f"draw {index} of {len(self)}")
-        where = self._start + index % len(self)
-        return self._read(where, where + 1)[0]
+        draw = self._start + index % len(self)
+        return self._read(draw, draw + 1)[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = self._read(self._start, self._stop)
@@ -123,22 +122,20 @@ def _read_rows(span: _Span, first: int, count: int) -> np.ndarray:
         rows = np.fromfile(span.path, span.rows, count, offset=offset)
     except FileNotFoundError:
         raise InvalidRun(
-            f"{span.path} is not there any more: the run went on meanwhile; load it again"
+            f"{span.path} no longer exists, because the run continued meanwhile; load it again"
         ) from None
     if len(rows) < count:
-        raise InvalidRun(f"{span.path} is damaged: it ends too early")
+        raise InvalidRun(f"{span.path} is damaged: it is truncated")
     return rows
 
 
 class _LoggedStats(Mapping[str, np.ndarray]):
-    """What the sampler says of the draws of one chain, by name; a column is read when it is asked
-    for.
-    """
+    """Map names to the sampler's statistics of one chain; a column is read on access."""
 
     def __init__(self, spans: Sequence[_Span]):
         self._spans = spans
         self._names = [
-            name for name in spans[0].rows.names or () if name not in (*_OWN_FIELDS, _RUN)
+            name for name in spans[0].rows.names or () if name not in (*_DRAW_FIELDS, _RUN)
         ]
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -155,11 +152,10 @@ class _LoggedStats(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class DrawChunk:
-    """Consecutive draws of one chain: positions (draw, parameter), and what the sampler says of
-    each.
+    """Hold consecutive draws of one chain: positions (draw, parameter) and statistics.
 
-    Both may lie in a `DrawLog`; `np.asarray` reads the positions, `stats[name]` a column of the
-    statistics.
+    Both may be stored in a `DrawLog`; `np.asarray` reads the positions, `stats[name]` a column of
+    the statistics.
     """
 
     chain: int
@@ -169,22 +165,24 @@ class DrawChunk:
 
 
 def is_draw_file(name: str) -> bool:
-    """Return whether a name is that of a file of a log."""
+    """Return whether a name is that of a file of a log.
+
+    Args:
+        name: of the file.
+    """
     return _DRAW_FILE.fullmatch(name) is not None
 
 
 class DrawLog:
-    """The append-only log of draws of a running sampler: one structured array a file, renamed into
-    place.
-    """
+    """Append draws of a running sampler to a log, one structured array per file."""
 
     def __init__(self, directory: Path, run: str | None = None):
-        """Open a log, or make one.
+        """Open a log, or create one.
 
         Args:
             directory: of the log.
-            run: a hexadecimal number of 64 bits that its draws carry, combined with a checksum of
-                each; None of a run that has none.
+            run: a hexadecimal number of 64 bits that identifies the run; its draws carry it,
+                combined with a checksum of each. None for a run without a number.
         """
         self._directory = directory
         self._run = None if run is None else int(run, 16)
@@ -193,7 +191,11 @@ class DrawLog:
         self._next = int(files[-1].stem) + 1 if files else 0
 
     def append(self, *chunks: DrawChunk) -> None:
-        """Writes chunks, of one chain or of many, as one file and syncs it to disk."""
+        """Write chunks, of one chain or of several, as one file and sync it to disk.
+
+        Args:
+            chunks: consecutive draws of their chains.
+        """
         ordered = sorted(
             (chunk for chunk in chunks if len(chunk.positions)),
             key=lambda part: (part.chain, part.first),
@@ -224,34 +226,38 @@ class DrawLog:
         self._next += 1
 
     def chains(self) -> dict[int, DrawChunk]:
-        """Everything written so far, one chunk a chain, which stays on disk until it is asked for.
+        """Return all draws written so far, one chunk per chain, which stay on disk until read.
+
+        Returns:
+            Chain -> chunk.
 
         Raises:
-            InvalidRun: if a chain has a hole: a file was taken away.
+            InvalidRun: if a chain has a gap because a file was removed.
             ValueError: if a file is damaged.
         """
-        found: dict[int, list[_Span]] = {}
+        by_chain: dict[int, list[_Span]] = {}
         for path in self._files():
             for chain, span in _spans(path, self._run):
-                own = found.setdefault(chain, [])
-                if own and span.rows != own[0].rows:
+                spans = by_chain.setdefault(chain, [])
+                if spans and span.rows != spans[0].rows:
                     raise InvalidRun(f"{path} has other fields than the files before it; {_ADVICE}")
-                if span.first != (own[-1].stop if own else 0):
+                if span.first != (spans[-1].stop if spans else 0):
                     raise InvalidRun(
-                        f"{self._directory}: draws of chain {chain} are missing or doubled"
+                        f"{self._directory}: draws of chain {chain} are missing or duplicated"
                     )
-                own.append(span)
+                spans.append(span)
         return {
-            chain: DrawChunk(chain, 0, LoggedArray(own, "position"), _LoggedStats(own))
-            for chain, own in sorted(found.items())
+            chain: DrawChunk(chain, 0, LoggedArray(spans, "position"), _LoggedStats(spans))
+            for chain, spans in sorted(by_chain.items())
         }
 
     def cut(self, lengths: Mapping[int, int]) -> None:
-        """Keeps the first `lengths[chain]` draws of each chain, and none of a chain that is not
-        named.
+        """Keep the first `lengths[chain]` draws of each chain, and none of other chains.
 
-        It begins with the last file, so that a process killed meanwhile leaves chains without
-        holes.
+        The last file comes first, so that a process killed meanwhile leaves chains without gaps.
+
+        Args:
+            lengths: chain -> number of draws to keep.
         """
         for path in reversed(self._files()):
             rows = _mapped(path)
@@ -260,9 +266,8 @@ class DrawLog:
                 keep |= (rows["chain"] == chain) & (rows["draw"] < lengths.get(int(chain), 0))
             if not keep.any():
                 path.unlink()
-                sync_folder(
-                    self._directory
-                )  # one after the other, so that a power cut leaves no hole either
+                # One file after the other, so that a power cut leaves no gap either.
+                sync_folder(self._directory)
             elif not keep.all():
                 self._write(path, rows[keep])
 
@@ -272,8 +277,7 @@ class DrawLog:
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                # The bytes of `np.save`, which itself loses the reason for which a disk refuses
-                # them.
+                # The bytes of `np.save`, which hides the reason of a failed write.
                 np.lib.format.write_array_header_1_0(
                     file, np.lib.format.header_data_from_array_1_0(rows)
                 )
@@ -289,7 +293,7 @@ class DrawLog:
 
 
 def _spans(path: Path, run: int | None) -> Iterator[tuple[int, _Span]]:
-    """The chains of a file, and which of their draws it has; all of them must be of one run."""
+    """Yield the chains of a file and the draws it has of each; all must be of one run."""
     rows = _mapped(path)
     if run is not None and (
         rows.dtype.fields is None
@@ -297,7 +301,7 @@ def _spans(path: Path, run: int | None) -> Iterator[tuple[int, _Span]]:
         or bool((rows[_RUN] ^ _checksums(rows) != run).any())
     ):
         raise InvalidRun(
-            f"{path} is damaged or has draws of another run; put back the run's own file, or fit "
+            f"{path} is damaged or has draws of another run; restore the original file, or fit "
             "again"
         )
     chain, draw = np.array(rows["chain"]), np.array(rows["draw"])
@@ -309,7 +313,7 @@ def _spans(path: Path, run: int | None) -> Iterator[tuple[int, _Span]]:
 
 
 def _checksums(rows: np.ndarray) -> np.ndarray:
-    """Return the CRC-32 of every row, its own place for the run left out."""
+    """Return the CRC-32 of every row, with its field `run` set to zero."""
     result = np.empty(len(rows), "u8")
     step = max(1, _BYTES_PER_READ // rows.dtype.itemsize)
     for start in range(0, len(rows), step):
@@ -321,22 +325,22 @@ def _checksums(rows: np.ndarray) -> np.ndarray:
 
 
 def _mapped(path: Path) -> np.memmap:
-    """Return the rows of a file, which stay on disk, after checking what they hold.
+    """Return the rows of a file as a memory map, after checking their fields.
 
     Raises:
-        InvalidRun: if the file is damaged, or its rows are no draws.
+        InvalidRun: if the file is damaged, or its rows are not draws.
     """
     layout = read_npy_layout(path)
     fields = layout.dtype.fields or {}
     kinds = {name: (field[0].base.kind, field[0].ndim) for name, field in fields.items()}
-    own = {name: kinds.get(name) for name in _OWN_FIELDS}
-    wanted = {"chain": ("i", 0), "draw": ("i", 0), "position": ("f", 1)}
+    got = {name: kinds.get(name) for name in _DRAW_FIELDS}
+    expected = {"chain": ("i", 0), "draw": ("i", 0), "position": ("f", 1)}
     is_plain = all(
         kind in "biuf" and ndim == 0
         for name, (kind, ndim) in kinds.items()
-        if name not in _OWN_FIELDS
+        if name not in _DRAW_FIELDS
     )
-    if own != wanted or not is_plain or len(layout.shape) != 1 or layout.shape[0] == 0:
+    if got != expected or not is_plain or len(layout.shape) != 1 or layout.shape[0] == 0:
         raise InvalidRun(f"{path} holds no draws, but {one_line(layout.dtype, 100)}; {_ADVICE}")
     rows = np.memmap(path, layout.dtype, mode="r", offset=layout.offset, shape=layout.shape)
     if int(rows["chain"].min()) < 0 or int(rows["draw"].min()) < 0:

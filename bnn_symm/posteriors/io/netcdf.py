@@ -1,10 +1,11 @@
-"""Posteriors on disk: NetCDF at the end, a log of draws (`draw_log`) while a sampler runs.
+"""Store posteriors as NetCDF files.
 
-`posterior.nc` holds a group `posterior` with one variable a parameter, (chain, draw, *shape), a
-group `sample_stats`, and for a closed form a group `variational` with `loc`, `scale` and what else
-says it, of the flat vector. It is written chunk by chunk and renamed into place, from a posterior
-whose draws may lie in a log: never are all of them in memory. NetCDF cannot be appended to safely,
-so a running sampler only adds files `draws/NNNNNN.npy` to a `DrawLog`; readers accept both.
+`posterior.nc` holds a group `posterior` with one variable per parameter, (chain, draw, *shape), a
+group `sample_stats`, and for a closed form a group `variational` with the arrays that describe it,
+such as `loc` and `scale`, of the flat vector. It is written chunk by chunk and renamed into place.
+The draws may be stored in a log and are never all in memory. NetCDF files cannot be appended to
+safely, so a running sampler adds files `draws/NNNNNN.npy` to a `DrawLog` instead; readers accept
+both.
 """
 
 import errno
@@ -45,7 +46,7 @@ from bnn_symm.posteriors.samples import SamplePosterior, check_shapes
 POSTERIOR_SCHEMA = 1
 _CLOSED_FORMS = {cls.kind: cls for cls in (GaussianPosterior, LowRankGaussianPosterior)}
 _ADVICE = "it is damaged, or changed while it was read; load the run again"
-# How many numbers are written at once: 32 MB in float64.
+# Values per write: 32 MB in float64.
 _NUMBERS_PER_WRITE = 2**22
 
 
@@ -58,12 +59,20 @@ def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: flo
     Args:
         posterior: the posterior, of draws or in closed form.
         path: name of the file.
-        max_megabytes: limit for the draws of a closed form, which their seed regenerates; the
-            draws of a sampler are always written in full.
+        max_megabytes: limit for the draws of a closed form, which their seed regenerates; the draws
+            of a sampler are always written in full.
 
     Raises:
         ConfigError: if the posterior is of a kind that has no file format, such as one with
             temperature scaling.
+
+    Example:
+        >>> import os, tempfile, torch, bnn_symm
+        >>> likelihood = bnn_symm.likelihoods.Gaussian(noise=0.1)
+        >>> model = bnn_symm.BayesianModel(torch.nn.Linear(2, 1), bnn_symm.Prior(), likelihood)
+        >>> posterior = bnn_symm.SamplePosterior.from_draws(model, torch.zeros(2, 5, 3))
+        >>> path = os.path.join(tempfile.mkdtemp(), "posterior.nc")
+        >>> bnn_symm.save_posterior(posterior, path)
     """
     if not isinstance(posterior, ClosedFormPosterior | SamplePosterior):
         raise ConfigError(
@@ -71,16 +80,16 @@ def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: flo
             "posterior that it is based on, and its settings beside it"
         )
     chains, draws, parameters = posterior.shape
-    described = 0
+    num_described = 0
     if isinstance(posterior, ClosedFormPosterior):
-        described = sum(array.numel() for array in posterior.arrays().values())
+        num_described = sum(array.numel() for array in posterior.arrays().values())
         itemsize = posterior.loc.element_size()
         draws = min(draws, max(1, int(max_megabytes * 1e6 / (parameters * itemsize))))
     # Metadata of HDF5: a few kilobytes a variable. Draws and statistics: 8 bytes at most each.
     size = (
         2**16
         + 2**13 * len(posterior.model.shapes)
-        + 8 * (chains * draws * (parameters + 8) + described)
+        + 8 * (chains * draws * (parameters + 8) + num_described)
     )
 
     def write(temporary: Path) -> None:
@@ -91,18 +100,14 @@ def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: flo
 
 
 def _check_room(path: Path, size: int) -> None:
-    """Raises OSError if the disk has no room for `size` bytes: HDF5 crashes the process when it
-    finds out itself.
-    """
+    """Raise OSError if the disk lacks room for `size` bytes; HDF5 itself would crash the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("wb") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
-                if error.errno not in (
-                    errno.EINVAL,
-                    errno.EOPNOTSUPP,
-                ):  # file systems that cannot say
+                # Some file systems do not support the request.
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                     raise
 
 
@@ -161,7 +166,7 @@ def _chain_and_draw(group: Any, chains: int, draws: int) -> None:
 
 
 class NetCDFDraws:
-    """The draws of a `posterior.nc`, read when they are asked for."""
+    """Read the draws of a `posterior.nc` on demand."""
 
     def __init__(self, path: Path, model: BayesianModel, shape: tuple[int, int, int]):
         self._path = path
@@ -171,11 +176,11 @@ class NetCDFDraws:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter)."""
+        """Return (chain, draw, parameter)."""
         return self._shape
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Reads draws [start, stop) of one chain from the file."""
+        """Read draws [start, stop) of one chain from the file."""
         if self._file is None:
             self._file = open_hdf5(self._path, problem="is not a complete posterior")
         with parser_errors(self._path, _ADVICE):
@@ -199,11 +204,31 @@ def load_posterior(
     info: Mapping[str, Any] | None = None,
     history: list[dict[str, Any]] | None = None,
 ) -> Posterior:
-    """Reads a `posterior.nc`; draws stay in the file until they are asked for.
+    """Read a `posterior.nc`; draws stay in the file until they are used.
+
+    Args:
+        path: name of the file.
+        model: the model of the posterior.
+        scaling: of the targets.
+        info: provenance; default none.
+        history: one row per logged step; default none.
+
+    Returns:
+        The posterior.
 
     Raises:
-        InvalidRun: if the file is missing, truncated, not one of ours, or of a newer schema.
+        InvalidRun: if the file is missing, truncated, of another format, or of a newer schema.
         IncompatiblePosteriors: if its names or shapes are not the model's.
+
+    Example:
+        >>> import os, tempfile, torch, bnn_symm
+        >>> likelihood = bnn_symm.likelihoods.Gaussian(noise=0.1)
+        >>> model = bnn_symm.BayesianModel(torch.nn.Linear(2, 1), bnn_symm.Prior(), likelihood)
+        >>> posterior = bnn_symm.SamplePosterior.from_draws(model, torch.zeros(2, 5, 3))
+        >>> path = os.path.join(tempfile.mkdtemp(), "posterior.nc")
+        >>> bnn_symm.save_posterior(posterior, path)
+        >>> bnn_symm.load_posterior(path, model, posterior.scaling).shape
+        (2, 5, 3)
     """
     path = Path(path)
     try:
@@ -251,11 +276,11 @@ def _read_open(
 
 
 def _chains_and_draws(group: Any, model: BayesianModel) -> tuple[int, int]:
-    """Return the numbers of chains and draws, which all parameters share, and of which there is at
-    least one each.
+    """Return the numbers of chains and draws, which all parameters share.
 
     Raises:
-        ValueError: if they do not, or if a parameter is no array of floating-point numbers.
+        ValueError: if they differ or are zero, or if a parameter is not an array of
+            floating-point numbers.
     """
     shapes = {tuple(group[name].shape[:2]) for name in model.shapes}
     if len(shapes) != 1 or 0 in next(iter(shapes)):
@@ -286,8 +311,7 @@ def _closed_form(
     if names_in_order != list(model.shapes):
         raise IncompatiblePosteriors(
             f"{path} has its parameters in the order {one_line(', '.join(names_in_order), 80)}, "
-            "the network has "
-            f"them in the order {one_line(', '.join(model.shapes), 80)}; build the network as it "
+            f"the network has {one_line(', '.join(model.shapes), 80)}; build the network as it "
             "was when it was fitted"
         )
     size = file["variational"].dimensions["parameter"].size
@@ -314,25 +338,23 @@ def _closed_form(
 
 
 def _native(values: np.ndarray) -> np.ndarray:
-    """Return numbers in the byte order of this machine, which is all that torch knows."""
+    """Return numbers in the byte order of this machine, the only one that torch supports."""
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 class StackedDraws:
-    """The draws of several chains, each where it lies, in memory or in a `DrawLog`, all cut to the
-    same number.
-    """
+    """Stack the draws of several chains, in memory or in a `DrawLog`, cut to the same length."""
 
     def __init__(self, chains: Sequence[np.ndarray | LoggedArray], length: int, dtype: torch.dtype):
         self._chains, self._length, self._dtype = chains, length, dtype
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter)."""
+        """Return (chain, draw, parameter)."""
         return len(self._chains), self._length, self._chains[0].shape[1]
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Draws [start, stop) of one chain: a view of those in memory, or read from the log."""
+        """Return draws [start, stop) of one chain: a view of memory, or read from the log."""
         return torch.from_numpy(
             np.asarray(self._chains[chain][start : min(stop, self._length)])
         ).to(self._dtype)
@@ -341,19 +363,27 @@ class StackedDraws:
 def stack_chains(
     model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
 ) -> SamplePosterior:
-    """A posterior from the draws of several chains; those in a `DrawLog` stay there, their
-    statistics are read.
+    """Return a posterior from the draws of several chains.
 
-    Chains of unequal length (the sampler was interrupted) are cut to a rectangle: of all choices of
-        the longest k
-    chains, the one with the most draws.
+    Draws in a `DrawLog` stay there; their statistics are read. Chains of unequal length (the
+    sampler was interrupted) are cut to a rectangle: of all choices of the longest k chains, the one
+    with the most draws.
+
+    Args:
+        model: the model.
+        scaling: of the targets.
+        chains: chain -> its draws.
+        keywords: other arguments of `SamplePosterior`.
+
+    Returns:
+        The posterior.
 
     Raises:
-        IncompatiblePosteriors: if there is no draw at all.
+        IncompatiblePosteriors: if there are no draws.
     """
     ordered = sorted(chains.values(), key=lambda chunk: (-len(chunk.positions), chunk.chain))
     if not ordered or len(ordered[0].positions) == 0:
-        raise IncompatiblePosteriors("no draws were made yet")
+        raise IncompatiblePosteriors("the chains have no draws yet")
     best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
     length = len(ordered[best - 1].positions)
     kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)

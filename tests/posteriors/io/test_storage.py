@@ -328,7 +328,7 @@ def test_the_wrong_network_is_refused_by_the_names_that_do_not_fit(make, path) -
         build_network(config, input_shape=(2,), num_outputs=1).double(), Prior(), MODEL.likelihood
     )
     with pytest.raises(
-        IncompatiblePosteriors, match=r"layers\.0\.weight has shape \(3, 2\), wanted \(4, 2\)"
+        IncompatiblePosteriors, match=r"layers\.0\.weight has shape \(3, 2\), expected \(4, 2\)"
     ):
         load_posterior(path, wider, SCALING)
     with pytest.raises(IncompatiblePosteriors, match=r"likelihood\.log_noise is unknown"):
