@@ -23,14 +23,13 @@ STEPS = 4000
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """A run whose histories and configurations the tests write themselves."""
+    """Stand for a run whose history and configuration a test writes."""
     return fit(tmp_path_factory.mktemp("runs") / "template", [*GAP, *METHODS["map"]])
 
 
 @pytest.fixture
 def planted(template, tmp_path):
-    """Makes runs: an objective 100 + 900 exp(-step / tau) with noise, under a configuration of the
-    test's own."""
+    """Return a factory of runs with the objective 100 + 900 exp(-step / tau) and noise."""
 
     def make(
         name,
@@ -212,8 +211,7 @@ def test_a_sampler_that_settles_and_one_that_does_not(planted):
 
 
 def cyclical(planted, name, *, cycles, drift=0.0, way=0.0, explored=1.0, status="complete"):
-    """4 chains of cycles of 100 steps, 10 rows each, the last 4 of which sample: at 50, and `drift`
-    more a cycle."""
+    """Return 4 chains with cycles of 10 rows, of which the last 4 sample at 50 plus a drift."""
     rows = []
     for chain in range(4):
         noise = numpy_generator(0, "cyclical", chain).standard_normal((cycles, 10))

@@ -231,8 +231,7 @@ def test_weights_that_never_change_are_left_out_and_counted(run):
 
 @pytest.mark.slow
 def test_with_little_data_units_coincide_and_with_much_they_do_not(tmp_path):
-    """The gap is no constant: it is what plain mean-field inference gives away where units cannot
-    be distinguished."""
+    """The gap is not constant: it is the loss of mean-field inference where units overlap."""
     keys = [
         "data.name=gap",
         "architecture={widths: [3], activation: tanh}",

@@ -1,4 +1,4 @@
-"""Mixing as plain data, its text and its pictures."""
+"""The mixing part of `diagnose`: plain data, text and figures."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Draws of other tools without data and a network."""
+"""Diagnosis of external draws without data and without a network."""
 
 import json
 import warnings

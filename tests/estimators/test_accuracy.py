@@ -1,5 +1,4 @@
-"""Predictions of estimators against exact ones, and against those of the command on the same
-data."""
+"""Predictions of estimators against exact ones, and against those of the command line."""
 
 import numpy as np
 import pytest
@@ -43,8 +42,7 @@ def linear_problem(features):
 
 
 def check_against_exact(mean, sd, exact, effective_draws):
-    """The mean within 4.5 standard errors; the epistemic variance too, whose relative error is
-    sqrt(2 / draws)."""
+    """Mean and epistemic variance, with relative error sqrt(2 / draws), are within 4.5 errors."""
     exact_mean, epistemic, whole = exact
     noise = np.sqrt(whole**2 - epistemic**2)
     assert np.abs((mean - exact_mean) / epistemic).max() < 4.5 / np.sqrt(effective_draws)

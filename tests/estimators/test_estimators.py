@@ -1,4 +1,4 @@
-"""What scikit-learn's checks do not ask: kinds of data, randomness, processes, files."""
+"""Behavior that the checks of scikit-learn do not cover: data, randomness, processes, files."""
 
 import copy
 import pickle
@@ -36,7 +36,7 @@ METHODS = {
 
 
 def blobs(points: int = 30, classes: int = 3, features: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Well apart, in order of the class."""
+    """Return well separated points, in order of the class."""
     rng = np.random.default_rng(0)
     y = np.sort(np.arange(points) % classes)
     return 5 * y[:, None] + rng.normal(size=(points, features)), y
@@ -48,7 +48,7 @@ def line(points: int = 30) -> tuple[np.ndarray, np.ndarray]:
 
 
 def global_state():
-    """Of NumPy's global generator, which is what scikit-learn means by `random_state=None`."""
+    """None means the global generator of NumPy, as in scikit-learn."""
     return np.random.get_state()  # noqa: NPY002
 
 

@@ -1,4 +1,4 @@
-"""Parameters of estimators and the configuration that they make."""
+"""Parameters of estimators and the configuration that they define."""
 
 import dataclasses
 
@@ -120,7 +120,7 @@ def test_the_dtype_of_the_data_is_the_default():
 
 @settings
 class Mine(Method):
-    """A method that configurations do not know."""
+    """A method that is not registered in configurations."""
 
     name: str = "mine"
 

@@ -34,7 +34,7 @@ PARALLEL = ("deep_ensemble", "hmc", "nuts")
 
 
 def overrides(method: str, how: str = "sequential") -> list[str]:
-    """A tiny fit of the gap data."""
+    """Run a small fit of the gap data."""
     chains = [f"inference.chain_method={how}"] if method in PARALLEL else []
     return [*GAP, *METHODS[method], *chains]
 
@@ -44,13 +44,12 @@ def fit(path: Path, keys: list[str]) -> Run:
 
 
 def sign(path: Path) -> None:
-    """Accept files that a test has changed, so that the reader of each is tested and not the
-    signature."""
+    """Sign files that a test has changed, to test their readers instead of the signature."""
     RunDirectory(path).sign_again()
 
 
 def flags(keys: list[str]) -> list[str]:
-    """The same overrides for the command line."""
+    """Return the same overrides for the command line."""
     return [word for key in keys for word in ("--set", key)]
 
 
@@ -63,7 +62,7 @@ def same_bits(first: Run, second: Run) -> bool:
 
 
 def history(run: Run) -> list[dict[str, Any]]:
-    """Without the column that measures time."""
+    """Return the history without the column that measures time."""
     rows = run.posterior.history
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
@@ -77,15 +76,14 @@ _CONTEXT.set_forkserver_preload(
 
 
 def start(arguments: list[str], log: Path) -> Any:
-    """Runs the command line in a process group of its own; its output goes to `log`."""
+    """Run the command line in a process group of its own, with its output in `log`."""
     process = _CONTEXT.Process(target=_main, args=(arguments, str(log)))
     process.start()
     return process
 
 
 def run_elsewhere(arguments: list[str], log: Path) -> None:
-    """Runs the command line to its end, without this process's type checks, which make fits ten
-    times as slow."""
+    """Run the command line in a process without type checks, which slow fits down tenfold."""
     process = start(arguments, log)
     process.join()
     assert process.exitcode == 0, log.read_text()
@@ -111,5 +109,5 @@ def wait_until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
 
 
 def lines(path: Path) -> int:
-    """Rows of a history that a process is writing."""
+    """Count the rows of a history that a process is writing."""
     return path.read_text().count("\n") if path.exists() else 0

@@ -22,13 +22,12 @@ _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "open", "os.trunca
 _active: "list[Recorder]" = []
 
 Entries = dict[str, tuple[bool, int]]
-"""Name -> whether it is a folder, and its inode."""
+"""Map each name to whether it is a folder, and its inode."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A folder at one moment: as processes see it, and as it is on the disk for sure; and what was
-    promised by then."""
+    """Hold a folder at one time: as processes see it, as synced to disk, and what was promised."""
 
     root: int
     folders: dict[int, Entries]
@@ -38,7 +37,7 @@ class Moment:
     promised: dict[int, int]
 
     def restore(self, target: Path, chance: np.random.Generator) -> None:
-        """Writes what a power cut at this moment may leave."""
+        """Write the files that a power cut at this time may leave."""
         self._folder(self.root, target, chance, set())
 
     def _folder(
@@ -109,7 +108,7 @@ class Recorder:
                 os.close(handle)
 
     def look(self) -> None:
-        """Remembers the folder as it is."""
+        """Store the present state of the folder."""
         own, _active[:] = list(_active), []
         try:
             folders: dict[int, Entries] = {}
@@ -167,7 +166,7 @@ _installed = False
 
 
 def _install() -> None:
-    """Hooks cannot be removed; this one does nothing while nobody records."""
+    """Forward a call to the recorder, if one records: hooks cannot be removed."""
     global _installed
     if not _installed:
         sys.addaudithook(_hook)

@@ -1,5 +1,4 @@
-"""A hundred kills: no draw that was reported as written is lost, and every fit ends with the
-undisturbed bits."""
+"""A hundred kills lose no draw that was reported as written, and every fit is bitwise identical."""
 
 import os
 import signal
@@ -29,7 +28,7 @@ _REPORT = struct.Struct("<ii")
 
 
 def _child(path, keys, pipe):
-    """Fits or goes on, and reports every draw once it is on disk; never returns."""
+    """Fit or resume, and report every draw once it is on disk; never return."""
     append = DrawLog.append
 
     def reported(self, *chunks):
@@ -52,8 +51,7 @@ def _child(path, keys, pipe):
 
 
 def _run(path, keys, seconds):
-    """Chain -> draws that were reported by a fit that was killed after so many seconds, and whether
-    it was."""
+    """Return the draws that a fit reported before a kill, by chain, and whether it was killed."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -73,7 +71,7 @@ def _run(path, keys, seconds):
 
 @pytest.fixture
 def alarm():
-    """At the end of the time the only child of this process is killed."""
+    """Kill the only child of this process after a time."""
 
     def kill(*_):
         for name in os.listdir("/proc/self/task"):

@@ -1,4 +1,4 @@
-"""Whatever the method of a run, what it is advised to set are settings that it has."""
+"""The advice for a run of any method names settings that the method has."""
 
 import dataclasses
 import itertools
@@ -25,7 +25,7 @@ METHODS = get_args(get_args(AnyMethod)[0])
 
 @pytest.fixture(scope="module")
 def found() -> Mixing:
-    """The views of four chains of independent draws."""
+    """Return the views of four chains of independent draws."""
     data = load_dataset("iris", dtype=torch.float64)
     net = build_network(
         MLPConfig(widths=()), input_shape=data.input_shape, num_outputs=3, seed=0
@@ -38,7 +38,7 @@ def found() -> Mixing:
 
 
 def readings(found: Mixing) -> Iterator[Mixing]:
-    """The same views judged in every way that has advice of its own."""
+    """Yield the same views with every status that has its own advice."""
 
     def function(**changes) -> Mixing:
         return dataclasses.replace(found, function=dataclasses.replace(found.function, **changes))
@@ -59,7 +59,7 @@ def readings(found: Mixing) -> Iterator[Mixing]:
 
 
 def endings() -> Iterator[dict | None]:
-    """Ends of curves that have words of their own."""
+    """Yield ends of curves that have sentences of their own."""
     known = {
         "level": 1.0,
         "standard_error": 0.1,

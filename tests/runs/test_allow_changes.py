@@ -13,7 +13,7 @@ from .fits import GAP, overrides
 
 
 class StopAfter(Callback):
-    """Stops a fit after some rows of its history."""
+    """Stop a fit after some rows of its history."""
 
     def __init__(self, rows: int):
         self._left = rows
@@ -75,7 +75,7 @@ def test_what_changes_the_bits_is_refused_unless_allowed(stopped, changes, words
 
 
 def test_a_run_resumed_with_changes_is_resumed_again_without(tmp_path, stopped):
-    """What it was made with since is what counts; every change is remembered."""
+    """The settings of the last resumption count; every change is recorded."""
     _edit(stopped, threads=7)
     first = resume_run(stopped, allow_changes=True, callbacks=[StopAfter(3)])
     assert first.status == "interrupted"
@@ -111,11 +111,8 @@ def test_the_command_names_the_changes(stopped, capsys):
     assert main(["fit", "--resume", str(stopped), "--quiet"]) == 2
     assert "--allow-changes" in capsys.readouterr().err
     assert main(["fit", "--resume", str(stopped), "--allow-changes", "--quiet"]) == 0
-    err = capsys.readouterr().err
-    assert (
-        err
-        == f"bnn-symm: note: {stopped} is resumed, but not bitwise identically: threads was 7, is 1\n"
-    )
+    message = f"{stopped} is resumed, but not bitwise identically: threads was 7, is 1"
+    assert capsys.readouterr().err == f"bnn-symm: note: {message}\n"
 
 
 def test_allow_changes_applies_to_resumed_runs(capsys):

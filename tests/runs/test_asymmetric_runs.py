@@ -70,7 +70,7 @@ def test_networks_without_fixed_entries_have_no_file(tmp_path, kind):
 
 
 def test_the_saved_masks_are_what_a_posterior_is_about(copy, monkeypatch):
-    """A version that would draw other masks must not change the predictions of a saved run."""
+    """A version that draws other masks does not change the predictions of a saved run."""
     before = load_run(copy)
     x = before.dataset().test.x[:4]
     wanted = before.posterior.predict(x).outputs

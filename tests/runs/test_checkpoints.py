@@ -1,4 +1,4 @@
-"""States that are kept for good at chosen epochs."""
+"""States that are preserved at chosen epochs."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path, keys, message):
 
 
 def test_resumed_fits_keep_the_same(tmp_path):
-    """The state of a step is a function of the step, whoever writes it."""
+    """The state of a step is a function of the step, whichever process writes it."""
     one, other = (
         fit(tmp_path / name, [*KEEP, "checkpoint.keep=[7]"]).checkpoints()[7] for name in "ab"
     )

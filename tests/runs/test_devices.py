@@ -20,7 +20,7 @@ MISSING = "mtia:5"
 
 
 def move(path, device):
-    """As if the run had been fitted on another device."""
+    """Edit the run as if it had been fitted on another device."""
     config = path / "config.yaml"
     assert "device: cpu\n" in config.read_text()
     config.write_text(config.read_text().replace("device: cpu\n", f"device: {device}\n"))

@@ -69,7 +69,7 @@ def test_divergence_in_a_process_of_its_own(tmp_path):
 
 
 def test_the_last_good_state_is_kept(tmp_path):
-    """The objective is NaN from step 30 on: what is kept is the state of the last row before."""
+    """The objective is NaN from step 30 on: the state of the last row before it is saved."""
 
     class Late(MAP):
         def _run(self, fit):
@@ -313,7 +313,7 @@ def test_too_few_draws_to_start_from(tmp_path):
 
 
 def test_a_posterior_that_does_not_fit_on_the_disk(tmp_path):
-    """HDF5 would crash the process; so the room is looked for first."""
+    """HDF5 would crash the process, so the free space is checked first."""
     run = fit(tmp_path / "run", overrides("map"))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

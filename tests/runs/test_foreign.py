@@ -1,4 +1,4 @@
-"""Draws and checkpoints of others as runs: kept on disk, or only as long as they are used."""
+"""External draws and checkpoints as runs: stored on disk, or temporary."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def build(input_shape, num_outputs):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """config(*keys): of the data that NumPyro saw, which were not standardized."""
+    """Return config(*keys) for the data of NumPyro, which were not standardized."""
     monkeypatch.chdir(tmp_path)
     with h5netcdf.File(NUMPYRO) as file:
         x, y = file["constant_data"]["x"][...], file["observed_data"]["y"][...]

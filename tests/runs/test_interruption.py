@@ -128,7 +128,7 @@ def test_signals_stop_at_the_next_step(tmp_path, number):
 
 
 def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
-    """As Ctrl-C in a terminal: the signal reaches workers that do not handle signals yet."""
+    """As with Ctrl-C in a terminal, the signal reaches workers that do not handle signals yet."""
     path = tmp_path / "run"
     process = start(
         ["fit", *flags([*LONG["nuts"], "inference.engine=pyro"]), "--out", str(path)],
@@ -146,7 +146,7 @@ def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
 
 
 def test_stopped_before_the_first_draw(tmp_path):
-    """Nothing was reached: it is no error, and the run goes on from the start."""
+    """No state was saved: this is not an error, and the run is resumed from its start."""
     keys = [*LONG["hmc"], "inference.engine=pyro", "inference.num_draws=20"]
     before = StopOnSignal.should_stop
     StopOnSignal.should_stop = lambda self: setattr(self, "stopped", True) or True  # type: ignore[method-assign]
@@ -161,7 +161,7 @@ def test_stopped_before_the_first_draw(tmp_path):
 
 
 def test_an_ensemble_member_that_stopped_early_stays_as_it_was(tmp_path):
-    """One member ended by early stopping before the interruption; it must not go on."""
+    """One member stopped early before the interruption; it is not continued."""
 
     keys = [
         *GAP,
@@ -225,8 +225,7 @@ def test_a_second_writer_is_refused(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("clock", ["as it was", "set"])
 def test_a_second_writer_in_another_pid_namespace_is_refused(tmp_path, clock):
-    """As from another container: it sees neither the process nor, where the clock was set, the time
-    of its start."""
+    """Another container sees neither the process nor, if the clock was set, its start time."""
     namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--uts", "--kill-child"]
     if (
         shutil.which("unshare") is None
@@ -353,7 +352,7 @@ def test_half_a_line_of_history_is_left_out(tmp_path):
 
 
 def test_a_signal_while_the_scores_are_made_stops_at_once(tmp_path, monkeypatch):
-    """No step follows at which the fit could stop."""
+    """No step follows after which the fit could stop."""
     import bnn_symm.runs.fit_runner as module
 
     def slow(*_, **__):

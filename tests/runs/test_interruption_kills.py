@@ -1,9 +1,7 @@
-"""Every method is killed by signal 9 at random moments, several times in one fit, and comes to the
-undisturbed bits.
+"""Every method is bitwise identical after kills by signal 9 at random times in one fit.
 
-The moments are rows of the history, drawn by a seed over the whole fit, and a few milliseconds
-more; the same fits are soaked for an hour by `benchmarks/soak.py`, which kills at any moment at
-all.
+The times are rows of the history, drawn by a seed over the whole fit, plus a few milliseconds.
+`benchmarks/soak.py` runs the same fits for an hour and kills at arbitrary times.
 """
 
 import os
@@ -27,8 +25,7 @@ _PAUSE = 0.02
 
 
 def _killed(path: Path, keys: list[str], row: int, pause: float) -> bool:
-    """Whether the fit, begun or resumed, was killed soon after a row of its history; it may end
-    before."""
+    """Return whether the fit was killed soon after a row of its history, before its end."""
     words = ["--resume", str(path)] if path.exists() else [*flags(keys), "--out", str(path)]
     process = start(["fit", "--quiet", *words], path.with_suffix(".log"))
     wait_until(lambda: lines(path / "history.jsonl") >= row or not process.is_alive())

@@ -1,4 +1,4 @@
-"""The draws of a run live on disk alone: what its process needs does not grow with their number."""
+"""Draws are stored only on disk: the memory of a fit does not grow with their number."""
 
 import os
 import subprocess
@@ -101,7 +101,7 @@ def _writer(path: Path, every: float | str) -> RunWriter:
 
 @pytest.mark.parametrize("essential", [True, False])
 def test_no_state_is_ahead_of_its_draws(tmp_path, essential):
-    """Whatever else waits for its time, draws and history are on disk before a state is."""
+    """Draws and history are on disk before the state that depends on them."""
     writer = _writer(tmp_path / "run", every=0.01 if not essential else 1e6)
     directory = writer._directory
     on_disk = []
@@ -125,7 +125,7 @@ def test_no_state_is_ahead_of_its_draws(tmp_path, essential):
 
 
 def test_draws_reported_at_once_make_one_file(tmp_path):
-    """Also of many chains: a file a chain would be a great many."""
+    """Draws of many chains share one file, too."""
     writer = _writer(tmp_path / "run", every=1e6)
     for first in range(5):
         for chain in range(20):

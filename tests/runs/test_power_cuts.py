@@ -1,5 +1,4 @@
-"""A power cut at any moment of a fit loses no draw that was reported as written; it goes on to the
-same bits."""
+"""A power cut loses no draw that was reported as written; the resumed fit is bitwise identical."""
 
 import contextlib
 import os
@@ -33,7 +32,7 @@ FITS = {
 
 
 def _recorded(folder, name):
-    """A fit, all moments of it, and the same undisturbed."""
+    """Return a fit, its recorded states, and the same fit without interruption."""
     keys = [*IRIS, _OFTEN, *FITS[name]]
     home = folder / "disk"
     home.mkdir()
@@ -72,8 +71,7 @@ def _cut(recorder, number, seed, folder):
 
 
 def _check(path, moment, undisturbed):
-    """What is there loads, and has all draws that were reported as written; returns whether there
-    is a run."""
+    """Check that all reported draws can be loaded; return whether there is a run."""
     if not path.exists():
         assert moment.promised == {}
         return False
@@ -138,14 +136,13 @@ def test_the_resumed_run_is_bitwise_identical(recorded, tmp_path, name, part):
 
 
 def test_a_fit_syncs_a_few_times_a_checkpoint(recorded):
-    """Each file that is written, its folder, and the history; what is appended is not synced row by
-    row."""
+    """Each written file, its folder and the history are synced; not every row of the history is."""
     recorder, undisturbed = recorded("hmc")
     assert len(recorder.moments) < 40 * len(history(undisturbed))
 
 
 def test_a_run_that_was_made_is_there_with_all_its_files(tmp_path):
-    """From the moment on at which `create` returns."""
+    """The run is complete on disk as soon as `create` returns."""
     home = tmp_path / "disk"
     home.mkdir()
     recorder = Recorder(home)

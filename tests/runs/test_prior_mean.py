@@ -1,5 +1,4 @@
-"""Runs whose prior is centered on weights learned before: they load, resume and derive without the
-original."""
+"""Runs whose prior has a learned mean can be loaded and resumed without the original run."""
 
 import shutil
 
@@ -27,7 +26,7 @@ def moped(path) -> str:
 
 @pytest.fixture
 def pretrained(tmp_path):
-    """A MAP fit."""
+    """Return a MAP fit, whose weights are the prior mean."""
     return fit(tmp_path / "pretrained", [*GAP, "inference={name: map, num_steps: 40}"])
 
 

@@ -1,5 +1,4 @@
-"""A fit in two processes: one keeps the run, any may die, and it goes on to the bits of an
-undisturbed one."""
+"""A fit in two processes is resumed bitwise identically after the death of either of them."""
 
 import os
 import re
@@ -63,8 +62,7 @@ def start_fit(folder: Path, *arguments: str) -> Ranks:
 
 
 class _Signal(Callback):
-    """Sends a signal to a process when a row of the history is written: two rows come every 20
-    iterations."""
+    """Send a signal to a process at a row of the history, of which 20 iterations write two."""
 
     def __init__(self, pid: int, number: int, row: int):
         self._pid, self._number, self._left = pid, number, row
@@ -76,8 +74,7 @@ class _Signal(Callback):
 
 
 def fit_until(folder: str, rank: int, number: int, *keys: str) -> int:
-    """A fit as the command line makes it; one of its processes gets a signal after 60 iterations of
-    80."""
+    """Fit as the command line does; one process gets a signal after 60 of 80 iterations."""
     say_in(folder)
     try:
         with join_process_group() as group, only_first_process_prints(group):

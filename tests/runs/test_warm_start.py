@@ -1,5 +1,4 @@
-"""Methods that run one after another in one run: each from the posterior before, to the same bits
-after any end."""
+"""Methods that run one after another in one run, bitwise identical after any interruption."""
 
 import json
 import os
@@ -39,7 +38,7 @@ def undisturbed(tmp_path_factory):
 
 
 class StopIn(Callback):
-    """Stops a stage after so many rows of it."""
+    """Stop a stage after a number of its rows."""
 
     def __init__(self, stage, rows):
         self.stage, self.rows, self.seen = stage, rows, []
@@ -52,7 +51,7 @@ class StopIn(Callback):
 
 
 def test_map_then_vi_then_nuts_end_at_the_exact_posterior_of_linear_regression(tmp_path):
-    """Means within four standard errors; the stages between at the optima that are theirs."""
+    """Means are within four standard errors; the earlier stages are at their optima."""
     keys = [
         *(
             "data={name: diabetes, validation_fraction: 0.1}",
@@ -274,7 +273,7 @@ def test_a_stage_that_diverges_is_named(tmp_path):
 
 
 def test_studies_tell_warm_starts_apart():
-    """Names are defaults of their own settings, which a key would leave out."""
+    """Names are defaults of their own settings class, which a changed key would omit."""
     base = [*GAP, NUTS]
     starts = ["[]", "[{name: map, num_steps: 5}]", "[{name: mean_field_vi, num_steps: 5}]"]
     keys = [fit_key(prepare(load_config(None, [*base, f"warm_start={own}"]))) for own in starts]

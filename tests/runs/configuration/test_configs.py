@@ -28,7 +28,7 @@ def is_study(path):
 
 
 def configs_of(path) -> list[Config]:
-    """All fits that a file asks for."""
+    """Return all fits that a file describes."""
     if not is_study(path):
         return [load_config(path)]
     study = load_study(path)
@@ -53,7 +53,7 @@ def test_its_first_line_is_a_description(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_its_comments_name_it_and_its_files(path):
-    """Commands in comments, of configurations, name files that exist."""
+    """Commands in comments of configurations name files that exist."""
     words = path.read_text(encoding="utf-8").replace("`", " ").split()
     for word in words:
         if word.startswith("configs/") and word.rstrip(".,:").endswith(".yaml"):
@@ -90,7 +90,7 @@ def test_the_epochs_in_comments_are_those_of_the_steps(path):
 
 @pytest.mark.parametrize("path", PAPERS, ids=name_of)
 def test_their_networks_can_be_built(path):
-    """Masks of the sizes given fit the layers, and patterns of the prior name parameters."""
+    """Masks fit the layers, and patterns of the prior name parameters."""
     seen = set()
     for setting in load_study(path).settings():
         config = setting.configs[0]

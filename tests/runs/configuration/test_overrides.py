@@ -1,4 +1,4 @@
-"""Overrides: a text is what was typed, everything else is YAML."""
+"""Overrides: texts are used as typed, everything else is YAML."""
 
 import pytest
 

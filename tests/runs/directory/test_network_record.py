@@ -1,5 +1,4 @@
-"""What a user's network is besides its parameters belongs to a run: it is put back, or the run is
-refused."""
+"""Constants of a user-defined network are restored with the run, or the run is refused."""
 
 import dataclasses
 import sys

@@ -129,7 +129,7 @@ def test_a_folder_named_as_a_data_set_does_not_hide_it(tmp_path, monkeypatch):
 
 
 def test_infinite_scores_are_null(tmp_path):
-    """JSON has no word for infinity; the fit must not be lost for it."""
+    """JSON has no infinity; the fit must still be saved."""
     keys = [
         *GAP,
         "inference.name=map",

@@ -1,4 +1,4 @@
-"""What a run directory writes, removes and leaves alone, without a fit."""
+"""Files that a run directory writes, removes and leaves alone, without a fit."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def chunk(first, count):
 
 @pytest.fixture
 def run(tmp_path):
-    """A run in progress with ten draws in two files and the states of two chains."""
+    """Return a run in progress with ten draws in two files and the states of two chains."""
     run = new_run(tmp_path / "run")
     log = run.draw_log()
     log.append(chunk(0, 6))
@@ -69,7 +69,7 @@ def _precious(folder):
 
 
 def _leftover(folder):
-    """A temporary file, as a process leaves it that is killed while it writes."""
+    """Write a temporary file, as a process that is killed while writing leaves it."""
     path = folder / ".000002.npy.a1b2c3d4.bnn-symm-tmp.npy"
     path.touch()
     assert is_temporary(path.name)

@@ -1,5 +1,4 @@
-"""Files of one run belong together: those of another run, and damaged ones, are refused until they
-are signed."""
+"""Files of another run and damaged files are refused until they are signed."""
 
 import json
 import shutil
@@ -42,7 +41,7 @@ def copy(two, tmp_path):
 
 
 def read_all(path):
-    """Everything that commands read of a run."""
+    """Read everything that commands read of a run."""
     run = load_run(path)
     return run.posterior.draws(), run.metrics, run.posterior.history, run.checkpoints()
 
@@ -110,8 +109,7 @@ def test_runs_of_former_versions_load_without_a_check(copy, two):
 
 
 def test_a_file_of_a_run_that_never_wrote_one_is_not_read(two, tmp_path):
-    """A run that was interrupted has neither posterior nor scores, wherever those come from that
-    lie in it."""
+    """An interrupted run has neither posterior nor scores, even with such files copied into it."""
     run = new_run(tmp_path / "run")
     for name in ("posterior.nc", "metrics.json"):
         shutil.copy(two[0] / name, run.path / name)
@@ -161,8 +159,7 @@ def test_states_kept_by_another_run_are_refused(tmp_path):
 
 
 def test_a_state_of_another_folder_of_the_run_is_refused(tmp_path):
-    """What was kept at an early step is no checkpoint, and draws of a warm start are no draws of
-    the run."""
+    """Preserved states are not checkpoints, and draws of a warm start are not draws of the run."""
     run = _in_progress(tmp_path / "a")
     (kept,) = run.kept.iterdir()
     shutil.copy(kept, run.checkpoint / "chain-0000.safetensors")
