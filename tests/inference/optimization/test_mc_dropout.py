@@ -56,7 +56,7 @@ def test_dropping_the_inputs_of_linear_regression_is_ridge_regression(temperatur
         ridge(data, temperature, tempering),
         exact_posterior(data, temperature, tempering).mean,
     ):
-        problem = mode_problem(method, model, data, 0, 0, where, at=drop)
+        problem = mode_problem(method, model, data, 0, 0, where, transform=drop)
         gradients = []
         for step in range(400):
             objective, _ = problem.objective(step, data.train.x, data.train.y)
