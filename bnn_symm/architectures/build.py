@@ -1,4 +1,4 @@
-"""From a configuration to an initialized network: the registry of architectures."""
+"""Build an initialized network from its configuration; the registry of architectures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,11 +31,11 @@ BUILDERS: dict[type[Any], Callable[[Any, tuple[int, ...], int], nn.Module]] = {
     ResNetConfig: build_resnet,
     ModuleConfig: build_from_module,
 }
-"""A new architecture is a file, a class in config.py and a line here."""
+"""A new architecture needs a file, a class in config.py and a line here."""
 
 _COPIES = 4
-"""Vectors of all parameters that any fit holds at least: values, a copy, gradients, and a moment or
-a momentum."""
+"""Minimum number of vectors of all parameters in any fit: values, a copy, gradients, and a moment
+or a momentum."""
 
 
 @checked
@@ -47,34 +47,36 @@ def build_network(
     seed: int = 0,
     points: Tensor | None = None,
 ) -> nn.Module:
-    """The network of a configuration, with initial values that depend on `seed` and parameter names
-    only.
+    """Build the network of a configuration, with initial values by seed and parameter name.
 
-    A network of `ModuleConfig` keeps the initial values that its factory gave: how a network starts
-        is part
-    of its author's design. The factory runs with the global generators of torch, NumPy and Python
-    seeded by `(seed, "module")`, so that these values can be repeated too; a factory with a
-    generator of its own must seed it.
+    A network of `ModuleConfig` keeps the initial values of its factory, which are part of its
+    author's design. The factory runs with the global generators of torch, NumPy and Python seeded
+    by `(seed, "module")`, so these values can be reproduced; a factory with a generator of its own
+    must seed it itself.
 
     Args:
-        config: Which architecture, and its settings.
+        config: Architecture and its settings.
         input_shape: Shape of one point: (feature,) or (channel, height, width).
         num_outputs: Length of the output of one point.
         seed: Seed of the initial values.
-        points: Points of the data, on which a module of the user's own is checked; default standard
-            normals.
+        points: Points of the data on which a user's module is checked; default standard normals.
 
     Returns:
         A module from (point, *input_shape) to (point, num_outputs), in training mode, with the
-        attribute `input_shape`. Global generators are left as they were.
+        attribute `input_shape`. Global generators are not changed.
 
     Raises:
         ConfigError: If the architecture does not fit the inputs, a user's module fails a check, or
             `config.symmetry` does not fit the network.
+
+    Example:
+        >>> net = build_network(MLPConfig(widths=(3,)), input_shape=(2,), num_outputs=1)
+        >>> net(torch.zeros(5, 2)).shape
+        torch.Size([5, 1])
     """
     if not input_shape or min(input_shape) < 1:
         raise ConfigError(
-            f"got inputs of shape {input_shape}; want at least one axis and no empty one, such as "
+            f"got inputs of shape {input_shape}; want at least one axis and no empty axis, such as "
             "(4,) for four features: check data.name and data.target"
         )
     if num_outputs < 1:
@@ -99,10 +101,10 @@ def build_network(
 
 
 def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_outputs: int) -> None:
-    """Refuse a network that does not fit into memory, before it is made.
+    """Reject a network that does not fit into memory, before it is built.
 
     Raises:
-        NotEnoughMemory: with the number of parameters.
+        NotEnoughMemory: If memory is too small; the message has the number of parameters.
     """
     if isinstance(config, ModuleConfig):
         return
@@ -117,7 +119,6 @@ def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_ou
         number = sum(parameter.numel() for parameter in net.parameters())
     except (RuntimeError, OverflowError, TypeError):
         raise NotEnoughMemory(
-            f"{keys}: the number of parameters of this network is beyond what memory can hold; "
-            "lower it"
+            f"{keys}: this network has more parameters than fit into memory; lower {keys}"
         ) from None
     check_memory(_COPIES * 4 * number, f"a fit of {number} parameters", f"lower {keys}")

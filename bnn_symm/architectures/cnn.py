@@ -1,4 +1,4 @@
-"""The small convolutional network."""
+"""Define the small convolutional network."""
 
 from collections import OrderedDict
 from typing import no_type_check
@@ -13,18 +13,16 @@ from bnn_symm.architectures.layers.dropout import drop_inputs
 from bnn_symm.architectures.layers.norms import image_norm
 
 SMALLEST_POOLED = 4
-"""Maps smaller than this are not halved: 2x2 is the least that says where, and that FRN can
-normalize."""
+"""Maps smaller than this are not halved: 2x2 is the smallest size that retains positions and that
+FRN can normalize."""
 
 
 class CNN(nn.Module):
-    """Blocks of 3x3 convolution, norm, activation and 2x2 average pooling; then flatten and a
-    linear layer.
+    """Blocks of 3x3 convolution, norm, activation and 2x2 average pooling, then a linear layer.
 
-    The maps are flattened, not averaged: in small images of digits or clothes it matters where a
-        feature is.
-    Pooling averages because a mean is smooth in the weights, where a maximum has kinks that cost
-    HMC acceptances.
+    The last maps are flattened, not averaged: in small images of digits or clothes the position of
+    a feature matters. Pooling averages because a mean is smooth in the weights; a maximum has kinks
+    that lower the acceptance rate of HMC.
 
     Parameters are `blocks.0.conv.weight`, `blocks.0.conv.bias`, (`blocks.0.norm.*`,
     `blocks.0.activation.tau`), ..., `head.weight`, `head.bias`.
@@ -61,12 +59,12 @@ class CNN(nn.Module):
     def forward(
         self, x: Float[Tensor, "point channel height width"]
     ) -> Float[Tensor, "point output"]:
-        """Outputs, point by point."""
+        """Return the outputs of each point."""
         return self.head(self.blocks(x).flatten(1))
 
 
 def build_cnn(config: CNNConfig, input_shape: tuple[int, ...], num_outputs: int) -> CNN:
-    """A CNN for images.
+    """Build a CNN for images.
 
     Raises:
         ConfigError: If a point is not an image.

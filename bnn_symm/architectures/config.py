@@ -1,6 +1,4 @@
-"""The `architecture` section of a configuration: one class an architecture, told apart by
-`name`.
-"""
+"""Configuration classes of the `architecture` section, one per architecture, selected by `name`."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +7,7 @@ from pydantic import Field
 from bnn_symm.settings import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, settings
 
 Activation = Literal["relu", "gelu", "tanh", "silu"]
-"""Nonlinearities. gelu, tanh and silu are smooth, which gradient-based samplers like; only tanh is
+"""Nonlinearities. gelu, tanh and silu are smooth, which suits gradient-based samplers; only tanh is
 odd."""
 
 SymmetryKind = Literal[
@@ -20,116 +18,138 @@ SymmetryKind = Literal[
     "parameter_matched",
     "block_fixed",
 ]
-"""What is done about the permutation symmetry: nothing, one of two ways to break it, or one of
-three controls."""
+"""How the permutation symmetry is treated: kept, broken in one of two ways, or one of three
+controls."""
 
 MaskKind = Literal["random", "densest", "filters"]
-"""Which entries of a weight are fixed."""
+"""How the fixed entries of a weight are chosen."""
 
 ArgumentName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
 
 @settings
 class SymmetryConfig:
-    """Whether, and how, a network's permutation symmetry is broken; the key
-    `architecture.symmetry`.
+    """How a network's permutation symmetry is broken; the key `architecture.symmetry`.
 
-    The kinds share their keys, so that a control is one key away from the network that it controls
-    for.
+    The kinds share their keys, so a control differs in a single key from the network that it
+    controls for.
 
     References:
         Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter
         Symmetries, or Lack Thereof, arXiv:2405.20231.
+
+    Example:
+        >>> SymmetryConfig(kind="weight_asymmetric", fixed_per_row=2).mask
+        'random'
     """
 
     kind: SymmetryKind = "standard"
-    """`weight_asymmetric`: weights have fixed entries. `sigma_asymmetric`: FiGLU in place of every
-    activation. Controls: `init_matched` starts where the weight-asymmetric network does and trains
-    everything; `parameter_matched` is a standard network, narrowed to as many parameters;
-    `block_fixed` has as many fixed entries of the same size, arranged so that units within a block
-    stay interchangeable."""
+    """`weight_asymmetric`: weights have fixed entries. `sigma_asymmetric`: FiGLU replaces every
+    activation. Controls: `init_matched` starts at the values of the weight-asymmetric network and
+    trains all parameters; `parameter_matched` is a standard network with fewer units and as many
+    parameters; `block_fixed` has as many fixed entries of the same size, arranged so that units
+    within a block stay interchangeable."""
     fixed_per_row: Literal["auto"] | NonNegativeInt | tuple[NonNegativeInt, ...] = "auto"
-    """Fixed entries a row (the inputs of one unit, or of one output channel); one number, or one a
-    layer. With `mask: filters` the number of fixed input channels."""
+    """Number of fixed entries per row (the inputs of one unit, or of one output channel): one
+    number, or one per layer. With `mask: filters`, the number of fixed input channels."""
     kappa: Literal["auto"] | NonNegative | tuple[NonNegative, ...] = "auto"
-    """Standard deviation of the fixed values; one number, or one a layer."""
+    """Standard deviation of the fixed values: one number, or one per layer."""
     mask: MaskKind = "random"
-    """`random`: fixed entries at random. `densest`: as few as make all rows differ. `filters`:
-    whole input channels of a convolution, at random."""
+    """`random`: random fixed entries. `densest`: the fewest that make all rows differ. `filters`:
+    random input channels of a convolution as a whole."""
     block: PositiveInt = 1
-    """Of `block_fixed`: how many units a block has; with 1 the network is the weight-asymmetric
+    """For `block_fixed`: number of units per block; with 1 the network is the weight-asymmetric
     one."""
     gate_scale: Literal["auto"] | Positive = "auto"
-    """Of `sigma_asymmetric`: standard deviation of the matrix in the gate; auto is 1 /
+    """For `sigma_asymmetric`: standard deviation of the matrix in the gate; auto is 1 /
     sqrt(width)."""
     seed: NonNegativeInt = 0
-    """Of masks and fixed values. Networks can be compared weight by weight only if they share
+    """Seed of masks and fixed values. Networks can be compared weight by weight only if they share
     it."""
 
 
 @settings
 class MLPConfig:
-    """A fully connected network on the flattened input."""
+    """A fully connected network on the flattened input.
+
+    Example:
+        >>> MLPConfig(widths=(32, 32), activation="tanh").norm
+        'none'
+    """
 
     name: Literal["mlp"] = "mlp"
     widths: tuple[PositiveInt, ...] = (64, 64)
-    """Hidden units, layer by layer; `()` is a linear model."""
+    """Number of hidden units of each layer; `()` is a linear model."""
     activation: Activation = "relu"
     norm: Literal["none", "layer"] = "none"
     """`layer`: LayerNorm over a layer's units, before the activation."""
     dropout: Fraction = 0.0
-    """Rate at which hidden units are dropped by methods that drop (`mc_dropout`); to others it is
-    nothing."""
+    """Dropout rate of hidden units in methods with dropout (`mc_dropout`); other methods ignore
+    it."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
 class CNNConfig:
-    """A small convolutional network for images, its last maps flattened into a linear layer."""
+    """A small convolutional network for images, whose last maps are flattened into a linear layer.
+
+    Example:
+        >>> CNNConfig(widths=(8, 16)).activation
+        'relu'
+    """
 
     name: Literal["cnn"] = "cnn"
     widths: tuple[PositiveInt, ...] = (16, 32)
-    """Channels, convolution by convolution."""
+    """Number of channels of each convolution."""
     activation: Activation = "relu"
     norm: Literal["none", "layer", "frn"] = "none"
     """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces
     relu."""
     dropout: Fraction = 0.0
-    """Rate at which channels between convolutions, and inputs of the linear layer, are dropped by
-    methods that drop (`mc_dropout`); to others it is nothing."""
+    """Dropout rate of channels between convolutions, and of inputs of the linear layer, in methods
+    with dropout (`mc_dropout`); other methods ignore it."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
 class ResNetConfig:
-    """A residual network for small images, in the CIFAR form: three stages of 16, 32 and 64
-    channels.
+    """A residual network for small images in the CIFAR form: stages of 16, 32 and 64 channels.
+
+    Example:
+        >>> ResNetConfig(width_multiplier=2).depth
+        20
     """
 
     name: Literal["resnet"] = "resnet"
     depth: Literal[20, 32, 56, 110] = 20
-    """Layers with weights on the main path, 6 n + 2 for n blocks a stage."""
+    """Number of layers with weights on the main path, 6 n + 2 for n blocks per stage."""
     width_multiplier: PositiveInt = 1
-    """Multiplies the channels of every stage."""
+    """Factor of the number of channels of every stage."""
     activation: Activation = "relu"
     norm: Literal["layer", "frn"] = "layer"
     """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces
     relu."""
     dropout: Fraction = 0.0
-    """Rate at which channels within a block, and inputs of the linear layer, are dropped by methods
-    that drop (`mc_dropout`); to others it is nothing."""
+    """Dropout rate of channels within a block, and of inputs of the linear layer, in methods with
+    dropout (`mc_dropout`); other methods ignore it."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
 class ModuleConfig:
-    """A network that the user's own code makes."""
+    """A network from the user's own code.
+
+    Example:
+        >>> ModuleConfig(factory="networks:build", keywords={"width": 8}).name
+        'module'
+    """
 
     name: Literal["module"] = "module"
     factory: str
     """`package.module:factory`, a function or class that returns a `torch.nn.Module`."""
     keywords: dict[ArgumentName, Any] = Field(default_factory=dict)
-    """Given to the factory, next to `input_shape` and `num_outputs` where it takes them."""
+    """Keyword arguments of the factory, besides `input_shape` and `num_outputs` if it takes
+    them."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 

@@ -1,4 +1,4 @@
-"""The cost of a network, by which threads are chosen."""
+"""Count the operations of a network, from which the number of threads is chosen."""
 
 import torch
 from torch import nn
@@ -6,14 +6,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_flops(net: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> int:
-    """Floating point operations of a forward pass, as PyTorch counts them: matrix products,
-    convolutions.
+    """Return the floating point operations of a forward pass, as counted by PyTorch.
 
-    A multiplication and an addition count as two. The pass is made on one point and multiplied,
-    which is exact for networks that treat each point by itself, and costs the same for any batch.
+    It counts matrix products and convolutions; a multiplication and an addition count as two
+    operations. One point is passed and the count multiplied, which is exact for networks that treat
+    each point by itself, and costs the same for any batch.
 
     Args:
-        net: The network; its mode and values stay as they are.
+        net: The network; its mode and values are not changed.
         input_shape: Shape of one point.
         batch_size: Number of points.
     """

@@ -1,6 +1,4 @@
-"""Initial values by key: a parameter's values depend on the seed, its name and its shape, nothing
-else.
-"""
+"""Draw initial values that depend only on the seed and on the parameter's name and shape."""
 
 import contextlib
 import math
@@ -17,11 +15,10 @@ from bnn_symm.architectures.layers.norms import FilterResponseNorm
 from bnn_symm.randomness import torch_generator
 
 HIDDEN_GAIN_SQUARED = 2.0
-"""A relu passes half of the second moment of a symmetric input; a gain^2 of 2 makes up for it."""
+"""A relu passes half of the second moment of a symmetric input; a gain^2 of 2 compensates."""
 
 OUTPUT_GAIN_SQUARED = 1.0
-"""The output passes no activation, so there is nothing to make up for: it starts at its input's
-scale."""
+"""The output has no activation, so it starts at the scale of its input."""
 
 OUTPUT_LAYER = "head"
 """The name of the last linear layer in every architecture of this package."""
@@ -29,19 +26,19 @@ OUTPUT_LAYER = "head"
 
 @torch.no_grad()
 def initialize(net: nn.Module, seed: int) -> None:
-    """Sets the initial values of a network, in place.
+    """Set the initial values of a network, in place.
 
     Weights of linear and convolution layers are drawn from ``Normal(0, gain^2 / fan_in)`` with
-    gain^2 of 2, and of 1 for the output layer `head`; their biases are zero. The one gain serves
-    all activations, which keeps "the same seed" to mean the same values whatever the activation.
-    Norms start as the identity: weight 1, bias 0. Thresholds start at 0, where a thresholded linear
-    unit is a relu. Parameters of any other module keep the values they have.
+    gain^2 of 2, and of 1 for the output layer `head`; their biases are zero. The same gain serves
+    all activations, so that one seed means the same values whatever the activation. Norms start as
+    the identity: weight 1, bias 0. Thresholds start at 0, where a thresholded linear unit is a
+    relu. Parameters of any other module keep their values.
 
-    The key of a parameter is `(seed, "initial value", name)`, so that adding a layer or changing
-    another's width leaves it alone. Numbers are drawn in float64 on the CPU and then cast: every
-    dtype and device gets the same. A weight with fixed entries is drawn as a whole and then
-    restricted to the free ones: the same seed means the same values in a standard and in an
-    asymmetric network. What is frozen (`requires_grad=False`) stays.
+    The key of a parameter is `(seed, "initial value", name)`, so adding a layer or changing another
+    layer's width does not affect it. Numbers are drawn in float64 on the CPU and then cast, so
+    every dtype and device gets the same values. A weight with fixed entries is drawn as a whole and
+    then restricted to the free ones: one seed means the same values in a standard and in an
+    asymmetric network. Frozen parameters (`requires_grad=False`) are not changed.
 
     Args:
         net: The network.
@@ -66,9 +63,7 @@ def initialize(net: nn.Module, seed: int) -> None:
 
 
 def _trainable(module: nn.Module, name: str) -> nn.Parameter | None:
-    """Return a parameter of a module; None of what is frozen, a constant, or computed from
-    others.
-    """
+    """Return a parameter of a module, or None if it is frozen, constant or computed from others."""
     value = module._parameters.get(name)
     return value if value is not None and value.requires_grad else None
 
@@ -91,7 +86,7 @@ def _draw_normal(layer: nn.Module, gain_squared: float, generator: torch.Generat
         gain_squared / fan_in
     )
     if weight is None:
-        # By the right inverse of its parametrization; where there is none, the parameters keep
+        # Assigned by the right inverse of its parametrization; without one, the parameters keep
         # their values.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             layer.weight = cast(Any, values.to(like))

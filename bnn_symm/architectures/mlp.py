@@ -1,4 +1,4 @@
-"""The fully connected network."""
+"""Define the fully connected network."""
 
 import math
 from itertools import pairwise
@@ -34,7 +34,7 @@ class MLP(nn.Module):
             nn.LayerNorm(width) if config.norm == "layer" else nn.Identity()
             for width in config.widths
         )
-        # One a layer, though they hold nothing: FiGLU, which may take their place, has a width.
+        # One per layer, although they hold nothing: FiGLU, which may replace them, has a width.
         self.activations = nn.ModuleList(ACTIVATIONS[config.activation]() for _ in config.widths)
         self.head = nn.Linear(sizes[-1], num_outputs)
         for layer in [*self.layers, self.head][1:]:
@@ -42,18 +42,18 @@ class MLP(nn.Module):
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, x: Float[Tensor, "point *input"]) -> Float[Tensor, "point output"]:
-        """Outputs, point by point."""
+        """Return the outputs of each point."""
         hidden = x.flatten(1)
         for module in self.in_order():
             hidden = module(hidden)
         return hidden
 
     def in_order(self) -> list[nn.Module]:
-        """The modules as they are applied, one after the other, to the flattened input."""
+        """Return the modules in the order in which they are applied to the flattened input."""
         hidden = zip(self.layers, self.norms, self.activations, strict=True)
         return [*(module for modules in hidden for module in modules), self.head]
 
 
 def build_mlp(config: MLPConfig, input_shape: tuple[int, ...], num_outputs: int) -> MLP:
-    """An MLP for points of any shape, which it flattens."""
+    """Build an MLP for points of any shape, which it flattens."""
     return MLP(math.prod(input_shape), num_outputs, config)

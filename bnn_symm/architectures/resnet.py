@@ -1,4 +1,4 @@
-"""The residual network for small images."""
+"""Define the residual network for small images."""
 
 from collections import OrderedDict
 from typing import no_type_check
@@ -33,7 +33,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, new_channels: int, stride: int, config: ResNetConfig) -> None:
         super().__init__()
-        # Convolutions before a norm go without biases, as in the paper: the norm has an offset a
+        # Convolutions before a norm have no biases, as in the paper: the norm has an offset per
         # channel.
         self.conv1 = nn.Conv2d(
             channels, new_channels, kernel_size=3, stride=stride, padding=1, bias=False
@@ -59,7 +59,7 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "point channel height width"]
     ) -> Float[Tensor, "point out_channel h w"]:
-        """Maps of the block, point by point."""
+        """Return the maps of the block for each point."""
         hidden = self.activation1(self.norm1(self.conv1(x)))
         return self.activation2(self.norm2(self.conv2(hidden)) + self.shortcut(x))
 
@@ -76,8 +76,7 @@ class ResNet(nn.Module):
         channels: Channels of an image.
         num_outputs: Length of the output.
         config: Depth, width multiplier, activation, norm and dropout.
-        stage_channels: Channels of the three stages, in place of those that the width multiplier
-            gives.
+        stage_channels: Channels of the three stages; default those of the width multiplier.
 
     References:
         He, Zhang, Ren and Sun (2016), Deep Residual Learning for Image Recognition,
@@ -117,17 +116,17 @@ class ResNet(nn.Module):
     def forward(
         self, x: Float[Tensor, "point channel height width"]
     ) -> Float[Tensor, "point output"]:
-        """Outputs, point by point."""
+        """Return the outputs of each point."""
         return self.head(self.stages(self.stem(x)).mean(dim=(2, 3)))
 
 
 def default_stage_channels(config: ResNetConfig) -> tuple[int, ...]:
-    """Channels of the three stages that a configuration asks for."""
+    """Return the channels of the three stages of a configuration."""
     return tuple(channels * config.width_multiplier for channels in STAGE_CHANNELS)
 
 
 def build_resnet(config: ResNetConfig, input_shape: tuple[int, ...], num_outputs: int) -> ResNet:
-    """A ResNet for images.
+    """Build a ResNet for images.
 
     Raises:
         ConfigError: If a point is not an image.

@@ -1,6 +1,4 @@
-"""Networks that are one module after another, so that they can be computed in another way than by
-their `forward`.
-"""
+"""Recognize networks that are sequences of modules, to compute them without `forward`."""
 
 from torch import nn
 
@@ -9,15 +7,15 @@ from bnn_symm.architectures.mlp import MLP
 
 
 def module_sequence(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """Names and modules of a network that applies them in this order to its flattened input.
+    """Return names and modules of a network that applies them in order to its flattened input.
 
     Args:
         net: Any network.
 
     Returns:
-        None if that is not all that the network does: if it is neither an `MLP` nor an
-            `nn.Sequential` of modules
-        (sequences within it are resolved), or has hooks.
+        The names and modules, or None if the network is neither an `MLP` nor an `nn.Sequential` of
+            modules (nested sequences are
+        resolved), or if it has hooks.
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in net.modules()):
         return None
@@ -45,7 +43,8 @@ def module_sequence(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a layer computes `weight @ x + bias` of its whole weight, as a subclass of a linear
-    layer may not.
+    """Return whether a layer computes `weight @ x + bias` of its whole weight.
+
+    A subclass of a linear layer may compute something else.
     """
     return type(module) in (nn.Linear, FixedEntriesLinear)

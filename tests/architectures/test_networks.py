@@ -261,7 +261,7 @@ def test_flops_of_a_convolution() -> None:
 @pytest.mark.parametrize("config", [CNNConfig(), ResNetConfig()])
 def test_images_are_wanted(config: ArchitectureConfig) -> None:
     with pytest.raises(
-        ConfigError, match=r"got inputs of shape \(4,\), wants images.*architecture.name=mlp"
+        ConfigError, match=r"got inputs of shape \(4,\), expected images.*architecture.name=mlp"
     ):
         build_network(config, input_shape=(4,), num_outputs=2)
 

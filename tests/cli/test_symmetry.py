@@ -328,12 +328,12 @@ def test_an_unknown_operation_is_named_with_its_line(refused, tmp_path):
     [
         (
             ["architecture.symmetry={kind: weight_asymmetric, fixed_per_row: 4}"],
-            "layers.0: fixed_per_row=4 leaves nothing trainable of 4 inputs a row; want at most 3",
+            "layers.0: fixed_per_row=4 leaves nothing trainable of 4 inputs per row; want at most 3",
         ),
         (
             ["architecture.symmetry.kind=weight_asymmetric", "architecture.widths=[64]"],
             "layers.0: with 2 of 4 inputs fixed only 6 rows can differ, but it has 64, for which "
-            "12 inputs would be needed; fixed_per_row 0 for this layer leaves it as it is: type "
+            "12 inputs would be needed; fixed_per_row 0 for this layer leaves it unchanged: type "
             "fixed_per_row=[0,32]",
         ),
         (

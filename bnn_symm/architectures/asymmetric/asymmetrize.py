@@ -1,4 +1,4 @@
-"""Breaking the permutation symmetry of a network, and the controls that share its masks.
+"""Break the permutation symmetry of a network, or build the controls that share its masks.
 
 References:
     Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter
@@ -42,40 +42,44 @@ def asymmetrize(
     seed: int = 0,
     input_shape: tuple[int, ...] | None = None,
 ) -> nn.Module:
-    """A copy of a network without permutation symmetry, or one of the controls for it.
+    """Return a copy of a network without permutation symmetry, or one of the controls for it.
 
-    Weights: ``W' = M * W + (1 - M) * F`` with a fixed random mask M and fixed values F ~ Normal(0,
-        kappa^2), in every
-    layer that is exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`. Subclasses stay
-    as they are, since they may read their weight in ways of their own; so the output projection of
-    `nn.MultiheadAttention` does. Norms, biases and all other parameters stay as they are. Free
-    entries keep their present values.
+    Weights become ``W' = M * W + (1 - M) * F`` with a fixed random mask M and fixed values F ~
+    Normal(0, kappa^2), in every layer that is exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or
+    `nn.Conv3d`. Subclasses are left unchanged, since they may use their weight in other ways; this
+    includes the output projection of `nn.MultiheadAttention`. Norms, biases and all other
+    parameters are left unchanged. Free entries keep their present values.
 
     Args:
         module: Any network; it is not changed.
-        kind: `weight_asymmetric`, `sigma_asymmetric` (FiGLU in place of every activation module),
+        kind: `weight_asymmetric`, `sigma_asymmetric` (FiGLU replaces every activation module),
             `init_matched` (all trainable, starts at the weight-asymmetric network's values),
             `block_fixed` (as many fixed entries, the same for the units of a block) or `standard`
             (a plain copy).
-        fixed_per_row: Fixed entries a row (`filters`: input channels): a number, one a layer in the
-            order of `named_modules`, or the rule of `asymmetric_settings`. 0 leaves a layer as it
-            is.
-        kappa: Standard deviation of the fixed values: a number, one a layer, or the rule.
-        mask: `random`, `densest` (as few fixed entries as make all rows differ) or `filters` (whole
-            input channels).
-        block: Of `block_fixed`: units a block.
-        gate_scale: Of `sigma_asymmetric`: standard deviation of the gate's matrix; auto is 1 /
+        fixed_per_row: Fixed entries per row (`filters`: input channels): a number, one per layer in
+            the order of `named_modules`, or `auto` for the rule of `asymmetric.settings`. 0 leaves
+            a layer unchanged.
+        kappa: Standard deviation of the fixed values: a number, one per layer, or `auto`.
+        mask: `random`, `densest` (the fewest fixed entries that make all rows differ) or `filters`
+            (whole input channels).
+        block: For `block_fixed`: units per block.
+        gate_scale: For `sigma_asymmetric`: standard deviation of the gate's matrix; auto is 1 /
             sqrt(width).
-        seed: Of masks and fixed values.
+        seed: Seed of masks and fixed values.
         input_shape: Shape of one point; `sigma_asymmetric` and `block_fixed` need it.
 
     Returns:
-        The changed copy. Its parameters have the names that they had.
+        The changed copy. Its parameters keep their names.
 
     Raises:
         ConfigError: If a setting is out of range, does not fit the layers, or leaves rows equal or
-            without a free entry; if a weight is shared between modules; or if the kind needs what
-            the network does not have.
+            without a free entry; if a weight is shared between modules; or if the network lacks
+            what the kind needs.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> asymmetrize(net, fixed_per_row=(2, 0))[0].weight.shape
+        torch.Size([6])
     """
     lists = [tuple(value) if isinstance(value, list) else value for value in (fixed_per_row, kappa)]
     settings = SymmetryConfig(
@@ -93,7 +97,7 @@ def asymmetrize(
 def apply_symmetry(
     net: nn.Module, settings: SymmetryConfig, input_shape: tuple[int, ...] | None
 ) -> nn.Module:
-    """What `asymmetrize` does, in place.
+    """Apply `asymmetrize` to a network in place.
 
     Raises:
         ConfigError: As `asymmetrize`.
@@ -102,9 +106,9 @@ def apply_symmetry(
         return net
     if settings.kind == "parameter_matched":
         raise ConfigError(
-            "parameter_matched chooses the widths of a network anew, which a finished module does "
-            "not allow; use it with architecture.name mlp, cnn or resnet, or make a narrower "
-            "module of your own"
+            "parameter_matched changes the widths of a network, which is not possible for an "
+            "existing module; use it with architecture.name mlp, cnn or resnet, or build a "
+            "narrower module"
         )
     if settings.kind == "sigma_asymmetric":
         return insert_figlu(net, input_shape, settings.gate_scale, settings.seed)
@@ -112,8 +116,7 @@ def apply_symmetry(
     if not layers:
         raise ConfigError(
             f"{settings.kind} found no layer that is exactly nn.Linear, nn.Conv1d, nn.Conv2d or "
-            "nn.Conv3d in "
-            f"{type(net).__name__}; use kind=sigma_asymmetric, or such layers"
+            f"nn.Conv3d in {type(net).__name__}; use kind=sigma_asymmetric, or such layers"
         )
     _refuse_tied(net, layers)
     change = set_initial_entries if settings.kind == "init_matched" else fix_entries
@@ -121,8 +124,8 @@ def apply_symmetry(
         change(layers[name], torch.from_numpy(mask), torch.from_numpy(fixed))
     for child in net.modules():
         if isinstance(child, nn.TransformerEncoderLayer):
-            # Its fast path reads the weights of its linear layers past their forward; 0 says that
-            # there is none.
+            # Its fast path reads the weights of its linear layers without their forward; 0 disables
+            # the fast path.
             child.activation_relu_or_gelu = 0
     return net
 
@@ -133,14 +136,11 @@ def masks_and_values(
     settings: SymmetryConfig,
     input_shape: tuple[int, ...] | None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Name -> (mask, fixed values), each of the weight's shape, of every layer with any fixed
-    entry.
-    """
+    """Return name -> (mask, fixed values) in the weight's shape, for layers with fixed entries."""
     if settings.mask == "densest" and settings.fixed_per_row != "auto":
         raise ConfigError(
-            f"got fixed_per_row={settings.fixed_per_row} with mask=densest, which decides it: as "
-            "few as make all rows "
-            f"differ; want fixed_per_row=auto, or mask=random"
+            f"got fixed_per_row={settings.fixed_per_row} with mask=densest, which chooses the "
+            "fewest that make all rows differ; want fixed_per_row=auto, or mask=random"
         )
     blocks = _blocks(net, layers, settings, input_shape)
     masks: dict[str, np.ndarray] = {}
@@ -174,13 +174,14 @@ def _blocks(
     settings: SymmetryConfig,
     input_shape: tuple[int, ...] | None,
 ) -> dict[str, Blocks]:
-    """How the mask of each layer with fixed entries is made; without blocks, each unit is one by
-    itself.
+    """Return how the mask of each layer with fixed entries is built.
+
+    Without blocks, each unit is a block by itself.
     """
     shapes = {name: tuple(module.get_parameter("weight").shape) for name, module in layers.items()}
     described = {name: describe_layer(name, module) for name, module in layers.items()}
     if settings.mask == "densest":
-        counts = dict.fromkeys(layers, 1)  # not read: densest counts for itself
+        counts = dict.fromkeys(layers, 1)  # unused: densest determines its own counts
     else:
         counts = {
             name: count for name, count in fixed_counts(layers, settings).items() if count > 0
@@ -195,13 +196,12 @@ def _blocks(
         }
     if settings.mask == "densest":
         raise ConfigError(
-            f"block_fixed with block={block} wants as many fixed entries as without blocks, which "
-            "densest cannot "
-            f"give; want mask=random or mask=filters"
+            f"block_fixed with block={block} needs as many fixed entries as without blocks, which "
+            "mask=densest cannot provide; want mask=random or mask=filters"
         )
     if input_shape is None:
         raise ConfigError(
-            "block_fixed finds the units of each layer in a forward pass; give input_shape"
+            "block_fixed finds the units of each layer in a forward pass; pass input_shape"
         )
     from bnn_symm.symmetry import permutation_spec
 
@@ -220,12 +220,12 @@ def _blocks(
 
 
 def _repeats(blocks: Blocks) -> float:
-    """How many entries of a whole row one entry of a small row becomes."""
+    """Return the number of entries of a whole row that one entry of a small row becomes."""
     return len(blocks.indices[1]) / blocks.shape[1]
 
 
 def _refuse_tied(net: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-    """A weight of two modules would have the fixed entries of one of them only."""
+    """Reject weights that several modules share, which would be fixed in one of them only."""
     owners: dict[int, list[str]] = {}
     for name, module in net.named_modules():
         for parameter, value in module._parameters.items():
@@ -238,6 +238,5 @@ def _refuse_tied(net: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         if len(shared) > 1:
             raise ConfigError(
                 f"the weight {' = '.join(shared)} is shared, so it cannot have fixed entries in "
-                "one place only; give "
-                f"each layer a weight of its own, or use kind=sigma_asymmetric"
+                "one layer only; give each layer a weight of its own, or use kind=sigma_asymmetric"
             )

@@ -1,8 +1,8 @@
-"""Masks whose rows and columns repeat in blocks of units: the control `block_fixed`.
+"""Build the masks of the control `block_fixed`, which repeat in blocks of units.
 
-Units of one block have the same fixed entries at the same values and read the same ones, so the
-permutations within a block remain symmetries, while number and size of the fixed entries are those
-of the weight-asymmetric network.
+Units of one block have the same fixed entries with the same values in their rows and in the columns
+that read them. The permutations within a block therefore remain symmetries, while number and size
+of the fixed entries are those of the weight-asymmetric network.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from bnn_symm.errors import ConfigError
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a small weight, with one unit a block, becomes the whole one.
+    """The expansion of a small weight, with one unit per block, to the whole weight.
 
     Attributes:
-        layer: Of the small weight.
-        shape: Of the small weight.
-        fixed: Fixed entries a row of the small weight.
-        indices: For each axis of the whole weight, (entry,), the entry of the small one that each
-            is.
+        layer: Sizes of the small weight.
+        shape: Shape of the small weight.
+        fixed: Fixed entries per row of the small weight.
+        indices: For each axis of the whole weight, (entry,), the corresponding entry of the small
+            one.
     """
 
     layer: Layer
@@ -34,20 +34,22 @@ class Blocks:
     indices: tuple[Int[np.ndarray, "_"], ...]
 
     def expand(self, small: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-        """The whole mask, or fixed values, from the small ones, in the weight's shape."""
+        """Return the whole mask, or fixed values, from the small ones, in the weight's shape."""
         return small.reshape(self.shape)[np.ix_(*self.indices)]
 
 
 def blocks_of(layer: Layer, axes: Sequence[Any], block: int, fixed: int) -> Blocks:
-    """Divides the hidden axes of a weight into blocks.
+    """Divide the hidden axes of a weight into blocks.
 
     Args:
         layer: Sizes of the whole weight.
-        axes: For each of its axes, what it is made of: segments with `group` (None where nothing
-            can be permuted), `size`, `outer`, `inner`, `within` and `length`; see
-            `bnn_symm.symmetry`.
-        block: Units a block.
-        fixed: Fixed entries a row of the whole weight.
+        axes: The segments of each axis, with `group` (None where nothing can be permuted), `size`,
+            `outer`, `inner`, `within` and `length`; see `bnn_symm.symmetry`.
+        block: Units per block.
+        fixed: Fixed entries per row of the whole weight.
+
+    Returns:
+        The small weight and its expansion.
 
     Raises:
         ConfigError: If units or fixed entries cannot be divided into blocks.
@@ -60,9 +62,8 @@ def blocks_of(layer: Layer, axes: Sequence[Any], block: int, fixed: int) -> Bloc
     columns_hidden = any(segment.group is not None for segment in axes[1])
     if columns_hidden and fixed % block:
         raise ConfigError(
-            f"{layer.name}: {fixed} fixed entries a row cannot be divided into blocks of {block}; "
-            "want multiples of "
-            f"{block}: choose another block, or set fixed_per_row"
+            f"{layer.name}: {fixed} fixed entries per row cannot be divided into blocks of "
+            f"{block}; want a multiple of {block}: choose another block, or set fixed_per_row"
         )
     small = replace(layer, rows=lengths[0], channels=lengths[1])
     return Blocks(
@@ -71,14 +72,13 @@ def blocks_of(layer: Layer, axes: Sequence[Any], block: int, fixed: int) -> Bloc
 
 
 def _index(layer: Layer, axis: Sequence[Any], block: int) -> tuple[Int[np.ndarray, " entry"], int]:
-    """The small entry that each entry of an axis is, and the length of the small axis."""
+    """Return the small entry of each entry of an axis, and the length of the small axis."""
     hidden = [segment.group is not None for segment in axis]
     if any(hidden) and (not all(hidden) or any(segment.within for segment in axis)):
         kind = "grouped convolutions" if all(hidden) else "units and inputs side by side"
         raise ConfigError(
             f"{layer.name}: its weight has {kind} in one axis, which block_fixed cannot divide "
-            "into blocks; "
-            f"fixed_per_row 0 for this layer leaves it as it is"
+            "into blocks; fixed_per_row 0 for this layer leaves it unchanged"
         )
     indices, start = [], 0
     for segment in axis:

@@ -1,4 +1,4 @@
-"""FiGLU: a nonlinearity without permutation symmetry.
+"""Provide FiGLU, a nonlinearity without permutation symmetry.
 
 References:
     Lim, Putterman, Walters, Maron and Jegelka (2024), arXiv:2405.20231, section 3.2.
@@ -42,7 +42,7 @@ ACTIVATION_MODULES = (
     ),
     *(nn.Softsign, nn.Softshrink, nn.Hardshrink, nn.Threshold, ThresholdedLinearUnit),
 )
-"""What FiGLU takes the place of."""
+"""The activation modules that FiGLU replaces."""
 
 
 class FiGLU(nn.Module):
@@ -53,7 +53,7 @@ class FiGLU(nn.Module):
     With probability 1 no permutation of the units commutes with it.
 
     Args:
-        matrix: F.
+        matrix: The matrix F.
 
     Attributes:
         matrix: (width, width), a buffer; never trained.
@@ -67,13 +67,11 @@ class FiGLU(nn.Module):
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, x: Tensor) -> Tensor:
-        """Units lie in the last axis, of maps (point, channel, height, width) in the channels; any
-        dtype.
-        """
+        """Apply the gate along the last axis, or along the channels of maps with four axes."""
         return _figlu(x, self.matrix)
 
     def extra_repr(self) -> str:
-        """The width."""
+        """Return a description of the width."""
         return f"width={len(self.matrix)}"
 
 
@@ -83,32 +81,33 @@ def insert_figlu(
     gate_scale: float | Literal["auto"],
     seed: int,
 ) -> nn.Module:
-    """Puts a FiGLU in the place of every activation module, in place.
+    """Replace every activation module by a FiGLU, in place.
 
-    Widths are seen in a forward pass. Nonlinearities that are called as functions stay as they are.
+    Widths are determined in a forward pass. Nonlinearities that are called as functions are left
+    unchanged.
 
     Args:
         net: The network.
         input_shape: Shape of one point.
         gate_scale: Standard deviation of the entries of F; auto is 1 / sqrt(width).
-        seed: Of F.
+        seed: Seed of F.
 
     Returns:
-        The network, or the FiGLU that takes its place if it is an activation itself.
+        The network, or the FiGLU that replaces it if it is an activation itself.
 
     Raises:
         ConfigError: If there is no shape, no activation module, or one is used at several widths.
     """
     if input_shape is None:
         raise ConfigError(
-            "sigma_asymmetric finds the widths of activations in a forward pass; give input_shape, "
+            "sigma_asymmetric finds the widths of activations in a forward pass; pass input_shape, "
             "the shape of one point, such as input_shape=(1, 28, 28)"
         )
     widths = _widths(net, input_shape)
     if not widths:
         raise ConfigError(
             "sigma_asymmetric found no activation module in use: functions such as torch.relu "
-            "cannot be replaced; make them modules, self.activation = nn.ReLU(), one for each place"
+            "cannot be replaced; use a module for each call, such as self.activation = nn.ReLU()"
         )
     reference = next(net.parameters(), torch.zeros(()))
     replacements: dict[int, FiGLU] = {}
@@ -118,8 +117,7 @@ def insert_figlu(
         if len(widths[activation]) > 1:
             raise ConfigError(
                 f"{name}: this activation is used at the widths {sorted(widths[activation])}, and "
-                "a FiGLU has one; "
-                f"make an activation module for each place where it is used"
+                "a FiGLU has one width; use an activation module for each call"
             )
         (width,) = widths[activation]
         scale = 1 / math.sqrt(width) if gate_scale == "auto" else gate_scale
@@ -137,7 +135,7 @@ def insert_figlu(
 
 
 def _widths(net: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, set[int]]:
-    """Activation module -> the widths at which a forward pass uses it."""
+    """Return activation module -> the widths at which a forward pass uses it."""
     widths: dict[nn.Module, set[int]] = {}
 
     def record_width(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -160,4 +158,4 @@ def _figlu(x: Tensor, matrix: Tensor) -> Tensor:
     return torch.sigmoid(gate) * x
 
 
-torch.fx.wrap("_figlu")  # how many axes x has, tracing cannot know
+torch.fx.wrap("_figlu")  # torch.fx cannot trace the branch on the number of axes

@@ -1,5 +1,6 @@
-"""What of a network is fixed at random, and its fingerprint: posteriors can be compared only where
-both agree.
+"""Fingerprint the random fixed entries of a network.
+
+Posteriors can be compared only if their fingerprints agree.
 """
 
 import hashlib
@@ -15,8 +16,9 @@ from bnn_symm.errors import IncompatiblePosteriors
 
 
 def fixed_buffers(net: nn.Module) -> dict[str, Tensor]:
-    """Name -> mask, fixed values or FiGLU matrix of every layer that has them, in sorted order; not
-    copied.
+    """Return name -> mask, fixed values or FiGLU matrix of every layer with such buffers.
+
+    Names are sorted; tensors are not copied.
     """
     buffers: dict[str, Tensor] = {}
     for name, module in net.named_modules():
@@ -29,18 +31,18 @@ def fixed_buffers(net: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(net: nn.Module) -> str | None:
-    """SHA-256, in hexadecimal, of everything that is fixed at random in a network; None for a
-    standard one.
+    """Return the fingerprint of a network's random fixed entries, or None if there are none.
 
-    It does not depend on dtype, device or process.
+    It is a SHA-256 in hexadecimal and does not depend on dtype, device or process.
     """
     buffers = fixed_buffers(net)
     return fingerprint_of(buffers) if buffers else None
 
 
 def fingerprint_of(buffers: Mapping[str, Tensor]) -> str:
-    """The fingerprint of named buffers: names, shapes, packed bits of masks, and other values as
-    float32.
+    """Return the fingerprint of named buffers.
+
+    It covers names, shapes, packed bits of masks, and other values as float32.
     """
     digest = hashlib.sha256()
     for name, value in sorted(buffers.items()):
@@ -53,37 +55,37 @@ def fingerprint_of(buffers: Mapping[str, Tensor]) -> str:
 
 
 def short_fingerprint(value: str | None) -> str:
-    """A fingerprint as messages write it."""
+    """Return the short form of a fingerprint for messages."""
     return "none" if value is None else value[:12]
 
 
 @torch.no_grad()
 def load_fixed_buffers(net: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-    """Puts saved masks, fixed values and matrices into a network, in place.
+    """Load saved masks, fixed values and matrices into a network, in place.
 
     Raises:
-        IncompatiblePosteriors: If names, shapes or the number of free entries are not the
+        IncompatiblePosteriors: If names, shapes or the number of free entries differ from the
             network's.
     """
-    own = fixed_buffers(net)
-    problems = [f"{name} is missing" for name in own if name not in buffers]
-    problems += [f"{name} is unknown" for name in buffers if name not in own]
-    for name, value in own.items():
+    buffers_of_net = fixed_buffers(net)
+    problems = [f"{name} is missing" for name in buffers_of_net if name not in buffers]
+    problems += [f"{name} is unknown" for name in buffers if name not in buffers_of_net]
+    for name, value in buffers_of_net.items():
         if name in buffers and buffers[name].shape != value.shape:
             problems.append(
-                f"{name} has shape {tuple(buffers[name].shape)}, wanted {tuple(value.shape)}"
+                f"{name} has shape {tuple(buffers[name].shape)}, expected {tuple(value.shape)}"
             )
         elif name in buffers and (buffers[name].dtype == torch.bool) != (value.dtype == torch.bool):
-            problems.append(f"{name} has dtype {buffers[name].dtype}, wanted {value.dtype}")
+            problems.append(f"{name} has dtype {buffers[name].dtype}, expected {value.dtype}")
         elif name in buffers and value.dtype == torch.bool and buffers[name].sum() != value.sum():
             problems.append(
-                f"{name} has {int(buffers[name].sum())} free entries, wanted {int(value.sum())}"
+                f"{name} has {int(buffers[name].sum())} free entries, expected {int(value.sum())}"
             )
     if problems:
         raise IncompatiblePosteriors(
             "fixed entries do not fit the network: " + "; ".join(problems[:5])
         )
-    for name, value in own.items():
+    for name, value in buffers_of_net.items():
         value.copy_(buffers[name])
     for module in net.modules():
         if isinstance(module, FixedEntries):

@@ -1,11 +1,10 @@
-"""Weights with fixed entries: linear and convolution layers whose parameter is the vector of the
-free ones.
+"""Linear and convolution layers with fixed entries, whose parameter is the vector of the free ones.
 
 ``W' = M * W + (1 - M) * F``
 
 M is 1 at free entries and 0 at fixed ones, F holds the fixed values. The parameter `weight` is the
 vector of the free entries in the row-major order of M, so a prior over it, a variational family or
-an optimizer covers exactly what is free. M and F are the buffers `mask` and `fixed`.
+an optimizer covers exactly the free entries. M and F are the buffers `mask` and `fixed`.
 
 References:
     Lim, Putterman, Walters, Maron and Jegelka (2024), arXiv:2405.20231, section 3.1.
@@ -25,16 +24,16 @@ PLAIN_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn
 
 
 class FixedEntries(nn.Module):
-    """What the layers of this module share; a mixin that comes before `nn.Linear` or `nn.ConvNd`.
+    """Mixin of the layers in this module; it comes before `nn.Linear` or `nn.ConvNd` in the bases.
 
     Args:
-        args: Of the plain layer.
-        mask: True at free entries, of the weight's shape; it has at least one.
+        args: Positional arguments of the plain layer.
+        mask: True at free entries, of the weight's shape; at least one entry is free.
         fixed: Values of the fixed entries, of the weight's shape; read only where `mask` is False.
-        keywords: Of the plain layer.
+        keywords: Keyword arguments of the plain layer.
 
     Attributes:
-        weight: (free,), the free entries. A caller may put the whole weight in its place, as
+        weight: (free,), the free entries. A caller may substitute the whole weight, as
             `torch.func.functional_call` does with the values of `effective_parameters`.
         mask: (*weight_shape), True at free entries.
         fixed: (*weight_shape), 0 at free entries.
@@ -55,7 +54,7 @@ class FixedEntries(nn.Module):
         if not mask.shape == fixed.shape == weight.shape:
             raise ValueError(
                 f"got a mask of shape {tuple(mask.shape)} and fixed values of shape "
-                f"{tuple(fixed.shape)}, want both of the weight's, {tuple(weight.shape)}"
+                f"{tuple(fixed.shape)}, want both of the weight's shape, {tuple(weight.shape)}"
             )
         if not mask.any():
             raise ValueError(
@@ -64,7 +63,7 @@ class FixedEntries(nn.Module):
         mask = mask.to(weight.device).clone()
         self.register_buffer("mask", mask)
         self.register_buffer("fixed", fixed.to(weight.device, weight.dtype).masked_fill(mask, 0))
-        # Not saved: `mask` says it.
+        # Not saved, since `mask` determines it.
         self.register_buffer("_positions", _positions(mask), persistent=False)
         self.weight = nn.Parameter(
             self.restrict(weight.detach()).clone(), requires_grad=weight.requires_grad
@@ -72,32 +71,31 @@ class FixedEntries(nn.Module):
 
     @property
     def weight_shape(self) -> torch.Size:
-        """Shape of the whole weight."""
+        """Return the shape of the whole weight."""
         return self.fixed.shape
 
     def embed(self, free: Float[Tensor, "*draw free"]) -> Float[Tensor, "..."]:
-        """The whole weight, (*draw, *weight_shape): the given values at free entries, F at fixed
-        ones; a new tensor.
+        """Return the whole weight, (*draw, *weight_shape), as a new tensor.
+
+        It has the given values at free entries and F at fixed ones.
         """
         return _embed(free, self.fixed.to(free.dtype), self._positions)
 
     def embed_scale(self, scale: Float[Tensor, "*draw free"]) -> Float[Tensor, "..."]:
-        """The linear part of `embed`, which standard deviations go by: 0 at fixed entries."""
+        """Apply the linear part of `embed`, as for standard deviations: 0 at fixed entries."""
         return _embed(scale, torch.zeros_like(self.fixed, dtype=scale.dtype), self._positions)
 
     def restrict(self, full: Float[Tensor, "..."]) -> Float[Tensor, "*draw free"]:
-        """The free entries of a whole weight, (*draw, *weight_shape); the inverse of `embed`."""
+        """Return the free entries of a whole weight, (*draw, *weight_shape): `embed` inverted."""
         draw = full.shape[: full.ndim - self.fixed.ndim]
         return full.reshape(*draw, -1).index_select(-1, self._positions)
 
     def effective_weight(self) -> Float[Tensor, "*shape"]:
-        """The whole weight that the layer computes with."""
+        """Return the whole weight that the layer computes with."""
         return _effective_weight(self.weight, self.fixed, self._positions)
 
     def dense(self) -> nn.Module:
-        """A plain layer of the same function: every entry, the fixed ones too, is a parameter of
-        it.
-        """
+        """Return a plain layer of the same function, in which fixed entries are parameters too."""
         clone = copy.deepcopy(self)
         weight = self.effective_weight().detach().clone()
         del clone.mask, clone.fixed, clone._positions
@@ -106,7 +104,7 @@ class FixedEntries(nn.Module):
         return clone
 
     def update_positions(self) -> None:
-        """Follows a `mask` that was changed in place, with as many free entries as before."""
+        """Update the layer after an in-place change of `mask` with equally many free entries."""
         self._positions = _positions(self.mask)
 
     def _load_from_state_dict(self, *args: Any) -> None:
@@ -114,7 +112,7 @@ class FixedEntries(nn.Module):
         self.update_positions()
 
     def extra_repr(self) -> str:
-        """The plain layer's, and how many entries are free."""
+        """Return the plain layer's description and the number of free entries."""
         return f"{super().extra_repr()}, free={self._positions.numel()} of {self.fixed.numel()}"
 
 
@@ -125,7 +123,7 @@ class FixedEntriesLinear(FixedEntries, nn.Linear):
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, input: Tensor) -> Tensor:
-        """(*, in_features) to (*, out_features)."""
+        """Map (*, in_features) to (*, out_features)."""
         return F.linear(
             input, _effective_weight(self.weight, self.fixed, self._positions), self.bias
         )
@@ -136,7 +134,7 @@ class _FixedEntriesConv(FixedEntries):
 
     @no_type_check  # torch.fx traces with proxies, which are no tensors
     def forward(self, input: Tensor) -> Tensor:
-        """(point, channel, *positions) to (point, out_channel, *new_positions)."""
+        """Map (point, channel, *positions) to (point, out_channel, *new_positions)."""
         weight = _effective_weight(self.weight, self.fixed, self._positions)
         return cast(Any, self)._conv_forward(input, weight, self.bias)
 
@@ -166,15 +164,15 @@ _FIXED = {
 
 
 def fix_entries(layer: nn.Module, mask: Tensor, fixed: Tensor) -> FixedEntries:
-    """Gives a plain layer fixed entries, in place; free entries keep their present values.
+    """Fix entries of a plain layer in place; free entries keep their present values.
 
-    The layer changes its class, as with `torch.nn.utils.parametrize`, so that everything that
-    refers to it sees it.
+    The layer changes its class, as with `torch.nn.utils.parametrize`, so all references to it see
+    the change.
 
     Args:
         layer: Exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`.
         mask: True at free entries; of the weight's shape.
-        fixed: Values of the others; of the weight's shape.
+        fixed: Values of the fixed entries; of the weight's shape.
 
     Returns:
         The layer.
@@ -194,22 +192,21 @@ def fix_entries(layer: nn.Module, mask: Tensor, fixed: Tensor) -> FixedEntries:
 
 
 def fixed_layers(net: nn.Module) -> Iterator[tuple[str, FixedEntries]]:
-    """Name of the weight and layer of every layer with fixed entries."""
+    """Yield the name of the weight and the layer for every layer with fixed entries."""
     for name, module in net.named_modules():
         if isinstance(module, FixedEntries):
             yield f"{name}.weight" if name else "weight", module
 
 
 def effective_parameters(net: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters as the layers use them: whole weights where entries are fixed, everything else as
-    it is.
+    """Return parameters as the layers use them: whole weights where entries are fixed.
 
     Args:
         net: The network.
         values: Name -> (*draw, *shape) of some of its parameters.
 
     Returns:
-        Name -> (*draw, *shape of the whole parameter), fit for `torch.func.functional_call`.
+        Name -> (*draw, *shape of the whole parameter), suitable for `torch.func.functional_call`.
     """
     layers = dict(fixed_layers(net))
     return {
@@ -219,9 +216,7 @@ def effective_parameters(net: nn.Module, values: Mapping[str, Tensor]) -> dict[s
 
 
 def effective_scales(net: nn.Module, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Standard deviations of the `effective_parameters` from those of the parameters: 0 at fixed
-    entries.
-    """
+    """Return standard deviations of the `effective_parameters`, which are 0 at fixed entries."""
     layers = dict(fixed_layers(net))
     return {
         name: layers[name].embed_scale(value) if name in layers else value
@@ -230,9 +225,7 @@ def effective_scales(net: nn.Module, scales: Mapping[str, Tensor]) -> dict[str, 
 
 
 def free_parameters(net: nn.Module, effective: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `effective_parameters`: what lies at fixed entries is dropped, not looked
-    at.
-    """
+    """Invert `effective_parameters`; values at fixed entries are dropped unchecked."""
     layers = dict(fixed_layers(net))
     return {
         name: layers[name].restrict(value) if name in layers else value
@@ -241,8 +234,9 @@ def free_parameters(net: nn.Module, effective: Mapping[str, Tensor]) -> dict[str
 
 
 def weight_shapes(net: nn.Module) -> dict[str, torch.Size]:
-    """Name -> shape of every parameter as the layers use it: of weights with fixed entries, the
-    whole one's.
+    """Return name -> shape of every parameter as the layers use it.
+
+    For a weight with fixed entries this is the shape of the whole weight.
     """
     layers = dict(fixed_layers(net))
     return {
@@ -258,19 +252,18 @@ def _positions(mask: Bool[Tensor, "*shape"]) -> Int[Tensor, " free"]:
 def _embed(free: Tensor, base: Tensor, positions: Tensor) -> Tensor:
     draw = free.shape[:-1]
     flat = base.flatten().expand(*draw, -1)
-    # Out of place, so that it works under vmap and grad. Positions differ, so the order of writing
-    # does not matter.
+    # Out of place, so that it works under vmap and grad. Positions are distinct, so the order of
+    # writing does not matter.
     return flat.scatter(-1, positions.expand(*draw, -1), free).reshape(*draw, *base.shape)
 
 
 def _effective_weight(weight: Tensor, fixed: Tensor, positions: Tensor) -> Tensor:
-    # Attributes only, no `dim()`: whoever watches operations should see none where the weight is
-    # passed through.
+    # Attributes only, no `dim()`: a tracer of operations should see none where the weight is
+    # returned unchanged.
     if weight.ndim == fixed.ndim:
         return weight
     return _embed(weight, fixed.to(weight.dtype), positions)
 
 
-torch.fx.wrap(
-    "_effective_weight"
-)  # which of the two it is, tracing cannot know: it is one operation to it
+# torch.fx cannot trace the branch, so it treats the function as one operation.
+torch.fx.wrap("_effective_weight")

@@ -1,4 +1,4 @@
-"""Layers that only start with an asymmetric network's values: the control `init_matched`."""
+"""Build the control `init_matched`: layers that only start with an asymmetric network's values."""
 
 from typing import Any, cast
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 class InitialEntries(nn.Module):
     """A plain layer that starts with given values at some entries; all of them are parameters.
 
-    Large fixed entries also change how a network starts. This one starts the same and has the
-    symmetry of a standard network. `initialize` reads the buffers, the forward pass does not, and
-    they are no part of the state dict.
+    Large fixed entries also change the initial values of a network. This layer starts at the same
+    values and has the symmetry of a standard network. `initialize` reads the buffers; the forward
+    pass does not, and they are not part of the state dict.
 
     Attributes:
         weight: (*shape), a parameter.
@@ -26,7 +26,7 @@ class InitialEntries(nn.Module):
 
     @torch.no_grad()
     def reset_initial_entries(self) -> None:
-        """Puts the given initial values into the weight."""
+        """Write the given initial values into the weight."""
         self.weight.copy_(torch.where(self.mask, self.weight, self.fixed))
 
 
@@ -57,8 +57,9 @@ _INITIAL = {
 def set_initial_entries(
     layer: nn.Module, mask: Bool[Tensor, "*shape"], fixed: Float[Tensor, "*shape"]
 ) -> InitialEntries:
-    """Gives a plain layer initial values where `mask` is False, in place; the layer changes its
-    class.
+    """Give a plain layer initial values where `mask` is False, in place.
+
+    The layer changes its class.
 
     Args:
         layer: Exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`.

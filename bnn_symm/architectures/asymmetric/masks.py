@@ -1,9 +1,8 @@
-"""Which entries of a weight are fixed, and at what values: functions of a seed and a layer's name.
+"""Choose the fixed entries of a weight and their values, as functions of a seed and a layer's name.
 
-Numpy only, and of numpy only the raw stream of the Philox generator, whose bits are promised to
-    stay: a mask must be
-the same in every process, on every platform and with every version, or posteriors could not be
-compared.
+Only NumPy is used, and only the raw stream of its Philox generator, whose bits are guaranteed not
+to change. A mask must be the same in every process, on every platform and with every version, or
+posteriors could not be compared.
 """
 
 import itertools
@@ -19,24 +18,24 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.randomness import numpy_generator
 
 GRID = 2**16
-"""Normal variates are rounded to multiples of 1 / GRID: far above where libraries differ in the
-last digit."""
+"""Normal variates are rounded to multiples of 1 / GRID, far coarser than the last digits in which
+libraries differ."""
 
 FEW = 4
-"""Below so many possible rows for each one wanted, they are listed: random ones would collide too
-often."""
+"""With fewer than this many possible rows per row, all of them are enumerated, since random rows
+would collide too often."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What a mask depends on.
+    """The sizes and the name that a mask depends on.
 
     Attributes:
-        name: In the network; the key of its random numbers.
-        rows: Units, or output channels.
-        channels: Inputs of a row, or input channels of a filter.
-        area: Positions of the kernel; 1 for a linear layer.
-        is_linear: Whether it is one; a 1x1 convolution is not.
+        name: Name in the network; the key of its random numbers.
+        rows: Number of units, or of output channels.
+        channels: Number of inputs of a row, or of input channels of a filter.
+        area: Number of positions of the kernel; 1 for a linear layer.
+        is_linear: Whether it is a linear layer; a 1x1 convolution is not.
     """
 
     name: str
@@ -47,24 +46,24 @@ class Layer:
 
     @property
     def row(self) -> int:
-        """Entries of a row."""
+        """Return the number of entries of a row."""
         return self.channels * self.area
 
 
 def layer_mask(
     kind: MaskKind, layer: Layer, fixed_per_row: int, seed: int
 ) -> Bool[np.ndarray, "rows row"]:
-    """True at free entries; all rows differ, and none is without a free entry.
+    """Return a mask, True at free entries, whose rows all differ and each have a free entry.
 
     Args:
         kind: `random`, `densest` or `filters`.
         layer: Name and sizes.
-        fixed_per_row: Fixed entries a row; of `filters`, fixed input channels a row. `densest`
-            decides it itself.
-        seed: Of the mask.
+        fixed_per_row: Fixed entries per row; for `filters`, fixed input channels per row. `densest`
+            chooses the number itself.
+        seed: Seed of the mask.
 
     Raises:
-        ConfigError: If nothing would be free, or rows cannot differ.
+        ConfigError: If nothing would be free, or rows cannot all differ.
     """
     if kind == "densest":
         mask = _densest(layer)
@@ -84,21 +83,20 @@ def layer_mask(
 def fixed_values(
     seed: int, name: str, shape: tuple[int, ...], kappa: float
 ) -> Float[np.ndarray, "..."]:
-    """``F = kappa z`` with z standard normal, in float32.
+    """Return ``F = kappa z`` with z standard normal, in float32.
 
-    z is drawn on the whole grid and depends on the seed, the name and the shape only, so that
-    another kappa or mask keeps it. Of numbers that float32 holds, networks in float32 and float64
-    have the same.
+    z is drawn for the whole weight and depends only on the seed, the name and the shape, so another
+    kappa or mask keeps it. Networks in float32 and float64 get the same values, since float32
+    represents them.
 
     Args:
-        seed: Of the values.
+        seed: Seed of the values.
         name: The key: the name of the layer.
-        shape: Of the weight.
+        shape: Shape of the weight.
         kappa: Standard deviation of F.
     """
     raw = numpy_generator(seed, "fixed values", name).bit_generator.random_raw(math.prod(shape))
-    # The middles of 2^52 cells of (0, 1), which float64 holds exactly; neither 0 nor 1 is among
-    # them.
+    # Midpoints of 2^52 cells of (0, 1), which are exact in float64 and include neither 0 nor 1.
     uniform = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     normal = np.round(ndtri(uniform) * GRID) / GRID
     # Adding 0 turns -0 into 0: one value, one fingerprint.
@@ -106,20 +104,19 @@ def fixed_values(
 
 
 def rows_can_differ(rows: int, entries: int, fixed: int) -> bool:
-    """Whether so many rows can have so many fixed entries each and all be different."""
+    """Return whether this many rows can have this many fixed entries each and all differ."""
     return math.comb(entries, fixed) >= rows
 
 
 def _random(
     layer: Layer, entries: int, fixed: int, what: str, seed: int
 ) -> Bool[np.ndarray, "rows entries"]:
-    """`fixed` of `entries` in every row, at random, no row twice."""
+    """Return a random mask with `fixed` of `entries` fixed in every row, and no row twice."""
     rows = layer.rows
     if fixed >= entries:
         raise ConfigError(
-            f"{layer.name}: fixed_per_row={fixed} leaves nothing trainable of {entries} {what} a "
-            "row; want at most "
-            f"{entries - 1}"
+            f"{layer.name}: fixed_per_row={fixed} leaves nothing trainable of {entries} {what} per "
+            f"row; want at most {entries - 1}"
         )
     possible = math.comb(entries, fixed)
     if possible < rows:
@@ -138,15 +135,16 @@ def _random(
         fresh = np.ones_like(keys, dtype=bool)
         np.put_along_axis(fresh, np.argsort(keys, axis=1, kind="stable")[:, :fixed], False, axis=1)
         mask[missing] = fresh
-        # The first of equal rows stays, later ones are drawn again.
+        # The first of equal rows is kept, later ones are drawn again.
         _, first = np.unique(mask, axis=0, return_index=True)
         missing = np.setdiff1d(np.arange(rows), first)
     return mask
 
 
 def _densest(layer: Layer) -> Bool[np.ndarray, "rows row"]:
-    """The first row free, then all rows with one fixed entry, then all with two, ..., as far as
-    rows are needed.
+    """Return the mask with the fewest fixed entries.
+
+    The first row is free; then come all rows with one fixed entry, with two, and so on.
     """
     mask = np.ones((layer.rows, layer.row), dtype=bool)
     subsets = itertools.chain.from_iterable(
@@ -159,22 +157,20 @@ def _densest(layer: Layer) -> Bool[np.ndarray, "rows row"]:
     if filled < layer.rows:
         raise ConfigError(
             f"{layer.name}: {layer.rows} rows of {layer.row} inputs cannot all differ and have a "
-            "free entry, since "
-            f"there are {filled} such rows; want at least {layer.rows.bit_length()} inputs, fewer "
-            "units, or "
-            f"mask=random with fixed_per_row 0 for this layer, which leaves it as it is"
+            f"free entry, since there are {filled} such rows; want at least "
+            f"{layer.rows.bit_length()} inputs, fewer units, or mask=random with fixed_per_row 0 "
+            "for this layer, which leaves it unchanged"
         )
     return mask
 
 
 def equal_rows_error(layer: Layer, entries: int, fixed: int, what: str) -> ConfigError:
-    """The error that says how many inputs would be needed."""
+    """Return the error that states how many inputs would be needed for all rows to differ."""
     message = (
         f"{layer.name}: with {fixed} of {entries} {what} fixed only {math.comb(entries, fixed)} "
-        "rows can differ, but "
-        f"it has {layer.rows}"
+        f"rows can differ, but it has {layer.rows}"
     )
     if fixed > 0:
         needed = next(n for n in itertools.count(fixed) if math.comb(n, fixed) >= layer.rows)
         message += f", for which {needed} {what} would be needed"
-    return ConfigError(f"{message}; fixed_per_row 0 for this layer leaves it as it is")
+    return ConfigError(f"{message}; fixed_per_row 0 for this layer leaves it unchanged")

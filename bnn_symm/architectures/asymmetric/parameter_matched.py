@@ -1,5 +1,6 @@
-"""The control `parameter_matched`: a standard network, narrowed to as many parameters as an
-asymmetric one has free.
+"""Build the control `parameter_matched`: a standard network with fewer units.
+
+It has as many parameters as the asymmetric network has free entries.
 """
 
 import dataclasses
@@ -23,21 +24,20 @@ Widths = tuple[int, ...]
 def build_parameter_matched(
     config: MLPConfig | CNNConfig | ResNetConfig, input_shape: tuple[int, ...], num_outputs: int
 ) -> nn.Module:
-    """A standard network whose number of parameters is next to that of the weight-asymmetric
+    """Build a standard network whose number of parameters matches the weight-asymmetric network.
+
+    All widths (for a ResNet: the channels of its stages) are scaled by one factor; then single
+    widths are adjusted while that brings the number of parameters nearer to the asymmetric
     network's free ones.
 
-    All widths (of a ResNet: the channels of its stages) are scaled by one factor, then single ones
-        are adjusted while
-    that brings the number nearer.
-
     Args:
-        config: Of the network that is matched, its symmetry settings included.
+        config: Configuration of the network to match, with its symmetry settings.
         input_shape: Shape of one point.
         num_outputs: Length of the output of one point.
 
     Raises:
         ConfigError: If there is no hidden layer to narrow, or the asymmetric network cannot be
-            made.
+            built.
     """
 
     def build(widths: Widths) -> nn.Module:
@@ -52,7 +52,7 @@ def build_parameter_matched(
     whole = default_stage_channels(config) if isinstance(config, ResNetConfig) else config.widths
     if not whole:
         raise ConfigError(
-            "parameter_matched narrows the hidden layers, and this network has none; give "
+            "parameter_matched narrows the hidden layers, and this network has none; set "
             "architecture.widths"
         )
     asymmetric = apply_symmetry(
@@ -62,14 +62,14 @@ def build_parameter_matched(
 
 
 def nearest_widths(whole: Widths, wanted: int, count: Callable[[Widths], int]) -> Widths:
-    """Widths of nearly the same proportions whose number of parameters is near the wanted one.
+    """Return widths of nearly the same proportions with nearly the wanted number of parameters.
 
     Args:
         whole: Widths to start from.
         wanted: Number of parameters.
-        count: Number of parameters for given widths; grows with each.
+        count: Number of parameters for given widths; increases with each width.
     """
-    # Scaling by one factor: the factors at which any width changes are few enough to bisect.
+    # Scale by one factor, found by bisection to the resolution at which a width changes.
     low, high = 0.0, 1.0
     for _ in range(max(whole).bit_length() + 1):
         middle = (low + high) / 2

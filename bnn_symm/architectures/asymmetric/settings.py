@@ -1,4 +1,4 @@
-"""What `auto` and lists mean: fixed entries a row and kappa, layer by layer.
+"""Resolve `auto` and lists of settings to fixed entries per row and kappa for each layer.
 
 The rules reproduce the settings of Lim et al. (2024) at the sizes of its networks and scale them to
 others.
@@ -21,23 +21,22 @@ from bnn_symm.errors import ConfigError
 NORMS = (nn.LayerNorm, nn.GroupNorm, FilterResponseNorm)
 
 MLP_FRACTION = 8
-"""Of hidden linear layers, 1 entry in 8 of the narrower side is fixed: the paper's 64 at a width of
+"""In hidden linear layers, 1 entry in 8 of the narrower side is fixed: the paper's 64 at a width of
 512."""
 
 MLP_KAPPA, LAST_HIDDEN_KAPPA, HEAD_KAPPA = 1.0, 0.5, 0.25
-"""The paper's kappas of an MLP; smaller towards the output, whose scale they would dominate."""
+"""The paper's kappas for an MLP; smaller towards the output, whose scale they would dominate."""
 
 NORM_KAPPA = 3.0
-"""The paper's kappa of a ResNet, where norms take the scale out again."""
+"""The paper's kappa for a ResNet, where norms remove the scale again."""
 
 
 def plain_layers(net: nn.Module) -> dict[str, nn.Module]:
-    """The layers that can have fixed entries, in the order of `named_modules`.
+    """Return the layers that can have fixed entries, in the order of `named_modules`.
 
-    Only exact types: a subclass may read its weight in ways of its own (`nn.MultiheadAttention`
-        does). And only layers
-    whose weight is a parameter that is inferred, not one computed from others (weight
-    normalization) or frozen.
+    Only exact types count, since a subclass may use its weight in other ways
+    (`nn.MultiheadAttention` does). The weight must be a parameter that is inferred, not frozen or
+    computed from others (weight normalization).
     """
     return {
         name: module
@@ -49,18 +48,19 @@ def plain_layers(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def describe_layer(name: str, module: nn.Module) -> Layer:
-    """Sizes of a layer's weight."""
+    """Return the sizes of a layer's weight."""
     rows, channels, *kernel = module.get_parameter("weight").shape
     return Layer(name or "(root)", rows, channels, math.prod(kernel), isinstance(module, nn.Linear))
 
 
 def fixed_counts(layers: Mapping[str, nn.Module], settings: SymmetryConfig) -> dict[str, int]:
-    """Fixed entries a row (with `mask: filters`: fixed input channels), by name; 0 leaves a layer
-    as it is.
+    """Return the number of fixed entries per row, by name; 0 leaves a layer unchanged.
+
+    With `mask: filters` it is the number of fixed input channels.
 
     Raises:
-        ConfigError: If a list has not one entry a layer, or by `auto` the rows of a layer cannot
-            all differ.
+        ConfigError: If a list does not have one entry per layer, or by `auto` the rows of a layer
+            cannot all differ.
     """
     given = settings.fixed_per_row
     if given != "auto":
@@ -90,16 +90,16 @@ def fixed_counts(layers: Mapping[str, nn.Module], settings: SymmetryConfig) -> d
 def kappas(
     net: nn.Module, layers: Mapping[str, nn.Module], means: Mapping[str, float], given: object
 ) -> list[float]:
-    """Standard deviation of the fixed values, layer by layer.
+    """Return the standard deviation of the fixed values for each layer.
 
     Args:
-        net: Where norms are looked for.
-        layers: Of it.
-        means: Name -> mean number of fixed entries a row.
-        given: "auto", a number or one a layer.
+        net: The network, which is searched for norms.
+        layers: Layers of the network.
+        means: Name -> mean number of fixed entries per row.
+        given: "auto", a number, or one number per layer.
 
     Raises:
-        ConfigError: If a list has not one entry a layer.
+        ConfigError: If a list does not have one entry per layer.
     """
     if given != "auto":
         return [float(value) for value in _by_layer("kappa", given, layers)]
@@ -108,31 +108,30 @@ def kappas(
         return [MLP_KAPPA] * (len(layers) - len(last)) + last
     if any(isinstance(module, NORMS) for module in net.modules()):
         return [NORM_KAPPA] * len(layers)
-    # The fixed entries of a row carry as much variance as He-initialized free ones would: n kappa^2
-    # = 2.
+    # The fixed entries of a row have the variance of He-initialized free ones: n kappa^2 = 2.
     return [math.sqrt(2 / max(1.0, means.get(name, 0.0))) for name in layers]
 
 
 def has_convolutions(layers: Mapping[str, nn.Module]) -> bool:
-    """Whether the rules for convolutional networks hold."""
+    """Return whether the rules for convolutional networks apply."""
     return any(not isinstance(module, nn.Linear) for module in layers.values())
 
 
 def _entries(layer: Layer, convolutional: bool, last: bool) -> int:
-    """Entries a row by the paper's settings, before it is known whether rows can differ."""
+    """Return the number of fixed entries per row in the paper, before rows are made to differ."""
     if not convolutional:
         return layer.row // 2 if last else round(min(layer.row, layer.rows) / MLP_FRACTION)
     if layer.is_linear:
         return round(math.sqrt(layer.row))
-    # 4 of 9 entries of a kernel is what the paper fixes of its first convolution.
+    # The paper fixes 4 of 9 entries of each kernel in its first convolution.
     return min(round(math.sqrt(layer.rows)) * layer.area, 4 * layer.row // 9)
 
 
 def _filters(layer: Layer, entries: int) -> int:
-    """Fixed input channels; 0 where there are too few for all output channels to differ, as in a
-    first layer.
+    """Return the number of fixed input channels.
 
-    That layer keeps all its weights. The masks of the next one tell its output channels apart.
+    It is 0 where there are too few for all output channels to differ, as in a first layer. That
+    layer keeps all its weights; the masks of the next one distinguish its output channels.
     """
     start = min(max(1, round(entries / layer.area)), layer.channels - 1)
     possible = (

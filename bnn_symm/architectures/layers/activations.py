@@ -1,6 +1,4 @@
-"""Nonlinearities by name, and the thresholded linear unit that filter response normalization brings
-along.
-"""
+"""Provide nonlinearities by name, and the thresholded linear unit that FRN needs."""
 
 from collections.abc import Callable
 from typing import no_type_check
@@ -20,13 +18,13 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ThresholdedLinearUnit(nn.Module):
-    """A relu with a learned threshold a channel, TLU.
+    """A relu with a learned threshold per channel, TLU.
 
     ``z = max(y, tau)``
 
     Filter response normalization does not center its input, so a fixed threshold of zero may cut
-    off too much or too little of a channel; `tau` learns where to cut. It starts at 0, where the
-    unit is a relu.
+    off too much or too little of a channel; `tau` is the learned threshold. It starts at 0, where
+    the unit is a relu.
 
     Args:
         num_channels: Channels of the maps; the shape of `tau`.
@@ -43,16 +41,15 @@ class ThresholdedLinearUnit(nn.Module):
     def forward(
         self, y: Float[Tensor, "point channel height width"]
     ) -> Float[Tensor, "point channel height width"]:
-        """Channel by channel, the larger of `y` and `tau`."""
+        """Return the larger of `y` and `tau`, channel by channel."""
         return torch.maximum(y, self.tau.view(1, -1, 1, 1))
 
 
 def image_activation(activation: Activation, norm: str, num_channels: int) -> nn.Module:
-    """The nonlinearity for maps: the named one, except that after `frn` a TLU takes the place of
-    relu.
+    """Return the named nonlinearity for maps, but a TLU for relu after `frn`.
 
-    A relu after a TLU would hide every negative threshold, so one replaces the other. The smooth
-    activations stay as they are, without a threshold, whose kink would defeat their purpose.
+    A relu after a TLU would hide every negative threshold, so the TLU replaces it. The smooth
+    activations have no threshold, since its kink would defeat their purpose.
     """
     if norm == "frn" and activation == "relu":
         return ThresholdedLinearUnit(num_channels)

@@ -1,9 +1,8 @@
-"""Dropout as a word of a layer: the rate at which its inputs are dropped, by methods that drop.
+"""Declare dropout as an attribute of a layer: the rate at which its inputs are dropped.
 
-A layer that was given a rate computes what it did; nothing in a forward pass is random, so that
-every other method has the network as it is. Whoever drops does it in the weights: an input that is
-dropped is a column of the weight (of a convolution, a channel) times 0, one that is kept times 1 /
-(1 - rate).
+The forward pass of a layer with a rate is unchanged and deterministic, so methods without dropout
+see the plain network. Methods with dropout apply it to the weights: the column of a dropped input
+(in a convolution, the channel) is multiplied by 0, that of a kept one by 1 / (1 - rate).
 """
 
 from collections.abc import Iterator
@@ -18,46 +17,45 @@ from bnn_symm.errors import ConfigError
 
 
 def drop_inputs(layer: nn.Module, rate: float) -> None:
-    """Says that the inputs of a layer are dropped at a rate; 0 for never.
+    """Declare the rate at which the inputs of a layer are dropped; 0 for never.
 
     Args:
-        layer: `nn.Linear` or `nn.ConvNd`; of grouped convolutions an input is a channel within its
+        layer: `nn.Linear` or `nn.ConvNd`; in grouped convolutions an input is a channel within its
             group.
         rate: probability of being dropped, in [0, 1).
 
     Raises:
-        ConfigError: if the layer is another, or the rate out of range.
+        ConfigError: if the layer is of another type, or the rate is out of range.
     """
     if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
         raise ConfigError(
-            f"drop_inputs: got a {type(layer).__name__}, wanted a linear layer or a convolution"
+            f"drop_inputs: got a {type(layer).__name__}, expected a linear layer or a convolution"
         )
     if not 0 <= rate < 1:
-        raise ConfigError(f"drop_inputs: got a rate of {rate}, wanted a probability below 1")
+        raise ConfigError(f"drop_inputs: got a rate of {rate}, expected a probability below 1")
     declared: Any = layer
     declared.input_dropout = float(rate)
 
 
 class DroppedInputs:
-    """The inputs of layers that may be dropped, and which of a network's free entries each takes
-    with it.
+    """The inputs of layers that may be dropped, and the free entries that belong to each.
 
-    What is fixed of a weight is no free entry and stays.
+    Fixed entries of a weight are not dropped.
 
     Args:
-        net: any network; its layers have said their rates.
+        net: any network; its layers have declared their rates.
 
     Attributes:
-        rates: (unit,), of each input of each layer with a rate.
+        rates: (unit,), the rate of each input of each layer with a rate.
         unit_of: (parameter,), for each entry of the network's flat parameter vector, 1 + the unit
-            that it is of, or 0.
+            that it belongs to, or 0.
     """
 
     rates: Tensor
     unit_of: Int[Tensor, " parameter"]
 
     def __init__(self, net: nn.Module):
-        # Whole weights have floating entries; float64 numbers units exactly.
+        # Whole weights are floating-point tensors; float64 represents the numbers of units exactly.
         numbers = {
             name: torch.zeros(shape, dtype=torch.float64)
             for name, shape in weight_shapes(net).items()
@@ -78,7 +76,7 @@ class DroppedInputs:
         ).long()
 
     def factors(self, kept: Tensor) -> Tensor:
-        """What every entry of the parameter vector is multiplied by, (parameter,).
+        """Return the factor of every entry of the parameter vector, (parameter,).
 
         Args:
             kept: (unit,), which inputs are kept.
@@ -88,7 +86,7 @@ class DroppedInputs:
 
 
 def _declared(net: nn.Module) -> Iterator[tuple[str, float]]:
-    """Name of the weight, and rate, of every layer whose inputs are dropped."""
+    """Yield the name of the weight, and the rate, for every layer whose inputs are dropped."""
     for name, module in net.named_modules():
         rate: float = getattr(module, "input_dropout", 0.0)
         if rate > 0:

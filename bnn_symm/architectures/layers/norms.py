@@ -1,9 +1,8 @@
-"""Normalization of one point at a time.
+"""Normalize one point at a time.
 
-Statistics over a batch are left out on purpose: with them the likelihood of one point depends on
-    the others,
-so that the likelihood no longer factorizes and neither a posterior nor its minibatch estimate is
-well defined.
+Statistics over a batch are excluded: with them the likelihood of one point depends on the others,
+so the likelihood no longer factorizes, and neither a posterior nor its minibatch estimate is well
+defined.
 """
 
 from typing import no_type_check
@@ -14,13 +13,13 @@ from torch import Tensor, nn
 
 
 class FilterResponseNorm(nn.Module):
-    """Filter response normalization, FRN: each channel of each point by its own root mean square.
+    """Filter response normalization, FRN: divide each channel of a point by its root mean square.
 
     ``y = gamma x / sqrt(mean(x^2 over height, width) + eps) + beta``
 
-    gamma is `weight` and beta is `bias`. The threshold that follows it is a layer of its own,
+    gamma is `weight` and beta is `bias`. The threshold that follows it is a separate layer,
     `activations.ThresholdedLinearUnit`, since a residual block adds its shortcut between the two.
-    On maps of 1x1 the norm keeps little but the sign of x.
+    On maps of 1x1 the norm retains little more than the sign of x.
 
     Args:
         num_channels: Channels of the maps; the shape of `weight` and `bias`.
@@ -40,19 +39,18 @@ class FilterResponseNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "point channel height width"]
     ) -> Float[Tensor, "point channel height width"]:
-        """Normalized maps of the same shape."""
+        """Return the normalized maps, of the same shape."""
         mean_square = x.square().mean(dim=(2, 3), keepdim=True)
         scaled = x * torch.rsqrt(mean_square + self.eps)
         return scaled * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
 def image_norm(norm: str, num_channels: int) -> nn.Module:
-    """The norm for maps: `none`, `layer` or `frn`.
+    """Return the norm for maps: `none`, `layer` or `frn`.
 
     `layer` is GroupNorm with one group: mean and variance over channels, height and width of one
-        point, then
-    a scale and an offset a channel. It commutes with permutations of the channels, as LayerNorm
-    does (Ba et al., 2016, arXiv:1607.06450; Wu and He, 2018, arXiv:1803.08494).
+    point, then a scale and an offset per channel. It commutes with permutations of the channels, as
+    LayerNorm does (Ba et al., 2016, arXiv:1607.06450; Wu and He, 2018, arXiv:1803.08494).
     """
     if norm == "frn":
         return FilterResponseNorm(num_channels)

@@ -242,7 +242,7 @@ def test_a_layer_that_is_used_twice_has_one_mask_and_tied_weights_are_refused():
         ({"fixed_per_row": 10}, "layers.0: fixed_per_row=10 leaves nothing trainable of 10 inputs"),
         (
             {"fixed_per_row": 4, "mask": "densest"},
-            "fixed_per_row=4 with mask=densest, which decides it",
+            "fixed_per_row=4 with mask=densest, which chooses",
         ),
         (
             {"fixed_per_row": 1},
@@ -254,7 +254,7 @@ def test_a_layer_that_is_used_twice_has_one_mask_and_tied_weights_are_refused():
         ),
         (
             {"kind": "block_fixed", "block": 4, "fixed_per_row": (2, 3, 4)},
-            "layers.1: 3 fixed entries a row cannot be",
+            "layers.1: 3 fixed entries per row cannot be",
         ),
         (
             {"kind": "block_fixed", "block": 4, "fixed_per_row": (4, 4, 4)},
@@ -263,7 +263,7 @@ def test_a_layer_that_is_used_twice_has_one_mask_and_tied_weights_are_refused():
         ),
         (
             {"kind": "block_fixed", "block": 2, "mask": "densest"},
-            "block_fixed with block=2 wants as many",
+            "block_fixed with block=2 needs as many",
         ),
     ],
 )

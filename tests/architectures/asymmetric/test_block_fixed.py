@@ -35,7 +35,7 @@ def test_inputs_and_outputs_stay_as_they_are():
     ("axes", "block", "fixed", "message"),
     [
         ((UNITS, INPUTS), 3, 3, "l: 4 units of a cannot be divided into blocks of 3"),
-        ((INPUTS, UNITS), 2, 3, "l: 3 fixed entries a row cannot be divided into blocks of 2"),
+        ((INPUTS, UNITS), 2, 3, "l: 3 fixed entries per row cannot be divided into blocks of 2"),
         (
             (UNITS, UNITS + INPUTS),
             2,

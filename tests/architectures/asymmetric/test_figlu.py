@@ -110,7 +110,7 @@ def test_refusals():
     act = nn.ReLU()
     shared = nn.Sequential(nn.Linear(3, 4), act, nn.Linear(4, 5), act)
     with pytest.raises(
-        ConfigError, match=r"1: this activation is used at the widths \[4, 5\].*for each place"
+        ConfigError, match=r"1: this activation is used at the widths \[4, 5\].*for each call"
     ):
         asymmetrize(shared, kind="sigma_asymmetric", input_shape=(3,))
     assert not any(module._forward_pre_hooks for module in shared.modules())
@@ -127,7 +127,7 @@ def test_refusals():
         ConfigError, match=r"no activation module in use.*self.activation = nn.ReLU\(\)"
     ):
         asymmetrize(Functional(), kind="sigma_asymmetric", input_shape=(3,))
-    with pytest.raises(ConfigError, match="give input_shape"):
+    with pytest.raises(ConfigError, match="pass input_shape"):
         asymmetrize(nn.ReLU(), kind="sigma_asymmetric")
     with pytest.raises(ConfigError, match="no activation module"):
         build_network(MLPConfig(widths=(), symmetry=SIGMA), input_shape=(3,), num_outputs=2)

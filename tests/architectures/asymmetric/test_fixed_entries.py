@@ -158,7 +158,7 @@ def test_a_layer_can_be_made_directly():
 def test_wrong_masks_are_refused_and_leave_the_layer_as_it_was():
     layer = nn.Linear(3, 2)
     with pytest.raises(
-        ValueError, match=r"a mask of shape \(3, 2\).*want both of the weight's, \(2, 3\)"
+        ValueError, match=r"a mask of shape \(3, 2\).*want both of the weight's shape, \(2, 3\)"
     ):
         fix_entries(layer, torch.ones(3, 2, dtype=torch.bool), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="without any free entry"):

@@ -98,7 +98,7 @@ def test_filters_fix_whole_input_channels():
             "random",
             Layer("layers.0", 64, 4),
             2,
-            "fixed_per_row 0 for this layer leaves it as it is",
+            "fixed_per_row 0 for this layer leaves it unchanged",
         ),
     ],
 )

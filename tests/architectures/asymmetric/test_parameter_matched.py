@@ -61,10 +61,10 @@ def test_no_step_of_one_width_comes_nearer():
 
 
 def test_what_cannot_be_narrowed_is_said():
-    with pytest.raises(ConfigError, match=r"has none; give architecture.widths"):
+    with pytest.raises(ConfigError, match=r"has none; set architecture.widths"):
         build_network(MLPConfig(widths=(), symmetry=MATCHED), input_shape=(4,), num_outputs=2)
     config = ModuleConfig(
         factory="torch.nn:Linear", keywords={"in_features": 4, "out_features": 2}, symmetry=MATCHED
     )
-    with pytest.raises(ConfigError, match="parameter_matched chooses the widths of a network anew"):
+    with pytest.raises(ConfigError, match="parameter_matched changes the widths of a network"):
         build_network(config, input_shape=(4,), num_outputs=2)

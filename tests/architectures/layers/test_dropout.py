@@ -120,8 +120,8 @@ def test_a_rate_stands_whatever_is_kept():
 
 def test_what_cannot_be_dropped_is_refused():
     with pytest.raises(
-        ConfigError, match="got a LayerNorm, wanted a linear layer or a convolution"
+        ConfigError, match="got a LayerNorm, expected a linear layer or a convolution"
     ):
         drop_inputs(nn.LayerNorm(3), 0.1)
-    with pytest.raises(ConfigError, match=r"got a rate of 1\.0, wanted a probability below 1"):
+    with pytest.raises(ConfigError, match=r"got a rate of 1\.0, expected a probability below 1"):
         drop_inputs(nn.Linear(3, 3), 1.0)
