@@ -257,8 +257,8 @@ def _check_classes(
         label for index, label in enumerate(preprocessing.class_labels) if index not in present
     ]
     if absent:
-        why = f"data.limit={config.limit} is too small" if config.limit else "the split omits it"
+        cause = f"data.limit={config.limit} is too small" if config.limit else "the split omits it"
         raise InvalidData(
             f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training "
-            f"point ({why}); use a larger --set data.limit=N, or another --set data.split_seed=N"
+            f"point ({cause}); use a larger --set data.limit=N, or another --set data.split_seed=N"
         )

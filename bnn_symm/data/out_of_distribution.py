@@ -85,5 +85,7 @@ def photo_patches() -> Int[np.ndarray, "1000 1 8 8"]:
         rows, columns = gray.shape[0] // _SIDE, gray.shape[1] // _SIDE
         cut = gray[: rows * _SIDE, : columns * _SIDE].reshape(rows, _SIDE, columns, _SIDE)
         patches.append(cut.transpose(0, 2, 1, 3).reshape(-1, 1, _SIDE, _SIDE))
-    every = np.unique(np.concatenate(patches), axis=0)
-    return every[numpy_generator("data", PHOTO_PATCHES).permutation(len(every))[:_NUM_PATCHES]]
+    distinct = np.unique(np.concatenate(patches), axis=0)
+    return distinct[
+        numpy_generator("data", PHOTO_PATCHES).permutation(len(distinct))[:_NUM_PATCHES]
+    ]

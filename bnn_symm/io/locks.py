@@ -47,9 +47,8 @@ class FolderLock:
     def __init__(self, folder: Path):
         self.folder = folder
         self._lock: FileLock | None = None
-        self._holder: int | None = (
-            None  # process ID, because a forked process does not hold the lock
-        )
+        # Process ID of the holder, because a forked process does not hold the lock.
+        self._holder: int | None = None
 
     @property
     def record(self) -> Path:
@@ -70,15 +69,15 @@ class FolderLock:
         """
         existed = (self.folder / LOCK).exists()
         try:
-            lock = self._locked()
+            lock = self._acquire_system_lock()
             if self._is_recorded(lock_is_free=lock is not None and existed):
                 if lock is not None:
                     if not existed:  # a new file would appear to be the released lock of the owner
                         (self.folder / LOCK).unlink(missing_ok=True)
                     lock.release()
                 elsewhere = (self.owner() or {}).get("host") != socket.gethostname()
-                gone = f"that {'host' if elsewhere else 'process'} no longer exists"
-                raise FolderInUse(f"{self._in_use()}, or if {gone}, remove {self.record}")
+                missing_owner = f"that {'host' if elsewhere else 'process'} no longer exists"
+                raise FolderInUse(f"{self._in_use()}, or if {missing_owner}, remove {self.record}")
             self._lock, self._holder = lock, os.getpid()
             write_json(
                 self.record, {**process_record(), "os_lock": lock is not None}, sync_parent=False
@@ -150,7 +149,7 @@ class FolderLock:
             return False  # the lock of this kernel was released
         return is_alive(owner)
 
-    def _locked(self) -> FileLock | None:
+    def _acquire_system_lock(self) -> FileLock | None:
         """Return the acquired lock of the operating system, or None if it cannot lock."""
         # Without the library's fallback for file systems that cannot lock.
         lock = FileLock(self.folder / LOCK, thread_local=False, fallback_to_soft=False)

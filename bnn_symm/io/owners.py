@@ -33,8 +33,8 @@ def process_record() -> dict[str, Any]:
     boot_id, namespace = current_boot_id(), _pid_namespace()
     if boot_id is not None:
         record["boot_id"] = boot_id
-        if namespace is not None and (found := _state_and_ticks(process.pid)) is not None:
-            record |= {"pid_namespace": namespace, "start_ticks": found[1]}
+        if namespace is not None and (status := _state_and_ticks(process.pid)) is not None:
+            record |= {"pid_namespace": namespace, "start_ticks": status[1]}
     return record
 
 
@@ -52,16 +52,16 @@ def is_alive(record: Mapping[str, Any]) -> bool:
         ticks = int(record["start_ticks"]) if "start_ticks" in record else None
     except (KeyError, TypeError, ValueError, OverflowError):
         return False
-    here, boot_id = current_boot_id(), record.get("boot_id")
-    if here is None or boot_id is None:
+    local_boot_id, boot_id = current_boot_id(), record.get("boot_id")
+    if local_boot_id is None or boot_id is None:
         return host != socket.gethostname() or _is_running_since(pid, start)
-    if boot_id != here:
+    if boot_id != local_boot_id:
         return host != socket.gethostname()  # a process of this machine from before its last boot
     namespace = _pid_namespace()
     if ticks is None or namespace is None or record.get("pid_namespace") != namespace:
         return True
-    found = _state_and_ticks(pid)
-    return found is not None and found[0] not in _DEAD and found[1] == ticks
+    status = _state_and_ticks(pid)
+    return status is not None and status[0] not in _DEAD and status[1] == ticks
 
 
 def is_current_boot(record: Mapping[str, Any]) -> bool:

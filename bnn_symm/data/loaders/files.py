@@ -141,8 +141,10 @@ def data_file_path(name: str) -> Path:
             )
         check_regular_file(path, DatasetNotFound)
     except FileNotFoundError:
-        why = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
-        raise DatasetNotFound(f"the file {quoted(name, 90)} {why}; {_others(path)}") from None
+        problem = (
+            "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        )
+        raise DatasetNotFound(f"the file {quoted(name, 90)} {problem}; {_others(path)}") from None
     except PermissionError:
         raise DatasetNotFound(
             f"the file {quoted(name, 90)} cannot be accessed; check its permissions"

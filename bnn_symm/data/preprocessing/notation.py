@@ -25,12 +25,16 @@ _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)", re.ASCII)
 _CODE = re.compile(r"0\d+(?:\.\d+)*", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
-_GAPS = (
+_PLACEHOLDER_TEXTS = (
     "? - -- --- . .. ... * \\n # na n/a n.a. n.a #n/a #na <na> nan -nan nat null nil none missing "
     "unknown undefined n.d. empty tbd #div/0! #value! #ref! #name? #num! #null! -1.#ind 1.#qnan "
     "unavailable \u2013 \u2014"
 )
-_PLACEHOLDERS = frozenset(_GAPS.split()) | {"not available", "not applicable", "no data"}
+_PLACEHOLDERS = frozenset(_PLACEHOLDER_TEXTS.split()) | {
+    "not available",
+    "not applicable",
+    "no data",
+}
 
 # A number in any notation, as a component of the patterns below.
 _N = r"[+-]?(?:\d{1,3}(?:[ '.,_]\d{3})+|\d+)?(?:[.,]\d+)?"

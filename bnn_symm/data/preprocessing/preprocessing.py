@@ -245,8 +245,8 @@ def _find_columns(frame: "pandas.DataFrame", expected: Sequence[str]) -> "dict[s
     """Return the columns of a table by name, ignoring spaces around names."""
     known = {str(name).strip(): name for name in frame.columns}
     known |= {str(name): name for name in frame.columns}
-    found = {name: known.get(name, known.get(name.strip())) for name in expected}
-    missing = [name for name, column in found.items() if column is None]
+    matches = {name: known.get(name, known.get(name.strip())) for name in expected}
+    missing = [name for name, column in matches.items() if column is None]
     if missing:
         hint = nearest(missing[0], [one_line(name, 30) for name in known][:20])
         raise InvalidData(
@@ -254,7 +254,7 @@ def _find_columns(frame: "pandas.DataFrame", expected: Sequence[str]) -> "dict[s
             f"{one_line(hint, 120)}"
         )
     return {
-        name: table_column(frame, column) for name, column in found.items() if column is not None
+        name: table_column(frame, column) for name, column in matches.items() if column is not None
     }
 
 

@@ -164,23 +164,23 @@ def _refuse_dates(column: _Distinct) -> None:
 
 
 def _refuse_notations(column: _Distinct) -> None:
-    odd = [
+    unsupported = [
         text
         for text, form in column.forms.items()
         if form not in (NUMBER, CODE, PLACEHOLDER, NOT_FINITE, WORD)
     ]
     units = _units(column)
     words = [text for text in column.with_form(WORD) if text not in units]
-    wrong = [text for text in column.counts if text in set(odd) or text in units]
+    wrong = [text for text in column.counts if text in set(unsupported) or text in units]
     if not wrong:
         return
     if words and column.rows(wrong) + column.rows(column.with_form(NUMBER)) <= column.rows(words):
         return  # words, some of which resemble numbers
     text = wrong[0]
-    how = f"the unit {units[text]!r}" if text in units else column.forms[text]
+    notation = f"the unit {units[text]!r}" if text in units else column.forms[text]
     raise InvalidData(
-        f"{column.where(text)}: got {_quote(text)}, a number with {how} ({column.rows(wrong)} such "
-        "values in total), expected plain numbers such as 1234.5; rewrite the column, or use "
+        f"{column.where(text)}: got {_quote(text)}, a number with {notation} ({column.rows(wrong)} "
+        "such values in total), expected plain numbers such as 1234.5; rewrite the column, or use "
         "words for categories"
     )
 
@@ -190,15 +190,17 @@ def _units(column: _Distinct) -> dict[str, str]:
 
     They are if they have decimals, or are integers with at most two units.
     """
-    found = {text: unit for text in column.with_form(WORD) if (unit := unit_of(text)) is not None}
-    values = {value for value, _ in found.values()}
-    num_units = len({unit for _, unit in found.values()})
+    measurements = {
+        text: unit for text in column.with_form(WORD) if (unit := unit_of(text)) is not None
+    }
+    values = {value for value, _ in measurements.values()}
+    num_units = len({unit for _, unit in measurements.values()})
     if not any(not value.is_integer() for value in values) and (len(values) <= 2 or num_units > 2):
         return {}
-    others = [text for text in column.with_form(WORD) if text not in found]
+    others = [text for text in column.with_form(WORD) if text not in measurements]
     return (
-        {text: unit for text, (_, unit) in found.items()}
-        if column.rows(others) < column.rows(list(found))
+        {text: unit for text, (_, unit) in measurements.items()}
+        if column.rows(others) < column.rows(list(measurements))
         else {}
     )
 
@@ -220,9 +222,9 @@ def _refuse_mixture(column: _Distinct, words: set[str]) -> None:
     others = [text for text in column.counts if text not in set(numbers)]
     if column.with_form(CODE):
         return
-    only_gaps = not column.with_form(WORD)
+    only_placeholders = not column.with_form(WORD)
     measured = len(column.counts) > _MAX_CATEGORIES or not all(is_integer(text) for text in numbers)
-    if only_gaps or (measured and column.rows(others) < column.rows(numbers)):
+    if only_placeholders or (measured and column.rows(others) < column.rows(numbers)):
         text = others[0]
         if not column.with_form(WORD, PLACEHOLDER):
             raise InvalidData(
@@ -273,8 +275,10 @@ def _refuse_free_text(column: _Distinct) -> None:
 
 def _notes(column: _Distinct) -> list[str]:
     notes = []
-    if gaps := column.with_form(PLACEHOLDER):
-        listed = ", ".join(f"{_quote(text)} in {column.counts[text]} rows" for text in gaps[:3])
+    if placeholders := column.with_form(PLACEHOLDER):
+        listed = ", ".join(
+            f"{_quote(text)} in {column.counts[text]} rows" for text in placeholders[:3]
+        )
         notes.append(
             f"{column.what}: {listed}: read as a separate category, not as a missing value"
         )
