@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import pandas
 
 _ID_NAME = re.compile(
-    r"(?i:id|index|idx|uuid|guid|row[ _.-]?(?:id|no|nr|num|number|index|names?)|record[ _.-]?(?:no|nr|number)"
+    r"(?i:id|index|idx|uuid|guid|row[ _.-]?(?:id|no|nr|num|number|index|names?)"
+    r"|record[ _.-]?(?:no|nr|number)"
     r"|.*[ _.-]id|unnamed: \d+)|.*[a-z0-9](?:Id|ID)|rownames"
 )
 # Integers that are stored as text are codes if they have at most this many distinct values.

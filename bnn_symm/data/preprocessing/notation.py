@@ -38,13 +38,17 @@ _PLACEHOLDERS = frozenset(_PLACEHOLDER_TEXTS.split()) | {
 
 # A number in any notation, as a component of the patterns below.
 _N = r"[+-]?(?:\d{1,3}(?:[ '.,_]\d{3})+|\d+)?(?:[.,]\d+)?"
-_CURRENCY = r"[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20bf\u00a2]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?|kr\.?"
+_CURRENCY = (
+    r"[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20bf\u00a2]"
+    r"|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?|kr\.?"
+)
 _NOTATIONS = {
     "an underscore between digits": r"[+-]?\d+(?:_\d+)+(?:\.\d+)?",
     "a space between digits": r"[+-]?\d{1,3}(?: \d{3})+(?:[.,]\d*)?",
     "an apostrophe between digits": r"[+-]?\d{1,3}(?:['\u2019`\u00b4]\d{3})+(?:[.,]\d*)?",
     "points between thousands": r"[+-]?\d{1,3}(?:\.\d{3})+(?:\.\d{3}|,\d*)",
-    "a decimal comma or a comma between thousands": r"[+-]?(?:\d*(?:,\d+)+|\d+,)(?:\.\d*)?(?:[eE][+-]?\d+)?",
+    "a decimal comma or a comma between thousands": r"[+-]?(?:\d*(?:,\d+)+|\d+,)"
+    r"(?:\.\d*)?(?:[eE][+-]?\d+)?",
     "a percent sign": rf"{_N} ?[%\u2030]",
     "a currency": rf"[+-]? ?(?:{_CURRENCY}) ?{_N} ?[kKmMbB]?|{_N} ?(?:{_CURRENCY})",
     "feet and inches": r"\d+'(?: ?\d+(?:\.\d+)?(?:\"|''))?",
@@ -52,7 +56,8 @@ _NOTATIONS = {
     "another base than ten": r"[+-]?0(?:[xX][0-9a-fA-F]+|[bB][01]+|[oO][0-7]+)",
     "an exponent of another form": r"[+-]?[\d.,]+ ?(?:[dD][+-]?\d+|[eE] [+-]?\d+)"
     r"|[+-]?[\d.,]+ ?[*x\u00d7\u00b7] ?10(?:\^|\*\*|[eE])?[+-]?\d+|[+-]?10(?:\^|\*\*)[+-]?\d+",
-    "a bound or an error": rf"(?:[<>~\u2264\u2265\u2248=]=?|\+/-|\u00b1) ?{_N}|{_N} ?(?:\u00b1|\+/-|\+-) ?{_N}",
+    "a bound or an error": rf"(?:[<>~\u2264\u2265\u2248=]=?|\+/-|\u00b1) ?{_N}"
+    rf"|{_N} ?(?:\u00b1|\+/-|\+-) ?{_N}",
     "parentheses or a sign after it": rf"\({_N}\)|{_N} ?[-]|{_N}\(\d+\)|[+-] +{_N}|[+-]{{2,}}{_N}",
     "quotation marks": rf"[='\"]+{_N}['\"]*|{_N}['\"]+",
     "a footnote mark": rf"{_N} ?[*\u2020\u2021\u00a7]+",
