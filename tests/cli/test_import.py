@@ -142,16 +142,16 @@ def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
         (
             [NUMPYRO],
             "likelihood.log_noise is never guessed: "
-            "where sigma is the noise, say {likelihood.log_noise:",
+            "if sigma is the noise, add {likelihood.log_noise:",
         ),
         (["missing.nc"], "no file missing.nc"),
         ([], "no files; name NetCDF files"),
         (
             [NUMPYRO, "a.yaml", "b.yaml"],
-            "two configurations, a.yaml and b.yaml; pass a map of names to --names",
+            "two configurations, a.yaml and b.yaml; pass a name mapping to --names",
         ),
         ([NUMPYRO, "a.pt"], "NetCDF files and checkpoints together"),
-        ([NUMPYRO, "--names", "missing.yaml"], "no map of names missing.yaml"),
+        ([NUMPYRO, "--names", "missing.yaml"], "no name mapping missing.yaml"),
         (
             [NUMPYRO, "--names", "names.yaml", "--set", "architecture.widths=[4]"],
             "head.weight is missing",

@@ -160,7 +160,7 @@ def test_factors_of_another_length_are_refused() -> None:
     own = low_rank(model_of("signs"))
     for factors in (own.factors[:, 1:], own.factors[:0]):
         with pytest.raises(
-            IncompatiblePosteriors, match=r"factors of shape .* want \(rank, parameter\)"
+            IncompatiblePosteriors, match=r"factors: got shape .* expected \(rank, parameter\)"
         ):
             LowRankGaussianPosterior(
                 own.model, SCALING, loc=own.loc, scale=own.scale, factors=factors

@@ -233,7 +233,7 @@ def test_refusals_leave_nothing_behind(config, tmp_path, monkeypatch) -> None:
     refused([NUMPYRO, NUMPYRO], "a file is named twice")
     refused([NUMPYRO], "leave it out", config=config("initial=x"))
     refused(["missing.nc"], "no file missing.nc", InvalidRun)
-    refused([NUMPYRO], "no map of names nowhere.yaml", names="nowhere.yaml")
+    refused([NUMPYRO], "no name mapping nowhere.yaml", names="nowhere.yaml")
     refused(
         [NUMPYRO],
         "numpyro_mlp.nc: .*does not|do not fit the network",

@@ -86,7 +86,7 @@ def _sort_words(options: argparse.Namespace) -> list[str]:
     configs = [word for word in words if Path(word).suffix in (".yaml", ".yml")]
     if len(configs) > 1:
         raise ConfigError(
-            f"got two configurations, {configs[0]} and {configs[1]}; pass a map of names to --names"
+            f"got two configurations, {configs[0]} and {configs[1]}; pass a name mapping to --names"
         )
     options.out, options.config = out, configs[0] if configs else None
     return [word for word in words if word not in configs]

@@ -1,10 +1,9 @@
-"""Files that other software made: draws in NetCDF, as ArviZ 0.x and 1.x save them, and checkpoints
-of networks.
+"""Read files of other software: draws in NetCDF, as ArviZ saves them, and checkpoints of networks.
 
-Both are read as plain arrays, name -> (chain, draw, *shape); `matching` makes parameters of them.
-NetCDF is read with h5netcdf, whatever version of ArviZ is installed. A checkpoint is a state dict
-in safetensors, or one of tensors alone that `torch.load(weights_only=True)` takes: nothing that a
-file names is ever run.
+Both are read as plain arrays, name -> (chain, draw, *shape); `parameter_matching` converts them to
+parameters. NetCDF is read with h5netcdf, whatever version of ArviZ is installed. A checkpoint is a
+state dict in safetensors, or a file of tensors only that `torch.load(weights_only=True)` accepts:
+no code in a file is ever run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +21,9 @@ from bnn_symm.io.hdf5 import is_numeric, open_netcdf, read_numbers
 from bnn_symm.io.paths import check_regular_file
 
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-"""Endings of checkpoints."""
+"""Suffixes of checkpoints."""
 
-# What samplers call their statistics, by ArviZ's names. A potential energy is minus the log
+# ArviZ's name -> names of the same statistic in samplers. A potential energy is minus the log
 # density.
 _STATISTICS = {
     "acceptance_rate": (
@@ -41,18 +40,18 @@ _STATISTICS = {
     "step_size": ("stepsize__", "adapt_state.step_size"),
     "tree_depth": ("depth", "treedepth__", "num_trajectory_expansions"),
 }
-# Under which key training loops keep the state dict of the network.
+# Keys under which training loops store the state dict of the network.
 _NESTED = ("state_dict", "model_state_dict", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalDraws:
-    """Draws as a file holds them.
+    """Hold draws as a file stores them.
 
     Attributes:
         arrays: name -> (chain, draw, *shape).
         sample_stats: ArviZ's name -> (chain, draw).
-        library: what the file says made it, with its version; None if it says nothing.
+        library: the library that made the file, with its version; None if it is not recorded.
     """
 
     arrays: dict[str, np.ndarray]
@@ -62,9 +61,15 @@ class ExternalDraws:
 
 @checked
 def read_netcdf(path: str | Path) -> ExternalDraws:
-    """Reads the groups `posterior` and `sample_stats` of a NetCDF file.
+    """Read the groups `posterior` and `sample_stats` of a NetCDF file.
 
     Variables without the dimensions chain and draw, or without numbers, are left out.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Arrays and statistics by name.
 
     Raises:
         InvalidRun: if the file is missing, damaged, in the older NetCDF format, or has no draws.
@@ -100,9 +105,7 @@ def read_netcdf(path: str | Path) -> ExternalDraws:
 
 
 def _check_one_shape(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise ValueError unless all variables have the same chains and draws, and at least one of
-    each.
-    """
+    """Raise ValueError unless all variables have the same, nonzero numbers of chains and draws."""
     shapes = {value.shape[:2] for value in arrays.values()}
     if len(shapes) > 1 or any(0 in shape for shape in shapes):
         raise ValueError(
@@ -111,10 +114,10 @@ def _check_one_shape(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _check_format(path: Path) -> None:
-    """Says what a file is, where it is not NetCDF4."""
+    """Refuse a file that is not NetCDF4, with a message about its actual format."""
     if path.is_dir():
         advice = "a Zarr store is opened with arviz.from_zarr and saved with to_netcdf"
-        raise InvalidRun(f"{path} is a directory, wanted a NetCDF file; {advice}")
+        raise InvalidRun(f"{path} is a directory, expected a NetCDF file; {advice}")
     try:
         check_regular_file(path, InvalidRun)
         with path.open("rb") as file:
@@ -126,18 +129,17 @@ def _check_format(path: Path) -> None:
     if start[:3] == b"CDF":
         raise InvalidRun(
             f"{path} is in the older NetCDF3 format, which has no groups; save it as NetCDF4: "
-            "install h5netcdf, then "
-            f"to_netcdf(FILE, engine='h5netcdf')"
+            "install h5netcdf, then to_netcdf(FILE, engine='h5netcdf')"
         )
     if start != b"\x89HDF\r\n\x1a\n":
         raise InvalidRun(
-            f"{path} is no NetCDF file; save draws with ArviZ's to_netcdf, checkpoints as "
+            f"{path} is not a NetCDF file; save draws with ArviZ's to_netcdf, checkpoints as "
             ".safetensors"
         )
 
 
 def _variables(group: Any, scope: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Name -> (chain, draw, ...); a slash in a name makes groups within groups."""
+    """Yield name -> (chain, draw, ...); a slash in a name makes groups within groups."""
     for name, variable in group.variables.items():
         axes = tuple(variable.dimensions)
         if not {"chain", "draw"} <= set(axes):
@@ -151,29 +153,36 @@ def _variables(group: Any, scope: str = "") -> Iterator[tuple[str, np.ndarray]]:
             scope + name,
             value.astype(bool) if str(variable.attrs.get("dtype", "")) == "bool" else value,
         )
-    for name, below in group.groups.items():
-        yield from _variables(below, f"{scope}{name}/")
+    for name, nested in group.groups.items():
+        yield from _variables(nested, f"{scope}{name}/")
 
 
 def _statistics(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The statistics that samplers share, by ArviZ's names."""
-    found = {}
+    """Return the statistics that samplers share, by ArviZ's names."""
+    renamed = {}
     for name, others in _STATISTICS.items():
-        own = next(
+        value = next(
             (stats[key] for key in (name, *others) if key in stats and stats[key].ndim == 2), None
         )
-        if own is not None:
-            found[name] = own.astype(bool) if name == "diverging" else own
-    if "lp" not in found and "potential_energy" in stats:
-        found["lp"] = -stats["potential_energy"]
-    return dict(sorted(found.items()))
+        if value is not None:
+            renamed[name] = value.astype(bool) if name == "diverging" else value
+    if "lp" not in renamed and "potential_energy" in stats:
+        renamed["lp"] = -stats["potential_energy"]
+    return dict(sorted(renamed.items()))
 
 
 def join_chains(parts: Sequence[ExternalDraws], paths: Sequence[str | Path]) -> ExternalDraws:
-    """The chains of several files one after the other.
+    """Concatenate the chains of several files.
+
+    Args:
+        parts: content of the files.
+        paths: their names, for messages.
+
+    Returns:
+        The chains of all files, with the statistics that all of them have.
 
     Raises:
-        InvalidRun: if they hold other variables or numbers of draws.
+        InvalidRun: if they hold different variables or numbers of draws.
     """
     first = parts[0]
     for part, path in zip(parts[1:], paths[1:], strict=True):
@@ -184,8 +193,8 @@ def join_chains(parts: Sequence[ExternalDraws], paths: Sequence[str | Path]) -> 
             if mine.get(name) != theirs.get(name):
                 raise InvalidRun(
                     f"{path} has {name} as (draw, *shape) {theirs.get(name)}, {paths[0]} as "
-                    f"{mine.get(name)}; chains of one posterior have the same variables and as "
-                    "many draws: import them apart"
+                    f"{mine.get(name)}; chains of one posterior have the same variables and "
+                    "numbers of draws: import the files separately"
                 )
     shared = [
         name for name in first.sample_stats if all(name in part.sample_stats for part in parts)
@@ -202,8 +211,13 @@ def join_chains(parts: Sequence[ExternalDraws], paths: Sequence[str | Path]) -> 
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Reads the state dict of a network from safetensors, or from a file of torch that holds
-    tensors alone.
+    """Read the state dict of a network from safetensors, or from a torch file of tensors only.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Name -> tensor.
 
     Raises:
         InvalidRun: if the file is missing or damaged, or holds more than tensors, which would run
@@ -231,5 +245,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a file is a checkpoint, by its ending."""
+    """Return whether a file is a checkpoint, by its suffix.
+
+    Args:
+        path: of the file.
+    """
     return Path(path).suffix.lower() in CHECKPOINTS

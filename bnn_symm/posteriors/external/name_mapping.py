@@ -1,11 +1,11 @@
-"""The user's map of names: which array of other software is which parameter, where names alone do
-not say it.
+"""Read and check the user's name mapping: which array of other software is which parameter.
 
-layers.0.weight: w1
-layers.1.weight: {name: w2, transpose: true}              theirs is (in, out)
-head.weight: {name: w3, flatten: channels_last}           it reads maps that were flattened channels
-    last
-likelihood.log_noise: {name: sigma, transform: log}       theirs is a standard deviation
+It is needed where names alone are ambiguous.
+
+    layers.0.weight: w1
+    layers.1.weight: {name: w2, transpose: true}              the array is (in, out)
+    head.weight: {name: w3, flatten: channels_last}           reads maps flattened channels last
+    likelihood.log_noise: {name: sigma, transform: log}       the array is a standard deviation
 """
 
 from collections.abc import Callable, Mapping
@@ -18,79 +18,88 @@ from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.io.documents import read_yaml
 
 Names = Mapping[str, Any]
-"""Parameter -> name of theirs, or {name, transpose, flatten, transform}; checked when it is
-used."""
+"""Parameter -> name of the array, or {name, transpose, flatten, transform}; checked when used."""
 
 TRANSFORMS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "log": ("a standard deviation", lambda value: value.log()),
     "log_sqrt": ("a variance", lambda value: 0.5 * value.log()),
     "log_rsqrt": ("a precision", lambda value: -0.5 * value.log()),
 }
-"""What a latent variable of a likelihood is of theirs: the logarithm of a standard deviation."""
+"""Conversions to a latent variable of a likelihood, the logarithm of a standard deviation."""
 
 _KEYS = ("name", "transpose", "flatten", "transform")
 _ORDERS = ("channels_first", "channels_last")
 
 
 def read_names(path: str | Path) -> dict[str, Any]:
-    """Reads a map of names, YAML.
+    """Read a name mapping from a YAML file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Parameter -> name of the array, or {name, transpose, flatten, transform}.
 
     Raises:
-        ConfigError: if it is missing, no YAML, or no map.
+        ConfigError: if the file is missing, is not YAML, or is not a mapping.
     """
-    example = "wanted lines such as `layers.0.weight: w1`"
+    example = "expected lines such as `layers.0.weight: w1`"
     try:
         content = read_yaml(Path(path))
     except FileNotFoundError:
-        raise ConfigError(f"no map of names {path}; {example}") from None
+        raise ConfigError(f"no name mapping {path}; {example}") from None
     if not isinstance(content, dict) or not content:
-        raise ConfigError(f"{path} holds no map of names; {example}")
+        raise ConfigError(f"{path} holds no name mapping; {example}")
     return {str(key): value for key, value in content.items()}
 
 
 def checked_names(
     names: Names, parameters: Mapping[str, Any], latents: list[str], theirs: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The map with its entries written out.
+    """Return the name mapping in its long form, after checking it.
 
     Args:
         names: as the user wrote it.
         parameters: of the network and the likelihood, by name.
-        latents: those of the likelihood.
-        theirs: names that there are.
+        latents: latent variables of the likelihood.
+        theirs: arrays of the other software, by name.
+
+    Returns:
+        Parameter -> {name, transpose, flatten, transform}.
 
     Raises:
-        ConfigError: if it names what is not there, or says what has no meaning.
+        ConfigError: if it lists unknown parameters or arrays, or an entry is invalid.
     """
     entries: dict[str, dict[str, Any]] = {}
     for parameter, entry in names.items():
-        where = f"map of names, {parameter}"
+        where = f"name mapping, {parameter}"
         if parameter not in parameters:
             raise ConfigError(
                 f"{where}: the network has no such parameter; {nearest(parameter, parameters)}"
             )
-        own = (
+        options = (
             {"name": entry}
             if isinstance(entry, str)
             else dict(entry)
             if isinstance(entry, Mapping)
             else {}
         )
-        if not isinstance(own.get("name"), str):
+        if not isinstance(options.get("name"), str):
             raise ConfigError(
-                f"{where}: got {entry!r}, wanted a name, or {{name: NAME, transpose: true}}"
+                f"{where}: got {entry!r}, expected a name, or {{name: NAME, transpose: true}}"
             )
-        if own["name"] not in theirs:
+        if options["name"] not in theirs:
             raise ConfigError(
-                f"{where}: there is no {own['name']!r} among theirs; {nearest(own['name'], theirs)}"
+                f"{where}: got the unknown array {options['name']!r}; "
+                f"{nearest(options['name'], theirs)}"
             )
-        _check_keys(where, own, parameter in latents)
-        entries[parameter] = own
+        _check_keys(where, options, parameter in latents)
+        entries[parameter] = options
     given = [entry["name"] for entry in entries.values()]
     twice = next((name for name in given if given.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(
-            f"map of names: {twice} is named for two parameters; it can be one of them only"
+            f"name mapping: {twice} is listed for two parameters; list it for one of them only"
         )
     return entries
 
@@ -100,13 +109,13 @@ def _check_keys(where: str, entry: Mapping[str, Any], latent: bool) -> None:
         if key not in _KEYS:
             raise ConfigError(f"{where}: unknown key {key}; {nearest(str(key), _KEYS)}")
         if key != "name" and latent != (key == "transform"):
-            what = "latent variables of the likelihood" if key == "transform" else "weights"
-            raise ConfigError(f"{where}: {key} is for {what}; leave it out")
+            kind = "latent variables of the likelihood" if key == "transform" else "weights"
+            raise ConfigError(f"{where}: {key} is for {kind}; omit it")
     if not isinstance(entry.get("transpose", True), bool):
-        raise ConfigError(f"{where}: transpose: got {entry['transpose']!r}, wanted true or false")
+        raise ConfigError(f"{where}: transpose: got {entry['transpose']!r}, expected true or false")
     if entry.get("flatten", _ORDERS[0]) not in _ORDERS:
         raise ConfigError(
-            f"{where}: flatten: got {entry['flatten']!r}, wanted {' or '.join(_ORDERS)}"
+            f"{where}: flatten: got {entry['flatten']!r}, expected {' or '.join(_ORDERS)}"
         )
     if "transform" in entry and entry["transform"] not in TRANSFORMS:
         known = ", ".join(f"{name} (of {what})" for name, (what, _) in TRANSFORMS.items())

@@ -1,12 +1,10 @@
-"""Pairs arrays of other software with the parameters of a network: by name (`names`), then by shape
-(`layouts`).
+"""Match arrays of other software to the parameters of a network, by name and then by shape.
 
-Nothing is guessed: what cannot be told is an error that says what to write into the user's map of
-    names (`name_map`),
-and what was turned on the way is said in the `Matching`. Weights with fixed entries take whole
-weights of others, if these hold the fixed values where the network has them. A learned noise is
-paired by the map or by its own name only: no array says whether it is a standard deviation, a
-variance or a precision.
+Nothing is guessed: an ambiguous match is an error that shows the entry to add to the user's name
+mapping (`name_mapping`), and every transposition is recorded in the `Matching`. Weights with fixed
+entries accept whole weights if these hold the network's fixed values. A learned noise is paired by
+the mapping or by its own name only: no array shows whether it is a standard deviation, a variance
+or a precision.
 """
 
 import math
@@ -40,24 +38,24 @@ from bnn_symm.posteriors.external.tensor_layouts import (
 
 # Fixed values are multiples of 2^-16; other software may hold them in float32.
 _SAME_VALUE = 1e-5
-# Characters of a message, and of the map of names in it, which stands at its end.
+# Largest length of a message, and of the name mapping at its end.
 _LONGEST = 300
 _LONGEST_MAP = 140
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """One parameter and the array that holds it.
+    """Describe one parameter and the array that holds it.
 
     Attributes:
         parameter: of the network, or a latent variable of the likelihood.
-        name: of theirs.
+        name: of the array.
         rule: how the two names were paired.
-        shape: of theirs, without chain and draw.
-        axes: which axis of theirs is each of ours; None for all as they are.
-        inputs: for each of our inputs the one of theirs; None for all as they are.
-        restricted: whether theirs is a whole weight, of which the free entries are taken.
-        transform: of their values, or None.
+        shape: of the array, without chain and draw.
+        axes: axis of the array for each axis of the parameter; None for an unchanged order.
+        inputs: for each input the one of the array; None for an unchanged order.
+        restricted: whether the array is a whole weight, of which the free entries are used.
+        transform: conversion of the values, or None.
     """
 
     parameter: str
@@ -71,29 +69,29 @@ class Match:
 
     @property
     def changes(self) -> list[str]:
-        """What is done to their array, in words."""
-        said = []
+        """Return a description of each conversion of the array."""
+        changes = []
         if self.axes is not None:
-            said.append(
+            changes.append(
                 "transposed" if len(self.axes) == 2 else "kernel turned to (out, in, *positions)"
             )
         if self.inputs is not None:
-            said.append("inputs reordered from channels last to channels first")
+            changes.append("inputs reordered from channels last to channels first")
         if self.restricted:
-            said.append("restricted to the free entries")
+            changes.append("restricted to the free entries")
         if self.transform is not None:
-            said.append(f"{self.transform} of {TRANSFORMS[self.transform][0]}")
-        return said
+            changes.append(f"{self.transform} of {TRANSFORMS[self.transform][0]}")
+        return changes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matching:
-    """Which array of theirs is which parameter.
+    """Describe which array is which parameter.
 
     Attributes:
-        model: whose parameters they are.
+        model: the model of the parameters.
         matches: in the order of the flat vector.
-        unused: names of theirs that no parameter is read from.
+        unused: names of arrays that are not used.
     """
 
     model: BayesianModel
@@ -101,7 +99,11 @@ class Matching:
     unused: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a parameter, as plain data: parameter, name, shape of theirs, rule, changes."""
+        """Return one row per parameter, as plain data.
+
+        Returns:
+            Rows with parameter, name, shape of the array, rule and changes.
+        """
         return [
             {
                 "parameter": match.parameter,
@@ -116,26 +118,29 @@ class Matching:
     def flatten(
         self, arrays: Mapping[str, np.ndarray | Tensor]
     ) -> Float[Tensor, "chain draw parameter"]:
-        """Their draws as flat vectors of the model, in its dtype.
+        """Return draws as flat vectors of the model, in its dtype.
 
         Args:
             arrays: name -> (chain, draw, *shape).
 
+        Returns:
+            The flat vectors.
+
         Raises:
-            IncompatiblePosteriors: if (chain, draw) differ from name to name, values are not
-                finite, a whole weight does not hold the fixed values, or what a logarithm is taken
-                of is not positive.
+            IncompatiblePosteriors: if (chain, draw) differ between names, values are not finite, a
+                whole weight does not hold the fixed values, or a logarithm is taken of a value that
+                is not positive.
         """
         leading = {match.name: tuple(arrays[match.name].shape[:2]) for match in self.matches}
         if len(set(leading.values())) > 1:
-            raise IncompatiblePosteriors(f"(chain, draw) differ from name to name: {leading}")
+            raise IncompatiblePosteriors(f"(chain, draw) differ between names: {leading}")
         values = {match.parameter: _read(match, arrays[match.name]) for match in self.matches}
         whole = {
             match.parameter: values[match.parameter] for match in self.matches if match.restricted
         }
         free = free_parameters(self.model.net, whole)
-        for name, wanted in effective_parameters(self.model.net, free).items():
-            _check_fixed(name, whole[name], wanted)
+        for name, expected in effective_parameters(self.model.net, free).items():
+            _check_fixed(name, whole[name], expected)
         return self.model.flatten({**values, **free}).to(self.model.dtype)
 
 
@@ -151,39 +156,34 @@ def _read(match: Match, array: np.ndarray | Tensor) -> Tensor:
         chain, draw = finite.logical_not().nonzero()[0, :2].tolist()
         raise IncompatiblePosteriors(
             f"{match.name} holds values that are not finite, first in chain {chain}, draw {draw}: "
-            "that chain went "
-            "astray, or chains of unequal length were put together; cut the chains to what is "
-            "finite"
+            "the chain diverged, or chains of unequal length were stacked; cut the chains to "
+            "finite draws"
         )
     if match.axes is not None:
         value = value.permute(0, 1, *(2 + axis for axis in match.axes))
     if match.inputs is not None:
         value = value[..., match.inputs]
     if match.transform is not None:
-        what, function = TRANSFORMS[match.transform]
+        quantity, function = TRANSFORMS[match.transform]
         if not bool((value > 0).all()):
             raise IncompatiblePosteriors(
-                f"{match.name} is read as {what} (transform: {match.transform}), but holds "
-                f"{float(value.min()):g}; correct the map of names"
+                f"{match.name} is read as {quantity} (transform: {match.transform}), but holds "
+                f"{float(value.min()):g}; correct the name mapping"
             )
         value = function(value)
     return value
 
 
-def _check_fixed(name: str, got: Tensor, wanted: Tensor) -> None:
-    """Raises IncompatiblePosteriors unless whole weights hold the network's values at its fixed
-    entries.
-    """
-    apart = (got - wanted).abs() / (1 + wanted.abs())
-    if float(apart.max()) > _SAME_VALUE:
-        chain, draw, *place = (apart == apart.max()).nonzero()[0].tolist()
-        where = (chain, draw, *place)
+def _check_fixed(name: str, got: Tensor, expected: Tensor) -> None:
+    """Refuse whole weights that do not hold the network's values at its fixed entries."""
+    difference = (got - expected).abs() / (1 + expected.abs())
+    if float(difference.max()) > _SAME_VALUE:
+        chain, draw, *entry = (difference == difference.max()).nonzero()[0].tolist()
+        where = (chain, draw, *entry)
         raise IncompatiblePosteriors(
-            f"{name} holds {float(got[where]):.6g} at {place} in chain {chain}, draw {draw}, where "
-            "the network has the "
-            f"fixed value {float(wanted[where]):.6g}; build the network with the "
-            "architecture.symmetry that they were "
-            f"drawn with, its seed included"
+            f"{name} holds {float(got[where]):.6g} at {entry} in chain {chain}, draw {draw}, where "
+            f"the network has the fixed value {float(expected[where]):.6g}; build the network with "
+            "the architecture.symmetry of the draws, its seed included"
         )
 
 
@@ -195,34 +195,37 @@ def match_names(
     *,
     strict: bool = False,
 ) -> Matching:
-    """Pairs arrays with parameters.
+    """Match arrays to parameters.
 
     Args:
         arrays: name -> (chain, draw, *shape).
-        model: whose network and likelihood they are of.
-        names: the user's map of names; it may leave out what other rules find.
-        strict: whether every array has to be a parameter. Otherwise what is left over is in
-            `Matching.unused`, and is refused only if it goes by the name of a weight and the map
-            does not name every parameter.
+        model: the model of the parameters.
+        names: the user's name mapping; it can omit what other rules match.
+        strict: whether every array has to be a parameter. Otherwise unmatched arrays are listed in
+            `Matching.unused`; they are refused only if their names look like those of weights and
+            the mapping does not list every parameter.
+
+    Returns:
+        The matching.
 
     Raises:
-        ConfigError: if the map names what is not there.
-        IncompatiblePosteriors: naming what does not fit with the shapes of both sides, and the map
-            to write.
+        ConfigError: if the mapping lists unknown parameters or arrays.
+        IncompatiblePosteriors: if arrays do not fit; the message lists shapes of both sides, and
+            the mapping to write.
     """
     layout = Layout(model)
     shapes = {name: tuple(int(size) for size in array.shape[2:]) for name, array in arrays.items()}
     entries = checked_names(names or {}, model.shapes, layout.latents, shapes)
     pairs = {parameter: (entry["name"], "map") for parameter, entry in entries.items()}
     left = [name for name in shapes if name not in {name for name, _ in pairs.values()}]
-    wanted = [name for name in layout.network if name not in pairs]
-    found = pair_names(
-        wanted, left, lambda parameter, name: bool(layout.readings(parameter, shapes[name]))
+    unpaired = [name for name in layout.network if name not in pairs]
+    paired = pair_names(
+        unpaired, left, lambda parameter, name: bool(layout.readings(parameter, shapes[name]))
     )
-    if found is not None:
-        pairs |= {parameter: (name, found[1]) for parameter, name in found[0].items()}
-    elif strict:  # those that go by the same name are compared all the same, so that one message says everything
-        pairs |= {name: (name, "same name") for name in wanted if name in left}
+    if paired is not None:
+        pairs |= {parameter: (name, paired[1]) for parameter, name in paired[0].items()}
+    elif strict:  # identical names are still compared, so that one message lists all problems
+        pairs |= {name: (name, "same name") for name in unpaired if name in left}
     pairs |= {
         name: (name, "same name") for name in layout.latents if name not in pairs and name in left
     }
@@ -259,63 +262,62 @@ def _check_pairs(
     unused: tuple[str, ...],
     refused: list[str],
 ) -> None:
-    """Raises IncompatiblePosteriors, with the map to write, unless every parameter has an array
-    that fits.
-    """
+    """Refuse pairs that leave a parameter without a compatible array."""
     missing = [name for name in layout.model.shapes if name not in pairs]
     problems = [f"{name} is missing" for name in missing] + [
         f"{name} is unknown" for name in refused
     ]
     for parameter, (name, _) in pairs.items():
-        # A map that says how to turn an array is checked for that where it is turned.
+        # A mapping with `transpose` is checked where the array is transposed.
         if not layout.readings(parameter, shapes[name]) and "transpose" not in entries.get(
             parameter, {}
         ):
             called = "" if name == parameter else f", here {name},"
             problems.append(
-                f"{parameter}{called} has shape {shapes[name]}, wanted {layout.shape(parameter)}"
+                f"{parameter}{called} has shape {shapes[name]}, expected {layout.shape(parameter)}"
             )
     if not problems:
         return
-    few = 3 if len(missing) <= 4 else 1  # the map below names all that are missing
+    few = 3 if len(missing) <= 4 else 1  # the mapping below lists all that are missing
     message = "the draws do not fit the network: " + "; ".join(
         one_line(problem, 100) for problem in problems[:few]
     )
     message += f"; and {len(problems) - few} more" if len(problems) > few else ""
-    open_ones = [name for name in missing if name in layout.network]
+    unmatched = [name for name in missing if name in layout.network]
     latents = {name: _noise(unused, shapes) for name in missing if name in layout.latents}
-    if open_ones and unused:
+    if unmatched and unused:
         fitting = {
-            p: [name for name in unused if layout.readings(p, shapes[name])] for p in open_ones
+            p: [name for name in unused if layout.readings(p, shapes[name])] for p in unmatched
         }
         entries = {name: {"name": noise, "transform": "log"} for name, noise in latents.items()}
-        written = _written({**suggestions(open_ones, unused, fitting), **entries})
-        ours = _listed({p: layout.shape(p) for p in open_ones}, 30)
+        written = _written({**suggestions(unmatched, unused, fitting), **entries})
+        ours = _listed({p: layout.shape(p) for p in unmatched}, 30)
         room = max(40, _LONGEST - len(message) - len(written) - len(ours) - 50)
         theirs = _listed({name: shapes[name] for name in unused}, room)
-        message += f"; wanted {ours}; theirs {theirs}; write a map of names, such as {written}"
+        message += f"; expected {ours}; got {theirs}; write a name mapping, such as {written}"
     else:
         if refused and not missing:
             message += (
-                "; if they are no part of the network, drop them, or name every parameter in a map "
-                "of names"
+                "; if they are not part of the network, drop them, or list every parameter in a "
+                "name mapping"
             )
         for latent, noise in latents.items():
             written = _written({latent: {"name": noise, "transform": "log"}})
             message += (
-                f"; {latent} is never guessed: where {one_line(noise, 40)} is the noise, say {written} "
-                f"in a map of names (variance: log_sqrt), or fix the noise with likelihood.noise=VALUE"
+                f"; {latent} is never guessed: if {one_line(noise, 40)} is the noise, add "
+                f"{written} to a name mapping (variance: log_sqrt), or fix the noise with "
+                "likelihood.noise=VALUE"
             )
     raise IncompatiblePosteriors(message)
 
 
 def _noise(unused: Sequence[str], shapes: Mapping[str, Shape]) -> str:
-    """Return the name that the noise may have: that of a scalar that is left."""
+    """Return the likely name of the noise: that of an unmatched scalar."""
     return next((name for name in unused if shapes[name] == ()), "sigma")
 
 
 def _written(entries: Mapping[str, Any]) -> str:
-    """Return a map of names as one line of YAML; of a long one, the first entries."""
+    """Return a name mapping as one line of YAML, shortened to its first entries if long."""
     whole = " ".join(yaml.safe_dump(dict(entries), default_flow_style=True, width=math.inf).split())
     if len(whole) <= _LONGEST_MAP:
         return whole
@@ -332,7 +334,7 @@ def _written(entries: Mapping[str, Any]) -> str:
 
 
 def _listed(shapes: Mapping[str, Shape], width: int) -> str:
-    """Return names with their shapes, as many as a width holds but at least one."""
+    """Return names with their shapes, as many as fit a width but at least one."""
     texts = [one_line(f"{name} {shape}", 60) for name, shape in shapes.items()]
     shown = 1
     while shown < len(texts) and len(", ".join(texts[: shown + 1])) <= width:

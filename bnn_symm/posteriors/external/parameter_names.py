@@ -1,11 +1,11 @@
-"""Which name of other software stands for which parameter of a network, by the names alone.
+"""Pair the names of other software with the parameters of a network, by the names alone.
 
-Rules are tried in this order, each for all parameters or not at all, so that half of a network is
-never paired by one reading of the names and half by another:
+Rules are tried in this order. Each applies to all parameters or to none, so that two halves of a
+network are never paired by different readings of the names:
 
 1. identical names;
-2. equal up to separators, case and the words of other libraries: `layers.0.weight`,
-    `layers_0_kernel`;
+2. equal up to separators, case and the terms of other libraries: `layers.0.weight`,
+   `layers_0_kernel`;
 3. the same within one scope: `model.layers.0.weight`, `nn/layers_0.kernel`;
 4. numbered in order: `w1, b1, w2, b2`, or `Dense_0/kernel, Dense_1/kernel`, if there are as many
    weights and as many biases as the network has, under one stem each, and the shapes fit.
@@ -14,8 +14,8 @@ never paired by one reading of the names and half by another:
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-# What flax, haiku, Keras and people call a weight and a bias; the second words only at the end of a
-# name.
+# Terms of flax, haiku, Keras and others for a weight and a bias; those of `_LAST_WORDS` count only
+# at the end of a name.
 _WORDS = {"weights": "weight", "kernel": "weight", "w": "weight", "biases": "bias", "b": "bias"}
 _LAST_WORDS = {"scale": "weight", "embedding": "weight", "offset": "bias"}
 _KINDS = ("weight", "bias")
@@ -26,12 +26,15 @@ Tokens = tuple[str, ...]
 def pair_names(
     parameters: Sequence[str], names: Sequence[str], fits: Callable[[str, str], bool]
 ) -> tuple[dict[str, str], str] | None:
-    """Parameter -> name of theirs, and the rule; None if no rule pairs all parameters.
+    """Pair all parameters by the first rule that applies.
 
     Args:
         parameters: of the network, in its order.
-        names: of theirs.
-        fits: whether the shapes of a parameter and of one of theirs can be the same array.
+        names: of the other software.
+        fits: whether the shapes of a parameter and of an array are compatible.
+
+    Returns:
+        Parameter -> name, and the rule; None if no rule pairs all parameters.
     """
     if set(parameters) <= set(names):
         return {name: name for name in parameters}, "same name"
@@ -49,13 +52,19 @@ def pair_names(
 
 
 def looks_like_parameter(name: str) -> bool:
-    """Whether a name has a word for a weight or a bias in it."""
+    """Return whether a name contains a term for a weight or a bias.
+
+    Args:
+        name: of an array.
+    """
     return any(_WORDS.get(word, word) in _KINDS for word in _split(name))
 
 
 def name_tokens(name: str) -> Tokens:
-    """The words and numbers of a name, in lower case, with `weight` and `bias` for what others call
-    them.
+    """Return the words and numbers of a name in lower case, with torch's terms for weight and bias.
+
+    Args:
+        name: of an array or a parameter.
     """
     *first, last = _split(name) or ("",)
     return tuple(_WORDS.get(word, word) for word in (*first, _LAST_WORDS.get(last, last)))
@@ -66,7 +75,7 @@ def _split(name: str) -> Tokens:
 
 
 def _index(names: Collection[str]) -> dict[Tokens, str] | None:
-    """Words -> name; None if two names have the same words."""
+    """Return tokens -> name; None if two names have the same tokens."""
     index = {name_tokens(name): name for name in names}
     return index if len(index) == len(names) else None
 
@@ -79,9 +88,7 @@ def _by_words(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str]
 
 
 def _in_scope(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str] | None:
-    """One and the same scope before all of their names, and nothing else in it; or before all of
-    ours.
-    """
+    """Pair names within one scope that holds nothing else; or drop one scope of all parameters."""
     ours, theirs = _index(parameters), _index(names)
     if not ours or theirs is None:
         return None
@@ -89,26 +96,30 @@ def _in_scope(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str]
     for other in theirs:
         scope = other[: len(other) - len(key)]
         inside = {
-            own[len(scope) :]: name for own, name in theirs.items() if own[: len(scope)] == scope
+            tokens[len(scope) :]: name
+            for tokens, name in theirs.items()
+            if tokens[: len(scope)] == scope
         }
         if scope and other[len(scope) :] == key and set(inside) == set(ours):
-            return {parameter: inside[own] for own, parameter in ours.items()}
+            return {parameter: inside[tokens] for tokens, parameter in ours.items()}
     for length in range(1, len(key)):
-        if len({own[:length] for own in ours}) == 1 and all(own[length:] in theirs for own in ours):
-            return {parameter: theirs[own[length:]] for own, parameter in ours.items()}
+        if len({tokens[:length] for tokens in ours}) == 1 and all(
+            tokens[length:] in theirs for tokens in ours
+        ):
+            return {parameter: theirs[tokens[length:]] for tokens, parameter in ours.items()}
     return None
 
 
 def _by_number(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str] | None:
     stems: dict[str, dict[Tokens, dict[int, str]]] = {kind: {} for kind in _KINDS}
     for name in names:
-        own = name_tokens(name)
+        tokens = name_tokens(name)
         kinds, numbers = (
-            [word for word in own if word in _KINDS],
-            [word for word in own if word.isdigit()],
+            [word for word in tokens if word in _KINDS],
+            [word for word in tokens if word.isdigit()],
         )
         if len(kinds) == len(numbers) == 1:
-            stem = tuple(word for word in own if not word.isdigit())
+            stem = tuple(word for word in tokens if not word.isdigit())
             numbered = stems[kinds[0]].setdefault(stem, {})
             if int(numbers[0]) in numbered:
                 return None
@@ -128,11 +139,18 @@ def _by_number(parameters: Sequence[str], names: Sequence[str]) -> dict[str, str
 def suggestions(
     parameters: Sequence[str], names: Sequence[str], shapes_fit: Mapping[str, Collection[str]]
 ) -> dict[str, str]:
-    """Parameter -> the only one of their names whose shape fits and that no other parameter could
-    be, or FILL_IN.
+    """Suggest a name for every parameter.
+
+    Args:
+        parameters: of the network.
+        names: of the other software.
+        shapes_fit: parameter -> names whose shapes are compatible.
+
+    Returns:
+        Parameter -> the only compatible name that no other parameter could have, or FILL_IN.
     """
     free = set(names)
-    found: dict[str, str] = {}
+    suggested: dict[str, str] = {}
     for parameter in parameters:
         candidates = [name for name in shapes_fit[parameter] if name in free]
         rivals = [
@@ -140,5 +158,5 @@ def suggestions(
             for other in parameters
             if other != parameter and set(shapes_fit[other]) & set(candidates)
         ]
-        found[parameter] = candidates[0] if len(candidates) == 1 and not rivals else "FILL_IN"
-    return found
+        suggested[parameter] = candidates[0] if len(candidates) == 1 and not rivals else "FILL_IN"
+    return suggested

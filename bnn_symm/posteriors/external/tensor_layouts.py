@@ -1,15 +1,15 @@
-"""In which order of axes other libraries keep weights, and how it is told.
+"""Determine the order of axes in which other libraries store weights.
 
-torch keeps dense weights as (out, in) and kernels as (out, in, *positions); JAX libraries keep (in,
-out) and (*positions, in, out). An array whose shape is the parameter's is taken as it is, one whose
-shape is the other order is turned. Where both readings fit (a square weight), the weights of which
-only one fits decide for all; if there are none, or they disagree, the map of names has to say it.
+torch stores dense weights as (out, in) and kernels as (out, in, *positions); JAX libraries store
+(in, out) and (*positions, in, out). An array with the parameter's shape is used unchanged; one
+with the shape of the other order is transposed. Where both readings fit (a square weight), the
+weights with only one possible reading decide for all. If there are none, or they disagree, the name
+mapping has to decide.
 
-Where kernels are turned, their library keeps channels last, so that a dense layer which reads
-flattened maps may have its inputs in another order. No shape tells, and the map must say `flatten`.
-Images that a dense layer reads at once are
-data: they are channels first here, and weights of a network that saw them otherwise have to be
-    reordered before.
+If kernels are transposed, their library stores channels last, so a dense layer that reads flattened
+maps may have its inputs in another order. Shapes do not determine it, and the mapping must set
+`flatten`. Images that a dense layer reads directly are data: channels come first here, and weights
+of a network trained on channels last have to be reordered beforehand.
 """
 
 import math
@@ -26,11 +26,11 @@ from bnn_symm.symmetry import permutation_spec
 
 Shape = tuple[int, ...]
 Axes = tuple[int, ...] | None
-"""Which axis of theirs is each of ours; None for all as they are."""
+"""Axis of the array for each axis of the parameter; None for an unchanged order."""
 
 
 class Layout:
-    """Shapes of a model's parameters, and how other libraries would keep them.
+    """Describe the shapes of a model's parameters, and how other libraries would store them.
 
     Attributes:
         model: of the parameters.
@@ -49,19 +49,24 @@ class Layout:
         self.latents = [name for name in model.shapes if name not in self._whole]
 
     def shape(self, parameter: str) -> Shape:
-        """As its layer uses it: of a weight with fixed entries the whole one's."""
+        """Return the shape that the layer uses; with fixed entries that of the whole weight."""
         return self._whole.get(parameter, tuple(self.model.shapes[parameter]))
 
     def restricts(self, parameter: str, shape: Shape) -> bool:
-        """Whether an array of this shape is a whole weight, of which the free entries are the
-        parameter.
-        """
-        own = tuple(self.model.shapes[parameter])
-        return own != self.shape(parameter) and shape != own
+        """Return whether an array is a whole weight whose free entries are the parameter.
 
-    def turned(self, parameter: str) -> Axes:
-        """The order of axes that other libraries keep this parameter in; None where that is
-        torch's.
+        Args:
+            parameter: of the model.
+            shape: of the array.
+        """
+        free = tuple(self.model.shapes[parameter])
+        return free != self.shape(parameter) and shape != free
+
+    def transposed_axes(self, parameter: str) -> Axes:
+        """Return the order of axes of other libraries; None where it is torch's.
+
+        Args:
+            parameter: of the model.
         """
         layer, ndim = self._layers.get(parameter), len(self.shape(parameter))
         if isinstance(layer, nn.Linear):
@@ -71,41 +76,56 @@ class Layout:
         return None
 
     def readings(self, parameter: str, shape: Shape) -> list[Axes]:
-        """Orders of axes in which an array of this shape is the parameter."""
-        found: list[Axes] = (
+        """Return the orders of axes in which an array of this shape is the parameter.
+
+        Args:
+            parameter: of the model.
+            shape: of the array.
+        """
+        orders: list[Axes] = (
             [None] if shape in (self.shape(parameter), tuple(self.model.shapes[parameter])) else []
         )
-        axes = self.turned(parameter)
+        axes = self.transposed_axes(parameter)
         if (
             axes is not None
             and _permuted(shape, axes) == self.shape(parameter)
-            and not (found and _no_order(shape))
+            and not (orders and _no_order(shape))
         ):
-            found.append(axes)
-        return found
+            orders.append(axes)
+        return orders
 
-    def told(self, parameter: str, shape: Shape, transpose: bool) -> Axes:
-        """The order of axes that the map says.
+    def requested_axes(self, parameter: str, shape: Shape, transpose: bool) -> Axes:
+        """Return the order of axes that the name mapping sets.
+
+        Args:
+            parameter: of the model.
+            shape: of the array.
+            transpose: value of the mapping.
+
+        Returns:
+            The order of axes; None for torch's.
 
         Raises:
             IncompatiblePosteriors: if the shapes do not fit.
         """
-        # A matrix that no layer of torch owns has no convention, but can be transposed all the
-        # same.
-        axes = self.turned(parameter) or (1, 0) if transpose else None
+        # A matrix outside torch's layers has no convention, but can be transposed as well.
+        axes = self.transposed_axes(parameter) or (1, 0) if transpose else None
         got = shape if axes is None else _permuted(shape, axes)
         if got != self.shape(parameter) and (
             transpose or got != tuple(self.model.shapes[parameter])
         ):
             raise IncompatiblePosteriors(
-                f"map of names, {parameter}: theirs has shape {shape}, which is not "
+                f"name mapping, {parameter}: the array has shape {shape}, which is not "
                 f"{self.shape(parameter)} with transpose: {str(transpose).lower()}; correct it"
             )
         return axes
 
     def has_no_convention(self, parameter: str, shape: Shape) -> bool:
-        """Whether it is a square matrix that no layer of torch owns, so that either order may be
-        meant.
+        """Return whether both orders are possible for a parameter outside torch's layers.
+
+        Args:
+            parameter: of the model.
+            shape: of the array; a square matrix is ambiguous.
         """
         square = len(shape) == 2 and shape[0] == shape[1] > 1
         return square and parameter in self._whole and parameter not in self._layers
@@ -125,57 +145,62 @@ def choose_axes(
     pairs: Mapping[str, tuple[str, str]],
     entries: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Axes]:
-    """For every parameter, the order in which its array is read.
+    """Return the order of axes of the array of every parameter.
 
     Args:
         layout: of the model.
-        shapes: of theirs, by their names.
-        pairs: parameter -> name of theirs, and the rule that paired them; shapes fit in some order.
-        entries: of the user's map.
+        shapes: of the arrays, by name.
+        pairs: parameter -> name of its array, and the rule that paired them; shapes fit in some
+            order.
+        entries: of the name mapping.
+
+    Returns:
+        Parameter -> order of axes; None for torch's.
 
     Raises:
-        IncompatiblePosteriors: if it cannot be told, with what to say in the map.
+        IncompatiblePosteriors: if the order is ambiguous; the message shows the entry to write.
     """
-    told = {name: entry["transpose"] for name, entry in entries.items() if "transpose" in entry}
+    requested = {
+        name: entry["transpose"] for name, entry in entries.items() if "transpose" in entry
+    }
     chosen: dict[str, Axes] = {}
     evidence: set[bool] = set()
     undecided = []
     for parameter, (name, _) in pairs.items():
         readings = layout.readings(parameter, shapes[name])
-        if parameter in told:
-            chosen[parameter] = layout.told(parameter, shapes[name], told[parameter])
+        if parameter in requested:
+            chosen[parameter] = layout.requested_axes(parameter, shapes[name], requested[parameter])
         elif len(readings) == 1:
             chosen[parameter] = readings[0]
-            if layout.turned(parameter) is not None and not _no_order(shapes[name]):
+            if layout.transposed_axes(parameter) is not None and not _no_order(shapes[name]):
                 evidence.add(readings[0] is not None)
         else:
             undecided.append(parameter)
     for parameter in undecided:
         name, rule = pairs[parameter]
         if not evidence and rule == "same name":
-            turned = (
-                False  # torch's names of a torch network, and nothing speaks against torch's shapes
-            )
+            # The names are torch's, and no shape contradicts torch's order.
+            is_transposed = False
         elif len(evidence) == 1:
-            (turned,) = evidence
+            (is_transposed,) = evidence
         else:
-            raise _cannot_tell(shapes[name], parameter, name, bool(evidence))
-        chosen[parameter] = layout.turned(parameter) if turned else None
+            raise _ambiguous(shapes[name], parameter, name, bool(evidence))
+        chosen[parameter] = layout.transposed_axes(parameter) if is_transposed else None
     for parameter, (name, _) in pairs.items():
         if (
             True in evidence
-            and parameter not in told
+            and parameter not in requested
             and layout.has_no_convention(parameter, shapes[name])
         ):
-            raise _cannot_tell(shapes[name], parameter, name, False)
+            raise _ambiguous(shapes[name], parameter, name, False)
     return chosen
 
 
-def _cannot_tell(shape: Shape, parameter: str, name: str, mixed: bool) -> IncompatiblePosteriors:
-    why = "others are partly turned and partly not" if mixed else "no other weight tells"
+def _ambiguous(shape: Shape, parameter: str, name: str, mixed: bool) -> IncompatiblePosteriors:
+    why = "other weights disagree" if mixed else "no other weight decides"
     return IncompatiblePosteriors(
-        f"{name} of shape {shape} may be {parameter} as it is (out, in) or transposed (in, out), "
-        f"and {why}; say it in the map of names, with true or false: {{{parameter}: {{name: "
+        f"{name} of shape {shape} may be {parameter} unchanged (out, in) or transposed (in, out), "
+        f"and {why}; set transpose to true or false in the name mapping: {{{parameter}: {{name: "
         f"{name}, transpose: true}}}}"
     )
 
@@ -186,40 +211,46 @@ def choose_inputs(
     chosen: Mapping[str, Axes],
     entries: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Tensor]:
-    """Of dense weights that read maps flattened channels last, where each of our inputs lies among
-    theirs.
+    """Return the order of inputs of dense weights that read maps flattened channels last.
+
+    Args:
+        layout: of the model.
+        pairs: parameter -> name of its array, and the rule that paired them.
+        chosen: order of axes of every parameter.
+        entries: of the name mapping.
+
+    Returns:
+        Parameter -> position of each torch input among the array's inputs.
 
     Raises:
-        ConfigError: if the map says `flatten` of a weight that reads no flattened maps.
-        IncompatiblePosteriors: if it has to say it and does not.
+        ConfigError: if the mapping sets `flatten` for a weight that reads no flattened maps.
+        IncompatiblePosteriors: if it must set `flatten` and does not.
     """
-    turned = any(axes is not None and len(axes) > 2 for axes in chosen.values())
-    told = {
+    has_transposed_kernels = any(axes is not None and len(axes) > 2 for axes in chosen.values())
+    requested = {
         parameter: entry["flatten"] for parameter, entry in entries.items() if "flatten" in entry
     }
-    if not turned and not told:
+    if not has_transposed_kernels and not requested:
         return {}
     flattened = _flattened(layout.model.net)
-    for parameter in told:
+    for parameter in requested:
         if parameter not in flattened:
             raise ConfigError(
-                f"map of names, {parameter}: flatten is for dense weights that read flattened maps"
+                f"name mapping, {parameter}: flatten is for dense weights that read flattened maps"
             )
-    for parameter in flattened if turned else ():
-        if parameter not in told:
+    for parameter in flattened if has_transposed_kernels else ():
+        if parameter not in requested:
             raise IncompatiblePosteriors(
-                f"{parameter} reads flattened maps, and their kernels are of a library that keeps "
-                "channels last: its "
-                "inputs may come in another order, which no shape tells; say channels_last or "
-                "channels_first in the "
-                f"map of names: {{{parameter}: {{name: {pairs[parameter][0]}, flatten: "
-                f"channels_last}}}}"
+                f"{parameter} reads flattened maps, and the kernels are of a library that stores "
+                "channels last, so the order of its inputs is ambiguous; set flatten to "
+                "channels_last or channels_first in the name mapping: "
+                f"{{{parameter}: {{name: {pairs[parameter][0]}, flatten: channels_last}}}}"
             )
-    return {name: flattened[name] for name, order in told.items() if order == "channels_last"}
+    return {name: flattened[name] for name, order in requested.items() if order == "channels_last"}
 
 
 def _flattened(net: nn.Module) -> dict[str, Tensor]:
-    """Dense weight -> for each input (channel, position), its place among (position, channel).
+    """Return dense weight -> for each input (channel, position), its index in (position, channel).
 
     Raises:
         IncompatiblePosteriors: if the network's axes cannot be derived.
@@ -228,11 +259,11 @@ def _flattened(net: nn.Module) -> dict[str, Tensor]:
         spec = permutation_spec(net)
     except SymmetryError as error:
         raise IncompatiblePosteriors(
-            "their kernels are of a library that keeps channels last, and whether dense layers "
-            "read flattened maps "
-            f"cannot be derived ({error}); turn the kernels and the dense weights yourself"
+            "the kernels are of a library that stores channels last, and whether dense layers "
+            f"read flattened maps cannot be derived ({error}); transpose the kernels and the dense "
+            "weights first"
         ) from None
-    found = {}
+    orders = {}
     for name, axes in spec.axes.items():
         if len(axes) == 2 and any(
             segment.group is not None and segment.inner > 1 for segment in axes[1]
@@ -244,5 +275,5 @@ def _flattened(net: nn.Module) -> dict[str, Tensor]:
                 )
                 order.append(start + grid.transpose(1, 2).flatten())
                 start += segment.length
-            found[name] = torch.cat(order)
-    return found
+            orders[name] = torch.cat(order)
+    return orders

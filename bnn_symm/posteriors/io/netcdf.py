@@ -100,7 +100,7 @@ def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: flo
 
 
 def _check_room(path: Path, size: int) -> None:
-    """Raise OSError if the disk lacks room for `size` bytes; HDF5 itself would crash the process."""
+    """Raise OSError if the disk lacks room for `size` bytes; HDF5 would crash the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("wb") as file:
             try:

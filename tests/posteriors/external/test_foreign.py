@@ -187,7 +187,8 @@ def test_a_number_in_a_sequential_network_is_not_that_of_a_layer() -> None:
 def test_a_deeper_network_is_refused() -> None:
     theirs = {name.replace(".", "_"): value for name, value in arrays_of(mlp((5, 5, 5))).items()}
     with pytest.raises(
-        IncompatiblePosteriors, match=r"layers_2_weight is unknown.*name every parameter in a map"
+        IncompatiblePosteriors,
+        match=r"layers_2_weight is unknown.*list every parameter in a name mapping",
     ):
         match_names(theirs, mlp((5, 5)))
     everything = {name: name.replace(".", "_") for name in mlp((5, 5)).shapes}
@@ -200,8 +201,8 @@ def test_a_deeper_network_is_refused() -> None:
 def test_names_that_nothing_pairs_are_listed_on_both_sides_with_the_map_to_write(tmp_path) -> None:
     model = mlp((5, 4))
     own = arrays_of(model)
-    name_tokens = ["w_in", "b_in", "w_mid", "b_mid", "w_out", "b_out"]
-    theirs = dict(zip(name_tokens, own.values(), strict=True))
+    array_names = ["w_in", "b_in", "w_mid", "b_mid", "w_out", "b_out"]
+    theirs = dict(zip(array_names, own.values(), strict=True))
     with pytest.raises(IncompatiblePosteriors) as caught:
         match_names(theirs, model)
     message = str(caught.value)
@@ -212,7 +213,7 @@ def test_names_that_nothing_pairs_are_listed_on_both_sides_with_the_map_to_write
     # can be pasted.
     (tmp_path / "map.yaml").write_text(written)
     names = read_names(tmp_path / "map.yaml")
-    assert names == dict(zip(model.shapes, name_tokens, strict=True))
+    assert names == dict(zip(model.shapes, array_names, strict=True))
     assert torch.equal(match_names(theirs, model, names).flatten(theirs), model.flatten(own))
 
 
@@ -229,16 +230,16 @@ def test_what_two_arrays_could_be_is_left_to_the_user() -> None:
     ("names", "message"),
     [
         ({"layers.0.weigth": "w1"}, "no such parameter; did you mean 'layers.0.weight'"),
-        ({"layers.0.weight": "w9"}, "no 'w9' among theirs; did you mean"),
-        ({"layers.0.weight": 3}, "got 3, wanted a name, or"),
-        ({"layers.0.weight": {"transpose": True}}, "wanted a name, or"),
+        ({"layers.0.weight": "w9"}, "unknown array 'w9'; did you mean"),
+        ({"layers.0.weight": 3}, "got 3, expected a name, or"),
+        ({"layers.0.weight": {"transpose": True}}, "expected a name, or"),
         (
             {"layers.0.weight": {"name": "w1", "transposed": True}},
             "unknown key transposed; did you mean 'transpose'",
         ),
         (
             {"layers.0.weight": {"name": "w1", "transpose": "yes"}},
-            "got 'yes', wanted true or false",
+            "got 'yes', expected true or false",
         ),
         (
             {"layers.0.weight": {"name": "w1", "transform": "log"}},
@@ -246,7 +247,7 @@ def test_what_two_arrays_could_be_is_left_to_the_user() -> None:
         ),
         (
             {"layers.0.weight": {"name": "w1", "flatten": "c"}},
-            "wanted channels_first or channels_last",
+            "expected channels_first or channels_last",
         ),
         (
             {"layers.0.weight": {"name": "w1", "flatten": "channels_last"}},
@@ -260,7 +261,7 @@ def test_what_two_arrays_could_be_is_left_to_the_user() -> None:
             {"likelihood.log_noise": {"name": "sigma", "transpose": True}},
             "transpose is for weights",
         ),
-        ({"layers.0.weight": "w1", "layers.1.weight": "w1"}, "w1 is named for two parameters"),
+        ({"layers.0.weight": "w1", "layers.1.weight": "w1"}, "w1 is listed for two parameters"),
     ],
 )
 def test_a_map_that_says_nothing_that_can_be_done_is_refused(names, message) -> None:
@@ -271,10 +272,10 @@ def test_a_map_that_says_nothing_that_can_be_done_is_refused(names, message) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no map of names"),
+        (None, "no name mapping"),
         ("[1", "is not valid YAML"),
-        ("- a", "holds no map of names"),
-        ("", "holds no map"),
+        ("- a", "holds no name mapping"),
+        ("", "holds no name mapping"),
     ],
 )
 def test_a_file_that_is_no_map_is_refused(text, message, tmp_path) -> None:
@@ -300,7 +301,7 @@ def test_square_weights_alone_have_to_be_told() -> None:
     own = arrays_of(model)
     theirs = {name.replace(".", "_"): turned(name, value) for name, value in own.items()}
     with pytest.raises(
-        IncompatiblePosteriors, match=r"no other weight tells.*layers_0_weight, transpose: true"
+        IncompatiblePosteriors, match=r"no other weight decides.*layers_0_weight, transpose: true"
     ):
         match_names(theirs, model)
     names = {
@@ -323,7 +324,7 @@ def test_weights_that_disagree_leave_a_square_one_undecided() -> None:
     model = mlp((3, 3), inputs=2)
     theirs = arrays_of(model)
     theirs["head.weight"] = theirs["head.weight"].transpose(-1, -2)
-    with pytest.raises(IncompatiblePosteriors, match="partly turned and partly not"):
+    with pytest.raises(IncompatiblePosteriors, match="other weights disagree"):
         match_names(theirs, model)
     names = {"layers.1.weight": {"name": "layers.1.weight", "transpose": False}}
     assert [
@@ -335,7 +336,7 @@ def test_a_shape_that_fits_in_no_way_is_named_with_the_one_that_was_wanted() -> 
     model = mlp((5, 5), inputs=3)
     with pytest.raises(
         IncompatiblePosteriors,
-        match=r"layers\.0\.weight, here w1, has shape \(2, 5\), wanted \(5, 3\)",
+        match=r"layers\.0\.weight, here w1, has shape \(2, 5\), expected \(5, 3\)",
     ):
         match_names(read_netcdf(NUMPYRO).arrays, model, {"layers.0.weight": "w1"})
     with pytest.raises(
@@ -413,7 +414,8 @@ def test_kernels_and_flattened_maps_of_a_library_that_keeps_channels_last() -> N
         "inputs reordered from channels last to channels first",
     ]
     with pytest.raises(
-        IncompatiblePosteriors, match=r"say channels_last or channels_first.*flatten: channels_last"
+        IncompatiblePosteriors,
+        match=r"set flatten to channels_last or channels_first.*flatten: channels_last",
     ):
         match_names(theirs, model, {**names, "head.weight": "Dense_0.kernel"})
     first = {**names, "head.weight": {"name": "Dense_0.kernel", "flatten": "channels_first"}}
@@ -475,7 +477,7 @@ def test_from_draws_takes_arrays_of_others_and_says_what_it_did() -> None:
     assert posterior.info["matching"][0]["changes"] == ["transposed"]
     with pytest.raises(IncompatiblePosteriors, match=r"mu is unknown; sigma is unknown"):
         SamplePosterior.from_draws(mlp(), arrays)
-    with pytest.raises(ConfigError, match="a flat tensor has none"):
+    with pytest.raises(ConfigError, match="omit them for a flat tensor"):
         SamplePosterior.from_draws(mlp(), normal(1, 2, 51), names={"head.bias": "b3"})
 
 
@@ -525,10 +527,10 @@ def test_files_that_hold_no_draws_are_refused(tmp_path) -> None:
     path = tmp_path / "a.nc"
     with pytest.raises(InvalidRun, match=r"no file .*a\.nc; name the NetCDF file"):
         read_netcdf(path)
-    with pytest.raises(InvalidRun, match="is a directory, wanted a NetCDF file; a Zarr store"):
+    with pytest.raises(InvalidRun, match="is a directory, expected a NetCDF file; a Zarr store"):
         read_netcdf(tmp_path)
     path.write_text("chain,draw\n")
-    with pytest.raises(InvalidRun, match="is no NetCDF file"):
+    with pytest.raises(InvalidRun, match="is not a NetCDF file"):
         read_netcdf(path)
     with scipy.io.netcdf_file(path, "w") as file:
         file.createDimension("chain", 2)

@@ -139,7 +139,9 @@ def test_a_network_whose_parameters_come_in_another_order_gets_the_draws_by_name
     # The draws of a closed form are keyed by their place in the vector, so another order cannot be
     # served.
     save_posterior(GaussianPosterior(model, SCALING, loc=normal(6), scale=normal(6).exp()), path)
-    with pytest.raises(IncompatiblePosteriors, match=r"order first\.weight.*order second\.weight"):
+    with pytest.raises(
+        IncompatiblePosteriors, match=r"order first\.weight.*network has second\.weight"
+    ):
         load_posterior(path, other, SCALING)
 
 
