@@ -66,6 +66,11 @@ class CNN(nn.Module):
 def build_cnn(config: CNNConfig, input_shape: tuple[int, ...], num_outputs: int) -> CNN:
     """Build a CNN for images.
 
+    Args:
+        config: Settings of the network.
+        input_shape: (channel, height, width) of an image.
+        num_outputs: Length of the output.
+
     Raises:
         ConfigError: If a point is not an image.
     """

@@ -6,6 +6,10 @@ from bnn_symm.errors import ConfigError
 def image_shape(architecture: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return (channel, height, width) of the inputs of an architecture for images.
 
+    Args:
+        architecture: Name of the architecture in the message.
+        input_shape: Shape of one point.
+
     Raises:
         ConfigError: If a point does not have these three axes.
     """

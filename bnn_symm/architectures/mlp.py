@@ -55,5 +55,11 @@ class MLP(nn.Module):
 
 
 def build_mlp(config: MLPConfig, input_shape: tuple[int, ...], num_outputs: int) -> MLP:
-    """Build an MLP for points of any shape, which it flattens."""
+    """Build an MLP for points of any shape, which it flattens.
+
+    Args:
+        config: Settings of the network.
+        input_shape: Shape of one point.
+        num_outputs: Length of the output.
+    """
     return MLP(math.prod(input_shape), num_outputs, config)

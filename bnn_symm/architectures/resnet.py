@@ -128,6 +128,11 @@ def default_stage_channels(config: ResNetConfig) -> tuple[int, ...]:
 def build_resnet(config: ResNetConfig, input_shape: tuple[int, ...], num_outputs: int) -> ResNet:
     """Build a ResNet for images.
 
+    Args:
+        config: Settings of the network.
+        input_shape: (channel, height, width) of an image.
+        num_outputs: Length of the output.
+
     Raises:
         ConfigError: If a point is not an image.
     """

@@ -111,9 +111,9 @@ def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
         for s in axis
         if s.group is not None and s.scale
     }
-    found: list[list[_Generator]] = []
+    generators: list[list[_Generator]] = []
     for name, group in spec.groups.items():
-        draw = torch_generator("certificate", "generators", len(found))
+        draw = torch_generator("certificate", "generators", len(generators))
         # An order and factors cannot cancel: applied together they fail if either one is wrong.
         both = []
         if (order := _cycle(spec, name, draw)) is not None:
@@ -125,9 +125,9 @@ def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
             _Generator("flip", name, permutation=spec.permutation({}, {name: s}))
             for s in _flips(group, draw)
         ]
-        found += [both] if both else []
-        found += [[flip] for flip in flips]
-    return found
+        generators += [both] if both else []
+        generators += [[flip] for flip in flips]
+    return generators
 
 
 def _flips(group: Group, draw: torch.Generator) -> list[Tensor]:
@@ -137,12 +137,12 @@ def _flips(group: Group, draw: torch.Generator) -> list[Tensor]:
     """
     if not group.signed:
         return []
-    one = torch.ones(group.size, dtype=torch.long)
-    one[int(torch.randint(group.size, (), generator=draw))] = -1
+    single = torch.ones(group.size, dtype=torch.long)
+    single[int(torch.randint(group.size, (), generator=draw))] = -1
     if group.size == 1:
-        return [one]
+        return [single]
     half = torch.where(torch.randperm(group.size, generator=draw) < (group.size + 1) // 2, -1, 1)
-    return [one, half]
+    return [single, half]
 
 
 def _cycle(spec: PermutationSpec, name: str, draw: torch.Generator) -> Permutation | None:
@@ -231,5 +231,12 @@ def relative_change(before: Tensor, after: Tensor) -> float:
 def relative_difference(
     net: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], x: Tensor
 ) -> float:
-    """Return the largest difference of outputs at two sets of values, in relative terms."""
+    """Return the largest difference of outputs at two sets of values, in relative terms.
+
+    Args:
+        net: the network.
+        first: name -> value of its parameters and buffers.
+        second: name -> other values of them.
+        x: inputs, (point, *input).
+    """
     return relative_change(evaluate(net, first, x), evaluate(net, second, x))

@@ -103,17 +103,17 @@ def _positive_scalings(
     ties = [np.empty((0, 2), dtype=np.int64)]
     for tensor, entry in fixed.items():
         nonzero = (entry.values != 0).numpy().astype(np.int64)
-        for hidden, (own,) in pieces(spec, spec.axes[tensor], nonzero):
-            places = np.argwhere((own == 1).any(-1))
+        for hidden, (codes,) in pieces(spec, spec.axes[tensor], nonzero):
+            places = np.argwhere((codes == 1).any(-1))
             units = [
                 start[s.group] + places[:, i]
                 for i, s in enumerate(hidden)
                 if s.scale and s.group is not None
             ]
             opposite = len(units) == 2 and sum(segment.scale for segment in hidden) == 0
-            for one in units:
-                other = units[1] if opposite else np.full_like(one, ground)
-                ties.append(np.stack([one, other], axis=1))
+            for unit in units:
+                other = units[1] if opposite else np.full_like(unit, ground)
+                ties.append(np.stack([unit, other], axis=1))
     edges = np.concatenate(ties)
     graph = coo_array((np.ones(len(edges)), edges.T), shape=(ground + 1, ground + 1))
     _, component = connected_components(graph, directed=False)

@@ -94,7 +94,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
             labels.pin(label)
             labels.fix_to_identity(label)
         axes = {name: tracer.axes(leaves[name]) for name in leaves if name in tracer.read}
-        labels.pin_ended(label for own in axes.values() for label in own)
+        labels.pin_ended(label for tensor_axes in axes.values() for label in tensor_axes)
         labels.mark_pinned_flips_unsearched(
             label for name in axes.keys() & trainable for label in axes[name]
         )
@@ -108,7 +108,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     small = sum(value.numel() for value in leaves.values()) <= _SMALL_NETWORK
     number = _CERTIFIED_POINTS if small else NUM_POINTS  # few units may be inactive at all 3 points
     certify(clone, spec, input_points(net, input_shape, number))
-    own = [
+    leaf_labels = [
         label
         for name in leaves
         if name in tracer.read & trainable
@@ -117,9 +117,9 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
     return replace(
         spec,
         input_shape=tuple(x.shape[1:]),
-        num_frozen_units=labels.num_frozen_units(own),
-        frozen_at=labels.first_frozen_at(own),
-        num_unsearched_flips=labels.num_unsearched_flips(own),
+        num_frozen_units=labels.num_frozen_units(leaf_labels),
+        frozen_at=labels.first_frozen_at(leaf_labels),
+        num_unsearched_flips=labels.num_unsearched_flips(leaf_labels),
     )
 
 
@@ -159,6 +159,9 @@ def _single_operations() -> Iterator[None]:
 def input_shape_of(net: nn.Module) -> tuple[int, ...]:
     """Return the shape of one point, as declared by a network or by its first linear layer.
 
+    Args:
+        net: the network.
+
     Raises:
         SymmetryError: if the network does not declare it.
     """
@@ -179,7 +182,13 @@ def input_shape_of(net: nn.Module) -> tuple[int, ...]:
 def input_points(
     net: nn.Module, input_shape: tuple[int, ...] | None, number: int = NUM_POINTS
 ) -> Tensor:
-    """Return (point, *input) of standard normals in float64, always the same values."""
+    """Return (point, *input) of standard normals in float64, always the same values.
+
+    Args:
+        net: the network.
+        input_shape: shape of one point; default that of `input_shape_of`.
+        number: number of points.
+    """
     shape = input_shape_of(net) if input_shape is None else tuple(input_shape)
     return torch.randn(
         number, *shape, generator=torch_generator("watched points"), dtype=torch.float64
@@ -224,8 +233,8 @@ def _spec(
         )
 
     axes: dict[str, tuple[Axis, ...]] = {
-        name: tuple(_merge_fixed(tuple(segment(part) for part in label)) for label in own)
-        for name, own in resolved.items()
+        name: tuple(_merge_fixed(tuple(segment(part) for part in label)) for label in tensor_axes)
+        for name, tensor_axes in resolved.items()
     }
     groups = {}
     for node in _parents_first(labels, names):
@@ -239,8 +248,8 @@ def _spec(
         )
     output_axes = {
         name: dim
-        for name, own in leaves.items()
-        for dim, label in enumerate(own)
+        for name, tensor_axes in leaves.items()
+        for dim, label in enumerate(tensor_axes)
         if any(part.node in outputs for part in label)
         or any(p.node in outputs for p in labels.resolve(label))
     }
@@ -310,8 +319,8 @@ def _merge_fixed(axis: Axis) -> Axis:
 def _orient(axes: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...]]:
     """Choose the signs of the powers so that the first axis of a unit's own layer has power 1."""
     first: dict[str, int] = {}
-    for own in axes.values():
-        for segment in own[0] if own else ():
+    for tensor_axes in axes.values():
+        for segment in tensor_axes[0] if tensor_axes else ():
             if segment.group is not None and segment.scale:
                 first.setdefault(segment.group, segment.scale)
 
@@ -321,5 +330,6 @@ def _orient(axes: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...]]
         return replace(segment, scale=segment.scale * first.get(segment.group, 1))
 
     return {
-        name: tuple(tuple(turned(s) for s in axis) for axis in own) for name, own in axes.items()
+        name: tuple(tuple(turned(s) for s in axis) for axis in tensor_axes)
+        for name, tensor_axes in axes.items()
     }

@@ -251,8 +251,7 @@ def test_no_permutation_of_an_asymmetric_mlp_is_left(kind, seed):
 
 
 def test_layers_without_fixed_entries_keep_their_symmetry():
-    """Of three hidden layers the last two are free, so what reads them and what they read tells
-    nothing apart."""
+    """Of three hidden layers the last two are free, so their weights distinguish no units."""
     symmetry = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 0, 0, 0))
     net = build_network(
         MLPConfig(widths=(5, 4, 3), symmetry=symmetry), input_shape=(6,), num_outputs=2
@@ -526,8 +525,7 @@ def test_a_duplicate_is_found_among_loaded_buffers():
 
 
 def test_equal_rows_alone_are_named_but_no_symmetry():
-    """Equal masks with other values, or read otherwise: the units are told apart, and a reader is
-    warned of them."""
+    """Units with equal masks but other values or readers are distinguished, and listed."""
     made = small()
     for change in ("values", "readers"):
         net = small("standard")

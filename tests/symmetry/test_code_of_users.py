@@ -116,7 +116,7 @@ def test_a_mask_of_ones_own_is_fixed_and_its_weight_flips():
 
 
 def test_operations_on_constants_need_no_rule():
-    """What comes out is a constant, which tells units apart without a proof."""
+    """The result is a constant, which distinguishes units without a proof."""
     net = two(lambda s, x: s.b(torch.tanh(s.a(x)) + torch.fft.fft(s.k).real), k=torch.randn(4))
     assert "fft_fft" not in RULES
     spec = permutation_spec(net, (3,))
@@ -185,8 +185,7 @@ def test_weight_norm_as_parametrization_and_as_hook(wrap, flips):
 
 @pytest.mark.parametrize("wrap", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
 def test_spectral_norm_has_the_symmetries_of_its_vectors(wrap):
-    """In evaluation mode the weight is divided by u W v, with u and v fixed: every unit is told
-    apart by u."""
+    """In evaluation mode the weight is divided by u W v with fixed u and v: u distinguishes units."""
     net = nn.Sequential(wrap(linear(3, 4)), nn.Tanh(), linear(4, 2))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert symmetry_group(net, input_shape=(3,)).is_trivial

@@ -291,7 +291,7 @@ def test_a_rule_of_ones_own_is_not_believed(monkeypatch):
 
 
 def test_a_wrong_rule_is_caught_by_the_certificate(monkeypatch):
-    """Were relu taken for odd, units could flip; the outputs say no."""
+    """If relu were treated as odd, units could flip; a comparison of outputs shows the error."""
     monkeypatch.setitem(RULES, "relu", RULES["tanh"])
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(

@@ -99,6 +99,14 @@ def apply_symmetry(
 ) -> nn.Module:
     """Apply `asymmetrize` to a network in place.
 
+    Args:
+        net: The network, which is changed.
+        settings: How its symmetry is broken.
+        input_shape: Shape of one point, if it is known.
+
+    Returns:
+        The network, or the layer that replaces it.
+
     Raises:
         ConfigError: As `asymmetrize`.
     """
@@ -136,7 +144,17 @@ def masks_and_values(
     settings: SymmetryConfig,
     input_shape: tuple[int, ...] | None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return name -> (mask, fixed values) in the weight's shape, for layers with fixed entries."""
+    """Return name -> (mask, fixed values) in the weight's shape, for layers with fixed entries.
+
+    Args:
+        net: The network.
+        layers: Its layers that can have fixed entries, by name.
+        settings: How its symmetry is broken.
+        input_shape: Shape of one point, if it is known.
+
+    Raises:
+        ConfigError: As `asymmetrize`.
+    """
     if settings.mask == "densest" and settings.fixed_per_row != "auto":
         raise ConfigError(
             f"got fixed_per_row={settings.fixed_per_row} with mask=densest, which chooses the "

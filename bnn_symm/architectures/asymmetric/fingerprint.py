@@ -63,6 +63,10 @@ def short_fingerprint(value: str | None) -> str:
 def load_fixed_buffers(net: nn.Module, buffers: Mapping[str, Tensor]) -> None:
     """Load saved masks, fixed values and matrices into a network, in place.
 
+    Args:
+        net: The network, which is changed.
+        buffers: Name -> tensor, as from `fixed_buffers`.
+
     Raises:
         IncompatiblePosteriors: If names, shapes or the number of free entries differ from the
             network's.

@@ -216,7 +216,12 @@ def effective_parameters(net: nn.Module, values: Mapping[str, Tensor]) -> dict[s
 
 
 def effective_scales(net: nn.Module, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return standard deviations of the `effective_parameters`, which are 0 at fixed entries."""
+    """Return standard deviations of the `effective_parameters`, which are 0 at fixed entries.
+
+    Args:
+        net: The network.
+        scales: Name -> (*draw, *shape) of standard deviations of some of its parameters.
+    """
     layers = dict(fixed_layers(net))
     return {
         name: layers[name].embed_scale(value) if name in layers else value
@@ -225,7 +230,15 @@ def effective_scales(net: nn.Module, scales: Mapping[str, Tensor]) -> dict[str, 
 
 
 def free_parameters(net: nn.Module, effective: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Invert `effective_parameters`; values at fixed entries are dropped unchecked."""
+    """Invert `effective_parameters`; values at fixed entries are dropped unchecked.
+
+    Args:
+        net: The network.
+        effective: Name -> (*draw, *shape of the whole parameter).
+
+    Returns:
+        Name -> (*draw, *shape) of the network's parameters.
+    """
     layers = dict(fixed_layers(net))
     return {
         name: layers[name].restrict(value) if name in layers else value

@@ -165,7 +165,14 @@ def _densest(layer: Layer) -> Bool[np.ndarray, "rows row"]:
 
 
 def equal_rows_error(layer: Layer, entries: int, fixed: int, what: str) -> ConfigError:
-    """Return the error that states how many inputs would be needed for all rows to differ."""
+    """Return the error that states how many inputs would be needed for all rows to differ.
+
+    Args:
+        layer: Name and sizes.
+        entries: Number of entries per row.
+        fixed: Number of fixed entries per row.
+        what: Name of the entries in the message.
+    """
     message = (
         f"{layer.name}: with {fixed} of {entries} {what} fixed only {math.comb(entries, fixed)} "
         f"rows can differ, but it has {layer.rows}"

@@ -58,6 +58,10 @@ def fixed_counts(layers: Mapping[str, nn.Module], settings: SymmetryConfig) -> d
 
     With `mask: filters` it is the number of fixed input channels.
 
+    Args:
+        layers: Layers that can have fixed entries, by name.
+        settings: How the symmetry is broken.
+
     Raises:
         ConfigError: If a list does not have one entry per layer, or by `auto` the rows of a layer
             cannot all differ.

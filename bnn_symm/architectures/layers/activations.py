@@ -50,6 +50,11 @@ def image_activation(activation: Activation, norm: str, num_channels: int) -> nn
 
     A relu after a TLU would hide every negative threshold, so the TLU replaces it. The smooth
     activations have no threshold, since its kink would defeat their purpose.
+
+    Args:
+        activation: Name of the nonlinearity.
+        norm: Name of the norm before it.
+        num_channels: Channels of the maps.
     """
     if norm == "frn" and activation == "relu":
         return ThresholdedLinearUnit(num_channels)

@@ -51,6 +51,10 @@ def image_norm(norm: str, num_channels: int) -> nn.Module:
     `layer` is GroupNorm with one group: mean and variance over channels, height and width of one
     point, then a scale and an offset per channel. It commutes with permutations of the channels, as
     LayerNorm does (Ba et al., 2016, arXiv:1607.06450; Wu and He, 2018, arXiv:1803.08494).
+
+    Args:
+        norm: Name of the norm.
+        num_channels: Channels of the maps.
     """
     if norm == "frn":
         return FilterResponseNorm(num_channels)

@@ -73,6 +73,9 @@ def build_from_module(
 def load_factory(name: str) -> Callable[..., Any]:
     """Return the function or class that `package.module:factory` names.
 
+    Args:
+        name: Name of the factory, `package.module:factory`.
+
     Raises:
         ConfigError: If the name has another form, the module cannot be imported, or has no such
             callable.

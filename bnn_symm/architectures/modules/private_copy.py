@@ -68,6 +68,13 @@ def set_mode(net: nn.Module, *, training: bool) -> nn.Module:
 
     Attention layers always take their general path. Without dropout, which is rejected, the mode
     only selects the kernels that compute the same values.
+
+    Args:
+        net: the network, which is changed.
+        training: whether to use training mode.
+
+    Returns:
+        The network.
     """
     net.train(training)
     for module in net.modules():

@@ -50,6 +50,9 @@ def fixed_entries(net: nn.Module) -> dict[str, FixedTensor]:
 
     These are the fixed entries of weights, and frozen parameters, buffers and constants as a whole.
     The network's spec lists the buffers that its function reads.
+
+    Args:
+        net: the network.
     """
     entries: dict[str, FixedTensor] = {}
     layer_buffers: set[str] = set()
@@ -139,7 +142,12 @@ def dense_copy(net: nn.Module) -> nn.Module:
 
 
 def moved_tensors(permutation: Permutation, fixed: Mapping[str, FixedTensor]) -> Iterator[str]:
-    """Yield the names of the tensors whose mask or fixed values a permutation changes."""
+    """Yield the names of the tensors whose mask or fixed values a permutation changes.
+
+    Args:
+        permutation: an element of a spec's group.
+        fixed: tensor name -> its fixed entries.
+    """
     for name, entry in fixed.items():
         free = permutation.apply({name: entry.free.double()})[name]
         values = permutation.apply({name: entry.values})[name]
@@ -152,6 +160,9 @@ def duplicate_rows(fixed: Mapping[str, FixedTensor]) -> dict[str, list[list[int]
     """Return tensor name -> sets of units whose rows of the mask are equal, where there are any.
 
     Their fixed values may still distinguish them, though hardly where these are near zero.
+
+    Args:
+        fixed: tensor name -> its fixed entries.
     """
     duplicates = {}
     for name, entry in fixed.items():

@@ -210,7 +210,12 @@ class PermutationSpec:
         return permutation
 
     def transposition(self, name: str, units: tuple[int, int]) -> "Permutation":
-        """Return the swap of two units of a group, together with the blocks that they own."""
+        """Return the swap of two units of a group, together with the blocks that they own.
+
+        Args:
+            name: name of the group.
+            units: the two units.
+        """
         i, j = units
         order = torch.arange(self.groups[name].size)
         order[i], order[j] = j, i
@@ -294,6 +299,12 @@ class Permutation:
 
         For a network whose weights have fixed entries these are the *effective* weights, at their
         full shape.
+
+        Args:
+            tensors: tensor name -> (*draw, *shape).
+
+        Returns:
+            The permuted tensors, by name.
         """
         return {
             name: self._apply(value, self.spec.axes[name]) if name in self.spec.axes else value
@@ -301,7 +312,13 @@ class Permutation:
         }
 
     def apply_along(self, name: str, value: Tensor, dims: Collection[int]) -> Tensor:
-        """Permute one tensor, (*draw, *shape), along some of its own dimensions only."""
+        """Permute one tensor, (*draw, *shape), along some of its own dimensions only.
+
+        Args:
+            name: name of the tensor.
+            value: the tensor.
+            dims: dimensions of its shape to permute.
+        """
         return self._apply(value, self.spec.axes[name], dims)
 
     def unsigned(self) -> "Permutation":
@@ -416,6 +433,11 @@ def block_owner(spec: PermutationSpec, axes: tuple[Axis, ...], segment: Segment)
     """Return the dimension whose units select the block of a `within` segment.
 
     It is an axis of the parent group, or of a group with the same blocks.
+
+    Args:
+        spec: the spec of the network.
+        axes: the axes of the tensor.
+        segment: a segment of these with `within`.
     """
     assert segment.group is not None
     group = spec.groups[segment.group]

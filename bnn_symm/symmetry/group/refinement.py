@@ -42,6 +42,12 @@ def refine(structure: Structure) -> Coloring:
 
     Neighborhoods are compared by a 64-bit hash of their multiset. A collision could only leave two
     vertices in one cell, where every later step compares the colors themselves.
+
+    Args:
+        structure: vertices with colors, and relations between them.
+
+    Returns:
+        The stable coloring.
     """
     colors = _combine([structure.group, *structure.colors])
     count, rounds = _count(colors), 0

@@ -162,7 +162,9 @@ def pieces(
     ]
     for choice in itertools.product(*(range(len(axis)) for axis in axes)):
         segments = [axis[i] for axis, i in zip(axes, choice, strict=True)]
-        place = tuple(slice(own[i], own[i + 1]) for own, i in zip(starts, choice, strict=True))
+        place = tuple(
+            slice(bounds[i], bounds[i + 1]) for bounds, i in zip(starts, choice, strict=True)
+        )
         hidden = [segment for segment in segments if segment.group is not None]
         if hidden:
             yield hidden, [_by_unit(array[place], segments) for array in wide]
@@ -198,8 +200,10 @@ def _add_piece(
         )
     signs = [(1, -1) if spec.groups[segment.group or ""].signed else (1,) for segment in hidden]
 
-    def signed(*own: int) -> np.ndarray:
-        flips = sum(segment.signed and sign < 0 for segment, sign in zip(hidden, own, strict=True))
+    def signed(*unit_signs: int) -> np.ndarray:
+        flips = sum(
+            segment.signed and sign < 0 for segment, sign in zip(hidden, unit_signs, strict=True)
+        )
         return negated if flips % 2 else codes
 
     vertices = [where[segment.group or ""] for segment in hidden]
@@ -242,8 +246,10 @@ def _expand_blocks(
             rows = len(moved) // group.blocks
             wide = np.full((len(moved), group.size, *moved.shape[2:]), _ABSENT, dtype=array.dtype)
             for block in range(group.blocks):
-                own = slice(block * rows, (block + 1) * rows)
-                wide[own, block * segment.size : (block + 1) * segment.size] = moved[own]
+                block_rows = slice(block * rows, (block + 1) * rows)
+                wide[block_rows, block * segment.size : (block + 1) * segment.size] = moved[
+                    block_rows
+                ]
             expanded.append(np.moveaxis(wide, (0, 1), (owner, dim)))
         whole = Segment(
             group=segment.group, size=group.size, signed=segment.signed, scale=segment.scale

@@ -303,7 +303,12 @@ def symmetry_group(
 
 
 def representable_group(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> SymmetryGroup:
-    """Return the subgroup of a spec's group that maps fixed entries to themselves."""
+    """Return the subgroup of a spec's group that maps fixed entries to themselves.
+
+    Args:
+        spec: the spec of the network.
+        fixed: tensor name -> its fixed entries, for tensors of the spec.
+    """
     structure = build_structure(spec, fixed)
     coloring = refine(structure)
     cells = list(coloring.cells())

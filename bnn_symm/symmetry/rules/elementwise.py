@@ -324,7 +324,7 @@ def _divide(
 ) -> Axes:
     if isinstance(x, Tensor) and isinstance(y, Tensor) and tracer.depends_on_parameters(y):
         for label in (
-            one for one in (*tracer.axes(x), *tracer.carried(x)) if tracer.labels.flips(one)
+            other for other in (*tracer.axes(x), *tracer.carried(x)) if tracer.labels.flips(other)
         ):
             tracer.labels.mark_flips_unsearched(
                 label

@@ -21,11 +21,11 @@ def _linear(
 ) -> Axes:
     if not _absorbed(tracer, x, weight):
         tracer.labels.contract(tracer.axis(x, -1), tracer.axis(weight, 1))
-    made = (tracer.axis(weight, 0),) if weight.dim() > 1 else ()
+    output = (tracer.axis(weight, 0),) if weight.dim() > 1 else ()
     if bias is not None:
-        _end_passed_on(tracer, (*tracer.axes(x)[:-1], *made))
-        made = tuple(with_bias(tracer, label, bias) for label in made)
-    return (*tracer.axes(x)[:-1], *made)
+        _end_passed_on(tracer, (*tracer.axes(x)[:-1], *output))
+        output = tuple(with_bias(tracer, label, bias) for label in output)
+    return (*tracer.axes(x)[:-1], *output)
 
 
 def _absorbed(tracer: SymmetryTracer, x: Tensor, weight: Tensor) -> bool:
@@ -142,8 +142,12 @@ def _contracted(
     if len(operands) == 2:
         (x, _), (y, _) = operands
         flipping = [
-            {n for n, label in zip(own, tracer.axes(t), strict=True) if tracer.labels.flips(label)}
-            for t, own in operands
+            {
+                n
+                for n, label in zip(names, tracer.axes(t), strict=True)
+                if tracer.labels.flips(label)
+            }
+            for t, names in operands
         ]
         if not flipping[0] & flipping[1] - set(result):
             tracer.mark_factor_flips_unsearched(x, y)
@@ -197,14 +201,14 @@ def _convolution(
     channel = x.dim() - weight.dim() + 1  # of an image without a batch axis, 0
     if groups == 1:
         tracer.labels.contract(tracer.axis(x, channel), tracer.axis(weight, 1))
-        made = tracer.axis(weight, 0)
+        output = tracer.axis(weight, 0)
     else:
-        made = _grouped(tracer, tracer.axis(x, channel), weight, groups)
+        output = _grouped(tracer, tracer.axis(x, channel), weight, groups)
     if bias is not None:
-        _end_passed_on(tracer, (*tracer.axes(x)[:channel], made))
+        _end_passed_on(tracer, (*tracer.axes(x)[:channel], output))
     return (
         *tracer.axes(x)[:channel],
-        with_bias(tracer, made, bias),
+        with_bias(tracer, output, bias),
         *_spatial(tracer, x, out, weight.dim() - 2),
     )
 
@@ -212,19 +216,19 @@ def _convolution(
 def _grouped(tracer: SymmetryTracer, channels: Label, weight: Tensor, groups: int) -> Label:
     """Align the channels of a grouped convolution, which move in blocks; return the output's."""
     labels = tracer.labels
-    channels, made = labels.resolve(channels), labels.resolve(tracer.axis(weight, 0))
-    if len(channels) != 1 or len(made) != 1:
+    channels, output = labels.resolve(channels), labels.resolve(tracer.axis(weight, 0))
+    if len(channels) != 1 or len(output) != 1:
         raise CannotDerive("a grouped convolution of joined groups of channels")
-    read, write = channels[0], made[0]
+    read, write = channels[0], output[0]
     if labels.is_pinned(read):
         owner = labels.own_blocks(write, groups)
         labels.pin((owner,))
         labels.pin(tracer.axis(weight, 1))
-        return made
+        return output
     of_read, of_write = labels.own_blocks(read, groups), labels.own_blocks(write, groups)
     labels.align((of_read,), (of_write,))
     labels.contract((replace(read, within=True),), tracer.axis(weight, 1))
-    return made
+    return output
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -243,8 +247,8 @@ def _transposed_convolution(
     pin_all(tracer, tracer.axes(weight)[2:])
     channel = x.dim() - weight.dim() + 1
     tracer.labels.contract(tracer.axis(x, channel), tracer.axis(weight, 0))
-    made = with_bias(tracer, tracer.axis(weight, 1), bias)
-    return (*tracer.axes(x)[:channel], made, *_spatial(tracer, x, out, weight.dim() - 2))
+    output = with_bias(tracer, tracer.axis(weight, 1), bias)
+    return (*tracer.axes(x)[:channel], output, *_spatial(tracer, x, out, weight.dim() - 2))
 
 
 def _spatial(tracer: SymmetryTracer, x: Tensor, out: Tensor, number: int) -> list[Label]:

@@ -315,6 +315,11 @@ def cut_axis(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list
     """Return consecutive pieces of an axis.
 
     Units of a node that is cut can only be permuted within their piece from then on.
+
+    Args:
+        tracer: the tracer of this pass.
+        label: the label of the axis.
+        sizes: lengths of the pieces.
     """
     for size in list(accumulate(sizes))[:-1]:
         tracer.labels.align(

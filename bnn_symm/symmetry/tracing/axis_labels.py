@@ -473,16 +473,16 @@ class Labels:
             raise CannotDerive(
                 f"a block of {first.size} units is matched with one of {second.size}"
             )
-        mine, other = self.parent(a), self.parent(b)
-        if mine is not None and other is not None:
-            if self._nodes[mine].size != self._nodes[other].size:
+        first_parent, second_parent = self.parent(a), self.parent(b)
+        if first_parent is not None and second_parent is not None:
+            if self._nodes[first_parent].size != self._nodes[second_parent].size:
                 raise CannotDerive(
-                    f"units are cut into {self._nodes[mine].size} blocks here and into "
-                    f"{self._nodes[other].size} there"
+                    f"units are cut into {self._nodes[first_parent].size} blocks here and into "
+                    f"{self._nodes[second_parent].size} there"
                 )
-            self._unite(mine, other)
+            self._unite(first_parent, second_parent)
         pinned = [node.frozen for node in (first, second) if node.pinned]
-        first.parent = mine if mine is not None else other
+        first.parent = first_parent if first_parent is not None else second_parent
         second.pieces = (AxisSegment(a),)
         self._inherit(a, second)
         if pinned:

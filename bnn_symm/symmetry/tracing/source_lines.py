@@ -77,7 +77,7 @@ def _described(positions: Iterable[Position], net: nn.Module) -> str:
             module = _module(frame.f_locals.get("self"), paths)
         if (
             file.startswith((_TORCH, _PACKAGE))
-            or any(word in file for word in _WRAPPERS)
+            or any(wrapper in file for wrapper in _WRAPPERS)
             or file.startswith("<")
         ):
             continue

@@ -363,8 +363,10 @@ class SymmetryTracer(TorchFunctionMode):
         cancel it.
         """
         if self.flips(x) and self.flips(y):
-            flipping = [[one for one in self.axes(t) if self.labels.flips(one)] for t in (x, y)]
-            whole = [[one for one in own if self.labels.size(one) > 1] for own in flipping]
+            flipping = [
+                [label for label in self.axes(t) if self.labels.flips(label)] for t in (x, y)
+            ]
+            whole = [[label for label in axes if self.labels.size(label) > 1] for axes in flipping]
             if all(whole):
                 for label in (*whole[0], *whole[1]):
                     self.labels.mark_flips_unsearched(label)
@@ -473,9 +475,9 @@ class SymmetryTracer(TorchFunctionMode):
             axes = (axes,)
             if name in _VIEWS and self.is_leaf(inputs[0]):
                 self._leaves.add(id(out))
-        for value, own in zip(outputs, axes, strict=True):
-            if own is not None:
-                self.label(value, own, self._passed_on)
+        for value, value_axes in zip(outputs, axes, strict=True):
+            if value_axes is not None:
+                self.label(value, value_axes, self._passed_on)
                 if untrained:
                     self._untrained.add(id(value))
 

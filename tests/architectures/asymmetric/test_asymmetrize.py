@@ -119,7 +119,7 @@ def test_auto_is_raised_until_rows_can_differ():
 
 def test_auto_with_filters_and_densest():
     counts = fixed_a_row(build(ResNetConfig(), (3, 8, 8), mask="filters"))
-    assert "stem.conv" not in counts  # 3 input channels cannot tell 16 output channels apart
+    assert "stem.conv" not in counts  # 3 input channels cannot distinguish 16 output channels
     assert counts["stages.0.0.conv1"] == 4 * 9
     assert counts["stages.1.0.conv1"] == 6 * 9
     net = build(MLPConfig(widths=(9,)), (8,), mask="densest")

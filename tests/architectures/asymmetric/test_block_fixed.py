@@ -50,7 +50,7 @@ def test_inputs_and_outputs_stay_as_they_are():
         ),
     ],
 )
-def test_what_cannot_be_divided_is_said(axes, block, fixed, message):
+def test_axes_that_cannot_be_divided_are_rejected(axes, block, fixed, message):
     layer = Layer("l", *(sum(segment.length for segment in axis) for axis in axes))
     with pytest.raises(ConfigError, match=re.escape(message)):
         blocks_of(layer, axes, block, fixed)

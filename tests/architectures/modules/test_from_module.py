@@ -190,7 +190,7 @@ def test_the_checks_leave_buffers_alone() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_said(factory: str, message: str) -> None:
+def test_errors_of_factories_and_modules(factory: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(factory)
 
