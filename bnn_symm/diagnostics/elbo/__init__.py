@@ -1,5 +1,5 @@
-"""Estimate the ELBO, its symmetrized form, and what symmetry and pruning cost.
+"""Estimate the ELBO, its symmetrized form, and the effects of symmetry and pruning.
 
 Reading order: `elbo`, `symmetrized_elbo`, `monte_carlo_error`, `pruning`, `symmetry_defect`,
-    `interpretation`.
+`interpretation`.
 """

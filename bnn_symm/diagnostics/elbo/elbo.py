@@ -1,16 +1,15 @@
-"""The evidence lower bound of a posterior in closed form, in nats, with its Monte Carlo error.
+"""Estimate the evidence lower bound of a closed-form posterior, with its Monte Carlo error.
 
     ELBO = E_q[log p(y | w)] - KL(q || p) <= log p(y),
 
-always untempered, for the training part whole, in the target's own units (the Jacobian of
-standardizing it included). The KL is analytic or a quadrature; only the expected log likelihood is
-sampled.
+in nats, always untempered, for the whole training part, in the target's own units (including the
+Jacobian of the standardization). The KL is analytic or a quadrature; only the expected log
+likelihood is sampled.
 
-Posterior and prior are independent over layers, so that the KL is a sum over them: how many nats
-    the data have put
-where. Within a layer a tensor has what it adds to those before it, and where weights do not covary,
-each coordinate has its own. Over the parameters of a layer it is the cost of describing one of them
-to the precision that the posterior says is enough (Hinton and van Camp 1993).
+Posterior and prior are independent over layers, so the KL is a sum over layers. Within a layer a
+tensor contributes what it adds to the previous ones, and where weights do not covary, each
+coordinate has its own KL. Divided by the number of parameters of a layer, it is the cost of
+describing one of them to the precision of the posterior (Hinton and van Camp 1993).
 
 References:
     Hinton and van Camp (1993), doi:10.1145/168304.168306; Blei, Kucukelbir and McAuliffe (2017),
@@ -32,8 +31,7 @@ from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 
-# Sampling ends at this standard error in nats, or when the work below is done, whichever comes
-# first.
+# Sampling ends at this standard error in nats, or after this work, whichever comes first.
 _STANDARD_ERROR = 0.005
 _FLOPS = 5e10
 _MIN_SAMPLES, _MAX_SAMPLES = 50, 20_000
@@ -41,11 +39,11 @@ _MIN_SAMPLES, _MAX_SAMPLES = 50, 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class KlShare:
-    """What a tensor or a layer has of the KL.
+    """The KL of a tensor or a layer.
 
     Attributes:
-        kl: in nats.
-        num_parameters: free coordinates; fixed entries cost nothing and are not counted.
+        kl: In nats.
+        num_parameters: Number of free coordinates; fixed entries have no KL and are not counted.
     """
 
     kl: float
@@ -53,26 +51,26 @@ class KlShare:
 
     @property
     def nats_per_parameter(self) -> float:
-        """The mean over its coordinates."""
+        """Return the mean KL of a coordinate, in nats."""
         return self.kl / self.num_parameters
 
     @property
     def bits_per_parameter(self) -> float:
-        """The same in bits."""
+        """Return the mean KL of a coordinate, in bits."""
         return self.nats_per_parameter / math.log(2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Elbo:
-    """An estimate of the ELBO in nats.
+    """An estimate of the ELBO, in nats.
 
     Attributes:
         value: expected_log_likelihood - kl.
         standard_error: Monte Carlo error of `value`.
-        expected_log_likelihood: over the whole training part.
+        expected_log_likelihood: Sum over the whole training part.
         kl: KL(q || prior).
-        num_samples: draws of the weights behind it.
-        by_tensor: name -> its share of the KL; the likelihood's latent variables come last.
+        num_samples: Number of draws of the weights.
+        by_tensor: Name -> KL; the latent variables of the likelihood come last.
     """
 
     value: float
@@ -84,27 +82,25 @@ class Elbo:
 
     @property
     def by_layer(self) -> dict[str, KlShare]:
-        """Layer -> its share of the KL; latent variables of the likelihood are a layer of their
-        own.
-        """
-        found: dict[str, KlShare] = {}
+        """Return layer -> KL; each latent variable of the likelihood is a layer by itself."""
+        layers: dict[str, KlShare] = {}
         for name, share in self.by_tensor.items():
-            former = found.get(layer_name(name), KlShare(kl=0.0, num_parameters=0))
-            found[layer_name(name)] = KlShare(
+            former = layers.get(layer_name(name), KlShare(kl=0.0, num_parameters=0))
+            layers[layer_name(name)] = KlShare(
                 kl=former.kl + share.kl, num_parameters=former.num_parameters + share.num_parameters
             )
-        return found
+        return layers
 
 
 def kl_by_coordinate(posterior: GaussianPosterior) -> Float[Tensor, " parameter"]:
-    """KL(q || prior) of every coordinate of the flat vector, in nats, in float64."""
+    """Return KL(q || prior) of every coordinate of the flat vector, in nats, in float64."""
     with torch.inference_mode():
         cross = posterior.model.cross_entropy(posterior.loc, posterior.scale).double()
         return (cross - posterior.scale.double().log() - 0.5 * math.log(2 * math.pi * math.e)).cpu()
 
 
 def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
-    """Name -> share of the KL, for everything in the flat vector, in its order."""
+    """Return name -> KL, for every tensor of the flat vector, in its order."""
     entropy = posterior.entropy_by_tensor()
     with torch.inference_mode():
         cross = posterior.model.cross_entropy(
@@ -120,10 +116,26 @@ def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
 
 @checked
 def elbo(posterior: Posterior, train: Split, *, seed: int = 0) -> Elbo | None:
-    """Estimates the ELBO; None for a posterior without a closed form, which has none.
+    """Estimate the ELBO of a posterior; None without a closed form.
 
-    Where one pass over the data is too much work, every sample takes a random subset of the points,
-    scaled up: still unbiased, and the subset's variance is in the standard error.
+    If one pass over the data is too expensive, every sample uses a random subset of the points,
+    scaled up. This is unbiased, and the variance of the subset is included in the standard error.
+
+    Args:
+        posterior: Any posterior.
+        train: The training part of the data.
+        seed: Seed of the draws.
+
+    Returns:
+        The estimate, or None.
+
+    Example:
+        >>> from bnn_symm import BayesianModel, Categorical, MeanFieldVI, Prior, load_dataset
+        >>> data = load_dataset("iris")
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> posterior = MeanFieldVI(num_steps=5).fit(model, data, seed=0)
+        >>> list(elbo(posterior, data.train.take(slice(0, 1))).by_tensor)
+        ['weight', 'bias']
     """
     if not isinstance(posterior, ClosedFormPosterior):
         return None

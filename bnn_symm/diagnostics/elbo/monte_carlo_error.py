@@ -1,22 +1,22 @@
-r"""The Monte Carlo error of mutual information where copies of a posterior overlap rarely.
+r"""Compute the Monte Carlo error of mutual information for rarely overlapping copies.
 
-Of a draw w from q, a term of the estimate is `most - c(w)`: `most` = log |G| of the permutations that it looks at, and
+For a draw w from q, a term of the estimate is `most - c(w)`: `most` = log |G| of its permutations,
 
-    c(w) = log sum_g q(g w) / q(w)  >=  0,        E_q[e^c] = |G|        (the sum has the identity, and q^G integrates)
+    c(w) = log sum_g q(g w) / q(w)  >=  0,
+    E_q[e^c] = |G|,
 
-c is 0 where no copy of q is near w. If that is so of nearly all draws, few draws have not seen
-    where c is large: their
-standard deviation is 0, and says nothing of the error. What is known beforehand of c bounds it. It
-is at least 0, and
+because the sum includes the identity, and q^G integrates to one. c is 0 where no copy of q is near
+w. If that holds for nearly all w, a small sample contains no large c: its standard deviation is 0
+and underestimates the error. Known properties of c bound it. It is at least 0, and
 
     P(c > log |G| + s) <= e^{-s},        E[(c - log |G| - s)+] <= e^{-s},
 
-so that c lies in [0, log |G| + s] but for e^{-s} nats. Of n such draws the standard error counts
-one more, of c = log |G|, which none of n draws excludes. The interval is the narrower one of two
-that hold for means of bounded variables: Hoeffding's by relative entropy, which for c = 0
-throughout is the rule of three, and the empirical Bernstein bound.
+so c is in [0, log |G| + s] up to e^{-s} nats. The standard error of n draws includes one more draw
+with c = log |G|, which n draws cannot exclude. The interval is the narrower of two that hold for
+means of bounded variables: Hoeffding's by relative entropy, which for c = 0 throughout is the rule
+of three, and the empirical Bernstein bound.
 
-A permanent that is bounded from above, of n units, may be up to e^n times the permanent.
+An upper bound of a permanent of n units may be up to e^n times the permanent.
 
 References:
     Hoeffding (1963), doi:10.1080/01621459.1963.10500830; Maurer and Pontil (2009), arXiv:0907.3740.
@@ -33,26 +33,30 @@ from torch import Tensor
 from bnn_symm.inference.variational.symmetry_information import InformationTerm
 from bnn_symm.symmetry.group.permanent import log_factorial
 
-# The level of intervals, and the standard deviations of a normal that it takes.
+# Level of intervals, and the corresponding quantile of the normal distribution.
 LEVEL, NORMAL = 0.95, 1.96
 
 
 def largest(terms: Sequence[InformationTerm]) -> float:
-    """Return what the terms together are at most, in nats."""
+    """Return the maximum of the sum of the terms, in nats."""
     return math.fsum(_most(term) for term in terms)
 
 
 def standard_error(information: Float[Tensor, " draw"], terms: Sequence[InformationTerm]) -> float:
-    """Return the standard error of the mean, overlaps that were not drawn allowed for.
+    """Return the standard error of the mean, including overlaps that were not drawn.
 
     Args:
-        information: of every draw, the sum over the terms.
-        terms: behind it.
+        information: Sum over the terms for every draw.
+        terms: The terms.
+
+    Returns:
+        The standard error in nats.
     """
     most = largest(terms)
-    lost = most - information
-    mean = float(lost.mean())
-    return math.sqrt(float((lost - mean).square().sum()) + (most - mean) ** 2) / len(lost)
+    deficit = most - information
+    mean = float(deficit.mean())
+    total = float((deficit - mean).square().sum()) + (most - mean) ** 2
+    return math.sqrt(total) / len(deficit)
 
 
 def interval(
@@ -61,8 +65,11 @@ def interval(
     """Return a 95 % interval of the expectation of the information, in nats.
 
     Args:
-        information: of every draw, the sum over the terms.
-        terms: behind it.
+        information: Sum over the terms for every draw.
+        terms: The terms.
+
+    Returns:
+        Lower and upper end.
     """
     most, number = largest(terms), len(information)
     tail = math.log(max(2, number))
@@ -85,11 +92,12 @@ def _most(term: InformationTerm) -> float:
 
 
 def _mean_interval(values: Float[Tensor, " draw"]) -> tuple[float, float]:
-    """Return an interval of the mean of independent variables in [0, 1]: for each end the better of
-    two bounds.
+    """Return an interval of the mean of independent variables in [0, 1], the better of two bounds.
+
+    Each end is chosen separately.
     """
     number, mean = len(values), float(values.mean())
-    # Two ends, and two bounds of each.
+    # Two ends, with two bounds each.
     log_odds = math.log(4 / (1 - LEVEL))
     spread = float(values.var()) if number > 1 else 1.0
     reach = math.sqrt(2 * spread * (log_odds + math.log(2)) / number)
@@ -99,9 +107,7 @@ def _mean_interval(values: Float[Tensor, " draw"]) -> tuple[float, float]:
 
 
 def _by_relative_entropy(mean: float, allowed: float) -> tuple[float, float]:
-    """Return the ends of where the relative entropy of Bernoulli variables from `mean` is at most
-    `allowed`.
-    """
+    """Return the range of Bernoulli means with relative entropy from `mean` up to `allowed`."""
 
     def excess(other: float) -> float:
         parts = [(mean, other), (1 - mean, 1 - other)]

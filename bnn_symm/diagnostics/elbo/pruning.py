@@ -1,21 +1,19 @@
-"""Hidden units that a mean-field posterior does not use.
+"""Find hidden units that a mean-field posterior does not use.
 
-Variational inference prunes: the KL of a unit that does too little for the likelihood is saved by
-    giving it up
-(Trippe and Turner 2018), and in the limit of wide networks nearly all are (Coker et al. 2022). It
-has two signs:
+Variational inference prunes: giving up a unit that contributes little to the likelihood saves its
+KL (Trippe and Turner 2018), and in the limit of wide networks nearly all units are given up (Coker
+et al. 2022). There are two signs:
 
-- *reverted*: the free weights that make or read the unit are as the prior has them. Their KL is
-  below 0.01 nats a weight on average; under a normal prior that much is a standard deviation 10 %
-  below the prior's, or a mean 0.14 of it from 0.
-- *silent*: of the weights that read it none is told from 0, |mean| / sd < 1 for all of them. What makes the unit has
-  usually reverted, and what reads it has shrunk around 0, so that the unit does not add its noise
+- *reverted*: the free incoming and outgoing weights of the unit are at the prior. Their KL is below
+  0.01 nats per weight on average; under a normal prior this corresponds to a standard deviation
+  10 % below the prior's, or a mean 0.14 prior standard deviations from 0.
+- *silent*: no outgoing weight differs from 0, |mean| / sd < 1 for all of them. Usually the incoming
+  weights have reverted, and the outgoing weights have shrunk to 0, so that the unit adds no noise
   to the outputs.
 
-A unit is *pruned* if it is one or the other. Which weights belong to it, and which of them read it
-(an axis after the first), the network's `PermutationSpec` says. Fixed entries are nobody's choice
-and count for no KL; a unit that is read by a fixed entry or a gate other than 0 is heard whatever
-the posterior says, and never silent.
+A unit is *pruned* if it is reverted or silent. Its weights, and which of them are outgoing (on an
+axis after the first), are defined by the `PermutationSpec` of the network. Fixed entries have no
+KL. A unit with a fixed outgoing entry or gate other than 0 is never silent.
 
 References:
     Trippe and Turner (2018), Overpruning in variational BNNs, arXiv:1801.06230; Coker, Bruinsma,
@@ -42,11 +40,12 @@ class UnitsOfGroup:
     """The units of one group of a spec.
 
     Attributes:
-        kl: nats a free weight, averaged over those that make or read the unit; NaN if it has none.
-        signal_to_noise: the largest |mean| / sd of the weights that read it; infinite where one of them is fixed, and
-            not 0; NaN if nothing but attention reads it.
-        reverted: whether it is at the prior.
-        silent: whether nothing that reads it is told from 0.
+        kl: Nats per free weight, averaged over the unit's incoming and outgoing weights; NaN if it
+            has none.
+        signal_to_noise: Largest |mean| / sd of the outgoing weights; infinite if one of them is
+            fixed and not 0; NaN if the unit has none outside of attention.
+        reverted: Whether the unit is at the prior.
+        silent: Whether no outgoing weight differs from 0.
     """
 
     kl: Float[np.ndarray, " unit"]
@@ -56,19 +55,19 @@ class UnitsOfGroup:
 
     @property
     def pruned(self) -> Bool[np.ndarray, " unit"]:
-        """Reverted or silent."""
+        """Return whether each unit is reverted or silent."""
         return self.reverted | self.silent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruning:
-    """Which units of a network are pruned.
+    """The pruned units of a network.
 
     Attributes:
-        groups: by name, in the order of the layers; groups that own no weights, such as heads, are
-            left out.
-        kl_below: nats a weight, below which a unit counts as reverted.
-        signal_below: |mean| / sd, below which a unit counts as silent.
+        groups: By name, in the order of the layers; groups without weights, such as attention
+            heads, are excluded.
+        kl_below: Nats per weight below which a unit is reverted.
+        signal_below: |mean| / sd below which a unit is silent.
     """
 
     groups: Mapping[str, UnitsOfGroup]
@@ -77,12 +76,12 @@ class Pruning:
 
     @property
     def num_units(self) -> int:
-        """Of all groups."""
+        """Return the number of units of all groups."""
         return sum(len(group.kl) for group in self.groups.values())
 
     @property
     def fraction(self) -> float | None:
-        """Of all units, those that are pruned; None for a network without hidden units."""
+        """Return the fraction of pruned units; None for a network without hidden units."""
         if not self.num_units:
             return None
         return sum(int(group.pruned.sum()) for group in self.groups.values()) / self.num_units
@@ -95,22 +94,25 @@ def pruned_units(
     kl_below: float = 0.01,
     signal_below: float = 1.0,
 ) -> Pruning | None:
-    """Finds the units that a posterior does not use.
+    """Find the units that a posterior does not use.
 
     Args:
-        posterior: a closed form. None is returned for draws: they have no KL, and their moments mix
-            units that change places along a chain, which makes used units look silent.
-        spec: of its network, if it is known already.
-        kl_below: nats a weight.
-        signal_below: |mean| / sd.
+        posterior: A closed form. None is returned for draws: they have no KL, and their moments mix
+            units that are renumbered along a chain, so that used units would appear silent.
+        spec: Symmetries of its network, if known.
+        kl_below: Nats per weight below which a unit is reverted.
+        signal_below: |mean| / sd below which a unit is silent.
+
+    Returns:
+        The units of each group, or None.
 
     Raises:
-        ConfigError: if a threshold is not positive.
-        SymmetryError: if the symmetries of the network cannot be derived.
+        ConfigError: If a threshold is not positive.
+        SymmetryError: If the symmetries of the network cannot be derived.
     """
     for name, value in (("kl_below", kl_below), ("signal_below", signal_below)):
         if not value > 0:
-            raise ConfigError(f"{name}: got {value}, want a positive number")
+            raise ConfigError(f"{name}: got {value}, expected a positive number")
     if not isinstance(posterior, GaussianPosterior):
         return None
     model = posterior.model
@@ -123,7 +125,7 @@ def pruned_units(
         groups[name] = UnitsOfGroup(
             kl=own,
             signal_to_noise=signal,
-            # A unit without free weights has nothing that could revert.
+            # A unit without free weights cannot revert.
             reverted=np.nan_to_num(own, nan=np.inf) < kl_below,
             silent=np.nan_to_num(signal, nan=np.inf, posinf=np.inf) < signal_below,
         )
@@ -133,7 +135,7 @@ def pruned_units(
 def _signal_to_noise(
     posterior: GaussianPosterior, spec: PermutationSpec
 ) -> dict[str, Float[np.ndarray, " unit"]]:
-    """Group -> (unit,): the largest |mean| / sd of what reads each unit, NaN where no tensor does."""
+    """Return group -> (unit,): the largest |mean| / sd of outgoing weights, NaN without any."""
     model = posterior.model
     mean = model.layer_values(model.unflatten(posterior.mean().double()))
     sd = model.layer_scales(model.unflatten(posterior.standard_deviation().double()))

@@ -1,24 +1,26 @@
-"""The ELBO of a posterior spread over all copies that permuting hidden units makes of it.
+"""Compute the ELBO of a posterior averaged over all permutations of its hidden units.
 
     q^G = mean over g in G of g # q,      ELBO(q^G) = ELBO(q) + I,      0 <= I <= log |G|
 
 I is the mutual information between a uniformly drawn g and weights drawn from g # q: what weights
-tell of how their units are numbered. It holds for every q where likelihood and prior are invariant
-(Gelberg et al. 2024; the gap is that of Kurle et al. 2022). Predictions of q^G and q are the same.
-I is near 0 where units cannot be told apart, as where q has gone back to the prior, and log |G|
-where all can: so the plain ELBO undervalues posteriors that use their units.
+reveal about the numbering of their units. The identity holds for every q if likelihood and prior
+are invariant (Gelberg et al. 2024; the gap is that of Kurle et al. 2022). Predictions of q^G and q
+are equal. I is near 0 if units are indistinguishable, for example if q has reverted to the prior,
+and log |G| if all are distinguishable. The plain ELBO therefore undervalues posteriors that use
+their units.
 
-`inference.symmetry_information` says how, by permanents of densities. It is *exact* where units of
-one hidden layer are all that moves, up to `exact_up_to` units. Otherwise it is a *lower bound*:
-permanents of more units are bounded from above, or the units are taken in blocks of `exact_up_to`;
-layers are told one after the other; units that only move together count as if they stayed.
+I is computed by permanents of densities (`inference.variational.symmetry_information`). It is
+*exact* if only the units of one hidden layer are permuted, up to `exact_up_to` units. Otherwise it
+is a *lower bound*: permanents of more units are bounded from above, or units are divided into
+blocks of `exact_up_to`; layers are added one after the other by the chain rule; units that are
+permuted only jointly count as fixed.
 
-Which order of the layers, and permanents or blocks, is decided on draws of its own, so that the
-estimate on other draws is not the largest of several. These are the same for every seed, so that
-the bound that is estimated is too: with another seed an estimate differs by its Monte Carlo error
-alone. That error is in `monte_carlo_error`, and allows for overlaps of copies that are too rare to
-have been drawn. Nothing is drawn from the group: permutations near the identity would give no
-bound, and a bound from K uniform ones never exceeds log K.
+The order of the layers, and the choice of permanents or blocks, is made on separate draws, so the
+estimate is not the maximum of several. These draws are the same for every seed, so with another
+seed the estimate differs only by its Monte Carlo error. That error is computed in
+`monte_carlo_error` and includes overlaps of copies that are too rare to be drawn. No permutations
+are drawn from the group: permutations near the identity would give no bound, and a bound from K
+uniform ones never exceeds log K.
 
 References:
     Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.
@@ -53,30 +55,30 @@ from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
 from bnn_symm.symmetry.group.permanent import log_factorial
 
-_WAYS: dict[PermanentMethod, str] = {
+_METHOD_NAMES: dict[PermanentMethod, str] = {
     "permanent": "exact permanents",
     "bounded permanent": "permanents bounded from above",
     "blocks": "exact permanents of blocks of units",
 }
 
-# Sampling ends at this standard error in nats, or share of log |G|, or after so many draws, or with
-# the work below.
+# Sampling ends at this standard error in nats, or as a fraction of log |G|, or after this number of
+# draws, or after this work.
 _STANDARD_ERROR, _SHARE = 0.02, 0.002
 _MAX_SAMPLES, _MIN_SAMPLES = 5000, 20
 _FLOPS = 1e10
-# Draws, and numbers in a table of densities or of weights, at once (32 MB).
+# Draws per batch, and numbers in a table of densities or of weights (32 MB).
 _BATCH, _NUMBERS = 50, 2**22
-# Draws on which it is decided what to compute.
+# Draws that decide what is computed.
 _PILOT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupShare:
-    """What permuting the units of one group adds, given those that were told before it.
+    """Contribution of the permutations of one group, given those of the previous groups.
 
     Attributes:
-        mutual_information: in nats, as estimated.
-        log_order: the most it could be; units of several groups that only move together count in
+        mutual_information: The estimate, in nats.
+        log_order: Its maximum; units of several groups that are permuted only jointly count in
             each.
     """
 
@@ -89,22 +91,22 @@ class SymmetrizedElbo:
     """ELBO(q) and ELBO(q^G), in nats.
 
     Attributes:
-        kind: whether `mutual_information` estimates I, or a lower bound of it.
-        elbo: of q.
-        mutual_information: I or its bound; unbiased, so that it may lie below 0 by its error.
-        mutual_information_standard_error: its Monte Carlo error, overlaps that were not drawn
-            allowed for.
-        mutual_information_low: lower end of a 95 % interval of what is estimated, which holds for
-            rare overlaps too; above I with a probability of at most 2.5 %.
-        mutual_information_high: upper end; for a lower bound, of the bound and not of I.
-        log_order: log |G|, which I never exceeds.
+        kind: Whether `mutual_information` estimates I, or a lower bound of it.
+        elbo: ELBO of q.
+        mutual_information: I or its bound; unbiased, so it may be below 0 by its error.
+        mutual_information_standard_error: Its Monte Carlo error, including overlaps that were not
+            drawn.
+        mutual_information_low: Lower end of a 95 % interval of the estimated quantity, valid for
+            rare overlaps; above I with a probability of at most 2.5 %.
+        mutual_information_high: Upper end; for a lower bound, of the bound and not of I.
+        log_order: log |G|, the maximum of I.
         value: elbo + mutual_information.
-        standard_error: of `value`, from both.
-        value_low: lower end of a 95 % interval of `value`, from those of both.
-        value_high: upper end.
-        by_group: group -> its part of `mutual_information`; the parts add up to it.
-        num_samples: draws of the weights behind it.
-        method: how it was computed, in words.
+        standard_error: Standard error of `value`, from both.
+        value_low: Lower end of a 95 % interval of `value`, from both intervals.
+        value_high: Upper end.
+        by_group: Group -> its contribution to `mutual_information`; the contributions add up to it.
+        num_samples: Number of draws of the weights.
+        method: Description of the computation.
     """
 
     kind: Literal["exact", "lower bound"]
@@ -132,24 +134,36 @@ def symmetrized_elbo(
     exact_up_to: int = 12,
     seed: int = 0,
 ) -> SymmetrizedElbo:
-    """ELBO(q^G), exactly for one hidden layer of up to `exact_up_to` units, and a lower bound of it
-    above.
+    """Return ELBO(q^G): exact for one hidden layer of few units, else a lower bound.
 
     Args:
         posterior: q.
-        train_elbo: of q, which the mutual information is added to.
-        group: the symmetries of its network, if they are known already.
-        exact_up_to: units whose permanents are taken exactly; each one more takes twice the time.
-        seed: of the draws.
+        train_elbo: ELBO of q, to which the mutual information is added.
+        group: Symmetries of its network, if known.
+        exact_up_to: Maximum number of units with exact permanents; each additional unit doubles the
+            time.
+        seed: Seed of the draws.
+
+    Returns:
+        The ELBO of q^G and its parts.
 
     Raises:
-        ConfigError: if `exact_up_to` is below 1.
-        SymmetryError: if the symmetries cannot be derived, or the prior is not invariant under
+        ConfigError: If `exact_up_to` is below 1.
+        SymmetryError: If the symmetries cannot be derived, or the prior is not invariant under
             them.
+
+    Example:
+        >>> from bnn_symm import BayesianModel, Categorical, MeanFieldVI, Prior, elbo, load_dataset
+        >>> data = load_dataset("iris")
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
+        >>> model = BayesianModel(net, Prior(), Categorical())
+        >>> posterior = MeanFieldVI(num_steps=5).fit(model, data, seed=0)
+        >>> symmetrized_elbo(posterior, elbo(posterior, data.train.take(slice(0, 1)))).kind
+        'exact'
     """
     if exact_up_to < 1:
         raise ConfigError(
-            f"exact_up_to: got {exact_up_to}, want at least 1 unit; 12 takes a fraction of a second"
+            f"exact_up_to: got {exact_up_to}, expected at least 1 unit; 12 takes under a second"
         )
     group = group or symmetry_group(posterior.model.net)
     check_invariant_prior(posterior.model, group)
@@ -178,7 +192,7 @@ def symmetrized_elbo(
     exact = not left_out and all(
         term.how == "permanent" and bool(term.columns.all()) for term in terms
     )
-    exact = exact and not any(one.incomplete for one in sets)
+    exact = exact and not any(orbit.incomplete for orbit in sets)
     information = float(total.mean())
     return SymmetrizedElbo(
         kind="exact" if exact else "lower bound",
@@ -194,15 +208,15 @@ def symmetrized_elbo(
         value_high=train_elbo.value + high + around,
         by_group=shares,
         num_samples=len(total) if sets else 0,
-        method=_in_words(group, terms, left_out, exact),
+        method=_method_description(group, terms, left_out, exact),
     )
 
 
 def _plan(
     posterior: GaussianPosterior, sets: Sequence[UnitOrbit], exact_up_to: int
 ) -> list[InformationTerm]:
-    """The order in which sets are told, and how, that does best on a few draws of its own."""
-    batch = _batch(len(one.units) * max(len(one.units), one.index.shape[1]) for one in sets)
+    """Return the terms in the order, and by the methods, that are best on a few separate draws."""
+    batch = _batch(len(s.units) * max(len(s.units), s.index.shape[1]) for s in sets)
     draws = list(_draws(posterior, 0, "symmetrized elbo, pilot", _PILOT, batch))
     best: list[InformationTerm] = []
     highest = -math.inf
@@ -212,7 +226,7 @@ def _plan(
         for number, columns in columns_in_order(sets, order):
             key = (number, columns.numpy().tobytes())
             if key not in known:
-                known[key] = _best_way(posterior, sets[number], columns, draws, exact_up_to)
+                known[key] = _best_method(posterior, sets[number], columns, draws, exact_up_to)
             value, term = known[key]
             total += value
             terms.append(term)
@@ -221,14 +235,14 @@ def _plan(
     return best
 
 
-def _best_way(
+def _best_method(
     posterior: GaussianPosterior,
     units: UnitOrbit,
     columns: Tensor,
     draws: Sequence[Tensor],
     exact_up_to: int,
 ) -> tuple[float, InformationTerm]:
-    """How to take the permanent of a set of units, and what that gives on some draws."""
+    """Return the best method for the permanent of a set of units, and its mean on some draws."""
 
     def mean(term: InformationTerm) -> float:
         return float(torch.cat([_information(term, posterior, batch) for batch in draws]).mean())
@@ -239,8 +253,8 @@ def _best_way(
         return mean(whole), whole
     bounded = InformationTerm(units, columns, "bounded permanent")
     value = mean(bounded)
-    # Dealt out like cards, so that the units of a block are as unlike as can be: alike ones tell
-    # nothing.
+    # Dealt out like cards, so that the units of a block are as different as possible: similar units
+    # are not informative.
     loc, scale = (
         moment.double().cpu()[units.index][:, columns]
         for moment in (posterior.loc, posterior.scale)
@@ -251,14 +265,14 @@ def _best_way(
         units, columns, "blocks", tuple(rank[hand::hands] for hand in range(hands))
     )
     if value < sum(log_factorial(len(block)) for block in blocks.blocks):
-        return max((value, bounded), (mean(blocks), blocks), key=lambda way: way[0])
+        return max((value, bounded), (mean(blocks), blocks), key=lambda method: method[0])
     return value, bounded
 
 
 def _sample(
     posterior: GaussianPosterior, terms: Sequence[InformationTerm], seed: int
 ) -> Float[Tensor, "draw term"]:
-    """Each term at each of as many fresh draws as it takes."""
+    """Return each term at each of sufficiently many new draws."""
     most = int(min(_MAX_SAMPLES, max(_MIN_SAMPLES, _FLOPS / sum(term.cost for term in terms))))
     batch = _batch(
         len(term.units.units) * max(len(term.units.units), len(term.columns)) for term in terms
@@ -274,7 +288,7 @@ def _sample(
 
 
 def _batch(numbers: Iterable[int]) -> int:
-    """Draws at once, from the numbers that each set of units makes of a draw."""
+    """Return the number of draws per batch, from the numbers that each set of units needs."""
     return max(1, min(_BATCH, _NUMBERS // max(numbers)))
 
 
@@ -299,32 +313,31 @@ def _information(
     return term.information(posterior.loc.double().cpu(), posterior.scale.double().cpu(), draws)
 
 
-def _in_words(
+def _method_description(
     group: SymmetryGroup, terms: Sequence[InformationTerm], left_out: int, exact: bool
 ) -> str:
     if group.is_trivial:
-        return f"nothing can be permuted, so that q^G is q; {group.certificate}"
+        return f"nothing can be permuted, so q^G equals q; {group.certificate}"
     layers = list(dict.fromkeys(term.units.group for term in terms))
     if exact:
         return f"the permanents of the units of {' and '.join(layers)}, which share no weight"
     parts = []
-    told = [
+    chained = [
         name
         for name in layers
         if any(t.units.group == name and not bool(t.columns.all()) for t in terms)
     ]
-    if told:
+    if chained:
         parts.append(
             f"layers one after the other ({', '.join(layers)}), each by the weights that no later "
-            "one moves"
+            "layer permutes"
         )
-    for how, words in _WAYS.items():
-        own = dict.fromkeys(term.units.group for term in terms if term.how == how)
-        if own:
-            parts.append(f"{words} for {', '.join(own)}")
+    for method, name in _METHOD_NAMES.items():
+        groups = dict.fromkeys(term.units.group for term in terms if term.how == method)
+        if groups:
+            parts.append(f"{name} for {', '.join(groups)}")
     if left_out:
         parts.append(
-            f"{left_out} component{'s' * (left_out > 1)} of units that only move together count as "
-            "fixed"
+            f"{left_out} component{'s' * (left_out > 1)} of jointly permuted units count as fixed"
         )
     return "; ".join(parts)

@@ -1,11 +1,11 @@
-"""How far a network is from a permutation symmetry: the change of its log density under the best
-projected swap.
+"""Measure the distance of a network from a permutation symmetry, by swaps of hidden units.
 
-A swap of two hidden units leaves a standard network's log density as it is. With fixed entries the
-swapped weights lie outside of the parameter space; projected back, with what is fixed in its place
-again, they are other weights. A small change says that the two modes are still there, nearly as
-good and nearly mirrored, whatever a certificate says: with few entries fixed at zero no permutation
-is an exact symmetry, and all of them nearly are.
+A swap of two hidden units leaves the log density of a standard network unchanged. With fixed
+entries the swapped weights are outside of the parameter space; projected back, with the fixed
+values restored, they are different weights. A small change of the log density under the best swap
+means that the two modes still exist, nearly equally good and nearly mirrored, whatever the
+certificate of the symmetry group: with few entries fixed at zero no permutation is an exact
+symmetry, and all of them are approximate ones.
 """
 
 import copy
@@ -30,9 +30,9 @@ from bnn_symm.symmetry import (
 )
 from bnn_symm.symmetry.tracing.precision import DoublePrecision
 
-# Points whose log likelihood is compared; their order is random, so the first ones are a sample. Of
-# a network whose passes cost much, fewer: as many as all swaps together may have so many
-# floating-point operations for.
+# Number of points whose log likelihood is compared; their order is random, so the first ones are a
+# sample. For an expensive network fewer, so that all swaps together take this number of
+# floating-point operations.
 _POINTS, _FEWEST_POINTS = 500, 10
 _FLOPS = 1e10
 
@@ -42,18 +42,17 @@ class SymmetryDefect:
     """Changes of the log density, in nats, under swaps of two units.
 
     A change is the sum of the absolute changes of the log likelihood of each point and of the log
-        prior: it bounds the
-    change of the log density from above, and is not small by the chance that points cancel.
+    prior. It bounds the change of the log density from above, and points cannot cancel.
 
     Attributes:
-        best: the smallest change found; 0 where a swap is a symmetry.
-        median: over the swaps tried.
-        reference: the median change when units are swapped where they are made and not where they
-            are read, which no network is symmetric under.
-        group: of the best swap.
-        units: of the best swap.
-        num_swaps: tried.
-        num_points: of the data behind the log likelihood.
+        best: Smallest change; 0 if a swap is a symmetry.
+        median: Median over the swaps.
+        reference: Median change if only the incoming weights of units are swapped, which is a
+            symmetry of no network.
+        group: Group of the best swap.
+        units: Units of the best swap.
+        num_swaps: Number of swaps.
+        num_points: Number of points of the log likelihood.
     """
 
     best: float
@@ -66,9 +65,7 @@ class SymmetryDefect:
 
     @property
     def relative(self) -> float:
-        """`best` as a fraction of `reference`: 0 for a symmetry, about 1 where swapping is as bad
-        as scrambling.
-        """
+        """Return `best` over `reference`: 0 for a symmetry, about 1 for a swap like scrambling."""
         return self.best / self.reference if self.reference > 0 else math.nan
 
 
@@ -82,27 +79,33 @@ def symmetry_defect(
     num_swaps: int = 60,
     seed: int = 0,
 ) -> SymmetryDefect | None:
-    """Swaps pairs of units, projects, and compares log densities, in float64.
+    """Swap pairs of units, project, and compare log densities, in float64.
 
-    Half of the pairs of each group are those whose projection moves the weights least, the others
-        are random: the
-    best of all pairs is bounded from above.
+    Half of the pairs of each group are those whose projection changes the weights least, the others
+    are random: the result is an upper bound of the best of all pairs.
 
     Args:
-        model: with any network whose spec can be derived.
-        part: of the data; at most 500 points are used, fewer where a pass is expensive.
-        flat: where the density is looked at: initial values, a posterior mean, a draw.
-        spec: of the network, if it has been derived already.
-        num_swaps: pairs tried, over all groups.
-        seed: of the random pairs.
+        model: Model with a network whose symmetries can be derived.
+        part: Part of the data; at most 500 points are used, fewer for an expensive network.
+        flat: Point of the density: initial values, a posterior mean, or a draw.
+        spec: Symmetries of the network, if known.
+        num_swaps: Number of pairs, over all groups.
+        seed: Seed of the random pairs.
 
     Returns:
-        The defect; None for a network without two units that could be swapped.
+        The defect; None for a network without two units that can be swapped.
+
+    Example:
+        >>> from bnn_symm import BayesianModel, Categorical, Prior, load_dataset
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 3))
+        >>> model = BayesianModel(net, Prior(), Categorical())
+        >>> flat = torch.randn(model.num_parameters)
+        >>> symmetry_defect(model, load_dataset("iris").train, flat).best < 1e-9
+        True
     """
     spec = spec or permutation_spec(model.net, tuple(part.x.shape[1:]))
-    with (
-        DoublePrecision()
-    ):  # constants of the network that are no buffers keep their type otherwise
+    # Constants of the network that are not buffers would keep their dtype otherwise.
+    with DoublePrecision():
         return _defect(model, part, flat, spec, num_swaps, seed)
 
 
@@ -123,14 +126,14 @@ def _defect(
     if not swappable:
         return None
 
-    def log_densities(at: Tensor) -> Tensor:
+    def log_densities(point: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.cat(
-                [double.log_likelihood(at, part.x, part.y), double.log_prior(at)[None]]
+                [double.log_likelihood(point, part.x, part.y), double.log_prior(point)[None]]
             )
 
-    def change_to(at: Tensor) -> float:
-        return float((log_densities(at) - before).abs().sum())
+    def change_to(point: Tensor) -> float:
+        return float((log_densities(point) - before).abs().sum())
 
     before, each = log_densities(flat), max(2, num_swaps // len(swappable))
     changes: list[tuple[float, str, tuple[int, int]]] = []
@@ -140,9 +143,8 @@ def _defect(
         for number, units in enumerate(pairs):
             swap = spec.transposition(name, units)
             changes.append((change_to(double.permute(flat, swap, project=True)), name, units))
-            if number >= len(pairs) - max(
-                1, len(pairs) // 4
-            ):  # of any pairs, not of the nearest, which come first
+            # The last pairs are random, the first ones those that projection changes least.
+            if number >= len(pairs) - max(1, len(pairs) // 4):
                 references.append(change_to(_half(double, spec, flat, name, swap)))
     best = min(changes)
     return SymmetryDefect(
@@ -161,11 +163,10 @@ def _defect(
 def _half(
     model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str, swap: Permutation
 ) -> Tensor:
-    """Units swapped where they are made, on the first axis of a parameter, and not where they are
-    read.
+    """Swap only the incoming weights of units, on the first axis of a parameter.
 
-    Where no parameter reads them on a later axis, as within attention, one of those that make them
-    is left out.
+    If no parameter has outgoing weights on a later axis, as within attention, one of the incoming
+    parameters is left unchanged.
     """
     values = model.unflatten(flat)
     permuted = model.unflatten(model.permute(flat, swap, project=True))
@@ -180,7 +181,7 @@ def _half(
 
 
 def _with_children(spec: PermutationSpec, name: str) -> list[str]:
-    """Tensors that a group acts on, or one whose blocks it owns."""
+    """Return the tensors that a group acts on, or a group whose blocks it owns."""
     family = [name, *(child.name for child in spec.groups.values() if child.parent == name)]
     return [tensor for member in family for tensor in spec.tensors_of(member)]
 
@@ -188,9 +189,7 @@ def _with_children(spec: PermutationSpec, name: str) -> list[str]:
 def _pairs(
     model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str, number: int, seed: int
 ) -> list[tuple[int, int]]:
-    """Pairs of units of one block: those whose projected swap moves the weights least, and random
-    ones.
-    """
+    """Return pairs of units of one block: the cheapest to project, and random ones."""
     group = spec.groups[name]
     block = group.size // group.blocks
     cost = _projection_cost(model, spec, flat, name)
@@ -199,7 +198,7 @@ def _pairs(
     pairs = candidate.nonzero()
     generator = torch_generator(seed, "swaps", name)
     shuffled = pairs[torch.randperm(len(pairs), generator=generator)]
-    # Shuffled first, so that of equally cheap pairs any may come.
+    # Shuffled first, so that ties are broken at random.
     nearest = shuffled[cost[shuffled[:, 0], shuffled[:, 1]].argsort(stable=True)][: number // 2]
     chosen = torch.cat([nearest, shuffled])[:number]
     return list(dict.fromkeys((int(i), int(j)) for i, j in chosen))
@@ -208,11 +207,11 @@ def _pairs(
 def _projection_cost(
     model: BayesianModel, spec: PermutationSpec, flat: Tensor, name: str
 ) -> Tensor:
-    """(unit, unit), the squared distance by which projecting moves the swapped weights.
+    """Return (unit, unit): the squared distance by which projection moves the swapped weights.
 
-    At an entry that is fixed for unit i the value of unit j arrives and is put back, so that each
-    pair costs the squared difference at the entries fixed for either; of the entries of both units
-    with each other, twice.
+    At an entry that is fixed for unit i, the value of unit j arrives and is replaced. Each pair
+    therefore costs the squared difference at the entries fixed for either, and twice at the entries
+    between both units.
     """
     size = spec.groups[name].size
     cost = torch.zeros(size, size, dtype=torch.float64)
@@ -235,9 +234,7 @@ def _projection_cost(
 def _rows(
     spec: PermutationSpec, tensor: str, entry: FixedTensor, whole: Tensor, name: str
 ) -> list[tuple[Tensor, Tensor]]:
-    """(unit, entry) of what is fixed and of the values, for each stretch of an axis that has the
-    group's units.
-    """
+    """Return (unit, entry) of fixed entries and of values, for each segment with these units."""
     return [
         (segment.by_unit(~entry.free, dim, start), segment.by_unit(whole, dim, start))
         for place, dim, segment, start in spec.occurrences(name)
