@@ -100,7 +100,9 @@ def _symmetry(content: dict[str, Any]) -> str:
         f"interval{'' if is_exact else ' of this bound'} {nats(low)} to {nats(high)}; at most "
         f"{nats(most)}) with the same predictions."
     )
-    separate = Evidence(measure="symmetrized.mutual_information_low", value=low, low=_SEPARATE * most)
+    separate = Evidence(
+        measure="symmetrized.mutual_information_low", value=low, low=_SEPARATE * most
+    )
     if separate.is_inside:
         return f"{text} The copies do not overlap: the gap is constant and affects no comparison."
     overlap = Evidence(
