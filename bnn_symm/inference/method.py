@@ -90,7 +90,7 @@ class Method(ABC):
 
     @property
     def prior_weight(self) -> float:
-        """The weight of the log prior in the tempered log density; the likelihood has 1 / T."""
+        """Return the weight of the log prior in the tempered log density."""
         return 1.0 if self.tempering == "likelihood" else 1.0 / self.temperature
 
     def num_draws_override(self, number: int) -> str | None:

@@ -69,7 +69,9 @@ class BatchedMLP:
             if stage is None:
                 return None
             owned = dict(module.named_parameters())
-            stages.append((stage, [f"{name}.{own}" for own in ("weight", "bias") if own in owned]))
+            stages.append(
+                (stage, [f"{name}.{kind}" for kind in ("weight", "bias") if kind in owned])
+            )
         taken = [name for _, names in stages for name in names]
         # A weight that is used twice has one name, and its gradient would be that of one use.
         if len(set(taken)) < len(taken) or set(taken) != set(
@@ -97,10 +99,12 @@ class BatchedMLP:
         hidden = x.flatten(1).mT
         pull_backs = []
         for depth, (stage, names) in enumerate(self._stages):
-            own = [parameters[name] for name in names]
+            arguments = [parameters[name] for name in names]
             # The data need no gradient.
             hidden, pull_back = (
-                _vjp(stage, hidden, *own) if depth else _vjp(functools.partial(stage, hidden), *own)
+                _vjp(stage, hidden, *arguments)
+                if depth
+                else _vjp(functools.partial(stage, hidden), *arguments)
             )
             pull_backs.append(pull_back)
         total = functools.partial(_total, model, y)
@@ -111,10 +115,10 @@ class BatchedMLP:
         for depth, ((_, names), pull_back) in reversed(
             list(enumerate(zip(self._stages, pull_backs, strict=True)))
         ):
-            found = pull_back(slope)
+            cotangents = pull_back(slope)
             if depth:
-                slope, *found = found
-            gradients |= dict(zip(names, found, strict=True))
+                slope, *cotangents = cotangents
+            gradients |= dict(zip(names, cotangents, strict=True))
         return log_likelihood, model.pull_back(gradients, of_latents)
 
 

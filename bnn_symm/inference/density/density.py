@@ -99,7 +99,7 @@ class TemperedDensity:
 
     @property
     def can_be_inlined(self) -> bool:
-        """Whether a larger compiled function may contain `evaluate`."""
+        """Return whether a larger compiled function may contain `evaluate`."""
         return self.passes == 1 and self.is_compiled and self.group_size == self._number
 
     def evaluate(

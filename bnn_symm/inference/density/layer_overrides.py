@@ -97,17 +97,17 @@ def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> l
         parameters: its parameters by name.
         x: points.
     """
-    watch = _UseRecorder({id(value): name for name, value in parameters.items()})
-    with torch.no_grad(), watch:
+    recorder = _UseRecorder({id(value): name for name, value in parameters.items()})
+    with torch.no_grad(), recorder:
         functional_call(net, dict(parameters), (x,))
-    found = []
-    for name, calls in watch.calls.items():
+    result = []
+    for name, calls in recorder.calls.items():
         use = calls[0]
         if len(calls) > 1 or use is None or name != use.weight:
             continue
-        if use.bias is None or watch.calls[use.bias] == [use]:
-            found.append(use)
-    return found
+        if use.bias is None or recorder.calls[use.bias] == [use]:
+            result.append(use)
+    return result
 
 
 def uses_by_point(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:

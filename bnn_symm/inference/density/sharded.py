@@ -70,7 +70,7 @@ class ShardedDensity(TemperedDensity):
 
     @property
     def can_be_inlined(self) -> bool:
-        """Whether a larger compiled function may contain `evaluate`: never."""
+        """Return whether a larger compiled function may contain `evaluate`: never."""
         return False
 
     def should_stop(self) -> bool:

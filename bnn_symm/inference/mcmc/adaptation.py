@@ -49,14 +49,14 @@ def windows(num_warmup: int) -> list[tuple[int, int]]:
     if before + first + after > num_warmup:
         before, after = round(0.15 * num_warmup), min(_STEP_SIZE_UPDATES, num_warmup // 3)
         first = num_warmup - before - after
-    found = []
+    result = []
     start, length, last = before, first, num_warmup - after
     while start < last:
         # The window extends to the end if the next one, twice as long, does not fit.
         stop = last if start + 3 * length > last else start + length
-        found.append((start, stop))
+        result.append((start, stop))
         start, length = stop, 2 * length
-    return found
+    return result
 
 
 @dataclass
@@ -175,8 +175,8 @@ class Adapter:
             self._average(full, state.acceptance[full] / state.rates[full])
         state.acceptance[full], state.rates[full] = 0.0, 0
         for group in np.flatnonzero(counts).tolist():
-            own = self._groups[chains] == group
-            self._observe(group, chains[own], positions, np.flatnonzero(own))
+            in_group = self._groups[chains] == group
+            self._observe(group, chains[in_group], positions, np.flatnonzero(in_group))
             state.seen[group] += counts[group]
             self._close_window(group)
 
@@ -231,12 +231,12 @@ class Adapter:
         state, present = self.state, self._present(group)
         if present is None or state.seen[group] < present[1]:
             return
-        own = self._groups == group
-        number = int(state.count[own].sum())
-        freedom = int(np.maximum(state.count[own] - 1, 0).sum())
+        in_group = self._groups == group
+        number = int(state.count[in_group].sum())
+        freedom = int(np.maximum(state.count[in_group] - 1, 0).sum())
         if self._across and number > 1:
-            index = torch.from_numpy(own)
-            weight = torch.from_numpy(state.count[own]).to(state.mean)
+            index = torch.from_numpy(in_group)
+            weight = torch.from_numpy(state.count[in_group]).to(state.mean)
             between = state.mean[index] - (weight @ state.mean[index]) / number
             if state.scatter.dim() == 2:
                 state.scatter[group] += weight @ between.square()
@@ -252,8 +252,8 @@ class Adapter:
             state.inverse_mass[group] = (
                 kept * state.scatter[group] / freedom + 1e-3 * (1 - kept) * unit
             )
-        state.count[own] = 0
-        state.mean[torch.from_numpy(own)] = 0.0
+        state.count[in_group] = 0
+        state.mean[torch.from_numpy(in_group)] = 0.0
         state.scatter[group] = 0.0
         state.window[group] += 1
         if self._adapt_step_size:

@@ -240,7 +240,9 @@ class _Chains:
         for chain, rows in sorted(self._pending.items()):
             last = int(self._counts.done[chain]) - self._method.num_warmup
             positions = np.stack([position for position, _ in rows])
-            stats = {name: np.concatenate([own[name] for _, own in rows]) for name in rows[0][1]}
+            stats = {
+                name: np.concatenate([values[name] for _, values in rows]) for name in rows[0][1]
+            }
             callbacks.on_draws(DrawChunk(chain, last - len(rows), positions, stats))
         self._pending = {}
         self._reported_at = time.monotonic()
@@ -266,10 +268,10 @@ class _Chains:
                 )
                 / sizes
             )
-            wanted = np.where(rate > _REASONABLE, 1.0, -1.0)
+            sign = np.where(rate > _REASONABLE, 1.0, -1.0)
             self._counts.gradients += 1
-            direction = np.where(direction == 0, wanted, direction)
-            moving = wanted == direction
+            direction = np.where(direction == 0, sign, direction)
+            moving = sign == direction
             if not moving.any():
                 break
             step = np.where(moving, step * 2.0**direction, step)

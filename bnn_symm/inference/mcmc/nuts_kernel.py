@@ -210,7 +210,7 @@ class NUTSKernel(Kernel):
         # ignored.
         pairs = np.zeros((2, max(len(ending), 2)), dtype=np.int64)
         pairs[0, : len(ending)] = ending
-        pairs[1, : len(ending)] = np.concatenate([self._ended[own] for own in leaf.tolist()])
+        pairs[1, : len(ending)] = np.concatenate([self._ended[number] for number in leaf.tolist()])
         uniform = trees.choose_leaf[trees.leaves, self._chains]
         with torch.no_grad():
             (

@@ -111,14 +111,14 @@ def _add_leaf(
     )
 
 
-def is_turning(sum: Tensor, one: Tensor, other: Tensor, inverse_mass: Tensor) -> Tensor:
+def is_turning(sum: Tensor, first: Tensor, last: Tensor, inverse_mass: Tensor) -> Tensor:
     """Return whether a trajectory makes a U-turn at one of its ends.
 
     Args:
         sum: sum of its momenta.
-        one: momentum at one end.
-        other: momentum at the other end.
+        first: momentum at one end.
+        last: momentum at the other end.
         inverse_mass: M^-1, diagonal or dense.
     """
-    along = velocity(sum - 0.5 * (one + other), inverse_mass)
-    return ((along * one).sum(-1) <= 0) | ((along * other).sum(-1) <= 0)
+    along = velocity(sum - 0.5 * (first + last), inverse_mass)
+    return ((along * first).sum(-1) <= 0) | ((along * last).sum(-1) <= 0)

@@ -88,12 +88,12 @@ class Sampler(Method):
 
     def is_compiled(self) -> bool:
         """Return whether the density is to be compiled."""
-        wanted = (
+        compiles = (
             self.num_warmup + self.num_draws >= _COMPILE_FROM
             if self.compile == "auto"
             else self.compile
         )
-        return wanted and self.engine == "batched"
+        return compiles and self.engine == "batched"
 
     def shares_data(self) -> bool:
         """Return whether the engine is `batched`, which supports several processes."""
@@ -113,14 +113,14 @@ class Sampler(Method):
         if "counts.done" not in state:
             return FitState()  # there is no checkpoint, or it is that of another engine
         done = dict(enumerate(state["counts.done"].tolist()))
-        wanted = {chain: max(0, number - self.num_warmup) for chain, number in done.items()}
-        there = {chain: len(chunk.positions) for chain, chunk in fit_state.draws.items()}
-        if any(there.get(chain, 0) < number for chain, number in wanted.items()):
+        num_draws = {chain: max(0, number - self.num_warmup) for chain, number in done.items()}
+        available = {chain: len(chunk.positions) for chain, chunk in fit_state.draws.items()}
+        if any(available.get(chain, 0) < number for chain, number in num_draws.items()):
             return FitState()  # draws before the checkpoint are missing
         draws = {
-            chain: _head(chunk, wanted[chain])
+            chain: _head(chunk, num_draws[chain])
             for chain, chunk in fit_state.draws.items()
-            if wanted[chain]
+            if num_draws[chain]
         }
         history = [row for row in fit_state.history if row["step"] <= done[row["chain"]]]
         return FitState({0: state}, draws, history)

@@ -66,12 +66,12 @@ def last_layer(
             "used only once, got none; type --set inference.structure=diagonal"
         )
     names = (uses[-1].weight, uses[-1].bias)
-    own = [
+    ranges = [
         torch.arange(where.start, where.stop)
         for name, where in model.slices().items()
         if name in names
     ]
-    return torch.cat([*own, torch.arange(model.num_net_parameters, model.num_parameters)])
+    return torch.cat([*ranges, torch.arange(model.num_net_parameters, model.num_parameters)])
 
 
 def diagonals(
@@ -151,8 +151,8 @@ class _Input(LayerOverrides):
         cls, model: BayesianModel, values: Mapping[str, Tensor], weight: str, x: Tensor
     ) -> "tuple[_Input, Tensor]":
         """Return the record of a forward pass at these points, and the outputs of the network."""
-        with torch.no_grad(), cls(values[weight]) as watch:
-            return watch, functional_call(model.net, dict(values), (x,))
+        with torch.no_grad(), cls(values[weight]) as record:
+            return record, functional_call(model.net, dict(values), (x,))
 
 
 def _output_layer(
@@ -171,8 +171,8 @@ def _output_layer(
             return None
     if not torch.equal(coordinates.cpu(), last_layer(model, x)):
         return None
-    watch, outputs = _Input.of(model, values, use.weight, x)
-    return use if watch.is_last(outputs) else None
+    record, outputs = _Input.of(model, values, use.weight, x)
+    return use if record.is_last(outputs) else None
 
 
 def _output_blocks(
@@ -189,10 +189,10 @@ def _output_blocks(
     for points in part.x.split(
         max(1, min(_INPUTS_AT_ONCE, _NUMBERS_AT_ONCE // (2 * outputs * width)))
     ):
-        watch, z = _Input.of(model, values, layer.weight, points)
+        record, z = _Input.of(model, values, layer.weight, points)
         root = fisher_root(model.likelihood, z, latents).double()
         fisher = root.mT @ root
-        x = watch.input.double()
+        x = record.input.double()
         if layer.bias is not None:
             x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
         block = x.new_empty(outputs, width, outputs, width)
@@ -203,13 +203,13 @@ def _output_blocks(
         # Terms of weights and latent variables: (output, width, latent).
         mixed = torch.einsum("nol,nw->owl", fisher[:, :outputs, outputs:], x).flatten(0, 1)
         of_latents = fisher[:, outputs:, outputs:].sum(0)
-        whole = torch.cat(
+        full = torch.cat(
             [
                 torch.cat([block.flatten(2).flatten(0, 1), mixed], 1),
                 torch.cat([mixed.T, of_latents], 1),
             ]
         )
-        yield whole[order[:, None], order]
+        yield full[order[:, None], order]
 
 
 def _order(model: BayesianModel, layer: LayerUse, outputs: int, width: int) -> Tensor:
@@ -219,9 +219,9 @@ def _order(model: BayesianModel, layer: LayerUse, outputs: int, width: int) -> T
         layer.weight: numbers[:, : math.prod(model.shapes[layer.weight][1:])],
         layer.bias: numbers[:, -1],
     }
-    own = [parts[name].flatten() for name in model.slices() if name in parts]
+    places = [parts[name].flatten() for name in model.slices() if name in parts]
     num_latents = model.num_parameters - model.num_net_parameters
-    return torch.cat([*own, outputs * width + torch.arange(num_latents)])
+    return torch.cat([*places, outputs * width + torch.arange(num_latents)])
 
 
 def _rooted_jacobians(
@@ -231,14 +231,14 @@ def _rooted_jacobians(
     likelihood = model.likelihood
 
     def of_point(x: Tensor) -> Tensor:
-        def variables(own: Tensor) -> Tensor:
-            flat = position.index_copy(0, coordinates, own)
+        def variables(values: Tensor) -> Tensor:
+            flat = position.index_copy(0, coordinates, values)
             return torch.cat(
                 [model.outputs(flat, x[None])[0], *(v[None] for v in model.latents(flat).values())]
             )
 
-        found: Any = torch.func.vjp(variables, position[coordinates])
-        z, pull = found
+        result: Any = torch.func.vjp(variables, position[coordinates])
+        z, pull = result
         outputs = z[: len(z) - len(likelihood.latents)]
         root = fisher_root(likelihood, outputs[None], model.latents(position))[0]
         return torch.vmap(lambda row: pull(row)[0])(root)

@@ -71,8 +71,8 @@ class LaplaceApproximation(OptimizationMethod):
         )
         if root is None:
             return True
-        found = {"coordinates": coordinates.cpu().numpy(), "precision_root": root.cpu().numpy()}
-        fit.recorder.keep_state(0, {**state, **found})
+        curvature = {"coordinates": coordinates.cpu().numpy(), "precision_root": root.cpu().numpy()}
+        fit.recorder.keep_state(0, {**state, **curvature})
         return False
 
     def _coordinates(self, fit: FitContext) -> Tensor:
@@ -91,13 +91,14 @@ class LaplaceApproximation(OptimizationMethod):
             )
         if self.structure == "diagonal":
             return torch.arange(model.num_parameters, device=model.device)
-        found = last_layer(model, fit.dataset.train.x).to(model.device)
-        if len(found) > _LARGEST_BLOCK:
+        coordinates = last_layer(model, fit.dataset.train.x).to(model.device)
+        if len(coordinates) > _LARGEST_BLOCK:
             raise ConfigError(
-                f"inference.structure=last_layer: the last layer has {len(found)} parameters, "
-                f"expected at most {_LARGEST_BLOCK}; type --set inference.structure=diagonal"
+                "inference.structure=last_layer: the last layer has "
+                f"{len(coordinates)} parameters, expected at most {_LARGEST_BLOCK}; type --set "
+                "inference.structure=diagonal"
             )
-        return found
+        return coordinates
 
     def _check_curvature(self, fit: FitContext, coordinates: Tensor) -> None:
         """Check, before the mode is fitted, that the network allows the needed derivatives.

@@ -8,7 +8,7 @@ objective
 
 (the entropy of k does not depend on theta), with one k per step for all points of its minibatch. So
 a draw is a vector of weights, as for every other method, and the network itself is deterministic.
-Dropping a unit's outgoing weights drops the unit, except for fixed entries, which remain. Weights
+Dropping a unit's outgoing weights drops the unit, except for constant entries, which stay. Weights
 that read inputs of the network, and biases, are never dropped.
 
 `validation_nll` of the history is that of theta itself, with all units, as is usual for dropout.

@@ -112,7 +112,7 @@ def squared_distance(
         return _value(first, point, part, points_at_once)
 
     optimizer.step(closure)
-    before, after = (_value(last, at, part, points_at_once) for at in (position, point))
+    before, after = (_value(last, end, part, points_at_once) for end in (position, point))
     return 2 * max(0.0, before - after) if math.isfinite(after) else 0.0
 
 
@@ -251,7 +251,7 @@ def mode_warnings(
 
 
 def distribution_warnings(
-    method: Any, fit: Any, history: History, law: Posterior, *, has_distance: bool = True
+    method: Any, fit: Any, history: History, posterior: Posterior, *, has_distance: bool = True
 ) -> list[str]:
     """Return messages on the distance, the drift and the variances of a fitted distribution.
 
@@ -259,18 +259,18 @@ def distribution_warnings(
         method: its settings.
         fit: has the model and the data.
         history: its rows.
-        law: the fitted distribution.
+        posterior: the fitted distribution.
         has_distance: whether the optimal mean has a zero expected gradient of the potential.
     """
     model, train = fit.model, fit.dataset.train
     notes: list[str | None] = []
     size = method.points_per_gradient(len(train))
-    own, work = potential(method, model, len(train)), size * method.num_steps
-    mean, deviations = _spread(law, work / len(train))
+    objective, work = potential(method, model, len(train)), size * method.num_steps
+    mean, deviations = _spread(posterior, work / len(train))
     number = iterations(len(train), model.num_parameters, work / len(deviations))
     square = None
     if has_distance and number and len(deviations) >= 2:
-        halves = [_expected(own, half) for half in (deviations[::2], deviations[1::2])]
+        halves = [_expected(objective, half) for half in (deviations[::2], deviations[1::2])]
         square = squared_distance(
             halves, mean, train, points_at_once=max(size, _POINTS), iterations=number
         )
@@ -283,7 +283,7 @@ def distribution_warnings(
         notes += curve_warnings(method, history, model.num_parameters)
     if len(deviations) >= 2:
         both = [side * d for d in deviations for side in (1, -1)]
-        ratio = relative_variance(own, mean, both, train, points_at_once=max(size, _POINTS))
+        ratio = relative_variance(objective, mean, both, train, points_at_once=max(size, _POINTS))
         notes.append(
             variance_warning(
                 method.name, ratio, f"fit for longer: --set {method.longer_fit_override()}"
@@ -333,7 +333,7 @@ def potential(method: Any, model: BayesianModel, size: int) -> Objective:
 
 
 def iterate_warnings(
-    method: Any, fit: Any, law: Posterior, *, limit: float, advice: str
+    method: Any, fit: Any, posterior: Posterior, *, limit: float, advice: str
 ) -> list[str]:
     """Return messages on a distribution of iterates that is far from the mode or much too wide.
 
@@ -342,18 +342,20 @@ def iterate_warnings(
     Args:
         method: its settings.
         fit: has the model and the data.
-        law: the fitted distribution.
+        posterior: the fitted distribution.
         limit: largest acceptable relative variance.
         advice: what to do above the limit.
     """
     model, train = fit.model, fit.dataset.train
     size = method.points_per_gradient(len(train))
-    own, work = potential(method, model, len(train)), size * method.num_steps
-    mean, deviations = _spread(law, work / len(train))
+    objective, work = potential(method, model, len(train)), size * method.num_steps
+    mean, deviations = _spread(posterior, work / len(train))
     number, at_once = iterations(len(train), model.num_parameters, work), max(size, _POINTS)
     notes = []
     if number:
-        square = squared_distance([own], mean, train, points_at_once=at_once, iterations=number)
+        square = squared_distance(
+            [objective], mean, train, points_at_once=at_once, iterations=number
+        )
         if square > max(_LEAST, model.num_parameters):
             notes.append(
                 distance_warning(
@@ -361,28 +363,34 @@ def iterate_warnings(
                 )
             )
     both = [side * d for d in deviations for side in (1, -1)]
-    ratio = relative_variance(own, mean, both, train, points_at_once=at_once)
+    ratio = relative_variance(objective, mean, both, train, points_at_once=at_once)
     return _distinct([*notes, variance_warning(method.name, ratio, advice, narrow=0.0, wide=limit)])
 
 
-def _spread(law: Posterior, passes: float) -> tuple[Tensor, list[Tensor]]:
+def _spread(posterior: Posterior, passes: float) -> tuple[Tensor, list[Tensor]]:
     """Return the mean of a distribution and deviations of draws, as many as are affordable."""
     number = min(_DEVIATIONS, max(2, int(_WORK * passes / 2)))
-    if not isinstance(law, ClosedFormPosterior):
-        number = min(number, law.shape[0] * law.shape[1])
-    draws = law.draws(number, seed=0).to(law.model.device)
-    mean = law.mean().to(law.model.device) if isinstance(law, ClosedFormPosterior) else _mean(law)
+    if not isinstance(posterior, ClosedFormPosterior):
+        number = min(number, posterior.shape[0] * posterior.shape[1])
+    draws = posterior.draws(number, seed=0).to(posterior.model.device)
+    mean = (
+        posterior.mean().to(posterior.model.device)
+        if isinstance(posterior, ClosedFormPosterior)
+        else _mean(posterior)
+    )
     return mean, list(draws - mean)
 
 
-def _mean(law: Posterior) -> Tensor:
+def _mean(posterior: Posterior) -> Tensor:
     total, number = (
-        torch.zeros(law.model.num_parameters, dtype=torch.float64, device=law.model.device),
+        torch.zeros(
+            posterior.model.num_parameters, dtype=torch.float64, device=posterior.model.device
+        ),
         0,
     )
-    for chunk in law.iter_draws():
+    for chunk in posterior.iter_draws():
         total, number = total + chunk.double().sum(0), number + len(chunk)
-    return (total / number).to(law.model.dtype)
+    return (total / number).to(posterior.model.dtype)
 
 
 def _expected(objective: Objective, deviations: Sequence[Tensor]) -> Objective:
@@ -402,8 +410,8 @@ def _distinct(notes: Iterable[str | None]) -> list[str]:
 def _chunks(part: Split, size: int) -> Iterable[tuple[Tensor, Tensor, float]]:
     """Yield chunks of points, and the fraction of all points in each."""
     for start in range(0, len(part), size):
-        own = slice(start, start + size)
-        yield part.x[own], part.y[own], len(part.x[own]) / len(part)
+        chunk = slice(start, start + size)
+        yield part.x[chunk], part.y[chunk], len(part.x[chunk]) / len(part)
 
 
 def _gradient(objective: Objective, position: Tensor, part: Split, size: int) -> Tensor:

@@ -92,7 +92,7 @@ class SWAG(OptimizationMethod):
 
     @property
     def collect_steps(self) -> int:
-        """The number of steps of SGD, which leaves at least one step of Adam."""
+        """Return the number of steps of SGD, which leaves at least one step of Adam."""
         return min(round(self.num_steps * self.collect_fraction), self.num_steps - 1)
 
     def points_per_gradient(self, num_points: int) -> int:
@@ -308,12 +308,12 @@ class _SGD:
 
     @property
     def position(self) -> Tensor:
-        """The current position."""
+        """Return the current position of SGD."""
         return self._tensor.detach()
 
     @property
     def taken(self) -> int:
-        """The number of steps since the mode."""
+        """Return the number of steps since the mode."""
         return self.step - self._first
 
     def take(self) -> bool:
@@ -375,8 +375,8 @@ class _Draw:
         noise = torch.randn(
             len(self.mean) + len(self.factors), generator=generator, dtype=self.mean.dtype
         )
-        own, shared = noise.to(self.mean.device).split([len(self.mean), len(self.factors)])
-        return self.mean + self.scale * own + shared @ self.factors
+        independent, shared = noise.to(self.mean.device).split([len(self.mean), len(self.factors)])
+        return self.mean + self.scale * independent + shared @ self.factors
 
 
 def _diverged(descent: _SGD, good: State) -> FitDiverged:

@@ -110,7 +110,7 @@ Validate = Callable[[int], dict[str, float | None]]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationProblem:
-    """One optimization problem.
+    """The definition of one optimization problem.
 
     Attributes:
         settings: settings of the method.

@@ -44,7 +44,7 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the run and prints."""
+        """Return whether this process writes the run and prints."""
         return self.rank == 0
 
     def share(self, part: Split) -> Split:

@@ -235,9 +235,9 @@ class SGMCMCChain:
 
     def _validate(self) -> dict[str, float | None]:
         """Return the validation scores of the current position."""
-        at = ArrayDraws(self._tensors["position"].detach()[None, None])
+        draws = ArrayDraws(self._tensors["position"].detach()[None, None])
         return validation_scores(
-            SamplePosterior(self._model, self._dataset.scaling, positions=at), self._dataset
+            SamplePosterior(self._model, self._dataset.scaling, positions=draws), self._dataset
         )
 
     def _diverged(self, value: float, good: State) -> FitDiverged:

@@ -51,7 +51,7 @@ class CyclicalSGHMC(MomentumSampler):
 
     @property
     def num_steps(self) -> int:
-        """The total number of steps of all cycles."""
+        """Return the total number of steps of all cycles."""
         return self.num_cycles * self.cycle_steps
 
     def _run(self, fit: FitContext) -> bool:
@@ -87,7 +87,7 @@ class CyclicalSGHMC(MomentumSampler):
 
     @property
     def num_warmup(self) -> int:
-        """The number of steps before the first cycle starts sampling."""
+        """Return the number of steps before the first cycle starts sampling."""
         return round(self.exploration * self.cycle_steps)
 
     def check(self, dataset: Dataset) -> None:

@@ -90,7 +90,7 @@ class StochasticGradientMethod(Method):
     @property
     @abstractmethod
     def num_steps(self) -> int:
-        """The number of steps of each chain."""
+        """Return the number of steps of each chain."""
 
     @abstractmethod
     def stage(self, step: int) -> Stage:
@@ -114,20 +114,20 @@ class StochasticGradientMethod(Method):
         Args:
             fit_state: the state of an interrupted fit.
         """
-        back = FitState()
+        result = FitState()
         for chain, state in fit_state.states.items():
-            wanted, chunk = int(state["drawn"]), fit_state.draws.get(chain)
-            if wanted > (0 if chunk is None else len(chunk.positions)):
+            num_draws, chunk = int(state["drawn"]), fit_state.draws.get(chain)
+            if num_draws > (0 if chunk is None else len(chunk.positions)):
                 continue  # draws before the state are missing, so the chain restarts
-            back.states[chain] = state
-            if chunk is not None and wanted:
-                stats = {name: values[:wanted] for name, values in chunk.stats.items()}
-                back.draws[chain] = DrawChunk(chain, 0, chunk.positions[:wanted], stats)
-        ends = {chain: int(state["step"]) for chain, state in back.states.items()}
-        back.history = [
+            result.states[chain] = state
+            if chunk is not None and num_draws:
+                stats = {name: values[:num_draws] for name, values in chunk.stats.items()}
+                result.draws[chain] = DrawChunk(chain, 0, chunk.positions[:num_draws], stats)
+        ends = {chain: int(state["step"]) for chain, state in result.states.items()}
+        result.history = [
             row for row in fit_state.history if row["step"] <= ends.get(row["chain"], -1)
         ]
-        return back
+        return result
 
     def check(self, dataset: Dataset) -> None:
         """Check that the preconditioner has steps in which it adapts.

@@ -42,7 +42,7 @@ class MomentumSampler(StochasticGradientMethod):
 
     @property
     def noise(self) -> float:
-        """The scale of the noise added to a normalized momentum, sqrt(2 (a - b))."""
+        """Return the scale of the noise added to a normalized momentum, sqrt(2 (a - b))."""
         return math.sqrt(2 * (self.momentum_decay - self.noise_estimate))
 
     def check(self, dataset: Dataset) -> None:

@@ -37,7 +37,7 @@ class StationarySampler(StochasticGradientMethod):
 
     @property
     def num_steps(self) -> int:
-        """The steps of the warm-up, and `thinning` steps per draw."""
+        """Return the steps of the warm-up, and `thinning` steps per draw."""
         return self.num_warmup + self.num_draws * self.thinning
 
     def _run(self, fit: FitContext) -> bool:

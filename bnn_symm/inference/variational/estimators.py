@@ -64,19 +64,19 @@ class GradientBuffers:
 
     @property
     def local_names(self) -> set[str]:
-        """The names of parameters that are never sampled."""
+        """Return the names of parameters that are never sampled."""
         return _names(self.layers) if self.is_local else set()
 
     def sampled(self) -> list[slice]:
         """Return the slices of the sampled coordinates, merged if they are adjacent."""
-        found: list[slice] = []
+        slices: list[slice] = []
         for name, where in self.model.slices().items():
             if name in self.local_names:
                 continue
-            if found and found[-1].stop == where.start:
-                where = slice(found.pop().start, where.stop)
-            found.append(where)
-        return found
+            if slices and slices[-1].stop == where.start:
+                where = slice(slices.pop().start, where.stop)
+            slices.append(where)
+        return slices
 
 
 def build_estimator(

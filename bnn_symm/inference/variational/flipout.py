@@ -49,19 +49,19 @@ class Flipout(LayerOverrides):
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the outputs of the mean plus those of the signed perturbation."""
         channels = channel_axis(weight)
-        of_inputs = self._signs(x, channels, x.shape[channels])
-        of_outputs = self._signs(x, channels, len(weight))
+        input_signs = self._signs(x, channels, x.shape[channels])
+        output_signs = self._signs(x, channels, len(weight))
         perturbation = self._scales[id(weight)] * self._noise(weight.shape)
-        change = operation(x * of_inputs, perturbation, None)
+        perturbed = operation(x * input_signs, perturbation, None)
         if bias is not None:
             bias_noise = self._scales[id(bias)] * self._noise(bias.shape)
-            one = self._signs(x, channels, 1)
-            change = change + one * (
+            bias_sign = self._signs(x, channels, 1)
+            perturbed = perturbed + bias_sign * (
                 bias_noise
                 if channels == -1
                 else bias_noise.unflatten(0, (-1, *[1] * (x.dim() - 2)))
             )
-        return operation(x, weight, bias) + of_outputs * change
+        return operation(x, weight, bias) + output_signs * perturbed
 
     def _signs(self, x: Tensor, channels: int, number: int) -> Tensor:
         """Return random signs for each point.

@@ -139,10 +139,10 @@ class LowRankObjective:
             strict=True,
         )
         drawn = []
-        for layer, loc, own, of_factors in parts:
+        for layer, loc, layer_scale, layer_factors in parts:
             if layer not in means:
-                shared = noise(torch.Size([len(of_factors)]))
-                loc = loc + own * noise(loc.shape) + shared @ of_factors
+                shared = noise(torch.Size([len(layer_factors)]))
+                loc = loc + layer_scale * noise(loc.shape) + shared @ layer_factors
             drawn.append(loc)
         return self._model.unflatten(torch.cat(drawn))
 
@@ -204,10 +204,10 @@ class FactorNoise(LayerOverrides):
         # read.
         channels = channel_axis(weight)
         groups = x.shape[channels] // weight.shape[1]
-        own = operation(
+        factor_outputs = operation(
             x, _stacked(factors, groups), None if of_biases is None else _stacked(of_biases, groups)
         )
-        by_factor = own.unflatten(channels, (groups, len(factors), -1))
+        by_factor = factor_outputs.unflatten(channels, (groups, len(factors), -1))
         if channels == -1:
             return outputs + torch.einsum("n...gro,nr->n...go", by_factor, shared).flatten(-2)
         return outputs + torch.einsum("ngro...,nr->ngo...", by_factor, shared).flatten(1, 2)
@@ -230,9 +230,9 @@ def _by_point(estimator: str, model: BayesianModel, x: Tensor) -> Layers:
     members: dict[str, set[str]] = {}
     for name in model.shapes:
         members.setdefault(layer_of(name), set()).add(name)
-    found = find[estimator](model.net, model.layer_values(parameters), x)
+    layers = find[estimator](model.net, model.layer_values(parameters), x)
     return [
         pair
-        for pair in found
+        for pair in layers
         if members[layer_of(pair[0])] == {name for name in pair if name is not None}
     ]

@@ -8,7 +8,7 @@
 A layer has the parameters of one module, weight and bias together. Layers are independent. The KL
 is never sampled: it has a closed form for normal and Laplace priors, and is a quadrature for
 others, as in mean-field VI, which needs only the marginals. Only free entries are coordinates, so
-fixed entries have neither noise nor a KL. Lim et al. (2024) use `learn_diagonal: false` with a
+constant entries have neither noise nor a KL. Lim et al. (2024) use `learn_diagonal: false` with a
 small `initial_scale`.
 
 References:

@@ -35,22 +35,22 @@ class Estimator(Protocol):
 
     @property
     def estimator(self) -> str:
-        """The estimator of the likelihood: local, flipout or weight."""
+        """Return the estimator of the likelihood: local, flipout or weight."""
         ...
 
     @property
     def num_samples(self) -> int:
-        """The number of Monte Carlo samples per step."""
+        """Return the number of Monte Carlo samples per step."""
         ...
 
     @property
     def temperature(self) -> float:
-        """The temperature T of the posterior."""
+        """Return the temperature T of the posterior."""
         ...
 
     @property
     def prior_weight(self) -> float:
-        """The weight of the log prior; the log likelihood has 1 / T."""
+        """Return the weight of the log prior; the log likelihood has 1 / T."""
         ...
 
 

@@ -60,7 +60,7 @@ class InformationTerm:
 
     @property
     def cost(self) -> float:
-        """The approximate number of operations per draw."""
+        """Return the approximate number of operations per draw."""
         size = len(self.units.units)
         products = 4.0 * (1 + self.units.flips) * size**2 * int(self.columns.sum())
         # Logarithms and exponentials count as twenty.
@@ -83,13 +83,13 @@ class InformationTerm:
             scale: standard deviations of q.
             draws: draws from q.
         """
-        own, logs = self._densities(loc, scale, draws)
-        total = own.sum(-1)
+        log_densities, matrix = self._densities(loc, scale, draws)
+        total = log_densities.sum(-1)
         if self.how == "bounded permanent":
-            return total + log_factorial(own.shape[-1]) - log_permanent_bound(logs)
+            return total + log_factorial(log_densities.shape[-1]) - log_permanent_bound(matrix)
         for size in {len(block) for block in self.blocks}:
             same = torch.stack([block for block in self.blocks if len(block) == size])
-            permanents = log_permanent(logs[:, same[:, :, None], same[:, None, :]])
+            permanents = log_permanent(matrix[:, same[:, :, None], same[:, None, :]])
             total = total + len(same) * log_factorial(size) - permanents.sum(-1)
         return total
 
@@ -99,18 +99,18 @@ class InformationTerm:
         Both omit terms that are the same for every order.
         """
         units = self.units
-        own, loc = (units.oriented(value)[..., self.columns] for value in (draws, loc))
+        weights, loc = (units.oriented(value)[..., self.columns] for value in (draws, loc))
         scale = scale[units.index][:, self.columns]
         precision = scale.square().reciprocal()
         even = (
-            -0.5 * own.square() @ precision.T
+            -0.5 * weights.square() @ precision.T
             - 0.5 * (loc.square() * precision).sum(1)
             - scale.log().sum(1)
         )
-        logs = even + own @ (loc * precision).T
+        logs = even + weights @ (loc * precision).T
         diagonal = logs.diagonal(dim1=-2, dim2=-1)
         if units.flips:
-            flipped = torch.where(units.signed[self.columns], -own, own)
+            flipped = torch.where(units.signed[self.columns], -weights, weights)
             logs = torch.logaddexp(logs, even + flipped @ (loc * precision).T) - math.log(2)
         return diagonal, logs
 
@@ -124,11 +124,11 @@ def chain_rule_orders(sets: Sequence[UnitOrbit]) -> Iterator[list[int]]:
     Yields:
         Indices of the sets. The last layer is identified by all its weights.
     """
-    names = list(dict.fromkeys(one.group for one in sets))
+    names = list(dict.fromkeys(units.group for units in sets))
     step = max(1, math.ceil(len(names) / _PIVOTS))
     for pivot in sorted({*range(0, len(names), step), len(names) - 1}):
         layers = [*names[:pivot], *reversed(names[pivot:])]
-        yield [i for name in layers for i, one in enumerate(sets) if one.group == name]
+        yield [i for name in layers for i, units in enumerate(sets) if units.group == name]
 
 
 def columns_in_order(
