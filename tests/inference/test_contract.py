@@ -102,7 +102,7 @@ def all_draws(posterior: Posterior) -> torch.Tensor:
 
 
 class Recorder(Callback):
-    """Keeps what a fit tells, and stops it after some calls of `should_stop`."""
+    """Records the reports of a fit, and stops it after some calls of `should_stop`."""
 
     def __init__(self, stop_after: int | None = None):
         self.rows, self.chunks, self.states = [], [], {}
@@ -172,7 +172,7 @@ def test_same_seed_same_bits_and_another_seed_others(problem, method):
 
 
 @every_method
-def test_global_generators_and_the_network_stay_as_they_were(problem, method):
+def test_global_generators_and_the_network_are_unchanged(problem, method):
     model, data = problem
     before = [value.clone() for value in model.net.parameters()]
     torch.manual_seed(5)
@@ -186,7 +186,7 @@ def test_global_generators_and_the_network_stay_as_they_were(problem, method):
 
 @every_method
 @pytest.mark.parametrize("stop_after", [3, 33, 62])
-def test_a_stopped_fit_returns_what_it_has_and_goes_on_to_the_same_bits(
+def test_a_stopped_fit_returns_a_posterior_and_resumes_bitwise_identically(
     problem, method, stop_after
 ):
     model, data = problem

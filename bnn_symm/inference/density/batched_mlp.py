@@ -109,7 +109,7 @@ class BatchedMLP:
             pull_backs.append(pull_back)
         total = functools.partial(_total, model, y)
         log_likelihood, pull_back = _vjp(total, hidden, model.latents(positions))
-        slope, of_latents = pull_back(torch.ones_like(log_likelihood))
+        slope, latent_grads = pull_back(torch.ones_like(log_likelihood))
         slope = slope.contiguous()  # with points as the last axis in memory
         gradients = {}
         for depth, ((_, names), pull_back) in reversed(
@@ -119,7 +119,7 @@ class BatchedMLP:
             if depth:
                 slope, *cotangents = cotangents
             gradients |= dict(zip(names, cotangents, strict=True))
-        return log_likelihood, model.pull_back(gradients, of_latents)
+        return log_likelihood, model.pull_back(gradients, latent_grads)
 
 
 def _total(model: BayesianModel, y: Tensor, outputs: Tensor, latents: dict[str, Tensor]) -> Tensor:

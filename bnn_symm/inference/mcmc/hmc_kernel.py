@@ -124,7 +124,7 @@ class HMCKernel(Kernel):
                 points.gradient,
                 points.energy,
             )
-            at_start = points.energy + kinetic_energy(momentum, points.inverse_mass)
+            start_energy = points.energy + kinetic_energy(momentum, points.inverse_mass)
             signed = points.step
             for done in range(int(number.max())):
                 if done >= number.min():
@@ -135,7 +135,7 @@ class HMCKernel(Kernel):
                 position, momentum, gradient, energy = self._leapfrog(
                     position, momentum, gradient, signed, points.inverse_mass
                 )
-            error = energy + kinetic_energy(momentum, points.inverse_mass) - at_start
+            error = energy + kinetic_energy(momentum, points.inverse_mass) - start_energy
             error = torch.nan_to_num(error, nan=torch.inf).cpu().numpy()
             acceptance = np.exp(-np.maximum(error, 0.0))
             if self._learn is not None:
@@ -156,7 +156,7 @@ class HMCKernel(Kernel):
         stats = {
             "acceptance_rate": acceptance,
             "diverging": error > MAX_ENERGY_ERROR,
-            "energy": at_start.cpu().numpy(),
+            "energy": start_energy.cpu().numpy(),
             "lp": -points.energy.cpu().numpy(),
             "n_steps": number,
             "step_size": step,

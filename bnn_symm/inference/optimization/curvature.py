@@ -202,11 +202,11 @@ def _output_blocks(
             block[i + 1 :, :, i] = block[i, :, i + 1 :].transpose(0, 1)
         # Terms of weights and latent variables: (output, width, latent).
         mixed = torch.einsum("nol,nw->owl", fisher[:, :outputs, outputs:], x).flatten(0, 1)
-        of_latents = fisher[:, outputs:, outputs:].sum(0)
+        latent_block = fisher[:, outputs:, outputs:].sum(0)
         full = torch.cat(
             [
                 torch.cat([block.flatten(2).flatten(0, 1), mixed], 1),
-                torch.cat([mixed.T, of_latents], 1),
+                torch.cat([mixed.T, latent_block], 1),
             ]
         )
         yield full[order[:, None], order]
@@ -230,7 +230,7 @@ def _rooted_jacobians(
     """Yield R_n J_n, with R_n^T R_n = F_n, for chunks of points."""
     likelihood = model.likelihood
 
-    def of_point(x: Tensor) -> Tensor:
+    def point_jacobian(x: Tensor) -> Tensor:
         def variables(values: Tensor) -> Tensor:
             flat = position.index_copy(0, coordinates, values)
             return torch.cat(
@@ -247,4 +247,4 @@ def _rooted_jacobians(
         num_rows = model.outputs(position, part.x[:1]).shape[-1] + len(likelihood.latents)
     at_once = max(1, min(_POINTS_AT_ONCE, _NUMBERS_AT_ONCE // (num_rows * len(coordinates))))
     for points in part.x.split(at_once):
-        yield torch.vmap(of_point)(points).detach()
+        yield torch.vmap(point_jacobian)(points).detach()

@@ -150,25 +150,27 @@ class SequentialEstimator:
         if num_samples == 1:
             # The noise is stored in the buffer of the scale's gradient, and then multiplied by the
             # gradient of the weights.
-            self._of_weights, self._of_scale, self._noise = (
+            self._weight_grads, self._local_scale_grads, self._noise = (
                 buffers.loc_grad,
                 buffers.scale_grad,
                 buffers.scale_grad,
             )
         else:
-            self._of_weights, self._of_scale, self._noise = (
+            self._weight_grads, self._local_scale_grads, self._noise = (
                 torch.zeros_like(buffers.loc) for _ in range(3)
             )
-        self._leaves = ParameterLeaves(buffers, self._weights, self._of_weights, self._of_scale)
+        self._leaves = ParameterLeaves(
+            buffers, self._weights, self._weight_grads, self._local_scale_grads
+        )
         flat = (
             buffers.loc,
             buffers.scale,
             self._noise,
             self._weights,
-            self._of_weights,
+            self._weight_grads,
             buffers.scale_grad,
         )
-        self._stretches = [tuple(values[where] for values in flat) for where in self._sampled]
+        self._slices = [tuple(values[where] for values in flat) for where in self._sampled]
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator, factor: float) -> Tensor:
         """Return the total log likelihood of all samples; write its gradient times `factor`."""
@@ -176,7 +178,7 @@ class SequentialEstimator:
         if self._num_samples == 1:
             self._draw(generator, 1.0)
             total = self._leaves.log_likelihood(x, y, generator, 1.0, factor)
-            for _, _, noise, _, weight_grads, _ in self._stretches:
+            for _, _, noise, _, weight_grads, _ in self._slices:
                 noise.mul_(weight_grads)
             return total
         buffers.loc_grad.zero_()
@@ -192,16 +194,16 @@ class SequentialEstimator:
             else:
                 generator.set_state(state)
             total += self._leaves.log_likelihood(x, y, generator, sign, factor)
-            buffers.loc_grad.add_(self._of_weights)
+            buffers.loc_grad.add_(self._weight_grads)
             if buffers.is_local:
-                buffers.scale_grad.add_(self._of_scale)
-            for _, _, noise, _, weight_grads, scale_grad in self._stretches:
+                buffers.scale_grad.add_(self._local_scale_grads)
+            for _, _, noise, _, weight_grads, scale_grad in self._slices:
                 scale_grad.addcmul_(noise, weight_grads, value=sign)
         return total
 
     def _draw(self, generator: torch.Generator, sign: float) -> None:
         """Compute weights from new noise, or with sign -1 from the previous noise."""
-        for loc, scale, noise, weights, _, _ in self._stretches:
+        for loc, scale, noise, weights, _, _ in self._slices:
             if sign > 0:
                 fill_with_noise(noise, generator)
             torch.addcmul(loc, scale, noise, value=sign, out=weights)
@@ -293,12 +295,14 @@ class ParameterLeaves:
         buffers: the parameters and gradients of the fit.
         flat: (parameter,), values of sampled parameters. For locally treated ones, the means are
             used.
-        of_flat: (parameter,), receives the gradient with respect to the values.
+        flat_grad: (parameter,), receives the gradient with respect to the values.
         scale_grad: (parameter,), receives the gradient with respect to the scales of locally
             treated parameters.
     """
 
-    def __init__(self, buffers: GradientBuffers, flat: Tensor, of_flat: Tensor, scale_grad: Tensor):
+    def __init__(
+        self, buffers: GradientBuffers, flat: Tensor, flat_grad: Tensor, scale_grad: Tensor
+    ):
         self._model, self._layers, self._is_local = buffers.model, buffers.layers, buffers.is_local
         self._is_flipout = buffers.is_flipout
         local = buffers.local_names
@@ -321,7 +325,7 @@ class ParameterLeaves:
         self._leaf_buffers: dict[int, GradientBuffer] = {}
         self._others: list[tuple[Tensor, Tensor]] = []
         for leaves, as_seen, targets in (
-            (self._values, seen, _views(buffers.model, of_flat)),
+            (self._values, seen, _views(buffers.model, flat_grad)),
             (self._scales, seen_scales, _views(buffers.model, scale_grad)),
         ):
             for name, leaf in leaves.items():

@@ -197,7 +197,7 @@ class FactorNoise(LayerOverrides):
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the layer's outputs plus those of the factors, times noise per point."""
-        factors, of_biases = self._factors[id(weight)]
+        factors, bias_factors = self._factors[id(weight)]
         shared = self._noise(torch.Size([len(x), len(factors)]))
         outputs = operation(x, weight, bias)
         # All factors are one call: their outputs are channels of the group of channels that they
@@ -205,7 +205,9 @@ class FactorNoise(LayerOverrides):
         channels = channel_axis(weight)
         groups = x.shape[channels] // weight.shape[1]
         factor_outputs = operation(
-            x, _stacked(factors, groups), None if of_biases is None else _stacked(of_biases, groups)
+            x,
+            _stacked(factors, groups),
+            None if bias_factors is None else _stacked(bias_factors, groups),
         )
         by_factor = factor_outputs.unflatten(channels, (groups, len(factors), -1))
         if channels == -1:

@@ -99,7 +99,7 @@ class VariationalObjective:
             scale_grad=log_scale.grad,
         )
         self._samples = build_estimator(self._buffers, method.num_samples)
-        self._of_entropy = loc.new_tensor(-self._temperature / self._size)
+        self._entropy_grad = loc.new_tensor(-self._temperature / self._size)
         # On devices other than the CPU, every piece synchronizes, and small pieces bring no gain.
         limit = _PIECE if loc.device.type == "cpu" else model.num_parameters
         flat = (self._buffers.loc, self._log_scale, self._buffers.scale, loc.grad, log_scale.grad)
@@ -138,7 +138,7 @@ class VariationalObjective:
         weight = per_point * self._prior_weight
         cross_entropy = entropy = 0.0
         for family, prior_scale, loc, log_scale, scale, loc_grad, scale_grad in self._pieces:
-            log_scale_grad = torch.addcmul(self._of_entropy, scale_grad, scale, out=scale_grad)
+            log_scale_grad = torch.addcmul(self._entropy_grad, scale_grad, scale, out=scale_grad)
             cross_entropy += family.add_cross_entropy_gradient(
                 loc, scale, prior_scale, weight, loc_grad, log_scale_grad
             )

@@ -227,7 +227,7 @@ def test_a_network_that_vmap_refuses_is_evaluated_vector_by_vector():
     check(found, model, data, positions)
 
 
-def test_without_a_compiler_it_says_so_and_works(monkeypatch):
+def test_without_a_compiler_it_warns_and_works(monkeypatch):
     monkeypatch.setattr(compiled, "has_compiler", lambda: False)
     with pytest.warns(CompilerWarning, match="runs uncompiled and slower: there is no C"):
         function = Compiled(torch.sin, "the sine")
@@ -235,7 +235,7 @@ def test_without_a_compiler_it_says_so_and_works(monkeypatch):
 
 
 @needs_compiler
-def test_what_cannot_be_compiled_runs_as_it_is_and_says_so():
+def test_what_cannot_be_compiled_runs_uncompiled_with_a_warning():
     def looks(x):
         return x + 1 if float(x.sum()) > 0 else x
 

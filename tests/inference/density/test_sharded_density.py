@@ -44,7 +44,7 @@ TEN_TRANSITIONS = METHODS | {
 
 
 def problem(kind: str = "iris", dtype: torch.dtype = torch.float64):
-    """Classes, or numbers with a learned noise; with fixed entries where the kind says so."""
+    """Return a classification or regression problem, with fixed entries for some kinds."""
     data = load_dataset("gap" if kind == "gap" else "iris", dtype=dtype)
     net = build_network(
         MLPConfig(widths=(5, 4), activation="tanh"),
@@ -311,7 +311,7 @@ def stop_then_go_apart(folder: Path) -> None:
         (folder / f"apart-{group.rank}").touch()
 
 
-def test_they_stop_at_one_gradient_and_do_not_go_on_apart(tmp_path):
+def test_they_stop_at_one_gradient_and_detect_different_positions(tmp_path):
     run_ranks(stop_then_go_apart, tmp_path)
     first, other = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
     assert 0 < len(first) < 4 * 100
@@ -319,7 +319,7 @@ def test_they_stop_at_one_gradient_and_do_not_go_on_apart(tmp_path):
     assert len(list(tmp_path.glob("apart-*"))) == 2
 
 
-def test_what_has_no_use_for_several_processes_says_so():
+def test_methods_that_need_one_process_are_refused():
     model, data = problem()
     group = ProcessGroup(0, 2)
     methods = [kind() for kind in typing.get_args(typing.get_args(AnyMethod)[0])]

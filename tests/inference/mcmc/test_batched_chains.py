@@ -183,7 +183,7 @@ def test_chains_that_adapt_apart_do_not_depend_on_each_other(method):
     assert not torch.allclose(two[0], two[1])
 
 
-def test_trees_are_as_long_as_they_may_be_and_no_longer():
+def test_trees_reach_their_maximum_depth_but_do_not_exceed_it():
     model, data = linear_model()
     tiny = {"adapt_step_size": False, "adapt_mass_matrix": False, "initial_step_size": 1e-4}
     posterior = NUTS(num_warmup=0, num_draws=5, max_tree_depth=3, **tiny).fit(model, data, seed=0)

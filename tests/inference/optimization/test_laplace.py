@@ -249,7 +249,7 @@ def test_prior_precision_follows_the_scales():
     )
 
 
-def test_stopped_within_the_curvature_it_goes_on_to_the_same_bits():
+def test_stopped_within_the_curvature_it_resumes_bitwise_identically():
     data = load_dataset("iris")
     net = build_network(MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3)
     model = BayesianModel(net, Prior(), Categorical())

@@ -50,7 +50,7 @@ def fitted(method):
 
 @pytest.mark.parametrize("objectives", [1, 2])
 @pytest.mark.parametrize("apart", [0.0, 0.1, 3.0, 100.0])
-def test_the_decrement_is_the_distance_in_posterior_standard_deviations(apart, objectives):
+def test_squared_distance_is_that_of_the_exact_posterior(apart, objectives):
     method = MAP()
     generator = torch.Generator().manual_seed(0)
     position = EXACT.mean + apart * EXACT.sd * torch.randn(
@@ -97,7 +97,7 @@ def test_variances_are_in_units_of_the_posterior(factor):
     ],
     ids=lambda method: method.name,
 )
-def test_a_fit_that_ended_early_says_so(method):
+def test_a_fit_that_ended_early_warns(method):
     posterior, caught = fitted(method)
     position = torch.cat(list(posterior.iter_draws())).mean(0)
     assert square_distance(position) > squared_distance_limit(SIZE)
@@ -108,7 +108,7 @@ def test_a_fit_that_ended_early_says_so(method):
 @pytest.mark.parametrize(
     "method", [MAP(learning_rate=0.02, num_steps=1500), MeanFieldVI(num_steps=1500)]
 )
-def test_a_fit_that_came_to_its_optimum_is_silent(method):
+def test_a_fit_that_converged_does_not_warn(method):
     posterior, caught = fitted(method)
     assert caught == []
     position = posterior.read(0, 0, 1)[0] if isinstance(method, MAP) else posterior.loc
@@ -116,7 +116,7 @@ def test_a_fit_that_came_to_its_optimum_is_silent(method):
 
 
 @pytest.mark.parametrize("noise", [0.1, NOISE])
-def test_swag_by_default_stays_at_the_mode_or_says_so(noise):
+def test_swag_by_default_stays_at_the_mode_or_warns(noise):
     net = build_network(MLPConfig(widths=()), input_shape=DATA.input_shape, num_outputs=1).double()
     model = BayesianModel(net, Prior(), Gaussian(noise=noise))
     with warnings.catch_warnings(record=True) as caught:
@@ -129,7 +129,7 @@ def test_swag_by_default_stays_at_the_mode_or_says_so(noise):
     assert ratio < 20 or any("SGD left the mode" in str(one.message) for one in caught)
 
 
-def test_swag_that_leaves_the_mode_says_so():
+def test_swag_that_leaves_the_mode_warns():
     _, caught = fitted(SWAG(num_steps=400, num_draws=50, collect_learning_rate=0.3, batch_size=20))
     assert any("SGD left the mode" in note for note in caught)
 

@@ -18,7 +18,7 @@ from tests.inference.test_contract import Recorder, all_draws, without_times
 
 
 def still(steps: int) -> dict[str, float]:
-    """So many steps of SGD, from a mode that stays where the fit starts."""
+    """Return SWAG settings with a number of SGD steps, from the initial position as the mode."""
     return {"num_steps": steps + 1, "collect_fraction": steps / (steps + 1), "learning_rate": 1e-14}
 
 
@@ -100,7 +100,7 @@ def test_covariance_of_draws_is_half_of_the_sum_of_both(problem):
     }
     recorder = Recorder()
     SWAG(**still(60), **settings).fit(model, data, seed=0, initial=start, callbacks=[recorder])
-    state = recorder.states[0]  # the last one that was told is that before the last step
+    state = recorder.states[0]  # the last reported state precedes the last step
     posterior = SWAG(**still(59), **settings).fit(model, data, seed=0, initial=start)
     deviations = torch.from_numpy(state["deviations"])
     covariance = (
@@ -112,7 +112,7 @@ def test_covariance_of_draws_is_half_of_the_sum_of_both(problem):
     assert (projected.square().mean(0) / values - 1).abs().max() < 5 * math.sqrt(2 / number)
 
 
-def test_history_goes_on_from_the_mode(problem):
+def test_history_continues_from_the_mode(problem):
     model, data = problem
     method = SWAG(num_steps=50, collect_fraction=0.6, log_every=8)
     posterior = method.fit(model, data, seed=0)
@@ -127,7 +127,7 @@ def test_history_goes_on_from_the_mode(problem):
 
 
 @pytest.mark.parametrize("stop_after", [23, 31, 49])
-def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(problem, stop_after):
+def test_a_stopped_fit_resumes_bitwise_identically(problem, stop_after):
     """Before there are two iterates; with fewer of them than the rank; with more."""
     model, data = problem
     method = SWAG(
@@ -162,7 +162,7 @@ def test_early_stopping_is_of_the_way_to_the_mode(problem):
     assert [row["learning_rate"] for row in posterior.history[-2:]] == [0.05, 0.05]
 
 
-def test_sgd_that_leaves_the_mode_is_told(problem):
+def test_sgd_that_leaves_the_mode_is_an_error(problem):
     model, data = problem
     method = SWAG(num_steps=100, collect_learning_rate=1e30, log_every=5)
     with pytest.raises(

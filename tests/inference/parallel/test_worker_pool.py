@@ -1,4 +1,4 @@
-"""Work in spawned processes: every result once, errors as they are."""
+"""Work in spawned processes: every result is returned once, and errors are raised."""
 
 import os
 import threading
@@ -43,7 +43,7 @@ def test_one_job_stays_in_this_process_and_in_order():
         ),
     ],
 )
-def test_what_goes_wrong_in_a_process_is_said(work, error, message):
+def test_an_error_in_a_process_is_raised(work, error, message):
     with pytest.raises(error, match=message):
         list(map_unordered(work, range(3), jobs=2))
 

@@ -108,13 +108,13 @@ def gaussian_target(scale: float = 1.0) -> tuple[BayesianModel, Dataset, torch.T
 
 
 class States(Callback):
-    """All states that are told, in their order."""
+    """Records all reported states in order."""
 
     def __init__(self):
-        self.told = []
+        self.reported = []
 
     def on_state(self, chain, state, *, essential=False):
-        self.told.append((chain, state()))
+        self.reported.append((chain, state()))
 
 
 # Rate times precision up to 0.8 in the stiffest direction: its variance is off by tens of per cent.
@@ -147,7 +147,7 @@ def test_full_batch_draws_have_the_law_of_the_recursion(method, preconditioner):
     deviations = (posterior.draws().double() - mean).numpy()
     scales = np.ones(len(PRECISIONS))
     if preconditioner:
-        sampling = [state for _, state in states.told if state["step"] >= method.num_warmup]
+        sampling = [state for _, state in states.reported if state["step"] >= method.num_warmup]
         assert all(
             np.array_equal(state["mean_square"], sampling[0]["mean_square"]) for state in sampling
         )
@@ -167,7 +167,7 @@ def test_full_batch_draws_have_the_law_of_the_recursion(method, preconditioner):
         error = relative_error(a_matrix[own], law[own], 0, method.thinning, method.num_draws)
         found = (deviations[:, own] ** 2 / law[own, 0, 0]).mean()
         assert abs(found - 1) <= 4 * error, (precision, found, error)
-    # The test can tell this law from the posterior itself.
+    # The test can distinguish this distribution from the posterior itself.
     assert (law[own, 0, 0] * precision).mean() - 1 > 8 * error or estimate
     if momentum:
         rows = [
@@ -308,7 +308,7 @@ def test_minibatches_are_those_of_the_methods_that_optimize():
 
 
 class Everything(Callback):
-    """All that a fit tells."""
+    """Records all reports of a fit."""
 
     def __init__(self):
         self.rows, self.chunks, self.states = [], [], []
@@ -359,7 +359,7 @@ SHORT = {"batch_size": 50, "log_every": 3, **TWO}
     ],
     ids=lambda method: method.name,
 )
-def test_it_goes_on_from_every_told_state_to_the_same_bits(method):
+def test_it_resumes_bitwise_identically_from_every_reported_state(method):
     """Of either chain, in every phase: draws and rows beyond the state are made again."""
     model, data, _ = gaussian_target()
     method = dataclasses.replace(method, learning_rate=0.5)

@@ -136,7 +136,7 @@ def test_only_layers_used_once_a_point_are_treated() -> None:
         nn.Unflatten(1, (3, 2)), nn.Linear(2, 2), nn.Flatten(), nn.Linear(6, 2)
     )
     assert found(over_positions, 6) == ["1.weight", "3.weight"]
-    # Positions come first, as many as a size of two would tell from points.
+    # Positions come first, and their number equals a batch size of two points.
     positions_first = nn.Sequential(
         nn.Unflatten(1, (2, 3)), Swapped(), nn.Linear(3, 4), Swapped(), nn.Flatten()
     )

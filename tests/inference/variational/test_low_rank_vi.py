@@ -181,7 +181,7 @@ def test_a_fixed_diagonal_stays_and_factors_learn() -> None:
     assert posterior.standard_deviation()[-1] > 0.03
 
 
-def test_it_goes_on_from_another_fit() -> None:
+def test_it_starts_from_another_fit() -> None:
     model, data = made("mlp")
     method = LowRankVI(num_steps=1, learning_rate=1e-12, rank=2)
     mean_field = MeanFieldVI(num_steps=30).fit(model, data, seed=0)
