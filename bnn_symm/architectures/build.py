@@ -95,7 +95,7 @@ def build_network(
             net = apply_symmetry(net, config.symmetry, input_shape)
     if not isinstance(config, ModuleConfig):
         initialize(net, seed)
-    if not hasattr(net, "input_shape"):  # a user's module may have one of its own
+    if not hasattr(net, "input_shape"):  # a user's module may define it
         net.input_shape = tuple(input_shape)  # pyright: ignore[reportArgumentType]
     return net
 
@@ -114,7 +114,7 @@ def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_ou
         else "architecture.widths"
     )
     try:
-        with torch.device("meta"):  # shapes only, no memory and no numbers
+        with torch.device("meta"):  # shapes only, without memory and values
             net = BUILDERS[type(config)](config, input_shape, num_outputs)
         number = sum(parameter.numel() for parameter in net.parameters())
     except (RuntimeError, OverflowError, TypeError):

@@ -99,7 +99,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
             label for name in axes.keys() & trainable for label in axes[name]
         )
         for name in axes.keys() & trainable:
-            if not axes[name]:  # a number, whose flip has no place in a spec
+            if not axes[name]:  # a scalar, whose flip a spec cannot express
                 for label in filter(labels.flips, tracer.all_labels(leaves[name])):
                     labels.mark_flips_unsearched(label)
         spec = _spec(labels, axes, outputs)

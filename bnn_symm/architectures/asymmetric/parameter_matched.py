@@ -98,7 +98,7 @@ def _counter(build: Callable[[Widths], nn.Module]) -> Callable[[Widths], int]:
 
     def count(widths: Widths) -> int:
         if widths not in counts:
-            with torch.device("meta"):  # shapes only, no memory and no numbers
+            with torch.device("meta"):  # shapes only, without memory and values
                 counts[widths] = _number_of_parameters(build(widths))
         return counts[widths]
 

@@ -87,7 +87,7 @@ def load_factory(name: str) -> Callable[..., Any]:
             f"got architecture.factory={name!r}, want package.module:factory; for the function "
             "`build` in networks.py of this directory, use networks:build"
         )
-    importlib.invalidate_caches()  # finds a file that was written after this process first looked
+    importlib.invalidate_caches()  # so that files written since the start of the process are found
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -127,7 +127,7 @@ def _arguments(
     """Return the offered arguments that the factory accepts, and all of the user's keywords."""
     try:
         signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # some callables written in C have none
+    except (TypeError, ValueError):  # some callables written in C have no signature
         return dict(keywords)
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = [key for key, parameter in signature.parameters.items() if parameter.kind in by_name]

@@ -85,7 +85,7 @@ def set_mode(net: nn.Module, *, training: bool) -> nn.Module:
 
 def _constants_to_buffers(net: nn.Module) -> None:
     """Turn frozen and empty parameters and plain tensors into buffers, in place."""
-    shared: dict[int, Tensor] = {}  # a parameter of two layers becomes one buffer of both
+    shared: dict[int, Tensor] = {}  # a parameter that two layers share becomes a shared buffer
     for module in net.modules():
         for key, value in list(module._parameters.items()):
             if value is None or (value.requires_grad and value.numel() > 0):

@@ -132,9 +132,8 @@ def _combine(arrays: list[np.ndarray]) -> np.ndarray:
     combined = np.zeros(len(arrays[0]), dtype=np.int64)
     for array in arrays:
         code = np.unique(array, return_inverse=True)[1]
-        combined = np.unique(combined * (int(code.max(initial=0)) + 1) + code, return_inverse=True)[
-            1
-        ]
+        pairs = combined * (int(code.max(initial=0)) + 1) + code
+        combined = np.unique(pairs, return_inverse=True)[1]
     return combined
 
 

@@ -84,9 +84,8 @@ def _same(tracer: SymmetryTracer, out: Any, x: Tensor, *args: Any, **kwargs: Any
 def _negative(tracer: SymmetryTracer, out: Any, x: Tensor) -> Axes:
     for label in (*tracer.axes(x), *tracer.carried(x)):
         if tracer.labels.is_hidden(label) and not tracer.is_leaf(x):
-            tracer.labels.mark_flips_unsearched(
-                label
-            )  # relu(x) and relu(-x) change places when it flips
+            # A flip exchanges relu(x) and relu(-x).
+            tracer.labels.mark_flips_unsearched(label)
     return tracer.axes(x)
 
 
@@ -235,9 +234,8 @@ def _selected(tracer: SymmetryTracer, out: Tensor, condition: Any, x: Any, y: An
     """
     if tracer.is_hidden(condition):
         return _compare_all(tracer, out, condition, x, y)
-    values = [
-        value for value in (x, y) if isinstance(value, Tensor) or value != 0
-    ]  # zero flips with anything
+    # Zero is left out, since it flips with anything.
+    values = [value for value in (x, y) if isinstance(value, Tensor) or value != 0]
     axes = list(_joined(tracer, out, *values))
     for dim, label in enumerate(tracer.axes(condition), start=out.dim() - condition.dim()):
         if condition.shape[dim - out.dim()] != out.shape[dim] or out.shape[dim] == 1:
@@ -278,9 +276,8 @@ def _joined(tracer: SymmetryTracer, out: Tensor, *values: Any) -> Axes:
         others = [tensor for tensor in tensors if not any(tensor is other for other in whole)]
         if others or len(tensors) < len(values):
             if tracer.labels.flips(label) and any(flips[id(tensor)] for tensor in others):
-                tracer.labels.mark_flips_unsearched(
-                    label
-                )  # all may flip together, with the other term
+                # All units may flip together with the other term.
+                tracer.labels.mark_flips_unsearched(label)
             for tensor in whole:
                 tracer.labels.fix_to_identity(tracer.axis(tensor, dim))
         for tensor in whole[1:]:
@@ -323,12 +320,9 @@ def _divide(
     tracer: SymmetryTracer, out: Tensor, x: Any, y: Any, rounding_mode: str | None = None
 ) -> Axes:
     if isinstance(x, Tensor) and isinstance(y, Tensor) and tracer.depends_on_parameters(y):
-        for label in (
-            other for other in (*tracer.axes(x), *tracer.carried(x)) if tracer.labels.flips(other)
-        ):
-            tracer.labels.mark_flips_unsearched(
-                label
-            )  # both may flip as a whole, as in a spectral norm
+        # Both may flip as a whole, as in a spectral norm.
+        for label in filter(tracer.labels.flips, (*tracer.axes(x), *tracer.carried(x))):
+            tracer.labels.mark_flips_unsearched(label)
     for value in (x, y) if rounding_mode else (y,):
         if isinstance(value, Tensor):  # a reciprocal flips with its argument
             _mapped(tracer, value, sign=rounding_mode is None, scale=False)
@@ -418,9 +412,8 @@ def _norm(
     tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, dim: Any = None, **kwargs: Any
 ) -> Axes:
     _mapped(tracer, x, scale=False)
-    axes = tuple(
-        tracer.labels.as_invariant(label) for label in tracer.axes(x)
-    )  # even in every entry
+    # A norm is even in every entry.
+    axes = tuple(tracer.labels.as_invariant(label) for label in tracer.axes(x))
     return _reduced(
         tracer, x, _named_dims(args, dim), bool(kwargs.get("keepdim", False)), axes=axes
     )
@@ -466,7 +459,7 @@ def _argmax(
 
 @rule("normalize")
 def _normalize(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    return _mapped(tracer, x, scale=False)  # odd in every entry
+    return _mapped(tracer, x, scale=False)  # it is odd in every entry
 
 
 @rule("softmax", "log_softmax", "softmin")
@@ -499,7 +492,7 @@ def _reduced(
         dim: the reduced axes, None for all.
         keepdim: whether a reduced axis is kept with one entry.
         linear: whether the reduction of a single entry is that entry.
-        axes: labels to use in place of those of `x`.
+        axes: labels to use instead of those of `x`.
     """
     dims = range(x.dim()) if dim is None or dim == () else ([dim] if isinstance(dim, int) else dim)
     gone = {d % x.dim() for d in dims}

@@ -178,7 +178,7 @@ def _contracted(
             if size[name] == 1:
                 tracer.drop(alone[0], label)
             else:
-                tracer.labels.stop_tracking(label)  # summed over alone
+                tracer.labels.stop_tracking(label)  # summed over in one operand only
     return tuple(labels[name] for name in result)
 
 
@@ -198,7 +198,7 @@ def _convolution(
     groups: int = 1,
 ) -> Axes:
     pin_all(tracer, tracer.axes(weight)[2:])
-    channel = x.dim() - weight.dim() + 1  # of an image without a batch axis, 0
+    channel = x.dim() - weight.dim() + 1  # 0 for an image without a batch axis
     if groups == 1:
         tracer.labels.contract(tracer.axis(x, channel), tracer.axis(weight, 1))
         output = tracer.axis(weight, 0)

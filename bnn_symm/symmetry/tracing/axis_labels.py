@@ -119,9 +119,8 @@ class Labels:
         for part in parts:
             if joined and self.is_pinned(part) and self.is_pinned(joined[-1]):
                 frozen = self._nodes[joined[-1].node].frozen or self._nodes[part.node].frozen
-                joined[-1] = self.fixed(self.length(joined[-1]) + self.length(part), frozen=frozen)[
-                    0
-                ]
+                length = self.length(joined[-1]) + self.length(part)
+                joined[-1] = self.fixed(length, frozen=frozen)[0]
             else:
                 joined.append(part)
         return tuple(joined)

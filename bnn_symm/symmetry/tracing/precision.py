@@ -1,4 +1,4 @@
-"""Run a network in float64, whatever dtypes its code names.
+"""Run a network in float64, regardless of the dtypes in its code.
 
 Symmetries are certified to 1e-10 of the outputs, which is beyond float32. Casting parameters is not
 enough: code may convert (`x.float()`), and constants that are neither parameters nor buffers keep

@@ -200,12 +200,10 @@ class SymmetryTracer(TorchFunctionMode):
         # Tensors are kept alive, since labels are stored by the identity of the tensor.
         self._axes: dict[int, tuple[Tensor, Axes | str]] = {}
         self._carried: dict[int, tuple[Label, ...]] = {}
-        self._tied: dict[int, tuple[Tensor, bool]] = {
-            id(points): (points, False)
-        }  # tensors that depend on inputs, or that are frozen
-        self._written: dict[
-            int, tuple[Tensor, str]
-        ] = {}  # memory that was changed through another tensor
+        # Tensors that move with no unit, and whether they are frozen rather than tied to inputs.
+        self._tied: dict[int, tuple[Tensor, bool]] = {id(points): (points, False)}
+        # Memory that was changed through another tensor.
+        self._written: dict[int, tuple[Tensor, str]] = {}
         self._constants: dict[int, Axes] = {}  # axes of the constants in one operation
         self._passed_on: list[Label] = []  # labels that the result of one operation carries
         self._escaped = False  # inputs have left torch, and may return as constants
