@@ -13,11 +13,11 @@ from torch import Tensor
 from bnn_symm.analyses.mixing import held_out_part
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
-from bnn_symm.diagnostics.calibration.reliability import reliability_of
+from bnn_symm.diagnostics.calibration.reliability import reliability_of_predictions
 from bnn_symm.diagnostics.scores.loo import loo
 from bnn_symm.diagnostics.scores.out_of_distribution import out_of_distribution
 from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, predict_points
-from bnn_symm.diagnostics.scores.score_intervals import scores_of, scores_with_intervals
+from bnn_symm.diagnostics.scores.score_intervals import score_predictions, scores_with_intervals
 from bnn_symm.diagnostics.scores.shift_curves import shift_curve, shifts_for
 from bnn_symm.diagnostics.statistics.bootstrap import Score
 from bnn_symm.runs.run import Run
@@ -45,7 +45,7 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
     dataset = run.dataset()
     name, part = held_out_part(dataset)
     predictions = predict_points(run.posterior, part, seed=seed)
-    scores = scores_of(predictions, num_resamples=num_resamples, seed=seed)
+    scores = score_predictions(predictions, num_resamples=num_resamples, seed=seed)
     test = calibration_test(predictions, num_simulations=num_resamples, seed=seed)
     notes = list(scores.notes)
     if name != "test":
@@ -60,7 +60,7 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
         "kind": "classes" if isinstance(predictions, ClassPredictions) else "numbers",
         "scores": scores.to_dict(),
         "test": test.to_dict(),
-        "reliability": reliability_of(predictions).to_dict(),
+        "reliability": reliability_of_predictions(predictions).to_dict(),
         "loo": loo(run.posterior, dataset.train).to_dict(),
         "notes": notes,
     }

@@ -1,19 +1,16 @@
-"""Calibration errors of class probabilities, of many resamples or of many simulated sets of labels
-at once.
+"""Compute calibration errors of class probabilities, for many resamples or simulations at once.
 
-An error is a mean over bins of |accuracy - confidence|, which needs no more than the sum over the
-points of a bin of `right - confidence`. Functions take these residuals as (resample, point): of a
-bootstrap, the weight of the point times its residual; of a simulation, the residual of the
-simulated label. They return one number a resample. The values are those of torchmetrics, which
-computes one resample at a time, except for confidences of exactly 1, for which it has a bin of
-their own.
+An error is a mean over bins of |accuracy - confidence|, which needs only the sum over the points of
+a bin of `right - confidence`. Functions take these residuals as (resample, point): for a bootstrap,
+the weight of the point times its residual; for a simulation, the residual of the simulated label.
+They return one number per resample. The values are those of torchmetrics, which computes one
+resample at a time, except for confidences of exactly 1, for which it has a separate bin.
 
-There is one convention for bins of equal width in the whole package, that of `numpy.histogram`: [0,
-    1/B), [1/B, 2/B),
-..., [(B-1)/B, 1]. An inner edge belongs to the bin above it, and the last bin is closed, so that
-the most confident points share the bin of those that are nearly as confident, as in Guo et al.
-2017. Probabilities are compared with the edges in single precision, so that 3/5 is on an edge
-however it was rounded.
+The whole package uses one convention for bins of equal width, that of `numpy.histogram`: [0, 1/B),
+[1/B, 2/B), ..., [(B-1)/B, 1]. An inner edge belongs to the bin above it, and the last bin is
+closed, so that the most confident points share the bin of nearly as confident ones, as in Guo et
+al. 2017. Probabilities are compared with the edges in single precision, so that 3/5 is on an edge
+whatever its rounding.
 """
 
 import numpy as np
@@ -22,7 +19,7 @@ from scipy import sparse
 
 from bnn_symm.diagnostics.scores.ranking import tie_starts
 
-# Bins of equal width for the expected calibration error, as in Guo et al. 2017 (arXiv:1706.04599).
+# Bins of equal width of the expected calibration error, as in Guo et al. 2017 (arXiv:1706.04599).
 NUM_BINS = 15
 
 PerPoint = Float[np.ndarray, "resample point"]
@@ -32,13 +29,15 @@ PerResample = Float[np.ndarray, " resample"]
 def equal_width_bins(
     confidence: Float[np.ndarray, "*point"], num_bins: int = NUM_BINS
 ) -> Int[np.ndarray, "*point"]:
-    """Return the bin of every probability, 0 to `num_bins - 1`, with the edges that the module
-    states.
+    """Return the bin of every probability, 0 to `num_bins - 1`.
 
     Args:
-        confidence: probabilities; what rounding leaves outside of [0, 1] is in the first or the
-            last bin.
-        num_bins: number of bins.
+        confidence: Probabilities; values outside of [0, 1] by rounding are in the first or the last
+            bin.
+        num_bins: Number of bins.
+
+    Returns:
+        Bin indices, with the edges of the module docstring.
     """
     edges = np.linspace(0, 1, num_bins + 1).astype(np.float32)
     bins = np.searchsorted(edges, np.asarray(confidence).astype(np.float32), side="right") - 1
@@ -48,7 +47,7 @@ def equal_width_bins(
 def binned(
     values: PerPoint, bins: Int[np.ndarray, " point"], num_bins: int
 ) -> Float[np.ndarray, "resample bin"]:
-    """Sums of the values over the points of every bin."""
+    """Return the sums of the values over the points of every bin."""
     points = np.arange(len(bins))
     indicator = sparse.csr_matrix((np.ones(len(bins)), (bins, points)), shape=(num_bins, len(bins)))
     return (indicator @ values.T).T
@@ -57,12 +56,15 @@ def binned(
 def expected_error(
     residuals: PerPoint, bins: Int[np.ndarray, " point"], total: float | PerResample
 ) -> PerResample:
-    """ECE: the mean over points of their bin's |accuracy - confidence|.
+    """Return the ECE: the mean over points of the |accuracy - confidence| of their bin.
 
     Args:
-        residuals: see the module.
-        bins: of every point.
-        total: the weight of all points.
+        residuals: Residuals (resample, point), see the module docstring.
+        bins: Bin of every point.
+        total: Total weight of the points.
+
+    Returns:
+        One error per resample.
     """
     return np.abs(binned(residuals, bins, NUM_BINS)).sum(1) / total
 
@@ -70,7 +72,7 @@ def expected_error(
 def maximum_error(
     residuals: PerPoint, weights: PerPoint, bins: Int[np.ndarray, " point"]
 ) -> PerResample:
-    """MCE: the largest |accuracy - confidence| of a bin that has points."""
+    """Return the MCE: the largest |accuracy - confidence| of a nonempty bin."""
     gap = np.abs(binned(residuals, bins, NUM_BINS))
     count = binned(weights, bins, NUM_BINS)
     return np.divide(gap, count, out=np.zeros_like(gap), where=count > 0).max(1)
@@ -82,11 +84,20 @@ def equal_mass_error(
     confidence: Float[np.ndarray, " point"],
     num_bins: int = NUM_BINS,
 ) -> PerResample:
-    """Adaptive ECE (Nixon et al. 2019, arXiv:1904.01685): bins that hold equally many points.
+    """Return the adaptive ECE: bins with equally many points (Nixon et al. 2019, arXiv:1904.01685).
 
-    Of n points in order of confidence the first n mod B bins hold one more than the others, as
-    `array_split` cuts them. Points of equal confidence (`ranking.tie_starts`) that a cut runs
-    through are shared out in proportion: their order means nothing.
+    Of n points in order of confidence the first n mod B bins contain one more than the others, as
+    in `array_split`. Points of equal confidence (`ranking.tie_starts`) at a cut are divided in
+    proportion, because their order is arbitrary.
+
+    Args:
+        residuals: Residuals (resample, point).
+        weights: Counts (resample, point).
+        confidence: Confidence of every point.
+        num_bins: Number of bins.
+
+    Returns:
+        One error per resample.
     """
     order = np.argsort(confidence, kind="stable")
     starts = tie_starts(confidence[order])
@@ -109,17 +120,19 @@ def class_wise_error(
     targets: Float[np.ndarray, "point class"],
     bins: Int[np.ndarray, "point class"],
 ) -> PerResample:
-    """Class-wise ECE (Kull et al. 2019, arXiv:1910.12656): the mean over classes of the ECE of "is
-    it this class?".
+    """Return the class-wise ECE: the mean over classes of the ECE of each class against the rest.
 
-    Every class counts alike; of one that no point has, it is the mean probability that it was
-    given.
+    Every class has equal weight; for a class without points, the error is its mean predicted
+    probability (Kull et al. 2019, arXiv:1910.12656).
 
     Args:
-        weights: (resample, point).
-        probabilities: of the classes.
-        targets: 1 at the class of each point, 0 elsewhere.
+        weights: Counts (resample, point).
+        probabilities: Class probabilities.
+        targets: 1 at the class of each point, else 0.
         bins: `equal_width_bins` of the probabilities.
+
+    Returns:
+        One error per resample.
     """
     points, classes = probabilities.shape
     residual = targets - probabilities

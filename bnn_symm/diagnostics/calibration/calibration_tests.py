@@ -1,20 +1,15 @@
-"""Is a model miscalibrated, or is it chance? Against what its predictions would get if they were
-right, by simulation.
+"""Test calibration by simulation from the predictions.
 
-The calibration error of finitely many points is never 0: it averages absolute values of noise. So
-    it is compared with
-what the same predictions would get if they were right: targets are drawn from them, and the error
-    is computed of each
-set of targets (consistency resampling; Bröcker and Smith 2007, doi:10.1175/WAF993.1). Of classes, a
-prediction of confidence c is right with probability c; of numbers, the PIT are independent and
-uniform whatever the predictions.
+The calibration error of finitely many points is never 0, because it averages absolute values of
+noise. It is therefore compared with that of a calibrated model with the same predictions: targets
+are drawn from the predictions, and the error is computed for each set of targets (consistency
+resampling; Bröcker and Smith 2007, doi:10.1175/WAF993.1). For classes, a prediction of confidence c
+is right with probability c; for numbers, the PIT are independent and uniform for any predictions.
 
-Two quantities are compared: the calibration error, and the mean gap, which has a sign and notices a
-    small one that all
-points share: of classes confidence less accuracy, of numbers 0.9 less the share of targets within
-    the central 90 %.
-Each has half of the false alarms, so that a calibrated model is called one with a probability of at
-least `level`.
+Two quantities are compared: the calibration error, and the mean gap, which has a sign and detects a
+small gap that all points share: for classes confidence minus accuracy, for numbers 0.9 minus the
+fraction of targets within the central 90 %. Each has half of the false alarms, so a calibrated
+model passes with a probability of at least `level`.
 """
 
 from dataclasses import dataclass, replace
@@ -29,33 +24,33 @@ from bnn_symm.diagnostics.scores.regression import quantile_calibration_error
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 from bnn_symm.randomness import numpy_generator
 
-# Numbers held at once (8 MB in float64).
+# Numbers in memory at once (8 MB in float64).
 _NUMBERS_AT_ONCE = 2**20
 # Sums in another order differ by less than this.
 _ROUNDING = 1e-12
-# Fewer points than this never show anything but gross errors.
+# Fewer points show gross errors only.
 _FEW_POINTS = 20
-# The central interval of numbers whose share of targets is the gap.
+# Width of the central interval whose coverage defines the gap of numbers.
 _CENTRAL = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTest:
-    """A calibration error and a mean gap beside those of a calibrated model.
+    """A calibration error and a mean gap, compared with those of a calibrated model.
 
     Attributes:
         error: `ece` or `qce`.
-        value: of the predictions.
-        expected: mean of the simulations.
-        threshold: what a calibrated model stays below.
-        p_value: share of simulations, and of the value itself, that are at least the value (Davison
-            and Hinkley 1997, section 4.2): small where the error is no chance.
-        gap: above 0 where the model is too sure; see the module.
-        gap_low: lower end of where the gap of a calibrated model lies.
-        gap_high: upper end.
-        num_simulations: of sets of targets.
-        level: probability that a calibrated model passes.
-        verdict: in words, built from `decisive`.
+        value: Error of the predictions.
+        expected: Mean of the simulated errors.
+        threshold: Upper limit of the error of a calibrated model.
+        p_value: Fraction of simulated errors, including the value itself, that are at least the
+            value (Davison and Hinkley 1997, section 4.2).
+        gap: Mean gap, positive for an overconfident model (see the module docstring).
+        gap_low: Lower limit of the gap of a calibrated model.
+        gap_high: Upper limit.
+        num_simulations: Number of simulated sets of targets.
+        level: Probability that a calibrated model passes.
+        verdict: Description, built from `decisive`.
     """
 
     error: str
@@ -72,12 +67,12 @@ class CalibrationTest:
 
     @property
     def evidence_of_error(self) -> Evidence:
-        """Return the calibration error and what a calibrated model stays below."""
+        """Return the calibration error and its limit for a calibrated model."""
         return Evidence(measure="value", value=self.value, high=self.threshold + _ROUNDING)
 
     @property
     def evidence_of_gap(self) -> Evidence:
-        """Return the mean gap and where that of a calibrated model lies."""
+        """Return the mean gap and its limits for a calibrated model."""
         return Evidence(
             measure="gap",
             value=self.gap,
@@ -87,13 +82,13 @@ class CalibrationTest:
 
     @property
     def decisive(self) -> tuple[Evidence, ...]:
-        """Return the evidence that is outside of its limits; all of it for a calibrated model."""
+        """Return the evidence outside of its limits; all of it for a calibrated model."""
         both = (self.evidence_of_gap, self.evidence_of_error)
-        return tuple(one for one in both if not one.is_inside) or both
+        return tuple(evidence for evidence in both if not evidence.is_inside) or both
 
     @property
     def direction(self) -> str:
-        """What the gap says: `overconfident`, `underconfident` or `neither`."""
+        """Return the direction of the gap: `overconfident`, `underconfident` or `neither`."""
         gap = self.evidence_of_gap
         if gap.is_inside:
             return "neither"
@@ -101,16 +96,16 @@ class CalibrationTest:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether error and gap are such as a calibrated model has."""
+        """Return whether error and gap are within their limits for a calibrated model."""
         return self.evidence_of_error.is_inside and self.evidence_of_gap.is_inside
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the test as JSON types."""
         return {
             **vars(self),
             "direction": self.direction,
             "calibrated": self.is_calibrated,
-            "decided_by": [one.to_dict() for one in self.decisive],
+            "decided_by": [evidence.to_dict() for evidence in self.decisive],
         }
 
 
@@ -121,21 +116,23 @@ def calibration_test(
     level: float = 0.95,
     seed: int = 0,
 ) -> CalibrationTest:
-    """Compares the expected (classes) or quantile (numbers) calibration error with those of a
-    calibrated model.
+    """Test the expected (classes) or quantile (numbers) calibration error of predictions.
 
     Args:
-        predictions: at some points.
-        num_simulations: of sets of targets.
-        level: probability that a calibrated model passes.
-        seed: of the simulated targets.
+        predictions: Predictions at some points.
+        num_simulations: Number of simulated sets of targets.
+        level: Probability that a calibrated model passes.
+        seed: Seed of the simulated targets.
+
+    Returns:
+        The test and its verdict.
 
     Raises:
-        ValueError: without points, or for a level or a number of simulations out of range.
+        ValueError: If there are no points, or the level or number of simulations is out of range.
     """
     if num_simulations < 1 or not 0 < level < 1 or len(predictions) == 0:
         raise ValueError(
-            "wanted at least one simulation, a level between 0 and 1 and at least one point; got "
+            "expected at least one simulation, a level between 0 and 1 and at least one point; got "
             f"{num_simulations}, {level:g} and {len(predictions)}"
         )
     if isinstance(predictions, ClassPredictions):
@@ -162,7 +159,7 @@ def calibration_test(
 def _classes(
     predictions: ClassPredictions, num_simulations: int, seed: int
 ) -> tuple[tuple[float, float], tuple[np.ndarray, np.ndarray]]:
-    """Error and gap of the predictions, and of simulated sets of targets."""
+    """Return error and gap of the predictions, and of simulated sets of targets."""
     confidence = predictions.probabilities.max(1)
     bins, points = equal_width_bins(confidence), len(confidence)
 
@@ -202,30 +199,31 @@ def _sizes(total: int, points: int) -> list[int]:
 
 
 def _verdict(test: CalibrationTest, points: int) -> str:
-    """Return the verdict: the evidence that decided it first, then what did not decide it."""
-    gap, error = _gap_words(test), _error_words(test)
+    """Return the verdict: first the evidence that decided it, then the rest."""
+    gap, error = _describe_gap(test), _describe_error(test)
     if test.is_calibrated:
-        few = "; so few show gross errors only" if points < _FEW_POINTS else ""
+        few = "; this few show gross errors only" if points < _FEW_POINTS else ""
         count = f"{points} {'point' if points == 1 else 'points'}"
-        return f"calibrated as far as {count} can tell: {gap}; {error}{few}"
+        return f"no miscalibration detected with {count}: {gap}; {error}{few}"
     if test.direction == "neither":
-        return f"miscalibrated, though neither over- nor underconfident: {error}; {gap}"
+        return f"miscalibrated, but neither over- nor underconfident: {error}; {gap}"
     return f"{test.direction}: {gap}; {error}"
 
 
-def _gap_words(test: CalibrationTest) -> str:
-    """Return the gap against its limits, by which a model is over- or underconfident."""
+def _describe_gap(test: CalibrationTest) -> str:
+    """Return the gap and its limits, which decide over- and underconfidence."""
     gap = test.evidence_of_gap
     if test.error == "ece":
-        return f"confidence less accuracy is {gap.describe()} on average"
+        return f"confidence minus accuracy is {gap.describe()} on average"
     assert gap.low is not None
     assert gap.high is not None
     value, low, high = (100 * (_CENTRAL - number) for number in (gap.value, gap.high, gap.low))
     share = Evidence(measure="gap", value=value, low=low, high=high)
-    return f"the central {100 * _CENTRAL:.0f} % hold {share.describe(' %')} of the targets"
+    return f"the central {100 * _CENTRAL:.0f} % contain {share.describe(' %')} of the targets"
 
 
-def _error_words(test: CalibrationTest) -> str:
-    """Return the calibration error against its limit."""
-    of = {"ece": "expected calibration error", "qce": "quantile calibration error"}[test.error]
-    return f"{of} {test.evidence_of_error.describe()}, {test.expected:.3g} on average for a calibrated model"
+def _describe_error(test: CalibrationTest) -> str:
+    """Return the calibration error and its limit."""
+    name = {"ece": "expected calibration error", "qce": "quantile calibration error"}[test.error]
+    mean = f"{test.expected:.3g} on average for a calibrated model"
+    return f"{name} {test.evidence_of_error.describe()}, {mean}"

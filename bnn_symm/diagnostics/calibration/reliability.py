@@ -1,13 +1,10 @@
-"""Reliability diagrams as numbers: how often predictions came true, against how often they said
-they would.
+"""Compute reliability diagrams: observed frequencies against predicted probabilities.
 
-Of classes: points in bins of confidence, the accuracy of each bin, and the consistency band
-    (Bröcker and Smith 2007,
-doi:10.1175/WAF993.1): where the accuracy of so many points lies if they come true exactly as often
-as they say, quantiles of Binomial(count, mean confidence) / count. Of numbers: the share of targets
-not above each predicted quantile, with the same band around the level. A point outside its band is
-one that a calibrated model makes with a probability of at most 1 - `level`; of 15 bins, most often
-none but not seldom one is.
+For classes: points in bins of confidence, the accuracy of each bin, and the consistency band
+(Bröcker and Smith 2007, doi:10.1175/WAF993.1) of the accuracy of a calibrated model, by quantiles
+of Binomial(count, mean confidence) / count. For numbers: the fraction of targets not above each
+predicted quantile, with the same band around the level. For a calibrated model a bin is outside its
+band with a probability of at most 1 - `level`; of 15 bins, usually none but often one.
 """
 
 from collections.abc import Mapping
@@ -29,24 +26,25 @@ from bnn_symm.diagnostics.scores.point_predictions import (
 )
 from bnn_symm.posteriors import Posterior
 
-# Levels of the quantiles of a diagram of numbers, in percent, so that they are exact fractions.
+# Levels of the quantiles in a diagram of numbers, in percent, so that they are exact fractions.
 _PERCENT = range(5, 100, 5)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassReliability:
-    """Reliability of the predicted class. Bins without points are left out; edges are those of
-    `calibration_errors`.
+    """Reliability of the predicted class.
+
+    Bins without points are excluded; edges are those of `calibration_errors`.
 
     Attributes:
-        left: lower edge of every bin.
-        right: upper edge.
-        confidence: mean of its points.
-        accuracy: share of its points that are right.
-        count: of its points.
-        low: lower end of the consistency band of the accuracy.
-        high: upper end.
-        level: of the band.
+        left: Lower edge of every bin.
+        right: Upper edge.
+        confidence: Mean confidence of its points.
+        accuracy: Accuracy of its points.
+        count: Number of its points.
+        low: Lower end of the consistency band of the accuracy.
+        high: Upper end.
+        level: Level of the band.
     """
 
     left: Float[np.ndarray, " bin"]
@@ -59,21 +57,22 @@ class ClassReliability:
     level: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the diagram as JSON types."""
         return {"kind": "classes", **_plain(asdict(self))}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NumberReliability:
-    """Of predicted quantiles.
+    """Reliability of predicted quantiles.
 
     Attributes:
-        nominal: levels of the quantiles.
-        observed: share of targets not above each; of counts, by the randomized transform.
-        low: lower end of the consistency band of `observed`.
-        high: upper end.
-        num_points: behind it.
-        level: of the band.
+        nominal: Levels of the quantiles.
+        observed: Fraction of targets not above each quantile; by the randomized transform for
+            counts.
+        low: Lower end of the consistency band of `observed`.
+        high: Upper end.
+        num_points: Number of points.
+        level: Level of the band.
     """
 
     nominal: Float[np.ndarray, " quantile"]
@@ -84,7 +83,7 @@ class NumberReliability:
     level: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the diagram as JSON types."""
         return {"kind": "numbers", **_plain(asdict(self))}
 
 
@@ -97,37 +96,48 @@ def reliability(
     level: float = 0.95,
     seed: int = 0,
 ) -> ClassReliability | NumberReliability:
-    """The reliability diagram of predictions at the points of a part.
+    """Return the reliability diagram of predictions at the points of a part.
 
     Args:
-        predicted: a posterior, or class probabilities at the points.
-        part: at least one point.
-        num_bins: of confidence, of equal width; of no use to numbers.
-        level: of the band.
-        seed: of the randomized transform of counts.
+        predicted: A posterior, or class probabilities at the points.
+        part: At least one point.
+        num_bins: Number of bins of confidence, of equal width; not used for numbers.
+        level: Level of the band.
+        seed: Seed of the randomized transform of counts.
+
+    Returns:
+        The diagram with its consistency band.
 
     Raises:
-        ValueError: for a part without points, or of another length than the probabilities.
+        ValueError: If the part has no points, or another number than the probabilities.
+
+    Example:
+        >>> import torch
+        >>> from bnn_symm import load_dataset
+        >>> part = load_dataset("iris").test
+        >>> diagram = reliability(torch.full((len(part), 3), 1 / 3), part)
+        >>> int(diagram.count.sum()) == len(part)
+        True
     """
     if isinstance(predicted, Tensor):
         if len(predicted) != len(part) or len(part) == 0:
             raise ValueError(
-                f"got probabilities of {len(predicted)} points and {len(part)} targets; give as "
-                "many"
+                f"got probabilities of {len(predicted)} points and {len(part)} targets; their "
+                "numbers must be equal and positive"
             )
         return _of_classes(predicted.double().cpu().numpy(), part.y.cpu().numpy(), num_bins, level)
-    return reliability_of(
+    return reliability_of_predictions(
         predict_points(predicted, part, seed=seed), num_bins=num_bins, level=level
     )
 
 
-def reliability_of(
+def reliability_of_predictions(
     predictions: ClassPredictions | NumberPredictions,
     *,
     num_bins: int = NUM_BINS,
     level: float = 0.95,
 ) -> ClassReliability | NumberReliability:
-    """As `reliability`, of predictions that are there already."""
+    """Return the reliability diagram of given predictions, as `reliability` does."""
     if isinstance(predictions, ClassPredictions):
         return _of_classes(predictions.probabilities, predictions.y, num_bins, level)
     nominal = np.array(_PERCENT) / 100
@@ -165,7 +175,7 @@ def _of_classes(
 
 
 def _band(count: np.ndarray, chance: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Quantiles of the share of `count` events of this chance that happen."""
+    """Return quantiles of the fraction of `count` events with this probability that occur."""
     distribution = stats.binom(count, chance)
     return distribution.ppf((1 - level) / 2) / count, distribution.ppf((1 + level) / 2) / count
 

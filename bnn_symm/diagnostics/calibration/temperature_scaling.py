@@ -1,16 +1,14 @@
-r"""Temperature scaling: one number that makes class probabilities flatter or sharper, fitted on the
-validation part.
+r"""Scale the temperature of class probabilities, fitted on the validation part.
 
     p_tau(y | x)  proportional to  p(y | x)^(1 / tau),     p(y | x) the mixture over all draws
 
-tau minimizes the NLL, which has one minimum, for it is convex in 1 / tau. Of a single draw this
-divides its logits. The most likely class stays what it is. It is not the temperature T of the
-posterior: draws stay too, and what tells them apart in predictions, such as mutual information, is
-lost, as one calibrated distribution is left.
+tau minimizes the NLL, which has a single minimum, because it is convex in 1 / tau. For a single
+draw this divides its logits. The most likely class does not change. tau is not the temperature T of
+the posterior: the draws do not change, but their disagreement in predictions, such as mutual
+information, is lost, because a single calibrated distribution remains.
 
-To divide the logits of every draw, and then to average, is another thing: as tau falls every draw
-    comes to vote for one
-class, so that a mixture may have its minimum where nothing is calibrated.
+Dividing the logits of every draw before averaging is a different method: as tau decreases every
+draw votes for one class, so the NLL of a mixture may have its minimum without calibration.
 
 References:
     Guo, Pleiss, Sun & Weinberger 2017, arXiv:1706.04599, section 4.2.
@@ -32,8 +30,7 @@ from bnn_symm.models import Bernoulli, Categorical
 from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.symmetry import Permutation
 
-# Where tau is looked for. At the ends probabilities are those of the most likely class alone, or
-# nearly uniform.
+# Range of tau. At the ends only the most likely class has probability, or all are nearly uniform.
 _LOWEST, _HIGHEST = 0.01, 100.0
 
 
@@ -42,11 +39,11 @@ class TemperatureScaling:
     """A fitted temperature of the log probabilities.
 
     Attributes:
-        logit_temperature: tau; above 1 where predictions were too sure.
-        points: that it was fitted to.
-        nll_before: of these points, in nats a point, at tau = 1.
-        nll: the same at tau.
-        is_bounded: whether tau lies at an end of the range that was searched, 0.01 to 100.
+        logit_temperature: tau; above 1 if predictions were overconfident.
+        points: Number of points of the fit.
+        nll_before: NLL of these points, in nats per point, at tau = 1.
+        nll: The same at tau.
+        is_bounded: Whether tau is at an end of its range, 0.01 to 100.
     """
 
     logit_temperature: float
@@ -56,49 +53,52 @@ class TemperatureScaling:
     is_bounded: bool
 
     def apply(self, posterior: Posterior) -> "TemperatureScaledPosterior":
-        """The posterior with its predictions scaled."""
+        """Return the posterior with its predictions scaled."""
         return TemperatureScaledPosterior(posterior, self.logit_temperature)
 
     @property
     def conclusion(self) -> str:
-        """In words."""
+        """Return a description of tau and its effect on the NLL."""
         tau = self.logit_temperature
-        found = f"{tau:.4g}, {'an end of the range that was searched' if self.is_bounded else _meaning(tau)}"
+        reason = "an end of its range" if self.is_bounded else _meaning(tau)
         return (
-            f"log probabilities divided by {found}; NLL of the {self.points} validation points: "
+            f"log probabilities divided by {tau:.4g}, {reason}; NLL of the {self.points} "
+            "validation points: "
             f"{self.nll_before:.4g} before, {self.nll:.4g} after"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, `conclusion` included."""
+        """Return plain data, including `conclusion`."""
         return {"conclusion": self.conclusion, **dataclasses.asdict(self)}
 
 
 def _meaning(logit_temperature: float) -> str:
     return (
-        "since predictions were too sure"
+        "because predictions were overconfident"
         if logit_temperature > 1
-        else "since predictions were not sure enough"
+        else "because predictions were underconfident"
     )
 
 
 def fit_temperature(posterior: Posterior, part: Split) -> TemperatureScaling:
-    """The temperature that predicts a part best.
+    """Fit the temperature that minimizes the NLL of a part.
 
     Args:
-        posterior: of a classification.
-        part: points that are neither fitted nor tested, such as the validation part.
+        posterior: Posterior of a classification.
+        part: Points that are neither fitted nor tested, such as the validation part.
+
+    Returns:
+        The temperature, and the NLL before and after.
 
     Raises:
-        ConfigError: if the target is no class.
-        InvalidData: if the part has no points.
+        ConfigError: If the target is not a class.
+        InvalidData: If the part has no points.
     """
     likelihood = posterior.model.likelihood
     if not isinstance(likelihood, Categorical | Bernoulli):
         raise ConfigError(
-            f"temperature scaling is for class probabilities, and likelihood {likelihood.name} has "
-            "none; leave out "
-            f"--temperature-scaling"
+            f"temperature scaling needs class probabilities, and likelihood {likelihood.name} has "
+            "none; remove --temperature-scaling"
         )
     if len(part) == 0:
         raise InvalidData(
@@ -114,22 +114,22 @@ def fit_temperature(posterior: Posterior, part: Split) -> TemperatureScaling:
         return -float((log_p / math.exp(log_temperature)).log_softmax(-1).gather(1, y).mean())
 
     ends = (math.log(_LOWEST), math.log(_HIGHEST))
-    found = minimize_scalar(nll, bounds=ends, method="bounded", options={"xatol": 1e-6})
-    tau = math.exp(float(found.x))
+    result = minimize_scalar(nll, bounds=ends, method="bounded", options={"xatol": 1e-6})
+    tau = math.exp(float(result.x))
     return TemperatureScaling(
         logit_temperature=tau,
         points=len(part),
         nll_before=nll(0.0),
-        nll=float(found.fun),
+        nll=float(result.fun),
         is_bounded=not _LOWEST * 1.01 < tau < _HIGHEST / 1.01,
     )
 
 
 class TemperatureScaledPosterior(Posterior):
-    """A posterior whose predictions are scaled; its draws are those of the posterior.
+    """A posterior with scaled predictions; its draws are those of the base posterior.
 
     Args:
-        base: the posterior.
+        base: The posterior.
         logit_temperature: tau, positive.
     """
 
@@ -141,7 +141,7 @@ class TemperatureScaledPosterior(Posterior):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(chain, draw, parameter)."""
+        """Return (chain, draw, parameter) of the base posterior."""
         return self._base.shape
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
@@ -149,30 +149,30 @@ class TemperatureScaledPosterior(Posterior):
         return self._base.read(chain, start, stop)
 
     def mean(self) -> Float[Tensor, " parameter"]:
-        """Of the posterior."""
+        """Return the mean of the base posterior."""
         return self._base.mean()
 
     def standard_deviation(self) -> Float[Tensor, " parameter"]:
-        """Of the posterior."""
+        """Return the standard deviation of the base posterior."""
         return self._base.standard_deviation()
 
     def draws(
         self, num_samples: int | None = None, *, seed: int = 0
     ) -> Float[Tensor, "draw parameter"]:
-        """Of the posterior."""
+        """Return draws of the base posterior."""
         return self._base.draws(num_samples, seed=seed)
 
     def permute(self, permutation: Permutation) -> "TemperatureScaledPosterior":
-        """Of the network with its hidden units permuted; it predicts the same."""
+        """Return the posterior with its hidden units permuted; predictions do not change."""
         return TemperatureScaledPosterior(self._base.permute(permutation), self.logit_temperature)
 
     def predict(self, x: Float[Tensor, "point *feature"]) -> Predictive:
-        """The scaled mixture, as the prediction of one draw."""
+        """Return the scaled mixture, as the prediction of one draw."""
         return _scaled(self._base.predict(x), self.logit_temperature)
 
 
 def _log_probabilities(predictive: Predictive) -> Float[Tensor, "point class"]:
-    """Of the mixture, in float64, in which a minimum can be told from its neighbors."""
+    """Return log probabilities of the mixture, in float64 so that the minimum is resolved."""
     outputs = predictive.outputs.double().flatten(0, 1)
     if isinstance(predictive.likelihood, Bernoulli):
         outputs = torch.cat([torch.zeros_like(outputs), outputs], -1)

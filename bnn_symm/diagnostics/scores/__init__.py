@@ -1,6 +1,5 @@
-"""Score predictions: proper scores, ranking, leave-one-out, shifts and points from elsewhere.
+"""Score predictions: proper scores, ranking, leave-one-out, shifts and out-of-distribution points.
 
 Reading order: `scores`, `score_intervals`, `point_predictions`, `classification`, `regression`,
-    `ranking`, `loo`,
-`out_of_distribution`, `shift_curves`.
+`ranking`, `loo`, `out_of_distribution`, `shift_curves`.
 """

@@ -1,11 +1,9 @@
-"""Scores of class probabilities, of many resamples at once.
+"""Score class probabilities, for many resamples at once.
 
-Proper scores (`nll`, `brier`), what a confidence is worth (`ece`, `aece`, `cwce`, `mce`:
-    calibration; `auroc_errors`,
-`aupr_errors`, `aurc`: whether errors have the low ones) and what kind of uncertainty there is
-    (`entropy`,
-`mutual_information`). The confidence of a point is its largest probability; of classes that tie,
-the first is predicted.
+Proper scores (`nll`, `brier`), calibration of the confidence (`ece`, `aece`, `cwce`, `mce`),
+detection of errors by the confidence (`auroc_errors`, `aupr_errors`, `aurc`) and uncertainty
+(`entropy`, `mutual_information`). The confidence of a point is its largest probability; the first
+of tied classes is predicted.
 """
 
 from collections.abc import Mapping
@@ -24,17 +22,23 @@ from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions
 from bnn_symm.diagnostics.scores.ranking import area_under_risk_coverage, auroc, average_precision
 from bnn_symm.diagnostics.statistics.bootstrap import Statistics, weighted_mean
 
-# Those that noise makes larger; see `bootstrap`.
+# Scores that noise increases (see `bootstrap`).
 CALIBRATION_ERRORS = ("ece", "aece", "cwce", "mce")
 
 
 def class_statistics(predictions: ClassPredictions) -> Statistics:
-    """A function from counts (resample, point) to every score of each resample, by name.
+    """Return a function from counts (resample, point) to every score of each resample, by name.
 
-    `accuracy`; `nll` (nats a point); `brier`; `ece` and `mce` over 15 bins of equal width, `aece`
-    over 15 of equal mass, `cwce` (class-wise); `overconfidence` (mean confidence less accuracy);
-    `auroc_errors` and `aupr_errors` of 1 - confidence as a detector of errors; `aurc`; `entropy`
-    and `mutual_information` (means, nats).
+    The scores are `accuracy`; `nll` (nats per point); `brier`; `ece` and `mce` over 15 bins of
+    equal width, `aece` over 15 of equal mass, `cwce` (class-wise); `overconfidence` (mean
+    confidence minus accuracy); `auroc_errors` and `aupr_errors` of 1 - confidence as a detector of
+    errors; `aurc`; `entropy` and `mutual_information` (means, in nats).
+
+    Args:
+        predictions: Predictions at the points.
+
+    Returns:
+        The function.
     """
     probabilities, y = predictions.probabilities, predictions.y
     confidence, doubt = probabilities.max(1), predictions.doubt
@@ -78,33 +82,32 @@ def class_statistics(predictions: ClassPredictions) -> Statistics:
 
 
 def class_reasons(predictions: ClassPredictions) -> dict[str, str]:
-    """Name -> why a score is not defined, for those that may not be."""
+    """Return name -> why a score is not defined, for scores that may be undefined."""
     right = predictions.probabilities.argmax(1) == predictions.y
-    reason = (
-        f"{'every' if right.all() else 'no'} point is right, so that there is nothing to tell apart"
-    )
+    reason = f"{'every' if right.all() else 'no'} point is right, so there is nothing to separate"
     if np.isnan(predictions.probabilities).any():
         reason = "some probabilities are not numbers"
     return dict.fromkeys(("auroc_errors", "aupr_errors"), reason)
 
 
 def class_notes(predictions: ClassPredictions) -> list[str]:
-    """What is unusual of the points and what it does to the scores."""
+    """Return notes on unusual points and their effect on the scores."""
     notes = []
     impossible = int(np.isinf(predictions.log_prob).sum())
     if impossible:
-        notes.append(f"nll is infinite: the class of {impossible} points was given probability 0")
+        notes.append(f"nll is infinite: the class of {impossible} points has probability 0")
     classes = predictions.probabilities.shape[1]
     absent = sorted(set(range(classes)) - set(predictions.y.tolist()))
     if absent:
+        names = f"{', '.join(map(str, absent[:10]))}{', ...' if len(absent) > 10 else ''}"
         notes.append(
-            f"no point has class {', '.join(map(str, absent[:10]))}{', ...' if len(absent) > 10 else ''} (by index); "
-            f"cwce counts it with the mean probability that it was given"
+            f"no point has class {names} (by index); cwce counts it with its mean predicted "
+            "probability"
         )
     confidence = predictions.probabilities.max(1)
     if len(predictions) > 1 and confidence.min() == confidence.max():
         notes.append(
-            f"every point has the same confidence, {confidence[0]:.4g}: it tells nothing about "
-            "errors"
+            f"every point has the same confidence, {confidence[0]:.4g}, which is uninformative "
+            "about errors"
         )
     return notes

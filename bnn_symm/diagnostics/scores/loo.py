@@ -1,13 +1,12 @@
-"""Leave-one-out predictions from one fit: Pareto-smoothed importance sampling (PSIS-LOO), through
-ArviZ.
+"""Estimate leave-one-out predictions from one fit by PSIS-LOO, through ArviZ.
 
 elpd_loo = sum_i log p(y_i | y without y_i), with draws of the posterior of all points reweighted by
-1 / p(y_i | draw), the largest weights smoothed (Vehtari, Gelman and Gabry 2017,
-doi:10.1007/s11222-016-9696-4). A Pareto k above 0.7 says of a point that reweighting does not reach
-the posterior without it, and of many such points that elpd_loo is not to be trusted. Only log
-likelihoods enter, which do not know how hidden units are numbered: chains in copies of one mode are
-as good as chains in the same one. The draws have to be those of the posterior, though; of an
-approximation it is the approximation that is reweighted, and no k tells of it.
+1 / p(y_i | draw), the largest weights smoothed (Pareto-smoothed importance sampling; Vehtari,
+Gelman and Gabry 2017, doi:10.1007/s11222-016-9696-4). A Pareto k above 0.7 means that reweighting
+does not reach the posterior without the point; with many such points elpd_loo is unreliable. Only
+log likelihoods are used, which do not depend on the numbering of hidden units: chains in copies of
+one mode are as good as chains in the same one. The draws must be from the posterior, though; for an
+approximation, the approximation is reweighted, and k does not detect its error.
 """
 
 import warnings
@@ -23,12 +22,11 @@ from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statis
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.io.arviz import from_groups
 
-# Smoothing fits the largest 20 % of the weights, of which it needs at least five.
+# Smoothing fits the largest 20 % of the weights, and needs at least five of them.
 _LEAST_DRAWS = 25
-# Above it the reweighted mean converges too slowly to be used (Vehtari et al. 2024,
-# arXiv:1507.02646).
+# Above it the reweighted mean converges too slowly (Vehtari et al. 2024, arXiv:1507.02646).
 K_THRESHOLD = 0.7
-# Log likelihoods held at once (128 MB in float64): of more draws, evenly spaced ones.
+# Log likelihoods in memory at once (128 MB in float64); beyond it, evenly spaced draws are used.
 _NUMBERS = 2**24
 
 
@@ -37,16 +35,15 @@ class Loo:
     """Leave-one-out predictions of training points.
 
     Attributes:
-        elpd: expected log pointwise predictive density, summed over points, in nats and the
-            target's own units; None where it is not defined.
-        standard_error: of `elpd` over points.
-        p_loo: effective number of parameters: how much higher the points score when they are
-            fitted.
-        num_bad: points with a Pareto k above 0.7.
-        k_max: the largest Pareto k.
-        num_points: that it is of.
-        num_draws: that were reweighted.
-        notes: what to mind; of an undefined one first of all why.
+        elpd: Expected log pointwise predictive density, summed over points, in nats and the
+            target's own units; None if not defined.
+        standard_error: Standard error of `elpd` over points.
+        p_loo: Effective number of parameters: the excess of the log density of fitted points.
+        num_bad: Number of points with a Pareto k above 0.7.
+        k_max: Largest Pareto k.
+        num_points: Number of points.
+        num_draws: Number of reweighted draws.
+        notes: Caveats; the reason comes first if undefined.
     """
 
     elpd: float | None
@@ -59,31 +56,36 @@ class Loo:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the result as JSON types."""
         return {**vars(self), "notes": list(self.notes)}
 
 
 def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:
-    """PSIS-LOO of a posterior at points that it was fitted to.
+    """Return PSIS-LOO of a posterior at points that it was fitted to.
 
     Args:
-        posterior: at least 25 draws in all.
-        part: training points.
-        max_points: of more, the first ones; the order of a training part is random.
+        posterior: Posterior with at least 25 draws in all.
+        part: Training points.
+        max_points: Maximum number of points, the first ones; the order of a training part is
+            random.
+
+    Returns:
+        The estimate, or why it is undefined.
     """
     notes = []
     total = len(part)
     part = part.take(slice(0, max_points))
     if len(part) < total:
-        notes.append(f"of the first {len(part)} of {total} training points")
+        notes.append(f"for the first {len(part)} of {total} training points")
     chains, draws, _ = posterior.shape
     if chains * draws < _LEAST_DRAWS or len(part) == 0:
         what = f"{chains * draws} draws" if len(part) else "no training points"
-        reason = f"undefined: {what}, and reweighting them needs at least {_LEAST_DRAWS} draws of a training part"
+        needed = f"reweighting needs at least {_LEAST_DRAWS} draws and a training part"
+        reason = f"undefined: {what}; {needed}"
         return _undefined(reason, len(part), chains * draws)
     log_likelihood, thinned = _log_likelihood(posterior, part)
     if thinned:
-        notes.append(f"of {log_likelihood.shape[1]} evenly spaced draws of each chain's {draws}")
+        notes.append(f"with {log_likelihood.shape[1]} evenly spaced draws of each chain's {draws}")
     if not np.isfinite(log_likelihood).all():
         return _undefined(
             "undefined: some draws give a point probability 0", len(part), chains * draws
@@ -96,10 +98,8 @@ def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:
     if bad:
         notes.append(
             f"Pareto k above {K_THRESHOLD} at {bad} of {len(part)} points: reweighting does not "
-            "reach the posterior "
-            "without them, and elpd_loo, which may be far off there in either direction, is not "
-            "to be used; look at "
-            f"held-out points, or refit without these"
+            "reach the posterior without them, so elpd_loo is unreliable; use held-out points, or "
+            "refit without these"
         )
     return Loo(
         elpd=elpd,
@@ -109,7 +109,7 @@ def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:
         k_max=float(k.max()),
         num_points=len(part),
         num_draws=log_likelihood.shape[0] * log_likelihood.shape[1],
-        notes=(*notes, *_of_the_draws(posterior)),
+        notes=(*notes, *_draw_notes(posterior)),
     )
 
 
@@ -133,54 +133,53 @@ def _log_likelihood(
 
 
 def _relative_efficiency(log_likelihood: Float[np.ndarray, "chain draw point"]) -> float:
-    """Effective draws a draw, of the log likelihoods; that of weights would count how units are
-    numbered.
-    """
+    """Return effective draws per draw, for log likelihoods: weights depend on the numbering."""
     chains, draws, _ = log_likelihood.shape
     if draws < MIN_DRAWS:
         return 1.0
     ess = chain_statistics(log_likelihood).ess_bulk
     if not (ess > 0).any():
-        return 1.0  # likelihoods that never change
-    # 1 at most: with more, fewer of the largest weights would be smoothed.
+        return 1.0  # constant likelihoods
+    # At most 1: with more, fewer of the largest weights would be smoothed.
     return float(min(np.nanmean(ess) / (chains * draws), 1.0))
 
 
 def _through_arviz(
     log_likelihood: Float[np.ndarray, "chain draw point"], efficiency: float
 ) -> tuple[float, float, float, np.ndarray]:
-    """Elpd, its standard error, p_loo and the Pareto k of each point; ArviZ 0.x and 1.x name them
-    differently.
+    """Return elpd, its standard error, p_loo and the Pareto k of each point.
+
+    ArviZ 0.x and 1.x name them differently.
     """
     import arviz
 
     data = from_groups({"log_likelihood": {"y": log_likelihood}})
     with warnings.catch_warnings():
-        # Large Pareto k are counted and told in words.
+        # Large Pareto k are counted and reported in the notes.
         warnings.simplefilter("ignore")
-        found = arviz.loo(data, pointwise=True, reff=efficiency)
+        result = arviz.loo(data, pointwise=True, reff=efficiency)
     names = (("elpd_loo", "elpd"), ("se", "se"), ("p_loo", "p"))
     elpd, standard_error, p_loo = (
-        float(getattr(found, old if hasattr(found, old) else new)) for old, new in names
+        float(getattr(result, old if hasattr(result, old) else new)) for old, new in names
     )
-    k = np.array(found.pareto_k, dtype=np.float64)
+    k = np.array(result.pareto_k, dtype=np.float64)
     # Equal weights have no tail to fit, and need no smoothing.
     k[np.ptp(log_likelihood, axis=(0, 1)) == 0] = 0.0
     return elpd, standard_error, p_loo, k
 
 
-def _of_the_draws(posterior: Posterior) -> list[str]:
-    """What the way in which draws were made does to it."""
+def _draw_notes(posterior: Posterior) -> list[str]:
+    """Return notes on the effect of the kind of draws."""
     notes = []
     if not isinstance(posterior, SamplePosterior):
         notes.append(
-            "its draws are those of an approximation in closed form, not of the posterior: "
-            "elpd_loo is right as far as the approximation is, and Pareto k do not tell how far"
+            "its draws are those of a closed-form approximation, not of the posterior: elpd_loo "
+            "inherits its error, which Pareto k do not detect"
         )
     temperature = posterior.info.get("temperature")
     if temperature not in (None, 1, 1.0):
         notes.append(
-            f"its draws are of a posterior at temperature {temperature:g}, not 1: elpd_loo is "
+            f"its draws are from a posterior at temperature {temperature:g}, not 1, so elpd_loo is "
             "biased"
         )
     return notes

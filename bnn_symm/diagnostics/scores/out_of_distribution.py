@@ -1,15 +1,13 @@
-"""Can a posterior tell points from elsewhere from its own? By how uncertain it is of them.
+"""Measure how well the uncertainty of a posterior detects out-of-distribution points.
 
-Each kind of uncertainty is a score that should be higher outside. Of classes: `entropy` of the
-    mixture, `confidence`
-(one minus the largest probability) and `mutual_information` (what the draws disagree about). Of
-    numbers: `sd`, the
-predictive standard deviation, and `epistemic_sd`, its part that the draws disagree about. Outside
-is the positive kind throughout, unless a name says otherwise; points that tie
-(`ranking.tie_starts`) are told apart as by tossing a coin.
+Each kind of uncertainty is a score that should be higher outside. For classes: `entropy` of the
+mixture, `confidence` (one minus the largest probability) and `mutual_information` (disagreement of
+the draws). For numbers: `sd`, the predictive standard deviation, and `epistemic_sd`, its part from
+the disagreement of the draws. Outside is the positive kind throughout, unless a name states
+otherwise. Tied points (`ranking.tie_starts`) are ordered at random on average.
 
-What the draws disagree about is a difference of two rounded numbers. Below the rounding of the
-outputs that they are made of it is 0, so that equal draws disagree about nothing.
+The disagreement of the draws is a difference of two rounded numbers. Below the rounding of the
+outputs it is set to 0, so that equal draws do not disagree.
 """
 
 from collections.abc import Mapping
@@ -31,23 +29,23 @@ from bnn_symm.diagnostics.scores.ranking import (
 from bnn_symm.diagnostics.statistics.bootstrap import Score, bootstrap_scores
 from bnn_symm.posteriors import Posterior
 
-# Units in the last place of outputs that rounding moves them by.
+# Units in the last place by which rounding changes outputs.
 _ROUNDING = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Separation:
-    """How well one kind of uncertainty tells outside from inside.
+    """The separation of outside and inside points by one kind of uncertainty.
 
     Attributes:
-        auroc: P(outside point more uncertain than inside point); 0.5 is guessing.
-        aupr_out: average precision with outside as positive; guessing gets the share of outside
-            points.
-        aupr_in: average precision with inside as positive, by how certain the prediction is.
-        fpr95: share of inside points that a threshold flags which flags 95 % of the outside ones;
+        auroc: P(outside point more uncertain than inside point); 0.5 for guessing.
+        aupr_out: Average precision with outside as positive; the fraction of outside points for
+            guessing.
+        aupr_in: Average precision with inside as positive, by certainty.
+        fpr95: Fraction of inside points above the threshold that detects 95 % of the outside ones;
             lower is better.
-        inside: mean uncertainty of the inside points, in nats or in the target's own units.
-        outside: the same of the outside points.
+        inside: Mean uncertainty of the inside points, in nats or in the target's own units.
+        outside: Mean uncertainty of the outside points.
     """
 
     auroc: Score
@@ -58,20 +56,20 @@ class Separation:
     outside: Score
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the scores as JSON types."""
         return {name: score.to_dict() for name, score in vars(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfDistribution:
-    """Of every kind of uncertainty.
+    """The separation by every kind of uncertainty.
 
     Attributes:
-        by: name of the uncertainty -> how well it separates.
-        num_inside: points.
-        num_outside: points.
-        level: of the intervals.
-        notes: what to mind.
+        by: Name of the uncertainty -> separation.
+        num_inside: Number of inside points.
+        num_outside: Number of outside points.
+        level: Level of the intervals.
+        notes: Caveats.
     """
 
     by: Mapping[str, Separation]
@@ -81,7 +79,7 @@ class OutOfDistribution:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the result as JSON types."""
         return {
             "inside_points": self.num_inside,
             "outside_points": self.num_outside,
@@ -101,24 +99,34 @@ def out_of_distribution(
     level: float = 0.95,
     seed: int = 0,
 ) -> OutOfDistribution:
-    """How well the uncertainty of a posterior tells two sets of inputs apart, with bootstrap
-    intervals.
+    """Measure how well the uncertainty of a posterior separates two sets of inputs.
 
     Args:
-        posterior: any.
-        inside: standardized inputs of the kind that it was fitted to, but not those themselves.
-        outside: standardized inputs of another kind.
-        num_resamples: of the points of both, each among themselves; 0 for no intervals.
-        level: of the intervals.
-        seed: of the resamples.
+        posterior: Any posterior.
+        inside: Standardized inputs of the same kind as the training inputs, but not these.
+        outside: Standardized inputs of another kind.
+        num_resamples: Bootstrap resamples of the points of each set; 0 for no intervals.
+        level: Level of the intervals.
+        seed: Seed of the resamples.
+
+    Returns:
+        The separation by every kind of uncertainty.
 
     Raises:
-        ValueError: if either has no points.
+        ValueError: If either set has no points.
+
+    Example:
+        >>> from bnn_symm import BayesianModel, Categorical, Prior, SamplePosterior, load_dataset
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> posterior = SamplePosterior.from_draws(model, torch.randn(1, 20, 15))
+        >>> x = load_dataset("iris").test.x
+        >>> list(out_of_distribution(posterior, x, 5 * x, num_resamples=0).by)
+        ['entropy', 'confidence', 'mutual_information']
     """
     sizes = (len(inside), len(outside))
     if min(sizes) == 0:
         raise ValueError(
-            f"got {sizes[0]} points inside and {sizes[1]} outside; wanted at least one of each"
+            f"got {sizes[0]} points inside and {sizes[1]} outside; expected at least one of each"
         )
     inner, outer = uncertainties(posterior, inside), uncertainties(posterior, outside)
     by, notes = {}, []
@@ -127,7 +135,7 @@ def out_of_distribution(
             inner[name], outer[name], num_resamples=num_resamples, level=level, seed=seed
         )
         if len(tie_starts(np.sort(np.concatenate([inner[name], outer[name]])))) == 1:
-            notes.append(f"{name} is the same for every point: it tells nothing apart")
+            notes.append(f"{name} is the same for every point, so it separates nothing")
     return OutOfDistribution(
         by=by, num_inside=sizes[0], num_outside=sizes[1], level=level, notes=tuple(notes)
     )
@@ -136,7 +144,7 @@ def out_of_distribution(
 def uncertainties(
     posterior: Posterior, x: Float[Tensor, "point *feature"]
 ) -> dict[str, Float[np.ndarray, " point"]]:
-    """Kinds of uncertainty at some inputs: name -> (point,), higher is less certain."""
+    """Return the kinds of uncertainty at some inputs: name -> (point,), higher is less certain."""
     collected: dict[str, list[Tensor]] = {}
     for predictive in posterior.iter_predict(x):
         rounding = _ROUNDING * torch.finfo(predictive.outputs.dtype).eps
@@ -144,7 +152,7 @@ def uncertainties(
             size = predictive.outputs.abs().amax((0, 1, 3)).double().cpu()
             own = {
                 "entropy": predictive.entropy(),
-                # One minus the largest, as the sum of the others: exact where that rounds to 1.
+                # One minus the largest, as the sum of the others: exact if the largest rounds to 1.
                 "confidence": predictive.probabilities().sort(-1).values[..., :-1].sum(-1),
                 "mutual_information": _above(
                     predictive.mutual_information(), rounding * (1 + size)
@@ -164,7 +172,7 @@ def uncertainties(
 def _above(
     value: Float[Tensor, " point"], rounding: Float[Tensor, " point"]
 ) -> Float[Tensor, " point"]:
-    """Return the value where it is larger than rounding, 0 elsewhere."""
+    """Return the value if it is larger than rounding, else 0."""
     return torch.where(value > rounding, value, torch.zeros_like(value))
 
 
@@ -176,14 +184,17 @@ def separation(
     level: float = 0.95,
     seed: int = 0,
 ) -> Separation:
-    """How well one score tells outside from inside, where it should be higher.
+    """Return the separation by one score that should be higher outside.
 
     Args:
-        inside: scores of the points inside; at least one.
-        outside: scores of the points outside; at least one.
-        num_resamples: of each; 0 for no intervals.
-        level: of the intervals.
-        seed: of the resamples.
+        inside: Scores of the points inside; at least one.
+        outside: Scores of the points outside; at least one.
+        num_resamples: Bootstrap resamples of each set; 0 for no intervals.
+        level: Level of the intervals.
+        seed: Seed of the resamples.
+
+    Returns:
+        The separation with intervals.
     """
     score = np.concatenate([inside, outside])
     is_outside = np.arange(len(score)) >= len(inside)

@@ -1,7 +1,6 @@
-"""What a posterior says of every point of a part, a few numbers a point: all that scores need.
+"""Reduce the predictions of a posterior to a few numbers per point, for the scores.
 
-Predictions of many points are walked in slices, so that memory does not grow with draws times
-points.
+Points are predicted in slices, so that memory does not grow with draws times points.
 """
 
 from dataclasses import dataclass
@@ -17,20 +16,20 @@ from bnn_symm.models import Poisson
 from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.randomness import numpy_generator
 
-# Central intervals whose coverage and width are told.
+# Widths of the central intervals whose coverage and width are scored.
 INTERVALS = (0.5, 0.9, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassPredictions:
-    """Of a classification.
+    """Class predictions at some points.
 
     Attributes:
         probabilities: (point, class), of the mixture over draws.
-        y: class indices.
-        log_prob: log of the mixture's probability of the class, in nats.
-        entropy: of the mixture, in nats.
-        mutual_information: between class and draw, in nats: what the draws disagree about.
+        y: Class indices.
+        log_prob: Log probability of the class under the mixture, in nats.
+        entropy: Entropy of the mixture, in nats.
+        mutual_information: Between class and draw, in nats: the disagreement of the draws.
     """
 
     probabilities: Float[np.ndarray, "point class"]
@@ -44,28 +43,26 @@ class ClassPredictions:
 
     @property
     def doubt(self) -> Float[np.ndarray, " point"]:
-        """1 - confidence, as the sum of all but the largest probability: exact where that rounds to
-        1.
-        """
+        """Return 1 - confidence as the sum of all but the largest probability, which is exact."""
         return np.sort(self.probabilities, axis=1)[:, :-1].sum(1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NumberPredictions:
-    """Of a regression or of counts, in the target's own units.
+    """Predictions of numbers or counts at some points, in the target's own units.
 
     Attributes:
-        target: true values.
-        mean: of the mixture over draws.
-        sd: of the mixture.
-        epistemic_sd: over draws, of E[y | x, draw].
-        log_prob: log of the mixture's density at the target, in nats.
-        crps: continuous ranked probability score.
-        pit: probability integral transform, F(y); of counts randomized, F(y - 1) + u p(y) with u
-            uniform, which is uniform where predictions are right, as F(y) is for continuous targets
+        target: True values.
+        mean: Mean of the mixture over draws.
+        sd: Standard deviation of the mixture.
+        epistemic_sd: Standard deviation over draws of E[y | x, draw].
+        log_prob: Log density of the mixture at the target, in nats.
+        crps: Continuous ranked probability score.
+        pit: Probability integral transform, F(y); randomized for counts, F(y - 1) + u p(y) with u
+            uniform, which is uniform for correct predictions, as F(y) is for continuous targets
             (Czado et al. 2009, doi:10.1111/j.1541-0420.2009.01191.x).
         low: (interval, point), lower ends of the central intervals `INTERVALS`.
-        high: upper ends.
+        high: Upper ends.
     """
 
     target: Float[np.ndarray, " point"]
@@ -85,18 +82,21 @@ class NumberPredictions:
 def predict_points(
     posterior: Posterior, part: Split, *, seed: int = 0
 ) -> ClassPredictions | NumberPredictions:
-    """The predictions of a posterior at the points of a part.
+    """Return the predictions of a posterior at the points of a part.
 
     Args:
-        posterior: any.
-        part: at least one point.
-        seed: of the randomized transform of counts.
+        posterior: Any posterior.
+        part: At least one point.
+        seed: Seed of the randomized transform of counts.
+
+    Returns:
+        A few numbers per point.
 
     Raises:
-        ValueError: for a part without points.
+        ValueError: If the part has no points.
     """
     if len(part) == 0:
-        raise ValueError("there are no points to predict; give a part that has some")
+        raise ValueError("there are no points to predict; give a part that has points")
     collected: dict[str, list[Tensor]] = {}
     start = 0
     is_classification = True

@@ -1,15 +1,14 @@
-"""How well a score ranks points: areas under curves, of many resamples at once.
+"""Measure how well a score ranks points: areas under curves, for many resamples at once.
 
-Every function takes weights (resample, point), how often a point counts in each resample, and
-returns one number a resample; ones give the number of the data themselves. Libraries compute one
-resample at a time, which takes minutes for the thousand of a bootstrap. Points with equal scores
-tie: what depends on their order is the mean over all of their orders. NaN stands where a resample
-lacks one of the two kinds, and everywhere if a score is NaN.
+Every function takes weights (resample, point), the count of a point in each resample, and returns
+one number per resample; weights of one give the value of the data. Libraries compute one resample
+at a time, which takes minutes for the thousand of a bootstrap. Points with equal scores are tied:
+the result is the mean over all of their orders. It is NaN if a resample lacks one of the two kinds,
+and everywhere if a score is NaN.
 
 Scores are equal if they differ by at most `TIE` of their size (`tie_starts`): seven votes of ten
-    are one probability
-whatever the order in which they are added up, in double or in single precision. Scores that measure
-a distance to 0, as 1 - confidence does, therefore keep their order however small they are.
+are one probability, in whatever order they are summed, in double or in single precision. Scores
+that measure a distance to 0, such as 1 - confidence, keep their order however small they are.
 """
 
 import numpy as np
@@ -18,19 +17,21 @@ from jaxtyping import Bool, Float, Int
 Weights = Float[np.ndarray, "resample point"]
 PerResample = Float[np.ndarray, " resample"]
 
-# Relative difference of scores that counts as rounding: a few units in the last place of single
+# Relative difference of scores that is considered rounding: a few units in the last place of single
 # precision.
 TIE = 1e-6
 
 
 def tie_starts(ascending: Float[np.ndarray, " point"]) -> Int[np.ndarray, " group"]:
-    """Return the first place of every group of sorted scores that are equal up to rounding.
+    """Return the first position of every group of sorted scores that are equal up to rounding.
 
-    A group spans at most `TIE` of its size, so that many scores close to one another do not become
-    one group.
+    A group spans at most `TIE` of its size, so that many close scores do not become one group.
 
     Args:
-        ascending: scores from the lowest to the highest.
+        ascending: Scores in ascending order.
+
+    Returns:
+        Positions of the groups.
     """
     size = np.maximum(np.abs(ascending[1:]), np.abs(ascending[:-1]))
     with np.errstate(invalid="ignore"):
@@ -52,12 +53,15 @@ def tie_starts(ascending: Float[np.ndarray, " point"]) -> Int[np.ndarray, " grou
 def auroc(
     weights: Weights, score: Float[np.ndarray, " point"], positive: Bool[np.ndarray, " point"]
 ) -> PerResample:
-    """Area under the ROC curve: P(score of a positive > score of a negative) + P(equal) / 2.
+    """Return the area under the ROC curve: P(positive scores higher than negative) + P(equal) / 2.
 
     Args:
-        weights: see the module.
-        score: higher for positives, if it is any good.
-        positive: which points are.
+        weights: Counts (resample, point), see the module docstring.
+        score: A score that should be higher for positives.
+        positive: Which points are positive.
+
+    Returns:
+        One area per resample.
     """
     hits, misses = _by_score(weights, score, positive)
     below = np.cumsum(misses, axis=1) - misses
@@ -68,17 +72,23 @@ def auroc(
 def average_precision(
     weights: Weights, score: Float[np.ndarray, " point"], positive: Bool[np.ndarray, " point"]
 ) -> PerResample:
-    """Area under the precision-recall curve as a step function: the mean precision at each
-    positive.
+    """Return the area under the precision-recall curve as a step function.
 
-    AP = sum_g (recall_g - recall_{g-1}) precision_g over the distinct scores g from the highest
-    down.
+    AP = sum_g (recall_g - recall_{g-1}) precision_g over the distinct scores g in descending order:
+    the mean precision at each positive.
+
+    Args:
+        weights: Counts (resample, point).
+        score: A score that should be higher for positives.
+        positive: Which points are positive.
+
+    Returns:
+        One average precision per resample.
     """
     hits, misses = (counts[:, ::-1] for counts in _by_score(weights, score, positive))
-    found = np.cumsum(hits, axis=1)
-    precision = _ratio(found, found + np.cumsum(misses, axis=1))
-    # Nothing is selected yet, and nothing is added, before the first score that counts in a
-    # resample.
+    true_positives = np.cumsum(hits, axis=1)
+    precision = _ratio(true_positives, true_positives + np.cumsum(misses, axis=1))
+    # Before the first score that counts in a resample nothing is selected, and nothing is added.
     total = (hits * np.where(np.isnan(precision), 0.0, precision)).sum(1)
     return np.where(misses.sum(1) > 0, _ratio(total, hits.sum(1)), np.nan)
 
@@ -90,24 +100,41 @@ def false_positive_rate(
     *,
     recall: float = 0.95,
 ) -> PerResample:
-    """Share of negatives at or above the highest threshold that finds at least this share of the
-    positives.
+    """Return the false positive rate of the highest threshold with at least this recall.
+
+    Args:
+        weights: Counts (resample, point).
+        score: A score that should be higher for positives.
+        positive: Which points are positive.
+        recall: Fraction of the positives at or above the threshold.
+
+    Returns:
+        One rate per resample.
     """
     hits, misses = (counts[:, ::-1] for counts in _by_score(weights, score, positive))
-    found, wrong = np.cumsum(hits, axis=1), np.cumsum(misses, axis=1)
-    # Less a rounding error: 19 of 20 are 95 %.
-    first = np.argmax(found >= recall * hits.sum(1, keepdims=True) * (1 - 1e-12), axis=1)
-    rate = _ratio(np.take_along_axis(wrong, first[:, None], 1)[:, 0], misses.sum(1))
+    true_positives, false_positives = np.cumsum(hits, axis=1), np.cumsum(misses, axis=1)
+    # Reduced by a rounding error: 19 of 20 are 95 %.
+    needed = recall * hits.sum(1, keepdims=True) * (1 - 1e-12)
+    first = np.argmax(true_positives >= needed, axis=1)
+    rate = _ratio(np.take_along_axis(false_positives, first[:, None], 1)[:, 0], misses.sum(1))
     return np.where(hits.sum(1) > 0, rate, np.nan)
 
 
 def area_under_risk_coverage(
     weights: Weights, confidence: Float[np.ndarray, " point"], wrong: Bool[np.ndarray, " point"]
 ) -> PerResample:
-    """Mean over k = 1..n of the error rate of the k most confident points (Geifman et al. 2019,
-    arXiv:1805.08206).
+    """Return the mean over k = 1..n of the error rate of the k most confident points.
 
-    0 if nothing is wrong, the error rate if confidence tells nothing; lower is better.
+    It is 0 without errors and the error rate for an uninformative confidence; lower is better
+    (Geifman et al. 2019, arXiv:1805.08206).
+
+    Args:
+        weights: Counts (resample, point).
+        confidence: Confidence of every point.
+        wrong: Which points are errors.
+
+    Returns:
+        One area per resample.
     """
     errors, right = (counts[:, ::-1] for counts in _by_score(weights, confidence, wrong))
     counts, errors = np.cumsum(errors + right, axis=1), np.cumsum(errors, axis=1)
@@ -117,7 +144,7 @@ def area_under_risk_coverage(
             result[resample] = np.nan
             continue
         covered = np.arange(1, round(counts[resample, -1]) + 1)
-        # Between two distinct confidences, errors come at the mean rate of the points that tie.
+        # Among tied confidences, errors are spread evenly.
         accumulated = np.interp(
             covered, np.append(0.0, counts[resample]), np.append(0.0, errors[resample])
         )
@@ -128,9 +155,7 @@ def area_under_risk_coverage(
 def _by_score(
     weights: np.ndarray, score: np.ndarray, positive: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positives and negatives at each distinct score from the lowest up, each (resample, distinct
-    score).
-    """
+    """Return positives and negatives at each distinct score, ascending, (resample, score)."""
     order = np.argsort(score, kind="stable")
     starts = tie_starts(score[order])
     ordered = weights[:, order] if not np.isnan(score).any() else np.full(weights.shape, np.nan)
@@ -140,7 +165,7 @@ def _by_score(
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient, NaN where the denominator is 0."""
+    """Return the quotient, NaN if the denominator is 0."""
     return np.divide(
         numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
     )

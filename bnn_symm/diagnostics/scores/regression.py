@@ -1,9 +1,8 @@
-"""Scores of predicted distributions of numbers, of many resamples at once, in the target's own
-units.
+"""Score predicted distributions of numbers, for many resamples at once, in the target's own units.
 
 Proper scores (`nll`, `crps`), errors of the mean (`rmse`, `mae`), calibration (`coverage_*`, `qce`,
-`pit_distance`) and sharpness (`sd`, `epistemic_sd`, `width_*`), which is only good in predictions
-that are calibrated (Gneiting et al. 2007, doi:10.1111/j.1467-9868.2007.00587.x).
+`pit_distance`) and sharpness (`sd`, `epistemic_sd`, `width_*`), which is desirable only in
+calibrated predictions (Gneiting et al. 2007, doi:10.1111/j.1467-9868.2007.00587.x).
 """
 
 from collections.abc import Mapping
@@ -16,18 +15,24 @@ from bnn_symm.diagnostics.statistics.bootstrap import Statistics, weighted_mean
 
 # Levels of the quantiles whose frequencies `qce` compares.
 QUANTILE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-# Those that noise makes larger; see `bootstrap`.
+# Scores that noise increases (see `bootstrap`).
 CALIBRATION_DISTANCES = ("qce", "pit_distance")
 
 
 def number_statistics(predictions: NumberPredictions) -> Statistics:
-    """A function from counts (resample, point) to every score of each resample, by name.
+    """Return a function from counts (resample, point) to every score of each resample, by name.
 
-    `nll` (nats a point), `rmse`, `mae`, `crps`; `coverage_50`, `coverage_90`, `coverage_95` of the
-    central intervals; `qce`, the mean over the levels 0.1, ..., 0.9 of |frequency of targets below
-    the quantile - level|; `pit_distance`, the Kolmogorov-Smirnov distance of the PIT to uniform,
-    and `pit_mean` (0.5 if nothing is shifted); `sd`, `epistemic_sd` and `width_50`, `width_90`,
-    `width_95`, means over points.
+    The scores are `nll` (nats per point), `rmse`, `mae`, `crps`; `coverage_50`, `coverage_90`,
+    `coverage_95` of the central intervals; `qce`, the mean over the levels 0.1, ..., 0.9 of
+    |frequency of targets below the quantile - level|; `pit_distance`, the Kolmogorov-Smirnov
+    distance of the PIT to uniform, and `pit_mean` (0.5 without bias); `sd`, `epistemic_sd` and
+    `width_50`, `width_90`, `width_95`, means over points.
+
+    Args:
+        predictions: Predictions at the points.
+
+    Returns:
+        The function.
     """
     target, error = predictions.target, predictions.mean - predictions.target
     names = [f"{100 * width:g}" for width in INTERVALS]
@@ -75,7 +80,17 @@ def number_statistics(predictions: NumberPredictions) -> Statistics:
 def quantile_calibration_error(
     weights: Float[np.ndarray, "resample point"], pit: Float[np.ndarray, " point"]
 ) -> Float[np.ndarray, " resample"]:
-    """Mean over levels of |share of targets not above the quantile - level|; those are the PIT not above the level."""
+    """Return the mean over levels of |fraction of targets not above the quantile - level|.
+
+    A target is not above the quantile of a level if its PIT is not above the level.
+
+    Args:
+        weights: Counts (resample, point).
+        pit: Probability integral transform of every point.
+
+    Returns:
+        One error per resample.
+    """
     levels = np.array(QUANTILE_LEVELS)
     below = (pit[:, None] <= levels).astype(np.float64)
     return np.abs((weights @ below) / weights.sum(1, keepdims=True) - levels).mean(1)
@@ -84,26 +99,34 @@ def quantile_calibration_error(
 def distance_to_uniform(
     weights: Float[np.ndarray, "resample point"], pit: Float[np.ndarray, " point"]
 ) -> Float[np.ndarray, " resample"]:
-    """Kolmogorov-Smirnov distance: the largest |share of PIT not above u - u| over u in [0, 1]."""
+    """Return the largest |fraction of PIT not above u - u| over u in [0, 1] (Kolmogorov-Smirnov).
+
+    Args:
+        weights: Counts (resample, point).
+        pit: Probability integral transform of every point.
+
+    Returns:
+        One distance per resample.
+    """
     order = np.argsort(pit)
     ordered, counts = pit[order], weights[:, order]
     above = np.cumsum(counts, axis=1) / counts.sum(1, keepdims=True)
     below = above - counts / counts.sum(1, keepdims=True)
-    # Between PIT that are equal, and at those that a resample lacks, these lie between values that
-    # count anyway.
+    # For tied PIT, and those absent from a resample, these are between values that count anyway.
     return np.maximum(np.abs(above - ordered), np.abs(below - ordered)).max(1)
 
 
 def number_notes(predictions: NumberPredictions) -> list[str]:
-    """What is unusual of the points and what it does to the scores."""
+    """Return notes on unusual points and their effect on the scores."""
     notes = []
     impossible = int(np.isinf(predictions.log_prob).sum())
     if impossible:
-        notes.append(f"nll is infinite: the targets of {impossible} points were given density 0")
+        notes.append(f"nll is infinite: the targets of {impossible} points have density 0")
     if not np.isfinite(predictions.crps).all():
-        notes.append("crps is infinite: some predicted rates are")
+        notes.append("crps is infinite: some predicted rates are infinite")
     if len(predictions) > 1 and predictions.sd.min() == predictions.sd.max():
         notes.append(
-            "every point has the same predictive standard deviation: it tells nothing about errors"
+            "every point has the same predictive standard deviation, which is uninformative about "
+            "errors"
         )
     return notes

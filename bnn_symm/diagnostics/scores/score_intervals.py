@@ -1,8 +1,7 @@
-"""Every score of a posterior's predictions, with bootstrap intervals over points: the front door of
-calibration.
+"""Score the predictions of a posterior, with bootstrap intervals over points.
 
-`score` (the content of `metrics.json`) is the short list without intervals; where both have a
-score, it is the same.
+`score` (the content of `metrics.json`) is the short list without intervals; common scores are equal
+in both.
 """
 
 from collections.abc import Mapping
@@ -36,12 +35,12 @@ class Scores:
     """Scores of one part of the data.
 
     Attributes:
-        values: name -> score; the names are in `class_statistics` and `number_statistics`. Empty
+        values: Name -> score, with the names of `class_statistics` and `number_statistics`. Empty
             without points.
-        num_points: that they are of.
-        num_resamples: behind the intervals.
-        level: of the intervals.
-        notes: what is unusual of the points.
+        num_points: Number of points.
+        num_resamples: Number of resamples of the intervals.
+        level: Level of the intervals.
+        notes: Notes on unusual points.
     """
 
     values: Mapping[str, Score]
@@ -54,7 +53,7 @@ class Scores:
         return self.values[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the scores as JSON types."""
         return {
             "points": self.num_points,
             "level": self.level,
@@ -73,18 +72,30 @@ def scores_with_intervals(
     level: float = 0.95,
     seed: int = 0,
 ) -> Scores:
-    """Scores of a posterior's predictions at the points of a part.
+    """Score the predictions of a posterior at the points of a part, with intervals.
 
     Args:
-        posterior: any.
-        part: standardized points with their targets; without any there are no scores, and a note
-            says so.
-        num_resamples: of the points, for the intervals; 0 for none.
-        level: of the intervals.
-        seed: of the resamples, and of the randomized transform of counts.
+        posterior: Any posterior.
+        part: Standardized points with their targets; without points there are no scores, but a
+            note.
+        num_resamples: Bootstrap resamples of the points; 0 for no intervals.
+        level: Level of the intervals.
+        seed: Seed of the resamples, and of the randomized transform of counts.
+
+    Returns:
+        Every score with its interval.
 
     Raises:
-        ValueError: for a level or a number of resamples out of range.
+        ValueError: If the level or the number of resamples is out of range.
+
+    Example:
+        >>> import torch
+        >>> from bnn_symm import BayesianModel, Categorical, Prior, SamplePosterior, load_dataset
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> posterior = SamplePosterior.from_draws(model, torch.randn(1, 20, 15))
+        >>> accuracy = scores_with_intervals(posterior, load_dataset("iris").test)["accuracy"]
+        >>> accuracy.low <= accuracy.value <= accuracy.high
+        True
     """
     if len(part) == 0:
         return Scores(
@@ -94,7 +105,7 @@ def scores_with_intervals(
             level=level,
             notes=("there are no points",),
         )
-    return scores_of(
+    return score_predictions(
         predict_points(posterior, part, seed=seed),
         num_resamples=num_resamples,
         level=level,
@@ -102,14 +113,24 @@ def scores_with_intervals(
     )
 
 
-def scores_of(
+def score_predictions(
     predictions: ClassPredictions | NumberPredictions,
     *,
     num_resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Scores:
-    """As `scores_with_intervals`, of predictions that are there already."""
+    """Score given predictions, as `scores_with_intervals` does.
+
+    Args:
+        predictions: Predictions at the points.
+        num_resamples: Bootstrap resamples of the points; 0 for no intervals.
+        level: Level of the intervals.
+        seed: Seed of the resamples.
+
+    Returns:
+        Every score with its interval.
+    """
     if isinstance(predictions, ClassPredictions):
         statistics, reasons = class_statistics(predictions), class_reasons(predictions)
         errors, notes = CALIBRATION_ERRORS, class_notes(predictions)

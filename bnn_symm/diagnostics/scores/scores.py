@@ -1,4 +1,4 @@
-"""Scores of predictions on one part of the data.
+"""Score the predictions of a posterior on one part of the data.
 
 Proper scores and calibration of the marginal predictive distribution. Regression scores are in the
 target's own units.
@@ -17,23 +17,34 @@ from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins
 from bnn_symm.models import Poisson
 from bnn_symm.posteriors import Posterior, Predictive
 
-# Components of the mixture behind the CRPS, whose closed form needs every pair of them; of more,
-# evenly spaced ones.
+# Maximum number of mixture components of the CRPS, whose closed form needs every pair of them;
+# beyond it, evenly spaced ones are used.
 _CRPS_DRAWS = 500
-# Counts at which the distribution function of a count is compared.
+# Maximum number of counts at which distribution functions of counts are compared.
 _COUNTS = 4096
-# Pairs of mixture components handled at once by the closed-form CRPS (32 MB in float64).
+# Pairs of mixture components per batch of the closed-form CRPS (32 MB in float64).
 _PAIRS_AT_ONCE = 2**22
 
 
 @checked
 def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
-    """Scores of a posterior's predictions; None for a part without points.
+    """Score the predictions of a posterior; None for a part without points.
+
+    Args:
+        posterior: Any posterior.
+        part: Standardized points with their targets.
 
     Returns:
-        `points`, `nll` (nats a point, of the marginal), `expected_nll` (mean over draws), and
+        `points`, `nll` (nats per point, of the marginal), `expected_nll` (mean over draws), and
         `accuracy`, `ece`, `brier` for classes or `rmse`, `crps`, `coverage_90` (of the central
         interval) for numbers.
+
+    Example:
+        >>> from bnn_symm import BayesianModel, Categorical, Prior, SamplePosterior, load_dataset
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> posterior = SamplePosterior.from_draws(model, torch.randn(1, 20, 15))
+        >>> list(score(posterior, load_dataset("iris").test))
+        ['points', 'nll', 'accuracy', 'ece', 'brier', 'expected_nll']
     """
     if len(part) == 0:
         return None
@@ -94,9 +105,16 @@ def _numbers(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
 def expected_calibration_error(
     probabilities: Float[Tensor, "point class"], y: Shaped[Tensor, " point"]
 ) -> float:
-    """Return the mean over 15 bins of confidence of |accuracy - confidence|, weighted by the points in the bin.
+    """Return the mean over 15 bins of confidence of |accuracy - confidence|, weighted by points.
 
     Bins and edges are those of `calibration_errors`.
+
+    Args:
+        probabilities: Class probabilities.
+        y: Class indices.
+
+    Returns:
+        The expected calibration error.
     """
     p = probabilities.double().cpu().numpy()
     confidence = p.max(1)
@@ -105,11 +123,18 @@ def expected_calibration_error(
 
 
 def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
-    """Continuous ranked probability score of the predictive mixture, in the target's own units.
+    """Return the continuous ranked probability score, in the target's own units.
 
-    Of a mixture of normals in closed form (Grimit et al. 2006, doi:10.1256/qj.05.235), of at most
-    500 components, evenly spaced among the draws; of a mixture of Poissons as the sum over counts
-    of the squared difference of distribution functions. Infinite where a rate is.
+    For a mixture of normals it has a closed form (Grimit et al. 2006, doi:10.1256/qj.05.235), of at
+    most 500 components, evenly spaced among the draws. For a mixture of Poissons it is the sum over
+    counts of the squared difference of distribution functions, infinite for an infinite rate.
+
+    Args:
+        predictive: The predictive mixture.
+        target: True values.
+
+    Returns:
+        One score per point.
     """
     if isinstance(predictive.likelihood, Poisson):
         return _crps_counts(predictive, target)
@@ -121,7 +146,7 @@ def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tenso
     )
     outputs = predictive.outputs.flatten(0, 1)[kept]
     latents = {name: value.flatten()[kept] for name, value in predictive.latents.items()}
-    # In standardized units: adding a large location first would swallow the spread of the draws.
+    # In standardized units: adding a large location first would absorb the spread of the draws.
     mean = likelihood.mean(outputs, latents).double()
     sd = likelihood.variance(outputs, latents).double().sqrt()
     z = (target.double() - predictive.location) / predictive.scale
@@ -131,13 +156,13 @@ def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tenso
         m, s = mean[:, points], sd[:, points]
         near = _mean_absolute(z[points] - m, s).mean(0)
         spread = (s[:, None].square() + s[None].square()).sqrt()
-        apart = _mean_absolute(m[:, None] - m[None], spread).mean((0, 1))
-        values.append(near - 0.5 * apart)
+        between = _mean_absolute(m[:, None] - m[None], spread).mean((0, 1))
+        values.append(near - 0.5 * between)
     return predictive.scale * torch.cat(values)
 
 
 def _mean_absolute(mean: Tensor, sd: Tensor) -> Tensor:
-    """E|z| for z ~ Normal(mean, sd)."""
+    """Return E|z| for z ~ Normal(mean, sd)."""
     ratio = mean / sd
     density = torch.exp(-0.5 * ratio.square()) / (2 * torch.pi) ** 0.5
     return mean * (2 * torch.special.ndtr(ratio) - 1) + 2 * sd * density
@@ -146,11 +171,10 @@ def _mean_absolute(mean: Tensor, sd: Tensor) -> Tensor:
 def _crps_counts(predictive: Predictive, target: Tensor) -> Tensor:
     rates = predictive.draw_mean().double().flatten(0, 1)
     finite = torch.isfinite(rates).all(0)
-    # Beyond ten standard deviations above the largest rate a Poisson has no mass left that counts.
+    # Ten standard deviations above the largest rate, the remaining mass of a Poisson is negligible.
     top = (rates + 10 * rates.sqrt() + 30).amax(0).maximum(target)
     highest = float(top[finite].max()) if bool(finite.any()) else 0.0
-    # Every count up to some thousands; of more, evenly spaced ones, each standing for those up to
-    # the next.
+    # Every count up to some thousands; beyond, evenly spaced ones, each for those up to the next.
     counts = (
         torch.linspace(0, math.ceil(highest), min(math.ceil(highest) + 1, _COUNTS)).floor().double()
     )

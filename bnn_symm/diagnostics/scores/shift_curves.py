@@ -1,7 +1,7 @@
-"""Scores against the severity of a shift: does a posterior know less where its inputs are spoiled?
+"""Score predictions against the severity of a shift of the inputs.
 
-Of a model that knows what it does not know, errors and entropy rise together and the calibration
-error stays (Ovadia et al. 2019, arXiv:1906.02530).
+If the uncertainty of a model is adequate, errors and entropy increase together and the calibration
+error stays constant (Ovadia et al. 2019, arXiv:1906.02530).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from bnn_symm.posteriors import Posterior
 # Degrees of the rotation; other shifts have five severities. 0 is no shift.
 _ROTATIONS = tuple(range(0, 181, 15))
 _SEVERITIES = tuple(range(6))
-# Of each severity; a curve is read by its course more than by its intervals.
+# Resamples per severity; few, because the course of a curve matters more than its intervals.
 _RESAMPLES = 200
 
 
@@ -25,9 +25,9 @@ class ShiftCurve:
     """Scores at every severity of one shift.
 
     Attributes:
-        name: of the shift.
-        severities: degrees for `rotation`, else 1 to 5; 0 is the data as they are.
-        scores: at each.
+        name: Name of the shift.
+        severities: Degrees for `rotation`, else 1 to 5; 0 for the unshifted data.
+        scores: Scores at each severity.
     """
 
     name: str
@@ -35,21 +35,21 @@ class ShiftCurve:
     scores: tuple[Scores, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the curve as JSON types."""
         return {
             "severities": list(self.severities),
             "points": self.scores[0].num_points,
             "level": self.scores[0].level,
             "resamples": self.scores[0].num_resamples,
             "scores": {
-                name: [own.values[name].to_dict() for own in self.scores]
+                name: [scores.values[name].to_dict() for scores in self.scores]
                 for name in self.scores[0].values
             },
         }
 
 
 def shifts_for(part: Split) -> tuple[str, ...]:
-    """The shifts that points can undergo: all of them for images, noise for tables."""
+    """Return the shifts that apply to points: all of them for images, noise for tables."""
     return SHIFTS if part.x.ndim == 4 else ("gaussian_noise",)
 
 
@@ -66,27 +66,38 @@ def shift_curve(
     level: float = 0.95,
     seed: int = 0,
 ) -> ShiftCurve:
-    """Every score of `scores_with_intervals` at the severities of a shift.
+    """Score predictions, with intervals, at the severities of a shift.
 
     Args:
-        posterior: any.
-        part: at least one standardized point, with targets.
-        name: one of `SHIFTS`.
-        severities: ascending; default 0, 15, ..., 180 degrees for `rotation`, else 0 to 5. 0 is no
+        posterior: Any posterior.
+        part: At least one standardized point, with targets.
+        name: One of `SHIFTS`.
+        severities: Ascending; default 0, 15, ..., 180 degrees for `rotation`, else 0 to 5. 0 is no
             shift.
-        scaling: that standardized the images; see `shift`.
-        unshifted: scores at severity 0, if they are there already.
-        num_resamples: of the points, for the intervals; the same resamples at every severity.
-        level: of the intervals.
-        seed: of noise and resamples.
+        scaling: Scaling that standardized the images; see `shift`.
+        unshifted: Scores at severity 0, if known.
+        num_resamples: Bootstrap resamples of the points; the same at every severity.
+        level: Level of the intervals.
+        seed: Seed of noise and resamples.
+
+    Returns:
+        The scores of `scores_with_intervals` at every severity.
 
     Raises:
-        ConfigError: for an unknown shift or a severity out of range.
-        InvalidData: for a shift of images on data that are not images.
-        ValueError: for a part without points.
+        ConfigError: If the shift is unknown or a severity is out of range.
+        InvalidData: If the shift is one of images and the data are not images.
+        ValueError: If the part has no points.
+
+    Example:
+        >>> import torch
+        >>> from bnn_symm import BayesianModel, Categorical, Prior, SamplePosterior, load_dataset
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> posterior = SamplePosterior.from_draws(model, torch.randn(1, 20, 15))
+        >>> shift_curve(posterior, load_dataset("iris").test, "gaussian_noise").severities
+        (0, 1, 2, 3, 4, 5)
     """
     if len(part) == 0:
-        raise ValueError("there are no points to shift; give a part that has some")
+        raise ValueError("there are no points to shift; give a part that has points")
     if severities is None:
         severities = _ROTATIONS if name == "rotation" else _SEVERITIES
     scores = []
@@ -94,10 +105,10 @@ def shift_curve(
         if severity == 0 and unshifted is not None:
             scores.append(unshifted)
             continue
-        own = part if severity == 0 else shift(part, name, severity, scaling=scaling, seed=seed)
+        shifted = part if severity == 0 else shift(part, name, severity, scaling=scaling, seed=seed)
         scores.append(
             scores_with_intervals(
-                posterior, own, num_resamples=num_resamples, level=level, seed=seed
+                posterior, shifted, num_resamples=num_resamples, level=level, seed=seed
             )
         )
     return ShiftCurve(name=name, severities=tuple(severities), scores=tuple(scores))

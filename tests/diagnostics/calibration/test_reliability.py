@@ -9,7 +9,7 @@ from scipy import stats
 from bnn_symm.data import Split
 from bnn_symm.diagnostics import expected_calibration_error
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
-from bnn_symm.diagnostics.calibration.reliability import reliability, reliability_of
+from bnn_symm.diagnostics.calibration.reliability import reliability, reliability_of_predictions
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 from bnn_symm.io.atomic import json_text
 from bnn_symm.randomness import numpy_generator
@@ -47,7 +47,7 @@ def test_bins_by_hand():
 
 def test_bins_make_the_expected_calibration_error():
     predictions = binary(500)
-    found = reliability_of(predictions)
+    found = reliability_of_predictions(predictions)
     error = (found.count * np.abs(found.accuracy - found.confidence)).sum() / 500
     preds, y = torch.from_numpy(predictions.probabilities), torch.from_numpy(predictions.y)
     assert error == pytest.approx(expected_calibration_error(preds, y), abs=1e-6)
@@ -55,7 +55,7 @@ def test_bins_make_the_expected_calibration_error():
 
 def test_quantiles_by_hand():
     predictions = normal_predictions(200)
-    found = reliability_of(predictions)
+    found = reliability_of_predictions(predictions)
     assert found.nominal.tolist() == [percent / 100 for percent in range(5, 100, 5)]
     z = (predictions.target - predictions.mean) / predictions.sd
     np.testing.assert_allclose(
@@ -71,7 +71,7 @@ def test_the_band_holds_a_calibrated_model():
     # most 8 on average, and not more than 8 + 4 sqrt(8).
     outside = 0
     for trial in range(20):
-        found = reliability_of(binary(400, key=f"band {trial}"))
+        found = reliability_of_predictions(binary(400, key=f"band {trial}"))
         outside += int(((found.accuracy < found.low) | (found.accuracy > found.high)).sum())
     assert outside < 8 + 4 * np.sqrt(8)
 
@@ -115,7 +115,7 @@ def test_the_direction_of_numbers(stretch, word):
 def test_a_bias_is_neither():
     test = calibration_test(normal_predictions(200, bias=0.25, key="biased"))
     assert not test.is_calibrated
-    assert test.verdict.startswith("miscalibrated, though neither over- nor underconfident")
+    assert test.verdict.startswith("miscalibrated, but neither over- nor underconfident")
 
 
 def test_few_errors_are_no_underconfidence():
@@ -128,8 +128,8 @@ def test_few_errors_are_no_underconfidence():
 def test_one_point_is_told_to_be_few():
     test = calibration_test(predictions_of([[0.7, 0.3]], [0]))
     assert test.is_calibrated
-    assert "calibrated as far as 1 point can tell" in test.verdict
-    assert "so few show gross errors only" in test.verdict
+    assert "no miscalibration detected with 1 point" in test.verdict
+    assert "this few show gross errors only" in test.verdict
 
 
 def test_wrong_arguments():

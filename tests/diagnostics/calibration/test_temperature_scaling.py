@@ -125,7 +125,7 @@ def test_points_that_are_all_right_drive_it_to_the_end_of_the_range():
     )
     assert found.is_bounded
     assert found.logit_temperature < 0.011
-    assert "an end of the range" in found.conclusion
+    assert "an end of its range" in found.conclusion
 
 
 def test_what_it_is_not_for():
@@ -133,7 +133,7 @@ def test_what_it_is_not_for():
     model = BayesianModel(nn.Linear(1, 1), Prior(), Gaussian(noise=0.1))
     numbers = SamplePosterior.from_draws(model, torch.zeros(1, 1, 2))
     with pytest.raises(
-        ConfigError, match="likelihood gaussian has none; leave out --temperature-scaling"
+        ConfigError, match="likelihood gaussian has none; remove --temperature-scaling"
     ):
         fit_temperature(numbers, data.validation)
     empty = Split(x=points(1)[:0], y=torch.zeros(0, dtype=torch.long))

@@ -17,7 +17,7 @@ from bnn_symm.data import Split
 from bnn_symm.diagnostics import score
 from bnn_symm.diagnostics.scores.classification import class_statistics
 from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, predict_points
-from bnn_symm.diagnostics.scores.score_intervals import scores_of, scores_with_intervals
+from bnn_symm.diagnostics.scores.score_intervals import score_predictions, scores_with_intervals
 from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Prior
 from bnn_symm.posteriors import SamplePosterior
@@ -165,15 +165,15 @@ def test_the_front_door_agrees_with_the_metrics_of_a_run(likelihood):
 
 
 def test_what_is_not_defined_has_a_reason():
-    scores = scores_of(CERTAIN, num_resamples=50)
+    scores = score_predictions(CERTAIN, num_resamples=50)
     for name in ("auroc_errors", "aupr_errors"):
         assert scores[name].value is None
         assert "every point is right" in scores[name].note
     assert scores["aurc"].value == 0
-    scores = scores_of(CERTAIN_AND_WRONG, num_resamples=50)
+    scores = score_predictions(CERTAIN_AND_WRONG, num_resamples=50)
     assert scores["nll"].value == math.inf
     assert scores["nll"].note == "infinite"
-    assert "the class of 2 points was given probability 0" in scores.notes[0]
+    assert "the class of 2 points has probability 0" in scores.notes[0]
     assert json.loads(json_text(scores.to_dict()))["values"]["nll"] == {
         "value": None,
         "low": None,
@@ -182,16 +182,16 @@ def test_what_is_not_defined_has_a_reason():
     }
     assert any(
         "no point has class 2" in note
-        for note in scores_of(CASES["a class absent"], num_resamples=0).notes
+        for note in score_predictions(CASES["a class absent"], num_resamples=0).notes
     )
     assert any(
         "same confidence, 0.25" in note
-        for note in scores_of(CASES["constant"], num_resamples=0).notes
+        for note in score_predictions(CASES["constant"], num_resamples=0).notes
     )
 
 
 def test_one_point_has_scores_and_no_intervals():
-    scores = scores_of(CASES["one point"])
+    scores = score_predictions(CASES["one point"])
     for name, own in scores.values.items():
         assert own.low is own.high is None, name
         assert own.note
@@ -218,6 +218,6 @@ def test_a_part_without_points_has_no_scores():
 def test_a_thousand_resamples_of_ten_thousand_points_take_seconds():
     predictions = random_predictions(10_000, 10)
     start = time.process_time()
-    scores_of(predictions)
+    score_predictions(predictions)
     # Two seconds on one core; what it guards against is a minute and more, one resample at a time.
     assert time.process_time() - start < 20

@@ -122,7 +122,7 @@ def test_what_is_not_defined_or_limited_is_named():
     assert "undefined: no training points" in none.notes[0]
     some = loo(SamplePosterior.from_draws(model, draws), part, max_points=10)
     assert some.num_points == 10
-    assert "of the first 10 of 40 training points" in some.notes
+    assert "for the first 10 of 40 training points" in some.notes
 
 
 def test_draws_that_never_change_need_no_smoothing():
@@ -140,5 +140,5 @@ def test_an_approximation_and_a_temperature_are_told():
     scaling = Scaling.identity((3,))
     posterior = GaussianPosterior(model, scaling, loc=loc, scale=scale, info={"temperature": 0.5})
     notes = loo(posterior, part).notes
-    assert any("approximation in closed form" in note for note in notes)
+    assert any("closed-form approximation" in note for note in notes)
     assert any("temperature 0.5" in note for note in notes)

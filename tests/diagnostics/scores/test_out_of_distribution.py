@@ -119,7 +119,7 @@ def test_one_draw_disagrees_about_nothing():
     found = out_of_distribution(posterior, points(10), points(10, distance=3.0), num_resamples=20)
     assert found.by["mutual_information"].auroc.value == 0.5
     assert found.notes == (
-        "mutual_information is the same for every point: it tells nothing apart",
+        "mutual_information is the same for every point, so it separates nothing",
     )
 
 

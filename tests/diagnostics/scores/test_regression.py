@@ -19,7 +19,7 @@ from bnn_symm.diagnostics.scores.regression import (
     number_statistics,
     quantile_calibration_error,
 )
-from bnn_symm.diagnostics.scores.score_intervals import scores_of, scores_with_intervals
+from bnn_symm.diagnostics.scores.score_intervals import score_predictions, scores_with_intervals
 from bnn_symm.io.atomic import json_text
 from bnn_symm.models import BayesianModel, Gaussian, Poisson, Prior
 from bnn_symm.posteriors import SamplePosterior
@@ -158,12 +158,12 @@ def test_infinite_scores_are_named():
     predictions = normal_predictions(30)
     log_prob = predictions.log_prob.copy()
     log_prob[3] = -np.inf
-    scores = scores_of(
+    scores = score_predictions(
         NumberPredictions(**{**vars(predictions), "log_prob": log_prob}), num_resamples=20
     )
     assert scores["nll"].value == np.inf
     assert scores["nll"].note == "infinite"
-    assert "targets of 1 points were given density 0" in scores.notes[0]
+    assert "targets of 1 points have density 0" in scores.notes[0]
     # A resample without the point is finite, which no weight of zero times infinity spoils.
     without = np.ones((1, 30))
     without[0, 3] = 0
@@ -176,4 +176,7 @@ def test_infinite_scores_are_named():
 def test_constant_predictions_are_named():
     predictions = normal_predictions(30)
     constant = NumberPredictions(**{**vars(predictions), "sd": np.full(30, 2.0)})
-    assert "same predictive standard deviation" in scores_of(constant, num_resamples=0).notes[0]
+    assert (
+        "same predictive standard deviation"
+        in score_predictions(constant, num_resamples=0).notes[0]
+    )
